@@ -1,0 +1,46 @@
+//! Reads the broker's ABI from `include/host.h` (bindgen) and compiles the C part (cc).
+//!
+//! The headers are those of Debian's `mosquitto-dev` and `libmosquitto-dev`. Bindings are made at
+//! build time, not checked in: `src/broker/host.c` proves with `_Static_assert` that whatever
+//! headers are installed describe the layout that Mosquitto 2.0.11 to 2.1.2 really use.
+
+use std::{env, path::PathBuf};
+
+fn main() {
+    for file in ["include/host.h", "src/broker/host.c", "build.rs"] {
+        println!("cargo:rerun-if-changed={file}");
+    }
+
+    cc::Build::new()
+        .file("src/broker/host.c")
+        .include("include")
+        .std("c11")
+        .flag("-Werror=incompatible-pointer-types")
+        .flag("-Werror=implicit-function-declaration")
+        .compile("mosquitto_auth0_host");
+
+    let bindings = bindgen::Builder::default()
+        .header("include/host.h")
+        .allowlist_type("mosquitto_auth0_.*")
+        .allowlist_type("mosquitto_evt_(reload|acl_check|basic_auth|disconnect)")
+        .allowlist_type("mosquitto_(opt|plugin_event)")
+        .allowlist_function("mosquitto_auth0_.*")
+        .allowlist_var("MOSQUITTO_AUTH0_.*")
+        .allowlist_var("MOSQ_(ACL|LOG)_.*")
+        // Only named, never looked into: the broker owns them.
+        .opaque_type("mosquitto")
+        .prepend_enum_name(false)
+        .layout_tests(true)
+        .generate()
+        .expect("bindgen reads include/host.h (it needs libclang-dev, mosquitto-dev, libmosquitto-dev)");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    bindings
+        .write_to_file(out.join("abi.rs"))
+        .expect("OUT_DIR is writable");
+
+    // 2.0 unmaps the plugin after cleanup. A resolver thread of the HTTP client that is still
+    // inside getaddrinfo would then return into nothing, so the code stays mapped for good.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    // A function that is missing everywhere is found here, not when a broker loads us.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,defs");
+}

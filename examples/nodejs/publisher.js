@@ -1,0 +1,80 @@
+// Publishes temperature readings over MQTT 5 and TLS.
+// Exit codes: 0 done, 1 settings or certificate, 2 sign-in refused, 3 reading refused.
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import mqtt from 'mqtt'
+
+const env = process.env
+const topic = env.MQTT_TOPIC || 'temperature'
+const count = Number(env.MQTT_COUNT || 1)
+
+function stop (exitCode, line) {
+  console.error(line)
+  process.exit(exitCode)
+}
+
+for (const name of ['MQTT_HOST', 'MQTT_USERNAME', 'MQTT_PASSWORD']) {
+  if (!env[name]) stop(1, `set ${name}`)
+}
+if (!(count > 0)) stop(1, 'MQTT_COUNT must be a number above 0')
+
+// Bad user name or password, not authorized.
+const ASK_ANEW = [0x86, 0x87]
+// Server unavailable, server busy, quota exceeded, connection rate exceeded.
+const TRY_LATER = [0x88, 0x89, 0x97, 0x9f]
+
+// Up to 2, 4, 8 ... 60 seconds, less a random part of up to half, so that devices
+// which lost the same broker at the same instant do not come back at the same instant.
+function backOff (failures) {
+  return Math.round(Math.min(60, 2 ** (failures + 1)) * 1000 * (0.5 + Math.random() / 2))
+}
+
+const client = mqtt.connect({
+  protocol: 'mqtts',
+  host: env.MQTT_HOST,
+  port: Number(env.MQTT_PORT || 8883),
+  // Without a CA of one's own, Node's list of public authorities applies.
+  ca: env.MQTT_CA ? readFileSync(env.MQTT_CA) : undefined,
+  rejectUnauthorized: true,
+  // Only MQTT 5 tells a device that the broker dropped its message.
+  protocolVersion: 5,
+  clientId: env.MQTT_CLIENT_ID || undefined,
+  username: env.MQTT_USERNAME,
+  password: env.MQTT_PASSWORD,
+  reconnectPeriod: backOff(0),
+  reconnectOnConnackError: true
+})
+
+let why = 'connection closed'
+client.on('error', (error) => {
+  why = error.message || error.code
+  if (client.stream.authorizationError) stop(1, `broker's certificate not accepted: ${why}`)
+  if (typeof error.code !== 'number') return // not the broker's answer but the network, which may mend
+  why += ` (0x${error.code.toString(16)})`
+  if (ASK_ANEW.includes(error.code)) stop(2, `${why}: ask for a new password or token, this one will not do`)
+  if (!TRY_LATER.includes(error.code)) stop(2, why)
+})
+
+let failures = 0
+client.on('close', () => {
+  if (client.disconnecting) return
+  console.error(`${why}: trying again in ${client.options.reconnectPeriod / 1000} s`)
+  why = 'connection closed'
+  client.options.reconnectPeriod = backOff(++failures) // mqtt.js reads it at the next failure
+})
+
+client.once('connect', async () => {
+  for (let sent = 1; sent <= count; sent++) {
+    const reading = (20 + 2 * Math.random()).toFixed(1)
+    try {
+      // Resolves with the broker's acknowledgement, also when that takes a reconnection.
+      await client.publishAsync(topic, reading, { qos: 1 })
+    } catch (error) {
+      stop(3, `${topic}: reading refused: ${error.message} (0x${error.code?.toString(16)})`)
+    }
+    client.options.reconnectPeriod = backOff(failures = 0)
+    console.log(`published ${topic} ${reading}`)
+    if (sent < count) await sleep(1000)
+  }
+  client.end()
+})

@@ -1,0 +1,61 @@
+/* What this plugin needs of its host, Eclipse Mosquitto: the one header that bindgen reads.
+ *
+ * The types are Mosquitto's own (Debian packages mosquitto-dev, libmosquitto-dev). What only a
+ * 2.1 broker has is declared here, so that one object built with 2.0.11's headers serves
+ * 2.0.11, 2.0.21 and 2.1.2 alike. */
+#ifndef MOSQUITTO_AUTH0_HOST_H
+#define MOSQUITTO_AUTH0_HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <mosquitto.h>
+#include <mosquitto_broker.h>
+#include <mosquitto_plugin.h>
+
+/* An event of 2.1 (include/mosquitto/broker.h, enum mosquitto_plugin_event): a client whose
+ * session is kept went away. 2.0 answers its registration with MOSQ_ERR_NOT_SUPPORTED. */
+#define MOSQUITTO_AUTH0_EVT_CLIENT_OFFLINE 28
+
+/* MQTT 5 reason codes that 2.1 accepts as a basic-auth result and passes on in the CONNACK
+ * (include/mosquitto/defs.h). To a 2.0 broker they are unknown codes: it hangs up. */
+#define MOSQUITTO_AUTH0_ERR_BAD_USERNAME_OR_PASSWORD 134
+#define MOSQUITTO_AUTH0_ERR_SERVER_UNAVAILABLE 136
+#define MOSQUITTO_AUTH0_ERR_SERVER_BUSY 137
+#define MOSQUITTO_AUTH0_ERR_BANNED 138
+
+#define MOSQUITTO_AUTH0_ERR_SUCCESS 0
+#define MOSQUITTO_AUTH0_ERR_INVAL 3
+#define MOSQUITTO_AUTH0_ERR_NOT_SUPPORTED 10
+#define MOSQUITTO_AUTH0_ERR_AUTH 11
+#define MOSQUITTO_AUTH0_ERR_ACL_DENIED 12
+#define MOSQUITTO_AUTH0_ERR_UNKNOWN 13
+#define MOSQUITTO_AUTH0_ERR_ALREADY_EXISTS 31
+
+/* The broker's functions. A member is NULL where the running broker does not have it: the
+ * references behind this table are weak, so no symbol can be missing when we are loaded. */
+struct mosquitto_auth0_host {
+	int (*callback_register)(mosquitto_plugin_id_t *, int, MOSQ_FUNC_generic_callback, const void *, void *);
+	const char *(*client_address)(const struct mosquitto *);
+	bool (*client_clean_session)(const struct mosquitto *);
+	const char *(*client_id)(const struct mosquitto *);
+	int (*client_protocol_version)(const struct mosquitto *);
+	const char *(*client_username)(const struct mosquitto *);
+	int (*set_username)(struct mosquitto *, const char *);
+	int (*kick_client_by_clientid)(const char *, bool);
+
+	/* 2.1 only */
+	struct mosquitto *(*client)(const char *client_id);
+	void (*complete_basic_auth)(const char *client_id, int result);
+};
+
+struct mosquitto_auth0_host mosquitto_auth0_host(void);
+
+/* mosquitto_log_printf(level, "%s", message); does nothing where the broker has no log. */
+void mosquitto_auth0_log(int level, const char *message);
+
+/* The password's length where the broker tells it (2.1.3 and later), else 0. */
+uint16_t mosquitto_auth0_password_length(const struct mosquitto_evt_basic_auth *event);
+
+#endif

@@ -1,0 +1,161 @@
+//! HTTPS to the tenant: verified, capped, timed, and never redirected. The only user of `ureq`.
+
+use std::{path::Path, sync::Arc};
+
+use ureq::{
+    Agent,
+    tls::{Certificate, PemItem, RootCerts, TlsConfig},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    clock::Deadline,
+    config::{Application, Config},
+};
+
+/// The longest body read, in bytes. A token with Auth0's most claims (100 KB) comes twice, as
+/// access and as ID token, and still fits; a key set has a few kilobytes.
+const MAX_BODY: u64 = 384 * 1024;
+
+/// An agent for one tenant.
+pub struct Http(Agent);
+
+/// What came back, whatever its status.
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Whether the body says it is JSON.
+    pub json: bool,
+    /// Auth0's own number for the request; its support asks for it.
+    pub request_id: Option<String>,
+    /// Seconds, or a date, until the next try is welcome.
+    pub retry_after: Option<String>,
+    /// The body. It may hold tokens.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// Nothing usable came back: a sentence that completes "the tenant …".
+#[derive(Debug)]
+pub struct Failure(pub String);
+
+impl Http {
+    /// Loads the certificates to trust.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about the file, or about the system's store.
+    pub fn new(ca_file: Option<&Path>) -> Result<Self, String> {
+        let roots = match ca_file {
+            Some(path) => from_file(path)?,
+            None => from_system()?,
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::new_with_certs(&roots))
+            .unversioned_rustls_crypto_provider(provider)
+            .build();
+        let agent = Agent::config_builder()
+            .tls_config(tls)
+            .https_only(true)
+            // A token endpoint that redirects would have us send the password elsewhere.
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .user_agent(concat!("mosquitto-auth0/", env!("CARGO_PKG_VERSION")))
+            // An environment variable must not decide where passwords go.
+            .proxy(None)
+            // A pooled connection that the other side has closed meanwhile fails a login that is
+            // good, and a POST may not be repeated. One handshake per login is the price.
+            .max_idle_connections(0)
+            .max_idle_connections_per_host(0)
+            .build()
+            .new_agent();
+        Ok(Self(agent))
+    }
+
+    /// GET, for a JSON document.
+    pub fn get(&self, url: &str, deadline: Deadline) -> Result<Answer, Failure> {
+        let request = self.0.get(url).header("accept", "application/json");
+        let request = request.config().timeout_global(Some(deadline.remaining())).build();
+        collect(request.call())
+    }
+
+    /// POST of a form (RFC 6749, section 4.3.2), with extra headers.
+    pub fn post_form(&self, url: &str, form: &[(&str, &str)], headers: &[(&str, &str)], deadline: Deadline) -> Result<Answer, Failure> {
+        let mut request = self.0.post(url).header("accept", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.config().timeout_global(Some(deadline.remaining())).build();
+        collect(request.send_form(form.iter().copied()))
+    }
+}
+
+fn collect(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer, Failure> {
+    let mut response = result.map_err(failure)?;
+    let header = |name: &str| {
+        let value = response.headers().get(name)?.to_str().ok()?;
+        Some(value.chars().take(64).collect::<String>())
+    };
+    let media_type = header("content-type").unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let json = media_type == "application/json" || media_type.ends_with("+json");
+    let (request_id, retry_after) = (header("x-auth0-requestid"), header("retry-after"));
+    let status = response.status().as_u16();
+    let body = response.body_mut().with_config().limit(MAX_BODY).read_to_vec().map_err(failure)?;
+    Ok(Answer { status, json, request_id, retry_after, body: Zeroizing::new(body) })
+}
+
+fn failure(error: ureq::Error) -> Failure {
+    use ureq::Error;
+    Failure(match error {
+        Error::Timeout(_) => "did not answer in time".into(),
+        Error::HostNotFound => "has a name that DNS does not know".into(),
+        Error::BodyExceedsLimit(limit) => format!("answered with more than {limit} bytes"),
+        Error::Rustls(e) => format!("could not be trusted: {e}"),
+        // rustls' verdict on a certificate arrives wrapped in an I/O error.
+        Error::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => format!("could not be trusted: {e}"),
+        Error::Io(e) => format!("could not be reached: {e}"),
+        Error::ConnectionFailed => "could not be reached".into(),
+        other => format!("answered in no way that HTTP knows: {other}"),
+    })
+}
+
+fn from_file(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    let pem = std::fs::read(path).map_err(|e| format!("cannot be read ({e})"))?;
+    let certificates: Result<Vec<_>, _> = ureq::tls::parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+            Ok(_) => None,
+            Err(e) => Some(Err(format!("is not good PEM ({e})"))),
+        })
+        .collect();
+    match certificates? {
+        none if none.is_empty() => Err("holds no certificate; name the PEM file of the authority that signed the tenant's".into()),
+        some => Ok(some),
+    }
+}
+
+fn from_system() -> Result<Vec<Certificate<'static>>, String> {
+    let loaded = rustls_native_certs::load_native_certs();
+    if loaded.certs.is_empty() {
+        return Err("this machine trusts no certificate authority; install the package ca-certificates, or set ca_file".into());
+    }
+    Ok(loaded.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
+}
+
+/// The form of a password grant. A plain `password` grant has no realm: with a connection Auth0
+/// has a grant type of its own for it (Auth0, "Resource Owner Password Flow", realm support).
+pub fn password_form<'a>(application: &'a Application, config: &'a Config, username: &'a str, password: &'a str) -> Vec<(&'a str, &'a str)> {
+    let mut form = vec![
+        ("username", username),
+        ("password", password),
+        ("audience", config.audiences[0].as_str()),
+        ("scope", application.scope.as_str()),
+        ("client_id", application.client_id.as_str()),
+        ("client_secret", application.client_secret.reveal_str().expect("the configuration took only text")),
+    ];
+    match &application.connection {
+        Some(realm) => form.extend([("grant_type", "http://auth0.com/oauth/grant-type/password-realm"), ("realm", realm)]),
+        None => form.push(("grant_type", "password")),
+    }
+    form
+}

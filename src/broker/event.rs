@@ -1,0 +1,125 @@
+//! From the broker's structs to questions in Rust: null-safe, capped, and never mended. Text that
+//! is not UTF-8 is refused; lossy text in a decision about rights would be a hole.
+
+use std::ffi::{CStr, c_char};
+
+use super::{
+    abi,
+    host::{Broker, ClientRef},
+};
+use crate::{
+    policy::{Access, Action, Connect},
+    refusal::{Reason, Refusal},
+    sessions::Client,
+};
+
+/// Reads a basic-auth event.
+///
+/// # Errors
+///
+/// A refusal where the event cannot be understood.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+pub unsafe fn connect<'e>(broker: &Broker, event: *const abi::mosquitto_evt_basic_auth) -> Result<(ClientRef<'e>, Connect<'e>), Refusal> {
+    let internal = |what: &str| Refusal::new(Reason::Internal, what);
+    // SAFETY: the caller's promise; NULL is handled.
+    let event = unsafe { event.as_ref() }.ok_or_else(|| internal("the broker sent no event"))?;
+    // SAFETY: the event's client lives as long as the event.
+    let client = unsafe { ClientRef::new(event.client) }.ok_or_else(|| internal("the broker named no client"))?;
+    let client_id = broker.client_id(client).ok_or_else(|| internal("the client has no client id"))?;
+    // SAFETY: the event's strings live as long as the event.
+    let (username, password) = unsafe { (string(event.username), string(event.password)) };
+    let username = username.map(CStr::to_str).transpose().map_err(|_| Refusal::new(Reason::NotUtf8, "its user name is not UTF-8 text"))?;
+    let password = password.map(CStr::to_bytes);
+
+    // SAFETY: a live event; the function reads two reserved bytes of it.
+    let length = unsafe { abi::mosquitto_auth0_password_length(event) };
+    if length != 0 && password.map_or(0, <[u8]>::len) != usize::from(length) {
+        return Err(Refusal::new(Reason::PasswordNul, "its password holds a NUL byte"));
+    }
+
+    let address = broker.address(client);
+    let restored = password.is_none() && address.is_none() && broker.protocol_version(client) == 0;
+    Ok((client, Connect { client: Client(client.address()), client_id, username, password, address, restored }))
+}
+
+/// Reads an ACL event; `None` where it cannot be understood.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+pub unsafe fn access<'e>(broker: &Broker, event: *const abi::mosquitto_evt_acl_check) -> Option<Access<'e>> {
+    // SAFETY: the caller's promise; NULL is handled.
+    let event = unsafe { event.as_ref() }?;
+    // SAFETY: the event's client lives as long as the event.
+    let client = unsafe { ClientRef::new(event.client) }?;
+    let action = match u32::try_from(event.access).ok()? {
+        abi::MOSQ_ACL_READ => Action::Receive,
+        abi::MOSQ_ACL_WRITE => Action::Publish,
+        abi::MOSQ_ACL_SUBSCRIBE => Action::Subscribe,
+        abi::MOSQ_ACL_UNSUBSCRIBE => Action::Unsubscribe,
+        _ => return None,
+    };
+    // SAFETY: the event's topic lives as long as the event.
+    let topic = unsafe { string(event.topic) }?.to_str().ok()?;
+    Some(Access {
+        client: Client(client.address()),
+        client_id: broker.client_id(client)?,
+        username: broker.username(client).ok()?,
+        connected: broker.address(client).is_some(),
+        action,
+        topic,
+    })
+}
+
+/// Reads who an event of the kind "somebody went away" is about.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+pub unsafe fn gone<'e>(event: *const abi::mosquitto_evt_disconnect) -> Option<ClientRef<'e>> {
+    // SAFETY: the caller's promise. Only `client` is read: 2.0 leaves the rest of the event as it
+    // was on the stack when per_listener_settings is true.
+    unsafe { event.as_ref().and_then(|event| ClientRef::new(event.client)) }
+}
+
+/// Reads `plugin_opt_` lines.
+///
+/// # Errors
+///
+/// A sentence, if an option is not text.
+///
+/// # Safety
+///
+/// `options` is NULL or points to `count` options.
+pub unsafe fn options(options: *const abi::mosquitto_opt, count: i32) -> Result<Vec<(String, String)>, String> {
+    let count = usize::try_from(count).unwrap_or(0);
+    if options.is_null() || count == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the caller's promise; neither NULL nor empty.
+    let options = unsafe { std::slice::from_raw_parts(options, count) };
+    options
+        .iter()
+        .map(|option| {
+            // SAFETY: the broker's options are C strings, or NULL.
+            let (key, value) = unsafe { (string(option.key), string(option.value)) };
+            let text = |part: Option<&CStr>| part.unwrap_or_default().to_str().map(str::to_owned);
+            match (text(key), text(value)) {
+                (Ok(key), Ok(value)) => Ok((key, value)),
+                (Ok(key), Err(_)) => Err(format!("option {key}: its value is not UTF-8 text")),
+                (Err(_), _) => Err("an option's name is not UTF-8 text".into()),
+            }
+        })
+        .collect()
+}
+
+/// # Safety
+///
+/// `pointer` is NULL or ends with a NUL and lives for `'e`.
+unsafe fn string<'e>(pointer: *const c_char) -> Option<&'e CStr> {
+    // SAFETY: passed on to the caller.
+    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
+}

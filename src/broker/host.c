@@ -1,0 +1,85 @@
+/* The C part: weak references to the broker's functions, and proof of the layouts we rely on.
+ *
+ * Weak references were chosen over dlsym: the C compiler checks each function against the
+ * broker's own header, and a signature that drifts does not compile. */
+#include "host.h"
+
+#include <string.h>
+
+#pragma weak mosquitto_callback_register
+#pragma weak mosquitto_client_address
+#pragma weak mosquitto_client_clean_session
+#pragma weak mosquitto_client_id
+#pragma weak mosquitto_client_protocol_version
+#pragma weak mosquitto_client_username
+#pragma weak mosquitto_set_username
+#pragma weak mosquitto_kick_client_by_clientid
+#pragma weak mosquitto_log_printf
+
+/* Only 2.1 declares these two; its declarations are the same. */
+struct mosquitto *mosquitto_client(const char *client_id);
+void mosquitto_complete_basic_auth(const char *client_id, int result);
+#pragma weak mosquitto_client
+#pragma weak mosquitto_complete_basic_auth
+
+/* Layouts: the same in 2.0.11, 2.0.21 and 2.1.2 on 64-bit machines. 32-bit ones are not built
+ * for yet: there time_t, and with it the tick event, differs between distributions. */
+_Static_assert(sizeof(void *) == 8, "a 64-bit machine");
+_Static_assert(sizeof(struct mosquitto_evt_reload) == 56, "reload event");
+_Static_assert(sizeof(struct mosquitto_evt_basic_auth) == 64, "basic auth event");
+_Static_assert(offsetof(struct mosquitto_evt_basic_auth, client) == 8, "basic auth: client");
+_Static_assert(offsetof(struct mosquitto_evt_basic_auth, username) == 16, "basic auth: username");
+_Static_assert(offsetof(struct mosquitto_evt_basic_auth, password) == 24, "basic auth: password");
+_Static_assert(sizeof(struct mosquitto_evt_acl_check) == 88, "acl event");
+_Static_assert(offsetof(struct mosquitto_evt_acl_check, client) == 8, "acl: client");
+_Static_assert(offsetof(struct mosquitto_evt_acl_check, topic) == 16, "acl: topic");
+_Static_assert(offsetof(struct mosquitto_evt_acl_check, access) == 40, "acl: access");
+_Static_assert(sizeof(struct mosquitto_evt_disconnect) == 56, "disconnect event");
+_Static_assert(offsetof(struct mosquitto_evt_disconnect, client) == 8, "disconnect: client");
+_Static_assert(sizeof(struct mosquitto_opt) == 16, "plugin option");
+_Static_assert(offsetof(struct mosquitto_opt, value) == 8, "plugin option: value");
+
+/* Event and access numbers are part of the ABI as well. */
+_Static_assert(MOSQ_EVT_RELOAD == 1 && MOSQ_EVT_ACL_CHECK == 2 && MOSQ_EVT_BASIC_AUTH == 3
+	&& MOSQ_EVT_EXT_AUTH_START == 4 && MOSQ_EVT_TICK == 9 && MOSQ_EVT_DISCONNECT == 10, "events");
+_Static_assert(MOSQ_ACL_READ == 1 && MOSQ_ACL_WRITE == 2 && MOSQ_ACL_SUBSCRIBE == 4
+	&& MOSQ_ACL_UNSUBSCRIBE == 8, "accesses");
+_Static_assert(MOSQ_ERR_SUCCESS == MOSQUITTO_AUTH0_ERR_SUCCESS
+	&& MOSQ_ERR_INVAL == MOSQUITTO_AUTH0_ERR_INVAL
+	&& MOSQ_ERR_NOT_SUPPORTED == MOSQUITTO_AUTH0_ERR_NOT_SUPPORTED
+	&& MOSQ_ERR_AUTH == MOSQUITTO_AUTH0_ERR_AUTH
+	&& MOSQ_ERR_ACL_DENIED == MOSQUITTO_AUTH0_ERR_ACL_DENIED
+	&& MOSQ_ERR_UNKNOWN == MOSQUITTO_AUTH0_ERR_UNKNOWN
+	&& MOSQ_ERR_ALREADY_EXISTS == MOSQUITTO_AUTH0_ERR_ALREADY_EXISTS, "return codes");
+
+struct mosquitto_auth0_host mosquitto_auth0_host(void)
+{
+	return (struct mosquitto_auth0_host){
+		.callback_register = mosquitto_callback_register,
+		.client_address = mosquitto_client_address,
+		.client_clean_session = mosquitto_client_clean_session,
+		.client_id = mosquitto_client_id,
+		.client_protocol_version = mosquitto_client_protocol_version,
+		.client_username = mosquitto_client_username,
+		.set_username = mosquitto_set_username,
+		.kick_client_by_clientid = mosquitto_kick_client_by_clientid,
+		.client = mosquitto_client,
+		.complete_basic_auth = mosquitto_complete_basic_auth,
+	};
+}
+
+void mosquitto_auth0_log(int level, const char *message)
+{
+	if(mosquitto_log_printf){
+		mosquitto_log_printf(level, "%s", message);
+	}
+}
+
+uint16_t mosquitto_auth0_password_length(const struct mosquitto_evt_basic_auth *event)
+{
+	/* 2.1.3 takes the first two of the reserved bytes; every earlier broker zeroes them. */
+	_Static_assert(offsetof(struct mosquitto_evt_basic_auth, future2) == 32, "basic auth: reserved bytes");
+	uint16_t length;
+	memcpy(&length, event->future2, sizeof(length));
+	return length;
+}

@@ -1,0 +1,155 @@
+//! The broker's functions, for its own thread.
+
+use std::{
+    ffi::{CStr, CString, c_char, c_int, c_void},
+    marker::PhantomData,
+};
+
+use super::{abi, codes::Generation};
+use crate::log::Level;
+
+/// The broker, in the hands of its own thread. Not `Send`: nothing in Mosquitto is locked, and a
+/// call from another thread corrupts it (Mosquitto issue 3080).
+pub struct Broker {
+    functions: abi::mosquitto_auth0_host,
+    _not_send: PhantomData<*const ()>,
+}
+
+/// A client of the broker's, alive as long as the event that brought it.
+#[derive(Clone, Copy)]
+pub struct ClientRef<'e> {
+    pointer: *mut abi::mosquitto,
+    _event: PhantomData<&'e ()>,
+}
+
+/// A callback of ours.
+pub type Callback = unsafe extern "C" fn(c_int, *mut c_void, *mut c_void) -> c_int;
+
+impl<'e> ClientRef<'e> {
+    /// `None` for NULL.
+    ///
+    /// # Safety
+    ///
+    /// A pointer that is not NULL is the broker's, from an event that lives for `'e`.
+    pub unsafe fn new(pointer: *mut abi::mosquitto) -> Option<Self> {
+        (!pointer.is_null()).then_some(Self { pointer, _event: PhantomData })
+    }
+
+    /// Its address, to compare with.
+    pub fn address(self) -> usize {
+        self.pointer as usize
+    }
+}
+
+/// The strings of a C function that returns NULL or a string that lives as long as the event.
+///
+/// # Safety
+///
+/// `pointer` is NULL or ends with a NUL and lives for `'e`.
+unsafe fn bytes<'e>(pointer: *const c_char) -> Option<&'e CStr> {
+    // SAFETY: passed on to the caller.
+    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
+}
+
+impl Broker {
+    /// # Safety
+    ///
+    /// The caller runs on the broker's main thread.
+    pub unsafe fn on_its_thread() -> Self {
+        // SAFETY: the function only fills a table with the addresses that the loader resolved.
+        Self { functions: unsafe { abi::mosquitto_auth0_host() }, _not_send: PhantomData }
+    }
+
+    /// Which codes and events it knows. The function came with 2.1's delayed authentication.
+    pub fn generation(&self) -> Generation {
+        if self.functions.complete_basic_auth.is_some() { Generation::V2_1 } else { Generation::V2_0 }
+    }
+
+    /// Writes one line to the broker's log. With `log_dest topic` this calls back into the ACL
+    /// check, so hold nothing.
+    pub fn log(&self, level: Level, line: &str) {
+        /// The broker's buffer is 1000 bytes with its own time stamp (src/logging.c).
+        const MAX_LINE: usize = 900;
+        let mut end = line.len().min(MAX_LINE);
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        let line: Vec<u8> = format!("mosquitto-auth0: {}", &line[..end]).bytes().filter(|&b| b != 0).collect();
+        let line = CString::new(line).expect("NULs were taken out");
+        let level = match level {
+            Level::Info => abi::MOSQ_LOG_INFO,
+            Level::Notice => abi::MOSQ_LOG_NOTICE,
+            Level::Warning => abi::MOSQ_LOG_WARNING,
+            Level::Error => abi::MOSQ_LOG_ERR,
+            Level::Debug => abi::MOSQ_LOG_DEBUG,
+        };
+        // SAFETY: `line` is a C string for the length of the call; the broker copies it.
+        unsafe { abi::mosquitto_auth0_log(level as c_int, line.as_ptr()) }
+    }
+
+    /// The client id; `None` where the broker has freed it, or where it is no UTF-8.
+    pub fn client_id<'e>(&self, client: ClientRef<'e>) -> Option<&'e str> {
+        let function = self.functions.client_id?;
+        // SAFETY: the client lives for 'e, and its strings with it.
+        unsafe { bytes(function(client.pointer)) }?.to_str().ok()
+    }
+
+    /// The user name that the broker has.
+    ///
+    /// # Errors
+    ///
+    /// If it is no UTF-8: such a client is nobody.
+    pub fn username<'e>(&self, client: ClientRef<'e>) -> Result<Option<&'e str>, std::str::Utf8Error> {
+        let Some(function) = self.functions.client_username else { return Ok(None) };
+        // SAFETY: the client lives for 'e, and its strings with it.
+        unsafe { bytes(function(client.pointer)) }.map(CStr::to_str).transpose()
+    }
+
+    /// The address the client connects from; `None` for a client without a connection.
+    pub fn address<'e>(&self, client: ClientRef<'e>) -> Option<&'e str> {
+        let function = self.functions.client_address?;
+        // SAFETY: the client lives for 'e, and its strings with it.
+        unsafe { bytes(function(client.pointer)) }?.to_str().ok()
+    }
+
+    /// 3, 4 or 5; 0 for a client that never sent a CONNECT to this process.
+    pub fn protocol_version(&self, client: ClientRef<'_>) -> c_int {
+        // SAFETY: the client lives.
+        self.functions.client_protocol_version.map_or(0, |function| unsafe { function(client.pointer) })
+    }
+
+    /// Clean Session (MQTT 3.1.1) or Clean Start (MQTT 5).
+    pub fn clean_session(&self, client: ClientRef<'_>) -> bool {
+        // SAFETY: the client lives.
+        self.functions.client_clean_session.is_some_and(|function| unsafe { function(client.pointer) })
+    }
+
+    /// Gives the client a user name; `false` if the broker does not take it.
+    pub fn set_username(&self, client: ClientRef<'_>, username: &str) -> bool {
+        let (Some(function), Ok(username)) = (self.functions.set_username, CString::new(username)) else {
+            return false;
+        };
+        // SAFETY: the client lives, and the broker copies the name.
+        unsafe { function(client.pointer, username.as_ptr()) == super::codes::SUCCESS }
+    }
+
+    /// Disconnects a connected client; its will goes out. Calls back into DISCONNECT and the ACL
+    /// check, so hold nothing. Only from a tick, and only for clients that are connected: 2.0
+    /// damages its own lists otherwise.
+    pub fn kick(&self, client_id: &str) {
+        if let (Some(function), Ok(client_id)) = (self.functions.kick_client_by_clientid, CString::new(client_id)) {
+            // SAFETY: the string lives for the length of the call.
+            unsafe { function(client_id.as_ptr(), true) };
+        }
+    }
+
+    /// Registers a callback; the broker's return code.
+    pub fn register(&self, identifier: *mut abi::mosquitto_plugin_id_t, event: c_int, callback: Callback, userdata: *mut c_void) -> c_int {
+        let Some(function) = self.functions.callback_register else {
+            return super::codes::UNKNOWN;
+        };
+        // SAFETY: `identifier` is the broker's own; the callback and its userdata live until
+        // cleanup, after which no broker calls them.
+        unsafe { function(identifier, event, Some(callback), std::ptr::null(), userdata) }
+    }
+}

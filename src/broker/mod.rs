@@ -1,0 +1,345 @@
+//! The boundary to Mosquitto, and the only unsafe code.
+//!
+//! * this file: the entry points and callbacks, and what each does in which order
+//! * [`abi`]: the broker's types · [`host`]: its functions · [`event`]: its questions, read
+//! * [`codes`]: our answers, as its numbers · [`guard`]: panics and foreign threads end here
+//!
+//! Two rules hold everywhere in here. Nothing is locked while a function of the broker's runs,
+//! because several of them call back (logging, kicking). And a callback answers only SUCCESS, a
+//! refusal that the running broker understands, or ACL_DENIED.
+
+pub mod abi;
+pub mod codes;
+pub mod event;
+pub mod guard;
+pub mod host;
+pub mod signals;
+
+use std::{
+    ffi::{c_int, c_void},
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    clock::Unix,
+    config::Config,
+    keys::store::Pace,
+    log::{Level, Log},
+    policy::{Policy, Step},
+    secret::{Fingerprint, Fingerprinter},
+    sessions::Afterlife,
+};
+use codes::Generation;
+use host::Broker;
+
+/// The plugin interface that we speak.
+const INTERFACE: c_int = 5;
+
+/// One configuration at work. The broker loads the plugin once for each `plugin` line; lines with
+/// the same options share one of these, and with it the keys and the sessions.
+struct Core {
+    policy: Policy,
+    log: Log,
+    /// 2.0.11 never ticks with `per_listener_settings true`.
+    ticks: AtomicBool,
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.policy.stop();
+    }
+}
+
+/// The cores at work, by a fingerprint of their options (which may hold a secret).
+static CORES: Mutex<Vec<(Fingerprint, Weak<Core>)>> = Mutex::new(Vec::new());
+
+impl Core {
+    /// The core for these options: one that is at work, or a new one, not yet started.
+    fn obtain(options: Vec<(String, String)>) -> Result<(Arc<Self>, bool), String> {
+        static PRINTS: LazyLock<Option<Fingerprinter>> = LazyLock::new(|| Fingerprinter::new().ok());
+        let prints = PRINTS.as_ref().ok_or("the operating system gave no random bytes")?;
+        let print = prints.of(format!("{options:?}").as_bytes());
+        let mut cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
+        cores.retain(|(_, core)| core.strong_count() > 0);
+        if let Some(core) = cores.iter().find(|(of, _)| *of == print).and_then(|(_, core)| core.upgrade()) {
+            return Ok((core, true));
+        }
+        let log = Log::default();
+        let config = Config::read(options).map_err(|e| e.to_string())?;
+        let policy = Policy::new(config, Pace::default(), log.clone())?;
+        let core = Arc::new(Self { policy, log, ticks: AtomicBool::new(false) });
+        cores.push((print, Arc::downgrade(&core)));
+        Ok((core, false))
+    }
+
+    /// Writes the lines that wait. Never while something is held, never in the middle of a
+    /// message's delivery.
+    fn write_log(&self, broker: &Broker) {
+        for log in [&self.log, &guard::FAULTS] {
+            for (level, line) in log.take() {
+                broker.log(level, &line);
+            }
+        }
+    }
+}
+
+/// The core behind a callback's userdata.
+///
+/// # Safety
+///
+/// `userdata` is NULL or what [`mosquitto_plugin_init`] made, before cleanup.
+unsafe fn core<'a>(userdata: *mut c_void) -> Option<&'a Arc<Core>> {
+    // SAFETY: init stores a leaked Box<Arc<Core>>, and cleanup alone takes it back.
+    unsafe { userdata.cast::<Arc<Core>>().as_ref() }
+}
+
+/// Asks for the plugin interface version (mosquitto_plugin.h).
+///
+/// # Safety
+///
+/// `supported` is NULL or points to `count` numbers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mosquitto_plugin_version(count: c_int, supported: *const c_int) -> c_int {
+    let count = usize::try_from(count).unwrap_or(0);
+    if supported.is_null() || count == 0 {
+        return -1;
+    }
+    // SAFETY: the caller's promise; neither NULL nor empty.
+    let supported = unsafe { std::slice::from_raw_parts(supported, count) };
+    if supported.contains(&INTERFACE) { INTERFACE } else { -1 }
+}
+
+/// Starts the plugin (mosquitto_plugin.h).
+///
+/// # Safety
+///
+/// Called by a broker on its main thread, with its own identifier, a place for the userdata and
+/// its options.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mosquitto_plugin_init(
+    identifier: *mut abi::mosquitto_plugin_id_t,
+    userdata: *mut *mut c_void,
+    options: *mut abi::mosquitto_opt,
+    option_count: c_int,
+) -> c_int {
+    guard::adopt_thread();
+    guard::enter(codes::UNKNOWN, |broker| {
+        if userdata.is_null() {
+            return codes::INVAL;
+        }
+        // SAFETY: the caller's promise.
+        let options = unsafe { event::options(options, option_count) };
+        match start(broker, identifier, options) {
+            Ok(core) => {
+                core.write_log(broker);
+                // SAFETY: not NULL, and the caller's promise.
+                unsafe { *userdata = Box::into_raw(core).cast() };
+                codes::SUCCESS
+            }
+            Err(why) => {
+                broker.log(Level::Error, &format!("the broker does not start: {why}"));
+                codes::INVAL
+            }
+        }
+    })
+}
+
+/// Builds everything, then registers, then starts threads: callbacks can come as soon as the
+/// first is registered (the broker logs, and `log_dest topic` asks), and a thread must not outlive
+/// an init that failed, after which 2.0 calls no cleanup.
+fn start(broker: &Broker, identifier: *mut abi::mosquitto_plugin_id_t, options: Result<Vec<(String, String)>, String>) -> Result<Box<Arc<Core>>, String> {
+    provoke("init");
+    let (core, shared) = Core::obtain(options?)?;
+    let core = Box::new(core);
+    let userdata: *mut c_void = std::ptr::from_ref(&*core).cast_mut().cast();
+
+    match broker.register(identifier, abi::MOSQ_EVT_BASIC_AUTH as c_int, on_basic_auth, userdata) {
+        codes::SUCCESS => {}
+        // 2.0 with one set of plugins for all listeners, and this plugin named at two of them.
+        code if code == abi::MOSQUITTO_AUTH0_ERR_ALREADY_EXISTS as c_int => {
+            return if shared {
+                broker.log(Level::Info, "named twice with the same options for the same listeners: one of the two does the work");
+                Ok(core)
+            } else {
+                Err("the plugin is named twice with different options, and per_listener_settings is false, so only the first would be asked; \
+                     give both lines the same options, leave one out, or set per_listener_settings true"
+                    .into())
+            };
+        }
+        code => return Err(format!("the broker does not let it check logins (code {code}); use Mosquitto 2.0.11 or later")),
+    }
+    for (event, callback) in [
+        (abi::MOSQ_EVT_ACL_CHECK, on_acl_check as host::Callback),
+        (abi::MOSQ_EVT_DISCONNECT, on_disconnect),
+        (abi::MOSQ_EVT_TICK, on_tick),
+        (abi::MOSQ_EVT_RELOAD, on_reload),
+    ] {
+        match broker.register(identifier, event as c_int, callback, userdata) {
+            codes::SUCCESS => {}
+            code => return Err(format!("the broker does not offer event {event} (code {code}); use Mosquitto 2.0.11 or later")),
+        }
+    }
+    // 2.1 only; 2.0 says NOT_SUPPORTED and uses DISCONNECT for both.
+    broker.register(identifier, abi::MOSQUITTO_AUTH0_EVT_CLIENT_OFFLINE as c_int, on_client_offline, userdata);
+
+    if !shared {
+        signals::blocked(|| core.policy.start())?;
+    }
+    Ok(core)
+}
+
+/// Stops the plugin (mosquitto_plugin.h). 2.1 calls it even after an init that failed.
+///
+/// # Safety
+///
+/// `userdata` is what init stored, or NULL; it is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mosquitto_plugin_cleanup(userdata: *mut c_void, _options: *mut abi::mosquitto_opt, _count: c_int) -> c_int {
+    guard::enter(codes::SUCCESS, |broker| {
+        provoke("cleanup");
+        if !userdata.is_null() {
+            // SAFETY: the box that init leaked, taken back once.
+            let core = unsafe { Box::from_raw(userdata.cast::<Arc<Core>>()) };
+            core.write_log(broker);
+            drop(core);
+        }
+        codes::SUCCESS
+    })
+}
+
+unsafe extern "C" fn on_basic_auth(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
+    guard::enter(codes::AUTH, |broker| {
+        provoke("basic_auth");
+        // SAFETY: the userdata and the event that belong to this callback.
+        let (Some(core), question) = (unsafe { core(userdata) }, unsafe { event::connect(broker, data.cast()) }) else {
+            return codes::AUTH;
+        };
+        core.policy.reap();
+        let code = match question {
+            Ok((client, connect)) => basic_auth(broker, core, client, &connect),
+            Err(refusal) => {
+                core.log.line(Level::Notice, format!("refused CONNECT {refusal}"));
+                codes::refusal(refusal.reason.told(), broker.generation())
+            }
+        };
+        core.write_log(broker);
+        code
+    })
+}
+
+fn basic_auth(broker: &Broker, core: &Core, client: host::ClientRef<'_>, connect: &crate::policy::Connect<'_>) -> c_int {
+    let mut step = core.policy.authenticate(connect, Unix::now());
+    loop {
+        match step {
+            Step::Keep => return codes::SUCCESS,
+            Step::Refuse(refusal) => return codes::refusal(refusal.reason.told(), broker.generation()),
+            Step::Admit(admission) => {
+                if !broker.set_username(client, admission.username()) {
+                    core.policy.refuse_username(&admission, connect.address, Unix::now());
+                    return codes::AUTH;
+                }
+                core.policy.admit(admission);
+                return codes::SUCCESS;
+            }
+            // The broker waits with us: 2.0 knows no other way. A scheduler that answers later
+            // replaces this one line.
+            Step::Wait(pending) => {
+                let answered = signals::blocked(|| core.policy.desk().perform(pending));
+                step = core.policy.settle(answered, connect.address, Unix::now());
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn on_acl_check(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
+    guard::enter(codes::ACL_DENIED, |broker| {
+        provoke("acl_check");
+        // SAFETY: the userdata and the event that belong to this callback.
+        let (Some(core), Some(access)) = (unsafe { core(userdata) }, unsafe { event::access(broker, data.cast()) }) else {
+            return codes::ACL_DENIED;
+        };
+        let allowed = core.policy.authorise(&access, Unix::now());
+        // Lines wait for the tick: logging from here comes back here with `log_dest topic`. On
+        // the broker that never ticks, a client's own packet is the next best moment; a delivery
+        // never is, because the broker is walking its tree of subscriptions.
+        if !allowed && !core.ticks.load(Ordering::Relaxed) && access.action != crate::policy::Action::Receive {
+            core.write_log(broker);
+        }
+        if allowed { codes::SUCCESS } else { codes::ACL_DENIED }
+    })
+}
+
+unsafe extern "C" fn on_disconnect(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
+    // SAFETY: passed on.
+    unsafe { gone(data, userdata, None) }
+}
+
+unsafe extern "C" fn on_client_offline(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
+    // SAFETY: passed on. The event has the layout of a DISCONNECT.
+    unsafe { gone(data, userdata, Some(Afterlife::Kept)) }
+}
+
+/// # Safety
+///
+/// `data` and `userdata` belong to one callback of the broker's.
+unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<Afterlife>) -> c_int {
+    guard::enter(codes::SUCCESS, |broker| {
+        provoke("disconnect");
+        // SAFETY: the caller's promise.
+        let (Some(core), Some(client)) = (unsafe { core(userdata) }, unsafe { event::gone(data.cast()) }) else {
+            return codes::SUCCESS;
+        };
+        let afterlife = afterlife.unwrap_or_else(|| match broker.generation() {
+            // 2.1 says CLIENT_OFFLINE for a session that it keeps.
+            Generation::V2_1 => Afterlife::Ended,
+            Generation::V2_0 if !broker.clean_session(client) => Afterlife::Kept,
+            Generation::V2_0 if broker.protocol_version(client) >= 5 => Afterlife::Unsure,
+            Generation::V2_0 => Afterlife::Ended,
+        });
+        core.policy.leave(crate::sessions::Client(client.address()), afterlife);
+        codes::SUCCESS
+    })
+}
+
+unsafe extern "C" fn on_tick(_event: c_int, _data: *mut c_void, userdata: *mut c_void) -> c_int {
+    guard::enter(codes::SUCCESS, |broker| {
+        provoke("tick");
+        // SAFETY: the userdata that belongs to this callback.
+        let Some(core) = (unsafe { core(userdata) }) else { return codes::SUCCESS };
+        core.ticks.store(true, Ordering::Relaxed);
+        core.policy.reap();
+        for client_id in core.policy.expire(Unix::now()) {
+            broker.kick(&client_id);
+        }
+        core.write_log(broker);
+        codes::SUCCESS
+    })
+}
+
+unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut c_void) -> c_int {
+    // Anything but SUCCESS ends a 2.1 broker (src/plugin_reload.c).
+    guard::enter(codes::SUCCESS, |broker| {
+        provoke("reload");
+        // SAFETY: the userdata that belongs to this callback.
+        if let Some(core) = unsafe { core(userdata) } {
+            core.policy.reload();
+            core.write_log(broker);
+        }
+        codes::SUCCESS
+    })
+}
+
+/// Panics where a test says so. Only in a build with the feature `provoke`, which no package has.
+#[cfg(feature = "provoke")]
+fn provoke(place: &str) {
+    if std::env::var("MOSQUITTO_AUTH0_PROVOKE").is_ok_and(|wanted| wanted == place) {
+        panic!("provoked in {place}");
+    }
+}
+
+#[cfg(not(feature = "provoke"))]
+fn provoke(_place: &str) {}
+

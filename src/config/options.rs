@@ -1,0 +1,89 @@
+//! The options: their names, what each is, its default. The README's table lists the same; a test
+//! compares the two.
+
+/// One option, as `plugin_opt_NAME` in mosquitto.conf or `NAME` in the file `config_file` names.
+#[derive(Debug)]
+pub struct Opt {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether its value must not be printed.
+    pub secret: bool,
+}
+
+const fn open(name: &'static str) -> Opt {
+    Opt { name, secret: false }
+}
+
+/// All options, in the order of the README's table.
+pub const OPTIONS: &[Opt] = &[
+    open("domain"),
+    open("issuer"),
+    open("audience"),
+    open("client_id"),
+    Opt { name: "client_secret", secret: true },
+    open("client_secret_file"),
+    open("connection"),
+    open("scope"),
+    open("topics_claim"),
+    open("username_claim"),
+    open("algorithms"),
+    open("hs256_secret_file"),
+    open("hs256_secret_encoding"),
+    open("leeway"),
+    open("timeout"),
+    open("ca_file"),
+    open("jwks_file"),
+    open("config_file"),
+];
+
+/// The option of that name.
+pub fn find(name: &str) -> Option<&'static Opt> {
+    OPTIONS.iter().find(|option| option.name == name)
+}
+
+/// The option that somebody who wrote `name` may have meant.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    OPTIONS
+        .iter()
+        .map(|option| (distance(name, option.name), option.name))
+        .min()
+        .filter(|(distance, candidate)| *distance <= candidate.len() / 3)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edits from one to the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_long_enough_for_the_broker_and_distinct() {
+        for (i, option) in OPTIONS.iter().enumerate() {
+            // Mosquitto refuses a plugin_opt_ name of fewer than three characters.
+            assert!(option.name.len() >= 3);
+            assert!(OPTIONS[..i].iter().all(|other| other.name != option.name));
+        }
+    }
+
+    #[test]
+    fn a_slip_finds_its_option_and_nonsense_finds_none() {
+        assert_eq!(nearest("audiance"), Some("audience"));
+        assert_eq!(nearest("client_secret_fil"), Some("client_secret_file"));
+        assert_eq!(nearest("auth0_domain"), None);
+        assert_eq!(nearest("xyzzy"), None);
+    }
+}

@@ -1,0 +1,240 @@
+//! Where the current keys are kept, and the thread that fetches the next ones.
+//!
+//! Readers take the current set without waiting for anybody's network. The thread fetches at the
+//! start, again before the keys age, and once out of turn when a token names a key that is not
+//! there; after that a cool-down holds for all clients together, so that made-up key names cost
+//! the tenant at most one request in that time.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::KeySet;
+use crate::{
+    clock::Deadline,
+    log::{Level, Log},
+};
+
+/// How often keys are fetched in the ordinary run of things. Auth0's advice is to keep them for 5
+/// to 10 minutes or longer; this is also how fast a revoked key dies here.
+const REFRESH: Duration = Duration::from_secs(8 * 60);
+
+/// After a failure, or for an unknown key: no sooner than this after the last attempt.
+const COOL_DOWN: Duration = Duration::from_secs(30);
+
+/// When to fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// From one good fetch to the next.
+    pub refresh: Duration,
+    /// The least time between two attempts.
+    pub cool_down: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { refresh: REFRESH, cool_down: COOL_DOWN }
+    }
+}
+
+/// Asks for the keys: from the tenant, or from a file. The sentence of an error completes "the
+/// tenant's keys …".
+pub type Fetch = Box<dyn Fn() -> Result<KeySet, String> + Send + Sync>;
+
+/// The current keys.
+pub struct Store {
+    current: RwLock<Arc<KeySet>>,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    pace: Pace,
+}
+
+#[derive(Default)]
+struct State {
+    /// Someone wants keys sooner than in turn.
+    wanted: bool,
+    /// When the last attempt began.
+    attempted: Option<Instant>,
+    /// Counts finished attempts, good or bad.
+    finished: u64,
+    fetching: bool,
+    stopping: bool,
+    running: bool,
+}
+
+impl Store {
+    /// An empty store; [`Self::start`] fills it.
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            current: RwLock::default(),
+            shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), pace }),
+            thread: Mutex::default(),
+        }
+    }
+
+    /// The current set, empty before the first good fetch.
+    pub fn current(&self) -> Arc<KeySet> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts a set in place of the current one.
+    pub fn replace(&self, set: KeySet) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+    }
+
+    /// Starts fetching in the background, beginning now. It ends with [`Self::stop`].
+    ///
+    /// # Errors
+    ///
+    /// If no thread can be made.
+    pub fn start(self: &Arc<Self>, fetch: Fetch, log: Log) -> Result<(), String> {
+        let store = Arc::downgrade(self);
+        let shared = Arc::clone(&self.shared);
+        lock(&shared.state).running = true;
+        let pace = self.shared.pace;
+        let body = move || {
+            let mut reported = None;
+            shared.run(|| {
+                let result = fetch();
+                let Some(store) = store.upgrade() else { return false };
+                report(&mut reported, &result, &log, pace);
+                match result {
+                    Ok(set) => {
+                        store.replace(set);
+                        true
+                    }
+                    Err(_) => false,
+                }
+            });
+        };
+        let thread = thread::Builder::new().name("auth0-keys".into()).spawn(body).map_err(|e| {
+            lock(&self.shared.state).running = false;
+            format!("cannot start a thread to fetch the tenant's keys: {e}")
+        })?;
+        *lock(&self.thread) = Some(thread);
+        Ok(())
+    }
+
+    /// Whether keys are fetched at all; keys from a file are not.
+    pub fn is_live(&self) -> bool {
+        lock(&self.shared.state).running
+    }
+
+    /// Whether waiting for a fetch could bring a key that is not here: one is under way, or the
+    /// cool-down allows one.
+    pub fn may_bring_news(&self) -> bool {
+        let state = lock(&self.shared.state);
+        state.running && !state.stopping && (state.fetching || state.wanted || self.shared.cooled_down(&state, Instant::now()))
+    }
+
+    /// Has the keys fetched again if the cool-down allows it, and waits until that or the fetch
+    /// under way has ended, at most until `deadline`.
+    pub fn refetch(&self, deadline: Deadline) {
+        let mut state = lock(&self.shared.state);
+        if !state.running || state.stopping {
+            return;
+        }
+        if !state.fetching {
+            if !state.wanted && !self.shared.cooled_down(&state, Instant::now()) {
+                return;
+            }
+            state.wanted = true;
+            self.shared.changed.notify_all();
+        }
+        let before = state.finished;
+        while state.finished == before && !state.stopping && !deadline.has_passed() {
+            let wait = self.shared.changed.wait_timeout(state, deadline.remaining());
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Has the keys fetched soon, without waiting: somebody changed something (SIGHUP).
+    pub fn refresh_soon(&self) {
+        lock(&self.shared.state).wanted = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Ends the thread and waits for it: at most as long as one fetch may take.
+    pub fn stop(&self) {
+        lock(&self.shared.state).stopping = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = lock(&self.thread).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn cooled_down(&self, state: &State, now: Instant) -> bool {
+        state.attempted.is_none_or(|last| now.duration_since(last) >= self.pace.cool_down)
+    }
+
+    fn run(&self, mut attempt: impl FnMut() -> bool) {
+        let mut state = lock(&self.state);
+        let mut next = Instant::now();
+        loop {
+            // Waits for its turn, or to be wanted; never while stopping.
+            while !state.stopping && !state.wanted {
+                let Some(left) = next.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) else { break };
+                state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if state.stopping {
+                break;
+            }
+            state.wanted = false;
+            state.fetching = true;
+            state.attempted = Some(Instant::now());
+            drop(state);
+
+            // A panic in here must not leave others waiting, nor end the fetching for good.
+            let good = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut attempt)).unwrap_or(false);
+
+            state = lock(&self.state);
+            state.fetching = false;
+            state.finished += 1;
+            next = Instant::now() + if good { self.pace.refresh } else { self.pace.cool_down };
+            self.changed.notify_all();
+        }
+        state.running = false;
+        self.changed.notify_all();
+    }
+}
+
+/// Says how a fetch went, once until it goes otherwise.
+fn report(reported: &mut Option<Result<usize, String>>, result: &Result<KeySet, String>, log: &Log, pace: Pace) {
+    let outcome = result.as_ref().map(KeySet::len).map_err(Clone::clone);
+    if reported.as_ref() == Some(&outcome) {
+        return;
+    }
+    match result {
+        Ok(set) => {
+            log.line(Level::Info, format!("the tenant's signing keys are here ({} keys)", set.len()));
+            for why in set.ignored() {
+                log.line(Level::Info, format!("left out of the tenant's keys: {why}"));
+            }
+        }
+        Err(why) => log.line(
+            Level::Warning,
+            format!("the tenant's signing keys {why}; the last good ones stay in use, and the next attempt follows in {} s", pace.cool_down.as_secs()),
+        ),
+    }
+    *reported = Some(outcome);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is half done under these locks, so a panic elsewhere leaves them good.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

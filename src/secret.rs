@@ -1,0 +1,180 @@
+//! Values that must not leak: redacted when printed, wiped when dropped.
+
+use std::{
+    fmt, fs,
+    io::Read,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+};
+
+use aws_lc_rs::hmac;
+use zeroize::Zeroizing;
+
+/// Bytes that print as `[secret]`.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes the bytes over.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(Zeroizing::new(bytes.into()))
+    }
+
+    /// The bytes themselves. Named so that a reviewer can find every use.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes as text, if they are UTF-8.
+    pub fn reveal_str(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// A secret file holds one secret; the longest in use (a PEM key) is a few kilobytes.
+const MAX_SECRET_FILE: u64 = 64 * 1024;
+
+/// Reads a secret from a file that only its owner and group may read.
+///
+/// One trailing line end is dropped, because every editor writes one.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong with the file and the cure; never its content.
+pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        // A FIFO must not hang the broker at start.
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+        .map_err(|e| {
+            format!("cannot be read ({e}); the broker's own user (usually `mosquitto`) must be able to read it")
+        })?;
+    let metadata = file.metadata().map_err(|e| format!("cannot be examined ({e})"))?;
+    if !metadata.is_file() {
+        return Err("is not a regular file".into());
+    }
+    if metadata.mode() & 0o007 != 0 {
+        return Err(format!(
+            "may be used by every user of this machine (mode {:04o}); run: chmod 640 {p} && chgrp mosquitto {p}",
+            metadata.mode() & 0o7777,
+            p = path.display()
+        ));
+    }
+    if metadata.len() > MAX_SECRET_FILE {
+        return Err(format!("is longer than {MAX_SECRET_FILE} bytes; it must hold the secret and nothing else"));
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
+    file.by_ref()
+        .take(MAX_SECRET_FILE)
+        .read_to_end(&mut bytes)
+        .map_err(|e| format!("cannot be read ({e})"))?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    if bytes.is_empty() {
+        return Err("is empty; write the secret into it".into());
+    }
+    Ok(Secret(bytes))
+}
+
+/// Recognises a credential that was seen before without keeping it.
+///
+/// HMAC-SHA256 under a key that is drawn when the plugin starts and never leaves the process: a
+/// core dump of the table alone gives no password away. A plain hash would, to a dictionary.
+pub struct Fingerprinter(hmac::Key);
+
+/// What is kept of a credential.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprinter {
+    /// Draws the key.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system has no randomness to give.
+    pub fn new() -> Result<Self, String> {
+        hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new())
+            .map(Self)
+            .map_err(|_| "the operating system gave no random bytes".into())
+    }
+
+    /// The fingerprint of these bytes, in this process.
+    pub fn of(&self, bytes: &[u8]) -> Fingerprint {
+        let tag = hmac::sign(&self.0, bytes);
+        let mut out = [0; 32];
+        out.copy_from_slice(tag.as_ref());
+        Fingerprint(out)
+    }
+}
+
+impl fmt::Debug for Fingerprinter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprinter")
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[fingerprint]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn file(content: &[u8], mode: u32) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), content).unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_secret_never_prints() {
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "[secret]");
+    }
+
+    #[test]
+    fn one_line_end_is_dropped_and_no_more() {
+        for (content, secret) in [("a b\n", "a b"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a ", "a ")] {
+            assert_eq!(read_secret_file(file(content.as_bytes(), 0o640).path()).unwrap().reveal(), secret.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_use_is_refused_with_the_cure() {
+        for mode in [0o644, 0o601, 0o602] {
+            let error = read_secret_file(file(b"x", mode).path()).unwrap_err();
+            assert!(error.contains("chmod 640"), "{error}");
+        }
+    }
+
+    #[test]
+    fn empty_long_missing_and_special_files_are_refused() {
+        assert!(read_secret_file(file(b"\n", 0o600).path()).unwrap_err().contains("empty"));
+        assert!(read_secret_file(file(&vec![b'x'; 70_000], 0o600).path()).unwrap_err().contains("longer"));
+        assert!(read_secret_file(Path::new("/nonexistent")).unwrap_err().contains("mosquitto"));
+        assert!(read_secret_file(Path::new("/")).unwrap_err().contains("regular file"));
+    }
+
+    #[test]
+    fn fingerprints_agree_within_a_process_key_only() {
+        let (a, b) = (Fingerprinter::new().unwrap(), Fingerprinter::new().unwrap());
+        assert_eq!(a.of(b"x"), a.of(b"x"));
+        assert_ne!(a.of(b"x"), a.of(b"y"));
+        assert_ne!(a.of(b"x"), b.of(b"x"));
+    }
+}

@@ -1,0 +1,411 @@
+//! Who is connected, with which rights, until when.
+//!
+//! A session is found by the broker's client pointer: a takeover delivers the old client's
+//! DISCONNECT after the new one's sign-in, so a table by client id would lose the new one. But a
+//! pointer is no identity either: it is reused. So client id and user name are compared at every
+//! question, and whoever differs is a stranger.
+//!
+//! Life: `Active` → (DISCONNECT) → `Leaving`, in which the will still goes out, because every
+//! broker up to 2.1.2 asks about it after DISCONNECT → at the next tick gone, or `Offline` if the
+//! broker keeps the session and queues messages for it.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use crate::{clock::Unix, grants::Grants, secret::Fingerprint};
+
+/// The broker's pointer to a client, as a number: never followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Client(pub usize);
+
+/// What a session is admitted with.
+#[derive(Debug)]
+pub struct Session {
+    /// Its client id.
+    pub client_id: Arc<str>,
+    /// Its user name: from a verified claim, or one that the tenant checked.
+    pub username: String,
+    /// What it may publish and subscribe.
+    pub grants: Arc<Grants>,
+    /// When that ends.
+    pub until: Unix,
+    /// What it signed in with. The broker asks again on SIGHUP, with the same.
+    pub credential: Fingerprint,
+}
+
+/// What becomes of a session whose client has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterlife {
+    /// The broker forgets it.
+    Ended,
+    /// The broker keeps it and queues messages.
+    Kept,
+    /// One of the two: 2.0 does not tell an MQTT 5 client's Session Expiry Interval.
+    Unsure,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Active,
+    Leaving(Afterlife),
+    Offline,
+}
+
+struct Entry {
+    session: Session,
+    state: State,
+    noted: Noted,
+}
+
+/// How many sessions of which it is unsure that the broker still has them are kept, newest first.
+/// `mosquitto_pub -V 5` in a cron job makes a new one every time.
+const MAX_UNSURE: usize = 10_000;
+
+/// The table of sessions.
+#[derive(Default)]
+pub struct Sessions {
+    by_client: HashMap<Client, Entry>,
+    by_id: HashMap<Arc<str>, Client>,
+    expiries: BinaryHeap<Reverse<(Unix, Client)>>,
+    departed: Vec<Client>,
+    unsure: VecDeque<Client>,
+}
+
+/// A session as it stands at a question.
+pub struct Found<'a> {
+    /// Its terms.
+    pub session: &'a Session,
+    /// Which refusals were reported.
+    pub noted: &'a mut Noted,
+    /// Whether its rights end at [`Session::until`] for sending and subscribing.
+    pub send_expires: bool,
+    /// The same for receiving.
+    pub receive_expires: bool,
+}
+
+impl Sessions {
+    /// Admits a client. An older session of its client id stays until the broker lets it go.
+    pub fn admit(&mut self, client: Client, session: Session) {
+        self.remove(client);
+        if let Some(older) = self.by_id.insert(Arc::clone(&session.client_id), client) {
+            // Usually its DISCONNECT follows; an expired session of the broker's gives none.
+            self.departed.push(older);
+        }
+        if self.expiries.len() > 2 * self.by_client.len() + 64 {
+            self.expiries = self.by_client.iter().map(|(client, entry)| Reverse((entry.session.until, *client))).collect();
+        }
+        self.expiries.push(Reverse((session.until, client)));
+        self.by_client.insert(client, Entry { session, state: State::Active, noted: Noted::default() });
+    }
+
+    /// Whether this is the broker asking again about somebody who is in: the same pointer, client
+    /// id, user name (the one we gave) and credential. Anyone who can present all of them could
+    /// have signed in; whether the rights have ended is in the answer.
+    pub fn recheck(&self, client: Client, client_id: &str, username: Option<&str>, credential: Fingerprint, now: Unix) -> Option<bool> {
+        let entry = self.by_client.get(&client)?;
+        let session = &entry.session;
+        let same = &*session.client_id == client_id && Some(session.username.as_str()) == username && session.credential == credential;
+        // Refusing an offline session on SIGHUP makes 2.0 put it on its expiry list twice and
+        // free it twice (fixed in 2.0.23). Keeping it is safe: it can only receive, and what it
+        // receives is queued until its client signs in again.
+        same.then(|| entry.state == State::Offline || now < session.until)
+    }
+
+    /// The session behind a question, if who asks is who signed in. `connected` is false for what
+    /// the broker asks about on behalf of nobody's connection.
+    pub fn find(&mut self, client: Client, client_id: &str, username: Option<&str>, connected: bool) -> Option<Found<'_>> {
+        let known = self.by_client.contains_key(&client);
+        // With check_retain_source the broker asks about the publisher of a retained message by a
+        // pointer made up for the question.
+        let source = !known && !connected;
+        let client = if source { *self.by_id.get(client_id)? } else { client };
+        let entry = self.by_client.get_mut(&client)?;
+        if &*entry.session.client_id != client_id || Some(entry.session.username.as_str()) != username {
+            return None;
+        }
+        let state = if source { State::Leaving(Afterlife::Ended) } else { entry.state };
+        Some(Found {
+            session: &entry.session,
+            noted: &mut entry.noted,
+            send_expires: !matches!(state, State::Leaving(_)),
+            // What is queued for an offline session is asked about again when it resumes.
+            receive_expires: state == State::Active,
+        })
+    }
+
+    /// The client has gone. Its will may still be asked about.
+    pub fn leave(&mut self, client: Client, afterlife: Afterlife) {
+        if let Some(entry) = self.by_client.get_mut(&client) {
+            entry.state = State::Leaving(afterlife);
+            self.departed.push(client);
+        }
+    }
+
+    /// Forgets who has gone for good. For a moment when the broker is not in the middle of
+    /// disconnecting somebody.
+    pub fn reap(&mut self) {
+        for client in std::mem::take(&mut self.departed) {
+            let Some(entry) = self.by_client.get_mut(&client) else { continue };
+            let superseded = self.by_id.get(&entry.session.client_id) != Some(&client);
+            match entry.state {
+                // An older session whose DISCONNECT is still to come (2.0 with websockets).
+                State::Active => {}
+                _ if superseded => self.remove(client),
+                State::Leaving(Afterlife::Ended) => self.remove(client),
+                State::Leaving(afterlife) => {
+                    entry.state = State::Offline;
+                    if afterlife == Afterlife::Unsure {
+                        self.unsure.push_back(client);
+                    }
+                }
+                State::Offline => {}
+            }
+        }
+        while self.unsure.len() > MAX_UNSURE {
+            let oldest = self.unsure.pop_front().expect("not empty");
+            if self.by_client.get(&oldest).is_some_and(|entry| entry.state == State::Offline) {
+                self.remove(oldest);
+            }
+        }
+    }
+
+    /// The connected clients whose rights have ended, each once.
+    pub fn expired(&mut self, now: Unix) -> Vec<Arc<str>> {
+        let mut expired = Vec::new();
+        while let Some(&Reverse((until, client))) = self.expiries.peek() {
+            if until > now {
+                break;
+            }
+            self.expiries.pop();
+            // The heap is not told of departures: an entry may be stale.
+            if let Some(entry) = self.by_client.get(&client)
+                && entry.state == State::Active
+                && entry.session.until == until
+                && self.by_id.get(&entry.session.client_id) == Some(&client)
+            {
+                expired.push(Arc::clone(&entry.session.client_id));
+            }
+        }
+        expired
+    }
+
+    /// A pointer that signs in anew is no longer whoever it was.
+    pub fn remove(&mut self, client: Client) {
+        if let Some(entry) = self.by_client.remove(&client)
+            && self.by_id.get(&entry.session.client_id) == Some(&client)
+        {
+            self.by_id.remove(&entry.session.client_id);
+        }
+    }
+
+    /// How many sessions are remembered.
+    pub fn len(&self) -> usize {
+        self.by_client.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.by_client.is_empty()
+    }
+}
+
+/// Which refusals of a client were reported: each once, and only so many. A device that publishes
+/// to a forbidden topic a thousand times a second must not fill the journal.
+#[derive(Default)]
+pub struct Noted(Vec<u64>);
+
+/// Whether to report a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// It is new.
+    Report,
+    /// It is new, and the last that is reported.
+    ReportLast,
+    /// It was reported, or there were too many.
+    Silent,
+}
+
+impl Noted {
+    const MAX: usize = 16;
+
+    /// Notes a refusal.
+    pub fn note(&mut self, refusal: impl Hash) -> Note {
+        let mut hasher = DefaultHasher::new();
+        refusal.hash(&mut hasher);
+        let hash = hasher.finish();
+        if self.0.len() >= Self::MAX || self.0.contains(&hash) {
+            return Note::Silent;
+        }
+        self.0.push(hash);
+        if self.0.len() == Self::MAX { Note::ReportLast } else { Note::Report }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Fingerprinter;
+
+    const NOW: Unix = Unix(1000);
+
+    struct Table {
+        sessions: Sessions,
+        prints: Fingerprinter,
+    }
+
+    impl Table {
+        fn new() -> Self {
+            Self { sessions: Sessions::default(), prints: Fingerprinter::new().unwrap() }
+        }
+
+        fn admit(&mut self, client: usize, id: &str, until: u64) {
+            let session = Session {
+                client_id: id.into(),
+                username: format!("user-{id}"),
+                grants: Arc::default(),
+                until: Unix(until),
+                credential: self.prints.of(b"password"),
+            };
+            self.sessions.admit(Client(client), session);
+        }
+
+        fn knows(&mut self, client: usize, id: &str) -> bool {
+            self.sessions.find(Client(client), id, Some(&format!("user-{id}")), true).is_some()
+        }
+
+        fn recheck(&self, client: usize, id: &str, password: &[u8], now: u64) -> Option<bool> {
+            self.sessions.recheck(Client(client), id, Some(&format!("user-{id}")), self.prints.of(password), Unix(now))
+        }
+    }
+
+    #[test]
+    fn a_pointer_is_no_identity() {
+        let mut table = Table::new();
+        table.admit(1, "a", 2000);
+        assert!(table.knows(1, "a"));
+        assert!(!table.knows(2, "a"), "another pointer");
+        assert!(!table.knows(1, "b"), "another client id");
+        assert!(table.sessions.find(Client(1), "a", Some("user-b"), true).is_none(), "another user name");
+        assert!(table.sessions.find(Client(1), "a", None, true).is_none(), "no user name");
+    }
+
+    #[test]
+    fn a_takeover_keeps_the_new_session_when_the_old_disconnect_comes_late() {
+        let mut table = Table::new();
+        table.admit(1, "a", 2000);
+        table.admit(2, "a", 2000);
+        assert!(table.knows(1, "a"), "its will is still to come");
+        table.sessions.leave(Client(1), Afterlife::Kept);
+        assert!(table.knows(1, "a"));
+        table.sessions.reap();
+        assert!(!table.knows(1, "a") && table.knows(2, "a"));
+        assert_eq!(table.sessions.len(), 1);
+    }
+
+    #[test]
+    fn an_old_session_that_gives_no_disconnect_goes_too() {
+        let mut table = Table::new();
+        table.admit(1, "a", 2000);
+        table.sessions.leave(Client(1), Afterlife::Kept);
+        table.sessions.reap();
+        table.admit(2, "a", 2000);
+        table.sessions.reap();
+        assert_eq!(table.sessions.len(), 1);
+        assert!(table.knows(2, "a"));
+    }
+
+    #[test]
+    fn the_will_of_a_client_is_known_until_the_next_tick() {
+        let mut table = Table::new();
+        table.admit(1, "a", 900);
+        table.sessions.leave(Client(1), Afterlife::Ended);
+        let found = table.sessions.find(Client(1), "a", Some("user-a"), true).unwrap();
+        assert!(!found.send_expires, "a client is cut off when its rights end, and its will says so");
+        table.sessions.reap();
+        assert!(table.sessions.is_empty());
+    }
+
+    #[test]
+    fn an_offline_session_may_receive_whatever_the_hour_and_send_no_longer() {
+        let mut table = Table::new();
+        table.admit(1, "a", 2000);
+        table.sessions.leave(Client(1), Afterlife::Kept);
+        table.sessions.reap();
+        let found = table.sessions.find(Client(1), "a", Some("user-a"), true).unwrap();
+        assert!(found.send_expires && !found.receive_expires);
+    }
+
+    #[test]
+    fn unsure_sessions_are_kept_up_to_a_number() {
+        let mut table = Table::new();
+        for i in 0..MAX_UNSURE + 5 {
+            table.admit(i, &format!("c{i}"), 2000);
+            table.sessions.leave(Client(i), Afterlife::Unsure);
+            table.sessions.reap();
+        }
+        assert_eq!(table.sessions.len(), MAX_UNSURE);
+        assert!(!table.knows(0, "c0") && table.knows(MAX_UNSURE, &format!("c{MAX_UNSURE}")));
+    }
+
+    #[test]
+    fn a_recheck_needs_the_same_credential_and_living_rights() {
+        let mut table = Table::new();
+        table.admit(1, "a", 2000);
+        assert_eq!(table.recheck(1, "a", b"password", 1999), Some(true));
+        assert_eq!(table.recheck(1, "a", b"password", 2000), Some(false));
+        assert_eq!(table.recheck(1, "a", b"other", 1000), None);
+        assert_eq!(table.recheck(2, "a", b"password", 1000), None);
+        assert_eq!(table.recheck(1, "b", b"password", 1000), None);
+        table.sessions.leave(Client(1), Afterlife::Kept);
+        table.sessions.reap();
+        assert_eq!(table.recheck(1, "a", b"password", 3000), Some(true), "2.0 must not be made to drop it");
+    }
+
+    #[test]
+    fn a_made_up_pointer_finds_its_session_only_off_line() {
+        let mut table = Table::new();
+        table.admit(1, "a", 2000);
+        assert!(table.sessions.find(Client(99), "a", Some("user-a"), false).is_some());
+        assert!(table.sessions.find(Client(99), "a", Some("user-b"), false).is_none());
+        assert!(table.sessions.find(Client(99), "a", Some("user-a"), true).is_none());
+    }
+
+    #[test]
+    fn each_session_expires_once_and_only_while_connected() {
+        let mut table = Table::new();
+        table.admit(1, "a", 1000);
+        table.admit(2, "b", 1000);
+        table.admit(3, "c", 1001);
+        table.admit(4, "d", 900);
+        table.admit(4, "d", 5000);
+        table.sessions.leave(Client(2), Afterlife::Kept);
+        assert_eq!(table.sessions.expired(NOW), ["a".into()]);
+        assert!(table.sessions.expired(NOW).is_empty());
+        assert_eq!(table.sessions.expired(Unix(1001)), ["c".into()]);
+    }
+
+    #[test]
+    fn the_expiry_queue_does_not_grow_with_reconnects() {
+        let mut table = Table::new();
+        for _ in 0..10_000 {
+            table.admit(1, "a", 5000);
+        }
+        assert!(table.sessions.expiries.len() < 100);
+    }
+
+    #[test]
+    fn refusals_are_noted_once_and_so_many() {
+        let mut noted = Noted::default();
+        assert_eq!(noted.note("x"), Note::Report);
+        assert_eq!(noted.note("x"), Note::Silent);
+        for i in 0..Noted::MAX - 2 {
+            assert_eq!(noted.note(i), Note::Report);
+        }
+        assert_eq!(noted.note("last"), Note::ReportLast);
+        assert_eq!(noted.note("more"), Note::Silent);
+    }
+}

@@ -1,0 +1,41 @@
+//! Other people's text in our log: quoted, escaped and cut, so that one line stays one line.
+
+use std::fmt::{self, Write};
+
+/// The broker's own line buffer is 1000 bytes; a quote must leave room for the reason.
+const MAX_QUOTED_CHARS: usize = 80;
+
+/// Displays a string in single quotes with control characters and quotes escaped, and the middle
+/// of a log line safe from whatever a client sent.
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('\'')?;
+        for (i, c) in self.0.chars().enumerate() {
+            if i == MAX_QUOTED_CHARS {
+                f.write_str("'...")?;
+                return Ok(());
+            }
+            if c.is_control() || matches!(c, '\'' | '\\' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        f.write_char('\'')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_is_one_line_and_bounded() {
+        assert_eq!(Quoted("a/b").to_string(), "'a/b'");
+        assert_eq!(Quoted("x\n1970: forged\r\0'").to_string(), r"'x\n1970: forged\r\u{0}\''");
+        assert_eq!(Quoted("\u{202e}abc").to_string(), r"'\u{202e}abc'");
+        assert!(Quoted(&"y".repeat(10_000)).to_string().len() < 100);
+    }
+}

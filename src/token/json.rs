@@ -1,0 +1,119 @@
+//! JSON in which no object names a member twice.
+//!
+//! RFC 7519, section 4 lets a parser take the last of two equal claims; then one verifier sees
+//! `"sub":"a"` and the next `"sub":"b"`. RFC 8725 and its successor want such tokens refused,
+//! and `serde_json::Value` takes the last without a word.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// Parses one JSON object. Depth is limited by `serde_json` (128 levels).
+///
+/// # Errors
+///
+/// What is wrong, and where, without the text itself.
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+    match serde_json::from_slice::<Strict>(bytes) {
+        Ok(Strict(Value::Object(members))) => Ok(members),
+        Ok(_) => Err("is not a JSON object".into()),
+        Err(e) => Err(format!("is not good JSON ({e})")),
+    }
+}
+
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Strict)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(Strict(element)) = seq.next_element()? {
+            elements.push(element);
+        }
+        Ok(Value::Array(elements))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let Strict(value) = map.next_value()?;
+            if members.insert(name, value).is_some() {
+                return Err(de::Error::custom("a member is named twice"));
+            }
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_serde_json_where_no_name_comes_twice() {
+        for text in [r"{}", r#"{"a":null,"b":[true,1,-2,1.5,"x",{"c":{}}]}"#, r#"{"\u0061":"\ud83e\udd80"}"#, r#"{"n":18446744073709551615}"#] {
+            assert_eq!(Value::Object(object(text.as_bytes()).unwrap()), serde_json::from_str::<Value>(text).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_is_refused_at_every_depth_and_in_every_spelling() {
+        for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"x":{"a":1,"a":2}}"#, r#"{"x":[{"a":1,"a":2}]}"#] {
+            assert!(object(text.as_bytes()).unwrap_err().contains("twice"), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_bad_json_is_refused() {
+        let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        for text in [
+            "", "[]", "7", "{", "{}x", "{} {}", r#"{"a":1e400}"#, r#"{"a":NaN}"#, r#"{"a":"\ud800"}"#, "{'a':1}", "{\"a\":\"\u{1}\"}", "\u{feff}{}",
+            r#"{"a":01}"#, r#"{"a":1,}"#, "/**/{}", deep.as_str(),
+        ] {
+            assert!(object(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(object(b"{\"a\":\"\xff\"}").is_err());
+    }
+}

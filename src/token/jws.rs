@@ -1,0 +1,162 @@
+//! A signed token's outer layer: JWS Compact Serialization (RFC 7515) and its signature.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+
+use super::json;
+use crate::{
+    config::Algorithm,
+    keys::{KeySet, Unfit},
+    refusal::{Reason, Refusal},
+    text::Quoted,
+};
+
+/// The longest token looked at, in bytes. Auth0 lets a tenant add 100 KB of claims; base64 makes
+/// a third more of them, and the rest is small. (MQTT's password field ends at 64 KB anyway.)
+const MAX_TOKEN: usize = 160 * 1024;
+
+/// The longest header, in bytes of base64. It holds a few short names; a long one is an attack.
+const MAX_HEADER: usize = 4 * 1024;
+
+/// The secret of HS256 tokens. A type of its own, so that it can never verify anything else.
+#[derive(Clone)]
+pub struct HmacSecret(jsonwebtoken::DecodingKey);
+
+impl HmacSecret {
+    /// RFC 7518, section 3.2: no shorter than the hash.
+    pub const MIN_BYTES: usize = 32;
+
+    /// `None` if it is shorter than [`Self::MIN_BYTES`].
+    pub fn new(secret: &[u8]) -> Option<Self> {
+        (secret.len() >= Self::MIN_BYTES).then(|| Self(jsonwebtoken::DecodingKey::from_secret(secret)))
+    }
+}
+
+impl std::fmt::Debug for HmacSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// Whether a password is meant as a token: it starts as the base64url of `{"` does and has a dot.
+/// A look at its shape only, so that a broken token is refused as a token and is never sent to
+/// the tenant as somebody's password.
+pub fn looks_like_token(password: &str) -> bool {
+    password.starts_with("eyJ") && password.contains('.')
+}
+
+/// Verifies the signature and returns the payload.
+///
+/// The algorithm comes from `algorithms`, the key from `keys` or `secret`; the token only says
+/// which of them (RFC 8725, sections 3.1 and 3.2). `jku`, `x5u`, `jwk` and `x5c` in its header are
+/// never looked at.
+///
+/// # Errors
+///
+/// The reason, from [`Reason::TokenMalformed`] to [`Reason::TokenSignature`].
+pub fn verify(token: &str, algorithms: &[Algorithm], keys: &KeySet, secret: Option<&HmacSecret>) -> Result<Vec<u8>, Refusal> {
+    let (message, signature, header) = parse(token)?;
+    check_header(&header)?;
+    let algorithm = algorithm(&header, algorithms)?;
+    let kid = match header.get("kid") {
+        None => None,
+        Some(Value::String(kid)) => Some(kid.as_str()),
+        Some(_) => return Err(malformed("its header's kid is not a string")),
+    };
+
+    let (key, family) = match algorithm {
+        Algorithm::Hs256 => {
+            let secret = secret.ok_or_else(|| Refusal::new(Reason::TokenAlgorithm, "it is signed with HS256 and hs256_secret_file is not set"))?;
+            (&secret.0, jsonwebtoken::Algorithm::HS256)
+        }
+        Algorithm::Rs256 => (rsa_key(keys, kid, algorithm)?, jsonwebtoken::Algorithm::RS256),
+        Algorithm::Ps256 => (rsa_key(keys, kid, algorithm)?, jsonwebtoken::Algorithm::PS256),
+    };
+    match jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, family) {
+        Ok(true) => {}
+        Ok(false) | Err(_) => return Err(Refusal::new(Reason::TokenSignature, "its signature is not the tenant's")),
+    }
+    let (_, payload) = message.split_once('.').expect("parse found two dots");
+    decode(payload, "payload")
+}
+
+/// Splits `header.payload.signature` and reads the header.
+fn parse(token: &str) -> Result<(&str, &str, Map<String, Value>), Refusal> {
+    if token.len() > MAX_TOKEN {
+        return Err(malformed(format!("it is {} bytes long, more than {MAX_TOKEN}", token.len())));
+    }
+    match token.bytes().filter(|&b| b == b'.').count() {
+        2 => {}
+        4 => return Err(Refusal::new(Reason::TokenEncrypted, "it has five parts, so it is encrypted (JWE)")),
+        _ if token.starts_with('{') => return Err(malformed("it is a JWS in JSON form")),
+        dots => return Err(malformed(format!("it has {} parts, not three", dots + 1))),
+    }
+    let (message, signature) = token.rsplit_once('.').expect("two dots");
+    let (header, _) = message.split_once('.').expect("two dots");
+    if header.len() > MAX_HEADER {
+        return Err(malformed(format!("its header is {} bytes long, more than {MAX_HEADER}", header.len())));
+    }
+    // Judged before any cryptography: RFC 7515, section 5.2 steps 2 and 7.
+    decode(signature, "signature")?;
+    let header = json::object(&decode(header, "header")?).map_err(|e| malformed(format!("its header {e}")))?;
+    Ok((message, signature, header))
+}
+
+/// Strict base64url: no padding, no white space, no `+` `/`, no stray bits at the end.
+fn decode(part: &str, name: &str) -> Result<Vec<u8>, Refusal> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed(format!("its {name} is not base64url")))
+}
+
+fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {
+    // RFC 7515, section 4.1.11: an extension that is not understood must be refused, and none is.
+    // b64 (RFC 7797) and zip (RFC 7516) change what is signed even where crit forgets them.
+    for name in ["crit", "b64", "zip"] {
+        if header.contains_key(name) {
+            return Err(Refusal::new(Reason::TokenExtension, format!("its header has the extension `{name}`")));
+        }
+    }
+    // RFC 9068, section 4, and RFC 8725, section 3.11. Auth0's own profile says JWT; absent is
+    // allowed because RFC 7519 makes it optional.
+    match header.get("typ") {
+        None => Ok(()),
+        Some(Value::String(typ)) => {
+            let short = typ.get(..12).filter(|p| p.eq_ignore_ascii_case("application/")).map_or(typ.as_str(), |_| &typ[12..]);
+            if short.eq_ignore_ascii_case("JWT") || short.eq_ignore_ascii_case("at+jwt") {
+                Ok(())
+            } else {
+                Err(Refusal::new(Reason::TokenType, format!("its type is {}", Quoted(typ))))
+            }
+        }
+        Some(_) => Err(malformed("its header's typ is not a string")),
+    }
+}
+
+fn algorithm(header: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Algorithm, Refusal> {
+    let Some(Value::String(name)) = header.get("alg") else {
+        return Err(malformed("its header has no alg"));
+    };
+    // Compared as written: `rs256` or `nOnE` is no algorithm's name (RFC 7515, section 4.1.1).
+    allowed.iter().copied().find(|a| a.name() == name).ok_or_else(|| {
+        let allowed: Vec<_> = allowed.iter().map(|a| a.name()).collect();
+        Refusal::new(Reason::TokenAlgorithm, format!("it is signed with {}, and only {} is accepted", Quoted(name), allowed.join(", ")))
+    })
+}
+
+fn rsa_key<'k>(keys: &'k KeySet, kid: Option<&str>, algorithm: Algorithm) -> Result<&'k jsonwebtoken::DecodingKey, Refusal> {
+    keys.rsa(kid, algorithm).map_err(|unfit| match unfit {
+        Unfit::Empty => Refusal::new(Reason::KeysUnavailable, "the tenant's signing keys are not known yet"),
+        Unfit::Unnamed => Refusal::new(Reason::TokenKeyMissing, "it does not say which of the tenant's keys signed it (no kid)"),
+        Unfit::Unknown => Refusal::new(
+            Reason::TokenKeyUnknown,
+            format!("the tenant has no key {}", Quoted(kid.unwrap_or_default())),
+        ),
+        Unfit::Algorithm(of_key) => Refusal::new(
+            Reason::TokenKeyUnfit,
+            format!("it is signed with {}, and its key {} is for {} only", algorithm.name(), Quoted(kid.unwrap_or_default()), of_key.name()),
+        ),
+    })
+}
+
+fn malformed(detail: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::TokenMalformed, detail)
+}

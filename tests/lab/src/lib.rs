@@ -1,0 +1,17 @@
+//! What the demo and the tests share: a local Auth0 tenant, certificates, tokens, real brokers and
+//! clients. Everything listens on 127.0.0.1, on a port that the system picks.
+
+pub mod http;
+pub mod json;
+pub mod pki;
+pub mod scratch;
+pub mod signing;
+pub mod tenant;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks without minding a poisoned lock: a test that panics must not turn every later answer into
+/// a second, misleading panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
