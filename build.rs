@@ -32,7 +32,9 @@ fn main() {
         .prepend_enum_name(false)
         .layout_tests(true)
         .generate()
-        .expect("bindgen reads include/host.h (it needs libclang-dev, mosquitto-dev, libmosquitto-dev)");
+        .expect(
+            "bindgen reads include/host.h (it needs libclang-dev, mosquitto-dev, libmosquitto-dev)",
+        );
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     bindings
         .write_to_file(out.join("abi.rs"))

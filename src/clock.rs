@@ -20,6 +20,11 @@ impl Unix {
     }
 }
 
+/// The monotonic clock, for how long ago something was; it does not jump.
+pub fn moment() -> Instant {
+    Instant::now()
+}
+
 /// A point on the monotonic clock by which something must have ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);

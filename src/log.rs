@@ -59,7 +59,10 @@ impl Log {
         let mut lines: Vec<_> = queue.lines.drain(..).collect();
         let dropped = std::mem::take(&mut queue.dropped);
         if dropped > 0 {
-            lines.push((Level::Warning, format!("{dropped} more lines were dropped: there were too many at once")));
+            lines.push((
+                Level::Warning,
+                format!("{dropped} more lines were dropped: there were too many at once"),
+            ));
         }
         lines
     }
@@ -78,7 +81,10 @@ mod tests {
         let log = Log::default();
         log.line(Level::Info, "a");
         log.clone().line(Level::Error, "b");
-        assert_eq!(log.take(), [(Level::Info, "a".into()), (Level::Error, "b".into())]);
+        assert_eq!(
+            log.take(),
+            [(Level::Info, "a".into()), (Level::Error, "b".into())]
+        );
         assert!(log.take().is_empty());
     }
 

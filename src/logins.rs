@@ -86,10 +86,20 @@ pub struct Desk {
 impl Desk {
     /// Does the errand; waits at most until its deadline.
     pub fn perform(&self, pending: Pending) -> Answered {
-        let Pending { claimant, errand, deadline } = pending;
+        let Pending {
+            claimant,
+            errand,
+            deadline,
+        } = pending;
         let (result, keys_refetched) = match errand {
             Errand::Login { password, device } => {
-                let tokens = self.tenant.login(&self.config, &claimant.username, &password, device, deadline);
+                let tokens = self.tenant.login(
+                    &self.config,
+                    &claimant.username,
+                    &password,
+                    device,
+                    deadline,
+                );
                 (tokens.map(Evidence::Issued), false)
             }
             Errand::Keys(evidence) => {
@@ -97,6 +107,11 @@ impl Desk {
                 (Ok(evidence), true)
             }
         };
-        Answered { claimant, result, keys_refetched, deadline }
+        Answered {
+            claimant,
+            result,
+            keys_refetched,
+            deadline,
+        }
     }
 }

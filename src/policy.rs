@@ -140,7 +140,10 @@ impl Policy {
     pub fn new(config: Config, pace: Pace, log: Log) -> Result<Self, String> {
         let config = Arc::new(config);
         let tenant = Arc::new(Tenant::new(&config).map_err(|why| match &config.ca_file {
-            Some(path) => format!("option ca_file, value {}: it {why}", Quoted(&path.display().to_string())),
+            Some(path) => format!(
+                "option ca_file, value {}: it {why}",
+                Quoted(&path.display().to_string())
+            ),
             None => format!("option ca_file is missing: {why}"),
         })?);
         let keys = Arc::new(Store::new(pace));
@@ -150,12 +153,19 @@ impl Policy {
         let rules = token::Rules {
             issuers: config.issuers.clone(),
             algorithms: config.algorithms.clone(),
-            secret: config.hs256_secret.as_ref().and_then(|secret| jws::HmacSecret::new(secret.reveal())),
+            secret: config
+                .hs256_secret
+                .as_ref()
+                .and_then(|secret| jws::HmacSecret::new(secret.reveal())),
             leeway: config.leeway,
         };
         Ok(Self {
             rules,
-            desk: Desk { config: Arc::clone(&config), tenant, keys },
+            desk: Desk {
+                config: Arc::clone(&config),
+                tenant,
+                keys,
+            },
             prints: Fingerprinter::new()?,
             config,
             log,
@@ -174,7 +184,9 @@ impl Policy {
             return Ok(());
         }
         let tenant = Arc::clone(&self.desk.tenant);
-        self.desk.keys.start(Box::new(move || tenant.fetch_keys()), self.log.clone())
+        self.desk
+            .keys
+            .start(Box::new(move || tenant.fetch_keys()), self.log.clone())
     }
 
     /// Ends what [`Self::start`] started, and waits for it.
@@ -192,7 +204,10 @@ impl Policy {
         match keys_from_file(&self.config) {
             Ok(Some(set)) => self.desk.keys.replace(set),
             Ok(None) => self.desk.keys.refresh_soon(),
-            Err(why) => self.log.line(Level::Error, format!("{why}; the keys read before stay in use")),
+            Err(why) => self.log.line(
+                Level::Error,
+                format!("{why}; the keys read before stay in use"),
+            ),
         }
     }
 
@@ -200,7 +215,13 @@ impl Policy {
     pub fn authenticate(&self, connect: &Connect, now: Unix) -> Step {
         let step = self.consider(connect, now);
         if let Step::Refuse(refusal) = &step {
-            self.report_refused_connect(connect.client_id, connect.username, connect.address, refusal, now);
+            self.report_refused_connect(
+                connect.client_id,
+                connect.username,
+                connect.address,
+                refusal,
+                now,
+            );
         }
         step
     }
@@ -213,9 +234,20 @@ impl Policy {
         let credential = self.prints.of(password);
         {
             let mut sessions = self.sessions();
-            match sessions.recheck(connect.client, connect.client_id, connect.username, credential, now) {
+            match sessions.recheck(
+                connect.client,
+                connect.client_id,
+                connect.username,
+                credential,
+                now,
+            ) {
                 Some(true) => return Step::Keep,
-                Some(false) => return refuse(Reason::TokenExpired, "its rights have ended since it signed in"),
+                Some(false) => {
+                    return refuse(
+                        Reason::TokenExpired,
+                        "its rights have ended since it signed in",
+                    );
+                }
                 // A new connection at an old address inherits nothing.
                 None => sessions.remove(connect.client),
             }
@@ -227,45 +259,93 @@ impl Policy {
         let Ok(password) = std::str::from_utf8(password) else {
             return refuse(Reason::NotUtf8, "its password is not UTF-8 text");
         };
-        let claimant = |username: &str| Claimant { client: connect.client, client_id: connect.client_id.into(), username: username.into(), credential };
+        let claimant = |username: &str| Claimant {
+            client: connect.client,
+            client_id: connect.client_id.into(),
+            username: username.into(),
+            credential,
+        };
         let deadline = Deadline::after(self.config.timeout);
 
         // `JWT` as the user name is how the old integration told a token from a password.
         if connect.username == Some("JWT") || jws::looks_like_token(password) {
             let evidence = Evidence::Presented(Zeroizing::new(password.to_owned()));
-            return self.judge(claimant(connect.username.unwrap_or_default()), evidence, false, deadline, now);
+            return self.judge(
+                claimant(connect.username.unwrap_or_default()),
+                evidence,
+                false,
+                deadline,
+                now,
+            );
         }
 
         if self.config.application.is_none() {
-            return refuse(Reason::CredentialsOff, "it sent a password, and credentials mode is off");
+            return refuse(
+                Reason::CredentialsOff,
+                "it sent a password, and credentials mode is off",
+            );
         }
         let Some(username) = connect.username.filter(|name| !name.is_empty()) else {
             return refuse(Reason::NoUsername, "it sent a password and no user name");
         };
         for (what, length) in [("user name", username.len()), ("password", password.len())] {
             if length > MAX_CREDENTIAL {
-                return refuse(Reason::TooLong, format!("its {what} has {length} bytes, more than {MAX_CREDENTIAL}"));
+                return refuse(
+                    Reason::TooLong,
+                    format!("its {what} has {length} bytes, more than {MAX_CREDENTIAL}"),
+                );
             }
         }
         let device = connect.address.and_then(forwarded::device_address);
-        let errand = Errand::Login { password: Secret::new(password), device };
-        Step::Wait(Pending { claimant: claimant(username), errand, deadline })
+        let errand = Errand::Login {
+            password: Secret::new(password),
+            device,
+        };
+        Step::Wait(Pending {
+            claimant: claimant(username),
+            errand,
+            deadline,
+        })
     }
 
     /// What a sign-in waited for is here.
     pub fn settle(&self, answered: Answered, address: Option<&str>, now: Unix) -> Step {
-        let (client_id, username) = (Arc::clone(&answered.claimant.client_id), answered.claimant.username.clone());
+        let (client_id, username) = (
+            Arc::clone(&answered.claimant.client_id),
+            answered.claimant.username.clone(),
+        );
         let step = match answered.result {
-            Ok(evidence) => self.judge(answered.claimant, evidence, answered.keys_refetched, answered.deadline, now),
+            Ok(evidence) => self.judge(
+                answered.claimant,
+                evidence,
+                answered.keys_refetched,
+                answered.deadline,
+                now,
+            ),
             Err(refusal) => Step::Refuse(refusal),
         };
         if let Step::Refuse(refusal) = &step {
-            self.report_refused_connect(&client_id, Some(&username).filter(|u| !u.is_empty()).map(String::as_str), address, refusal, now);
+            self.report_refused_connect(
+                &client_id,
+                Some(&username)
+                    .filter(|u| !u.is_empty())
+                    .map(String::as_str),
+                address,
+                refusal,
+                now,
+            );
         }
         step
     }
 
-    fn judge(&self, claimant: Claimant, evidence: Evidence, keys_refetched: bool, deadline: Deadline, now: Unix) -> Step {
+    fn judge(
+        &self,
+        claimant: Claimant,
+        evidence: Evidence,
+        keys_refetched: bool,
+        deadline: Deadline,
+        now: Unix,
+    ) -> Step {
         let keys = self.desk.keys.current();
         let judged = match &evidence {
             Evidence::Presented(token) => self.judge_presented(token, &keys, now),
@@ -283,25 +363,58 @@ impl Policy {
                         ),
                     );
                 }
-                let Claimant { client, client_id, credential, .. } = claimant;
-                return Step::Admit(Admission { client, session: Session { client_id, username, grants, until, credential } });
+                let Claimant {
+                    client,
+                    client_id,
+                    credential,
+                    ..
+                } = claimant;
+                return Step::Admit(Admission {
+                    client,
+                    session: Session {
+                        client_id,
+                        username,
+                        grants,
+                        until,
+                        credential,
+                    },
+                });
             }
             Err(refusal) => refusal,
         };
         // A key that is not here may have been published since: worth one look, for everybody.
-        if matches!(refusal.reason, Reason::TokenKeyUnknown | Reason::KeysUnavailable) && !keys_refetched {
+        if matches!(
+            refusal.reason,
+            Reason::TokenKeyUnknown | Reason::KeysUnavailable
+        ) && !keys_refetched
+        {
             if self.desk.keys.may_bring_news() {
-                return Step::Wait(Pending { claimant, errand: Errand::Keys(evidence), deadline });
+                return Step::Wait(Pending {
+                    claimant,
+                    errand: Errand::Keys(evidence),
+                    deadline,
+                });
             }
             if refusal.reason == Reason::TokenKeyUnknown && self.desk.keys.is_live() {
-                return refuse(Reason::TokenKeyPending, format!("{}, and its keys were asked for moments ago", refusal.detail));
+                return refuse(
+                    Reason::TokenKeyPending,
+                    format!(
+                        "{}, and its keys were asked for moments ago",
+                        refusal.detail
+                    ),
+                );
             }
         }
         Step::Refuse(refusal)
     }
 
     /// A token from a client: the user name it sent is nobody's, the token says who it is.
-    fn judge_presented(&self, token: &str, keys: &KeySet, now: Unix) -> Result<(Claims, String), Refusal> {
+    fn judge_presented(
+        &self,
+        token: &str,
+        keys: &KeySet,
+        now: Unix,
+    ) -> Result<(Claims, String), Refusal> {
         let claims = token::verify(token, &self.rules, &self.config.audiences, keys, now)?;
         let username = claims.username(&self.config.username_claim)?.to_owned();
         Ok((claims, username))
@@ -309,23 +422,46 @@ impl Policy {
 
     /// Tokens from the tenant: the access token if it is one for our API, else the ID token. That
     /// either cannot be used is never the device's fault.
-    fn judge_issued(&self, tokens: &Tokens, username: &str, keys: &KeySet, now: Unix) -> Result<(Claims, String), Refusal> {
+    fn judge_issued(
+        &self,
+        tokens: &Tokens,
+        username: &str,
+        keys: &KeySet,
+        now: Unix,
+    ) -> Result<(Claims, String), Refusal> {
         let unusable = |which: &str, refusal: Refusal| match refusal.reason {
             Reason::KeysUnavailable | Reason::TokenKeyUnknown => refusal,
-            _ => Refusal::new(Reason::LoginToken, format!("the tenant let it in, and its {which} cannot be used: {}", refusal.detail)),
+            _ => Refusal::new(
+                Reason::LoginToken,
+                format!(
+                    "the tenant let it in, and its {which} cannot be used: {}",
+                    refusal.detail
+                ),
+            ),
         };
         let access = match &tokens.access {
             None => "there is no access token".to_owned(),
             Some(token) if !jws::looks_like_token(token) => "the access token is opaque".to_owned(),
-            Some(token) => match token::verify(token, &self.rules, &self.config.audiences, keys, now) {
-                Ok(claims) => return Ok((claims, username.to_owned())),
-                Err(refusal) if refusal.reason == Reason::TokenAudience => format!("of the access token, {}", refusal.detail),
-                Err(refusal) => return Err(unusable("access token", refusal)),
-            },
+            Some(token) => {
+                match token::verify(token, &self.rules, &self.config.audiences, keys, now) {
+                    Ok(claims) => return Ok((claims, username.to_owned())),
+                    Err(refusal) if refusal.reason == Reason::TokenAudience => {
+                        format!("of the access token, {}", refusal.detail)
+                    }
+                    Err(refusal) => return Err(unusable("access token", refusal)),
+                }
+            }
         };
-        let application = self.config.application.as_ref().expect("the tenant was asked for its sake");
+        let application = self
+            .config
+            .application
+            .as_ref()
+            .expect("the tenant was asked for its sake");
         let Some(id) = &tokens.id else {
-            return Err(Refusal::new(Reason::LoginToken, format!("the tenant let it in, but {access}, and there is no ID token")));
+            return Err(Refusal::new(
+                Reason::LoginToken,
+                format!("the tenant let it in, but {access}, and there is no ID token"),
+            ));
         };
         let client_id = std::slice::from_ref(&application.client_id);
         match token::verify(id, &self.rules, client_id, keys, now) {
@@ -337,11 +473,20 @@ impl Policy {
         }
     }
 
-    fn terms(&self, claims: Claims, username: String) -> Result<(String, Arc<Grants>, Unix), Refusal> {
+    fn terms(
+        &self,
+        claims: Claims,
+        username: String,
+    ) -> Result<(String, Arc<Grants>, Unix), Refusal> {
         let name = &self.config.topics_claim;
         let grants = match claims.get(name) {
             None => Grants::default(),
-            Some(value) => claim::topics(value).map_err(|why| Refusal::new(Reason::TokenTopics, format!("of its claim {}, {why}", Quoted(name))))?,
+            Some(value) => claim::topics(value).map_err(|why| {
+                Refusal::new(
+                    Reason::TokenTopics,
+                    format!("of its claim {}, {why}", Quoted(name)),
+                )
+            })?,
         };
         Ok((username, Arc::new(grants), claims.until))
     }
@@ -353,25 +498,45 @@ impl Policy {
 
     /// The broker would not give a client its user name: then it does not come in.
     pub fn refuse_username(&self, admission: &Admission, address: Option<&str>, now: Unix) {
-        let refusal = Refusal::new(Reason::TokenUsername, "the broker does not take its user name");
-        self.report_refused_connect(&admission.session.client_id, Some(admission.username()), address, &refusal, now);
+        let refusal = Refusal::new(
+            Reason::TokenUsername,
+            "the broker does not take its user name",
+        );
+        self.report_refused_connect(
+            &admission.session.client_id,
+            Some(admission.username()),
+            address,
+            &refusal,
+            now,
+        );
     }
 
     /// A client wants to do something.
     pub fn authorise(&self, access: &Access, now: Unix) -> bool {
         let mut sessions = self.sessions();
-        let Some(found) = sessions.find(access.client, access.client_id, access.username, access.connected) else {
+        let Some(found) = sessions.find(
+            access.client,
+            access.client_id,
+            access.username,
+            access.connected,
+        ) else {
             drop(sessions);
             self.report_stranger(access, now);
             return false;
         };
         let session = found.session;
-        let expires = if access.action == Action::Receive { found.receive_expires } else { found.send_expires };
+        let expires = if access.action == Action::Receive {
+            found.receive_expires
+        } else {
+            found.send_expires
+        };
         let reason = match access.action {
             // To want less is always allowed.
             Action::Unsubscribe => return true,
             _ if expires && now >= session.until => Reason::RightsExpired,
-            Action::Publish | Action::Receive if session.grants.match_topic(access.topic) => return true,
+            Action::Publish | Action::Receive if session.grants.match_topic(access.topic) => {
+                return true;
+            }
             Action::Subscribe if session.grants.cover_subscription(access.topic) => return true,
             _ => Reason::NotGranted,
         };
@@ -379,12 +544,22 @@ impl Policy {
         if note != Note::Silent {
             let what = match reason {
                 Reason::RightsExpired => "its token has expired".into(),
-                _ => format!("{} is not among its {} granted topics", Quoted(access.topic), session.grants.len()),
+                _ => format!(
+                    "{} is not among its {} granted topics",
+                    Quoted(access.topic),
+                    session.grants.len()
+                ),
             };
             self.report_refused_access(access, &Refusal::new(reason, what));
         }
         if note == Note::ReportLast {
-            self.log.line(Level::Notice, format!("further refusals of {} are not logged until it connects again", Quoted(access.client_id)));
+            self.log.line(
+                Level::Notice,
+                format!(
+                    "further refusals of {} are not logged until it connects again",
+                    Quoted(access.client_id)
+                ),
+            );
         }
         false
     }
@@ -404,12 +579,22 @@ impl Policy {
         let expired = self.sessions().expired(now);
         for client_id in &expired {
             let refusal = Refusal::new(Reason::RightsExpired, "its token has expired");
-            self.log.line(Level::Notice, format!("disconnecting {} {refusal}", Quoted(client_id)));
+            self.log.line(
+                Level::Notice,
+                format!("disconnecting {} {refusal}", Quoted(client_id)),
+            );
         }
         expired
     }
 
-    fn report_refused_connect(&self, client_id: &str, username: Option<&str>, address: Option<&str>, refusal: &Refusal, now: Unix) {
+    fn report_refused_connect(
+        &self,
+        client_id: &str,
+        username: Option<&str>,
+        address: Option<&str>,
+        refusal: &Refusal,
+        now: Unix,
+    ) {
         let mut more = String::new();
         // What the device is not to blame for concerns all of them: once a minute is enough.
         if matches!(refusal.reason.told(), Told::Unavailable | Told::Busy) {
@@ -419,7 +604,11 @@ impl Policy {
                     *silent += 1;
                     return;
                 }
-                Some((_, silent @ 1..)) => more = format!("; {silent} more were refused for this reason since the last such line"),
+                Some((_, silent @ 1..)) => {
+                    more = format!(
+                        "; {silent} more were refused for this reason since the last such line"
+                    )
+                }
                 _ => {}
             }
             reports.troubles.insert(refusal.reason, (now, 0));
@@ -429,8 +618,13 @@ impl Policy {
             Fault::Account | Fault::Passing => Level::Warning,
             Fault::Configuration => Level::Error,
         };
-        let who = Who { client_id, username, address };
-        self.log.line(level, format!("refused CONNECT of {who} {refusal}{more}"));
+        let who = Who {
+            client_id,
+            username,
+            address,
+        };
+        self.log
+            .line(level, format!("refused CONNECT of {who} {refusal}{more}"));
     }
 
     fn report_refused_access(&self, access: &Access, refusal: &Refusal) {
@@ -440,21 +634,35 @@ impl Policy {
             Action::Subscribe => "SUBSCRIBE of",
             Action::Unsubscribe => "UNSUBSCRIBE of",
         };
-        let who = Who { client_id: access.client_id, username: access.username, address: None };
-        self.log.line(Level::Notice, format!("refused {what} {who} {refusal}"));
+        let who = Who {
+            client_id: access.client_id,
+            username: access.username,
+            address: None,
+        };
+        self.log
+            .line(Level::Notice, format!("refused {what} {who} {refusal}"));
     }
 
     fn report_stranger(&self, access: &Access, now: Unix) {
         let note = {
             let mut reports = self.reports();
-            if reports.strangers_since.is_none_or(|since| now >= since.plus(REPORT_AGAIN)) {
+            if reports
+                .strangers_since
+                .is_none_or(|since| now >= since.plus(REPORT_AGAIN))
+            {
                 reports.strangers = Noted::default();
                 reports.strangers_since = Some(now);
             }
             reports.strangers.note((access.client_id, access.action))
         };
         if note != Note::Silent {
-            let refusal = Refusal::new(Reason::UnknownClient, format!("it has not signed in, so {} is refused", Quoted(access.topic)));
+            let refusal = Refusal::new(
+                Reason::UnknownClient,
+                format!(
+                    "it has not signed in, so {} is refused",
+                    Quoted(access.topic)
+                ),
+            );
             self.report_refused_access(access, &refusal);
         }
     }
@@ -463,7 +671,9 @@ impl Policy {
     /// one poisons it, and then everything is refused: [`PoisonError`] would hand out a table of
     /// which nobody knows what it says.
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().expect("no decision has panicked before")
+        self.sessions
+            .lock()
+            .expect("no decision has panicked before")
     }
 
     fn reports(&self) -> MutexGuard<'_, Reports> {
@@ -496,11 +706,20 @@ fn refuse(reason: Reason, detail: impl Into<String>) -> Step {
 fn keys_from_file(config: &Config) -> Result<Option<KeySet>, String> {
     /// A key set has a few kilobytes.
     const MAX_FILE: usize = 256 * 1024;
-    let KeySource::File(path) = &config.keys else { return Ok(None) };
-    let error = |why: String| ConfigError::of("jwks_file", &path.display().to_string(), why).to_string();
+    let KeySource::File(path) = &config.keys else {
+        return Ok(None);
+    };
+    let error =
+        |why: String| ConfigError::of("jwks_file", &path.display().to_string(), why).to_string();
     let bytes = std::fs::read(path).map_err(|e| error(format!("it cannot be read ({e})")))?;
     if bytes.len() > MAX_FILE {
-        return Err(error(format!("it is longer than {MAX_FILE} bytes; name the tenant's JWK Set")));
+        return Err(error(format!(
+            "it is longer than {MAX_FILE} bytes; name the tenant's JWK Set"
+        )));
     }
-    KeySet::parse(&bytes).map(Some).map_err(|why| error(format!("it {why}; save the tenant's /.well-known/jwks.json there")))
+    KeySet::parse(&bytes).map(Some).map_err(|why| {
+        error(format!(
+            "it {why}; save the tenant's /.well-known/jwks.json there"
+        ))
+    })
 }

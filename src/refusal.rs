@@ -183,13 +183,22 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with its detail.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self {
+            reason,
+            detail: detail.into(),
+        }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}] {}; cure: {}", self.reason.code(), self.detail, self.reason.cure())
+        write!(
+            f,
+            "[{}] {}; cure: {}",
+            self.reason.code(),
+            self.detail,
+            self.reason.cure()
+        )
     }
 }
 
@@ -204,7 +213,12 @@ mod tests {
         codes.dedup();
         assert_eq!(codes.len(), Reason::ALL.len());
         for reason in Reason::ALL {
-            assert!(reason.code().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+            assert!(
+                reason
+                    .code()
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            );
             assert!(reason.cure().len() > 10, "{}", reason.code());
         }
     }
@@ -212,7 +226,11 @@ mod tests {
     #[test]
     fn what_passes_never_tells_a_device_to_throw_its_credential_away() {
         for reason in Reason::ALL.iter().filter(|r| r.fault() == Fault::Passing) {
-            assert!(matches!(reason.told(), Told::Unavailable | Told::Busy), "{}", reason.code());
+            assert!(
+                matches!(reason.told(), Told::Unavailable | Told::Busy),
+                "{}",
+                reason.code()
+            );
         }
     }
 }

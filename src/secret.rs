@@ -56,7 +56,9 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
         .map_err(|e| {
             format!("cannot be read ({e}); the broker's own user (usually `mosquitto`) must be able to read it")
         })?;
-    let metadata = file.metadata().map_err(|e| format!("cannot be examined ({e})"))?;
+    let metadata = file
+        .metadata()
+        .map_err(|e| format!("cannot be examined ({e})"))?;
     if !metadata.is_file() {
         return Err("is not a regular file".into());
     }
@@ -68,7 +70,9 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
         ));
     }
     if metadata.len() > MAX_SECRET_FILE {
-        return Err(format!("is longer than {MAX_SECRET_FILE} bytes; it must hold the secret and nothing else"));
+        return Err(format!(
+            "is longer than {MAX_SECRET_FILE} bytes; it must hold the secret and nothing else"
+        ));
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
     file.by_ref()
@@ -149,8 +153,18 @@ mod tests {
 
     #[test]
     fn one_line_end_is_dropped_and_no_more() {
-        for (content, secret) in [("a b\n", "a b"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a ", "a ")] {
-            assert_eq!(read_secret_file(file(content.as_bytes(), 0o640).path()).unwrap().reveal(), secret.as_bytes());
+        for (content, secret) in [
+            ("a b\n", "a b"),
+            ("a\r\n", "a"),
+            ("a\n\n", "a\n"),
+            ("a ", "a "),
+        ] {
+            assert_eq!(
+                read_secret_file(file(content.as_bytes(), 0o640).path())
+                    .unwrap()
+                    .reveal(),
+                secret.as_bytes()
+            );
         }
     }
 
@@ -164,10 +178,26 @@ mod tests {
 
     #[test]
     fn empty_long_missing_and_special_files_are_refused() {
-        assert!(read_secret_file(file(b"\n", 0o600).path()).unwrap_err().contains("empty"));
-        assert!(read_secret_file(file(&vec![b'x'; 70_000], 0o600).path()).unwrap_err().contains("longer"));
-        assert!(read_secret_file(Path::new("/nonexistent")).unwrap_err().contains("mosquitto"));
-        assert!(read_secret_file(Path::new("/")).unwrap_err().contains("regular file"));
+        assert!(
+            read_secret_file(file(b"\n", 0o600).path())
+                .unwrap_err()
+                .contains("empty")
+        );
+        assert!(
+            read_secret_file(file(&vec![b'x'; 70_000], 0o600).path())
+                .unwrap_err()
+                .contains("longer")
+        );
+        assert!(
+            read_secret_file(Path::new("/nonexistent"))
+                .unwrap_err()
+                .contains("mosquitto")
+        );
+        assert!(
+            read_secret_file(Path::new("/"))
+                .unwrap_err()
+                .contains("regular file")
+        );
     }
 
     #[test]

@@ -96,19 +96,39 @@ impl Sessions {
             self.departed.push(older);
         }
         if self.expiries.len() > 2 * self.by_client.len() + 64 {
-            self.expiries = self.by_client.iter().map(|(client, entry)| Reverse((entry.session.until, *client))).collect();
+            self.expiries = self
+                .by_client
+                .iter()
+                .map(|(client, entry)| Reverse((entry.session.until, *client)))
+                .collect();
         }
         self.expiries.push(Reverse((session.until, client)));
-        self.by_client.insert(client, Entry { session, state: State::Active, noted: Noted::default() });
+        self.by_client.insert(
+            client,
+            Entry {
+                session,
+                state: State::Active,
+                noted: Noted::default(),
+            },
+        );
     }
 
     /// Whether this is the broker asking again about somebody who is in: the same pointer, client
     /// id, user name (the one we gave) and credential. Anyone who can present all of them could
     /// have signed in; whether the rights have ended is in the answer.
-    pub fn recheck(&self, client: Client, client_id: &str, username: Option<&str>, credential: Fingerprint, now: Unix) -> Option<bool> {
+    pub fn recheck(
+        &self,
+        client: Client,
+        client_id: &str,
+        username: Option<&str>,
+        credential: Fingerprint,
+        now: Unix,
+    ) -> Option<bool> {
         let entry = self.by_client.get(&client)?;
         let session = &entry.session;
-        let same = &*session.client_id == client_id && Some(session.username.as_str()) == username && session.credential == credential;
+        let same = &*session.client_id == client_id
+            && Some(session.username.as_str()) == username
+            && session.credential == credential;
         // Refusing an offline session on SIGHUP makes 2.0 put it on its expiry list twice and
         // free it twice (fixed in 2.0.23). Keeping it is safe: it can only receive, and what it
         // receives is queued until its client signs in again.
@@ -117,17 +137,33 @@ impl Sessions {
 
     /// The session behind a question, if who asks is who signed in. `connected` is false for what
     /// the broker asks about on behalf of nobody's connection.
-    pub fn find(&mut self, client: Client, client_id: &str, username: Option<&str>, connected: bool) -> Option<Found<'_>> {
+    pub fn find(
+        &mut self,
+        client: Client,
+        client_id: &str,
+        username: Option<&str>,
+        connected: bool,
+    ) -> Option<Found<'_>> {
         let known = self.by_client.contains_key(&client);
         // With check_retain_source the broker asks about the publisher of a retained message by a
         // pointer made up for the question.
         let source = !known && !connected;
-        let client = if source { *self.by_id.get(client_id)? } else { client };
+        let client = if source {
+            *self.by_id.get(client_id)?
+        } else {
+            client
+        };
         let entry = self.by_client.get_mut(&client)?;
-        if &*entry.session.client_id != client_id || Some(entry.session.username.as_str()) != username {
+        if &*entry.session.client_id != client_id
+            || Some(entry.session.username.as_str()) != username
+        {
             return None;
         }
-        let state = if source { State::Leaving(Afterlife::Ended) } else { entry.state };
+        let state = if source {
+            State::Leaving(Afterlife::Ended)
+        } else {
+            entry.state
+        };
         Some(Found {
             session: &entry.session,
             noted: &mut entry.noted,
@@ -149,7 +185,9 @@ impl Sessions {
     /// disconnecting somebody.
     pub fn reap(&mut self) {
         for client in std::mem::take(&mut self.departed) {
-            let Some(entry) = self.by_client.get_mut(&client) else { continue };
+            let Some(entry) = self.by_client.get_mut(&client) else {
+                continue;
+            };
             let superseded = self.by_id.get(&entry.session.client_id) != Some(&client);
             match entry.state {
                 // An older session whose DISCONNECT is still to come (2.0 with websockets).
@@ -167,7 +205,11 @@ impl Sessions {
         }
         while self.unsure.len() > MAX_UNSURE {
             let oldest = self.unsure.pop_front().expect("not empty");
-            if self.by_client.get(&oldest).is_some_and(|entry| entry.state == State::Offline) {
+            if self
+                .by_client
+                .get(&oldest)
+                .is_some_and(|entry| entry.state == State::Offline)
+            {
                 self.remove(oldest);
             }
         }
@@ -241,7 +283,11 @@ impl Noted {
             return Note::Silent;
         }
         self.0.push(hash);
-        if self.0.len() == Self::MAX { Note::ReportLast } else { Note::Report }
+        if self.0.len() == Self::MAX {
+            Note::ReportLast
+        } else {
+            Note::Report
+        }
     }
 }
 
@@ -259,7 +305,10 @@ mod tests {
 
     impl Table {
         fn new() -> Self {
-            Self { sessions: Sessions::default(), prints: Fingerprinter::new().unwrap() }
+            Self {
+                sessions: Sessions::default(),
+                prints: Fingerprinter::new().unwrap(),
+            }
         }
 
         fn admit(&mut self, client: usize, id: &str, until: u64) {
@@ -274,11 +323,19 @@ mod tests {
         }
 
         fn knows(&mut self, client: usize, id: &str) -> bool {
-            self.sessions.find(Client(client), id, Some(&format!("user-{id}")), true).is_some()
+            self.sessions
+                .find(Client(client), id, Some(&format!("user-{id}")), true)
+                .is_some()
         }
 
         fn recheck(&self, client: usize, id: &str, password: &[u8], now: u64) -> Option<bool> {
-            self.sessions.recheck(Client(client), id, Some(&format!("user-{id}")), self.prints.of(password), Unix(now))
+            self.sessions.recheck(
+                Client(client),
+                id,
+                Some(&format!("user-{id}")),
+                self.prints.of(password),
+                Unix(now),
+            )
         }
     }
 
@@ -289,8 +346,17 @@ mod tests {
         assert!(table.knows(1, "a"));
         assert!(!table.knows(2, "a"), "another pointer");
         assert!(!table.knows(1, "b"), "another client id");
-        assert!(table.sessions.find(Client(1), "a", Some("user-b"), true).is_none(), "another user name");
-        assert!(table.sessions.find(Client(1), "a", None, true).is_none(), "no user name");
+        assert!(
+            table
+                .sessions
+                .find(Client(1), "a", Some("user-b"), true)
+                .is_none(),
+            "another user name"
+        );
+        assert!(
+            table.sessions.find(Client(1), "a", None, true).is_none(),
+            "no user name"
+        );
     }
 
     #[test]
@@ -323,8 +389,14 @@ mod tests {
         let mut table = Table::new();
         table.admit(1, "a", 900);
         table.sessions.leave(Client(1), Afterlife::Ended);
-        let found = table.sessions.find(Client(1), "a", Some("user-a"), true).unwrap();
-        assert!(!found.send_expires, "a client is cut off when its rights end, and its will says so");
+        let found = table
+            .sessions
+            .find(Client(1), "a", Some("user-a"), true)
+            .unwrap();
+        assert!(
+            !found.send_expires,
+            "a client is cut off when its rights end, and its will says so"
+        );
         table.sessions.reap();
         assert!(table.sessions.is_empty());
     }
@@ -335,7 +407,10 @@ mod tests {
         table.admit(1, "a", 2000);
         table.sessions.leave(Client(1), Afterlife::Kept);
         table.sessions.reap();
-        let found = table.sessions.find(Client(1), "a", Some("user-a"), true).unwrap();
+        let found = table
+            .sessions
+            .find(Client(1), "a", Some("user-a"), true)
+            .unwrap();
         assert!(found.send_expires && !found.receive_expires);
     }
 
@@ -362,16 +437,35 @@ mod tests {
         assert_eq!(table.recheck(1, "b", b"password", 1000), None);
         table.sessions.leave(Client(1), Afterlife::Kept);
         table.sessions.reap();
-        assert_eq!(table.recheck(1, "a", b"password", 3000), Some(true), "2.0 must not be made to drop it");
+        assert_eq!(
+            table.recheck(1, "a", b"password", 3000),
+            Some(true),
+            "2.0 must not be made to drop it"
+        );
     }
 
     #[test]
     fn a_made_up_pointer_finds_its_session_only_off_line() {
         let mut table = Table::new();
         table.admit(1, "a", 2000);
-        assert!(table.sessions.find(Client(99), "a", Some("user-a"), false).is_some());
-        assert!(table.sessions.find(Client(99), "a", Some("user-b"), false).is_none());
-        assert!(table.sessions.find(Client(99), "a", Some("user-a"), true).is_none());
+        assert!(
+            table
+                .sessions
+                .find(Client(99), "a", Some("user-a"), false)
+                .is_some()
+        );
+        assert!(
+            table
+                .sessions
+                .find(Client(99), "a", Some("user-b"), false)
+                .is_none()
+        );
+        assert!(
+            table
+                .sessions
+                .find(Client(99), "a", Some("user-a"), true)
+                .is_none()
+        );
     }
 
     #[test]

@@ -17,7 +17,12 @@ impl fmt::Display for Quoted<'_> {
                 f.write_str("'...")?;
                 return Ok(());
             }
-            if c.is_control() || matches!(c, '\'' | '\\' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') {
+            if c.is_control()
+                || matches!(
+                    c,
+                    '\'' | '\\' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}'
+                )
+            {
                 write!(f, "{}", c.escape_default())?;
             } else {
                 f.write_char(c)?;
@@ -34,7 +39,10 @@ mod tests {
     #[test]
     fn a_quote_is_one_line_and_bounded() {
         assert_eq!(Quoted("a/b").to_string(), "'a/b'");
-        assert_eq!(Quoted("x\n1970: forged\r\0'").to_string(), r"'x\n1970: forged\r\u{0}\''");
+        assert_eq!(
+            Quoted("x\n1970: forged\r\0'").to_string(),
+            r"'x\n1970: forged\r\u{0}\''"
+        );
         assert_eq!(Quoted("\u{202e}abc").to_string(), r"'\u{202e}abc'");
         assert!(Quoted(&"y".repeat(10_000)).to_string().len() < 100);
     }

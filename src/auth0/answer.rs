@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use super::http::Answer;
 use crate::{
+    json,
     refusal::{Reason, Refusal},
     text::Quoted,
-    token::json,
 };
 
 /// What a good answer holds.
@@ -23,16 +23,27 @@ pub struct Tokens {
 
 /// Judges an answer of `/oauth/token`.
 pub fn tokens(answer: &Answer) -> Result<Tokens, Refusal> {
-    let object = if answer.json { json::object(&answer.body).ok() } else { None };
+    let object = if answer.json {
+        json::object(&answer.body).ok()
+    } else {
+        None
+    };
     match (answer.status, object) {
         (200, Some(mut members)) => {
             let mut take = |name: &str| match members.remove(name) {
                 Some(Value::String(token)) => Some(Zeroizing::new(token)),
                 _ => None,
             };
-            let tokens = Tokens { access: take("access_token"), id: take("id_token") };
+            let tokens = Tokens {
+                access: take("access_token"),
+                id: take("id_token"),
+            };
             if tokens.access.is_none() && tokens.id.is_none() {
-                return Err(refusal(Reason::TenantAnswer, answer, "the tenant answered 200 without a token"));
+                return Err(refusal(
+                    Reason::TenantAnswer,
+                    answer,
+                    "the tenant answered 200 without a token",
+                ));
             }
             Ok(tokens)
         }
@@ -40,13 +51,30 @@ pub fn tokens(answer: &Answer) -> Result<Tokens, Refusal> {
             let text = |name: &str| members.get(name).and_then(Value::as_str);
             let reason = reason(text("error"), status);
             let error = text("error").map_or_else(String::new, |e| format!(" {}", Quoted(e)));
-            let words = text("error_description").map_or_else(String::new, |d| format!(", {}", Quoted(d)));
-            Err(refusal(reason, answer, &format!("the tenant answered {status}{error}{words}")))
+            let words =
+                text("error_description").map_or_else(String::new, |d| format!(", {}", Quoted(d)));
+            Err(refusal(
+                reason,
+                answer,
+                &format!("the tenant answered {status}{error}{words}"),
+            ))
         }
-        (429, None) => Err(refusal(Reason::LoginThrottled, answer, "the tenant answered 429")),
+        (429, None) => Err(refusal(
+            Reason::LoginThrottled,
+            answer,
+            "the tenant answered 429",
+        )),
         (status, None) => {
-            let what = if answer.json { "bad JSON" } else { "something that is not JSON" };
-            Err(refusal(Reason::TenantAnswer, answer, &format!("the tenant answered {status} with {what}")))
+            let what = if answer.json {
+                "bad JSON"
+            } else {
+                "something that is not JSON"
+            };
+            Err(refusal(
+                Reason::TenantAnswer,
+                answer,
+                &format!("the tenant answered {status} with {what}"),
+            ))
         }
     }
 }
@@ -80,8 +108,14 @@ fn reason(error: Option<&str>, status: u16) -> Reason {
         ("access_denied", _) => Reason::LoginDenied,
 
         (
-            "invalid_client" | "unauthorized_client" | "unsupported_grant_type" | "invalid_request" | "invalid_scope" | "invalid_target"
-            | "invalid_dpop_proof" | "use_dpop_nonce",
+            "invalid_client"
+            | "unauthorized_client"
+            | "unsupported_grant_type"
+            | "invalid_request"
+            | "invalid_scope"
+            | "invalid_target"
+            | "invalid_dpop_proof"
+            | "use_dpop_nonce",
             _,
         ) => Reason::LoginConfiguration,
 
@@ -100,7 +134,13 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, content_type_json: bool, body: &str) -> Answer {
-        Answer { status, json: content_type_json, request_id: None, retry_after: None, body: Zeroizing::new(body.as_bytes().to_vec()) }
+        Answer {
+            status,
+            json: content_type_json,
+            request_id: None,
+            retry_after: None,
+            body: Zeroizing::new(body.as_bytes().to_vec()),
+        }
     }
 
     fn refused(status: u16, body: &str) -> Refusal {
@@ -133,17 +173,30 @@ mod tests {
             (418, "x", Reason::LoginDenied),
             (302, "x", Reason::TenantAnswer),
         ] {
-            assert_eq!(refused(status, &format!(r#"{{"error":"{error}"}}"#)).reason, reason, "{status} {error}");
+            assert_eq!(
+                refused(status, &format!(r#"{{"error":"{error}"}}"#)).reason,
+                reason,
+                "{status} {error}"
+            );
         }
     }
 
     #[test]
     fn the_text_decides_nothing_and_is_shown() {
         let (a, b) = (
-            refused(403, r#"{"error":"invalid_grant","error_description":"user is blocked"}"#),
-            refused(403, r#"{"error":"unauthorized","error_description":"Wrong email or password."}"#),
+            refused(
+                403,
+                r#"{"error":"invalid_grant","error_description":"user is blocked"}"#,
+            ),
+            refused(
+                403,
+                r#"{"error":"unauthorized","error_description":"Wrong email or password."}"#,
+            ),
         );
-        assert_eq!((a.reason, b.reason), (Reason::LoginRefused, Reason::LoginBlocked));
+        assert_eq!(
+            (a.reason, b.reason),
+            (Reason::LoginRefused, Reason::LoginBlocked)
+        );
         assert!(a.detail.contains("'user is blocked'"));
     }
 
@@ -163,12 +216,24 @@ mod tests {
             let refusal = tokens(&answer(status, json, body)).err().unwrap();
             assert_eq!(refusal.reason, Reason::TenantAnswer, "{status} {body}");
         }
-        assert_eq!(tokens(&answer(429, false, "")).err().unwrap().reason, Reason::LoginThrottled);
+        assert_eq!(
+            tokens(&answer(429, false, "")).err().unwrap().reason,
+            Reason::LoginThrottled
+        );
     }
 
     #[test]
     fn a_good_answer_gives_its_tokens() {
-        let tokens = tokens(&answer(200, true, r#"{"access_token":"a","id_token":"i","expires_in":1}"#)).ok().unwrap();
-        assert_eq!((tokens.access.unwrap().as_str(), tokens.id.unwrap().as_str()), ("a", "i"));
+        let tokens = tokens(&answer(
+            200,
+            true,
+            r#"{"access_token":"a","id_token":"i","expires_in":1}"#,
+        ))
+        .ok()
+        .unwrap();
+        assert_eq!(
+            (tokens.access.unwrap().as_str(), tokens.id.unwrap().as_str()),
+            ("a", "i")
+        );
     }
 }

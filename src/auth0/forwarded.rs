@@ -42,7 +42,11 @@ mod tests {
             ("[2001:db8::7]", None),
             ("192.0.2.7\r\nx: y", None),
         ] {
-            assert_eq!(device_address(seen).map(|a| a.to_string()).as_deref(), sent, "{seen}");
+            assert_eq!(
+                device_address(seen).map(|a| a.to_string()).as_deref(),
+                sent,
+                "{seen}"
+            );
         }
     }
 }

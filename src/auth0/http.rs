@@ -75,33 +75,64 @@ impl Http {
     /// GET, for a JSON document.
     pub fn get(&self, url: &str, deadline: Deadline) -> Result<Answer, Failure> {
         let request = self.0.get(url).header("accept", "application/json");
-        let request = request.config().timeout_global(Some(deadline.remaining())).build();
+        let request = request
+            .config()
+            .timeout_global(Some(deadline.remaining()))
+            .build();
         collect(request.call())
     }
 
     /// POST of a form (RFC 6749, section 4.3.2), with extra headers.
-    pub fn post_form(&self, url: &str, form: &[(&str, &str)], headers: &[(&str, &str)], deadline: Deadline) -> Result<Answer, Failure> {
+    pub fn post_form(
+        &self,
+        url: &str,
+        form: &[(&str, &str)],
+        headers: &[(&str, &str)],
+        deadline: Deadline,
+    ) -> Result<Answer, Failure> {
         let mut request = self.0.post(url).header("accept", "application/json");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.config().timeout_global(Some(deadline.remaining())).build();
+        let request = request
+            .config()
+            .timeout_global(Some(deadline.remaining()))
+            .build();
         collect(request.send_form(form.iter().copied()))
     }
 }
 
-fn collect(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer, Failure> {
+fn collect(
+    result: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Answer, Failure> {
     let mut response = result.map_err(failure)?;
     let header = |name: &str| {
         let value = response.headers().get(name)?.to_str().ok()?;
         Some(value.chars().take(64).collect::<String>())
     };
-    let media_type = header("content-type").unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let media_type = header("content-type")
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     let json = media_type == "application/json" || media_type.ends_with("+json");
     let (request_id, retry_after) = (header("x-auth0-requestid"), header("retry-after"));
     let status = response.status().as_u16();
-    let body = response.body_mut().with_config().limit(MAX_BODY).read_to_vec().map_err(failure)?;
-    Ok(Answer { status, json, request_id, retry_after, body: Zeroizing::new(body) })
+    let body = response
+        .body_mut()
+        .with_config()
+        .limit(MAX_BODY)
+        .read_to_vec()
+        .map_err(failure)?;
+    Ok(Answer {
+        status,
+        json,
+        request_id,
+        retry_after,
+        body: Zeroizing::new(body),
+    })
 }
 
 fn failure(error: ureq::Error) -> Failure {
@@ -112,7 +143,9 @@ fn failure(error: ureq::Error) -> Failure {
         Error::BodyExceedsLimit(limit) => format!("answered with more than {limit} bytes"),
         Error::Rustls(e) => format!("could not be trusted: {e}"),
         // rustls' verdict on a certificate arrives wrapped in an I/O error.
-        Error::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => format!("could not be trusted: {e}"),
+        Error::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            format!("could not be trusted: {e}")
+        }
         Error::Io(e) => format!("could not be reached: {e}"),
         Error::ConnectionFailed => "could not be reached".into(),
         other => format!("answered in no way that HTTP knows: {other}"),
@@ -129,7 +162,10 @@ fn from_file(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
         })
         .collect();
     match certificates? {
-        none if none.is_empty() => Err("holds no certificate; name the PEM file of the authority that signed the tenant's".into()),
+        none if none.is_empty() => Err(
+            "holds no certificate; name the PEM file of the authority that signed the tenant's"
+                .into(),
+        ),
         some => Ok(some),
     }
 }
@@ -139,22 +175,43 @@ fn from_system() -> Result<Vec<Certificate<'static>>, String> {
     if loaded.certs.is_empty() {
         return Err("this machine trusts no certificate authority; install the package ca-certificates, or set ca_file".into());
     }
-    Ok(loaded.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
+    Ok(loaded
+        .certs
+        .iter()
+        .map(|der| Certificate::from_der(der).to_owned())
+        .collect())
 }
 
 /// The form of a password grant. A plain `password` grant has no realm: with a connection Auth0
 /// has a grant type of its own for it (Auth0, "Resource Owner Password Flow", realm support).
-pub fn password_form<'a>(application: &'a Application, config: &'a Config, username: &'a str, password: &'a str) -> Vec<(&'a str, &'a str)> {
+pub fn password_form<'a>(
+    application: &'a Application,
+    config: &'a Config,
+    username: &'a str,
+    password: &'a str,
+) -> Vec<(&'a str, &'a str)> {
     let mut form = vec![
         ("username", username),
         ("password", password),
         ("audience", config.audiences[0].as_str()),
         ("scope", application.scope.as_str()),
         ("client_id", application.client_id.as_str()),
-        ("client_secret", application.client_secret.reveal_str().expect("the configuration took only text")),
+        (
+            "client_secret",
+            application
+                .client_secret
+                .reveal_str()
+                .expect("the configuration took only text"),
+        ),
     ];
     match &application.connection {
-        Some(realm) => form.extend([("grant_type", "http://auth0.com/oauth/grant-type/password-realm"), ("realm", realm)]),
+        Some(realm) => form.extend([
+            (
+                "grant_type",
+                "http://auth0.com/oauth/grant-type/password-realm",
+            ),
+            ("realm", realm),
+        ]),
         None => form.push(("grant_type", "password")),
     }
     form

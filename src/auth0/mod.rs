@@ -19,11 +19,11 @@ use crate::{
     },
     clock::Deadline,
     config::{Config, Home},
+    json,
     keys::KeySet,
     refusal::{Reason, Refusal},
     secret::Secret,
     text::Quoted,
-    token::json,
 };
 
 /// A tenant of Auth0, or another OpenID provider.
@@ -49,9 +49,17 @@ impl Tenant {
         let endpoints = OnceLock::new();
         if let Home::Domain(domain) = &config.home {
             let token = Some(format!("https://{domain}/oauth/token"));
-            let _ = endpoints.set(Endpoints { token, jwks: format!("https://{domain}/.well-known/jwks.json") });
+            let _ = endpoints.set(Endpoints {
+                token,
+                jwks: format!("https://{domain}/.well-known/jwks.json"),
+            });
         }
-        Ok(Self { http: Http::new(config.ca_file.as_deref())?, home: config.home.clone(), endpoints, timeout: config.timeout })
+        Ok(Self {
+            http: Http::new(config.ca_file.as_deref())?,
+            home: config.home.clone(),
+            endpoints,
+            timeout: config.timeout,
+        })
     }
 
     /// Asks for the signing keys, within the configured timeout.
@@ -74,20 +82,42 @@ impl Tenant {
     /// # Errors
     ///
     /// The reason, one of the `login-…` and `tenant-…` rows of [`Reason`].
-    pub fn login(&self, config: &Config, username: &str, password: &Secret, device: Option<std::net::IpAddr>, deadline: Deadline) -> Result<Tokens, Refusal> {
+    pub fn login(
+        &self,
+        config: &Config,
+        username: &str,
+        password: &Secret,
+        device: Option<std::net::IpAddr>,
+        deadline: Deadline,
+    ) -> Result<Tokens, Refusal> {
         let Some(application) = &config.application else {
-            return Err(Refusal::new(Reason::CredentialsOff, "it sent a password, and credentials mode is off"));
+            return Err(Refusal::new(
+                Reason::CredentialsOff,
+                "it sent a password, and credentials mode is off",
+            ));
         };
-        let unreachable = |why: String| Refusal::new(Reason::TenantUnreachable, format!("the tenant {why}"));
+        let unreachable =
+            |why: String| Refusal::new(Reason::TenantUnreachable, format!("the tenant {why}"));
         let endpoints = self.endpoints(deadline).map_err(unreachable)?;
         let Some(url) = &endpoints.token else {
-            return Err(Refusal::new(Reason::LoginConfiguration, format!("{} has no token endpoint", self.name())));
+            return Err(Refusal::new(
+                Reason::LoginConfiguration,
+                format!("{} has no token endpoint", self.name()),
+            ));
         };
-        let password = password.reveal_str().ok_or_else(|| Refusal::new(Reason::NotUtf8, "its password is not UTF-8 text"))?;
+        let password = password
+            .reveal_str()
+            .ok_or_else(|| Refusal::new(Reason::NotUtf8, "its password is not UTF-8 text"))?;
         let form = http::password_form(application, config, username, password);
         let address = device.map(|ip| ip.to_string());
-        let headers: Vec<_> = address.iter().map(|address| (forwarded::HEADER, address.as_str())).collect();
-        let answer = self.http.post_form(url, &form, &headers, deadline).map_err(|Failure(why)| unreachable(why))?;
+        let headers: Vec<_> = address
+            .iter()
+            .map(|address| (forwarded::HEADER, address.as_str()))
+            .collect();
+        let answer = self
+            .http
+            .post_form(url, &form, &headers, deadline)
+            .map_err(|Failure(why)| unreachable(why))?;
         answer::tokens(&answer)
     }
 
@@ -104,7 +134,10 @@ impl Tenant {
             return Ok(known);
         }
         let issuer = self.name();
-        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let url = format!(
+            "{}/.well-known/openid-configuration",
+            issuer.trim_end_matches('/')
+        );
         let answer = document(self.http.get(&url, deadline))?;
         let found = discovered(issuer, &answer.body)?;
         Ok(self.endpoints.get_or_init(|| found))
@@ -121,7 +154,8 @@ fn document(result: Result<Answer, Failure>) -> Result<Answer, String> {
 }
 
 fn discovered(issuer: &str, body: &[u8]) -> Result<Endpoints, String> {
-    let document = json::object(body).map_err(|why| format!("has a discovery document that {why}"))?;
+    let document =
+        json::object(body).map_err(|why| format!("has a discovery document that {why}"))?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
     // OpenID Connect Discovery 1.0, section 4.3: else one issuer could hand out another's keys.
     match text("issuer") {
@@ -140,7 +174,10 @@ fn discovered(issuer: &str, body: &[u8]) -> Result<Endpoints, String> {
         None => Ok(None),
     };
     let jwks = https("jwks_uri")?.ok_or("has no jwks_uri in its discovery document")?;
-    Ok(Endpoints { token: https("token_endpoint")?, jwks })
+    Ok(Endpoints {
+        token: https("token_endpoint")?,
+        jwks,
+    })
 }
 
 #[cfg(test)]
@@ -152,12 +189,27 @@ mod tests {
         let issuer = "https://id.example/";
         let good = br#"{"issuer":"https://id.example/","jwks_uri":"https://id.example/k","token_endpoint":"https://id.example/t"}"#;
         let found = discovered(issuer, good).unwrap();
-        assert_eq!((found.token.as_deref(), found.jwks.as_str()), (Some("https://id.example/t"), "https://id.example/k"));
+        assert_eq!(
+            (found.token.as_deref(), found.jwks.as_str()),
+            (Some("https://id.example/t"), "https://id.example/k")
+        );
         for (body, why) in [
-            (r#"{"issuer":"https://id.example","jwks_uri":"https://id.example/k"}"#, "calls itself 'https://id.example' "),
-            (r#"{"jwks_uri":"https://id.example/k"}"#, "calls itself 'nothing'"),
-            (r#"{"issuer":"https://id.example/","jwks_uri":"http://id.example/k"}"#, "jwks_uri without TLS"),
-            (r#"{"issuer":"https://id.example/","jwks_uri":"https://id.example/k","token_endpoint":"http://x"}"#, "token_endpoint without TLS"),
+            (
+                r#"{"issuer":"https://id.example","jwks_uri":"https://id.example/k"}"#,
+                "calls itself 'https://id.example' ",
+            ),
+            (
+                r#"{"jwks_uri":"https://id.example/k"}"#,
+                "calls itself 'nothing'",
+            ),
+            (
+                r#"{"issuer":"https://id.example/","jwks_uri":"http://id.example/k"}"#,
+                "jwks_uri without TLS",
+            ),
+            (
+                r#"{"issuer":"https://id.example/","jwks_uri":"https://id.example/k","token_endpoint":"http://x"}"#,
+                "token_endpoint without TLS",
+            ),
             (r#"{"issuer":"https://id.example/"}"#, "no jwks_uri"),
             ("<html>", "not good JSON"),
         ] {

@@ -19,6 +19,9 @@ pub const INVAL: c_int = abi::MOSQUITTO_AUTH0_ERR_INVAL as c_int;
 /// The plugin does not start, for a reason that is ours.
 pub const UNKNOWN: c_int = abi::MOSQUITTO_AUTH0_ERR_UNKNOWN as c_int;
 
+/// A callback is registered already.
+pub const ALREADY_EXISTS: c_int = abi::MOSQUITTO_AUTH0_ERR_ALREADY_EXISTS as c_int;
+
 /// Which codes the running broker knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
@@ -72,7 +75,13 @@ mod tests {
 
     #[test]
     fn a_2_0_broker_hears_one_code_only() {
-        for told in [Told::BadCredential, Told::NotAuthorized, Told::Unavailable, Told::Busy, Told::Banned] {
+        for told in [
+            Told::BadCredential,
+            Told::NotAuthorized,
+            Told::Unavailable,
+            Told::Busy,
+            Told::Banned,
+        ] {
             assert_eq!(refusal(told, Generation::V2_0), 11);
         }
     }

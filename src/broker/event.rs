@@ -22,27 +22,49 @@ use crate::{
 /// # Safety
 ///
 /// `event` is NULL or a live event of the broker's.
-pub unsafe fn connect<'e>(broker: &Broker, event: *const abi::mosquitto_evt_basic_auth) -> Result<(ClientRef<'e>, Connect<'e>), Refusal> {
+pub unsafe fn connect<'e>(
+    broker: &Broker,
+    event: *const abi::mosquitto_evt_basic_auth,
+) -> Result<(ClientRef<'e>, Connect<'e>), Refusal> {
     let internal = |what: &str| Refusal::new(Reason::Internal, what);
     // SAFETY: the caller's promise; NULL is handled.
     let event = unsafe { event.as_ref() }.ok_or_else(|| internal("the broker sent no event"))?;
     // SAFETY: the event's client lives as long as the event.
-    let client = unsafe { ClientRef::new(event.client) }.ok_or_else(|| internal("the broker named no client"))?;
-    let client_id = broker.client_id(client).ok_or_else(|| internal("the client has no client id"))?;
+    let client = unsafe { ClientRef::new(event.client) }
+        .ok_or_else(|| internal("the broker named no client"))?;
+    let client_id = broker
+        .client_id(client)
+        .ok_or_else(|| internal("the client has no client id"))?;
     // SAFETY: the event's strings live as long as the event.
     let (username, password) = unsafe { (string(event.username), string(event.password)) };
-    let username = username.map(CStr::to_str).transpose().map_err(|_| Refusal::new(Reason::NotUtf8, "its user name is not UTF-8 text"))?;
+    let username = username
+        .map(CStr::to_str)
+        .transpose()
+        .map_err(|_| Refusal::new(Reason::NotUtf8, "its user name is not UTF-8 text"))?;
     let password = password.map(CStr::to_bytes);
 
     // SAFETY: a live event; the function reads two reserved bytes of it.
     let length = unsafe { abi::mosquitto_auth0_password_length(event) };
     if length != 0 && password.map_or(0, <[u8]>::len) != usize::from(length) {
-        return Err(Refusal::new(Reason::PasswordNul, "its password holds a NUL byte"));
+        return Err(Refusal::new(
+            Reason::PasswordNul,
+            "its password holds a NUL byte",
+        ));
     }
 
     let address = broker.address(client);
     let restored = password.is_none() && address.is_none() && broker.protocol_version(client) == 0;
-    Ok((client, Connect { client: Client(client.address()), client_id, username, password, address, restored }))
+    Ok((
+        client,
+        Connect {
+            client: Client(client.address()),
+            client_id,
+            username,
+            password,
+            address,
+            restored,
+        },
+    ))
 }
 
 /// Reads an ACL event; `None` where it cannot be understood.
@@ -50,7 +72,10 @@ pub unsafe fn connect<'e>(broker: &Broker, event: *const abi::mosquitto_evt_basi
 /// # Safety
 ///
 /// `event` is NULL or a live event of the broker's.
-pub unsafe fn access<'e>(broker: &Broker, event: *const abi::mosquitto_evt_acl_check) -> Option<Access<'e>> {
+pub unsafe fn access<'e>(
+    broker: &Broker,
+    event: *const abi::mosquitto_evt_acl_check,
+) -> Option<Access<'e>> {
     // SAFETY: the caller's promise; NULL is handled.
     let event = unsafe { event.as_ref() }?;
     // SAFETY: the event's client lives as long as the event.
@@ -82,7 +107,11 @@ pub unsafe fn access<'e>(broker: &Broker, event: *const abi::mosquitto_evt_acl_c
 pub unsafe fn gone<'e>(event: *const abi::mosquitto_evt_disconnect) -> Option<ClientRef<'e>> {
     // SAFETY: the caller's promise. Only `client` is read: 2.0 leaves the rest of the event as it
     // was on the stack when per_listener_settings is true.
-    unsafe { event.as_ref().and_then(|event| ClientRef::new(event.client)) }
+    unsafe {
+        event
+            .as_ref()
+            .and_then(|event| ClientRef::new(event.client))
+    }
 }
 
 /// Reads `plugin_opt_` lines.
@@ -94,7 +123,10 @@ pub unsafe fn gone<'e>(event: *const abi::mosquitto_evt_disconnect) -> Option<Cl
 /// # Safety
 ///
 /// `options` is NULL or points to `count` options.
-pub unsafe fn options(options: *const abi::mosquitto_opt, count: i32) -> Result<Vec<(String, String)>, String> {
+pub unsafe fn options(
+    options: *const abi::mosquitto_opt,
+    count: i32,
+) -> Result<Vec<(String, String)>, String> {
     let count = usize::try_from(count).unwrap_or(0);
     if options.is_null() || count == 0 {
         return Ok(Vec::new());

@@ -36,7 +36,10 @@ pub fn adopt_thread() {
             let count = PANICS.fetch_add(1, Ordering::Relaxed) + 1;
             // The 1st, 2nd, 4th, 8th ...: a fault that comes with every message must not flood.
             if count.is_power_of_two() {
-                let refusal = Refusal::new(Reason::Internal, format!("what was asked is refused: {info} (time {count})"));
+                let refusal = Refusal::new(
+                    Reason::Internal,
+                    format!("what was asked is refused: {info} (time {count})"),
+                );
                 FAULTS.line(Level::Error, refusal.to_string().replace('\n', " "));
             }
         }));
@@ -52,7 +55,10 @@ pub fn enter(refusal: c_int, body: impl FnOnce(&Broker) -> c_int) -> c_int {
     let guarded = panic::catch_unwind(AssertUnwindSafe(|| {
         if !IS_BROKER.get() {
             if FOREIGN.fetch_add(1, Ordering::Relaxed) == 0 {
-                let refusal = Refusal::new(Reason::ForeignThread, "somebody asked on another thread than the broker's");
+                let refusal = Refusal::new(
+                    Reason::ForeignThread,
+                    "somebody asked on another thread than the broker's",
+                );
                 FAULTS.line(Level::Error, refusal.to_string());
             }
             return refusal;

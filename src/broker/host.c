@@ -16,10 +16,8 @@
 #pragma weak mosquitto_kick_client_by_clientid
 #pragma weak mosquitto_log_printf
 
-/* Only 2.1 declares these two; its declarations are the same. */
-struct mosquitto *mosquitto_client(const char *client_id);
+/* Only 2.1 declares it, in the same words. */
 void mosquitto_complete_basic_auth(const char *client_id, int result);
-#pragma weak mosquitto_client
 #pragma weak mosquitto_complete_basic_auth
 
 /* Layouts: the same in 2.0.11, 2.0.21 and 2.1.2 on 64-bit machines. 32-bit ones are not built
@@ -63,7 +61,6 @@ struct mosquitto_auth0_host mosquitto_auth0_host(void)
 		.client_username = mosquitto_client_username,
 		.set_username = mosquitto_set_username,
 		.kick_client_by_clientid = mosquitto_kick_client_by_clientid,
-		.client = mosquitto_client,
 		.complete_basic_auth = mosquitto_complete_basic_auth,
 	};
 }

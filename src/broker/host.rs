@@ -32,7 +32,10 @@ impl<'e> ClientRef<'e> {
     ///
     /// A pointer that is not NULL is the broker's, from an event that lives for `'e`.
     pub unsafe fn new(pointer: *mut abi::mosquitto) -> Option<Self> {
-        (!pointer.is_null()).then_some(Self { pointer, _event: PhantomData })
+        (!pointer.is_null()).then_some(Self {
+            pointer,
+            _event: PhantomData,
+        })
     }
 
     /// Its address, to compare with.
@@ -56,13 +59,21 @@ impl Broker {
     ///
     /// The caller runs on the broker's main thread.
     pub unsafe fn on_its_thread() -> Self {
-        // SAFETY: the function only fills a table with the addresses that the loader resolved.
-        Self { functions: unsafe { abi::mosquitto_auth0_host() }, _not_send: PhantomData }
+        // SAFETY: it only fills a table with the addresses that the loader resolved.
+        let functions = unsafe { abi::mosquitto_auth0_host() };
+        Self {
+            functions,
+            _not_send: PhantomData,
+        }
     }
 
     /// Which codes and events it knows. The function came with 2.1's delayed authentication.
     pub fn generation(&self) -> Generation {
-        if self.functions.complete_basic_auth.is_some() { Generation::V2_1 } else { Generation::V2_0 }
+        if self.functions.complete_basic_auth.is_some() {
+            Generation::V2_1
+        } else {
+            Generation::V2_0
+        }
     }
 
     /// Writes one line to the broker's log. With `log_dest topic` this calls back into the ACL
@@ -74,7 +85,10 @@ impl Broker {
         while !line.is_char_boundary(end) {
             end -= 1;
         }
-        let line: Vec<u8> = format!("mosquitto-auth0: {}", &line[..end]).bytes().filter(|&b| b != 0).collect();
+        let line: Vec<u8> = format!("mosquitto-auth0: {}", &line[..end])
+            .bytes()
+            .filter(|&b| b != 0)
+            .collect();
         let line = CString::new(line).expect("NULs were taken out");
         let level = match level {
             Level::Info => abi::MOSQ_LOG_INFO,
@@ -99,10 +113,17 @@ impl Broker {
     /// # Errors
     ///
     /// If it is no UTF-8: such a client is nobody.
-    pub fn username<'e>(&self, client: ClientRef<'e>) -> Result<Option<&'e str>, std::str::Utf8Error> {
-        let Some(function) = self.functions.client_username else { return Ok(None) };
+    pub fn username<'e>(
+        &self,
+        client: ClientRef<'e>,
+    ) -> Result<Option<&'e str>, std::str::Utf8Error> {
+        let Some(function) = self.functions.client_username else {
+            return Ok(None);
+        };
         // SAFETY: the client lives for 'e, and its strings with it.
-        unsafe { bytes(function(client.pointer)) }.map(CStr::to_str).transpose()
+        unsafe { bytes(function(client.pointer)) }
+            .map(CStr::to_str)
+            .transpose()
     }
 
     /// The address the client connects from; `None` for a client without a connection.
@@ -115,18 +136,23 @@ impl Broker {
     /// 3, 4 or 5; 0 for a client that never sent a CONNECT to this process.
     pub fn protocol_version(&self, client: ClientRef<'_>) -> c_int {
         // SAFETY: the client lives.
-        self.functions.client_protocol_version.map_or(0, |function| unsafe { function(client.pointer) })
+        self.functions
+            .client_protocol_version
+            .map_or(0, |function| unsafe { function(client.pointer) })
     }
 
     /// Clean Session (MQTT 3.1.1) or Clean Start (MQTT 5).
     pub fn clean_session(&self, client: ClientRef<'_>) -> bool {
         // SAFETY: the client lives.
-        self.functions.client_clean_session.is_some_and(|function| unsafe { function(client.pointer) })
+        self.functions
+            .client_clean_session
+            .is_some_and(|function| unsafe { function(client.pointer) })
     }
 
     /// Gives the client a user name; `false` if the broker does not take it.
     pub fn set_username(&self, client: ClientRef<'_>, username: &str) -> bool {
-        let (Some(function), Ok(username)) = (self.functions.set_username, CString::new(username)) else {
+        let (Some(function), Ok(username)) = (self.functions.set_username, CString::new(username))
+        else {
             return false;
         };
         // SAFETY: the client lives, and the broker copies the name.
@@ -137,19 +163,40 @@ impl Broker {
     /// check, so hold nothing. Only from a tick, and only for clients that are connected: 2.0
     /// damages its own lists otherwise.
     pub fn kick(&self, client_id: &str) {
-        if let (Some(function), Ok(client_id)) = (self.functions.kick_client_by_clientid, CString::new(client_id)) {
+        if let (Some(function), Ok(client_id)) = (
+            self.functions.kick_client_by_clientid,
+            CString::new(client_id),
+        ) {
             // SAFETY: the string lives for the length of the call.
             unsafe { function(client_id.as_ptr(), true) };
         }
     }
 
     /// Registers a callback; the broker's return code.
-    pub fn register(&self, identifier: *mut abi::mosquitto_plugin_id_t, event: c_int, callback: Callback, userdata: *mut c_void) -> c_int {
+    ///
+    /// # Safety
+    ///
+    /// `identifier` is the one that the broker gave us, and `userdata` is what `callback` takes,
+    /// for as long as the broker may call it: until cleanup.
+    pub unsafe fn register(
+        &self,
+        identifier: *mut abi::mosquitto_plugin_id_t,
+        event: c_int,
+        callback: Callback,
+        userdata: *mut c_void,
+    ) -> c_int {
         let Some(function) = self.functions.callback_register else {
             return super::codes::UNKNOWN;
         };
-        // SAFETY: `identifier` is the broker's own; the callback and its userdata live until
-        // cleanup, after which no broker calls them.
-        unsafe { function(identifier, event, Some(callback), std::ptr::null(), userdata) }
+        // SAFETY: the caller's promise.
+        unsafe {
+            function(
+                identifier,
+                event,
+                Some(callback),
+                std::ptr::null(),
+                userdata,
+            )
+        }
     }
 }

@@ -59,18 +59,29 @@ static CORES: Mutex<Vec<(Fingerprint, Weak<Core>)>> = Mutex::new(Vec::new());
 impl Core {
     /// The core for these options: one that is at work, or a new one, not yet started.
     fn obtain(options: Vec<(String, String)>) -> Result<(Arc<Self>, bool), String> {
-        static PRINTS: LazyLock<Option<Fingerprinter>> = LazyLock::new(|| Fingerprinter::new().ok());
-        let prints = PRINTS.as_ref().ok_or("the operating system gave no random bytes")?;
+        static PRINTS: LazyLock<Option<Fingerprinter>> =
+            LazyLock::new(|| Fingerprinter::new().ok());
+        let prints = PRINTS
+            .as_ref()
+            .ok_or("the operating system gave no random bytes")?;
         let print = prints.of(format!("{options:?}").as_bytes());
         let mut cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
         cores.retain(|(_, core)| core.strong_count() > 0);
-        if let Some(core) = cores.iter().find(|(of, _)| *of == print).and_then(|(_, core)| core.upgrade()) {
+        if let Some(core) = cores
+            .iter()
+            .find(|(of, _)| *of == print)
+            .and_then(|(_, core)| core.upgrade())
+        {
             return Ok((core, true));
         }
         let log = Log::default();
         let config = Config::read(options).map_err(|e| e.to_string())?;
         let policy = Policy::new(config, Pace::default(), log.clone())?;
-        let core = Arc::new(Self { policy, log, ticks: AtomicBool::new(false) });
+        let core = Arc::new(Self {
+            policy,
+            log,
+            ticks: AtomicBool::new(false),
+        });
         cores.push((print, Arc::downgrade(&core)));
         Ok((core, false))
     }
@@ -90,10 +101,10 @@ impl Core {
 ///
 /// # Safety
 ///
-/// `userdata` is NULL or what [`mosquitto_plugin_init`] made, before cleanup.
-unsafe fn core<'a>(userdata: *mut c_void) -> Option<&'a Arc<Core>> {
-    // SAFETY: init stores a leaked Box<Arc<Core>>, and cleanup alone takes it back.
-    unsafe { userdata.cast::<Arc<Core>>().as_ref() }
+/// `userdata` is NULL or what [`mosquitto_plugin_init`] stored, before cleanup.
+unsafe fn core<'a>(userdata: *mut c_void) -> Option<&'a Core> {
+    // SAFETY: init stores Arc::into_raw, and cleanup alone takes it back.
+    unsafe { userdata.cast::<Core>().as_ref() }
 }
 
 /// Asks for the plugin interface version (mosquitto_plugin.h).
@@ -109,7 +120,11 @@ pub unsafe extern "C" fn mosquitto_plugin_version(count: c_int, supported: *cons
     }
     // SAFETY: the caller's promise; neither NULL nor empty.
     let supported = unsafe { std::slice::from_raw_parts(supported, count) };
-    if supported.contains(&INTERFACE) { INTERFACE } else { -1 }
+    if supported.contains(&INTERFACE) {
+        INTERFACE
+    } else {
+        -1
+    }
 }
 
 /// Starts the plugin (mosquitto_plugin.h).
@@ -136,7 +151,7 @@ pub unsafe extern "C" fn mosquitto_plugin_init(
             Ok(core) => {
                 core.write_log(broker);
                 // SAFETY: not NULL, and the caller's promise.
-                unsafe { *userdata = Box::into_raw(core).cast() };
+                unsafe { *userdata = Arc::into_raw(core).cast_mut().cast() };
                 codes::SUCCESS
             }
             Err(why) => {
@@ -150,26 +165,60 @@ pub unsafe extern "C" fn mosquitto_plugin_init(
 /// Builds everything, then registers, then starts threads: callbacks can come as soon as the
 /// first is registered (the broker logs, and `log_dest topic` asks), and a thread must not outlive
 /// an init that failed, after which 2.0 calls no cleanup.
-fn start(broker: &Broker, identifier: *mut abi::mosquitto_plugin_id_t, options: Result<Vec<(String, String)>, String>) -> Result<Box<Arc<Core>>, String> {
+fn start(
+    broker: &Broker,
+    identifier: *mut abi::mosquitto_plugin_id_t,
+    options: Result<Vec<(String, String)>, String>,
+) -> Result<Arc<Core>, String> {
     provoke("init");
     let (core, shared) = Core::obtain(options?)?;
-    let core = Box::new(core);
-    let userdata: *mut c_void = std::ptr::from_ref(&*core).cast_mut().cast();
+    match register(broker, identifier, &core, shared) {
+        Ok(()) => Ok(core),
+        Err(why) => {
+            core.policy.stop();
+            // What was registered may still be called until the process ends: the broker logs
+            // that we failed, and `log_dest topic` asks about that line.
+            std::mem::forget(core);
+            Err(why)
+        }
+    }
+}
 
-    match broker.register(identifier, abi::MOSQ_EVT_BASIC_AUTH as c_int, on_basic_auth, userdata) {
+fn register(
+    broker: &Broker,
+    identifier: *mut abi::mosquitto_plugin_id_t,
+    core: &Arc<Core>,
+    shared: bool,
+) -> Result<(), String> {
+    let userdata: *mut c_void = Arc::as_ptr(core).cast_mut().cast();
+    let register = |event, callback: host::Callback| {
+        // SAFETY: the broker's identifier; the callbacks are ours, and so is the userdata, which
+        // lives until cleanup, or for ever where a broker calls none.
+        unsafe { broker.register(identifier, event as c_int, callback, userdata) }
+    };
+    match register(abi::MOSQ_EVT_BASIC_AUTH, on_basic_auth) {
         codes::SUCCESS => {}
         // 2.0 with one set of plugins for all listeners, and this plugin named at two of them.
-        code if code == abi::MOSQUITTO_AUTH0_ERR_ALREADY_EXISTS as c_int => {
-            return if shared {
-                broker.log(Level::Info, "named twice with the same options for the same listeners: one of the two does the work");
-                Ok(core)
-            } else {
-                Err("the plugin is named twice with different options, and per_listener_settings is false, so only the first would be asked; \
-                     give both lines the same options, leave one out, or set per_listener_settings true"
-                    .into())
-            };
+        codes::ALREADY_EXISTS if shared => {
+            broker.log(
+                Level::Info,
+                "named twice with the same options for the same listeners: one of the two does the work",
+            );
+            return Ok(());
         }
-        code => return Err(format!("the broker does not let it check logins (code {code}); use Mosquitto 2.0.11 or later")),
+        codes::ALREADY_EXISTS => {
+            return Err(
+                "the plugin is named twice with different options, and per_listener_settings is false, \
+                 so only the first would be asked; give both lines the same options, leave one out, or \
+                 set per_listener_settings true"
+                    .into(),
+            );
+        }
+        code => {
+            return Err(format!(
+                "the broker does not let it check logins (code {code}); use Mosquitto 2.0.11 or later"
+            ));
+        }
     }
     for (event, callback) in [
         (abi::MOSQ_EVT_ACL_CHECK, on_acl_check as host::Callback),
@@ -177,18 +226,22 @@ fn start(broker: &Broker, identifier: *mut abi::mosquitto_plugin_id_t, options: 
         (abi::MOSQ_EVT_TICK, on_tick),
         (abi::MOSQ_EVT_RELOAD, on_reload),
     ] {
-        match broker.register(identifier, event as c_int, callback, userdata) {
+        match register(event, callback) {
             codes::SUCCESS => {}
-            code => return Err(format!("the broker does not offer event {event} (code {code}); use Mosquitto 2.0.11 or later")),
+            code => {
+                return Err(format!(
+                    "the broker does not offer event {event} (code {code}); use Mosquitto 2.0.11 or later"
+                ));
+            }
         }
     }
     // 2.1 only; 2.0 says NOT_SUPPORTED and uses DISCONNECT for both.
-    broker.register(identifier, abi::MOSQUITTO_AUTH0_EVT_CLIENT_OFFLINE as c_int, on_client_offline, userdata);
+    register(abi::MOSQUITTO_AUTH0_EVT_CLIENT_OFFLINE, on_client_offline);
 
-    if !shared {
-        signals::blocked(|| core.policy.start())?;
+    if shared {
+        return Ok(());
     }
-    Ok(core)
+    signals::blocked(|| core.policy.start())
 }
 
 /// Stops the plugin (mosquitto_plugin.h). 2.1 calls it even after an init that failed.
@@ -197,12 +250,16 @@ fn start(broker: &Broker, identifier: *mut abi::mosquitto_plugin_id_t, options: 
 ///
 /// `userdata` is what init stored, or NULL; it is not used again.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mosquitto_plugin_cleanup(userdata: *mut c_void, _options: *mut abi::mosquitto_opt, _count: c_int) -> c_int {
+pub unsafe extern "C" fn mosquitto_plugin_cleanup(
+    userdata: *mut c_void,
+    _options: *mut abi::mosquitto_opt,
+    _count: c_int,
+) -> c_int {
     guard::enter(codes::SUCCESS, |broker| {
         provoke("cleanup");
         if !userdata.is_null() {
-            // SAFETY: the box that init leaked, taken back once.
-            let core = unsafe { Box::from_raw(userdata.cast::<Arc<Core>>()) };
+            // SAFETY: the reference that init gave away, taken back once.
+            let core = unsafe { Arc::from_raw(userdata.cast_const().cast::<Core>()) };
             core.write_log(broker);
             drop(core);
         }
@@ -210,18 +267,25 @@ pub unsafe extern "C" fn mosquitto_plugin_cleanup(userdata: *mut c_void, _option
     })
 }
 
-unsafe extern "C" fn on_basic_auth(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
+unsafe extern "C" fn on_basic_auth(
+    _event: c_int,
+    data: *mut c_void,
+    userdata: *mut c_void,
+) -> c_int {
     guard::enter(codes::AUTH, |broker| {
         provoke("basic_auth");
         // SAFETY: the userdata and the event that belong to this callback.
-        let (Some(core), question) = (unsafe { core(userdata) }, unsafe { event::connect(broker, data.cast()) }) else {
+        let (Some(core), question) = (unsafe { core(userdata) }, unsafe {
+            event::connect(broker, data.cast())
+        }) else {
             return codes::AUTH;
         };
         core.policy.reap();
         let code = match question {
             Ok((client, connect)) => basic_auth(broker, core, client, &connect),
             Err(refusal) => {
-                core.log.line(Level::Notice, format!("refused CONNECT {refusal}"));
+                core.log
+                    .line(Level::Notice, format!("refused CONNECT {refusal}"));
                 codes::refusal(refusal.reason.told(), broker.generation())
             }
         };
@@ -230,15 +294,23 @@ unsafe extern "C" fn on_basic_auth(_event: c_int, data: *mut c_void, userdata: *
     })
 }
 
-fn basic_auth(broker: &Broker, core: &Core, client: host::ClientRef<'_>, connect: &crate::policy::Connect<'_>) -> c_int {
+fn basic_auth(
+    broker: &Broker,
+    core: &Core,
+    client: host::ClientRef<'_>,
+    connect: &crate::policy::Connect<'_>,
+) -> c_int {
     let mut step = core.policy.authenticate(connect, Unix::now());
     loop {
         match step {
             Step::Keep => return codes::SUCCESS,
-            Step::Refuse(refusal) => return codes::refusal(refusal.reason.told(), broker.generation()),
+            Step::Refuse(refusal) => {
+                return codes::refusal(refusal.reason.told(), broker.generation());
+            }
             Step::Admit(admission) => {
                 if !broker.set_username(client, admission.username()) {
-                    core.policy.refuse_username(&admission, connect.address, Unix::now());
+                    core.policy
+                        .refuse_username(&admission, connect.address, Unix::now());
                     return codes::AUTH;
                 }
                 core.policy.admit(admission);
@@ -254,30 +326,51 @@ fn basic_auth(broker: &Broker, core: &Core, client: host::ClientRef<'_>, connect
     }
 }
 
-unsafe extern "C" fn on_acl_check(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
+unsafe extern "C" fn on_acl_check(
+    _event: c_int,
+    data: *mut c_void,
+    userdata: *mut c_void,
+) -> c_int {
     guard::enter(codes::ACL_DENIED, |broker| {
         provoke("acl_check");
         // SAFETY: the userdata and the event that belong to this callback.
-        let (Some(core), Some(access)) = (unsafe { core(userdata) }, unsafe { event::access(broker, data.cast()) }) else {
+        let (Some(core), Some(access)) = (unsafe { core(userdata) }, unsafe {
+            event::access(broker, data.cast())
+        }) else {
             return codes::ACL_DENIED;
         };
         let allowed = core.policy.authorise(&access, Unix::now());
         // Lines wait for the tick: logging from here comes back here with `log_dest topic`. On
         // the broker that never ticks, a client's own packet is the next best moment; a delivery
         // never is, because the broker is walking its tree of subscriptions.
-        if !allowed && !core.ticks.load(Ordering::Relaxed) && access.action != crate::policy::Action::Receive {
+        if !allowed
+            && !core.ticks.load(Ordering::Relaxed)
+            && access.action != crate::policy::Action::Receive
+        {
             core.write_log(broker);
         }
-        if allowed { codes::SUCCESS } else { codes::ACL_DENIED }
+        if allowed {
+            codes::SUCCESS
+        } else {
+            codes::ACL_DENIED
+        }
     })
 }
 
-unsafe extern "C" fn on_disconnect(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
+unsafe extern "C" fn on_disconnect(
+    _event: c_int,
+    data: *mut c_void,
+    userdata: *mut c_void,
+) -> c_int {
     // SAFETY: passed on.
     unsafe { gone(data, userdata, None) }
 }
 
-unsafe extern "C" fn on_client_offline(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
+unsafe extern "C" fn on_client_offline(
+    _event: c_int,
+    data: *mut c_void,
+    userdata: *mut c_void,
+) -> c_int {
     // SAFETY: passed on. The event has the layout of a DISCONNECT.
     unsafe { gone(data, userdata, Some(Afterlife::Kept)) }
 }
@@ -289,7 +382,9 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
     guard::enter(codes::SUCCESS, |broker| {
         provoke("disconnect");
         // SAFETY: the caller's promise.
-        let (Some(core), Some(client)) = (unsafe { core(userdata) }, unsafe { event::gone(data.cast()) }) else {
+        let (Some(core), Some(client)) = (unsafe { core(userdata) }, unsafe {
+            event::gone(data.cast())
+        }) else {
             return codes::SUCCESS;
         };
         let afterlife = afterlife.unwrap_or_else(|| match broker.generation() {
@@ -299,7 +394,8 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
             Generation::V2_0 if broker.protocol_version(client) >= 5 => Afterlife::Unsure,
             Generation::V2_0 => Afterlife::Ended,
         });
-        core.policy.leave(crate::sessions::Client(client.address()), afterlife);
+        core.policy
+            .leave(crate::sessions::Client(client.address()), afterlife);
         codes::SUCCESS
     })
 }
@@ -308,7 +404,9 @@ unsafe extern "C" fn on_tick(_event: c_int, _data: *mut c_void, userdata: *mut c
     guard::enter(codes::SUCCESS, |broker| {
         provoke("tick");
         // SAFETY: the userdata that belongs to this callback.
-        let Some(core) = (unsafe { core(userdata) }) else { return codes::SUCCESS };
+        let Some(core) = (unsafe { core(userdata) }) else {
+            return codes::SUCCESS;
+        };
         core.ticks.store(true, Ordering::Relaxed);
         core.policy.reap();
         for client_id in core.policy.expire(Unix::now()) {
@@ -342,4 +440,3 @@ fn provoke(place: &str) {
 
 #[cfg(not(feature = "provoke"))]
 fn provoke(_place: &str) {}
-

@@ -23,6 +23,9 @@ use crate::{
     text::Quoted,
 };
 
+/// The shortest secret of HS256, in bytes: as long as the hash (RFC 7518, section 3.2).
+pub const HS256_MIN_SECRET: usize = 32;
+
 /// A signature algorithm that Auth0 uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
@@ -48,7 +51,9 @@ impl Algorithm {
 
     /// The algorithm of that name, exactly as written.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
     }
 }
 
@@ -172,14 +177,30 @@ impl Values {
                 None => "the README lists the options".into(),
             };
             // A misspelt `client_secret` still holds the secret.
-            let shown = if name.contains("secret") || name.contains("pass") { "(not shown)".into() } else { Quoted(&value).to_string() };
-            return Err(ConfigError(format!("option {}, value {shown}: there is no such option; {hint}", Quoted(&name))));
+            let meant = options::nearest(&name).and_then(options::find);
+            let shown = if meant.is_some_and(|option| option.secret) || name.contains("secret") {
+                "(not shown)".into()
+            } else {
+                Quoted(&value).to_string()
+            };
+            return Err(ConfigError(format!(
+                "option {}, value {shown}: there is no such option; {hint}",
+                Quoted(&name)
+            )));
         }
         if value.trim().is_empty() {
-            return Err(ConfigError::of(&name, &value, "it is empty; give it a value or leave the line out"));
+            return Err(ConfigError::of(
+                &name,
+                &value,
+                "it is empty; give it a value or leave the line out",
+            ));
         }
         if self.0.contains_key(&name) {
-            return Err(ConfigError::of(&name, &value, "it is set twice; leave one of the two out"));
+            return Err(ConfigError::of(
+                &name,
+                &value,
+                "it is set twice; leave one of the two out",
+            ));
         }
         self.0.insert(name, value);
         Ok(())
@@ -189,27 +210,45 @@ impl Values {
         let error = |what: String| ConfigError::of("config_file", path, what);
         let length = fs::metadata(path).map(|m| m.len());
         if length.is_ok_and(|l| l > MAX_CONFIG_FILE) {
-            return Err(error(format!("it is longer than {MAX_CONFIG_FILE} bytes; name the right file")));
+            return Err(error(format!(
+                "it is longer than {MAX_CONFIG_FILE} bytes; name the right file"
+            )));
         }
-        let text = fs::read_to_string(path)
-            .map(Zeroizing::new)
-            .map_err(|e| error(format!("it cannot be read ({e}); the broker's own user must be able to read it")))?;
+        let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|e| {
+            error(format!(
+                "it cannot be read ({e}); the broker's own user must be able to read it"
+            ))
+        })?;
         // Only place and kind of a mistake: a quoted line could be the one with the secret.
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
-            let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].lines().count().max(1));
-            error(format!("line {line} is not good TOML ({}); write NAME = \"VALUE\"", e.message()))
+            let line = e.span().map_or(0, |s| {
+                text[..s.start.min(text.len())].lines().count().max(1)
+            });
+            error(format!(
+                "line {line} is not good TOML ({}); write NAME = \"VALUE\"",
+                e.message()
+            ))
         })?;
         for (name, value) in table {
             let value = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
-                toml::Value::Array(list) if list.iter().all(toml::Value::is_str) => {
-                    list.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(",")
+                toml::Value::Array(list) if list.iter().all(toml::Value::is_str) => list
+                    .iter()
+                    .filter_map(toml::Value::as_str)
+                    .collect::<Vec<_>>()
+                    .join(","),
+                _ => {
+                    return Err(error(format!(
+                        "its option {} is neither text nor a number nor a list of texts",
+                        Quoted(&name)
+                    )));
                 }
-                _ => return Err(error(format!("its option {} is neither text nor a number nor a list of texts", Quoted(&name)))),
             };
             if name == "config_file" {
-                return Err(error("it names another config_file; put everything in one".into()));
+                return Err(error(
+                    "it names another config_file; put everything in one".into(),
+                ));
             }
             self.set(name, value)?;
         }
@@ -217,7 +256,9 @@ impl Values {
     }
 
     fn take(&mut self, name: &str) -> Option<Zeroizing<String>> {
-        self.0.remove(name).map(|value| Zeroizing::new(value.trim().to_owned()))
+        self.0
+            .remove(name)
+            .map(|value| Zeroizing::new(value.trim().to_owned()))
     }
 
     fn take_text(&mut self, name: &str) -> Option<String> {
@@ -227,18 +268,46 @@ impl Values {
     /// A comma-separated list without empty parts.
     fn take_list(&mut self, name: &str) -> Option<Vec<String>> {
         let value = self.take(name)?;
-        Some(value.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
+        Some(
+            value
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )
     }
 
-    fn take_seconds(&mut self, name: &str, default: u64, allowed: std::ops::RangeInclusive<u64>) -> Result<u64> {
-        let Some(value) = self.take(name) else { return Ok(default) };
-        value.parse().ok().filter(|seconds| allowed.contains(seconds)).ok_or_else(|| {
-            ConfigError::of(name, &value, format!("write whole seconds from {} to {}", allowed.start(), allowed.end()))
-        })
+    fn take_seconds(
+        &mut self,
+        name: &str,
+        default: u64,
+        allowed: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64> {
+        let Some(value) = self.take(name) else {
+            return Ok(default);
+        };
+        value
+            .parse()
+            .ok()
+            .filter(|seconds| allowed.contains(seconds))
+            .ok_or_else(|| {
+                ConfigError::of(
+                    name,
+                    &value,
+                    format!(
+                        "write whole seconds from {} to {}",
+                        allowed.start(),
+                        allowed.end()
+                    ),
+                )
+            })
     }
 
     fn take_file(&mut self, name: &str) -> Result<Option<PathBuf>> {
-        let Some(value) = self.take(name) else { return Ok(None) };
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
         let path = PathBuf::from(value.as_str());
         fs::File::open(&path)
             .and_then(|file| file.metadata())
@@ -247,29 +316,53 @@ impl Values {
     }
 
     fn take_secret_file(&mut self, name: &str) -> Result<Option<Secret>> {
-        let Some(value) = self.take(name) else { return Ok(None) };
-        read_secret_file(Path::new(value.as_str())).map(Some).map_err(|why| ConfigError::of(name, &value, why))
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        read_secret_file(Path::new(value.as_str()))
+            .map(Some)
+            .map_err(|why| ConfigError::of(name, &value, why))
     }
 
     fn into_config(mut self) -> Result<Config> {
-        let domain = self.take("domain").map(|value| domain(&value)).transpose()?;
-        let issuers = self.take_list("issuer").map(|list| list.into_iter().map(issuer).collect::<Result<Vec<_>>>()).transpose()?;
+        let domain = self
+            .take("domain")
+            .map(|value| domain(&value))
+            .transpose()?;
+        let issuers = self
+            .take_list("issuer")
+            .map(|list| list.into_iter().map(issuer).collect::<Result<Vec<_>>>())
+            .transpose()?;
         let (home, issuers) = match (domain, issuers) {
             (Some(domain), None) => {
                 let issuer = format!("https://{domain}/");
                 (Home::Domain(domain), vec![issuer])
             }
             (Some(domain), Some(issuers)) if !issuers.is_empty() => (Home::Domain(domain), issuers),
-            (None, Some(issuers)) if !issuers.is_empty() => (Home::Issuer(issuers[0].clone()), issuers),
-            (_, Some(_)) => return Err(ConfigError::of("issuer", "", "it lists nothing; write https://…")),
+            (None, Some(issuers)) if !issuers.is_empty() => {
+                (Home::Issuer(issuers[0].clone()), issuers)
+            }
+            (_, Some(_)) => {
+                return Err(ConfigError::of(
+                    "issuer",
+                    "",
+                    "it lists nothing; write https://…",
+                ));
+            }
             (None, None) => {
-                return Err(ConfigError::missing("domain", "add the line: plugin_opt_domain YOUR-TENANT.eu.auth0.com"));
+                return Err(ConfigError::missing(
+                    "domain",
+                    "add the line: plugin_opt_domain YOUR-TENANT.eu.auth0.com",
+                ));
             }
         };
 
         let audiences = self.take_list("audience").unwrap_or_default();
         if audiences.is_empty() {
-            return Err(ConfigError::missing("audience", "add the line: plugin_opt_audience IDENTIFIER-OF-YOUR-API (in Auth0: Applications > APIs)"));
+            return Err(ConfigError::missing(
+                "audience",
+                "add the line: plugin_opt_audience IDENTIFIER-OF-YOUR-API (in Auth0: Applications > APIs)",
+            ));
         }
 
         let (algorithms, hs256_secret) = self.signatures()?;
@@ -278,44 +371,75 @@ impl Values {
             issuers,
             audiences,
             application: self.application()?,
-            topics_claim: self.take_text("topics_claim").unwrap_or_else(|| "topics".into()),
-            username_claim: self.take_text("username_claim").unwrap_or_else(|| "sub".into()),
+            topics_claim: self
+                .take_text("topics_claim")
+                .unwrap_or_else(|| "topics".into()),
+            username_claim: self
+                .take_text("username_claim")
+                .unwrap_or_else(|| "sub".into()),
             algorithms,
             hs256_secret,
             leeway: self.take_seconds("leeway", 30, 0..=300)?,
             timeout: Duration::from_secs(self.take_seconds("timeout", 5, 1..=60)?),
             ca_file: self.take_file("ca_file")?,
-            keys: self.take_file("jwks_file")?.map_or(KeySource::Tenant, KeySource::File),
+            keys: self
+                .take_file("jwks_file")?
+                .map_or(KeySource::Tenant, KeySource::File),
         })
     }
 
     fn application(&mut self) -> Result<Option<Application>> {
         let client_id = self.take_text("client_id");
-        let inline = self.take("client_secret").map(|value| Secret::new(value.as_bytes()));
+        let inline = self
+            .take("client_secret")
+            .map(|value| Secret::new(value.as_bytes()));
         let from_file = self.take_secret_file("client_secret_file")?;
         let (connection, scope) = (self.take_text("connection"), self.take_text("scope"));
         let client_secret = match (inline, from_file) {
             (Some(_), Some(_)) => {
-                return Err(ConfigError::of("client_secret", "", "client_secret_file is set too; keep the file and leave this out"));
+                return Err(ConfigError::of(
+                    "client_secret",
+                    "",
+                    "client_secret_file is set too; keep the file and leave this out",
+                ));
             }
             (secret, None) | (None, secret) => secret,
         };
         match (client_id, client_secret) {
             (Some(client_id), Some(client_secret)) => {
                 if client_secret.reveal_str().is_none() {
-                    return Err(ConfigError::of("client_secret", "", "the client secret is not UTF-8 text; copy it from the application's settings again"));
+                    return Err(ConfigError::of(
+                        "client_secret",
+                        "",
+                        "the client secret is not UTF-8 text; copy it from the application's settings again",
+                    ));
                 }
                 let scope = scope.unwrap_or_else(|| "openid".into());
-                Ok(Some(Application { client_id, client_secret, connection, scope }))
+                Ok(Some(Application {
+                    client_id,
+                    client_secret,
+                    connection,
+                    scope,
+                }))
             }
-            (Some(_), None) => Err(ConfigError::missing("client_secret_file", "client_id is set; add the file with its secret, or leave client_id out to turn credentials mode off")),
-            (None, Some(_)) => Err(ConfigError::missing("client_id", "a client secret is set; add the client ID of the same application")),
+            (Some(_), None) => Err(ConfigError::missing(
+                "client_secret_file",
+                "client_id is set; add the file with its secret, or leave client_id out to turn credentials mode off",
+            )),
+            (None, Some(_)) => Err(ConfigError::missing(
+                "client_id",
+                "a client secret is set; add the client ID of the same application",
+            )),
             (None, None) => {
-                let stray = [("connection", &connection), ("scope", &scope)].into_iter().find_map(|(name, value)| Some((name, value.as_deref()?)));
+                let stray = [("connection", &connection), ("scope", &scope)]
+                    .into_iter()
+                    .find_map(|(name, value)| Some((name, value.as_deref()?)));
                 match stray {
-                    Some((name, value)) => {
-                        Err(ConfigError::of(name, value, "it is for credentials mode, which is off; set client_id and client_secret_file, or leave it out"))
-                    }
+                    Some((name, value)) => Err(ConfigError::of(
+                        name,
+                        value,
+                        "it is for credentials mode, which is off; set client_id and client_secret_file, or leave it out",
+                    )),
                     None => Ok(None),
                 }
             }
@@ -324,18 +448,35 @@ impl Values {
 
     fn signatures(&mut self) -> Result<(Vec<Algorithm>, Option<Secret>)> {
         let mut algorithms = Vec::new();
-        for name in self.take_list("algorithms").unwrap_or_else(|| vec!["RS256".into()]) {
+        for name in self
+            .take_list("algorithms")
+            .unwrap_or_else(|| vec!["RS256".into()])
+        {
             match Algorithm::parse(&name) {
                 Some(algorithm) if !algorithms.contains(&algorithm) => algorithms.push(algorithm),
                 Some(_) => {}
-                None => return Err(ConfigError::of("algorithms", &name, "write one or more of RS256, PS256, HS256, with commas between them")),
+                None => {
+                    return Err(ConfigError::of(
+                        "algorithms",
+                        &name,
+                        "write one or more of RS256, PS256, HS256, with commas between them",
+                    ));
+                }
             }
         }
         if algorithms.is_empty() {
-            return Err(ConfigError::of("algorithms", "", "write one or more of RS256, PS256, HS256, with commas between them"));
+            return Err(ConfigError::of(
+                "algorithms",
+                "",
+                "write one or more of RS256, PS256, HS256, with commas between them",
+            ));
         }
 
-        let path = self.0.get("hs256_secret_file").map(|value| value.to_string()).unwrap_or_default();
+        let path = self
+            .0
+            .get("hs256_secret_file")
+            .map(|value| value.to_string())
+            .unwrap_or_default();
         let secret = self.take_secret_file("hs256_secret_file")?;
         let encoding = self.take_text("hs256_secret_encoding");
         let wanted = algorithms.contains(&Algorithm::Hs256);
@@ -355,8 +496,12 @@ impl Values {
                 Some(other) => return Err(ConfigError::of("hs256_secret_encoding", other, "write utf8, or base64 for a tenant whose secrets were base64-encoded")),
             },
         };
-        if crate::token::jws::HmacSecret::new(secret.reveal()).is_none() {
-            return Err(ConfigError::of("hs256_secret_file", &path, "the secret has fewer than 32 bytes, which HS256 forbids (RFC 7518, section 3.2); use a longer one"));
+        if secret.reveal().len() < HS256_MIN_SECRET {
+            return Err(ConfigError::of(
+                "hs256_secret_file",
+                &path,
+                "the secret has fewer than 32 bytes, which HS256 forbids (RFC 7518, section 3.2); use a longer one",
+            ));
         }
         Ok((algorithms, Some(secret)))
     }
@@ -364,10 +509,15 @@ impl Values {
 
 /// Base64 or base64url, with or without padding: old tenants show either.
 fn decode_base64(secret: &Secret) -> Option<Secret> {
-    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let config =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     [&alphabet::URL_SAFE, &alphabet::STANDARD]
         .into_iter()
-        .find_map(|alphabet| GeneralPurpose::new(alphabet, config).decode(secret.reveal()).ok())
+        .find_map(|alphabet| {
+            GeneralPurpose::new(alphabet, config)
+                .decode(secret.reveal())
+                .ok()
+        })
         .map(Secret::new)
 }
 
@@ -375,16 +525,26 @@ fn decode_base64(secret: &Secret) -> Option<Secret> {
 fn domain(value: &str) -> Result<String> {
     let error = |what: &str| Err(ConfigError::of("domain", value, what));
     if value.starts_with("http://") {
-        return error("plain http would show every password on the way; write the host name only, as in example.eu.auth0.com");
+        return error(
+            "plain http would show every password on the way; write the host name only, as in example.eu.auth0.com",
+        );
     }
     if value.starts_with("https://") || value.contains('/') {
         return error("write the host name only, as in example.eu.auth0.com");
     }
-    let (host, port) = value.split_once(':').map_or((value, None), |(host, port)| (host, Some(port)));
-    let good_host = !host.is_empty() && host.len() <= 253 && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
+    let (host, port) = value
+        .split_once(':')
+        .map_or((value, None), |(host, port)| (host, Some(port)));
+    let good_host = !host.is_empty()
+        && host.len() <= 253
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
     let good_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
     if !good_host || !good_port {
-        return error("it is no host name; write it as in example.eu.auth0.com, or with a port as in localhost:8443");
+        return error(
+            "it is no host name; write it as in example.eu.auth0.com, or with a port as in localhost:8443",
+        );
     }
     // Auth0 spells its issuer in lower case, and it is compared byte for byte.
     Ok(value.to_ascii_lowercase())
@@ -392,12 +552,29 @@ fn domain(value: &str) -> Result<String> {
 
 fn issuer(value: String) -> Result<String> {
     if value.starts_with("http://") {
-        return Err(ConfigError::of("issuer", &value, "plain http would let anyone on the way hand out keys; write https://…"));
+        return Err(ConfigError::of(
+            "issuer",
+            &value,
+            "plain http would let anyone on the way hand out keys; write https://…",
+        ));
     }
-    let host = value.strip_prefix("https://").map(|rest| rest.split('/').next().unwrap_or_default());
+    let host = value
+        .strip_prefix("https://")
+        .map(|rest| rest.split('/').next().unwrap_or_default());
     match host {
-        Some(host) if !host.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#')) => Ok(value),
-        _ => Err(ConfigError::of("issuer", &value, "write it as in https://example.eu.auth0.com/, with the slash if the tenant's tokens have it")),
+        Some(host)
+            if !host.is_empty()
+                && value
+                    .bytes()
+                    .all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#')) =>
+        {
+            Ok(value)
+        }
+        _ => Err(ConfigError::of(
+            "issuer",
+            &value,
+            "write it as in https://example.eu.auth0.com/, with the slash if the tenant's tokens have it",
+        )),
     }
 }
 

@@ -11,7 +11,10 @@ pub struct Opt {
 }
 
 const fn open(name: &'static str) -> Opt {
-    Opt { name, secret: false }
+    Opt {
+        name,
+        secret: false,
+    }
 }
 
 /// All options, in the order of the README's table.
@@ -20,7 +23,10 @@ pub const OPTIONS: &[Opt] = &[
     open("issuer"),
     open("audience"),
     open("client_id"),
-    Opt { name: "client_secret", secret: true },
+    Opt {
+        name: "client_secret",
+        secret: true,
+    },
     open("client_secret_file"),
     open("connection"),
     open("scope"),

@@ -1,1 +1,381 @@
+use super::*;
+use std::os::unix::fs::PermissionsExt;
 
+fn read(pairs: &[(&str, &str)]) -> Result<Config> {
+    Config::read(
+        pairs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect(),
+    )
+}
+
+/// The two options without which nothing starts, and more.
+fn with(pairs: &[(&str, &str)]) -> Result<Config> {
+    let mut all = vec![
+        ("domain", "example.eu.auth0.com"),
+        ("audience", "https://mqtt.example/"),
+    ];
+    all.extend(pairs);
+    read(&all)
+}
+
+fn file(content: &str, mode: u32) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), content).unwrap();
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+    file
+}
+
+fn path(file: &tempfile::NamedTempFile) -> &str {
+    file.path().to_str().unwrap()
+}
+
+/// An error is one line, names the option and the value, and says what to do.
+#[track_caller]
+fn refuses(result: Result<Config>, option: &str, parts: &[&str]) {
+    let error = result.expect_err(option).to_string();
+    assert!(error.starts_with(&format!("option {option}")), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+    for part in parts {
+        assert!(error.contains(part), "{error} lacks {part}");
+    }
+}
+
+#[test]
+fn two_options_are_a_full_set_up_for_tokens() {
+    let config = with(&[]).unwrap();
+    assert_eq!(config.home, Home::Domain("example.eu.auth0.com".into()));
+    assert_eq!(config.issuers, ["https://example.eu.auth0.com/"]);
+    assert_eq!(config.audiences, ["https://mqtt.example/"]);
+    assert!(config.application.is_none());
+    assert_eq!(
+        (config.topics_claim.as_str(), config.username_claim.as_str()),
+        ("topics", "sub")
+    );
+    assert_eq!(config.algorithms, [Algorithm::Rs256]);
+    assert_eq!(
+        (config.leeway, config.timeout),
+        (30, Duration::from_secs(5))
+    );
+    assert_eq!(config.keys, KeySource::Tenant);
+}
+
+#[test]
+fn credentials_mode_needs_an_application_whole() {
+    let secret = file("s3cret\n", 0o640);
+    let config = with(&[
+        ("client_id", "abc"),
+        ("client_secret_file", path(&secret)),
+        ("connection", "Thermostats"),
+    ])
+    .unwrap();
+    let application = config.application.unwrap();
+    assert_eq!(application.client_id, "abc");
+    assert_eq!(application.client_secret.reveal(), b"s3cret");
+    assert_eq!(
+        (
+            application.connection.as_deref(),
+            application.scope.as_str()
+        ),
+        (Some("Thermostats"), "openid")
+    );
+
+    refuses(
+        with(&[("client_id", "abc")]),
+        "client_secret_file is missing",
+        &["client_id is set"],
+    );
+    refuses(with(&[("client_secret", "x")]), "client_id is missing", &[]);
+    refuses(
+        with(&[("connection", "Thermostats")]),
+        "connection",
+        &["'Thermostats'", "credentials mode"],
+    );
+    refuses(with(&[("scope", "openid")]), "scope", &["credentials mode"]);
+    refuses(
+        with(&[
+            ("client_id", "a"),
+            ("client_secret", "x"),
+            ("client_secret_file", path(&secret)),
+        ]),
+        "client_secret",
+        &["keep the file"],
+    );
+}
+
+#[test]
+fn what_is_missing_is_named_with_a_line_to_add() {
+    refuses(read(&[]), "domain is missing", &["plugin_opt_domain"]);
+    refuses(
+        read(&[("domain", "t.example")]),
+        "audience is missing",
+        &["plugin_opt_audience"],
+    );
+}
+
+#[test]
+fn unknown_double_and_empty_options_are_refused() {
+    refuses(
+        with(&[("audiance", "x")]),
+        "'audiance'",
+        &["value 'x'", "did you mean audience?"],
+    );
+    refuses(with(&[("nonsense", "x")]), "'nonsense'", &["README"]);
+    refuses(
+        with(&[("audience", "again")]),
+        "audience",
+        &["set twice", "'again'"],
+    );
+    refuses(with(&[("connection", " ")]), "connection", &["empty"]);
+}
+
+#[test]
+fn a_domain_is_a_host_name_and_never_plain_http() {
+    refuses(
+        read(&[("domain", "http://t.example"), ("audience", "a")]),
+        "domain",
+        &["'http://t.example'", "plain http", "host name only"],
+    );
+    for bad in [
+        "https://t.example",
+        "t.example/",
+        "t.example/x",
+        "t example",
+        "t.example:",
+        "t.example:0",
+        "t.example:99999",
+        "ex\u{e4}mple",
+        "[::1]",
+    ] {
+        refuses(
+            read(&[("domain", bad), ("audience", "a")]),
+            "domain",
+            &["example.eu.auth0.com"],
+        );
+    }
+    let config = read(&[("domain", "Localhost:8443"), ("audience", "a")]).unwrap();
+    assert_eq!(config.issuers, ["https://localhost:8443/"]);
+}
+
+#[test]
+fn issuers_are_a_list_taken_as_written() {
+    let config = with(&[("issuer", "https://a.example/, https://b.example")]).unwrap();
+    assert_eq!(config.issuers, ["https://a.example/", "https://b.example"]);
+    assert_eq!(config.home, Home::Domain("example.eu.auth0.com".into()));
+    let config = read(&[("issuer", "https://id.example/realm"), ("audience", "a")]).unwrap();
+    assert_eq!(config.home, Home::Issuer("https://id.example/realm".into()));
+    refuses(
+        with(&[("issuer", "http://a.example/")]),
+        "issuer",
+        &["'http://a.example/'", "plain http"],
+    );
+    for bad in [
+        "a.example",
+        "https://",
+        "https:///x",
+        "https://a.example/?x",
+        ",",
+    ] {
+        refuses(with(&[("issuer", bad)]), "issuer", &["https://"]);
+    }
+}
+
+#[test]
+fn algorithms_come_from_a_short_list() {
+    assert_eq!(
+        with(&[("algorithms", "PS256, RS256,RS256")])
+            .unwrap()
+            .algorithms,
+        [Algorithm::Ps256, Algorithm::Rs256]
+    );
+    for bad in ["none", "rs256", "ES256", "RS256 PS256", ","] {
+        refuses(
+            with(&[("algorithms", bad)]),
+            "algorithms",
+            &["RS256, PS256, HS256"],
+        );
+    }
+}
+
+#[test]
+fn hs256_needs_a_long_secret_from_a_file() {
+    let text = file("0123456789abcdef0123456789abcdef\n", 0o600);
+    let config = with(&[("algorithms", "HS256"), ("hs256_secret_file", path(&text))]).unwrap();
+    assert_eq!(
+        config.hs256_secret.unwrap().reveal(),
+        b"0123456789abcdef0123456789abcdef"
+    );
+
+    // 33 bytes, in both alphabets and with and without padding.
+    for encoded in [
+        "-_-_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "+/+/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "+/+/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    ] {
+        let encoded = file(encoded, 0o600);
+        let options = [
+            ("algorithms", "HS256"),
+            ("hs256_secret_file", path(&encoded)),
+            ("hs256_secret_encoding", "base64"),
+        ];
+        assert_eq!(
+            with(&options).unwrap().hs256_secret.unwrap().reveal()[..3],
+            [0xfb, 0xff, 0xbf]
+        );
+    }
+
+    let short = file("too short", 0o600);
+    refuses(
+        with(&[("algorithms", "HS256"), ("hs256_secret_file", path(&short))]),
+        "hs256_secret_file",
+        &["32 bytes"],
+    );
+    refuses(
+        with(&[("algorithms", "HS256")]),
+        "hs256_secret_file is missing",
+        &[],
+    );
+    refuses(
+        with(&[("hs256_secret_file", path(&text))]),
+        "hs256_secret_file",
+        &["does not list HS256"],
+    );
+    refuses(
+        with(&[("hs256_secret_encoding", "base64")]),
+        "hs256_secret_encoding",
+        &["needs hs256_secret_file"],
+    );
+    let options = |encoding| {
+        [
+            ("algorithms", "HS256"),
+            ("hs256_secret_file", path(&text)),
+            ("hs256_secret_encoding", encoding),
+        ]
+    };
+    refuses(
+        with(&options("hex")),
+        "hs256_secret_encoding",
+        &["'hex'", "utf8"],
+    );
+    let broken = file("!!!!0123456789abcdef0123456789abcdef", 0o600);
+    let options = [
+        ("algorithms", "HS256"),
+        ("hs256_secret_file", path(&broken)),
+        ("hs256_secret_encoding", "base64"),
+    ];
+    refuses(with(&options), "hs256_secret_encoding", &["not base64"]);
+}
+
+#[test]
+fn a_secret_file_that_others_may_read_is_refused() {
+    let secret = file("s3cret", 0o644);
+    refuses(
+        with(&[("client_id", "a"), ("client_secret_file", path(&secret))]),
+        "client_secret_file",
+        &["mode 0644", "chmod 640"],
+    );
+}
+
+#[test]
+fn a_secret_is_in_no_error() {
+    for options in [
+        &[("client_secret", "hunter2-hunter2")][..],
+        &[
+            ("client_id", "a"),
+            ("client_secret", "hunter2-hunter2"),
+            ("client_secret", "hunter2-hunter2"),
+        ],
+        &[("client_secrit", "hunter2-hunter2")],
+        &[("client_secrets", "hunter2-hunter2")],
+    ] {
+        let error = with(options).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let toml = file(
+        "client_id = \"a\"\nclient_secret = \"hunter2\" oops\n",
+        0o600,
+    );
+    refuses(
+        with(&[("config_file", path(&toml))]),
+        "config_file",
+        &["line 2"],
+    );
+    assert!(
+        !with(&[("config_file", path(&toml))])
+            .unwrap_err()
+            .to_string()
+            .contains("hunter2")
+    );
+    assert!(
+        !format!(
+            "{:?}",
+            with(&[("client_id", "a"), ("client_secret", "hunter2")]).unwrap()
+        )
+        .contains("hunter2")
+    );
+}
+
+#[test]
+fn numbers_have_limits() {
+    assert_eq!(with(&[("leeway", "0")]).unwrap().leeway, 0);
+    for (option, bad) in [
+        ("leeway", "301"),
+        ("leeway", "-1"),
+        ("leeway", "30s"),
+        ("timeout", "0"),
+        ("timeout", "61"),
+        ("timeout", "1.5"),
+    ] {
+        refuses(with(&[(option, bad)]), option, &["whole seconds", bad]);
+    }
+}
+
+#[test]
+fn files_must_be_there() {
+    for option in ["ca_file", "jwks_file"] {
+        refuses(
+            with(&[(option, "/nonexistent/x.pem")]),
+            option,
+            &["'/nonexistent/x.pem'", "cannot be read", "mosquitto"],
+        );
+    }
+}
+
+#[test]
+fn the_file_holds_the_same_options_and_both_may_be_used() {
+    let toml = file(
+        "# ours\naudience = [\"https://a/\", \"https://b/\"]\nleeway = 5\ntopics_claim = \"https://mqtt.example/topics\"\n",
+        0o644,
+    );
+    let config = read(&[("domain", "t.example"), ("config_file", path(&toml))]).unwrap();
+    assert_eq!(config.audiences, ["https://a/", "https://b/"]);
+    assert_eq!(
+        (config.leeway, config.topics_claim.as_str()),
+        (5, "https://mqtt.example/topics")
+    );
+
+    refuses(
+        with(&[("config_file", path(&toml))]),
+        "audience",
+        &["set twice"],
+    );
+    refuses(
+        with(&[("config_file", "/nonexistent")]),
+        "config_file",
+        &["cannot be read"],
+    );
+    for (text, part) in [
+        ("x = 1", "'x'"),
+        ("leeway = true", "'leeway'"),
+        ("config_file = \"y\"", "another config_file"),
+        ("leeway 5", "line 1"),
+        ("[auth0]\ndomain=\"x\"", "'auth0'"),
+    ] {
+        let toml = file(text, 0o644);
+        let error = with(&[("config_file", path(&toml))])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    }
+}

@@ -36,7 +36,9 @@ impl fmt::Display for BadTopics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Type(found) => write!(f, "it is {found}, not an array of topic filters"),
-            Self::Element { index, found } => write!(f, "its element {index} is {found}, not a string"),
+            Self::Element { index, found } => {
+                write!(f, "its element {index} is {found}, not a string")
+            }
             Self::Filter { entry, why } => write!(f, "the entry {} {why}", Quoted(entry)),
         }
     }
@@ -49,14 +51,20 @@ impl fmt::Display for BadTopics {
 pub fn topics(claim: &Value) -> Result<Grants, BadTopics> {
     let mut grants = Grants::default();
     let mut add = |entry: &str| {
-        filter::check_grant(entry).map_err(|why| BadTopics::Filter { entry: entry.into(), why })?;
+        filter::check_grant(entry).map_err(|why| BadTopics::Filter {
+            entry: entry.into(),
+            why,
+        })?;
         grants.insert(entry);
         Ok(())
     };
     match claim {
         Value::Array(entries) => {
             for (index, entry) in entries.iter().enumerate() {
-                add(entry.as_str().ok_or(BadTopics::Element { index, found: kind(entry) })?)?;
+                add(entry.as_str().ok_or(BadTopics::Element {
+                    index,
+                    found: kind(entry),
+                })?)?;
             }
         }
         Value::String(list) => {
@@ -87,7 +95,12 @@ mod tests {
 
     #[test]
     fn the_article_s_array_and_the_string_form_grant_the_same() {
-        for claim in [json!(["temperature", "config"]), json!("temperature config"), json!("temperature,config"), json!(", temperature ,  config,")] {
+        for claim in [
+            json!(["temperature", "config"]),
+            json!("temperature config"),
+            json!("temperature,config"),
+            json!(", temperature ,  config,"),
+        ] {
             let grants = topics(&claim).unwrap();
             assert_eq!(grants.len(), 2, "{claim}");
             assert!(grants.match_topic("temperature") && grants.cover_subscription("config"));
@@ -112,11 +125,17 @@ mod tests {
             (json!(["a", "a/#/b"]), "the entry 'a/#/b' has a `#`"),
             (json!(["a", ""]), "the entry '' is empty"),
             (json!("a b+"), "the entry 'b+' has a `+`"),
-            (json!(["a\u{0}b"]), r"the entry 'a\u{0}b' holds a control character"),
+            (
+                json!(["a\u{0}b"]),
+                r"the entry 'a\u{0}b' holds a control character",
+            ),
             (json!(["$share/g/a"]), "starts with `$share/`"),
         ] {
             let error = topics(&claim).unwrap_err().to_string();
-            assert!(error.starts_with(text) || error.contains(text), "{claim}: {error}");
+            assert!(
+                error.starts_with(text) || error.contains(text),
+                "{claim}: {error}"
+            );
         }
     }
 

@@ -33,7 +33,9 @@ impl fmt::Display for Malformed {
             Self::MultiLevelNotLast => "has a `#` that is not the whole last level",
             Self::SingleLevelNotAlone => "has a `+` that is not a whole level",
             Self::TooManyLevels => "has more than 200 levels",
-            Self::SharedSubscription => "starts with `$share/`; grant the filter behind the group's name",
+            Self::SharedSubscription => {
+                "starts with `$share/`; grant the filter behind the group's name"
+            }
         })
     }
 }
@@ -103,7 +105,22 @@ mod tests {
 
     #[test]
     fn well_formed_filters() {
-        for filter in ["a", "/", "//", "a/b", "+", "#", "+/+/#", "/#", "a//b", "$SYS/#", "ä/🦀", "a b", "%u/x", "$shared/x"] {
+        for filter in [
+            "a",
+            "/",
+            "//",
+            "a/b",
+            "+",
+            "#",
+            "+/+/#",
+            "/#",
+            "a//b",
+            "$SYS/#",
+            "ä/🦀",
+            "a b",
+            "%u/x",
+            "$shared/x",
+        ] {
             assert_eq!(check_grant(filter), Ok(()), "{filter}");
         }
     }
@@ -137,7 +154,16 @@ mod tests {
         assert_eq!(subscribed("$share/g/a/+"), Some("a/+"));
         assert_eq!(subscribed("$share/g//a"), Some("/a"));
         assert_eq!(subscribed("a/#"), Some("a/#"));
-        for bad in ["$share/", "$share/g", "$share//a", "$share/g/", "$share/+/a", "$share/g#/a", "$share/g/a/#/b", ""] {
+        for bad in [
+            "$share/",
+            "$share/g",
+            "$share//a",
+            "$share/g/",
+            "$share/+/a",
+            "$share/g#/a",
+            "$share/g/a/#/b",
+            "",
+        ] {
             assert_eq!(subscribed(bad), None, "{bad}");
         }
     }

@@ -41,7 +41,9 @@ impl Grants {
                 }
                 "+" => level.single.get_or_insert_default(),
                 // Looked up twice only for a level that is new: `entry` would allocate each time.
-                name if level.literal.contains_key(name) => level.literal.get_mut(name).expect("just seen"),
+                name if level.literal.contains_key(name) => {
+                    level.literal.get_mut(name).expect("just seen")
+                }
                 name => level.literal.entry(name.into()).or_default(),
             };
         }
@@ -90,10 +92,21 @@ impl Level {
         }
         match name {
             "#" => false,
-            "+" => wild && self.single.as_ref().is_some_and(|next| next.covers_end(rest)),
+            "+" => {
+                wild && self
+                    .single
+                    .as_ref()
+                    .is_some_and(|next| next.covers_end(rest))
+            }
             name => {
-                self.literal.get(name).is_some_and(|next| next.covers_end(rest))
-                    || wild && self.single.as_ref().is_some_and(|next| next.covers_end(rest))
+                self.literal
+                    .get(name)
+                    .is_some_and(|next| next.covers_end(rest))
+                    || wild
+                        && self
+                            .single
+                            .as_ref()
+                            .is_some_and(|next| next.covers_end(rest))
             }
         }
     }

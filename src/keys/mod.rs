@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
-use crate::{config::Algorithm, text::Quoted, token::json};
+use crate::{config::Algorithm, json, text::Quoted};
 
 /// The most keys taken from one set. Auth0 lists 2 or 3; a private cloud may add 10 of its own.
 const MAX_KEYS: usize = 64;
@@ -138,7 +138,12 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, String> {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
     match text("kty") {
         Some("RSA") => {}
-        other => return Err(format!("is of type {}, not RSA", Quoted(other.unwrap_or("none")))),
+        other => {
+            return Err(format!(
+                "is of type {}, not RSA",
+                Quoted(other.unwrap_or("none"))
+            ));
+        }
     }
     if jwk.contains_key("d") {
         return Err("is a private key".into());
@@ -147,7 +152,9 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, String> {
         return Err(format!("has the use {purpose}, not sig"));
     }
     if let Some(operations) = jwk.get("key_ops") {
-        let verify = operations.as_array().is_some_and(|ops| ops.iter().any(|op| op == "verify"));
+        let verify = operations
+            .as_array()
+            .is_some_and(|ops| ops.iter().any(|op| op == "verify"));
         if !verify {
             return Err("is not for verifying (key_ops)".into());
         }
@@ -172,25 +179,32 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, String> {
         return Err(format!("has {bits} bits, not 2048 to 8192"));
     }
     // An exponent of 1 makes every signature its own message.
-    let exponent = e.iter().try_fold(0u64, |acc, &b| (e.len() <= 5).then_some(acc << 8 | u64::from(b)));
+    let exponent = e.iter().try_fold(0u64, |acc, &b| {
+        (e.len() <= 5).then_some(acc << 8 | u64::from(b))
+    });
     if !exponent.is_some_and(|e| e >= 3 && e % 2 == 1) {
         return Err("has a bad exponent".into());
     }
     if is_roca(&n) {
         return Err("was made by a broken generator (ROCA, CVE-2017-15361)".into());
     }
-    Ok(RsaKey { key: DecodingKey::from_rsa_raw_components(&n, &e), algorithm })
+    Ok(RsaKey {
+        key: DecodingKey::from_rsa_raw_components(&n, &e),
+        algorithm,
+    })
 }
 
 /// CVE-2017-15361: keys of one chip vendor's generator can be factored. Their modulus is a power
 /// of 65537 modulo every small prime (Nemec et al., "The Return of Coppersmith's Attack", 2017).
 fn is_roca(modulus: &[u8]) -> bool {
     const PRIMES: [u32; 38] = [
-        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131,
-        137, 139, 149, 151, 157, 163, 167,
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
+        97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
     ];
     PRIMES.iter().all(|&prime| {
-        let residue = modulus.iter().fold(0, |acc, &byte| (acc << 8 | u32::from(byte)) % prime);
+        let residue = modulus
+            .iter()
+            .fold(0, |acc, &byte| (acc << 8 | u32::from(byte)) % prime);
         let mut power = 1;
         (0..prime).any(|_| {
             power = power * 65537 % prime;
@@ -206,7 +220,11 @@ mod tests {
 
     /// A modulus of the right size. Nothing is verified with it here.
     fn modulus(bytes: usize) -> String {
-        URL_SAFE_NO_PAD.encode((0..bytes).map(|i| (i * 37 + 131) as u8 | 1).collect::<Vec<_>>())
+        URL_SAFE_NO_PAD.encode(
+            (0..bytes)
+                .map(|i| (i * 37 + 131) as u8 | 1)
+                .collect::<Vec<_>>(),
+        )
     }
 
     fn jwk(kid: &str) -> Value {
@@ -227,11 +245,25 @@ mod tests {
     fn a_key_serves_its_own_name_and_algorithm_only() {
         let set = parse(&[jwk("a"), with("alg", json!("PS256"))]).unwrap();
         assert!(set.rsa(Some("a"), Algorithm::Rs256).is_ok());
-        assert_eq!(set.rsa(Some("a"), Algorithm::Ps256).unwrap_err(), Unfit::Algorithm(Algorithm::Rs256));
-        assert_eq!(set.rsa(Some("k"), Algorithm::Rs256).unwrap_err(), Unfit::Algorithm(Algorithm::Ps256));
-        assert_eq!(set.rsa(Some("b"), Algorithm::Rs256).unwrap_err(), Unfit::Unknown);
+        assert_eq!(
+            set.rsa(Some("a"), Algorithm::Ps256).unwrap_err(),
+            Unfit::Algorithm(Algorithm::Rs256)
+        );
+        assert_eq!(
+            set.rsa(Some("k"), Algorithm::Rs256).unwrap_err(),
+            Unfit::Algorithm(Algorithm::Ps256)
+        );
+        assert_eq!(
+            set.rsa(Some("b"), Algorithm::Rs256).unwrap_err(),
+            Unfit::Unknown
+        );
         assert_eq!(set.rsa(None, Algorithm::Rs256).unwrap_err(), Unfit::Unnamed);
-        assert_eq!(KeySet::default().rsa(Some("a"), Algorithm::Rs256).unwrap_err(), Unfit::Empty);
+        assert_eq!(
+            KeySet::default()
+                .rsa(Some("a"), Algorithm::Rs256)
+                .unwrap_err(),
+            Unfit::Empty
+        );
     }
 
     #[test]
@@ -239,15 +271,24 @@ mod tests {
         let mut key = jwk("a");
         key.as_object_mut().unwrap().remove("alg");
         let set = parse(&[key]).unwrap();
-        assert!(set.rsa(Some("a"), Algorithm::Rs256).is_ok() && set.rsa(Some("a"), Algorithm::Ps256).is_ok());
-        assert!(set.rsa(None, Algorithm::Rs256).is_ok(), "the only key needs no name");
+        assert!(
+            set.rsa(Some("a"), Algorithm::Rs256).is_ok()
+                && set.rsa(Some("a"), Algorithm::Ps256).is_ok()
+        );
+        assert!(
+            set.rsa(None, Algorithm::Rs256).is_ok(),
+            "the only key needs no name"
+        );
     }
 
     #[test]
     fn unusable_keys_are_left_out_and_named() {
         for (key, why) in [
             (json!({"kty": "oct", "kid": "k", "k": "AAAA"}), "type 'oct'"),
-            (json!({"kty": "EC", "kid": "k", "crv": "P-256"}), "type 'EC'"),
+            (
+                json!({"kty": "EC", "kid": "k", "crv": "P-256"}),
+                "type 'EC'",
+            ),
             (with("use", json!("enc")), "use \"enc\""),
             (with("key_ops", json!(["encrypt"])), "key_ops"),
             (with("alg", json!("RS512")), "'RS512'"),
@@ -273,10 +314,25 @@ mod tests {
 
     #[test]
     fn a_bad_document_is_refused_whole() {
-        assert!(parse(&[jwk("a"), jwk("a")]).unwrap_err().contains("two keys named 'a'"));
+        assert!(
+            parse(&[jwk("a"), jwk("a")])
+                .unwrap_err()
+                .contains("two keys named 'a'")
+        );
         assert!(parse(&[]).unwrap_err().contains("no keys"));
-        assert!(parse(&vec![jwk("a"); 65]).unwrap_err().contains("more than"));
-        for text in ["", "[]", "<html>", r#"{"keys":{}}"#, r#"{"keys":[7]}"#, r#"{"keys":[],"keys":[]}"#] {
+        assert!(
+            parse(&vec![jwk("a"); 65])
+                .unwrap_err()
+                .contains("more than")
+        );
+        for text in [
+            "",
+            "[]",
+            "<html>",
+            r#"{"keys":{}}"#,
+            r#"{"keys":[7]}"#,
+            r#"{"keys":[],"keys":[]}"#,
+        ] {
             assert!(KeySet::parse(text.as_bytes()).is_err(), "{text}");
         }
     }

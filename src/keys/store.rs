@@ -13,7 +13,7 @@ use std::{
 
 use super::KeySet;
 use crate::{
-    clock::Deadline,
+    clock::{Deadline, moment},
     log::{Level, Log},
 };
 
@@ -35,7 +35,10 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { refresh: REFRESH, cool_down: COOL_DOWN }
+        Self {
+            refresh: REFRESH,
+            cool_down: COOL_DOWN,
+        }
     }
 }
 
@@ -74,14 +77,21 @@ impl Store {
     pub fn new(pace: Pace) -> Self {
         Self {
             current: RwLock::default(),
-            shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), pace }),
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                changed: Condvar::new(),
+                pace,
+            }),
             thread: Mutex::default(),
         }
     }
 
     /// The current set, empty before the first good fetch.
     pub fn current(&self) -> Arc<KeySet> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Puts a set in place of the current one.
@@ -103,7 +113,9 @@ impl Store {
             let mut reported = None;
             shared.run(|| {
                 let result = fetch();
-                let Some(store) = store.upgrade() else { return false };
+                let Some(store) = store.upgrade() else {
+                    return false;
+                };
                 report(&mut reported, &result, &log, pace);
                 match result {
                     Ok(set) => {
@@ -114,10 +126,13 @@ impl Store {
                 }
             });
         };
-        let thread = thread::Builder::new().name("auth0-keys".into()).spawn(body).map_err(|e| {
-            lock(&self.shared.state).running = false;
-            format!("cannot start a thread to fetch the tenant's keys: {e}")
-        })?;
+        let thread = thread::Builder::new()
+            .name("auth0-keys".into())
+            .spawn(body)
+            .map_err(|e| {
+                lock(&self.shared.state).running = false;
+                format!("cannot start a thread to fetch the tenant's keys: {e}")
+            })?;
         *lock(&self.thread) = Some(thread);
         Ok(())
     }
@@ -131,7 +146,9 @@ impl Store {
     /// cool-down allows one.
     pub fn may_bring_news(&self) -> bool {
         let state = lock(&self.shared.state);
-        state.running && !state.stopping && (state.fetching || state.wanted || self.shared.cooled_down(&state, Instant::now()))
+        state.running
+            && !state.stopping
+            && (state.fetching || state.wanted || self.shared.cooled_down(&state, moment()))
     }
 
     /// Has the keys fetched again if the cool-down allows it, and waits until that or the fetch
@@ -142,7 +159,7 @@ impl Store {
             return;
         }
         if !state.fetching {
-            if !state.wanted && !self.shared.cooled_down(&state, Instant::now()) {
+            if !state.wanted && !self.shared.cooled_down(&state, moment()) {
                 return;
             }
             state.wanted = true;
@@ -150,7 +167,10 @@ impl Store {
         }
         let before = state.finished;
         while state.finished == before && !state.stopping && !deadline.has_passed() {
-            let wait = self.shared.changed.wait_timeout(state, deadline.remaining());
+            let wait = self
+                .shared
+                .changed
+                .wait_timeout(state, deadline.remaining());
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -179,33 +199,50 @@ impl Drop for Store {
 
 impl Shared {
     fn cooled_down(&self, state: &State, now: Instant) -> bool {
-        state.attempted.is_none_or(|last| now.duration_since(last) >= self.pace.cool_down)
+        state
+            .attempted
+            .is_none_or(|last| now.duration_since(last) >= self.pace.cool_down)
     }
 
     fn run(&self, mut attempt: impl FnMut() -> bool) {
         let mut state = lock(&self.state);
-        let mut next = Instant::now();
+        let mut next = moment();
         loop {
             // Waits for its turn, or to be wanted; never while stopping.
             while !state.stopping && !state.wanted {
-                let Some(left) = next.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) else { break };
-                state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                let Some(left) = next
+                    .checked_duration_since(moment())
+                    .filter(|d| !d.is_zero())
+                else {
+                    break;
+                };
+                state = self
+                    .changed
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
             }
             if state.stopping {
                 break;
             }
             state.wanted = false;
             state.fetching = true;
-            state.attempted = Some(Instant::now());
+            state.attempted = Some(moment());
             drop(state);
 
             // A panic in here must not leave others waiting, nor end the fetching for good.
-            let good = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut attempt)).unwrap_or(false);
+            let good = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut attempt))
+                .unwrap_or(false);
 
             state = lock(&self.state);
             state.fetching = false;
             state.finished += 1;
-            next = Instant::now() + if good { self.pace.refresh } else { self.pace.cool_down };
+            next = moment()
+                + if good {
+                    self.pace.refresh
+                } else {
+                    self.pace.cool_down
+                };
             self.changed.notify_all();
         }
         state.running = false;
@@ -214,7 +251,12 @@ impl Shared {
 }
 
 /// Says how a fetch went, once until it goes otherwise.
-fn report(reported: &mut Option<Result<usize, String>>, result: &Result<KeySet, String>, log: &Log, pace: Pace) {
+fn report(
+    reported: &mut Option<Result<usize, String>>,
+    result: &Result<KeySet, String>,
+    log: &Log,
+    pace: Pace,
+) {
     let outcome = result.as_ref().map(KeySet::len).map_err(Clone::clone);
     if reported.as_ref() == Some(&outcome) {
         return;
@@ -237,4 +279,187 @@ fn report(reported: &mut Option<Result<usize, String>>, result: &Result<KeySet, 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing is half done under these locks, so a panic elsewhere leaves them good.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const LONG: Duration = Duration::from_secs(3600);
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn set(kid: &str) -> KeySet {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        let modulus = URL_SAFE_NO_PAD.encode([0xb1; 256]);
+        KeySet::parse(
+            format!(r#"{{"keys":[{{"kty":"RSA","kid":"{kid}","n":"{modulus}","e":"AQAB"}}]}}"#)
+                .as_bytes(),
+        )
+        .unwrap()
+    }
+
+    fn has(store: &Store, kid: &str) -> bool {
+        store
+            .current()
+            .rsa(Some(kid), crate::config::Algorithm::Rs256)
+            .is_ok()
+    }
+
+    /// A store whose fetches a test answers by hand: one message says that a fetch began, the
+    /// other gives its result.
+    struct Rig {
+        store: Arc<Store>,
+        began: mpsc::Receiver<()>,
+        answer: mpsc::Sender<Result<KeySet, String>>,
+        log: Log,
+    }
+
+    fn rig(pace: Pace) -> Rig {
+        let store = Arc::new(Store::new(pace));
+        let (began_out, began) = mpsc::channel();
+        let (answer, answers) = mpsc::channel();
+        let (began_out, answers) = (Mutex::new(began_out), Mutex::new(answers));
+        let log = Log::default();
+        let fetch = move || {
+            let _ = lock(&began_out).send(());
+            lock(&answers)
+                .recv()
+                .unwrap_or_else(|_| Err("test is over".into()))
+        };
+        store.start(Box::new(fetch), log.clone()).unwrap();
+        Rig {
+            store,
+            began,
+            answer,
+            log,
+        }
+    }
+
+    impl Rig {
+        fn next(&self, result: Result<KeySet, String>) {
+            self.began.recv_timeout(PATIENCE).expect("a fetch begins");
+            self.answer.send(result).unwrap();
+        }
+
+        fn idle(&self) -> bool {
+            self.began.try_recv().is_err()
+        }
+    }
+
+    #[test]
+    fn the_first_fetch_is_waited_for_and_a_set_is_replaced_whole() {
+        let rig = rig(Pace {
+            refresh: LONG,
+            cool_down: Duration::ZERO,
+        });
+        assert!(rig.store.current().is_empty() && rig.store.may_bring_news());
+        let waiting = {
+            let store = Arc::clone(&rig.store);
+            thread::spawn(move || store.refetch(Deadline::after(PATIENCE)))
+        };
+        rig.next(Ok(set("a")));
+        waiting.join().unwrap();
+        // The wait may have joined the first fetch or asked for a second one.
+        assert!(has(&rig.store, "a"));
+        drop(rig.answer);
+        rig.store.stop();
+    }
+
+    #[test]
+    fn a_bad_fetch_keeps_the_last_good_set_and_is_reported_once() {
+        let rig = rig(Pace {
+            refresh: Duration::ZERO,
+            cool_down: Duration::ZERO,
+        });
+        rig.next(Ok(set("a")));
+        for _ in 0..3 {
+            rig.next(Err("could not be fetched: it is down".into()));
+        }
+        rig.began.recv_timeout(PATIENCE).unwrap();
+        assert!(has(&rig.store, "a"));
+        let lines = rig.log.take();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].1.contains("it is down") && lines[1].1.contains("last good"));
+        drop(rig.answer);
+        rig.store.stop();
+    }
+
+    #[test]
+    fn one_cool_down_holds_for_all() {
+        let rig = rig(Pace {
+            refresh: LONG,
+            cool_down: LONG,
+        });
+        rig.next(Ok(set("a")));
+        rig.store.refetch(Deadline::after(Duration::ZERO));
+        while lock(&rig.store.shared.state).finished == 0 {
+            thread::yield_now();
+        }
+        assert!(!rig.store.may_bring_news());
+        for _ in 0..1000 {
+            rig.store.refetch(Deadline::after(PATIENCE));
+        }
+        assert!(
+            rig.idle(),
+            "a thousand unknown keys cost the tenant nothing"
+        );
+        rig.store.refresh_soon();
+        rig.next(Ok(set("b")));
+        drop(rig.answer);
+        rig.store.stop();
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_and_the_fetch_goes_on() {
+        let rig = rig(Pace {
+            refresh: LONG,
+            cool_down: LONG,
+        });
+        rig.began.recv_timeout(PATIENCE).unwrap();
+        rig.store.refetch(Deadline::after(Duration::from_millis(1)));
+        assert!(rig.store.current().is_empty());
+        rig.answer.send(Ok(set("a"))).unwrap();
+        rig.store.refetch(Deadline::after(PATIENCE));
+        while !has(&rig.store, "a") {
+            thread::yield_now();
+        }
+        rig.store.stop();
+    }
+
+    #[test]
+    fn a_panic_in_a_fetch_is_a_failed_fetch() {
+        let store = Arc::new(Store::new(Pace {
+            refresh: LONG,
+            cool_down: Duration::ZERO,
+        }));
+        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let fetch = move || match counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => panic!("a bug"),
+            _ => Ok(set("a")),
+        };
+        store.start(Box::new(fetch), Log::default()).unwrap();
+        while !has(&store, "a") {
+            thread::yield_now();
+        }
+        store.stop();
+    }
+
+    #[test]
+    fn stopping_wakes_whoever_waits() {
+        let rig = rig(Pace {
+            refresh: LONG,
+            cool_down: LONG,
+        });
+        rig.began.recv_timeout(PATIENCE).unwrap();
+        let waiting = {
+            let store = Arc::clone(&rig.store);
+            thread::spawn(move || store.refetch(Deadline::after(LONG)))
+        };
+        drop(rig.answer);
+        rig.store.stop();
+        waiting.join().unwrap();
+        assert!(!rig.store.may_bring_news());
+    }
 }

@@ -3,9 +3,9 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::json;
 use crate::{
-    config::Algorithm,
+    config::{Algorithm, HS256_MIN_SECRET},
+    json,
     keys::{KeySet, Unfit},
     refusal::{Reason, Refusal},
     text::Quoted,
@@ -23,12 +23,10 @@ const MAX_HEADER: usize = 4 * 1024;
 pub struct HmacSecret(jsonwebtoken::DecodingKey);
 
 impl HmacSecret {
-    /// RFC 7518, section 3.2: no shorter than the hash.
-    pub const MIN_BYTES: usize = 32;
-
-    /// `None` if it is shorter than [`Self::MIN_BYTES`].
+    /// `None` if it is shorter than [`HS256_MIN_SECRET`].
     pub fn new(secret: &[u8]) -> Option<Self> {
-        (secret.len() >= Self::MIN_BYTES).then(|| Self(jsonwebtoken::DecodingKey::from_secret(secret)))
+        (secret.len() >= HS256_MIN_SECRET)
+            .then(|| Self(jsonwebtoken::DecodingKey::from_secret(secret)))
     }
 }
 
@@ -54,7 +52,12 @@ pub fn looks_like_token(password: &str) -> bool {
 /// # Errors
 ///
 /// The reason, from [`Reason::TokenMalformed`] to [`Reason::TokenSignature`].
-pub fn verify(token: &str, algorithms: &[Algorithm], keys: &KeySet, secret: Option<&HmacSecret>) -> Result<Vec<u8>, Refusal> {
+pub fn verify(
+    token: &str,
+    algorithms: &[Algorithm],
+    keys: &KeySet,
+    secret: Option<&HmacSecret>,
+) -> Result<Vec<u8>, Refusal> {
     let (message, signature, header) = parse(token)?;
     check_header(&header)?;
     let algorithm = algorithm(&header, algorithms)?;
@@ -66,15 +69,31 @@ pub fn verify(token: &str, algorithms: &[Algorithm], keys: &KeySet, secret: Opti
 
     let (key, family) = match algorithm {
         Algorithm::Hs256 => {
-            let secret = secret.ok_or_else(|| Refusal::new(Reason::TokenAlgorithm, "it is signed with HS256 and hs256_secret_file is not set"))?;
+            let secret = secret.ok_or_else(|| {
+                Refusal::new(
+                    Reason::TokenAlgorithm,
+                    "it is signed with HS256 and hs256_secret_file is not set",
+                )
+            })?;
             (&secret.0, jsonwebtoken::Algorithm::HS256)
         }
-        Algorithm::Rs256 => (rsa_key(keys, kid, algorithm)?, jsonwebtoken::Algorithm::RS256),
-        Algorithm::Ps256 => (rsa_key(keys, kid, algorithm)?, jsonwebtoken::Algorithm::PS256),
+        Algorithm::Rs256 => (
+            rsa_key(keys, kid, algorithm)?,
+            jsonwebtoken::Algorithm::RS256,
+        ),
+        Algorithm::Ps256 => (
+            rsa_key(keys, kid, algorithm)?,
+            jsonwebtoken::Algorithm::PS256,
+        ),
     };
     match jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, family) {
         Ok(true) => {}
-        Ok(false) | Err(_) => return Err(Refusal::new(Reason::TokenSignature, "its signature is not the tenant's")),
+        Ok(false) | Err(_) => {
+            return Err(Refusal::new(
+                Reason::TokenSignature,
+                "its signature is not the tenant's",
+            ));
+        }
     }
     let (_, payload) = message.split_once('.').expect("parse found two dots");
     decode(payload, "payload")
@@ -83,28 +102,50 @@ pub fn verify(token: &str, algorithms: &[Algorithm], keys: &KeySet, secret: Opti
 /// Splits `header.payload.signature` and reads the header.
 fn parse(token: &str) -> Result<(&str, &str, Map<String, Value>), Refusal> {
     if token.len() > MAX_TOKEN {
-        return Err(malformed(format!("it is {} bytes long, more than {MAX_TOKEN}", token.len())));
+        return Err(malformed(format!(
+            "it is {} bytes long, more than {MAX_TOKEN}",
+            token.len()
+        )));
+    }
+    if token.starts_with('{') {
+        return Err(malformed("it is a JWS in JSON form"));
+    }
+    if !token
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    {
+        return Err(malformed("it holds a character that no token has"));
     }
     match token.bytes().filter(|&b| b == b'.').count() {
         2 => {}
-        4 => return Err(Refusal::new(Reason::TokenEncrypted, "it has five parts, so it is encrypted (JWE)")),
-        _ if token.starts_with('{') => return Err(malformed("it is a JWS in JSON form")),
+        4 => {
+            return Err(Refusal::new(
+                Reason::TokenEncrypted,
+                "it has five parts, so it is encrypted (JWE)",
+            ));
+        }
         dots => return Err(malformed(format!("it has {} parts, not three", dots + 1))),
     }
     let (message, signature) = token.rsplit_once('.').expect("two dots");
     let (header, _) = message.split_once('.').expect("two dots");
     if header.len() > MAX_HEADER {
-        return Err(malformed(format!("its header is {} bytes long, more than {MAX_HEADER}", header.len())));
+        return Err(malformed(format!(
+            "its header is {} bytes long, more than {MAX_HEADER}",
+            header.len()
+        )));
     }
     // Judged before any cryptography: RFC 7515, section 5.2 steps 2 and 7.
     decode(signature, "signature")?;
-    let header = json::object(&decode(header, "header")?).map_err(|e| malformed(format!("its header {e}")))?;
+    let header = json::object(&decode(header, "header")?)
+        .map_err(|e| malformed(format!("its header {e}")))?;
     Ok((message, signature, header))
 }
 
 /// Strict base64url: no padding, no white space, no `+` `/`, no stray bits at the end.
 fn decode(part: &str, name: &str) -> Result<Vec<u8>, Refusal> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed(format!("its {name} is not base64url")))
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| malformed(format!("its {name} is not base64url")))
 }
 
 fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {
@@ -112,7 +153,10 @@ fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {
     // b64 (RFC 7797) and zip (RFC 7516) change what is signed even where crit forgets them.
     for name in ["crit", "b64", "zip"] {
         if header.contains_key(name) {
-            return Err(Refusal::new(Reason::TokenExtension, format!("its header has the extension `{name}`")));
+            return Err(Refusal::new(
+                Reason::TokenExtension,
+                format!("its header has the extension `{name}`"),
+            ));
         }
     }
     // RFC 9068, section 4, and RFC 8725, section 3.11. Auth0's own profile says JWT; absent is
@@ -120,11 +164,17 @@ fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {
     match header.get("typ") {
         None => Ok(()),
         Some(Value::String(typ)) => {
-            let short = typ.get(..12).filter(|p| p.eq_ignore_ascii_case("application/")).map_or(typ.as_str(), |_| &typ[12..]);
+            let short = typ
+                .get(..12)
+                .filter(|p| p.eq_ignore_ascii_case("application/"))
+                .map_or(typ.as_str(), |_| &typ[12..]);
             if short.eq_ignore_ascii_case("JWT") || short.eq_ignore_ascii_case("at+jwt") {
                 Ok(())
             } else {
-                Err(Refusal::new(Reason::TokenType, format!("its type is {}", Quoted(typ))))
+                Err(Refusal::new(
+                    Reason::TokenType,
+                    format!("its type is {}", Quoted(typ)),
+                ))
             }
         }
         Some(_) => Err(malformed("its header's typ is not a string")),
@@ -136,23 +186,49 @@ fn algorithm(header: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Algor
         return Err(malformed("its header has no alg"));
     };
     // Compared as written: `rs256` or `nOnE` is no algorithm's name (RFC 7515, section 4.1.1).
-    allowed.iter().copied().find(|a| a.name() == name).ok_or_else(|| {
-        let allowed: Vec<_> = allowed.iter().map(|a| a.name()).collect();
-        Refusal::new(Reason::TokenAlgorithm, format!("it is signed with {}, and only {} is accepted", Quoted(name), allowed.join(", ")))
-    })
+    allowed
+        .iter()
+        .copied()
+        .find(|a| a.name() == name)
+        .ok_or_else(|| {
+            let allowed: Vec<_> = allowed.iter().map(|a| a.name()).collect();
+            Refusal::new(
+                Reason::TokenAlgorithm,
+                format!(
+                    "it is signed with {}, and only {} is accepted",
+                    Quoted(name),
+                    allowed.join(", ")
+                ),
+            )
+        })
 }
 
-fn rsa_key<'k>(keys: &'k KeySet, kid: Option<&str>, algorithm: Algorithm) -> Result<&'k jsonwebtoken::DecodingKey, Refusal> {
+fn rsa_key<'k>(
+    keys: &'k KeySet,
+    kid: Option<&str>,
+    algorithm: Algorithm,
+) -> Result<&'k jsonwebtoken::DecodingKey, Refusal> {
     keys.rsa(kid, algorithm).map_err(|unfit| match unfit {
-        Unfit::Empty => Refusal::new(Reason::KeysUnavailable, "the tenant's signing keys are not known yet"),
-        Unfit::Unnamed => Refusal::new(Reason::TokenKeyMissing, "it does not say which of the tenant's keys signed it (no kid)"),
+        Unfit::Empty => Refusal::new(
+            Reason::KeysUnavailable,
+            "the tenant's signing keys are not known yet",
+        ),
+        Unfit::Unnamed => Refusal::new(
+            Reason::TokenKeyMissing,
+            "it does not say which of the tenant's keys signed it (no kid)",
+        ),
         Unfit::Unknown => Refusal::new(
             Reason::TokenKeyUnknown,
             format!("the tenant has no key {}", Quoted(kid.unwrap_or_default())),
         ),
         Unfit::Algorithm(of_key) => Refusal::new(
             Reason::TokenKeyUnfit,
-            format!("it is signed with {}, and its key {} is for {} only", algorithm.name(), Quoted(kid.unwrap_or_default()), of_key.name()),
+            format!(
+                "it is signed with {}, and its key {} is for {} only",
+                algorithm.name(),
+                Quoted(kid.unwrap_or_default()),
+                of_key.name()
+            ),
         ),
     })
 }

@@ -1,11 +1,9 @@
 //! Is this token good, and what does it say? (RFC 7519, RFC 8725, RFC 9068, OpenID Connect Core)
 //!
 //! * [`jws`]: the outer layer and the signature
-//! * [`json`]: JSON without doubles
 //! * this file: the claims. They are checked here and not by `jsonwebtoken`, which reads the clock
 //!   itself, and which checks issuer, audience and nbf only where a token has them.
 
-pub mod json;
 pub mod jws;
 
 use serde_json::{Map, Value};
@@ -13,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::{
     clock::Unix,
     config::Algorithm,
+    json,
     keys::KeySet,
     refusal::{Reason, Refusal},
     text::Quoted,
@@ -52,12 +51,21 @@ impl Claims {
     ///
     /// [`Reason::TokenUsername`] if it is no text that a broker takes as a user name.
     pub fn username(&self, claim: &str) -> Result<&str, Refusal> {
-        let refuse = |what: String| Err(Refusal::new(Reason::TokenUsername, format!("its claim {} {what}", Quoted(claim))));
+        let refuse = |what: String| {
+            Err(Refusal::new(
+                Reason::TokenUsername,
+                format!("its claim {} {what}", Quoted(claim)),
+            ))
+        };
         match self.members.get(claim) {
             None => refuse("is missing".into()),
             Some(Value::String(name)) if name.is_empty() => refuse("is empty".into()),
-            Some(Value::String(name)) if name.len() > MAX_USERNAME => refuse(format!("is longer than {MAX_USERNAME} bytes")),
-            Some(Value::String(name)) if name.chars().any(char::is_control) => refuse("holds a control character".into()),
+            Some(Value::String(name)) if name.len() > MAX_USERNAME => {
+                refuse(format!("is longer than {MAX_USERNAME} bytes"))
+            }
+            Some(Value::String(name)) if name.chars().any(char::is_control) => {
+                refuse("holds a control character".into())
+            }
             Some(Value::String(name)) => Ok(name),
             Some(_) => refuse("is not a string".into()),
         }
@@ -73,19 +81,38 @@ const MAX_USERNAME: usize = 1024;
 /// # Errors
 ///
 /// The reason, one of the `token-…` rows of [`Reason`].
-pub fn verify(token: &str, rules: &Rules, audiences: &[String], keys: &KeySet, now: Unix) -> Result<Claims, Refusal> {
+pub fn verify(
+    token: &str,
+    rules: &Rules,
+    audiences: &[String],
+    keys: &KeySet,
+    now: Unix,
+) -> Result<Claims, Refusal> {
     let payload = jws::verify(token, &rules.algorithms, keys, rules.secret.as_ref())?;
-    let members = json::object(&payload).map_err(|e| Refusal::new(Reason::TokenMalformed, format!("its payload {e}")))?;
+    let members = json::object(&payload)
+        .map_err(|e| Refusal::new(Reason::TokenMalformed, format!("its payload {e}")))?;
     let until = check(&members, rules, audiences, now)?;
     Ok(Claims { members, until })
 }
 
-fn check(claims: &Map<String, Value>, rules: &Rules, audiences: &[String], now: Unix) -> Result<Unix, Refusal> {
+fn check(
+    claims: &Map<String, Value>,
+    rules: &Rules,
+    audiences: &[String],
+    now: Unix,
+) -> Result<Unix, Refusal> {
     match claims.get("iss") {
         Some(Value::String(iss)) if rules.issuers.contains(iss) => {}
         Some(Value::String(iss)) => {
-            let ours: Vec<_> = rules.issuers.iter().map(|i| Quoted(i).to_string()).collect();
-            return Err(Refusal::new(Reason::TokenIssuer, format!("its issuer is {}, not {}", Quoted(iss), ours.join(" or "))));
+            let ours: Vec<_> = rules
+                .issuers
+                .iter()
+                .map(|i| Quoted(i).to_string())
+                .collect();
+            return Err(Refusal::new(
+                Reason::TokenIssuer,
+                format!("its issuer is {}, not {}", Quoted(iss), ours.join(" or ")),
+            ));
         }
         _ => return Err(unfit("iss", "is missing or not a string")),
     }
@@ -94,7 +121,10 @@ fn check(claims: &Map<String, Value>, rules: &Rules, audiences: &[String], now: 
 
     // RFC 9449 and RFC 8705: whoever only carries a bound token has stolen it.
     if claims.contains_key("cnf") {
-        return Err(Refusal::new(Reason::TokenBound, "it is bound to a key (cnf)"));
+        return Err(Refusal::new(
+            Reason::TokenBound,
+            "it is bound to a key (cnf)",
+        ));
     }
     check_kind(claims)?;
 
@@ -105,7 +135,10 @@ fn check(claims: &Map<String, Value>, rules: &Rules, audiences: &[String], now: 
     };
     let until_late = until.plus(rules.leeway);
     if now >= until_late {
-        return Err(Refusal::new(Reason::TokenExpired, format!("it expired {} s ago", now.0 - until.0)));
+        return Err(Refusal::new(
+            Reason::TokenExpired,
+            format!("it expired {} s ago", now.0 - until.0),
+        ));
     }
     // nbf: RFC 7519, section 4.1.5. iat: RFC 7519 leaves it to us; a token from the future means
     // that one of two clocks is wrong, and it is better to say so.
@@ -113,7 +146,10 @@ fn check(claims: &Map<String, Value>, rules: &Rules, audiences: &[String], now: 
         if let Some(value) = claims.get(name) {
             let from = Unix(date(name, value)?.ceil() as u64);
             if from > now.plus(rules.leeway) {
-                return Err(Refusal::new(Reason::TokenNotYet, format!("it is valid {} s from now ({name})", from.0 - now.0)));
+                return Err(Refusal::new(
+                    Reason::TokenNotYet,
+                    format!("it is valid {} s from now ({name})", from.0 - now.0),
+                ));
             }
         }
     }
@@ -126,17 +162,39 @@ fn check_audience(aud: Option<&Value>, audiences: &[String]) -> Result<(), Refus
         Some(Value::String(one)) => vec![one],
         Some(Value::Array(many)) if !many.is_empty() => many
             .iter()
-            .map(|value| value.as_str().ok_or_else(|| unfit("aud", "holds something that is not a string")))
+            .map(|value| {
+                value
+                    .as_str()
+                    .ok_or_else(|| unfit("aud", "holds something that is not a string"))
+            })
             .collect::<Result<_, _>>()?,
         None => return Err(unfit("aud", "is missing")),
         Some(_) => return Err(unfit("aud", "is neither a string nor an array of strings")),
     };
-    if found.iter().any(|aud| audiences.iter().any(|ours| ours == aud)) {
+    if found
+        .iter()
+        .any(|aud| audiences.iter().any(|ours| ours == aud))
+    {
         return Ok(());
     }
-    let theirs: Vec<_> = found.iter().take(3).map(|a| Quoted(a).to_string()).collect();
-    let ours: Vec<_> = audiences.iter().take(3).map(|a| Quoted(a).to_string()).collect();
-    Err(Refusal::new(Reason::TokenAudience, format!("its audience is {}, not {}", theirs.join(", "), ours.join(" or "))))
+    let theirs: Vec<_> = found
+        .iter()
+        .take(3)
+        .map(|a| Quoted(a).to_string())
+        .collect();
+    let ours: Vec<_> = audiences
+        .iter()
+        .take(3)
+        .map(|a| Quoted(a).to_string())
+        .collect();
+    Err(Refusal::new(
+        Reason::TokenAudience,
+        format!(
+            "its audience is {}, not {}",
+            theirs.join(", "),
+            ours.join(" or ")
+        ),
+    ))
 }
 
 /// Tokens that a tenant signs with the same key for another purpose (RFC 8725, section 3.12).
@@ -144,13 +202,21 @@ fn check_audience(aud: Option<&Value>, audiences: &[String]) -> Result<(), Refus
 /// and others mark a refresh token in the payload.
 fn check_kind(claims: &Map<String, Value>) -> Result<(), Refusal> {
     if claims.contains_key("events") {
-        return Err(Refusal::new(Reason::TokenKind, "it is a logout or event token (claim events)"));
+        return Err(Refusal::new(
+            Reason::TokenKind,
+            "it is a logout or event token (claim events)",
+        ));
     }
     for name in ["typ", "token_use", "token_type"] {
         if let Some(Value::String(kind)) = claims.get(name)
-            && ["refresh", "refresh_token", "offline", "logout"].iter().any(|k| kind.eq_ignore_ascii_case(k))
+            && ["refresh", "refresh_token", "offline", "logout"]
+                .iter()
+                .any(|k| kind.eq_ignore_ascii_case(k))
         {
-            return Err(Refusal::new(Reason::TokenKind, format!("its claim {name} is {}", Quoted(kind))));
+            return Err(Refusal::new(
+                Reason::TokenKind,
+                format!("its claim {name} is {}", Quoted(kind)),
+            ));
         }
     }
     Ok(())

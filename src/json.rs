@@ -93,15 +93,31 @@ mod tests {
 
     #[test]
     fn agrees_with_serde_json_where_no_name_comes_twice() {
-        for text in [r"{}", r#"{"a":null,"b":[true,1,-2,1.5,"x",{"c":{}}]}"#, r#"{"\u0061":"\ud83e\udd80"}"#, r#"{"n":18446744073709551615}"#] {
-            assert_eq!(Value::Object(object(text.as_bytes()).unwrap()), serde_json::from_str::<Value>(text).unwrap());
+        for text in [
+            r"{}",
+            r#"{"a":null,"b":[true,1,-2,1.5,"x",{"c":{}}]}"#,
+            r#"{"\u0061":"\ud83e\udd80"}"#,
+            r#"{"n":18446744073709551615}"#,
+        ] {
+            assert_eq!(
+                Value::Object(object(text.as_bytes()).unwrap()),
+                serde_json::from_str::<Value>(text).unwrap()
+            );
         }
     }
 
     #[test]
     fn a_name_that_comes_twice_is_refused_at_every_depth_and_in_every_spelling() {
-        for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"x":{"a":1,"a":2}}"#, r#"{"x":[{"a":1,"a":2}]}"#] {
-            assert!(object(text.as_bytes()).unwrap_err().contains("twice"), "{text}");
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"x":{"a":1,"a":2}}"#,
+            r#"{"x":[{"a":1,"a":2}]}"#,
+        ] {
+            assert!(
+                object(text.as_bytes()).unwrap_err().contains("twice"),
+                "{text}"
+            );
         }
     }
 
@@ -109,8 +125,22 @@ mod tests {
     fn other_bad_json_is_refused() {
         let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         for text in [
-            "", "[]", "7", "{", "{}x", "{} {}", r#"{"a":1e400}"#, r#"{"a":NaN}"#, r#"{"a":"\ud800"}"#, "{'a':1}", "{\"a\":\"\u{1}\"}", "\u{feff}{}",
-            r#"{"a":01}"#, r#"{"a":1,}"#, "/**/{}", deep.as_str(),
+            "",
+            "[]",
+            "7",
+            "{",
+            "{}x",
+            "{} {}",
+            r#"{"a":1e400}"#,
+            r#"{"a":NaN}"#,
+            r#"{"a":"\ud800"}"#,
+            "{'a':1}",
+            "{\"a\":\"\u{1}\"}",
+            "\u{feff}{}",
+            r#"{"a":01}"#,
+            r#"{"a":1,}"#,
+            "/**/{}",
+            deep.as_str(),
         ] {
             assert!(object(text.as_bytes()).is_err(), "{text}");
         }

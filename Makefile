@@ -1,0 +1,42 @@
+# make demo     the main job against a local tenant: builds, plays, cleans up
+# make test     everything that is tested, on Mosquitto 2.0.11, 2.0.21 and 2.1.2
+# make deb      the Debian package, in target/debian
+# make bench    what a check and a verification cost
+# make lint     formatting and clippy
+#
+# demo and test first install what is missing (apt, with sudo unless you are root).
+
+CARGO  ?= cargo
+LOCKED ?= --locked
+
+.PHONY: demo test deb bench lint brokers clean
+
+demo:
+	@tests/dependencies.sh demo
+	@tests/brokers.sh
+	@echo "demo: building (the first time takes some minutes)"
+	@$(CARGO) build $(LOCKED) --lib
+	@$(CARGO) build $(LOCKED) -p lab --bin demo
+	@target/debug/demo
+
+test: lint
+	@tests/dependencies.sh test
+	@tests/brokers.sh
+	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
+	packaging/test-deb.sh
+
+deb:
+	@tests/dependencies.sh deb
+	packaging/deb.sh
+
+bench:
+	@tests/dependencies.sh build
+	$(CARGO) bench $(LOCKED) --bench checks
+
+lint:
+	@tests/dependencies.sh build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
+
+clean:
+	$(CARGO) clean

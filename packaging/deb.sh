@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+#
+# Builds the Debian package: packaging/deb.sh  ->  target/debian/mosquitto-auth0_VERSION_ARCH.deb
+#
+# Needs: what `cargo build` needs, and the package dpkg-dev.
+#
+# The tools of dpkg-dev are called directly. debhelper would compile with its own CFLAGS, which means
+# AWS-LC once more and a plugin that no test has seen; this way the package holds what `cargo build
+# --release` makes, stripped.
+#
+# The version comes from Cargo.toml. debian/changelog must have an entry for it, which adds the Debian
+# revision and the date (the package is the same to the byte each time it is made from the same .so).
+set -euo pipefail
+umask 022
+export LC_ALL=C.UTF-8
+
+die() { printf 'deb: %s\n' "$@" >&2; exit 1; }
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+for tool in cargo strip dpkg-shlibdeps dpkg-gencontrol dpkg-deb; do
+  command -v "$tool" >/dev/null || die "$tool is missing: install Rust (rustup) and the package dpkg-dev"
+done
+
+PACKAGE=mosquitto-auth0
+upstream=$(cargo pkgid --locked)
+upstream=${upstream##*[#@]}
+version=$(dpkg-parsechangelog -l packaging/debian/changelog -S Version)
+SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -l packaging/debian/changelog -S Timestamp)
+export SOURCE_DATE_EPOCH
+# A pre-release of 1.0.0 is 1.0.0-rc.1 to cargo and 1.0.0~rc.1 to Debian, where it sorts before 1.0.0.
+[[ ${version%-*} == "${upstream/-/\~}" ]] ||
+  die "packaging/debian/changelog begins with $version, Cargo.toml says $upstream: add an entry" \
+    "  (dch -c packaging/debian/changelog -v ${upstream/-/\~}-1 does it, from the package devscripts)"
+
+cargo build --release --locked
+
+out=target/debian
+work=$out/build
+tree=$work/tree
+libdir=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH) # where Debian's broker keeps its own plugins
+doc=$tree/usr/share/doc/$PACKAGE
+rm -rf "$work"
+mkdir -p "$tree/DEBIAN" "$doc"
+
+plugin=$tree$libdir/mosquitto_auth0.so
+install -D -m 644 "${CARGO_TARGET_DIR:-target}/release/libmosquitto_auth0.so" "$plugin"
+strip --strip-unneeded --remove-section=.comment "$plugin"
+
+conf=/etc/mosquitto/conf.d/auth0.conf
+install -d "$tree${conf%/*}"
+sed "s|@LIBDIR@|$libdir|" packaging/auth0.conf >"$tree$conf"
+! grep -n '^[^#]' "$tree$conf" || die "packaging/auth0.conf has a line that is no comment"
+echo "$conf" >"$tree/DEBIAN/conffiles"
+
+install -m 644 packaging/debian/copyright "$doc/copyright"
+gzip -9n <packaging/debian/changelog >"$doc/changelog.Debian.gz"
+[[ ! -f README.md ]] || install -m 644 README.md "$doc/README.md"
+
+# The licences of what is linked into the plugin, each text once.
+third_party() {
+  local manifests crate licence dir file sum found
+  local -A seen=()
+  manifests=$(cargo metadata --locked --format-version 1 | grep -oE '"manifest_path":"[^"]+"' | cut -d'"' -f4)
+  while IFS='|' read -r crate licence; do
+    read -r -a crate <<<"${crate/ v/ }" # name, version, perhaps (proc-macro)
+    [[ ${crate[2]:-} != *proc-macro* && ${crate[0]} != "$PACKAGE" ]] || continue
+    printf '%s\n%s %s: %s\n\n' "$(printf '=%.0s' {1..78})" "${crate[0]}" "${crate[1]}" "$licence"
+    dir=$(grep -F "/${crate[0]}-${crate[1]}/Cargo.toml" <<<"$manifests" | head -n 1) ||
+      die "cargo does not say where the source of ${crate[*]} is"
+    found=
+    while read -r file; do
+      sum=$(sha256sum <"$file")
+      if [[ -n ${seen[$sum]:-} ]]; then
+        printf '(%s: the same as %s)\n' "${file##*/}" "${seen[$sum]}"
+      else
+        seen[$sum]="${file##*/} of ${crate[0]}"
+        printf -- '---- %s ----\n\n%s\n\n' "${file##*/}" "$(<"$file")"
+      fi
+      found=1
+    done < <(find "${dir%/*}" -maxdepth 1 -type f \( -iname 'LICEN[CS]E*' -o -iname 'COPYING*' -o -iname 'NOTICE*' \
+      -o -iname UNLICENSE \) | sort)
+    [[ -n $found ]] || printf '(its source holds no text of the licence)\n'
+    printf '\n'
+  done < <(cargo tree --locked --edges normal --prefix none --format '{p}|{l}' | sed 's/ (\*)$//' | sort -u)
+}
+third_party | gzip -9n >"$doc/third-party.gz"
+
+(cd "$tree" && find usr -type f -print0 | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
+
+# These two look for debian/ where they are called, and write into it.
+cp -r packaging/debian "$work/debian"
+(
+  cd "$work"
+  dpkg-shlibdeps "${plugin#"$work"/}"
+  dpkg-gencontrol -p"$PACKAGE" -Ptree -Otree/DEBIAN/control
+)
+
+rm -f "$out/$PACKAGE"_*.deb # of earlier versions
+dpkg-deb --root-owner-group -Zxz --build "$tree" "$out" >/dev/null
+rm -rf "$work"
+printf 'deb: %s\n' "$out/$PACKAGE"_*.deb

@@ -1,0 +1,148 @@
+//! The sentences in `src/lib.rs` about who may use what, held true.
+
+use std::{fs, path::Path};
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let name = path
+                    .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+                    .unwrap();
+                found.push((
+                    name.to_str().unwrap().to_owned(),
+                    code(&fs::read_to_string(&path).unwrap()),
+                ));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut found,
+    );
+    assert!(found.len() > 20, "the sources are where they were");
+    found
+}
+
+/// Without comments and unit tests: both may speak of anything.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// `word` stands in the files that may use it, and in no other.
+#[track_caller]
+fn only(word: &str, allowed: &[&str]) {
+    let users: Vec<String> = sources()
+        .into_iter()
+        .filter(|(_, text)| text.contains(word))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(
+        !users.is_empty(),
+        "nobody uses {word}: this check has lost its object"
+    );
+    for name in users {
+        assert!(
+            allowed
+                .iter()
+                .any(|a| name == *a || a.ends_with('/') && name.starts_with(a)),
+            "{name} uses {word}"
+        );
+    }
+}
+
+#[test]
+fn only_the_boundary_is_unsafe() {
+    only("unsafe", &["broker/", "lib.rs"]);
+    only("extern \"C\"", &["broker/"]);
+    only("mosquitto_auth0_host", &["broker/"]);
+    only("mosquitto_evt_", &["broker/"]);
+}
+
+#[test]
+fn one_module_speaks_http_and_two_know_the_jwt_library() {
+    only("ureq::", &["auth0/http.rs"]);
+    only("rustls::", &["auth0/http.rs"]);
+    only("jsonwebtoken::", &["token/jws.rs", "keys/mod.rs"]);
+    only("aws_lc_rs::", &["secret.rs", "auth0/http.rs"]);
+}
+
+#[test]
+fn one_module_reads_the_time() {
+    only("Instant::now", &["clock.rs"]);
+    only("SystemTime::now", &["clock.rs"]);
+    only("Unix::now", &["broker/mod.rs"]);
+}
+
+/// Each layer and what it may use, lowest first.
+#[test]
+fn dependencies_point_one_way() {
+    let layers: &[&[&str]] = &[
+        &["clock", "text", "secret", "json", "log", "refusal"],
+        &["config"],
+        &["keys", "grants"],
+        &["token", "sessions", "auth0"],
+        &["logins"],
+        &["policy"],
+        &["broker"],
+    ];
+    let rank = |module: &str| layers.iter().position(|layer| layer.contains(&module));
+    let mut seen = 0;
+    for (name, text) in sources() {
+        let module = name.split(['/', '.']).next().unwrap();
+        let Some(own) = rank(module) else {
+            assert_eq!(module, "lib", "{name} belongs to no layer");
+            continue;
+        };
+        for part in text.split("crate::").skip(1) {
+            let used: String = part
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            // `use crate::{a, b}` names them on the lines that follow.
+            let names = if used.is_empty() {
+                group(part)
+            } else {
+                vec![used]
+            };
+            for used in names {
+                let other = rank(&used)
+                    .unwrap_or_else(|| panic!("{name} uses {used}, which belongs to no layer"));
+                assert!(other <= own, "{name} uses {used}, which is above it");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 50, "this check still finds uses: {seen}");
+}
+
+/// The first names inside `{a::b, c::{d, e}, f}`.
+fn group(text: &str) -> Vec<String> {
+    let (mut depth, mut names, mut name) = (0, Vec::new(), String::new());
+    for c in text.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => names.push(std::mem::take(&mut name)),
+            c if depth == 1 && !c.is_whitespace() => name.push(c),
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names.push(name);
+    names
+        .iter()
+        .map(|n| n.split("::").next().unwrap().to_owned())
+        .filter(|n| !n.is_empty())
+        .collect()
+}

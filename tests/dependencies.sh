@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Installs what is missing, and nothing else: tests/dependencies.sh build|demo|deb|test
+set -euo pipefail
+
+# What bindgen and cc need to build the plugin against Mosquitto 2.0's headers.
+packages=(build-essential libclang-dev mosquitto-dev libmosquitto-dev)
+# What tests/brokers.sh needs to fetch three brokers and check where they come from.
+brokers=(debian-archive-keyring debootstrap)
+# What the package is made with.
+deb=(dpkg-dev debhelper fakeroot)
+# The identity server that is not ours, and the languages of the samples.
+test=(glewlwyd python3 python3-venv)
+commands=()
+
+case ${1:-} in
+  build) ;;
+  demo) packages+=("${brokers[@]}") ;;
+  deb) packages+=("${deb[@]}") ;;
+  test)
+    packages+=("${brokers[@]}" "${deb[@]}" "${test[@]}")
+    # By command, not by package: Node often comes from elsewhere, and then Debian's npm will not
+    # go beside it.
+    commands=(node:nodejs npm:npm)
+    ;;
+  *)
+    echo "usage: $0 build|demo|deb|test" >&2
+    exit 2
+    ;;
+esac
+
+if ! command -v cargo >/dev/null; then
+  echo "dependencies: Rust is missing; install it from https://rustup.rs and run this again" >&2
+  exit 1
+fi
+if ! command -v apt-get >/dev/null; then
+  echo "dependencies: this is neither Debian nor Ubuntu; install by hand: ${packages[*]}" >&2
+  exit 1
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+done
+for pair in "${commands[@]}"; do
+  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+if ((${#missing[@]} == 0)); then
+  exit 0
+fi
+
+root=()
+if ((EUID != 0)); then
+  if ! command -v sudo >/dev/null; then
+    echo "dependencies: run as root: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  root=(sudo)
+fi
+echo "dependencies: installing ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+quietly() {
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive "$@" >"$log" 2>&1 || {
+    tail -20 "$log" >&2
+    echo "dependencies: failed: $*" >&2
+    exit 1
+  }
+}
+quietly apt-get update
+# A service of a package that we only want the program of must not be started.
+quietly apt-get install -y --no-install-recommends "${missing[@]}"

@@ -1,0 +1,706 @@
+/* See fake.h. Orders of events and return codes follow Mosquitto's sources; where 2.0.11, 2.0.21
+ * and 2.1.2 differ, `release` decides. */
+#include "fake.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_LISTENERS 4
+#define MAX_REGISTERED 64
+#define MAX_CLIENTS 256
+#define MAX_ANSWERS 8192
+#define MAX_LINES 8192
+
+#define PLUGIN_IGNORE 32 /* 2.1 only */
+
+enum state { ST_NEW, ST_CONNECTED, ST_OFFLINE, ST_GONE };
+
+struct mosquitto_plugin_id_t {
+	int listener;
+	unsigned number;
+};
+
+struct mosquitto {
+	char *id;
+	char *username;
+	char *password;
+	char *address;
+	char *will;
+	char *subscription;
+	char *queued;
+	int protocol_version;
+	int listener;
+	uint16_t password_len;
+	bool clean_start;
+	bool kept;
+	bool websocket;
+	bool late_disconnect;
+	bool freed;
+	enum state state;
+};
+
+struct registration {
+	const mosquitto_plugin_id_t *identifier;
+	int event;
+	MOSQ_FUNC_generic_callback function;
+	void *userdata;
+};
+
+static enum fake_release release;
+static pthread_t broker_thread;
+
+static struct registration registered[MAX_LISTENERS][MAX_REGISTERED];
+static size_t registered_count[MAX_LISTENERS];
+static int refused_event, refused_code;
+static int set_username_result;
+
+static struct mosquitto *clients[MAX_CLIENTS];
+static size_t client_count;
+
+static struct fake_answer answers[MAX_ANSWERS];
+static size_t answer_count;
+static size_t kick_count;
+
+static char *lines[MAX_LINES];
+static int levels[MAX_LINES];
+static size_t line_count;
+static bool log_to_topic;
+static size_t log_depth, log_depth_max;
+
+static bool in_tick;
+
+
+void fake_violation(const char *what)
+{
+	fprintf(stderr, "fake broker: %s\n", what);
+	abort();
+}
+
+/* Nothing in Mosquitto is locked. */
+static void on_broker_thread(const char *function)
+{
+	if(!pthread_equal(broker_thread, pthread_self())){
+		fprintf(stderr, "%s: ", function);
+		fake_violation("called on another thread than the broker's");
+	}
+}
+
+static const struct mosquitto *living(const struct mosquitto *client, const char *function)
+{
+	on_broker_thread(function);
+	if(client && client->freed){
+		fprintf(stderr, "%s: ", function);
+		fake_violation("called with a client that was freed");
+	}
+	return client;
+}
+
+static char *copy(const char *text)
+{
+	return text ? strdup(text) : NULL;
+}
+
+/* Whoever still holds the old text shall see that it is gone. */
+static void replace(char **field, char *with)
+{
+	if(*field){
+		memset(*field, '?', strlen(*field));
+		free(*field);
+	}
+	*field = with;
+}
+
+
+/* ---- what a plugin may call ---- */
+
+static bool event_exists(int event)
+{
+	if(event == refused_event){
+		return false;
+	}
+	if(event >= MOSQ_EVT_RELOAD && event <= MOSQ_EVT_DISCONNECT){
+		return true;
+	}
+	return release == FAKE_2_1_2 && event > MOSQ_EVT_DISCONNECT && event <= 30;
+}
+
+int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback function, const void *event_data, void *userdata)
+{
+	(void)event_data;
+	on_broker_thread(__func__);
+	if(!identifier || !function){
+		return MOSQ_ERR_INVAL;
+	}
+	if(!event_exists(event)){
+		return event == refused_event ? refused_code : MOSQ_ERR_NOT_SUPPORTED;
+	}
+	int listener = identifier->listener;
+	for(size_t i = 0; i < registered_count[listener]; i++){
+		const struct registration *other = &registered[listener][i];
+		bool same = other->event == event && other->function == function;
+		/* 2.0 asks only for the function (src/plugin.c, check_callback_exists). */
+		if(same && (release != FAKE_2_1_2 || other->identifier == identifier)){
+			return MOSQ_ERR_ALREADY_EXISTS;
+		}
+	}
+	if(registered_count[listener] == MAX_REGISTERED){
+		fake_violation("too many callbacks");
+	}
+	registered[listener][registered_count[listener]++] = (struct registration){identifier, event, function, userdata};
+	if(release == FAKE_2_1_2){
+		/* The real one logs here: src/plugin_callbacks.c. */
+		mosquitto_log_printf(MOSQ_LOG_INFO, "Plugin has registered to receive event %d.", event);
+	}
+	return MOSQ_ERR_SUCCESS;
+}
+
+int mosquitto_callback_unregister(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback function, const void *event_data)
+{
+	(void)event_data;
+	on_broker_thread(__func__);
+	if(!identifier || !function){
+		return MOSQ_ERR_INVAL;
+	}
+	int listener = identifier->listener;
+	for(size_t i = 0; i < registered_count[listener]; i++){
+		struct registration *other = &registered[listener][i];
+		if(other->event == event && other->function == function
+				&& (release != FAKE_2_1_2 || other->identifier == identifier)){
+
+			registered_count[listener]--;
+			memmove(other, other + 1, (registered_count[listener] - i) * sizeof(*other));
+			return MOSQ_ERR_SUCCESS;
+		}
+	}
+	return MOSQ_ERR_NOT_FOUND;
+}
+
+const char *mosquitto_client_address(const struct mosquitto *client)
+{
+	return living(client, __func__) ? client->address : NULL;
+}
+
+bool mosquitto_client_clean_session(const struct mosquitto *client)
+{
+	return living(client, __func__) ? client->clean_start : true;
+}
+
+const char *mosquitto_client_id(const struct mosquitto *client)
+{
+	return living(client, __func__) ? client->id : NULL;
+}
+
+int mosquitto_client_protocol_version(const struct mosquitto *client)
+{
+	return living(client, __func__) ? client->protocol_version : 0;
+}
+
+const char *mosquitto_client_username(const struct mosquitto *client)
+{
+	return living(client, __func__) ? client->username : NULL;
+}
+
+int mosquitto_set_username(struct mosquitto *client, const char *username)
+{
+	if(!living(client, __func__)){
+		return MOSQ_ERR_INVAL;
+	}
+	if(set_username_result){
+		return set_username_result;
+	}
+	if(username && username[0] == '\0'){
+		return MOSQ_ERR_INVAL;
+	}
+	if(username && release != FAKE_2_0_11){
+		for(const unsigned char *c = (const unsigned char *)username; *c; c++){
+			if(*c < 0x20 || *c == 0x7f || (c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f)){
+				return MOSQ_ERR_MALFORMED_UTF8;
+			}
+		}
+	}
+	replace(&client->username, copy(username));
+	return MOSQ_ERR_SUCCESS;
+}
+
+int mosquitto_kick_client_by_clientid(const char *clientid, bool with_will)
+{
+	on_broker_thread(__func__);
+	if(!clientid){
+		fake_violation("every client would have been kicked");
+	}
+	if(!in_tick){
+		fake_violation("a client was kicked outside a tick");
+	}
+	kick_count++;
+	struct mosquitto *client = fake_by_id(clientid);
+	if(!client){
+		return MOSQ_ERR_NOT_FOUND;
+	}
+	if(client->state == ST_OFFLINE && release != FAKE_2_1_2){
+		fake_violation("an offline session was kicked: 2.0 puts it on its expiry list twice");
+	}
+	if(client->kept && client->subscription){
+		fake_acl(client, MOSQ_ACL_SUBSCRIBE, client->subscription);
+	}
+	fake_disconnect(client, with_will);
+	return MOSQ_ERR_SUCCESS;
+}
+
+void mosquitto_log_printf(int level, const char *fmt, ...)
+{
+	/* The real buffer has 1000 bytes, and a time stamp comes first. */
+	char line[1000 - 20];
+	va_list args;
+
+	on_broker_thread(__func__);
+	va_start(args, fmt);
+	int length = vsnprintf(line, sizeof(line), fmt, args);
+	va_end(args);
+	if(length < 0 || (size_t)length >= sizeof(line)){
+		fake_violation("a line is too long for the broker's log");
+	}
+	for(const char *c = line; *c; c++){
+		if((unsigned char)*c < 0x20){
+			fake_violation("a line holds control characters");
+		}
+	}
+	if(line_count == MAX_LINES){
+		fake_violation("the log is flooded");
+	}
+	levels[line_count] = level;
+	lines[line_count++] = strdup(line);
+
+	if(!log_to_topic){
+		return;
+	}
+	/* `log_dest topic`: the line is a message for whoever may read it. */
+	log_depth++;
+	if(log_depth > log_depth_max){
+		log_depth_max = log_depth;
+	}
+	if(log_depth > 20){
+		fake_violation("a line about a line about a line ...");
+	}
+	for(size_t i = 0; i < client_count; i++){
+		struct mosquitto *client = clients[i];
+		bool session = client->state == ST_CONNECTED || client->state == ST_OFFLINE;
+		if(session && client->subscription && !strncmp(client->subscription, "$SYS/broker/log", 15)){
+			fake_acl(client, MOSQ_ACL_READ, "$SYS/broker/log/N");
+		}
+	}
+	log_depth--;
+}
+
+
+/* ---- asking the plugin ---- */
+
+static void note(const struct mosquitto *client, int event, int access, const char *topic, int code)
+{
+	if(!pthread_equal(broker_thread, pthread_self())){
+		return; /* the HTTP API keeps no record */
+	}
+	if(answer_count == MAX_ANSWERS){
+		fake_violation("too many answers");
+	}
+	struct fake_answer *answer = &answers[answer_count++];
+	*answer = (struct fake_answer){.client = client, .event = event, .access = access, .code = code};
+	if(topic){
+		strncpy(answer->topic, topic, sizeof(answer->topic) - 1);
+	}
+}
+
+static bool passes(int code)
+{
+	return code == MOSQ_ERR_PLUGIN_DEFER || (code == PLUGIN_IGNORE && release == FAKE_2_1_2);
+}
+
+int fake_raw(int listener, int event, void *data)
+{
+	/* A copy: a callback may register or unregister. */
+	struct registration list[MAX_REGISTERED];
+	size_t count = registered_count[listener];
+	memcpy(list, registered[listener], count * sizeof(*list));
+	bool asks = event == MOSQ_EVT_BASIC_AUTH || event == MOSQ_EVT_ACL_CHECK;
+	int code = asks ? MOSQ_ERR_PLUGIN_DEFER : MOSQ_ERR_SUCCESS;
+
+	for(size_t i = 0; i < count; i++){
+		if(list[i].event != event){
+			continue;
+		}
+		code = list[i].function(event, data, list[i].userdata);
+		if(asks && !passes(code)){
+			return code;
+		}
+		if(!asks && code != MOSQ_ERR_SUCCESS){
+			fake_violation("an event that is no question was answered with an error");
+		}
+	}
+	return code;
+}
+
+int fake_raw_userdata(int listener, int event, void *data, void *userdata)
+{
+	for(size_t i = 0; i < registered_count[listener]; i++){
+		if(registered[listener][i].event == event){
+			return registered[listener][i].function(event, data, userdata);
+		}
+	}
+	fake_violation("nobody has registered for this event");
+	return -1;
+}
+
+/* What else than yes a broker can make something of; the rest makes it hang up without a CONNACK. */
+static void judge_login(int code)
+{
+	switch(code){
+		case MOSQ_ERR_SUCCESS:
+		case MOSQ_ERR_AUTH:
+			return;
+		case 134: case 136: case 137: case 138:
+			if(release == FAKE_2_1_2){
+				return;
+			}
+	}
+	fprintf(stderr, "code %d: ", code);
+	fake_violation("no answer to a login that this broker understands");
+}
+
+int fake_basic_auth(struct mosquitto *client)
+{
+	struct mosquitto_evt_basic_auth event;
+	memset(&event, 0, sizeof(event));
+	event.client = client;
+	event.username = client->username;
+	event.password = client->password;
+	memcpy(event.future2, &client->password_len, sizeof(client->password_len));
+	int code = fake_raw(client->listener, MOSQ_EVT_BASIC_AUTH, &event);
+	if(passes(code)){
+		code = MOSQ_ERR_AUTH;
+	}
+	judge_login(code);
+	note(client, MOSQ_EVT_BASIC_AUTH, 0, NULL, code);
+	return code;
+}
+
+int fake_acl(struct mosquitto *client, int access, const char *topic)
+{
+	if(!client->id){
+		return MOSQ_ERR_ACL_DENIED;
+	}
+	struct mosquitto_evt_acl_check event;
+	memset(&event, 0, sizeof(event));
+	event.client = client;
+	event.topic = topic;
+	event.access = access;
+	int code = fake_raw(client->listener, MOSQ_EVT_ACL_CHECK, &event);
+	if(passes(code)){
+		code = MOSQ_ERR_ACL_DENIED;
+	}
+	if(code != MOSQ_ERR_SUCCESS && code != MOSQ_ERR_ACL_DENIED){
+		fprintf(stderr, "code %d: ", code);
+		fake_violation("an answer about a topic that disconnects somebody");
+	}
+	note(client, MOSQ_EVT_ACL_CHECK, access, topic, code);
+	return code;
+}
+
+/* `check_retain_source true`: may the one who retained this message still write it? The broker
+ * asks with a client made up on its stack (src/retain.c). */
+int fake_retain_source(const struct mosquitto *source, const char *topic)
+{
+	struct mosquitto pseudo;
+	memset(&pseudo, 0, sizeof(pseudo));
+	pseudo.id = source->id;
+	pseudo.username = source->username;
+	pseudo.listener = source->listener;
+	return fake_acl(&pseudo, MOSQ_ACL_WRITE, topic);
+}
+
+/* 2.1: src/http_api.c asks on a thread of its own, with a client made up on its stack. */
+int fake_http_api(const char *username, const char *password, bool acl)
+{
+	struct mosquitto pseudo;
+	memset(&pseudo, 0, sizeof(pseudo));
+	char id[] = "http-api";
+	char *user = copy(username), *pass = copy(password);
+	pseudo.id = id;
+	pseudo.username = user;
+	pseudo.password = pass;
+	int code = acl ? fake_acl(&pseudo, MOSQ_ACL_READ, "/api/v1/version") : fake_basic_auth(&pseudo);
+	free(user);
+	free(pass);
+	return code;
+}
+
+static void say_gone(struct mosquitto *client, int event)
+{
+	struct mosquitto_evt_disconnect data;
+	/* With per_listener_settings 2.0 fills in no more than these two (src/plugin.c). */
+	memset(&data, release == FAKE_2_1_2 ? 0 : 0xa5, sizeof(data));
+	data.client = client;
+	data.reason = release == FAKE_2_1_2 ? 7 : -1;
+	/* 2.1 skips clients that have no id (src/plugin_disconnect.c). */
+	if(release == FAKE_2_1_2 && !client->id){
+		return;
+	}
+	int code = fake_raw(client->listener, event, &data);
+	note(client, event, 0, NULL, code);
+}
+
+static void send_will(struct mosquitto *client)
+{
+	if(client->will){
+		fake_acl(client, MOSQ_ACL_WRITE, client->will);
+		replace(&client->will, NULL);
+	}
+}
+
+int fake_connect(struct mosquitto *client)
+{
+	if(client->state != ST_NEW){
+		fake_violation("the test connects a client twice");
+	}
+	int code = fake_basic_auth(client);
+	if(code != MOSQ_ERR_SUCCESS){
+		if(release == FAKE_2_0_11){
+			replace(&client->id, NULL); /* src/handle_connect.c frees it before it says goodbye */
+		}
+		say_gone(client, MOSQ_EVT_DISCONNECT);
+		client->state = ST_GONE;
+		return code;
+	}
+
+	struct mosquitto *old = fake_by_id(client->id);
+	char *queued = NULL;
+	if(old){
+		if(old->kept && !client->clean_start){
+			queued = copy(old->queued);
+		}
+		send_will(old);
+		if(old->websocket && old->state == ST_CONNECTED){
+			old->late_disconnect = true;
+		}else{
+			say_gone(old, MOSQ_EVT_DISCONNECT);
+		}
+		old->state = ST_GONE;
+	}
+	client->state = ST_CONNECTED;
+	if(queued){
+		fake_acl(client, MOSQ_ACL_READ, queued);
+		free(queued);
+	}
+	return code;
+}
+
+/* The will's turn comes after the event, in every release up to 2.1.2 (src/context.c). */
+void fake_disconnect(struct mosquitto *client, bool with_will)
+{
+	bool offline = release == FAKE_2_1_2 && client->kept;
+	say_gone(client, offline ? FAKE_EVT_CLIENT_OFFLINE : MOSQ_EVT_DISCONNECT);
+	if(with_will){
+		send_will(client);
+	}else{
+		replace(&client->will, NULL);
+	}
+	client->state = client->kept ? ST_OFFLINE : ST_GONE;
+}
+
+void fake_tick(void)
+{
+	/* The top of the loop: context__free_disused. The struct itself stays, as the allocator may
+	 * hand its address out again: fake_client_refill. */
+	for(size_t i = 0; i < client_count; i++){
+		if(clients[i]->state == ST_GONE && !clients[i]->late_disconnect){
+			clients[i]->freed = true;
+		}
+	}
+	in_tick = true;
+	for(int listener = 0; listener < MAX_LISTENERS; listener++){
+		/* "FIXME - iterate over all listeners", says 2.0.11. */
+		if(listener > 0 && release == FAKE_2_0_11){
+			break;
+		}
+		struct mosquitto_evt_tick event;
+		memset(&event, 0, sizeof(event));
+		fake_raw(listener, MOSQ_EVT_TICK, &event);
+	}
+	in_tick = false;
+	for(size_t i = 0; i < client_count; i++){
+		if(clients[i]->late_disconnect){
+			say_gone(clients[i], MOSQ_EVT_DISCONNECT);
+			clients[i]->late_disconnect = false;
+		}
+	}
+}
+
+int fake_reload(void)
+{
+	int code = 0;
+	for(int listener = 0; listener < MAX_LISTENERS; listener++){
+		/* Every release sends it without options. */
+		struct mosquitto_evt_reload event;
+		memset(&event, 0, sizeof(event));
+		code |= fake_raw(listener, MOSQ_EVT_RELOAD, &event);
+	}
+	note(NULL, MOSQ_EVT_RELOAD, 0, NULL, code);
+	return code;
+}
+
+void fake_sighup(void)
+{
+	fake_reload();
+	size_t count = client_count;
+	for(size_t i = 0; i < count; i++){
+		struct mosquitto *client = clients[i];
+		if(client->state != ST_CONNECTED && client->state != ST_OFFLINE){
+			continue;
+		}
+		if(fake_basic_auth(client) == MOSQ_ERR_SUCCESS){
+			continue;
+		}
+		if(client->state == ST_OFFLINE && release != FAKE_2_1_2){
+			fake_violation("an offline session was refused: 2.0 puts it on its expiry list twice");
+		}
+		fake_disconnect(client, true);
+	}
+}
+
+
+/* ---- levers ---- */
+
+void fake_start(int which)
+{
+	release = (enum fake_release)which;
+	broker_thread = pthread_self();
+}
+
+mosquitto_plugin_id_t *fake_identifier(int listener)
+{
+	static unsigned next;
+	mosquitto_plugin_id_t *identifier = calloc(1, sizeof(*identifier));
+	identifier->listener = listener;
+	identifier->number = next++;
+	return identifier;
+}
+
+void fake_unregister(int listener)
+{
+	registered_count[listener] = 0;
+}
+
+void fake_refuse_event(int event, int code)
+{
+	refused_event = event;
+	refused_code = code;
+}
+
+void fake_set_username_result(int code)
+{
+	set_username_result = code;
+}
+
+void fake_log_to_topic(bool on)
+{
+	log_to_topic = on;
+}
+
+void fake_client_refill(struct mosquitto *client, const struct fake_spec *spec)
+{
+	replace(&client->id, copy(spec->id));
+	replace(&client->username, copy(spec->username));
+	replace(&client->password, copy(spec->password));
+	replace(&client->address, copy(spec->address));
+	replace(&client->will, copy(spec->will));
+	replace(&client->subscription, copy(spec->subscription));
+	replace(&client->queued, copy(spec->queued));
+	client->protocol_version = spec->protocol_version;
+	client->listener = spec->listener;
+	client->password_len = spec->password_len;
+	client->clean_start = spec->clean_start;
+	client->kept = spec->kept;
+	client->websocket = spec->websocket;
+	client->late_disconnect = false;
+	client->freed = false;
+	client->state = ST_NEW;
+}
+
+struct mosquitto *fake_client_new(const struct fake_spec *spec)
+{
+	if(client_count == MAX_CLIENTS){
+		fake_violation("too many clients");
+	}
+	struct mosquitto *client = calloc(1, sizeof(*client));
+	fake_client_refill(client, spec);
+	clients[client_count++] = client;
+	return client;
+}
+
+/* A session from mosquitto.db: no CONNECT was ever seen (src/persist_read.c). */
+struct mosquitto *fake_client_restored(const char *id, const char *username, const char *subscription)
+{
+	struct fake_spec spec = {.id = id, .username = username, .subscription = subscription, .kept = true};
+	struct mosquitto *client = fake_client_new(&spec);
+	client->state = ST_OFFLINE;
+	return client;
+}
+
+/* Connected and offline sessions alike, as contexts_by_id. */
+struct mosquitto *fake_by_id(const char *id)
+{
+	for(size_t i = client_count; id && i-- > 0;){
+		struct mosquitto *client = clients[i];
+		bool session = client->state == ST_CONNECTED || client->state == ST_OFFLINE;
+		if(session && client->id && !strcmp(client->id, id)){
+			return client;
+		}
+	}
+	return NULL;
+}
+
+int fake_state(const struct mosquitto *client)
+{
+	return client->state;
+}
+
+size_t fake_registered(int listener, int event)
+{
+	size_t count = 0;
+	for(size_t i = 0; i < registered_count[listener]; i++){
+		count += registered[listener][i].event == event;
+	}
+	return count;
+}
+
+size_t fake_log_count(void)
+{
+	return line_count;
+}
+
+const char *fake_log_line(size_t index, int *level)
+{
+	*level = levels[index];
+	return lines[index];
+}
+
+size_t fake_answer_count(void)
+{
+	return answer_count;
+}
+
+const struct fake_answer *fake_answer_at(size_t index)
+{
+	return &answers[index];
+}
+
+size_t fake_kick_count(void)
+{
+	return kick_count;
+}
+
+size_t fake_log_depth(void)
+{
+	return log_depth_max;
+}

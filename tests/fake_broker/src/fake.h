@@ -1,0 +1,83 @@
+/* A broker as a plugin sees it, and the levers that a test pulls.
+ *
+ * One process is one broker. What a plugin must never do, because a real broker would be damaged
+ * by it, ends the process: see fake_violation. */
+#ifndef FAKE_H
+#define FAKE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <mosquitto.h>
+#include <mosquitto_broker.h>
+#include <mosquitto_plugin.h>
+
+enum fake_release { FAKE_2_0_11, FAKE_2_0_21, FAKE_2_1_2 };
+
+/* 2.1 only (include/mosquitto/broker.h there). */
+#define FAKE_EVT_CLIENT_OFFLINE 28
+
+/* A client as it connects. Strings are copied; NULL is what an empty field is to a broker. */
+struct fake_spec {
+	const char *id;
+	const char *username;
+	const char *password;
+	const char *address;
+	const char *will;         /* the will's topic */
+	const char *subscription; /* a filter that it is subscribed to */
+	const char *queued;       /* a topic of which a message waits for it while it is away */
+	int protocol_version;
+	int listener;
+	uint16_t password_len;    /* what 2.1.3 says in its basic-auth event; else 0 */
+	bool clean_start;
+	bool kept;                /* its session outlives its connection */
+	bool websocket;           /* 2.0: its DISCONNECT comes one round late when it is taken over */
+};
+
+/* Something that was asked, and the answer. */
+struct fake_answer {
+	const struct mosquitto *client;
+	int event;
+	int access;
+	int code;
+	char topic[116];
+};
+
+void fake_start(int release);
+void fake_violation(const char *what);
+
+mosquitto_plugin_id_t *fake_identifier(int listener);
+void fake_refuse_event(int event, int code);
+void fake_set_username_result(int code);
+void fake_log_to_topic(bool on);
+void fake_unregister(int listener);
+
+struct mosquitto *fake_client_new(const struct fake_spec *spec);
+void fake_client_refill(struct mosquitto *client, const struct fake_spec *spec);
+struct mosquitto *fake_client_restored(const char *id, const char *username, const char *subscription);
+
+int fake_raw(int listener, int event, void *data);
+int fake_raw_userdata(int listener, int event, void *data, void *userdata);
+int fake_basic_auth(struct mosquitto *client);
+int fake_connect(struct mosquitto *client);
+int fake_acl(struct mosquitto *client, int access, const char *topic);
+int fake_retain_source(const struct mosquitto *source, const char *topic);
+int fake_http_api(const char *username, const char *password, bool acl);
+void fake_disconnect(struct mosquitto *client, bool with_will);
+void fake_tick(void);
+int fake_reload(void);
+void fake_sighup(void);
+
+int fake_state(const struct mosquitto *client); /* 0 new, 1 connected, 2 offline, 3 gone */
+size_t fake_registered(int listener, int event);
+size_t fake_log_count(void);
+const char *fake_log_line(size_t index, int *level);
+size_t fake_answer_count(void);
+const struct fake_answer *fake_answer_at(size_t index);
+size_t fake_kick_count(void);
+size_t fake_log_depth(void);
+
+struct mosquitto *fake_by_id(const char *id);
+
+#endif

@@ -1,0 +1,1019 @@
+//! Somebody else's identity server: [Glewlwyd](https://github.com/babelouest/glewlwyd), as Debian
+//! packages it.
+//!
+//! [`Glewlwyd::start`] runs the packaged program on a free port of the loopback interface, with
+//! TLS, a database of its own and a directory of its own, and sets it up through the program's own
+//! administration interface. Nothing of the machine's configuration is read, and dropping the value
+//! ends the process and removes the directory.
+//!
+//! What of the result is the package's and what is ours: the program, its modules, the database
+//! schema with the administrator in it, discovery, keys endpoint, token endpoint, the form of the
+//! tokens and of the refusals are the package's. Everything that is ours is in the module `ours`,
+//! the first thing below.
+//!
+//! What the server answers (2.7.5):
+//!
+//! | | header | claims |
+//! |---|---|---|
+//! | access token | `typ` = `at+jwt`, `alg` = `RS256`, `kid` | `iss`, `aud` = **the granted scopes** (`openid`), `sub` (a random string), `client_id`, `exp`, `iat`, `nbf`, `jti`, `type`, `scope`, and additional parameters **as a string joined by commas** |
+//! | ID token | `typ` = `JWT`, `alg` = `RS256`, `kid` | `iss`, `aud` = the client id (a string), `sub`, `azp`, `exp`, `iat`, `auth_time`, `amr`, `at_hash`, and additional claims as the arrays that they are |
+//!
+//! Its refusals are not those of RFC 6749: a wrong password is status 403, a wrong client secret is
+//! status 400, and both have an empty body and no content type.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use serde_json::Value;
+use ureq::Agent;
+use ureq::http::Response;
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+
+use crate::lock;
+use crate::pki::Authority;
+use crate::scratch::Scratch;
+use crate::signing::RsaKey;
+
+/// Every value of the server's configuration that is ours, and why it is what it is.
+mod ours {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::quoted;
+
+    /// The client (the "application") that asks for tokens on behalf of the devices.
+    pub const CLIENT_ID: &str = "mosquitto";
+    /// Every character in it that means something in a form body, so that a client which forgets to
+    /// encode is noticed.
+    pub const CLIENT_SECRET: &str = "client secret & 100%+=/";
+    /// The device.
+    pub const USERNAME: &str = "thermostat-1a";
+    /// As [`CLIENT_SECRET`]: it needs encoding.
+    pub const PASSWORD: &str = "swordfish & chips 50%+=/";
+    /// What the device may publish and subscribe to.
+    pub const TOPICS: [&str; 2] = ["temperature", "config"];
+    /// The name of the user property, of the claim in the ID token and of the one in the access
+    /// token.
+    pub const TOPICS_CLAIM: &str = "topics";
+    /// The claim with the user's name. `sub` is a random string in this server.
+    pub const USERNAME_CLAIM: &str = "preferred_username";
+    /// How long a token lives unless a test asks for something else. Both tokens get the same time.
+    pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+
+    /// What the schema of the package creates. Kept as it is: the server lives on the loopback
+    /// interface for seconds.
+    pub const ADMINISTRATOR: (&str, &str) = ("admin", "password");
+    /// The first segment of every path: the default of the program.
+    pub const API: &str = "api";
+    /// The name of the OpenID Connect module's instance, which is the second segment of its paths.
+    pub const INSTANCE: &str = "oidc";
+
+    /// The configuration file. `cookie` is unlike that of any other server, see `Glewlwyd::start`.
+    pub fn file(origin: &str, port: u16, cookie: &str, dir: &Path) -> String {
+        let path = |name: &str| quoted(&dir.join(name).to_string_lossy());
+        format!(
+            r#"# Only the loopback interface, on the port that was free a moment ago.
+bind_address = "{address}"
+port = {port}
+# From these two come the addresses in the discovery document.
+external_url = {origin}
+api_prefix = "{API}"
+
+# TLS with the certificate of the test's own authority; no proxy in front.
+use_secure_connection = true
+secure_connection_key_file = {key}
+secure_connection_pem_file = {certificate}
+
+# The package's schema in a file of this run.
+database = {{ type = "sqlite3"; path = {database}; }};
+
+# Standard output, which goes to a file of this run.
+log_mode = "console"
+log_level = "DEBUG"
+
+# The administrator's session, used for the few requests of the set-up.
+session_key = {cookie}
+session_expiration = 3600
+cookie_domain = "{address}"
+cookie_secure = 1
+
+# Where the package keeps its modules, and what its schema calls the scopes and hashes the password
+# with: the values of the package's sample configuration. There is no user_middleware in the
+# package, and the program says so in its log.
+user_module_path = "/usr/lib/glewlwyd/user"
+user_middleware_module_path = "/usr/lib/glewlwyd/user_middleware"
+client_module_path = "/usr/lib/glewlwyd/client"
+user_auth_scheme_module_path = "/usr/lib/glewlwyd/scheme"
+plugin_module_path = "/usr/lib/glewlwyd/plugin"
+login_url = "login.html"
+admin_scope = "g_admin"
+profile_scope = "g_profile"
+hash_algorithm = "SHA512"
+"#,
+            address = std::net::Ipv4Addr::LOCALHOST,
+            origin = quoted(origin),
+            key = path(super::TLS_KEY),
+            certificate = path(super::TLS_CERTIFICATE),
+            database = path(super::DATABASE),
+            cookie = quoted(cookie),
+        )
+    }
+
+    /// What is added to the shipped user store: a property with several values, the topics.
+    pub fn user_property() -> Value {
+        json!({"multiple": true, "read": true, "write": true})
+    }
+
+    /// The OpenID Connect module. `key` and `certificate` are the private and the public half of an
+    /// RSA key in PEM.
+    pub fn module(issuer: &str, key: &str, certificate: &str, lifetime: Duration) -> Value {
+        json!({
+            "module": "oidc",
+            "name": INSTANCE,
+            "display_name": "OpenID Connect",
+            "enabled": true,
+            "parameters": {
+                // What discovery is found under, so that discovery's `issuer` is the address that
+                // it was asked at.
+                "iss": issuer,
+                // RS256. The server makes the `kid` from the key.
+                "jwt-type": "rsa",
+                "jwt-key-size": "256",
+                "key": key,
+                "cert": certificate,
+                "jwks-show": true,
+                // The module wants all three; only the first matters here.
+                "access-token-duration": lifetime.as_secs(),
+                "refresh-token-duration": 86_400,
+                "code-duration": 600,
+                "refresh-token-rolling": false,
+                // The password grant is OAuth and not OpenID Connect: without the first, the second
+                // is refused (403).
+                "allow-non-oidc": true,
+                "auth-type-password-enabled": true,
+                // Every other way to a token stays shut. ID tokens cannot be switched off.
+                "auth-type-code-enabled": false,
+                "auth-type-token-enabled": false,
+                "auth-type-id-token-enabled": true,
+                "auth-type-none-enabled": false,
+                "auth-type-client-enabled": false,
+                "auth-type-device-enabled": false,
+                "auth-type-refresh-enabled": false,
+                // One `sub` per user, whichever client asks.
+                "subject-type": "public",
+                // Into the access token: as a string, several values joined by commas. The server
+                // has no other form.
+                "additional-parameters": [
+                    {"user-parameter": TOPICS_CLAIM, "token-parameter": TOPICS_CLAIM},
+                    {"user-parameter": "username", "token-parameter": USERNAME_CLAIM},
+                ],
+                // Into the ID token, always ("mandatory") and not only on demand: an array stays an
+                // array.
+                "claims": [
+                    {
+                        "user-property": TOPICS_CLAIM,
+                        "name": TOPICS_CLAIM,
+                        "type": "string",
+                        "mandatory": true,
+                    },
+                    {
+                        "user-property": "username",
+                        "name": USERNAME_CLAIM,
+                        "type": "string",
+                        "mandatory": true,
+                    },
+                ],
+                "name-claim": "no",
+                "email-claim": "no",
+                "scope-claim": "no",
+            },
+        })
+    }
+
+    /// The client: confidential, with its secret in the body of the form, and for the password
+    /// grant only.
+    pub fn client() -> Value {
+        json!({
+            "client_id": CLIENT_ID,
+            "name": "The broker",
+            "enabled": true,
+            "confidential": true,
+            "client_secret": CLIENT_SECRET,
+            "token_endpoint_auth_method": ["client_secret_post"],
+            "authorization_type": ["password"],
+            "scope": [],
+            "redirect_uri": [],
+        })
+    }
+
+    /// A device. The scope `openid` comes with the schema; a user who is not in it gets no token.
+    pub fn user(username: &str, password: &str, topics: &[&str]) -> Value {
+        json!({
+            "username": username,
+            "password": password,
+            "name": username,
+            "email": "",
+            "enabled": true,
+            "scope": ["openid"],
+            (TOPICS_CLAIM): topics,
+        })
+    }
+}
+
+/// The name of the package, in Debian and in Ubuntu.
+const PACKAGE: &str = "glewlwyd";
+/// Where the package puts the program. Its modules are in a fixed place too, see `ours::file`.
+const PROGRAM: &str = "/usr/bin/glewlwyd";
+/// The tool that turns the schema into a database. The package depends on it.
+const SQLITE: &str = "/usr/bin/sqlite3";
+/// The schema of the package, for its own set-up at installation.
+const SCHEMA: &str = "/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3";
+
+/// The variable that leaves this server out of the tests.
+const LEFT_OUT: &str = "MOSQUITTO_AUTH0_WITHOUT_GLEWLWYD";
+
+const CONFIGURATION: &str = "glewlwyd.conf";
+const DATABASE: &str = "glewlwyd.db";
+const LOG: &str = "glewlwyd.log";
+const TLS_KEY: &str = "server.key";
+const TLS_CERTIFICATE: &str = "server.pem";
+const AUTHORITY: &str = "authority.pem";
+
+/// It takes about a quarter of a second. This is for a machine that runs everything else at the
+/// same time.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Between two looks at whether it is ready.
+const POLL: Duration = Duration::from_millis(10);
+/// For one request.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How many ports to try when others are faster than we are.
+const PORTS: usize = 16;
+/// How much of the program's log an error quotes.
+const LOG_TAIL: usize = 2000;
+
+/// A running server. Dropping it ends it.
+pub struct Glewlwyd {
+    process: Process,
+    agent: Agent,
+    origin: String,
+    issuer: String,
+    token_endpoint: String,
+    cookie: String,
+    module: Mutex<Module>,
+}
+
+/// What the token endpoint gave to a user.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// For an API: see the table above for what its audience is.
+    pub access_token: String,
+    /// For the client that asked.
+    pub id_token: String,
+}
+
+/// An answer of the server, whatever its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The content type, where there is one.
+    pub content_type: Option<String>,
+    /// The body as it came.
+    pub body: String,
+}
+
+/// What changes in the module while it runs.
+struct Module {
+    key: RsaKey,
+    lifetime: Duration,
+}
+
+/// The child and its directory: both end with this value, in that order.
+struct Process {
+    child: Child,
+    dir: Scratch,
+}
+
+/// Why a start did not lead to a server.
+enum NotStarted {
+    /// The program ended by itself, which it does when the port is taken.
+    Ended(String),
+    /// Anything else: another port would not help.
+    Failed(String),
+}
+
+impl Glewlwyd {
+    /// Whether this machine has the program; the error says how to get it.
+    pub fn available() -> Result<(), String> {
+        match [PROGRAM, SQLITE, SCHEMA]
+            .into_iter()
+            .find(|path| !Path::new(path).is_file())
+        {
+            None => Ok(()),
+            Some(path) => Err(format!(
+                "{path} is not here: install the package {PACKAGE} of Debian or Ubuntu, whose question \
+                 about a configuration can be answered with \"No configuration\" (apt-get install \
+                 {PACKAGE}), or set {LEFT_OUT}=1 to leave this identity server out"
+            )),
+        }
+    }
+
+    /// Whether the environment asks for tests without this server, with
+    /// `MOSQUITTO_AUTH0_WITHOUT_GLEWLWYD`.
+    pub fn left_out() -> bool {
+        env::var_os(LEFT_OUT).is_some_and(|value| !value.is_empty())
+    }
+
+    /// [`start`](Self::start), except that it says so and gives `None` where
+    /// [`left_out`](Self::left_out). A missing program is an error: a test that never ran must not
+    /// look like one that passed.
+    pub fn start_unless_left_out(authority: &Authority) -> Result<Option<Self>, String> {
+        if Self::left_out() {
+            // Not `eprintln!`, whose output the test harness keeps to itself while the test passes.
+            let note =
+                format!("left out, because {LEFT_OUT} is set: the cases against {PACKAGE}\n");
+            let _ = io::stderr().write_all(note.as_bytes());
+            return Ok(None);
+        }
+        Self::start(authority).map(Some)
+    }
+
+    /// Starts a server whose certificate is from `authority`, and sets it up: one client, one user.
+    pub fn start(authority: &Authority) -> Result<Self, String> {
+        Self::available()?;
+        // Between our letting go of a port and the program's taking it, somebody else can take it.
+        // The program ends then, and the next port is tried.
+        let mut last = String::new();
+        for _ in 0..PORTS {
+            match Self::start_on(free_port()?, authority) {
+                Ok(server) => return Ok(server),
+                Err(NotStarted::Failed(why)) => return Err(why),
+                Err(NotStarted::Ended(why)) => last = why,
+            }
+        }
+        Err(format!(
+            "{PACKAGE} found no free port in {PORTS} attempts; the last one: {last}"
+        ))
+    }
+
+    /// The issuer: what to configure, byte for byte what discovery and the tokens say. It does not
+    /// end in a slash.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The certificate of the authority, in PEM: what a client of this server has to trust.
+    pub fn ca_file(&self) -> PathBuf {
+        self.process.dir.path().join(AUTHORITY)
+    }
+
+    /// The client for the password grant. It is also the audience of the ID token.
+    pub fn client_id(&self) -> &'static str {
+        ours::CLIENT_ID
+    }
+
+    /// The secret of the client.
+    pub fn client_secret(&self) -> &'static str {
+        ours::CLIENT_SECRET
+    }
+
+    /// The name of the one user that is there from the start.
+    pub fn username(&self) -> &'static str {
+        ours::USERNAME
+    }
+
+    /// The password of the one user that is there from the start.
+    pub fn password(&self) -> &'static str {
+        ours::PASSWORD
+    }
+
+    /// The topics of the one user that is there from the start.
+    pub fn topics(&self) -> [&'static str; 2] {
+        ours::TOPICS
+    }
+
+    /// The claim that holds the user's name, because this server's `sub` is a random string.
+    pub fn username_claim(&self) -> &'static str {
+        ours::USERNAME_CLAIM
+    }
+
+    /// The token endpoint, as discovery gives it.
+    pub fn token_endpoint(&self) -> &str {
+        &self.token_endpoint
+    }
+
+    /// What the program has written to its log, for a test that failed.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Asks the token endpoint, as a broker would, for the tokens of a user.
+    pub fn token_for(&self, username: &str, password: &str) -> Result<Tokens, String> {
+        let answer = self.ask(&[
+            ("grant_type", "password"),
+            ("client_id", ours::CLIENT_ID),
+            ("client_secret", ours::CLIENT_SECRET),
+            ("username", username),
+            ("password", password),
+            ("scope", "openid"),
+        ])?;
+        let body = answer.json()?;
+        let token = |name: &str| match &body[name] {
+            Value::String(token) => Ok(token.clone()),
+            _ => Err(format!("the answer of {PACKAGE} has no {name}")),
+        };
+        Ok(Tokens {
+            access_token: token("access_token")?,
+            id_token: token("id_token")?,
+        })
+    }
+
+    /// Posts a form to the token endpoint and gives back whatever comes.
+    pub fn ask(&self, form: &[(&str, &str)]) -> Result<Answer, String> {
+        answer(
+            self.agent
+                .post(&self.token_endpoint)
+                .send_form(form.iter().copied()),
+        )
+    }
+
+    /// Fetches an address of the server, such as the one in discovery's `jwks_uri`.
+    pub fn get(&self, url: &str) -> Result<Answer, String> {
+        answer(self.agent.get(url).call())
+    }
+
+    /// The discovery document.
+    pub fn discovery(&self) -> Result<Value, String> {
+        self.get(&discovery_of(&self.issuer))?.json()
+    }
+
+    /// The keys that the server publishes: one, the one that it signs with.
+    pub fn jwks(&self) -> Result<Value, String> {
+        match &self.discovery()?["jwks_uri"] {
+            Value::String(url) => self.get(url)?.json(),
+            _ => Err("discovery has no jwks_uri".into()),
+        }
+    }
+
+    /// Adds a user.
+    pub fn add_user(&self, username: &str, password: &str, topics: &[&str]) -> Result<(), String> {
+        self.administrator()?
+            .post("user/", &ours::user(username, password, topics))
+    }
+
+    /// Replaces the signing key: from here on the old key is not published any more.
+    pub fn rotate_keys(&self) -> Result<(), String> {
+        let key = signing_key();
+        self.change(|module| module.key = key)
+    }
+
+    /// Changes how long the tokens live that are given out from here on, in whole seconds and at
+    /// least one.
+    pub fn set_token_lifetime(&self, lifetime: Duration) -> Result<(), String> {
+        self.change(|module| module.lifetime = lifetime)
+    }
+
+    /// Writes a changed module to the server, which takes it over at once.
+    fn change(&self, change: impl FnOnce(&mut Module)) -> Result<(), String> {
+        let mut module = lock(&self.module);
+        change(&mut module);
+        let administrator = self.administrator()?;
+        let path = format!("mod/plugin/{}", ours::INSTANCE);
+        administrator.put(&path, Some(&module.describe(&self.issuer)))?;
+        administrator.put(&format!("{path}/reset"), None)
+    }
+
+    fn administrator(&self) -> Result<Administrator<'_>, String> {
+        Administrator::log_in(&self.agent, &self.origin, &self.cookie)
+    }
+
+    fn start_on(port: u16, authority: &Authority) -> Result<Self, NotStarted> {
+        let dir = Scratch::new("lab-glewlwyd").map_err(|why| format!("no directory: {why}"))?;
+        let origin = format!("https://{}:{port}", Ipv4Addr::LOCALHOST);
+        let issuer = format!("{origin}/{}/{}", ours::API, ours::INSTANCE);
+        // While the program is still loading its modules, another test's server may answer on this
+        // port, with a certificate of the same authority. It would not use this cookie.
+        let cookie = dir
+            .path()
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+
+        let leaf = authority.issue(&["localhost", "127.0.0.1"]);
+        for (name, content) in [
+            (TLS_CERTIFICATE, &leaf.cert_pem[..]),
+            (TLS_KEY, &leaf.key_pem),
+            (AUTHORITY, authority.pem()),
+            (
+                CONFIGURATION,
+                &ours::file(&origin, port, &cookie, dir.path()),
+            ),
+        ] {
+            dir.write(name, content)
+                .map_err(|why| format!("{name}: {why}"))?;
+        }
+        create_database(&dir)?;
+
+        let agent = agent(authority)?;
+        let module = Module {
+            key: signing_key(),
+            lifetime: ours::TOKEN_LIFETIME,
+        };
+
+        let mut process = Process::start(dir)?;
+        let until = Instant::now() + READY_WITHIN;
+        let administrator =
+            process.wait(until, || Administrator::log_in(&agent, &origin, &cookie))?;
+        let set_up = administrator
+            .add_user_property()
+            .and_then(|()| administrator.post("mod/plugin/", &module.describe(&issuer)))
+            .and_then(|()| administrator.post("client/", &ours::client()))
+            .and_then(|()| {
+                administrator.post(
+                    "user/",
+                    &ours::user(ours::USERNAME, ours::PASSWORD, &ours::TOPICS),
+                )
+            });
+        set_up.map_err(|why| process.with_log(&why))?;
+        let token_endpoint = process.wait(until, || {
+            let document = answer(agent.get(discovery_of(&issuer)).call())?.json()?;
+            match (&document["issuer"], &document["token_endpoint"]) {
+                (Value::String(found), Value::String(endpoint)) if *found == issuer => {
+                    Ok(endpoint.clone())
+                }
+                _ => Err(format!("discovery is not that of {issuer}: {document}")),
+            }
+        })?;
+        Ok(Self {
+            process,
+            agent,
+            origin,
+            issuer,
+            token_endpoint,
+            cookie,
+            module: Mutex::new(module),
+        })
+    }
+}
+
+impl Answer {
+    /// The body as JSON, if the answer is a success.
+    pub fn json(&self) -> Result<Value, String> {
+        self.success()?;
+        serde_json::from_str(&self.body).map_err(|why| format!("not JSON ({why}): {:?}", self.body))
+    }
+
+    fn success(&self) -> Result<(), String> {
+        match self.status {
+            200 => Ok(()),
+            status => Err(format!("status {status}, body {:?}", self.body)),
+        }
+    }
+}
+
+impl Module {
+    fn describe(&self, issuer: &str) -> Value {
+        ours::module(
+            issuer,
+            &self.key.private_pem(),
+            &self.key.public_pem(),
+            self.lifetime,
+        )
+    }
+}
+
+/// The administration interface, for as long as one session is fresh.
+struct Administrator<'a> {
+    agent: &'a Agent,
+    base: String,
+    session: String,
+}
+
+impl<'a> Administrator<'a> {
+    fn log_in(agent: &'a Agent, origin: &str, cookie: &str) -> Result<Self, String> {
+        let base = format!("{origin}/{}", ours::API);
+        let (username, password) = ours::ADMINISTRATOR;
+        let body = serde_json::json!({"username": username, "password": password}).to_string();
+        let response = agent
+            .post(format!("{base}/auth/"))
+            .header("content-type", "application/json")
+            .send(body)
+            .map_err(|why| why.to_string())?;
+        let status = response.status();
+        let session = response
+            .headers()
+            .get_all("set-cookie")
+            .iter()
+            .filter_map(|value| value.to_str().ok()?.split(';').next())
+            .find(|pair| pair.split('=').next() == Some(cookie))
+            .ok_or_else(|| format!("no session for {username}: status {status}"))?;
+        Ok(Self {
+            agent,
+            base,
+            session: session.to_owned(),
+        })
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<(), String> {
+        let request = self
+            .agent
+            .post(self.url(path))
+            .header("cookie", &self.session);
+        self.done(
+            path,
+            request
+                .header("content-type", "application/json")
+                .send(body.to_string()),
+        )
+    }
+
+    fn put(&self, path: &str, body: Option<&Value>) -> Result<(), String> {
+        let request = self
+            .agent
+            .put(self.url(path))
+            .header("cookie", &self.session);
+        self.done(
+            path,
+            match body {
+                Some(body) => request
+                    .header("content-type", "application/json")
+                    .send(body.to_string()),
+                None => request.send_empty(),
+            },
+        )
+    }
+
+    /// Teaches the user store that comes with the schema the property that holds the topics.
+    fn add_user_property(&self) -> Result<(), String> {
+        let path = "mod/user/database";
+        let mut store = answer(
+            self.agent
+                .get(self.url(path))
+                .header("cookie", &self.session)
+                .call(),
+        )?
+        .json()?;
+        store["parameters"]["data-format"][ours::TOPICS_CLAIM] = ours::user_property();
+        self.put(path, Some(&store))?;
+        self.put(&format!("{path}/reset"), None)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.base)
+    }
+
+    fn done(
+        &self,
+        path: &str,
+        result: Result<Response<ureq::Body>, ureq::Error>,
+    ) -> Result<(), String> {
+        answer(result)
+            .and_then(|answer| answer.success())
+            .map_err(|why| format!("{path}: {why}"))
+    }
+}
+
+impl Process {
+    fn start(dir: Scratch) -> Result<Self, String> {
+        let log =
+            fs::File::create_new(dir.path().join(LOG)).map_err(|why| format!("{LOG}: {why}"))?;
+        let copy = log.try_clone().map_err(|why| format!("{LOG}: {why}"))?;
+        let child = Command::new(PROGRAM)
+            .arg("--config-file")
+            .arg(dir.path().join(CONFIGURATION))
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(copy)
+            .spawn()
+            .map_err(|why| format!("{PROGRAM}: {why}"))?;
+        Ok(Self { child, dir })
+    }
+
+    /// Repeats `attempt` until it succeeds, the program ends or the time is over.
+    fn wait<T>(
+        &mut self,
+        until: Instant,
+        mut attempt: impl FnMut() -> Result<T, String>,
+    ) -> Result<T, NotStarted> {
+        loop {
+            let result = attempt();
+            if let Some(status) = self.ended()? {
+                return Err(NotStarted::Ended(
+                    self.with_log(&format!("it ended with {status}")),
+                ));
+            }
+            match result {
+                Ok(value) => return Ok(value),
+                Err(why) if Instant::now() >= until => {
+                    let why = format!("not ready after {READY_WITHIN:?}: {why}");
+                    return Err(NotStarted::Failed(self.with_log(&why)));
+                }
+                Err(_) => thread::sleep(POLL),
+            }
+        }
+    }
+
+    fn ended(&mut self) -> Result<Option<ExitStatus>, String> {
+        self.child
+            .try_wait()
+            .map_err(|why| format!("{PROGRAM}: {why}"))
+    }
+
+    fn log(&self) -> String {
+        // Its log need not be UTF-8.
+        fs::read(self.dir.path().join(LOG))
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
+    }
+
+    fn with_log(&self, why: &str) -> String {
+        let log = self.log();
+        let from =
+            (log.len().saturating_sub(LOG_TAIL)..=log.len()).find(|at| log.is_char_boundary(*at));
+        format!(
+            "{PACKAGE}: {why}; the end of its log:\n{}",
+            &log[from.unwrap_or(0)..]
+        )
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Our own child, by its id, which cannot have become anybody else's: it is waited for only
+        // here and in `ended`.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl From<String> for NotStarted {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+/// Makes the database from the package's schema.
+fn create_database(dir: &Scratch) -> Result<(), String> {
+    let schema = fs::File::open(SCHEMA).map_err(|why| format!("{SCHEMA}: {why}"))?;
+    let made = Command::new(SQLITE)
+        // Not durable: it is gone in a moment, and a slow disk should not matter.
+        .args(["-batch", "-bail", "-cmd", "PRAGMA synchronous = OFF"])
+        .arg(dir.path().join(DATABASE))
+        .stdin(schema)
+        .output()
+        .map_err(|why| format!("{SQLITE}: {why}"))?;
+    match made.status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "{SQLITE} with {SCHEMA}: {}",
+            String::from_utf8_lossy(&made.stderr)
+        )),
+    }
+}
+
+/// A client that trusts this authority and nobody else, and talks to nobody in between.
+fn agent(authority: &Authority) -> Result<Agent, String> {
+    let root = Certificate::from_pem(authority.pem().as_bytes()).map_err(|why| why.to_string())?;
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .root_certs(RootCerts::Specific(Arc::new(vec![root])))
+        .build();
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .proxy(None)
+        .max_redirects(0)
+        // The server may have closed what we would like to use again.
+        .max_idle_connections(0)
+        .http_status_as_error(false)
+        .timeout_global(Some(ANSWER_WITHIN))
+        .build();
+    Ok(config.into())
+}
+
+fn answer(result: Result<Response<ureq::Body>, ureq::Error>) -> Result<Answer, String> {
+    let mut response = result.map_err(|why| why.to_string())?;
+    let content_type = response
+        .headers()
+        .get("content-type")
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
+    let mut body = String::new();
+    response
+        .body_mut()
+        .as_reader()
+        .read_to_string(&mut body)
+        .map_err(|why| why.to_string())?;
+    Ok(Answer {
+        status: response.status().as_u16(),
+        content_type,
+        body,
+    })
+}
+
+/// The server makes a key id of its own from the key.
+fn signing_key() -> RsaKey {
+    RsaKey::generate("")
+}
+
+fn discovery_of(issuer: &str) -> String {
+    format!("{issuer}/.well-known/openid-configuration")
+}
+
+/// A port of the loopback interface that nobody listens on at this moment.
+fn free_port() -> Result<u16, String> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|why| format!("no free port: {why}"))
+}
+
+/// A string as the configuration file wants it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signing::peek;
+    use jsonwebtoken::jwk::JwkSet;
+    use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation};
+
+    fn server(authority: &Authority) -> Option<Glewlwyd> {
+        Glewlwyd::start_unless_left_out(authority).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The token, if a key that the server publishes has signed it, for this issuer and audience.
+    fn verified(
+        server: &Glewlwyd,
+        token: &str,
+        audience: &str,
+    ) -> Result<TokenData<Value>, String> {
+        let keys: JwkSet = serde_json::from_value(server.jwks()?).map_err(|why| why.to_string())?;
+        let kid = jsonwebtoken::decode_header(token)
+            .map_err(|why| why.to_string())?
+            .kid
+            .ok_or("no kid")?;
+        let key = keys
+            .find(&kid)
+            .ok_or("the key of the token is not published")?;
+        let key = DecodingKey::from_jwk(key).map_err(|why| why.to_string())?;
+        let mut rules = Validation::new(Algorithm::RS256);
+        rules.set_issuer(&[server.issuer()]);
+        rules.set_audience(&[audience]);
+        rules.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
+        jsonwebtoken::decode(token, &key, &rules).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn it_is_found_by_discovery_and_gives_out_tokens_of_the_documented_form() {
+        let Some(server) = server(&Authority::new("glewlwyd")) else {
+            return;
+        };
+        let document = server.discovery().unwrap();
+        assert_eq!(document["issuer"], server.issuer());
+        let methods = document["token_endpoint_auth_methods_supported"]
+            .as_array()
+            .unwrap();
+        assert!(
+            methods.contains(&"client_secret_post".into()),
+            "{methods:?}"
+        );
+
+        let tokens = server
+            .token_for(server.username(), server.password())
+            .unwrap();
+
+        let id = verified(&server, &tokens.id_token, server.client_id()).unwrap();
+        assert_eq!(id.header.typ.as_deref(), Some("JWT"));
+        assert_eq!(id.claims["aud"], server.client_id());
+        assert_eq!(
+            id.claims["topics"],
+            serde_json::json!(["temperature", "config"])
+        );
+        assert_eq!(id.claims[server.username_claim()], server.username());
+
+        let access = verified(&server, &tokens.access_token, "openid").unwrap();
+        assert_eq!(access.header.typ.as_deref(), Some("at+jwt"));
+        assert_eq!(access.claims["aud"], "openid");
+        assert_eq!(access.claims["client_id"], server.client_id());
+        assert_eq!(access.claims["topics"], "temperature,config");
+        assert_eq!(access.claims[server.username_claim()], server.username());
+
+        for token in [&id.claims, &access.claims] {
+            let seconds = |name: &str| {
+                token[name]
+                    .as_u64()
+                    .unwrap_or_else(|| panic!("{name}: {}", token[name]))
+            };
+            assert_eq!(
+                seconds("exp") - seconds("iat"),
+                ours::TOKEN_LIFETIME.as_secs()
+            );
+        }
+    }
+
+    #[test]
+    fn its_refusals_have_a_status_and_nothing_else() {
+        let Some(server) = server(&Authority::new("glewlwyd")) else {
+            return;
+        };
+        let refusal = |secret: &str, username: &str, password: &str, scope: &str| {
+            let answer = server.ask(&[
+                ("grant_type", "password"),
+                ("client_id", server.client_id()),
+                ("client_secret", secret),
+                ("username", username),
+                ("password", password),
+                ("scope", scope),
+            ]);
+            let Answer {
+                status,
+                content_type,
+                body,
+            } = answer.unwrap();
+            assert_eq!((content_type, body.as_str()), (None, ""), "{status}");
+            status
+        };
+        let (secret, username, password) =
+            (server.client_secret(), server.username(), server.password());
+        assert_eq!(refusal(secret, username, "wrong", "openid"), 403);
+        assert_eq!(refusal(secret, "nobody", password, "openid"), 403);
+        assert_eq!(refusal(secret, username, password, "g_admin"), 403);
+        assert_eq!(refusal("wrong", username, password, "openid"), 400);
+        assert_eq!(refusal(secret, username, "", "openid"), 400);
+        assert_eq!(refusal(secret, username, password, ""), 400);
+    }
+
+    #[test]
+    fn users_keys_and_lifetimes_change_while_it_runs() {
+        let Some(server) = server(&Authority::new("glewlwyd")) else {
+            return;
+        };
+        server
+            .add_user("thermostat-2b", "another", &["humidity"])
+            .unwrap();
+        let before = server.token_for("thermostat-2b", "another").unwrap();
+        let id = verified(&server, &before.id_token, server.client_id()).unwrap();
+        assert_eq!(id.claims["topics"], serde_json::json!(["humidity"]));
+
+        server.set_token_lifetime(Duration::from_secs(7)).unwrap();
+        let short = server.token_for("thermostat-2b", "another").unwrap();
+        for token in [&short.id_token, &short.access_token] {
+            let (_, claims) = peek(token).unwrap();
+            assert_eq!(
+                claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(),
+                7
+            );
+        }
+        verified(&server, &before.id_token, server.client_id()).unwrap();
+
+        server.rotate_keys().unwrap();
+        let refused = verified(&server, &before.id_token, server.client_id()).unwrap_err();
+        assert_eq!(refused, "the key of the token is not published");
+        let after = server.token_for("thermostat-2b", "another").unwrap();
+        verified(&server, &after.id_token, server.client_id()).unwrap();
+    }
+
+    #[test]
+    fn it_ends_with_the_value_and_leaves_nothing() {
+        let Some(server) = server(&Authority::new("glewlwyd")) else {
+            return;
+        };
+        let (dir, pid) = (
+            server.process.dir.path().to_owned(),
+            server.process.child.id(),
+        );
+        assert!(dir.is_dir() && Path::new(&format!("/proc/{pid}")).exists());
+        drop(server);
+        assert!(!dir.exists() && !Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    #[test]
+    fn another_server_on_the_same_port_is_not_taken_for_this_one() {
+        let authority = Authority::new("glewlwyd");
+        let Some(first) = server(&authority) else {
+            return;
+        };
+        assert!(Administrator::log_in(&first.agent, &first.origin, &first.cookie).is_ok());
+        assert!(
+            Administrator::log_in(&first.agent, &first.origin, "lab-glewlwyd-of-another").is_err()
+        );
+        let port = first.origin.rsplit(':').next().unwrap().parse().unwrap();
+        match Glewlwyd::start_on(port, &authority) {
+            Err(NotStarted::Ended(why)) => assert!(why.contains("it ended with"), "{why}"),
+            Err(NotStarted::Failed(why)) => panic!("{why}"),
+            Ok(_) => panic!("two servers on one port"),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! `POST /oauth/token`: who is asking, for whom, for what; then yes or no in Auth0's words.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::Shared;
+use super::answers::{granted, refused, with_rate_limit};
+use super::device::{Device, DeviceState};
+use super::mint::{Holder, Issuer};
+use super::protection::Block;
+use super::settings::{ClientAuth, Grant, Settings, UnknownAudience};
+use crate::http::{Request, Response, percent_decode};
+use crate::json::Members;
+use crate::lock;
+use crate::signing::{now, random_bytes};
+
+/// What `openid` brings in a password grant, where there is nobody to ask for consent.
+const OPENID_SCOPES: &str = "openid profile email address phone";
+/// Seconds until suspicious IP throttling grants one more attempt: a day over 100 attempts.
+const REGRANT: u64 = 864;
+
+/// A refusal in Auth0's words.
+#[derive(Debug)]
+struct Refusal {
+    status: u16,
+    body: Members,
+}
+
+impl Refusal {
+    fn new(status: u16, error: &str, description: impl Into<Value>) -> Self {
+        let body = Members::new()
+            .with("error", error)
+            .with("error_description", description);
+        Self { status, body }
+    }
+
+    fn missing(field: &str) -> Self {
+        let text = format!("Missing required parameter: {field}");
+        Self::new(400, "invalid_request", text)
+    }
+
+    /// One answer for every way in which an application fails to prove itself.
+    fn application() -> Self {
+        Self::new(401, "access_denied", "Unauthorized")
+    }
+}
+
+/// The fields of a request, each at most once.
+struct Form(Vec<(String, String)>);
+
+impl Form {
+    /// The field's value; an empty field counts as missing (RFC 6749 section 3.2).
+    fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        let value = found.map(|(_, value)| value.as_str());
+        value.filter(|text| !text.is_empty())
+    }
+
+    fn require(&self, name: &str) -> Result<&str, Refusal> {
+        self.get(name).ok_or_else(|| Refusal::missing(name))
+    }
+}
+
+/// Answers a token request from this peer.
+pub(super) fn token(shared: &Shared, request: &Request, peer: IpAddr) -> Response {
+    let settings = lock(&shared.settings).clone();
+    let exchange = Exchange {
+        shared,
+        settings: &settings,
+        request,
+        address: client_address(&settings, request, peer),
+        form: Form(request.fields().unwrap_or_default()),
+    };
+    let response = match exchange.run() {
+        Ok(body) => granted(body),
+        Err(refusal) => refused(refusal.status, refusal.body),
+    };
+    exchange.with_budget(response)
+}
+
+/// The address that attack protection counts: the forwarded one where the tenant trusts it.
+fn client_address(settings: &Settings, request: &Request, peer: IpAddr) -> String {
+    let forwarded = request.header("auth0-forwarded-for").map(str::trim);
+    let trusted = settings.trust_forwarded_ip && settings.client_auth != ClientAuth::None;
+    match forwarded.and_then(|text| text.parse::<IpAddr>().ok()) {
+        Some(device) if trusted => device.to_string(),
+        _ => peer.to_string(),
+    }
+}
+
+struct Exchange<'a> {
+    shared: &'a Shared,
+    settings: &'a Settings,
+    request: &'a Request,
+    address: String,
+    form: Form,
+}
+
+impl Exchange<'_> {
+    fn run(&self) -> Result<Members, Refusal> {
+        let name = self.form.require("grant_type")?;
+        self.authenticate_application()?;
+        let grant = Grant::of(name).ok_or_else(|| {
+            let text = format!("Unsupported grant type: {name}");
+            Refusal::new(400, "unsupported_grant_type", text)
+        })?;
+        if !self.settings.grants.contains(&grant) {
+            let text = format!("Grant type '{name}' not allowed for the client.");
+            return Err(Refusal::new(403, "unauthorized_client", text));
+        }
+        match grant {
+            Grant::Password => {
+                let text = "Authorization server not configured with default connection.";
+                let missing = || Refusal::new(500, "server_error", text);
+                let directory = self.settings.default_directory.as_deref();
+                self.password(directory.ok_or_else(missing)?)
+            }
+            Grant::PasswordRealm => self.password(self.form.require("realm")?),
+            Grant::ClientCredentials => self.client_credentials(),
+        }
+    }
+
+    fn authenticate_application(&self) -> Result<(), Refusal> {
+        let basic = self.request.header("authorization").and_then(basic);
+        let posted = self.form.get("client_id");
+        let (id, secret) = match (self.settings.client_auth, &basic) {
+            (ClientAuth::Basic, Some((id, secret))) => (Some(id.as_str()), Some(secret.as_str())),
+            (ClientAuth::Basic, None) => (posted, None),
+            _ => (posted, self.form.get("client_secret")),
+        };
+        let Some(id) = id else {
+            return Err(Refusal::new(401, "invalid_client", "Missing client_id"));
+        };
+        let proven = match self.settings.client_auth {
+            ClientAuth::None => true,
+            _ => secret == Some(self.settings.client_secret.as_str()),
+        };
+        match id == self.settings.client_id && proven {
+            true => Ok(()),
+            false => Err(Refusal::application()),
+        }
+    }
+
+    /// The API that is asked for, if any.
+    fn audience(&self, unknown: UnknownAudience) -> Result<Option<&str>, Refusal> {
+        let default = self.settings.default_audience.as_deref();
+        let Some(audience) = self.form.get("audience").or(default) else {
+            return Ok(None);
+        };
+        if audience == self.settings.audience {
+            return Ok(Some(audience));
+        }
+        Err(match unknown {
+            UnknownAudience::InvalidRequest => Refusal::new(
+                400,
+                "invalid_request",
+                "invalid audience specified for password grant exchange",
+            ),
+            UnknownAudience::ServiceNotFound => {
+                let text = format!("Service not found: {audience}");
+                Refusal::new(403, "access_denied", text)
+            }
+        })
+    }
+
+    fn password(&self, connection: &str) -> Result<Members, Refusal> {
+        let username = self.form.require("username")?;
+        let password = self.form.require("password")?;
+        let audience = self.audience(self.settings.unknown_audience)?;
+        if !self.settings.connections.iter().any(|c| c == connection) {
+            let text = format!("Connection {connection} is not enabled for the client.");
+            return Err(Refusal::new(403, "unauthorized_client", text));
+        }
+        let device = self.authenticate_device(connection, username, password)?;
+        Ok(self.grant_to(&device, audience))
+    }
+
+    fn authenticate_device(
+        &self,
+        connection: &str,
+        username: &str,
+        password: &str,
+    ) -> Result<Device, Refusal> {
+        let device = self.shared.find_device(connection, username);
+        let locked = device.as_ref().map(|device| &device.state) == Some(&DeviceState::Locked);
+        let mut protection = lock(&self.shared.protection);
+        let block = protection.block(self.settings, &self.address, username);
+        if let Some(block) = block.or(locked.then_some(Block::BruteForce)) {
+            return Err(blocked(block));
+        }
+        let Some(device) = device.filter(|device| device.password == password) else {
+            protection.failed(&self.address, username);
+            let text = "Wrong email or password.";
+            return Err(Refusal::new(403, "invalid_grant", text));
+        };
+        protection.succeeded(&self.address, username);
+        match state_refusal(&device.state, self.settings) {
+            Some(refusal) => Err(refusal),
+            None => Ok(device),
+        }
+    }
+
+    /// The tokens of a device, in the order in which Auth0 writes them.
+    fn grant_to(&self, device: &Device, audience: Option<&str>) -> Members {
+        let asked = self.form.get("scope").unwrap_or_default();
+        let scope = granted_scope(self.settings, asked, audience.is_some());
+        let issuer = self.issuer();
+        let mut body = Members::new();
+        let (token, lifetime) = match audience {
+            Some(api) => {
+                let token = issuer.access_token(Holder::Device(device), api, &scope);
+                (token.sign(), self.settings.access_token_lifetime)
+            }
+            None => (opaque_token(), 86_400),
+        };
+        body.set("access_token", token);
+        if scope.split(' ').any(|word| word == "openid") {
+            body.set("id_token", issuer.id_token(device).sign());
+        }
+        if !scope.is_empty() {
+            body.set("scope", scope);
+        }
+        body.with("expires_in", lifetime)
+            .with("token_type", "Bearer")
+    }
+
+    fn client_credentials(&self) -> Result<Members, Refusal> {
+        let Some(audience) = self.audience(UnknownAudience::ServiceNotFound)? else {
+            let text = "Non-global clients are not allowed access to APIv1";
+            return Err(Refusal::new(403, "access_denied", text));
+        };
+        let token = self.issuer().access_token(Holder::Machine, audience, "");
+        Ok(Members::new()
+            .with("access_token", token.sign())
+            .with("expires_in", self.settings.access_token_lifetime)
+            .with("token_type", "Bearer"))
+    }
+
+    fn issuer(&self) -> Issuer<'_> {
+        Issuer {
+            name: &self.shared.issuer,
+            settings: self.settings,
+            key: lock(&self.shared.ring).current.clone(),
+        }
+    }
+
+    /// On password grants `X-RateLimit-*` report the budget of the address, not of the tenant.
+    fn with_budget(&self, response: Response) -> Response {
+        let asked = self.form.get("grant_type").and_then(Grant::of);
+        let password = matches!(asked, Some(Grant::Password | Grant::PasswordRealm));
+        let Some(limit) = self.settings.suspicious_ip_budget.filter(|_| password) else {
+            return response;
+        };
+        let spent = lock(&self.shared.protection).spent(&self.address);
+        let reset = now() + REGRANT * u64::from(spent.min(limit));
+        with_rate_limit(response, limit, limit.saturating_sub(spent), reset)
+    }
+}
+
+fn basic(header: &str) -> Option<(String, String)> {
+    let encoded = header.strip_prefix("Basic ")?;
+    let pair = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (id, secret) = pair.split_once(':')?;
+    Some((
+        percent_decode(id.as_bytes())?,
+        percent_decode(secret.as_bytes())?,
+    ))
+}
+
+fn blocked(block: Block) -> Refusal {
+    let text = match block {
+        Block::BruteForce => {
+            "Your account has been blocked after multiple consecutive login attempts. \
+             We've sent you an email with instructions on how to unblock it."
+        }
+        Block::SuspiciousIp => {
+            "We have detected suspicious login behavior and further attempts will be blocked. \
+             Please contact the administrator."
+        }
+    };
+    Refusal::new(429, "too_many_attempts", text)
+}
+
+fn state_refusal(state: &DeviceState, settings: &Settings) -> Option<Refusal> {
+    Some(match state {
+        DeviceState::Normal => return None,
+        DeviceState::Locked => blocked(Block::BruteForce),
+        DeviceState::Blocked => Refusal::new(403, "unauthorized", "user is blocked"),
+        DeviceState::MfaRequired => {
+            let text = "Multifactor authentication required";
+            let mut refusal = Refusal::new(settings.mfa_status, "mfa_required", text);
+            refusal.body.set("mfa_token", opaque_token());
+            refusal
+        }
+        DeviceState::PasswordLeaked => Refusal::new(
+            401,
+            "password_leaked",
+            "This login attempt has been blocked because the password you're using was previously \
+             disclosed through a data breach (not in this application).",
+        ),
+        DeviceState::RequiresVerification => Refusal::new(
+            403,
+            "requires_verification",
+            "Suspicious request requires verification",
+        ),
+        DeviceState::Denied(reason) => Refusal::new(403, "access_denied", reason.as_str()),
+        DeviceState::Refused {
+            status,
+            error,
+            description,
+        } => Refusal::new(*status, error, description.as_str()),
+    })
+}
+
+/// A password grant has all scopes it asks for that exist, and all there are when it asks for none
+/// (Auth0 docs, Call Your API Using Resource Owner Password Flow).
+fn granted_scope(settings: &Settings, asked: &str, for_api: bool) -> String {
+    let of_api = |word: &&str| for_api && settings.api_scopes.iter().any(|scope| scope == word);
+    let mut words: Vec<&str> = Vec::new();
+    if asked.is_empty() && for_api {
+        words.extend(settings.api_scopes.iter().map(String::as_str));
+    }
+    if asked.split(' ').any(|word| word == "openid") {
+        words.extend(OPENID_SCOPES.split(' '));
+    }
+    words.extend(asked.split(' ').filter(of_api));
+    words.join(" ")
+}
+
+/// 32 characters that mean nothing to anybody but Auth0.
+fn opaque_token() -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bytes = random_bytes::<32>();
+    let letters = bytes.iter().map(|byte| ALPHABET[usize::from(byte % 64)]);
+    letters.map(char::from).collect()
+}
