@@ -1,0 +1,224 @@
+//! Credentials mode: user name and password go to the tenant.
+
+use std::time::Duration;
+
+use lab::{
+    clients::{Protocol, raw::Connect},
+    tenant::{
+        AUDIENCE, Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Device, DeviceState,
+        Endpoint, PASSWORD,
+    },
+};
+use serde_json::json;
+
+use crate::{on_each_broker, setting::*};
+
+fn login(protocol: Protocol, client_id: &str) -> Connect {
+    Connect::new(protocol, client_id).login(DEVICE, PASSWORD)
+}
+
+on_each_broker! {
+    fn a_device_signs_in_with_its_password(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        let thermostat = lab::clients::Client::of(&broker).id("t1").username(DEVICE).password(PASSWORD);
+        let mut seen = with_token(&broker, &tenant, WATCHER).subscribe(&["temperature"]).subscribed();
+        thermostat.publish("temperature", "20.5").expect_success();
+        assert_eq!(seen.expect_message().text(), "20.5");
+        // The tenant has checked this name, so the client keeps it.
+        assert!(broker.wait_for_log("as t1 (", PATIENCE).unwrap().contains(&format!("u'{DEVICE}'")));
+
+        let requests = tenant.requests_to(Endpoint::Token);
+        assert_eq!(requests.len(), 1);
+        let request = &requests[0];
+        assert_eq!(request.header("content-type"), Some("application/x-www-form-urlencoded"));
+        for (name, value) in [
+            ("grant_type", "http://auth0.com/oauth/grant-type/password-realm"),
+            ("realm", CONNECTION),
+            ("username", DEVICE),
+            ("password", PASSWORD),
+            ("audience", AUDIENCE),
+            ("scope", "openid"),
+            ("client_id", CLIENT_ID),
+            ("client_secret", CLIENT_SECRET),
+        ] {
+            assert_eq!(request.field(name), Some(value), "{name}");
+        }
+        // The broker saw 127.0.0.1, which is nobody's address for Auth0.
+        assert_eq!(request.header("auth0-forwarded-for"), None);
+    }
+
+    fn without_a_connection_the_default_directory_is_asked(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant).without("connection"));
+        assert_eq!(answer(&broker, &login(Protocol::V311, "c")), None);
+        let requests = tenant.requests_to(Endpoint::Token);
+        assert_eq!((requests[0].field("grant_type"), requests[0].field("realm")), (Some("password"), None));
+    }
+
+    fn the_secret_may_come_from_a_file(version) {
+        let tenant = tenant();
+        let folder = tempfile::tempdir().unwrap();
+        let file = secret_file(folder.path(), "secret", format!("{CLIENT_SECRET}\n").as_bytes());
+        let options = Options::both(&tenant).without("client_secret").with("client_secret_file", &file);
+        let broker = broker(version, &options);
+        assert_eq!(answer(&broker, &login(Protocol::V311, "c")), None);
+    }
+
+    fn a_token_is_never_sent_as_a_password(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        let expired = tenant.mint(DEVICE).lifetime(-60).sign();
+        assert!(answer(&broker, &Connect::new(Protocol::V5, "c").login(DEVICE, &expired)).is_some());
+        expect_refusal(&broker, "'c'", "token-expired");
+        assert_eq!(tenant.count(Endpoint::Token), 0);
+    }
+
+    /// Each answer of the tenant: by its code and status, with its own line and CONNACK.
+    fn the_tenant_s_refusals_are_told_apart(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        let check = |reason: &str, code: u8, name: &str, password: &str| {
+            for protocol in [Protocol::V311, Protocol::V5] {
+                let connect = Connect::new(protocol, &format!("c-{reason}")).login(name, password);
+                assert_eq!(answer(&broker, &connect), told(version, protocol, code), "{reason}");
+            }
+            expect_refusal(&broker, &format!("'c-{reason}'"), reason)
+        };
+        check("login-refused", 0x86, DEVICE, "wrong");
+        for (reason, code, state) in [
+            ("login-blocked", 0x8a, DeviceState::Blocked),
+            ("login-locked", 0x8a, DeviceState::Locked),
+            ("login-mfa", 0x87, DeviceState::MfaRequired),
+            ("login-leaked", 0x87, DeviceState::PasswordLeaked),
+            ("login-verification", 0x87, DeviceState::RequiresVerification),
+            ("login-denied", 0x87, DeviceState::Denied("device disabled".into())),
+        ] {
+            tenant.add_device(Device::new(reason, "pass").state(state));
+            let line = check(reason, code, reason, "pass");
+            if reason == "login-denied" {
+                assert!(line.contains("'device disabled'"), "{line}");
+            }
+        }
+        assert!(!broker.log().contains("wrong'"), "no password in the log");
+    }
+
+    /// Our own mistakes are not the device's: it is told to come back, we are told what to mend.
+    fn our_own_mistakes_are_ours(version) {
+        let tenant = tenant();
+        for (options, settings, reason, part) in [
+            (Options::both(&tenant).with("client_secret", "a-wrong-secret"), None, "login-configuration", "401"),
+            (Options::both(&tenant).with("audience", "https://nobody.example/"), None, "login-configuration", "invalid_request"),
+            (Options::both(&tenant).with("connection", "Nowhere"), None, "login-configuration", ""),
+            (Options::both(&tenant).without("connection"), Some(()), "tenant-error", "default connection"),
+        ] {
+            tenant.configure(|s| s.default_directory = if settings.is_some() { None } else { Some(CONNECTION.into()) });
+            let broker = broker(version, &options);
+            assert_eq!(answer(&broker, &login(Protocol::V5, "c")), told(version, Protocol::V5, 0x88), "{reason}");
+            let line = expect_refusal(&broker, "'c'", reason);
+            assert!(line.contains(part), "{line}");
+        }
+    }
+
+    /// A tenant that is slow, gone or wrong: a clear line, a device that keeps its password, and a
+    /// broker that goes on.
+    fn trouble_with_the_tenant_passes(version) {
+        let tenant = tenant();
+        let elsewhere = lab::tenant::Tenant::start();
+        let trouble = [
+            ("tenant-unreachable", 0x88, Behaviour::Hang),
+            ("tenant-unreachable", 0x88, Behaviour::SlowBody(Duration::from_millis(50))),
+            ("tenant-unreachable", 0x88, Behaviour::ResetConnection),
+            ("tenant-unreachable", 0x88, Behaviour::Close),
+            ("tenant-unreachable", 0x88, Behaviour::TruncatedBody),
+            ("tenant-unreachable", 0x88, Behaviour::HugeBody),
+            ("tenant-unreachable", 0x88, Behaviour::Garbage(b"220 smtp.example ESMTP\r\n".to_vec())),
+            ("tenant-answer", 0x88, Behaviour::Html(502)),
+            ("tenant-answer", 0x88, Behaviour::Redirect(elsewhere.url("/oauth/token"))),
+            ("tenant-answer", 0x88, Behaviour::WrongContentType("text/html".into())),
+            ("tenant-answer", 0x88, Behaviour::json(200, "{}")),
+            ("tenant-answer", 0x88, Behaviour::json(200, "[")),
+            ("tenant-error", 0x88, Behaviour::refusal(503, "temporarily_unavailable", "later")),
+            ("login-throttled", 0x89, Behaviour::RateLimited { retry_after: Some(7) }),
+        ];
+        for (reason, code, behaviour) in trouble {
+            // A broker for each: lines about what concerns everybody come once a minute.
+            let broker = broker(version, &Options::both(&tenant).with("timeout", "1"));
+            let what = format!("{behaviour:?}");
+            tenant.on(Endpoint::Token, behaviour);
+            assert_eq!(answer(&broker, &login(Protocol::V5, "c")), told(version, Protocol::V5, code), "{what}");
+            let line = expect_refusal(&broker, "'c'", reason);
+            assert!(!line.contains(PASSWORD) && !line.contains(CLIENT_SECRET), "{line}");
+            tenant.behave();
+            assert_eq!(answer(&broker, &login(Protocol::V5, "c")), None, "{what}: and then it is over");
+        }
+        assert_eq!(elsewhere.count(Endpoint::Token), 0, "redirects are not followed");
+    }
+
+    fn a_tenant_with_another_certificate_gets_no_password(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        assert_eq!(answer(&broker, &login(Protocol::V5, "first")), None);
+        tenant.forget_requests();
+        let names = ["localhost", "127.0.0.1"];
+        for leaf in [
+            lab::pki::Authority::new("somebody else").issue(&names),
+            tenant.authority().issue_expired(&names),
+            tenant.authority().issue(&["elsewhere.example"]),
+        ] {
+            tenant.use_certificate(&leaf);
+            assert_eq!(answer(&broker, &login(Protocol::V5, "second")), told(version, Protocol::V5, 0x88));
+        }
+        assert!(expect_refusal(&broker, "'second'", "tenant-unreachable").contains("could not be trusted"));
+        assert_eq!(tenant.count(Endpoint::Token), 0);
+    }
+
+    /// An access token that is no JWT for our API is passed over for the ID token.
+    fn the_id_token_serves_where_the_access_token_cannot(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        let id_token = tenant.id_token(DEVICE);
+        let other_api = tenant.mint(DEVICE).claim("aud", "https://other.example/").sign();
+        for access_token in ["PPlGNh1wLQbJznsdLCx5XFb04ZPKzPxL", other_api.as_str()] {
+            tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": access_token, "id_token": id_token, "token_type": "Bearer"})));
+            let mut client = lab::clients::raw::Client::connect(broker.port(), &login(Protocol::V5, "c")).unwrap();
+            assert_eq!(client.publish("temperature", "1", 1).map(|code| code < 0x80), Ok(true));
+        }
+        tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": "opaque", "token_type": "Bearer"})));
+        assert_eq!(answer(&broker, &login(Protocol::V5, "opaque")), told(version, Protocol::V5, 0x88));
+        assert!(expect_refusal(&broker, "'opaque'", "login-token").contains("opaque"));
+    }
+
+    /// The ID token's audience must be our application, and a bad access token is not passed over.
+    fn a_token_from_the_tenant_is_verified_like_any_other(version) {
+        let tenant = tenant();
+        let other = std::sync::Arc::new(lab::signing::RsaKey::generate("other"));
+        for (access, id, part) in [
+            (tenant.mint(DEVICE).forged_by(&other).sign(), tenant.id_token(DEVICE), "signature"),
+            (tenant.mint(DEVICE).lifetime(-60).sign(), tenant.id_token(DEVICE), "expired"),
+            ("opaque".into(), tenant.mint_id_token(DEVICE).claim("aud", "another-application").sign(), "another-application"),
+        ] {
+            let broker = broker(version, &Options::both(&tenant));
+            tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": access, "id_token": id})));
+            assert_eq!(answer(&broker, &login(Protocol::V5, "c")), told(version, Protocol::V5, 0x88));
+            assert!(expect_refusal(&broker, "'c'", "login-token").contains(part));
+        }
+    }
+
+    fn what_needs_no_tenant_asks_none(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        let long = "x".repeat(2000);
+        for (id, name, password, reason) in [
+            ("no-password", DEVICE, "", "no-password"),
+            ("no-name", "", "secret", "no-username"),
+            ("long-name", long.as_str(), "secret", "too-long"),
+            ("long-password", DEVICE, long.as_str(), "too-long"),
+        ] {
+            let connect = Connect::new(Protocol::V5, id).login(name, password);
+            assert!(answer(&broker, &connect).is_some());
+            assert!(broker.wait_for_log(&format!("'{id}'"), PATIENCE).unwrap().contains(&format!("[{reason}]")));
+        }
+        assert_eq!(tenant.count(Endpoint::Token), 0);
+    }
+}

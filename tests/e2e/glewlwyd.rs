@@ -1,0 +1,112 @@
+//! The same, against an OpenID Connect server that we did not write: Glewlwyd, as Debian packages
+//! it, found by `issuer` discovery. What of it is our configuration: `lab/src/glewlwyd.rs`, `ours`.
+//!
+//! Two things differ from Auth0, and an operator of such a server must know them: its access tokens
+//! name scopes as their audience, so that the ID token is what counts, with our client ID as
+//! audience; and it refuses a login with a bare 403, without saying why.
+
+use lab::{
+    clients::{Client, Protocol, raw, raw::Connect},
+    glewlwyd::Glewlwyd,
+    pki::Authority,
+};
+
+use crate::{on_each_broker, setting::*};
+
+fn start() -> Option<Glewlwyd> {
+    let server = Glewlwyd::start_unless_left_out(&Authority::new("glewlwyd's authority")).unwrap();
+    if let Some(server) = &server {
+        server
+            .add_user(WATCHER, "watcher's password", &["#"])
+            .unwrap();
+    }
+    server
+}
+
+fn options(server: &Glewlwyd) -> Options {
+    Options(vec![])
+        .with("issuer", server.issuer())
+        .with("ca_file", server.ca_file().to_str().unwrap())
+        .with("audience", server.client_id())
+        .with("client_id", server.client_id())
+        .with("client_secret", server.client_secret())
+        .with("username_claim", server.username_claim())
+}
+
+on_each_broker! {
+    fn a_device_signs_in_with_a_token_and_with_its_password(version) {
+        let Some(server) = start() else { return };
+        let broker = broker(version, &options(&server));
+        let token = server.token_for(server.username(), server.password()).unwrap().id_token;
+        let watcher = Client::of(&broker).username(WATCHER).password("watcher's password").qos(1);
+        let mut seen = watcher.subscribe(&["#"]).subscribed();
+        for (id, name, password) in [("by-token", "JWT", token.as_str()), ("by-password", server.username(), server.password())] {
+            let device = Client::of(&broker).id(id).username(name).password(password).qos(1);
+            let mut config = device.clone().id(&format!("{id}-sub")).subscribe(&["config"]).subscribed();
+            device.publish("secret", "no").expect_success();
+            device.publish("temperature", id).expect_success();
+            let message = seen.expect_message();
+            assert_eq!((message.topic.as_str(), message.text().as_str()), ("temperature", id));
+            watcher.publish("config", "21").expect_success();
+            assert_eq!(config.expect_message().text(), "21");
+            assert_eq!(seen.expect_message().topic, "config");
+            let line = broker.wait_for_log(&format!("as {id} ("), PATIENCE).unwrap();
+            assert!(line.contains(&format!("u'{}'", server.username())), "{line}");
+        }
+        expect_refusal(&broker, "'by-token'", "not-granted");
+    }
+
+    fn a_bad_one_does_not(version) {
+        let Some(server) = start() else { return };
+        let broker = broker(version, &options(&server));
+        let tokens = server.token_for(server.username(), server.password()).unwrap();
+        for (id, reason, connect) in [
+            ("wrong-password", "tenant-answer", Connect::new(Protocol::V5, "wrong-password").login(server.username(), "wrong")),
+            ("access-token", "token-audience", token_connect(Protocol::V5, "access-token", &tokens.access_token)),
+            ("tampered", "token-signature", token_connect(Protocol::V5, "tampered", &tampered(&tokens.id_token))),
+        ] {
+            assert!(answer(&broker, &connect).is_some(), "{id}");
+            expect_refusal(&broker, &format!("'{id}'"), reason);
+        }
+    }
+
+    fn its_topics_hold(version) {
+        let Some(server) = start() else { return };
+        server.add_user("wild", "pass", &["a/+", "b/#"]).unwrap();
+        let broker = broker(version, &options(&server));
+        let mut client = raw::Client::connect(broker.port(), &Connect::new(Protocol::V5, "wild").login("wild", "pass")).unwrap();
+        assert_eq!(client.subscribe(&[("a/+", 0), ("a/#", 0), ("b", 0), ("#", 0)]), Ok(vec![0, 0x87, 0, 0x87]));
+        assert_eq!(client.publish("c", "no", 1), Ok(0x87));
+    }
+
+    fn its_keys_rotate(version) {
+        let Some(server) = start() else { return };
+        let broker = broker(version, &options(&server));
+        let old = server.token_for(server.username(), server.password()).unwrap().id_token;
+        let mut connected = raw::Client::connect(broker.port(), &token_connect(Protocol::V5, "old", &old)).unwrap();
+        server.rotate_keys().unwrap();
+        broker.reload();
+        assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
+        let new = server.token_for(server.username(), server.password()).unwrap().id_token;
+        let connect = token_connect(Protocol::V5, "new", &new);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while answer(&broker, &connect).is_some() {
+            assert!(std::time::Instant::now() < deadline, "{}", broker.log());
+        }
+        assert!(connected.publish("temperature", "1", 1).unwrap() < 0x80, "it is still connected");
+    }
+
+    /// The issuer must be written as the server writes it.
+    fn a_misspelt_issuer_is_explained(version) {
+        let Some(server) = start() else { return };
+        let broker = broker(version, &options(&server).with("issuer", &format!("{}/", server.issuer())));
+        let line = broker.wait_for_log("signing keys could not be fetched", PATIENCE).unwrap();
+        assert!(line.contains(&format!("calls itself '{}'", server.issuer())), "{line}");
+    }
+}
+
+fn tampered(token: &str) -> String {
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let first = if signature.starts_with('A') { 'B' } else { 'A' };
+    format!("{message}.{first}{}", &signature[1..])
+}

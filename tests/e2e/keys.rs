@@ -1,0 +1,127 @@
+//! The tenant's keys: fetched in the background, rotated without a restart.
+
+use std::time::Duration;
+
+use lab::{
+    clients::{Protocol, raw},
+    tenant::{Behaviour, DEVICE, Endpoint, Gate},
+};
+
+use crate::{on_each_broker, setting::*};
+
+on_each_broker! {
+    /// A tenant that is down does not stop the broker from starting, and devices are told to come
+    /// back. When it is up again they are let in, without a restart.
+    fn a_tenant_that_is_down_at_the_start(version) {
+        let tenant = tenant();
+        tenant.stop_listening();
+        let broker = broker(version, &Options::tokens(&tenant).with("timeout", "1"));
+        let connect = token_connect(Protocol::V5, "early", &tenant.token(DEVICE));
+        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x88));
+        expect_refusal(&broker, "'early'", "keys-unavailable");
+        assert!(broker.wait_for_log("signing keys could not be fetched", PATIENCE).is_some());
+        tenant.listen_again().unwrap();
+        // The next attempt would come by itself within 30 s; SIGHUP asks for it now.
+        broker.sighup();
+        assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
+        assert_eq!(answer(&broker, &connect), None);
+    }
+
+    /// A device that comes while the first fetch is under way waits for it.
+    fn a_device_that_is_faster_than_the_keys(version) {
+        let tenant = tenant();
+        let gate = Gate::new();
+        tenant.once(Endpoint::Jwks, Behaviour::Gate(gate.clone()));
+        let broker = broker(version, &Options::tokens(&tenant));
+        assert!(gate.wait_for(1, PATIENCE));
+        let connect = token_connect(Protocol::V311, "fast", &tenant.token(DEVICE));
+        let mut client = raw::Client::open(broker.port(), Protocol::V311);
+        client.send(&connect.packet());
+        assert!(client.wait_connack(Duration::from_millis(20)).is_err());
+        gate.open();
+        assert_eq!(client.wait_connack(PATIENCE), Ok(()));
+        assert_eq!(tenant.count(Endpoint::Jwks), 1);
+    }
+
+    /// A key that is published and then used: nobody notices.
+    fn an_announced_rotation(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        let mut before = raw(&broker, &tenant, DEVICE, "before", Protocol::V5);
+        tenant.rotate();
+        raw(&broker, &tenant, DEVICE, "after", Protocol::V5);
+        assert_eq!(tenant.count(Endpoint::Jwks), 1);
+        assert!(before.publish("temperature", "1", 1).unwrap() < 0x80, "it is still connected");
+    }
+
+    /// A key that nobody has seen: fetched once when it is first met, which the device waits for.
+    /// After that made-up keys cost the tenant nothing for 30 s.
+    fn an_unknown_key_is_asked_for_once(version) {
+        let tenant = tenant();
+        tenant.stop_listening();
+        let broker = broker(version, &Options::tokens(&tenant).with("timeout", "1"));
+        assert!(broker.wait_for_log("could not be fetched", PATIENCE).is_some());
+        tenant.listen_again().unwrap();
+        broker.sighup();
+        assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
+        let asked = tenant.count(Endpoint::Jwks);
+        let mut connected = raw(&broker, &tenant, DEVICE, "connected", Protocol::V5);
+
+        tenant.rotate_unannounced();
+        for i in 0..20 {
+            let connect = token_connect(Protocol::V5, &format!("c{i}"), &tenant.token(DEVICE));
+            assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x89));
+        }
+        expect_refusal(&broker, "'c0'", "token-key-pending");
+        assert_eq!(tenant.count(Endpoint::Jwks), asked, "20 unknown keys within the cool-down: no request");
+        assert!(connected.publish("temperature", "1", 1).unwrap() < 0x80);
+    }
+
+    /// What is not a key set changes nothing.
+    fn the_last_good_keys_stay(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant).with("timeout", "1"));
+        raw(&broker, &tenant, DEVICE, "first", Protocol::V5);
+        for behaviour in [
+            Behaviour::Html(502),
+            Behaviour::json(200, "{}"),
+            Behaviour::json(200, r#"{"keys":[]}"#),
+            Behaviour::Garbage(b"nonsense".to_vec()),
+            Behaviour::HugeBody,
+            Behaviour::Redirect("https://127.0.0.1:1/".into()),
+        ] {
+            let mark = broker.log_mark();
+            tenant.on(Endpoint::Jwks, behaviour);
+            broker.sighup();
+            let line = broker.wait_for_log_after(mark, "signing keys could not be fetched", PATIENCE).unwrap();
+            assert!(line.contains("last good ones stay in use"), "{line}");
+            raw(&broker, &tenant, DEVICE, "next", Protocol::V5);
+        }
+    }
+
+    /// Keys from a file: no tenant is asked, SIGHUP reads it again, a broken file changes nothing.
+    fn keys_from_a_file(version) {
+        let tenant = tenant();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("jwks.json");
+        std::fs::write(&file, tenant.jwks().to_string()).unwrap();
+        let broker = broker(version, &Options::tokens(&tenant).with("jwks_file", file.to_str().unwrap()));
+        raw(&broker, &tenant, DEVICE, "first", Protocol::V5);
+
+        tenant.rotate_unannounced();
+        let new = token_connect(Protocol::V5, "new", &tenant.token(DEVICE));
+        assert_eq!(answer(&broker, &new), told(version, Protocol::V5, 0x86));
+        expect_refusal(&broker, "'new'", "token-key-unknown");
+
+        std::fs::write(&file, "{").unwrap();
+        broker.sighup();
+        assert!(broker.wait_for_log("option jwks_file", PATIENCE).unwrap().contains("stay in use"));
+        std::fs::write(&file, tenant.jwks().to_string()).unwrap();
+        broker.sighup();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while answer(&broker, &new).is_some() {
+            assert!(std::time::Instant::now() < deadline, "{}", broker.log());
+        }
+        assert_eq!(tenant.count(Endpoint::Jwks), 0);
+    }
+}

@@ -1,0 +1,128 @@
+//! Sessions over time: takeover, SIGHUP, expiry, messages for whoever is away.
+
+use lab::{
+    clients::{
+        Client, Protocol,
+        raw::{self, Connect, Will},
+    },
+    signing::now,
+    tenant::{DEVICE, Endpoint, PASSWORD},
+};
+
+use crate::{on_each_broker, setting::*};
+
+on_each_broker! {
+    /// The broker asks about the new client before it says goodbye to the old one.
+    fn a_takeover_leaves_the_new_client_its_rights(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        let mut seen = with_token(&broker, &tenant, WATCHER).qos(1).subscribe(&["temperature"]).subscribed();
+        let mut connect = token_connect(Protocol::V5, "same", &tenant.token(DEVICE));
+        connect.will = Some(Will { topic: "temperature".into(), payload: b"taken over".to_vec(), qos: 1, ..Will::default() });
+        let mut old = raw::Client::connect(broker.port(), &connect).unwrap();
+        let mut new = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert!(old.wait_end(PATIENCE).is_ok());
+        assert_eq!(seen.expect_message().text(), "taken over", "the old client's will");
+        for i in 0..3 {
+            assert!(new.publish("temperature", i.to_string(), 1).unwrap() < 0x80);
+            assert_eq!(seen.expect_message().text(), i.to_string());
+        }
+        assert_eq!(new.subscribe(&[("config", 1)]), Ok(vec![1]));
+        assert_eq!(new.publish("secret", "no", 1), Ok(0x87));
+    }
+
+    /// QoS 1 messages wait for a device that keeps its session, and come when it is back.
+    fn messages_wait_for_a_device_that_is_away(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        let mut watcher = raw(&broker, &tenant, WATCHER, "watcher", Protocol::V311);
+        let mut connect = token_connect(Protocol::V311, "away", &tenant.token(DEVICE));
+        connect.clean = false;
+        for round in 0..3 {
+            let mut device = raw::Client::connect(broker.port(), &connect).unwrap();
+            assert_eq!(device.session_present, round > 0);
+            assert_eq!(device.subscribe(&[("config", 1)]), Ok(vec![1]));
+            device.disconnect(0);
+            assert!(broker.wait_for_log("Client away disconnected", PATIENCE).is_some());
+            for i in 0..5 {
+                watcher.publish("config", format!("{round}.{i}"), 1).unwrap();
+            }
+            let mut device = raw::Client::connect(broker.port(), &connect).unwrap();
+            for i in 0..5 {
+                assert_eq!(device.next_message(PATIENCE).unwrap().text(), format!("{round}.{i}"));
+            }
+            device.disconnect(0);
+        }
+    }
+
+    /// SIGHUP has the broker ask about everybody again: nobody is dropped, no tenant is asked.
+    fn sighup_drops_nobody(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        let mut by_token = raw(&broker, &tenant, DEVICE, "by-token", Protocol::V5);
+        let login = Connect::new(Protocol::V5, "by-password").login(DEVICE, PASSWORD);
+        let mut by_password = raw::Client::connect(broker.port(), &login).unwrap();
+        let mut away = token_connect(Protocol::V311, "away", &tenant.token(DEVICE));
+        away.clean = false;
+        raw::Client::connect(broker.port(), &away).unwrap().disconnect(0);
+        assert!(broker.wait_for_log("Client away disconnected", PATIENCE).is_some());
+
+        let logins = tenant.count(Endpoint::Token);
+        broker.reload();
+        for client in [&mut by_token, &mut by_password] {
+            assert!(client.publish("temperature", "1", 1).unwrap() < 0x80);
+            assert_eq!(client.publish("secret", "1", 1), Ok(0x87));
+        }
+        assert_eq!(tenant.count(Endpoint::Token), logins);
+        assert!(raw::Client::connect(broker.port(), &away).unwrap().session_present);
+    }
+
+    /// At its `exp` a connected client is disconnected, its will goes out, and it may come back.
+    fn rights_end_with_the_token(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant).with("leeway", "0"));
+        let mut seen = with_token(&broker, &tenant, WATCHER).qos(1).subscribe(&["temperature"]).subscribed();
+        let token = tenant.mint(DEVICE).claim("exp", now() + 2).sign();
+        let mut connect = token_connect(Protocol::V5, "short", &token);
+        connect.will = Some(Will { topic: "temperature".into(), payload: b"cut off".to_vec(), qos: 1, ..Will::default() });
+        let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert!(client.publish("temperature", "first", 1).unwrap() < 0x80);
+        assert_eq!(seen.expect_message().text(), "first");
+        // 0x98 Administrative action: the only reason a plugin can give.
+        assert_eq!(client.wait_end(PATIENCE), Ok(Some(0x98)));
+        assert_eq!(seen.expect_message().text(), "cut off");
+        expect_refusal(&broker, "'short'", "rights-expired");
+        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x86));
+        assert_eq!(answer(&broker, &token_connect(Protocol::V5, "short", &tenant.token(DEVICE))), None);
+    }
+
+    /// Sessions from the disk were never signed in here: they have no rights, and survive.
+    fn a_restored_session_waits_for_its_client(version) {
+        let tenant = tenant();
+        let broker = builder(version, &Options::tokens(&tenant)).persistence(true).start().unwrap();
+        let mut connect = token_connect(Protocol::V311, "durable", &tenant.token(DEVICE));
+        connect.clean = false;
+        let mut device = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert_eq!(device.subscribe(&[("config", 1)]), Ok(vec![1]));
+        device.disconnect(0);
+        assert!(broker.wait_for_log("Client durable disconnected", PATIENCE).is_some());
+
+        let broker = broker.restart().unwrap();
+        broker.reload();
+        let mut device = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert!(device.session_present, "SIGHUP did not throw it away");
+        with_token(&broker, &tenant, WATCHER).qos(1).publish("config", "21").expect_success();
+        assert_eq!(device.next_message(PATIENCE).unwrap().text(), "21");
+    }
+
+    /// MQTT 5 enhanced authentication is not offered, and is no way around.
+    fn no_way_in_by_another_method(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        let mut connect = token_connect(Protocol::V5, "enhanced", &tenant.token(DEVICE));
+        const AUTHENTICATION_METHOD: u8 = 0x15;
+        connect.properties = raw::Properties::new().bytes(AUTHENTICATION_METHOD, "SCRAM-SHA-256");
+        assert_eq!(answer(&broker, &connect), Some(raw::Refusal::Code(0x8c)));
+        assert!(!Client::of(&broker).publish("temperature", "1").success(), "anonymous");
+    }
+}

@@ -1,0 +1,155 @@
+//! One shared object for three brokers, and a configuration that says what is wrong with it.
+
+use lab::{
+    broker::{Broker, Listener, Stopped},
+    clients::{Client, Protocol},
+    tenant::{DEVICE, Endpoint},
+};
+
+use crate::{on_each_broker, setting::*};
+
+/// By itself and with status 0. A daemon is nobody's child and has no status.
+fn ended_well(stopped: &Stopped) -> bool {
+    stopped.status.is_some_and(|status| status.success())
+}
+
+on_each_broker! {
+    fn it_loads_and_stops_cleanly(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        raw(&broker, &tenant, DEVICE, "c", Protocol::V5);
+        let stopped = broker.stop();
+        assert!(ended_well(&stopped), "{:?}\n{}", stopped.status, stopped.log);
+    }
+
+    fn it_loads_in_a_daemon(version) {
+        let tenant = tenant();
+        let broker = builder(version, &Options::tokens(&tenant)).daemon(true).start().unwrap();
+        with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
+        assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
+        broker.stop();
+    }
+
+    /// The keys are here before a hanging tenant lets go; the broker stops all the same.
+    fn it_stops_while_the_tenant_hangs(version) {
+        let tenant = tenant();
+        tenant.on(Endpoint::Jwks, lab::tenant::Behaviour::Hang);
+        let broker = broker(version, &Options::tokens(&tenant).with("timeout", "1"));
+        assert!(tenant.wait_for(Endpoint::Jwks, 1, PATIENCE));
+        assert!(ended_well(&broker.stop()));
+    }
+
+    /// Each listener has its own plugin line, as `per_listener_settings true` wants it. Both share
+    /// one set of keys; on 2.0.11 they never get a tick, and refusals are logged all the same.
+    fn it_serves_two_listeners_with_settings_of_their_own(version) {
+        let tenant = tenant();
+        let options = Options::tokens(&tenant);
+        let listener = || Listener::tcp().plugin(plugin(), &options.pairs());
+        let broker = Broker::builder(version).per_listener_settings(true).listener(listener()).listener(listener()).start().unwrap();
+        let [first, second] = broker.ports() else { panic!("two ports") };
+        for port in [*first, *second] {
+            let device = with_token(&broker, &tenant, DEVICE).port(port).id(&format!("at-{port}"));
+            device.publish("temperature", "1").expect_success();
+            device.publish("secret", "1").expect_success();
+            expect_refusal(&broker, "", "not-granted");
+            let anonymous = Client::of(&broker).port(port).publish("temperature", "1");
+            assert!(!anonymous.success());
+        }
+        assert_eq!(tenant.count(Endpoint::Jwks), 1);
+        assert!(ended_well(&broker.stop()));
+    }
+
+    /// Different tenants for different listeners.
+    fn it_serves_two_tenants(version) {
+        let (one, two) = (tenant(), tenant());
+        two.rotate_unannounced();
+        let listener = |options: Options| Listener::tcp().plugin(plugin(), &options.pairs());
+        let broker = Broker::builder(version)
+            .per_listener_settings(true)
+            .listener(listener(Options::tokens(&one)))
+            .listener(listener(Options::tokens(&two)))
+            .start()
+            .unwrap();
+        let [first, second] = broker.ports() else { panic!("two ports") };
+        with_token(&broker, &one, DEVICE).port(*first).publish("temperature", "1").expect_success();
+        with_token(&broker, &two, DEVICE).port(*second).publish("temperature", "1").expect_success();
+        assert!(!with_token(&broker, &one, DEVICE).port(*second).publish("temperature", "1").success());
+        assert!(ended_well(&broker.stop()));
+    }
+
+    /// The plugin is named under two listeners, and the settings are global: 2.0 then loads it
+    /// twice for one set of callbacks.
+    fn it_may_be_named_twice_with_global_settings(version) {
+        let tenant = tenant();
+        let options = Options::tokens(&tenant);
+        let listener = || Listener::tcp().plugin(plugin(), &options.pairs());
+        let broker = Broker::builder(version).listener(listener()).listener(listener()).start().unwrap();
+        for port in broker.ports() {
+            with_token(&broker, &tenant, DEVICE).port(*port).publish("temperature", "1").expect_success();
+            let mut client = lab::clients::raw::Client::connect(*port, &token_connect(Protocol::V5, "c", &tenant.token(DEVICE))).unwrap();
+            assert_eq!(client.publish("secret", "1", 1), Ok(0x87));
+        }
+        assert_eq!(tenant.count(Endpoint::Jwks), 1);
+        assert!(ended_well(&broker.stop()));
+    }
+
+    /// One line that names the option, the value and the cure; and no crash on the way out.
+    fn a_wrong_configuration_does_not_start(version) {
+        use std::os::unix::fs::PermissionsExt;
+        let tenant = tenant();
+        let folder = tempfile::tempdir().unwrap();
+        let open = secret_file(folder.path(), "secret", b"x");
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let no_pem = secret_file(folder.path(), "ca.pem", b"no certificate");
+        let good = Options::tokens(&tenant);
+        for (options, parts) in [
+            (good.clone().with("audiance", "x"), &["'audiance'", "'x'", "did you mean audience?"][..]),
+            (good.clone().without("domain"), &["option domain is missing", "plugin_opt_domain"]),
+            (good.clone().without("audience"), &["option audience is missing", "plugin_opt_audience"]),
+            (good.clone().with("domain", "http://t.example"), &["option domain", "'http://t.example'", "plain http"]),
+            (good.clone().with("issuer", "http://t.example"), &["option issuer", "'http://t.example'", "https://"]),
+            (good.clone().with("client_id", "a").with("client_secret_file", &open), &["option client_secret_file", "mode 0644", "chmod 640"]),
+            (good.clone().with("algorithms", "none"), &["option algorithms", "'none'", "RS256"]),
+            (good.clone().with("ca_file", "/nonexistent"), &["option ca_file", "'/nonexistent'", "cannot be read"]),
+            (good.clone().with("ca_file", &no_pem), &["option ca_file", "no certificate"]),
+            (good.clone().with("jwks_file", &no_pem), &["option jwks_file", "jwks.json"]),
+        ] {
+            let failed = refused_start(version, &options);
+            let lines: Vec<_> = failed.log.lines().filter(|line| line.contains("mosquitto-auth0: ")).collect();
+            assert_eq!(lines.len(), 1, "{}", failed.log);
+            for part in parts {
+                assert!(lines[0].contains(part), "{} lacks {part}", lines[0]);
+            }
+            assert!(std::os::unix::process::ExitStatusExt::signal(&failed.status).is_none(), "{:?}", failed.status);
+        }
+    }
+
+    /// Options from a file of our own, as far as the broker is concerned.
+    fn options_may_come_from_a_file(version) {
+        let tenant = tenant();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("auth0.toml");
+        let lines: Vec<_> = Options::tokens(&tenant).pairs().iter().map(|(name, value)| format!("{name} = {value:?}\n")).collect();
+        std::fs::write(&file, lines.concat()).unwrap();
+        let broker = Broker::builder(version).plugin(plugin(), &[("config_file", file.to_str().unwrap())]).start().unwrap();
+        with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
+    }
+
+    /// Log lines as messages come back to the plugin as questions.
+    fn the_log_may_be_a_topic(version) {
+        let tenant = tenant();
+        device(&tenant, "reader", serde_json::json!(["$SYS/broker/log/#", "own"]));
+        let broker = builder(version, &Options::tokens(&tenant)).log_dest("topic").start().unwrap();
+        let mut reader = with_token(&broker, &tenant, "reader").subscribe(&["$SYS/broker/log/#"]).subscribed();
+        let mut device = raw(&broker, &tenant, DEVICE, "noisy", Protocol::V5);
+        for i in 0..50 {
+            device.publish(&format!("secret/{i}"), "no", 1).unwrap();
+        }
+        loop {
+            let message = reader.expect_message();
+            if message.text().contains("[not-granted]") && message.text().contains("'noisy'") {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Token mode: the JWT is in the password field.
+
+use lab::{
+    clients::{Client, Protocol, raw::Connect},
+    signing::Alg,
+    tenant::{API_SECRET, AUDIENCE, DEVICE, Profile, Signing},
+};
+use serde_json::json;
+
+use crate::{on_each_broker, setting::*};
+
+on_each_broker! {
+    /// The article's story: sign in, publish `temperature`, read `config`.
+    fn a_device_signs_in_and_uses_its_topics(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        for protocol in [Protocol::V311, Protocol::V5] {
+            let thermostat = with_token(&broker, &tenant, DEVICE).protocol(protocol);
+            let watcher = with_token(&broker, &tenant, WATCHER).protocol(protocol);
+            let mut seen = watcher.subscribe(&["temperature"]).subscribed();
+            let mut config = thermostat.subscribe(&["config"]).subscribed();
+            thermostat.publish("temperature", "20.5").expect_success();
+            watcher.publish("config", "21").expect_success();
+            assert_eq!(seen.expect_message().text(), "20.5");
+            assert_eq!(config.expect_message().text(), "21");
+        }
+    }
+
+    /// The user name is `JWT` by convention, or anything, or nothing; it never survives.
+    fn the_user_name_becomes_the_claim(version) {
+        let tenant = tenant();
+        let sub = tenant.device(DEVICE).unwrap().user_id;
+        let broker = broker(version, &Options::tokens(&tenant));
+        let token = tenant.token(DEVICE);
+        for (client_id, name) in [("c-jwt", "JWT"), ("c-admin", "admin"), ("c-empty", "")] {
+            Client::of(&broker).id(client_id).username(name).password(&token).publish("temperature", "1").expect_success();
+            let line = broker.wait_for_log(&format!("as {client_id} ("), PATIENCE).unwrap();
+            assert!(line.contains(&format!("u'{sub}'")), "{line}");
+        }
+        // MQTT 5 lets a client send a password alone.
+        let mut connect = Connect::new(Protocol::V5, "c-none");
+        connect.password = Some(token.into_bytes());
+        assert_eq!(answer(&broker, &connect), None);
+        assert!(broker.wait_for_log("as c-none (", PATIENCE).unwrap().contains(&format!("u'{sub}'")));
+    }
+
+    fn another_claim_may_be_the_user_name(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant).with("username_claim", "https://mqtt.example/name"));
+        let token = tenant.mint(DEVICE).claim("https://mqtt.example/name", "greenhouse 1").sign();
+        assert_eq!(answer(&broker, &token_connect(Protocol::V311, "named", &token)), None);
+        assert!(broker.wait_for_log("as named (", PATIENCE).unwrap().contains("u'greenhouse 1'"));
+        let connect = token_connect(Protocol::V5, "nameless", &tenant.token(DEVICE));
+        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x87));
+        expect_refusal(&broker, "'nameless'", "token-username");
+    }
+
+    /// Every refusal has its line, and its code where the broker can say it.
+    fn a_bad_token_is_refused_and_explained(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        let good = tenant.mint(DEVICE);
+        let other = std::sync::Arc::new(lab::signing::RsaKey::generate("other"));
+        let cases = [
+            ("token-expired", 0x86, good.clone().lifetime(-60).sign()),
+            ("token-audience", 0x87, good.clone().claim("aud", "https://other.example/").sign()),
+            ("token-issuer", 0x87, good.clone().claim("iss", tenant.issuer().trim_end_matches('/')).sign()),
+            ("token-signature", 0x86, good.clone().forged_by(&other).sign()),
+            ("token-algorithm", 0x86, good.clone().alg(Alg::Ps256).sign()),
+            ("token-bound", 0x87, good.clone().claim("cnf", json!({"jkt": "x"})).sign()),
+            ("token-topics", 0x87, good.clone().claim("topics", json!(["temperature", "a/#/b"])).sign()),
+            ("token-encrypted", 0x86, "eyJhbGciOiJkaXIifQ.a.b.c.d".into()),
+            ("token-malformed", 0x86, "eyJhbGciOiJSUzI1NiJ9.nonsense".into()),
+            ("token-claims", 0x86, good.clone().without("exp").sign()),
+        ];
+        for (reason, code, token) in cases {
+            for protocol in [Protocol::V311, Protocol::V5] {
+                let connect = token_connect(protocol, &format!("c-{reason}"), &token);
+                assert_eq!(answer(&broker, &connect), told(version, protocol, code), "{reason}");
+            }
+            let line = expect_refusal(&broker, &format!("'c-{reason}'"), reason);
+            assert!(line.contains("from 127.0.0.1"), "{line}");
+        }
+        // The entry that is at fault is named.
+        assert!(broker.expect_log("[token-topics]").contains("'a/#/b'"));
+        assert_eq!(answer(&broker, &token_connect(Protocol::V311, "good", &good.sign())), None);
+    }
+
+    fn no_password_and_other_odd_ones(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        let v5 = |id: &str| Connect::new(Protocol::V5, id);
+        let long = "x".repeat(65_535);
+        for (reason, code, connect) in [
+            ("no-password", 0x86, v5("anonymous")),
+            ("token-malformed", 0x86, v5("not-a-token").login("JWT", "hello")),
+            ("credentials-off", 0x87, v5("password").login(DEVICE, "password")),
+            ("not-utf8", 0x86, v5("bytes").login("JWT", b"\xff\xfe")),
+            ("token-malformed", 0x86, v5("long").login("JWT", &long)),
+        ] {
+            let id = connect.client_id.clone();
+            let mark = broker.log_mark();
+            assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, code), "{id}");
+            assert!(broker.wait_for_log_after(mark, &format!("'{id}'"), PATIENCE).unwrap().contains(&format!("[{reason}]")));
+        }
+        // A NUL ends the password for every broker up to 2.1.2, so what is left is judged.
+        let cut = [tenant.token(DEVICE).as_bytes(), b"\0junk"].concat();
+        assert_eq!(answer(&broker, &v5("cut").login("JWT", cut)), None);
+        let empty = v5("empty").login("JWT", b"\0junk");
+        assert_eq!(answer(&broker, &empty), told(version, Protocol::V5, 0x86));
+    }
+
+    /// PS256 and RFC 9068's type of token.
+    fn ps256_where_configured(version) {
+        let tenant = tenant();
+        tenant.configure(|s| {
+            s.access_token_signing = Signing::Ps256;
+            s.profile = Profile::Rfc9068;
+            s.alg_in_jwks = false;
+        });
+        let broker = broker(version, &Options::tokens(&tenant).with("algorithms", "PS256"));
+        with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
+        let rs256 = tenant.mint(DEVICE).alg(Alg::Rs256).sign();
+        assert_eq!(answer(&broker, &token_connect(Protocol::V5, "rs", &rs256)), told(version, Protocol::V5, 0x86));
+        expect_refusal(&broker, "'rs'", "token-algorithm");
+    }
+
+    /// A key that says it is for RS256 verifies nothing else, and the line says what to turn off.
+    fn a_key_is_for_its_own_algorithm(version) {
+        let tenant = tenant();
+        tenant.configure(|s| s.access_token_signing = Signing::Ps256);
+        let broker = broker(version, &Options::tokens(&tenant).with("algorithms", "RS256,PS256"));
+        let connect = token_connect(Protocol::V311, "ps", &tenant.token(DEVICE));
+        assert_eq!(answer(&broker, &connect), told(version, Protocol::V311, 0x86));
+        assert!(expect_refusal(&broker, "'ps'", "token-key-unfit").contains("Include Signing Algorithms"));
+    }
+
+    fn hs256_with_a_secret_from_a_file(version) {
+        let tenant = tenant();
+        tenant.configure(|s| s.access_token_signing = Signing::Hs256);
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options::tokens(&tenant).with("algorithms", "HS256");
+        let secret = secret_file(folder.path(), "hs256", format!("{API_SECRET}\n").as_bytes());
+        let broker = broker(version, &options.with("hs256_secret_file", &secret));
+        with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
+        let forged = tenant.mint(DEVICE).secret(b"another secret, as long as it must be").sign();
+        assert_eq!(answer(&broker, &token_connect(Protocol::V311, "forged", &forged)), told(version, Protocol::V311, 0x86));
+        expect_refusal(&broker, "'forged'", "token-signature");
+    }
+
+    /// The secrets of old tenants are base64 text whose bytes sign.
+    fn hs256_with_a_base64_secret(version) {
+        use base64::{Engine, engine::general_purpose::URL_SAFE};
+        let tenant = tenant();
+        tenant.configure(|s| s.access_token_signing = Signing::Hs256);
+        let bytes = b"\xfa\xfb\xfc\xfd 32 bytes and some that are not text";
+        let folder = tempfile::tempdir().unwrap();
+        let secret = secret_file(folder.path(), "hs256", URL_SAFE.encode(bytes).as_bytes());
+        let options = Options::tokens(&tenant)
+            .with("algorithms", "HS256")
+            .with("hs256_secret_file", &secret)
+            .with("hs256_secret_encoding", "base64");
+        let broker = broker(version, &options);
+        let token = tenant.mint(DEVICE).secret(bytes).sign();
+        Client::of(&broker).username("JWT").password(&token).publish("temperature", "1").expect_success();
+    }
+
+    /// Claims have names with dots and slashes, and no path is seen in them.
+    fn the_topics_claim_is_a_literal_name(version) {
+        let tenant = tenant();
+        tenant.configure(|s| s.topics_claim = "https://mqtt.example/topics".into());
+        let broker = broker(version, &Options::tokens(&tenant).with("topics_claim", "https://mqtt.example/topics"));
+        with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
+        let token = tenant.mint(DEVICE).without("https://mqtt.example/topics").sign();
+        let mut client = lab::clients::raw::Client::connect(broker.port(), &token_connect(Protocol::V5, "bare", &token)).unwrap();
+        assert!(broker.wait_for_log("'bare' came in and may do nothing", PATIENCE).is_some());
+        assert_eq!(client.publish("temperature", "1", 1), Ok(0x87));
+    }
+
+    /// Two accepted audiences; issuers given explicitly, as with a custom domain.
+    fn several_audiences_and_issuers(version) {
+        let tenant = tenant();
+        let issuers = format!("https://login.example/,{}", tenant.issuer());
+        let options = Options::tokens(&tenant).with("audience", &format!("https://old.example/, {AUDIENCE}")).with("issuer", &issuers);
+        let broker = broker(version, &options);
+        let mint = tenant.mint(DEVICE);
+        for token in [mint.clone().sign(), mint.clone().claim("iss", "https://login.example/").sign(), mint.clone().claim("aud", "https://old.example/").sign()] {
+            assert_eq!(answer(&broker, &token_connect(Protocol::V311, "c", &token)), None);
+        }
+    }
+}
