@@ -1,6 +1,7 @@
 //! Sessions over time: takeover, SIGHUP, expiry, messages for whoever is away.
 
 use lab::{
+    broker::Broker,
     clients::{
         Client, Protocol,
         raw::{self, Connect, Will},
@@ -10,6 +11,22 @@ use lab::{
 };
 
 use crate::{on_each_broker, setting::*};
+
+/// Says goodbye, and returns when the broker has heard it.
+fn leave(broker: &Broker, client: raw::Client, id: &str) {
+    let mark = broker.log_mark();
+    client.disconnect(0);
+    // 2.1 puts the address between the name and "disconnected".
+    let line = match broker.version().can_delay_logins() {
+        false => format!("Client {id} disconnected"),
+        true => format!("Client {id} ["),
+    };
+    assert!(
+        broker.wait_for_log_after(mark, &line, PATIENCE).is_some(),
+        "{}",
+        broker.log()
+    );
+}
 
 on_each_broker! {
     /// The broker asks about the new client before it says goodbye to the old one.
@@ -42,8 +59,7 @@ on_each_broker! {
             let mut device = raw::Client::connect(broker.port(), &connect).unwrap();
             assert_eq!(device.session_present, round > 0);
             assert_eq!(device.subscribe(&[("config", 1)]), Ok(vec![1]));
-            device.disconnect(0);
-            assert!(broker.wait_for_log("Client away disconnected", PATIENCE).is_some());
+            leave(&broker, device, "away");
             for i in 0..5 {
                 watcher.publish("config", format!("{round}.{i}"), 1).unwrap();
             }
@@ -64,8 +80,7 @@ on_each_broker! {
         let mut by_password = raw::Client::connect(broker.port(), &login).unwrap();
         let mut away = token_connect(Protocol::V311, "away", &tenant.token(DEVICE));
         away.clean = false;
-        raw::Client::connect(broker.port(), &away).unwrap().disconnect(0);
-        assert!(broker.wait_for_log("Client away disconnected", PATIENCE).is_some());
+        leave(&broker, raw::Client::connect(broker.port(), &away).unwrap(), "away");
 
         let logins = tenant.count(Endpoint::Token);
         broker.reload();
@@ -96,6 +111,27 @@ on_each_broker! {
         assert_eq!(answer(&broker, &token_connect(Protocol::V5, "short", &tenant.token(DEVICE))), None);
     }
 
+    /// The session of a device that is away is nobody's to disconnect: 2.0 would damage its lists.
+    fn an_absent_device_is_not_disconnected(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant).with("leeway", "0"));
+        let token = tenant.mint(DEVICE).claim("exp", now() + 2).sign();
+        let mut connect = token_connect(Protocol::V311, "away", &token);
+        connect.clean = false;
+        let mut device = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert_eq!(device.subscribe(&[("config", 1)]), Ok(vec![1]));
+        leave(&broker, device, "away");
+        let mut here = raw::Client::connect(broker.port(), &token_connect(Protocol::V311, "here", &token)).unwrap();
+        assert!(here.wait_end(PATIENCE).is_ok());
+        assert!(broker.wait_for_log("disconnecting 'here'", PATIENCE).is_some());
+        assert!(!broker.log().contains("disconnecting 'away'"));
+        // What came for it after its token expired is still there when it is back with a new one.
+        with_token(&broker, &tenant, WATCHER).qos(1).publish("config", "21").expect_success();
+        connect.password = Some(tenant.token(DEVICE).into_bytes());
+        let mut device = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert_eq!(device.next_message(PATIENCE).unwrap().text(), "21");
+    }
+
     /// Sessions from the disk were never signed in here: they have no rights, and survive.
     fn a_restored_session_waits_for_its_client(version) {
         let tenant = tenant();
@@ -104,8 +140,7 @@ on_each_broker! {
         connect.clean = false;
         let mut device = raw::Client::connect(broker.port(), &connect).unwrap();
         assert_eq!(device.subscribe(&[("config", 1)]), Ok(vec![1]));
-        device.disconnect(0);
-        assert!(broker.wait_for_log("Client durable disconnected", PATIENCE).is_some());
+        leave(&broker, device, "durable");
 
         let broker = broker.restart().unwrap();
         broker.reload();

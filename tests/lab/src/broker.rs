@@ -18,6 +18,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
 use crate::lock;
 use crate::scratch::Scratch;
 
@@ -54,7 +57,10 @@ impl Version {
     /// Those of [`Version::ALL`] that `tests/brokers.sh` has set up.
     #[must_use]
     pub fn installed() -> Vec<Version> {
-        Self::ALL.into_iter().filter(|version| version.program("mosquitto").is_ok()).collect()
+        Self::ALL
+            .into_iter()
+            .filter(|version| version.program("mosquitto").is_ok())
+            .collect()
     }
 
     /// The broker at `path`: one that the machine has installed. Its clients are looked for beside it, where
@@ -90,7 +96,10 @@ impl Version {
             }
             let folder = broker.parent().unwrap_or(Path::new("/"));
             let candidates = [folder.join(name), folder.join("../bin").join(name)];
-            return Ok(candidates.into_iter().find(|path| path.exists()).unwrap_or_else(|| name.into()));
+            return Ok(candidates
+                .into_iter()
+                .find(|path| path.exists())
+                .unwrap_or_else(|| name.into()));
         }
         let folder = brokers_folder();
         let path = folder.join(self.name()).join(name);
@@ -133,7 +142,9 @@ impl Version {
             Version::V2_1_2 => true,
             Version::System(_) => {
                 let release = self.release().unwrap_or_else(|error| panic!("{error}"));
-                let mut numbers = release.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+                let mut numbers = release
+                    .split('.')
+                    .map(|part| part.parse::<u32>().unwrap_or(0));
                 (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (2, 1)
             }
         }
@@ -149,7 +160,12 @@ impl fmt::Display for Version {
 fn brokers_folder() -> PathBuf {
     match std::env::var_os("MOSQUITTO_BROKERS") {
         Some(folder) => folder.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/brokers"),
+        None => {
+            let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+            workspace
+                .expect("this crate is in tests/lab")
+                .join("target/brokers")
+        }
     }
 }
 
@@ -164,7 +180,10 @@ impl Listener {
     /// Plain TCP on 127.0.0.1, on a free port.
     #[must_use]
     pub fn tcp() -> Self {
-        Self { unix: false, lines: Vec::new() }
+        Self {
+            unix: false,
+            lines: Vec::new(),
+        }
     }
 
     /// TLS on 127.0.0.1, on a free port, with these PEM files.
@@ -178,13 +197,17 @@ impl Listener {
     /// A Unix socket in the broker's folder.
     #[must_use]
     pub fn unix() -> Self {
-        Self { unix: true, lines: Vec::new() }
+        Self {
+            unix: true,
+            lines: Vec::new(),
+        }
     }
 
     /// Demands certificates that an authority in this PEM file has signed.
     #[must_use]
     pub fn client_ca(self, file: impl AsRef<Path>) -> Self {
-        self.config(format!("cafile {}", file.as_ref().display())).config("require_certificate true")
+        self.config(format!("cafile {}", file.as_ref().display()))
+            .config("require_certificate true")
     }
 
     /// A plugin for this listener; the broker heeds the place only with `per_listener_settings true`.
@@ -204,7 +227,11 @@ impl Listener {
 
 fn plugin_lines(path: &Path, options: &[(&str, &str)]) -> Vec<String> {
     let mut lines = vec![format!("plugin {}", path.display())];
-    lines.extend(options.iter().map(|(name, value)| format!("plugin_opt_{name} {value}")));
+    lines.extend(
+        options
+            .iter()
+            .map(|(name, value)| format!("plugin_opt_{name} {value}")),
+    );
     lines
 }
 
@@ -229,7 +256,7 @@ impl Builder {
     /// it goes away with the broker.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.folder.path()
+        self.folder.path()
     }
 
     /// Adds a listener. Without any there is one, [`Listener::tcp`].
@@ -327,14 +354,24 @@ impl Builder {
     #[must_use]
     pub fn start_expecting_failure(self) -> Failed {
         match self.start() {
-            Ok(broker) => panic!("the broker was to refuse its configuration, but started:\n{}", broker.log()),
-            Err(StartError { status: Some(status), log, .. }) => Failed { status, log },
+            Ok(broker) => panic!(
+                "the broker was to refuse its configuration, but started:\n{}",
+                broker.log()
+            ),
+            Err(StartError {
+                status: Some(status),
+                log,
+                ..
+            }) => Failed { status, log },
             Err(error) => panic!("{error}"),
         }
     }
 
     fn tcp_listeners(&self) -> usize {
-        self.listeners.iter().filter(|listener| !listener.unix).count()
+        self.listeners
+            .iter()
+            .filter(|listener| !listener.unix)
+            .count()
     }
 
     fn conf(&self, ports: &[u16]) -> String {
@@ -349,7 +386,10 @@ impl Builder {
         }
         // A broker that root starts becomes the user `mosquitto`, who need not exist here and could not read
         // the folder. Whoever runs the tests is who runs the broker.
-        let states_user = self.lines.iter().any(|text| text.lines().any(|line| line.starts_with("user ")));
+        let states_user = self
+            .lines
+            .iter()
+            .any(|text| text.lines().any(|line| line.starts_with("user ")));
         if !states_user && fs::metadata("/proc/self").is_ok_and(|this| this.uid() == 0) {
             line("user root");
         }
@@ -366,7 +406,9 @@ impl Builder {
             line(&format!("persistence_location {folder}/"));
         }
         self.lines.iter().for_each(|text| line(text));
-        let anonymous = self.allow_anonymous.map(|allowed| format!("allow_anonymous {allowed}"));
+        let anonymous = self
+            .allow_anonymous
+            .map(|allowed| format!("allow_anonymous {allowed}"));
         let security: Vec<&String> = anonymous.iter().chain(&self.plugins).collect();
         if !self.per_listener {
             security.iter().for_each(|text| line(text));
@@ -375,7 +417,10 @@ impl Builder {
         for (number, listener) in self.listeners.iter().enumerate() {
             match listener.unix {
                 true => line(&format!("listener 0 {}", self.socket(number).display())),
-                false => line(&format!("listener {} 127.0.0.1", ports.next().expect("a port each"))),
+                false => line(&format!(
+                    "listener {} 127.0.0.1",
+                    ports.next().expect("a port each")
+                )),
             }
             if self.per_listener {
                 security.iter().for_each(|text| line(text));
@@ -392,9 +437,12 @@ impl Builder {
 
 /// Ports that nobody uses now. All are held until all are chosen, so they differ.
 fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    held.iter().map(|socket| socket.local_addr().expect("its address").port()).collect()
+    let held: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
+        .collect();
+    held.iter()
+        .map(|socket| socket.local_addr().expect("its address").port())
+        .collect()
 }
 
 /// A broker that did not start.
@@ -473,7 +521,8 @@ impl Broker {
     #[must_use]
     pub fn builder(version: Version) -> Builder {
         // A short name: the path of a Unix socket may have 107 bytes.
-        let folder = Arc::new(Scratch::new("broker").expect("a folder under the system's temporary one"));
+        let folder =
+            Arc::new(Scratch::new("broker").expect("a folder under the system's temporary one"));
         Builder {
             version,
             folder,
@@ -490,23 +539,39 @@ impl Broker {
     }
 
     fn launch(plan: &Arc<Builder>, ports: Vec<u16>) -> Result<Broker, StartError> {
-        let nothing_ran = |reason: String| StartError { reason, log: String::new(), status: None };
+        let nothing_ran = |reason: String| StartError {
+            reason,
+            log: String::new(),
+            status: None,
+        };
         let program = plan.version.program("mosquitto").map_err(nothing_ran)?;
-        let folder = &plan.folder.path();
+        let folder = plan.folder.path();
         let conf = folder.join("mosquitto.conf");
-        fs::write(&conf, plan.conf(&ports)).map_err(|error| nothing_ran(format!("{}: {error}", conf.display())))?;
+        fs::write(&conf, plan.conf(&ports))
+            .map_err(|error| nothing_ran(format!("{}: {error}", conf.display())))?;
         // Left by an earlier broker in this folder; read again they would be taken for this one's.
         for stale in ["mosquitto.log", "mosquitto.pid"] {
             let _ = fs::remove_file(folder.join(stale));
         }
 
         let mut command = Command::new(&program);
-        command.arg("-c").arg(&conf).args(plan.daemon.then_some("-d")).args(&plan.arguments);
+        command
+            .arg("-c")
+            .arg(&conf)
+            .args(plan.daemon.then_some("-d"))
+            .args(&plan.arguments);
         // Cargo points this at its own libraries, which are none of the broker's business.
-        command.env_remove("LD_LIBRARY_PATH").envs(plan.environment.iter().map(|(name, value)| (name, value)));
-        command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child =
-            command.spawn().map_err(|error| nothing_ran(format!("{}: {error}", program.display())))?;
+        command
+            .env_remove("LD_LIBRARY_PATH")
+            .envs(plan.environment.iter().map(|(name, value)| (name, value)));
+        command
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .map_err(|error| nothing_ran(format!("{}: {error}", program.display())))?;
 
         let log = Arc::new(Lines::default());
         let no_more_log = Arc::new(AtomicBool::new(false));
@@ -530,45 +595,86 @@ impl Broker {
             Err((reason, status)) => {
                 broker.end();
                 // Moved out, so that dropping the broker has no log to print a second time.
-                Err(StartError { reason, log: broker.log.take(), status })
+                Err(StartError {
+                    reason,
+                    log: broker.log.take(),
+                    status,
+                })
             }
         }
     }
 
     fn wait_until_it_runs(&mut self) -> Result<(), (String, Option<ExitStatus>)> {
-        let pid_file = self.plan.folder.path().join("mosquitto.pid");
         let deadline = Instant::now() + PATIENCE;
         let mut parent_ended = None;
         loop {
             // The line comes after the listeners are open. That is why it is the sign, and not a connection:
             // what answers on a port need not be this broker, and plugins would see a client come and go.
-            let runs = self.log.wait(0, POLL, |line| line.starts_with("mosquitto version ") && line.ends_with(" running"));
-            if let Process::Child(child) = &mut self.process {
-                if let Some(status) = child.try_wait().expect("our own child") {
-                    if !(self.plan.daemon && status.success()) {
-                        return Err((format!("it ended with {status}"), Some(status)));
+            let runs = self.log.wait(0, POLL, |line| {
+                line.starts_with("mosquitto version ") && line.ends_with(" running")
+            });
+            match &mut self.process {
+                Process::Child(child) => {
+                    if let Some(status) = child.try_wait().expect("our own child") {
+                        if !(self.plan.daemon && status.success()) {
+                            return Err((format!("it ended with {status}"), Some(status)));
+                        }
+                        // The daemon was there before its parent ended. Not asked of the pid file, which 2.1
+                        // removes when it refuses to start.
+                        parent_ended = Some(status);
+                        self.process = self.find_daemon().map_or(Process::Gone, Process::Daemon);
                     }
-                    parent_ended = Some(status);
                 }
-            }
-            if parent_ended.is_some() {
-                // The daemon writes its number before it loads its plugins.
-                if let Some(pid) = fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse().ok()) {
-                    self.process = Process::Daemon(pid);
+                Process::Daemon(pid) => {
+                    let pid = *pid;
                     if !self.owns(pid) {
-                        return Err(("the daemon ended".into(), parent_ended));
-                    }
-                    if runs.is_some() {
-                        return Ok(());
+                        self.process = Process::Gone;
                     }
                 }
-            } else if runs.is_some() && !self.plan.daemon {
+                Process::Gone => return Err(("the daemon ended".into(), parent_ended)),
+            }
+            let is_itself = matches!(
+                (&self.process, self.plan.daemon),
+                (Process::Child(_), false) | (Process::Daemon(_), _)
+            );
+            if runs.is_some() && is_itself {
+                self.wait_until_idle();
                 return Ok(());
             }
             if Instant::now() > deadline {
                 return Err((format!("it does not run after {PATIENCE:?}"), None));
             }
         }
+    }
+
+    /// Waits until the broker's main thread sleeps, which it does only to wait for its clients.
+    ///
+    /// Needed because 2.0 forgets signals: a SIGTERM between the line that says it runs and the loop that it
+    /// then enters, a SIGHUP while it acts on another.
+    fn wait_until_idle(&self) {
+        let pid = self.pid();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")) else {
+                return;
+            };
+            // After the program's name, which may hold anything but ends at the last parenthesis.
+            if stat
+                .rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('S'))
+            {
+                return;
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    fn find_daemon(&self) -> Option<u32> {
+        let processes = fs::read_dir("/proc")
+            .expect("the list of processes")
+            .flatten();
+        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.find(|pid| self.owns(*pid))
     }
 
     /// Whether `pid` is a live process of this broker's: a number alone may by now be somebody else's. What
@@ -601,13 +707,15 @@ impl Broker {
     #[must_use]
     pub fn sockets(&self) -> Vec<PathBuf> {
         let all = self.plan.listeners.iter().enumerate();
-        all.filter(|(_, listener)| listener.unix).map(|(number, _)| self.plan.socket(number)).collect()
+        all.filter(|(_, listener)| listener.unix)
+            .map(|(number, _)| self.plan.socket(number))
+            .collect()
     }
 
     /// The broker's folder: its mosquitto.conf and what else it writes.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.plan.folder.path()
+        self.plan.folder.path()
     }
 
     /// The broker's process.
@@ -645,7 +753,9 @@ impl Broker {
     /// Like [`Broker::wait_for_log`], for lines written after the mark.
     #[must_use]
     pub fn wait_for_log_after(&self, mark: usize, text: &str, within: Duration) -> Option<String> {
-        self.log.wait(mark, within, |line| line.contains(text)).map(|(_, line)| line)
+        self.log
+            .wait(mark, within, |line| line.contains(text))
+            .map(|(_, line)| line)
     }
 
     /// The first line of the log that holds `text`.
@@ -653,15 +763,17 @@ impl Broker {
     /// # Panics
     /// With the whole log, when the line does not come.
     pub fn expect_log(&self, text: &str) -> String {
-        self.wait_for_log(text, PATIENCE).unwrap_or_else(|| panic!("the broker never logged {text:?}"))
+        self.wait_for_log(text, PATIENCE)
+            .unwrap_or_else(|| panic!("the broker never logged {text:?}"))
     }
 
     /// Sends SIGHUP: read the configuration again.
     pub fn sighup(&self) {
-        self.signal("HUP");
+        self.signal(Signal::HUP);
     }
 
-    /// Sends SIGHUP and returns when the broker has begun to act on it.
+    /// Sends SIGHUP and returns when the broker has acted on it. (If a plugin sleeps over it, when the plugin
+    /// sleeps.)
     ///
     /// # Panics
     /// When it does not.
@@ -670,23 +782,27 @@ impl Broker {
         self.sighup();
         let seen = self.wait_for_log_after(mark, "Reloading config", PATIENCE);
         assert!(seen.is_some(), "the broker does not reload");
+        self.wait_until_idle();
     }
 
-    /// Sends a signal by its name without `SIG`.
+    /// Sends a signal.
     ///
     /// # Panics
     /// When the broker has ended.
-    pub fn signal(&self, name: &str) {
-        assert!(self.signal_if_running(name), "the broker has ended, so it gets no {name}");
+    pub fn signal(&self, signal: Signal) {
+        assert!(
+            self.signal_if_running(signal),
+            "the broker has ended, so it gets no {signal:?}"
+        );
     }
 
-    fn signal_if_running(&self, name: &str) -> bool {
+    fn signal_if_running(&self, signal: Signal) -> bool {
         let pid = match &self.process {
             Process::Child(child) => child.id(), // not waited for yet, so the number is still its own
             Process::Daemon(pid) if self.owns(*pid) => *pid,
             _ => return false,
         };
-        send_signal(name, pid)
+        send_signal(signal, pid)
     }
 
     /// Waits for the broker to end by itself.
@@ -703,7 +819,10 @@ impl Broker {
             };
             if let Some(status) = ended {
                 self.end();
-                return Some(Stopped { status, log: self.log() });
+                return Some(Stopped {
+                    status,
+                    log: self.log(),
+                });
             }
             if Instant::now() > deadline {
                 return None;
@@ -722,7 +841,7 @@ impl Broker {
     /// # Panics
     /// With the log, when it has not ended ten seconds after SIGTERM.
     pub fn stop(mut self) -> Stopped {
-        self.signal_if_running("TERM");
+        self.signal_if_running(Signal::TERM);
         self.wait_for_exit(STOP_WITHIN)
             .unwrap_or_else(|| panic!("the broker runs on {STOP_WITHIN:?} after SIGTERM"))
     }
@@ -730,7 +849,10 @@ impl Broker {
     /// Ends the broker without a warning, as a power cut would.
     pub fn kill(mut self) -> Stopped {
         let status = self.end();
-        Stopped { status, log: self.log() }
+        Stopped {
+            status,
+            log: self.log(),
+        }
     }
 
     /// Stops the broker and starts it again: same folder, same configuration, same ports, a new log.
@@ -752,7 +874,7 @@ impl Broker {
             }
             Process::Daemon(pid) => {
                 while self.owns(pid) {
-                    send_signal("KILL", pid);
+                    send_signal(Signal::KILL, pid);
                     thread::sleep(POLL);
                 }
                 None
@@ -776,14 +898,10 @@ impl Drop for Broker {
     }
 }
 
-/// Sends a signal to one process. By way of the shell's own `kill`, because the system call is out of reach
-/// for safe code and the program of that name is not on every machine.
-pub(crate) fn send_signal(name: &str, pid: u32) -> bool {
-    Command::new("sh")
-        .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()])
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+/// Sends a signal to one process, and says whether there was one. The caller knows that it is the right one.
+pub(crate) fn send_signal(signal: Signal, pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
 }
 
 /// What a process writes, line by line as it comes, and a way to wait for more.
@@ -805,7 +923,11 @@ impl Lines {
     }
 
     pub(crate) fn text(&self) -> String {
-        self.state().lines.iter().flat_map(|line| [line, "\n"]).collect()
+        self.state()
+            .lines
+            .iter()
+            .flat_map(|line| [line, "\n"])
+            .collect()
     }
 
     fn take(&self) -> String {
@@ -829,7 +951,13 @@ impl Lines {
         let deadline = Instant::now() + within;
         let mut state = self.state();
         loop {
-            if let Some((place, line)) = state.lines.iter().enumerate().skip(from).find(|(_, line)| wanted(line)) {
+            if let Some((place, line)) = state
+                .lines
+                .iter()
+                .enumerate()
+                .skip(from)
+                .find(|(_, line)| wanted(line))
+            {
                 return Some((place, line.clone()));
             }
             from = from.max(state.lines.len());
@@ -837,12 +965,18 @@ impl Lines {
             if left.is_zero() || state.writers == 0 {
                 return None;
             }
-            state = self.grown.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .grown
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
     fn push(&self, line: &[u8]) {
-        let line = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line)).into_owned();
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line); // a terminal ends lines with both
+        let line = String::from_utf8_lossy(line).into_owned();
         self.state().lines.push(line);
         self.grown.notify_all();
     }
@@ -857,12 +991,15 @@ impl Lines {
         })
     }
 
-    /// Takes in all that comes from a pipe until it is closed.
+    /// Takes in all that comes from a pipe or terminal until it is closed (which a terminal calls an error).
     pub(crate) fn read_from(self: &Arc<Self>, pipe: impl Read + Send + 'static) -> JoinHandle<()> {
         self.writer(move |lines| {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
-            while pipe.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            while pipe
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|length| length > 0)
+            {
                 lines.push(&line);
                 line.clear();
             }
@@ -878,7 +1015,10 @@ impl Lines {
                 let last = no_more.load(Ordering::Acquire); // asked before reading, so nothing is missed
                 file = file.or_else(|| File::open(&path).map(BufReader::new).ok());
                 if let Some(file) = &mut file {
-                    while file.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                    while file
+                        .read_until(b'\n', &mut line)
+                        .is_ok_and(|length| length > 0)
+                    {
                         if line.ends_with(b"\n") {
                             lines.push(&line);
                             line.clear();

@@ -8,7 +8,8 @@ pub mod raw;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -16,7 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::broker::{Broker, Lines, PATIENCE, Version, send_signal};
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::broker::{Broker, Lines, PATIENCE, Signal, Version, send_signal};
 
 /// A version of MQTT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +61,10 @@ impl Client {
     /// A client of the broker's first TCP listener, from the same release as the broker.
     #[must_use]
     pub fn of(broker: &Broker) -> Self {
-        Self::new(broker.version(), broker.ports().first().copied().unwrap_or(0))
+        Self::new(
+            broker.version(),
+            broker.ports().first().copied().unwrap_or(0),
+        )
     }
 
     /// A client from this release, for a listener on 127.0.0.1.
@@ -130,7 +137,10 @@ impl Client {
     /// A certificate of the client's own.
     #[must_use]
     pub fn certificate(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
-        self.arg("--cert").arg(certificate.as_ref()).arg("--key").arg(key.as_ref())
+        self.arg("--cert")
+            .arg(certificate.as_ref())
+            .arg("--key")
+            .arg(key.as_ref())
     }
 
     /// The quality of service of what is published or subscribed to.
@@ -150,9 +160,17 @@ impl Client {
     /// A will. `payload` may not be empty.
     #[must_use]
     pub fn will(self, topic: &str, payload: &str, qos: u8, retain: bool) -> Self {
-        let client = self.arg("--will-topic").arg(topic).arg("--will-payload").arg(payload);
+        let client = self
+            .arg("--will-topic")
+            .arg(topic)
+            .arg("--will-payload")
+            .arg(payload);
         let client = client.arg("--will-qos").arg(qos.to_string());
-        if retain { client.arg("--will-retain") } else { client }
+        if retain {
+            client.arg("--will-retain")
+        } else {
+            client
+        }
     }
 
     /// Asks the broker to keep the session (`-c`). Needs a client id; in MQTT 5 the session is kept for ever.
@@ -200,7 +218,12 @@ impl Client {
         }
         let mut running = Running::start(command);
         // The client may have ended already over its arguments; its status says so better than this.
-        let _ = running.child.stdin.take().expect("piped").write_all(payload);
+        let _ = running
+            .child
+            .stdin
+            .take()
+            .expect("piped")
+            .write_all(payload);
         running
     }
 
@@ -218,15 +241,28 @@ impl Client {
     }
 
     fn command(&self, name: &str) -> Command {
-        let program = self.version.program(name).unwrap_or_else(|error| panic!("{error}"));
+        let program = self
+            .version
+            .program(name)
+            .unwrap_or_else(|error| panic!("{error}"));
         let mut command = Command::new(program);
         match &self.unix {
             Some(socket) => command.arg("--unix").arg(socket),
             None => command.args(["-h", &self.host, "-p", &self.port.to_string()]),
         };
-        command.args(["-d", "-V", self.protocol.argument(), "-q", &self.qos.to_string()]).args(&self.arguments);
+        command
+            .args([
+                "-d",
+                "-V",
+                self.protocol.argument(),
+                "-q",
+                &self.qos.to_string(),
+            ])
+            .args(&self.arguments);
         // Whoever runs the tests may have defaults for these programs.
-        command.env("XDG_CONFIG_HOME", "/dev/null").env_remove("LD_LIBRARY_PATH");
+        command
+            .env("XDG_CONFIG_HOME", "/dev/null")
+            .env_remove("LD_LIBRARY_PATH");
         command
     }
 }
@@ -282,14 +318,28 @@ pub struct Running {
 
 impl Running {
     fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let (stdout, stderr) = (Arc::new(Lines::default()), Arc::new(Lines::default()));
+        // To a pipe these programs would write only when they have a lot to say or end. To a terminal they write
+        // each line as it happens, and a SUBACK can be seen.
+        let (stdout, terminal) = terminal().expect("a pseudo-terminal");
+        command
+            .stdin(Stdio::piped())
+            .stdout(terminal)
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        drop(command); // and with it our hold on the terminal, or its end would never be seen
+        let (said, complained) = (Arc::new(Lines::default()), Arc::new(Lines::default()));
         let readers = vec![
-            stdout.read_from(child.stdout.take().expect("piped")),
-            stderr.read_from(child.stderr.take().expect("piped")),
+            said.read_from(stdout),
+            complained.read_from(child.stderr.take().expect("piped")),
         ];
-        Self { child, stdout, stderr, readers }
+        Self {
+            child,
+            stdout: said,
+            stderr: complained,
+            readers,
+        }
     }
 
     /// Waits until the client has ended by itself.
@@ -300,7 +350,11 @@ impl Running {
                 for reader in self.readers.drain(..) {
                     let _ = reader.join();
                 }
-                return Some(Outcome { status, stdout: self.stdout.text(), stderr: self.stderr.text() });
+                return Some(Outcome {
+                    status,
+                    stdout: self.stdout.text(),
+                    stderr: self.stderr.text(),
+                });
             }
             if Instant::now() > deadline {
                 return None;
@@ -317,14 +371,20 @@ impl Running {
     pub fn outcome(mut self) -> Outcome {
         match self.wait(PATIENCE) {
             Some(outcome) => outcome,
-            None => panic!("the client does not end: {}{}", self.stdout.text(), self.stderr.text()),
+            None => panic!(
+                "the client does not end: {}{}",
+                self.stdout.text(),
+                self.stderr.text()
+            ),
         }
     }
 
     /// Waits for a line of the client's account that holds `text`, such as `received CONNACK`.
     #[must_use]
     pub fn wait_for_line(&self, text: &str, within: Duration) -> Option<String> {
-        self.stdout.wait(0, within, |line| line.contains(text)).map(|(_, line)| line)
+        self.stdout
+            .wait(0, within, |line| line.contains(text))
+            .map(|(_, line)| line)
     }
 
     /// Ends the client as if its machine had failed: no DISCONNECT, so the broker publishes its will.
@@ -364,17 +424,34 @@ impl Message {
     /// Reads what `-F "MESSAGE %q %r %x %t"` writes.
     fn parse(line: &str) -> Option<Message> {
         let mut parts = line.strip_prefix("MESSAGE ")?.splitn(4, ' ');
-        let (qos, retain, hex, topic) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let digits = hex.as_bytes().chunks_exact(2).map(|two| std::str::from_utf8(two).ok());
-        let payload = digits.map(|two| u8::from_str_radix(two?, 16).ok()).collect::<Option<_>>()?;
-        Some(Message { topic: topic.into(), payload, qos: qos.parse().ok()?, retain: retain == "1" })
+        let (qos, retain, hex, topic) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let digits = hex
+            .as_bytes()
+            .chunks_exact(2)
+            .map(|two| std::str::from_utf8(two).ok());
+        let payload = digits
+            .map(|two| u8::from_str_radix(two?, 16).ok())
+            .collect::<Option<_>>()?;
+        Some(Message {
+            topic: topic.into(),
+            payload,
+            qos: qos.parse().ok()?,
+            retain: retain == "1",
+        })
     }
 }
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let retained = if self.retain { ", retained" } else { "" };
-        write!(f, "{}: {:?} (QoS {}{retained})", self.topic, self.text(), self.qos)
+        write!(
+            f,
+            "{}: {:?} (QoS {}{retained})",
+            self.topic,
+            self.text(),
+            self.qos
+        )
     }
 }
 
@@ -393,10 +470,17 @@ impl Subscription {
     /// When neither happens in time.
     #[track_caller]
     pub fn wait_subscribed(&mut self) -> Result<Vec<u8>, Outcome> {
-        match self.running.stdout.wait(0, PATIENCE, |line| line.starts_with("Subscribed (mid: ")) {
+        match self
+            .running
+            .stdout
+            .wait(0, PATIENCE, |line| line.starts_with("Subscribed (mid: "))
+        {
             Some((_, line)) => {
                 let codes = line.split_once("): ").map_or("", |(_, codes)| codes);
-                Ok(codes.split(", ").map(|code| code.parse().expect("a code")).collect())
+                Ok(codes
+                    .split(", ")
+                    .map(|code| code.parse().expect("a code"))
+                    .collect())
             }
             None => match self.running.wait(PATIENCE) {
                 Some(outcome) => Err(outcome),
@@ -420,7 +504,10 @@ impl Subscription {
 
     /// The next message that was not returned before. `None` when there is none in time.
     pub fn wait_message(&mut self, within: Duration) -> Option<Message> {
-        let found = self.running.stdout.wait(self.read, within, |line| line.starts_with("MESSAGE "));
+        let found = self
+            .running
+            .stdout
+            .wait(self.read, within, |line| line.starts_with("MESSAGE "));
         let (place, line) = found?;
         self.read = place + 1;
         Some(Message::parse(&line).unwrap_or_else(|| panic!("not a message: {line:?}")))
@@ -434,14 +521,23 @@ impl Subscription {
     pub fn expect_message(&mut self) -> Message {
         match self.wait_message(PATIENCE) {
             Some(message) => message,
-            None => panic!("no message came: {}{}", self.running.stdout.text(), self.running.stderr.text()),
+            None => panic!(
+                "no message came: {}{}",
+                self.running.stdout.text(),
+                self.running.stderr.text()
+            ),
         }
     }
 
     /// All messages so far, also those returned before.
     #[must_use]
     pub fn messages(&self) -> Vec<Message> {
-        self.running.stdout.text().lines().filter_map(Message::parse).collect()
+        self.running
+            .stdout
+            .text()
+            .lines()
+            .filter_map(Message::parse)
+            .collect()
     }
 
     /// Has `publisher` send a message of its own on `topic`, waits until it has come here, and returns the
@@ -478,15 +574,22 @@ impl Subscription {
         self.running.wait_for_line(text, within)
     }
 
-    /// Has the client say goodbye (DISCONNECT) and end.
+    /// Has the client say goodbye (DISCONNECT) and end. Of itself it then asks for its will to be published,
+    /// if it has one and speaks MQTT 5.
     ///
     /// # Panics
     /// When it does not.
     #[track_caller]
     pub fn stop(mut self) -> Outcome {
         // A number of our own child, which was not waited for: it cannot be anybody else's.
-        if self.running.child.try_wait().expect("our own child").is_none() {
-            send_signal("TERM", self.running.child.id());
+        if self
+            .running
+            .child
+            .try_wait()
+            .expect("our own child")
+            .is_none()
+        {
+            send_signal(Signal::TERM, self.running.child.id());
         }
         self.running.outcome()
     }
@@ -497,8 +600,27 @@ impl Subscription {
     }
 }
 
+/// A pseudo-terminal: our end, and the end that a program writes to.
+fn terminal() -> io::Result<(File, File)> {
+    // Neither may be inherited by another client that is started meanwhile: it would keep this one open.
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&ours)?;
+    unlockpt(&ours)?;
+    let name = ptsname(&ours, Vec::new())?;
+    let theirs = rustix::fs::open(
+        &*name,
+        OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    Ok((ours.into(), theirs.into()))
+}
+
 /// A payload that nobody else sends.
 pub(crate) fn sentinel() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    format!("sentinel {}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "sentinel {}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }

@@ -9,6 +9,7 @@ pub mod json;
 pub mod pki;
 pub mod scratch;
 pub mod signing;
+pub mod stage;
 pub mod tenant;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

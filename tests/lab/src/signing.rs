@@ -280,9 +280,7 @@ mod tests {
         rules.validate_aud = false;
         rules.required_spec_claims.clear();
         let decoded = jsonwebtoken::decode::<Value>(token, key, &rules);
-        decoded
-            .map(|token| token.claims)
-            .map_err(|e| e.to_string())
+        decoded.map(|token| token.claims).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -340,10 +338,7 @@ mod tests {
         let key = shared_key(0);
         let jwk = key.jwk_members();
         let names: Vec<&str> = jwk.iter().map(|(name, _)| name).collect();
-        assert_eq!(
-            names,
-            ["kty", "use", "n", "e", "kid", "x5t", "x5c", "alg"]
-        );
+        assert_eq!(names, ["kty", "use", "n", "e", "kid", "x5t", "x5c", "alg"]);
         assert_eq!(jwk.get("e").unwrap(), "AQAB");
         assert_eq!(jwk.get("n").unwrap(), url64(&key.modulus()).as_str());
         assert_eq!(key.kid().len(), 21);

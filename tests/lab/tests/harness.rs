@@ -4,9 +4,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lab::broker::{Broker, Builder, Listener, PATIENCE, Version};
+use lab::broker::{Broker, Builder, Listener, PATIENCE, Signal, Version};
 use lab::clients::raw::{self, Connect, End, Packet, Properties, Refusal, Will, property};
 use lab::clients::{Client, Protocol};
+use lab::pki::Authority;
 
 const NOW: Duration = Duration::ZERO;
 const CURRENT: [Protocol; 2] = [Protocol::V311, Protocol::V5];
@@ -65,7 +66,7 @@ for_each_release! {
     fn a_signal_ends_it_without_a_call(version) {
         let mut broker = open(version).start().unwrap();
         assert!(broker.wait_for_exit(NOW).is_none());
-        broker.signal("TERM");
+        broker.signal(Signal::TERM);
         let stopped = broker.wait_for_exit(PATIENCE).unwrap();
         assert!(stopped.status.unwrap().success());
         // Nobody is left to write, so this does not wait for the time it is given.
@@ -105,6 +106,36 @@ for_each_release! {
         client.unix(&broker.sockets()[0]).publish("a", "unix").expect_success();
         assert_eq!(subscription.expect_message().text(), "second");
         assert_eq!(subscription.expect_message().text(), "unix");
+    }
+
+    fn speaks_tls(version) {
+        let (authority, stranger) = (Authority::new("ours"), Authority::new("theirs"));
+        let builder = open(version);
+        let file = |name: &str, content: &str| {
+            let path = builder.folder().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let (ca, other_ca) = (file("ca.pem", authority.pem()), file("other.pem", stranger.pem()));
+        let server = authority.issue(&["localhost", "127.0.0.1"]);
+        let server = (file("server.pem", &server.cert_pem), file("server.key", &server.key_pem));
+        let device = authority.issue_client("device");
+        let device = (file("device.pem", &device.cert_pem), file("device.key", &device.key_pem));
+        let broker = builder
+            .listener(Listener::tls(&server.0, &server.1))
+            .listener(Listener::tls(&server.0, &server.1).client_ca(&ca))
+            .start()
+            .unwrap();
+
+        let client = Client::of(&broker);
+        let trusting = client.clone().ca_file(&ca);
+        trusting.publish("a", "b").expect_success();
+        trusting.clone().host("localhost").publish("a", "b").expect_success();
+        assert!(!client.ca_file(&other_ca).publish("a", "b").success());
+
+        let trusting = trusting.port(broker.ports()[1]);
+        assert!(!trusting.publish("a", "b").success());
+        trusting.certificate(&device.0, &device.1).publish("a", "b").expect_success();
     }
 
     fn each_listener_may_have_its_own_settings(version) {
@@ -195,8 +226,13 @@ for_each_release! {
             let message = subscription.expect_message();
             assert_eq!((message.topic.as_str(), message.text().as_str()), ("will", "gone"));
             // Who says goodbye has no will.
-            let polite = watcher.clone().will("will", "gone", 1, false).subscribe(&["x"]).subscribed();
-            polite.stop().expect_success();
+            let id = format!("polite-{protocol:?}");
+            let will = Will { topic: "will".into(), qos: 1, ..Will::default() };
+            let connect = Connect { will: Some(will), ..Connect::new(protocol, &id) };
+            let mut polite = raw::Client::connect(broker.port(), &connect).unwrap();
+            polite.ping().unwrap();
+            polite.disconnect(0);
+            broker.expect_log(&format!("Received DISCONNECT from {id}"));
             assert_eq!(subscription.messages_before(&watcher, "end"), []);
         }
     }
@@ -300,9 +336,10 @@ for_each_release! {
 
         let mut again = raw::Client::connect(broker.port(), &connect).unwrap();
         assert!(again.session_present);
-        // Taken over by itself: MQTT 5 tells the one that has to go.
+        // Taken over: the one that has to go is told why, though not yet by 2.0.11.
         let taken = raw::Client::connect(broker.port(), &connect).unwrap();
-        assert_eq!(again.wait_end(PATIENCE), Ok(Some(0x8e)));
+        let told = if version == Version::V2_0_11 { None } else { Some(0x8e) };
+        assert_eq!(again.wait_end(PATIENCE), Ok(told));
         taken.disconnect(4);
         assert_eq!(watcher.next_message(PATIENCE).unwrap().text(), "gone");
     }
@@ -323,7 +360,9 @@ for_each_release! {
 
 #[test]
 fn a_missing_broker_is_named_with_its_cure() {
-    let error = Broker::builder(Version::system("/no/such/mosquitto")).start().unwrap_err();
+    let error = Broker::builder(Version::system("/no/such/mosquitto"))
+        .start()
+        .unwrap_err();
     assert!(error.status.is_none());
     assert!(error.to_string().contains("/no/such/mosquitto"), "{error}");
 }
@@ -334,12 +373,23 @@ fn many_brokers_at_once_find_ports() {
         let starting: Vec<_> = (0..12)
             .map(|number| {
                 let version = Version::ALL[number % 3];
-                scope.spawn(move || open(version).listener(Listener::tcp()).listener(Listener::tcp()).start())
+                scope.spawn(move || {
+                    open(version)
+                        .listener(Listener::tcp())
+                        .listener(Listener::tcp())
+                        .start()
+                })
             })
             .collect();
-        starting.into_iter().map(|one| one.join().unwrap().unwrap()).collect()
+        starting
+            .into_iter()
+            .map(|one| one.join().unwrap().unwrap())
+            .collect()
     });
-    let mut ports: Vec<u16> = brokers.iter().flat_map(|broker| broker.ports().to_vec()).collect();
+    let mut ports: Vec<u16> = brokers
+        .iter()
+        .flat_map(|broker| broker.ports().to_vec())
+        .collect();
     ports.sort_unstable();
     ports.dedup();
     assert_eq!(ports.len(), 24);

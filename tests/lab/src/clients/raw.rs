@@ -258,7 +258,11 @@ impl Client {
     /// When it is another packet.
     pub fn wait_connack(&mut self, within: Duration) -> Result<(), Refusal> {
         match self.read(within) {
-            Ok(Packet::Connack { session_present, code: 0, properties }) => {
+            Ok(Packet::Connack {
+                session_present,
+                code: 0,
+                properties,
+            }) => {
                 (self.session_present, self.properties) = (session_present, properties);
                 Ok(())
             }
@@ -291,13 +295,17 @@ impl Client {
             if left.is_zero() {
                 return Err(End::Silent);
             }
-            self.stream.set_read_timeout(Some(left)).expect("a socket option");
+            self.stream
+                .set_read_timeout(Some(left))
+                .expect("a socket option");
             let mut buffer = [0; 16 * 1024];
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(End::Closed),
                 Ok(length) => self.received.extend(&buffer[..length]),
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock
+                    | io::ErrorKind::TimedOut
+                    | io::ErrorKind::Interrupted => {}
                     _ => return Err(End::Closed),
                 },
             }
@@ -320,7 +328,11 @@ impl Client {
     ///
     /// # Errors
     /// When it does not come. A DISCONNECT that nobody asked for counts as [`End::Closed`].
-    fn read_until<T>(&mut self, within: Duration, wanted: impl Fn(&Packet) -> Option<T>) -> Result<T, End> {
+    fn read_until<T>(
+        &mut self,
+        within: Duration,
+        wanted: impl Fn(&Packet) -> Option<T>,
+    ) -> Result<T, End> {
         let deadline = Instant::now() + within;
         loop {
             let packet = self.read(deadline.saturating_duration_since(Instant::now()))?;
@@ -558,17 +570,32 @@ fn parse(protocol: Protocol, first: u8, body: &[u8]) -> Option<Packet> {
             let topic = String::from_utf8(body.bytes()?.into()).ok()?;
             let id = if qos > 0 { Some(body.u16()?) } else { None };
             body.properties(v5)?;
-            Packet::Publish(Message { topic, payload: body.0.into(), qos, retain }, id)
+            Packet::Publish(
+                Message {
+                    topic,
+                    payload: body.0.into(),
+                    qos,
+                    retain,
+                },
+                id,
+            )
         }
         kind @ 4..=7 => Packet::Ack(kind, body.u16()?, body.byte().unwrap_or(0)),
         kind @ (9 | 11) => {
             let id = body.u16()?;
             body.properties(v5)?;
-            if kind == 9 { Packet::Suback(id, body.0.into()) } else { Packet::Unsuback(id, body.0.into()) }
+            if kind == 9 {
+                Packet::Suback(id, body.0.into())
+            } else {
+                Packet::Unsuback(id, body.0.into())
+            }
         }
         13 => Packet::Pong,
         14 => Packet::Disconnect(body.byte().unwrap_or(0)),
-        15 => Packet::Auth(body.byte().unwrap_or(0), body.properties(!body.0.is_empty())?),
+        15 => Packet::Auth(
+            body.byte().unwrap_or(0),
+            body.properties(!body.0.is_empty())?,
+        ),
         _ => return None,
     })
 }

@@ -1,6 +1,6 @@
 //! The outside of an answer: the header lines that Auth0 and its edge put around a body.
 //!
-//! Copied in order and wording from responses of a real tenant that Auth0's own Ruby SDK recorded,
+//! Names and values are those of a real tenant's responses, as Auth0's own Ruby SDK recorded them,
 //! without the tracing headers.
 
 use crate::http::{Framing, Response, date};
@@ -44,7 +44,8 @@ pub(super) fn not_found() -> Response {
 
 /// The tenant's rate limit is used up (Auth0 docs, Rate Limit Policy).
 pub(super) fn rate_limited(retry_after: Option<u64>) -> Response {
-    let body = r#"{"error":"too_many_requests","error_description":"Global limit has been reached"}"#;
+    let body =
+        r#"{"error":"too_many_requests","error_description":"Global limit has been reached"}"#;
     let response = auth0(429, "application/json", Some(REFUSED), body);
     let response = with_rate_limit(response, 300, 0, now() + retry_after.unwrap_or(1));
     match retry_after {

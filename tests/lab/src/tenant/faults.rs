@@ -227,7 +227,10 @@ impl Faults {
 
     pub(super) fn queue(&mut self, endpoint: Endpoint, behaviour: Behaviour) {
         self.remember_gates(&behaviour);
-        self.queued.entry(endpoint).or_default().push_back(behaviour);
+        self.queued
+            .entry(endpoint)
+            .or_default()
+            .push_back(behaviour);
     }
 
     pub(super) fn clear(&mut self) {

@@ -9,7 +9,7 @@ use super::faults::{Endpoint, wait_until};
 use crate::http::{Request, find_header};
 use crate::lock;
 
-/// Requests kept, newest first to stay: enough for any assertion, too few for a load test to fill
+/// Requests kept, the oldest going first: enough for any assertion, too few for a load test to fill
 /// the memory. Counts are exact all the same.
 const KEPT: usize = 10_000;
 

@@ -12,7 +12,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
 
-use super::faults::{Behaviour, Endpoint, wait_until};
+use super::faults::{Behaviour, Endpoint, Gate, wait_until};
 use super::{Shared, answers};
 use crate::http::{Framing, Response, Wire};
 use crate::lock;
@@ -67,9 +67,24 @@ impl Life {
     }
 
     /// Sleeps, but not longer than the tenant lives.
-    fn pause(&self, time: Duration) {
+    fn pause(&self, time: Duration) -> io::Result<()> {
         let stopping = |_: &_| self.stopping.load(Ordering::SeqCst);
         wait_until(&self.changed, lock(&self.open), time, stopping);
+        self.check()
+    }
+
+    /// Waits at a gate, but not longer than the tenant lives.
+    fn hold(&self, gate: &Gate) -> io::Result<()> {
+        gate.hold(&self.stopping);
+        self.check()
+    }
+
+    /// Whoever was held when the tenant went away must not answer after all.
+    fn check(&self) -> io::Result<()> {
+        match self.stopping.load(Ordering::SeqCst) {
+            true => Err(io::ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
     }
 
     /// Closes every open connection, whatever it is doing.
@@ -155,8 +170,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, closing: &AtomicBool) {
 fn serve(shared: &Shared, tcp: TcpStream, id: u64) -> io::Result<()> {
     let peer = tcp.peer_addr()?;
     tcp.set_nodelay(true)?;
-    shared.journal.connected();
+    // Counted after its fault is taken: whoever waited for it can set the next one.
     let before_tls = lock(&shared.faults).take(Endpoint::Connection);
+    shared.journal.connected();
     let performance = Performance::new(shared, before_tls, || None);
     let mut plain = tcp.try_clone()?;
     if performance.run(&mut plain, &tcp, false)? == After::Close {
@@ -241,8 +257,8 @@ impl<'a> Performance<'a> {
         for step in self.steps {
             match step {
                 Behaviour::Normal | Behaviour::Then(..) => {}
-                Behaviour::Delay(time) => life.pause(time),
-                Behaviour::Gate(gate) => gate.hold(&life.stopping),
+                Behaviour::Delay(time) => life.pause(time)?,
+                Behaviour::Gate(gate) => life.hold(&gate)?,
                 Behaviour::Hang => {
                     io::copy(stream, &mut io::sink())?;
                     return Ok(After::Close);
@@ -259,6 +275,9 @@ impl<'a> Performance<'a> {
                 Behaviour::Garbage(bytes) => {
                     stream.write_all(&bytes)?;
                     stream.flush()?;
+                    // Closing with something unread would send RST, and RST overtakes the bytes.
+                    socket.shutdown(Shutdown::Write)?;
+                    io::copy(&mut &*socket, &mut io::sink())?;
                     return Ok(After::Close);
                 }
                 Behaviour::HugeBody => return huge_body(life, stream),
@@ -323,7 +342,7 @@ fn send(
             stream.write_all(&response.head(length, keep_alive))?;
             stream.flush()?;
             for byte in response.framed_body() {
-                life.pause(pause);
+                life.pause(pause)?;
                 stream.write_all(&[byte])?;
                 stream.flush()?;
             }
@@ -346,9 +365,7 @@ fn huge_body(life: &Life, stream: &mut impl Write) -> io::Result<After> {
     // White space, so that nothing but the size is wrong with it.
     let chunk = [b' '; 64 * 1024];
     for _ in 0..HUGE / chunk.len() as u64 {
-        if life.stopping.load(Ordering::SeqCst) {
-            break;
-        }
+        life.check()?;
         stream.write_all(&chunk)?;
     }
     Ok(After::Close)

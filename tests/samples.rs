@@ -1,0 +1,226 @@
+//! The samples of device code in `examples/`, each against the demo's broker: with a password and
+//! with a token, accepted and refused.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::LazyLock,
+};
+
+use lab::{
+    broker::{PATIENCE, Version},
+    stage::{CONTROL_ROOM, CONTROL_ROOM_PASSWORD, Stage},
+    tenant::{DEVICE, PASSWORD},
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[track_caller]
+fn run(command: &mut Command) -> Output {
+    let output = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    output
+}
+
+/// A folder with the samples and what they are made of, so that the checkout stays as it is.
+fn install(language: &str, packages: impl FnOnce(&Path)) -> PathBuf {
+    let folder = root().join("target/samples").join(language);
+    std::fs::create_dir_all(&folder).unwrap();
+    for file in std::fs::read_dir(root().join("examples").join(language)).unwrap() {
+        let file = file.unwrap();
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        }
+    }
+    packages(&folder);
+    folder
+}
+
+static NODE: LazyLock<PathBuf> = LazyLock::new(|| {
+    install("nodejs", |folder| {
+        run(Command::new("npm")
+            .args(["ci", "--no-audit", "--no-fund", "--silent"])
+            .current_dir(folder));
+    })
+});
+
+static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
+    install("python", |folder| {
+        run(Command::new("python3")
+            .args(["-m", "venv", ".venv"])
+            .current_dir(folder));
+        run(Command::new(".venv/bin/pip")
+            .args(["install", "--quiet", "-r", "requirements.txt"])
+            .current_dir(folder));
+    })
+});
+
+#[derive(Clone, Copy)]
+enum Language {
+    Node,
+    Python,
+}
+
+impl Language {
+    fn sample(self, name: &str) -> Command {
+        match self {
+            Self::Node => {
+                let mut command = Command::new("node");
+                command.arg(format!("{name}.js")).current_dir(&*NODE);
+                command
+            }
+            Self::Python => {
+                let mut command = Command::new(PYTHON.join(".venv/bin/python"));
+                command.arg(format!("{name}.py")).current_dir(&*PYTHON);
+                command
+            }
+        }
+    }
+}
+
+fn as_device<'c>(
+    command: &'c mut Command,
+    stage: &Stage,
+    username: &str,
+    password: &str,
+) -> &'c mut Command {
+    command
+        .env("MQTT_HOST", "localhost")
+        .env("MQTT_PORT", stage.broker.port().to_string())
+        .env("MQTT_CA", &stage.broker_ca)
+        .env("MQTT_USERNAME", username)
+        .env("MQTT_PASSWORD", password)
+}
+
+fn stage(version: Version) -> Stage {
+    let deps = std::env::current_exe().unwrap();
+    Stage::set(version, &deps.with_file_name("libmosquitto_auth0.so")).unwrap()
+}
+
+/// The article's story with the article's kind of clients.
+fn play(language: Language, version: Version) {
+    let stage = stage(version);
+    let token = stage.tenant.token(DEVICE);
+    let control = stage.client(CONTROL_ROOM, CONTROL_ROOM_PASSWORD).qos(1);
+    for (username, password) in [(DEVICE, PASSWORD), ("JWT", token.as_str())] {
+        let mut seen = control.subscribe(&["temperature"]).subscribed();
+        let published = run(as_device(
+            &mut language.sample("publisher"),
+            &stage,
+            username,
+            password,
+        ));
+        assert!(
+            String::from_utf8_lossy(&published.stdout).starts_with("published temperature "),
+            "{published:?}"
+        );
+        seen.expect_message();
+
+        let mut subscriber = language.sample("subscriber");
+        let subscriber = as_device(&mut subscriber, &stage, username, password)
+            .env("MQTT_COUNT", "1")
+            .env("MQTT_CLIENT_ID", "reader");
+        let mark = stage.broker.log_mark();
+        let reading = subscriber
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        assert!(
+            stage
+                .broker
+                .wait_for_log_after(mark, "SUBACK to reader", PATIENCE)
+                .is_some(),
+            "{}",
+            stage.broker.log()
+        );
+        control.publish("config", "target 21").expect_success();
+        let read = reading.wait_with_output().unwrap();
+        assert!(read.status.success(), "{read:?}");
+        assert_eq!(String::from_utf8_lossy(&read.stdout), "config target 21\n");
+    }
+}
+
+/// A refusal ends a sample with a status of its own and a line that says so.
+fn refuse(language: Language, version: Version) {
+    let stage = stage(version);
+    let token = stage.tenant.token(DEVICE);
+    for (sample, password, topic, status) in [
+        ("publisher", "wrong", "temperature", 2),
+        ("publisher", token.as_str(), "secret", 3),
+        ("subscriber", token.as_str(), "secret", 3),
+    ] {
+        let username = if password == "wrong" { DEVICE } else { "JWT" };
+        let mut command = language.sample(sample);
+        let output = as_device(&mut command, &stage, username, password)
+            .env("MQTT_TOPIC", topic)
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{sample} {topic}: {output:?}"
+        );
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn node_plays_the_story() {
+    play(Language::Node, Version::V2_0_21);
+}
+
+#[test]
+fn node_is_told_why() {
+    refuse(Language::Node, Version::V2_1_2);
+}
+
+#[test]
+fn python_plays_the_story() {
+    play(Language::Python, Version::V2_0_11);
+}
+
+#[test]
+fn python_is_told_why() {
+    refuse(Language::Python, Version::V2_1_2);
+}
+
+/// The demo itself: the whole story, and its exit code.
+#[test]
+fn the_demo_goes_as_told() {
+    for version in Version::ALL {
+        let plugin = std::env::current_exe()
+            .unwrap()
+            .with_file_name("libmosquitto_auth0.so");
+        let mut command = Command::new(env!("CARGO"));
+        command
+            .args([
+                "run",
+                "--quiet",
+                "-p",
+                "lab",
+                "--bin",
+                "demo",
+                "--",
+                "--broker",
+                version.name(),
+                "--plugin",
+            ])
+            .arg(plugin);
+        let output = run(command.current_dir(root()));
+        let text = String::from_utf8_lossy(&output.stdout);
+        for code in [
+            "not-granted",
+            "login-refused",
+            "token-expired",
+            "no-password",
+        ] {
+            assert!(text.contains(&format!("[{code}]")), "{text}");
+        }
+        assert!(!text.contains("!!"), "{text}");
+    }
+}
