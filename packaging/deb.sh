@@ -12,7 +12,6 @@
 # revision and the date (the package is the same to the byte each time it is made from the same .so).
 set -euo pipefail
 umask 022
-export LC_ALL=C.UTF-8
 
 die() { printf 'deb: %s\n' "$@" >&2; exit 1; }
 
@@ -25,14 +24,15 @@ PACKAGE=mosquitto-auth0
 upstream=$(cargo pkgid --locked)
 upstream=${upstream##*[#@]}
 version=$(dpkg-parsechangelog -l packaging/debian/changelog -S Version)
-SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -l packaging/debian/changelog -S Timestamp)
-export SOURCE_DATE_EPOCH
 # A pre-release of 1.0.0 is 1.0.0-rc.1 to cargo and 1.0.0~rc.1 to Debian, where it sorts before 1.0.0.
 [[ ${version%-*} == "${upstream/-/\~}" ]] ||
   die "packaging/debian/changelog begins with $version, Cargo.toml says $upstream: add an entry" \
     "  (dch -c packaging/debian/changelog -v ${upstream/-/\~}-1 does it, from the package devscripts)"
 
 cargo build --release --locked
+# Only now: a changed environment can make cargo compile everything anew.
+SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -l packaging/debian/changelog -S Timestamp)
+export SOURCE_DATE_EPOCH LC_ALL=C.UTF-8
 
 out=target/debian
 work=$out/build
@@ -53,35 +53,36 @@ sed "s|@LIBDIR@|$libdir|" packaging/auth0.conf >"$tree$conf"
 echo "$conf" >"$tree/DEBIAN/conffiles"
 
 install -m 644 packaging/debian/copyright "$doc/copyright"
+install -D -m 644 packaging/debian/lintian-overrides "$tree/usr/share/lintian/overrides/$PACKAGE"
 gzip -9n <packaging/debian/changelog >"$doc/changelog.Debian.gz"
 [[ ! -f README.md ]] || install -m 644 README.md "$doc/README.md"
 
 # The licences of what is linked into the plugin, each text once.
 third_party() {
-  local manifests crate licence dir file sum found
+  local manifests crate licence name release dir file sum found
   local -A seen=()
   manifests=$(cargo metadata --locked --format-version 1 | grep -oE '"manifest_path":"[^"]+"' | cut -d'"' -f4)
   while IFS='|' read -r crate licence; do
-    read -r -a crate <<<"${crate/ v/ }" # name, version, perhaps (proc-macro)
-    [[ ${crate[2]:-} != *proc-macro* && ${crate[0]} != "$PACKAGE" ]] || continue
-    printf '%s\n%s %s: %s\n\n' "$(printf '=%.0s' {1..78})" "${crate[0]}" "${crate[1]}" "$licence"
-    dir=$(grep -F "/${crate[0]}-${crate[1]}/Cargo.toml" <<<"$manifests" | head -n 1) ||
-      die "cargo does not say where the source of ${crate[*]} is"
+    read -r name release _ <<<"${crate/ v/ }"
+    [[ $name != "$PACKAGE" ]] || continue
+    printf '%s\n%s %s: %s\n\n' "$(printf '=%.0s' {1..78})" "$name" "$release" "$licence"
+    dir=$(grep -F "/$name-$release/Cargo.toml" <<<"$manifests" | head -n 1) ||
+      die "cargo does not say where the source of $crate is"
     found=
     while read -r file; do
       sum=$(sha256sum <"$file")
       if [[ -n ${seen[$sum]:-} ]]; then
         printf '(%s: the same as %s)\n' "${file##*/}" "${seen[$sum]}"
       else
-        seen[$sum]="${file##*/} of ${crate[0]}"
+        seen[$sum]="${file##*/} of $name"
         printf -- '---- %s ----\n\n%s\n\n' "${file##*/}" "$(<"$file")"
       fi
       found=1
-    done < <(find "${dir%/*}" -maxdepth 1 -type f \( -iname 'LICEN[CS]E*' -o -iname 'COPYING*' -o -iname 'NOTICE*' \
+    done < <(find "${dir%/*}" -type f \( -iname 'LICEN[CS]E*' -o -iname 'COPYING*' -o -iname 'NOTICE*' \
       -o -iname UNLICENSE \) | sort)
     [[ -n $found ]] || printf '(its source holds no text of the licence)\n'
     printf '\n'
-  done < <(cargo tree --locked --edges normal --prefix none --format '{p}|{l}' | sed 's/ (\*)$//' | sort -u)
+  done < <(cargo tree --locked --edges normal,no-proc-macro --prefix none --format '{p}|{l}' | sed 's/ (\*)$//' | sort -u)
 }
 third_party | gzip -9n >"$doc/third-party.gz"
 

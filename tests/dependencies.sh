@@ -7,7 +7,7 @@ packages=(build-essential libclang-dev mosquitto-dev libmosquitto-dev)
 # What tests/brokers.sh needs to fetch three brokers and check where they come from.
 brokers=(debian-archive-keyring debootstrap)
 # What the package is made with.
-deb=(dpkg-dev debhelper fakeroot)
+deb=(dpkg-dev)
 # The identity server that is not ours, and the languages of the samples.
 test=(glewlwyd python3 python3-venv)
 commands=()
@@ -67,5 +67,20 @@ quietly() {
   }
 }
 quietly apt-get update
-# A service of a package that we only want the program of must not be started.
+
+# Only the programs are wanted: glewlwyd's package would ask for a database and start a server.
+if [[ " ${missing[*]} " == *" glewlwyd "* ]]; then
+  echo 'glewlwyd glewlwyd/config_type select No configuration' | "${root[@]}" debconf-set-selections
+  missing+=(dbconfig-no-thanks)
+  # Its postinst unpacks a sample from a folder that slim images leave out, unless this exists.
+  "${root[@]}" mkdir -p /etc/glewlwyd
+  [[ -e /etc/glewlwyd/glewlwyd.conf ]] || "${root[@]}" touch /etc/glewlwyd/glewlwyd.conf
+  # Debian's own way to say that nothing may be started (invoke-rc.d(8)); taken back at the end.
+  policy=/usr/sbin/policy-rc.d
+  if [[ ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+    "${root[@]}" chmod 755 "$policy"
+    trap 'rm -f "$log"; "${root[@]}" rm -f "$policy"' EXIT
+  fi
+fi
 quietly apt-get install -y --no-install-recommends "${missing[@]}"

@@ -20,7 +20,6 @@ enum state { ST_NEW, ST_CONNECTED, ST_OFFLINE, ST_GONE };
 
 struct mosquitto_plugin_id_t {
 	int listener;
-	unsigned number;
 };
 
 struct mosquitto {
@@ -579,16 +578,28 @@ void fake_start(int which)
 
 mosquitto_plugin_id_t *fake_identifier(int listener)
 {
-	static unsigned next;
 	mosquitto_plugin_id_t *identifier = calloc(1, sizeof(*identifier));
 	identifier->listener = listener;
-	identifier->number = next++;
 	return identifier;
 }
 
-void fake_unregister(int listener)
+/* 2.1 does this when a plugin is unloaded (src/plugin_cleanup.c); 2.0 never does. NULL: all. */
+void fake_unregister(const mosquitto_plugin_id_t *identifier)
 {
-	registered_count[listener] = 0;
+	for(int listener = 0; listener < MAX_LISTENERS; listener++){
+		size_t kept = 0;
+		for(size_t i = 0; i < registered_count[listener]; i++){
+			if(identifier && registered[listener][i].identifier != identifier){
+				registered[listener][kept++] = registered[listener][i];
+			}
+		}
+		registered_count[listener] = kept;
+	}
+}
+
+void fake_log_init_failure(int code)
+{
+	mosquitto_log_printf(MOSQ_LOG_ERR, "Error: Plugin returned %d when initialising.", code);
 }
 
 void fake_refuse_event(int event, int code)
@@ -663,6 +674,11 @@ struct mosquitto *fake_by_id(const char *id)
 int fake_state(const struct mosquitto *client)
 {
 	return client->state;
+}
+
+const char *fake_username(const struct mosquitto *client)
+{
+	return client->username;
 }
 
 size_t fake_registered(int listener, int event)

@@ -51,7 +51,8 @@ mosquitto_plugin_id_t *fake_identifier(int listener);
 void fake_refuse_event(int event, int code);
 void fake_set_username_result(int code);
 void fake_log_to_topic(bool on);
-void fake_unregister(int listener);
+void fake_unregister(const mosquitto_plugin_id_t *identifier);
+void fake_log_init_failure(int code);
 
 struct mosquitto *fake_client_new(const struct fake_spec *spec);
 void fake_client_refill(struct mosquitto *client, const struct fake_spec *spec);
@@ -70,6 +71,7 @@ int fake_reload(void);
 void fake_sighup(void);
 
 int fake_state(const struct mosquitto *client); /* 0 new, 1 connected, 2 offline, 3 gone */
+const char *fake_username(const struct mosquitto *client);
 size_t fake_registered(int listener, int event);
 size_t fake_log_count(void);
 const char *fake_log_line(size_t index, int *level);

@@ -1,0 +1,171 @@
+//! What the plugin adds to a message and to a sign-in: `cargo bench --bench checks`.
+//!
+//! * one ACL check with 1, 20 and 1000 grants: the cost must not grow with their number
+//! * one token verified, beside the bare signature check of the same crypto library
+
+use std::{hint::black_box, time::Duration};
+
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use lab::signing::{Alg, now, shared_key, url64};
+use mosquitto_auth0::{
+    clock::Unix,
+    config::{Algorithm, Config},
+    keys::{KeySet, store::Pace},
+    log::Log,
+    policy::{Access, Action, Connect, Policy, Step},
+    sessions::Client,
+    token,
+};
+use serde_json::json;
+
+const ISSUER: &str = "https://bench.auth0.com/";
+const AUDIENCE: &str = "https://mqtt.example/";
+
+fn token_with(topics: &[String]) -> String {
+    let key = shared_key(0);
+    let header = json!({"alg": "RS256", "typ": "JWT", "kid": key.kid()});
+    let claims = json!({
+        "iss": ISSUER, "aud": [AUDIENCE, "https://bench.auth0.com/userinfo"], "sub": "auth0|5f7c8ec7c33c6c004bbafe82",
+        "iat": now(), "exp": now() + 86400, "azp": "my0clientid", "scope": "openid", "gty": "password", "topics": topics,
+    });
+    key.sign(Alg::Rs256, header, claims)
+}
+
+fn jwks() -> String {
+    json!({ "keys": [shared_key(0).jwk()] }).to_string()
+}
+
+/// A policy with one signed-in client that holds these topics.
+fn signed_in(topics: &[String]) -> Policy {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), jwks()).unwrap();
+    let options = [
+        ("domain", "bench.auth0.com"),
+        ("audience", AUDIENCE),
+        ("jwks_file", file.path().to_str().unwrap()),
+    ];
+    let config = Config::read(
+        options
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
+    )
+    .unwrap();
+    let policy = Policy::new(config, Pace::default(), Log::default()).unwrap();
+    let token = token_with(topics);
+    let connect = Connect {
+        client: Client(1),
+        client_id: "thermostat",
+        username: Some("JWT"),
+        password: Some(token.as_bytes()),
+        address: Some("192.0.2.1"),
+        restored: false,
+    };
+    match policy.authenticate(&connect, Unix::now()) {
+        Step::Admit(admission) => policy.admit(admission),
+        _ => panic!("the token is good"),
+    }
+    policy
+}
+
+fn access(action: Action, topic: &str) -> Access<'_> {
+    Access {
+        client: Client(1),
+        client_id: "thermostat",
+        username: Some("auth0|5f7c8ec7c33c6c004bbafe82"),
+        connected: true,
+        action,
+        topic,
+    }
+}
+
+/// The whole check behind the callback, with the clock read as the callback reads it.
+fn acl_check(c: &mut Criterion) {
+    let mut group = c.benchmark_group("acl_check");
+    for grants in [1, 20, 1000] {
+        let topics: Vec<String> = (0..grants)
+            .map(|i| format!("site/{i}/+/temperature"))
+            .collect();
+        let policy = signed_in(&topics);
+        let topic = format!("site/{}/boiler/temperature", grants - 1);
+        assert!(policy.authorise(&access(Action::Publish, &topic), Unix::now()));
+        assert!(!policy.authorise(
+            &access(Action::Publish, "site/x/boiler/temperature"),
+            Unix::now()
+        ));
+        group.bench_with_input(
+            BenchmarkId::new("publish_granted", grants),
+            &topic,
+            |b, topic| {
+                b.iter(|| policy.authorise(black_box(&access(Action::Publish, topic)), Unix::now()))
+            },
+        );
+        group.bench_with_input(
+            BenchmarkId::new("publish_denied", grants),
+            &grants,
+            |b, _| {
+                b.iter(|| {
+                    policy.authorise(
+                        black_box(&access(Action::Publish, "site/x/boiler/temperature")),
+                        Unix::now(),
+                    )
+                })
+            },
+        );
+        group.bench_with_input(
+            BenchmarkId::new("subscribe_granted", grants),
+            &topic,
+            |b, topic| {
+                b.iter(|| {
+                    policy.authorise(black_box(&access(Action::Subscribe, topic)), Unix::now())
+                })
+            },
+        );
+    }
+    group.finish();
+}
+
+fn verification(c: &mut Criterion) {
+    let topics = ["temperature".to_owned(), "config".to_owned()];
+    let token = token_with(&topics);
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let bare = RsaPublicKeyComponents {
+        n: shared_key(0).modulus(),
+        e: vec![1, 0, 1],
+    };
+    assert_eq!(url64(&bare.n), shared_key(0).jwk()["n"]);
+
+    let keys = KeySet::parse(jwks().as_bytes()).unwrap();
+    let rules = token::Rules {
+        issuers: vec![ISSUER.into()],
+        algorithms: vec![Algorithm::Rs256],
+        secret: None,
+        leeway: 30,
+    };
+    let audiences = [AUDIENCE.to_owned()];
+
+    let mut group = c.benchmark_group("token_rs256");
+    group.bench_function("bare_signature_check", |b| {
+        b.iter(|| {
+            bare.verify(
+                &RSA_PKCS1_2048_8192_SHA256,
+                black_box(message.as_bytes()),
+                &signature,
+            )
+            .unwrap()
+        })
+    });
+    group.bench_function("verify", |b| {
+        b.iter(|| token::verify(black_box(&token), &rules, &audiences, &keys, Unix::now()).unwrap())
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = checks;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
+    targets = acl_check, verification
+}
+criterion_main!(checks);

@@ -1,0 +1,374 @@
+#!/usr/bin/env bash
+#
+# Installs the package beside Debian's own broker in a fresh bookworm tree and uses it there, with a
+# tenant on this machine:
+#
+#     packaging/test-deb.sh [FILE.deb [TENANT]]       what is not named is built
+#
+# Needs: the packages debootstrap and debian-archive-keyring, and root for the tree (it calls sudo for
+# that). Nothing is mounted, and outside target/ nothing is written. Everything listens on 127.0.0.1, on
+# ports that are free.
+#
+# The first run makes the tree and keeps a copy, target/debian/bookworm-ARCH.tar; later runs unpack that
+# and need no network. Delete the copy for a tree of today.
+#
+# Environment:
+#   DEBIAN_MIRROR   archive to fetch from. Otherwise: the Debian archive this machine's apt uses, or the
+#                   default of debootstrap.
+set -euo pipefail
+umask 022
+
+say() { printf 'test-deb: %s\n' "$*"; }
+die() { printf 'test-deb: %s\n' "$@" >&2; exit 1; }
+
+[[ $# -le 2 ]] || die "usage: packaging/test-deb.sh [FILE.deb [TENANT]]"
+FILE=${1:+$(realpath -- "$1")} TENANT=${2:+$(realpath -- "$2")}
+SELF=$(realpath -- "${BASH_SOURCE[0]}")
+cd "${SELF%/*}/.."
+PACKAGE=mosquitto-auth0
+PATH=$PATH:/usr/sbin:/sbin
+KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+command -v debootstrap >/dev/null || die "debootstrap is missing: install the package debootstrap"
+[[ -r $KEYRING ]] || die "$KEYRING is missing: install the package debian-archive-keyring"
+
+if [[ -z $FILE ]]; then
+  packaging/deb.sh
+  FILE=$(find "$PWD/target/debian" -maxdepth 1 -name "${PACKAGE}_*.deb")
+fi
+if [[ -z $TENANT ]]; then
+  cargo build --locked -p lab --bin tenant
+  TENANT=$(realpath -- "${CARGO_TARGET_DIR:-target}/debug/tenant")
+fi
+if [[ $EUID != 0 ]]; then
+  say "a tree of another system takes root: calling sudo"
+  exec sudo --preserve-env=DEBIAN_MIRROR "$SELF" "$FILE" "$TENANT"
+fi
+
+export LC_ALL=C.UTF-8
+mkdir -p target/debian
+WORK=$(mktemp -d "$PWD/target/debian/test.XXXXXX")
+TREE=$WORK/tree
+CACHE=$PWD/target/debian/bookworm-$(dpkg --print-architecture).tar
+
+# ---- keeping count, and leaving nothing behind ----
+
+PASSED=0 FAILED=0 BROKER_PID='' TENANT_PID=''
+
+finish() {
+  local status=$?
+  trap - EXIT
+  stop "$BROKER_PID"
+  stop "$TENANT_PID"
+  [[ $FAILED != 0 || $status = 0 ]] || FAILED=1 # it ended before its time
+  if [[ $FAILED != 0 && -s $LOG ]]; then
+    say "the end of the broker's log:"
+    tail -n 40 "$LOG"
+  fi
+  # debootstrap mounts /proc for a while; were it still there, rm would be the wrong thing to do.
+  if grep -qF " $TREE/" /proc/mounts; then
+    say "something is mounted in $TREE, so it stays"
+  else
+    rm -rf "$WORK"
+  fi
+  printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
+  [[ $FAILED = 0 ]] || exit 1
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+check() { # WHAT COMMAND...
+  local what=$1
+  shift
+  if "$@" >"$WORK/out" 2>&1; then
+    PASSED=$((PASSED + 1))
+    printf 'ok     %s\n' "$what"
+  else
+    FAILED=$((FAILED + 1))
+    printf 'FAILED %s\n' "$what"
+    sed 's/^/         /' "$WORK/out"
+  fi
+}
+
+not() { ! "$@"; }
+
+quietly() { # COMMAND... : its output only if it fails, which ends everything
+  "$@" >"$WORK/out" 2>&1 || { tail -n 30 "$WORK/out" >&2; die "failed: $*"; }
+}
+
+within() { # SECONDS COMMAND... : asks again until it is so
+  local end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < end)) || return 1
+    sleep 0.05
+  done
+}
+
+is_gone() { ! kill -0 "$1" 2>/dev/null; }
+
+stop() { # PID of a child of ours, or nothing
+  [[ -n $1 ]] || return 0
+  kill "$1" 2>/dev/null || true
+  within 20 is_gone "$1" || kill -KILL "$1" 2>/dev/null || true
+  wait "$1" 2>/dev/null || true
+}
+
+# ---- the tree ----
+
+CLEAN=(env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive)
+in_tree() { chroot "$TREE" "${CLEAN[@]}" "$@"; }
+apt_in_tree() { in_tree apt-get -qq -y -o DPkg::Use-Pty=0 -o APT::Sandbox::User=root "$@" </dev/null; }
+
+find_mirror() { # prints nothing where debootstrap's default shall be taken
+  if [[ -n ${DEBIAN_MIRROR:-} ]]; then
+    printf '%s\n' "${DEBIAN_MIRROR%/}"
+  else
+    # shellcheck disable=SC2016 # apt's variable, not the shell's
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+      sed -nE 's|^(https?://.*/debian)/?$|\1|p' | sort -u | head -n 1 || true
+  fi
+}
+
+make_tree() {
+  local mirror
+  mirror=$(find_mirror)
+  say "making a bookworm tree from ${mirror:-the default archive of debootstrap}"
+  quietly debootstrap --variant=minbase --keyring="$KEYRING" bookworm "$TREE" ${mirror:+"$mirror"}
+  # No service is started in here.
+  printf '#!/bin/sh\nexit 101\n' >"$TREE/usr/sbin/policy-rc.d"
+  chmod 755 "$TREE/usr/sbin/policy-rc.d"
+  printf '127.0.0.1 localhost\n' >"$TREE/etc/hosts"
+  # Where this machine reaches the archive through a proxy, or by way of a CA of its own, so does the tree.
+  apt-config dump | grep -iE '^Acquire::https?::proxy ' >"$TREE/etc/apt/apt.conf.d/90machine" || true
+  if [[ -r /etc/ssl/certs/ca-certificates.crt ]]; then
+    cp /etc/ssl/certs/ca-certificates.crt "$TREE/etc/apt/machine.crt"
+    printf 'Acquire::https::CAInfo "/etc/apt/machine.crt";\n' >>"$TREE/etc/apt/apt.conf.d/90machine"
+  fi
+  quietly apt_in_tree update
+  quietly apt_in_tree install mosquitto mosquitto-clients
+  quietly apt_in_tree clean
+  # What the package will need is only put by: apt has to ask for it.
+  quietly apt_in_tree install --download-only ca-certificates
+  tar -C "$TREE" --numeric-owner -cf "$CACHE.part" .
+  mv "$CACHE.part" "$CACHE"
+  [[ -z ${SUDO_UID:-} ]] || chown "$SUDO_UID" "$CACHE" target/debian
+}
+
+if [[ -s $CACHE ]]; then
+  say "unpacking ${CACHE#"$PWD"/}"
+  mkdir "$TREE"
+  tar -C "$TREE" --numeric-owner -xpf "$CACHE"
+else
+  make_tree
+fi
+cp -L /etc/resolv.conf "$TREE/etc/resolv.conf" 2>/dev/null || true
+
+# ---- the tenant ----
+
+start_tenant() {
+  "$TENANT" --dir "$WORK" --forever --device d1 'a password' 'devices/d1/#' --device all 'another' 'devices/#' \
+    </dev/null >"$WORK/tenant" 2>"$WORK/tenant.err" &
+  TENANT_PID=$!
+  within 30 tenant_is_up || { cat "$WORK/tenant.err"; die "the tenant does not start"; }
+}
+tenant_is_up() { [[ -n $(token all) ]]; }
+its() { sed -n "s/^$1 //p" "$WORK/tenant"; } # NAME of an option
+token() { awk -v device="$1" '$1 == "username" { at = $2 } $1 == "token" && at == device { print $2 }' "$WORK/tenant"; }
+
+# ---- the broker ----
+
+LOG=$TREE/var/log/mosquitto/mosquitto.log
+
+free_port() { # from below the range that the system gives to clients
+  local port
+  until port=$((10240 + RANDOM % 20000)) && ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
+  printf '%d\n' "$port"
+}
+
+broker_is_up() { grep -q 'mosquitto version .* running' "$LOG" 2>/dev/null; }
+broker_is_up_or_gone() { broker_is_up || is_gone "$BROKER_PID"; }
+
+# Starts the broker as Debian's unit does: as root, which it gives up itself, with the folders that the
+# unit makes. The settings given go into a file beside the example. Sets BROKER_PID and PORT.
+start_broker() { # [SETTING...]
+  in_tree install -d -m 740 -o mosquitto /var/log/mosquitto /run/mosquitto
+  for _ in 1 2 3; do
+    PORT=$(free_port)
+    printf '%s\n' "listener $PORT 127.0.0.1" "$@" >"$TREE/etc/mosquitto/conf.d/test.conf"
+    rm -f "$LOG"
+    chroot "$TREE" "${CLEAN[@]}" mosquitto -c /etc/mosquitto/mosquitto.conf >"$WORK/broker" 2>&1 &
+    BROKER_PID=$!
+    within 30 broker_is_up_or_gone || true
+    if broker_is_up; then return 0; fi
+    stop_broker
+    grep -qs 'Address already in use' "$LOG" "$WORK/broker" || break # else somebody was quicker
+  done
+  cat "$WORK/broker" "$LOG" || true
+  return 1
+}
+
+stop_broker() {
+  stop "$BROKER_PID"
+  BROKER_PID=''
+}
+
+has_plugin() { grep -q '/mosquitto_auth0\.so$' "/proc/$BROKER_PID/maps"; }
+runs_as() { [[ $(awk '$1 == "Uid:" { print $2, $3, $4 }' "/proc/$BROKER_PID/status") == "$1 $1 $1" ]]; }
+logs() { within 20 grep -qF -- "$1" "$LOG"; }
+logs_about() { grep -F -- "$1" "$LOG" | tee /dev/stderr | grep -qF -- "$2"; }
+
+client() { # PROGRAM ARGUMENT... : one of the tree's own clients, as nobody
+  timeout 60 chroot --userspec=nobody:nogroup "$TREE" "${CLEAN[@]}" HOME=/nonexistent \
+    "$1" -h 127.0.0.1 -p "$PORT" -V mqttv5 "${@:2}"
+}
+publish() { client mosquitto_pub -q 1 -r -m "hello from $1" -i "$1" "${@:2}"; } # DEVICE ARGUMENT...
+receives() { # MESSAGE DEVICE ARGUMENT... : as the first one
+  [[ $(client mosquitto_sub -q 1 -C 1 -W 30 -F '%t: %p' -i "$2" "${@:3}" | tee /dev/stderr) == "$1" ]]
+}
+is_denied() { # PROGRAM ARGUMENT... : let in, but not let do that (mosquitto_pub only says so)
+  client "$@" >"$WORK/said" 2>&1 || true
+  tee /dev/stderr <"$WORK/said" | grep -qi -e 'failed: not authori[sz]ed' -e 'requests were denied'
+}
+is_refused() { # PROGRAM ARGUMENT... : not let in
+  not client "$@" >"$WORK/said" 2>&1 && tee /dev/stderr <"$WORK/said" | grep -qi 'connection.*not authori[sz]ed'
+}
+
+# ---- the package ----
+
+PLUGIN=$(in_tree dpkg -L mosquitto | sed -n 's|/mosquitto_dynamic_security\.so$|/mosquitto_auth0.so|p')
+CONF=/etc/mosquitto/conf.d/auth0.conf
+SECRET=/etc/mosquitto/auth0.secret
+
+install_it() { apt_in_tree "$@" install "/root/$PACKAGE.deb"; }
+# shellcheck disable=SC2016 # dpkg's variables, not the shell's
+field() { in_tree dpkg-query -W -f '${'"$2"'}' "$1"; }
+is_installed() { [[ $(field "$1" db:Status-Abbrev 2>/dev/null) == 'ii ' ]]; }
+depends_on() { dpkg-deb -f "$FILE" Depends | tee /dev/stderr | tr ',' '\n' | sed 's/^ //' | grep -q "^$1"; } # BEGINNING
+has_no_scripts() { [[ $(dpkg-deb --ctrl-tarfile "$FILE" | tar -t | grep -v '/$' | sort | xargs) == './conffiles ./control ./md5sums' ]]; }
+has_mode() { [[ $(in_tree stat -c '%A %U:%G' "$2" | tee /dev/stderr) == "$1" ]]; }
+is_stripped() {
+  readelf -S --wide "$TREE$PLUGIN" >"$WORK/said" && grep -q '\.dynsym' "$WORK/said" && not grep -E '\.symtab|\.debug' "$WORK/said"
+}
+has_documents() {
+  local doc=/usr/share/doc/$PACKAGE
+  in_tree test -s $doc/copyright && in_tree gzip -t $doc/third-party.gz $doc/changelog.Debian.gz
+}
+conffile_is_as_shipped() {
+  [[ $(field $PACKAGE Conffiles | xargs | tee /dev/stderr) == "$CONF $(in_tree md5sum "$CONF" | cut -d' ' -f1)" ]]
+}
+is_as_shipped() { [[ -z $(in_tree dpkg --verify $PACKAGE | tee /dev/stderr) ]]; }
+only_its_conffile_differs() { [[ $(in_tree dpkg --verify $PACKAGE | tee /dev/stderr | awk '{ print $(NF - 1), $NF }') == "c $CONF" ]]; }
+only_its_conffile_stays() { [[ -e $TREE$CONF && ! -e $TREE$PLUGIN ]]; }
+nothing_of_it_stays() { [[ -z $(find "$TREE" -xdev -iname '*auth0*' | tee /dev/stderr) ]]; }
+
+# Editing the example as its comments say.
+uncomment() { sed -i -E "s/^#($1) /\\1 /" "$TREE$CONF"; } # NAMES of settings
+put() { sed -i -E "s|^($1) .*|\\1 $2|" "$TREE$CONF"; }    # NAME VALUE of one that is no comment any more
+run_its_commands() {
+  local commands
+  commands=$(sed -nE 's/^# {5}((touch|chown|chmod) .*)/\1/p' "$TREE$CONF" | tee /dev/stderr)
+  [[ $(wc -l <<<"$commands") = 3 ]] && in_tree sh -ec "$commands"
+}
+
+# ==== installing ====
+
+cp "$FILE" "$TREE/root/$PACKAGE.deb"
+say "installing ${FILE##*/} beside mosquitto $(field mosquitto Version)"
+check "the tree has Debian's broker" is_installed mosquitto
+check "and no ca-certificates" not is_installed ca-certificates
+check "apt installs the package" install_it
+check "it is installed" is_installed $PACKAGE
+check "ca-certificates has come with it" is_installed ca-certificates
+check "it depends on a broker that it works with" depends_on 'mosquitto (>= 2\.0\.11)$'
+check "it depends on the C library" depends_on 'libc6 (>= '
+check "it has no maintainer scripts" has_no_scripts
+check "the plugin lies beside the broker's own: $PLUGIN" has_mode '-rw-r--r-- root:root' "$PLUGIN"
+check "it is stripped" is_stripped
+check "copyright, licences of others and changelog are there" has_documents
+check "the example is there" has_mode '-rw-r--r-- root:root' "$CONF"
+check "it is a conffile" conffile_is_as_shipped
+check "every line of it is a comment" not grep -n '^[^#]' "$TREE$CONF"
+check "it names this machine's plugin" grep -qxF "#plugin $PLUGIN" "$TREE$CONF"
+check "every file is as shipped" is_as_shipped
+
+# ==== untouched ====
+
+check "untouched: Debian's broker starts" start_broker 'allow_anonymous true'
+check "without the plugin" not has_plugin
+check "a device without anything publishes" publish anonymous -t devices/d1/state
+check "and receives" receives 'devices/d1/state: hello from anonymous' anonymous -t 'devices/#'
+stop_broker
+rm -f "$TREE/var/lib/mosquitto/mosquitto.db"
+
+# ==== edited as its comments say ====
+
+start_tenant
+# The tenant is trusted as any other is: by the certificates of the system.
+cp "$(its ca_file)" "$TREE/usr/local/share/ca-certificates/tenant.crt"
+quietly in_tree update-ca-certificates
+d1=(-u JWT -P "$(token d1)")
+all=(-u JWT -P "$(token all)")
+forged=$(token d1)
+forged=${forged%??????????}AAAAAAAAAA
+
+uncomment 'plugin|plugin_opt_domain|plugin_opt_audience'
+put plugin_opt_domain https://example.com/
+check "with a wrong setting the broker does not start" not start_broker
+check "and its log names the setting" logs_about mosquitto-auth0 'option domain'
+
+put plugin_opt_domain "$(its domain)"
+put plugin_opt_audience "$(its audience)"
+check "edited: Debian's broker starts" start_broker
+check "with the plugin" has_plugin
+check "as the user mosquitto" runs_as "$(in_tree id -u mosquitto)"
+check "a device with a token publishes to its topic" publish d1 "${d1[@]}" -t devices/d1/state
+check "and receives it" receives 'devices/d1/state: hello from d1' d1 "${d1[@]}" -t 'devices/d1/#'
+check "it may not subscribe to another device's topics" is_denied mosquitto_sub -W 30 -i d1 "${d1[@]}" -t 'devices/d2/#'
+check "it may not publish to them" is_denied mosquitto_pub -q 1 -r -m mischief -i d1 "${d1[@]}" -t devices/d2/state
+check "the log says so: [not-granted]" logs '[not-granted]'
+check "a device with a token for more publishes elsewhere" publish all "${all[@]}" -t devices/end
+# What is retained for the first of two filters comes before what is retained for the second.
+check "and finds nothing of the mischief" receives 'devices/end: hello from all' all "${all[@]}" -t devices/d2/state -t devices/end
+check "a device without a token is refused" is_refused mosquitto_pub -i stranger -t devices/d1/state -m mischief
+check "the log says so: [no-password]" logs '[no-password]'
+check "and who it was" logs_about '[no-password]' stranger
+check "a device with a forged token is refused" is_refused mosquitto_pub -i forger -u JWT -P "$forged" -t devices/d1/state -m mischief
+check "the log says so: [token-signature]" logs '[token-signature]'
+check "and who it was" logs_about '[token-signature]' forger
+
+# ==== installed again, as an upgrade would be ====
+
+check "apt installs it over itself" install_it --reinstall
+check "the edited example stays" only_its_conffile_differs
+check "the broker goes on" publish d1 "${d1[@]}" -t devices/d1/state
+stop_broker
+
+# ==== with every setting of the example, and so with passwords ====
+
+check "the example's commands make the file for the secret" run_its_commands
+check "only root and the broker may read it" has_mode '-rw-r----- root:mosquitto' "$SECRET"
+its client_secret >"$TREE$SECRET"
+uncomment 'plugin_opt_[a-z0-9_]+'
+put plugin_opt_client_id "$(its client_id)"
+put plugin_opt_connection "$(its connection)"
+put plugin_opt_topics_claim topics
+check "with every setting of the example the broker starts" start_broker
+check "a device with its password publishes to its topic" publish d1 -u d1 -P 'a password' -t devices/d1/state
+check "and to no other" is_denied mosquitto_pub -q 1 -m mischief -i d1 -u d1 -P 'a password' -t devices/d2/state
+check "one with a wrong password is refused" is_refused mosquitto_pub -i guesser -u d1 -P 'a guess' -t devices/d1/state -m mischief
+check "the log says so: [login-refused]" logs '[login-refused]'
+check "one with a token gets in as before" publish d1 "${d1[@]}" -t devices/d1/state
+stop_broker
+
+# ==== removed ====
+
+rm "$TREE$SECRET" "$TREE/root/$PACKAGE.deb" # the operator's, and ours
+check "apt removes it" apt_in_tree remove $PACKAGE
+check "the example stays, since it was edited, and the plugin does not" only_its_conffile_stays
+check "apt purges it" apt_in_tree purge $PACKAGE
+check "nothing is left of it" nothing_of_it_stays
+check "Debian's broker is still there" is_installed mosquitto
+check "and starts" start_broker 'allow_anonymous true'
+check "and a device without anything publishes" publish anonymous -t devices/d1/state
+stop_broker

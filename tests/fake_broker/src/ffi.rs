@@ -1,0 +1,84 @@
+//! `fake.h`, for Rust.
+
+use std::ffi::{c_char, c_int, c_void};
+
+/// `struct mosquitto`: only the C part looks inside.
+#[repr(C)]
+pub struct Mosquitto {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+pub struct FakeSpec {
+    pub id: *const c_char,
+    pub username: *const c_char,
+    pub password: *const c_char,
+    pub address: *const c_char,
+    pub will: *const c_char,
+    pub subscription: *const c_char,
+    pub queued: *const c_char,
+    pub protocol_version: c_int,
+    pub listener: c_int,
+    pub password_len: u16,
+    pub clean_start: bool,
+    pub kept: bool,
+    pub websocket: bool,
+}
+
+#[repr(C)]
+pub struct FakeAnswer {
+    pub client: *const Mosquitto,
+    pub event: c_int,
+    pub access: c_int,
+    pub code: c_int,
+    pub topic: [c_char; 116],
+}
+
+/// `struct mosquitto_opt` (mosquitto_plugin.h).
+#[repr(C)]
+pub struct Opt {
+    pub key: *mut c_char,
+    pub value: *mut c_char,
+}
+
+unsafe extern "C" {
+    pub fn fake_start(release: c_int);
+    pub fn fake_identifier(listener: c_int) -> *mut c_void;
+    pub fn fake_refuse_event(event: c_int, code: c_int);
+    pub fn fake_set_username_result(code: c_int);
+    pub fn fake_log_to_topic(on: bool);
+    pub fn fake_unregister(identifier: *const c_void);
+    pub fn fake_log_init_failure(code: c_int);
+    pub fn fake_client_new(spec: *const FakeSpec) -> *mut Mosquitto;
+    pub fn fake_client_refill(client: *mut Mosquitto, spec: *const FakeSpec);
+    pub fn fake_client_restored(
+        id: *const c_char,
+        username: *const c_char,
+        subscription: *const c_char,
+    ) -> *mut Mosquitto;
+    pub fn fake_raw_userdata(
+        listener: c_int,
+        event: c_int,
+        data: *mut c_void,
+        userdata: *mut c_void,
+    ) -> c_int;
+    pub fn fake_raw(listener: c_int, event: c_int, data: *mut c_void) -> c_int;
+    pub fn fake_basic_auth(client: *mut Mosquitto) -> c_int;
+    pub fn fake_connect(client: *mut Mosquitto) -> c_int;
+    pub fn fake_acl(client: *mut Mosquitto, access: c_int, topic: *const c_char) -> c_int;
+    pub fn fake_retain_source(source: *const Mosquitto, topic: *const c_char) -> c_int;
+    pub fn fake_http_api(username: *const c_char, password: *const c_char, acl: bool) -> c_int;
+    pub fn fake_disconnect(client: *mut Mosquitto, with_will: bool);
+    pub fn fake_tick();
+    pub fn fake_reload() -> c_int;
+    pub fn fake_sighup();
+    pub fn fake_state(client: *const Mosquitto) -> c_int;
+    pub fn fake_username(client: *const Mosquitto) -> *const c_char;
+    pub fn fake_registered(listener: c_int, event: c_int) -> usize;
+    pub fn fake_log_line(index: usize, level: *mut c_int) -> *const c_char;
+    pub fn fake_log_count() -> usize;
+    pub fn fake_answer_count() -> usize;
+    pub fn fake_answer_at(index: usize) -> *const FakeAnswer;
+    pub fn fake_kick_count() -> usize;
+    pub fn fake_log_depth() -> usize;
+}

@@ -1,0 +1,193 @@
+//! How it ends: after a good start, a bad one, or none; and that nothing of it goes on.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use fake_broker::{
+    Access, Event, INVAL, SUCCESS, Spec, alone, plugin_file, plugin_threads, wait_for_threads,
+};
+use lab::tenant::{Behaviour, DEVICE, Endpoint, Tenant};
+
+use super::{GRANTED, PATIENCE, broker, options};
+
+#[test]
+fn cleanup_without_a_start() {
+    alone(|| {
+        let broker = broker();
+        assert_eq!(broker.cleanup_nothing(), SUCCESS);
+        assert_eq!(broker.cleanup_nothing(), SUCCESS);
+    });
+}
+
+#[test]
+fn cleanup_after_a_start_that_failed() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        // 2.1 cleans up by itself, with the NULL that a failed start left.
+        assert_eq!(
+            broker.init(&options(&tenant).with("timeout", "never")),
+            Err(INVAL)
+        );
+        assert_eq!(broker.cleanup_nothing(), SUCCESS);
+        assert_eq!(plugin_threads(), 0);
+        assert_eq!(tenant.count(Endpoint::Connection), 0);
+        broker
+            .init(&options(&tenant))
+            .expect("a good start afterwards");
+    });
+}
+
+#[test]
+fn a_broker_that_lacks_an_event_is_left_without_a_thread() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        for event in [
+            Event::BasicAuth,
+            Event::AclCheck,
+            Event::Disconnect,
+            Event::Tick,
+            Event::Reload,
+        ] {
+            broker.forget_log();
+            broker.forget_callbacks();
+            broker.refuse_event(event);
+            assert_eq!(broker.init(&options(&tenant)), Err(INVAL), "{event:?}");
+            assert_eq!(
+                broker.lines_with("the broker does not start"),
+                1,
+                "{event:?}"
+            );
+            assert_eq!(plugin_threads(), 0, "{event:?}");
+        }
+        assert_eq!(tenant.count(Endpoint::Connection), 0);
+    });
+}
+
+#[test]
+fn a_start_that_failed_late_leaves_nothing_to_be_called() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        // Restored from disk before plugins are loaded, and it reads the log.
+        let reader = broker.restored("reader", "somebody", "$SYS/broker/log/#");
+        broker.log_to_topic();
+        broker.refuse_event(Event::Reload);
+        assert_eq!(broker.init(&options(&tenant)), Err(INVAL));
+        // The broker itself still logs, and each line is a question.
+        for _ in 0..10 {
+            assert!(!broker.allows(reader, Access::Read, "$SYS/broker/log/N"));
+        }
+        assert_eq!(plugin_threads(), 0);
+    });
+}
+
+#[test]
+fn a_stop_and_a_new_start() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        let mut before = None;
+        for round in 1..=3 {
+            broker.init(&options(&tenant)).expect("it starts");
+            broker.run_until_said("signing keys are here");
+            assert_eq!((tenant.count(Endpoint::Jwks), plugin_threads()), (round, 1));
+            if let Some(client) = before {
+                let known = broker.allows(client, Access::Write, GRANTED);
+                assert!(!known, "a new start knows nobody");
+            }
+            let spec = Spec::new(format!("a{round}")).token(tenant.token(DEVICE));
+            let (client, code) = broker.connect_new(&spec);
+            assert_eq!(code, SUCCESS);
+            assert!(broker.allows(client, Access::Write, GRANTED));
+            before = Some(client);
+            broker.cleanup();
+            assert_eq!(plugin_threads(), 0);
+            broker.forget_callbacks();
+            broker.forget_log();
+        }
+    });
+}
+
+#[test]
+fn a_tenant_that_hangs_holds_a_stop_no_longer_than_the_timeout() {
+    alone(|| {
+        for (endpoint, reached) in [
+            (Endpoint::Jwks, Endpoint::Jwks),
+            (Endpoint::Connection, Endpoint::Connection),
+        ] {
+            let (tenant, mut broker) = (Tenant::start(), broker());
+            tenant.on(endpoint, Behaviour::Hang);
+            let options = options(&tenant).with("timeout", "2");
+            broker.init(&options).expect("it starts");
+            assert!(tenant.wait_for(reached, 1, PATIENCE));
+            wait_for_threads(1);
+            let started = Instant::now();
+            broker.cleanup();
+            // The rest is for a slow machine, and is less than the default timeout.
+            assert!(
+                started.elapsed() < Duration::from_secs(4),
+                "{:?}",
+                started.elapsed()
+            );
+            assert_eq!(plugin_threads(), 0);
+            broker.forget_callbacks();
+        }
+    });
+}
+
+#[test]
+fn its_code_stays_when_the_broker_unloads_it() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        broker.init(&options(&tenant)).expect("it starts");
+        broker.cleanup();
+        assert!(
+            broker.unload(&plugin_file()),
+            "a late resolver thread would return into nothing"
+        );
+    });
+}
+
+#[test]
+fn its_threads_take_no_signal_from_the_broker() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        broker.init(&options(&tenant)).expect("it starts");
+        wait_for_threads(1);
+        let tasks = fs::read_dir("/proc/self/task").expect("Linux lists the threads here");
+        let mut found = 0;
+        for task in tasks {
+            let status = task.expect("a thread").path().join("status");
+            let status = fs::read_to_string(status).unwrap_or_default();
+            let field = |name: &str| {
+                let mut lines = status.lines().filter_map(|line| line.strip_prefix(name));
+                lines
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches(':')
+                    .trim()
+                    .to_owned()
+            };
+            if !field("Name").starts_with("auth0-") {
+                continue;
+            }
+            found += 1;
+            let blocked = u64::from_str_radix(&field("SigBlk"), 16).expect("a mask");
+            for signal in [
+                libc::SIGHUP,
+                libc::SIGINT,
+                libc::SIGTERM,
+                libc::SIGUSR1,
+                libc::SIGUSR2,
+                libc::SIGPIPE,
+                libc::SIGRTMIN(),
+            ] {
+                assert!(
+                    blocked & (1 << (signal - 1)) != 0,
+                    "signal {signal}: {blocked:x}"
+                );
+            }
+        }
+        assert_eq!(found, 1);
+    });
+}

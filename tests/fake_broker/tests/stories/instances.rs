@@ -1,0 +1,135 @@
+//! More than one of it: the same plugin at several lines of mosquitto.conf.
+
+use std::time::{Duration, Instant};
+
+use fake_broker::{Access, Event, INVAL, SUCCESS, Spec, alone, plugin_threads, wait_for_threads};
+use lab::tenant::{DEVICE, Endpoint, Tenant};
+
+use super::{GRANTED, PATIENCE, RELEASE, broker, credentials, options};
+
+#[test]
+fn the_same_line_twice_does_the_work_once() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        broker.init(&options(&tenant)).expect("the first");
+        broker.init(&options(&tenant)).expect("the second");
+        // 2.0 knows a callback by its function, 2.1 by its plugin line too.
+        let expected = if RELEASE.is_2_1() { 2 } else { 1 };
+        assert_eq!(broker.registered(Event::BasicAuth), expected);
+        let told = broker.lines_with("named twice with the same options");
+        assert_eq!(told, 2 - expected);
+
+        broker.run_until_said("signing keys are here");
+        let spec = Spec::new("a").token(tenant.token(DEVICE)).will(GRANTED);
+        let (client, code) = broker.connect_new(&spec);
+        assert_eq!(code, SUCCESS);
+        assert!(broker.allows(client, Access::Write, GRANTED));
+        broker.disconnect(client);
+        broker.tick();
+        broker.reuse(client, &spec);
+        assert!(!broker.allows(client, Access::Write, GRANTED));
+
+        assert_eq!((tenant.count(Endpoint::Jwks), plugin_threads()), (1, 1));
+        broker.cleanup();
+        wait_for_threads(1);
+        broker.cleanup();
+        assert_eq!(plugin_threads(), 0);
+    });
+}
+
+#[test]
+fn two_lines_that_differ_where_only_one_would_be_asked() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        broker.init(&options(&tenant)).expect("the first");
+        broker.run_until_said("signing keys are here");
+        let second = broker.init(&credentials(&tenant));
+        if RELEASE.is_2_1() {
+            assert_eq!(second, Ok(()));
+            wait_for_threads(2);
+        } else {
+            assert_eq!(second, Err(INVAL));
+            assert_eq!(broker.lines_with("give both lines the same options"), 1);
+            assert_eq!(broker.lines_with("set per_listener_settings true"), 1);
+            wait_for_threads(1);
+        }
+        let spec = Spec::new("a").token(tenant.token(DEVICE));
+        assert_eq!(broker.connect_new(&spec).1, SUCCESS, "the first goes on");
+    });
+}
+
+#[test]
+fn listeners_with_the_same_options_share_one_fetcher_and_the_sessions() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        for listener in 0..3 {
+            broker
+                .init_for(listener, &options(&tenant))
+                .expect("it starts");
+        }
+        broker.run_until_said("signing keys are here");
+        assert_eq!((tenant.count(Endpoint::Jwks), plugin_threads()), (1, 1));
+        assert_eq!(broker.lines_with("signing keys are here"), 1);
+
+        // A takeover from one listener to another.
+        let spec = Spec::new("a").token(tenant.token(DEVICE)).will(GRANTED);
+        let (first, code) = broker.connect_new(&spec.clone().listener(1));
+        assert_eq!(code, SUCCESS);
+        let (second, code) = broker.connect_new(&spec.clone().listener(2));
+        assert_eq!(code, SUCCESS);
+        broker.tick();
+        assert!(broker.allows(second, Access::Write, GRANTED));
+        broker.reuse(first, &spec);
+        assert!(!broker.allows(first, Access::Write, GRANTED));
+        // One goes, and the others still have it all.
+        broker.cleanup();
+        assert!(broker.allows(second, Access::Write, GRANTED));
+        wait_for_threads(1);
+    });
+}
+
+#[test]
+fn listeners_with_other_options_share_nothing() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        let other = fake_broker::Options::new()
+            .with("domain", tenant.domain())
+            .with("ca_file", tenant.ca_file().as_os_str().as_encoded_bytes())
+            .with("audience", "https://other.example/");
+        broker.init_for(0, &options(&tenant)).expect("it starts");
+        broker.init_for(1, &other).expect("it starts");
+        wait_for_threads(2);
+        assert!(tenant.wait_for(Endpoint::Jwks, 2, PATIENCE));
+        // 2.0.11 ticks only the first of the two, and the second's lines wait for an event.
+        broker.run_until("both have keys", |broker| {
+            broker.reload();
+            broker.lines_with("signing keys are here") == 2
+        });
+
+        let token = tenant.token(DEVICE);
+        let (here, code) = broker.connect_new(&Spec::new("a").token(token.as_str()));
+        assert_eq!(code, SUCCESS);
+        let (there, code) = broker.connect_new(&Spec::new("a").token(token).listener(1));
+        assert_ne!(code, SUCCESS);
+        assert_eq!(broker.lines_with("[token-audience]"), 1);
+        assert!(!broker.allows(there, Access::Write, GRANTED));
+        assert!(broker.allows(here, Access::Write, GRANTED));
+    });
+}
+
+#[test]
+fn a_second_start_does_not_wait_for_a_hanging_tenant() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        tenant.on(Endpoint::Jwks, lab::tenant::Behaviour::Hang);
+        let options = options(&tenant).with("timeout", "1");
+        let started = Instant::now();
+        broker.init_for(0, &options).expect("it starts");
+        broker.init_for(1, &options).expect("it starts");
+        assert!(
+            started.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            started.elapsed()
+        );
+    });
+}

@@ -1,0 +1,144 @@
+//! Events with nothing in them. No broker sends these; a plugin that trusts that crashes one day.
+
+use fake_broker::{ACL_DENIED, AUTH, Event, SERVER_UNAVAILABLE, SUCCESS, Spec, alone};
+
+use super::{GRANTED, RELEASE, Scene};
+
+/// All zero: NULL for every pointer in it.
+const ZEROS: [usize; 11] = [0; 11];
+
+#[test]
+fn no_event_and_an_empty_event() {
+    alone(|| {
+        let mut scene = Scene::quiet();
+        for event in Event::all(RELEASE) {
+            let refusal = match event {
+                // What is known of nothing is that it is not the client's fault.
+                Event::BasicAuth => RELEASE.refusal(SERVER_UNAVAILABLE),
+                _ => event.refusal(),
+            };
+            assert_eq!(scene.broker.raw(*event, None), refusal, "{event:?}");
+            assert_eq!(
+                scene.broker.raw(*event, Some(&mut ZEROS.clone())),
+                refusal,
+                "{event:?}"
+            );
+        }
+        scene.broker.tick();
+        assert_eq!(
+            scene.broker.lines_with("[internal]"),
+            2,
+            "{:#?}",
+            scene.broker.log()
+        );
+    });
+}
+
+#[test]
+fn no_userdata() {
+    alone(|| {
+        let mut scene = Scene::quiet();
+        let spec = scene.device("sensor");
+        let client = scene.connected(&spec);
+        for event in Event::all(RELEASE) {
+            // Good in all other respects: this client may do what is asked.
+            let mut data = ZEROS;
+            data[1] = client.address();
+            if *event == Event::AclCheck {
+                data[2] = GRANTED_C.as_ptr() as usize;
+                data[5] = fake_broker::Access::Write as usize;
+                assert_eq!(scene.broker.raw(*event, Some(&mut data)), SUCCESS);
+            }
+            for data in [None, Some(&mut data)] {
+                let answer = scene.broker.raw_without_userdata(*event, data);
+                assert_eq!(answer, event.refusal(), "{event:?}");
+            }
+        }
+        assert!(
+            scene
+                .broker
+                .allows(client, fake_broker::Access::Write, GRANTED)
+        );
+    });
+}
+
+const GRANTED_C: &std::ffi::CStr = c"temperature";
+
+#[test]
+fn a_question_without_a_topic_or_about_nothing_known() {
+    alone(|| {
+        let mut scene = Scene::quiet();
+        let spec = scene.device("sensor");
+        let client = scene.connected(&spec);
+        let mut data = ZEROS;
+        data[1] = client.address();
+        for access in [0u32, 1, 2, 3, 4, 8, 16, u32::MAX] {
+            data[5] = access as usize;
+            assert_eq!(
+                scene.broker.raw(Event::AclCheck, Some(&mut data)),
+                ACL_DENIED,
+                "{access}"
+            );
+        }
+        data[2] = GRANTED_C.as_ptr() as usize;
+        for access in [0u32, 3, 7, 16, u32::MAX] {
+            data[5] = access as usize;
+            assert_eq!(
+                scene.broker.raw(Event::AclCheck, Some(&mut data)),
+                ACL_DENIED,
+                "{access}"
+            );
+        }
+        data[5] = 2;
+        assert_eq!(scene.broker.raw(Event::AclCheck, Some(&mut data)), SUCCESS);
+    });
+}
+
+#[test]
+fn a_client_without_an_id() {
+    alone(|| {
+        let mut scene = Scene::quiet();
+        let spec = scene.device("sensor").without_id();
+        let client = scene.broker.client(&spec);
+        let answer = scene.broker.basic_auth(client);
+        scene.was_refused(client, answer, SERVER_UNAVAILABLE, "[internal]");
+        // The fake broker, like a real one, asks nothing about a client without an id.
+        let mut data = ZEROS;
+        data[1] = client.address();
+        data[2] = GRANTED_C.as_ptr() as usize;
+        data[5] = 2;
+        assert_eq!(
+            scene.broker.raw(Event::AclCheck, Some(&mut data)),
+            ACL_DENIED
+        );
+        assert_eq!(
+            scene.broker.raw(Event::Disconnect, Some(&mut data)),
+            SUCCESS
+        );
+    });
+}
+
+#[test]
+fn neither_user_name_nor_password() {
+    alone(|| {
+        let mut scene = Scene::quiet();
+        scene.refused(&Spec::new("a"), 134, "[no-password]");
+        scene.refused(&Spec::new("a").v5(), 134, "[no-password]");
+        scene.refused(&Spec::new("a").username("JWT"), 134, "[no-password]");
+        scene.refused(&Spec::new("a").username("u"), 134, "[no-password]");
+        scene.refused(&Spec::new("a").password("p"), AUTH, "[credentials-off]");
+        // MQTT 5 allows a password alone, and a token says itself whose it is.
+        let token = scene.tenant.token(lab::tenant::DEVICE);
+        scene.connected(&Spec::new("a").v5().password(token));
+    });
+}
+
+#[test]
+fn a_password_without_a_name_is_never_sent_to_the_tenant() {
+    alone(|| {
+        let mut scene = Scene::live(super::credentials);
+        scene.refused(&Spec::new("a").v5().password("p"), 134, "[no-username]");
+        scene.refused(&Spec::new("a").username("u"), 134, "[no-password]");
+        assert_eq!(scene.tenant.count(lab::tenant::Endpoint::Token), 0);
+    });
+}

@@ -1,0 +1,164 @@
+//! A panic in the plugin is a refusal. That it is no abort is seen by each of these ending well.
+
+use fake_broker::{ACL_DENIED, AUTH, Access, Event, SUCCESS, State, UNKNOWN, alone_provoked};
+use lab::tenant::Tenant;
+
+use super::{FORBIDDEN, GRANTED, Scene, broker, offline, scratch};
+
+/// Ends the provocation.
+fn calm() {
+    // SAFETY: no other thread of this process reads the environment: keys are from a file, and the
+    // tenant's threads only serve.
+    unsafe { std::env::remove_var("MOSQUITTO_AUTH0_PROVOKE") };
+}
+
+/// Begins it, for a test whose start must be undisturbed.
+fn provoke(place: &str) {
+    // SAFETY: as above.
+    unsafe { std::env::set_var("MOSQUITTO_AUTH0_PROVOKE", place) };
+}
+
+#[test]
+fn in_init() {
+    alone_provoked("init", || {
+        let (tenant, scratch, mut broker) = (Tenant::start(), scratch(), broker());
+        let options = offline(&tenant, &scratch);
+        assert_eq!(broker.init(&options), Err(UNKNOWN));
+        // The last chance to say why: the broker ends now.
+        assert_eq!(
+            broker.lines_with("provoked in init"),
+            1,
+            "{:#?}",
+            broker.log()
+        );
+        assert_eq!(broker.registered(Event::BasicAuth), 0);
+        calm();
+        assert_eq!(broker.init(&options), Ok(()));
+    });
+}
+
+#[test]
+fn in_a_login() {
+    alone_provoked("basic_auth", || {
+        let mut scene = Scene::quiet();
+        let spec = scene.device("a");
+        let (client, answer) = scene.broker.connect_new(&spec);
+        assert_eq!(answer, AUTH);
+        assert_eq!(scene.broker.acl(client, Access::Write, GRANTED), ACL_DENIED);
+        scene.broker.tick();
+        assert_eq!(
+            scene.broker.lines_with("[internal]"),
+            1,
+            "{:#?}",
+            scene.broker.log()
+        );
+        assert_eq!(scene.broker.lines_with("provoked in basic_auth"), 1);
+
+        calm();
+        let client = scene.connected(&spec);
+        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+    });
+}
+
+#[test]
+fn in_a_question_about_a_topic() {
+    alone_provoked("acl_check", || {
+        let mut scene = Scene::quiet();
+        let spec = scene.device("a");
+        let client = scene.connected(&spec);
+        for access in Access::ALL {
+            assert_eq!(
+                scene.broker.acl(client, access, GRANTED),
+                ACL_DENIED,
+                "{access:?}"
+            );
+        }
+        scene.broker.tick();
+        // The 1st, the 2nd and the 4th: a fault with every message must not flood.
+        assert_eq!(scene.broker.lines_with("provoked in acl_check"), 3);
+        for _ in 0..60 {
+            scene.broker.acl(client, Access::Read, GRANTED);
+        }
+        scene.broker.tick();
+        assert_eq!(scene.broker.lines_with("provoked in acl_check"), 7);
+
+        calm();
+        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+        assert!(!scene.broker.allows(client, Access::Write, FORBIDDEN));
+    });
+}
+
+#[test]
+fn in_a_disconnect() {
+    alone_provoked("disconnect", || {
+        let mut scene = Scene::quiet();
+        let sensor = scene.device("a").will(GRANTED);
+        let client = scene.connected(&sensor);
+        scene.broker.disconnect(client);
+        assert_eq!(scene.broker.state(client), State::Gone);
+        scene.broker.tick();
+        assert_eq!(scene.broker.lines_with("provoked in disconnect"), 1);
+
+        calm();
+        // Somebody else at the old address has no rights; the same device comes in again.
+        scene.broker.reuse(client, &scene.device("b"));
+        assert!(!scene.broker.allows(client, Access::Write, GRANTED));
+        let client = scene.connected(&sensor);
+        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+    });
+}
+
+#[test]
+fn in_a_tick() {
+    alone_provoked("tick", || {
+        let mut scene = Scene::quiet();
+        // The fake broker takes nothing but SUCCESS for a tick.
+        scene.broker.tick();
+        let spec = scene.device("a");
+        let client = scene.connected(&spec);
+        assert!(!scene.broker.allows(client, Access::Write, FORBIDDEN));
+        calm();
+        scene.broker.tick();
+        assert_eq!(
+            scene.broker.lines_with("provoked in tick"),
+            1,
+            "{:#?}",
+            scene.broker.log()
+        );
+        assert_eq!(
+            scene.broker.lines_with("[not-granted]"),
+            1,
+            "{:#?}",
+            scene.broker.log()
+        );
+    });
+}
+
+#[test]
+fn in_a_reload() {
+    alone_provoked("reload", || {
+        let mut scene = Scene::quiet();
+        let spec = scene.device("a");
+        let client = scene.connected(&spec);
+        assert_eq!(scene.broker.reload(), SUCCESS);
+        scene.broker.tick();
+        assert_eq!(scene.broker.lines_with("provoked in reload"), 1);
+        calm();
+        assert_eq!(scene.broker.reload(), SUCCESS);
+        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+    });
+}
+
+#[test]
+fn in_cleanup() {
+    alone_provoked("cleanup", || {
+        let (tenant, scratch, mut broker) = (Tenant::start(), scratch(), broker());
+        let options = offline(&tenant, &scratch);
+        broker.init(&options).expect("it starts");
+        broker.cleanup();
+        assert_eq!(broker.cleanup_nothing(), SUCCESS);
+        calm();
+        broker.init(&options).expect("it starts again");
+        provoke("cleanup");
+    });
+}

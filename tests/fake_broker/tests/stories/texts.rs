@@ -1,0 +1,209 @@
+//! Text that is none, too much of it, and text that would be read wrongly.
+
+use fake_broker::{
+    ACL_DENIED, AUTH, Access, BAD_USERNAME_OR_PASSWORD as BAD, MALFORMED_UTF8, SERVER_UNAVAILABLE,
+    SUCCESS, Spec, alone,
+};
+use lab::tenant::{DEVICE, Endpoint, PASSWORD};
+use serde_json::json;
+
+use super::{ALSO_GRANTED, GRANTED, Scene, credentials};
+
+#[test]
+fn names_and_passwords_that_are_not_utf_8() {
+    alone(|| {
+        let mut scene = Scene::live(credentials);
+        for bad in [
+            &b"\xff"[..],
+            b"caf\xe9",
+            b"\xed\xa0\x80",
+            b"\xc0\xaf",
+            b"a\x80",
+        ] {
+            let spec = Spec::new("a").username(bad).password("p");
+            scene.refused(&spec, BAD, "[not-utf8]");
+            let spec = Spec::new("a").username(DEVICE).password(bad);
+            scene.refused(&spec, BAD, "[not-utf8]");
+            let token = [scene.tenant.token(DEVICE).as_bytes(), bad].concat();
+            scene.refused(&Spec::new("a").token(token), BAD, "[not-utf8]");
+            // A broker that lets such an id pass is broken, and the device is not to blame.
+            let token = scene.tenant.token(DEVICE);
+            scene.refused(
+                &Spec::new(bad).token(token),
+                SERVER_UNAVAILABLE,
+                "[internal]",
+            );
+        }
+        assert_eq!(scene.tenant.count(Endpoint::Token), 0);
+    });
+}
+
+#[test]
+fn topics_that_are_not_utf_8() {
+    alone(|| {
+        let mut scene = Scene::quiet();
+        let token = scene
+            .tenant
+            .mint(DEVICE)
+            .claim("topics", json!(["#"]))
+            .sign();
+        let client = scene.connected(&Spec::new("a").token(token));
+        for access in Access::ALL {
+            for bad in [&b"\xff"[..], b"a/\xe9", b"\xed\xa0\x80"] {
+                assert_eq!(
+                    scene.broker.acl(client, access, bad),
+                    ACL_DENIED,
+                    "{access:?}"
+                );
+            }
+            assert_eq!(
+                scene.broker.acl(client, access, "a/b"),
+                SUCCESS,
+                "{access:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_password_of_64_kilobytes() {
+    alone(|| {
+        let mut scene = Scene::live(credentials);
+        let long = "p".repeat(65_535);
+        let spec = Spec::new("a").username(DEVICE).password(long.as_str());
+        scene.refused(&spec, BAD, "[too-long]");
+        let spec = Spec::new("a").username(long.as_str()).password(PASSWORD);
+        scene.refused(&spec, BAD, "[too-long]");
+        scene.refused(
+            &Spec::new("a").token(long.as_str()),
+            BAD,
+            "[token-malformed]",
+        );
+        let spec = Spec::new("a").token(format!("eyJ{}", ".".repeat(65_532)));
+        scene.refused(&spec, BAD, "[token-malformed]");
+        let header = format!("{}..", "eyJh".repeat(16_383));
+        scene.refused(&Spec::new("a").token(header), BAD, "[token-malformed]");
+        assert_eq!(scene.tenant.count(Endpoint::Token), 0);
+    });
+}
+
+#[test]
+fn a_token_of_60_kilobytes_that_is_good() {
+    alone(|| {
+        let mut scene = Scene::quiet();
+        let topics: Vec<String> = (0..4_000).map(|i| format!("site/{i}")).collect();
+        let token = scene
+            .tenant
+            .mint(DEVICE)
+            .claim("topics", json!(topics))
+            .sign();
+        assert!((50_000..65_536).contains(&token.len()), "{}", token.len());
+        let client = scene.connected(&Spec::new("a").token(token));
+        assert!(scene.broker.allows(client, Access::Write, "site/3999"));
+        assert!(!scene.broker.allows(client, Access::Write, "site/4000"));
+    });
+}
+
+#[test]
+fn a_password_with_a_nul_is_refused_where_the_broker_tells_its_length() {
+    alone(|| {
+        let mut scene = Scene::live(credentials);
+        let spec = |password: &str| {
+            Spec::new("a")
+                .username(DEVICE)
+                .password_with_length(password)
+        };
+        scene.refused(&spec(&format!("{PASSWORD}\0")), BAD, "[password-nul]");
+        scene.refused(&spec(&format!("{PASSWORD}\0x")), BAD, "[password-nul]");
+        scene.refused(&spec("\0"), BAD, "[password-nul]");
+        assert_eq!(
+            scene.tenant.count(Endpoint::Token),
+            0,
+            "only the start would have been sent"
+        );
+        scene.connected(&spec(PASSWORD));
+        let token = scene.tenant.token(DEVICE);
+        scene.connected(
+            &Spec::new("b")
+                .username("JWT")
+                .password_with_length(token.as_str()),
+        );
+        let token = format!("{token}\0 and more");
+        let spec = Spec::new("c").username("JWT").password_with_length(token);
+        scene.refused(&spec, BAD, "[password-nul]");
+    });
+}
+
+#[test]
+fn what_a_client_writes_stays_one_short_line_of_the_log() {
+    alone(|| {
+        // That each line is short and has no control characters is the fake broker's own rule.
+        let mut scene = Scene::quiet();
+        let long = "é".repeat(32_000);
+        for nasty in [
+            "x\n1970: forged\r\x1b[2J",
+            "%s%n%x",
+            "'; cure: none",
+            long.as_str(),
+        ] {
+            let spec = Spec::new(nasty).username(nasty).password("p");
+            scene.refused(&spec, AUTH, "[credentials-off]");
+            let spec = scene.device(nasty);
+            let client = scene.connected(&spec);
+            for access in Access::ALL {
+                scene.broker.allows(client, access, nasty);
+            }
+            scene.broker.tick();
+            assert_eq!(
+                scene.broker.lines_with("[not-granted]"),
+                3,
+                "{:#?}",
+                scene.broker.log()
+            );
+            scene.broker.forget_log();
+        }
+    });
+}
+
+#[test]
+fn a_user_name_that_a_broker_would_not_take() {
+    alone(|| {
+        let mut scene = Scene::quiet();
+        for (sub, what) in [
+            (json!("a\u{0}b"), "control character"),
+            (json!("a\nb"), "control character"),
+            (json!("a\u{85}b"), "control character"),
+            (json!(""), "is empty"),
+            (json!(7), "is not a string"),
+            (json!("x".repeat(2_000)), "is longer"),
+        ] {
+            let token = scene.tenant.mint(DEVICE).claim("sub", sub).sign();
+            let (client, answer) = scene.broker.connect_new(&Spec::new("a").token(token));
+            assert_eq!(
+                scene.broker.lines_with(what),
+                1,
+                "{:#?}",
+                scene.broker.log()
+            );
+            scene.was_refused(client, answer, AUTH, "[token-username]");
+        }
+    });
+}
+
+#[test]
+fn a_broker_that_refuses_the_user_name_lets_nobody_in() {
+    alone(|| {
+        let mut scene = Scene::quiet();
+        let spec = scene.device("a");
+        for code in [3, MALFORMED_UTF8, 1] {
+            scene.broker.refuse_usernames(code);
+            scene.refused(&spec, AUTH, "[token-username]");
+        }
+        scene.broker.refuse_usernames(SUCCESS);
+        let client = scene.connected(&spec);
+        let sub = scene.tenant.device(DEVICE).expect("the device").user_id;
+        assert_eq!(scene.broker.username(client), Some(sub));
+        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+        assert!(scene.broker.allows(client, Access::Subscribe, ALSO_GRANTED));
+    });
+}

@@ -1,0 +1,21 @@
+//! All the stories, told to Mosquitto 2.1.2.
+
+mod stories;
+
+use std::ffi::c_int;
+
+use fake_broker::{Broker, Release};
+
+const RELEASE: Release = Release::V2_1_2;
+
+#[link(name = "fake_2_1", kind = "static")]
+// SAFETY: the declaration is that of fake_2_1.c; the function touches nothing.
+unsafe extern "C" {
+    safe fn fake_2_1_is_linked() -> c_int;
+}
+
+fn broker() -> Broker {
+    // Links the file that makes a 2.1 broker of this program.
+    assert_eq!(fake_2_1_is_linked(), 1);
+    Broker::load(RELEASE)
+}
