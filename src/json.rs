@@ -9,16 +9,36 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+/// Why a text is no object of ours.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Bad {
+    /// An object in it names a member twice.
+    Twice,
+    /// Anything else: what is wrong, and where, without the text itself.
+    Other(String),
+}
+
+impl fmt::Display for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Twice => f.write_str("names a member twice"),
+            Self::Other(what) => f.write_str(what),
+        }
+    }
+}
+
 /// Parses one JSON object. Depth is limited by `serde_json` (128 levels).
 ///
 /// # Errors
 ///
-/// What is wrong, and where, without the text itself.
-pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+/// Completes a sentence that begins with what the text is.
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Bad> {
     match serde_json::from_slice::<Strict>(bytes) {
         Ok(Strict(Value::Object(members))) => Ok(members),
-        Ok(_) => Err("is not a JSON object".into()),
-        Err(e) => Err(format!("is not good JSON ({e})")),
+        Ok(_) => Err(Bad::Other("is not a JSON object".into())),
+        // The visitor below takes any value; a double is all that it has to complain of.
+        Err(e) if e.is_data() => Err(Bad::Twice),
+        Err(e) => Err(Bad::Other(format!("is not good JSON ({e})"))),
     }
 }
 
@@ -114,10 +134,7 @@ mod tests {
             r#"{"x":{"a":1,"a":2}}"#,
             r#"{"x":[{"a":1,"a":2}]}"#,
         ] {
-            assert!(
-                object(text.as_bytes()).unwrap_err().contains("twice"),
-                "{text}"
-            );
+            assert!(object(text.as_bytes()) == Err(Bad::Twice), "{text}");
         }
     }
 
@@ -142,7 +159,10 @@ mod tests {
             "/**/{}",
             deep.as_str(),
         ] {
-            assert!(object(text.as_bytes()).is_err(), "{text}");
+            assert!(
+                matches!(object(text.as_bytes()), Err(Bad::Other(_))),
+                "{text}"
+            );
         }
         assert!(object(b"{\"a\":\"\xff\"}").is_err());
     }

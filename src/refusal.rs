@@ -86,6 +86,8 @@ reasons! {
     // The token, before its signature is known to be good.
     TokenMalformed, "token-malformed", BadCredential, Device,
         "send the token as it came from the tenant: three base64url parts with dots between them";
+    TokenDouble, "token-double", BadCredential, Device,
+        "fetch the token from the tenant; one that says two things at once was made to deceive";
     TokenEncrypted, "token-encrypted", BadCredential, Configuration,
         "turn off token encryption for this API in the tenant";
     TokenAlgorithm, "token-algorithm", BadCredential, Configuration,

@@ -60,7 +60,7 @@ impl KeySet {
     ///
     /// If it is no JWK Set, if two of its keys have one name, or if no key is left.
     pub fn parse(jwks: &[u8]) -> Result<Self, String> {
-        let document = json::object(jwks)?;
+        let document = json::object(jwks).map_err(|bad| bad.to_string())?;
         let Some(Value::Array(keys)) = document.get("keys") else {
             return Err("has no array `keys`".into());
         };

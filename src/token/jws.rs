@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 
 use crate::{
     config::{Algorithm, HS256_MIN_SECRET},
-    json,
     keys::{KeySet, Unfit},
     refusal::{Reason, Refusal},
     text::Quoted,
@@ -136,8 +135,7 @@ fn parse(token: &str) -> Result<(&str, &str, Map<String, Value>), Refusal> {
     }
     // Judged before any cryptography: RFC 7515, section 5.2 steps 2 and 7.
     decode(signature, "signature")?;
-    let header = json::object(&decode(header, "header")?)
-        .map_err(|e| malformed(format!("its header {e}")))?;
+    let header = super::object(&decode(header, "header")?, "header")?;
     Ok((message, signature, header))
 }
 

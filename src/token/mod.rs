@@ -89,10 +89,20 @@ pub fn verify(
     now: Unix,
 ) -> Result<Claims, Refusal> {
     let payload = jws::verify(token, &rules.algorithms, keys, rules.secret.as_ref())?;
-    let members = json::object(&payload)
-        .map_err(|e| Refusal::new(Reason::TokenMalformed, format!("its payload {e}")))?;
+    let members = object(&payload, "payload")?;
     let until = check(&members, rules, audiences, now)?;
     Ok(Claims { members, until })
+}
+
+/// One of a token's two JSON texts.
+fn object(bytes: &[u8], name: &str) -> Result<Map<String, Value>, Refusal> {
+    json::object(bytes).map_err(|bad| {
+        let reason = match bad {
+            json::Bad::Twice => Reason::TokenDouble,
+            json::Bad::Other(_) => Reason::TokenMalformed,
+        };
+        Refusal::new(reason, format!("its {name} {bad}"))
+    })
 }
 
 fn check(

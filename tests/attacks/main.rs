@@ -95,8 +95,8 @@ attacks! {
         [by_default(&with_header("typ", json!("application/AT+JWT"))), In("auth0|1a".into())],
         [by_default(&without_header("typ")), In("auth0|1a".into())];
     double_header_member: "a header that names alg twice" =>
-        [by_default(&signed(&format!(r#"{{"alg":"RS256","kid":"{}","alg":"none"}}"#, key().kid()), &claims().to_string())), Out(TokenMalformed)],
-        [by_default(&signed(&format!(r#"{{"alg":"RS256","kid":"{}","x":1,"x":1}}"#, key().kid()), &claims().to_string())), Out(TokenMalformed)];
+        [by_default(&signed(&format!(r#"{{"alg":"RS256","kid":"{}","alg":"none"}}"#, key().kid()), &claims().to_string())), Out(TokenDouble)],
+        [by_default(&signed(&format!(r#"{{"alg":"RS256","kid":"{}","x":1,"x":1}}"#, key().kid()), &claims().to_string())), Out(TokenDouble)];
     header_is_no_object: "a header that is an array, text, nothing" =>
         [by_default(&signed("[]", &claims().to_string())), Out(TokenMalformed)],
         [by_default(&signed("", &claims().to_string())), Out(TokenMalformed)];
@@ -125,8 +125,8 @@ attacks! {
 
     // The claims
     double_claim: "a payload that names sub twice, in two spellings" =>
-        [by_default(&signed(&header().to_string(), &claims().to_string().replacen('{', r#"{"sub":"auth0|admin","#, 1))), Out(TokenMalformed)],
-        [by_default(&signed(&header().to_string(), &claims().to_string().replacen('{', r#"{"s\u0075b":"auth0|admin","#, 1))), Out(TokenMalformed)];
+        [by_default(&signed(&header().to_string(), &claims().to_string().replacen('{', r#"{"sub":"auth0|admin","#, 1))), Out(TokenDouble)],
+        [by_default(&signed(&header().to_string(), &claims().to_string().replacen('{', r#"{"s\u0075b":"auth0|admin","#, 1))), Out(TokenDouble)];
     payload_is_no_object: "a payload that is no JSON object" =>
         [by_default(&signed(&header().to_string(), "[]")), Out(TokenMalformed)],
         [by_default(&signed(&header().to_string(), "foo")), Out(TokenMalformed)],

@@ -1,0 +1,140 @@
+//! An unknown key, met when the cool-down allows a look: the sign-in waits for one fetch, and either
+//! comes in by it or is refused for good. (The cool-down itself: `keys::store`, and `e2e`.)
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lab::tenant::{AUDIENCE, DEVICE, Endpoint, Tenant};
+use mosquitto_auth0::{
+    clock::Unix,
+    config::Config,
+    keys::store::Pace,
+    log::Log,
+    policy::{Connect, Policy, Step},
+    refusal::Reason,
+    sessions::Client,
+};
+
+fn policy(tenant: &Tenant) -> Policy {
+    let options = [
+        ("domain", tenant.domain()),
+        ("audience", AUDIENCE),
+        ("ca_file", tenant.ca_file().to_str().unwrap()),
+    ];
+    let config = Config::read(
+        options
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
+    )
+    .unwrap();
+    let pace = Pace {
+        refresh: Duration::from_secs(3600),
+        cool_down: Duration::ZERO,
+    };
+    let policy = Policy::new(config, pace, Log::default()).unwrap();
+    policy.start().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while policy.desk().keys.current().is_empty() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    policy
+}
+
+/// The outcome, and whether it had to wait.
+fn sign_in(policy: &Policy, token: &str) -> (Result<String, Reason>, bool) {
+    let connect = Connect {
+        client: Client(1),
+        client_id: "c",
+        username: Some("JWT"),
+        password: Some(token.as_bytes()),
+        address: None,
+        restored: false,
+    };
+    let (mut step, mut waited) = (policy.authenticate(&connect, Unix::now()), false);
+    loop {
+        step = match step {
+            Step::Admit(admission) => return (Ok(admission.username().to_owned()), waited),
+            Step::Refuse(refusal) => return (Err(refusal.reason), waited),
+            Step::Wait(pending) => {
+                assert!(!waited, "one look is enough");
+                waited = true;
+                policy.settle(policy.desk().perform(pending), None, Unix::now())
+            }
+            Step::Keep => panic!("nobody was in"),
+        };
+    }
+}
+
+#[test]
+fn a_new_key_is_met_fetched_and_trusted() {
+    let tenant = Tenant::builder().fresh_keys().start().unwrap();
+    let sub = tenant.device(DEVICE).unwrap().user_id;
+    let policy = policy(&tenant);
+    let old = tenant.token(DEVICE);
+    assert_eq!(sign_in(&policy, &old), (Ok(sub.clone()), false));
+
+    tenant.rotate_unannounced();
+    let new = tenant.token(DEVICE);
+    assert_eq!(sign_in(&policy, &new), (Ok(sub.clone()), true));
+    assert_eq!(tenant.count(Endpoint::Jwks), 2);
+    assert_eq!(sign_in(&policy, &new), (Ok(sub.clone()), false));
+    assert_eq!(
+        sign_in(&policy, &old),
+        (Ok(sub), false),
+        "the previous key is good until it is revoked"
+    );
+    assert_eq!(tenant.count(Endpoint::Jwks), 2);
+
+    tenant.revoke_previous();
+    policy.reload();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while sign_in(&policy, &old).0.is_ok() {
+        assert!(
+            Instant::now() < deadline,
+            "a revoked key dies with the next fetch"
+        );
+    }
+}
+
+#[test]
+fn a_made_up_key_is_looked_for_once_and_refused() {
+    let tenant = Tenant::start();
+    let policy = policy(&tenant);
+    let forged = tenant.mint(DEVICE).header("kid", "made-up").sign();
+    assert_eq!(
+        sign_in(&policy, &forged),
+        (Err(Reason::TokenKeyUnknown), true)
+    );
+    assert_eq!(tenant.count(Endpoint::Jwks), 2);
+}
+
+/// Many at once: they wait for the same fetch.
+#[test]
+fn a_crowd_shares_one_fetch() {
+    let tenant = Tenant::builder().fresh_keys().start().unwrap();
+    let policy = Arc::new(policy(&tenant));
+    tenant.rotate_unannounced();
+    let gate = lab::tenant::Gate::new();
+    tenant.once(Endpoint::Jwks, lab::tenant::Behaviour::Gate(gate.clone()));
+    let token = tenant.token(DEVICE);
+    let crowd: Vec<_> = (0..20)
+        .map(|_| {
+            let (policy, token) = (Arc::clone(&policy), token.clone());
+            std::thread::spawn(move || sign_in(&policy, &token))
+        })
+        .collect();
+    assert!(gate.wait_for(1, Duration::from_secs(20)));
+    gate.open();
+    for one in crowd {
+        assert!(one.join().unwrap().0.is_ok());
+    }
+    // One for all who waited. Without a cool-down a late one may ask again; not each of twenty.
+    assert!(
+        tenant.count(Endpoint::Jwks) <= 3,
+        "{}",
+        tenant.count(Endpoint::Jwks)
+    );
+}
