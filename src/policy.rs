@@ -569,15 +569,20 @@ impl Policy {
         self.sessions().leave(client, afterlife);
     }
 
+    /// Forgets a client: from here on it has no rights.
+    pub fn forget(&self, client: Client) {
+        self.sessions().remove(client);
+    }
+
     /// Forgets who has gone for good; for a moment when the broker disconnects nobody.
     pub fn reap(&self) {
         self.sessions().reap();
     }
 
     /// The clients to disconnect, because their rights have ended.
-    pub fn expire(&self, now: Unix) -> Vec<Arc<str>> {
+    pub fn expire(&self, now: Unix) -> Vec<(Client, Arc<str>)> {
         let expired = self.sessions().expired(now);
-        for client_id in &expired {
+        for (_, client_id) in &expired {
             let refusal = Refusal::new(Reason::RightsExpired, "its token has expired");
             self.log.line(
                 Level::Notice,

@@ -216,7 +216,7 @@ impl Sessions {
     }
 
     /// The connected clients whose rights have ended, each once.
-    pub fn expired(&mut self, now: Unix) -> Vec<Arc<str>> {
+    pub fn expired(&mut self, now: Unix) -> Vec<(Client, Arc<str>)> {
         let mut expired = Vec::new();
         while let Some(&Reverse((until, client))) = self.expiries.peek() {
             if until > now {
@@ -229,7 +229,7 @@ impl Sessions {
                 && entry.session.until == until
                 && self.by_id.get(&entry.session.client_id) == Some(&client)
             {
-                expired.push(Arc::clone(&entry.session.client_id));
+                expired.push((client, Arc::clone(&entry.session.client_id)));
             }
         }
         expired
@@ -477,9 +477,12 @@ mod tests {
         table.admit(4, "d", 900);
         table.admit(4, "d", 5000);
         table.sessions.leave(Client(2), Afterlife::Kept);
-        assert_eq!(table.sessions.expired(NOW), ["a".into()]);
+        assert_eq!(table.sessions.expired(NOW), [(Client(1), "a".into())]);
         assert!(table.sessions.expired(NOW).is_empty());
-        assert_eq!(table.sessions.expired(Unix(1001)), ["c".into()]);
+        assert_eq!(
+            table.sessions.expired(Unix(1001)),
+            [(Client(3), "c".into())]
+        );
     }
 
     #[test]

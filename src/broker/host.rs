@@ -159,17 +159,18 @@ impl Broker {
         unsafe { function(client.pointer, username.as_ptr()) == super::codes::SUCCESS }
     }
 
-    /// Disconnects a connected client; its will goes out. Calls back into DISCONNECT and the ACL
+    /// Disconnects a connected client; its will goes out. `false` if there is none. Calls back into DISCONNECT and the ACL
     /// check, so hold nothing. Only from a tick, and only for clients that are connected: 2.0
     /// damages its own lists otherwise.
-    pub fn kick(&self, client_id: &str) {
-        if let (Some(function), Ok(client_id)) = (
+    pub fn kick(&self, client_id: &str) -> bool {
+        let (Some(function), Ok(client_id)) = (
             self.functions.kick_client_by_clientid,
             CString::new(client_id),
-        ) {
-            // SAFETY: the string lives for the length of the call.
-            unsafe { function(client_id.as_ptr(), true) };
-        }
+        ) else {
+            return false;
+        };
+        // SAFETY: the string lives for the length of the call.
+        unsafe { function(client_id.as_ptr(), true) == super::codes::SUCCESS }
     }
 
     /// Registers a callback; the broker's return code.

@@ -89,11 +89,14 @@ impl Core {
     /// Writes the lines that wait. Never while something is held, never in the middle of a
     /// message's delivery.
     fn write_log(&self, broker: &Broker) {
-        for log in [&self.log, &guard::FAULTS] {
-            for (level, line) in log.take() {
-                broker.log(level, &line);
-            }
-        }
+        write(&self.log, broker);
+        write(&guard::FAULTS, broker);
+    }
+}
+
+fn write(log: &Log, broker: &Broker) {
+    for (level, line) in log.take() {
+        broker.log(level, &line);
     }
 }
 
@@ -141,7 +144,7 @@ pub unsafe extern "C" fn mosquitto_plugin_init(
     option_count: c_int,
 ) -> c_int {
     guard::adopt_thread();
-    guard::enter(codes::UNKNOWN, |broker| {
+    let code = guard::enter(codes::UNKNOWN, |broker| {
         if userdata.is_null() {
             return codes::INVAL;
         }
@@ -159,6 +162,11 @@ pub unsafe extern "C" fn mosquitto_plugin_init(
                 codes::INVAL
             }
         }
+    });
+    // After a panic the broker ends, and no tick comes that would say why.
+    guard::enter(code, |broker| {
+        write(&guard::FAULTS, broker);
+        code
     })
 }
 
@@ -175,7 +183,9 @@ fn start(
     match register(broker, identifier, &core, shared) {
         Ok(()) => Ok(core),
         Err(why) => {
-            core.policy.stop();
+            if !shared {
+                core.policy.stop();
+            }
             // What was registered may still be called until the process ends: the broker logs
             // that we failed, and `log_dest topic` asks about that line.
             std::mem::forget(core);
@@ -409,8 +419,13 @@ unsafe extern "C" fn on_tick(_event: c_int, _data: *mut c_void, userdata: *mut c
         };
         core.ticks.store(true, Ordering::Relaxed);
         core.policy.reap();
-        for client_id in core.policy.expire(Unix::now()) {
-            broker.kick(&client_id);
+        for (client, client_id) in core.policy.expire(Unix::now()) {
+            // It is leaving from here on: the kick has the broker ask about each subscription of a
+            // kept session, and drop those that are denied.
+            core.policy.leave(client, Afterlife::Kept);
+            if !broker.kick(&client_id) {
+                core.policy.forget(client);
+            }
         }
         core.write_log(broker);
         codes::SUCCESS

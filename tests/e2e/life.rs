@@ -111,6 +111,23 @@ on_each_broker! {
         assert_eq!(answer(&broker, &token_connect(Protocol::V5, "short", &tenant.token(DEVICE))), None);
     }
 
+    /// A device that is cut off keeps its session and its subscriptions.
+    fn a_kept_session_outlives_the_token(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant).with("leeway", "0"));
+        let token = tenant.mint(DEVICE).claim("exp", now() + 2).sign();
+        let mut connect = token_connect(Protocol::V311, "kept", &token);
+        connect.clean = false;
+        let mut device = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert_eq!(device.subscribe(&[("config", 1)]), Ok(vec![1]));
+        assert!(device.wait_end(PATIENCE).is_ok());
+        with_token(&broker, &tenant, WATCHER).qos(1).publish("config", "21").expect_success();
+        connect.password = Some(tenant.token(DEVICE).into_bytes());
+        let mut device = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert!(device.session_present);
+        assert_eq!(device.next_message(PATIENCE).unwrap().text(), "21");
+    }
+
     /// The session of a device that is away is nobody's to disconnect: 2.0 would damage its lists.
     fn an_absent_device_is_not_disconnected(version) {
         let tenant = tenant();
