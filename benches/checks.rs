@@ -59,6 +59,7 @@ fn signed_in(topics: &[String]) -> Policy {
         username: Some("JWT"),
         password: Some(token.as_bytes()),
         address: Some("192.0.2.1"),
+        again: false,
         restored: false,
     };
     match policy.authenticate(&connect, Unix::now()) {

@@ -46,6 +46,7 @@ struct mosquitto_auth0_host {
 	int (*kick_client_by_clientid)(const char *, bool);
 
 	/* 2.1 only */
+	struct mosquitto *(*client)(const char *client_id);
 	void (*complete_basic_auth)(const char *client_id, int result);
 };
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Unix(pub u64);
 
 impl Unix {
-    /// The wall clock. Before 1970 (a board without a battery) it is 0: every token is then
-    /// from the future and is refused with that reason.
+    /// The wall clock. Before 1970 (a board without a battery) it is 0: a token that says when it
+    /// was issued is then from the future, and is refused with that reason.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Self(since.unwrap_or_default().as_secs())

@@ -44,7 +44,8 @@
 //! * Only `auth0/http.rs` names `ureq`; only `token/jws.rs` and `keys/` name `jsonwebtoken`.
 //! * Only [`clock`] reads the time.
 //! * Dependencies point one way: `broker` → `policy` → `logins` → `token`, `sessions`, `auth0` →
-//!   `keys`, `grants` → `config` → `json`, `refusal`, `secret`, `text`, `log`, `clock`.
+//!   `keys`, `grants` → `config` → `secret`, `files`, `json`, `refusal`, `text`,
+//!   `log`, `clock`.
 //!
 //! # Choices, and what was turned down
 //!
@@ -54,8 +55,9 @@
 //!   checks `iss`, `aud` and `nbf` only where they are present. The signature is the library's.
 //! * **One table of refusals**, not an error type in each module: an operator sees one vocabulary,
 //!   and every row has a cure.
-//! * **A tree of levels for grants**, not a list: a check costs what the topic's levels cost,
-//!   whatever the number of grants.
+//! * **A tree of levels for grants**, not a list: a check costs what the topic's levels cost, not
+//!   what the number of grants would. (Grants with a name and a `+` beside each other at every level
+//!   cost both ways; no check visits a node of the tree twice.)
 //! * **Log lines wait for the tick**: with `log_dest topic` a line becomes a message, which becomes
 //!   a question to us.
 //! * **Rights end with the token**: at `exp` a connected client is refused and disconnected, its will
@@ -69,6 +71,7 @@ pub mod auth0;
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod files;
 pub mod grants;
 pub mod json;
 pub mod keys;

@@ -20,8 +20,6 @@ pub enum Level {
     Warning,
     /// The operator must act.
     Error,
-    /// Only when somebody looks for it.
-    Debug,
 }
 
 /// How many lines may wait. A tick comes at least ten times a second, so this is ten thousand

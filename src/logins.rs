@@ -67,8 +67,8 @@ pub struct Answered {
     pub claimant: Claimant,
     /// What came of it.
     pub result: Result<Evidence, Refusal>,
-    /// Whether the keys were fetched for it.
-    pub keys_refetched: bool,
+    /// Whether the keys were fetched for it, if that was the errand.
+    pub keys_refetched: Option<bool>,
     /// When everything must have been done.
     pub deadline: Deadline,
 }
@@ -100,11 +100,11 @@ impl Desk {
                     device,
                     deadline,
                 );
-                (tokens.map(Evidence::Issued), false)
+                (tokens.map(Evidence::Issued), None)
             }
             Errand::Keys(evidence) => {
-                self.keys.refetch(deadline);
-                (Ok(evidence), true)
+                let refetched = self.keys.refetch(deadline);
+                (Ok(evidence), Some(refetched))
             }
         };
         Answered {

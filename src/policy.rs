@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 use crate::{
     auth0::{Tenant, answer::Tokens, forwarded},
     clock::{Deadline, Unix},
-    config::{Config, ConfigError, KeySource},
+    config::{Algorithm, Config, ConfigError, KeySource},
+    files,
     grants::{Grants, claim},
     keys::{
         KeySet,
@@ -30,7 +31,6 @@ use crate::{
 };
 
 /// A CONNECT, as the broker tells it.
-#[derive(Debug)]
 pub struct Connect<'a> {
     /// Who.
     pub client: Client,
@@ -42,6 +42,8 @@ pub struct Connect<'a> {
     pub password: Option<&'a [u8]>,
     /// The address the broker saw.
     pub address: Option<&'a str>,
+    /// No CONNECT, perhaps: the broker may be asking again about a client that is in (SIGHUP).
+    pub again: bool,
     /// No CONNECT at all: SIGHUP asks about a session restored from disk, whose client has not
     /// come back yet.
     pub restored: bool,
@@ -180,7 +182,8 @@ impl Policy {
     ///
     /// If there is no thread to be had.
     pub fn start(&self) -> Result<(), String> {
-        if self.config.keys != KeySource::Tenant {
+        let only_secrets = self.config.algorithms == [Algorithm::Hs256];
+        if self.config.keys != KeySource::Tenant || only_secrets {
             return Ok(());
         }
         let tenant = Arc::clone(&self.desk.tenant);
@@ -239,6 +242,7 @@ impl Policy {
                 connect.client_id,
                 connect.username,
                 credential,
+                connect.again,
                 now,
             ) {
                 Some(true) => return Step::Keep,
@@ -273,7 +277,7 @@ impl Policy {
             return self.judge(
                 claimant(connect.username.unwrap_or_default()),
                 evidence,
-                false,
+                None,
                 deadline,
                 now,
             );
@@ -342,7 +346,7 @@ impl Policy {
         &self,
         claimant: Claimant,
         evidence: Evidence,
-        keys_refetched: bool,
+        keys_refetched: Option<bool>,
         deadline: Deadline,
         now: Unix,
     ) -> Step {
@@ -386,22 +390,32 @@ impl Policy {
         if matches!(
             refusal.reason,
             Reason::TokenKeyUnknown | Reason::KeysUnavailable
-        ) && !keys_refetched
-        {
-            if self.desk.keys.may_bring_news() {
+        ) {
+            if keys_refetched.is_none() && self.desk.keys.may_bring_news() {
+                let errand = Errand::Keys(evidence);
                 return Step::Wait(Pending {
                     claimant,
-                    errand: Errand::Keys(evidence),
+                    errand,
                     deadline,
                 });
             }
-            if refusal.reason == Reason::TokenKeyUnknown && self.desk.keys.is_live() {
+            // They came between the look at them and the question whether they will.
+            if !Arc::ptr_eq(&keys, &self.desk.keys.current()) {
+                return self.judge(claimant, evidence, keys_refetched, deadline, now);
+            }
+            // Only a look that brought keys proves that this is none of them.
+            if refusal.reason == Reason::TokenKeyUnknown
+                && keys_refetched != Some(true)
+                && self.desk.keys.is_live()
+            {
+                let why = if keys_refetched.is_none() {
+                    "were asked for moments ago"
+                } else {
+                    "cannot be had now"
+                };
                 return refuse(
                     Reason::TokenKeyPending,
-                    format!(
-                        "{}, and its keys were asked for moments ago",
-                        refusal.detail
-                    ),
+                    format!("{}, and its keys {why}", refusal.detail),
                 );
             }
         }
@@ -605,7 +619,8 @@ impl Policy {
         if matches!(refusal.reason.told(), Told::Unavailable | Told::Busy) {
             let mut reports = self.reports();
             match reports.troubles.get_mut(&refusal.reason) {
-                Some((since, silent)) if now < since.plus(REPORT_AGAIN) => {
+                // A clock that was set back must not silence it for hours.
+                Some((since, silent)) if (*since..since.plus(REPORT_AGAIN)).contains(&now) => {
                     *silent += 1;
                     return;
                 }
@@ -653,7 +668,7 @@ impl Policy {
             let mut reports = self.reports();
             if reports
                 .strangers_since
-                .is_none_or(|since| now >= since.plus(REPORT_AGAIN))
+                .is_none_or(|since| !(since..since.plus(REPORT_AGAIN)).contains(&now))
             {
                 reports.strangers = Noted::default();
                 reports.strangers_since = Some(now);
@@ -710,21 +725,22 @@ fn refuse(reason: Reason, detail: impl Into<String>) -> Step {
 
 fn keys_from_file(config: &Config) -> Result<Option<KeySet>, String> {
     /// A key set has a few kilobytes.
-    const MAX_FILE: usize = 256 * 1024;
+    const MAX_FILE: u64 = 256 * 1024;
     let KeySource::File(path) = &config.keys else {
         return Ok(None);
     };
-    let error =
-        |why: String| ConfigError::of("jwks_file", &path.display().to_string(), why).to_string();
-    let bytes = std::fs::read(path).map_err(|e| error(format!("it cannot be read ({e})")))?;
-    if bytes.len() > MAX_FILE {
-        return Err(error(format!(
-            "it is longer than {MAX_FILE} bytes; name the tenant's JWK Set"
-        )));
-    }
-    KeySet::parse(&bytes).map(Some).map_err(|why| {
+    let error = |why: String| {
+        ConfigError::of(
+            "jwks_file",
+            &path.display().to_string(),
+            format!("it {why}"),
+        )
+        .to_string()
+    };
+    let content = files::read(path, MAX_FILE).map_err(error)?;
+    KeySet::parse(&content.bytes).map(Some).map_err(|why| {
         error(format!(
-            "it {why}; save the tenant's /.well-known/jwks.json there"
+            "{why}; save the tenant's /.well-known/jwks.json there"
         ))
     })
 }

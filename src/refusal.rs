@@ -143,7 +143,7 @@ reasons! {
     LoginDenied, "login-denied", NotAuthorized, Account,
         "read the tenant's words: an Action denied this device, or audience names no API that the application may use";
     LoginConfiguration, "login-configuration", Unavailable, Configuration,
-        "correct the option or the application that the line names; no device can log in until then";
+        "correct the option or the application that the line names; if only one device is refused so, look at its user name";
     LoginToken, "login-token", Unavailable, Configuration,
         "make the tenant return a usable token: set audience to an API of the tenant, or list client_id in audience";
     LoginThrottled, "login-throttled", Busy, Passing,

@@ -1,14 +1,11 @@
 //! Values that must not leak: redacted when printed, wiped when dropped.
 
-use std::{
-    fmt, fs,
-    io::Read,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::Path,
-};
+use std::{fmt, path::Path};
 
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
+
+use crate::files;
 
 /// Bytes that print as `[secret]`.
 #[derive(Clone)]
@@ -40,7 +37,7 @@ impl fmt::Debug for Secret {
 /// A secret file holds one secret; the longest in use (a PEM key) is a few kilobytes.
 const MAX_SECRET_FILE: u64 = 64 * 1024;
 
-/// Reads a secret from a file that only its owner and group may read.
+/// Reads a secret from a file that only its owner and group may use.
 ///
 /// One trailing line end is dropped, because every editor writes one.
 ///
@@ -48,37 +45,9 @@ const MAX_SECRET_FILE: u64 = 64 * 1024;
 ///
 /// A sentence that says what is wrong with the file and the cure; never its content.
 pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
-    let mut file = fs::OpenOptions::new()
-        .read(true)
-        // A FIFO must not hang the broker at start.
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path)
-        .map_err(|e| {
-            format!("cannot be read ({e}); the broker's own user (usually `mosquitto`) must be able to read it")
-        })?;
-    let metadata = file
-        .metadata()
-        .map_err(|e| format!("cannot be examined ({e})"))?;
-    if !metadata.is_file() {
-        return Err("is not a regular file".into());
-    }
-    if metadata.mode() & 0o007 != 0 {
-        return Err(format!(
-            "may be used by every user of this machine (mode {:04o}); run: chmod 640 {p} && chgrp mosquitto {p}",
-            metadata.mode() & 0o7777,
-            p = path.display()
-        ));
-    }
-    if metadata.len() > MAX_SECRET_FILE {
-        return Err(format!(
-            "is longer than {MAX_SECRET_FILE} bytes; it must hold the secret and nothing else"
-        ));
-    }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
-    file.by_ref()
-        .take(MAX_SECRET_FILE)
-        .read_to_end(&mut bytes)
-        .map_err(|e| format!("cannot be read ({e})"))?;
+    let content = files::read(path, MAX_SECRET_FILE)?;
+    content.is_private(path)?;
+    let mut bytes = content.bytes;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
@@ -137,7 +106,7 @@ impl fmt::Debug for Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     fn file(content: &[u8], mode: u32) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -59,6 +59,8 @@ struct Entry {
     session: Session,
     state: State,
     noted: Noted,
+    /// Which departure it is of those of which it is unsure that the broker keeps the session.
+    unsure: Option<u64>,
 }
 
 /// How many sessions of which it is unsure that the broker still has them are kept, newest first.
@@ -72,7 +74,10 @@ pub struct Sessions {
     by_id: HashMap<Arc<str>, Client>,
     expiries: BinaryHeap<Reverse<(Unix, Client)>>,
     departed: Vec<Client>,
-    unsure: VecDeque<Client>,
+    /// Departures in their order; one is over when its entry is no longer the same departure.
+    unsure: VecDeque<(u64, Client)>,
+    unsure_kept: usize,
+    departures: u64,
 }
 
 /// A session as it stands at a question.
@@ -81,9 +86,12 @@ pub struct Found<'a> {
     pub session: &'a Session,
     /// Which refusals were reported.
     pub noted: &'a mut Noted,
-    /// Whether its rights end at [`Session::until`] for sending and subscribing.
+    /// Whether its rights end at [`Session::until`] for sending and subscribing. A client that is
+    /// leaving sends its will, and the broker asks again about its subscriptions: both were granted
+    /// in time.
     pub send_expires: bool,
-    /// The same for receiving.
+    /// The same for receiving. What is queued for an offline session is asked about again when its
+    /// client is back.
     pub receive_expires: bool,
 }
 
@@ -109,6 +117,7 @@ impl Sessions {
                 session,
                 state: State::Active,
                 noted: Noted::default(),
+                unsure: None,
             },
         );
     }
@@ -116,12 +125,17 @@ impl Sessions {
     /// Whether this is the broker asking again about somebody who is in: the same pointer, client
     /// id, user name (the one we gave) and credential. Anyone who can present all of them could
     /// have signed in; whether the rights have ended is in the answer.
+    ///
+    /// `again` says that the broker may be asking again at all (SIGHUP). Otherwise an offline
+    /// session's pointer is a new connection at an address that became free: the broker frees such
+    /// sessions without a word.
     pub fn recheck(
         &self,
         client: Client,
         client_id: &str,
         username: Option<&str>,
         credential: Fingerprint,
+        again: bool,
         now: Unix,
     ) -> Option<bool> {
         let entry = self.by_client.get(&client)?;
@@ -129,10 +143,15 @@ impl Sessions {
         let same = &*session.client_id == client_id
             && Some(session.username.as_str()) == username
             && session.credential == credential;
-        // Refusing an offline session on SIGHUP makes 2.0 put it on its expiry list twice and
-        // free it twice (fixed in 2.0.23). Keeping it is safe: it can only receive, and what it
-        // receives is queued until its client signs in again.
-        same.then(|| entry.state == State::Offline || now < session.until)
+        match entry.state {
+            _ if !same => None,
+            State::Active => Some(now < session.until),
+            // Refusing an offline session on SIGHUP makes 2.0 put it on its expiry list twice and
+            // free it twice (fixed in 2.0.23). Keeping it is safe: it can only receive, and what it
+            // receives is queued until its client signs in again.
+            State::Offline if again => Some(true),
+            State::Offline | State::Leaving(_) => None,
+        }
     }
 
     /// The session behind a question, if who asks is who signed in. `connected` is false for what
@@ -144,10 +163,9 @@ impl Sessions {
         username: Option<&str>,
         connected: bool,
     ) -> Option<Found<'_>> {
-        let known = self.by_client.contains_key(&client);
         // With check_retain_source the broker asks about the publisher of a retained message by a
-        // pointer made up for the question.
-        let source = !known && !connected;
+        // pointer made up for the question. What it published was granted in time, too.
+        let source = !connected && !self.by_client.contains_key(&client);
         let client = if source {
             *self.by_id.get(client_id)?
         } else {
@@ -159,17 +177,12 @@ impl Sessions {
         {
             return None;
         }
-        let state = if source {
-            State::Leaving(Afterlife::Ended)
-        } else {
-            entry.state
-        };
+        let leaving = source || matches!(entry.state, State::Leaving(_));
         Some(Found {
             session: &entry.session,
             noted: &mut entry.noted,
-            send_expires: !matches!(state, State::Leaving(_)),
-            // What is queued for an offline session is asked about again when it resumes.
-            receive_expires: state == State::Active,
+            send_expires: !leaving,
+            receive_expires: !leaving && entry.state == State::Active,
         })
     }
 
@@ -197,21 +210,30 @@ impl Sessions {
                 State::Leaving(afterlife) => {
                     entry.state = State::Offline;
                     if afterlife == Afterlife::Unsure {
-                        self.unsure.push_back(client);
+                        self.departures += 1;
+                        entry.unsure = Some(self.departures);
+                        self.unsure.push_back((self.departures, client));
+                        self.unsure_kept += 1;
                     }
                 }
                 State::Offline => {}
             }
         }
-        while self.unsure.len() > MAX_UNSURE {
-            let oldest = self.unsure.pop_front().expect("not empty");
-            if self
-                .by_client
-                .get(&oldest)
-                .is_some_and(|entry| entry.state == State::Offline)
-            {
-                self.remove(oldest);
+        // The oldest go first; those in front that came back, or went otherwise, are no longer it.
+        while let Some(&(departure, client)) = self.unsure.front() {
+            if self.by_client.get(&client).and_then(|entry| entry.unsure) == Some(departure) {
+                if self.unsure_kept <= MAX_UNSURE {
+                    break;
+                }
+                self.remove(client);
             }
+            self.unsure.pop_front();
+        }
+        if self.unsure.len() > 2 * self.unsure_kept + 64 {
+            let by_client = &self.by_client;
+            self.unsure.retain(|(departure, client)| {
+                by_client.get(client).and_then(|entry| entry.unsure) == Some(*departure)
+            });
         }
     }
 
@@ -237,9 +259,11 @@ impl Sessions {
 
     /// A pointer that signs in anew is no longer whoever it was.
     pub fn remove(&mut self, client: Client) {
-        if let Some(entry) = self.by_client.remove(&client)
-            && self.by_id.get(&entry.session.client_id) == Some(&client)
-        {
+        let Some(entry) = self.by_client.remove(&client) else {
+            return;
+        };
+        self.unsure_kept -= usize::from(entry.unsure.is_some());
+        if self.by_id.get(&entry.session.client_id) == Some(&client) {
             self.by_id.remove(&entry.session.client_id);
         }
     }
@@ -328,12 +352,20 @@ mod tests {
                 .is_some()
         }
 
-        fn recheck(&self, client: usize, id: &str, password: &[u8], now: u64) -> Option<bool> {
+        fn recheck(
+            &self,
+            client: usize,
+            id: &str,
+            password: &[u8],
+            again: bool,
+            now: u64,
+        ) -> Option<bool> {
             self.sessions.recheck(
                 Client(client),
                 id,
                 Some(&format!("user-{id}")),
                 self.prints.of(password),
+                again,
                 Unix(now),
             )
         }
@@ -430,18 +462,53 @@ mod tests {
     fn a_recheck_needs_the_same_credential_and_living_rights() {
         let mut table = Table::new();
         table.admit(1, "a", 2000);
-        assert_eq!(table.recheck(1, "a", b"password", 1999), Some(true));
-        assert_eq!(table.recheck(1, "a", b"password", 2000), Some(false));
-        assert_eq!(table.recheck(1, "a", b"other", 1000), None);
-        assert_eq!(table.recheck(2, "a", b"password", 1000), None);
-        assert_eq!(table.recheck(1, "b", b"password", 1000), None);
+        for again in [false, true] {
+            assert_eq!(table.recheck(1, "a", b"password", again, 1999), Some(true));
+            assert_eq!(table.recheck(1, "a", b"password", again, 2000), Some(false));
+            assert_eq!(table.recheck(1, "a", b"other", again, 1000), None);
+            assert_eq!(table.recheck(2, "a", b"password", again, 1000), None);
+            assert_eq!(table.recheck(1, "b", b"password", again, 1000), None);
+        }
+    }
+
+    #[test]
+    fn an_offline_session_is_rechecked_only_when_the_broker_asks_again() {
+        let mut table = Table::new();
+        table.admit(1, "a", 2000);
         table.sessions.leave(Client(1), Afterlife::Kept);
         table.sessions.reap();
         assert_eq!(
-            table.recheck(1, "a", b"password", 3000),
+            table.recheck(1, "a", b"password", true, 3000),
             Some(true),
             "2.0 must not be made to drop it"
         );
+        assert_eq!(
+            table.recheck(1, "a", b"password", false, 1000),
+            None,
+            "a new connection at its address"
+        );
+    }
+
+    #[test]
+    fn departures_of_one_client_do_not_crowd_out_others() {
+        let mut table = Table::new();
+        table.admit(7, "durable", 2000);
+        table.sessions.leave(Client(7), Afterlife::Kept);
+        table.sessions.reap();
+        for i in 0..3 * MAX_UNSURE {
+            table.admit(i % 2, &format!("c{i}"), 2000);
+            table.sessions.leave(Client(i % 2), Afterlife::Unsure);
+            table.sessions.reap();
+            // Its address is given to a session that is kept.
+            if i == 5 {
+                table.admit(0, "kept", 2000);
+                table.sessions.leave(Client(0), Afterlife::Kept);
+                table.sessions.reap();
+                table.admit(3, "other", 2000);
+            }
+        }
+        assert!(table.knows(7, "durable"));
+        assert!(table.sessions.len() <= 5 && table.sessions.unsure.len() < 200);
     }
 
     #[test]

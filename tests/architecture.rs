@@ -86,7 +86,7 @@ fn one_module_reads_the_time() {
 #[test]
 fn dependencies_point_one_way() {
     let layers: &[&[&str]] = &[
-        &["clock", "text", "secret", "json", "log", "refusal"],
+        &["clock", "text", "files", "secret", "json", "log", "refusal"],
         &["config"],
         &["keys", "grants"],
         &["token", "sessions", "auth0"],

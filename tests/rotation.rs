@@ -51,6 +51,7 @@ fn sign_in(policy: &Policy, token: &str) -> (Result<String, Reason>, bool) {
         username: Some("JWT"),
         password: Some(token.as_bytes()),
         address: None,
+        again: false,
         restored: false,
     };
     let (mut step, mut waited) = (policy.authenticate(&connect, Unix::now()), false);

@@ -1,6 +1,6 @@
 //! HTTPS to the tenant: verified, capped, timed, and never redirected. The only user of `ureq`.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use ureq::{
     Agent,
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::{
     clock::Deadline,
     config::{Application, Config},
+    files,
 };
 
 /// The longest body read, in bytes. A token with Auth0's most claims (100 KB) comes twice, as
@@ -18,7 +19,10 @@ use crate::{
 const MAX_BODY: u64 = 384 * 1024;
 
 /// An agent for one tenant.
-pub struct Http(Agent);
+pub struct Http {
+    agent: Agent,
+    timeout: Duration,
+}
 
 /// What came back, whatever its status.
 pub struct Answer {
@@ -39,12 +43,13 @@ pub struct Answer {
 pub struct Failure(pub String);
 
 impl Http {
-    /// Loads the certificates to trust.
+    /// Loads the certificates to trust. No request takes longer than `timeout` in all: name
+    /// resolution, connection, TLS, question and answer.
     ///
     /// # Errors
     ///
     /// A sentence about the file, or about the system's store.
-    pub fn new(ca_file: Option<&Path>) -> Result<Self, String> {
+    pub fn new(ca_file: Option<&Path>, timeout: Duration) -> Result<Self, String> {
         let roots = match ca_file {
             Some(path) => from_file(path)?,
             None => from_system()?,
@@ -56,6 +61,7 @@ impl Http {
             .build();
         let agent = Agent::config_builder()
             .tls_config(tls)
+            .timeout_global(Some(timeout))
             .https_only(true)
             // A token endpoint that redirects would have us send the password elsewhere.
             .max_redirects(0)
@@ -69,17 +75,16 @@ impl Http {
             .max_idle_connections_per_host(0)
             .build()
             .new_agent();
-        Ok(Self(agent))
+        Ok(Self { agent, timeout })
     }
 
     /// GET, for a JSON document.
     pub fn get(&self, url: &str, deadline: Deadline) -> Result<Answer, Failure> {
-        let request = self.0.get(url).header("accept", "application/json");
-        let request = request
-            .config()
-            .timeout_global(Some(deadline.remaining()))
-            .build();
-        collect(request.call())
+        let request = self.agent.get(url).header("accept", "application/json");
+        collect(match self.less_than_usual(deadline) {
+            None => request.call(),
+            less => request.config().timeout_global(less).build().call(),
+        })
     }
 
     /// POST of a form (RFC 6749, section 4.3.2), with extra headers.
@@ -90,15 +95,27 @@ impl Http {
         headers: &[(&str, &str)],
         deadline: Deadline,
     ) -> Result<Answer, Failure> {
-        let mut request = self.0.post(url).header("accept", "application/json");
+        let mut request = self.agent.post(url).header("accept", "application/json");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request
-            .config()
-            .timeout_global(Some(deadline.remaining()))
-            .build();
-        collect(request.send_form(form.iter().copied()))
+        let form = form.iter().copied();
+        collect(match self.less_than_usual(deadline) {
+            None => request.send_form(form),
+            less => request
+                .config()
+                .timeout_global(less)
+                .build()
+                .send_form(form),
+        })
+    }
+
+    /// A timeout of its own for a request that comes late. The others use the agent's: a request
+    /// with a setting of its own makes ureq read all certificates again.
+    fn less_than_usual(&self, deadline: Deadline) -> Option<Duration> {
+        const CLOSE_ENOUGH: Duration = Duration::from_millis(10);
+        let left = deadline.remaining();
+        (left + CLOSE_ENOUGH < self.timeout).then_some(left)
     }
 }
 
@@ -153,21 +170,30 @@ fn failure(error: ureq::Error) -> Failure {
 }
 
 fn from_file(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
-    let pem = std::fs::read(path).map_err(|e| format!("cannot be read ({e})"))?;
-    let certificates: Result<Vec<_>, _> = ureq::tls::parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
-            Ok(_) => None,
-            Err(e) => Some(Err(format!("is not good PEM ({e})"))),
-        })
-        .collect();
-    match certificates? {
-        none if none.is_empty() => Err(
+    /// Four times the system's whole bundle.
+    const MAX_FILE: u64 = 1024 * 1024;
+    let pem = files::read(path, MAX_FILE)?;
+    let mut certificates = Vec::new();
+    for item in ureq::tls::parse_pem(&pem.bytes) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => {
+                // ureq passes over what it cannot read, and then trusts nobody.
+                let der = rustls::pki_types::CertificateDer::from(certificate.der());
+                let read = rustls::RootCertStore::empty().add(der);
+                read.map_err(|e| format!("holds a certificate that cannot be read ({e})"))?;
+                certificates.push(certificate);
+            }
+            Ok(_) => {}
+            Err(e) => return Err(format!("is not good PEM ({e})")),
+        }
+    }
+    if certificates.is_empty() {
+        return Err(
             "holds no certificate; name the PEM file of the authority that signed the tenant's"
                 .into(),
-        ),
-        some => Ok(some),
+        );
     }
+    Ok(certificates)
 }
 
 fn from_system() -> Result<Vec<Certificate<'static>>, String> {

@@ -55,7 +55,7 @@ impl Tenant {
             });
         }
         Ok(Self {
-            http: Http::new(config.ca_file.as_deref())?,
+            http: Http::new(config.ca_file.as_deref(), config.timeout)?,
             home: config.home.clone(),
             endpoints,
             timeout: config.timeout,

@@ -1,11 +1,11 @@
 //! From the broker's structs to questions in Rust: null-safe, capped, and never mended. Text that
 //! is not UTF-8 is refused; lossy text in a decision about rights would be a hole.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 
 use super::{
     abi,
-    host::{Broker, ClientRef},
+    host::{Broker, ClientRef, string},
 };
 use crate::{
     policy::{Access, Action, Connect},
@@ -13,7 +13,7 @@ use crate::{
     sessions::Client,
 };
 
-/// Reads a basic-auth event.
+/// Reads a basic-auth event. `reloading` says that a SIGHUP may be under way.
 ///
 /// # Errors
 ///
@@ -25,6 +25,7 @@ use crate::{
 pub unsafe fn connect<'e>(
     broker: &Broker,
     event: *const abi::mosquitto_evt_basic_auth,
+    reloading: bool,
 ) -> Result<(ClientRef<'e>, Connect<'e>), Refusal> {
     let internal = |what: &str| Refusal::new(Reason::Internal, what);
     // SAFETY: the caller's promise; NULL is handled.
@@ -53,6 +54,8 @@ pub unsafe fn connect<'e>(
     }
 
     let address = broker.address(client);
+    // 2.1 says which clients it has; a new one is not among them before it was let in.
+    let again = broker.is_known(client_id, client).unwrap_or(reloading);
     let restored = password.is_none() && address.is_none() && broker.protocol_version(client) == 0;
     Ok((
         client,
@@ -62,6 +65,7 @@ pub unsafe fn connect<'e>(
             username,
             password,
             address,
+            again,
             restored,
         },
     ))
@@ -146,12 +150,4 @@ pub unsafe fn options(
             }
         })
         .collect()
-}
-
-/// # Safety
-///
-/// `pointer` is NULL or ends with a NUL and lives for `'e`.
-unsafe fn string<'e>(pointer: *const c_char) -> Option<&'e CStr> {
-    // SAFETY: passed on to the caller.
-    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
 }

@@ -16,7 +16,9 @@
 #pragma weak mosquitto_kick_client_by_clientid
 #pragma weak mosquitto_log_printf
 
-/* Only 2.1 declares it, in the same words. */
+/* Only 2.1 declares these, in the same words. */
+struct mosquitto *mosquitto_client(const char *client_id);
+#pragma weak mosquitto_client
 void mosquitto_complete_basic_auth(const char *client_id, int result);
 #pragma weak mosquitto_complete_basic_auth
 
@@ -61,6 +63,7 @@ struct mosquitto_auth0_host mosquitto_auth0_host(void)
 		.client_username = mosquitto_client_username,
 		.set_username = mosquitto_set_username,
 		.kick_client_by_clientid = mosquitto_kick_client_by_clientid,
+		.client = mosquitto_client,
 		.complete_basic_auth = mosquitto_complete_basic_auth,
 	};
 }

@@ -44,12 +44,12 @@ impl<'e> ClientRef<'e> {
     }
 }
 
-/// The strings of a C function that returns NULL or a string that lives as long as the event.
+/// A string of the broker's; `None` for NULL.
 ///
 /// # Safety
 ///
 /// `pointer` is NULL or ends with a NUL and lives for `'e`.
-unsafe fn bytes<'e>(pointer: *const c_char) -> Option<&'e CStr> {
+pub unsafe fn string<'e>(pointer: *const c_char) -> Option<&'e CStr> {
     // SAFETY: passed on to the caller.
     (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
 }
@@ -95,7 +95,6 @@ impl Broker {
             Level::Notice => abi::MOSQ_LOG_NOTICE,
             Level::Warning => abi::MOSQ_LOG_WARNING,
             Level::Error => abi::MOSQ_LOG_ERR,
-            Level::Debug => abi::MOSQ_LOG_DEBUG,
         };
         // SAFETY: `line` is a C string for the length of the call; the broker copies it.
         unsafe { abi::mosquitto_auth0_log(level as c_int, line.as_ptr()) }
@@ -105,7 +104,7 @@ impl Broker {
     pub fn client_id<'e>(&self, client: ClientRef<'e>) -> Option<&'e str> {
         let function = self.functions.client_id?;
         // SAFETY: the client lives for 'e, and its strings with it.
-        unsafe { bytes(function(client.pointer)) }?.to_str().ok()
+        unsafe { string(function(client.pointer)) }?.to_str().ok()
     }
 
     /// The user name that the broker has.
@@ -121,7 +120,7 @@ impl Broker {
             return Ok(None);
         };
         // SAFETY: the client lives for 'e, and its strings with it.
-        unsafe { bytes(function(client.pointer)) }
+        unsafe { string(function(client.pointer)) }
             .map(CStr::to_str)
             .transpose()
     }
@@ -130,7 +129,7 @@ impl Broker {
     pub fn address<'e>(&self, client: ClientRef<'e>) -> Option<&'e str> {
         let function = self.functions.client_address?;
         // SAFETY: the client lives for 'e, and its strings with it.
-        unsafe { bytes(function(client.pointer)) }?.to_str().ok()
+        unsafe { string(function(client.pointer)) }?.to_str().ok()
     }
 
     /// 3, 4 or 5; 0 for a client that never sent a CONNECT to this process.
@@ -159,8 +158,8 @@ impl Broker {
         unsafe { function(client.pointer, username.as_ptr()) == super::codes::SUCCESS }
     }
 
-    /// Disconnects a connected client; its will goes out. `false` if there is none. Calls back into DISCONNECT and the ACL
-    /// check, so hold nothing. Only from a tick, and only for clients that are connected: 2.0
+    /// Disconnects a connected client; its will goes out. `false` if there is none. Calls back into
+    /// DISCONNECT and the ACL check, so hold nothing. Only from a tick, and only for clients that are connected: 2.0
     /// damages its own lists otherwise.
     pub fn kick(&self, client_id: &str) -> bool {
         let (Some(function), Ok(client_id)) = (
@@ -171,6 +170,15 @@ impl Broker {
         };
         // SAFETY: the string lives for the length of the call.
         unsafe { function(client_id.as_ptr(), true) == super::codes::SUCCESS }
+    }
+
+    /// Whether this very client is the one connected, or kept, under this client id. `None` on 2.0,
+    /// which cannot say.
+    pub fn is_known(&self, client_id: &str, client: ClientRef<'_>) -> Option<bool> {
+        let function = self.functions.client?;
+        let client_id = CString::new(client_id).ok()?;
+        // SAFETY: the string lives for the length of the call; the result is only compared.
+        Some(unsafe { function(client_id.as_ptr()) } == client.pointer)
     }
 
     /// Registers a callback; the broker's return code.

@@ -21,10 +21,11 @@ use std::{
         Arc, LazyLock, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use crate::{
-    clock::Unix,
+    clock::{Deadline, Unix},
     config::Config,
     keys::store::Pace,
     log::{Level, Log},
@@ -34,9 +35,14 @@ use crate::{
 };
 use codes::Generation;
 use host::Broker;
+use zeroize::Zeroizing;
 
 /// The plugin interface that we speak.
 const INTERFACE: c_int = 5;
+
+/// How long a SIGHUP may go on where no tick says that it is over. 100,000 sessions are asked about
+/// in less.
+const RECHECK: Duration = Duration::from_secs(2);
 
 /// One configuration at work. The broker loads the plugin once for each `plugin` line; lines with
 /// the same options share one of these, and with it the keys and the sessions.
@@ -45,6 +51,8 @@ struct Core {
     log: Log,
     /// 2.0.11 never ticks with `per_listener_settings true`.
     ticks: AtomicBool,
+    /// When the broker began to ask again about everybody (SIGHUP), until the next tick.
+    reloading: Mutex<Option<Deadline>>,
 }
 
 impl Drop for Core {
@@ -64,7 +72,7 @@ impl Core {
         let prints = PRINTS
             .as_ref()
             .ok_or("the operating system gave no random bytes")?;
-        let print = prints.of(format!("{options:?}").as_bytes());
+        let print = prints.of(Zeroizing::new(format!("{options:?}")).as_bytes());
         let mut cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
         cores.retain(|(_, core)| core.strong_count() > 0);
         if let Some(core) = cores
@@ -81,9 +89,33 @@ impl Core {
             policy,
             log,
             ticks: AtomicBool::new(false),
+            reloading: Mutex::default(),
         });
+        if !cores.is_empty() {
+            core.log.line(
+                Level::Notice,
+                "loaded again with other options: that needs per_listener_settings true; without it the first ones decide for every listener",
+            );
+        }
         cores.push((print, Arc::downgrade(&core)));
         Ok((core, false))
+    }
+
+    /// Whether the broker may be asking again. It does so right after the reload, before the next
+    /// tick; where there are no ticks, within moments.
+    fn is_reloading(&self) -> bool {
+        let reloading = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        reloading.is_some_and(|until| !until.has_passed())
+    }
+
+    fn set_reloading(&self, until: Option<Deadline>) {
+        *self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     /// Writes the lines that wait. Never while something is held, never in the middle of a
@@ -183,8 +215,11 @@ fn start(
     match register(broker, identifier, &core, shared) {
         Ok(()) => Ok(core),
         Err(why) => {
-            if !shared {
-                core.policy.stop();
+            // The broker exits, and 2.0 cleans nothing up: not this one nor any before it.
+            for (_, core) in CORES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                if let Some(core) = core.upgrade() {
+                    core.policy.stop();
+                }
             }
             // What was registered may still be called until the process ends: the broker logs
             // that we failed, and `log_dest topic` asks about that line.
@@ -284,12 +319,12 @@ unsafe extern "C" fn on_basic_auth(
 ) -> c_int {
     guard::enter(codes::AUTH, |broker| {
         provoke("basic_auth");
-        // SAFETY: the userdata and the event that belong to this callback.
-        let (Some(core), question) = (unsafe { core(userdata) }, unsafe {
-            event::connect(broker, data.cast())
-        }) else {
+        // SAFETY: the userdata that belongs to this callback.
+        let Some(core) = (unsafe { core(userdata) }) else {
             return codes::AUTH;
         };
+        // SAFETY: the event that belongs to this callback.
+        let question = unsafe { event::connect(broker, data.cast(), core.is_reloading()) };
         core.policy.reap();
         let code = match question {
             Ok((client, connect)) => basic_auth(broker, core, client, &connect),
@@ -398,7 +433,9 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
             return codes::SUCCESS;
         };
         let afterlife = afterlife.unwrap_or_else(|| match broker.generation() {
-            // 2.1 says CLIENT_OFFLINE for a session that it keeps.
+            // 2.1 says CLIENT_OFFLINE for a session that it keeps; of one that it does not keep it
+            // may still send the will, after the delay that an MQTT 5 client asked for.
+            Generation::V2_1 if broker.protocol_version(client) >= 5 => Afterlife::Unsure,
             Generation::V2_1 => Afterlife::Ended,
             Generation::V2_0 if !broker.clean_session(client) => Afterlife::Kept,
             Generation::V2_0 if broker.protocol_version(client) >= 5 => Afterlife::Unsure,
@@ -417,7 +454,10 @@ unsafe extern "C" fn on_tick(_event: c_int, _data: *mut c_void, userdata: *mut c
         let Some(core) = (unsafe { core(userdata) }) else {
             return codes::SUCCESS;
         };
+        // First of all, so that a fault below is explained at the next tick at the latest.
+        core.write_log(broker);
         core.ticks.store(true, Ordering::Relaxed);
+        core.set_reloading(None);
         core.policy.reap();
         for (client, client_id) in core.policy.expire(Unix::now()) {
             // It is leaving from here on: the kick has the broker ask about each subscription of a
@@ -438,6 +478,7 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
         provoke("reload");
         // SAFETY: the userdata that belongs to this callback.
         if let Some(core) = unsafe { core(userdata) } {
+            core.set_reloading(Some(Deadline::after(RECHECK)));
             core.policy.reload();
             core.write_log(broker);
         }

@@ -7,7 +7,7 @@ pub mod options;
 
 use std::{
     collections::HashMap,
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,6 +19,7 @@ use base64::{
 use zeroize::Zeroizing;
 
 use crate::{
+    files,
     secret::{Secret, read_secret_file},
     text::Quoted,
 };
@@ -164,6 +165,10 @@ impl Config {
 /// The longest configuration file read, in bytes: room for every option many times over.
 const MAX_CONFIG_FILE: u64 = 256 * 1024;
 
+/// The longest file that another option may name, in bytes. The system's whole bundle of
+/// certificates has a quarter of a megabyte.
+const MAX_NAMED_FILE: u64 = 4 * 1024 * 1024;
+
 /// Options that were set and not yet understood.
 #[derive(Default)]
 struct Values(HashMap<String, Zeroizing<String>>);
@@ -208,27 +213,28 @@ impl Values {
 
     fn add_file(&mut self, path: &str) -> Result<()> {
         let error = |what: String| ConfigError::of("config_file", path, what);
-        let length = fs::metadata(path).map(|m| m.len());
-        if length.is_ok_and(|l| l > MAX_CONFIG_FILE) {
-            return Err(error(format!(
-                "it is longer than {MAX_CONFIG_FILE} bytes; name the right file"
-            )));
-        }
-        let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|e| {
-            error(format!(
-                "it cannot be read ({e}); the broker's own user must be able to read it"
-            ))
-        })?;
+        let content = files::read(Path::new(path), MAX_CONFIG_FILE)
+            .map_err(|why| error(format!("it {why}")))?;
+        let text = std::str::from_utf8(&content.bytes)
+            .map_err(|_| error("it is not UTF-8 text".into()))?;
         // Only place and kind of a mistake: a quoted line could be the one with the secret.
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
-            let line = e.span().map_or(0, |s| {
-                text[..s.start.min(text.len())].lines().count().max(1)
-            });
+            let before = text
+                .get(..e.span().map_or(0, |span| span.start))
+                .unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
             error(format!(
                 "line {line} is not good TOML ({}); write NAME = \"VALUE\"",
                 e.message()
             ))
         })?;
+        if table
+            .keys()
+            .any(|name| options::find(name).is_some_and(|option| option.secret))
+        {
+            let why = |why| error(format!("it holds a secret and {why}"));
+            content.is_private(Path::new(path)).map_err(why)?;
+        }
         for (name, value) in table {
             let value = match value {
                 toml::Value::String(text) => text,
@@ -309,9 +315,9 @@ impl Values {
             return Ok(None);
         };
         let path = PathBuf::from(value.as_str());
-        fs::File::open(&path)
-            .and_then(|file| file.metadata())
-            .map_err(|e| ConfigError::of(name, &value, format!("it cannot be read ({e}); the broker's own user (usually `mosquitto`) must be able to read it")))?;
+        // Read again by whoever needs it; here only so that the option is named.
+        files::read(&path, MAX_NAMED_FILE)
+            .map_err(|why| ConfigError::of(name, &value, format!("it {why}")))?;
         Ok(Some(path))
     }
 
@@ -319,9 +325,16 @@ impl Values {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
-        read_secret_file(Path::new(value.as_str()))
+        // Somebody pasted the secret itself where its file belongs.
+        if !value.contains('/') {
+            return Err(ConfigError(format!(
+                "option {name}, value (not shown): write the full path of a file that holds the secret, as in /etc/mosquitto/auth0.secret"
+            )));
+        }
+        let secret = read_secret_file(Path::new(value.as_str()));
+        secret
             .map(Some)
-            .map_err(|why| ConfigError::of(name, &value, why))
+            .map_err(|why| ConfigError::of(name, &value, format!("it {why}")))
     }
 
     fn into_config(mut self) -> Result<Config> {

@@ -1,5 +1,5 @@
 use super::*;
-use std::os::unix::fs::PermissionsExt;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 fn read(pairs: &[(&str, &str)]) -> Result<Config> {
     Config::read(
@@ -278,7 +278,51 @@ fn a_secret_file_that_others_may_read_is_refused() {
 }
 
 #[test]
+fn a_config_file_that_others_may_read_holds_no_secret() {
+    let text = "client_id = \"a\"\nclient_secret = \"b\"\n";
+    let open = file(text, 0o644);
+    refuses(
+        with(&[("config_file", path(&open))]),
+        "config_file",
+        &["holds a secret", "mode 0644", "chmod 640"],
+    );
+    assert!(with(&[("config_file", path(&file(text, 0o640)))]).is_ok());
+}
+
+#[test]
+fn a_mistake_in_the_file_is_found_by_its_line() {
+    for (text, line) in [
+        ("leeway = 1\nx\n", 2),
+        ("leeway = 1\n\nleeway = 2\n", 3),
+        ("a = [", 1),
+    ] {
+        let toml = file(text, 0o644);
+        refuses(
+            with(&[("config_file", path(&toml))]),
+            "config_file",
+            &[&format!("line {line} ")],
+        );
+    }
+}
+
+#[test]
 fn a_secret_is_in_no_error() {
+    for options in [
+        &[
+            ("client_id", "a"),
+            ("client_secret_file", "hunter2-hunter2"),
+        ][..],
+        &[
+            ("algorithms", "HS256"),
+            ("hs256_secret_file", "hunter2-hunter2"),
+        ],
+    ] {
+        let error = with(options).unwrap_err().to_string();
+        assert!(
+            !error.contains("hunter2") && error.contains("path"),
+            "{error}"
+        );
+    }
     for options in [
         &[("client_secret", "hunter2-hunter2")][..],
         &[

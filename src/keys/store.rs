@@ -42,7 +42,7 @@ impl Default for Pace {
     }
 }
 
-/// Asks for the keys: from the tenant, or from a file. The sentence of an error completes "the
+/// Asks the tenant for the keys. The sentence of an error completes "the
 /// tenant's keys …".
 pub type Fetch = Box<dyn Fn() -> Result<KeySet, String> + Send + Sync>;
 
@@ -63,10 +63,12 @@ struct Shared {
 struct State {
     /// Someone wants keys sooner than in turn.
     wanted: bool,
-    /// When the last attempt began.
+    /// When the last attempt began, or ended: a slow one must not have cooled down by then.
     attempted: Option<Instant>,
     /// Counts finished attempts, good or bad.
     finished: u64,
+    /// Whether the last one brought keys.
+    succeeded: bool,
     fetching: bool,
     stopping: bool,
     running: bool,
@@ -116,7 +118,13 @@ impl Store {
                 let Some(store) = store.upgrade() else {
                     return false;
                 };
-                report(&mut reported, &result, &log, pace);
+                report(
+                    &mut reported,
+                    &result,
+                    &log,
+                    pace,
+                    !store.current().is_empty(),
+                );
                 match result {
                     Ok(set) => {
                         store.replace(set);
@@ -152,15 +160,15 @@ impl Store {
     }
 
     /// Has the keys fetched again if the cool-down allows it, and waits until that or the fetch
-    /// under way has ended, at most until `deadline`.
-    pub fn refetch(&self, deadline: Deadline) {
+    /// under way has ended, at most until `deadline`. Whether it brought keys.
+    pub fn refetch(&self, deadline: Deadline) -> bool {
         let mut state = lock(&self.shared.state);
         if !state.running || state.stopping {
-            return;
+            return false;
         }
         if !state.fetching {
             if !state.wanted && !self.shared.cooled_down(&state, moment()) {
-                return;
+                return false;
             }
             state.wanted = true;
             self.shared.changed.notify_all();
@@ -173,6 +181,7 @@ impl Store {
                 .wait_timeout(state, deadline.remaining());
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.finished != before && state.succeeded
     }
 
     /// Has the keys fetched soon, without waiting: somebody changed something (SIGHUP).
@@ -185,7 +194,10 @@ impl Store {
     pub fn stop(&self) {
         lock(&self.shared.state).stopping = true;
         self.shared.changed.notify_all();
-        if let Some(thread) = lock(&self.thread).take() {
+        let thread = lock(&self.thread).take();
+        // The fetching thread itself may hold the last reference; it ends right after.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id())
+        {
             let _ = thread.join();
         }
     }
@@ -237,6 +249,8 @@ impl Shared {
             state = lock(&self.state);
             state.fetching = false;
             state.finished += 1;
+            state.succeeded = good;
+            state.attempted = Some(moment());
             next = moment()
                 + if good {
                     self.pace.refresh
@@ -256,6 +270,7 @@ fn report(
     result: &Result<KeySet, String>,
     log: &Log,
     pace: Pace,
+    have_keys: bool,
 ) {
     let outcome = result.as_ref().map(KeySet::len).map_err(Clone::clone);
     if reported.as_ref() == Some(&outcome) {
@@ -263,15 +278,26 @@ fn report(
     }
     match result {
         Ok(set) => {
-            log.line(Level::Info, format!("the tenant's signing keys are here ({} keys)", set.len()));
+            log.line(
+                Level::Info,
+                format!("the tenant's signing keys are here ({} keys)", set.len()),
+            );
             for why in set.ignored() {
                 log.line(Level::Info, format!("left out of the tenant's keys: {why}"));
             }
         }
-        Err(why) => log.line(
-            Level::Warning,
-            format!("the tenant's signing keys {why}; the last good ones stay in use, and the next attempt follows in {} s", pace.cool_down.as_secs()),
-        ),
+        Err(why) => {
+            let meanwhile = if have_keys {
+                "the last good ones stay in use, and "
+            } else {
+                ""
+            };
+            let seconds = pace.cool_down.as_secs();
+            log.line(
+                Level::Warning,
+                format!("the tenant's signing keys {why}; {meanwhile}the next attempt follows in {seconds} s"),
+            );
+        }
     }
     *reported = Some(outcome);
 }

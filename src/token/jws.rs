@@ -35,11 +35,25 @@ impl std::fmt::Debug for HmacSecret {
     }
 }
 
-/// Whether a password is meant as a token: it starts as the base64url of `{"` does and has a dot.
-/// A look at its shape only, so that a broken token is refused as a token and is never sent to
-/// the tenant as somebody's password.
+/// Whether a password is meant as a token: its first part, up to a dot, is base64url of something
+/// that begins as a JSON object does. A look at its shape only, so that a broken token is refused
+/// as a token and is never sent to the tenant as somebody's password.
 pub fn looks_like_token(password: &str) -> bool {
-    password.starts_with("eyJ") && password.contains('.')
+    let Some((header, _)) = password.split_once('.') else {
+        return false;
+    };
+    // Four characters are three bytes; what follows may be damaged, or missing.
+    if header.starts_with("eyJ") {
+        return true;
+    }
+    let begins = header
+        .get(..header.len().min(4))
+        .and_then(|start| URL_SAFE_NO_PAD.decode(start).ok());
+    begins.is_some_and(|bytes| {
+        bytes.len() >= 2
+            && bytes[0] == b'{'
+            && matches!(bytes[1], b'"' | b' ' | b'\t' | b'\r' | b'\n')
+    })
 }
 
 /// Verifies the signature and returns the payload.
@@ -233,4 +247,35 @@ fn rsa_key<'k>(
 
 fn malformed(detail: impl Into<String>) -> Refusal {
     Refusal::new(Reason::TokenMalformed, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_told_from_passwords_by_their_start() {
+        let start = |json: &str| format!("{}.x.y", URL_SAFE_NO_PAD.encode(json));
+        for token in [
+            start("{\"alg\":1}"),
+            start("{ \"alg\":1}"),
+            start("{\r\n \"alg\":1}"),
+            "eyJ.".into(),
+            "eyJhbGciOi???.".into(),
+        ] {
+            assert!(looks_like_token(&token), "{token}");
+        }
+        for password in [
+            "",
+            ".",
+            "a.b.c",
+            "hunter2",
+            "eyJhbGciOiJSUzI1NiJ9",
+            "e30.x.y",
+            "p+a&s=s%w.o/r?d#\u{e9}",
+            "\u{e9}yJ.x",
+        ] {
+            assert!(!looks_like_token(password), "{password}");
+        }
+    }
 }

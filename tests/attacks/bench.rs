@@ -89,6 +89,7 @@ fn meet(policy: &Policy, token: &str) -> Met {
         username: Some("JWT"),
         password: Some(token.as_bytes()),
         address: Some("192.0.2.1"),
+        again: false,
         restored: false,
     };
     match policy.authenticate(&connect, Unix(now())) {

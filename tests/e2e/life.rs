@@ -149,6 +149,48 @@ on_each_broker! {
         assert_eq!(device.next_message(PATIENCE).unwrap().text(), "21");
     }
 
+    /// The broker frees a session that is over without a word, and its address is soon another
+    /// connection's: which must sign in like any other, also with what was good before.
+    fn an_old_address_lets_nobody_in(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant).with("leeway", "0"));
+        let sub = tenant.device(DEVICE).unwrap().user_id;
+        let end = now() + 2;
+        let token = tenant.mint(DEVICE).claim("exp", end).sign();
+        // The user name is already what the plugin gives, so that only the credential can differ.
+        let by_token = Connect::new(Protocol::V5, "reused").login(&sub, &token);
+        let by_password = Connect::new(Protocol::V5, "reused-too").login(DEVICE, PASSWORD);
+        for connect in [&by_token, &by_password] {
+            for _ in 0..5 {
+                raw::Client::connect(broker.port(), connect).unwrap().disconnect(0);
+            }
+        }
+        tenant.change_device(DEVICE, |device| device.password = "changed".into());
+        while now() <= end {
+            std::thread::yield_now();
+        }
+        for _ in 0..30 {
+            assert_eq!(answer(&broker, &by_token), told(version, Protocol::V5, 0x86));
+        }
+        // Brute-force protection takes over after ten.
+        for _ in 0..5 {
+            assert_eq!(answer(&broker, &by_password), told(version, Protocol::V5, 0x86));
+        }
+    }
+
+    /// MQTT 5 clients may have their will sent later, when the broker has long forgotten them.
+    fn a_delayed_will_is_sent(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        let mut seen = with_token(&broker, &tenant, WATCHER).qos(1).subscribe(&["temperature"]).subscribed();
+        let mut connect = token_connect(Protocol::V5, "later", &tenant.token(DEVICE));
+        const WILL_DELAY_INTERVAL: u8 = 0x18;
+        let properties = raw::Properties::new().u32(WILL_DELAY_INTERVAL, 1);
+        connect.will = Some(Will { topic: "temperature".into(), payload: b"gone".to_vec(), qos: 1, properties, ..Will::default() });
+        raw::Client::connect(broker.port(), &connect).unwrap().abort();
+        assert_eq!(seen.expect_message().text(), "gone");
+    }
+
     /// Sessions from the disk were never signed in here: they have no rights, and survive.
     fn a_restored_session_waits_for_its_client(version) {
         let tenant = tenant();
