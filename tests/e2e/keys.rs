@@ -22,7 +22,7 @@ on_each_broker! {
         assert!(broker.wait_for_log("signing keys could not be fetched", PATIENCE).is_some());
         tenant.listen_again().unwrap();
         // The next attempt would come by itself within 30 s; SIGHUP asks for it now.
-        broker.sighup();
+        broker.reload();
         assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
         assert_eq!(answer(&broker, &connect), None);
     }
@@ -62,7 +62,7 @@ on_each_broker! {
         let broker = broker(version, &Options::tokens(&tenant).with("timeout", "1"));
         assert!(broker.wait_for_log("could not be fetched", PATIENCE).is_some());
         tenant.listen_again().unwrap();
-        broker.sighup();
+        broker.reload();
         assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
         let asked = tenant.count(Endpoint::Jwks);
         let mut connected = raw(&broker, &tenant, DEVICE, "connected", Protocol::V5);
@@ -92,7 +92,7 @@ on_each_broker! {
         ] {
             let mark = broker.log_mark();
             tenant.on(Endpoint::Jwks, behaviour);
-            broker.sighup();
+            broker.reload();
             let line = broker.wait_for_log_after(mark, "signing keys could not be fetched", PATIENCE).unwrap();
             assert!(line.contains("last good ones stay in use"), "{line}");
             raw(&broker, &tenant, DEVICE, "next", Protocol::V5);
@@ -114,10 +114,10 @@ on_each_broker! {
         expect_refusal(&broker, "'new'", "token-key-unknown");
 
         std::fs::write(&file, "{").unwrap();
-        broker.sighup();
+        broker.reload();
         assert!(broker.wait_for_log("option jwks_file", PATIENCE).unwrap().contains("stay in use"));
         std::fs::write(&file, tenant.jwks().to_string()).unwrap();
-        broker.sighup();
+        broker.reload();
         let deadline = std::time::Instant::now() + PATIENCE;
         while answer(&broker, &new).is_some() {
             assert!(std::time::Instant::now() < deadline, "{}", broker.log());
