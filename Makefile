@@ -13,7 +13,7 @@ LOCKED ?= --locked
 
 demo:
 	@tests/dependencies.sh demo
-	@tests/brokers.sh
+	@NEAREST=1 tests/brokers.sh
 	@echo "demo: building (the first time takes some minutes)"
 	@$(CARGO) build $(LOCKED) --lib
 	@$(CARGO) build $(LOCKED) -p lab --bin demo
@@ -21,7 +21,7 @@ demo:
 
 test: lint
 	@tests/dependencies.sh test
-	@tests/brokers.sh
+	@NEAREST=1 tests/brokers.sh
 	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
 	packaging/test-deb.sh
 

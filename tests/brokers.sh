@@ -10,7 +10,8 @@
 #
 # Nothing is installed and no root is needed. The programs are Debian's own builds, fetched and
 # checked by this machine's apt into a private folder. Each version brings the C library and the
-# dynamic loader it was built for, so it makes no difference what this machine itself runs on.
+# dynamic loader it was built for; where this machine has a newer one, a newer one, because plugins
+# that are built here need it.
 # The result may be moved or cached as a whole: the launchers find their files by their own place.
 #
 # Environment:
@@ -165,7 +166,8 @@ set_up() { # RELEASE SUITE [FURTHER SUITES]
 
   say "$release: asking $MIRROR for $suite"
   write_apt_conf "$apt" "$@"
-  apt-get -c "$conf" -qq update || die "$release: $MIRROR does not give the suites: $*"
+  apt-get -c "$conf" -qq update || die "$release: $MIRROR does not give the suites: $*" \
+    "  try again later, or set DEBIAN_MIRROR to another archive (a dated one may be past its date)"
   package=$(choose_package "$release" "$conf")
   [[ -n $package ]] || replaced "$release" "$suite" "$conf"
 
@@ -206,6 +208,36 @@ set_up() { # RELEASE SUITE [FURTHER SUITES]
   mv "$made" "$DIR/$release"
   rm -rf "$apt" "$unpacked"
   say "$release: ready (mosquitto $package)"
+}
+
+glibc_of() { # LOADER
+  "$1" --version | sed -nE '1s/.* ([0-9]+\.[0-9]+)[^ ]*$/\1/p'
+}
+
+newer() { # VERSION THAN
+  [[ $1 != "$2" && $(printf '%s\n' "$1" "$2" | sort -V | tail -n 1) == "$1" ]]
+}
+
+# A plugin that was built here needs at least this machine's C library. A broker that came with an
+# older one gets the newest of the three instead: the C library is compatible in that direction.
+lend_libc() {
+  local here newest='' lender='' folder loader version file
+  here=$(ldd --version | sed -nE '1s/.* ([0-9]+\.[0-9]+)$/\1/p')
+  for folder in "$DIR"/[0-9]*; do
+    loader=$(echo "$folder"/lib/ld-linux*.so.*)
+    version=$(glibc_of "$loader")
+    if [[ -z $newest ]] || newer "$version" "$newest"; then
+      newest=$version lender=$folder
+    fi
+  done
+  for folder in "$DIR"/[0-9]*; do
+    loader=$(echo "$folder"/lib/ld-linux*.so.*)
+    newer "${here:-0}" "$(glibc_of "$loader")" || continue
+    say "${folder##*/}: gets glibc $newest, because this machine has $here"
+    for file in "${FOR_PLUGINS[@]}" "${loader##*/}"; do
+      [[ ! -e $lender/lib/$file ]] || cp -L --remove-destination "$lender/lib/$file" "$folder/lib/$file"
+    done
+  done
 }
 
 cd_project() { cd "$(dirname "${BASH_SOURCE[0]}")/.."; }
@@ -258,6 +290,7 @@ main() {
     [[ $status = 0 ]] || failed+=("${words[0]}")
   done
   [[ ${#failed[@]} = 0 ]] || die "not set up: ${failed[*]}"
+  lend_libc
   say "all ready in $DIR"
 }
 

@@ -37,9 +37,11 @@ if ! command -v apt-get >/dev/null; then
   exit 1
 fi
 
+is_installed() { dpkg-query -W -f='${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
+
 missing=()
 for package in "${packages[@]}"; do
-  dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  is_installed "$package" || missing+=("$package")
 done
 for pair in "${commands[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
@@ -68,19 +70,32 @@ quietly() {
 }
 quietly apt-get update
 
-# Only the programs are wanted: glewlwyd's package would ask for a database and start a server.
+# Only programs and headers are wanted, and mosquitto-dev brings a broker along. Debian's own way to
+# say that nothing may be started (invoke-rc.d(8)), taken back at the end.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+  trap 'rm -f "$log"; "${root[@]}" rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+  "${root[@]}" chmod 755 "$policy"
+fi
+services=()
+for service in mosquitto glewlwyd; do
+  is_installed "$service" || services+=("$service")
+done
+
 if [[ " ${missing[*]} " == *" glewlwyd "* ]]; then
+  # Its package would ask for a database.
   echo 'glewlwyd glewlwyd/config_type select No configuration' | "${root[@]}" debconf-set-selections
   missing+=(dbconfig-no-thanks)
   # Its postinst unpacks a sample from a folder that slim images leave out, unless this exists.
   "${root[@]}" mkdir -p /etc/glewlwyd
   [[ -e /etc/glewlwyd/glewlwyd.conf ]] || "${root[@]}" touch /etc/glewlwyd/glewlwyd.conf
-  # Debian's own way to say that nothing may be started (invoke-rc.d(8)); taken back at the end.
-  policy=/usr/sbin/policy-rc.d
-  if [[ ! -e $policy ]]; then
-    printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
-    "${root[@]}" chmod 755 "$policy"
-    trap 'rm -f "$log"; "${root[@]}" rm -f "$policy"' EXIT
-  fi
 fi
 quietly apt-get install -y --no-install-recommends "${missing[@]}"
+
+# Nor may they start at the next boot, unless they were here before.
+for service in "${services[@]}"; do
+  if is_installed "$service" && command -v deb-systemd-helper >/dev/null; then
+    "${root[@]}" deb-systemd-helper disable "$service.service" >/dev/null 2>&1 || true
+  fi
+done

@@ -53,11 +53,9 @@ pub fn tokens(answer: &Answer) -> Result<Tokens, Refusal> {
             let error = text("error").map_or_else(String::new, |e| format!(" {}", Quoted(e)));
             let words =
                 text("error_description").map_or_else(String::new, |d| format!(", {}", Quoted(d)));
-            Err(refusal(
-                reason,
-                answer,
-                &format!("the tenant answered {status}{error}{words}"),
-            ))
+            let look = look_at(reason, text("error"), status);
+            let said = format!("the tenant answered {status}{error}{words}{look}");
+            Err(refusal(reason, answer, &said))
         }
         (429, None) => Err(refusal(
             Reason::LoginThrottled,
@@ -76,6 +74,21 @@ pub fn tokens(answer: &Answer) -> Result<Tokens, Refusal> {
                 &format!("the tenant answered {status} with {what}"),
             ))
         }
+    }
+}
+
+/// Where to look first when our own configuration is at fault.
+fn look_at(reason: Reason, error: Option<&str>, status: u16) -> &'static str {
+    match (reason, error.unwrap_or_default(), status) {
+        (Reason::LoginConfiguration, "unauthorized_client", _) => {
+            ": look at the application's grant types (Password) and connections"
+        }
+        (Reason::LoginConfiguration, "invalid_client", _)
+        | (Reason::LoginConfiguration, _, 401) => ": look at client_id and client_secret_file",
+        (Reason::LoginConfiguration, "invalid_request" | "invalid_target", _) => {
+            ": look at audience and connection"
+        }
+        _ => "",
     }
 }
 
@@ -198,6 +211,19 @@ mod tests {
             (Reason::LoginRefused, Reason::LoginBlocked)
         );
         assert!(a.detail.contains("'user is blocked'"));
+    }
+
+    #[test]
+    fn our_own_mistakes_name_the_options() {
+        for (status, error, option) in [
+            (401, "access_denied", "client_secret_file"),
+            (401, "invalid_client", "client_id"),
+            (403, "unauthorized_client", "grant types"),
+            (400, "invalid_request", "audience"),
+        ] {
+            let refusal = refused(status, &format!(r#"{{"error":"{error}"}}"#));
+            assert!(refusal.detail.contains(option), "{}", refusal.detail);
+        }
     }
 
     #[test]

@@ -200,6 +200,16 @@ impl Values {
                 "it is empty; give it a value or leave the line out",
             ));
         }
+        let quoted = value.len() > 1 && value.starts_with('"') && value.ends_with('"');
+        let commented =
+            value.contains(" #") && !options::find(&name).is_some_and(|option| option.secret);
+        if quoted || commented {
+            return Err(ConfigError::of(
+                &name,
+                &value,
+                "mosquitto.conf takes the whole rest of a line as the value; leave quotes and comments out",
+            ));
+        }
         if self.0.contains_key(&name) {
             return Err(ConfigError::of(
                 &name,

@@ -131,6 +131,20 @@ fn unknown_double_and_empty_options_are_refused() {
 }
 
 #[test]
+fn quotes_and_comments_are_no_part_of_a_value() {
+    for value in [
+        "\"https://mqtt.example/\"",
+        "https://mqtt.example/ # our API",
+    ] {
+        refuses(
+            read(&[("domain", "t.example"), ("audience", value)]),
+            "audience",
+            &["leave quotes and comments out"],
+        );
+    }
+}
+
+#[test]
 fn a_domain_is_a_host_name_and_never_plain_http() {
     refuses(
         read(&[("domain", "http://t.example"), ("audience", "a")]),

@@ -295,7 +295,7 @@ fn report(
             let seconds = pace.cool_down.as_secs();
             log.line(
                 Level::Warning,
-                format!("the tenant's signing keys {why}; {meanwhile}the next attempt follows in {seconds} s"),
+                format!("the tenant's signing keys {why}; {meanwhile}the next attempt follows in {seconds} s; cure: check domain (or issuer) and ca_file, and this machine's network and time"),
             );
         }
     }

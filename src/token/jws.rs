@@ -137,6 +137,11 @@ fn parse(token: &str) -> Result<(&str, &str, Map<String, Value>), Refusal> {
                 "it has five parts, so it is encrypted (JWE)",
             ));
         }
+        0 => {
+            return Err(malformed(
+                "it is opaque, no JSON Web Token: a request for a token must name the API (audience)",
+            ));
+        }
         dots => return Err(malformed(format!("it has {} parts, not three", dots + 1))),
     }
     let (message, signature) = token.rsplit_once('.').expect("two dots");

@@ -142,6 +142,18 @@ pub fn answer(broker: &Broker, connect: &Connect) -> Option<Refusal> {
     raw::Client::connect(broker.port(), connect).err()
 }
 
+/// Connects again and again, as a device would, until it is let in; `false` if it never is.
+pub fn tries_until_let_in(broker: &Broker, connect: &Connect) -> bool {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while answer(broker, connect).is_some() {
+        if std::time::Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
 /// The reason code of a refusal, as this broker tells it to this client: 2.0 knows one, and MQTT
 /// 3 has one for all.
 pub fn told(version: Version, protocol: Protocol, code: u8) -> Option<Refusal> {
