@@ -15,7 +15,7 @@ use mosquitto_auth0::{
     log::Log,
     policy::{Access, Action, Connect, Policy, Step},
     sessions::Client,
-    token,
+    threads, token,
 };
 use serde_json::json;
 
@@ -51,7 +51,7 @@ fn signed_in(topics: &[String]) -> Policy {
             .to_vec(),
     )
     .unwrap();
-    let policy = Policy::new(config, Pace::default(), Log::default()).unwrap();
+    let policy = Policy::new(config, Pace::default(), Log::default(), threads::plain).unwrap();
     let token = token_with(topics);
     let connect = Connect {
         client: Client(1),

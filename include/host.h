@@ -25,6 +25,9 @@
 #define MOSQUITTO_AUTH0_ERR_SERVER_BUSY 137
 #define MOSQUITTO_AUTH0_ERR_BANNED 138
 
+/* A basic-auth result of 2.1: the answer comes later, by mosquitto_complete_basic_auth(). */
+#define MOSQUITTO_AUTH0_ERR_AUTH_DELAYED (-5)
+
 #define MOSQUITTO_AUTH0_ERR_SUCCESS 0
 #define MOSQUITTO_AUTH0_ERR_INVAL 3
 #define MOSQUITTO_AUTH0_ERR_NOT_SUPPORTED 10

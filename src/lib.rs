@@ -9,21 +9,23 @@
 //! # One way through
 //!
 //! ```text
-//!  broker's thread                                          where waiting is allowed
+//!  broker's thread                                            threads that may wait
 //!  C event ─► broker::event ─► policy.authenticate ─► Step
 //!             (null-safe,        │                    ├─ Admit, Refuse, Keep ─► broker::codes ─► C
-//!              UTF-8 refused,    │                    └─ Wait(Pending) ─► logins::Desk.perform
-//!              not mended)       │                                          │ auth0, keys
-//!                                └── policy.settle ◄── Answered ◄───────────┘
+//!              UTF-8 refused,    │                    └─ Wait ─► logins::pool ══► Desk.perform
+//!              not mended)       │                          ├─ 2.1: AUTH_DELAYED ─► C    ║ auth0, keys
+//!                                │                          └─ 2.0: within the budget    ║
+//!  tick ─► policy.collect ◄──────┴──────────────── Done ◄════════════════════════════════╝
+//!          └─► admit, complete; reap, expire ─► kick; log   (nothing is locked: they call back)
 //!  C event ─► broker::event ─► policy.authorise (memory only) ─► codes ─► C
-//!  tick ─► policy.reap, policy.expire ─► kick, log       (nothing is locked here: they call back)
 //! ```
 //!
 //! [`policy`] decides and is read top to bottom. It knows neither broker nor network, and takes
-//! the time as an argument. What has to wait is handed out as a value, a [`logins::Pending`], and
-//! comes back as a [`logins::Answered`]: today the broker's callback runs it on the spot, which is
-//! all that Mosquitto 2.0 offers; a pool of threads and 2.1's delayed answer can take its place in
-//! `broker::basic_auth` without a change anywhere else.
+//! the time as an argument. What has to wait is a value, a [`logins::Job`], done by a pool of
+//! threads that never touch the broker. One path, two schedulers: where the broker takes the answer
+//! later (2.1), the client waits and nobody else does; where it does not (2.0), the broker stands
+//! still for a stated part of its time at most, and what comes too late is there when the device
+//! tries again.
 //!
 //! # Where things live
 //!
@@ -34,6 +36,7 @@
 //! | What does the tenant's answer mean? | [`auth0::answer`] |
 //! | May it publish this, subscribe to that? | [`grants`]; what a claim grants, [`grants::claim`] |
 //! | Who is connected, until when? | [`sessions`] |
+//! | Who waits for the tenant, and what did it say before? | [`logins`] |
 //! | Why was it refused, and what helps? | [`refusal`], one table |
 //! | Which options are there? | [`config`], [`config::options`] |
 //! | What does the broker call, what do we call? | [`broker`] |
@@ -58,6 +61,11 @@
 //! * **A tree of levels for grants**, not a list: a check costs what the topic's levels cost, not
 //!   what the number of grants would. (Grants with a name and a `+` beside each other at every level
 //!   cost both ways; no check visits a node of the tree twice.)
+//! * **MQTT 5 is not answered later by default**: in 2.1.2 a client that hangs up while it waits
+//!   leaves its delayed will in freed memory, and a plugin cannot see a will. Refusing such clients,
+//!   or delaying them and hoping, were the alternatives; a bounded wait costs least.
+//! * **An answer belongs to a ticket**, not to a client id, by which 2.1 takes it: the broker tells
+//!   nobody when a waiting client hangs up ([`logins::arrivals`]).
 //! * **Log lines wait for the tick**: with `log_dest topic` a line becomes a message, which becomes
 //!   a question to us.
 //! * **Rights end with the token**: at `exp` a connected client is refused and disconnected, its will
@@ -82,4 +90,5 @@ pub mod refusal;
 pub mod secret;
 pub mod sessions;
 pub mod text;
+pub mod threads;
 pub mod token;

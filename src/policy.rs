@@ -1,7 +1,7 @@
 //! The decisions, top to bottom: who may come in, and what they may do.
 //!
-//! Nothing here knows the broker or the network; time is an argument. What has to wait is handed
-//! out as a [`Pending`] and comes back as an [`Answered`].
+//! Nothing here knows the broker or the network; time is an argument. What has to wait becomes a
+//! [`Job`] for a thread that may, and comes back as a [`Done`].
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     auth0::{Tenant, answer::Tokens, forwarded},
-    clock::{Deadline, Unix},
+    clock::{Deadline, Unix, moment},
     config::{Algorithm, Config, ConfigError, KeySource},
     files,
     grants::{Grants, claim},
@@ -22,11 +22,18 @@ use crate::{
         store::{Pace, Store},
     },
     log::{Level, Log},
-    logins::{Answered, Claimant, Desk, Errand, Evidence, Pending},
+    logins::{
+        Claimant, Desk, Done, Errand, Evidence, Job, Terms, Verdict,
+        arrivals::{Arrival, Arrivals},
+        budget::Budget,
+        memory::Memory,
+        pool::Pool,
+    },
     refusal::{Fault, Reason, Refusal, Told},
     secret::{Fingerprinter, Secret},
     sessions::{Afterlife, Client, Note, Noted, Session, Sessions},
     text::Quoted,
+    threads::Spawn,
     token::{self, Claims, jws},
 };
 
@@ -86,17 +93,37 @@ pub enum Step {
     Admit(Admission),
     /// It is not.
     Refuse(Refusal),
-    /// It has to wait: have [`Desk::perform`] do it and come back to [`Policy::settle`].
-    Wait(Pending),
+    /// It has to wait: [`Policy::wait`] here, or [`Policy::delay`] where the broker takes the answer
+    /// later.
+    Wait(Wait),
     /// The client is already in, or is nobody yet: let the broker keep it, with what it has.
     Keep,
+}
+
+/// A sign-in that cannot be decided from memory.
+#[must_use]
+pub struct Wait {
+    claimant: Claimant,
+    job: Job,
+    /// The user name that the client will have if it comes in: what its token says, unverified.
+    /// `None` where it keeps the one it sent.
+    pub username: Option<String>,
+}
+
+/// A client whose CONNECT the broker holds, and what to tell it.
+pub struct Answer {
+    /// Its client id, by which the broker is told.
+    pub client_id: Arc<str>,
+    /// The terms, or `None` for a refusal. It is explained in the log.
+    pub admission: Option<Admission>,
 }
 
 /// The terms on which a client comes in.
 #[must_use]
 #[derive(Debug)]
 pub struct Admission {
-    client: Client,
+    /// Who.
+    pub client: Client,
     session: Session,
 }
 
@@ -118,10 +145,14 @@ const REPORT_AGAIN: u64 = 60;
 pub struct Policy {
     config: Arc<Config>,
     rules: token::Rules,
-    desk: Desk,
+    desk: Arc<Desk>,
+    pool: Pool,
     prints: Fingerprinter,
     log: Log,
     sessions: Mutex<Sessions>,
+    memory: Mutex<Memory>,
+    budget: Mutex<Budget>,
+    arrivals: Mutex<Arrivals>,
     /// Refusals of clients that have no session, and troubles that concern everybody.
     reports: Mutex<Reports>,
 }
@@ -139,7 +170,7 @@ impl Policy {
     /// # Errors
     ///
     /// One line that names the option, its value and the cure.
-    pub fn new(config: Config, pace: Pace, log: Log) -> Result<Self, String> {
+    pub fn new(config: Config, pace: Pace, log: Log, spawn: Spawn) -> Result<Self, String> {
         let config = Arc::new(config);
         let tenant = Arc::new(Tenant::new(&config).map_err(|why| match &config.ca_file {
             Some(path) => format!(
@@ -148,7 +179,7 @@ impl Policy {
             ),
             None => format!("option ca_file is missing: {why}"),
         })?);
-        let keys = Arc::new(Store::new(pace));
+        let keys = Arc::new(Store::new(pace, spawn));
         if let Some(set) = keys_from_file(&config)? {
             keys.replace(set);
         }
@@ -161,14 +192,24 @@ impl Policy {
                 .and_then(|secret| jws::HmacSecret::new(secret.reveal())),
             leeway: config.leeway,
         };
+        let desk = Arc::new(Desk {
+            config: Arc::clone(&config),
+            tenant,
+            keys,
+        });
+        let worker = Arc::clone(&desk);
         Ok(Self {
             rules,
-            desk: Desk {
-                config: Arc::clone(&config),
-                tenant,
-                keys,
-            },
+            desk,
+            pool: Pool::new(
+                config.login_workers,
+                spawn,
+                Box::new(move |job| worker.perform(job)),
+            ),
             prints: Fingerprinter::new()?,
+            memory: Mutex::new(Memory::new(config.login_cache)),
+            budget: Mutex::new(Budget::new(config.login_wait, config.stall_budget)),
+            arrivals: Mutex::default(),
             config,
             log,
             sessions: Mutex::default(),
@@ -195,11 +236,17 @@ impl Policy {
     /// Ends what [`Self::start`] started, and waits for it.
     pub fn stop(&self) {
         self.desk.keys.stop();
+        self.pool.stop();
     }
 
-    /// Where errands are done.
-    pub fn desk(&self) -> &Desk {
-        &self.desk
+    /// Whether MQTT 5 clients, too, are answered later where the broker can.
+    pub fn delays_mqtt5(&self) -> bool {
+        self.config.delay_mqtt5
+    }
+
+    /// The tenant's keys.
+    pub fn keys(&self) -> &Store {
+        &self.desk.keys
     }
 
     /// SIGHUP: keys are read or fetched again. A file that is broken now changes nothing.
@@ -216,36 +263,42 @@ impl Policy {
 
     /// A client wants to come in.
     pub fn authenticate(&self, connect: &Connect, now: Unix) -> Step {
-        let step = self.consider(connect, now);
-        if let Step::Refuse(refusal) = &step {
-            self.report_refused_connect(
-                connect.client_id,
-                connect.username,
-                connect.address,
-                refusal,
-                now,
-            );
-        }
-        step
-    }
-
-    fn consider(&self, connect: &Connect, now: Unix) -> Step {
-        if connect.restored {
-            return Step::Keep;
-        }
         let password = connect.password.unwrap_or_default();
         let credential = self.prints.of(password);
+        let claimant = Claimant {
+            client: connect.client,
+            client_id: connect.client_id.into(),
+            username: connect.username.map(Into::into),
+            address: connect.address.map(Into::into),
+            credential,
+        };
+        match self.consider(connect, &claimant, now) {
+            Considered::Keep => Step::Keep,
+            Considered::Judged(verdict) => self.conclude(&claimant, verdict, now),
+            Considered::Open { job, username } => Step::Wait(Wait {
+                claimant,
+                job,
+                username,
+            }),
+        }
+    }
+
+    fn consider(&self, connect: &Connect, claimant: &Claimant, now: Unix) -> Considered {
+        let refuse = |reason, detail: &str| Considered::Judged(Err(Refusal::new(reason, detail)));
+        if connect.restored {
+            return Considered::Keep;
+        }
         {
             let mut sessions = self.sessions();
             match sessions.recheck(
                 connect.client,
                 connect.client_id,
                 connect.username,
-                credential,
+                claimant.credential,
                 connect.again,
                 now,
             ) {
-                Some(true) => return Step::Keep,
+                Some(true) => return Considered::Keep,
                 Some(false) => {
                     return refuse(
                         Reason::TokenExpired,
@@ -257,30 +310,28 @@ impl Policy {
             }
         }
 
+        let Ok(password) = std::str::from_utf8(connect.password.unwrap_or_default()) else {
+            return refuse(Reason::NotUtf8, "its password is not UTF-8 text");
+        };
         if password.is_empty() {
             return refuse(Reason::NoPassword, "it sent no password");
         }
-        let Ok(password) = std::str::from_utf8(password) else {
-            return refuse(Reason::NotUtf8, "its password is not UTF-8 text");
-        };
-        let claimant = |username: &str| Claimant {
-            client: connect.client,
-            client_id: connect.client_id.into(),
-            username: username.into(),
-            credential,
-        };
         let deadline = Deadline::after(self.config.timeout);
 
         // `JWT` as the user name is how the old integration told a token from a password.
         if connect.username == Some("JWT") || jws::looks_like_token(password) {
             let evidence = Evidence::Presented(Zeroizing::new(password.to_owned()));
-            return self.judge(
-                claimant(connect.username.unwrap_or_default()),
-                evidence,
-                None,
-                deadline,
-                now,
-            );
+            return match self.judge(evidence, None, now) {
+                Judged::Verdict(verdict) => Considered::Judged(verdict),
+                Judged::NeedsKeys(evidence) => Considered::Open {
+                    job: Job {
+                        key: claimant.credential,
+                        errand: Errand::Keys(evidence),
+                        deadline,
+                    },
+                    username: jws::unverified_text_claim(password, &self.config.username_claim),
+                },
+            };
         }
 
         if self.config.application.is_none() {
@@ -296,67 +347,158 @@ impl Policy {
             if length > MAX_CREDENTIAL {
                 return refuse(
                     Reason::TooLong,
-                    format!("its {what} has {length} bytes, more than {MAX_CREDENTIAL}"),
+                    &format!("its {what} has {length} bytes, more than {MAX_CREDENTIAL}"),
                 );
             }
         }
+        // Both lengths are in it: `a` with `bc` is not `ab` with `c`.
+        let key = self
+            .prints
+            .of(format!("{}:{username}{password}", username.len()).as_bytes());
+        if let Some(verdict) = lock(&self.memory).recall(key, now) {
+            return Considered::Judged(verdict);
+        }
         let device = connect.address.and_then(forwarded::device_address);
         let errand = Errand::Login {
+            username: username.into(),
             password: Secret::new(password),
             device,
         };
-        Step::Wait(Pending {
-            claimant: claimant(username),
-            errand,
-            deadline,
-        })
-    }
-
-    /// What a sign-in waited for is here.
-    pub fn settle(&self, answered: Answered, address: Option<&str>, now: Unix) -> Step {
-        let (client_id, username) = (
-            Arc::clone(&answered.claimant.client_id),
-            answered.claimant.username.clone(),
-        );
-        let step = match answered.result {
-            Ok(evidence) => self.judge(
-                answered.claimant,
-                evidence,
-                answered.keys_refetched,
-                answered.deadline,
-                now,
-            ),
-            Err(refusal) => Step::Refuse(refusal),
-        };
-        if let Step::Refuse(refusal) = &step {
-            self.report_refused_connect(
-                &client_id,
-                Some(&username)
-                    .filter(|u| !u.is_empty())
-                    .map(String::as_str),
-                address,
-                refusal,
-                now,
-            );
+        Considered::Open {
+            job: Job {
+                key,
+                errand,
+                deadline,
+            },
+            username: None,
         }
-        step
     }
 
-    fn judge(
-        &self,
-        claimant: Claimant,
-        evidence: Evidence,
-        keys_refetched: Option<bool>,
-        deadline: Deadline,
-        now: Unix,
-    ) -> Step {
-        let keys = self.desk.keys.current();
-        let judged = match &evidence {
-            Evidence::Presented(token) => self.judge_presented(token, &keys, now),
-            Evidence::Issued(tokens) => self.judge_issued(tokens, &claimant.username, &keys, now),
+    /// Waits for the outcome within the budget. Beyond it the client is turned away, and the tenant
+    /// asked all the same: it is let in from memory when it comes back.
+    pub fn wait(&self, wait: Wait, now: Unix) -> Step {
+        let Wait { claimant, job, .. } = wait;
+        let (key, deadline) = (job.key, job.deadline);
+        let began = moment();
+        let allowance = lock(&self.budget).allowance(began);
+        let until = Deadline::after(allowance.min(deadline.remaining()));
+        let verdict = match self.pool.submit(job) {
+            Err(refusal) => Err(refusal),
+            Ok(()) => loop {
+                match self
+                    .pool
+                    .wait(key, until)
+                    .map(|done| self.settle(done, now))
+                {
+                    Some(Some(verdict)) => break verdict,
+                    // It needs the keys as well, and that is under way.
+                    Some(None) => {}
+                    None if deadline.has_passed() => break self.too_late(),
+                    None => {
+                        break Err(Refusal::new(
+                            Reason::LoginPending,
+                            "the tenant is being asked, and the broker may not wait longer",
+                        ));
+                    }
+                }
+            },
         };
-        let refusal = match judged.and_then(|(claims, username)| self.terms(claims, username)) {
-            Ok((username, grants, until)) => {
+        let ended = moment();
+        lock(&self.budget).spend(ended, ended - began);
+        self.conclude(&claimant, verdict, now)
+    }
+
+    /// Has the outcome found while the broker holds the CONNECT; [`Self::collect`] brings it.
+    ///
+    /// # Errors
+    ///
+    /// A refusal if there is too much to do already.
+    pub fn delay(&self, wait: Wait, now: Unix) -> Result<(), Refusal> {
+        let Wait { claimant, job, .. } = wait;
+        let (key, deadline) = (job.key, job.deadline);
+        if let Err(refusal) = self.pool.submit(job) {
+            self.report_refused_connect(&claimant, &refusal, now);
+            return Err(refusal);
+        }
+        lock(&self.arrivals).wait(Arrival::new(claimant, key, deadline));
+        Ok(())
+    }
+
+    /// Remembers what has come of jobs since the last time.
+    pub fn absorb(&self, now: Unix) {
+        for done in self.pool.take_finished() {
+            let _ = self.settle(done, now);
+        }
+    }
+
+    /// What has come of jobs since the last time: remembers it, and brings the clients to answer.
+    pub fn collect(&self, now: Unix) -> Vec<Answer> {
+        self.absorb(now);
+        let ready = {
+            let mut arrivals = lock(&self.arrivals);
+            if arrivals.is_empty() {
+                return Vec::new();
+            }
+            arrivals.give_up(|| self.too_late());
+            arrivals.take_ready()
+        };
+        ready
+            .into_iter()
+            .filter(|(arrival, _)| arrival.is_awaited())
+            .map(|(arrival, verdict)| Answer {
+                client_id: Arc::clone(&arrival.claimant.client_id),
+                admission: match self.conclude(&arrival.claimant, verdict, now) {
+                    Step::Admit(admission) => Some(admission),
+                    _ => None,
+                },
+            })
+            .collect()
+    }
+
+    fn too_late(&self) -> Verdict {
+        let timeout = self.config.timeout.as_secs();
+        let detail = format!("the tenant did not answer within {timeout} s");
+        Err(Refusal::new(Reason::TenantUnreachable, detail))
+    }
+
+    /// Judges what came of a job, remembers it, and hands it to the clients that wait. `None` if it
+    /// takes another job first.
+    fn settle(&self, done: Done, now: Unix) -> Option<Verdict> {
+        let Done {
+            key,
+            result,
+            keys_refetched,
+            deadline,
+        } = done;
+        let verdict = match result {
+            Err(refusal) => Err(refusal),
+            Ok(evidence) => match self.judge(evidence, keys_refetched, now) {
+                Judged::Verdict(verdict) => verdict,
+                Judged::NeedsKeys(evidence) => {
+                    match self.pool.submit(Job {
+                        key,
+                        errand: Errand::Keys(evidence),
+                        deadline,
+                    }) {
+                        Ok(()) => return None,
+                        Err(refusal) => Err(refusal),
+                    }
+                }
+            },
+        };
+        lock(&self.memory).remember(key, &verdict, now);
+        lock(&self.arrivals).resolve(key, &verdict);
+        Some(verdict)
+    }
+
+    /// What a verdict means for one client.
+    fn conclude(&self, claimant: &Claimant, verdict: Verdict, now: Unix) -> Step {
+        match verdict {
+            Ok(Terms {
+                username,
+                grants,
+                until,
+            }) => {
                 if grants.is_empty() {
                     self.log.line(
                         Level::Warning,
@@ -367,59 +509,63 @@ impl Policy {
                         ),
                     );
                 }
-                let Claimant {
-                    client,
+                let client_id = Arc::clone(&claimant.client_id);
+                let session = Session {
                     client_id,
-                    credential,
-                    ..
-                } = claimant;
-                return Step::Admit(Admission {
-                    client,
-                    session: Session {
-                        client_id,
-                        username,
-                        grants,
-                        until,
-                        credential,
-                    },
-                });
+                    username,
+                    grants,
+                    until,
+                    credential: claimant.credential,
+                };
+                Step::Admit(Admission {
+                    client: claimant.client,
+                    session,
+                })
             }
-            Err(refusal) => refusal,
+            Err(refusal) => {
+                self.report_refused_connect(claimant, &refusal, now);
+                Step::Refuse(refusal)
+            }
+        }
+    }
+
+    fn judge(&self, evidence: Evidence, keys_refetched: Option<bool>, now: Unix) -> Judged {
+        let keys = self.desk.keys.current();
+        let judged = match &evidence {
+            Evidence::Presented(token) => self.judge_presented(token, &keys, now),
+            Evidence::Issued { username, tokens } => {
+                self.judge_issued(tokens, username, &keys, now)
+            }
         };
+        let verdict = judged.and_then(|(claims, username)| self.terms(claims, username));
         // A key that is not here may have been published since: worth one look, for everybody.
-        if matches!(
-            refusal.reason,
-            Reason::TokenKeyUnknown | Reason::KeysUnavailable
-        ) {
+        if let Err(refusal) = &verdict
+            && matches!(
+                refusal.reason,
+                Reason::TokenKeyUnknown | Reason::KeysUnavailable
+            )
+        {
             if keys_refetched.is_none() && self.desk.keys.may_bring_news() {
-                let errand = Errand::Keys(evidence);
-                return Step::Wait(Pending {
-                    claimant,
-                    errand,
-                    deadline,
-                });
+                return Judged::NeedsKeys(evidence);
             }
             // They came between the look at them and the question whether they will.
             if !Arc::ptr_eq(&keys, &self.desk.keys.current()) {
-                return self.judge(claimant, evidence, keys_refetched, deadline, now);
+                return self.judge(evidence, keys_refetched, now);
             }
             // Only a look that brought keys proves that this is none of them.
             if refusal.reason == Reason::TokenKeyUnknown
                 && keys_refetched != Some(true)
                 && self.desk.keys.is_live()
             {
-                let why = if keys_refetched.is_none() {
-                    "were asked for moments ago"
-                } else {
-                    "cannot be had now"
+                let why = match keys_refetched {
+                    None => "were asked for moments ago",
+                    Some(_) => "cannot be had now",
                 };
-                return refuse(
-                    Reason::TokenKeyPending,
-                    format!("{}, and its keys {why}", refusal.detail),
-                );
+                let detail = format!("{}, and its keys {why}", refusal.detail);
+                return Judged::Verdict(Err(Refusal::new(Reason::TokenKeyPending, detail)));
             }
         }
-        Step::Refuse(refusal)
+        Judged::Verdict(verdict)
     }
 
     /// A token from a client: the user name it sent is nobody's, the token says who it is.
@@ -487,11 +633,7 @@ impl Policy {
         }
     }
 
-    fn terms(
-        &self,
-        claims: Claims,
-        username: String,
-    ) -> Result<(String, Arc<Grants>, Unix), Refusal> {
+    fn terms(&self, claims: Claims, username: String) -> Verdict {
         let name = &self.config.topics_claim;
         let grants = match claims.get(name) {
             None => Grants::default(),
@@ -502,7 +644,11 @@ impl Policy {
                 )
             })?,
         };
-        Ok((username, Arc::new(grants), claims.until))
+        Ok(Terms {
+            username,
+            grants: Arc::new(grants),
+            until: claims.until,
+        })
     }
 
     /// A client that was let in has its user name: from here on it has rights.
@@ -511,18 +657,17 @@ impl Policy {
     }
 
     /// The broker would not give a client its user name: then it does not come in.
-    pub fn refuse_username(&self, admission: &Admission, address: Option<&str>, now: Unix) {
+    pub fn refuse_username(&self, client_id: &str, now: Unix) {
         let refusal = Refusal::new(
             Reason::TokenUsername,
             "the broker does not take its user name",
         );
-        self.report_refused_connect(
-            &admission.session.client_id,
-            Some(admission.username()),
-            address,
-            &refusal,
-            now,
-        );
+        let who = Who {
+            client_id,
+            username: None,
+            address: None,
+        };
+        self.report(&who, &refusal, now);
     }
 
     /// A client wants to do something.
@@ -606,18 +751,24 @@ impl Policy {
         expired
     }
 
-    fn report_refused_connect(
-        &self,
-        client_id: &str,
-        username: Option<&str>,
-        address: Option<&str>,
-        refusal: &Refusal,
-        now: Unix,
-    ) {
+    fn report_refused_connect(&self, claimant: &Claimant, refusal: &Refusal, now: Unix) {
+        let (username, address) = (claimant.username.as_deref(), claimant.address.as_deref());
+        self.report(
+            &Who {
+                client_id: &claimant.client_id,
+                username,
+                address,
+            },
+            refusal,
+            now,
+        );
+    }
+
+    fn report(&self, who: &Who, refusal: &Refusal, now: Unix) {
         let mut more = String::new();
         // What the device is not to blame for concerns all of them: once a minute is enough.
         if matches!(refusal.reason.told(), Told::Unavailable | Told::Busy) {
-            let mut reports = self.reports();
+            let mut reports = lock(&self.reports);
             match reports.troubles.get_mut(&refusal.reason) {
                 // A clock that was set back must not silence it for hours.
                 Some((since, silent)) if (*since..since.plus(REPORT_AGAIN)).contains(&now) => {
@@ -637,11 +788,6 @@ impl Policy {
             Fault::Device => Level::Notice,
             Fault::Account | Fault::Passing => Level::Warning,
             Fault::Configuration => Level::Error,
-        };
-        let who = Who {
-            client_id,
-            username,
-            address,
         };
         self.log
             .line(level, format!("refused CONNECT of {who} {refusal}{more}"));
@@ -665,7 +811,7 @@ impl Policy {
 
     fn report_stranger(&self, access: &Access, now: Unix) {
         let note = {
-            let mut reports = self.reports();
+            let mut reports = lock(&self.reports);
             if reports
                 .strangers_since
                 .is_none_or(|since| !(since..since.plus(REPORT_AGAIN)).contains(&now))
@@ -695,10 +841,6 @@ impl Policy {
             .lock()
             .expect("no decision has panicked before")
     }
-
-    fn reports(&self) -> MutexGuard<'_, Reports> {
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 struct Who<'a> {
@@ -719,8 +861,22 @@ impl fmt::Display for Who<'_> {
     }
 }
 
-fn refuse(reason: Reason, detail: impl Into<String>) -> Step {
-    Step::Refuse(Refusal::new(reason, detail))
+/// What a look at a CONNECT came to.
+enum Considered {
+    Keep,
+    Judged(Verdict),
+    Open { job: Job, username: Option<String> },
+}
+
+/// What a look at evidence came to.
+enum Judged {
+    Verdict(Verdict),
+    NeedsKeys(Evidence),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is half done under these locks, so a panic elsewhere leaves them good.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn keys_from_file(config: &Config) -> Result<Option<KeySet>, String> {

@@ -146,6 +146,10 @@ reasons! {
         "correct the option or the application that the line names; if only one device is refused so, look at its user name";
     LoginToken, "login-token", Unavailable, Configuration,
         "make the tenant return a usable token: set audience to an API of the tenant, or list client_id in audience";
+    LoginPending, "login-pending", Busy, Passing,
+        "none needed: the tenant is asked in the background, and the device is let in when it tries again";
+    LoginQueue, "login-queue", Busy, Passing,
+        "none needed if rare; else raise login_workers, or let devices use tokens";
     LoginThrottled, "login-throttled", Busy, Passing,
         "none needed if rare; else raise the tenant's limits, or let devices use tokens";
     TenantUnreachable, "tenant-unreachable", Unavailable, Passing,

@@ -67,7 +67,7 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
 pub struct Fingerprinter(hmac::Key);
 
 /// What is kept of a credential.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprinter {

@@ -86,7 +86,9 @@ fn one_module_reads_the_time() {
 #[test]
 fn dependencies_point_one_way() {
     let layers: &[&[&str]] = &[
-        &["clock", "text", "files", "secret", "json", "log", "refusal"],
+        &[
+            "clock", "text", "files", "secret", "json", "log", "refusal", "threads",
+        ],
         &["config"],
         &["keys", "grants"],
         &["token", "sessions", "auth0"],

@@ -55,7 +55,9 @@ pub unsafe fn connect<'e>(
 
     let address = broker.address(client);
     // 2.1 says which clients it has; a new one is not among them before it was let in.
-    let again = broker.is_known(client_id, client).unwrap_or(reloading);
+    let again = broker
+        .has_client(client_id, client.address())
+        .unwrap_or(reloading);
     let restored = password.is_none() && address.is_none() && broker.protocol_version(client) == 0;
     Ok((
         client,

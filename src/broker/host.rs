@@ -172,13 +172,24 @@ impl Broker {
         unsafe { function(client_id.as_ptr(), true) == super::codes::SUCCESS }
     }
 
-    /// Whether this very client is the one connected, or kept, under this client id. `None` on 2.0,
-    /// which cannot say.
-    pub fn is_known(&self, client_id: &str, client: ClientRef<'_>) -> Option<bool> {
+    /// Whether the client with this address is the one connected, or kept, under this client id.
+    /// `None` on 2.0, which cannot say.
+    pub fn has_client(&self, client_id: &str, address: usize) -> Option<bool> {
         let function = self.functions.client?;
         let client_id = CString::new(client_id).ok()?;
         // SAFETY: the string lives for the length of the call; the result is only compared.
-        Some(unsafe { function(client_id.as_ptr()) } == client.pointer)
+        Some(unsafe { function(client_id.as_ptr()) } as usize == address)
+    }
+
+    /// Answers a CONNECT that was delayed; the broker ignores it if nobody waits under that client
+    /// id. Calls back into the ACL check, DISCONNECT and more, so hold nothing. Only from a tick.
+    pub fn complete(&self, client_id: &str, code: c_int) {
+        if let (Some(function), Ok(client_id)) =
+            (self.functions.complete_basic_auth, CString::new(client_id))
+        {
+            // SAFETY: the string lives for the length of the call.
+            unsafe { function(client_id.as_ptr(), code) };
+        }
     }
 
     /// Registers a callback; the broker's return code.

@@ -29,7 +29,7 @@ use crate::{
     config::Config,
     keys::store::Pace,
     log::{Level, Log},
-    policy::{Policy, Step},
+    policy::{Answer, Connect, Policy, Step},
     secret::{Fingerprint, Fingerprinter},
     sessions::Afterlife,
 };
@@ -84,7 +84,7 @@ impl Core {
         }
         let log = Log::default();
         let config = Config::read(options).map_err(|e| e.to_string())?;
-        let policy = Policy::new(config, Pace::default(), log.clone())?;
+        let policy = Policy::new(config, Pace::default(), log.clone(), signals::spawn)?;
         let core = Arc::new(Self {
             policy,
             log,
@@ -286,7 +286,7 @@ fn register(
     if shared {
         return Ok(());
     }
-    signals::blocked(|| core.policy.start())
+    core.policy.start()
 }
 
 /// Stops the plugin (mosquitto_plugin.h). 2.1 calls it even after an init that failed.
@@ -326,6 +326,7 @@ unsafe extern "C" fn on_basic_auth(
         // SAFETY: the event that belongs to this callback.
         let question = unsafe { event::connect(broker, data.cast(), core.is_reloading()) };
         core.policy.reap();
+        core.policy.absorb(Unix::now());
         let code = match question {
             Ok((client, connect)) => basic_auth(broker, core, client, &connect),
             Err(refusal) => {
@@ -343,30 +344,83 @@ fn basic_auth(
     broker: &Broker,
     core: &Core,
     client: host::ClientRef<'_>,
-    connect: &crate::policy::Connect<'_>,
+    connect: &Connect<'_>,
 ) -> c_int {
     let mut step = core.policy.authenticate(connect, Unix::now());
-    loop {
-        match step {
-            Step::Keep => return codes::SUCCESS,
-            Step::Refuse(refusal) => {
-                return codes::refusal(refusal.reason.told(), broker.generation());
+    if let Step::Wait(wait) = step {
+        if may_delay(broker, core, client, connect) {
+            return delay(broker, core, client, wait);
+        }
+        step = core.policy.wait(wait, Unix::now());
+    }
+    match step {
+        Step::Keep => codes::SUCCESS,
+        Step::Refuse(refusal) => codes::refusal(refusal.reason.told(), broker.generation()),
+        Step::Admit(admission) => {
+            if !broker.set_username(client, admission.username()) {
+                core.policy.refuse_username(connect.client_id, Unix::now());
+                return codes::AUTH;
             }
-            Step::Admit(admission) => {
-                if !broker.set_username(client, admission.username()) {
-                    core.policy
-                        .refuse_username(&admission, connect.address, Unix::now());
-                    return codes::AUTH;
-                }
-                core.policy.admit(admission);
-                return codes::SUCCESS;
-            }
-            // The broker waits with us: 2.0 knows no other way. A scheduler that answers later
-            // replaces this one line.
-            Step::Wait(pending) => {
-                let answered = signals::blocked(|| core.policy.desk().perform(pending));
-                step = core.policy.settle(answered, connect.address, Unix::now());
-            }
+            core.policy.admit(admission);
+            codes::SUCCESS
+        }
+        Step::Wait(_) => unreachable!("a wait has an end"),
+    }
+}
+
+/// Whether the broker takes the answer later.
+///
+/// 2.1 does, but not on SIGHUP, where everything but SUCCESS disconnects (it asks then about clients
+/// that it knows). And not for MQTT 5, unless an operator who trusts his network says so: a client
+/// that hangs up while it waits leaves its delayed will behind in freed memory, and two of them end
+/// the broker (2.1.2, src/context.c and src/will_delay.c). The plugin cannot see a will.
+fn may_delay(
+    broker: &Broker,
+    core: &Core,
+    client: host::ClientRef<'_>,
+    connect: &Connect<'_>,
+) -> bool {
+    broker.generation() == Generation::V2_1
+        && (broker.protocol_version(client) < 5 || core.policy.delays_mqtt5())
+        && !connect.again
+}
+
+fn delay(
+    broker: &Broker,
+    core: &Core,
+    client: host::ClientRef<'_>,
+    wait: crate::policy::Wait,
+) -> c_int {
+    // Now, because later nobody knows whether the client is still there. It comes in only if its
+    // token turns out to be good, and then this is what it says.
+    if let Some(username) = &wait.username
+        && !broker.set_username(client, username)
+    {
+        return codes::AUTH;
+    }
+    match core.policy.delay(wait, Unix::now()) {
+        Ok(()) => codes::AUTH_DELAYED,
+        Err(refusal) => codes::refusal(refusal.reason.told(), broker.generation()),
+    }
+}
+
+/// Answers the clients that the broker holds.
+fn answer_arrivals(broker: &Broker, core: &Core) {
+    for Answer {
+        client_id,
+        admission,
+    } in core.policy.collect(Unix::now())
+    {
+        let Some(admission) = admission else {
+            broker.complete(&client_id, codes::AUTH);
+            continue;
+        };
+        // First its rights: the broker asks about messages that wait for it before we are back.
+        let client = admission.client;
+        core.policy.admit(admission);
+        broker.complete(&client_id, codes::SUCCESS);
+        if broker.has_client(&client_id, client.0) != Some(true) {
+            core.policy.forget(client);
         }
     }
 }
@@ -459,6 +513,7 @@ unsafe extern "C" fn on_tick(_event: c_int, _data: *mut c_void, userdata: *mut c
         core.ticks.store(true, Ordering::Relaxed);
         core.set_reloading(None);
         core.policy.reap();
+        answer_arrivals(broker, core);
         for (client, client_id) in core.policy.expire(Unix::now()) {
             // It is leaving from here on: the kick has the broker ask about each subscription of a
             // kept session, and drop those that are denied.

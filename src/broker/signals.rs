@@ -2,11 +2,23 @@
 
 use std::mem::MaybeUninit;
 
+/// A [`crate::threads::Spawn`] for threads inside a broker.
+///
+/// # Errors
+///
+/// If the operating system has no thread to give.
+pub fn spawn(
+    name: &str,
+    body: Box<dyn FnOnce() + Send>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    blocked(|| crate::threads::plain(name, body))
+}
+
 /// Runs `body` with all signals blocked on this thread. Threads that `body` starts inherit that.
 ///
 /// The broker's handlers only set a flag that its loop sees when the signal interrupts it; a
 /// signal taken by a thread of ours would interrupt nobody (Mosquitto, src/loop.c).
-pub fn blocked<T>(body: impl FnOnce() -> T) -> T {
+fn blocked<T>(body: impl FnOnce() -> T) -> T {
     let mut old = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigfillset and pthread_sigmask write whole sets through pointers to live locals.
     let changed = unsafe {

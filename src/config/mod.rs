@@ -112,6 +112,16 @@ pub struct Config {
     pub leeway: u64,
     /// The most that one CONNECT may wait for the tenant, and the most one fetch of keys may take.
     pub timeout: Duration,
+    /// The most that the broker stands still for one CONNECT.
+    pub login_wait: Duration,
+    /// The most of any ten seconds that the broker stands still, in percent.
+    pub stall_budget: u32,
+    /// The most requests to the tenant at a time.
+    pub login_workers: usize,
+    /// The most seconds that a good login is remembered.
+    pub login_cache: u64,
+    /// Whether MQTT 5 clients, too, are answered later.
+    pub delay_mqtt5: bool,
     /// Certificates to trust for the tenant, instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// Where the signing keys come from.
@@ -320,6 +330,54 @@ impl Values {
             })
     }
 
+    fn take_number(
+        &mut self,
+        name: &str,
+        default: u64,
+        allowed: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64> {
+        let Some(value) = self.take(name) else {
+            return Ok(default);
+        };
+        let number = value.parse().ok().filter(|number| allowed.contains(number));
+        number.ok_or_else(|| {
+            ConfigError::of(
+                name,
+                &value,
+                format!(
+                    "write a whole number from {} to {}",
+                    allowed.start(),
+                    allowed.end()
+                ),
+            )
+        })
+    }
+
+    fn take_duration(&mut self, name: &str, default: f64, most: f64) -> Result<Duration> {
+        let Some(value) = self.take(name) else {
+            return Ok(Duration::from_secs_f64(default));
+        };
+        let seconds = value
+            .parse()
+            .ok()
+            .filter(|seconds| (0.0..=most).contains(seconds));
+        seconds.map(Duration::from_secs_f64).ok_or_else(|| {
+            ConfigError::of(
+                name,
+                &value,
+                format!("write seconds from 0 to {most}, as in 0.5"),
+            )
+        })
+    }
+
+    fn take_flag(&mut self, name: &str) -> Result<bool> {
+        match self.take(name).as_deref().map(String::as_str) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(ConfigError::of(name, other, "write true or false")),
+        }
+    }
+
     fn take_file(&mut self, name: &str) -> Result<Option<PathBuf>> {
         let Some(value) = self.take(name) else {
             return Ok(None);
@@ -404,6 +462,11 @@ impl Values {
             hs256_secret,
             leeway: self.take_seconds("leeway", 30, 0..=300)?,
             timeout: Duration::from_secs(self.take_seconds("timeout", 5, 1..=60)?),
+            login_wait: self.take_duration("login_wait", 1.0, 60.0)?,
+            stall_budget: self.take_number("stall_budget", 20, 0..=100)? as u32,
+            login_workers: self.take_number("login_workers", 64, 1..=256)? as usize,
+            login_cache: self.take_seconds("login_cache", 86_400, 0..=30 * 86_400)?,
+            delay_mqtt5: self.take_flag("delay_mqtt5")?,
             ca_file: self.take_file("ca_file")?,
             keys: self
                 .take_file("jwks_file")?

@@ -15,6 +15,7 @@ use super::KeySet;
 use crate::{
     clock::{Deadline, moment},
     log::{Level, Log},
+    threads::Spawn,
 };
 
 /// How often keys are fetched in the ordinary run of things. Auth0's advice is to keep them for 5
@@ -51,6 +52,7 @@ pub struct Store {
     current: RwLock<Arc<KeySet>>,
     shared: Arc<Shared>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
+    spawn: Spawn,
 }
 
 struct Shared {
@@ -76,7 +78,7 @@ struct State {
 
 impl Store {
     /// An empty store; [`Self::start`] fills it.
-    pub fn new(pace: Pace) -> Self {
+    pub fn new(pace: Pace, spawn: Spawn) -> Self {
         Self {
             current: RwLock::default(),
             shared: Arc::new(Shared {
@@ -85,6 +87,7 @@ impl Store {
                 pace,
             }),
             thread: Mutex::default(),
+            spawn,
         }
     }
 
@@ -134,13 +137,10 @@ impl Store {
                 }
             });
         };
-        let thread = thread::Builder::new()
-            .name("auth0-keys".into())
-            .spawn(body)
-            .map_err(|e| {
-                lock(&self.shared.state).running = false;
-                format!("cannot start a thread to fetch the tenant's keys: {e}")
-            })?;
+        let thread = (self.spawn)("auth0-keys", Box::new(body)).map_err(|e| {
+            lock(&self.shared.state).running = false;
+            format!("cannot start a thread to fetch the tenant's keys: {e}")
+        })?;
         *lock(&self.thread) = Some(thread);
         Ok(())
     }
@@ -342,7 +342,7 @@ mod tests {
     }
 
     fn rig(pace: Pace) -> Rig {
-        let store = Arc::new(Store::new(pace));
+        let store = Arc::new(Store::new(pace, crate::threads::plain));
         let (began_out, began) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         let (began_out, answers) = (Mutex::new(began_out), Mutex::new(answers));
@@ -455,10 +455,13 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_fetch_is_a_failed_fetch() {
-        let store = Arc::new(Store::new(Pace {
-            refresh: LONG,
-            cool_down: Duration::ZERO,
-        }));
+        let store = Arc::new(Store::new(
+            Pace {
+                refresh: LONG,
+                cool_down: Duration::ZERO,
+            },
+            crate::threads::plain,
+        ));
         let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
         let fetch = move || match counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {

@@ -11,6 +11,7 @@ use mosquitto_auth0::{
     policy::{Connect, Policy, Step},
     refusal::Reason,
     sessions::Client,
+    threads,
 };
 use serde_json::{Value, json};
 
@@ -75,6 +76,7 @@ fn policy(algorithms: &str) -> Policy {
         Config::read(options).unwrap(),
         Pace::default(),
         Log::default(),
+        threads::plain,
     )
     .unwrap()
 }

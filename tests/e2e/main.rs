@@ -9,3 +9,4 @@ mod loading;
 mod setting;
 mod tokens;
 mod topics;
+mod waiting;

@@ -51,6 +51,11 @@ impl Options {
             .with("domain", tenant.domain())
             .with("ca_file", tenant.ca_file().to_str().unwrap())
             .with("audience", AUDIENCE)
+            // What is tested with these is what the tenant is asked and what it answers; how long
+            // a broker may wait, and what is remembered, have tests of their own.
+            .with("login_wait", "20")
+            .with("stall_budget", "100")
+            .with("login_cache", "0")
     }
 
     /// Both modes, devices in the connection of the article.

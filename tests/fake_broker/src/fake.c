@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_LISTENERS 4
 #define MAX_REGISTERED 64
@@ -38,6 +39,10 @@ struct mosquitto {
 	bool websocket;
 	bool late_disconnect;
 	bool freed;
+	/* 2.1: its CONNECT is being judged, and the answer may come later (mosq_cs_delayed_auth). */
+	bool may_wait;
+	bool waits;
+	int verdict;
 	enum state state;
 };
 
@@ -352,8 +357,11 @@ int fake_raw_userdata(int listener, int event, void *data, void *userdata)
 }
 
 /* What else than yes a broker can make something of; the rest makes it hang up without a CONNACK. */
-static void judge_login(int code)
+static void judge_login(const struct mosquitto *client, int code)
 {
+	if(code == FAKE_ERR_AUTH_DELAYED && release == FAKE_2_1_2 && client->may_wait){
+		return;
+	}
 	switch(code){
 		case MOSQ_ERR_SUCCESS:
 		case MOSQ_ERR_AUTH:
@@ -379,7 +387,7 @@ int fake_basic_auth(struct mosquitto *client)
 	if(passes(code)){
 		code = MOSQ_ERR_AUTH;
 	}
-	judge_login(code);
+	judge_login(client, code);
 	note(client, MOSQ_EVT_BASIC_AUTH, 0, NULL, code);
 	return code;
 }
@@ -457,21 +465,8 @@ static void send_will(struct mosquitto *client)
 	}
 }
 
-int fake_connect(struct mosquitto *client)
+static void let_in(struct mosquitto *client)
 {
-	if(client->state != ST_NEW){
-		fake_violation("the test connects a client twice");
-	}
-	int code = fake_basic_auth(client);
-	if(code != MOSQ_ERR_SUCCESS){
-		if(release == FAKE_2_0_11){
-			replace(&client->id, NULL); /* src/handle_connect.c frees it before it says goodbye */
-		}
-		say_gone(client, MOSQ_EVT_DISCONNECT);
-		client->state = ST_GONE;
-		return code;
-	}
-
 	struct mosquitto *old = fake_by_id(client->id);
 	char *queued = NULL;
 	if(old){
@@ -491,6 +486,66 @@ int fake_connect(struct mosquitto *client)
 		fake_acl(client, MOSQ_ACL_READ, queued);
 		free(queued);
 	}
+}
+
+/* mosquitto_complete_basic_auth: by client id, and nothing happens where nobody waits. Everything
+ * that letting somebody in brings along happens before it returns. */
+void fake_complete(const char *id, int result)
+{
+	if(!in_tick){
+		fake_violation("an authentication was completed outside a tick");
+	}
+	for(size_t i = 0; i < client_count; i++){
+		struct mosquitto *client = clients[i];
+		if(client->waits && client->id && !strcmp(client->id, id)){
+			client->waits = false;
+			client->verdict = result == MOSQ_ERR_SUCCESS ? result : MOSQ_ERR_AUTH;
+			if(result == MOSQ_ERR_SUCCESS){
+				let_in(client);
+			}
+			return;
+		}
+	}
+}
+
+/* The loop goes on until the plugin has made up its mind; one that never does is a hang. */
+static int wait_for_verdict(struct mosquitto *client)
+{
+	client->waits = true;
+	for(int rounds = 0; client->waits; rounds++){
+		if(rounds == 30000){
+			fake_violation("a client waits and is never told");
+		}
+		fake_tick();
+		usleep(1000);
+	}
+	return client->verdict;
+}
+
+int fake_connect(struct mosquitto *client)
+{
+	if(client->state != ST_NEW){
+		fake_violation("the test connects a client twice");
+	}
+	client->may_wait = true;
+	int code = fake_basic_auth(client);
+	client->may_wait = false;
+	if(code == FAKE_ERR_AUTH_DELAYED){
+		code = wait_for_verdict(client);
+		if(code == MOSQ_ERR_SUCCESS){
+			return code;
+		}
+	}
+	if(code != MOSQ_ERR_SUCCESS){
+		if(release == FAKE_2_0_11){
+			replace(&client->id, NULL); /* src/handle_connect.c frees it before it says goodbye */
+		}
+		say_gone(client, MOSQ_EVT_DISCONNECT);
+		client->state = ST_GONE;
+		return code;
+	}
+
+	let_in(client);
 	return code;
 }
 

@@ -81,5 +81,9 @@ size_t fake_kick_count(void);
 size_t fake_log_depth(void);
 
 struct mosquitto *fake_by_id(const char *id);
+void fake_complete(const char *id, int result);
+
+/* 2.1: the answer to a login comes later. */
+#define FAKE_ERR_AUTH_DELAYED (-5)
 
 #endif

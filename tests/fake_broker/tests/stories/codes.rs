@@ -15,7 +15,8 @@ fn a_wrong_password() {
     alone(|| {
         let mut scene = Scene::live(credentials);
         let spec = Spec::new("a").username(DEVICE).password("wrong");
-        scene.refused(&spec, BAD_USERNAME_OR_PASSWORD, "[login-refused]");
+        // MQTT 3 on 2.1 is answered later, and a late answer has one word for no.
+        scene.refused(&spec, AUTH, "[login-refused]");
         scene.refused(
             &spec.clone().v5(),
             BAD_USERNAME_OR_PASSWORD,
@@ -31,7 +32,7 @@ fn a_wrong_password() {
 fn a_blocked_device_and_one_that_needs_a_second_factor() {
     alone(|| {
         let mut scene = Scene::live(credentials);
-        let spec = Spec::new("a").username(DEVICE).password(PASSWORD);
+        let spec = Spec::new("a").username(DEVICE).password(PASSWORD).v5();
         for (state, code, reason) in [
             (DeviceState::Blocked, BANNED, "[login-blocked]"),
             (DeviceState::Locked, BANNED, "[login-locked]"),
@@ -56,7 +57,7 @@ fn a_blocked_device_and_one_that_needs_a_second_factor() {
 fn a_tenant_in_trouble() {
     alone(|| {
         let mut scene = Scene::live(credentials);
-        let spec = Spec::new("a").username(DEVICE).password(PASSWORD);
+        let spec = Spec::new("a").username(DEVICE).password(PASSWORD).v5();
         // One for each reason: a reason that concerns all devices is reported once a minute.
         for (behaviour, code, reason) in [
             (

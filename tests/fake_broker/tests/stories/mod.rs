@@ -47,6 +47,11 @@ fn credentials(tenant: &Tenant) -> Options {
         .with("client_id", CLIENT_ID)
         .with("client_secret", CLIENT_SECRET)
         .with("connection", CONNECTION)
+        // Each story is about what the tenant is asked and answers, not about how long a broker
+        // stands still for it, nor about what is remembered.
+        .with("login_wait", "20")
+        .with("stall_budget", "100")
+        .with("login_cache", "0")
 }
 
 /// Token mode, keys from a file: nothing that goes on in the background.

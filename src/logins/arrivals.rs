@@ -1,0 +1,105 @@
+//! Clients whose CONNECT the broker holds until we answer (Mosquitto 2.1, delayed authentication).
+//!
+//! The broker tells nobody when such a client hangs up, frees it, and takes our answer by client
+//! id. So every arrival has a ticket, the newest of a client id counts, in all instances of the
+//! plugin together, and an answer for an older one is not given.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{Claimant, Verdict};
+use crate::{clock::Deadline, secret::Fingerprint};
+
+/// The newest ticket of each client id that waits, whichever instance it waits in.
+static NEWEST: Mutex<Option<HashMap<Arc<str>, u64>>> = Mutex::new(None);
+static TICKETS: AtomicU64 = AtomicU64::new(0);
+
+/// A client that waits.
+pub struct Arrival {
+    /// Who.
+    pub claimant: Claimant,
+    /// The credential whose verdict it waits for.
+    pub key: Fingerprint,
+    /// How long it may wait.
+    pub deadline: Deadline,
+    ticket: u64,
+}
+
+impl Arrival {
+    /// A client that begins to wait. Whoever waited under its client id has hung up: the broker
+    /// asks about no second one before.
+    pub fn new(claimant: Claimant, key: Fingerprint, deadline: Deadline) -> Self {
+        let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
+        newest()
+            .get_or_insert_default()
+            .insert(Arc::clone(&claimant.client_id), ticket);
+        Self {
+            claimant,
+            key,
+            deadline,
+            ticket,
+        }
+    }
+
+    /// Whether an answer is still for this client. Asked once; afterwards nobody waits.
+    pub fn is_awaited(&self) -> bool {
+        let mut newest = newest();
+        let tickets = newest.get_or_insert_default();
+        let awaited = tickets.get(&self.claimant.client_id) == Some(&self.ticket);
+        if awaited {
+            tickets.remove(&self.claimant.client_id);
+        }
+        awaited
+    }
+}
+
+fn newest() -> MutexGuard<'static, Option<HashMap<Arc<str>, u64>>> {
+    NEWEST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The clients of one instance that wait, and those whose verdict is here.
+#[derive(Default)]
+pub struct Arrivals {
+    waiting: Vec<Arrival>,
+    ready: Vec<(Arrival, Verdict)>,
+}
+
+impl Arrivals {
+    /// A client waits.
+    pub fn wait(&mut self, arrival: Arrival) {
+        self.waiting.push(arrival);
+    }
+
+    /// A verdict is here, for all who presented that credential.
+    pub fn resolve(&mut self, key: Fingerprint, verdict: &Verdict) {
+        self.ready.extend(
+            self.waiting
+                .extract_if(.., |arrival| arrival.key == key)
+                .map(|arrival| (arrival, verdict.clone())),
+        );
+    }
+
+    /// Ends the wait of those whose deadline has passed.
+    pub fn give_up(&mut self, verdict: impl Fn() -> Verdict) {
+        self.ready.extend(
+            self.waiting
+                .extract_if(.., |arrival| arrival.deadline.has_passed())
+                .map(|arrival| (arrival, verdict())),
+        );
+    }
+
+    /// Those to be answered now.
+    pub fn take_ready(&mut self) -> Vec<(Arrival, Verdict)> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Whether anybody waits or is to be answered: asked at every tick.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.ready.is_empty()
+    }
+}

@@ -1,0 +1,121 @@
+//! How much of its time the broker may spend standing still.
+//!
+//! Mosquitto 2.0 has one thread and wants an answer at once: while a CONNECT waits for the tenant,
+//! every client waits. So one CONNECT waits at most `login_wait`, and all of them together at most
+//! `stall_budget` percent of any ten seconds. Whoever comes beyond that is turned away while the
+//! tenant is asked in the background, and is let in from memory when it comes back.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// Any stretch of this length holds at most the budget.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// The time spent waiting.
+#[derive(Debug)]
+pub struct Budget {
+    login_wait: Duration,
+    per_window: Duration,
+    /// When each wait ended, and how long it was.
+    spent: VecDeque<(Instant, Duration)>,
+}
+
+impl Budget {
+    /// At most `login_wait` for one, and `percent` of any ten seconds for all.
+    pub fn new(login_wait: Duration, percent: u32) -> Self {
+        Self {
+            login_wait,
+            per_window: WINDOW * percent / 100,
+            spent: VecDeque::new(),
+        }
+    }
+
+    /// How long a CONNECT may wait now.
+    pub fn allowance(&mut self, now: Instant) -> Duration {
+        // A wait counts as long as a window of which it is part could hold it whole.
+        while self
+            .spent
+            .front()
+            .is_some_and(|(end, _)| now.duration_since(*end) >= WINDOW)
+        {
+            self.spent.pop_front();
+        }
+        let spent: Duration = self.spent.iter().map(|(_, wait)| *wait).sum();
+        self.login_wait.min(self.per_window.saturating_sub(spent))
+    }
+
+    /// The broker has stood still until now, for this long.
+    pub fn spend(&mut self, now: Instant, wait: Duration) {
+        if !wait.is_zero() {
+            self.spent.push_back((now, wait));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[test]
+    fn one_wait_is_bounded_and_so_are_all_together() {
+        let start = Instant::now();
+        let mut budget = Budget::new(MS(1000), 20);
+        let mut now = start;
+        let mut waits = 0;
+        loop {
+            let allowance = budget.allowance(now);
+            assert!(allowance <= MS(1000));
+            if allowance.is_zero() {
+                break;
+            }
+            now += allowance.min(MS(300));
+            budget.spend(now, allowance.min(MS(300)));
+            waits += 1;
+        }
+        assert_eq!(waits, 7, "six of 300 ms and one of 200 ms make two seconds");
+        assert_eq!(budget.allowance(start + MS(300) + WINDOW), MS(300));
+    }
+
+    #[test]
+    fn zero_never_waits() {
+        assert_eq!(
+            Budget::new(Duration::ZERO, 20).allowance(Instant::now()),
+            Duration::ZERO
+        );
+        assert_eq!(
+            Budget::new(MS(1000), 0).allowance(Instant::now()),
+            Duration::ZERO
+        );
+    }
+
+    /// Whatever comes when, no ten seconds hold more than the budget.
+    #[test]
+    fn no_window_holds_more() {
+        let start = Instant::now();
+        let mut budget = Budget::new(MS(700), 20);
+        let (mut now, mut waits, mut seed) = (start, Vec::new(), 12345u64);
+        for _ in 0..5000 {
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            now += MS(seed >> 33 & 0x1ff);
+            let wait = budget.allowance(now).min(MS(seed >> 50 & 0x3ff));
+            let began = now;
+            now += wait;
+            budget.spend(now, wait);
+            waits.push((began, now));
+        }
+        for (_, end) in &waits {
+            let from = *end - WINDOW;
+            let within: Duration = waits
+                .iter()
+                .map(|(b, e)| (*e).min(*end).saturating_duration_since((*b).max(from)))
+                .sum();
+            assert!(within <= MS(2000), "{within:?}");
+        }
+    }
+}

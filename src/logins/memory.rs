@@ -1,0 +1,140 @@
+//! What the tenant said about a credential before: so that a device that reconnects is not asked
+//! about again, and comes in while the tenant is away.
+//!
+//! Nothing here gives a password away: a credential is its keyed fingerprint. A good answer is kept
+//! until its token expires, or for `login_cache` if that is shorter; of the bad ones only a wrong
+//! password is kept, and only briefly, because it may be set right at any time.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{Terms, Verdict};
+use crate::{
+    clock::Unix,
+    refusal::{Reason, Refusal},
+    secret::Fingerprint,
+};
+
+/// How many seconds a wrong password stays wrong without asking.
+const REFUSED: u64 = 10;
+
+/// How many credentials are remembered: twice the largest fleet this is made for. Beyond it those
+/// go first that would go next anyway.
+const MAX_REMEMBERED: usize = 200_000;
+
+/// The memory.
+pub struct Memory {
+    keep: u64,
+    known: HashMap<Fingerprint, (Verdict, Unix)>,
+    by_end: BTreeSet<(Unix, Fingerprint)>,
+}
+
+impl Memory {
+    /// Good answers are kept at most `keep` seconds; 0 keeps none.
+    pub fn new(keep: u64) -> Self {
+        Self {
+            keep,
+            known: HashMap::new(),
+            by_end: BTreeSet::new(),
+        }
+    }
+
+    /// What is known of this credential.
+    pub fn recall(&mut self, key: Fingerprint, now: Unix) -> Option<Verdict> {
+        self.forget_old(now);
+        self.known.get(&key).map(|(verdict, _)| verdict.clone())
+    }
+
+    /// Keeps what may be kept.
+    pub fn remember(&mut self, key: Fingerprint, verdict: &Verdict, now: Unix) {
+        let end = match verdict {
+            Ok(Terms { until, .. }) => now.plus(self.keep).min(*until),
+            Err(Refusal {
+                reason: Reason::LoginRefused,
+                ..
+            }) => now.plus(REFUSED),
+            Err(_) => return,
+        };
+        self.forget(key);
+        if end <= now {
+            return;
+        }
+        while self.known.len() >= MAX_REMEMBERED {
+            let Some((_, first)) = self.by_end.first().copied() else {
+                break;
+            };
+            self.forget(first);
+        }
+        self.known.insert(key, (verdict.clone(), end));
+        self.by_end.insert((end, key));
+    }
+
+    fn forget(&mut self, key: Fingerprint) {
+        if let Some((_, end)) = self.known.remove(&key) {
+            self.by_end.remove(&(end, key));
+        }
+    }
+
+    fn forget_old(&mut self, now: Unix) {
+        while let Some(&(end, key)) = self.by_end.first()
+            && end <= now
+        {
+            self.forget(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Fingerprinter;
+
+    fn good(until: u64) -> Verdict {
+        Ok(Terms {
+            username: "u".into(),
+            grants: Default::default(),
+            until: Unix(until),
+        })
+    }
+
+    fn bad(reason: Reason) -> Verdict {
+        Err(Refusal::new(reason, "x"))
+    }
+
+    #[test]
+    fn good_answers_last_as_long_as_their_token_and_no_longer_than_wanted() {
+        let prints = Fingerprinter::new().unwrap();
+        let (a, b) = (prints.of(b"a"), prints.of(b"b"));
+        let mut memory = Memory::new(100);
+        memory.remember(a, &good(1050), Unix(1000));
+        memory.remember(b, &good(9000), Unix(1000));
+        assert!(memory.recall(a, Unix(1049)).unwrap().is_ok());
+        assert!(memory.recall(a, Unix(1050)).is_none());
+        assert!(memory.recall(b, Unix(1099)).is_some());
+        assert!(memory.recall(b, Unix(1100)).is_none());
+        assert!(memory.known.is_empty() && memory.by_end.is_empty());
+        let mut none = Memory::new(0);
+        none.remember(a, &good(9000), Unix(1000));
+        assert!(none.recall(a, Unix(1000)).is_none());
+    }
+
+    #[test]
+    fn of_refusals_only_a_wrong_password_is_kept_and_briefly() {
+        let prints = Fingerprinter::new().unwrap();
+        let key = prints.of(b"a");
+        let mut memory = Memory::new(100);
+        for reason in Reason::ALL {
+            memory.remember(key, &bad(*reason), Unix(1000));
+            let kept = memory.recall(key, Unix(1001)).is_some();
+            assert_eq!(kept, *reason == Reason::LoginRefused, "{}", reason.code());
+            memory.forget(key);
+        }
+        memory.remember(key, &bad(Reason::LoginRefused), Unix(1000));
+        assert!(memory.recall(key, Unix(1000 + REFUSED)).is_none());
+        memory.remember(key, &bad(Reason::LoginRefused), Unix(1000));
+        memory.remember(key, &good(9000), Unix(1001));
+        assert!(
+            memory.recall(key, Unix(1002)).unwrap().is_ok(),
+            "the newer answer counts"
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! Sign-ins that need the tenant, off the broker's thread.
+//!
+//! * this file: what there is to do ([`Job`]) and what came of it ([`Done`])
+//! * [`pool`]: the threads that do it; the same credential is asked about once at a time
+//! * [`arrivals`]: clients whose CONNECT waits for the outcome (2.1)
+//! * [`budget`]: how long the broker itself may stand still for it (2.0)
+//! * [`memory`]: what the tenant said before
+
+pub mod arrivals;
+pub mod budget;
+pub mod memory;
+pub mod pool;
+
+use std::{net::IpAddr, sync::Arc};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    auth0::{Tenant, answer::Tokens},
+    clock::{Deadline, Unix},
+    config::Config,
+    grants::Grants,
+    keys::store::Store,
+    refusal::Refusal,
+    secret::{Fingerprint, Secret},
+    sessions::Client,
+};
+
+/// Who is signing in: owned, because the answer may come when the broker's strings are gone.
+#[derive(Clone, Debug)]
+pub struct Claimant {
+    /// The broker's pointer.
+    pub client: Client,
+    /// Its client id.
+    pub client_id: Arc<str>,
+    /// The user name it claims, if any.
+    pub username: Option<String>,
+    /// The address it connects from.
+    pub address: Option<String>,
+    /// What it presents.
+    pub credential: Fingerprint,
+}
+
+/// What a credential is good for.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The user name.
+    pub username: String,
+    /// What it may publish and subscribe.
+    pub grants: Arc<Grants>,
+    /// When that ends.
+    pub until: Unix,
+}
+
+/// What is known of a credential in the end.
+pub type Verdict = Result<Terms, Refusal>;
+
+/// Tokens that speak for somebody.
+pub enum Evidence {
+    /// The client sent a token.
+    Presented(Zeroizing<String>),
+    /// The tenant issued tokens for a user name and a password.
+    Issued {
+        /// The user name that the tenant checked.
+        username: String,
+        /// What it issued.
+        tokens: Tokens,
+    },
+}
+
+/// Something to wait for.
+pub enum Errand {
+    /// Ask the tenant whether a password is right.
+    Login {
+        /// The user name.
+        username: String,
+        /// The password.
+        password: Secret,
+        /// The device's address, if it may be passed on.
+        device: Option<IpAddr>,
+    },
+    /// Wait until the tenant's keys were fetched again, for evidence whose key is not here.
+    Keys(Evidence),
+}
+
+/// An errand for one credential. It holds all it needs and touches nothing of the broker's.
+pub struct Job {
+    /// Which credential, so that many who present the same wait for one answer.
+    pub key: Fingerprint,
+    /// What is to be done.
+    pub errand: Errand,
+    /// When it must have been done.
+    pub deadline: Deadline,
+}
+
+/// What came of a job.
+pub struct Done {
+    /// Which credential.
+    pub key: Fingerprint,
+    /// The evidence, still to be judged.
+    pub result: Result<Evidence, Refusal>,
+    /// Whether the keys were fetched for it, if that was the errand.
+    pub keys_refetched: Option<bool>,
+    /// When everything must have been done.
+    pub deadline: Deadline,
+}
+
+/// What jobs need.
+pub struct Desk {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The tenant.
+    pub tenant: Arc<Tenant>,
+    /// Its keys.
+    pub keys: Arc<Store>,
+}
+
+impl Desk {
+    /// Does a job; waits at most until its deadline.
+    pub fn perform(&self, job: Job) -> Done {
+        let Job {
+            key,
+            errand,
+            deadline,
+        } = job;
+        let (result, keys_refetched) = match errand {
+            Errand::Login {
+                username,
+                password,
+                device,
+            } => {
+                let tokens =
+                    self.tenant
+                        .login(&self.config, &username, &password, device, deadline);
+                (
+                    tokens.map(|tokens| Evidence::Issued { username, tokens }),
+                    None,
+                )
+            }
+            Errand::Keys(evidence) => {
+                let refetched = self.keys.refetch(deadline);
+                (Ok(evidence), Some(refetched))
+            }
+        };
+        Done {
+            key,
+            result,
+            keys_refetched,
+            deadline,
+        }
+    }
+}

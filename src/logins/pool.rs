@@ -1,0 +1,221 @@
+//! A bounded number of threads that do what may wait.
+//!
+//! A thread is made when a job finds none idle, and ends when it has been idle for a while: a
+//! fleet that signs in with tokens costs none. One job for one credential is under way at a time;
+//! whoever else asks meanwhile gets the same answer.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use super::{Done, Job};
+use crate::{
+    clock::Deadline,
+    refusal::{Reason, Refusal},
+    secret::Fingerprint,
+    threads::Spawn,
+};
+
+/// How many jobs may wait for a thread, beyond those under way. A thousand devices that come back
+/// at once fit; a flood does not.
+const MAX_QUEUE: usize = 1024;
+
+/// How long a thread waits for another job.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Does a job.
+pub type Worker = Box<dyn Fn(Job) -> Done + Send + Sync>;
+
+/// The pool.
+pub struct Pool {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    limit: usize,
+    spawn: Spawn,
+}
+
+struct Shared {
+    worker: Worker,
+    state: Mutex<State>,
+    queued: Condvar,
+    finished: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    /// Credentials that are queued or under way.
+    busy: HashSet<Fingerprint>,
+    finished: Vec<Done>,
+    alive: usize,
+    idle: usize,
+    stopping: bool,
+}
+
+impl Pool {
+    /// A pool without threads, for at most `limit`.
+    pub fn new(limit: usize, spawn: Spawn, worker: Worker) -> Self {
+        let shared = Shared {
+            worker,
+            state: Mutex::default(),
+            queued: Condvar::new(),
+            finished: Condvar::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            threads: Mutex::default(),
+            limit,
+            spawn,
+        }
+    }
+
+    /// Has a job done, unless one for the same credential is under way.
+    ///
+    /// # Errors
+    ///
+    /// A refusal if there is too much to do already.
+    pub fn submit(&self, job: Job) -> Result<(), Refusal> {
+        let mut state = self.shared.state();
+        if state.stopping {
+            return Err(Refusal::new(Reason::LoginQueue, "the broker is stopping"));
+        }
+        if state.busy.contains(&job.key) {
+            return Ok(());
+        }
+        if state.queue.len() >= MAX_QUEUE {
+            return Err(Refusal::new(
+                Reason::LoginQueue,
+                format!("{MAX_QUEUE} sign-ins wait already"),
+            ));
+        }
+        state.busy.insert(job.key);
+        state.queue.push_back(job);
+        if state.idle >= state.queue.len() {
+            self.shared.queued.notify_one();
+            return Ok(());
+        }
+        if state.alive < self.limit {
+            state.alive += 1;
+            drop(state);
+            self.spawn();
+        }
+        Ok(())
+    }
+
+    fn spawn(&self) {
+        let shared = Arc::clone(&self.shared);
+        let spawned = (self.spawn)("auth0-login", Box::new(move || shared.work()));
+        let mut threads = lock(&self.threads);
+        threads.retain(|thread| !thread.is_finished());
+        match spawned {
+            Ok(thread) => threads.push(thread),
+            // The job stays queued for another thread; with none its clients run into their deadline.
+            Err(_) => self.shared.state().alive -= 1,
+        }
+    }
+
+    /// Waits for one credential's answer, at most until `until`. `None` if it is not here by then;
+    /// it will be among [`Self::take_finished`].
+    pub fn wait(&self, key: Fingerprint, until: Deadline) -> Option<Done> {
+        let mut state = self.shared.state();
+        loop {
+            if let Some(place) = state.finished.iter().position(|done| done.key == key) {
+                return Some(state.finished.swap_remove(place));
+            }
+            let left = until.remaining();
+            if left.is_zero() || !state.busy.contains(&key) {
+                return None;
+            }
+            state = self
+                .shared
+                .finished
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// The answers that have come.
+    pub fn take_finished(&self) -> Vec<Done> {
+        let mut state = self.shared.state();
+        if state.finished.is_empty() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut state.finished)
+        }
+    }
+
+    /// Drops what is queued, and waits for what is under way: at most a job's own deadline.
+    pub fn stop(&self) {
+        {
+            let mut state = self.shared.state();
+            state.stopping = true;
+            state.queue.clear();
+        }
+        self.shared.queued.notify_all();
+        self.shared.finished.notify_all();
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        let mut state = self.state();
+        loop {
+            let Some(job) = state.queue.pop_front() else {
+                if state.stopping {
+                    break;
+                }
+                state.idle += 1;
+                let (back, timeout) = self
+                    .queued
+                    .wait_timeout(state, IDLE)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state = back;
+                state.idle -= 1;
+                if timeout.timed_out() && state.queue.is_empty() {
+                    break;
+                }
+                continue;
+            };
+            drop(state);
+            let (key, deadline) = (job.key, job.deadline);
+            let done =
+                catch_unwind(AssertUnwindSafe(|| (self.worker)(job))).unwrap_or_else(|_| Done {
+                    key,
+                    result: Err(Refusal::new(
+                        Reason::Internal,
+                        "asking the tenant failed within",
+                    )),
+                    keys_refetched: None,
+                    deadline,
+                });
+            state = self.state();
+            state.busy.remove(&key);
+            state.finished.push(done);
+            self.finished.notify_all();
+        }
+        state.alive -= 1;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is half done under these locks, so a panic elsewhere leaves them good.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
