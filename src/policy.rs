@@ -28,6 +28,7 @@ use crate::{
         budget::Budget,
         memory::Memory,
         pool::Pool,
+        restraint::Restraint,
     },
     refusal::{Fault, Reason, Refusal, Told},
     secret::{Fingerprinter, Secret},
@@ -153,6 +154,7 @@ pub struct Policy {
     memory: Mutex<Memory>,
     budget: Mutex<Budget>,
     arrivals: Mutex<Arrivals>,
+    restraint: Mutex<Restraint>,
     /// Refusals of clients that have no session, and troubles that concern everybody.
     reports: Mutex<Reports>,
 }
@@ -210,6 +212,7 @@ impl Policy {
             memory: Mutex::new(Memory::new(config.login_cache)),
             budget: Mutex::new(Budget::new(config.login_wait, config.stall_budget)),
             arrivals: Mutex::default(),
+            restraint: Mutex::new(Restraint::new(config.login_rate, moment())),
             config,
             log,
             sessions: Mutex::default(),
@@ -326,6 +329,7 @@ impl Policy {
                 Judged::NeedsKeys(evidence) => Considered::Open {
                     job: Job {
                         key: claimant.credential,
+                        device: None,
                         errand: Errand::Keys(evidence),
                         deadline,
                     },
@@ -358,15 +362,24 @@ impl Policy {
         if let Some(verdict) = lock(&self.memory).recall(key, now) {
             return Considered::Judged(verdict);
         }
-        let device = connect.address.and_then(forwarded::device_address);
+        let device = self
+            .prints
+            .of(format!("{}|{username}", connect.address.unwrap_or_default()).as_bytes());
+        // Who joins a question that is under way asks none.
+        if !self.pool.is_busy(key)
+            && let Err(refusal) = lock(&self.restraint).ask(device, moment())
+        {
+            return Considered::Judged(Err(refusal));
+        }
         let errand = Errand::Login {
             username: username.into(),
             password: Secret::new(password),
-            device,
+            address: connect.address.and_then(forwarded::device_address),
         };
         Considered::Open {
             job: Job {
                 key,
+                device: Some(device),
                 errand,
                 deadline,
             },
@@ -382,7 +395,7 @@ impl Policy {
         let began = moment();
         let allowance = lock(&self.budget).allowance(began);
         let until = Deadline::after(allowance.min(deadline.remaining()));
-        let verdict = match self.pool.submit(job) {
+        let verdict = match self.submit(job) {
             Err(refusal) => Err(refusal),
             Ok(()) => loop {
                 match self
@@ -416,7 +429,7 @@ impl Policy {
     pub fn delay(&self, wait: Wait, now: Unix) -> Result<(), Refusal> {
         let Wait { claimant, job, .. } = wait;
         let (key, deadline) = (job.key, job.deadline);
-        if let Err(refusal) = self.pool.submit(job) {
+        if let Err(refusal) = self.submit(job) {
             self.report_refused_connect(&claimant, &refusal, now);
             return Err(refusal);
         }
@@ -455,6 +468,15 @@ impl Policy {
             .collect()
     }
 
+    fn submit(&self, job: Job) -> Result<(), Refusal> {
+        let asks = job.device.is_some();
+        let submitted = self.pool.submit(job);
+        if submitted.is_err() && asks {
+            lock(&self.restraint).give_back();
+        }
+        submitted
+    }
+
     fn too_late(&self) -> Verdict {
         let timeout = self.config.timeout.as_secs();
         let detail = format!("the tenant did not answer within {timeout} s");
@@ -466,10 +488,16 @@ impl Policy {
     fn settle(&self, done: Done, now: Unix) -> Option<Verdict> {
         let Done {
             key,
+            device,
+            pause,
             result,
             keys_refetched,
             deadline,
         } = done;
+        if let Some(device) = device {
+            let no = result.as_ref().err().map(|refusal| refusal.reason);
+            lock(&self.restraint).heard(device, no, pause, moment());
+        }
         let verdict = match result {
             Err(refusal) => Err(refusal),
             Ok(evidence) => match self.judge(evidence, keys_refetched, now) {
@@ -477,6 +505,7 @@ impl Policy {
                 Judged::NeedsKeys(evidence) => {
                     match self.pool.submit(Job {
                         key,
+                        device: None,
                         errand: Errand::Keys(evidence),
                         deadline,
                     }) {

@@ -150,6 +150,10 @@ reasons! {
         "none needed: the tenant is asked in the background, and the device is let in when it tries again";
     LoginQueue, "login-queue", Busy, Passing,
         "none needed if rare; else raise login_workers, or let devices use tokens";
+    LoginBackoff, "login-backoff", Busy, Device,
+        "correct the device's password; it is looked at again before Auth0 would lock the user for 30 days";
+    LoginRate, "login-rate", Busy, Passing,
+        "none needed if rare; else raise login_rate to what your Auth0 plan allows, or let devices use tokens";
     LoginThrottled, "login-throttled", Busy, Passing,
         "none needed if rare; else raise the tenant's limits, or let devices use tokens";
     TenantUnreachable, "tenant-unreachable", Unavailable, Passing,

@@ -53,9 +53,12 @@ static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
         run(Command::new("python3")
             .args(["-m", "venv", ".venv"])
             .current_dir(folder));
-        run(Command::new(".venv/bin/pip")
-            .args(["install", "--quiet", "-r", "requirements.txt"])
-            .current_dir(folder));
+        run(
+            // Not pip itself: it names its own folder, which may have been moved.
+            Command::new(".venv/bin/python")
+                .args(["-m", "pip", "install", "--quiet", "-r", "requirements.txt"])
+                .current_dir(folder),
+        );
     })
 });
 

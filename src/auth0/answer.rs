@@ -3,11 +3,14 @@
 //! Auth0 says that descriptions may change; they are shown to the operator and read by nobody
 //! else. The codes are those of RFC 6749, section 5.2, and of Auth0's Authentication API.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::http::Answer;
 use crate::{
+    clock::Unix,
     json,
     refusal::{Reason, Refusal},
     text::Quoted,
@@ -103,6 +106,27 @@ fn refusal(reason: Reason, answer: &Answer, detail: &str) -> Refusal {
     Refusal::new(reason, detail)
 }
 
+/// How long the tenant wants to be left alone: `Retry-After` in seconds, or until its rate limit is
+/// full again. A 429 that says neither is given a few seconds; one about an account (brute force)
+/// concerns nobody else.
+pub fn pause(answer: &Answer, now: Unix) -> Option<Duration> {
+    const UNSAID: u64 = 5;
+    let asked = answer
+        .retry_after
+        .as_ref()
+        .and_then(|after| after.trim().parse().ok());
+    let until = answer
+        .used_up_until
+        .map(|reset| reset.saturating_sub(now.0));
+    let throttled = answer.status == 429
+        && tokens(answer).is_err_and(|refusal| refusal.reason == Reason::LoginThrottled);
+    asked
+        .or(until)
+        .or(throttled.then_some(UNSAID))
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
+}
+
 fn reason(error: Option<&str>, status: u16) -> Reason {
     match (error.unwrap_or_default(), status) {
         // 429 first among the codes that name no account: the tenant's own limits.
@@ -152,6 +176,7 @@ mod tests {
             json: content_type_json,
             request_id: None,
             retry_after: None,
+            used_up_until: None,
             body: Zeroizing::new(body.as_bytes().to_vec()),
         }
     }
@@ -245,6 +270,39 @@ mod tests {
         assert_eq!(
             tokens(&answer(429, false, "")).err().unwrap().reason,
             Reason::LoginThrottled
+        );
+    }
+
+    #[test]
+    fn the_tenant_is_left_alone_as_long_as_it_says() {
+        let said = |status, body: &str, retry_after: Option<&str>, used_up_until| {
+            let mut answer = answer(status, true, body);
+            answer.retry_after = retry_after.map(str::to_owned);
+            answer.used_up_until = used_up_until;
+            pause(&answer, Unix(1000)).map(|pause| pause.as_secs())
+        };
+        let throttled = r#"{"error":"too_many_requests"}"#;
+        assert_eq!(said(429, throttled, Some("7"), None), Some(7));
+        assert_eq!(said(429, throttled, None, Some(1030)), Some(30));
+        assert_eq!(said(429, throttled, None, None), Some(5));
+        assert_eq!(
+            said(429, throttled, Some("Wed, 21 Oct 2026 07:28:00 GMT"), None),
+            Some(5)
+        );
+        assert_eq!(
+            said(429, r#"{"error":"too_many_attempts"}"#, None, None),
+            None,
+            "one account is locked"
+        );
+        assert_eq!(
+            said(403, r#"{"error":"invalid_grant"}"#, None, Some(1864)),
+            Some(864),
+            "used up by failures"
+        );
+        assert_eq!(
+            said(200, r#"{"access_token":"a"}"#, None, Some(900)),
+            None,
+            "and full again"
         );
     }
 

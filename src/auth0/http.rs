@@ -34,6 +34,8 @@ pub struct Answer {
     pub request_id: Option<String>,
     /// Seconds, or a date, until the next try is welcome.
     pub retry_after: Option<String>,
+    /// When the rate limit is full again (seconds since 1970), if it is used up.
+    pub used_up_until: Option<u64>,
     /// The body. It may hold tokens.
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -136,6 +138,10 @@ fn collect(
         .to_ascii_lowercase();
     let json = media_type == "application/json" || media_type.ends_with("+json");
     let (request_id, retry_after) = (header("x-auth0-requestid"), header("retry-after"));
+    let used_up = header("x-ratelimit-remaining").is_some_and(|left| left.trim() == "0");
+    let used_up_until = header("x-ratelimit-reset")
+        .and_then(|reset| reset.trim().parse().ok())
+        .filter(|_| used_up);
     let status = response.status().as_u16();
     let body = response
         .body_mut()
@@ -148,6 +154,7 @@ fn collect(
         json,
         request_id,
         retry_after,
+        used_up_until,
         body: Zeroizing::new(body),
     })
 }

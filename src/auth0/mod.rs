@@ -17,7 +17,7 @@ use crate::{
         answer::Tokens,
         http::{Answer, Failure, Http},
     },
-    clock::Deadline,
+    clock::{Deadline, Unix},
     config::{Config, Home},
     json,
     keys::KeySet,
@@ -77,7 +77,8 @@ impl Tenant {
         fetch().map_err(|why: String| format!("could not be fetched from {}: {why}", self.name()))
     }
 
-    /// Asks whether a user name and password are right (Auth0, "Resource Owner Password Flow").
+    /// Asks whether a user name and password are right (Auth0, "Resource Owner Password Flow"), and
+    /// says how long the tenant wants to be left alone afterwards.
     ///
     /// # Errors
     ///
@@ -89,7 +90,21 @@ impl Tenant {
         password: &Secret,
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
-    ) -> Result<Tokens, Refusal> {
+    ) -> (Result<Tokens, Refusal>, Option<Duration>) {
+        match self.ask_for_tokens(config, username, password, device, deadline) {
+            Ok(answer) => (answer::tokens(&answer), answer::pause(&answer, Unix::now())),
+            Err(refusal) => (Err(refusal), None),
+        }
+    }
+
+    fn ask_for_tokens(
+        &self,
+        config: &Config,
+        username: &str,
+        password: &Secret,
+        device: Option<std::net::IpAddr>,
+        deadline: Deadline,
+    ) -> Result<Answer, Refusal> {
         let Some(application) = &config.application else {
             return Err(Refusal::new(
                 Reason::CredentialsOff,
@@ -114,11 +129,9 @@ impl Tenant {
             .iter()
             .map(|address| (forwarded::HEADER, address.as_str()))
             .collect();
-        let answer = self
-            .http
+        self.http
             .post_form(url, &form, &headers, deadline)
-            .map_err(|Failure(why)| unreachable(why))?;
-        answer::tokens(&answer)
+            .map_err(|Failure(why)| unreachable(why))
     }
 
     fn name(&self) -> &str {

@@ -118,6 +118,8 @@ pub struct Config {
     pub stall_budget: u32,
     /// The most requests to the tenant at a time.
     pub login_workers: usize,
+    /// The most requests to the tenant a second, in the long run.
+    pub login_rate: u32,
     /// The most seconds that a good login is remembered.
     pub login_cache: u64,
     /// Whether MQTT 5 clients, too, are answered later.
@@ -465,6 +467,7 @@ impl Values {
             login_wait: self.take_duration("login_wait", 1.0, 60.0)?,
             stall_budget: self.take_number("stall_budget", 20, 0..=100)? as u32,
             login_workers: self.take_number("login_workers", 64, 1..=256)? as usize,
+            login_rate: self.take_number("login_rate", 5, 1..=10_000)? as u32,
             login_cache: self.take_seconds("login_cache", 86_400, 0..=30 * 86_400)?,
             delay_mqtt5: self.take_flag("delay_mqtt5")?,
             ca_file: self.take_file("ca_file")?,

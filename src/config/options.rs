@@ -40,6 +40,7 @@ pub const OPTIONS: &[Opt] = &[
     open("login_wait"),
     open("stall_budget"),
     open("login_workers"),
+    open("login_rate"),
     open("login_cache"),
     open("delay_mqtt5"),
     open("ca_file"),

@@ -5,13 +5,15 @@
 //! * [`arrivals`]: clients whose CONNECT waits for the outcome (2.1)
 //! * [`budget`]: how long the broker itself may stand still for it (2.0)
 //! * [`memory`]: what the tenant said before
+//! * [`restraint`]: how hard it is asked
 
 pub mod arrivals;
 pub mod budget;
 pub mod memory;
 pub mod pool;
+pub mod restraint;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -77,7 +79,7 @@ pub enum Errand {
         /// The password.
         password: Secret,
         /// The device's address, if it may be passed on.
-        device: Option<IpAddr>,
+        address: Option<IpAddr>,
     },
     /// Wait until the tenant's keys were fetched again, for evidence whose key is not here.
     Keys(Evidence),
@@ -87,6 +89,8 @@ pub enum Errand {
 pub struct Job {
     /// Which credential, so that many who present the same wait for one answer.
     pub key: Fingerprint,
+    /// For a login: which device, by address and user name.
+    pub device: Option<Fingerprint>,
     /// What is to be done.
     pub errand: Errand,
     /// When it must have been done.
@@ -97,6 +101,10 @@ pub struct Job {
 pub struct Done {
     /// Which credential.
     pub key: Fingerprint,
+    /// For a login: which device, by address and user name.
+    pub device: Option<Fingerprint>,
+    /// How long the tenant wants to be left alone.
+    pub pause: Option<Duration>,
     /// The evidence, still to be judged.
     pub result: Result<Evidence, Refusal>,
     /// Whether the keys were fetched for it, if that was the errand.
@@ -120,33 +128,37 @@ impl Desk {
     pub fn perform(&self, job: Job) -> Done {
         let Job {
             key,
+            device,
             errand,
             deadline,
         } = job;
-        let (result, keys_refetched) = match errand {
+        let done = |result, pause, keys_refetched| Done {
+            key,
+            device,
+            pause,
+            result,
+            keys_refetched,
+            deadline,
+        };
+        match errand {
             Errand::Login {
                 username,
                 password,
-                device,
+                address,
             } => {
-                let tokens =
+                let (tokens, pause) =
                     self.tenant
-                        .login(&self.config, &username, &password, device, deadline);
-                (
+                        .login(&self.config, &username, &password, address, deadline);
+                done(
                     tokens.map(|tokens| Evidence::Issued { username, tokens }),
+                    pause,
                     None,
                 )
             }
             Errand::Keys(evidence) => {
                 let refetched = self.keys.refetch(deadline);
-                (Ok(evidence), Some(refetched))
+                done(Ok(evidence), None, Some(refetched))
             }
-        };
-        Done {
-            key,
-            result,
-            keys_refetched,
-            deadline,
         }
     }
 }

@@ -118,6 +118,11 @@ impl Pool {
         }
     }
 
+    /// Whether this credential is being asked about.
+    pub fn is_busy(&self, key: Fingerprint) -> bool {
+        self.shared.state().busy.contains(&key)
+    }
+
     /// Waits for one credential's answer, at most until `until`. `None` if it is not here by then;
     /// it will be among [`Self::take_finished`].
     pub fn wait(&self, key: Fingerprint, until: Deadline) -> Option<Done> {
@@ -191,10 +196,12 @@ impl Shared {
                 continue;
             };
             drop(state);
-            let (key, deadline) = (job.key, job.deadline);
+            let (key, device, deadline) = (job.key, job.device, job.deadline);
             let done =
                 catch_unwind(AssertUnwindSafe(|| (self.worker)(job))).unwrap_or_else(|_| Done {
                     key,
+                    device,
+                    pause: None,
                     result: Err(Refusal::new(
                         Reason::Internal,
                         "asking the tenant failed within",

@@ -267,4 +267,62 @@ on_each_broker! {
         assert!(broker.wait_for_log("as early (", PATIENCE).unwrap().contains(&format!("u'{sub}'")));
         assert_eq!(client.publish("temperature", "1", 1), Ok(0));
     }
+
+    /// The tenant's limit is kept, whatever the fleet does.
+    fn no_more_than_the_rate(version) {
+        let tenant = tenant();
+        for i in 0..80 {
+            device(&tenant, &format!("d{i}"), json!(["temperature"]));
+        }
+        let broker = broker(version, &options(&tenant).with("login_rate", "1").with("stall_budget", "100"));
+        assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
+        let let_in = (0..80).filter(|i| answer(&broker, &login(Protocol::V5, &format!("c{i}"), &format!("d{i}"))).is_none());
+        // A minute's worth at once, and what is gained meanwhile.
+        let let_in = let_in.count();
+        assert!((60..75).contains(&let_in), "{let_in}");
+        assert_eq!(tenant.count(Endpoint::Token), let_in);
+        expect_refusal(&broker, "", "login-rate");
+    }
+
+    /// `Retry-After` holds for every device.
+    fn the_tenant_is_left_alone_when_it_says_so(version) {
+        let tenant = tenant();
+        device(&tenant, "other", json!([]));
+        let broker = broker(version, &options(&tenant));
+        tenant.once(Endpoint::Token, Behaviour::RateLimited { retry_after: Some(3600) });
+        for name in [DEVICE, "other", DEVICE] {
+            assert_eq!(answer(&broker, &login(Protocol::V5, name, name)), told(version, Protocol::V5, 0x89));
+        }
+        assert_eq!(tenant.count(Endpoint::Token), 1);
+    }
+
+    /// A tenant that fails is not asked by everybody all the time.
+    fn a_tenant_in_trouble_is_left_alone(version) {
+        let tenant = tenant();
+        let broker = broker(version, &options(&tenant).with("stall_budget", "100"));
+        tenant.on(Endpoint::Token, Behaviour::Html(502));
+        for i in 0..50 {
+            assert_eq!(answer(&broker, &login(Protocol::V5, &format!("c{i}"), DEVICE)), told(version, Protocol::V5, 0x88));
+        }
+        let asked = tenant.count(Endpoint::Token);
+        assert!((5..10).contains(&asked), "{asked}");
+        tenant.behave();
+        let connect = Connect::new(Protocol::V5, "c").login(DEVICE, PASSWORD);
+        assert!(tries_until_let_in(&broker, &connect));
+    }
+
+    /// A device that guesses is slowed down here, long before Auth0 would lock it.
+    fn a_device_with_a_wrong_password_is_slowed_down(version) {
+        let tenant = tenant();
+        let broker = broker(version, &options(&tenant).with("stall_budget", "100"));
+        for i in 0..20 {
+            let connect = Connect::new(Protocol::V5, "c").login(DEVICE, format!("guess {i}"));
+            assert!(answer(&broker, &connect).is_some());
+        }
+        let asked = tenant.count(Endpoint::Token);
+        assert!((4..8).contains(&asked), "{asked}");
+        expect_refusal(&broker, "'c'", "login-backoff");
+        let token = token_connect(Protocol::V5, "c", &tenant.token(DEVICE));
+        assert_eq!(answer(&broker, &token), None, "a token is another matter");
+    }
 }

@@ -67,17 +67,16 @@ fn a_tenant_in_trouble() {
             ),
             (Behaviour::Html(503), SERVER_UNAVAILABLE, "[tenant-answer]"),
             (Behaviour::Close, SERVER_UNAVAILABLE, "[tenant-unreachable]"),
-            (
-                Behaviour::RateLimited { retry_after: None },
-                SERVER_BUSY,
-                "[login-throttled]",
-            ),
         ] {
             scene.tenant.on(Endpoint::Token, behaviour);
             scene.refused(&spec, code, reason);
             scene.tenant.behave();
         }
         scene.connected(&spec);
+        // Last, because the tenant is then left alone for a while.
+        let limited = Behaviour::RateLimited { retry_after: None };
+        scene.tenant.on(Endpoint::Token, limited);
+        scene.refused(&spec, SERVER_BUSY, "[login-throttled]");
     });
 }
 

@@ -1,0 +1,286 @@
+//! How hard the tenant is asked: less than it allows, less while it is in trouble, and less about a
+//! device that keeps getting its password wrong.
+//!
+//! Auth0 counts all of a broker's devices as one caller. Without restraint a fleet that comes back
+//! at once uses up the tenant's rate limit, and one device with an old password locks itself out
+//! for thirty days (Auth0, "Rate Limit Policy" and "Brute-force Protection").
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hasher, RandomState},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    refusal::{Reason, Refusal},
+    secret::Fingerprint,
+};
+
+/// As Auth0's free plan has it: a burst of 300 at 300 a minute.
+const BURST_SECONDS: f64 = 60.0;
+
+/// Troubles in a row after which the tenant is left alone for a while.
+const TROUBLES: u32 = 5;
+
+/// The longest that the tenant is left alone because of trouble, in seconds.
+const LONGEST_REST: u32 = 64;
+
+/// Longer than any question takes. One that got lost does not keep the others waiting.
+const LONGEST_PROBE: Duration = Duration::from_secs(120);
+
+/// The longest that is waited because the tenant said so.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// How long a device has to wait after so many wrong passwords in a row, in seconds. Auth0 locks
+/// after ten; after eight it is a day for each.
+const WAITS: [u64; 8] = [0, 0, 0, 2, 4, 8, 16, 32];
+const LONG_WAIT: u64 = 24 * 3600;
+
+/// How many devices with wrong passwords are kept apart.
+const MAX_DEVICES: usize = 100_000;
+
+/// What the tenant lets us ask.
+pub struct Restraint {
+    rate: f64,
+    tokens: f64,
+    filled: Instant,
+    paused: Option<Instant>,
+    troubles: u32,
+    resting: Option<Instant>,
+    /// Since when one is asking whether the trouble is over.
+    probing: Option<Instant>,
+    devices: HashMap<Fingerprint, (usize, Instant)>,
+}
+
+impl Restraint {
+    /// At most `rate` logins a second in the long run.
+    pub fn new(rate: u32, now: Instant) -> Self {
+        let rate = f64::from(rate);
+        Self {
+            rate,
+            tokens: rate * BURST_SECONDS,
+            filled: now,
+            paused: None,
+            troubles: 0,
+            resting: None,
+            probing: None,
+            devices: HashMap::new(),
+        }
+    }
+
+    /// Whether the tenant may be asked about this device now.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn ask(&mut self, device: Fingerprint, now: Instant) -> Result<(), Refusal> {
+        if let Some((wrong, until)) = self.devices.get(&device)
+            && now < *until
+        {
+            let seconds = (*until - now).as_secs() + 1;
+            let detail = format!(
+                "it sent {wrong} wrong passwords in a row; the next is looked at in {seconds} s"
+            );
+            return Err(Refusal::new(Reason::LoginBackoff, detail));
+        }
+        if let Some(until) = self.paused.filter(|until| now < *until) {
+            let seconds = (until - now).as_secs() + 1;
+            return Err(Refusal::new(
+                Reason::LoginThrottled,
+                format!("the tenant wants no logins for {seconds} s"),
+            ));
+        }
+        if let Some(until) = self.resting
+            && (now < until
+                || self
+                    .probing
+                    .is_some_and(|since| now < since + LONGEST_PROBE))
+        {
+            let detail = format!(
+                "the tenant failed {} times in a row and is left alone for a moment",
+                self.troubles
+            );
+            return Err(Refusal::new(Reason::TenantUnreachable, detail));
+        }
+        let gained = now.saturating_duration_since(self.filled).as_secs_f64() * self.rate;
+        self.tokens = (self.tokens + gained).min(self.rate * BURST_SECONDS);
+        self.filled = now;
+        if self.tokens < 1.0 {
+            let detail = format!("more than login_rate ({}) logins a second", self.rate);
+            return Err(Refusal::new(Reason::LoginRate, detail));
+        }
+        self.tokens -= 1.0;
+        self.probing = self.resting.map(|_| now);
+        Ok(())
+    }
+
+    /// The tenant was not asked after all.
+    pub fn give_back(&mut self) {
+        self.tokens += 1.0;
+        self.probing = None;
+    }
+
+    /// What came of asking; `None` is a yes. `pause` is how long the tenant wants to be left alone.
+    pub fn heard(
+        &mut self,
+        device: Fingerprint,
+        no: Option<Reason>,
+        pause: Option<Duration>,
+        now: Instant,
+    ) {
+        if let Some(pause) = pause {
+            self.paused = Some(now + pause.min(LONGEST_PAUSE));
+        }
+        self.probing = None;
+        match no {
+            Some(Reason::TenantUnreachable | Reason::TenantAnswer | Reason::TenantError) => {
+                self.troubles += 1;
+                if self.troubles >= TROUBLES {
+                    let rest = 1u32 << (self.troubles - TROUBLES).min(LONGEST_REST.ilog2());
+                    self.resting =
+                        Some(now + Duration::from_secs(u64::from(rest)).mul_f64(jitter()));
+                }
+            }
+            _ => (self.troubles, self.resting) = (0, None),
+        }
+        match no {
+            Some(Reason::LoginRefused) => {
+                if self.devices.len() >= MAX_DEVICES {
+                    self.devices.retain(|_, (_, until)| now < *until);
+                }
+                if self.devices.len() < MAX_DEVICES {
+                    let (wrong, until) = self.devices.entry(device).or_insert((0, now));
+                    let wait = WAITS.get(*wrong).copied().unwrap_or(LONG_WAIT);
+                    *wrong += 1;
+                    *until = now + Duration::from_secs(wait);
+                }
+            }
+            None => {
+                self.devices.remove(&device);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// A factor between 0.75 and 1.25, so that many brokers do not come back in step.
+fn jitter() -> f64 {
+    let random = RandomState::new().build_hasher().finish() >> 40;
+    0.75 + 0.5 * random as f64 / f64::from(1u32 << 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Fingerprinter;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    fn device() -> Fingerprint {
+        Fingerprinter::new().unwrap().of(b"device")
+    }
+
+    fn refused(result: Result<(), Refusal>) -> Option<Reason> {
+        result.err().map(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn a_burst_and_then_a_rate() {
+        let (start, device) = (Instant::now(), device());
+        let mut restraint = Restraint::new(5, start);
+        for _ in 0..300 {
+            assert!(restraint.ask(device, start).is_ok());
+        }
+        assert_eq!(
+            refused(restraint.ask(device, start)),
+            Some(Reason::LoginRate)
+        );
+        let asked = (0..1000)
+            .filter(|i| {
+                restraint
+                    .ask(device, start + Duration::from_millis(10 * i))
+                    .is_ok()
+            })
+            .count();
+        assert!((49..=50).contains(&asked), "{asked} in ten seconds");
+    }
+
+    #[test]
+    fn a_pause_is_kept() {
+        let (start, device) = (Instant::now(), device());
+        let mut restraint = Restraint::new(5, start);
+        restraint.heard(device, Some(Reason::LoginThrottled), Some(S(7)), start);
+        assert_eq!(
+            refused(restraint.ask(device, start + S(6))),
+            Some(Reason::LoginThrottled)
+        );
+        assert!(restraint.ask(device, start + S(7)).is_ok());
+        restraint.heard(
+            device,
+            Some(Reason::LoginThrottled),
+            Some(S(1_000_000)),
+            start,
+        );
+        assert!(
+            restraint.ask(device, start + LONGEST_PAUSE).is_ok(),
+            "no tenant silences us for ever"
+        );
+    }
+
+    #[test]
+    fn trouble_is_left_alone_and_tried_by_one() {
+        let (start, device) = (Instant::now(), device());
+        let mut restraint = Restraint::new(100, start);
+        for _ in 0..TROUBLES {
+            assert!(restraint.ask(device, start).is_ok());
+            restraint.heard(device, Some(Reason::TenantUnreachable), None, start);
+        }
+        assert_eq!(
+            refused(restraint.ask(device, start)),
+            Some(Reason::TenantUnreachable)
+        );
+        let later = start + S(2);
+        assert!(restraint.ask(device, later).is_ok(), "one asks");
+        assert_eq!(
+            refused(restraint.ask(device, later)),
+            Some(Reason::TenantUnreachable),
+            "the others wait for it"
+        );
+        restraint.heard(device, Some(Reason::TenantAnswer), None, later);
+        assert_eq!(
+            refused(restraint.ask(device, later + S(1))),
+            Some(Reason::TenantUnreachable),
+            "longer than before"
+        );
+        for _ in 0..20 {
+            restraint.heard(device, Some(Reason::TenantError), None, later);
+        }
+        let much_later = later + S(u64::from(LONGEST_REST) * 5 / 4 + 1);
+        assert!(restraint.ask(device, much_later).is_ok());
+        restraint.heard(device, Some(Reason::LoginRefused), None, much_later);
+        assert!(
+            restraint.ask(device, much_later).is_ok(),
+            "a refusal is an answer: the tenant is well"
+        );
+    }
+
+    /// Ten wrong passwords lock a user at Auth0 for thirty days: a device that tries all the time
+    /// must take longer than a day for the ninth.
+    #[test]
+    fn a_device_never_runs_into_auth0_s_lock() {
+        let (start, device) = (Instant::now(), device());
+        let mut restraint = Restraint::new(100, start);
+        let asked = (0..24 * 3600).filter(|second| {
+            let now = start + S(*second);
+            let asked = restraint.ask(device, now).is_ok();
+            if asked {
+                restraint.heard(device, Some(Reason::LoginRefused), None, now);
+            }
+            asked
+        });
+        assert_eq!(asked.count(), WAITS.len() + 1);
+        let now = start + S(2 * 24 * 3600);
+        restraint.heard(device, None, None, now);
+        assert!(restraint.ask(device, now).is_ok() && restraint.devices.is_empty());
+    }
+}
