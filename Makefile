@@ -2,6 +2,7 @@
 # make test     everything that is tested, on Mosquitto 2.0.11, 2.0.21 and 2.1.2
 # make deb      the Debian package, in target/debian
 # make bench    what a check and a verification cost
+# make silence  how long others hear nothing while fifty devices sign in: a table and a picture
 # make lint     formatting and clippy
 #
 # demo and test first install what is missing (apt, with sudo unless you are root).
@@ -9,7 +10,7 @@
 CARGO  ?= cargo
 LOCKED ?= --locked
 
-.PHONY: demo test deb bench lint brokers clean
+.PHONY: demo test deb bench silence lint clean
 
 demo:
 	@tests/dependencies.sh demo
@@ -32,6 +33,13 @@ deb:
 bench:
 	@tests/dependencies.sh build
 	$(CARGO) bench $(LOCKED) --bench checks
+
+silence:
+	@tests/dependencies.sh demo
+	@NEAREST=1 tests/brokers.sh
+	$(CARGO) build $(LOCKED) --release --lib
+	$(CARGO) build $(LOCKED) -p lab --bin silence
+	target/debug/silence --plugin target/release/libmosquitto_auth0.so
 
 lint:
 	@tests/dependencies.sh build
