@@ -63,7 +63,7 @@ fn signed_in(topics: &[String]) -> Policy {
         restored: false,
     };
     match policy.authenticate(&connect, Unix::now()) {
-        Step::Admit(admission) => policy.admit(admission),
+        Step::Admit(admission) => drop(policy.admit(admission)),
         _ => panic!("the token is good"),
     }
     policy

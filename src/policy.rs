@@ -356,9 +356,8 @@ impl Policy {
             }
         }
         // Both lengths are in it: `a` with `bc` is not `ab` with `c`.
-        let key = self
-            .prints
-            .of(format!("{}:{username}{password}", username.len()).as_bytes());
+        let both = Zeroizing::new(format!("{}:{username}{password}", username.len()));
+        let key = self.prints.of(both.as_bytes());
         if let Some(verdict) = lock(&self.memory).recall(key, now) {
             return Considered::Judged(verdict);
         }
@@ -389,7 +388,7 @@ impl Policy {
 
     /// Waits for the outcome within the budget. Beyond it the client is turned away, and the tenant
     /// asked all the same: it is let in from memory when it comes back.
-    pub fn wait(&self, wait: Wait, now: Unix) -> Step {
+    pub fn wait(&self, wait: Wait, clock: fn() -> Unix) -> Step {
         let Wait { claimant, job, .. } = wait;
         let (key, deadline) = (job.key, job.deadline);
         let began = moment();
@@ -401,9 +400,9 @@ impl Policy {
                 match self
                     .pool
                     .wait(key, until)
-                    .map(|done| self.settle(done, now))
+                    .map(|done| self.settle(done, clock()))
                 {
-                    Some(Some(verdict)) => break verdict,
+                    Some(Some((verdict, _))) => break verdict,
                     // It needs the keys as well, and that is under way.
                     Some(None) => {}
                     None if deadline.has_passed() => break self.too_late(),
@@ -418,7 +417,7 @@ impl Policy {
         };
         let ended = moment();
         lock(&self.budget).spend(ended, ended - began);
-        self.conclude(&claimant, verdict, now)
+        self.conclude(&claimant, verdict, clock())
     }
 
     /// Has the outcome found while the broker holds the CONNECT; [`Self::collect`] brings it.
@@ -440,7 +439,20 @@ impl Policy {
     /// Remembers what has come of jobs since the last time.
     pub fn absorb(&self, now: Unix) {
         for done in self.pool.take_finished() {
-            let _ = self.settle(done, now);
+            let key = done.key;
+            match self.settle(done, now) {
+                // Whoever asked was turned away meanwhile, and comes back for it.
+                Some((verdict @ Ok(_), 0)) => lock(&self.memory).hold(key, &verdict, now),
+                Some((Err(refusal), 0)) => {
+                    let who = Who {
+                        client_id: "a device that was turned away before",
+                        username: None,
+                        address: None,
+                    };
+                    self.report(&who, &refusal, now);
+                }
+                _ => {}
+            }
         }
     }
 
@@ -483,9 +495,9 @@ impl Policy {
         Err(Refusal::new(Reason::TenantUnreachable, detail))
     }
 
-    /// Judges what came of a job, remembers it, and hands it to the clients that wait. `None` if it
-    /// takes another job first.
-    fn settle(&self, done: Done, now: Unix) -> Option<Verdict> {
+    /// Judges what came of a job, remembers it, and hands it to the clients that wait; how many they
+    /// are. `None` if it takes another job first.
+    fn settle(&self, done: Done, now: Unix) -> Option<(Verdict, usize)> {
         let Done {
             key,
             device,
@@ -516,8 +528,8 @@ impl Policy {
             },
         };
         lock(&self.memory).remember(key, &verdict, now);
-        lock(&self.arrivals).resolve(key, &verdict);
-        Some(verdict)
+        let woken = lock(&self.arrivals).resolve(key, &verdict);
+        Some((verdict, woken))
     }
 
     /// What a verdict means for one client.
@@ -680,9 +692,15 @@ impl Policy {
         })
     }
 
-    /// A client that was let in has its user name: from here on it has rights.
-    pub fn admit(&self, admission: Admission) {
-        self.sessions().admit(admission.client, admission.session);
+    /// A client that was let in has its user name: from here on it has rights. The older session of
+    /// its client id is returned.
+    pub fn admit(&self, admission: Admission) -> Option<Client> {
+        self.sessions().admit(admission.client, admission.session)
+    }
+
+    /// Takes an admission back that the broker had no use for.
+    pub fn retract(&self, client: Client, older: Option<Client>) {
+        self.sessions().retract(client, older);
     }
 
     /// The broker would not give a client its user name: then it does not come in.

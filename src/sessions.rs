@@ -96,10 +96,12 @@ pub struct Found<'a> {
 }
 
 impl Sessions {
-    /// Admits a client. An older session of its client id stays until the broker lets it go.
-    pub fn admit(&mut self, client: Client, session: Session) {
+    /// Admits a client. An older session of its client id stays until the broker lets it go; which
+    /// that is, is returned for [`Self::retract`].
+    pub fn admit(&mut self, client: Client, session: Session) -> Option<Client> {
         self.remove(client);
-        if let Some(older) = self.by_id.insert(Arc::clone(&session.client_id), client) {
+        let older = self.by_id.insert(Arc::clone(&session.client_id), client);
+        if let Some(older) = older {
             // Usually its DISCONNECT follows; an expired session of the broker's gives none.
             self.departed.push(older);
         }
@@ -120,6 +122,25 @@ impl Sessions {
                 unsure: None,
             },
         );
+        older
+    }
+
+    /// Takes an admission back: the client had hung up before it was let in. The older session of its
+    /// client id is the one again.
+    pub fn retract(&mut self, client: Client, older: Option<Client>) {
+        let Some(entry) = self.by_client.get(&client) else {
+            return;
+        };
+        let client_id = Arc::clone(&entry.session.client_id);
+        self.remove(client);
+        if let Some(older) = older
+            && self
+                .by_client
+                .get(&older)
+                .is_some_and(|entry| entry.session.client_id == client_id)
+        {
+            self.by_id.entry(client_id).or_insert(older);
+        }
     }
 
     /// Whether this is the broker asking again about somebody who is in: the same pointer, client
@@ -444,6 +465,29 @@ mod tests {
             .find(Client(1), "a", Some("user-a"), true)
             .unwrap();
         assert!(found.send_expires && !found.receive_expires);
+    }
+
+    #[test]
+    fn a_client_that_hung_up_leaves_the_older_session_as_it_was() {
+        let mut table = Table::new();
+        table.admit(1, "a", 1000);
+        table.sessions.leave(Client(1), Afterlife::Kept);
+        table.sessions.reap();
+        let session = Session {
+            client_id: "a".into(),
+            username: "user-a".into(),
+            grants: Arc::default(),
+            until: Unix(2000),
+            credential: table.prints.of(b"password"),
+        };
+        let older = table.sessions.admit(Client(2), session);
+        assert_eq!(older, Some(Client(1)));
+        table.sessions.retract(Client(2), older);
+        table.sessions.reap();
+        assert!(
+            table.knows(1, "a") && !table.knows(2, "a"),
+            "its messages still wait for it"
+        );
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn sign_in(policy: &Policy, token: &str) -> (Result<String, Reason>, bool) {
         restored: false,
     };
     let (step, waited) = match policy.authenticate(&connect, Unix::now()) {
-        Step::Wait(wait) => (policy.wait(wait, Unix::now()), true),
+        Step::Wait(wait) => (policy.wait(wait, Unix::now), true),
         step => (step, false),
     };
     match step {

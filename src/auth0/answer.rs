@@ -120,10 +120,10 @@ pub fn pause(answer: &Answer, now: Unix) -> Option<Duration> {
         .map(|reset| reset.saturating_sub(now.0));
     let throttled = answer.status == 429
         && tokens(answer).is_err_and(|refusal| refusal.reason == Reason::LoginThrottled);
-    asked
-        .or(until)
+    let some = |seconds: Option<u64>| seconds.filter(|seconds| *seconds > 0);
+    some(asked)
+        .or(some(until))
         .or(throttled.then_some(UNSAID))
-        .filter(|seconds| *seconds > 0)
         .map(Duration::from_secs)
 }
 
@@ -285,6 +285,7 @@ mod tests {
         assert_eq!(said(429, throttled, Some("7"), None), Some(7));
         assert_eq!(said(429, throttled, None, Some(1030)), Some(30));
         assert_eq!(said(429, throttled, None, None), Some(5));
+        assert_eq!(said(429, throttled, Some("0"), Some(900)), Some(5));
         assert_eq!(
             said(429, throttled, Some("Wed, 21 Oct 2026 07:28:00 GMT"), None),
             Some(5)

@@ -349,9 +349,9 @@ fn basic_auth(
     let mut step = core.policy.authenticate(connect, Unix::now());
     if let Step::Wait(wait) = step {
         if may_delay(broker, core, client, connect) {
-            return delay(broker, core, client, wait);
+            return delay(broker, core, client, connect.client_id, wait);
         }
-        step = core.policy.wait(wait, Unix::now());
+        step = core.policy.wait(wait, Unix::now);
     }
     match step {
         Step::Keep => codes::SUCCESS,
@@ -389,6 +389,7 @@ fn delay(
     broker: &Broker,
     core: &Core,
     client: host::ClientRef<'_>,
+    client_id: &str,
     wait: crate::policy::Wait,
 ) -> c_int {
     // Now, because later nobody knows whether the client is still there. It comes in only if its
@@ -396,6 +397,7 @@ fn delay(
     if let Some(username) = &wait.username
         && !broker.set_username(client, username)
     {
+        core.policy.refuse_username(client_id, Unix::now());
         return codes::AUTH;
     }
     match core.policy.delay(wait, Unix::now()) {
@@ -415,12 +417,16 @@ fn answer_arrivals(broker: &Broker, core: &Core) {
             broker.complete(&client_id, codes::AUTH);
             continue;
         };
-        // First its rights: the broker asks about messages that wait for it before we are back.
         let client = admission.client;
-        core.policy.admit(admission);
+        // It is in already: another connection at the address of one that hung up while it waited.
+        if broker.has_client(&client_id, client.0) == Some(true) {
+            continue;
+        }
+        // First its rights: the broker asks about messages that wait for it before we are back.
+        let older = core.policy.admit(admission);
         broker.complete(&client_id, codes::SUCCESS);
         if broker.has_client(&client_id, client.0) != Some(true) {
-            core.policy.forget(client);
+            core.policy.retract(client, older);
         }
     }
 }

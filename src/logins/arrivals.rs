@@ -75,13 +75,15 @@ impl Arrivals {
         self.waiting.push(arrival);
     }
 
-    /// A verdict is here, for all who presented that credential.
-    pub fn resolve(&mut self, key: Fingerprint, verdict: &Verdict) {
+    /// A verdict is here, for all who presented that credential; how many they are.
+    pub fn resolve(&mut self, key: Fingerprint, verdict: &Verdict) -> usize {
+        let before = self.ready.len();
         self.ready.extend(
             self.waiting
                 .extract_if(.., |arrival| arrival.key == key)
                 .map(|arrival| (arrival, verdict.clone())),
         );
+        self.ready.len() - before
     }
 
     /// Ends the wait of those whose deadline has passed.

@@ -48,8 +48,15 @@ impl Budget {
 
     /// The broker has stood still until now, for this long.
     pub fn spend(&mut self, now: Instant, wait: Duration) {
-        if !wait.is_zero() {
-            self.spent.push_back((now, wait));
+        /// Waits this close together are kept as one that ended with the last: that counts them for
+        /// longer, never for less, and a flood of short ones stays a short list.
+        const TOGETHER: Duration = Duration::from_millis(100);
+        match self.spent.back_mut() {
+            _ if wait.is_zero() => {}
+            Some((end, sum)) if now.duration_since(*end) < TOGETHER => {
+                (*end, *sum) = (now, *sum + wait)
+            }
+            _ => self.spent.push_back((now, wait)),
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::{
 /// How many seconds a wrong password stays wrong without asking.
 const REFUSED: u64 = 10;
 
+/// How many seconds a good answer waits for a device that was turned away before it came.
+const UNHEARD: u64 = 60;
+
 /// How many credentials are remembered: twice the largest fleet this is made for. Beyond it those
 /// go first that would go next anyway.
 const MAX_REMEMBERED: usize = 200_000;
@@ -46,8 +49,17 @@ impl Memory {
 
     /// Keeps what may be kept.
     pub fn remember(&mut self, key: Fingerprint, verdict: &Verdict, now: Unix) {
+        self.keep_for(self.keep, key, verdict, now);
+    }
+
+    /// Keeps what nobody has heard yet until its device comes back, even where nothing is remembered.
+    pub fn hold(&mut self, key: Fingerprint, verdict: &Verdict, now: Unix) {
+        self.keep_for(self.keep.max(UNHEARD), key, verdict, now);
+    }
+
+    fn keep_for(&mut self, seconds: u64, key: Fingerprint, verdict: &Verdict, now: Unix) {
         let end = match verdict {
-            Ok(Terms { until, .. }) => now.plus(self.keep).min(*until),
+            Ok(Terms { until, .. }) => now.plus(seconds).min(*until),
             Err(Refusal {
                 reason: Reason::LoginRefused,
                 ..
@@ -115,6 +127,11 @@ mod tests {
         let mut none = Memory::new(0);
         none.remember(a, &good(9000), Unix(1000));
         assert!(none.recall(a, Unix(1000)).is_none());
+        none.hold(a, &good(9000), Unix(1000));
+        assert!(
+            none.recall(a, Unix(1000 + UNHEARD - 1)).is_some()
+                && none.recall(a, Unix(1000 + UNHEARD)).is_none()
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     grants::Grants,
     keys::store::Store,
-    refusal::Refusal,
+    refusal::{Reason, Refusal},
     secret::{Fingerprint, Secret},
     sessions::Client,
 };
@@ -141,6 +141,13 @@ impl Desk {
             deadline,
         };
         match errand {
+            Errand::Login { .. } if deadline.has_passed() => {
+                let late = Refusal::new(
+                    Reason::LoginQueue,
+                    "its turn to ask the tenant came too late",
+                );
+                done(Err(late), None, None)
+            }
             Errand::Login {
                 username,
                 password,

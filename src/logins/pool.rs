@@ -84,6 +84,12 @@ impl Pool {
             return Err(Refusal::new(Reason::LoginQueue, "the broker is stopping"));
         }
         if state.busy.contains(&job.key) {
+            // It is queued, and the thread that was to do it could not be made.
+            if state.alive == 0 && !state.queue.is_empty() {
+                state.alive += 1;
+                drop(state);
+                self.spawn();
+            }
             return Ok(());
         }
         if state.queue.len() >= MAX_QUEUE {

@@ -129,10 +129,13 @@ impl Restraint {
         now: Instant,
     ) {
         if let Some(pause) = pause {
-            self.paused = Some(now + pause.min(LONGEST_PAUSE));
+            self.paused = self.paused.max(Some(now + pause.min(LONGEST_PAUSE)));
         }
         self.probing = None;
         match no {
+            // Of many that asked before the rest began, the first ones have said it.
+            Some(Reason::TenantUnreachable | Reason::TenantAnswer | Reason::TenantError)
+                if self.resting.is_some_and(|until| now < until) => {}
             Some(Reason::TenantUnreachable | Reason::TenantAnswer | Reason::TenantError) => {
                 self.troubles += 1;
                 if self.troubles >= TROUBLES {
@@ -141,6 +144,8 @@ impl Restraint {
                         Some(now + Duration::from_secs(u64::from(rest)).mul_f64(jitter()));
                 }
             }
+            // Of these the tenant knows nothing.
+            Some(Reason::LoginQueue | Reason::Internal) => {}
             _ => (self.troubles, self.resting) = (0, None),
         }
         match no {
@@ -252,10 +257,11 @@ mod tests {
             Some(Reason::TenantUnreachable),
             "longer than before"
         );
-        for _ in 0..20 {
+        for _ in 0..64 {
             restraint.heard(device, Some(Reason::TenantError), None, later);
         }
-        let much_later = later + S(u64::from(LONGEST_REST) * 5 / 4 + 1);
+        // Sixty-four that were under way are one trouble.
+        let much_later = later + S(5);
         assert!(restraint.ask(device, much_later).is_ok());
         restraint.heard(device, Some(Reason::LoginRefused), None, much_later);
         assert!(

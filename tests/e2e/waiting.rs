@@ -184,6 +184,39 @@ on_each_broker! {
         assert!(broker.stop().status.unwrap().success());
     }
 
+    /// A device that keeps its session, and hangs up while it waits to come back, loses nothing.
+    fn hanging_up_leaves_the_kept_session_alone(version) {
+        let tenant = tenant();
+        device(&tenant, "d0", json!(["temperature"]));
+        let broker = broker(version, &options(&tenant).with("login_cache", "0").with("stall_budget", "100"));
+        let (mut publisher, mut subscriber) = pair(&broker, &tenant);
+        let mut connect = login(Protocol::V311, "kept", "d0");
+        connect.clean = false;
+        let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert_eq!(client.subscribe(&[("temperature", 1)]), Ok(vec![1]));
+        client.disconnect(0);
+        talk(&mut publisher, &mut subscriber, "first");
+
+        let gate = Gate::new();
+        tenant.once(Endpoint::Token, Behaviour::Gate(gate.clone()));
+        if version.can_delay_logins() {
+            knock(&broker, &connect).abort();
+            assert!(gate.wait_for(1, PATIENCE));
+        }
+        gate.open();
+        // The answer has come when the next one has.
+        let other = login(Protocol::V311, "other", "d0");
+        assert!(tries_until_let_in(&broker, &other));
+        talk(&mut publisher, &mut subscriber, "second");
+        let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert!(client.session_present);
+        let mut got = vec![client.next_message(PATIENCE).unwrap().text()];
+        if got[0] == "first" {
+            got.push(client.next_message(PATIENCE).unwrap().text());
+        }
+        assert_eq!(got.last().map(String::as_str), Some("second"));
+    }
+
     /// The answer for a client that hung up is not given to the next one of its name.
     fn an_answer_is_for_the_one_who_asked(version) {
         if !version.can_delay_logins() {
