@@ -385,8 +385,9 @@ mod tests {
             thread::spawn(move || store.refetch(Deadline::after(PATIENCE)))
         };
         rig.next(Ok(set("a")));
+        // The wait may have joined the first fetch, or come after it and asked for a second one.
+        rig.answer.send(Ok(set("a"))).unwrap();
         waiting.join().unwrap();
-        // The wait may have joined the first fetch or asked for a second one.
         assert!(has(&rig.store, "a"));
         drop(rig.answer);
         rig.store.stop();
