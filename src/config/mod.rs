@@ -8,6 +8,7 @@ pub mod options;
 use std::{
     collections::HashMap,
     fmt,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -310,48 +311,34 @@ impl Values {
         &mut self,
         name: &str,
         default: u64,
-        allowed: std::ops::RangeInclusive<u64>,
+        allowed: RangeInclusive<u64>,
     ) -> Result<u64> {
-        let Some(value) = self.take(name) else {
-            return Ok(default);
-        };
-        value
-            .parse()
-            .ok()
-            .filter(|seconds| allowed.contains(seconds))
-            .ok_or_else(|| {
-                ConfigError::of(
-                    name,
-                    &value,
-                    format!(
-                        "write whole seconds from {} to {}",
-                        allowed.start(),
-                        allowed.end()
-                    ),
-                )
-            })
+        self.take_whole(name, "whole seconds", default, allowed)
     }
 
     fn take_number(
         &mut self,
         name: &str,
         default: u64,
-        allowed: std::ops::RangeInclusive<u64>,
+        allowed: RangeInclusive<u64>,
+    ) -> Result<u64> {
+        self.take_whole(name, "a whole number", default, allowed)
+    }
+
+    fn take_whole(
+        &mut self,
+        name: &str,
+        what: &str,
+        default: u64,
+        allowed: RangeInclusive<u64>,
     ) -> Result<u64> {
         let Some(value) = self.take(name) else {
             return Ok(default);
         };
         let number = value.parse().ok().filter(|number| allowed.contains(number));
         number.ok_or_else(|| {
-            ConfigError::of(
-                name,
-                &value,
-                format!(
-                    "write a whole number from {} to {}",
-                    allowed.start(),
-                    allowed.end()
-                ),
-            )
+            let (least, most) = (allowed.start(), allowed.end());
+            ConfigError::of(name, &value, format!("write {what} from {least} to {most}"))
         })
     }
 
