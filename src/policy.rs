@@ -355,7 +355,7 @@ impl Policy {
                 );
             }
         }
-        // Both lengths are in it: `a` with `bc` is not `ab` with `c`.
+        // With the length in front, `a` with `bc` is not `ab` with `c`.
         let both = Zeroizing::new(format!("{}:{username}{password}", username.len()));
         let key = self.prints.of(both.as_bytes());
         if let Some(verdict) = lock(&self.memory).recall(key, now) {

@@ -151,7 +151,7 @@ reasons! {
     LoginQueue, "login-queue", Busy, Passing,
         "none needed if rare; else raise login_workers, or let devices use tokens";
     LoginBackoff, "login-backoff", Busy, Device,
-        "correct the device's password; it is looked at again before Auth0 would lock the user for 30 days";
+        "correct the device's password; it is looked at ever more rarely, because Auth0 locks a user for 30 days after ten wrong ones";
     LoginRate, "login-rate", Busy, Passing,
         "none needed if rare; else raise login_rate to what your Auth0 plan allows, or let devices use tokens";
     LoginThrottled, "login-throttled", Busy, Passing,
