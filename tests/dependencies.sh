@@ -93,9 +93,10 @@ if [[ " ${missing[*]} " == *" glewlwyd "* ]]; then
 fi
 quietly apt-get install -y --no-install-recommends "${missing[@]}"
 
-# Nor may they start at the next boot, unless they were here before.
+# Nor may they start at the next boot, unless they were here before. Without systemctl there is no
+# systemd that would.
 for service in "${services[@]}"; do
-  if is_installed "$service" && command -v deb-systemd-helper >/dev/null; then
-    "${root[@]}" deb-systemd-helper disable "$service.service" >/dev/null 2>&1 || true
+  if is_installed "$service" && command -v systemctl >/dev/null; then
+    quietly systemctl disable "$service.service"
   fi
 done
