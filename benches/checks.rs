@@ -13,7 +13,7 @@ use mosquitto_auth0::{
     config::{Algorithm, Config},
     keys::{KeySet, store::Pace},
     log::Log,
-    policy::{Access, Action, Connect, Policy, Step},
+    policy::{Access, Action, Connect, Decision, Policy, Step},
     sessions::Client,
     threads, token,
 };
@@ -59,6 +59,9 @@ fn signed_in(topics: &[String]) -> Policy {
         username: Some("JWT"),
         password: Some(token.as_bytes()),
         address: Some("192.0.2.1"),
+        port: None,
+        certificate: None,
+        id_is_free: false,
         again: false,
         restored: false,
     };
@@ -72,11 +75,14 @@ fn signed_in(topics: &[String]) -> Policy {
 fn access(action: Action, topic: &str) -> Access<'_> {
     Access {
         client: Client(1),
-        client_id: "thermostat",
-        username: Some("auth0|5f7c8ec7c33c6c004bbafe82"),
+        client_id: b"thermostat",
+        username: Some(b"auth0|5f7c8ec7c33c6c004bbafe82"),
         connected: true,
         action,
-        topic,
+        topic: topic.as_bytes(),
+        qos: 0,
+        retain: false,
+        payload: 4,
     }
 }
 
@@ -89,11 +95,9 @@ fn acl_check(c: &mut Criterion) {
             .collect();
         let policy = signed_in(&topics);
         let topic = format!("site/{}/boiler/temperature", grants - 1);
-        assert!(policy.authorise(&access(Action::Publish, &topic), Unix::now()));
-        assert!(!policy.authorise(
-            &access(Action::Publish, "site/x/boiler/temperature"),
-            Unix::now()
-        ));
+        let decide = |topic| policy.authorise(&access(Action::Publish, topic), Unix::now());
+        assert_eq!(decide(&topic), Decision::Allow);
+        assert_eq!(decide("site/x/boiler/temperature"), Decision::Deny);
         group.bench_with_input(
             BenchmarkId::new("publish_granted", grants),
             &topic,

@@ -34,6 +34,7 @@
 #define MOSQUITTO_AUTH0_ERR_AUTH 11
 #define MOSQUITTO_AUTH0_ERR_ACL_DENIED 12
 #define MOSQUITTO_AUTH0_ERR_UNKNOWN 13
+#define MOSQUITTO_AUTH0_ERR_PLUGIN_DEFER 17
 #define MOSQUITTO_AUTH0_ERR_ALREADY_EXISTS 31
 
 /* The broker's functions. A member is NULL where the running broker does not have it: the
@@ -48,7 +49,11 @@ struct mosquitto_auth0_host {
 	int (*set_username)(struct mosquitto *, const char *);
 	int (*kick_client_by_clientid)(const char *, bool);
 
+	/* A broker with TLS only */
+	void *(*client_certificate)(const struct mosquitto *);
+
 	/* 2.1 only */
+	int (*client_port)(const struct mosquitto *);
 	struct mosquitto *(*client)(const char *client_id);
 	void (*complete_basic_auth)(const char *client_id, int result);
 };
@@ -60,5 +65,12 @@ void mosquitto_auth0_log(int level, const char *message);
 
 /* The password's length where the broker tells it (2.1.3 and later), else 0. */
 uint16_t mosquitto_auth0_password_length(const struct mosquitto_evt_basic_auth *event);
+
+/* The certificate of a TLS client in DER, to be given back to mosquitto_auth0_certificate_free(); its
+ * length, or 0 if there is none or the broker's process has no OpenSSL. */
+size_t mosquitto_auth0_certificate(const struct mosquitto *client, unsigned char **der);
+void mosquitto_auth0_certificate_free(unsigned char *der);
+/* Whether it ever has one. */
+bool mosquitto_auth0_tells_certificates(void);
 
 #endif

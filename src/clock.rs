@@ -1,4 +1,5 @@
-//! The only place that reads the time; everything else takes it as an argument.
+//! The only place that reads the time, but for [`crate::broker::time`], which needs unsafe code for it;
+//! everything else takes it as an argument.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,12 @@ impl Unix {
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Self(since.unwrap_or_default().as_secs())
+    }
+
+    /// The wall clock, in milliseconds.
+    pub fn now_in_millis() -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.unwrap_or_default().as_millis() as u64
     }
 
     /// This moment, `seconds` later.

@@ -35,6 +35,26 @@ impl Content {
     }
 }
 
+impl Content {
+    /// Refuses a file that users of this machine other than its owner and group may change: what it
+    /// says decides who may do what.
+    ///
+    /// # Errors
+    ///
+    /// A sentence with the cure, that follows the file's name.
+    pub fn is_kept(&self, path: &Path) -> Result<(), String> {
+        let mode = self.metadata.mode();
+        if mode & 0o002 == 0 {
+            return Ok(());
+        }
+        Err(format!(
+            "may be changed by every user of this machine (mode {:04o}); run: chmod o-w {}",
+            mode & 0o7777,
+            path.display()
+        ))
+    }
+}
+
 /// Reads a regular file of at most `max` bytes.
 ///
 /// # Errors

@@ -42,6 +42,37 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Bad> {
     }
 }
 
+/// Where in an object a value is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A member, by its name to the letter: names of claims have dots and slashes in them.
+    Name(String),
+    /// Anywhere, by its JSON pointer (RFC 6901), which begins with a slash.
+    Pointer(String),
+}
+
+impl Place {
+    /// The value that is there.
+    pub fn find<'v>(&self, members: &'v Map<String, Value>) -> Option<&'v Value> {
+        match self {
+            Self::Name(name) => members.get(name),
+            Self::Pointer(path) => {
+                let rest = path.strip_prefix('/')?;
+                let (first, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                let name = first.replace("~1", "/").replace("~0", "~");
+                members.get(&name)?.pointer(rest)
+            }
+        }
+    }
+
+    /// The name or the pointer.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Name(text) | Self::Pointer(text) => text,
+        }
+    }
+}
+
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -135,6 +166,20 @@ mod tests {
             r#"{"x":[{"a":1,"a":2}]}"#,
         ] {
             assert!(object(text.as_bytes()) == Err(Bad::Twice), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_a_name_or_a_pointer() {
+        let members = object(br#"{"a/b": {"~": [7]}, "a": {"b": 1}, "x": 2}"#).unwrap();
+        let find = |place: Place| place.find(&members).cloned();
+        let pointer = |path: &str| find(Place::Pointer(path.into()));
+        assert_eq!(find(Place::Name("a/b".into())), pointer("/a~1b"));
+        assert_eq!(pointer("/a~1b/~0/0"), Some(7.into()));
+        assert_eq!(pointer("/a/b"), Some(1.into()));
+        assert_eq!(pointer("/x"), Some(2.into()));
+        for nowhere in ["", "x", "/", "/a/c", "/x/0", "/a~1b/~0/1"] {
+            assert_eq!(pointer(nowhere), None, "{nowhere}");
         }
     }
 

@@ -32,11 +32,17 @@
 //! | question | file |
 //! |---|---|
 //! | Is this token good? | [`token`], its outer layer in [`token::jws`] |
-//! | Which key, and when is it fetched again? | [`keys`], [`keys::store`] |
+//! | Which key, and when is it fetched again? | [`keys`], [`keys::store`]; over a restart, [`keys::saved`] |
 //! | What does the tenant's answer mean? | [`auth0::answer`] |
-//! | May it publish this, subscribe to that? | [`grants`]; what a claim grants, [`grants::claim`] |
+//! | May it publish this, subscribe to that? | [`rules`], compiled in [`rules::tree`] |
+//! | What do the token's claims grant? | [`grants`] |
+//! | What does the policy file say, to whom and when? | [`rulebook`] |
+//! | In which order do the two count? | [`rights`] |
+//! | Which client id may it use? | [`identity`]; who holds one, [`sessions`] |
 //! | Who is connected, until when? | [`sessions`] |
-//! | Who waits for the tenant, and what did it say before? | [`logins`] |
+//! | Who waits for the tenant, and what did it say before? | [`logins`], [`logins::memory`] |
+//! | Which token was good before? | [`logins::verified`] |
+//! | What is kept on disk, and is it believed? | [`state_dir`] |
 //! | Why was it refused, and what helps? | [`refusal`], one table |
 //! | Which options are there? | [`config`], [`config::options`] |
 //! | What does the broker call, what do we call? | [`broker`] |
@@ -45,9 +51,9 @@
 //!
 //! * Only `broker/` has unsafe code or names anything of Mosquitto's.
 //! * Only `auth0/http.rs` names `ureq`; only `token/jws.rs` and `keys/` name `jsonwebtoken`.
-//! * Only [`clock`] reads the time.
+//! * Only [`clock`] reads the time (and [`broker::time`], coarsely); only `rulebook/calendar.rs` names `jiff`.
 //! * Dependencies point one way: `broker` → `policy` → `logins` → `token`, `sessions`, `auth0` →
-//!   `keys`, `grants` → `config` → `secret`, `files`, `json`, `refusal`, `text`,
+//!   `rights` → `rulebook` → `keys` → `config` → `grants` → `rules` → `secret`, `files`, `json`, `refusal`, `text`,
 //!   `log`, `clock`.
 //!
 //! # Choices, and what was turned down
@@ -58,12 +64,19 @@
 //!   checks `iss`, `aud` and `nbf` only where they are present. The signature is the library's.
 //! * **One table of refusals**, not an error type in each module: an operator sees one vocabulary,
 //!   and every row has a cure.
-//! * **A tree of levels for grants**, not a list: a check costs what the topic's levels cost, not
-//!   what the number of grants would. (Grants with a name and a `+` beside each other at every level
-//!   cost both ways; no check visits a node of the tree twice.)
+//! * **A tree of levels for rules**, not a list: a check costs what the topic's levels cost, not
+//!   what the number of rules would. (Rules with a name and a `+` beside each other at every level
+//!   cost both ways; no check visits a node of the tree twice.) Its branches know their earliest rule,
+//!   so "the first that fits" needs no list either. And each client's last topic is remembered: most
+//!   devices say the same again ([`rights`]).
+//! * **The first rule that fits decides**, not "deny wins": lists in the form of EMQX's `acl` claim
+//!   are read so, and one sentence is enough to predict it.
 //! * **MQTT 5 is not answered later by default**: in 2.1.2 a client that hangs up while it waits
 //!   leaves its delayed will in freed memory, and a plugin cannot see a will. Refusing such clients,
 //!   or delaying them and hoping, were the alternatives; a bounded wait costs least.
+//! * **SIGHUP waits until nobody waits**, on 2.1: in the round of a hang-up it makes 2.1.2 write into freed
+//!   memory. Delaying nobody at all, or telling operators not to send it, were the alternatives
+//!   ([`broker::reloads`]).
 //! * **An answer belongs to a ticket**, not to a client id, by which 2.1 takes it: the broker tells
 //!   nobody when a waiting client hangs up ([`logins::arrivals`]).
 //! * **Log lines wait for the tick**: with `log_dest topic` a line becomes a message, which becomes
@@ -81,14 +94,19 @@ pub mod clock;
 pub mod config;
 pub mod files;
 pub mod grants;
+pub mod identity;
 pub mod json;
 pub mod keys;
 pub mod log;
 pub mod logins;
 pub mod policy;
 pub mod refusal;
+pub mod rights;
+pub mod rulebook;
+pub mod rules;
 pub mod secret;
 pub mod sessions;
+pub mod state_dir;
 pub mod text;
 pub mod threads;
 pub mod token;

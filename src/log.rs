@@ -6,7 +6,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// How loud a line is; the broker's `log_type`s.
@@ -28,7 +31,14 @@ const MAX_WAITING: usize = 1000;
 
 /// A queue of lines, shared by everyone who has something to say.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Queue>>);
+pub struct Log(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// Whether there may be lines: a tick asks, thousands of times a second, and should cost no lock.
+    waiting: AtomicBool,
+    queue: Mutex<Queue>,
+}
 
 #[derive(Default)]
 struct Queue {
@@ -45,15 +55,21 @@ impl Log {
         } else {
             queue.dropped += 1;
         }
+        self.0.waiting.store(true, Ordering::Release);
+    }
+
+    /// Whether no line waits.
+    pub fn is_empty(&self) -> bool {
+        !self.0.waiting.load(Ordering::Acquire)
     }
 
     /// Takes all lines that wait.
     pub fn take(&self) -> Vec<(Level, String)> {
-        let mut queue = self.queue();
-        // Asked at every tick; an idle one must cost no allocation.
-        if queue.lines.is_empty() {
+        if self.is_empty() {
             return Vec::new();
         }
+        let mut queue = self.queue();
+        self.0.waiting.store(false, Ordering::Release);
         let mut lines: Vec<_> = queue.lines.drain(..).collect();
         let dropped = std::mem::take(&mut queue.dropped);
         if dropped > 0 {
@@ -66,7 +82,7 @@ impl Log {
     }
 
     fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

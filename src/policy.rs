@@ -6,9 +6,13 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -16,21 +20,28 @@ use crate::{
     clock::{Deadline, Unix, moment},
     config::{Algorithm, Config, ConfigError, KeySource},
     files,
-    grants::{Grants, claim},
+    grants::{Grants, shared::Shared},
+    identity,
+    json::Place,
     keys::{
         KeySet,
-        store::{Pace, Store},
+        saved::Saved,
+        store::{Fetch, Pace, Store},
     },
     log::{Level, Log},
     logins::{
         Claimant, Desk, Done, Errand, Evidence, Job, Terms, Verdict,
-        arrivals::{Arrival, Arrivals},
+        arrivals::{self, Arrival, Arrivals},
         budget::Budget,
         memory::Memory,
         pool::Pool,
         restraint::Restraint,
+        verified::Verified,
     },
     refusal::{Fault, Reason, Refusal, Told},
+    rights::{Hopeless, Profile, Rights},
+    rulebook::in_force::{InForce, Tells},
+    rules::Ask,
     secret::{Fingerprinter, Secret},
     sessions::{Afterlife, Client, Note, Noted, Session, Sessions},
     text::Quoted,
@@ -50,6 +61,13 @@ pub struct Connect<'a> {
     pub password: Option<&'a [u8]>,
     /// The address the broker saw.
     pub address: Option<&'a str>,
+    /// The port of the listener, if the broker tells it.
+    pub port: Option<u16>,
+    /// The SHA-256 fingerprint of its certificate, if the broker tells it and
+    /// [`Policy::looks_at_certificates`].
+    pub certificate: Option<[u8; 32]>,
+    /// Whether the broker says that it has no session under this client id. 2.0 does not say.
+    pub id_is_free: bool,
     /// No CONNECT, perhaps: the broker may be asking again about a client that is in (SIGHUP).
     pub again: bool,
     /// No CONNECT at all: SIGHUP asks about a session restored from disk, whose client has not
@@ -70,21 +88,29 @@ pub enum Action {
     Unsubscribe,
 }
 
-/// A question about a message or a subscription.
+/// A question about a message or a subscription. Texts are bytes here, to be compared with text: that
+/// they are UTF-8 themselves is looked at only where it matters, because this is asked at every
+/// message.
 #[derive(Debug)]
 pub struct Access<'a> {
     /// Who.
     pub client: Client,
     /// The client id.
-    pub client_id: &'a str,
+    pub client_id: &'a [u8],
     /// The user name the broker has.
-    pub username: Option<&'a str>,
+    pub username: Option<&'a [u8]>,
     /// Whether there is a connection (an address).
     pub connected: bool,
     /// What.
     pub action: Action,
     /// The topic, or the filter.
-    pub topic: &'a str,
+    pub topic: &'a [u8],
+    /// The QoS, of the message or asked for.
+    pub qos: u8,
+    /// The message's retain flag.
+    pub retain: bool,
+    /// The length of its payload, in bytes.
+    pub payload: u32,
 }
 
 /// How a sign-in goes on.
@@ -96,9 +122,23 @@ pub enum Step {
     Refuse(Refusal),
     /// It has to wait: [`Policy::wait`] here, or [`Policy::delay`] where the broker takes the answer
     /// later.
-    Wait(Wait),
+    Wait(Box<Wait>),
     /// The client is already in, or is nobody yet: let the broker keep it, with what it has.
     Keep,
+    /// It is none of ours: the next plugin, or the broker itself, decides.
+    Defer,
+}
+
+/// What becomes of a message or a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Decision {
+    /// It passes.
+    Allow,
+    /// It does not.
+    Deny,
+    /// Others decide: another plugin, or the broker's own files.
+    Defer,
 }
 
 /// A sign-in that cannot be decided from memory.
@@ -152,6 +192,10 @@ pub struct Policy {
     log: Log,
     sessions: Mutex<Sessions>,
     memory: Mutex<Memory>,
+    verified: Mutex<Verified>,
+    shared: Mutex<Shared>,
+    policy_file: Option<InForce>,
+    tells: OnceLock<Tells>,
     budget: Mutex<Budget>,
     arrivals: Mutex<Arrivals>,
     restraint: Mutex<Restraint>,
@@ -181,7 +225,8 @@ impl Policy {
             ),
             None => format!("option ca_file is missing: {why}"),
         })?);
-        let keys = Arc::new(Store::new(pace, spawn));
+        let max_stale = config.jwks_max_stale;
+        let keys = Arc::new(Store::new(Pace { max_stale, ..pace }, spawn));
         if let Some(set) = keys_from_file(&config)? {
             keys.replace(set);
         }
@@ -210,6 +255,14 @@ impl Policy {
             ),
             prints: Fingerprinter::new()?,
             memory: Mutex::new(Memory::new(config.login_cache)),
+            verified: Mutex::default(),
+            shared: Mutex::default(),
+            policy_file: config
+                .policy_file
+                .as_deref()
+                .map(InForce::read)
+                .transpose()?,
+            tells: OnceLock::new(),
             budget: Mutex::new(Budget::new(config.login_wait, config.stall_budget)),
             arrivals: Mutex::default(),
             restraint: Mutex::new(Restraint::new(config.login_rate, moment())),
@@ -220,20 +273,64 @@ impl Policy {
         })
     }
 
-    /// Starts fetching keys in the background.
+    /// Starts fetching keys in the background. `tells` is what the broker can.
     ///
     /// # Errors
     ///
-    /// If there is no thread to be had.
-    pub fn start(&self) -> Result<(), String> {
+    /// If there is no thread to be had, or the policy file needs what the broker cannot.
+    pub fn start(&self, tells: Tells) -> Result<(), String> {
+        if let Some(policy) = &self.policy_file {
+            policy.check(*self.tells.get_or_init(|| tells), &self.log)?;
+            let rules = policy.book().len();
+            self.log
+                .line(Level::Info, format!("the policy file has {rules} rules"));
+        }
         let only_secrets = self.config.algorithms == [Algorithm::Hs256];
         if self.config.keys != KeySource::Tenant || only_secrets {
             return Ok(());
         }
         let tenant = Arc::clone(&self.desk.tenant);
-        self.desk
-            .keys
-            .start(Box::new(move || tenant.fetch_keys()), self.log.clone())
+        let fetch: Fetch = match self.saved_keys() {
+            None => Box::new(move || tenant.fetch_keys()),
+            Some(saved) => {
+                let log = self.log.clone();
+                let complained = AtomicBool::new(false);
+                Box::new(move || {
+                    let keys = tenant.fetch_keys()?;
+                    match saved.save(&keys) {
+                        Ok(()) => complained.store(false, Ordering::Relaxed),
+                        Err(why) if !complained.swap(true, Ordering::Relaxed) => {
+                            log.line(Level::Warning, why);
+                        }
+                        Err(_) => {}
+                    }
+                    Ok(keys)
+                })
+            }
+        };
+        self.desk.keys.start(fetch, self.log.clone())
+    }
+
+    /// Where the keys are kept over a restart. Puts those to use that are there.
+    fn saved_keys(&self) -> Option<Saved> {
+        let dir = self.config.state_dir.clone()?;
+        let saved = Saved::new(dir, self.config.home.name(), self.config.jwks_max_stale);
+        match saved.load() {
+            Ok(Some((keys, age))) => {
+                self.log.line(
+                    Level::Info,
+                    format!(
+                        "{} signing keys of the tenant, fetched {} s ago, are in use until it answers",
+                        keys.len(),
+                        age.as_secs()
+                    ),
+                );
+                self.desk.keys.restore(keys, age);
+            }
+            Ok(None) => {}
+            Err(why) => self.log.line(Level::Warning, why),
+        }
+        Some(saved)
     }
 
     /// Ends what [`Self::start`] started, and waits for it.
@@ -252,8 +349,29 @@ impl Policy {
         &self.desk.keys
     }
 
-    /// SIGHUP: keys are read or fetched again. A file that is broken now changes nothing.
+    /// Whether the fingerprints of certificates are of interest.
+    pub fn looks_at_certificates(&self) -> bool {
+        self.policy_file.is_some()
+    }
+
+    /// SIGHUP: keys are read or fetched again, and the policy file is read again. A file that is
+    /// broken now changes nothing.
     pub fn reload(&self) {
+        lock(&self.restraint).look_again();
+        if let Some(policy) = &self.policy_file {
+            let tells = self.tells.get().copied().unwrap_or_default();
+            match policy.reload(tells, &self.log) {
+                Ok(rules) => {
+                    let line =
+                        format!("the policy file was read again: {rules} rules are in force");
+                    self.log.line(Level::Info, line);
+                }
+                Err(why) => self.log.line(
+                    Level::Error,
+                    format!("{why}; the policy read before stays in force"),
+                ),
+            }
+        }
         match keys_from_file(&self.config) {
             Ok(Some(set)) => self.desk.keys.replace(set),
             Ok(None) => self.desk.keys.refresh_soon(),
@@ -266,6 +384,9 @@ impl Policy {
 
     /// A client wants to come in.
     pub fn authenticate(&self, connect: &Connect, now: Unix) -> Step {
+        if !connect.again {
+            lock(&self.arrivals).forget(connect.client);
+        }
         let password = connect.password.unwrap_or_default();
         let credential = self.prints.of(password);
         let claimant = Claimant {
@@ -273,16 +394,20 @@ impl Policy {
             client_id: connect.client_id.into(),
             username: connect.username.map(Into::into),
             address: connect.address.map(Into::into),
+            port: connect.port,
+            certificate: connect.certificate,
             credential,
+            id_is_free: connect.id_is_free,
         };
         match self.consider(connect, &claimant, now) {
             Considered::Keep => Step::Keep,
+            Considered::Defer => Step::Defer,
             Considered::Judged(verdict) => self.conclude(&claimant, verdict, now),
-            Considered::Open { job, username } => Step::Wait(Wait {
+            Considered::Open { job, username } => Step::Wait(Box::new(Wait {
                 claimant,
-                job,
+                job: *job,
                 username,
-            }),
+            })),
         }
     }
 
@@ -316,36 +441,51 @@ impl Policy {
         let Ok(password) = std::str::from_utf8(connect.password.unwrap_or_default()) else {
             return refuse(Reason::NotUtf8, "its password is not UTF-8 text");
         };
+        // Neither a token nor something to ask the tenant about.
+        let not_ours = |reason, detail| {
+            if self.config.defer_others {
+                Considered::Defer
+            } else {
+                refuse(reason, detail)
+            }
+        };
         if password.is_empty() {
-            return refuse(Reason::NoPassword, "it sent no password");
+            return not_ours(Reason::NoPassword, "it sent no password");
         }
         let deadline = Deadline::after(self.config.timeout);
 
         // `JWT` as the user name is how the old integration told a token from a password.
         if connect.username == Some("JWT") || jws::looks_like_token(password) {
-            let evidence = Evidence::Presented(Zeroizing::new(password.to_owned()));
+            let print = claimant.credential;
+            let keys = self.desk.keys.current();
+            if let Some(terms) = lock(&self.verified).recall(print, &keys, now) {
+                return Considered::Judged(Ok(terms));
+            }
+            let token = Zeroizing::new(password.to_owned());
+            let evidence = Evidence::Presented { token, print };
             return match self.judge(evidence, None, now) {
                 Judged::Verdict(verdict) => Considered::Judged(verdict),
                 Judged::NeedsKeys(evidence) => Considered::Open {
-                    job: Job {
-                        key: claimant.credential,
-                        device: None,
+                    job: Box::new(Job {
+                        claimant: claimant.clone(),
+                        key: print,
+                        user: None,
                         errand: Errand::Keys(evidence),
                         deadline,
-                    },
+                    }),
                     username: jws::unverified_text_claim(password, &self.config.username_claim),
                 },
             };
         }
 
         if self.config.application.is_none() {
-            return refuse(
+            return not_ours(
                 Reason::CredentialsOff,
                 "it sent a password, and credentials mode is off",
             );
         }
         let Some(username) = connect.username.filter(|name| !name.is_empty()) else {
-            return refuse(Reason::NoUsername, "it sent a password and no user name");
+            return not_ours(Reason::NoUsername, "it sent a password and no user name");
         };
         for (what, length) in [("user name", username.len()), ("password", password.len())] {
             if length > MAX_CREDENTIAL {
@@ -361,12 +501,11 @@ impl Policy {
         if let Some(verdict) = lock(&self.memory).recall(key, now) {
             return Considered::Judged(verdict);
         }
-        let device = self
-            .prints
-            .of(format!("{}|{username}", connect.address.unwrap_or_default()).as_bytes());
+        // As Auth0 compares them: it takes `Device` for `device`.
+        let user = self.prints.of(username.trim().to_lowercase().as_bytes());
         // Who joins a question that is under way asks none.
         if !self.pool.is_busy(key)
-            && let Err(refusal) = lock(&self.restraint).ask(device, moment())
+            && let Err(refusal) = lock(&self.restraint).ask(user, moment())
         {
             return Considered::Judged(Err(refusal));
         }
@@ -376,20 +515,21 @@ impl Policy {
             address: connect.address.and_then(forwarded::device_address),
         };
         Considered::Open {
-            job: Job {
+            job: Box::new(Job {
+                claimant: claimant.clone(),
                 key,
-                device: Some(device),
+                user: Some(user),
                 errand,
                 deadline,
-            },
+            }),
             username: None,
         }
     }
 
     /// Waits for the outcome within the budget. Beyond it the client is turned away, and the tenant
     /// asked all the same: it is let in from memory when it comes back.
-    pub fn wait(&self, wait: Wait, clock: fn() -> Unix) -> Step {
-        let Wait { claimant, job, .. } = wait;
+    pub fn wait(&self, wait: Box<Wait>, clock: fn() -> Unix) -> Step {
+        let Wait { claimant, job, .. } = *wait;
         let (key, deadline) = (job.key, job.deadline);
         let began = moment();
         let allowance = lock(&self.budget).allowance(began);
@@ -425,8 +565,8 @@ impl Policy {
     /// # Errors
     ///
     /// A refusal if there is too much to do already.
-    pub fn delay(&self, wait: Wait, now: Unix) -> Result<(), Refusal> {
-        let Wait { claimant, job, .. } = wait;
+    pub fn delay(&self, wait: Box<Wait>, now: Unix) -> Result<(), Refusal> {
+        let Wait { claimant, job, .. } = *wait;
         let (key, deadline) = (job.key, job.deadline);
         if let Err(refusal) = self.submit(job) {
             self.report_refused_connect(&claimant, &refusal, now);
@@ -436,21 +576,24 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether a client waits whose CONNECT the broker holds: one of this policy's or of another's.
+    pub fn somebody_waits(&self) -> bool {
+        arrivals::somebody_waits()
+    }
+
+    /// Whether jobs have come to an end since the last time.
+    pub fn has_news(&self) -> bool {
+        self.pool.has_finished()
+    }
+
     /// Remembers what has come of jobs since the last time.
     pub fn absorb(&self, now: Unix) {
         for done in self.pool.take_finished() {
-            let key = done.key;
+            let (key, claimant) = (done.key, done.claimant.clone());
             match self.settle(done, now) {
                 // Whoever asked was turned away meanwhile, and comes back for it.
                 Some((verdict @ Ok(_), 0)) => lock(&self.memory).hold(key, &verdict, now),
-                Some((Err(refusal), 0)) => {
-                    let who = Who {
-                        client_id: "a device that was turned away before",
-                        username: None,
-                        address: None,
-                    };
-                    self.report(&who, &refusal, now);
-                }
+                Some((Err(refusal), 0)) => self.report_refused_connect(&claimant, &refusal, now),
                 _ => {}
             }
         }
@@ -481,10 +624,12 @@ impl Policy {
     }
 
     fn submit(&self, job: Job) -> Result<(), Refusal> {
-        let asks = job.device.is_some();
+        let user = job.user;
         let submitted = self.pool.submit(job);
-        if submitted.is_err() && asks {
-            lock(&self.restraint).give_back();
+        if submitted.is_err()
+            && let Some(user) = user
+        {
+            lock(&self.restraint).give_back(user);
         }
         submitted
     }
@@ -499,25 +644,28 @@ impl Policy {
     /// are. `None` if it takes another job first.
     fn settle(&self, done: Done, now: Unix) -> Option<(Verdict, usize)> {
         let Done {
+            claimant,
             key,
-            device,
+            user,
             pause,
             result,
             keys_refetched,
             deadline,
         } = done;
-        if let Some(device) = device {
+        if let Some(user) = user {
             let no = result.as_ref().err().map(|refusal| refusal.reason);
-            lock(&self.restraint).heard(device, no, pause, moment());
+            lock(&self.restraint).heard(user, no, pause, moment());
         }
+        let is_login = !matches!(result, Ok(Evidence::Presented { .. }));
         let verdict = match result {
             Err(refusal) => Err(refusal),
             Ok(evidence) => match self.judge(evidence, keys_refetched, now) {
                 Judged::Verdict(verdict) => verdict,
                 Judged::NeedsKeys(evidence) => {
                     match self.pool.submit(Job {
+                        claimant,
                         key,
-                        device: None,
+                        user: None,
                         errand: Errand::Keys(evidence),
                         deadline,
                     }) {
@@ -527,26 +675,32 @@ impl Policy {
                 }
             },
         };
-        lock(&self.memory).remember(key, &verdict, now);
+        if is_login {
+            lock(&self.memory).remember(key, &verdict, now);
+        }
         let woken = lock(&self.arrivals).resolve(key, &verdict);
         Some((verdict, woken))
     }
 
     /// What a verdict means for one client.
     fn conclude(&self, claimant: &Claimant, verdict: Verdict, now: Unix) -> Step {
-        match verdict {
-            Ok(Terms {
-                username,
-                grants,
-                until,
-            }) => {
-                if grants.is_empty() {
+        let admitted = verdict.and_then(|terms| {
+            self.may_use_client_id(claimant, &terms)?;
+            let (username, subject) = (Arc::clone(&terms.username), Arc::clone(&terms.subject));
+            let until = terms.until;
+            self.rights(claimant, terms)
+                .map(|rights| (username, subject, rights, until))
+        });
+        match admitted {
+            Ok((username, subject, rights, until)) => {
+                if rights.is_empty() && !self.config.defer_acl {
                     self.log.line(
                         Level::Warning,
                         format!(
-                            "{} came in and may do nothing: its token's claim {} lists no topic; cure: add topics to the device's app_metadata in the tenant, and an Action that copies them into the token",
+                            "{} came in and may do nothing: its token lists no topic{}; cure: add topics to the device's app_metadata in the tenant, and an Action that copies them into the token's claim {}",
                             Quoted(&claimant.client_id),
-                            Quoted(&self.config.topics_claim)
+                            if self.policy_file.is_some() { ", and no rule of the policy file is for it" } else { "" },
+                            Quoted(self.config.reading.topics.as_ref().map_or("permissions", Place::text))
                         ),
                     );
                 }
@@ -554,7 +708,8 @@ impl Policy {
                 let session = Session {
                     client_id,
                     username,
-                    grants,
+                    subject,
+                    rights,
                     until,
                     credential: claimant.credential,
                 };
@@ -570,10 +725,27 @@ impl Policy {
         }
     }
 
+    /// Whether the client id is one that this token may be used with, and nobody else's.
+    fn may_use_client_id(&self, claimant: &Claimant, terms: &Terms) -> Result<(), Refusal> {
+        identity::check(&terms.client_ids, &claimant.client_id)?;
+        if self.config.any_takeover
+            || claimant.id_is_free
+            || !self
+                .sessions()
+                .is_held_by_another(&claimant.client_id, &terms.subject)
+        {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Reason::ClientIdHeld,
+            "another account is connected with this client id, or has a kept session under it",
+        ))
+    }
+
     fn judge(&self, evidence: Evidence, keys_refetched: Option<bool>, now: Unix) -> Judged {
         let keys = self.desk.keys.current();
         let judged = match &evidence {
-            Evidence::Presented(token) => self.judge_presented(token, &keys, now),
+            Evidence::Presented { token, .. } => self.judge_presented(token, &keys, now),
             Evidence::Issued { username, tokens } => {
                 self.judge_issued(tokens, username, &keys, now)
             }
@@ -605,6 +777,9 @@ impl Policy {
                 let detail = format!("{}, and its keys {why}", refusal.detail);
                 return Judged::Verdict(Err(Refusal::new(Reason::TokenKeyPending, detail)));
             }
+        }
+        if let (Evidence::Presented { print, .. }, Ok(terms)) = (&evidence, &verdict) {
+            lock(&self.verified).remember(*print, terms, keys, now);
         }
         Judged::Verdict(verdict)
     }
@@ -675,20 +850,69 @@ impl Policy {
     }
 
     fn terms(&self, claims: Claims, username: String) -> Verdict {
-        let name = &self.config.topics_claim;
-        let grants = match claims.get(name) {
-            None => Grants::default(),
-            Some(value) => claim::topics(value).map_err(|why| {
-                Refusal::new(
-                    Reason::TokenTopics,
-                    format!("of its claim {}, {why}", Quoted(name)),
-                )
-            })?,
+        let reading = &self.config.reading;
+        let same = self.prints.of(reading.digest(claims.members()).as_bytes());
+        let grants = lock(&self.shared)
+            .obtain(same, || {
+                let rules = reading.rules(claims.members())?;
+                Ok(Grants::compile(&rules))
+            })
+            .map_err(|why: String| Refusal::new(Reason::TokenTopics, why))?;
+        let username: Arc<str> = username.into();
+        let subject = match claims.get("sub") {
+            // Two issuers may call two subjects the same.
+            Some(Value::String(sub)) if self.rules.issuers.len() > 1 => {
+                let issuer = claims.get("iss").and_then(Value::as_str);
+                format!("{} {sub}", issuer.unwrap_or_default()).into()
+            }
+            Some(Value::String(sub)) if **sub == *username => Arc::clone(&username),
+            Some(Value::String(sub)) => sub.as_str().into(),
+            _ => Arc::clone(&username),
         };
+        let client_ids = self.config.client_ids.of(&username, claims.members())?;
+        let until = claims.until;
+        let topics = match &reading.topics {
+            Some(Place::Name(name)) => Some(name.as_str()),
+            _ => None,
+        };
+        let token_names = |one: &str| grants.rules().claims().any(|claim| claim == one);
+        // The largest. A policy file, the next one too, may look at it; a token's own rules seldom do.
+        let spare = topics.filter(|one| self.policy_file.is_none() && !token_names(one));
+        let named = self.policy_file.is_some() || grants.rules().claims().next().is_some();
+        let claims = named.then(|| {
+            let mut members = claims.into_members();
+            if let Some(topics) = spare {
+                members.remove(topics);
+            }
+            Arc::new(members)
+        });
         Ok(Terms {
             username,
-            grants: Arc::new(grants),
-            until: claims.until,
+            subject,
+            client_ids,
+            grants,
+            claims,
+            until,
+        })
+    }
+
+    /// What one client may do with a credential.
+    fn rights(&self, claimant: &Claimant, terms: Terms) -> Result<Rights, Refusal> {
+        // IPv6 addresses may name the interface (RFC 4007, section 11).
+        let address = claimant.address.as_deref();
+        let address = address.and_then(|text| text.split('%').next()?.parse().ok());
+        let profile = Profile {
+            client_id: Arc::clone(&claimant.client_id),
+            username: terms.username,
+            claims: terms.claims.unwrap_or_default(),
+            address,
+            port: claimant.port,
+            certificate: claimant.certificate,
+        };
+        let book = self.policy_file.as_ref().map(InForce::book);
+        Rights::new(terms.grants, book.as_ref(), profile).map_err(|why| match why {
+            Hopeless::Token(why) => Refusal::new(Reason::TokenTopics, why.to_string()),
+            Hopeless::Policy(why) => Refusal::new(Reason::PolicyValue, why.to_string()),
         })
     }
 
@@ -718,7 +942,7 @@ impl Policy {
     }
 
     /// A client wants to do something.
-    pub fn authorise(&self, access: &Access, now: Unix) -> bool {
+    pub fn authorise(&self, access: &Access, now: Unix) -> Decision {
         let mut sessions = self.sessions();
         let Some(found) = sessions.find(
             access.client,
@@ -727,52 +951,87 @@ impl Policy {
             access.connected,
         ) else {
             drop(sessions);
+            // Who waits for the tenant is nobody yet, and is denied (its will, if it hangs up).
+            if self.config.defer_others && !lock(&self.arrivals).has(access.client) {
+                return Decision::Defer;
+            }
             self.report_stranger(access, now);
-            return false;
+            return Decision::Deny;
         };
         let session = found.session;
+        if let Some(policy) = &self.policy_file {
+            session.rights.renew(policy);
+        }
+        let what = match access.action {
+            Action::Publish => Ask::Publish {
+                qos: access.qos,
+                retain: access.retain,
+                payload: access.payload,
+            },
+            // When a client leaves, the broker asks again about its subscriptions, with QoS 0.
+            Action::Subscribe if !found.send_expires => Ask::Subscribe { qos: None },
+            Action::Subscribe => Ask::Subscribe {
+                qos: Some(access.qos),
+            },
+            Action::Receive | Action::Unsubscribe => Ask::Receive,
+        };
         let expires = if access.action == Action::Receive {
             found.receive_expires
         } else {
             found.send_expires
         };
         let reason = match access.action {
-            // To want less is always allowed.
-            Action::Unsubscribe => return true,
-            _ if expires && now >= session.until => Reason::RightsExpired,
-            Action::Publish | Action::Receive if session.grants.match_topic(access.topic) => {
-                return true;
+            _ if expires && now >= session.until && access.action != Action::Unsubscribe => {
+                Reason::RightsExpired
             }
-            Action::Subscribe if session.grants.cover_subscription(access.topic) => return true,
+            _ if self.config.defer_acl => return Decision::Defer,
+            // To want less is always allowed.
+            Action::Unsubscribe if std::str::from_utf8(access.topic).is_ok() => {
+                return Decision::Allow;
+            }
+            // A client that leaves asks for nothing new: the broker goes through what it has, and drops
+            // what is denied now. It may be its hour again when it comes back, and each delivery is looked
+            // at by itself.
+            Action::Subscribe if !found.send_expires && self.policy_file.is_some() => {
+                return Decision::Allow;
+            }
+            _ if session.rights.allow(what, access.topic, now) => return Decision::Allow,
             _ => Reason::NotGranted,
         };
         let note = found.noted.note((reason, access.action, access.topic));
         if note != Note::Silent {
-            let what = match reason {
+            let topic = String::from_utf8_lossy(access.topic);
+            let detail = match reason {
                 Reason::RightsExpired => "its token has expired".into(),
                 _ => format!(
-                    "{} is not among its {} granted topics",
-                    Quoted(access.topic),
-                    session.grants.len()
+                    "{} is not allowed: {}",
+                    Quoted(&topic),
+                    session.rights.why_not(what, &topic, now)
                 ),
             };
-            self.report_refused_access(access, &Refusal::new(reason, what));
+            self.report_refused_access(access, &Refusal::new(reason, detail));
         }
         if note == Note::ReportLast {
             self.log.line(
                 Level::Notice,
                 format!(
                     "further refusals of {} are not logged until it connects again",
-                    Quoted(access.client_id)
+                    Quoted(&String::from_utf8_lossy(access.client_id))
                 ),
             );
         }
-        false
+        Decision::Deny
     }
 
     /// A client has gone.
-    pub fn leave(&self, client: Client, afterlife: Afterlife) {
-        self.sessions().leave(client, afterlife);
+    pub fn leave(&self, client: Client, afterlife: Afterlife, now: Unix) {
+        let credential = self.sessions().leave(client, afterlife);
+        // A session that the broker keeps is a device that comes back.
+        if let Some(credential) = credential
+            && afterlife != Afterlife::Kept
+        {
+            lock(&self.verified).release(credential, now);
+        }
     }
 
     /// Forgets a client: from here on it has no rights.
@@ -780,9 +1039,13 @@ impl Policy {
         self.sessions().remove(client);
     }
 
-    /// Forgets who has gone for good; for a moment when the broker disconnects nobody.
-    pub fn reap(&self) {
-        self.sessions().reap();
+    /// Forgets who has gone for good, and what need not be remembered any longer; for a moment when
+    /// the broker disconnects nobody. Whether it was so much that the memory should be given back.
+    pub fn reap(&self, now: Unix) -> bool {
+        let sessions = self.sessions().reap();
+        let tokens = lock(&self.verified).forget_old(now);
+        let logins = lock(&self.memory).forget_old(now);
+        sessions || tokens || logins
     }
 
     /// The clients to disconnect, because their rights have ended.
@@ -847,9 +1110,11 @@ impl Policy {
             Action::Subscribe => "SUBSCRIBE of",
             Action::Unsubscribe => "UNSUBSCRIBE of",
         };
+        let client_id = String::from_utf8_lossy(access.client_id);
+        let username = access.username.map(String::from_utf8_lossy);
         let who = Who {
-            client_id: access.client_id,
-            username: access.username,
+            client_id: &client_id,
+            username: username.as_deref(),
             address: None,
         };
         self.log
@@ -873,7 +1138,7 @@ impl Policy {
                 Reason::UnknownClient,
                 format!(
                     "it has not signed in, so {} is refused",
-                    Quoted(access.topic)
+                    Quoted(&String::from_utf8_lossy(access.topic))
                 ),
             );
             self.report_refused_access(access, &refusal);
@@ -911,8 +1176,12 @@ impl fmt::Display for Who<'_> {
 /// What a look at a CONNECT came to.
 enum Considered {
     Keep,
+    Defer,
     Judged(Verdict),
-    Open { job: Job, username: Option<String> },
+    Open {
+        job: Box<Job>,
+        username: Option<String>,
+    },
 }
 
 /// What a look at evidence came to.

@@ -83,6 +83,11 @@ reasons! {
     CredentialsOff, "credentials-off", NotAuthorized, Device,
         "give the device a token, or set client_id and client_secret_file to let it in with its password";
 
+    ClientId, "client-id", NotAuthorized, Device,
+        "let the device connect with the client id that its token names, or correct client_id_claim or client_id_template";
+    ClientIdHeld, "client-id-held", NotAuthorized, Device,
+        "give each device a client id of its own; if a device changed its account, let the old one connect once with a clean session, or set takeover to any";
+
     // The token, before its signature is known to be good.
     TokenMalformed, "token-malformed", BadCredential, Device,
         "send the token as it came from the tenant: three base64url parts with dots between them";
@@ -127,6 +132,10 @@ reasons! {
     TokenTopics, "token-topics", NotAuthorized, Account,
         "correct the device's topics in the tenant (app_metadata) and fetch a new token";
 
+    // The policy file.
+    PolicyValue, "policy-value", NotAuthorized, Account,
+        "give the device a client id, user name and claims that can be a level of a topic, or take the placeholder out of the rule";
+
     // The tenant's answer to a login.
     LoginRefused, "login-refused", BadCredential, Device,
         "correct the device's user name or password";
@@ -151,7 +160,7 @@ reasons! {
     LoginQueue, "login-queue", Busy, Passing,
         "none needed if rare; else raise login_workers, or let devices use tokens";
     LoginBackoff, "login-backoff", Busy, Device,
-        "correct the device's password; it is looked at ever more rarely, because Auth0 locks a user for 30 days after ten wrong ones";
+        "correct the device's password and reload the broker, so that it is looked at now; it is looked at ever more rarely and nine times in all, because Auth0 locks a user for 30 days after ten wrong ones";
     LoginRate, "login-rate", Busy, Passing,
         "none needed if rare; else raise login_rate to what your Auth0 plan allows, or let devices use tokens";
     LoginThrottled, "login-throttled", Busy, Passing,
@@ -173,7 +182,7 @@ reasons! {
 
     // Messages and subscriptions.
     NotGranted, "not-granted", NotAuthorized, Account,
-        "add the topic to the device's topics in the tenant and let it connect with a new token";
+        "add the topic to the device's topics in the tenant and let it connect with a new token; or, if the line names a rule, change that";
     RightsExpired, "rights-expired", NotAuthorized, Device,
         "let the device connect again with a new token";
     UnknownClient, "unknown-client", NotAuthorized, Device,

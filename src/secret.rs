@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 use zeroize::Zeroizing;
 
 use crate::files;
@@ -101,6 +101,12 @@ impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[fingerprint]")
     }
+}
+
+/// The SHA-256 of public bytes: what a certificate is known by.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 #[cfg(test)]

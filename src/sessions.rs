@@ -12,11 +12,11 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
-use crate::{clock::Unix, grants::Grants, secret::Fingerprint};
+use crate::{clock::Unix, rights::Rights, secret::Fingerprint};
 
 /// The broker's pointer to a client, as a number: never followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,9 +28,11 @@ pub struct Session {
     /// Its client id.
     pub client_id: Arc<str>,
     /// Its user name: from a verified claim, or one that the tenant checked.
-    pub username: String,
+    pub username: Arc<str>,
+    /// Whose it is: the `sub` of the token, which the user name need not be.
+    pub subject: Arc<str>,
     /// What it may publish and subscribe.
-    pub grants: Arc<Grants>,
+    pub rights: Rights,
     /// When that ends.
     pub until: Unix,
     /// What it signed in with. The broker asks again on SIGHUP, with the same.
@@ -67,10 +69,35 @@ struct Entry {
 /// `mosquitto_pub -V 5` in a cron job makes a new one every time.
 const MAX_UNSURE: usize = 10_000;
 
+/// So much room given back is worth a look at the heap as a whole.
+const MUCH: usize = 1000;
+
+/// Hashes the broker's addresses. Nobody chooses them, so a multiplication will do, and a check at
+/// every message is cheaper for it than with the standard library's hash.
+#[derive(Default)]
+struct Address(u64);
+
+impl Hasher for Address {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("an address is one number")
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        let mixed = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The table looks at the lowest bits and at the highest seven.
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
 /// The table of sessions.
 #[derive(Default)]
 pub struct Sessions {
-    by_client: HashMap<Client, Entry>,
+    /// Boxed: up to half of a hash table is empty room.
+    by_client: HashMap<Client, Box<Entry>, BuildHasherDefault<Address>>,
     by_id: HashMap<Arc<str>, Client>,
     expiries: BinaryHeap<Reverse<(Unix, Client)>>,
     departed: Vec<Client>,
@@ -83,7 +110,7 @@ pub struct Sessions {
 /// A session as it stands at a question.
 pub struct Found<'a> {
     /// Its terms.
-    pub session: &'a Session,
+    pub session: &'a mut Session,
     /// Which refusals were reported.
     pub noted: &'a mut Noted,
     /// Whether its rights end at [`Session::until`] for sending and subscribing. A client that is
@@ -105,22 +132,15 @@ impl Sessions {
             // Usually its DISCONNECT follows; an expired session of the broker's gives none.
             self.departed.push(older);
         }
-        if self.expiries.len() > 2 * self.by_client.len() + 64 {
-            self.expiries = self
-                .by_client
-                .iter()
-                .map(|(client, entry)| Reverse((entry.session.until, *client)))
-                .collect();
-        }
         self.expiries.push(Reverse((session.until, client)));
         self.by_client.insert(
             client,
-            Entry {
+            Box::new(Entry {
                 session,
                 state: State::Active,
                 noted: Noted::default(),
                 unsure: None,
-            },
+            }),
         );
         older
     }
@@ -143,6 +163,18 @@ impl Sessions {
         }
     }
 
+    /// Whether somebody else holds this client id: is connected with it, or may have messages waiting
+    /// under it.
+    pub fn is_held_by_another(&self, client_id: &str, subject: &str) -> bool {
+        let holder = self.by_id.get(client_id);
+        holder
+            .and_then(|client| self.by_client.get(client))
+            .is_some_and(|entry| {
+                *entry.session.subject != *subject
+                    && entry.state != State::Leaving(Afterlife::Ended)
+            })
+    }
+
     /// Whether this is the broker asking again about somebody who is in: the same pointer, client
     /// id, user name (the one we gave) and credential. Anyone who can present all of them could
     /// have signed in; whether the rights have ended is in the answer.
@@ -162,7 +194,7 @@ impl Sessions {
         let entry = self.by_client.get(&client)?;
         let session = &entry.session;
         let same = &*session.client_id == client_id
-            && Some(session.username.as_str()) == username
+            && Some(&*session.username) == username
             && session.credential == credential;
         match entry.state {
             _ if !same => None,
@@ -180,44 +212,53 @@ impl Sessions {
     pub fn find(
         &mut self,
         client: Client,
-        client_id: &str,
-        username: Option<&str>,
+        client_id: &[u8],
+        username: Option<&[u8]>,
         connected: bool,
     ) -> Option<Found<'_>> {
         // With check_retain_source the broker asks about the publisher of a retained message by a
         // pointer made up for the question. What it published was granted in time, too.
         let source = !connected && !self.by_client.contains_key(&client);
         let client = if source {
-            *self.by_id.get(client_id)?
+            *self.by_id.get(std::str::from_utf8(client_id).ok()?)?
         } else {
             client
         };
         let entry = self.by_client.get_mut(&client)?;
-        if &*entry.session.client_id != client_id
-            || Some(entry.session.username.as_str()) != username
+        if entry.session.client_id.as_bytes() != client_id
+            || Some(entry.session.username.as_bytes()) != username
         {
             return None;
         }
         let leaving = source || matches!(entry.state, State::Leaving(_));
         Some(Found {
-            session: &entry.session,
+            session: &mut entry.session,
             noted: &mut entry.noted,
             send_expires: !leaving,
             receive_expires: !leaving && entry.state == State::Active,
         })
     }
 
-    /// The client has gone. Its will may still be asked about.
-    pub fn leave(&mut self, client: Client, afterlife: Afterlife) {
-        if let Some(entry) = self.by_client.get_mut(&client) {
-            entry.state = State::Leaving(afterlife);
-            self.departed.push(client);
-        }
+    /// The client has gone. Its will may still be asked about. What it signed in with is returned, unless
+    /// it is back with the same: a takeover tells of the older connection's end when the newer one is in.
+    pub fn leave(&mut self, client: Client, afterlife: Afterlife) -> Option<Fingerprint> {
+        let entry = self.by_client.get_mut(&client)?;
+        entry.state = State::Leaving(afterlife);
+        self.departed.push(client);
+        let credential = entry.session.credential;
+        let newest = self.by_id.get(&entry.session.client_id);
+        let is_back = newest
+            .filter(|newest| **newest != client)
+            .is_some_and(|newest| {
+                let newest = self.by_client.get(newest);
+                newest.is_some_and(|newest| newest.session.credential == credential)
+            });
+        (!is_back).then_some(credential)
     }
 
     /// Forgets who has gone for good. For a moment when the broker is not in the middle of
-    /// disconnecting somebody.
-    pub fn reap(&mut self) {
+    /// disconnecting somebody. Whether it was so many that the memory should be given back.
+    pub fn reap(&mut self) -> bool {
         for client in std::mem::take(&mut self.departed) {
             let Some(entry) = self.by_client.get_mut(&client) else {
                 continue;
@@ -256,6 +297,26 @@ impl Sessions {
                 by_client.get(client).and_then(|entry| entry.unsure) == Some(*departure)
             });
         }
+        self.give_back()
+    }
+
+    /// Gives back the room of a fleet that has gone. Asked at every tick, so only once it is much.
+    fn give_back(&mut self) -> bool {
+        let sessions = self.by_client.len();
+        if self.expiries.len() > 2 * sessions + 64 {
+            self.expiries = self
+                .by_client
+                .iter()
+                .map(|(client, entry)| Reverse((entry.session.until, *client)))
+                .collect();
+        }
+        let room = self.by_client.capacity();
+        if sessions >= room / 8 {
+            return false;
+        }
+        self.by_client.shrink_to(2 * sessions);
+        self.by_id.shrink_to(2 * sessions);
+        room > MUCH
     }
 
     /// The connected clients whose rights have ended, each once.
@@ -359,8 +420,9 @@ mod tests {
         fn admit(&mut self, client: usize, id: &str, until: u64) {
             let session = Session {
                 client_id: id.into(),
-                username: format!("user-{id}"),
-                grants: Arc::default(),
+                username: format!("user-{id}").into(),
+                subject: "s".into(),
+                rights: Rights::default(),
                 until: Unix(until),
                 credential: self.prints.of(b"password"),
             };
@@ -369,7 +431,12 @@ mod tests {
 
         fn knows(&mut self, client: usize, id: &str) -> bool {
             self.sessions
-                .find(Client(client), id, Some(&format!("user-{id}")), true)
+                .find(
+                    Client(client),
+                    id.as_bytes(),
+                    Some(format!("user-{id}").as_bytes()),
+                    true,
+                )
                 .is_some()
         }
 
@@ -402,14 +469,37 @@ mod tests {
         assert!(
             table
                 .sessions
-                .find(Client(1), "a", Some("user-b"), true)
+                .find(Client(1), "a".as_bytes(), Some("user-b".as_bytes()), true)
                 .is_none(),
             "another user name"
         );
         assert!(
-            table.sessions.find(Client(1), "a", None, true).is_none(),
+            table.sessions.find(Client(1), b"a", None, true).is_none(),
             "no user name"
         );
+    }
+
+    #[test]
+    fn a_client_id_is_held_while_there_is_something_to_hold() {
+        let mut table = Table::new();
+        assert!(!table.sessions.is_held_by_another("a", "other"));
+        table.admit(1, "a", 2000);
+        let held = |table: &Table| {
+            assert!(!table.sessions.is_held_by_another("a", "s"), "its own");
+            table.sessions.is_held_by_another("a", "other")
+        };
+        assert!(held(&table));
+        for (afterlife, holds) in [
+            (Afterlife::Kept, true),
+            (Afterlife::Unsure, true),
+            (Afterlife::Ended, false),
+        ] {
+            table.admit(1, "a", 2000);
+            table.sessions.leave(Client(1), afterlife);
+            assert_eq!(held(&table), holds, "{afterlife:?}, just gone");
+            table.sessions.reap();
+            assert_eq!(held(&table), holds, "{afterlife:?}");
+        }
     }
 
     #[test]
@@ -423,6 +513,16 @@ mod tests {
         table.sessions.reap();
         assert!(!table.knows(1, "a") && table.knows(2, "a"));
         assert_eq!(table.sessions.len(), 1);
+    }
+
+    #[test]
+    fn a_takeover_with_the_same_credential_does_not_end_it() {
+        let mut table = Table::new();
+        table.admit(1, "a", 2000);
+        table.admit(2, "a", 2000);
+        assert_eq!(table.sessions.leave(Client(1), Afterlife::Ended), None);
+        let last = table.sessions.leave(Client(2), Afterlife::Ended);
+        assert_eq!(last, Some(table.prints.of(b"password")));
     }
 
     #[test]
@@ -444,7 +544,7 @@ mod tests {
         table.sessions.leave(Client(1), Afterlife::Ended);
         let found = table
             .sessions
-            .find(Client(1), "a", Some("user-a"), true)
+            .find(Client(1), "a".as_bytes(), Some("user-a".as_bytes()), true)
             .unwrap();
         assert!(
             !found.send_expires,
@@ -462,7 +562,7 @@ mod tests {
         table.sessions.reap();
         let found = table
             .sessions
-            .find(Client(1), "a", Some("user-a"), true)
+            .find(Client(1), "a".as_bytes(), Some("user-a".as_bytes()), true)
             .unwrap();
         assert!(found.send_expires && !found.receive_expires);
     }
@@ -476,7 +576,8 @@ mod tests {
         let session = Session {
             client_id: "a".into(),
             username: "user-a".into(),
-            grants: Arc::default(),
+            subject: "s".into(),
+            rights: Rights::default(),
             until: Unix(2000),
             credential: table.prints.of(b"password"),
         };
@@ -562,19 +663,19 @@ mod tests {
         assert!(
             table
                 .sessions
-                .find(Client(99), "a", Some("user-a"), false)
+                .find(Client(99), "a".as_bytes(), Some("user-a".as_bytes()), false)
                 .is_some()
         );
         assert!(
             table
                 .sessions
-                .find(Client(99), "a", Some("user-b"), false)
+                .find(Client(99), "a".as_bytes(), Some("user-b".as_bytes()), false)
                 .is_none()
         );
         assert!(
             table
                 .sessions
-                .find(Client(99), "a", Some("user-a"), true)
+                .find(Client(99), "a".as_bytes(), Some("user-a".as_bytes()), true)
                 .is_none()
         );
     }
@@ -601,8 +702,24 @@ mod tests {
         let mut table = Table::new();
         for _ in 0..10_000 {
             table.admit(1, "a", 5000);
+            table.sessions.reap();
         }
         assert!(table.sessions.expiries.len() < 100);
+    }
+
+    #[test]
+    fn a_fleet_that_has_gone_leaves_nothing_behind() {
+        let mut table = Table::new();
+        for i in 0..10_000 {
+            table.admit(i, &format!("c{i}"), 5000);
+        }
+        for i in 0..10_000 {
+            table.sessions.leave(Client(i), Afterlife::Ended);
+        }
+        table.sessions.reap();
+        let left = &table.sessions;
+        assert!(left.is_empty() && left.by_id.is_empty() && left.expiries.is_empty());
+        assert!(left.by_client.capacity() < 100 && left.by_id.capacity() < 100);
     }
 
     #[test]

@@ -76,11 +76,25 @@ fn one_module_speaks_http_and_two_know_the_jwt_library() {
 }
 
 #[test]
+fn one_module_knows_time_zones() {
+    only("jiff::", &["rulebook/calendar.rs"]);
+}
+
+#[test]
 fn one_module_reads_the_time() {
     only("Instant::now", &["clock.rs"]);
     only("SystemTime::now", &["clock.rs"]);
-    // The two edges: where the broker asks, and where the tenant answers.
-    only("Unix::now", &["broker/mod.rs", "auth0/mod.rs"]);
+    only("clock_gettime", &["broker/time.rs"]);
+    // The edges: where the broker asks, where the tenant answers, what the disk remembers.
+    only(
+        "Unix::now",
+        &[
+            "broker/mod.rs",
+            "broker/time.rs",
+            "auth0/mod.rs",
+            "keys/saved.rs",
+        ],
+    );
 }
 
 /// Each layer and what it may use, lowest first.
@@ -88,10 +102,22 @@ fn one_module_reads_the_time() {
 fn dependencies_point_one_way() {
     let layers: &[&[&str]] = &[
         &[
-            "clock", "text", "files", "secret", "json", "log", "refusal", "threads",
+            "clock",
+            "text",
+            "files",
+            "secret",
+            "state_dir",
+            "json",
+            "log",
+            "refusal",
+            "threads",
         ],
+        &["rules"],
+        &["grants", "identity"],
         &["config"],
-        &["keys", "grants"],
+        &["keys"],
+        &["rulebook"],
+        &["rights"],
         &["token", "sessions", "auth0"],
         &["logins"],
         &["policy"],

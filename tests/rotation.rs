@@ -14,6 +14,7 @@ use mosquitto_auth0::{
     log::Log,
     policy::{Connect, Policy, Step},
     refusal::Reason,
+    rulebook::in_force::Tells,
     sessions::Client,
     threads,
 };
@@ -33,9 +34,10 @@ fn policy(tenant: &Tenant) -> Policy {
     let pace = Pace {
         refresh: Duration::from_secs(3600),
         cool_down: Duration::ZERO,
+        ..Pace::default()
     };
     let policy = Policy::new(config, pace, Log::default(), threads::plain).unwrap();
-    policy.start().unwrap();
+    policy.start(Tells::default()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while policy.keys().current().is_empty() {
         assert!(Instant::now() < deadline);
@@ -52,6 +54,9 @@ fn sign_in(policy: &Policy, token: &str) -> (Result<String, Reason>, bool) {
         username: Some("JWT"),
         password: Some(token.as_bytes()),
         address: None,
+        port: None,
+        certificate: None,
+        id_is_free: false,
         again: false,
         restored: false,
     };
@@ -63,7 +68,7 @@ fn sign_in(policy: &Policy, token: &str) -> (Result<String, Reason>, bool) {
         Step::Admit(admission) => (Ok(admission.username().to_owned()), waited),
         Step::Refuse(refusal) => (Err(refusal.reason), waited),
         Step::Wait(_) => panic!("one look is enough"),
-        Step::Keep => panic!("nobody was in"),
+        Step::Keep | Step::Defer => panic!("nobody was in"),
     }
 }
 

@@ -135,9 +135,7 @@ impl Tenant {
     }
 
     fn name(&self) -> &str {
-        match &self.home {
-            Home::Domain(name) | Home::Issuer(name) => name,
-        }
+        self.home.name()
     }
 
     /// The endpoints; discovered once (OpenID Connect Discovery 1.0, section 4). Two threads may

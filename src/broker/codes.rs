@@ -19,6 +19,8 @@ pub const INVAL: c_int = abi::MOSQUITTO_AUTH0_ERR_INVAL as c_int;
 /// The plugin does not start, for a reason that is ours.
 pub const UNKNOWN: c_int = abi::MOSQUITTO_AUTH0_ERR_UNKNOWN as c_int;
 
+/// Others decide; if nobody does, it is a no (src/security.c, src/plugin_acl_check.c).
+pub const DEFER: c_int = abi::MOSQUITTO_AUTH0_ERR_PLUGIN_DEFER as c_int;
 /// The answer to a CONNECT comes later. Only for a broker that knows it.
 pub const AUTH_DELAYED: c_int = abi::MOSQUITTO_AUTH0_ERR_AUTH_DELAYED as c_int;
 /// A callback is registered already.

@@ -13,7 +13,8 @@ use crate::{
     sessions::Client,
 };
 
-/// Reads a basic-auth event. `reloading` says that a SIGHUP may be under way.
+/// Reads a basic-auth event. `reloading` says that a SIGHUP may be under way, `certificates` that it
+/// is of interest which one a client showed.
 ///
 /// # Errors
 ///
@@ -26,6 +27,7 @@ pub unsafe fn connect<'e>(
     broker: &Broker,
     event: *const abi::mosquitto_evt_basic_auth,
     reloading: bool,
+    certificates: bool,
 ) -> Result<(ClientRef<'e>, Connect<'e>), Refusal> {
     let internal = |what: &str| Refusal::new(Reason::Internal, what);
     // SAFETY: the caller's promise; NULL is handled.
@@ -67,6 +69,9 @@ pub unsafe fn connect<'e>(
             username,
             password,
             address,
+            port: broker.port(client),
+            certificate: certificates.then(|| broker.certificate(client)).flatten(),
+            id_is_free: broker.has_session(client_id) == Some(false),
             again,
             restored,
         },
@@ -94,14 +99,17 @@ pub unsafe fn access<'e>(
         _ => return None,
     };
     // SAFETY: the event's topic lives as long as the event.
-    let topic = unsafe { string(event.topic) }?.to_str().ok()?;
+    let topic = unsafe { string(event.topic) }?.to_bytes();
     Some(Access {
         client: Client(client.address()),
-        client_id: broker.client_id(client)?,
-        username: broker.username(client).ok()?,
-        connected: broker.address(client).is_some(),
+        client_id: broker.client_id_bytes(client)?,
+        username: broker.username_bytes(client),
+        connected: broker.is_connected(client),
         action,
         topic,
+        qos: event.qos,
+        retain: event.retain,
+        payload: event.payloadlen,
     })
 }
 

@@ -4,6 +4,7 @@
  * broker's own header, and a signature that drifts does not compile. */
 #include "host.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #pragma weak mosquitto_callback_register
@@ -16,7 +17,18 @@
 #pragma weak mosquitto_kick_client_by_clientid
 #pragma weak mosquitto_log_printf
 
+#pragma weak mosquitto_client_certificate
+
+/* OpenSSL's, which a broker with TLS brings along; of an X509 only the address is needed, so none of
+ * its headers is (i2d_X509(3), X509_free(3), CRYPTO_free(3)). */
+int i2d_X509(const void *certificate, unsigned char **der);
+#pragma weak i2d_X509
+void X509_free(void *certificate);
+#pragma weak X509_free
+
 /* Only 2.1 declares these, in the same words. */
+int mosquitto_client_port(const struct mosquitto *client);
+#pragma weak mosquitto_client_port
 struct mosquitto *mosquitto_client(const char *client_id);
 #pragma weak mosquitto_client
 void mosquitto_complete_basic_auth(const char *client_id, int result);
@@ -34,6 +46,9 @@ _Static_assert(sizeof(struct mosquitto_evt_acl_check) == 88, "acl event");
 _Static_assert(offsetof(struct mosquitto_evt_acl_check, client) == 8, "acl: client");
 _Static_assert(offsetof(struct mosquitto_evt_acl_check, topic) == 16, "acl: topic");
 _Static_assert(offsetof(struct mosquitto_evt_acl_check, access) == 40, "acl: access");
+_Static_assert(offsetof(struct mosquitto_evt_acl_check, payloadlen) == 44, "acl: payloadlen");
+_Static_assert(offsetof(struct mosquitto_evt_acl_check, qos) == 48, "acl: qos");
+_Static_assert(offsetof(struct mosquitto_evt_acl_check, retain) == 49, "acl: retain");
 _Static_assert(sizeof(struct mosquitto_evt_disconnect) == 56, "disconnect event");
 _Static_assert(offsetof(struct mosquitto_evt_disconnect, client) == 8, "disconnect: client");
 _Static_assert(sizeof(struct mosquitto_opt) == 16, "plugin option");
@@ -50,6 +65,7 @@ _Static_assert(MOSQ_ERR_SUCCESS == MOSQUITTO_AUTH0_ERR_SUCCESS
 	&& MOSQ_ERR_AUTH == MOSQUITTO_AUTH0_ERR_AUTH
 	&& MOSQ_ERR_ACL_DENIED == MOSQUITTO_AUTH0_ERR_ACL_DENIED
 	&& MOSQ_ERR_UNKNOWN == MOSQUITTO_AUTH0_ERR_UNKNOWN
+	&& MOSQ_ERR_PLUGIN_DEFER == MOSQUITTO_AUTH0_ERR_PLUGIN_DEFER
 	&& MOSQ_ERR_ALREADY_EXISTS == MOSQUITTO_AUTH0_ERR_ALREADY_EXISTS, "return codes");
 
 struct mosquitto_auth0_host mosquitto_auth0_host(void)
@@ -63,9 +79,41 @@ struct mosquitto_auth0_host mosquitto_auth0_host(void)
 		.client_username = mosquitto_client_username,
 		.set_username = mosquitto_set_username,
 		.kick_client_by_clientid = mosquitto_kick_client_by_clientid,
+		.client_certificate = mosquitto_client_certificate,
+		.client_port = mosquitto_client_port,
 		.client = mosquitto_client,
 		.complete_basic_auth = mosquitto_complete_basic_auth,
 	};
+}
+
+bool mosquitto_auth0_tells_certificates(void)
+{
+	return mosquitto_client_certificate && i2d_X509 && X509_free;
+}
+
+size_t mosquitto_auth0_certificate(const struct mosquitto *client, unsigned char **der)
+{
+	if(!mosquitto_auth0_tells_certificates()){
+		return 0;
+	}
+	/* With a reference of our own (SSL_get1_peer_certificate(3)). */
+	void *certificate = mosquitto_client_certificate(client);
+	if(!certificate){
+		return 0;
+	}
+	int length = i2d_X509(certificate, NULL);
+	unsigned char *end;
+	*der = end = length > 0 ? malloc((size_t)length) : NULL;
+	if(*der){
+		i2d_X509(certificate, &end);
+	}
+	X509_free(certificate);
+	return *der ? (size_t)length : 0;
+}
+
+void mosquitto_auth0_certificate_free(unsigned char *der)
+{
+	free(der);
 }
 
 void mosquitto_auth0_log(int level, const char *message)

@@ -3,15 +3,16 @@
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
     marker::PhantomData,
+    sync::LazyLock,
 };
 
 use super::{abi, codes::Generation};
-use crate::log::Level;
+use crate::{log::Level, rulebook::in_force::Tells, secret::sha256};
 
 /// The broker, in the hands of its own thread. Not `Send`: nothing in Mosquitto is locked, and a
 /// call from another thread corrupts it (Mosquitto issue 3080).
 pub struct Broker {
-    functions: abi::mosquitto_auth0_host,
+    functions: &'static abi::mosquitto_auth0_host,
     _not_send: PhantomData<*const ()>,
 }
 
@@ -59,10 +60,11 @@ impl Broker {
     ///
     /// The caller runs on the broker's main thread.
     pub unsafe fn on_its_thread() -> Self {
-        // SAFETY: it only fills a table with the addresses that the loader resolved.
-        let functions = unsafe { abi::mosquitto_auth0_host() };
+        static FUNCTIONS: LazyLock<abi::mosquitto_auth0_host> =
+            // SAFETY: it only fills a table with the addresses that the loader resolved.
+            LazyLock::new(|| unsafe { abi::mosquitto_auth0_host() });
         Self {
-            functions,
+            functions: &FUNCTIONS,
             _not_send: PhantomData,
         }
     }
@@ -100,29 +102,31 @@ impl Broker {
         unsafe { abi::mosquitto_auth0_log(level as c_int, line.as_ptr()) }
     }
 
-    /// The client id; `None` where the broker has freed it, or where it is no UTF-8.
-    pub fn client_id<'e>(&self, client: ClientRef<'e>) -> Option<&'e str> {
+    /// The client id as the broker has it; `None` where it has freed it.
+    pub fn client_id_bytes<'e>(&self, client: ClientRef<'e>) -> Option<&'e [u8]> {
         let function = self.functions.client_id?;
         // SAFETY: the client lives for 'e, and its strings with it.
-        unsafe { string(function(client.pointer)) }?.to_str().ok()
+        unsafe { string(function(client.pointer)) }.map(CStr::to_bytes)
     }
 
-    /// The user name that the broker has.
-    ///
-    /// # Errors
-    ///
-    /// If it is no UTF-8: such a client is nobody.
-    pub fn username<'e>(
-        &self,
-        client: ClientRef<'e>,
-    ) -> Result<Option<&'e str>, std::str::Utf8Error> {
-        let Some(function) = self.functions.client_username else {
-            return Ok(None);
-        };
+    /// The client id; `None` where the broker has freed it, or where it is no UTF-8.
+    pub fn client_id<'e>(&self, client: ClientRef<'e>) -> Option<&'e str> {
+        std::str::from_utf8(self.client_id_bytes(client)?).ok()
+    }
+
+    /// The user name as the broker has it.
+    pub fn username_bytes<'e>(&self, client: ClientRef<'e>) -> Option<&'e [u8]> {
+        let function = self.functions.client_username?;
         // SAFETY: the client lives for 'e, and its strings with it.
-        unsafe { string(function(client.pointer)) }
-            .map(CStr::to_str)
-            .transpose()
+        unsafe { string(function(client.pointer)) }.map(CStr::to_bytes)
+    }
+
+    /// Whether the client has a connection, and with it an address.
+    pub fn is_connected(&self, client: ClientRef<'_>) -> bool {
+        // SAFETY: the client lives; the address is not looked at.
+        self.functions
+            .client_address
+            .is_some_and(|function| unsafe { !function(client.pointer).is_null() })
     }
 
     /// The address the client connects from; `None` for a client without a connection.
@@ -130,6 +134,37 @@ impl Broker {
         let function = self.functions.client_address?;
         // SAFETY: the client lives for 'e, and its strings with it.
         unsafe { string(function(client.pointer)) }?.to_str().ok()
+    }
+
+    /// What it tells of clients, beyond what every broker does.
+    pub fn tells(&self) -> Tells {
+        Tells {
+            port: self.functions.client_port.is_some(),
+            // SAFETY: looks only at which references the loader resolved.
+            certificate: unsafe { abi::mosquitto_auth0_tells_certificates() },
+        }
+    }
+
+    /// The port of the listener that the client came in at; `None` on 2.0, which cannot say.
+    pub fn port(&self, client: ClientRef<'_>) -> Option<u16> {
+        // SAFETY: the client lives.
+        let port = unsafe { self.functions.client_port?(client.pointer) };
+        u16::try_from(port).ok().filter(|port| *port > 0)
+    }
+
+    /// The SHA-256 fingerprint of the certificate that the client showed, if it showed one.
+    pub fn certificate(&self, client: ClientRef<'_>) -> Option<[u8; 32]> {
+        let mut der = std::ptr::null_mut();
+        // SAFETY: the client lives; what comes back is ours until it is given back.
+        unsafe {
+            let length = abi::mosquitto_auth0_certificate(client.pointer, &raw mut der);
+            if length == 0 {
+                return None;
+            }
+            let print = sha256(std::slice::from_raw_parts(der, length as usize));
+            abi::mosquitto_auth0_certificate_free(der);
+            Some(print)
+        }
     }
 
     /// 3, 4 or 5; 0 for a client that never sent a CONNECT to this process.
@@ -179,6 +214,14 @@ impl Broker {
         let client_id = CString::new(client_id).ok()?;
         // SAFETY: the string lives for the length of the call; the result is only compared.
         Some(unsafe { function(client_id.as_ptr()) } as usize == address)
+    }
+
+    /// Whether somebody is connected, or kept, under this client id. `None` on 2.0, which cannot say.
+    pub fn has_session(&self, client_id: &str) -> Option<bool> {
+        let function = self.functions.client?;
+        let client_id = CString::new(client_id).ok()?;
+        // SAFETY: the string lives for the length of the call; the result is only compared.
+        Some(unsafe { !function(client_id.as_ptr()).is_null() })
     }
 
     /// Answers a CONNECT that was delayed; the broker ignores it if nobody waits under that client

@@ -3,6 +3,8 @@
 //! * this file: the entry points and callbacks, and what each does in which order
 //! * [`abi`]: the broker's types · [`host`]: its functions · [`event`]: its questions, read
 //! * [`codes`]: our answers, as its numbers · [`guard`]: panics and foreign threads end here
+//! * [`signals`]: threads beside the broker's · [`reloads`]: SIGHUP, when it does no harm
+//! * [`heap`]: memory back to the system · [`time`]: the time at the price of a message
 //!
 //! Two rules hold everywhere in here. Nothing is locked while a function of the broker's runs,
 //! because several of them call back (logging, kicking). And a callback answers only SUCCESS, a
@@ -12,14 +14,17 @@ pub mod abi;
 pub mod codes;
 pub mod event;
 pub mod guard;
+pub mod heap;
 pub mod host;
+pub mod reloads;
 pub mod signals;
+pub mod time;
 
 use std::{
     ffi::{c_int, c_void},
     sync::{
         Arc, LazyLock, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,7 +34,7 @@ use crate::{
     config::Config,
     keys::store::Pace,
     log::{Level, Log},
-    policy::{Answer, Connect, Policy, Step},
+    policy::{Answer, Connect, Decision, Policy, Step, Wait},
     secret::{Fingerprint, Fingerprinter},
     sessions::Afterlife,
 };
@@ -44,6 +49,12 @@ const INTERFACE: c_int = 5;
 /// in less.
 const RECHECK: Duration = Duration::from_secs(2);
 
+/// How often a tick looks at the time of things, in milliseconds.
+const LOOK_MILLIS: u64 = 50;
+
+/// How long nobody more has gone when a fleet has.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// One configuration at work. The broker loads the plugin once for each `plugin` line; lines with
 /// the same options share one of these, and with it the keys and the sessions.
 struct Core {
@@ -53,6 +64,13 @@ struct Core {
     ticks: AtomicBool,
     /// When the broker began to ask again about everybody (SIGHUP), until the next tick.
     reloading: Mutex<Option<Deadline>>,
+    /// Whether somebody has come or gone since the last tick that did something.
+    stirred: AtomicBool,
+    /// When a tick did something last, in milliseconds since 1970: rights end, and waits do, though
+    /// nothing stirs.
+    looked: AtomicU64,
+    /// When memory is to be given back to the system, since a fleet has gone.
+    trim: Mutex<Option<Deadline>>,
 }
 
 impl Drop for Core {
@@ -90,6 +108,9 @@ impl Core {
             log,
             ticks: AtomicBool::new(false),
             reloading: Mutex::default(),
+            stirred: AtomicBool::new(true),
+            looked: AtomicU64::new(0),
+            trim: Mutex::default(),
         });
         if !cores.is_empty() {
             core.log.line(
@@ -116,6 +137,37 @@ impl Core {
             .reloading
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    /// Whether a tick has anything to do. A busy 2.0 broker ticks with every message, so this is part of
+    /// what a message costs.
+    fn has_work(&self) -> bool {
+        let millis = Unix::now_in_millis();
+        let looked = self.looked.load(Ordering::Relaxed);
+        // A clock that was set back must not stop it.
+        let due = !(looked..looked + LOOK_MILLIS).contains(&millis)
+            || self.stirred.load(Ordering::Relaxed)
+            || self.policy.has_news()
+            || !self.log.is_empty()
+            || !guard::FAULTS.is_empty();
+        if due {
+            self.looked.store(millis, Ordering::Relaxed);
+            self.stirred.store(false, Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// Forgets who has gone. Of a fleet that leaves, the last go a while after the first: the memory is
+    /// given back once.
+    fn reap(&self, now: Unix) {
+        let much = self.policy.reap(now);
+        let mut trim = self.trim.lock().unwrap_or_else(PoisonError::into_inner);
+        if much {
+            *trim = Some(Deadline::after(SETTLED));
+        } else if trim.is_some_and(Deadline::has_passed) {
+            *trim = None;
+            heap::give_back();
+        }
     }
 
     /// Writes the lines that wait. Never while something is held, never in the middle of a
@@ -187,6 +239,9 @@ pub unsafe extern "C" fn mosquitto_plugin_init(
                 core.write_log(broker);
                 // SAFETY: not NULL, and the caller's promise.
                 unsafe { *userdata = Arc::into_raw(core).cast_mut().cast() };
+                if broker.generation() == Generation::V2_1 {
+                    reloads::keep_back();
+                }
                 codes::SUCCESS
             }
             Err(why) => {
@@ -286,7 +341,7 @@ fn register(
     if shared {
         return Ok(());
     }
-    core.policy.start()
+    core.policy.start(broker.tells())
 }
 
 /// Stops the plugin (mosquitto_plugin.h). 2.1 calls it even after an init that failed.
@@ -307,6 +362,7 @@ pub unsafe extern "C" fn mosquitto_plugin_cleanup(
             let core = unsafe { Arc::from_raw(userdata.cast_const().cast::<Core>()) };
             core.write_log(broker);
             drop(core);
+            reloads::give_up();
         }
         codes::SUCCESS
     })
@@ -323,10 +379,19 @@ unsafe extern "C" fn on_basic_auth(
         let Some(core) = (unsafe { core(userdata) }) else {
             return codes::AUTH;
         };
+        core.stirred.store(true, Ordering::Relaxed);
         // SAFETY: the event that belongs to this callback.
-        let question = unsafe { event::connect(broker, data.cast(), core.is_reloading()) };
-        core.policy.reap();
-        core.policy.absorb(Unix::now());
+        let question = unsafe {
+            event::connect(
+                broker,
+                data.cast(),
+                core.is_reloading(),
+                core.policy.looks_at_certificates(),
+            )
+        };
+        let now = Unix::now();
+        core.reap(now);
+        core.policy.absorb(now);
         let code = match question {
             Ok((client, connect)) => basic_auth(broker, core, client, &connect),
             Err(refusal) => {
@@ -355,6 +420,7 @@ fn basic_auth(
     }
     match step {
         Step::Keep => codes::SUCCESS,
+        Step::Defer => codes::DEFER,
         Step::Refuse(refusal) => codes::refusal(refusal.reason.told(), broker.generation()),
         Step::Admit(admission) => {
             if !broker.set_username(client, admission.username()) {
@@ -373,7 +439,8 @@ fn basic_auth(
 /// 2.1 does, but not on SIGHUP, where everything but SUCCESS disconnects (it asks then about clients
 /// that it knows). And not for MQTT 5, unless an operator who trusts his network says so: a client
 /// that hangs up while it waits leaves its delayed will behind in freed memory, and two of them end
-/// the broker (2.1.2, src/context.c and src/will_delay.c). The plugin cannot see a will.
+/// the broker (2.1.2, src/context.c and src/will_delay.c). The plugin cannot see a will. Nor while a
+/// reload is due ([`reloads`]).
 fn may_delay(
     broker: &Broker,
     core: &Core,
@@ -383,6 +450,7 @@ fn may_delay(
     broker.generation() == Generation::V2_1
         && (broker.protocol_version(client) < 5 || core.policy.delays_mqtt5())
         && !connect.again
+        && !reloads::is_due()
 }
 
 fn delay(
@@ -390,7 +458,7 @@ fn delay(
     core: &Core,
     client: host::ClientRef<'_>,
     client_id: &str,
-    wait: crate::policy::Wait,
+    wait: Box<Wait>,
 ) -> c_int {
     // Now, because later nobody knows whether the client is still there. It comes in only if its
     // token turns out to be good, and then this is what it says.
@@ -444,20 +512,20 @@ unsafe extern "C" fn on_acl_check(
         }) else {
             return codes::ACL_DENIED;
         };
-        let allowed = core.policy.authorise(&access, Unix::now());
+        let decision = core.policy.authorise(&access, time::coarse());
         // Lines wait for the tick: logging from here comes back here with `log_dest topic`. On
         // the broker that never ticks, a client's own packet is the next best moment; a delivery
         // never is, because the broker is walking its tree of subscriptions.
-        if !allowed
+        if decision == Decision::Deny
             && !core.ticks.load(Ordering::Relaxed)
             && access.action != crate::policy::Action::Receive
         {
             core.write_log(broker);
         }
-        if allowed {
-            codes::SUCCESS
-        } else {
-            codes::ACL_DENIED
+        match decision {
+            Decision::Allow => codes::SUCCESS,
+            Decision::Deny => codes::ACL_DENIED,
+            Decision::Defer => codes::DEFER,
         }
     })
 }
@@ -492,6 +560,7 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
         }) else {
             return codes::SUCCESS;
         };
+        core.stirred.store(true, Ordering::Relaxed);
         let afterlife = afterlife.unwrap_or_else(|| match broker.generation() {
             // 2.1 says CLIENT_OFFLINE for a session that it keeps; of one that it does not keep it
             // may still send the will, after the delay that an MQTT 5 client asked for.
@@ -501,8 +570,11 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
             Generation::V2_0 if broker.protocol_version(client) >= 5 => Afterlife::Unsure,
             Generation::V2_0 => Afterlife::Ended,
         });
-        core.policy
-            .leave(crate::sessions::Client(client.address()), afterlife);
+        core.policy.leave(
+            crate::sessions::Client(client.address()),
+            afterlife,
+            Unix::now(),
+        );
         codes::SUCCESS
     })
 }
@@ -514,21 +586,33 @@ unsafe extern "C" fn on_tick(_event: c_int, _data: *mut c_void, userdata: *mut c
         let Some(core) = (unsafe { core(userdata) }) else {
             return codes::SUCCESS;
         };
-        // First of all, so that a fault below is explained at the next tick at the latest.
-        core.write_log(broker);
         core.ticks.store(true, Ordering::Relaxed);
+        if !core.has_work() {
+            return codes::SUCCESS;
+        }
+        // Before anybody is answered: who waits now may have hung up in this very round.
+        if reloads::tick(core.policy.somebody_waits()) {
+            core.log.line(
+                Level::Info,
+                "SIGHUP is acted on when those are answered who wait for the tenant",
+            );
+        }
+        // So that a fault below is explained at the next tick at the latest.
+        core.write_log(broker);
         core.set_reloading(None);
-        core.policy.reap();
+        let now = Unix::now();
+        core.reap(now);
         answer_arrivals(broker, core);
-        for (client, client_id) in core.policy.expire(Unix::now()) {
+        for (client, client_id) in core.policy.expire(now) {
             // It is leaving from here on: the kick has the broker ask about each subscription of a
             // kept session, and drop those that are denied.
-            core.policy.leave(client, Afterlife::Kept);
+            core.policy.leave(client, Afterlife::Kept, now);
             if !broker.kick(&client_id) {
                 core.policy.forget(client);
             }
         }
         core.write_log(broker);
+        reloads::ticked();
         codes::SUCCESS
     })
 }
@@ -537,8 +621,10 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
     // Anything but SUCCESS ends a 2.1 broker (src/plugin_reload.c).
     guard::enter(codes::SUCCESS, |broker| {
         provoke("reload");
+        reloads::reloaded();
         // SAFETY: the userdata that belongs to this callback.
         if let Some(core) = unsafe { core(userdata) } {
+            core.stirred.store(true, Ordering::Relaxed);
             core.set_reloading(Some(Deadline::after(RECHECK)));
             core.policy.reload();
             core.write_log(broker);

@@ -21,7 +21,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     files,
+    grants::{Reading, permission::Verbs},
+    identity::ClientIds,
+    json::Place,
+    rules::template::{Placeholder, Template},
     secret::{Secret, read_secret_file},
+    state_dir::StateDir,
     text::Quoted,
 };
 
@@ -68,6 +73,15 @@ pub enum Home {
     Issuer(String),
 }
 
+impl Home {
+    /// The domain or the issuer.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Domain(name) | Self::Issuer(name) => name,
+        }
+    }
+}
+
 /// Where the signing keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
@@ -101,10 +115,20 @@ pub struct Config {
     pub audiences: Vec<String>,
     /// Credentials mode, if it is on.
     pub application: Option<Application>,
-    /// The claim that holds the topics.
-    pub topics_claim: String,
+    /// Which claims say what a device may do.
+    pub reading: Reading,
+    /// The policy file, if there is one.
+    pub policy_file: Option<PathBuf>,
     /// The claim that becomes the user name in token mode.
     pub username_claim: String,
+    /// Which client ids a token's bearer may use.
+    pub client_ids: ClientIds,
+    /// Whether a client id that one subject holds may be taken over by another.
+    pub any_takeover: bool,
+    /// Whether clients that are not ours are left to others.
+    pub defer_others: bool,
+    /// Whether messages and subscriptions of our clients are left to others.
+    pub defer_acl: bool,
     /// Accepted signature algorithms; never empty.
     pub algorithms: Vec<Algorithm>,
     /// The secret of HS256 tokens; there exactly if HS256 is accepted.
@@ -129,6 +153,10 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// Where the signing keys come from.
     pub keys: KeySource,
+    /// How long fetched keys stay good while the tenant cannot be asked.
+    pub jwks_max_stale: Duration,
+    /// Where keys are kept over a restart, if anywhere.
+    pub state_dir: Option<StateDir>,
 }
 
 /// What is wrong with the configuration: one line.
@@ -367,6 +395,61 @@ impl Values {
         }
     }
 
+    /// One of two words, of which the first is the default; whether it is the second.
+    fn take_word(&mut self, name: &str, [usual, other]: [&str; 2]) -> Result<bool> {
+        match self.take(name).as_deref().map(String::as_str) {
+            None => Ok(false),
+            Some(word) if word == usual => Ok(false),
+            Some(word) if word == other => Ok(true),
+            Some(word) => Err(ConfigError::of(
+                name,
+                word,
+                format!("write {usual} or {other}"),
+            )),
+        }
+    }
+
+    fn client_ids(&mut self) -> Result<ClientIds> {
+        let claim = self.take_text("client_id_claim");
+        let template = self.take_text("client_id_template");
+        match (claim, template) {
+            (None, None) => Ok(ClientIds::Any),
+            (Some(claim), None) => Ok(ClientIds::Claim(claim)),
+            (None, Some(text)) => {
+                let error = |why: String| ConfigError::of("client_id_template", &text, why);
+                let template = Template::parse(&text).map_err(|why| error(why.to_string()))?;
+                let names: Vec<_> = template.placeholders().map(|(name, _)| name).collect();
+                if names.contains(&&Placeholder::ClientId) {
+                    return Err(error(
+                        "it asks for the client id itself; name a claim, as in device-${sub}"
+                            .into(),
+                    ));
+                }
+                if names.is_empty() || text.contains(['+', '#']) {
+                    return Err(error("every device would need the same client id; name a claim, as in device-${sub}".into()));
+                }
+                Ok(ClientIds::Template(template))
+            }
+            (Some(_), Some(text)) => Err(ConfigError::of(
+                "client_id_template",
+                &text,
+                "client_id_claim is set too; leave one of the two out",
+            )),
+        }
+    }
+
+    fn defer_acl(&mut self) -> Result<bool> {
+        let defer = self.take_word("acl", ["own", "defer"])?;
+        match self.0.get("policy_file") {
+            Some(path) if defer => Err(ConfigError::of(
+                "policy_file",
+                path,
+                "acl is defer, so nobody would ask it; leave one of the two out",
+            )),
+            _ => Ok(defer),
+        }
+    }
+
     fn take_file(&mut self, name: &str) -> Result<Option<PathBuf>> {
         let Some(value) = self.take(name) else {
             return Ok(None);
@@ -376,6 +459,15 @@ impl Values {
         files::read(&path, MAX_NAMED_FILE)
             .map_err(|why| ConfigError::of(name, &value, format!("it {why}")))?;
         Ok(Some(path))
+    }
+
+    fn take_state_dir(&mut self) -> Result<Option<StateDir>> {
+        let Some(value) = self.take("state_dir") else {
+            return Ok(None);
+        };
+        StateDir::open(Path::new(value.as_str()))
+            .map(Some)
+            .map_err(|why| ConfigError::of("state_dir", &value, format!("it {why}")))
     }
 
     fn take_secret_file(&mut self, name: &str) -> Result<Option<Secret>> {
@@ -436,17 +528,21 @@ impl Values {
         }
 
         let (algorithms, hs256_secret) = self.signatures()?;
+        let defer_acl = self.defer_acl()?;
         Ok(Config {
             home,
             issuers,
             audiences,
             application: self.application()?,
-            topics_claim: self
-                .take_text("topics_claim")
-                .unwrap_or_else(|| "topics".into()),
+            reading: self.reading()?,
+            policy_file: self.take_file("policy_file")?,
             username_claim: self
                 .take_text("username_claim")
                 .unwrap_or_else(|| "sub".into()),
+            client_ids: self.client_ids()?,
+            any_takeover: self.take_word("takeover", ["subject", "any"])?,
+            defer_others: self.take_word("on_other", ["deny", "defer"])?,
+            defer_acl,
             algorithms,
             hs256_secret,
             leeway: self.take_seconds("leeway", 30, 0..=300)?,
@@ -461,7 +557,88 @@ impl Values {
             keys: self
                 .take_file("jwks_file")?
                 .map_or(KeySource::Tenant, KeySource::File),
+            jwks_max_stale: Duration::from_secs(self.take_seconds(
+                "jwks_max_stale",
+                86_400,
+                0..=30 * 86_400,
+            )?),
+            state_dir: self.take_state_dir()?,
         })
+    }
+
+    fn reading(&mut self) -> Result<Reading> {
+        const CURE: &str =
+            "write one or more of topics, permissions, scope, with commas between them";
+        let topics = match (
+            self.take_text("topics_claim"),
+            self.take_text("topics_pointer"),
+        ) {
+            (Some(_), Some(pointer)) => {
+                return Err(ConfigError::of(
+                    "topics_pointer",
+                    &pointer,
+                    "topics_claim is set too; leave one of the two out",
+                ));
+            }
+            (_, Some(pointer)) if !pointer.starts_with('/') => {
+                return Err(ConfigError::of(
+                    "topics_pointer",
+                    &pointer,
+                    "write a JSON pointer, as in /app/topics",
+                ));
+            }
+            (_, Some(pointer)) => Place::Pointer(pointer),
+            (name, None) => Place::Name(name.unwrap_or_else(|| "topics".into())),
+        };
+        let mut reading = Reading {
+            topics: None,
+            permissions: false,
+            scope: false,
+            verbs: self.verbs()?,
+            placeholders: self.take_flag("claim_placeholders")?,
+        };
+        let default = || vec!["topics".into(), "permissions".into()];
+        let sources = self.take_list("rights").unwrap_or_else(default);
+        for source in &sources {
+            match source.as_str() {
+                "topics" => reading.topics = Some(topics.clone()),
+                "permissions" => reading.permissions = true,
+                "scope" => reading.scope = true,
+                other => return Err(ConfigError::of("rights", other, CURE)),
+            }
+        }
+        if sources.is_empty() {
+            return Err(ConfigError::of("rights", "", CURE));
+        }
+        Ok(reading)
+    }
+
+    fn verbs(&mut self) -> Result<Verbs> {
+        let Some(value) = self.take_text("permission_verbs") else {
+            return Ok(Verbs::default());
+        };
+        let words: Vec<_> = value.split(',').map(str::trim).collect();
+        match words[..] {
+            [publish, subscribe, both]
+                if words
+                    .iter()
+                    .all(|word| !word.is_empty() && !word.contains([' ', ':']))
+                    && publish != subscribe
+                    && subscribe != both
+                    && both != publish =>
+            {
+                Ok(Verbs {
+                    publish: publish.into(),
+                    subscribe: subscribe.into(),
+                    both: both.into(),
+                })
+            }
+            _ => Err(ConfigError::of(
+                "permission_verbs",
+                &value,
+                "write three different words, for publishing, for subscribing and for both, as in write,read,readwrite",
+            )),
+        }
     }
 
     fn application(&mut self) -> Result<Option<Application>> {

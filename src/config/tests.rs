@@ -50,8 +50,8 @@ fn two_options_are_a_full_set_up_for_tokens() {
     assert_eq!(config.audiences, ["https://mqtt.example/"]);
     assert!(config.application.is_none());
     assert_eq!(
-        (config.topics_claim.as_str(), config.username_claim.as_str()),
-        ("topics", "sub")
+        (&config.reading.topics, config.username_claim.as_str()),
+        (&Some(Place::Name("topics".into())), "sub")
     );
     assert_eq!(config.algorithms, [Algorithm::Rs256]);
     assert_eq!(
@@ -193,6 +193,66 @@ fn issuers_are_a_list_taken_as_written() {
     ] {
         refuses(with(&[("issuer", bad)]), "issuer", &["https://"]);
     }
+}
+
+#[test]
+fn what_says_what_a_device_may_do() {
+    let reading = |pairs: &[(&str, &str)]| with(pairs).unwrap().reading;
+    let default = reading(&[]);
+    assert!(default.permissions && !default.scope && !default.placeholders);
+    assert_eq!(default.verbs, Verbs::default());
+    let all = reading(&[
+        ("rights", "scope, topics"),
+        ("topics_pointer", "/app/topics"),
+        ("permission_verbs", "write, read, readwrite"),
+        ("claim_placeholders", "true"),
+    ]);
+    assert_eq!(all.topics, Some(Place::Pointer("/app/topics".into())));
+    assert!(!all.permissions && all.scope && all.placeholders);
+    assert_eq!(
+        (
+            all.verbs.publish.as_str(),
+            all.verbs.subscribe.as_str(),
+            all.verbs.both.as_str()
+        ),
+        ("write", "read", "readwrite")
+    );
+    assert_eq!(reading(&[("rights", "permissions")]).topics, None);
+
+    refuses(
+        with(&[("topics_claim", "a"), ("topics_pointer", "/a")]),
+        "topics_pointer",
+        &["'/a'", "topics_claim is set too"],
+    );
+    refuses(
+        with(&[("topics_pointer", "a")]),
+        "topics_pointer",
+        &["'a'", "as in /app/topics"],
+    );
+    for bad in ["roles", "topics permissions", ","] {
+        refuses(
+            with(&[("rights", bad)]),
+            "rights",
+            &["topics, permissions, scope"],
+        );
+    }
+    for bad in ["write,read", "a,a,b", "a,b:,c", "a,,b", "a b,c,d"] {
+        refuses(
+            with(&[("permission_verbs", bad)]),
+            "permission_verbs",
+            &[bad, "three different words"],
+        );
+    }
+    refuses(
+        with(&[("claim_placeholders", "yes")]),
+        "claim_placeholders",
+        &["true or false"],
+    );
+    refuses(
+        with(&[("policy_file", "/nonexistent")]),
+        "policy_file",
+        &["cannot be read"],
+    );
 }
 
 #[test]
@@ -409,8 +469,8 @@ fn the_file_holds_the_same_options_and_both_may_be_used() {
     let config = read(&[("domain", "t.example"), ("config_file", path(&toml))]).unwrap();
     assert_eq!(config.audiences, ["https://a/", "https://b/"]);
     assert_eq!(
-        (config.leeway, config.topics_claim.as_str()),
-        (5, "https://mqtt.example/topics")
+        (config.leeway, config.reading.topics),
+        (5, Some(Place::Name("https://mqtt.example/topics".into())))
     );
 
     refuses(

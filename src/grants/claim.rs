@@ -1,97 +1,263 @@
-//! The profile claim `topics`: from what a tenant wrote into a token to [`Grants`].
+//! The forms of the claim `topics`.
+//!
+//! 1. a list of filters, or a string of filters split on spaces and commas (what client metadata in
+//!    Auth0 can hold, whose values are strings): to publish and to subscribe
+//! 2. an object of such lists by direction: `publish`, `subscribe`, and `pub`, `sub`, `all` as in
+//!    EMQX's older form
+//! 3. a list of rules, as in EMQX's `acl` claim: `permission`, `action`, `topic` or `topics`, `qos`,
+//!    `retain` (EMQX documentation, "Access Control List", new format). What EMQX takes for each is
+//!    taken here. Its conditions on the client (`clientid_re`, `ipaddr` and others, from 5.9) are not
+//!    known here and refuse the token: to ignore a condition would be to widen a right.
+//!
+//! A filter after `eq ` (forms 2 and 3) stands for itself: see [`Rule::literal`].
+//!
+//! The number of entries needs no limit of its own: the token that holds them has one.
 
-use std::fmt;
+use serde_json::{Map, Value};
 
-use serde_json::Value;
-
-use super::{
-    Grants,
-    filter::{self, Malformed},
+use super::{BadClaim, kind, template};
+use crate::{
+    rules::{Actions, Effect, Limits, Rule},
+    text::Quoted,
 };
-use crate::text::Quoted;
 
-/// Why a claim gives no grants at all: one bad entry refuses the whole token, because an operator
-/// who made one mistake should see it, not a device that half works.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadTopics {
-    /// Neither an array nor a string.
-    Type(&'static str),
-    /// An element of the array is not a string.
-    Element {
-        /// Its place, from 0.
-        index: usize,
-        /// What it is instead.
-        found: &'static str,
-    },
-    /// An entry is not a topic filter.
-    Filter {
-        /// The entry.
-        entry: String,
-        /// What is wrong with it.
-        why: Malformed,
-    },
-}
+type Result<T> = std::result::Result<T, BadClaim>;
 
-impl fmt::Display for BadTopics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Type(found) => write!(f, "it is {found}, not an array of topic filters"),
-            Self::Element { index, found } => {
-                write!(f, "its element {index} is {found}, not a string")
-            }
-            Self::Filter { entry, why } => write!(f, "the entry {} {why}", Quoted(entry)),
-        }
-    }
-}
-
-/// Reads the claim: an array of filters, or a string of filters split on spaces and commas (what
-/// client metadata in Auth0 can hold, whose values are strings).
+/// Reads the claim's value. Without `placeholders` `%c` in a filter is two letters of a name.
 ///
-/// The number of entries needs no limit of its own: the token that holds them has one.
-pub fn topics(claim: &Value) -> Result<Grants, BadTopics> {
-    let mut grants = Grants::default();
-    let mut add = |entry: &str| {
-        filter::check_grant(entry).map_err(|why| BadTopics::Filter {
-            entry: entry.into(),
-            why,
-        })?;
-        grants.insert(entry);
-        Ok(())
-    };
+/// # Errors
+///
+/// What is wrong and where, for the first thing that is.
+pub fn topics(claim: &Value, placeholders: bool) -> Result<Vec<Rule>> {
+    let reader = Reader { placeholders };
     match claim {
         Value::Array(entries) => {
+            let mut rules = Vec::with_capacity(entries.len());
             for (index, entry) in entries.iter().enumerate() {
-                add(entry.as_str().ok_or(BadTopics::Element {
-                    index,
-                    found: kind(entry),
-                })?)?;
+                let place = || format!("its element {index}");
+                match entry {
+                    Value::String(filter) => rules.push(reader.plain(filter)?),
+                    Value::Object(members) => reader.rule(members, &place(), &mut rules)?,
+                    other => {
+                        return Err(BadClaim(format!(
+                            "{} is {}, not a string",
+                            place(),
+                            kind(other)
+                        )));
+                    }
+                }
             }
+            Ok(rules)
         }
-        Value::String(list) => {
-            for entry in list.split([' ', ',']).filter(|entry| !entry.is_empty()) {
-                add(entry)?;
-            }
-        }
-        other => return Err(BadTopics::Type(kind(other))),
+        Value::String(list) => split(list).map(|entry| reader.plain(entry)).collect(),
+        Value::Object(members) => reader.by_direction(members),
+        other => Err(BadClaim(format!(
+            "it is {}, not an array of topic filters",
+            kind(other)
+        ))),
     }
-    Ok(grants)
 }
 
-fn kind(value: &Value) -> &'static str {
+/// The entries of a list in a string.
+fn split(list: &str) -> impl Iterator<Item = &str> {
+    list.split([' ', ',']).filter(|entry| !entry.is_empty())
+}
+
+struct Reader {
+    placeholders: bool,
+}
+
+impl Reader {
+    /// A filter, without further ado.
+    fn plain(&self, filter: &str) -> Result<Rule> {
+        template(filter, self.placeholders)
+            .map(Rule::allow)
+            .map_err(|why| BadClaim(format!("the entry {} {why}", Quoted(filter))))
+    }
+
+    /// A filter, perhaps with `eq ` in front.
+    fn filter(&self, filter: &str) -> Result<Rule> {
+        let Some(inner) = filter.strip_prefix("eq ") else {
+            return self.plain(filter);
+        };
+        let mut rule = self.plain(inner)?;
+        rule.literal = true;
+        Ok(rule)
+    }
+
+    fn by_direction(&self, members: &Map<String, Value>) -> Result<Vec<Rule>> {
+        let mut rules = Vec::new();
+        for (name, value) in members {
+            let actions = match name.as_str() {
+                "publish" | "pub" => Actions::Publish,
+                "subscribe" | "sub" => Actions::Subscribe,
+                "all" => Actions::Both,
+                _ => {
+                    return Err(BadClaim(format!(
+                        "it has a member {}; write publish, subscribe or all",
+                        Quoted(name)
+                    )));
+                }
+            };
+            let from = rules.len();
+            match value {
+                Value::String(list) => {
+                    for entry in split(list) {
+                        rules.push(self.plain(entry)?);
+                    }
+                }
+                Value::Array(entries) => {
+                    for (index, entry) in entries.iter().enumerate() {
+                        let Value::String(entry) = entry else {
+                            return Err(BadClaim(format!(
+                                "element {index} of its member {name} is {}, not a string",
+                                kind(entry)
+                            )));
+                        };
+                        rules.push(self.filter(entry)?);
+                    }
+                }
+                other => {
+                    return Err(BadClaim(format!(
+                        "its member {name} is {}, not an array of topic filters",
+                        kind(other)
+                    )));
+                }
+            }
+            for rule in &mut rules[from..] {
+                rule.actions = actions;
+            }
+        }
+        Ok(rules)
+    }
+
+    fn rule(&self, members: &Map<String, Value>, place: &str, rules: &mut Vec<Rule>) -> Result<()> {
+        let bad = |what: String| Err(BadClaim(format!("{place} {what}")));
+        let (mut effect, mut actions, mut filters) = (None, None, None);
+        let mut limits = Limits::NONE;
+        for (name, value) in members {
+            let wrong = |cure: &str| {
+                let shown = match value {
+                    Value::Array(_) | Value::Object(_) => kind(value).to_owned(),
+                    other => Quoted(&other.to_string()).to_string(),
+                };
+                bad(format!("has {name} {shown}; write {cure}"))
+            };
+            match (name.as_str(), value) {
+                ("permission", Value::String(word)) if word == "allow" => {
+                    effect = Some(Effect::Allow);
+                }
+                ("permission", Value::String(word)) if word == "deny" => {
+                    effect = Some(Effect::Deny);
+                }
+                ("permission", _) => return wrong("allow or deny"),
+                ("action", Value::String(word)) => {
+                    actions = Some(match word.as_str() {
+                        "publish" | "pub" => Actions::Publish,
+                        "subscribe" | "sub" => Actions::Subscribe,
+                        "all" => Actions::Both,
+                        _ => return wrong("publish, subscribe or all"),
+                    });
+                }
+                ("action", _) => return wrong("publish, subscribe or all"),
+                ("topic" | "topics", _) if filters.is_some() => {
+                    return bad("has topic and topics; leave one of the two out".into());
+                }
+                ("topic", Value::String(filter)) => filters = Some(vec![filter.as_str()]),
+                ("topic", _) => return wrong("a topic filter"),
+                ("topics", Value::Array(list)) if list.iter().all(Value::is_string) => {
+                    filters = Some(list.iter().filter_map(Value::as_str).collect());
+                }
+                ("topics", _) => return wrong("an array of topic filters"),
+                ("qos", value) => match qos(value) {
+                    Some(set) => limits.qos = set,
+                    None => return wrong("0, 1, 2 or an array of these"),
+                },
+                ("retain", value) => match retain(value) {
+                    Some(only) => limits.retain = only,
+                    None => return wrong("true, false or all"),
+                },
+                _ => {
+                    return bad(format!(
+                        "has a member {}; a rule has permission, action, topic, qos and retain",
+                        Quoted(name)
+                    ));
+                }
+            }
+        }
+        let (Some(effect), Some(actions), Some(filters)) = (effect, actions, filters) else {
+            let missing = match (effect, actions) {
+                (None, _) => "permission",
+                (_, None) => "action",
+                _ => "topic",
+            };
+            return bad(format!("has no {missing}"));
+        };
+        for filter in filters {
+            rules.push(Rule {
+                effect,
+                actions,
+                limits,
+                ..self.filter(filter)?
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A number, an array of numbers, or the same in strings, as EMQX takes it.
+fn qos(value: &Value) -> Option<u8> {
+    let one = |value: &Value| match value {
+        Value::Number(number) => number.as_u64().filter(|qos| *qos <= 2).map(|qos| 1 << qos),
+        Value::String(text) => match text.as_str() {
+            "0" => Some(1),
+            "1" => Some(2),
+            "2" => Some(4),
+            _ => None,
+        },
+        _ => None,
+    };
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+        Value::Null => Some(Limits::NONE.qos),
+        Value::Array(list) => list
+            .iter()
+            .try_fold(0, |set, value| Some(set | one(value)?)),
+        Value::String(text) => text
+            .split(',')
+            .try_fold(0, |set, part| Some(set | one(&part.into())?)),
+        other => one(other),
+    }
+}
+
+fn retain(value: &Value) -> Option<Option<bool>> {
+    match value {
+        Value::Null => Some(None),
+        Value::Bool(only) => Some(Some(*only)),
+        Value::Number(number) => match number.as_u64() {
+            Some(0) => Some(Some(false)),
+            Some(1) => Some(Some(true)),
+            _ => None,
+        },
+        Value::String(word) => match word.as_str() {
+            "all" => Some(None),
+            "true" | "1" => Some(Some(true)),
+            "false" | "0" => Some(Some(false)),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Grants;
     use super::*;
+    use crate::rules::Ask;
     use serde_json::json;
+
+    fn grants(claim: &Value) -> Grants {
+        Grants::compile(&topics(claim, false).unwrap())
+    }
 
     #[test]
     fn the_article_s_array_and_the_string_form_grant_the_same() {
@@ -100,18 +266,41 @@ mod tests {
             json!("temperature config"),
             json!("temperature,config"),
             json!(", temperature ,  config,"),
+            json!({"publish": ["temperature", "config"], "subscribe": "temperature config"}),
+            json!({"all": ["temperature"], "sub": ["config"], "pub": ["config"]}),
         ] {
-            let grants = topics(&claim).unwrap();
-            assert_eq!(grants.len(), 2, "{claim}");
+            let grants = grants(&claim);
             assert!(grants.match_topic("temperature") && grants.cover_subscription("config"));
+            assert!(grants.match_topic("config") && grants.cover_subscription("temperature"));
             assert!(!grants.match_topic("temperature/x") && !grants.match_topic("Temperature"));
         }
     }
 
     #[test]
     fn an_empty_list_grants_nothing_and_is_no_error() {
-        assert!(topics(&json!([])).unwrap().is_empty());
-        assert!(topics(&json!("")).unwrap().is_empty());
+        for claim in [
+            json!([]),
+            json!(""),
+            json!({}),
+            json!({"publish": []}),
+            json!([{"permission": "allow", "action": "all", "topics": []}]),
+            json!([{"permission": "allow", "action": "all", "topic": "a", "qos": []}]),
+        ] {
+            let grants = grants(&claim);
+            let receive = grants.allow(Ask::Receive, "a");
+            assert!(
+                !grants.match_topic("a") && !grants.cover_subscription("a") && !receive,
+                "{claim}"
+            );
+        }
+    }
+
+    #[test]
+    fn directions_are_apart() {
+        let grants = grants(&json!({"publish": ["up/#"], "subscribe": ["down/#"]}));
+        assert!(grants.match_topic("up/x") && !grants.match_topic("down/x"));
+        assert!(grants.cover_subscription("down/#") && !grants.cover_subscription("up/#"));
+        assert!(grants.allow(Ask::Receive, "down/x") && !grants.allow(Ask::Receive, "up/x"));
     }
 
     #[test]
@@ -119,7 +308,6 @@ mod tests {
         for (claim, text) in [
             (json!(null), "it is null"),
             (json!(7), "it is a number"),
-            (json!({"publish": ["a"]}), "it is an object"),
             (json!(["a", 7]), "its element 1 is a number"),
             (json!(["a", ["b"]]), "its element 1 is an array"),
             (json!(["a", "a/#/b"]), "the entry 'a/#/b' has a `#`"),
@@ -130,8 +318,60 @@ mod tests {
                 r"the entry 'a\u{0}b' holds a control character",
             ),
             (json!(["$share/g/a"]), "starts with `$share/`"),
+            (json!({"publsh": ["a"]}), "it has a member 'publsh'"),
+            (json!({"publish": 7}), "its member publish is a number"),
+            (
+                json!({"publish": ["a", 7]}),
+                "element 1 of its member publish is a number",
+            ),
+            (json!({"publish": "a b+"}), "the entry 'b+' has a `+`"),
+            (json!(["a", {}]), "its element 1 has no permission"),
+            (
+                json!([{"permission": "allow", "topic": "a"}]),
+                "its element 0 has no action",
+            ),
+            (
+                json!([{"permission": "allow", "action": "all"}]),
+                "its element 0 has no topic",
+            ),
+            (
+                json!([{"permission": "Allow", "action": "all", "topic": "a"}]),
+                r#"its element 0 has permission '"Allow"'; write allow or deny"#,
+            ),
+            (
+                json!([{"permission": "deny", "action": "read", "topic": "a"}]),
+                "write publish, subscribe or all",
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topic": ["a"]}]),
+                "has topic an array",
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topic": "a+"}]),
+                "the entry 'a+' has a `+`",
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topic": "a", "topics": ["b"]}]),
+                "topic and topics",
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topic": "a", "qos": 3}]),
+                "has qos '3'",
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topic": "a", "qos": [1, 1.0]}]),
+                "has qos an array",
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topic": "a", "retain": 2}]),
+                "has retain '2'",
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topic": "a", "ipaddr": "10.0.0.0/8"}]),
+                "has a member 'ipaddr'",
+            ),
         ] {
-            let error = topics(&claim).unwrap_err().to_string();
+            let error = topics(&claim, false).unwrap_err().to_string();
             assert!(
                 error.starts_with(text) || error.contains(text),
                 "{claim}: {error}"
@@ -139,16 +379,91 @@ mod tests {
         }
     }
 
+    /// What EMQX's page on the `acl` claim shows, with topics of our own: a right to publish, one to
+    /// subscribe to exactly a filter with QoS 1, a denial of retained messages, a denial of everything.
     #[test]
-    fn placeholders_are_literal_text() {
-        let grants = topics(&json!(["%u/x"])).unwrap();
+    fn emqx_s_rules_mean_what_they_mean_there() {
+        let grants = grants(&json!([
+            {"permission": "allow", "action": "publish", "topic": "up/c1"},
+            {"permission": "allow", "action": "subscribe", "topic": "eq down/1/#", "qos": [1]},
+            {"permission": "deny", "action": "publish", "topic": "state", "retain": true},
+            {"permission": "allow", "action": "pub", "topic": "state", "retain": "all", "qos": null},
+            {"permission": "deny", "action": "all", "topic": "closed"},
+            {"permission": "allow", "action": "all", "topics": ["closed", "open"], "qos": "0,1", "retain": 0},
+        ]));
+        let publish = |topic, qos, retain| {
+            let payload = 5;
+            grants.allow(
+                Ask::Publish {
+                    qos,
+                    retain,
+                    payload,
+                },
+                topic,
+            )
+        };
+        let subscribe = |filter, qos| grants.allow(Ask::Subscribe { qos: Some(qos) }, filter);
+        assert!(publish("up/c1", 2, true) && !publish("up/c2", 0, false) && !subscribe("up/c1", 0));
+
+        assert!(subscribe("down/1/#", 1) && subscribe("$share/g/down/1/#", 1));
+        assert!(
+            !subscribe("down/1/#", 0) && !subscribe("down/1/#", 2),
+            "another QoS"
+        );
+        assert!(
+            !subscribe("down/1/x", 1) && !subscribe("down/1/+", 1),
+            "not exactly it"
+        );
+        assert!(
+            grants.allow(Ask::Receive, "down/1/x"),
+            "what it subscribed to arrives"
+        );
+
+        assert!(publish("state", 1, false) && !publish("state", 1, true));
+        assert!(!publish("closed", 0, false) && !subscribe("closed", 0));
+        assert!(!grants.allow(Ask::Receive, "closed"));
+        assert!(
+            publish("open", 1, false) && !publish("open", 2, false) && !publish("open", 1, true)
+        );
+        assert!(subscribe("open", 1) && !subscribe("open", 2));
+    }
+
+    /// The rule that EMQX installs with: nobody subscribes to everything, and everything else goes.
+    #[test]
+    fn to_deny_a_subscription_is_not_to_deny_its_messages() {
+        let grants = grants(&json!([
+            {"permission": "deny", "action": "subscribe", "topic": "eq #"},
+            "#",
+        ]));
+        assert!(!grants.cover_subscription("#") && grants.cover_subscription("a/#"));
+        assert!(grants.allow(Ask::Receive, "a/b"));
+    }
+
+    #[test]
+    fn eq_is_a_word_only_where_emqx_has_it() {
+        assert!(grants(&json!(["eq a"])).match_topic("eq a"));
+        assert!(grants(&json!({"pub": ["eq a"]})).match_topic("a"));
+    }
+
+    #[test]
+    fn placeholders_are_literal_text_unless_they_are_wanted() {
+        let claim = json!(["%u/x"]);
+        let grants = grants(&claim);
         assert!(grants.match_topic("%u/x") && !grants.match_topic("alice/x"));
+        let rules = topics(&claim, true).unwrap();
+        assert_eq!(rules[0].filter.placeholders().count(), 1);
+        assert!(
+            topics(&json!(["a/${x"]), true)
+                .unwrap_err()
+                .to_string()
+                .contains("without a `}`")
+        );
     }
 
     #[test]
     fn ten_thousand_entries_are_only_many() {
         let many: Vec<String> = (0..10_000).map(|i| format!("t/{i}")).collect();
-        let grants = topics(&json!(many)).unwrap();
+        let grants = grants(&json!(many));
         assert_eq!(grants.len(), 10_000);
         assert!(grants.match_topic("t/9999") && !grants.match_topic("t/10000"));
     }

@@ -1,121 +1,196 @@
-//! What a client may do: a set of topic filters, from a token's claim, asked at every message.
+//! What a token says about topics: from its claims to rules, and the rules compiled.
 //!
-//! * [`filter`]: what is a topic, what is a filter
-//! * [`claim`]: the claim's forms
-//! * this file: the set, as a tree of levels. A question walks the levels of the topic and
-//!   allocates nothing; a list of filters tried one by one, as every peer does it, grows with the
-//!   number of grants.
+//! * [`claim`]: the forms of the claim `topics`
+//! * [`permission`]: Auth0's `permissions` and `scope`
+//! * [`shared`]: equal claims, one set of rules
+//! * this file: the rules of one token, shared by all whose claims are the same
 
 pub mod claim;
-pub mod filter;
+pub mod permission;
+pub mod shared;
 
-use std::collections::HashMap;
+use std::fmt;
 
-/// A set of granted filters, for publishing and subscribing alike.
-#[derive(Debug, Default)]
-pub struct Grants {
-    root: Level,
-    filters: usize,
+use serde_json::{Map, Value};
+
+use crate::{
+    json::Place,
+    rules::{
+        Ask, Effect, Limits, Rule,
+        filter::Malformed,
+        template::Template,
+        tree::{Bindings, Builder, Gates, Rules, ask},
+    },
+    text::Quoted,
+};
+
+/// Why a claim gives no rights at all: one bad entry refuses the whole token, because an operator
+/// who made one mistake should see it, not a device that half works. The sentence follows the claim's
+/// name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadClaim(String);
+
+impl fmt::Display for BadClaim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
-/// One level of the tree. `#` is no child but a mark on its parent, because it also stands for
-/// the parent itself (MQTT 5.0, section 4.7.1.2).
+/// Which claims count, and how they are read. In this order: the topics first, then the permissions,
+/// then the scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Where the topics are, if they count.
+    pub topics: Option<Place>,
+    /// Whether `permissions` counts.
+    pub permissions: bool,
+    /// Whether `scope` counts. Not by default: without RBAC an Auth0 API gives an application every
+    /// scope that it asks for.
+    pub scope: bool,
+    /// What permissions begin with.
+    pub verbs: permission::Verbs,
+    /// Whether placeholders in filters are more than text.
+    pub placeholders: bool,
+}
+
+impl Reading {
+    fn claims<'a>(
+        &'a self,
+        claims: &'a Map<String, Value>,
+    ) -> impl Iterator<Item = (&'a str, Option<&'a Value>)> {
+        let topics = self.topics.as_ref();
+        let topics = topics.map(|place| (place.text(), place.find(claims)));
+        let lists = [("permissions", self.permissions), ("scope", self.scope)];
+        let lists = lists
+            .into_iter()
+            .filter(|(_, counts)| *counts)
+            .map(|(name, _)| (name, claims.get(name)));
+        topics.into_iter().chain(lists)
+    }
+
+    /// What the claims say, as one text: the same for tokens that say the same.
+    pub fn digest(&self, claims: &Map<String, Value>) -> String {
+        self.claims(claims)
+            .map(|(_, value)| value.map_or("-".into(), Value::to_string))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    /// The rules that they are.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about the first mistake, that begins with whose it is.
+    pub fn rules(&self, claims: &Map<String, Value>) -> Result<Vec<Rule>, String> {
+        let mut rules = Vec::new();
+        for (place, (name, value)) in self.claims(claims).enumerate() {
+            let Some(value) = value else {
+                continue;
+            };
+            let read = if self.topics.is_some() && place == 0 {
+                claim::topics(value, self.placeholders)
+            } else {
+                permission::permissions(value, &self.verbs, self.placeholders)
+            };
+            rules.extend(read.map_err(|why| format!("of its claim {}, {why}", Quoted(name)))?);
+        }
+        Ok(rules)
+    }
+}
+
+/// Reads a filter: with placeholders, or to the letter.
+fn template(text: &str, placeholders: bool) -> Result<Template, Malformed> {
+    if placeholders {
+        Template::parse(text)
+    } else {
+        Template::literal(text)
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The rules of a token.
 #[derive(Debug, Default)]
-struct Level {
-    literal: HashMap<Box<str>, Level>,
-    single: Option<Box<Level>>,
-    multi: bool,
-    ends: bool,
+pub struct Grants {
+    rules: Rules,
+    /// The filters of rules that deny or have limits, for log lines.
+    texts: Vec<(u32, Box<str>)>,
 }
 
 impl Grants {
-    /// Adds a filter that passed [`filter::check_grant`].
-    fn insert(&mut self, filter: &str) {
-        let mut level = &mut self.root;
-        for name in filter.split('/') {
-            level = match name {
-                "#" => {
-                    self.filters += usize::from(!level.multi);
-                    level.multi = true;
-                    return;
-                }
-                "+" => level.single.get_or_insert_default(),
-                // Looked up twice only for a level that is new: `entry` would allocate each time.
-                name if level.literal.contains_key(name) => {
-                    level.literal.get_mut(name).expect("just seen")
-                }
-                name => level.literal.entry(name.into()).or_default(),
-            };
+    /// Compiles rules, in their order.
+    pub fn compile(rules: &[Rule]) -> Self {
+        let mut builder = Builder::new();
+        let mut texts = Vec::new();
+        for (order, rule) in rules.iter().enumerate() {
+            // The token that holds them has a limit, far below.
+            let order = order as u32;
+            builder.add(order, rule, 0);
+            if rule.effect == Effect::Deny || rule.limits != Limits::NONE {
+                texts.push((order, rule.filter.text().into()));
+            }
         }
-        self.filters += usize::from(!level.ends);
-        level.ends = true;
+        Self {
+            rules: builder.build(),
+            texts,
+        }
     }
 
-    /// How many different filters are granted.
+    /// Them, to be asked.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The filter of a rule that denies or has limits.
+    pub fn text(&self, order: u32) -> Option<&str> {
+        let place = self.texts.binary_search_by_key(&order, |(order, _)| *order);
+        place.ok().map(|place| &*self.texts[place].1)
+    }
+
+    /// How many rules there are, without those that never decide.
     pub fn len(&self) -> usize {
-        self.filters
+        self.rules.len()
     }
 
     /// Whether nothing is granted.
     pub fn is_empty(&self) -> bool {
-        self.filters == 0
+        self.rules.is_empty()
     }
 
-    /// Whether a message to `topic` may be published or delivered.
+    /// Whether they alone, with no placeholder in them, allow this.
+    pub fn allow(&self, what: Ask, topic: &str) -> bool {
+        let ruling = ask(what, topic.as_bytes(), |asked| {
+            self.rules
+                .first(asked, &Bindings::default(), &Gates::default())
+        });
+        ruling
+            .flatten()
+            .is_some_and(|ruling| ruling.effect == Effect::Allow)
+    }
+
+    /// Whether a plain message to `topic` may be published.
     pub fn match_topic(&self, topic: &str) -> bool {
-        filter::is_topic_name(topic) && self.root.covers(topic, true)
-    }
-
-    /// Whether a subscription to `filter` reads only what is granted: some granted filter matches
-    /// whatever `filter` matches. `$share/group/` in front of it is not part of the question.
-    ///
-    /// Level by level, as the broker's own `mosquitto_sub_matches_acl` decides it (2.1,
-    /// libcommon/topic_common.c), so `+/#` is not taken to cover `#`. A filter that only several
-    /// grants together would cover is refused: an operator could not name the one that allows it.
-    pub fn cover_subscription(&self, filter: &str) -> bool {
-        filter::subscribed(filter).is_some_and(|inner| self.root.covers(inner, true))
-    }
-}
-
-impl Level {
-    /// Whether the levels of `rest` are covered from here on. A topic name is a filter without
-    /// wildcards, so matching is the same walk.
-    fn covers(&self, rest: &str, first: bool) -> bool {
-        let (name, rest) = match rest.split_once('/') {
-            Some((name, rest)) => (name, Some(rest)),
-            None => (rest, None),
+        let plain = Ask::Publish {
+            qos: 0,
+            retain: false,
+            payload: 0,
         };
-        // A wildcard in front never reaches the broker's own topics (MQTT 5.0, section 4.7.2).
-        let wild = !(first && name.starts_with('$'));
-        if wild && self.multi {
-            return true;
-        }
-        match name {
-            "#" => false,
-            "+" => {
-                wild && self
-                    .single
-                    .as_ref()
-                    .is_some_and(|next| next.covers_end(rest))
-            }
-            name => {
-                self.literal
-                    .get(name)
-                    .is_some_and(|next| next.covers_end(rest))
-                    || wild
-                        && self
-                            .single
-                            .as_ref()
-                            .is_some_and(|next| next.covers_end(rest))
-            }
-        }
+        self.allow(plain, topic)
     }
 
-    fn covers_end(&self, rest: Option<&str>) -> bool {
-        match rest {
-            Some(rest) => self.covers(rest, false),
-            None => self.ends || self.multi,
-        }
+    /// Whether `filter` may be subscribed to with QoS 0. `$share/group/` in front of it is not part
+    /// of the question.
+    pub fn cover_subscription(&self, filter: &str) -> bool {
+        self.allow(Ask::Subscribe { qos: Some(0) }, filter)
     }
 }
 
@@ -124,12 +199,68 @@ mod tests {
     use super::*;
 
     fn grants(filters: &[&str]) -> Grants {
-        let mut grants = Grants::default();
-        for filter in filters {
-            filter::check_grant(filter).unwrap();
-            grants.insert(filter);
-        }
-        grants
+        let rules: Vec<_> = filters
+            .iter()
+            .map(|filter| Rule::allow(Template::literal(filter).unwrap()))
+            .collect();
+        Grants::compile(&rules)
+    }
+
+    #[test]
+    fn claims_count_in_their_order_and_only_where_they_should() {
+        let all = Reading {
+            topics: Some(Place::Name("https://mqtt.example/topics".into())),
+            permissions: true,
+            scope: true,
+            verbs: permission::Verbs::default(),
+            placeholders: false,
+        };
+        let claims = serde_json::json!({
+            "https://mqtt.example/topics": ["a"], "permissions": ["publish:b"], "scope": "openid subscribe:c", "app": {"topics": "d"},
+        });
+        let claims = claims.as_object().unwrap();
+        let filters = |reading: &Reading| {
+            let rules = reading.rules(claims).unwrap();
+            let texts: Vec<_> = rules.iter().map(|rule| rule.filter.text()).collect();
+            texts.concat()
+        };
+        assert_eq!(filters(&all), "abc");
+        assert_eq!(
+            filters(&Reading {
+                scope: false,
+                ..all.clone()
+            }),
+            "ab"
+        );
+        assert_eq!(
+            filters(&Reading {
+                topics: None,
+                permissions: false,
+                ..all.clone()
+            }),
+            "c"
+        );
+        let topics = Some(Place::Pointer("/app/topics".into()));
+        assert_eq!(
+            filters(&Reading {
+                topics,
+                ..all.clone()
+            }),
+            "dbc"
+        );
+
+        // No claim is not a claim that is null: the one is no right, the other a mistake.
+        let (none, null) = (
+            serde_json::json!({}),
+            serde_json::json!({"https://mqtt.example/topics": null}),
+        );
+        let (none, null) = (none.as_object().unwrap(), null.as_object().unwrap());
+        assert_ne!(all.digest(none), all.digest(null));
+        assert!(all.rules(none).unwrap().is_empty());
+        assert_eq!(
+            all.rules(null).unwrap_err(),
+            "of its claim 'https://mqtt.example/topics', it is null, not an array of topic filters"
+        );
     }
 
     #[test]

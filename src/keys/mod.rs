@@ -2,14 +2,16 @@
 //!
 //! * this file: one set of keys, immutable; a new set replaces it whole
 //! * [`store`]: where the current set is kept, and who fetches the next one when
+//! * [`saved`]: the last good set, over a restart
 
+pub mod saved;
 pub mod store;
 
 use std::collections::HashMap;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{config::Algorithm, json, text::Quoted};
 
@@ -29,6 +31,9 @@ pub struct KeySet {
 
 struct RsaKey {
     key: DecodingKey,
+    /// Modulus and exponent, big-endian.
+    n: Vec<u8>,
+    e: Vec<u8>,
     /// `alg`, where the tenant states it ("Include Signing Algorithms in JSON Web Key Set").
     algorithm: Option<Algorithm>,
 }
@@ -36,6 +41,12 @@ struct RsaKey {
 impl std::fmt::Debug for RsaKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "RsaKey({:?})", self.algorithm)
+    }
+}
+
+impl PartialEq for RsaKey {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.n, &self.e, self.algorithm) == (&other.n, &other.e, other.algorithm)
     }
 }
 
@@ -117,6 +128,26 @@ impl KeySet {
         }
     }
 
+    /// Whether the same keys are in both.
+    pub fn has_same_keys(&self, other: &Self) -> bool {
+        self.rsa == other.rsa
+    }
+
+    /// The keys as a JWK Set, without what was left out.
+    pub fn to_jwks(&self) -> Map<String, Value> {
+        let jwk = |(kid, key): (&String, &RsaKey)| {
+            let mut jwk = json!({
+                "kty": "RSA", "use": "sig", "kid": kid,
+                "n": URL_SAFE_NO_PAD.encode(&key.n), "e": URL_SAFE_NO_PAD.encode(&key.e),
+            });
+            if let Some(algorithm) = key.algorithm {
+                jwk["alg"] = algorithm.name().into();
+            }
+            jwk
+        };
+        Map::from_iter([("keys".into(), self.rsa.iter().map(jwk).collect())])
+    }
+
     /// How many keys there are.
     pub fn len(&self) -> usize {
         self.rsa.len()
@@ -190,6 +221,8 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, String> {
     }
     Ok(RsaKey {
         key: DecodingKey::from_rsa_raw_components(&n, &e),
+        n,
+        e,
         algorithm,
     })
 }
@@ -216,7 +249,6 @@ fn is_roca(modulus: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     /// A modulus of the right size. Nothing is verified with it here.
     fn modulus(bytes: usize) -> String {
@@ -264,6 +296,17 @@ mod tests {
                 .unwrap_err(),
             Unfit::Empty
         );
+    }
+
+    #[test]
+    fn a_set_survives_being_written_down() {
+        let mut free = jwk("free");
+        free.as_object_mut().unwrap().remove("alg");
+        let set = parse(&[jwk("a"), with("alg", json!("PS256")), free]).unwrap();
+        let copy = KeySet::parse(&serde_json::to_vec(&set.to_jwks()).unwrap()).unwrap();
+        assert!(copy.has_same_keys(&set));
+        assert!(!copy.has_same_keys(&parse(&[jwk("a")]).unwrap()));
+        assert!(!copy.has_same_keys(&parse(&[jwk("a"), jwk("k"), jwk("free")]).unwrap()));
     }
 
     #[test]

@@ -25,13 +25,19 @@ const REFRESH: Duration = Duration::from_secs(8 * 60);
 /// After a failure, or for an unknown key: no sooner than this after the last attempt.
 const COOL_DOWN: Duration = Duration::from_secs(30);
 
-/// When to fetch.
+/// A day without the tenant: nobody is locked out by an outage, and a key that was withdrawn, and whose
+/// withdrawal somebody keeps from us, lives no longer.
+const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// When to fetch, and how long that holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// From one good fetch to the next.
     pub refresh: Duration,
     /// The least time between two attempts.
     pub cool_down: Duration,
+    /// How long after a good fetch its keys stay good while all others fail.
+    pub max_stale: Duration,
 }
 
 impl Default for Pace {
@@ -39,6 +45,7 @@ impl Default for Pace {
         Self {
             refresh: REFRESH,
             cool_down: COOL_DOWN,
+            max_stale: MAX_STALE,
         }
     }
 }
@@ -74,6 +81,8 @@ struct State {
     fetching: bool,
     stopping: bool,
     running: bool,
+    /// Until when the current keys are good without another fetch.
+    good_until: Option<Instant>,
 }
 
 impl Store {
@@ -99,9 +108,33 @@ impl Store {
             .clone()
     }
 
-    /// Puts a set in place of the current one.
+    /// Puts a set in place of the current one. Where they hold the same keys the current one stays:
+    /// what was good under it is good.
     pub fn replace(&self, set: KeySet) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if !current.has_same_keys(&set) {
+            *current = Arc::new(set);
+        }
+    }
+
+    /// Puts a set in place that was fetched so long ago, until a fetch brings another.
+    pub fn restore(&self, set: KeySet, age: Duration) {
+        self.replace(set);
+        let left = self.shared.pace.max_stale.saturating_sub(age);
+        lock(&self.shared.state).good_until = Some(moment() + left);
+    }
+
+    /// A fetch has failed. Drops keys that nobody has confirmed for too long.
+    fn drop_stale(&self, log: &Log) {
+        let good_until = lock(&self.shared.state).good_until;
+        if self.current().is_empty() || good_until.is_some_and(|until| moment() < until) {
+            return;
+        }
+        self.replace(KeySet::default());
+        log.line(
+            Level::Error,
+            "the tenant's signing keys could not be fetched for longer than jwks_max_stale: they are not used any more, and nobody comes in with a token; cure: see the line that says why they cannot be fetched",
+        );
     }
 
     /// Starts fetching in the background, beginning now. It ends with [`Self::stop`].
@@ -130,10 +163,13 @@ impl Store {
                 );
                 match result {
                     Ok(set) => {
-                        store.replace(set);
+                        store.restore(set, Duration::ZERO);
                         true
                     }
-                    Err(_) => false,
+                    Err(_) => {
+                        store.drop_stale(&log);
+                        false
+                    }
                 }
             });
         };
@@ -314,6 +350,11 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3600);
     const PATIENCE: Duration = Duration::from_secs(20);
+    const QUICK: Pace = Pace {
+        refresh: Duration::ZERO,
+        cool_down: Duration::ZERO,
+        max_stale: LONG,
+    };
 
     fn set(kid: &str) -> KeySet {
         use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -378,6 +419,7 @@ mod tests {
         let rig = rig(Pace {
             refresh: LONG,
             cool_down: Duration::ZERO,
+            max_stale: LONG,
         });
         assert!(rig.store.current().is_empty() && rig.store.may_bring_news());
         let waiting = {
@@ -395,10 +437,7 @@ mod tests {
 
     #[test]
     fn a_bad_fetch_keeps_the_last_good_set_and_is_reported_once() {
-        let rig = rig(Pace {
-            refresh: Duration::ZERO,
-            cool_down: Duration::ZERO,
-        });
+        let rig = rig(QUICK);
         rig.next(Ok(set("a")));
         for _ in 0..3 {
             rig.next(Err("could not be fetched: it is down".into()));
@@ -413,10 +452,63 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_nobody_confirms_are_stale_in_the_end() {
+        for (max_stale, kept) in [(LONG, true), (Duration::ZERO, false)] {
+            let rig = rig(Pace { max_stale, ..QUICK });
+            rig.next(Ok(set("a")));
+            rig.next(Err("could not be fetched: it is down".into()));
+            rig.began.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(has(&rig.store, "a"), kept);
+            let said = rig
+                .log
+                .take()
+                .iter()
+                .any(|(_, line)| line.contains("jwks_max_stale"));
+            assert_eq!(said, !kept);
+            rig.answer.send(Ok(set("a"))).unwrap();
+            rig.began.recv_timeout(PATIENCE).unwrap();
+            assert!(
+                has(&rig.store, "a"),
+                "they are good again when they are confirmed"
+            );
+            drop(rig.answer);
+            rig.store.stop();
+        }
+    }
+
+    #[test]
+    fn restored_keys_have_what_is_left_of_their_time() {
+        let hour = Duration::from_secs(3600);
+        let pace = Pace {
+            max_stale: hour,
+            ..QUICK
+        };
+        for (age, kept) in [(hour / 2, true), (hour, false), (2 * hour, false)] {
+            let store = Store::new(pace, crate::threads::plain);
+            store.restore(set("a"), age);
+            assert!(has(&store, "a"));
+            store.drop_stale(&Log::default());
+            assert_eq!(has(&store, "a"), kept, "{age:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_keys_again_are_the_same_set() {
+        let store = Store::new(QUICK, crate::threads::plain);
+        store.replace(set("a"));
+        let first = store.current();
+        store.replace(set("a"));
+        assert!(Arc::ptr_eq(&first, &store.current()));
+        store.replace(set("b"));
+        assert!(!Arc::ptr_eq(&first, &store.current()));
+    }
+
+    #[test]
     fn one_cool_down_holds_for_all() {
         let rig = rig(Pace {
             refresh: LONG,
             cool_down: LONG,
+            max_stale: LONG,
         });
         rig.next(Ok(set("a")));
         rig.store.refetch(Deadline::after(Duration::ZERO));
@@ -442,6 +534,7 @@ mod tests {
         let rig = rig(Pace {
             refresh: LONG,
             cool_down: LONG,
+            max_stale: LONG,
         });
         rig.began.recv_timeout(PATIENCE).unwrap();
         rig.store.refetch(Deadline::after(Duration::from_millis(1)));
@@ -460,6 +553,7 @@ mod tests {
             Pace {
                 refresh: LONG,
                 cool_down: Duration::ZERO,
+                max_stale: LONG,
             },
             crate::threads::plain,
         ));
@@ -481,6 +575,7 @@ mod tests {
         let rig = rig(Pace {
             refresh: LONG,
             cool_down: LONG,
+            max_stale: LONG,
         });
         rig.began.recv_timeout(PATIENCE).unwrap();
         let waiting = {

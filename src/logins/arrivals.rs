@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{Claimant, Verdict};
-use crate::{clock::Deadline, secret::Fingerprint};
+use crate::{clock::Deadline, secret::Fingerprint, sessions::Client};
 
 /// The newest ticket of each client id that waits, whichever instance it waits in.
 static NEWEST: Mutex<Option<HashMap<Arc<str>, u64>>> = Mutex::new(None);
@@ -58,6 +58,19 @@ impl Arrival {
     }
 }
 
+impl Drop for Arrival {
+    /// Whoever is forgotten waits no more.
+    fn drop(&mut self) {
+        self.is_awaited();
+    }
+}
+
+/// Whether a client waits, in whichever instance. Of one that hung up nobody knows: it counts until it
+/// is answered, or until something else shows that it has gone.
+pub fn somebody_waits() -> bool {
+    newest().as_ref().is_some_and(|tickets| !tickets.is_empty())
+}
+
 fn newest() -> MutexGuard<'static, Option<HashMap<Arc<str>, u64>>> {
     NEWEST.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -73,6 +86,24 @@ impl Arrivals {
     /// A client waits.
     pub fn wait(&mut self, arrival: Arrival) {
         self.waiting.push(arrival);
+    }
+
+    /// Whether this client waits.
+    pub fn has(&self, client: Client) -> bool {
+        let ready = self.ready.iter().map(|(arrival, _)| arrival);
+        self.waiting
+            .iter()
+            .chain(ready)
+            .any(|arrival| arrival.claimant.client == client)
+    }
+
+    /// Another connection is at this address: whoever waited there has hung up, and its answer would
+    /// be taken for the other's.
+    pub fn forget(&mut self, client: Client) {
+        self.waiting
+            .retain(|arrival| arrival.claimant.client != client);
+        self.ready
+            .retain(|(arrival, _)| arrival.claimant.client != client);
     }
 
     /// A verdict is here, for all who presented that credential; how many they are.
@@ -103,5 +134,55 @@ impl Arrivals {
     /// Whether anybody waits or is to be answered: asked at every tick.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.ready.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Fingerprinter;
+    use std::time::Duration;
+
+    fn arrival(client: usize, client_id: &str) -> Arrival {
+        let key = Fingerprinter::new().unwrap().of(b"a password");
+        let claimant = Claimant {
+            client: Client(client),
+            client_id: client_id.into(),
+            username: None,
+            address: None,
+            port: None,
+            certificate: None,
+            id_is_free: false,
+            credential: key,
+        };
+        Arrival::new(claimant, key, Deadline::after(Duration::from_secs(60)))
+    }
+
+    fn has_ticket(client_id: &str) -> bool {
+        newest().as_ref().unwrap().contains_key(client_id)
+    }
+
+    #[test]
+    fn whoever_is_forgotten_waits_no_more() {
+        let mut arrivals = Arrivals::default();
+        arrivals.wait(arrival(1, "forgotten"));
+        assert!(has_ticket("forgotten") && somebody_waits());
+        arrivals.forget(Client(1));
+        assert!(!has_ticket("forgotten"));
+
+        // With the instance that it waited in.
+        arrivals.wait(arrival(2, "stopped"));
+        drop(arrivals);
+        assert!(!has_ticket("stopped"));
+    }
+
+    #[test]
+    fn an_older_one_takes_no_ticket_with_it() {
+        let older = arrival(1, "twice");
+        let newer = arrival(2, "twice");
+        assert!(!older.is_awaited());
+        drop(older);
+        assert!(newer.is_awaited());
+        assert!(!has_ticket("twice"));
     }
 }

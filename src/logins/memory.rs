@@ -5,9 +5,7 @@
 //! until its token expires, or for `login_cache` if that is shorter; of the bad ones only a wrong
 //! password is kept, and only briefly, because it may be set right at any time.
 
-use std::collections::{BTreeSet, HashMap};
-
-use super::{Terms, Verdict};
+use super::{Terms, Verdict, expiring::Expiring};
 use crate::{
     clock::Unix,
     refusal::{Reason, Refusal},
@@ -20,15 +18,10 @@ const REFUSED: u64 = 10;
 /// How many seconds a good answer waits for a device that was turned away before it came.
 const UNHEARD: u64 = 60;
 
-/// How many credentials are remembered: twice the largest fleet this is made for. Beyond it those
-/// go first that would go next anyway.
-const MAX_REMEMBERED: usize = 200_000;
-
 /// The memory.
 pub struct Memory {
     keep: u64,
-    known: HashMap<Fingerprint, (Verdict, Unix)>,
-    by_end: BTreeSet<(Unix, Fingerprint)>,
+    known: Expiring<Verdict>,
 }
 
 impl Memory {
@@ -36,15 +29,13 @@ impl Memory {
     pub fn new(keep: u64) -> Self {
         Self {
             keep,
-            known: HashMap::new(),
-            by_end: BTreeSet::new(),
+            known: Expiring::default(),
         }
     }
 
     /// What is known of this credential.
     pub fn recall(&mut self, key: Fingerprint, now: Unix) -> Option<Verdict> {
-        self.forget_old(now);
-        self.known.get(&key).map(|(verdict, _)| verdict.clone())
+        self.known.get(key, now).cloned()
     }
 
     /// Keeps what may be kept.
@@ -57,6 +48,11 @@ impl Memory {
         self.keep_for(self.keep.max(UNHEARD), key, verdict, now);
     }
 
+    /// Forgets what has ended; whether that was much.
+    pub fn forget_old(&mut self, now: Unix) -> bool {
+        self.known.forget_old(now)
+    }
+
     fn keep_for(&mut self, seconds: u64, key: Fingerprint, verdict: &Verdict, now: Unix) {
         let end = match verdict {
             Ok(Terms { until, .. }) => now.plus(seconds).min(*until),
@@ -66,32 +62,7 @@ impl Memory {
             }) => now.plus(REFUSED),
             Err(_) => return,
         };
-        self.forget(key);
-        if end <= now {
-            return;
-        }
-        while self.known.len() >= MAX_REMEMBERED {
-            let Some((_, first)) = self.by_end.first().copied() else {
-                break;
-            };
-            self.forget(first);
-        }
-        self.known.insert(key, (verdict.clone(), end));
-        self.by_end.insert((end, key));
-    }
-
-    fn forget(&mut self, key: Fingerprint) {
-        if let Some((_, end)) = self.known.remove(&key) {
-            self.by_end.remove(&(end, key));
-        }
-    }
-
-    fn forget_old(&mut self, now: Unix) {
-        while let Some(&(end, key)) = self.by_end.first()
-            && end <= now
-        {
-            self.forget(key);
-        }
+        self.known.insert(key, verdict.clone(), end, now);
     }
 }
 
@@ -103,7 +74,10 @@ mod tests {
     fn good(until: u64) -> Verdict {
         Ok(Terms {
             username: "u".into(),
+            subject: "u".into(),
+            client_ids: None,
             grants: Default::default(),
+            claims: None,
             until: Unix(until),
         })
     }
@@ -123,7 +97,7 @@ mod tests {
         assert!(memory.recall(a, Unix(1050)).is_none());
         assert!(memory.recall(b, Unix(1099)).is_some());
         assert!(memory.recall(b, Unix(1100)).is_none());
-        assert!(memory.known.is_empty() && memory.by_end.is_empty());
+        assert!(memory.known.is_empty());
         let mut none = Memory::new(0);
         none.remember(a, &good(9000), Unix(1000));
         assert!(none.recall(a, Unix(1000)).is_none());
@@ -143,7 +117,7 @@ mod tests {
             memory.remember(key, &bad(*reason), Unix(1000));
             let kept = memory.recall(key, Unix(1001)).is_some();
             assert_eq!(kept, *reason == Reason::LoginRefused, "{}", reason.code());
-            memory.forget(key);
+            memory.known.forget(key);
         }
         memory.remember(key, &bad(Reason::LoginRefused), Unix(1000));
         assert!(memory.recall(key, Unix(1000 + REFUSED)).is_none());

@@ -4,17 +4,22 @@
 //! * [`pool`]: the threads that do it; the same credential is asked about once at a time
 //! * [`arrivals`]: clients whose CONNECT waits for the outcome (2.1)
 //! * [`budget`]: how long the broker itself may stand still for it (2.0)
-//! * [`memory`]: what the tenant said before
-//! * [`restraint`]: how hard it is asked
+//! * [`memory`]: what the tenant said before; [`verified`]: tokens that were good before; both in
+//!   tables of [`expiring`] entries
+//! * [`restraint`]: how hard it is asked, and, in [`guesses`], how often about one user
 
 pub mod arrivals;
 pub mod budget;
+pub mod expiring;
+pub mod guesses;
 pub mod memory;
 pub mod pool;
 pub mod restraint;
+pub mod verified;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -22,6 +27,7 @@ use crate::{
     clock::{Deadline, Unix},
     config::Config,
     grants::Grants,
+    identity,
     keys::store::Store,
     refusal::{Reason, Refusal},
     secret::{Fingerprint, Secret},
@@ -39,17 +45,29 @@ pub struct Claimant {
     pub username: Option<String>,
     /// The address it connects from.
     pub address: Option<String>,
+    /// The port of the listener, if the broker tells it.
+    pub port: Option<u16>,
+    /// The SHA-256 fingerprint of its certificate, if that is of interest and the broker tells it.
+    pub certificate: Option<[u8; 32]>,
     /// What it presents.
     pub credential: Fingerprint,
+    /// Whether the broker says that it has no session under this client id. 2.0 does not say.
+    pub id_is_free: bool,
 }
 
 /// What a credential is good for.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// The user name.
-    pub username: String,
-    /// What it may publish and subscribe.
+    pub username: Arc<str>,
+    /// Whose token it is (`sub`): who may come back for what is kept under a client id.
+    pub subject: Arc<str>,
+    /// The client ids that it may be used with.
+    pub client_ids: identity::Allowed,
+    /// What its token says that it may publish and subscribe.
     pub grants: Arc<Grants>,
+    /// The claims, where rules may name them.
+    pub claims: Option<Arc<Map<String, Value>>>,
     /// When that ends.
     pub until: Unix,
 }
@@ -60,7 +78,12 @@ pub type Verdict = Result<Terms, Refusal>;
 /// Tokens that speak for somebody.
 pub enum Evidence {
     /// The client sent a token.
-    Presented(Zeroizing<String>),
+    Presented {
+        /// The token.
+        token: Zeroizing<String>,
+        /// What it is remembered by.
+        print: Fingerprint,
+    },
     /// The tenant issued tokens for a user name and a password.
     Issued {
         /// The user name that the tenant checked.
@@ -87,10 +110,12 @@ pub enum Errand {
 
 /// An errand for one credential. It holds all it needs and touches nothing of the broker's.
 pub struct Job {
+    /// Who asked first.
+    pub claimant: Claimant,
     /// Which credential, so that many who present the same wait for one answer.
     pub key: Fingerprint,
-    /// For a login: which device, by address and user name.
-    pub device: Option<Fingerprint>,
+    /// For a login: which user.
+    pub user: Option<Fingerprint>,
     /// What is to be done.
     pub errand: Errand,
     /// When it must have been done.
@@ -99,10 +124,12 @@ pub struct Job {
 
 /// What came of a job.
 pub struct Done {
+    /// Who asked first.
+    pub claimant: Claimant,
     /// Which credential.
     pub key: Fingerprint,
-    /// For a login: which device, by address and user name.
-    pub device: Option<Fingerprint>,
+    /// For a login: which user.
+    pub user: Option<Fingerprint>,
     /// How long the tenant wants to be left alone.
     pub pause: Option<Duration>,
     /// The evidence, still to be judged.
@@ -127,14 +154,16 @@ impl Desk {
     /// Does a job; waits at most until its deadline.
     pub fn perform(&self, job: Job) -> Done {
         let Job {
+            claimant,
             key,
-            device,
+            user,
             errand,
             deadline,
         } = job;
         let done = |result, pause, keys_refetched| Done {
+            claimant,
             key,
-            device,
+            user,
             pause,
             result,
             keys_refetched,

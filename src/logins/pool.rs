@@ -7,7 +7,10 @@
 use std::{
     collections::{HashSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -43,12 +46,14 @@ struct Shared {
     state: Mutex<State>,
     queued: Condvar,
     finished: Condvar,
+    /// Whether there may be answers: a tick asks, thousands of times a second, and should cost no lock.
+    answered: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     queue: VecDeque<Job>,
-    /// Credentials that are queued or under way.
+    /// Credentials that are queued, under way, or answered and the answer not taken yet.
     busy: HashSet<Fingerprint>,
     finished: Vec<Done>,
     alive: usize,
@@ -64,6 +69,7 @@ impl Pool {
             state: Mutex::default(),
             queued: Condvar::new(),
             finished: Condvar::new(),
+            answered: AtomicBool::new(false),
         };
         Self {
             shared: Arc::new(shared),
@@ -124,7 +130,7 @@ impl Pool {
         }
     }
 
-    /// Whether this credential is being asked about.
+    /// Whether this credential is being asked about, or its answer is here and was not taken.
     pub fn is_busy(&self, key: Fingerprint) -> bool {
         self.shared.state().busy.contains(&key)
     }
@@ -135,6 +141,7 @@ impl Pool {
         let mut state = self.shared.state();
         loop {
             if let Some(place) = state.finished.iter().position(|done| done.key == key) {
+                state.busy.remove(&key);
                 return Some(state.finished.swap_remove(place));
             }
             let left = until.remaining();
@@ -150,14 +157,23 @@ impl Pool {
         }
     }
 
+    /// Whether answers have come.
+    pub fn has_finished(&self) -> bool {
+        self.shared.answered.load(Ordering::Acquire)
+    }
+
     /// The answers that have come.
     pub fn take_finished(&self) -> Vec<Done> {
-        let mut state = self.shared.state();
-        if state.finished.is_empty() {
-            Vec::new()
-        } else {
-            std::mem::take(&mut state.finished)
+        if !self.has_finished() {
+            return Vec::new();
         }
+        let mut state = self.shared.state();
+        self.shared.answered.store(false, Ordering::Release);
+        let finished = std::mem::take(&mut state.finished);
+        for done in &finished {
+            state.busy.remove(&done.key);
+        }
+        finished
     }
 
     /// Drops what is queued, and waits for what is under way: at most a job's own deadline.
@@ -202,11 +218,13 @@ impl Shared {
                 continue;
             };
             drop(state);
-            let (key, device, deadline) = (job.key, job.device, job.deadline);
+            let (key, user, deadline) = (job.key, job.user, job.deadline);
+            let claimant = job.claimant.clone();
             let done =
                 catch_unwind(AssertUnwindSafe(|| (self.worker)(job))).unwrap_or_else(|_| Done {
+                    claimant,
                     key,
-                    device,
+                    user,
                     pause: None,
                     result: Err(Refusal::new(
                         Reason::Internal,
@@ -216,8 +234,9 @@ impl Shared {
                     deadline,
                 });
             state = self.state();
-            state.busy.remove(&key);
+            // Busy until somebody takes it: whoever asks in between would have it done again.
             state.finished.push(done);
+            self.answered.store(true, Ordering::Release);
             self.finished.notify_all();
         }
         state.alive -= 1;

@@ -1,16 +1,15 @@
-//! How hard the tenant is asked: less than it allows, less while it is in trouble, and less about a
-//! device that keeps getting its password wrong.
+//! How hard the tenant is asked: less than it allows, and less while it is in trouble.
 //!
 //! Auth0 counts all of a broker's devices as one caller. Without restraint a fleet that comes back
-//! at once uses up the tenant's rate limit, and one device with an old password locks itself out
-//! for thirty days (Auth0, "Rate Limit Policy" and "Brute-force Protection").
+//! at once uses up the tenant's rate limit (Auth0, "Rate Limit Policy"). Wrong passwords are counted
+//! by user, in [`super::guesses`].
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
     time::{Duration, Instant},
 };
 
+use super::guesses::Guesses;
 use crate::{
     refusal::{Reason, Refusal},
     secret::Fingerprint,
@@ -31,14 +30,6 @@ const LONGEST_PROBE: Duration = Duration::from_secs(120);
 /// The longest that is waited because the tenant said so.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// How long a device has to wait after so many wrong passwords in a row, in seconds. Auth0 locks
-/// after ten; after the ninth it is a day for each, so that somebody can mend it meanwhile.
-const WAITS: [u64; 8] = [0, 0, 0, 2, 4, 8, 16, 32];
-const LONG_WAIT: u64 = 24 * 3600;
-
-/// How many devices with wrong passwords are kept apart.
-const MAX_DEVICES: usize = 100_000;
-
 /// What the tenant lets us ask.
 pub struct Restraint {
     rate: f64,
@@ -49,7 +40,7 @@ pub struct Restraint {
     resting: Option<Instant>,
     /// Since when one is asking whether the trouble is over.
     probing: Option<Instant>,
-    devices: HashMap<Fingerprint, (usize, Instant)>,
+    guesses: Guesses,
 }
 
 impl Restraint {
@@ -64,25 +55,26 @@ impl Restraint {
             troubles: 0,
             resting: None,
             probing: None,
-            devices: HashMap::new(),
+            guesses: Guesses::default(),
         }
     }
 
-    /// Whether the tenant may be asked about this device now.
+    /// Whether the tenant may be asked about this user now. Then what came of it is
+    /// [`heard`](Self::heard), or the question is [given back](Self::give_back).
     ///
     /// # Errors
     ///
     /// Why not.
-    pub fn ask(&mut self, device: Fingerprint, now: Instant) -> Result<(), Refusal> {
-        if let Some((wrong, until)) = self.devices.get(&device)
-            && now < *until
-        {
-            let seconds = (*until - now).as_secs() + 1;
-            let detail = format!(
-                "it sent {wrong} wrong passwords in a row; the next is looked at in {seconds} s"
-            );
-            return Err(Refusal::new(Reason::LoginBackoff, detail));
+    pub fn ask(&mut self, user: Fingerprint, now: Instant) -> Result<(), Refusal> {
+        self.guesses.ask(user, now)?;
+        let asked = self.ask_tenant(now);
+        if asked.is_err() {
+            self.guesses.give_back(user);
         }
+        asked
+    }
+
+    fn ask_tenant(&mut self, now: Instant) -> Result<(), Refusal> {
         if let Some(until) = self.paused.filter(|until| now < *until) {
             let seconds = (until - now).as_secs() + 1;
             return Err(Refusal::new(
@@ -115,15 +107,23 @@ impl Restraint {
     }
 
     /// The tenant was not asked after all.
-    pub fn give_back(&mut self) {
+    pub fn give_back(&mut self, user: Fingerprint) {
+        self.guesses.give_back(user);
         self.tokens += 1.0;
         self.probing = None;
+    }
+
+    /// Somebody has mended something (SIGHUP).
+    pub fn look_again(&mut self) {
+        self.guesses.look_again();
+        self.resting = None;
+        self.troubles = 0;
     }
 
     /// What came of asking; `None` is a yes. `pause` is how long the tenant wants to be left alone.
     pub fn heard(
         &mut self,
-        device: Fingerprint,
+        user: Fingerprint,
         no: Option<Reason>,
         pause: Option<Duration>,
         now: Instant,
@@ -149,21 +149,9 @@ impl Restraint {
             _ => (self.troubles, self.resting) = (0, None),
         }
         match no {
-            Some(Reason::LoginRefused) => {
-                if self.devices.len() >= MAX_DEVICES {
-                    self.devices.retain(|_, (_, until)| now < *until);
-                }
-                if self.devices.len() < MAX_DEVICES {
-                    let (wrong, until) = self.devices.entry(device).or_insert((0, now));
-                    let wait = WAITS.get(*wrong).copied().unwrap_or(LONG_WAIT);
-                    *wrong += 1;
-                    *until = now + Duration::from_secs(wait);
-                }
-            }
-            None => {
-                self.devices.remove(&device);
-            }
-            Some(_) => {}
+            Some(Reason::LoginRefused) => self.guesses.heard(user, false, now),
+            None => self.guesses.heard(user, true, now),
+            Some(_) => self.guesses.give_back(user),
         }
     }
 }
@@ -191,19 +179,20 @@ mod tests {
 
     #[test]
     fn a_burst_and_then_a_rate() {
-        let (start, device) = (Instant::now(), device());
+        let (start, prints) = (Instant::now(), Fingerprinter::new().unwrap());
+        let device = |i: u64| prints.of(&i.to_le_bytes());
         let mut restraint = Restraint::new(5, start);
-        for _ in 0..300 {
-            assert!(restraint.ask(device, start).is_ok());
+        for i in 0..300 {
+            assert!(restraint.ask(device(i), start).is_ok());
         }
         assert_eq!(
-            refused(restraint.ask(device, start)),
+            refused(restraint.ask(device(300), start)),
             Some(Reason::LoginRate)
         );
         let asked = (0..1000)
             .filter(|i| {
                 restraint
-                    .ask(device, start + Duration::from_millis(10 * i))
+                    .ask(device(1000 + i), start + Duration::from_millis(10 * i))
                     .is_ok()
             })
             .count();
@@ -270,23 +259,23 @@ mod tests {
         );
     }
 
-    /// Ten wrong passwords lock a user at Auth0 for thirty days: a device that tries all the time
-    /// must not get to the tenth within a day.
     #[test]
-    fn a_device_takes_more_than_a_day_to_auth0_s_lock() {
+    fn what_the_tenant_is_not_asked_is_no_guess() {
         let (start, device) = (Instant::now(), device());
-        let mut restraint = Restraint::new(100, start);
-        let asked = (0..24 * 3600).filter(|second| {
-            let now = start + S(*second);
-            let asked = restraint.ask(device, now).is_ok();
-            if asked {
-                restraint.heard(device, Some(Reason::LoginRefused), None, now);
-            }
-            asked
-        });
-        assert_eq!(asked.count(), WAITS.len() + 1);
-        let now = start + S(2 * 24 * 3600);
-        restraint.heard(device, None, None, now);
-        assert!(restraint.ask(device, now).is_ok() && restraint.devices.is_empty());
+        let mut restraint = Restraint::new(1, start);
+        let asked = (0..200)
+            .filter(|_| {
+                restraint.ask(device, start).is_ok() && {
+                    restraint.heard(device, Some(Reason::TenantError), None, start);
+                    true
+                }
+            })
+            .count();
+        assert_eq!(asked, TROUBLES as usize);
+        restraint.look_again();
+        assert!(
+            restraint.ask(device, start).is_ok(),
+            "somebody has mended it"
+        );
     }
 }

@@ -45,6 +45,16 @@ impl Claims {
         self.members.get(name)
     }
 
+    /// All of them.
+    pub fn members(&self) -> &Map<String, Value> {
+        &self.members
+    }
+
+    /// All of them, to keep.
+    pub fn into_members(self) -> Map<String, Value> {
+        self.members
+    }
+
     /// The claim that becomes the client's user name.
     ///
     /// # Errors

@@ -91,6 +91,9 @@ fn meet(policy: &Policy, token: &str) -> Met {
         username: Some("JWT"),
         password: Some(token.as_bytes()),
         address: Some("192.0.2.1"),
+        port: None,
+        certificate: None,
+        id_is_free: false,
         again: false,
         restored: false,
     };
@@ -99,6 +102,7 @@ fn meet(policy: &Policy, token: &str) -> Met {
         Step::Refuse(refusal) => Met::Out(refusal.reason),
         Step::Wait(_) => panic!("keys from a file are never waited for"),
         Step::Keep => panic!("nobody was in"),
+        Step::Defer => panic!("others are refused, by default"),
     }
 }
 

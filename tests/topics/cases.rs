@@ -1,6 +1,8 @@
 //! One table of topic rules, for every judge: our code, the naive matcher, and the functions of
 //! real brokers.
 
+use mosquitto_auth0::rules::Ask;
+
 /// `(granted, topic, allowed)`: may a message to this topic be sent or delivered?
 pub const MATCH: &[(&str, &str, bool)] = &[
     ("temperature", "temperature", true),
@@ -108,4 +110,58 @@ pub const SHARED: &[(&str, &str, bool)] = &[
     ("#", "$share//a", false),
     ("#", "$share/g/", false),
     ("#", "$share/+/a", false),
+];
+
+const PUBLISH: Ask = Ask::Publish {
+    qos: 1,
+    retain: false,
+    payload: 5,
+};
+const RETAINED: Ask = Ask::Publish {
+    qos: 1,
+    retain: true,
+    payload: 5,
+};
+const SUBSCRIBE: Ask = Ask::Subscribe { qos: Some(1) };
+const RECEIVE: Ask = Ask::Receive;
+
+const CLOSED_DOOR: &str =
+    r##"[{"permission": "deny", "action": "all", "topic": "a/door"}, "a/#"]"##;
+const LATE_DENIAL: &str =
+    r##"["a/#", {"permission": "deny", "action": "all", "topic": "a/door"}]"##;
+const DENY_ALL: &str =
+    r##"["$SYS/x", {"permission": "deny", "action": "all", "topic": "#"}, "$SYS/y", "a"]"##;
+const NO_RETAIN: &str =
+    r#"[{"permission": "deny", "action": "publish", "topic": "a", "retain": true}, "a"]"#;
+const QOS_1: &str = r#"[{"permission": "allow", "action": "all", "topic": "a", "qos": 1}]"#;
+const QOS_0: &str = r#"[{"permission": "allow", "action": "all", "topic": "a", "qos": 0}]"#;
+
+/// `(claim, asked, topic, allowed)`: lists of rules, of which the first that fits decides.
+pub const LISTS: &[(&str, Ask, &str, bool)] = &[
+    (CLOSED_DOOR, PUBLISH, "a/x", true),
+    (CLOSED_DOOR, PUBLISH, "a/door", false),
+    (CLOSED_DOOR, RECEIVE, "a/door", false),
+    (CLOSED_DOOR, SUBSCRIBE, "a/door", false),
+    (CLOSED_DOOR, SUBSCRIBE, "$share/g/a/door", false),
+    // It covers a part of the subscription only: the part is held back at delivery.
+    (CLOSED_DOOR, SUBSCRIBE, "a/#", true),
+    (CLOSED_DOOR, SUBSCRIBE, "a/+", true),
+    (LATE_DENIAL, PUBLISH, "a/door", true),
+    (LATE_DENIAL, RECEIVE, "a/door", true),
+    (DENY_ALL, PUBLISH, "a", false),
+    (DENY_ALL, SUBSCRIBE, "a", false),
+    (DENY_ALL, SUBSCRIBE, "#", false),
+    // A wildcard in front does not reach `$`, and what nothing allows is denied all the same.
+    (DENY_ALL, RECEIVE, "$SYS/x", true),
+    (DENY_ALL, RECEIVE, "$SYS/y", true),
+    (DENY_ALL, RECEIVE, "$SYS/z", false),
+    (NO_RETAIN, PUBLISH, "a", true),
+    (NO_RETAIN, RETAINED, "a", false),
+    (NO_RETAIN, RECEIVE, "a", true),
+    (QOS_1, PUBLISH, "a", true),
+    (QOS_1, SUBSCRIBE, "a", true),
+    (QOS_1, RECEIVE, "a", true),
+    (QOS_0, PUBLISH, "a", false),
+    (QOS_0, SUBSCRIBE, "a", false),
+    (QOS_0, RECEIVE, "a", true),
 ];

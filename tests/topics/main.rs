@@ -1,18 +1,19 @@
 //! Topic rules, judged by our code, by a naive matcher, and by the brokers' own functions.
 
 mod cases;
+mod lists;
 mod naive;
 
 use std::{fs, path::Path, process::Command};
 
-use cases::{COVER, MATCH, SHARED};
+use cases::{COVER, LISTS, MATCH, SHARED};
 use lab::broker::{Broker, Version};
 use mosquitto_auth0::grants::{Grants, claim};
 use proptest::prelude::*;
 use serde_json::json;
 
 fn grants(filters: &[&str]) -> Grants {
-    claim::topics(&json!(filters)).unwrap()
+    Grants::compile(&claim::topics(&json!(filters), false).unwrap())
 }
 
 #[test]
@@ -30,6 +31,15 @@ fn our_code_agrees_with_the_table() {
             allowed,
             "{granted} {asked}"
         );
+    }
+}
+
+#[test]
+fn lists_with_deny_and_limits_agree_with_the_table() {
+    for &(claim, ask, topic, allowed) in LISTS {
+        let claim: serde_json::Value = serde_json::from_str(claim).unwrap();
+        let grants = Grants::compile(&claim::topics(&claim, false).unwrap());
+        assert_eq!(grants.allow(ask, topic), allowed, "{claim} {ask:?} {topic}");
     }
 }
 
@@ -157,7 +167,8 @@ proptest! {
 
     #[test]
     fn no_text_makes_it_panic(granted in ".{0,40}", asked in ".{0,40}") {
-        if let Ok(grants) = claim::topics(&json!([granted])) {
+        if let Ok(rules) = claim::topics(&json!([granted]), false) {
+            let grants = Grants::compile(&rules);
             let _ = grants.match_topic(&asked);
             let _ = grants.cover_subscription(&asked);
         }

@@ -1,7 +1,7 @@
 //! MQTT topic names and topic filters (MQTT 5.0, section 4.7).
 //!
-//! A granted filter and an asked-for filter are the same kind of thing here; the question between
-//! them is whether one *covers* the other. [`super::Grants`] answers it for a whole set.
+//! A rule's filter and an asked-for filter are the same kind of thing here; the question between
+//! them is whether one *covers* the other. [`super::tree::Rules`] answers it for many rules at once.
 
 use std::fmt;
 
@@ -22,6 +22,12 @@ pub enum Malformed {
     TooManyLevels,
     /// A group is how a subscriber asks, not what it is granted.
     SharedSubscription,
+    /// `${` without its `}`.
+    OpenPlaceholder,
+    /// `${}`.
+    NamelessPlaceholder,
+    /// More than one `${claim[*]}`.
+    TwoLists,
 }
 
 impl fmt::Display for Malformed {
@@ -36,6 +42,9 @@ impl fmt::Display for Malformed {
             Self::SharedSubscription => {
                 "starts with `$share/`; grant the filter behind the group's name"
             }
+            Self::OpenPlaceholder => "has a `${` without a `}`",
+            Self::NamelessPlaceholder => "has a placeholder that names no claim",
+            Self::TwoLists => "has more than one placeholder with `[*]`",
         })
     }
 }
@@ -75,12 +84,6 @@ fn check(filter: &str) -> Result<(), Malformed> {
         }
     }
     Ok(())
-}
-
-/// Whether `topic` can be a message's: not empty, no wildcard. The broker has checked the rest
-/// before it asks, and this is asked at every message.
-pub fn is_topic_name(topic: &str) -> bool {
-    !topic.is_empty() && !topic.bytes().any(|b| matches!(b, b'+' | b'#'))
 }
 
 /// What a SUBSCRIBE really reads: the filter, without `$share/group/` in front of it

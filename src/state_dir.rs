@@ -1,0 +1,272 @@
+//! A folder in which the plugin keeps what it knows over a restart: only for its own eyes, written
+//! whole or not at all, and not believed where somebody else could have written it.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// The longest file read, in bytes. A key set has a few kilobytes.
+const MAX_FILE: u64 = 256 * 1024;
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    /// Whose the broker's process is: the owner of what it creates.
+    user: u32,
+}
+
+impl StateDir {
+    /// A folder that is there, that the broker can write in, and that nobody else can change.
+    ///
+    /// # Errors
+    ///
+    /// A sentence with the cure, that follows the folder's name.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let cure = format!(
+            "run: install -d -o mosquitto -g mosquitto -m 700 {}",
+            path.display()
+        );
+        if !path.is_absolute() {
+            return Err("is not a full path; begin it with a slash".into());
+        }
+        let real = path
+            .canonicalize()
+            .map_err(|e| format!("cannot be used ({e}); {cure}"))?;
+        if !real.is_dir() {
+            return Err(format!("is not a folder; remove it and {cure}"));
+        }
+        let probe = Self {
+            path: real,
+            user: 0,
+        };
+        let (name, file) = probe.create().map_err(|e| {
+            format!(
+                "cannot be written in by the broker's own user, usually mosquitto ({e}); {cure}"
+            )
+        })?;
+        let user = file.metadata().map(|metadata| metadata.uid());
+        let _ = fs::remove_file(&name);
+        let user = user.map_err(|e| format!("cannot be examined ({e})"))?;
+        let dir = Self { user, ..probe };
+        dir.is_safe()?;
+        Ok(dir)
+    }
+
+    /// Whoever can rename one of the folders above can put another one in its place. A sticky folder
+    /// (/tmp) lets nobody rename what is not his.
+    fn is_safe(&self) -> Result<(), String> {
+        for folder in self.path.ancestors() {
+            let metadata = fs::metadata(folder)
+                .map_err(|e| format!("cannot be examined ({}: {e})", folder.display()))?;
+            let (mode, owner) = (metadata.mode(), metadata.uid());
+            let sticky = mode & 0o1000 != 0 && folder != self.path;
+            if owner != self.user && owner != 0 {
+                return Err(format!(
+                    "could be changed by user {owner}, who owns {p}; run: chown mosquitto {p}",
+                    p = folder.display()
+                ));
+            }
+            if mode & 0o022 != 0 && !sticky {
+                return Err(format!(
+                    "could be changed by others ({p} has mode {:04o}); run: chmod go-w {p}",
+                    mode & 0o7777,
+                    p = folder.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A file's bytes; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that follows the file's name: it cannot be read, or somebody else could have
+    /// written it.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(self.path_of(name));
+        let file = match file {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(format!("cannot be read ({e})")),
+            Ok(file) => file,
+        };
+        let metadata = file
+            .metadata()
+            .map_err(|e| format!("cannot be examined ({e})"))?;
+        self.is_ours(&metadata)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| format!("cannot be read ({e})"))?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(format!("is longer than {MAX_FILE} bytes"));
+        }
+        Ok(Some(bytes))
+    }
+
+    fn is_ours(&self, metadata: &Metadata) -> Result<(), String> {
+        if !metadata.is_file() {
+            return Err("is not a regular file".into());
+        }
+        if metadata.uid() != self.user && metadata.uid() != 0 {
+            return Err(format!("belongs to user {}", metadata.uid()));
+        }
+        if metadata.mode() & 0o077 != 0 {
+            return Err(format!(
+                "may be used by others (mode {:04o})",
+                metadata.mode() & 0o7777
+            ));
+        }
+        Ok(())
+    }
+
+    /// Puts a file in place of the one of that name: after a power cut it is the old one or the new
+    /// one, and never half of either.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that follows the file's name.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        let write = || -> io::Result<()> {
+            let (temporary, mut file) = self.create()?;
+            let written = file
+                .write_all(bytes)
+                .and_then(|()| file.sync_all())
+                .and_then(|()| fs::rename(&temporary, self.path_of(name)));
+            if written.is_err() {
+                let _ = fs::remove_file(&temporary);
+            }
+            written?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|e| format!("cannot be written ({e})"))
+    }
+
+    /// The full name of a file in here.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A new file under a name of its own, for nobody else's eyes.
+    fn create(&self) -> io::Result<(PathBuf, File)> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = self.path_of(&format!(".new-{}-{number}", std::process::id()));
+        // A process of the same number may have been killed in the middle.
+        let _ = fs::remove_file(&path);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(&path)?;
+        Ok((path, file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_private_and_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        assert_eq!(dir.read("a"), Ok(None));
+        dir.write("a", b"one").unwrap();
+        dir.write("a", b"two").unwrap();
+        assert_eq!(dir.read("a").unwrap().unwrap(), b"two");
+        assert_eq!(
+            fs::metadata(dir.path_of("a")).unwrap().mode() & 0o7777,
+            0o600
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_write_that_fails_keeps_the_old_file_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        // A folder cannot be replaced by a file.
+        fs::create_dir(dir.path_of("a")).unwrap();
+        assert!(
+            dir.write("a", b"x")
+                .unwrap_err()
+                .contains("cannot be written")
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        dir.write("a", b"x").unwrap();
+        for bad in [0o620, 0o602, 0o640, 0o604] {
+            mode(&dir.path_of("a"), bad);
+            assert!(dir.read("a").unwrap_err().contains("others"), "{bad:o}");
+        }
+        symlink(dir.path_of("a"), dir.path_of("link")).unwrap();
+        assert!(dir.read("link").is_err());
+        fs::create_dir(dir.path_of("folder")).unwrap();
+        assert!(dir.read("folder").unwrap_err().contains("regular"));
+        fs::write(dir.path_of("long"), vec![b'x'; MAX_FILE as usize + 1]).unwrap();
+        mode(&dir.path_of("long"), 0o600);
+        assert!(dir.read("long").unwrap_err().contains("longer"));
+        let stranger = StateDir {
+            user: dir.user + 4242,
+            path: dir.path.clone(),
+        };
+        mode(&dir.path_of("a"), 0o600);
+        // Root's files are believed too; then this says nothing.
+        assert!(dir.user == 0 || stranger.read("a").unwrap_err().contains("belongs to"));
+    }
+
+    #[test]
+    fn a_folder_that_others_can_change_is_refused_with_the_cure() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        for (path, bad) in [
+            (inner.as_path(), 0o770),
+            (inner.as_path(), 0o1777),
+            (folder.path(), 0o707),
+        ] {
+            mode(path, bad);
+            let why = StateDir::open(&inner).unwrap_err();
+            assert!(why.contains("chmod go-w"), "{why}");
+            mode(path, 0o700);
+        }
+        mode(folder.path(), 0o1777);
+        assert!(
+            StateDir::open(&inner).is_ok(),
+            "a sticky folder above is good"
+        );
+        assert_eq!(fs::read_dir(&inner).unwrap().count(), 0);
+
+        for (path, why) in [
+            (folder.path().join("missing"), "install -d"),
+            (PathBuf::from("here"), "full path"),
+            (PathBuf::from("/dev/null"), "not a folder"),
+        ] {
+            assert!(
+                StateDir::open(&path).unwrap_err().contains(why),
+                "{}",
+                path.display()
+            );
+        }
+    }
+}

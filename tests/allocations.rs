@@ -1,0 +1,229 @@
+//! A check allocates nothing: not for many rules, deep topics, placeholders, or a denial.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use lab::signing::{Alg, now, shared_key};
+use mosquitto_auth0::{
+    clock::Unix,
+    config::Config,
+    keys::store::Pace,
+    log::Log,
+    policy::{Access, Action, Connect, Decision, Policy, Step},
+    rules::{
+        Ask, Effect, Rule,
+        bind::Values,
+        template::Template,
+        tree::{Builder, Gates, ask},
+    },
+    sessions::Client,
+    threads,
+};
+use serde_json::json;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // While a thread ends there is no counter any more, and nothing to count.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: passes everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often `work` allocates, on this thread.
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn the_counter_counts() {
+    assert!(allocations(|| drop(std::hint::black_box(vec![1]))) > 0);
+}
+
+#[test]
+fn the_first_rule_is_found_without_memory() {
+    let mut builder = Builder::new();
+    let mut order = 0;
+    for i in 0..1000 {
+        for filter in [
+            format!("site/{i}/+/temperature"),
+            format!("a-name-of-many-letters/{i}/%c/#"),
+            format!("x-${{sites[*]}}-y/{i}"),
+        ] {
+            let effect = if order % 3 == 0 {
+                Effect::Deny
+            } else {
+                Effect::Allow
+            };
+            let filter = Template::parse(&filter).unwrap();
+            builder.add(
+                order,
+                &Rule {
+                    effect,
+                    ..Rule::allow(filter)
+                },
+                0,
+            );
+            order += 1;
+        }
+    }
+    let rules = builder.build();
+    let claims = json!({"sites": ["north", "south"]});
+    let values = Values {
+        client_id: "pump-1",
+        username: "auth0|1",
+        claims: claims.as_object().unwrap(),
+    };
+    let (bindings, gates) = (rules.bind(&values).unwrap(), Gates::default());
+    let deep = "/".repeat(200);
+    for (topic, found) in [
+        ("site/999/boiler/temperature", true),
+        ("site/999/boiler/humidity", false),
+        ("a-name-of-many-letters/7/pump-1/state/x", true),
+        ("a-name-of-many-letters/7/pump-2/state/x", false),
+        ("x-south-y/5", true),
+        ("x-west-y/5", false),
+        (deep.as_str(), false),
+    ] {
+        for question in [
+            Ask::Publish {
+                qos: 1,
+                retain: true,
+                payload: 100,
+            },
+            Ask::Receive,
+            Ask::Subscribe { qos: Some(2) },
+        ] {
+            let count = allocations(|| {
+                let ruling = ask(question, topic.as_bytes(), |asked| {
+                    rules.first(asked, &bindings, &gates)
+                });
+                assert_eq!(ruling.flatten().is_some(), found, "{topic}");
+            });
+            assert_eq!(count, 0, "{question:?} {topic}");
+        }
+    }
+}
+
+/// The whole question, with a policy file, before and after a window of time opens. A refusal is
+/// allowed memory the first time, for its line in the log.
+#[test]
+fn a_message_is_judged_without_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (issuer, audience) = ("https://t.example/", "https://mqtt.example/");
+    let options = [
+        ("issuer", issuer.to_owned()),
+        ("audience", audience.to_owned()),
+        (
+            "jwks_file",
+            file("keys", &json!({"keys": [shared_key(0).jwk()]}).to_string()),
+        ),
+        ("leeway", "0".to_owned()),
+        (
+            "policy_file",
+            file(
+                "policy",
+                r#"
+                [[rule]]
+                name = "door"
+                when.time = "10:00-11:00"
+                allow.both = "door/${site}"
+                [[rule]]
+                name = "own"
+                allow.both = "dev/%c/#"
+                "#,
+            ),
+        ),
+    ];
+    let options = options.map(|(name, value)| (name.to_owned(), value));
+    let config = Config::read(options.to_vec()).unwrap();
+    let policy = Policy::new(config, Pace::default(), Log::default(), threads::plain).unwrap();
+    let token = shared_key(0).sign(
+        Alg::Rs256,
+        json!({"alg": "RS256", "kid": shared_key(0).kid()}),
+        json!({"iss": issuer, "aud": audience, "sub": "u", "exp": now() + 3 * 86_400, "site": "north", "topics": ["a/+", "b"]}),
+    );
+    let connect = Connect {
+        client: Client(1),
+        client_id: "pump",
+        username: None,
+        password: Some(token.as_bytes()),
+        address: None,
+        port: None,
+        certificate: None,
+        id_is_free: false,
+        again: false,
+        restored: false,
+    };
+    match policy.authenticate(&connect, Unix(now())) {
+        Step::Admit(admission) => drop(policy.admit(admission)),
+        Step::Refuse(refusal) => panic!("{refusal}"),
+        _ => panic!("the keys are here"),
+    }
+    let midnight = (now() / 86_400 + 1) * 86_400;
+    let at = |hour: u64, minute: u64| Unix(midnight + hour * 3600 + minute * 60);
+    for (topic, now, allowed) in [
+        ("a/x", at(0, 0), true),
+        ("dev/pump/x/y", at(0, 0), true),
+        ("door/north", at(9, 59), false),
+        ("door/north", at(10, 0), true),
+        ("door/south", at(10, 0), false),
+        ("door/north", at(10, 59), true),
+        ("door/north", at(11, 0), false),
+        ("dev/other/x", at(11, 0), false),
+    ] {
+        for action in [Action::Publish, Action::Receive, Action::Subscribe] {
+            let access = Access {
+                client: Client(1),
+                client_id: b"pump",
+                username: Some(b"u"),
+                connected: true,
+                action,
+                topic: topic.as_bytes(),
+                qos: 1,
+                retain: false,
+                payload: 9,
+            };
+            let first = policy.authorise(&access, now) == Decision::Allow;
+            assert_eq!(first, allowed, "{action:?} {topic} {now:?}");
+            let count = allocations(|| {
+                let _ = policy.authorise(&access, now);
+            });
+            assert_eq!(count, 0, "{action:?} {topic}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Whom a rule of the policy file is for, from the token to the answer, without a broker.
+
+use std::fs;
+
+use lab::signing::{Alg, now, shared_key};
+use mosquitto_auth0::{
+    clock::Unix,
+    config::Config,
+    keys::store::Pace,
+    log::Log,
+    policy::{Access, Action, Connect, Decision, Policy, Step},
+    rulebook::in_force::Tells,
+    sessions::{Afterlife, Client},
+    threads,
+};
+use serde_json::{Value, json};
+
+const ISSUER: &str = "https://t.example/";
+const AUDIENCE: &str = "https://mqtt.example/";
+
+/// A client with this claim `topics`, where this policy file is in force.
+fn client(topics: &Value, rules: &str) -> Policy {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let keys = json!({"keys": [shared_key(0).jwk()]}).to_string();
+    let options = [
+        ("issuer", ISSUER.to_owned()),
+        ("audience", AUDIENCE.to_owned()),
+        ("jwks_file", file("keys", &keys)),
+        ("policy_file", file("policy", rules)),
+    ];
+    let options = options.map(|(name, value)| (name.to_owned(), value));
+    let config = Config::read(options.to_vec()).unwrap();
+    let policy = Policy::new(config, Pace::default(), Log::default(), threads::plain).unwrap();
+    policy.start(Tells::default()).unwrap();
+    let token = shared_key(0).sign(
+        Alg::Rs256,
+        json!({"alg": "RS256", "kid": shared_key(0).kid()}),
+        json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "exp": now() + 3600, "topics": topics}),
+    );
+    let connect = Connect {
+        client: Client(1),
+        client_id: "pump",
+        username: None,
+        password: Some(token.as_bytes()),
+        address: None,
+        port: None,
+        certificate: None,
+        id_is_free: false,
+        again: false,
+        restored: false,
+    };
+    match policy.authenticate(&connect, Unix(now())) {
+        Step::Admit(admission) => drop(policy.admit(admission)),
+        Step::Refuse(refusal) => panic!("{refusal}"),
+        _ => panic!("the keys are here"),
+    }
+    policy
+}
+
+fn may_publish(policy: &Policy, topic: &str) -> bool {
+    let access = Access {
+        client: Client(1),
+        client_id: b"pump",
+        username: Some(b"u"),
+        connected: true,
+        action: Action::Publish,
+        topic: topic.as_bytes(),
+        qos: 0,
+        retain: false,
+        payload: 0,
+    };
+    policy.authorise(&access, Unix(now())) == Decision::Allow
+}
+
+#[test]
+fn a_rule_may_look_at_the_claim_with_the_topics() {
+    let policy = client(
+        &json!(["guest"]),
+        r##"
+        [[rule]]
+        name = "no valves for guests"
+        when.claim = { name = "topics", has = "guest" }
+        deny.both = "valves/#"
+        [[rule]]
+        name = "status of each"
+        allow.both = "status/${topics[*]}"
+        [[rule]]
+        name = "valves"
+        allow.both = "valves/#"
+        "##,
+    );
+    assert!(!may_publish(&policy, "valves/1"));
+    assert!(may_publish(&policy, "status/guest") && !may_publish(&policy, "status/other"));
+}
+
+/// At `exp` the broker kicks a client and asks about each subscription of its kept session: what is denied
+/// then is gone when the device comes back, though it may be its hour again.
+#[test]
+fn a_kept_session_keeps_a_subscription_outside_its_hours() {
+    let rules = r#"
+        [[rule]]
+        name = "by day"
+        when = { time = "09:00-17:00" }
+        allow = { subscribe = ["news/#"] }
+    "#;
+    let policy = client(&json!([]), rules);
+    let midnight = now() / 86_400 * 86_400;
+    let may_subscribe = |hour: u64| {
+        let access = Access {
+            client: Client(1),
+            client_id: b"pump",
+            username: Some(b"u"),
+            connected: true,
+            action: Action::Subscribe,
+            topic: b"news/#",
+            qos: 0,
+            retain: false,
+            payload: 0,
+        };
+        policy.authorise(&access, Unix(midnight + hour * 3600)) == Decision::Allow
+    };
+    policy.leave(Client(1), Afterlife::Kept, Unix(midnight));
+    assert!(may_subscribe(10));
+    assert!(may_subscribe(18), "it asks for nothing new");
+    drop(policy);
+
+    let policy = client(&json!([]), rules);
+    let access = |topic| Access {
+        client: Client(1),
+        client_id: b"pump",
+        username: Some(b"u"),
+        connected: true,
+        action: Action::Subscribe,
+        topic,
+        qos: 0,
+        retain: false,
+        payload: 0,
+    };
+    // Before today, so that its token is still good.
+    let evening = Unix(midnight - 6 * 3600);
+    assert_eq!(
+        policy.authorise(&access(b"news/#"), evening),
+        Decision::Deny
+    );
+}
