@@ -1,0 +1,6 @@
+//! Sign-ins.
+
+pub use mosquitto_auth0::logins::{Claimant, Done, Errand, Evidence, Job};
+
+#[path = "../../../src/logins/pool.rs"]
+pub mod pool;

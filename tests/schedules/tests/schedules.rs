@@ -1,0 +1,348 @@
+//! The pool that asks the tenant and the store of its keys, in thousands of orders of their threads:
+//! nobody waits for ever, nothing is lost, nothing is done twice.
+//!
+//! A failure names its schedule, and `shuttle::replay` plays it again.
+
+extern crate scheduled_std as std;
+
+use std::{
+    io,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use schedules::{
+    clock::Deadline,
+    keys::{
+        KeySet,
+        store::{Pace, Store},
+    },
+    log::Log,
+    logins::{
+        Claimant, Done, Errand, Evidence, Job,
+        pool::{Pool, Worker},
+    },
+    secret::{Fingerprint, Fingerprinter},
+    sessions::Client,
+    threads,
+};
+use shuttle::rand::Rng;
+
+/// So long that no schedule sees the end of it: what ends a wait here is chance or another thread.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
+/// Schedules at random, and others that change threads rarely but at the worst moments.
+fn in_any_order(test: fn()) {
+    const EACH: usize = 3000;
+    shuttle::check_random(test, EACH);
+    shuttle::check_pct(test, EACH, 3);
+}
+
+fn fingerprints<const N: usize>() -> [Fingerprint; N] {
+    let prints = Fingerprinter::new().unwrap();
+    std::array::from_fn(|i| prints.of(&[u8::try_from(i).unwrap()]))
+}
+
+fn evidence(print: Fingerprint) -> Evidence {
+    Evidence::Presented {
+        token: String::new().into(),
+        print,
+    }
+}
+
+fn job(key: Fingerprint) -> Job {
+    Job {
+        claimant: Claimant {
+            client: Client(1),
+            client_id: "c".into(),
+            username: None,
+            address: None,
+            port: None,
+            certificate: None,
+            credential: key,
+            id_is_free: false,
+        },
+        key,
+        user: None,
+        errand: Errand::Keys(evidence(key)),
+        deadline: Deadline::after(LONG),
+    }
+}
+
+/// What the pool has done, and how much of it at a time.
+#[derive(Default)]
+struct Work {
+    done: AtomicUsize,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Work {
+    fn worker(self: &Arc<Self>) -> Worker {
+        let work = Arc::clone(self);
+        Box::new(move |job| {
+            let now = work.now.fetch_add(1, Ordering::SeqCst) + 1;
+            work.most.fetch_max(now, Ordering::SeqCst);
+            thread::yield_now();
+            work.now.fetch_sub(1, Ordering::SeqCst);
+            work.done.fetch_add(1, Ordering::SeqCst);
+            Done {
+                claimant: job.claimant,
+                key: job.key,
+                user: None,
+                pause: None,
+                result: Ok(evidence(job.key)),
+                keys_refetched: None,
+                deadline: job.deadline,
+            }
+        })
+    }
+}
+
+fn pool(limit: usize) -> (Pool, Arc<Work>) {
+    let work = Arc::new(Work::default());
+    (Pool::new(limit, threads::plain, work.worker()), work)
+}
+
+fn submit(pool: &Pool, key: Fingerprint) {
+    assert!(pool.submit(job(key)).is_ok());
+}
+
+fn wait(pool: &Pool, key: Fingerprint) -> Done {
+    pool.wait(key, Deadline::after(LONG)).expect("an answer")
+}
+
+#[test]
+fn every_job_is_done_and_no_more_at_a_time_than_allowed() {
+    in_any_order(|| {
+        let (pool, work) = pool(2);
+        let keys = fingerprints::<4>();
+        keys.iter().for_each(|key| submit(&pool, *key));
+        for key in keys {
+            assert!(wait(&pool, key).key == key);
+        }
+        assert_eq!(work.done.load(Ordering::SeqCst), 4);
+        assert!(work.most.load(Ordering::SeqCst) <= 2);
+        assert!(pool.take_finished().is_empty());
+    });
+}
+
+/// A thread that goes because it was idle takes no job with it.
+#[test]
+fn jobs_come_while_idle_threads_go() {
+    in_any_order(|| {
+        let (pool, work) = pool(1);
+        let [key] = fingerprints();
+        for _ in 0..4 {
+            submit(&pool, key);
+            wait(&pool, key);
+        }
+        assert_eq!(work.done.load(Ordering::SeqCst), 4);
+    });
+}
+
+/// Also when the answer is here and nobody has seen it: the broker looks for answers before it asks
+/// about a client, and one may come in between.
+#[test]
+fn a_credential_is_asked_about_once_until_its_answer_is_taken() {
+    in_any_order(|| {
+        let (pool, work) = pool(3);
+        let [one, other] = fingerprints();
+        for _ in 0..3 {
+            submit(&pool, one);
+            submit(&pool, other);
+            thread::yield_now();
+        }
+        wait(&pool, one);
+        assert!(!pool.is_busy(one));
+        wait(&pool, other);
+        assert_eq!(work.done.load(Ordering::SeqCst), 2);
+        submit(&pool, one);
+        wait(&pool, one);
+        assert_eq!(work.done.load(Ordering::SeqCst), 3);
+    });
+}
+
+#[test]
+fn a_stop_waits_for_what_is_under_way_and_for_nothing_else() {
+    in_any_order(|| {
+        let (pool, work) = pool(2);
+        let keys = fingerprints::<4>();
+        keys.iter().for_each(|key| submit(&pool, *key));
+        pool.stop();
+        assert_eq!(work.now.load(Ordering::SeqCst), 0, "under way");
+        let done = work.done.load(Ordering::SeqCst);
+        assert_eq!(pool.take_finished().len(), done);
+        assert!(pool.submit(job(keys[0])).is_err());
+        drop(pool);
+        assert_eq!(work.done.load(Ordering::SeqCst), done);
+    });
+}
+
+#[test]
+fn a_job_outlives_threads_that_could_not_be_made() {
+    fn every_other(
+        name: &str,
+        body: Box<dyn FnOnce() + Send>,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        match shuttle::rand::thread_rng().gen_bool(0.5) {
+            true => threads::plain(name, body),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+    in_any_order(|| {
+        let work = Arc::new(Work::default());
+        let pool = Pool::new(2, every_other, work.worker());
+        let [key] = fingerprints();
+        // As a device that is turned away comes again.
+        while pool.take_finished().is_empty() {
+            submit(&pool, key);
+            thread::yield_now();
+        }
+        pool.stop();
+    });
+}
+
+fn keys() -> KeySet {
+    let modulus = "sbGx".repeat(85) + "sQ";
+    let set = format!(r#"{{"keys":[{{"kty":"RSA","kid":"a","n":"{modulus}","e":"AQAB"}}]}}"#);
+    KeySet::parse(set.as_bytes()).unwrap()
+}
+
+/// A store that has begun to fetch, and how often it did.
+fn store(cool_down: Duration) -> (Arc<Store>, Arc<AtomicUsize>) {
+    let refresh = LONG;
+    let store = Arc::new(Store::new(
+        Pace {
+            refresh,
+            cool_down,
+            ..Pace::default()
+        },
+        threads::plain,
+    ));
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&fetches);
+    let fetch = move || {
+        thread::yield_now();
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(keys())
+    };
+    store.start(Box::new(fetch), Log::default()).unwrap();
+    (store, fetches)
+}
+
+#[test]
+fn whoever_waits_for_keys_gets_them() {
+    in_any_order(|| {
+        let (store, fetches) = store(Duration::ZERO);
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                thread::spawn(move || {
+                    assert!(store.may_bring_news());
+                    assert!(store.refetch(Deadline::after(LONG)));
+                    assert!(!store.current().is_empty());
+                })
+            })
+            .collect();
+        for thread in waiting {
+            thread.join().unwrap();
+        }
+        let fetches = fetches.load(Ordering::SeqCst);
+        assert!((1..=4).contains(&fetches), "{fetches}");
+        store.stop();
+        assert!(!store.may_bring_news());
+    });
+}
+
+#[test]
+fn many_unknown_keys_cost_one_fetch() {
+    in_any_order(|| {
+        let (store, fetches) = store(LONG);
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                thread::spawn(move || store.refetch(Deadline::after(LONG)))
+            })
+            .collect();
+        for thread in waiting {
+            thread.join().unwrap();
+        }
+        store.stop();
+        let fetches = fetches.load(Ordering::SeqCst);
+        assert!(
+            fetches <= 2,
+            "the first and one that was wanted before it: {fetches}"
+        );
+    });
+}
+
+#[test]
+fn a_stop_ends_every_wait_for_keys() {
+    in_any_order(|| {
+        let (store, _) = store(Duration::ZERO);
+        let waiting = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || store.refetch(Deadline::after(LONG)))
+        };
+        store.refresh_soon();
+        store.stop();
+        waiting.join().unwrap();
+        assert!(!store.refetch(Deadline::after(LONG)));
+    });
+}
+
+/// SIGHUP: what was changed before it is what is fetched after it.
+#[test]
+fn a_refresh_is_never_forgotten() {
+    in_any_order(|| {
+        let (store, fetches) = store(LONG);
+        thread::yield_now();
+        let before = fetches.load(Ordering::SeqCst);
+        store.refresh_soon();
+        while fetches.load(Ordering::SeqCst) <= before {
+            thread::yield_now();
+        }
+        store.stop();
+    });
+}
+
+/// Whoever lets go of the store last, and be it the thread that fetches, ends it.
+#[test]
+fn a_store_that_nobody_wants_ends() {
+    in_any_order(|| {
+        let (store, _) = store(Duration::ZERO);
+        let other = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || store.refetch(Deadline::after(LONG)))
+        };
+        drop(store);
+        other.join().unwrap();
+    });
+}
+
+/// That these tests see what they are for: a wait that begins just after it should have ended.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_planted_fault_is_seen() {
+    in_any_order(|| {
+        let shared = Arc::new((Mutex::new(false), Condvar::new()));
+        let waiting = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let ready = *shared.0.lock().unwrap();
+                if !ready {
+                    let guard = shared.0.lock().unwrap();
+                    drop(shared.1.wait_timeout(guard, LONG));
+                }
+            })
+        };
+        *shared.0.lock().unwrap() = true;
+        shared.1.notify_all();
+        waiting.join().unwrap();
+    });
+}
