@@ -46,6 +46,9 @@ pub enum Version {
     V2_0_21,
     /// The first series in which a login can be answered later.
     V2_1_2,
+    /// 2.1.2 with AddressSanitizer, from `tests/sanitized.sh`. It ends itself when memory is misused, or when
+    /// some is lost when it stops; what it then writes is in its log.
+    Sanitized,
     /// The broker at this path, whatever it is; made by [`Version::system`].
     System(&'static Path),
 }
@@ -78,6 +81,7 @@ impl Version {
             Version::V2_0_11 => "2.0.11",
             Version::V2_0_21 => "2.0.21",
             Version::V2_1_2 => "2.1.2",
+            Version::Sanitized => "asan-2.1.2",
             Version::System(_) => "system",
         }
     }
@@ -101,13 +105,18 @@ impl Version {
                 .find(|path| path.exists())
                 .unwrap_or_else(|| name.into()));
         }
+        let script = match self {
+            Version::Sanitized if name != "mosquitto" => return Version::V2_1_2.program(name),
+            Version::Sanitized => "tests/sanitized.sh",
+            _ => "tests/brokers.sh",
+        };
         let folder = brokers_folder();
         let path = folder.join(self.name()).join(name);
         match path.exists() {
             true => Ok(path),
             false => Err(format!(
-                "Mosquitto {self} is not in {}: run tests/brokers.sh, or name the folder it filled with the \
-                 environment variable MOSQUITTO_BROKERS",
+                "Mosquitto {self} is not in {}: run {script}, or name the folder it filled with the environment \
+                 variable MOSQUITTO_BROKERS",
                 folder.display()
             )),
         }
@@ -139,7 +148,7 @@ impl Version {
     pub fn can_delay_logins(self) -> bool {
         match self {
             Version::V2_0_11 | Version::V2_0_21 => false,
-            Version::V2_1_2 => true,
+            Version::V2_1_2 | Version::Sanitized => true,
             Version::System(_) => {
                 let release = self.release().unwrap_or_else(|error| panic!("{error}"));
                 let mut numbers = release
@@ -249,6 +258,7 @@ pub struct Builder {
     persistence: bool,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    under: Vec<OsString>,
 }
 
 impl Builder {
@@ -278,6 +288,15 @@ impl Builder {
     pub fn plugin(mut self, path: impl AsRef<Path>, options: &[(&str, &str)]) -> Self {
         self.plugins.extend(plugin_lines(path.as_ref(), options));
         self
+    }
+
+    /// Logs what a broker logs as delivered, but for who comes and goes: for measuring, where lines for
+    /// each client, and whoever reads them, would take the broker's time.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        let kinds = ["none", "error", "warning", "notice", "information"];
+        let lines: String = kinds.map(|kind| format!("log_type {kind}\n")).concat();
+        self.config(lines + "connection_messages false")
     }
 
     /// `allow_anonymous`, where the broker expects it. Not stated unless this is called.
@@ -318,6 +337,13 @@ impl Builder {
     #[must_use]
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// Runs the broker under another program, such as valgrind, given with its arguments.
+    #[must_use]
+    pub fn under(mut self, command: &[&str]) -> Self {
+        self.under = command.iter().map(Into::into).collect();
         self
     }
 
@@ -535,6 +561,7 @@ impl Broker {
             persistence: false,
             arguments: Vec::new(),
             environment: Vec::new(),
+            under: Vec::new(),
         }
     }
 
@@ -554,7 +581,15 @@ impl Broker {
             let _ = fs::remove_file(folder.join(stale));
         }
 
-        let mut command = Command::new(&program);
+        let mut words = plan.under.iter().map(OsString::as_os_str);
+        let mut command = match words.next() {
+            None => Command::new(&program),
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(&program);
+                command
+            }
+        };
         command
             .arg("-c")
             .arg(&conf)

@@ -3,10 +3,15 @@
 
 pub mod broker;
 pub mod clients;
+pub mod crowd;
 pub mod glewlwyd;
+pub mod heap;
 pub mod http;
 pub mod json;
+pub mod measure;
+pub mod names;
 pub mod pki;
+mod preload;
 pub mod scratch;
 pub mod signing;
 pub mod stage;

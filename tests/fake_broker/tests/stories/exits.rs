@@ -6,11 +6,12 @@ use std::{
 };
 
 use fake_broker::{
-    Access, Event, INVAL, SUCCESS, Spec, alone, plugin_file, plugin_threads, wait_for_threads,
+    Access, Event, INVAL, Release, SUCCESS, Spec, alone, plugin_file, plugin_threads,
+    wait_for_threads,
 };
 use lab::tenant::{Behaviour, DEVICE, Endpoint, Tenant};
 
-use super::{GRANTED, PATIENCE, broker, options};
+use super::{GRANTED, PATIENCE, RELEASE, broker, options};
 
 #[test]
 fn cleanup_without_a_start() {
@@ -145,6 +146,37 @@ fn its_code_stays_when_the_broker_unloads_it() {
             broker.unload(&plugin_file()),
             "a late resolver thread would return into nothing"
         );
+    });
+}
+
+/// Whether this thread, which is the broker's, has SIGHUP blocked.
+fn keeps_sighup_back() -> bool {
+    let status = fs::read_to_string("/proc/thread-self/status").expect("Linux says it here");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let mask = u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("a mask");
+    mask & (1 << (libc::SIGHUP - 1)) != 0
+}
+
+#[test]
+fn sighup_is_kept_back_as_long_as_it_is_loaded() {
+    alone(|| {
+        let (tenant, mut broker) = (Tenant::start(), broker());
+        let on_2_1 = RELEASE == Release::V2_1_2;
+        for _ in 0..2 {
+            let wrong = options(&tenant).with("audiance", "x");
+            assert_eq!(broker.init(&wrong), Err(INVAL));
+            assert!(!keeps_sighup_back(), "it did not start");
+            broker.init_for(0, &options(&tenant)).expect("it starts");
+            assert_eq!(keeps_sighup_back(), on_2_1);
+            broker.init_for(1, &options(&tenant)).expect("it starts");
+            broker.tick();
+            assert_eq!(keeps_sighup_back(), on_2_1);
+            broker.cleanup();
+            assert_eq!(keeps_sighup_back(), on_2_1, "one of two is there");
+            broker.cleanup();
+            broker.forget_callbacks();
+            assert!(!keeps_sighup_back(), "as it was");
+        }
     });
 }
 

@@ -43,6 +43,20 @@ fn its_rights_end_at_that_second() {
 }
 
 #[test]
+fn its_rights_end_though_the_broker_has_not_ticked_since() {
+    alone(|| {
+        // 2.1 does not tick while its clock has been set back, nor, without websockets, while it sleeps.
+        let mut scene = Scene::quiet_with(|options| options.with("leeway", "0"));
+        let token = scene.tenant.mint(DEVICE).lifetime(SHORT).sign();
+        let client = scene.connected(&Spec::new("a").token(token));
+        scene.broker.tick();
+        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+        wait_until_time_is(now() + SHORT as u64);
+        assert!(!scene.broker.allows(client, Access::Write, GRANTED));
+    });
+}
+
+#[test]
 fn it_is_kicked_once_and_its_will_goes_out() {
     alone(|| {
         let (mut scene, client) = expired(|spec| spec);

@@ -1,6 +1,7 @@
 //! The stories, by what they are about.
 
 mod codes;
+mod crowds;
 mod exits;
 mod expiry;
 mod instances;

@@ -364,7 +364,8 @@ impl Client {
     }
 
     fn id(&mut self) -> u16 {
-        self.next_id += 1;
+        // 0 is no identifier.
+        self.next_id = self.next_id.checked_add(1).unwrap_or(1);
         self.next_id
     }
 

@@ -1,0 +1,54 @@
+//! Many at once, so that the plugin's threads are busy while the broker goes on. What they do to one
+//! memory is for `tests/races.sh` to see.
+
+use fake_broker::{Access, SUCCESS, Spec, alone};
+use lab::tenant::{CLIENT_ID, CLIENT_SECRET, CONNECTION, Device, Endpoint};
+use serde_json::json;
+
+use super::{GRANTED, Scene, options};
+
+/// Forty devices sign in, are turned away, and come again until they are in, while the broker asks
+/// about messages and is told to fetch the keys anew. Then it stops with more of them under way.
+#[test]
+fn forty_devices_and_a_busy_broker() {
+    alone(|| {
+        let mut scene = Scene::live(|tenant| {
+            options(tenant)
+                .with("client_id", CLIENT_ID)
+                .with("client_secret", CLIENT_SECRET)
+                .with("connection", CONNECTION)
+                .with("login_wait", "0")
+        });
+        let spec = |i: usize| {
+            let spec = Spec::new(format!("c{i}"));
+            spec.username(format!("d{i}")).password("pass").v5()
+        };
+        for i in 0..80 {
+            let device = Device::new(&format!("d{i}"), "pass");
+            scene.tenant.add_device(device.topics(json!([GRANTED])));
+        }
+        let inside = scene.device("inside");
+        let inside = scene.connected(&inside);
+        let mut outside: Vec<_> = (0..40)
+            .map(|i| (scene.broker.client(&spec(i)), spec(i)))
+            .collect();
+        scene.broker.run_until("all are in", |broker| {
+            outside.retain(|(client, spec)| {
+                let refused = broker.connect(*client) != SUCCESS;
+                if refused {
+                    broker.reuse(*client, spec);
+                }
+                refused
+            });
+            broker.reload();
+            broker.forget_log();
+            assert!(broker.allows(inside, Access::Write, GRANTED));
+            outside.is_empty()
+        });
+        assert_eq!(scene.tenant.count(Endpoint::Token), 40, "each once");
+        for spec in (40..80).map(spec) {
+            assert_ne!(scene.broker.connect_new(&spec).1, SUCCESS);
+        }
+        scene.broker.cleanup();
+    });
+}

@@ -1,0 +1,227 @@
+//! What a message costs the broker, counted in instructions.
+//!
+//!     instructions [--plugin FILE]
+//!
+//! One client publishes, one or fifty others are subscribed, and the broker runs under callgrind. It
+//! is counted twice, with few messages and with many: the difference is what the messages cost, in
+//! user space, whatever else this machine does. Beside it stands the same broker without plugin.
+//!
+//! The rights are as a fleet has them: the topic that is used is the last one that the claim lists.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lab::broker::{Broker, Version};
+use lab::clients::Protocol;
+use lab::clients::raw::{Client, Connect};
+use lab::scratch::Scratch;
+use lab::tenant::{AUDIENCE, Device, Tenant};
+use serde_json::{Value, json};
+
+/// Messages of the short run, and those that the long one has more, in deliveries.
+const FEW: usize = 100;
+const MORE: usize = 60_000;
+const PATIENCE: Duration = Duration::from_secs(120);
+const TOPIC: &str = "site/last/boiler/temperature";
+
+/// Who has which rights, and how many listen.
+struct Case {
+    name: &'static str,
+    /// The claim; no plugin if there is none.
+    topics: Option<Value>,
+    /// The content of the policy file.
+    policy: Option<String>,
+    /// Whether the keys come from a file: then the plugin has no thread.
+    jwks_file: bool,
+    subscribers: usize,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("instructions: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut plugin: PathBuf = program.with_file_name("libmosquitto_auth0.so");
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match (argument.as_str(), arguments.next()) {
+            ("--plugin", Some(value)) => plugin = value.into(),
+            _ => return Err("the one argument is --plugin FILE".into()),
+        }
+    }
+    // The broker runs in a folder of its own.
+    plugin = plugin
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}", plugin.display()))?;
+
+    let cases = |subscribers| {
+        let case = |name, topics, policy, jwks_file| Case {
+            name,
+            topics,
+            policy,
+            jwks_file,
+            subscribers,
+        };
+        [
+            case("no plugin", None, None, false),
+            case("20 topics", Some(topics(20)), None, false),
+            case("1000 topics", Some(topics(1000)), None, false),
+            case(
+                "policy file of 1000 rules with `%c`, every tenth denies",
+                Some(topics(20)),
+                Some(policy(1000)),
+                false,
+            ),
+            case(
+                "20 topics, keys from a file (so no second thread)",
+                Some(topics(20)),
+                None,
+                true,
+            ),
+        ]
+    };
+    println!("instructions of Mosquitto 2.0.21 in user space\n");
+    println!("| subscribers | | a message | over no plugin | for each delivery |");
+    println!("|---|---|---|---|---|");
+    for subscribers in [1, 50] {
+        let mut without = None;
+        for case in cases(subscribers) {
+            let cost = per_message(&case, &plugin)?;
+            let plain = *without.get_or_insert(cost);
+            println!(
+                "| {subscribers} | {} | {cost:.0} | {:.0} | {:.0} |",
+                case.name,
+                cost - plain,
+                (cost - plain) / subscribers as f64,
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Filters as a fleet has them; the last is the one that counts.
+fn topics(count: usize) -> Value {
+    let mut filters: Vec<String> = (1..count)
+        .map(|i| format!("site/{i}/+/temperature"))
+        .collect();
+    filters.push("site/last/+/temperature".into());
+    json!(filters)
+}
+
+/// Rules as a fleet has them: own topics by client id, some denied. The last one lets the message pass.
+fn policy(count: usize) -> String {
+    let mut file = String::new();
+    for i in 1..count {
+        let effect = if i % 10 == 0 { "deny" } else { "allow" };
+        let _ = writeln!(
+            file,
+            "[[rule]]\nname = \"{i}\"\n{effect} = {{ both = [\"site/{i}/%c/+\"] }}\n"
+        );
+    }
+    file + "[[rule]]\nname = \"last\"\nallow = { both = [\"site/last/+/temperature\"] }\n"
+}
+
+fn per_message(case: &Case, plugin: &Path) -> Result<f64, String> {
+    eprint!("\r\x1b[K{} subscribers, {}", case.subscribers, case.name);
+    let few = count(case, plugin, FEW)?;
+    let more = MORE / case.subscribers.max(2);
+    let many = count(case, plugin, FEW + more)?;
+    eprint!("\r\x1b[K");
+    Ok((many - few) as f64 / more as f64)
+}
+
+/// The instructions of a broker's life with so many messages.
+fn count(case: &Case, plugin: &Path, messages: usize) -> Result<i64, String> {
+    let tenant = Tenant::start();
+    let rights = case.topics.clone().unwrap_or_default();
+    tenant.add_device(Device::new("thermostat", "pass").topics(rights));
+    let builder = Broker::builder(Version::V2_0_21);
+    // Not in the broker's own folder, which goes away with it.
+    let folder = Scratch::new("instructions").map_err(|error| error.to_string())?;
+    let counts = folder.path().join("callgrind");
+    let out = format!("--callgrind-out-file={}", counts.display());
+    let builder = builder.under(&[
+        "valgrind",
+        "--quiet",
+        "--tool=callgrind",
+        "--trace-children=yes",
+        &out,
+    ]);
+    let ca_file = tenant.ca_file().display().to_string();
+    let policy_file = builder.folder().join("policy.toml");
+    let jwks_file = builder.folder().join("jwks.json");
+    let builder = match case.topics {
+        None => builder.allow_anonymous(true),
+        Some(_) => {
+            let mut options = vec![
+                ("domain", tenant.domain()),
+                ("audience", AUDIENCE),
+                ("ca_file", &ca_file),
+            ];
+            if let Some(rules) = &case.policy {
+                std::fs::write(&policy_file, rules).map_err(|error| error.to_string())?;
+                options.push(("policy_file", path(&policy_file)?));
+            }
+            if case.jwks_file {
+                std::fs::write(&jwks_file, tenant.jwks().to_string())
+                    .map_err(|error| error.to_string())?;
+                options.push(("jwks_file", path(&jwks_file)?));
+            }
+            builder.plugin(plugin, &options)
+        }
+    };
+    let broker = builder.start().map_err(|error| error.log)?;
+    if case.topics.is_some() && !case.jwks_file {
+        broker.expect_log("signing keys are here");
+    }
+    let token = tenant.token("thermostat");
+    let client = |id: &str| {
+        let connect = Connect::new(Protocol::V311, id).login("JWT", &token);
+        Client::connect(broker.port(), &connect).map_err(|refusal| format!("{refusal:?}"))
+    };
+    let mut subscribers = Vec::new();
+    for i in 0..case.subscribers {
+        let mut subscriber = client(&format!("subscriber{i}"))?;
+        let granted = subscriber
+            .subscribe(&[(TOPIC, 0)])
+            .map_err(|end| format!("{end:?}"))?;
+        if granted != [0] {
+            return Err("the subscription was refused".into());
+        }
+        subscribers.push(subscriber);
+    }
+    let mut publisher = client("publisher")?;
+    for _ in 0..messages {
+        publisher
+            .publish(TOPIC, "21.5", 0)
+            .map_err(|end| format!("{end:?}"))?;
+        for subscriber in &mut subscribers {
+            subscriber
+                .next_message(PATIENCE)
+                .map_err(|end| format!("{end:?}"))?;
+        }
+    }
+    broker.stop();
+    let text = std::fs::read_to_string(&counts)
+        .map_err(|error| format!("{}: {error}", counts.display()))?;
+    let summary = text.lines().find_map(|line| {
+        line.strip_prefix("summary: ")
+            .or(line.strip_prefix("totals: "))
+    });
+    let number = summary.and_then(|number| number.trim().parse().ok());
+    number.ok_or_else(|| "callgrind counted nothing".into())
+}
+
+fn path(path: &Path) -> Result<&str, String> {
+    path.to_str()
+        .ok_or_else(|| "a folder's name is no text".into())
+}

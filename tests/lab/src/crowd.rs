@@ -1,0 +1,135 @@
+//! Many connections at once: more than threads, ports of one address, or patience would go round for.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::broker::PATIENCE;
+use crate::clients::raw::Connect;
+use crate::clients::{Protocol, raw::Refusal};
+
+/// From how many addresses the crowd comes. The port of a connection that has ended is free again a
+/// minute later, and an address has some ten thousands of them.
+const ADDRESSES: usize = 16;
+
+/// Connections of MQTT 3.1.1 that are in.
+#[derive(Default)]
+pub struct Crowd(Vec<TcpStream>);
+
+impl Crowd {
+    /// Connects one after the other, each with its answer. Whoever comes in stays.
+    ///
+    /// # Errors
+    /// The first that is refused, with its number.
+    ///
+    /// # Panics
+    /// When nobody listens there.
+    pub fn enter(
+        port: u16,
+        connects: impl Iterator<Item = Connect>,
+    ) -> Result<Self, (usize, Refusal)> {
+        let mut crowd = Self::default();
+        for (number, connect) in connects.enumerate() {
+            let mut stream = knock(number, port, &connect);
+            match connack(&mut stream) {
+                Ok(()) => crowd.0.push(stream),
+                Err(refusal) => return Err((number, refusal)),
+            }
+        }
+        Ok(crowd)
+    }
+
+    /// All connect at once: everybody has said who they are before the first answer is read. With those
+    /// who came in are the numbers of those who did not, and why.
+    ///
+    /// # Panics
+    /// When nobody listens there.
+    pub fn rush(
+        port: u16,
+        connects: impl Iterator<Item = Connect>,
+    ) -> (Self, Vec<(usize, Refusal)>) {
+        let knocking: Vec<TcpStream> = connects
+            .enumerate()
+            .map(|(number, connect)| knock(number, port, &connect))
+            .collect();
+        let (mut crowd, mut refused) = (Self::default(), Vec::new());
+        for (number, mut stream) in knocking.into_iter().enumerate() {
+            match connack(&mut stream) {
+                Ok(()) => crowd.0.push(stream),
+                Err(refusal) => refused.push((number, refusal)),
+            }
+        }
+        (crowd, refused)
+    }
+
+    /// These come to those.
+    pub fn join(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// How many are in.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nobody is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All say goodbye, and are gone when the broker has hung up on each.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn leave(self) {
+        for mut stream in &self.0 {
+            let _ = stream.write_all(&[0xe0, 0]);
+        }
+        for mut stream in self.0 {
+            let ended = stream.read_to_end(&mut Vec::new());
+            ended.expect("the broker hangs up on who says goodbye");
+        }
+    }
+}
+
+/// A connection from this one's share of the addresses, with the CONNECT on its way.
+fn knock(number: usize, port: u16, connect: &Connect) -> TcpStream {
+    assert!(
+        connect.protocol == Protocol::V311,
+        "of which a CONNACK has four bytes"
+    );
+    let own = Ipv4Addr::new(127, 0, 0, 1 + (number % ADDRESSES) as u8);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket
+        .bind(&SocketAddrV4::new(own, 0).into())
+        .expect("a free port");
+    socket
+        .connect(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into())
+        .expect("a listener");
+    let mut stream = TcpStream::from(socket);
+    stream.set_nodelay(true).expect("a socket option");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a socket option");
+    // That the broker has hung up is noticed by whoever reads.
+    let _ = stream.write_all(&connect.packet());
+    stream
+}
+
+fn connack(stream: &mut TcpStream) -> Result<(), Refusal> {
+    let mut answer = [0; 4];
+    match stream.read_exact(&mut answer) {
+        Ok(()) if answer[..2] == [0x20, 2] && answer[3] == 0 => Ok(()),
+        Ok(()) => Err(Refusal::Code(answer[3])),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(Refusal::Closed),
+        Err(_) => Err(Refusal::Silent),
+    }
+}
+
+/// How long the plugin may take to forget who has left: it keeps verified tokens for a minute, in case
+/// that they are back.
+pub const FORGOTTEN_WITHIN: Duration = Duration::from_secs(75);

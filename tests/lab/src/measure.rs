@@ -1,0 +1,171 @@
+//! What the measuring tools share: priorities, limits, and what the kernel says of a broker.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+
+/// How far below the broker's the priority is of what stands for other machines.
+const NICE: i32 = 10;
+
+/// Gives the calling thread, and every thread that it starts from now on, a lower priority.
+///
+/// For threads that stand for other machines: devices, and the tenant. On a machine of few cores they
+/// would else take the broker's time, which they do not where they are other machines.
+pub fn lower_priority() {
+    // On Linux "no process" is the calling thread alone. It can only fail for want of a right, and
+    // nobody needs one to be less important.
+    let _ = setpriority_process(None, NICE);
+}
+
+/// Keeps the calling thread, and the threads and brokers that it starts from now on, on one core.
+///
+/// For comparing CPU times of things that wake each other: between two cores that depends on whether
+/// the other one had fallen asleep, which costs more than what is to be compared.
+pub fn stay_on_one_core() {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu());
+    // Where that is not allowed the numbers are less steady, and no less true.
+    let _ = sched_setaffinity(None, &here);
+}
+
+/// Runs this on a thread of a lower priority, which its threads inherit: `elsewhere(Tenant::start)`.
+///
+/// # Panics
+/// When it does.
+pub fn elsewhere<T: Send>(make: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            lower_priority();
+            make()
+        });
+        thread.join().expect("no panic")
+    })
+}
+
+/// Lets this process, and the brokers that it starts from now on, have so many files and sockets open.
+///
+/// # Errors
+/// When the system's hard limit is below that.
+pub fn allow_open_files(count: u64) -> Result<(), String> {
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_none_or(|current| current >= count) {
+        return Ok(());
+    }
+    let wanted = Rlimit {
+        current: Some(count),
+        maximum: now.maximum,
+    };
+    setrlimit(Resource::Nofile, wanted).map_err(|error| {
+        format!(
+            "{count} open files are needed, and the hard limit is {}: {error}",
+            now.maximum.unwrap_or_default()
+        )
+    })
+}
+
+/// The CPU time of a process's first thread so far, in user space and in the kernel, once it sleeps.
+/// (While it runs the kernel's account of it is behind.)
+///
+/// # Panics
+/// When there is no such process.
+#[must_use]
+pub fn main_thread_cpu(pid: u32) -> Duration {
+    loop {
+        let path = |name: &str| format!("/proc/{pid}/task/{pid}/{name}");
+        let schedstat = fs::read_to_string(path("schedstat")).expect("a live process");
+        let stat = fs::read_to_string(path("stat")).expect("a live process");
+        // After the program's name, which may hold anything but ends at the last parenthesis.
+        let sleeps = stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('S'));
+        let again = fs::read_to_string(path("schedstat")).expect("a live process");
+        if sleeps && schedstat == again {
+            let spent = schedstat.split(' ').next().and_then(|ns| ns.parse().ok());
+            return Duration::from_nanos(spent.expect("nanoseconds"));
+        }
+        thread::yield_now();
+    }
+}
+
+/// How much memory a process has to itself: pages that it has written to. Free memory that the C
+/// library has not given back is among them.
+///
+/// # Panics
+/// When there is no such process.
+#[must_use]
+pub fn private_dirty(pid: u32) -> i64 {
+    let sums = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("a live process");
+    let line = sums
+        .lines()
+        .find_map(|line| line.strip_prefix("Private_Dirty:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<i64>().ok());
+    kilobytes.expect("kilobytes") * 1024
+}
+
+/// The middle one.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let upper = values[values.len() / 2];
+    match values.len() % 2 {
+        0 => (values[values.len() / 2 - 1] + upper) / 2.0,
+        _ => upper,
+    }
+}
+
+/// The least one.
+#[must_use]
+pub fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// Does this for each number below `count` on as many threads as there are cores; results in order.
+///
+/// # Panics
+/// When one of them does.
+pub fn in_parallel<T: Send>(count: usize, make: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = count.div_ceil(threads).max(1);
+    thread::scope(|scope| {
+        let make = &make;
+        let parts: Vec<_> = (0..count)
+            .step_by(share)
+            .map(|from| {
+                scope.spawn(move || {
+                    (from..count.min(from + share))
+                        .map(make)
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        parts
+            .into_iter()
+            .flat_map(|part| part.join().expect("no panic"))
+            .collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_in_parallel_are_in_order() {
+        assert_eq!(in_parallel(5, |i| i * i), [0, 1, 4, 9, 16]);
+        assert!(in_parallel(0, |i| i).is_empty());
+    }
+
+    #[test]
+    fn the_middle_and_the_least() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(least(&[3.0, 1.0, 2.0]), 1.0);
+    }
+}

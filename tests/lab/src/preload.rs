@@ -1,0 +1,25 @@
+//! Small libraries in C that a broker is started with (LD_PRELOAD), and that stand between it and the
+//! C library: where a test must see or change what no configuration reaches.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::scratch::Scratch;
+
+/// Compiles one.
+pub(crate) fn compile(scratch: &Scratch, name: &str, source: &str) -> Result<PathBuf, String> {
+    let source = scratch
+        .write(&format!("{name}.c"), source)
+        .map_err(|error| error.to_string())?;
+    let library = source.with_extension("so");
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let output = Command::new(&compiler)
+        .args(["-std=gnu11", "-O2", "-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .output()
+        .map_err(|error| format!("{}: {error}", compiler.display()))?;
+    match output.status.success() {
+        true => Ok(library),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
