@@ -240,6 +240,27 @@ lend_libc() {
   done
 }
 
+# What all work in DIR begins with: nobody else works there, and what is half done goes away.
+begin_work() {
+  need apt-get apt
+  need dpkg-deb dpkg
+  need flock util-linux
+  PATH=$PATH:/usr/sbin:/sbin # not everybody's has it
+  need ldconfig libc-bin
+  [[ -r $KEYRING ]] || die "the keys that Debian signs its archive with are missing ($KEYRING):" \
+    "  install the package debian-archive-keyring"
+
+  exec 9>"$DIR/.lock"
+  flock -n 9 || { say "another run is at work in $DIR, waiting for it"; flock 9; }
+  rm -rf "$DIR"/.making.* # left by a run that was killed: we hold the lock, so nobody is using it
+  TMP=$(mktemp -d "$DIR/.making.XXXXXX")
+  trap 'rm -rf "$TMP"' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  TRIPLET=$(multiarch)
+  MIRROR=$(find_mirror)
+}
+
 cd_project() { cd "$(dirname "${BASH_SOURCE[0]}")/.."; }
 
 main() {
@@ -260,23 +281,7 @@ main() {
     return
   fi
 
-  need apt-get apt
-  need dpkg-deb dpkg
-  need flock util-linux
-  PATH=$PATH:/usr/sbin:/sbin # not everybody's has it
-  need ldconfig libc-bin
-  [[ -r $KEYRING ]] || die "the keys that Debian signs its archive with are missing ($KEYRING):" \
-    "  install the package debian-archive-keyring"
-
-  exec 9>"$DIR/.lock"
-  flock -n 9 || { say "another run is at work in $DIR, waiting for it"; flock 9; }
-  rm -rf "$DIR"/.making.* # left by a run that was killed: we hold the lock, so nobody is using it
-  TMP=$(mktemp -d "$DIR/.making.XXXXXX")
-  trap 'rm -rf "$TMP"' EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  TRIPLET=$(multiarch)
-  MIRROR=$(find_mirror)
+  begin_work
 
   local failed=() words status
   for line in "${releases[@]}"; do
@@ -294,4 +299,5 @@ main() {
   say "all ready in $DIR"
 }
 
-main "$@"
+# tests/sanitized.sh takes its functions from here.
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Installs what is missing, and nothing else: tests/dependencies.sh build|demo|deb|test
+# Installs what is missing, and nothing else: tests/dependencies.sh build|demo|deb|measure|test
 set -euo pipefail
 
 # What bindgen and cc need to build the plugin against Mosquitto 2.0's headers.
 packages=(build-essential libclang-dev mosquitto-dev libmosquitto-dev)
 # What tests/brokers.sh needs to fetch three brokers and check where they come from.
 brokers=(debian-archive-keyring debootstrap)
+# What tests/sanitized.sh builds a broker with, beside a compiler.
+sanitized=(dpkg-dev libcjson-dev libssl-dev)
 # What the package is made with.
 deb=(dpkg-dev)
 # The identity server that is not ours, and the languages of the samples.
@@ -15,15 +17,16 @@ commands=()
 case ${1:-} in
   build) ;;
   demo) packages+=("${brokers[@]}") ;;
+  measure) packages+=("${brokers[@]}" valgrind) ;;
   deb) packages+=("${deb[@]}") ;;
   test)
-    packages+=("${brokers[@]}" "${deb[@]}" "${test[@]}")
+    packages+=("${brokers[@]}" "${sanitized[@]}" "${deb[@]}" "${test[@]}")
     # By command, not by package: Node often comes from elsewhere, and then Debian's npm will not
     # go beside it.
     commands=(node:nodejs npm:npm)
     ;;
   *)
-    echo "usage: $0 build|demo|deb|test" >&2
+    echo "usage: $0 build|demo|deb|measure|test" >&2
     exit 2
     ;;
 esac

@@ -1,12 +1,19 @@
 //! The whole thing: real brokers, real clients, and a tenant over real HTTPS. One test for each
-//! of Mosquitto 2.0.11, 2.0.21 and 2.1.2.
+//! of Mosquitto 2.0.11, 2.0.21 and 2.1.2; [`sanitized`] has one that watches its memory.
 
 mod credentials;
 mod glewlwyd;
+mod identity;
 mod keys;
 mod life;
 mod loading;
+mod memory;
+mod outage;
+mod rights;
+mod sanitized;
 mod setting;
+mod storm;
 mod tokens;
 mod topics;
+mod trouble;
 mod waiting;

@@ -96,7 +96,7 @@ pub fn builder(version: Version, options: &Options) -> Builder {
 pub fn broker(version: Version, options: &Options) -> Broker {
     builder(version, options)
         .start()
-        .unwrap_or_else(|e| panic!("{version}: {}", e.log))
+        .unwrap_or_else(|e| panic!("{version}: {e}"))
 }
 
 /// A broker that must not start.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use lab::{
-    broker::{Broker, Version},
+    broker::{Broker, Listener, Version},
     clients::{
         Protocol,
         raw::{self, Connect, Refusal, Will},
@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::{on_each_broker, setting::*};
 
 /// As an operator has it: nothing set that need not be.
-fn options(tenant: &Tenant) -> Options {
+pub fn options(tenant: &Tenant) -> Options {
     Options::both(tenant)
         .without("login_wait")
         .without("stall_budget")
@@ -26,12 +26,12 @@ fn options(tenant: &Tenant) -> Options {
         .with("timeout", "20")
 }
 
-fn login(protocol: Protocol, client_id: &str, name: &str) -> Connect {
+pub fn login(protocol: Protocol, client_id: &str, name: &str) -> Connect {
     Connect::new(protocol, client_id).login(name, "pass")
 }
 
 /// A tenant that holds its answers, and a broker. Token clients are in already.
-fn held(version: Version, options: impl FnOnce(Options) -> Options) -> (Tenant, Gate, Broker) {
+pub fn held(version: Version, options: impl FnOnce(Options) -> Options) -> (Tenant, Gate, Broker) {
     let tenant = tenant();
     for i in 0..50 {
         device(&tenant, &format!("d{i}"), json!(["temperature"]));
@@ -49,20 +49,46 @@ fn held(version: Version, options: impl FnOnce(Options) -> Options) -> (Tenant, 
 }
 
 /// Two clients talk: the broker is alive.
-fn talk(publisher: &mut raw::Client, subscriber: &mut raw::Client, what: &str) {
+pub fn talk(publisher: &mut raw::Client, subscriber: &mut raw::Client, what: &str) {
     assert!(publisher.publish("temperature", what, 1).unwrap() < 0x80);
     assert_eq!(subscriber.next_message(PATIENCE).unwrap().text(), what);
 }
 
-fn pair(broker: &Broker, tenant: &Tenant) -> (raw::Client, raw::Client) {
+pub fn pair(broker: &Broker, tenant: &Tenant) -> (raw::Client, raw::Client) {
     let publisher = raw(broker, tenant, DEVICE, "publisher", Protocol::V311);
     let mut subscriber = raw(broker, tenant, WATCHER, "subscriber", Protocol::V311);
     assert_eq!(subscriber.subscribe(&[("temperature", 1)]), Ok(vec![1]));
     (publisher, subscriber)
 }
 
+/// A device that may do something else than the others.
+fn add_other(tenant: &Tenant) {
+    tenant.add_device(Device::new("other", "pass").topics(json!(["secret"])));
+}
+
+fn will(payload: &str) -> Option<Will> {
+    Some(Will {
+        topic: "temperature".into(),
+        payload: payload.into(),
+        qos: 1,
+        ..Will::default()
+    })
+}
+
+/// It has the rights of d0, of `other`, or of nobody else.
+#[track_caller]
+fn has_rights(client: &mut raw::Client, temperature: bool, secret: bool) {
+    let code = |granted| if granted { 1 } else { 0x80 };
+    let failure = |code: u8| if code < 0x80 { code } else { 0x80 };
+    let codes = client
+        .subscribe(&[("temperature", 1), ("secret", 1)])
+        .unwrap();
+    let codes: Vec<u8> = codes.into_iter().map(failure).collect();
+    assert_eq!(codes, [code(temperature), code(secret)]);
+}
+
 /// Sends a CONNECT and does not wait for the answer.
-fn knock(broker: &Broker, connect: &Connect) -> raw::Client {
+pub fn knock(broker: &Broker, connect: &Connect) -> raw::Client {
     let mut client = raw::Client::open(broker.port(), connect.protocol);
     client.send(&connect.packet());
     client
@@ -246,7 +272,7 @@ on_each_broker! {
         if !version.can_delay_logins() {
             return;
         }
-        let (tenant, gate, broker) = held(version, |options| options);
+        let (tenant, gate, broker) = held(version, |options| options.with("takeover", "any"));
         let mut old = raw(&broker, &tenant, WATCHER, "same", Protocol::V311);
         assert_eq!(old.subscribe(&[("temperature", 1)]), Ok(vec![1]));
         let mut new = knock(&broker, &login(Protocol::V311, "same", "d0"));
@@ -266,15 +292,93 @@ on_each_broker! {
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
         let mut client = knock(&broker, &login(Protocol::V311, "c", "d0"));
         assert!(gate.wait_for(1, PATIENCE));
-        broker.reload();
+        broker.sighup();
         talk(&mut publisher, &mut subscriber, "nobody was dropped");
         if version.can_delay_logins() {
             gate.release(1);
             assert_eq!(client.wait_connack(PATIENCE), Ok(()));
         }
+        broker.expect_log("Reloading config");
+        talk(&mut publisher, &mut subscriber, "still nobody");
         let _last = knock(&broker, &login(Protocol::V311, "c2", "d1"));
         assert!(gate.wait_for(1, PATIENCE));
+        // One more, that is never acted on.
+        broker.sighup();
         assert!(broker.stop().status.unwrap().success());
+    }
+
+    /// 2.1 acts on a SIGHUP when nobody waits, for it would misuse memory if somebody hung up just then. Whoever
+    /// comes meanwhile is served as on 2.0, and afterwards as before.
+    fn sighup_waits_for_those_who_wait(version) {
+        if !version.can_delay_logins() {
+            return;
+        }
+        let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
+        let (mut publisher, mut subscriber) = pair(&broker, &tenant);
+        let mut waiting: Vec<_> = (0..5).map(|i| knock(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
+        assert!(gate.wait_for(5, PATIENCE));
+        let mark = broker.log_mark();
+        broker.sighup();
+        assert!(broker.wait_for_log_after(mark, "SIGHUP is acted on when", PATIENCE).is_some());
+        let meanwhile = login(Protocol::V311, "meanwhile", "d5");
+        assert_eq!(answer(&broker, &meanwhile), Some(Refusal::Code(5)), "turned away, and asked about");
+        assert!(gate.wait_for(6, PATIENCE));
+        let mut by_token = raw(&broker, &tenant, DEVICE, "by-token", Protocol::V311);
+        has_rights(&mut by_token, true, false);
+        talk(&mut publisher, &mut subscriber, "the broker goes on");
+        assert!(!broker.log().contains("Reloading config"), "it waits");
+
+        gate.release(6);
+        for client in &mut waiting {
+            assert_eq!(client.wait_connack(PATIENCE), Ok(()));
+        }
+        broker.expect_log("Reloading config");
+        assert!(tries_until_let_in(&broker, &meanwhile));
+        assert_eq!(tenant.count(Endpoint::Token), 6, "nobody was asked about twice");
+        for client in &mut waiting {
+            has_rights(client, true, false);
+        }
+        // And whoever comes now may wait again.
+        let mut later = knock(&broker, &login(Protocol::V311, "later", "d6"));
+        assert!(gate.wait_for(1, PATIENCE));
+        talk(&mut publisher, &mut subscriber, "and nobody else waits");
+        gate.open();
+        assert_eq!(later.wait_connack(PATIENCE), Ok(()));
+    }
+
+    /// Those whom the tenant never answers hold a SIGHUP up for as long as they may wait, and no longer: not
+    /// when more and more come.
+    fn sighup_comes_through_a_crowd(version) {
+        let (_tenant, gate, broker) = held(version, |options| options.with("timeout", "1").with("login_wait", "0"));
+        let mark = broker.log_mark();
+        let waiting: Vec<_> = (0..5).map(|i| knock(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
+        assert!(gate.wait_for(5, PATIENCE));
+        broker.sighup();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let mut crowd = Vec::new();
+        while broker.wait_for_log_after(mark, "Reloading config", Duration::from_millis(20)).is_none() {
+            assert!(std::time::Instant::now() < deadline, "it never comes");
+            let number = crowd.len();
+            crowd.push(knock(&broker, &login(Protocol::V311, &format!("more {number}"), &format!("nobody {number}"))));
+        }
+        gate.open();
+        drop(waiting);
+        assert!(broker.stop().status.unwrap().success());
+    }
+
+    /// As a daemon, with the plugin at two listeners and nobody there: SIGHUP is acted on, every time.
+    fn sighup_on_an_idle_broker(version) {
+        let tenant = tenant();
+        let options = options(&tenant);
+        let listener = || Listener::tcp().plugin(plugin(), &options.pairs());
+        for daemon in [false, true] {
+            let broker = Broker::builder(version).per_listener_settings(true).daemon(daemon);
+            let broker = broker.listener(listener()).listener(listener()).start().unwrap();
+            for _ in 0..3 {
+                broker.reload();
+            }
+            broker.stop();
+        }
     }
 
     /// Nobody waits for ever: at the deadline the client is told.
@@ -353,9 +457,230 @@ on_each_broker! {
             assert!(answer(&broker, &connect).is_some());
         }
         let asked = tenant.count(Endpoint::Token);
-        assert!((4..8).contains(&asked), "{asked}");
+        assert_eq!(asked, 3, "three at once; the next after ten seconds");
         expect_refusal(&broker, "'c'", "login-backoff");
         let token = token_connect(Protocol::V5, "c", &tenant.token(DEVICE));
         assert_eq!(answer(&broker, &token), None, "a token is another matter");
+    }
+
+    /// Two of one name at once. 2.1 turns the second away while the first waits; 2.0 turns both away
+    /// while their questions are asked. Either way each has its own answer and its own rights.
+    fn two_of_one_name(version) {
+        let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("takeover", "any"));
+        add_other(&tenant);
+        let (mut publisher, mut subscriber) = pair(&broker, &tenant);
+        let with_will = |name: &str| {
+            let mut connect = login(Protocol::V311, "same", name);
+            connect.will = will(name);
+            connect
+        };
+        let mut first = knock(&broker, &with_will("d0"));
+        assert!(gate.wait_for(1, PATIENCE));
+        for _ in 0..3 {
+            assert!(answer(&broker, &with_will("other")).is_some());
+        }
+        talk(&mut publisher, &mut subscriber, "no will came before this");
+        if version.can_delay_logins() {
+            assert_eq!(tenant.count(Endpoint::Token), 1, "the second was never asked about");
+            gate.open();
+            assert_eq!(first.wait_connack(PATIENCE), Ok(()));
+        } else {
+            assert_eq!(first.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+            assert!(gate.wait_for(2, PATIENCE));
+            gate.open();
+            assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "d0")));
+            first = raw::Client::connect(broker.port(), &login(Protocol::V311, "same", "d0")).unwrap();
+        }
+        has_rights(&mut first, true, false);
+        assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "other")));
+        // A takeover like any other, by somebody with other rights.
+        let mut second = raw::Client::connect(broker.port(), &login(Protocol::V311, "same", "other")).unwrap();
+        assert!(first.wait_end(PATIENCE).is_ok());
+        has_rights(&mut second, false, true);
+    }
+
+    /// The first hangs up, and somebody else comes under its name: neither the first one's yes nor its
+    /// no is the second one's, and neither are its rights.
+    fn somebody_else_under_the_same_name(version) {
+        for first_is_right in [true, false] {
+            for by_token in [true, false] {
+                let (tenant, _, broker) = held(version, |options| options.with("login_wait", "0"));
+                add_other(&tenant);
+                let (mut publisher, mut subscriber) = pair(&broker, &tenant);
+                let (first_gate, second_gate) = (Gate::new(), Gate::new());
+                tenant.behave();
+                tenant.once(Endpoint::Token, Behaviour::Gate(first_gate.clone()));
+                tenant.once(Endpoint::Token, Behaviour::Gate(second_gate.clone()));
+                let password = if first_is_right { "pass" } else { "wrong" };
+                let mut connect = Connect::new(Protocol::V311, "same").login("d0", password);
+                connect.will = will("of the first");
+                knock(&broker, &connect).abort();
+                assert!(first_gate.wait_for(1, PATIENCE));
+                let connect = match by_token {
+                    true => token_connect(Protocol::V311, "same", &tenant.token("other")),
+                    false => login(Protocol::V311, "same", "other"),
+                };
+                let mut second = knock(&broker, &connect);
+                if by_token {
+                    assert_eq!(second.wait_connack(PATIENCE), Ok(()));
+                    has_rights(&mut second, false, true);
+                    second_gate.open();
+                } else {
+                    assert!(second_gate.wait_for(1, PATIENCE));
+                }
+                first_gate.open();
+                // What there was to tell the first has been told when one that asked later was told.
+                if first_is_right {
+                    assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "d0")));
+                }
+                let probe = login(Protocol::V311, "probe", "d1");
+                assert!(tries_until_let_in(&broker, &probe));
+                if !by_token {
+                    second_gate.open();
+                    if version.can_delay_logins() {
+                        assert_eq!(second.wait_connack(PATIENCE), Ok(()));
+                    } else {
+                        assert_eq!(second.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+                        assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "other")));
+                        second = raw::Client::connect(broker.port(), &connect).unwrap();
+                    }
+                }
+                has_rights(&mut second, false, true);
+                talk(&mut publisher, &mut subscriber, "no will came before this");
+            }
+        }
+    }
+
+    /// The broker frees a client that hangs up while it waits, and its address is soon another client's:
+    /// who keeps its own rights when the answer for the one before comes, be it a yes or a no.
+    fn hanging_up_harms_nobody_at_the_same_address(version) {
+        for password in ["pass", "wrong"] {
+            let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
+            let mark = broker.log_mark();
+            knock(&broker, &Connect::new(Protocol::V311, "gone").login("d0", password)).abort();
+            assert!(gate.wait_for(1, PATIENCE));
+            if version.can_delay_logins() {
+                assert!(broker.wait_for_log_after(mark, "Client gone [", PATIENCE).is_some());
+            }
+            let mut others: Vec<_> = (0..10).map(|i| raw(&broker, &tenant, DEVICE, &format!("other{i}"), Protocol::V311)).collect();
+            gate.open();
+            for name in ["d1", "d2"] {
+                assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", name)));
+            }
+            for other in &mut others {
+                has_rights(other, true, false);
+            }
+        }
+    }
+
+    /// The will of a client that never came in never leaves: refused, too late, or gone while it waited.
+    fn a_will_of_who_was_never_in(version) {
+        for (protocol, delayed) in [(Protocol::V311, "false"), (Protocol::V5, "false"), (Protocol::V5, "true")] {
+            let tenant = tenant();
+            device(&tenant, "d0", json!(["temperature"]));
+            let options = options(&tenant).with("timeout", "1").with("login_wait", "1").with("stall_budget", "100");
+            let broker = broker(version, &options.with("delay_mqtt5", delayed));
+            broker.expect_log("signing keys are here");
+            let (mut publisher, mut subscriber) = pair(&broker, &tenant);
+            let connect = |id: &str, password: &str| {
+                let mut connect = Connect::new(protocol, id).login("d0", password);
+                connect.will = will(id);
+                connect
+            };
+            let refused = answer(&broker, &connect("refused", "wrong"));
+            assert!(matches!(refused, Some(Refusal::Code(_))), "{refused:?}");
+            tenant.on(Endpoint::Token, Behaviour::Hang);
+            let late = answer(&broker, &connect("late", "pass"));
+            assert!(matches!(late, Some(Refusal::Code(_))), "{late:?}");
+            let gate = Gate::new();
+            tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
+            // Refused in the end: one that had come in and hung up would have its will sent, and rightly.
+            knock(&broker, &connect("gone", "wrong too")).abort();
+            assert!(gate.wait_for(1, PATIENCE));
+            gate.open();
+            tenant.behave();
+            assert!(tries_until_let_in(&broker, &Connect::new(protocol, "probe").login("d0", "pass")));
+            talk(&mut publisher, &mut subscriber, "no will came before this");
+            let mut stays = knock(&broker, &connect("stays", "pass"));
+            assert_eq!(stays.wait_connack(PATIENCE), Ok(()));
+            stays.abort();
+            assert_eq!(subscriber.next_message(PATIENCE).unwrap().text(), "stays", "of one that was in");
+            assert!(broker.stop().status.unwrap().success());
+        }
+    }
+
+    /// A takeover that comes to nothing leaves the connected client where it is, with its rights.
+    fn a_takeover_that_fails(version) {
+        let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
+        let mut old = raw(&broker, &tenant, WATCHER, "same", Protocol::V311);
+        let mut publisher = raw(&broker, &tenant, DEVICE, "publisher", Protocol::V311);
+        assert_eq!(old.subscribe(&[("temperature", 1)]), Ok(vec![1]));
+        let mut refused = knock(&broker, &Connect::new(Protocol::V311, "same").login("d0", "wrong"));
+        assert!(gate.wait_for(1, PATIENCE));
+        talk(&mut publisher, &mut old, "while it waits");
+        gate.release(1);
+        assert_eq!(refused.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+        talk(&mut publisher, &mut old, "after it was refused");
+
+        let mut gone = login(Protocol::V311, "same", "d1");
+        gone.will = will("of one that waited");
+        knock(&broker, &gone).abort();
+        assert!(gate.wait_for(1, PATIENCE));
+        gate.open();
+        for name in ["d1", "d2"] {
+            assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", name)));
+        }
+        talk(&mut publisher, &mut old, "after one had hung up");
+        has_rights(&mut old, true, true);
+    }
+
+    /// SIGHUP, again and again, while twenty wait: each has its own answer all the same.
+    fn sighup_with_many_on_the_way(version) {
+        let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
+        add_other(&tenant);
+        let mut knocking: Vec<_> = (0..20).map(|i| knock(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
+        let mut other = knock(&broker, &login(Protocol::V311, "other", "other"));
+        assert!(gate.wait_for(21, PATIENCE));
+        // 2.1 acts on it when all are answered.
+        let sighup = || if version.can_delay_logins() { broker.sighup() } else { broker.reload() };
+        sighup();
+        gate.release(10);
+        sighup();
+        gate.open();
+        broker.reload();
+        if !version.can_delay_logins() {
+            for (i, client) in knocking.iter_mut().enumerate() {
+                assert_eq!(client.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+                let name = format!("d{i}");
+                assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", &name)));
+                *client = knock(&broker, &login(Protocol::V311, &format!("c{i}"), &name));
+            }
+            assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "other")));
+            other = knock(&broker, &login(Protocol::V311, "other", "other"));
+        }
+        for client in &mut knocking {
+            assert_eq!(client.wait_connack(PATIENCE), Ok(()));
+            has_rights(client, true, false);
+        }
+        assert_eq!(other.wait_connack(PATIENCE), Ok(()));
+        has_rights(&mut other, false, true);
+        assert_eq!(tenant.count(Endpoint::Token), 21);
+    }
+
+    /// The broker is stopped as twenty answers come in.
+    fn shutdown_as_answers_come_in(version) {
+        let (_tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
+        let clients: Vec<_> = (0..20)
+            .map(|i| {
+                let mut connect = login(Protocol::V311, &format!("c{i}"), &format!("d{i}"));
+                connect.will = will("of one that waits");
+                knock(&broker, &connect)
+            })
+            .collect();
+        assert!(gate.wait_for(20, PATIENCE));
+        broker.signal(lab::broker::Signal::TERM);
+        gate.open();
+        assert!(broker.stop().status.unwrap().success());
+        drop(clients);
     }
 }

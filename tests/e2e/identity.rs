@@ -1,0 +1,162 @@
+//! Whose a client id is, and who is none of ours.
+
+use std::fs;
+
+use lab::{
+    broker::Broker,
+    clients::{
+        Protocol,
+        raw::{self, Connect, Refusal},
+    },
+    tenant::{DEVICE, Tenant},
+};
+use serde_json::json;
+
+use crate::{on_each_broker, setting::*};
+
+/// A CONNECT that keeps its session.
+fn kept(client_id: &str, token: &str) -> Connect {
+    let mut connect = token_connect(Protocol::V311, client_id, token);
+    connect.clean = false;
+    connect
+}
+
+/// A broker whose own files know a user of theirs, with a topic of its own.
+fn with_files(version: lab::broker::Version, options: &Options, tenant: &Tenant) -> Broker {
+    let builder = builder(version, options);
+    let folder = builder.folder().to_owned();
+    let acl = folder.join("acl");
+    let sub = tenant
+        .mint(DEVICE)
+        .claim_members()
+        .get("sub")
+        .and_then(|sub| sub.as_str().map(str::to_owned))
+        .unwrap();
+    fs::write(
+        &acl,
+        format!("user meter\ntopic readwrite meter/#\nuser {sub}\ntopic readwrite broker/#\n"),
+    )
+    .unwrap();
+    let passwords = folder.join("passwords");
+    let made = std::process::Command::new(version.program("mosquitto_passwd").unwrap())
+        .args(["-b", "-c"])
+        .args([passwords.as_os_str(), "meter".as_ref(), "secret".as_ref()])
+        .status()
+        .unwrap();
+    assert!(made.success());
+    builder
+        .config(format!("password_file {}", passwords.display()))
+        .config(format!("acl_file {}", acl.display()))
+        .start()
+        .unwrap_or_else(|e| panic!("{version}: {}", e.log))
+}
+
+on_each_broker! {
+    /// The client id is what the token says, or the device does not come in.
+    fn a_client_id_from_a_claim(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant).with("client_id_claim", "https://mqtt.example/device"));
+        let token = tenant.mint(DEVICE).claim("https://mqtt.example/device", json!("pump-1")).sign();
+        assert_eq!(answer(&broker, &token_connect(Protocol::V5, "pump-1", &token)), None);
+        assert_eq!(answer(&broker, &token_connect(Protocol::V5, "pump-2", &token)), told(version, Protocol::V5, 0x87));
+        let line = expect_refusal(&broker, "'pump-2'", "client-id");
+        assert!(line.contains("for the client id 'pump-1'"), "{line}");
+        let without = token_connect(Protocol::V5, "pump-1", &tenant.token(DEVICE));
+        assert!(answer(&broker, &without).is_some());
+        assert!(broker.expect_log("is missing").contains("https://mqtt.example/device"));
+    }
+
+    fn a_client_id_from_a_template(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant).with("client_id_template", "device-${name}"));
+        let token = tenant.mint(DEVICE).claim("name", json!("7")).sign();
+        assert_eq!(answer(&broker, &token_connect(Protocol::V311, "device-7", &token)), None);
+        for other in ["device-8", "device-", "7"] {
+            assert!(answer(&broker, &token_connect(Protocol::V311, other, &token)).is_some());
+        }
+        // A value that would be more than a name.
+        let evil = tenant.mint(DEVICE).claim("name", json!("7/#")).sign();
+        assert!(answer(&broker, &token_connect(Protocol::V311, "device-7/#", &evil)).is_some());
+    }
+
+    /// Somebody else's good token neither disconnects a client, nor gets what waits for it.
+    fn a_client_id_is_held(version) {
+        let tenant = tenant();
+        device(&tenant, "thief", json!(["#"]));
+        let broker = broker(version, &Options::tokens(&tenant));
+        let owner = tenant.token(DEVICE);
+        let theirs = tenant.token("thief");
+        let mut first = raw::Client::connect(broker.port(), &kept("meter", &owner)).unwrap();
+        assert_eq!(first.subscribe(&[("temperature", 1)]), Ok(vec![1]));
+        assert_eq!(answer(&broker, &kept("meter", &theirs)), Some(Refusal::Code(5)));
+        expect_refusal(&broker, "'meter'", "client-id-held");
+        assert_eq!(first.publish("config", "still here", 1), Ok(0));
+
+        first.disconnect(0);
+        let mut publisher = raw(&broker, &tenant, WATCHER, "publisher", Protocol::V311);
+        assert_eq!(publisher.publish("temperature", "for the owner", 1), Ok(0));
+        assert_eq!(answer(&broker, &kept("meter", &theirs)), Some(Refusal::Code(5)));
+        // A clean session of the stranger's would throw the queue away.
+        assert!(answer(&broker, &token_connect(Protocol::V311, "meter", &theirs)).is_some());
+        let mut again = raw::Client::connect(broker.port(), &kept("meter", &tenant.token(DEVICE))).unwrap();
+        assert_eq!(again.next_message(PATIENCE).unwrap().text(), "for the owner");
+
+        // The owner gives it up.
+        again.disconnect(0);
+        let last = raw::Client::connect(broker.port(), &token_connect(Protocol::V311, "meter", &owner)).unwrap();
+        last.disconnect(0);
+        assert!(tries_until_let_in(&broker, &kept("meter", &theirs)));
+    }
+
+    fn a_takeover_by_anybody_where_the_operator_wants_it(version) {
+        let tenant = tenant();
+        device(&tenant, "other", json!(["#"]));
+        let broker = broker(version, &Options::tokens(&tenant).with("takeover", "any"));
+        let mut first = raw::Client::connect(broker.port(), &kept("meter", &tenant.token(DEVICE))).unwrap();
+        assert_eq!(answer(&broker, &kept("meter", &tenant.token("other"))), None);
+        assert!(first.wait_end(PATIENCE).is_ok());
+    }
+
+    /// Clients that were there before the plugin go on with the broker's own files, beside ours.
+    fn others_are_left_to_the_broker(version) {
+        let tenant = tenant();
+        let broker = with_files(version, &Options::tokens(&tenant).with("on_other", "defer"), &tenant);
+        let meter = |password| Connect::new(Protocol::V311, "meter").login("meter", password);
+        assert!(answer(&broker, &meter("wrong")).is_some());
+        assert!(answer(&broker, &Connect::new(Protocol::V311, "nobody")).is_some());
+        let mut theirs = raw::Client::connect(broker.port(), &meter("secret")).unwrap();
+        assert_eq!(theirs.subscribe(&[("meter/#", 1)]), Ok(vec![1]));
+        assert_eq!(theirs.publish("meter/1", "by the acl_file", 1), Ok(0));
+        assert_eq!(theirs.next_message(PATIENCE).unwrap().text(), "by the acl_file");
+
+        // Ours are ours: the acl_file gives them nothing.
+        let mut ours = raw(&broker, &tenant, DEVICE, "ours", Protocol::V5);
+        assert!(ours.publish("temperature", "1", 1).unwrap() < 0x80);
+        assert_eq!(ours.publish("broker/x", "1", 1), Ok(0x87));
+        assert_eq!(ours.publish("meter/1", "1", 1), Ok(0x87));
+        broker.reload();
+        assert_eq!(theirs.publish("meter/1", "after SIGHUP", 1), Ok(0));
+        assert_eq!(theirs.next_message(PATIENCE).unwrap().text(), "after SIGHUP");
+        let bad = token_connect(Protocol::V311, "meter", "eyJhbGciOiJub25lIn0.e30.");
+        assert!(answer(&broker, &bad).is_some(), "a bad token is refused, and not left to anybody");
+    }
+
+    /// The plugin lets devices in, and the broker's acl_file says what they may do.
+    fn messages_are_left_to_the_broker(version) {
+        let tenant = tenant();
+        let broker = with_files(version, &Options::tokens(&tenant).with("acl", "defer"), &tenant);
+        let mut ours = raw(&broker, &tenant, DEVICE, "ours", Protocol::V5);
+        assert!(ours.publish("broker/x", "1", 1).unwrap() < 0x80);
+        assert_eq!(ours.publish("temperature", "1", 1), Ok(0x87), "its token says so, and is not asked");
+        let meter = Connect::new(Protocol::V311, "meter").login("meter", "secret");
+        assert!(answer(&broker, &meter).is_some(), "others are refused all the same");
+    }
+
+    /// With `acl defer` and nobody to defer to, nothing is allowed.
+    fn messages_left_to_nobody_are_denied(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant).with("acl", "defer"));
+        let mut ours = raw(&broker, &tenant, DEVICE, "ours", Protocol::V5);
+        assert_eq!(ours.publish("temperature", "1", 1), Ok(0x87));
+    }
+}

@@ -1,0 +1,164 @@
+//! The tenant is away for long, or over a restart of the broker: who still comes in, and until when.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use lab::{
+    broker::Broker,
+    clients::{Protocol, raw},
+    tenant::{DEVICE, Tenant},
+};
+
+use crate::{on_each_broker, setting::*};
+
+/// Folders of the plugin's own, in a place that others cannot change.
+fn state_dir() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+fn have_keys(broker: &Broker) {
+    broker
+        .wait_for_log("signing keys are here", PATIENCE)
+        .unwrap_or_else(|| panic!("{}", broker.log()));
+}
+
+fn kept_file(tenant: &Tenant, folder: &tempfile::TempDir) -> std::path::PathBuf {
+    folder
+        .path()
+        .join(format!("keys-{}.json", tenant.domain().replace(':', "_")))
+}
+
+/// The nice values of a process's threads: its first one's, and those of ours.
+fn nice(broker: &Broker) -> (i32, Vec<i32>) {
+    let tasks = format!("/proc/{}/task", broker.pid());
+    let (mut first, mut ours) = (None, Vec::new());
+    for task in fs::read_dir(tasks).unwrap().map(Result::unwrap) {
+        let Ok(stat) = fs::read_to_string(task.path().join("stat")) else {
+            continue;
+        };
+        let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
+        // proc_pid_stat(5): nice is field 19, and the state behind the name is field 3.
+        let nice = rest.split_whitespace().nth(16).unwrap().parse().unwrap();
+        if task.file_name().to_str() == Some(&broker.pid().to_string()) {
+            first = Some(nice);
+        } else if name.starts_with("auth0-") {
+            ours.push(nice);
+        }
+    }
+    (first.unwrap(), ours)
+}
+
+on_each_broker! {
+    /// A broker that restarts while the tenant is away lets in whoever has a token.
+    fn keys_survive_a_restart(version) {
+        let tenant = tenant();
+        let (folder, path) = state_dir();
+        let first = broker(version, &Options::tokens(&tenant).with("state_dir", &path).with("timeout", "1"));
+        have_keys(&first);
+        let file = kept_file(&tenant, &folder);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+        let token = tenant.token(DEVICE);
+        tenant.stop_listening();
+        let second = first.restart().unwrap();
+        assert!(second.wait_for_log("in use until it answers", PATIENCE).is_some());
+        assert_eq!(answer(&second, &token_connect(Protocol::V5, "c", &token)), None);
+
+        // Somebody else could have written it.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o606)).unwrap();
+        let third = second.restart().unwrap();
+        let line = third.expect_log("are not used: it may be used by others");
+        assert!(line.contains("cure: remove it"), "{line}");
+        assert_eq!(
+            answer(&third, &token_connect(Protocol::V5, "c", &token)),
+            told(version, Protocol::V5, 0x88)
+        );
+        expect_refusal(&third, "'c'", "keys-unavailable");
+
+        // The tenant is back, and its keys are kept again as they should be.
+        tenant.listen_again().unwrap();
+        third.reload();
+        have_keys(&third);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(answer(&third, &token_connect(Protocol::V5, "c", &token)), None);
+    }
+
+    /// A folder that others can change is no place for keys.
+    fn a_shared_state_dir_is_refused(version) {
+        let tenant = tenant();
+        let (folder, path) = state_dir();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let failed = refused_start(version, &Options::tokens(&tenant).with("state_dir", &path));
+        assert!(failed.log.contains("option state_dir") && failed.log.contains("chmod go-w"), "{}", failed.log);
+    }
+
+    /// A disk that cannot be written costs the keys' memory and nothing else.
+    fn a_state_dir_that_goes_away(version) {
+        let tenant = tenant();
+        let (folder, path) = state_dir();
+        let broker = broker(version, &Options::tokens(&tenant).with("state_dir", &path));
+        have_keys(&broker);
+        drop(folder);
+        tenant.rotate();
+        tenant.rotate();
+        broker.reload();
+        let line = broker.expect_log("cannot be kept over a restart");
+        assert!(line.contains("cure: "), "{line}");
+        raw(&broker, &tenant, DEVICE, "c", Protocol::V311);
+    }
+
+    /// Keys that the tenant has not confirmed for `jwks_max_stale` are no keys any more; whoever is in
+    /// stays in.
+    fn keys_get_stale(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant).with("jwks_max_stale", "0").with("timeout", "1"));
+        have_keys(&broker);
+        let mut connected = raw(&broker, &tenant, DEVICE, "connected", Protocol::V5);
+        let token = token_connect(Protocol::V5, "c", &tenant.token(DEVICE));
+        assert_eq!(answer(&broker, &token), None);
+
+        tenant.stop_listening();
+        broker.reload();
+        broker.expect_log("longer than jwks_max_stale");
+        assert_eq!(answer(&broker, &token), told(version, Protocol::V5, 0x88), "a remembered token needs keys too");
+        expect_refusal(&broker, "'c'", "keys-unavailable");
+        assert!(connected.publish("temperature", "1", 1).unwrap() < 0x80);
+
+        tenant.listen_again().unwrap();
+        let mark = broker.log_mark();
+        broker.reload();
+        assert!(broker.wait_for_log_after(mark, "signing keys are here", PATIENCE).is_some());
+        assert_eq!(answer(&broker, &token), None);
+    }
+
+    /// A token that was good is not good any more when its key was withdrawn.
+    fn a_remembered_token_ends_with_its_key(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        have_keys(&broker);
+        let token = token_connect(Protocol::V5, "c", &tenant.token(DEVICE));
+        for _ in 0..3 {
+            assert_eq!(answer(&broker, &token), None);
+        }
+        tenant.rotate_unannounced();
+        tenant.revoke_previous();
+        broker.reload();
+        // Its key is among the new ones, so the new ones are here.
+        raw(&broker, &tenant, DEVICE, "new", Protocol::V5);
+        assert!(answer(&broker, &token).is_some());
+        assert!(broker.expect_log("refused CONNECT of 'c'").contains("[token-key-"));
+    }
+
+    /// What waits for the tenant leaves the processor to the broker.
+    fn our_threads_step_back(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        have_keys(&broker);
+        let login = raw::Connect::new(Protocol::V311, "c").login(DEVICE, lab::tenant::PASSWORD);
+        assert_eq!(answer(&broker, &login), None);
+        let (brokers, ours) = nice(&broker);
+        assert!(ours.len() >= 2, "one for the keys, one for the login: {ours:?}");
+        assert!(ours.iter().all(|ours| *ours > brokers), "{ours:?} beside {brokers}");
+    }
+}

@@ -1,0 +1,359 @@
+//! Rules: from every kind of claim and from the policy file, on every path to the broker.
+
+use std::fs;
+
+use lab::{
+    broker::{Broker, Listener, Version},
+    clients::{
+        Client, Protocol,
+        raw::{self, Properties},
+    },
+    pki::Authority,
+    tenant::{Device, Tenant},
+};
+use mosquitto_auth0::secret::sha256;
+use serde_json::{Value, json};
+
+use crate::{on_each_broker, setting::*};
+
+const DENIED: u8 = 0x87;
+
+/// A broker with this policy file.
+fn with_policy(version: Version, tenant: &Tenant, policy: &str) -> (Broker, std::path::PathBuf) {
+    let builder = Broker::builder(version);
+    let path = builder.folder().join("policy.toml");
+    fs::write(&path, policy).unwrap();
+    let options = Options::tokens(tenant)
+        .with("policy_file", path.to_str().unwrap())
+        .with("leeway", "0");
+    let broker = builder.plugin(plugin(), &options.pairs()).start();
+    (
+        broker.unwrap_or_else(|e| panic!("{version}: {}", e.log)),
+        path,
+    )
+}
+
+/// A device with claims of its own, connected with MQTT 5, which is told what it may not.
+fn connected(
+    broker: &Broker,
+    tenant: &Tenant,
+    name: &str,
+    claims: &[(&str, Value)],
+) -> raw::Client {
+    let mut device = Device::new(name, "pass");
+    for (claim, value) in claims {
+        device = device.claim(claim, value.clone());
+    }
+    tenant.add_device(device);
+    raw(broker, tenant, name, name, Protocol::V5)
+}
+
+/// QoS 1, and what it is answered: whether anybody gets it is another matter.
+#[track_caller]
+fn publishes(client: &mut raw::Client, topic: &str, allowed: bool) {
+    let code = client.publish(topic, "x", 1).unwrap();
+    assert_eq!(code != DENIED, allowed, "{topic}: {code:#x}");
+}
+
+#[track_caller]
+fn subscribes(client: &mut raw::Client, filter: &str, allowed: bool) {
+    let code = client.subscribe(&[(filter, 1)]).unwrap()[0];
+    assert_eq!(code, if allowed { 1 } else { DENIED }, "{filter}");
+}
+
+on_each_broker! {
+    fn publishing_and_subscribing_are_apart(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        device(&tenant, "pump", json!({"publish": ["state/pump"], "subscribe": ["command/pump/#"]}));
+        let mut pump = raw(&broker, &tenant, "pump", "pump", Protocol::V5);
+        publishes(&mut pump, "state/pump", true);
+        publishes(&mut pump, "command/pump/on", false);
+        subscribes(&mut pump, "command/pump/#", true);
+        subscribes(&mut pump, "state/pump", false);
+        let line = expect_refusal(&broker, "'pump'", "not-granted");
+        assert!(line.contains("'command/pump/on' is not allowed: no rule fits"), "{line}");
+    }
+
+    /// What EMQX's page on the `acl` claim shows, in a token whose claim has that name.
+    fn a_token_made_for_emqx(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant).with("topics_claim", "acl").with("claim_placeholders", "true"));
+        let acl = json!([
+            {"permission": "allow", "action": "publish", "topic": "up/${clientid}"},
+            {"permission": "allow", "action": "subscribe", "topic": "eq down/1/#", "qos": [1]},
+            {"permission": "deny", "action": "publish", "topic": "state", "retain": true},
+            {"permission": "deny", "action": "all", "topic": "closed"},
+            {"permission": "allow", "action": "all", "topics": ["state", "closed"]},
+        ]);
+        let mut pump = connected(&broker, &tenant, "pump", &[("acl", acl)]);
+        publishes(&mut pump, "up/pump", true);
+        publishes(&mut pump, "up/other", false);
+        subscribes(&mut pump, "down/1/#", true);
+        subscribes(&mut pump, "down/1/x", false);
+        assert_eq!(pump.subscribe(&[("down/1/#", 0)]), Ok(vec![DENIED]));
+        publishes(&mut pump, "state", true);
+        assert_eq!(pump.publish_with("state", "x", 1, true, &Properties::new()), Ok(DENIED));
+        publishes(&mut pump, "closed", false);
+        subscribes(&mut pump, "closed", false);
+
+        let mut watcher = connected(&broker, &tenant, "sender", &[("acl", json!(["#"]))]);
+        watcher.publish("down/1/x", "it comes", 1).unwrap();
+        assert_eq!(pump.next_message(PATIENCE).unwrap().text(), "it comes");
+
+        // One that says more than is understood here is not half believed.
+        let acl = json!([{"permission": "allow", "action": "all", "topic": "#", "ipaddr": "10.0.0.0/8"}]);
+        tenant.add_device(Device::new("more", "pass").claim("acl", acl));
+        let connect = token_connect(Protocol::V5, "more", &tenant.token("more"));
+        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, DENIED));
+        assert!(expect_refusal(&broker, "'more'", "token-topics").contains("'ipaddr'"));
+    }
+
+    fn permissions_and_scopes(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        let granted = json!(["publish:a/+", "subscribe:b", "read:users", "pubsub:c"]);
+        let mut pump = connected(&broker, &tenant, "pump", &[("permissions", granted.clone())]);
+        for (topic, publish, subscribe) in [("a/x", true, false), ("b", false, true), ("c", true, true), ("d", false, false)] {
+            publishes(&mut pump, topic, publish);
+            subscribes(&mut pump, topic, subscribe);
+        }
+
+        let scope = |broker: &Broker| {
+            let token = tenant.mint("pump").claim("scope", "openid publish:s").sign();
+            raw::Client::connect(broker.port(), &token_connect(Protocol::V5, "scope", &token)).unwrap()
+        };
+        // An application may ask for any scope, so it counts only where an operator says so.
+        publishes(&mut scope(&broker), "s", false);
+        let options = Options::tokens(&tenant).with("rights", "scope").with("permission_verbs", "publish,read,both");
+        let broker = crate::setting::broker(version, &options);
+        let mut scoped = scope(&broker);
+        publishes(&mut scoped, "s", true);
+        publishes(&mut scoped, "a/x", false);
+    }
+
+    /// Deny rules, limits, placeholders, roles, and which comes first.
+    fn a_policy_file(version) {
+        let tenant = tenant();
+        let (broker, _) = with_policy(version, &tenant, r##"
+            roles_claim = "https://mqtt.example/roles"
+            [[rule]]
+            name = "own state"
+            allow = { publish = ["state/%c"], subscribe = ["command/%c/#", "site/${https://mqtt.example/sites[*]}/news"] }
+            qos = [0, 1]
+            retain = false
+            max_payload = 10
+            [[rule]]
+            name = "gardeners"
+            when.role = "gardener"
+            allow.both = "valves/#"
+            [[rule]]
+            name = "not the main valve"
+            priority = 1
+            deny.both = "valves/main"
+            [[rule]]
+            name = "in the end"
+            priority = -1
+            deny.both = "#"
+        "##);
+        let sites = |list: &[&str]| ("https://mqtt.example/sites", json!(list));
+        let roles = ("https://mqtt.example/roles", json!(["gardener"]));
+        let mut pump = connected(&broker, &tenant, "pump", &[sites(&["north", "south"]), roles]);
+        publishes(&mut pump, "state/pump", true);
+        publishes(&mut pump, "state/other", false);
+        subscribes(&mut pump, "command/pump/#", true);
+        subscribes(&mut pump, "site/south/news", true);
+        subscribes(&mut pump, "site/west/news", false);
+        publishes(&mut pump, "valves/7", true);
+        publishes(&mut pump, "valves/main", false);
+        // A part of it is denied, and that part does not come.
+        subscribes(&mut pump, "valves/#", true);
+        let mut watcher = raw(&broker, &tenant, WATCHER, "watcher", Protocol::V5);
+        publishes(&mut watcher, "valves/main", false);
+        publishes(&mut watcher, "valves/8", true);
+        assert_eq!(pump.next_message(PATIENCE).unwrap().topic, "valves/8");
+
+        for (topic, payload, qos, retain, why) in [
+            ("state/pump", "x", 2, false, "but not with QoS 2"),
+            ("state/pump", "x", 1, true, "but not with the retain flag"),
+            ("state/pump", "eleven byte", 1, false, "its payload has 11 bytes, more than the 10 that rule 'own state' of the policy file allows"),
+            ("valves/main", "x", 1, false, "rule 'not the main valve' of the policy file denies it"),
+            ("else", "x", 1, false, "rule 'in the end' of the policy file denies it"),
+        ] {
+            // Each refusal is logged once, and some topics were refused above.
+            let mut fresh = raw(&broker, &tenant, "pump", "pump", Protocol::V5);
+            let mark = broker.log_mark();
+            assert_eq!(fresh.publish_with(topic, payload, qos, retain, &Properties::new()), Ok(DENIED));
+            assert!(broker.wait_for_log_after(mark, why, PATIENCE).is_some(), "{why}: {}", broker.log());
+        }
+        assert_eq!(pump_subscribe_qos2(&broker, &tenant), DENIED);
+
+        let mut guest = connected(&broker, &tenant, "guest", &[sites(&[])]);
+        publishes(&mut guest, "valves/7", false);
+        publishes(&mut guest, "state/guest", true);
+    }
+
+    /// A client chooses its client id: it must not become a wildcard, nor escape a denial.
+    fn a_client_id_is_never_a_filter(version) {
+        let tenant = tenant();
+        let (broker, _) = with_policy(version, &tenant, "[[rule]]\nname = \"own\"\nallow.both = \"dev/%c/#\"\n[[rule]]\nname = \"front\"\nallow.both = \"%c/x\"");
+        tenant.add_device(Device::new("pump", "pass"));
+        for id in ["+", "#", "a/b", "$SYS"] {
+            let mut client = raw(&broker, &tenant, "pump", id, Protocol::V5);
+            for filter in ["dev/+/#", "dev/#", "dev/a/b/#", "$SYS/x"] {
+                subscribes(&mut client, filter, id == "$SYS" && filter == "dev/$SYS/#");
+            }
+            publishes(&mut client, "dev/a/x", false);
+        }
+        drop(broker);
+
+        let (broker, _) = with_policy(version, &tenant, "[[rule]]\nname = \"not its own\"\ndeny.publish = \"config/%c\"\n[[rule]]\nname = \"all\"\nallow.both = \"#\"");
+        let connect = token_connect(Protocol::V5, "a/b", &tenant.token("pump"));
+        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, DENIED));
+        let line = expect_refusal(&broker, "'a/b'", "policy-value");
+        assert!(line.contains("rule 'not its own' of the policy file: its client id is 'a/b'"), "{line}");
+        let connect = token_connect(Protocol::V5, "a", &tenant.token("pump"));
+        assert_eq!(answer(&broker, &connect), None);
+    }
+
+    /// SIGHUP: what a connected client may do changes at once, and a file with a mistake changes
+    /// nothing.
+    fn the_policy_file_is_read_again(version) {
+        let tenant = tenant();
+        let (broker, path) = with_policy(version, &tenant, "[[rule]]\nname = \"old\"\nallow.both = \"old\"");
+        let mut pump = connected(&broker, &tenant, "pump", &[("site", json!("north"))]);
+        subscribes(&mut pump, "old", true);
+        publishes(&mut pump, "new/north", false);
+
+        fs::write(&path, "[[rule]]\nname = \"new\"\nallow.both = \"new/${site}\"").unwrap();
+        broker.sighup();
+        assert!(broker.wait_for_log("the policy file was read again: 1 rules are in force", PATIENCE).is_some());
+        publishes(&mut pump, "new/north", true);
+        publishes(&mut pump, "old", false);
+        // What it is subscribed to stays subscribed, and comes no longer.
+        let mut watcher = raw(&broker, &tenant, WATCHER, "watcher", Protocol::V5);
+        watcher.publish("old", "no", 1).unwrap();
+        assert_eq!(pump.messages_before_pong(), Ok(vec![]));
+
+        fs::write(&path, "[[rule]]\nname = \"new\"\n\nallow.both = \"new/#/x\"").unwrap();
+        broker.sighup();
+        let line = broker.wait_for_log("the policy read before stays in force", PATIENCE).unwrap();
+        assert!(line.contains("option policy_file, value '") && line.contains("line 4, rule 'new': the filter 'new/#/x' has a `#`"), "{line}");
+        publishes(&mut pump, "new/north", true);
+    }
+
+    fn a_policy_file_with_a_mistake_starts_no_broker(version) {
+        let tenant = tenant();
+        let builder = Broker::builder(version);
+        let path = builder.folder().join("policy.toml");
+        fs::write(&path, "[[rule]]\nname = \"x\"\nalow.both = \"a\"").unwrap();
+        let options = Options::tokens(&tenant).with("policy_file", path.to_str().unwrap());
+        let failed = builder.plugin(plugin(), &options.pairs()).start_expecting_failure();
+        assert!(failed.log.contains("line 3, rule 'x': there is no 'alow'"), "{}", failed.log);
+    }
+
+    /// By the hour (a window around now, and one that is hours away), the address, the listener's port
+    /// and the certificate.
+    fn where_when_and_with_what(version) {
+        let tenant = tenant();
+        let authority = Authority::new("the broker's authority");
+        let builder = Broker::builder(version);
+        let file = |name: &str, content: &str| {
+            let path = builder.folder().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let ca = file("ca.pem", authority.pem());
+        let server = authority.issue(&["localhost", "127.0.0.1"]);
+        let server = (file("server.pem", &server.cert_pem), file("server.key", &server.key_pem));
+        let (known, other) = (authority.issue_client("known"), authority.issue_client("other"));
+        let print: String = sha256(&known.chain()[0]).iter().map(|byte| format!("{byte:02X}")).collect();
+        let files = |name: &str, leaf: &lab::pki::Leaf| {
+            (file(&format!("{name}.pem"), &leaf.cert_pem), file(&format!("{name}.key"), &leaf.key_pem))
+        };
+        let (known, other) = (files("known", &known), files("other", &other));
+        let minute = |ahead: u64| {
+            let now = mosquitto_auth0::clock::Unix::now().0;
+            let of_day = (now + 86_400 * 60 + ahead * 60 - 10 * 60) / 60 % 1440;
+            format!("{:02}:{:02}", of_day / 60, of_day % 60)
+        };
+        let policy = file("policy.toml", &format!(r#"
+            [[rule]]
+            name = "now"
+            when.time = "{}-{}"
+            allow.publish = "now"
+            [[rule]]
+            name = "later"
+            when.time = "{}-{}"
+            allow.publish = "later"
+            [[rule]]
+            name = "here"
+            when.network = ["127.0.0.0/8", "::1"]
+            allow.publish = "here"
+            [[rule]]
+            name = "elsewhere"
+            when.network = "192.0.2.0/24"
+            allow.publish = "elsewhere"
+            [[rule]]
+            name = "known"
+            when.certificate = "{print}"
+            allow.publish = "known"
+            [[rule]]
+            name = "nowhere"
+            when.port = 1
+            allow.publish = "nowhere"
+        "#, minute(0), minute(60), minute(600), minute(660)));
+        let options = Options::tokens(&tenant).with("policy_file", policy.to_str().unwrap());
+        let broker = builder
+            .plugin(plugin(), &options.pairs())
+            .listener(Listener::tcp())
+            .listener(Listener::tls(&server.0, &server.1).client_ca(&ca))
+            .start()
+            .unwrap_or_else(|e| panic!("{}", e.log));
+        let mut pump = connected(&broker, &tenant, "pump", &[]);
+        for (topic, allowed) in [("now", true), ("later", false), ("here", true), ("elsewhere", false), ("known", false), ("nowhere", false)] {
+            publishes(&mut pump, topic, allowed);
+        }
+        let publish_as = |(certificate, key): &(std::path::PathBuf, std::path::PathBuf), topic: &str| {
+            let client = Client::of(&broker).port(broker.ports()[1]).ca_file(&ca).certificate(certificate, key);
+            let client = client.username("JWT").password(&tenant.token("pump")).protocol(Protocol::V5).qos(1);
+            let outcome = client.publish(topic, "x");
+            !format!("{outcome:?}").contains("Not authorized")
+        };
+        assert!(publish_as(&known, "known") && !publish_as(&other, "known"));
+        assert!(publish_as(&other, "here"));
+        let warned = broker.log().contains("rule 'nowhere' has the condition port, which this broker does not tell");
+        assert_eq!(warned, !version.can_delay_logins(), "{}", broker.log());
+        if version.can_delay_logins() {
+            let text = fs::read_to_string(&policy).unwrap();
+            fs::write(&policy, text.replace("when.port = 1", &format!("when.port = [{}, 1]", broker.port()))).unwrap();
+            broker.sighup();
+            assert!(broker.wait_for_log("was read again", PATIENCE).is_some());
+            publishes(&mut pump, "nowhere", true);
+            assert!(!publish_as(&known, "nowhere"));
+        }
+    }
+
+    /// A session that is kept is asked about with QoS 0 when its client is thrown out.
+    fn a_limit_on_qos_outlives_an_expiry(version) {
+        let tenant = tenant();
+        let (broker, _) = with_policy(version, &tenant, "[[rule]]\nname = \"x\"\nallow.subscribe = \"a\"\nqos = 1\n[[rule]]\nname = \"y\"\nallow.publish = \"a\"");
+        tenant.add_device(Device::new("pump", "pass"));
+        let soon = tenant.mint("pump").lifetime(2).sign();
+        let mut connect = token_connect(Protocol::V311, "pump", &soon);
+        connect.clean = false;
+        let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert_eq!(client.subscribe(&[("a", 1)]), Ok(vec![1]));
+        assert!(client.wait_end(PATIENCE).is_ok());
+        raw(&broker, &tenant, "pump", "sender", Protocol::V311).publish("a", "kept", 1).unwrap();
+        connect.password = Some(tenant.token("pump").into_bytes());
+        let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+        assert_eq!(client.next_message(PATIENCE).unwrap().text(), "kept");
+    }
+}
+
+/// The code of a subscription with QoS 2 where a rule ends at 1.
+fn pump_subscribe_qos2(broker: &Broker, tenant: &Tenant) -> u8 {
+    let mut client = raw(broker, tenant, "pump", "pump", Protocol::V5);
+    client.subscribe(&[("command/pump/#", 2)]).unwrap()[0]
+}
