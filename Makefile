@@ -1,8 +1,12 @@
 # make demo     the main job against a local tenant: builds, plays, cleans up
 # make test     everything that is tested, on Mosquitto 2.0.11, 2.0.21 and 2.1.2
+# make races    the plugin under ThreadSanitizer: part of make test
 # make deb      the Debian package, in target/debian
 # make bench    what a check and a verification cost
 # make silence  how long others hear nothing while fifty devices sign in: a table and a picture
+# make connects what a sign-in with a token costs the broker's thread: a table
+# make memory   what ten thousand connected devices cost, and what is left of them: a table
+# make instructions what the rights cost a message, counted by valgrind: a table
 # make lint     formatting and clippy
 #
 # demo and test first install what is missing (apt, with sudo unless you are root).
@@ -10,7 +14,7 @@
 CARGO  ?= cargo
 LOCKED ?= --locked
 
-.PHONY: demo test deb bench silence lint clean
+.PHONY: demo test races deb bench silence connects memory instructions lint clean
 
 demo:
 	@tests/dependencies.sh demo
@@ -23,8 +27,14 @@ demo:
 test: lint
 	@tests/dependencies.sh test
 	@NEAREST=1 tests/brokers.sh
+	@NEAREST=1 tests/sanitized.sh
 	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
+	tests/races.sh --if-possible
 	packaging/test-deb.sh
+
+races:
+	@tests/dependencies.sh build
+	tests/races.sh
 
 deb:
 	@tests/dependencies.sh deb
@@ -38,8 +48,29 @@ silence:
 	@tests/dependencies.sh demo
 	@NEAREST=1 tests/brokers.sh
 	$(CARGO) build $(LOCKED) --release --lib
-	$(CARGO) build $(LOCKED) -p lab --bin silence
-	target/debug/silence --plugin target/release/libmosquitto_auth0.so
+	$(CARGO) build $(LOCKED) --release -p lab --bin silence
+	target/release/silence
+
+connects:
+	@tests/dependencies.sh demo
+	@NEAREST=1 tests/brokers.sh
+	$(CARGO) build $(LOCKED) --release --lib
+	$(CARGO) build $(LOCKED) --release -p lab --bin connects
+	target/release/connects
+
+memory:
+	@tests/dependencies.sh demo
+	@NEAREST=1 tests/brokers.sh
+	$(CARGO) build $(LOCKED) --release --lib
+	$(CARGO) build $(LOCKED) --release -p lab --bin memory
+	target/release/memory
+
+instructions:
+	@tests/dependencies.sh measure
+	@NEAREST=1 tests/brokers.sh
+	$(CARGO) build $(LOCKED) --release --lib
+	$(CARGO) build $(LOCKED) --release -p lab --bin instructions
+	target/release/instructions
 
 lint:
 	@tests/dependencies.sh build

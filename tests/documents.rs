@@ -2,7 +2,7 @@
 //!
 //! A check that does not find what it checks fails.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use lab::{
     broker::{Broker, Version},
@@ -12,9 +12,18 @@ use lab::{
     tenant::{CLIENT_ID, CLIENT_SECRET, DEVICE, PASSWORD, Tenant},
 };
 use mosquitto_auth0::{
+    clock::Unix,
     config::options::OPTIONS,
+    grants::{
+        claim,
+        permission::{self, Verbs},
+    },
     refusal::{Reason, Told},
+    rights::{Profile, Rights},
+    rulebook::Rulebook,
+    rules::Ask,
 };
+use serde_json::json;
 
 fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
@@ -158,6 +167,111 @@ fn start(
         .start()
         .unwrap_or_else(|e| panic!("{name} on {version}: {}\n{text}", e.log));
     (broker, ca)
+}
+
+/// The policy of the README, asked what the README says of it.
+#[test]
+fn the_example_of_a_policy_file() {
+    let readme = readme();
+    let (_, rest) = readme
+        .split_once("<!-- tested: policy -->\n```toml\n")
+        .unwrap();
+    let book = Arc::new(Rulebook::read(rest.split("```").next().unwrap()).unwrap());
+    let rights = |client_id: &str, address: &str, claims: serde_json::Value| {
+        let profile = Profile {
+            client_id: client_id.into(),
+            username: "auth0|1".into(),
+            claims: Arc::new(claims.as_object().unwrap().clone()),
+            address: address.parse().ok(),
+            port: None,
+            certificate: None,
+        };
+        Rights::new(Arc::default(), Some(&book), profile).unwrap()
+    };
+    let publish = |payload| Ask::Publish {
+        qos: 1,
+        retain: false,
+        payload,
+    };
+    let subscribe = Ask::Subscribe { qos: Some(1) };
+    // 23:00 and noon in Berlin, on a Friday.
+    let (night, noon) = (Unix(1_767_996_000), Unix(1_767_956_400));
+    let mut pump = rights(
+        "pump-1",
+        "192.0.2.1",
+        json!({"https://mqtt.example/roles": ["gardener"], "site": "north", "tier": "gold", "sites": ["a", "b"]}),
+    );
+    for (ask, topic, now, allowed) in [
+        (publish(1024), "devices/pump-1/state", noon, true),
+        (publish(1025), "devices/pump-1/state", noon, false),
+        (publish(1), "devices/pump-2/state", noon, false),
+        (subscribe, "devices/pump-1/command/#", noon, true),
+        (publish(1), "valves/north/7", night, true),
+        (publish(1), "valves/north/7", noon, false),
+        (publish(1), "valves/south/7", night, false),
+        (publish(1), "valves/north/main", night, false),
+        (subscribe, "news/b", noon, true),
+        (subscribe, "news/c", noon, false),
+        (Ask::Receive, "public/x", noon, true),
+        (publish(1), "anything", noon, false),
+    ] {
+        assert_eq!(
+            pump.allow(ask, topic.as_bytes(), now),
+            allowed,
+            "{ask:?} {topic}"
+        );
+    }
+    let claims = json!({"permissions": ["maintain"]});
+    let mut inside = rights("x", "10.1.2.3", claims.clone());
+    assert!(inside.allow(publish(1), b"anything", noon));
+    assert!(!inside.allow(publish(1), b"valves/x/main", noon));
+    assert!(!rights("x", "192.0.2.1", claims).allow(publish(1), b"anything", noon));
+}
+
+/// The page about Auth0: its rules are rules, and its options are options.
+#[test]
+fn the_examples_of_the_page_about_auth0() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auth0.md");
+    let page = fs::read_to_string(page).unwrap();
+    let blocks = |kind: &str| {
+        let parts: Vec<_> = page.split(&format!("```{kind}\n")).skip(1).collect();
+        assert!(parts.len() > 1, "{kind}");
+        parts
+            .iter()
+            .map(|part| part.split("```").next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    for rules in blocks("toml") {
+        let book = Rulebook::read(&rules).unwrap_or_else(|e| panic!("{e}\n{rules}"));
+        assert!(!book.is_empty());
+    }
+    for lines in blocks("conf") {
+        for line in lines.lines() {
+            let option = line.strip_prefix("plugin_opt_").unwrap();
+            let name = option.split(' ').next().unwrap();
+            assert!(OPTIONS.iter().any(|option| option.name == name), "{line}");
+        }
+    }
+}
+
+/// What the README says a claim may be.
+#[test]
+fn the_examples_of_claims() {
+    let readme = readme();
+    let (_, section) = readme.split_once("\n### The claim `topics`\n").unwrap();
+    let block = section.split("```json\n").nth(1).unwrap();
+    let lines: Vec<_> = block.split("```").next().unwrap().lines().collect();
+    assert_eq!(lines.len(), 4);
+    for line in lines {
+        let claim: serde_json::Value = serde_json::from_str(line).unwrap();
+        claim::topics(&claim["topics"], false).unwrap_or_else(|e| panic!("{line}: {e}"));
+    }
+    let (_, section) = readme.split_once("\n### Auth0's permissions").unwrap();
+    let block = section.split("```json\n").nth(1).unwrap();
+    let claims: serde_json::Value =
+        serde_json::from_str(block.split("```").next().unwrap()).unwrap();
+    let rules = permission::permissions(&claims["permissions"], &Verbs::default(), false);
+    assert_eq!(rules.unwrap().len(), 3);
 }
 
 #[test]
