@@ -1,6 +1,7 @@
 # make demo     the main job against a local tenant: builds, plays, cleans up
 # make test     everything that is tested, on Mosquitto 2.0.11, 2.0.21 and 2.1.2
 # make races    the plugin under ThreadSanitizer: part of make test
+# make fuzz     the rules before a naive judge, played by libFuzzer: a little of it is part of make test
 # make deb      the Debian package, in target/debian
 # make bench    what a check and a verification cost
 # make silence  how long others hear nothing while fifty devices sign in: a table and a picture
@@ -14,7 +15,7 @@
 CARGO  ?= cargo
 LOCKED ?= --locked
 
-.PHONY: demo test races deb bench silence connects memory instructions lint clean
+.PHONY: demo test races fuzz deb bench silence connects memory instructions lint clean
 
 demo:
 	@tests/dependencies.sh demo
@@ -29,12 +30,17 @@ test: lint
 	@NEAREST=1 tests/brokers.sh
 	@NEAREST=1 tests/sanitized.sh
 	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
+	fuzz/run.sh --runs 100000
 	tests/races.sh --if-possible
 	packaging/test-deb.sh
 
 races:
 	@tests/dependencies.sh build
 	tests/races.sh
+
+fuzz:
+	@tests/dependencies.sh build
+	fuzz/run.sh
 
 deb:
 	@tests/dependencies.sh deb

@@ -1,12 +1,11 @@
 //! Topic rules, judged by our code, by a naive matcher, and by the brokers' own functions.
 
 mod cases;
-mod lists;
-mod naive;
 
 use std::{fs, path::Path, process::Command};
 
 use cases::{COVER, LISTS, MATCH, SHARED};
+use fuzz::naive;
 use lab::broker::{Broker, Version};
 use mosquitto_auth0::grants::{Grants, claim};
 use proptest::prelude::*;
@@ -166,11 +165,18 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(granted in ".{0,40}", asked in ".{0,40}") {
-        if let Ok(rules) = claim::topics(&json!([granted]), false) {
-            let grants = Grants::compile(&rules);
-            let _ = grants.match_topic(&asked);
-            let _ = grants.cover_subscription(&asked);
-        }
+    fn any_text_is_judged_alike(granted in ".{0,40}", asked in ".{0,40}") {
+        fuzz::topics(format!("{granted}\n{asked}").as_bytes());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Policy file and token together, with all that a rule can have, straight from the sentence that says
+    /// how they are.
+    #[test]
+    fn the_first_rule_that_fits_decides(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fuzz::rules(&bytes);
     }
 }

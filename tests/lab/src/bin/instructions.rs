@@ -6,7 +6,8 @@
 //! is counted twice, with few messages and with many: the difference is what the messages cost, in
 //! user space, whatever else this machine does. Beside it stands the same broker without plugin.
 //!
-//! The rights are as a fleet has them: the topic that is used is the last one that the claim lists.
+//! The rights are as a fleet has them: the topic that is used is the last one that the claim lists. A
+//! device that says the same again costs less than one that goes from topic to topic, so both are counted.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -24,9 +25,15 @@ use serde_json::{Value, json};
 const FEW: usize = 100;
 const MORE: usize = 60_000;
 const PATIENCE: Duration = Duration::from_secs(120);
-const TOPIC: &str = "site/last/boiler/temperature";
 
-/// Who has which rights, and how many listen.
+/// What is published, and to how many. The topics follow each other.
+#[derive(Clone, Copy)]
+struct Traffic {
+    topics: usize,
+    subscribers: usize,
+}
+
+/// Who has which rights.
 struct Case {
     name: &'static str,
     /// The claim; no plugin if there is none.
@@ -35,7 +42,6 @@ struct Case {
     policy: Option<String>,
     /// Whether the keys come from a file: then the plugin has no thread.
     jwks_file: bool,
-    subscribers: usize,
 }
 
 fn main() -> ExitCode {
@@ -63,42 +69,43 @@ fn run() -> Result<(), String> {
         .canonicalize()
         .map_err(|error| format!("{}: {error}", plugin.display()))?;
 
-    let cases = |subscribers| {
-        let case = |name, topics, policy, jwks_file| Case {
-            name,
+    let case = |name, topics, policy, jwks_file| Case {
+        name,
+        topics,
+        policy,
+        jwks_file,
+    };
+    let cases = [
+        case("no plugin", None, None, false),
+        case("20 topics", Some(topics(20)), None, false),
+        case("1000 topics", Some(topics(1000)), None, false),
+        case(
+            "policy file of 1000 rules with `%c`, every tenth denies",
+            Some(topics(20)),
+            Some(policy(1000)),
+            false,
+        ),
+        case(
+            "20 topics, keys from a file (so no second thread)",
+            Some(topics(20)),
+            None,
+            true,
+        ),
+    ];
+    println!("instructions of Mosquitto 2.0.21 in user space\n");
+    println!("| topics in turn | subscribers | | a message | over no plugin | for each delivery |");
+    println!("|---|---|---|---|---|---|");
+    for (topics, subscribers) in [(1, 1), (8, 1), (1, 50), (8, 50)] {
+        let traffic = Traffic {
             topics,
-            policy,
-            jwks_file,
             subscribers,
         };
-        [
-            case("no plugin", None, None, false),
-            case("20 topics", Some(topics(20)), None, false),
-            case("1000 topics", Some(topics(1000)), None, false),
-            case(
-                "policy file of 1000 rules with `%c`, every tenth denies",
-                Some(topics(20)),
-                Some(policy(1000)),
-                false,
-            ),
-            case(
-                "20 topics, keys from a file (so no second thread)",
-                Some(topics(20)),
-                None,
-                true,
-            ),
-        ]
-    };
-    println!("instructions of Mosquitto 2.0.21 in user space\n");
-    println!("| subscribers | | a message | over no plugin | for each delivery |");
-    println!("|---|---|---|---|---|");
-    for subscribers in [1, 50] {
         let mut without = None;
-        for case in cases(subscribers) {
-            let cost = per_message(&case, &plugin)?;
+        for case in &cases {
+            let cost = per_message(case, traffic, &plugin)?;
             let plain = *without.get_or_insert(cost);
             println!(
-                "| {subscribers} | {} | {cost:.0} | {:.0} | {:.0} |",
+                "| {topics} | {subscribers} | {} | {cost:.0} | {:.0} | {:.0} |",
                 case.name,
                 cost - plain,
                 (cost - plain) / subscribers as f64,
@@ -130,17 +137,20 @@ fn policy(count: usize) -> String {
     file + "[[rule]]\nname = \"last\"\nallow = { both = [\"site/last/+/temperature\"] }\n"
 }
 
-fn per_message(case: &Case, plugin: &Path) -> Result<f64, String> {
-    eprint!("\r\x1b[K{} subscribers, {}", case.subscribers, case.name);
-    let few = count(case, plugin, FEW)?;
-    let more = MORE / case.subscribers.max(2);
-    let many = count(case, plugin, FEW + more)?;
+fn per_message(case: &Case, traffic: Traffic, plugin: &Path) -> Result<f64, String> {
+    eprint!(
+        "\r\x1b[K{} subscribers, {} topics in turn, {}",
+        traffic.subscribers, traffic.topics, case.name
+    );
+    let few = count(case, traffic, plugin, FEW)?;
+    let more = MORE / traffic.subscribers.max(2);
+    let many = count(case, traffic, plugin, FEW + more)?;
     eprint!("\r\x1b[K");
     Ok((many - few) as f64 / more as f64)
 }
 
 /// The instructions of a broker's life with so many messages.
-fn count(case: &Case, plugin: &Path, messages: usize) -> Result<i64, String> {
+fn count(case: &Case, traffic: Traffic, plugin: &Path, messages: usize) -> Result<i64, String> {
     let tenant = Tenant::start();
     let rights = case.topics.clone().unwrap_or_default();
     tenant.add_device(Device::new("thermostat", "pass").topics(rights));
@@ -189,20 +199,25 @@ fn count(case: &Case, plugin: &Path, messages: usize) -> Result<i64, String> {
         Client::connect(broker.port(), &connect).map_err(|refusal| format!("{refusal:?}"))
     };
     let mut subscribers = Vec::new();
-    for i in 0..case.subscribers {
+    let topics: Vec<String> = (0..traffic.topics)
+        .map(|i| format!("site/last/boiler-{i}/temperature"))
+        .collect();
+    for i in 0..traffic.subscribers {
         let mut subscriber = client(&format!("subscriber{i}"))?;
-        let granted = subscriber
-            .subscribe(&[(TOPIC, 0)])
-            .map_err(|end| format!("{end:?}"))?;
-        if granted != [0] {
-            return Err("the subscription was refused".into());
+        for topic in &topics {
+            let granted = subscriber
+                .subscribe(&[(topic, 0)])
+                .map_err(|end| format!("{end:?}"))?;
+            if granted != [0] {
+                return Err("the subscription was refused".into());
+            }
         }
         subscribers.push(subscriber);
     }
     let mut publisher = client("publisher")?;
-    for _ in 0..messages {
+    for topic in topics.iter().cycle().take(messages) {
         publisher
-            .publish(TOPIC, "21.5", 0)
+            .publish(topic, "21.5", 0)
             .map_err(|end| format!("{end:?}"))?;
         for subscriber in &mut subscribers {
             subscriber

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+#
+# Plays the targets with libFuzzer: fuzz/run.sh [--runs N | --seconds N] [TARGET...]
+#
+# Without TARGET all of them, a minute each. What is found on the way is kept in target/fuzz/corpus, and an
+# input that makes a target fail in target/fuzz/failures: put it into fuzz/seeds/TARGET with its repair.
+# Only stable parts of the compiler are used, so there is no need for a nightly one.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf 'fuzz: %s\n' "$*"; }
+usage() { sed -n '3,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 2; }
+
+limit=-max_total_time=60
+targets=()
+while (($#)); do
+  case $1 in
+    --runs) limit=-runs=${2:?}; shift 2 ;;
+    --seconds) limit=-max_total_time=${2:?}; shift 2 ;;
+    -*) usage ;;
+    *) targets+=("$1"); shift ;;
+  esac
+done
+if ((${#targets[@]} == 0)); then
+  for folder in fuzz/seeds/*/; do
+    targets+=("$(basename "$folder")")
+  done
+fi
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+export CARGO_TARGET_DIR=$PWD/target/fuzz
+# What tells libFuzzer which branches an input takes, and with what it was compared there. Its functions are
+# in the targets: the plugin's .so, which is built along, may do without.
+export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cdebug-assertions -Ccodegen-units=1
+  -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
+  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+  -Clink-arg=-Wl,--warn-unresolved-symbols"
+mkdir -p "$CARGO_TARGET_DIR"
+say "building (the first time takes two minutes)"
+log=$CARGO_TARGET_DIR/build.log
+# With --target the flags are for the targets only, and not for what runs while they are built.
+cargo build --locked --quiet --release --target "$host" --config 'profile.release.lto="off"' \
+  --package fuzz --features libfuzzer --bins >"$log" 2>&1 || {
+  tail -n 30 "$log" >&2
+  exit 1
+}
+for target in "${targets[@]}"; do
+  [[ -d fuzz/seeds/$target ]] || { say "there is no target $target"; usage; }
+  found=$CARGO_TARGET_DIR/corpus/$target failures=$CARGO_TARGET_DIR/failures/$target/
+  mkdir -p "$found" "$failures"
+  dictionary=()
+  [[ ! -e fuzz/$target.dict ]] || dictionary=("-dict=fuzz/$target.dict")
+  "$CARGO_TARGET_DIR/$host/release/fuzz-$target" "$limit" "${dictionary[@]}" -max_len=4096 -timeout=10 -seed=1 \
+    "-artifact_prefix=$failures" "$found" "fuzz/seeds/$target" >"$log" 2>&1 || {
+    tail -n 60 "$log" >&2
+    say "$target: FAILED; the input is in $failures"
+    exit 1
+  }
+  say "$target: $(grep -E '^Done' "$log" || tail -n 1 "$log"); $(find "$found" -type f | wc -l) inputs worth keeping"
+done

@@ -1,0 +1,269 @@
+//! A policy file, a token, a client and what it asks, made of any bytes.
+//!
+//! Names are few, so that filters and topics meet often; a longer random text would be denied, and
+//! denied again.
+
+use std::net::Ipv4Addr;
+
+use arbitrary::{Result, Unstructured};
+
+use crate::naive::{Ask, Client, Listed, Rule, When};
+
+/// What is judged.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The policy file's rules, as written.
+    pub file: Vec<Listed>,
+    /// The token's rules.
+    pub token: Vec<Rule>,
+    /// Who asks.
+    pub client: Client,
+    /// What, about which topic (or filter), and when, in seconds since 1970.
+    pub questions: Vec<(Ask, String, u64)>,
+}
+
+const LEVELS: &[&str] = &[
+    "a",
+    "b",
+    "",
+    "$x",
+    "a-b",
+    "longer-than-eight-a",
+    "longer-than-eight-b",
+];
+
+const RULE_LEVELS: &[&str] = &[
+    "a",
+    "b",
+    "",
+    "$x",
+    "+",
+    "+",
+    "longer-than-eight-a",
+    "%c",
+    "a-%c",
+    "%u-b",
+    "${site}",
+    "%u-${site}",
+    "longer-than-eight-${site}",
+];
+
+/// Of these a filter has one at most.
+const LISTS: &[&str] = &["${sites[*]}", "a-${sites[*]}", "%u-${sites[*]}-b"];
+
+const VALUES: &[&str] = &["a", "b", "a", "b", "a", "b", "a", "b", "$x", "a+"];
+
+/// Minutes after midnight.
+const TIMES: &[(u64, u64)] = &[
+    (0, 720),
+    (720, 1440),
+    (1320, 360),
+    (570, 571),
+    (1439, 1),
+    (571, 570),
+];
+
+/// A Thursday, a Sunday and a Monday.
+const DAYS: &[u64] = &[20_045, 20_048, 20_049];
+
+/// Seconds after midnight: about the edges of [`TIMES`].
+const MOMENTS: &[u64] = &[
+    0, 59, 60, 21_599, 21_600, 34_199, 34_200, 34_259, 34_260, 43_199, 43_200, 79_200, 86_399,
+];
+
+const NETWORKS: &[(Ipv4Addr, usize)] = &[
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(10, 1, 2, 0), 23),
+    (Ipv4Addr::new(10, 1, 2, 3), 32),
+    (Ipv4Addr::UNSPECIFIED, 0),
+];
+
+const ADDRESSES: &[Option<Ipv4Addr>] = &[
+    None,
+    Some(Ipv4Addr::new(10, 1, 2, 3)),
+    Some(Ipv4Addr::new(10, 1, 3, 3)),
+    Some(Ipv4Addr::new(10, 2, 0, 1)),
+    Some(Ipv4Addr::new(192, 0, 2, 1)),
+];
+
+impl Case {
+    /// The case that these bytes stand for; where they end, the rest is the simplest there is.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::read(&mut Unstructured::new(bytes)).expect("every byte stands for something")
+    }
+
+    fn read(u: &mut Unstructured) -> Result<Self> {
+        let client = client(u)?;
+        let file = some(u, 0, 7, listed)?;
+        let token = some(u, 0, 6, rule)?;
+        let filters: Vec<&str> = file
+            .iter()
+            .map(|listed| &listed.rule)
+            .chain(&token)
+            .map(|rule| &*rule.filter)
+            .collect();
+        let mut questions = some(u, 1, 6, |u| question(u, &filters, &client))?;
+        // A device stays with its topic, and what is said of it may be remembered.
+        for i in 1..questions.len() {
+            let is_message = |(ask, ..): &(Ask, _, _)| !matches!(ask, Ask::Subscribe { .. });
+            if questions[i - 1..=i].iter().all(is_message) && u.ratio(2, 3)? {
+                questions[i].1 = questions[i - 1].1.clone();
+            }
+        }
+        Ok(Self {
+            file,
+            token,
+            client,
+            questions,
+        })
+    }
+}
+
+fn some<T>(
+    u: &mut Unstructured,
+    least: usize,
+    most: usize,
+    each: impl Fn(&mut Unstructured) -> Result<T>,
+) -> Result<Vec<T>> {
+    let count = u.int_in_range(least..=most)?;
+    (0..count).map(|_| each(u)).collect()
+}
+
+fn client(u: &mut Unstructured) -> Result<Client> {
+    let value = |u: &mut Unstructured| Ok((*u.choose(VALUES)?).to_owned());
+    Ok(Client {
+        id: value(u)?,
+        user: value(u)?,
+        site: value(u)?,
+        sites: some(u, 0, 2, value)?,
+        roles: some(u, 0, 2, |u| Ok((*u.choose(&["r", "s"])?).to_owned()))?,
+        address: *u.choose(ADDRESSES)?,
+    })
+}
+
+fn listed(u: &mut Unstructured) -> Result<Listed> {
+    let mut rule = rule(u)?;
+    if rule.qos.is_empty() {
+        // The file says at least one, or nothing.
+        rule.qos = vec![1];
+    }
+    let priority = u.int_in_range(-1..=1)?;
+    let mut when = When::default();
+    // Most rules are for everybody, always.
+    if u.ratio(1, 4)? {
+        when.time = Some(*u.choose(TIMES)?);
+    }
+    if u.ratio(1, 6)? {
+        when.weekend = Some(u.ratio(1, 2)?);
+    }
+    if u.ratio(1, 6)? {
+        when.roles = some(u, 1, 2, |u| Ok((*u.choose(&["r", "s", "t"])?).to_owned()))?;
+    }
+    if u.ratio(1, 6)? {
+        when.network = Some(*u.choose(NETWORKS)?);
+    }
+    Ok(Listed {
+        rule,
+        priority,
+        when,
+    })
+}
+
+fn rule(u: &mut Unstructured) -> Result<Rule> {
+    let (publish, subscribe) = *u.choose(&[(true, true), (true, false), (false, true)])?;
+    Ok(Rule {
+        deny: u.ratio(1, 2)?,
+        publish,
+        subscribe,
+        filter: rule_filter(u)?,
+        eq: u.ratio(1, 5)?,
+        qos: u
+            .choose(&[&[0, 1, 2][..], &[0, 1, 2], &[1], &[0, 2], &[]])?
+            .to_vec(),
+        retain: *u.choose(&[None, None, Some(true), Some(false)])?,
+        max_payload: *u.choose(&[None, None, Some(10)])?,
+    })
+}
+
+fn rule_filter(u: &mut Unstructured) -> Result<String> {
+    let mut levels = some(u, 0, 3, |u| u.choose(RULE_LEVELS).copied())?;
+    if u.ratio(1, 4)? {
+        let place = u.int_in_range(0..=levels.len())?;
+        levels.insert(place, *u.choose(LISTS)?);
+    }
+    if u.ratio(1, 3)? {
+        levels.push("#");
+    }
+    Ok(joined(&levels))
+}
+
+fn question(u: &mut Unstructured, filters: &[&str], client: &Client) -> Result<(Ask, String, u64)> {
+    let qos = u.int_in_range(0..=2)?;
+    let ask = match u.int_in_range(0..=2)? {
+        0 => Ask::Publish {
+            qos,
+            retain: u.ratio(1, 2)?,
+            payload: u.int_in_range(9..=11)?,
+        },
+        1 => Ask::Subscribe { qos },
+        _ => Ask::Receive,
+    };
+    let wildcards = matches!(ask, Ask::Subscribe { .. });
+    // Mostly near a rule: what is near none is denied, which is soon seen.
+    let mut levels = if filters.is_empty() || u.ratio(1, 4)? {
+        some(u, 1, 4, |u| Ok((*u.choose(LEVELS)?).to_owned()))?
+    } else {
+        let filter = *u.choose(filters)?;
+        near(u, filter, client)?
+    };
+    if wildcards {
+        for level in &mut levels {
+            if u.ratio(1, 5)? {
+                *level = "+".into();
+            }
+        }
+        if u.ratio(1, 4)? {
+            levels.push("#".into());
+        }
+    }
+    let mut topic = joined(&levels);
+    if wildcards && u.ratio(1, 4)? {
+        topic = format!("$share/group/{topic}");
+    }
+    let now = u.choose(DAYS)? * 86_400 + u.choose(MOMENTS)?;
+    Ok((ask, topic, now))
+}
+
+/// The levels of a topic that a rule's filter nearly matches.
+fn near(u: &mut Unstructured, filter: &str, client: &Client) -> Result<Vec<String>> {
+    let mut levels = Vec::new();
+    for level in filter.split('/') {
+        if u.ratio(1, 8)? {
+            continue;
+        }
+        let any = *u.choose(LEVELS)?;
+        let one = client.sites.first().map_or("a", String::as_str);
+        let level = match level {
+            "+" | "#" => any.to_owned(),
+            name if u.ratio(1, 8)? => format!("{name}{any}"),
+            name => name.to_owned(),
+        };
+        let level = level
+            .replace("%c", &client.id)
+            .replace("%u", &client.user)
+            .replace("${site}", &client.site)
+            .replace("${sites[*]}", one);
+        // The broker asks about no such topic.
+        levels.push(level.replace(['+', '#'], "a"));
+    }
+    Ok(levels)
+}
+
+/// A topic is not empty.
+fn joined(levels: &[impl AsRef<str>]) -> String {
+    let levels: Vec<&str> = levels.iter().map(AsRef::as_ref).collect();
+    match levels.join("/") {
+        empty if empty.is_empty() => "a".into(),
+        text => text,
+    }
+}

@@ -1,0 +1,222 @@
+//! The compiled rules before the naive judge: the same rule decides, and the answer is the same when it
+//! is asked for again.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use mosquitto_auth0::{
+    clock::Unix,
+    grants::Grants,
+    rights::{Hopeless, Profile, Rights, Source},
+    rulebook::Rulebook,
+    rules::{self, Actions, Effect, Limits, template::Template},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    case::Case,
+    naive::{self, Ask, Client, Listed, Rule},
+};
+
+/// What came of a case. Seeds are to show all of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// Questions to which the policy file said yes, and no.
+    pub by_file: [usize; 2],
+    /// The same of the token.
+    pub by_token: [usize; 2],
+    /// Questions that no rule answered.
+    pub by_nobody: usize,
+    /// Whether the client has no rights at all, because a value cannot be pasted.
+    pub hopeless: bool,
+}
+
+/// Judges.
+///
+/// # Panics
+///
+/// When the two disagree.
+pub fn judge(case: &Case) -> Outcome {
+    let client = &case.client;
+    let text = in_toml(&case.file);
+    let book = Rulebook::read(&text).unwrap_or_else(|mistake| panic!("{mistake}\n{text}"));
+    let book = Arc::new(book);
+    let grants: Vec<_> = case.token.iter().map(compiled).collect();
+    let grants = Arc::new(Grants::compile(&grants));
+    let pasted = |rule: &Rule| naive::expand(&rule.filter, client).is_some();
+    // To leave a rule that denies out would be to allow what it denies.
+    let lost_denial = case
+        .file
+        .iter()
+        .any(|listed| listed.rule.deny && listed.when.is_for(client) && !pasted(&listed.rule));
+    // What a rule that fits nothing would name is never asked for.
+    let lost_grant = case
+        .token
+        .iter()
+        .any(|rule| !rule.qos.is_empty() && !pasted(rule));
+    let mut rights = match Rights::new(grants, Some(&book), profile(client)) {
+        Ok(rights) => rights,
+        Err(why) => {
+            match why {
+                Hopeless::Policy(why) => assert!(lost_denial, "{why}"),
+                Hopeless::Token(why) => assert!(!case.token.iter().all(pasted), "{why}"),
+            }
+            return Outcome {
+                hopeless: true,
+                ..Outcome::default()
+            };
+        }
+    };
+    assert!(
+        !lost_denial && !lost_grant,
+        "a value was pasted, or left out"
+    );
+
+    let mut outcome = Outcome::default();
+    // Twice: what was asked last is remembered, and time passes.
+    for (ask, topic, now) in case.questions.iter().chain(&case.questions) {
+        let order = naive::in_order(&case.file, &case.token, client, *now);
+        let wanted = naive::first(order, client, *ask, topic);
+        let (ask, now) = (asked(*ask), Unix(*now));
+        let found = rights.decide(ask, topic.as_bytes(), now);
+        let count = match found.map(|(source, _)| source) {
+            Some(Source::Policy) => &mut outcome.by_file,
+            Some(Source::Token) => &mut outcome.by_token,
+            None => &mut [0; 2],
+        };
+        let allowed = wanted.is_some_and(|rule| !rule.deny);
+        count[usize::from(!allowed)] += 1;
+        outcome.by_nobody += usize::from(found.is_none());
+        let found = found.map(|(source, ruling)| {
+            assert_eq!(ruling.effect == Effect::Allow, allowed);
+            match source {
+                Source::Policy => {
+                    let place: usize = book.name(ruling.order).parse().expect("a number");
+                    &case.file[place].rule
+                }
+                Source::Token => &case.token[ruling.order as usize],
+            }
+        });
+        let same = match (found, wanted) {
+            (Some(found), Some(wanted)) => std::ptr::eq(found, wanted),
+            (found, wanted) => found.is_none() && wanted.is_none(),
+        };
+        assert!(
+            same,
+            "{ask:?} {topic:?} {now:?}: {found:?}, not {wanted:?}\n{case:#?}"
+        );
+        for _ in 0..2 {
+            assert_eq!(
+                rights.allow(ask, topic.as_bytes(), now),
+                allowed,
+                "{ask:?} {topic:?}\n{case:#?}"
+            );
+        }
+        if !allowed {
+            assert!(!rights.why_not(ask, topic, now).is_empty());
+        }
+    }
+    outcome
+}
+
+fn profile(client: &Client) -> Profile {
+    let claims = json!({ "site": client.site, "sites": client.sites, "roles": client.roles });
+    let Value::Object(claims) = claims else {
+        unreachable!("it is written as one")
+    };
+    Profile {
+        client_id: client.id.as_str().into(),
+        username: client.user.as_str().into(),
+        claims: Arc::new(claims),
+        address: client.address.map(Into::into),
+        port: None,
+        certificate: None,
+    }
+}
+
+fn compiled(rule: &Rule) -> rules::Rule {
+    rules::Rule {
+        effect: if rule.deny {
+            Effect::Deny
+        } else {
+            Effect::Allow
+        },
+        actions: match (rule.publish, rule.subscribe) {
+            (true, false) => Actions::Publish,
+            (false, true) => Actions::Subscribe,
+            _ => Actions::Both,
+        },
+        filter: Template::parse(&rule.filter).expect("a filter"),
+        literal: rule.eq,
+        limits: Limits {
+            qos: rule.qos.iter().fold(0, |set, qos| set | 1 << qos),
+            retain: rule.retain,
+            max_payload: rule.max_payload.unwrap_or(u32::MAX),
+        },
+    }
+}
+
+fn asked(ask: Ask) -> rules::Ask {
+    match ask {
+        Ask::Publish {
+            qos,
+            retain,
+            payload,
+        } => rules::Ask::Publish {
+            qos,
+            retain,
+            payload,
+        },
+        Ask::Subscribe { qos } => rules::Ask::Subscribe { qos: Some(qos) },
+        Ask::Receive => rules::Ask::Receive,
+    }
+}
+
+/// The file that says this. Rules are named by their place.
+fn in_toml(file: &[Listed]) -> String {
+    let mut text = String::from("roles_claim = \"roles\"\n");
+    for (place, listed) in file.iter().enumerate() {
+        let (rule, when) = (&listed.rule, &listed.when);
+        let effect = if rule.deny { "deny" } else { "allow" };
+        let actions = match (rule.publish, rule.subscribe) {
+            (true, false) => "publish",
+            (false, true) => "subscribe",
+            _ => "both",
+        };
+        let filter = format!("{}{}", if rule.eq { "eq " } else { "" }, rule.filter);
+        let mut members = vec![
+            format!("name = \"{place}\""),
+            format!("priority = {}", listed.priority),
+            format!("{effect} = {{ {actions} = {filter:?} }}"),
+        ];
+        if rule.qos.len() < 3 {
+            members.push(format!("qos = {:?}", rule.qos));
+        }
+        // About publishing only.
+        if let (true, Some(retain)) = (rule.publish, rule.retain) {
+            members.push(format!("retain = {retain}"));
+        }
+        if let (true, Some(most)) = (rule.publish, rule.max_payload) {
+            members.push(format!("max_payload = {most}"));
+        }
+        let clock = |minute: u64| format!("{:02}:{:02}", minute / 60, minute % 60);
+        let mut conditions = Vec::new();
+        if let Some((from, to)) = when.time {
+            conditions.push(format!("time = \"{}-{}\"", clock(from), clock(to)));
+        }
+        if let Some(weekend) = when.weekend {
+            let days = if weekend { "Sat,Sun" } else { "Mon-Fri" };
+            conditions.push(format!("days = \"{days}\""));
+        }
+        if !when.roles.is_empty() {
+            conditions.push(format!("role = {:?}", when.roles));
+        }
+        if let Some((network, length)) = when.network {
+            conditions.push(format!("network = \"{network}/{length}\""));
+        }
+        if !conditions.is_empty() {
+            members.push(format!("when = {{ {} }}", conditions.join(", ")));
+        }
+        let _ = writeln!(text, "[[rule]]\n{}", members.join("\n"));
+    }
+    text
+}

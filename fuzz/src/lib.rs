@@ -1,0 +1,182 @@
+//! What no input may do to the rules.
+//!
+//! Each target takes any bytes and panics if something is wrong. libFuzzer plays them (`make fuzz`), and
+//! so does an ordinary test, with the seeds in `seeds/` and with random bytes (`tests/topics`).
+//!
+//! | target | what goes in | what is looked at |
+//! |---|---|---|
+//! | [`rules`] | a policy file, a token's rules, a client, questions | the naive judge says the same, rule for rule |
+//! | [`topics`] | a filter, and a topic or filter | the same, for any text |
+//! | [`claims`] | JSON: a claim with topics | no panic; what is read can be compiled, bound and asked |
+//! | [`policy_file`] | TOML: a policy file | no panic; a mistake has a line of the file |
+
+pub mod case;
+pub mod judge;
+pub mod naive;
+
+use std::sync::Arc;
+
+use mosquitto_auth0::{
+    clock::Unix,
+    grants::{Grants, claim},
+    rights::{Profile, Rights},
+    rulebook::Rulebook,
+    rules::Ask,
+};
+use serde_json::{Value, json};
+
+use case::Case;
+use judge::{Outcome, judge};
+
+/// Takes any bytes. Whether they were good for something.
+pub type Target = fn(&[u8]) -> bool;
+
+/// All targets, by the names of their folders in `seeds/`.
+pub const TARGETS: [(&str, Target); 4] = [
+    ("rules", |input| !rules(input).hopeless),
+    ("topics", topics),
+    ("claims", claims),
+    ("policy_file", policy_file),
+];
+
+/// The compiled rules before the naive judge.
+pub fn rules(input: &[u8]) -> Outcome {
+    judge(&Case::of(input))
+}
+
+/// A line with a filter, and one with a topic or another filter. Whether it was a good filter.
+pub fn topics(input: &[u8]) -> bool {
+    let Some((filter, topic)) = std::str::from_utf8(input)
+        .ok()
+        .and_then(|text| text.split_once('\n'))
+    else {
+        return false;
+    };
+    // A list would be read as words.
+    let Ok(read) = claim::topics(&json!([filter]), false) else {
+        return false;
+    };
+    let grants = Grants::compile(&read);
+    // What the broker never asks about: it looks at topics first (lib/util_topic.c).
+    let is_topic = !topic.is_empty() && !topic.contains(['+', '#']);
+    if is_topic {
+        let matches = naive::matches(filter, topic);
+        assert_eq!(grants.match_topic(topic), matches, "{filter:?} {topic:?}");
+    }
+    if is_filter(topic) {
+        let covers = naive::covers(filter, naive::without_group(topic));
+        assert_eq!(
+            grants.cover_subscription(topic),
+            covers,
+            "{filter:?} {topic:?}"
+        );
+    }
+    let _ = grants.cover_subscription(topic);
+    true
+}
+
+/// Whether this is good in a SUBSCRIBE (MQTT 5.0, sections 4.7.1 and 4.8.2; Mosquitto's limits).
+fn is_filter(text: &str) -> bool {
+    let (group, filter) = match text.strip_prefix("$share/") {
+        Some(rest) => rest.split_once('/').unwrap_or_default(),
+        None => ("group", text),
+    };
+    let levels: Vec<&str> = filter.split('/').collect();
+    let is_good = |(place, level): (usize, &&str)| match *level {
+        "#" => place + 1 == levels.len(),
+        "+" => true,
+        name => !name.contains(['+', '#']),
+    };
+    !group.is_empty()
+        && !group.contains(['+', '#'])
+        && !filter.is_empty()
+        && !filter.contains(char::is_control)
+        && levels.len() <= 201
+        && levels.iter().enumerate().all(is_good)
+}
+
+/// A claim with topics, with and without placeholders. Whether it was good.
+pub fn claims(input: &[u8]) -> bool {
+    let Ok(claim) = serde_json::from_slice::<Value>(input) else {
+        return false;
+    };
+    let mut good = false;
+    for placeholders in [false, true] {
+        let Ok(read) = claim::topics(&claim, placeholders) else {
+            continue;
+        };
+        good = true;
+        let grants = Arc::new(Grants::compile(&read));
+        if let Ok(mut rights) = Rights::new(grants, None, profile(json!({ "claim": claim }))) {
+            ask_everything(&mut rights, read.is_empty());
+        }
+    }
+    good
+}
+
+/// A policy file. Whether it was good.
+pub fn policy_file(input: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return false;
+    };
+    match Rulebook::read(text) {
+        Ok(book) => {
+            let book = Arc::new(book);
+            let claims = json!({"permissions": ["a", "b"], "roles": ["a"], "site": "a", "sites": ["a", "b"]});
+            if let Ok(mut rights) = Rights::new(Arc::default(), Some(&book), profile(claims)) {
+                ask_everything(&mut rights, book.is_empty());
+            }
+            true
+        }
+        Err(mistake) => {
+            let said = mistake.to_string();
+            let number = said.strip_prefix("line ").and_then(|rest| {
+                let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+                rest[..digits].parse::<usize>().ok()
+            });
+            let lines = text.split('\n').count();
+            assert!(number.is_some_and(|n| (1..=lines).contains(&n)), "{said}");
+            false
+        }
+    }
+}
+
+fn ask_everything(rights: &mut Rights, nothing_is_allowed: bool) {
+    let publish = |payload| Ask::Publish {
+        qos: 1,
+        retain: false,
+        payload,
+    };
+    for what in [
+        publish(0),
+        publish(1 << 20),
+        Ask::Receive,
+        Ask::Subscribe { qos: Some(2) },
+        Ask::Subscribe { qos: None },
+    ] {
+        for topic in ["a", "a/b/c", "/", "$SYS/x", "$share/g/a"] {
+            // A Sunday, and the next day.
+            for now in [Unix(1_732_147_200), Unix(1_732_233_600)] {
+                let allowed = rights.allow(what, topic.as_bytes(), now);
+                assert!(!(allowed && nothing_is_allowed), "{what:?} {topic}");
+                if !allowed {
+                    assert!(!rights.why_not(what, topic, now).is_empty());
+                }
+            }
+        }
+    }
+}
+
+fn profile(claims: Value) -> Profile {
+    let Value::Object(claims) = claims else {
+        unreachable!("it is written as one")
+    };
+    Profile {
+        client_id: "a".into(),
+        username: "b".into(),
+        claims: Arc::new(claims),
+        address: None,
+        port: None,
+        certificate: None,
+    }
+}

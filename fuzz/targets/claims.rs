@@ -1,0 +1,6 @@
+//! [`fuzz::claims`], played by libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    fuzz::claims(input);
+});

@@ -1,0 +1,55 @@
+//! Every target plays its seeds: inputs once found worth keeping, those of failures among them.
+
+use std::{fs, path::Path};
+
+use fuzz::{TARGETS, judge::Outcome};
+
+/// The seeds of a target, with their names.
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("seeds")
+        .join(target);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    entries
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            (path.display().to_string(), fs::read(&path).unwrap())
+        })
+        .collect()
+}
+
+/// A target whose seeds are all turned away at its door looks at nothing.
+#[test]
+fn each_target_has_seeds_that_go_through_and_seeds_that_do_not() {
+    for (name, target) in TARGETS {
+        let (good, bad): (Vec<_>, Vec<_>) =
+            seeds(name).into_iter().partition(|(_, seed)| target(seed));
+        assert!(!good.is_empty() && !bad.is_empty(), "{name}");
+    }
+    let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds")).unwrap();
+    assert_eq!(folders.count(), TARGETS.len(), "a folder without a target");
+}
+
+#[test]
+fn everything_is_said_and_by_everybody() {
+    let mut all = Outcome::default();
+    for (_, seed) in seeds("rules") {
+        let Outcome {
+            by_file,
+            by_token,
+            by_nobody,
+            hopeless,
+        } = fuzz::rules(&seed);
+        for i in 0..2 {
+            all.by_file[i] += by_file[i];
+            all.by_token[i] += by_token[i];
+        }
+        all.by_nobody += by_nobody;
+        all.hopeless |= hopeless;
+    }
+    let said = [all.by_file, all.by_token].concat();
+    assert!(
+        said.iter().all(|times| *times > 10) && all.by_nobody > 10 && all.hopeless,
+        "{all:?}"
+    );
+}

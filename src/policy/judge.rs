@@ -1,0 +1,206 @@
+//! What tokens are worth: whose they are, and what they say that he may do.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Policy, lock};
+use crate::{
+    auth0::answer::Tokens,
+    clock::Unix,
+    grants::Grants,
+    json::Place,
+    keys::KeySet,
+    logins::{Claimant, Evidence, Terms, Verdict},
+    refusal::{Reason, Refusal},
+    rights::{Hopeless, Profile, Rights},
+    rulebook::in_force::InForce,
+    token::{self, Claims, jws},
+};
+
+impl Policy {
+    pub(super) fn judge(
+        &self,
+        evidence: Evidence,
+        keys_refetched: Option<bool>,
+        now: Unix,
+    ) -> Judged {
+        let keys = self.desk.keys.current();
+        let judged = match &evidence {
+            Evidence::Presented { token, .. } => self.judge_presented(token, &keys, now),
+            Evidence::Issued { username, tokens } => {
+                self.judge_issued(tokens, username, &keys, now)
+            }
+        };
+        let verdict = judged.and_then(|(claims, username)| self.terms(claims, username));
+        // A key that is not here may have been published since: worth one look, for everybody.
+        if let Err(refusal) = &verdict
+            && matches!(
+                refusal.reason,
+                Reason::TokenKeyUnknown | Reason::KeysUnavailable
+            )
+        {
+            if keys_refetched.is_none() && self.desk.keys.may_bring_news() {
+                return Judged::NeedsKeys(evidence);
+            }
+            // They came between the look at them and the question whether they will.
+            if !Arc::ptr_eq(&keys, &self.desk.keys.current()) {
+                return self.judge(evidence, keys_refetched, now);
+            }
+            // Only a look that brought keys proves that this is none of them.
+            if refusal.reason == Reason::TokenKeyUnknown
+                && keys_refetched != Some(true)
+                && self.desk.keys.is_live()
+            {
+                let why = match keys_refetched {
+                    None => "were asked for moments ago",
+                    Some(_) => "cannot be had now",
+                };
+                let detail = format!("{}, and its keys {why}", refusal.detail);
+                return Judged::Verdict(Err(Refusal::new(Reason::TokenKeyPending, detail)));
+            }
+        }
+        if let (Evidence::Presented { print, .. }, Ok(terms)) = (&evidence, &verdict) {
+            lock(&self.verified).remember(*print, terms, keys, now);
+        }
+        Judged::Verdict(verdict)
+    }
+
+    /// A token from a client: the user name it sent is nobody's, the token says who it is.
+    fn judge_presented(
+        &self,
+        token: &str,
+        keys: &KeySet,
+        now: Unix,
+    ) -> Result<(Claims, String), Refusal> {
+        let claims = token::verify(token, &self.rules, &self.config.audiences, keys, now)?;
+        let username = claims.username(&self.config.username_claim)?.to_owned();
+        Ok((claims, username))
+    }
+
+    /// Tokens from the tenant: the access token if it is one for our API, else the ID token. That
+    /// either cannot be used is never the device's fault.
+    fn judge_issued(
+        &self,
+        tokens: &Tokens,
+        username: &str,
+        keys: &KeySet,
+        now: Unix,
+    ) -> Result<(Claims, String), Refusal> {
+        let unusable = |which: &str, refusal: Refusal| match refusal.reason {
+            Reason::KeysUnavailable | Reason::TokenKeyUnknown => refusal,
+            _ => Refusal::new(
+                Reason::LoginToken,
+                format!(
+                    "the tenant let it in, and its {which} cannot be used: {}",
+                    refusal.detail
+                ),
+            ),
+        };
+        let access = match &tokens.access {
+            None => "there is no access token".to_owned(),
+            Some(token) if !jws::looks_like_token(token) => "the access token is opaque".to_owned(),
+            Some(token) => {
+                match token::verify(token, &self.rules, &self.config.audiences, keys, now) {
+                    Ok(claims) => return Ok((claims, username.to_owned())),
+                    Err(refusal) if refusal.reason == Reason::TokenAudience => {
+                        format!("of the access token, {}", refusal.detail)
+                    }
+                    Err(refusal) => return Err(unusable("access token", refusal)),
+                }
+            }
+        };
+        let application = self
+            .config
+            .application
+            .as_ref()
+            .expect("the tenant was asked for its sake");
+        let Some(id) = &tokens.id else {
+            return Err(Refusal::new(
+                Reason::LoginToken,
+                format!("the tenant let it in, but {access}, and there is no ID token"),
+            ));
+        };
+        let client_id = std::slice::from_ref(&application.client_id);
+        match token::verify(id, &self.rules, client_id, keys, now) {
+            Ok(claims) => Ok((claims, username.to_owned())),
+            Err(mut refusal) => {
+                refusal.detail = format!("{} ({access})", refusal.detail);
+                Err(unusable("ID token", refusal))
+            }
+        }
+    }
+
+    fn terms(&self, claims: Claims, username: String) -> Verdict {
+        let reading = &self.config.reading;
+        let same = self.prints.of(reading.digest(claims.members()).as_bytes());
+        let grants = lock(&self.shared)
+            .obtain(same, || {
+                let rules = reading.rules(claims.members())?;
+                Ok(Grants::compile(&rules))
+            })
+            .map_err(|why: String| Refusal::new(Reason::TokenTopics, why))?;
+        let username: Arc<str> = username.into();
+        let subject = match claims.get("sub") {
+            // Two issuers may call two subjects the same.
+            Some(Value::String(sub)) if self.rules.issuers.len() > 1 => {
+                let issuer = claims.get("iss").and_then(Value::as_str);
+                format!("{} {sub}", issuer.unwrap_or_default()).into()
+            }
+            Some(Value::String(sub)) if **sub == *username => Arc::clone(&username),
+            Some(Value::String(sub)) => sub.as_str().into(),
+            _ => Arc::clone(&username),
+        };
+        let client_ids = self.config.client_ids.of(&username, claims.members())?;
+        let until = claims.until;
+        let topics = match &reading.topics {
+            Some(Place::Name(name)) => Some(name.as_str()),
+            _ => None,
+        };
+        let token_names = |one: &str| grants.rules().claims().any(|claim| claim == one);
+        // The largest. A policy file, the next one too, may look at it; a token's own rules seldom do.
+        let spare = topics.filter(|one| self.policy_file.is_none() && !token_names(one));
+        let named = self.policy_file.is_some() || grants.rules().claims().next().is_some();
+        let claims = named.then(|| {
+            let mut members = claims.into_members();
+            if let Some(topics) = spare {
+                members.remove(topics);
+            }
+            Arc::new(members)
+        });
+        Ok(Terms {
+            username,
+            subject,
+            client_ids,
+            grants,
+            claims,
+            until,
+        })
+    }
+
+    /// What one client may do with a credential.
+    pub(super) fn rights(&self, claimant: &Claimant, terms: Terms) -> Result<Rights, Refusal> {
+        // IPv6 addresses may name the interface (RFC 4007, section 11).
+        let address = claimant.address.as_deref();
+        let address = address.and_then(|text| text.split('%').next()?.parse().ok());
+        let profile = Profile {
+            client_id: Arc::clone(&claimant.client_id),
+            username: terms.username,
+            claims: terms.claims.unwrap_or_default(),
+            address,
+            port: claimant.port,
+            certificate: claimant.certificate,
+        };
+        let book = self.policy_file.as_ref().map(InForce::book);
+        Rights::new(terms.grants, book.as_ref(), profile).map_err(|why| match why {
+            Hopeless::Token(why) => Refusal::new(Reason::TokenTopics, why.to_string()),
+            Hopeless::Policy(why) => Refusal::new(Reason::PolicyValue, why.to_string()),
+        })
+    }
+}
+
+/// What a look at evidence came to.
+pub(super) enum Judged {
+    Verdict(Verdict),
+    NeedsKeys(Evidence),
+}

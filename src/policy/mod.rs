@@ -1,0 +1,315 @@
+//! The decisions, top to bottom: who may come in, and what they may do.
+//!
+//! * this file: what there is to decide with, started, reloaded and stopped
+//! * `sign_in`: from the CONNECT to the answer · `judge`: what tokens are worth
+//! * `access`: messages and subscriptions · `report`: what the operator is told
+//!
+//! Nothing here knows the broker or the network; time is an argument. What has to wait becomes a
+//! [`Job`](crate::logins::Job) for a thread that may, and comes back as a [`Done`](crate::logins::Done).
+
+mod access;
+mod judge;
+mod report;
+mod sign_in;
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::{
+    auth0::Tenant,
+    clock::{Unix, moment},
+    config::{Algorithm, Config, ConfigError, KeySource},
+    files,
+    grants::shared::Shared,
+    keys::{
+        KeySet,
+        saved::Saved,
+        store::{Fetch, Pace, Store},
+    },
+    log::{Level, Log},
+    logins::{
+        Desk, arrivals::Arrivals, budget::Budget, memory::Memory, pool::Pool, restraint::Restraint,
+        verified::Verified,
+    },
+    refusal::{Reason, Refusal},
+    rulebook::in_force::{InForce, Tells},
+    secret::Fingerprinter,
+    sessions::{Afterlife, Client, Sessions},
+    text::Quoted,
+    threads::Spawn,
+    token::{self, jws},
+};
+
+pub use access::{Access, Action, Decision};
+use report::Reports;
+pub use sign_in::{Admission, Answer, Connect, Step, Wait};
+
+/// All that decides.
+pub struct Policy {
+    config: Arc<Config>,
+    rules: token::Rules,
+    desk: Arc<Desk>,
+    pool: Pool,
+    prints: Fingerprinter,
+    log: Log,
+    sessions: Mutex<Sessions>,
+    memory: Mutex<Memory>,
+    verified: Mutex<Verified>,
+    shared: Mutex<Shared>,
+    policy_file: Option<InForce>,
+    tells: OnceLock<Tells>,
+    budget: Mutex<Budget>,
+    arrivals: Mutex<Arrivals>,
+    restraint: Mutex<Restraint>,
+    /// Refusals of clients that have no session, and troubles that concern everybody.
+    reports: Mutex<Reports>,
+}
+
+impl Policy {
+    /// Prepares everything; starts nothing.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the option, its value and the cure.
+    pub fn new(config: Config, pace: Pace, log: Log, spawn: Spawn) -> Result<Self, String> {
+        let config = Arc::new(config);
+        let tenant = Arc::new(Tenant::new(&config).map_err(|why| match &config.ca_file {
+            Some(path) => format!(
+                "option ca_file, value {}: it {why}",
+                Quoted(&path.display().to_string())
+            ),
+            None => format!("option ca_file is missing: {why}"),
+        })?);
+        let max_stale = config.jwks_max_stale;
+        let keys = Arc::new(Store::new(Pace { max_stale, ..pace }, spawn));
+        if let Some(set) = keys_from_file(&config)? {
+            keys.replace(set);
+        }
+        let rules = token::Rules {
+            issuers: config.issuers.clone(),
+            algorithms: config.algorithms.clone(),
+            secret: config
+                .hs256_secret
+                .as_ref()
+                .and_then(|secret| jws::HmacSecret::new(secret.reveal())),
+            leeway: config.leeway,
+        };
+        let desk = Arc::new(Desk {
+            config: Arc::clone(&config),
+            tenant,
+            keys,
+        });
+        let worker = Arc::clone(&desk);
+        Ok(Self {
+            rules,
+            desk,
+            pool: Pool::new(
+                config.login_workers,
+                spawn,
+                Box::new(move |job| worker.perform(job)),
+            ),
+            prints: Fingerprinter::new()?,
+            memory: Mutex::new(Memory::new(config.login_cache)),
+            verified: Mutex::default(),
+            shared: Mutex::default(),
+            policy_file: config
+                .policy_file
+                .as_deref()
+                .map(InForce::read)
+                .transpose()?,
+            tells: OnceLock::new(),
+            budget: Mutex::new(Budget::new(config.login_wait, config.stall_budget)),
+            arrivals: Mutex::default(),
+            restraint: Mutex::new(Restraint::new(config.login_rate, moment())),
+            config,
+            log,
+            sessions: Mutex::default(),
+            reports: Mutex::default(),
+        })
+    }
+
+    /// Starts fetching keys in the background. `tells` is what the broker can.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread to be had, or the policy file needs what the broker cannot.
+    pub fn start(&self, tells: Tells) -> Result<(), String> {
+        if let Some(policy) = &self.policy_file {
+            policy.check(*self.tells.get_or_init(|| tells), &self.log)?;
+            let rules = policy.book().len();
+            self.log
+                .line(Level::Info, format!("the policy file has {rules} rules"));
+        }
+        let only_secrets = self.config.algorithms == [Algorithm::Hs256];
+        if self.config.keys != KeySource::Tenant || only_secrets {
+            return Ok(());
+        }
+        let tenant = Arc::clone(&self.desk.tenant);
+        let fetch: Fetch = match self.saved_keys() {
+            None => Box::new(move || tenant.fetch_keys()),
+            Some(saved) => {
+                let log = self.log.clone();
+                let complained = AtomicBool::new(false);
+                Box::new(move || {
+                    let keys = tenant.fetch_keys()?;
+                    match saved.save(&keys) {
+                        Ok(()) => complained.store(false, Ordering::Relaxed),
+                        Err(why) if !complained.swap(true, Ordering::Relaxed) => {
+                            log.line(Level::Warning, why);
+                        }
+                        Err(_) => {}
+                    }
+                    Ok(keys)
+                })
+            }
+        };
+        self.desk.keys.start(fetch, self.log.clone())
+    }
+
+    /// Where the keys are kept over a restart. Puts those to use that are there.
+    fn saved_keys(&self) -> Option<Saved> {
+        let dir = self.config.state_dir.clone()?;
+        let saved = Saved::new(dir, self.config.home.name(), self.config.jwks_max_stale);
+        match saved.load() {
+            Ok(Some((keys, age))) => {
+                self.log.line(
+                    Level::Info,
+                    format!(
+                        "{} signing keys of the tenant, fetched {} s ago, are in use until it answers",
+                        keys.len(),
+                        age.as_secs()
+                    ),
+                );
+                self.desk.keys.restore(keys, age);
+            }
+            Ok(None) => {}
+            Err(why) => self.log.line(Level::Warning, why),
+        }
+        Some(saved)
+    }
+
+    /// Ends what [`Self::start`] started, and waits for it.
+    pub fn stop(&self) {
+        self.desk.keys.stop();
+        self.pool.stop();
+    }
+
+    /// Whether MQTT 5 clients, too, are answered later where the broker can.
+    pub fn delays_mqtt5(&self) -> bool {
+        self.config.delay_mqtt5
+    }
+
+    /// The tenant's keys.
+    pub fn keys(&self) -> &Store {
+        &self.desk.keys
+    }
+
+    /// Whether the fingerprints of certificates are of interest.
+    pub fn looks_at_certificates(&self) -> bool {
+        self.policy_file.is_some()
+    }
+
+    /// SIGHUP: keys are read or fetched again, and the policy file is read again. A file that is
+    /// broken now changes nothing.
+    pub fn reload(&self) {
+        lock(&self.restraint).look_again();
+        if let Some(policy) = &self.policy_file {
+            let tells = self.tells.get().copied().unwrap_or_default();
+            match policy.reload(tells, &self.log) {
+                Ok(rules) => {
+                    let line =
+                        format!("the policy file was read again: {rules} rules are in force");
+                    self.log.line(Level::Info, line);
+                }
+                Err(why) => self.log.line(
+                    Level::Error,
+                    format!("{why}; the policy read before stays in force"),
+                ),
+            }
+        }
+        match keys_from_file(&self.config) {
+            Ok(Some(set)) => self.desk.keys.replace(set),
+            Ok(None) => self.desk.keys.refresh_soon(),
+            Err(why) => self.log.line(
+                Level::Error,
+                format!("{why}; the keys read before stay in use"),
+            ),
+        }
+    }
+
+    /// A client has gone.
+    pub fn leave(&self, client: Client, afterlife: Afterlife, now: Unix) {
+        let credential = self.sessions().leave(client, afterlife);
+        // A session that the broker keeps is a device that comes back.
+        if let Some(credential) = credential
+            && afterlife != Afterlife::Kept
+        {
+            lock(&self.verified).release(credential, now);
+        }
+    }
+
+    /// Forgets a client: from here on it has no rights.
+    pub fn forget(&self, client: Client) {
+        self.sessions().remove(client);
+    }
+
+    /// Forgets who has gone for good, and what need not be remembered any longer; for a moment when
+    /// the broker disconnects nobody. Whether it was so much that the memory should be given back.
+    pub fn reap(&self, now: Unix) -> bool {
+        let sessions = self.sessions().reap();
+        let tokens = lock(&self.verified).forget_old(now);
+        let logins = lock(&self.memory).forget_old(now);
+        sessions || tokens || logins
+    }
+
+    /// The clients to disconnect, because their rights have ended.
+    pub fn expire(&self, now: Unix) -> Vec<(Client, Arc<str>)> {
+        let expired = self.sessions().expired(now);
+        for (_, client_id) in &expired {
+            let refusal = Refusal::new(Reason::RightsExpired, "its token has expired");
+            self.log.line(
+                Level::Notice,
+                format!("disconnecting {} {refusal}", Quoted(client_id)),
+            );
+        }
+        expired
+    }
+
+    /// No call inside these locks leaves this crate, so they are held for moments. A panic under
+    /// one poisons it, and then everything is refused: [`PoisonError`] would hand out a table of
+    /// which nobody knows what it says.
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions
+            .lock()
+            .expect("no decision has panicked before")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is half done under these locks, so a panic elsewhere leaves them good.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn keys_from_file(config: &Config) -> Result<Option<KeySet>, String> {
+    /// A key set has a few kilobytes.
+    const MAX_FILE: u64 = 256 * 1024;
+    let KeySource::File(path) = &config.keys else {
+        return Ok(None);
+    };
+    let error = |why: String| {
+        ConfigError::of(
+            "jwks_file",
+            &path.display().to_string(),
+            format!("it {why}"),
+        )
+        .to_string()
+    };
+    let content = files::read(path, MAX_FILE).map_err(error)?;
+    KeySet::parse(&content.bytes).map(Some).map_err(|why| {
+        error(format!(
+            "{why}; save the tenant's /.well-known/jwks.json there"
+        ))
+    })
+}

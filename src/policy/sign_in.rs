@@ -1,0 +1,501 @@
+//! Who may come in: from the CONNECT to the answer, with a wait in between where it takes one.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::{Policy, judge::Judged, lock, report::Who};
+use crate::{
+    auth0::forwarded,
+    clock::{Deadline, Unix, moment},
+    identity,
+    json::Place,
+    log::Level,
+    logins::{
+        Claimant, Done, Errand, Evidence, Job, Terms, Verdict,
+        arrivals::{self, Arrival},
+    },
+    refusal::{Reason, Refusal},
+    secret::Secret,
+    sessions::{Client, Session},
+    text::Quoted,
+    token::jws,
+};
+
+/// A CONNECT, as the broker tells it.
+pub struct Connect<'a> {
+    /// Who.
+    pub client: Client,
+    /// The client id.
+    pub client_id: &'a str,
+    /// The user name, unverified. On a re-check (SIGHUP) it is the one that was given.
+    pub username: Option<&'a str>,
+    /// The password: any bytes.
+    pub password: Option<&'a [u8]>,
+    /// The address the broker saw.
+    pub address: Option<&'a str>,
+    /// The port of the listener, if the broker tells it.
+    pub port: Option<u16>,
+    /// The SHA-256 fingerprint of its certificate, if the broker tells it and
+    /// [`Policy::looks_at_certificates`].
+    pub certificate: Option<[u8; 32]>,
+    /// Whether the broker says that it has no session under this client id. 2.0 does not say.
+    pub id_is_free: bool,
+    /// No CONNECT, perhaps: the broker may be asking again about a client that is in (SIGHUP).
+    pub again: bool,
+    /// No CONNECT at all: SIGHUP asks about a session restored from disk, whose client has not
+    /// come back yet.
+    pub restored: bool,
+}
+
+/// How a sign-in goes on.
+#[must_use]
+pub enum Step {
+    /// It is good. Give the client this user name, then [`Policy::admit`] it.
+    Admit(Admission),
+    /// It is not.
+    Refuse(Refusal),
+    /// It has to wait: [`Policy::wait`] here, or [`Policy::delay`] where the broker takes the answer
+    /// later.
+    Wait(Box<Wait>),
+    /// The client is already in, or is nobody yet: let the broker keep it, with what it has.
+    Keep,
+    /// It is none of ours: the next plugin, or the broker itself, decides.
+    Defer,
+}
+
+/// A sign-in that cannot be decided from memory.
+#[must_use]
+pub struct Wait {
+    claimant: Claimant,
+    job: Job,
+    /// The user name that the client will have if it comes in: what its token says, unverified.
+    /// `None` where it keeps the one it sent.
+    pub username: Option<String>,
+}
+
+/// A client whose CONNECT the broker holds, and what to tell it.
+pub struct Answer {
+    /// Its client id, by which the broker is told.
+    pub client_id: Arc<str>,
+    /// The terms, or `None` for a refusal. It is explained in the log.
+    pub admission: Option<Admission>,
+}
+
+/// The terms on which a client comes in.
+#[must_use]
+#[derive(Debug)]
+pub struct Admission {
+    /// Who.
+    pub client: Client,
+    session: Session,
+}
+
+impl Admission {
+    /// The user name that the client gets.
+    pub fn username(&self) -> &str {
+        &self.session.username
+    }
+}
+
+/// Passwords and user names longer than this, in bytes, are refused without asking anybody:
+/// Auth0's end at 128, and a 64 KB one would only be a load on the tenant.
+const MAX_CREDENTIAL: usize = 1024;
+
+impl Policy {
+    /// A client wants to come in.
+    pub fn authenticate(&self, connect: &Connect, now: Unix) -> Step {
+        if !connect.again {
+            lock(&self.arrivals).forget(connect.client);
+        }
+        let password = connect.password.unwrap_or_default();
+        let credential = self.prints.of(password);
+        let claimant = Claimant {
+            client: connect.client,
+            client_id: connect.client_id.into(),
+            username: connect.username.map(Into::into),
+            address: connect.address.map(Into::into),
+            port: connect.port,
+            certificate: connect.certificate,
+            credential,
+            id_is_free: connect.id_is_free,
+        };
+        match self.consider(connect, &claimant, now) {
+            Considered::Keep => Step::Keep,
+            Considered::Defer => Step::Defer,
+            Considered::Judged(verdict) => self.conclude(&claimant, verdict, now),
+            Considered::Open { job, username } => Step::Wait(Box::new(Wait {
+                claimant,
+                job: *job,
+                username,
+            })),
+        }
+    }
+
+    fn consider(&self, connect: &Connect, claimant: &Claimant, now: Unix) -> Considered {
+        let refuse = |reason, detail: &str| Considered::Judged(Err(Refusal::new(reason, detail)));
+        if connect.restored {
+            return Considered::Keep;
+        }
+        {
+            let mut sessions = self.sessions();
+            match sessions.recheck(
+                connect.client,
+                connect.client_id,
+                connect.username,
+                claimant.credential,
+                connect.again,
+                now,
+            ) {
+                Some(true) => return Considered::Keep,
+                Some(false) => {
+                    return refuse(
+                        Reason::TokenExpired,
+                        "its rights have ended since it signed in",
+                    );
+                }
+                // A new connection at an old address inherits nothing.
+                None => sessions.remove(connect.client),
+            }
+        }
+
+        let Ok(password) = std::str::from_utf8(connect.password.unwrap_or_default()) else {
+            return refuse(Reason::NotUtf8, "its password is not UTF-8 text");
+        };
+        // Neither a token nor something to ask the tenant about.
+        let not_ours = |reason, detail| {
+            if self.config.defer_others {
+                Considered::Defer
+            } else {
+                refuse(reason, detail)
+            }
+        };
+        if password.is_empty() {
+            return not_ours(Reason::NoPassword, "it sent no password");
+        }
+        let deadline = Deadline::after(self.config.timeout);
+
+        // `JWT` as the user name is how the old integration told a token from a password.
+        if connect.username == Some("JWT") || jws::looks_like_token(password) {
+            let print = claimant.credential;
+            let keys = self.desk.keys.current();
+            if let Some(terms) = lock(&self.verified).recall(print, &keys, now) {
+                return Considered::Judged(Ok(terms));
+            }
+            let token = Zeroizing::new(password.to_owned());
+            let evidence = Evidence::Presented { token, print };
+            return match self.judge(evidence, None, now) {
+                Judged::Verdict(verdict) => Considered::Judged(verdict),
+                Judged::NeedsKeys(evidence) => Considered::Open {
+                    job: Box::new(Job {
+                        claimant: claimant.clone(),
+                        key: print,
+                        user: None,
+                        errand: Errand::Keys(evidence),
+                        deadline,
+                    }),
+                    username: jws::unverified_text_claim(password, &self.config.username_claim),
+                },
+            };
+        }
+
+        if self.config.application.is_none() {
+            return not_ours(
+                Reason::CredentialsOff,
+                "it sent a password, and credentials mode is off",
+            );
+        }
+        let Some(username) = connect.username.filter(|name| !name.is_empty()) else {
+            return not_ours(Reason::NoUsername, "it sent a password and no user name");
+        };
+        for (what, length) in [("user name", username.len()), ("password", password.len())] {
+            if length > MAX_CREDENTIAL {
+                return refuse(
+                    Reason::TooLong,
+                    &format!("its {what} has {length} bytes, more than {MAX_CREDENTIAL}"),
+                );
+            }
+        }
+        // With the length in front, `a` with `bc` is not `ab` with `c`.
+        let both = Zeroizing::new(format!("{}:{username}{password}", username.len()));
+        let key = self.prints.of(both.as_bytes());
+        if let Some(verdict) = lock(&self.memory).recall(key, now) {
+            return Considered::Judged(verdict);
+        }
+        // As Auth0 compares them: it takes `Device` for `device`.
+        let user = self.prints.of(username.trim().to_lowercase().as_bytes());
+        // Who joins a question that is under way asks none.
+        if !self.pool.is_busy(key)
+            && let Err(refusal) = lock(&self.restraint).ask(user, moment())
+        {
+            return Considered::Judged(Err(refusal));
+        }
+        let errand = Errand::Login {
+            username: username.into(),
+            password: Secret::new(password),
+            address: connect.address.and_then(forwarded::device_address),
+        };
+        Considered::Open {
+            job: Box::new(Job {
+                claimant: claimant.clone(),
+                key,
+                user: Some(user),
+                errand,
+                deadline,
+            }),
+            username: None,
+        }
+    }
+
+    /// Waits for the outcome within the budget. Beyond it the client is turned away, and the tenant
+    /// asked all the same: it is let in from memory when it comes back.
+    pub fn wait(&self, wait: Box<Wait>, clock: fn() -> Unix) -> Step {
+        let Wait { claimant, job, .. } = *wait;
+        let (key, deadline) = (job.key, job.deadline);
+        let began = moment();
+        let allowance = lock(&self.budget).allowance(began);
+        let until = Deadline::after(allowance.min(deadline.remaining()));
+        let verdict = match self.submit(job) {
+            Err(refusal) => Err(refusal),
+            Ok(()) => loop {
+                match self
+                    .pool
+                    .wait(key, until)
+                    .map(|done| self.settle(done, clock()))
+                {
+                    Some(Some((verdict, _))) => break verdict,
+                    // It needs the keys as well, and that is under way.
+                    Some(None) => {}
+                    None if deadline.has_passed() => break self.too_late(),
+                    None => {
+                        break Err(Refusal::new(
+                            Reason::LoginPending,
+                            "the tenant is being asked, and the broker may not wait longer",
+                        ));
+                    }
+                }
+            },
+        };
+        let ended = moment();
+        lock(&self.budget).spend(ended, ended - began);
+        self.conclude(&claimant, verdict, clock())
+    }
+
+    /// Has the outcome found while the broker holds the CONNECT; [`Self::collect`] brings it.
+    ///
+    /// # Errors
+    ///
+    /// A refusal if there is too much to do already.
+    pub fn delay(&self, wait: Box<Wait>, now: Unix) -> Result<(), Refusal> {
+        let Wait { claimant, job, .. } = *wait;
+        let (key, deadline) = (job.key, job.deadline);
+        if let Err(refusal) = self.submit(job) {
+            self.report_refused_connect(&claimant, &refusal, now);
+            return Err(refusal);
+        }
+        lock(&self.arrivals).wait(Arrival::new(claimant, key, deadline));
+        Ok(())
+    }
+
+    /// Whether a client waits whose CONNECT the broker holds: one of this policy's or of another's.
+    pub fn somebody_waits(&self) -> bool {
+        arrivals::somebody_waits()
+    }
+
+    /// Whether jobs have come to an end since the last time.
+    pub fn has_news(&self) -> bool {
+        self.pool.has_finished()
+    }
+
+    /// Remembers what has come of jobs since the last time.
+    pub fn absorb(&self, now: Unix) {
+        for done in self.pool.take_finished() {
+            let (key, claimant) = (done.key, done.claimant.clone());
+            match self.settle(done, now) {
+                // Whoever asked was turned away meanwhile, and comes back for it.
+                Some((verdict @ Ok(_), 0)) => lock(&self.memory).hold(key, &verdict, now),
+                Some((Err(refusal), 0)) => self.report_refused_connect(&claimant, &refusal, now),
+                _ => {}
+            }
+        }
+    }
+
+    /// What has come of jobs since the last time: remembers it, and brings the clients to answer.
+    pub fn collect(&self, now: Unix) -> Vec<Answer> {
+        self.absorb(now);
+        let ready = {
+            let mut arrivals = lock(&self.arrivals);
+            if arrivals.is_empty() {
+                return Vec::new();
+            }
+            arrivals.give_up(|| self.too_late());
+            arrivals.take_ready()
+        };
+        ready
+            .into_iter()
+            .filter(|(arrival, _)| arrival.is_awaited())
+            .map(|(arrival, verdict)| Answer {
+                client_id: Arc::clone(&arrival.claimant.client_id),
+                admission: match self.conclude(&arrival.claimant, verdict, now) {
+                    Step::Admit(admission) => Some(admission),
+                    _ => None,
+                },
+            })
+            .collect()
+    }
+
+    fn submit(&self, job: Job) -> Result<(), Refusal> {
+        let user = job.user;
+        let submitted = self.pool.submit(job);
+        if submitted.is_err()
+            && let Some(user) = user
+        {
+            lock(&self.restraint).give_back(user);
+        }
+        submitted
+    }
+
+    fn too_late(&self) -> Verdict {
+        let timeout = self.config.timeout.as_secs();
+        let detail = format!("the tenant did not answer within {timeout} s");
+        Err(Refusal::new(Reason::TenantUnreachable, detail))
+    }
+
+    /// Judges what came of a job, remembers it, and hands it to the clients that wait; how many they
+    /// are. `None` if it takes another job first.
+    fn settle(&self, done: Done, now: Unix) -> Option<(Verdict, usize)> {
+        let Done {
+            claimant,
+            key,
+            user,
+            pause,
+            result,
+            keys_refetched,
+            deadline,
+        } = done;
+        if let Some(user) = user {
+            let no = result.as_ref().err().map(|refusal| refusal.reason);
+            lock(&self.restraint).heard(user, no, pause, moment());
+        }
+        let is_login = !matches!(result, Ok(Evidence::Presented { .. }));
+        let verdict = match result {
+            Err(refusal) => Err(refusal),
+            Ok(evidence) => match self.judge(evidence, keys_refetched, now) {
+                Judged::Verdict(verdict) => verdict,
+                Judged::NeedsKeys(evidence) => {
+                    match self.pool.submit(Job {
+                        claimant,
+                        key,
+                        user: None,
+                        errand: Errand::Keys(evidence),
+                        deadline,
+                    }) {
+                        Ok(()) => return None,
+                        Err(refusal) => Err(refusal),
+                    }
+                }
+            },
+        };
+        if is_login {
+            lock(&self.memory).remember(key, &verdict, now);
+        }
+        let woken = lock(&self.arrivals).resolve(key, &verdict);
+        Some((verdict, woken))
+    }
+
+    /// What a verdict means for one client.
+    pub(super) fn conclude(&self, claimant: &Claimant, verdict: Verdict, now: Unix) -> Step {
+        let admitted = verdict.and_then(|terms| {
+            self.may_use_client_id(claimant, &terms)?;
+            let (username, subject) = (Arc::clone(&terms.username), Arc::clone(&terms.subject));
+            let until = terms.until;
+            self.rights(claimant, terms)
+                .map(|rights| (username, subject, rights, until))
+        });
+        match admitted {
+            Ok((username, subject, rights, until)) => {
+                if rights.is_empty() && !self.config.defer_acl {
+                    self.log.line(
+                        Level::Warning,
+                        format!(
+                            "{} came in and may do nothing: its token lists no topic{}; cure: add topics to the device's app_metadata in the tenant, and an Action that copies them into the token's claim {}",
+                            Quoted(&claimant.client_id),
+                            if self.policy_file.is_some() { ", and no rule of the policy file is for it" } else { "" },
+                            Quoted(self.config.reading.topics.as_ref().map_or("permissions", Place::text))
+                        ),
+                    );
+                }
+                let client_id = Arc::clone(&claimant.client_id);
+                let session = Session {
+                    client_id,
+                    username,
+                    subject,
+                    rights,
+                    until,
+                    credential: claimant.credential,
+                };
+                Step::Admit(Admission {
+                    client: claimant.client,
+                    session,
+                })
+            }
+            Err(refusal) => {
+                self.report_refused_connect(claimant, &refusal, now);
+                Step::Refuse(refusal)
+            }
+        }
+    }
+
+    /// Whether the client id is one that this token may be used with, and nobody else's.
+    fn may_use_client_id(&self, claimant: &Claimant, terms: &Terms) -> Result<(), Refusal> {
+        identity::check(&terms.client_ids, &claimant.client_id)?;
+        if self.config.any_takeover
+            || claimant.id_is_free
+            || !self
+                .sessions()
+                .is_held_by_another(&claimant.client_id, &terms.subject)
+        {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Reason::ClientIdHeld,
+            "another account is connected with this client id, or has a kept session under it",
+        ))
+    }
+
+    /// A client that was let in has its user name: from here on it has rights. The older session of
+    /// its client id is returned.
+    pub fn admit(&self, admission: Admission) -> Option<Client> {
+        self.sessions().admit(admission.client, admission.session)
+    }
+
+    /// Takes an admission back that the broker had no use for.
+    pub fn retract(&self, client: Client, older: Option<Client>) {
+        self.sessions().retract(client, older);
+    }
+
+    /// The broker would not give a client its user name: then it does not come in.
+    pub fn refuse_username(&self, client_id: &str, now: Unix) {
+        let refusal = Refusal::new(
+            Reason::TokenUsername,
+            "the broker does not take its user name",
+        );
+        let who = Who {
+            client_id,
+            username: None,
+            address: None,
+        };
+        self.report(&who, &refusal, now);
+    }
+}
+
+/// What a look at a CONNECT came to.
+enum Considered {
+    Keep,
+    Defer,
+    Judged(Verdict),
+    Open {
+        job: Box<Job>,
+        username: Option<String>,
+    },
+}
