@@ -174,6 +174,7 @@ start_tenant() {
 }
 tenant_is_up() { [[ -n $(token all) ]]; }
 its() { sed -n "s/^$1 //p" "$WORK/tenant"; } # NAME of an option
+subject() { cut -d. -f2 | tr '_-' '/+' | base64 -d 2>/dev/null | sed 's/.*"sub":"\([^"]*\)".*/\1/'; } # of a token
 token() { awk -v device="$1" '$1 == "username" { at = $2 } $1 == "token" && at == device { print $2 }' "$WORK/tenant"; }
 
 # ---- the broker ----
@@ -239,6 +240,8 @@ is_refused() { # PROGRAM ARGUMENT... : not let in
 PLUGIN=$(in_tree dpkg -L mosquitto | sed -n 's|/mosquitto_dynamic_security\.so$|/mosquitto_auth0.so|p')
 CONF=/etc/mosquitto/conf.d/auth0.conf
 SECRET=/etc/mosquitto/auth0.secret
+POLICY=/etc/mosquitto/auth0-policy.toml
+STATE=/var/lib/mosquitto/auth0
 
 install_it() { apt_in_tree "$@" install "/root/$PACKAGE.deb"; }
 # shellcheck disable=SC2016 # dpkg's variables, not the shell's
@@ -246,6 +249,7 @@ field() { in_tree dpkg-query -W -f '${'"$2"'}' "$1"; }
 is_installed() { [[ $(field "$1" db:Status-Abbrev 2>/dev/null) == 'ii ' ]]; }
 depends_on() { dpkg-deb -f "$FILE" Depends | tee /dev/stderr | tr ',' '\n' | sed 's/^ //' | grep -q "^$1"; } # BEGINNING
 has_no_scripts() { [[ $(dpkg-deb --ctrl-tarfile "$FILE" | tar -t | grep -v '/$' | sort | xargs) == './conffiles ./control ./md5sums' ]]; }
+holds_keys() { [[ -n $(find "$TREE$STATE" -type f -perm 600 | tee /dev/stderr) ]]; }
 has_mode() { [[ $(in_tree stat -c '%A %U:%G' "$2" | tee /dev/stderr) == "$1" ]]; }
 is_stripped() {
   readelf -S --wide "$TREE$PLUGIN" >"$WORK/said" && grep -q '\.dynsym' "$WORK/said" && not grep -E '\.symtab|\.debug' "$WORK/said"
@@ -267,8 +271,8 @@ uncomment() { sed -i -E "s/^#($1) /\\1 /" "$TREE$CONF"; } # NAMES of settings
 put() { sed -i -E "s|^($1) .*|\\1 $2|" "$TREE$CONF"; }    # NAME VALUE of one that is no comment any more
 run_its_commands() {
   local commands
-  commands=$(sed -nE 's/^# {5}((touch|chown|chmod) .*)/\1/p' "$TREE$CONF" | tee /dev/stderr)
-  [[ $(wc -l <<<"$commands") = 3 ]] && in_tree sh -ec "$commands"
+  commands=$(sed -nE 's/^# {5}((touch|chown|chmod|install) .*)/\1/p' "$TREE$CONF" | tee /dev/stderr)
+  [[ $(wc -l <<<"$commands") = 4 ]] && in_tree sh -ec "$commands"
 }
 
 # ==== installing ====
@@ -346,24 +350,36 @@ stop_broker
 
 # ==== with every setting of the example, and so with passwords ====
 
-check "the example's commands make the file for the secret" run_its_commands
+check "the example's commands make the file for the secret and the folder for the keys" run_its_commands
 check "only root and the broker may read it" has_mode '-rw-r----- root:mosquitto' "$SECRET"
 its client_secret >"$TREE$SECRET"
 uncomment 'plugin_opt_[a-z0-9_]+'
 put plugin_opt_client_id "$(its client_id)"
 put plugin_opt_connection "$(its connection)"
 put plugin_opt_topics_claim topics
+check "the example names a policy file, and without one the broker does not start" not start_broker
+check "and its log names it" logs_about mosquitto-auth0 "$POLICY"
+cat >"$TREE$POLICY" <<'TOML'
+[[rule]]
+name = "news"
+allow = { publish = ["news"] }
+TOML
 check "with every setting of the example the broker starts" start_broker
-check "a device with its password publishes to its topic" publish d1 -u d1 -P 'a password' -t devices/d1/state
-check "and to no other" is_denied mosquitto_pub -q 1 -m mischief -i d1 -u d1 -P 'a password' -t devices/d2/state
+me=device-$(token d1 | subject) # as the example's client_id_template has it
+check "a device with its password publishes to its topic" publish "$me" -u d1 -P 'a password' -t devices/d1/state
+check "and where the policy file lets it" publish "$me" -u d1 -P 'a password' -t news
+check "and to no other" is_denied mosquitto_pub -q 1 -m mischief -i "$me" -u d1 -P 'a password' -t devices/d2/state
+check "and under no other client id" is_refused mosquitto_pub -i d1 -u d1 -P 'a password' -t devices/d1/state -m mischief
+check "the log says so: [client-id]" logs '[client-id]'
 check "one with a wrong password is refused" is_refused mosquitto_pub -i guesser -u d1 -P 'a guess' -t devices/d1/state -m mischief
 check "the log says so: [login-refused]" logs '[login-refused]'
-check "one with a token gets in as before" publish d1 "${d1[@]}" -t devices/d1/state
+check "one with a token gets in as before" publish "$me" "${d1[@]}" -t devices/d1/state
+check "the tenant's keys are kept for the next start" holds_keys
 stop_broker
 
 # ==== removed ====
 
-rm "$TREE$SECRET" "$TREE/root/$PACKAGE.deb" # the operator's, and ours
+rm -r "$TREE$SECRET" "$TREE$POLICY" "$TREE$STATE" "$TREE/root/$PACKAGE.deb" # the operator's, and ours
 check "apt removes it" apt_in_tree remove $PACKAGE
 check "the example stays, since it was edited, and the plugin does not" only_its_conffile_stays
 check "apt purges it" apt_in_tree purge $PACKAGE
