@@ -14,7 +14,7 @@ use mosquitto_auth0::{
     keys::{KeySet, store::Pace},
     log::Log,
     policy::{Access, Action, Connect, Decision, Policy, Step},
-    sessions::Client,
+    sessions::{Client, Known},
     threads, token,
 };
 use serde_json::json;
@@ -72,12 +72,14 @@ fn signed_in(topics: &[String]) -> Policy {
     policy
 }
 
-fn access(action: Action, topic: &str) -> Access<'_> {
+fn access(action: Action, topic: &str) -> Access<'_, Known<'_>> {
     Access {
         client: Client(1),
-        client_id: b"thermostat",
-        username: Some(b"auth0|5f7c8ec7c33c6c004bbafe82"),
-        connected: true,
+        who: Known {
+            client_id: "thermostat",
+            username: Some("auth0|5f7c8ec7c33c6c004bbafe82"),
+            connected: true,
+        },
         action,
         topic: topic.as_bytes(),
         qos: 0,

@@ -15,12 +15,6 @@ impl Unix {
         Self(since.unwrap_or_default().as_secs())
     }
 
-    /// The wall clock, in milliseconds.
-    pub fn now_in_millis() -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        since.unwrap_or_default().as_millis() as u64
-    }
-
     /// This moment, `seconds` later.
     pub fn plus(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(seconds))

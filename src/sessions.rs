@@ -22,6 +22,62 @@ use crate::{clock::Unix, rights::Rights, secret::Fingerprint};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Client(pub usize);
 
+/// Who asks, as the broker has it: texts as bytes, because that they are UTF-8 is of no interest until one
+/// is shown to somebody; and looked at no further than needed, because it asks at every message.
+pub trait Asker {
+    /// Its client id.
+    fn client_id(&self) -> &[u8];
+    /// Its user name.
+    fn username(&self) -> Option<&[u8]>;
+    /// Whether there is a connection (an address).
+    fn is_connected(&self) -> bool;
+    /// Where the broker keeps its client id and its user name, if that is somewhere. As long as a client
+    /// is connected nothing else can be there.
+    #[inline]
+    fn places(&self) -> Places {
+        Places::default()
+    }
+    /// Whether these are its client id and its user name.
+    #[inline]
+    fn is(&self, client_id: &str, username: &str) -> bool {
+        self.client_id() == client_id.as_bytes() && self.username() == Some(username.as_bytes())
+    }
+}
+
+/// Addresses of a client's texts, as numbers: never followed. Zeros are nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Its client id.
+    pub client_id: usize,
+    /// Its user name.
+    pub username: usize,
+}
+
+/// Somebody of whom all is known beforehand.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Its client id.
+    pub client_id: &'a str,
+    /// Its user name.
+    pub username: Option<&'a str>,
+    /// Whether there is a connection.
+    pub connected: bool,
+}
+
+impl Asker for Known<'_> {
+    fn client_id(&self) -> &[u8] {
+        self.client_id.as_bytes()
+    }
+
+    fn username(&self) -> Option<&[u8]> {
+        self.username.map(str::as_bytes)
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connected
+    }
+}
+
 /// What a session is admitted with.
 #[derive(Debug)]
 pub struct Session {
@@ -61,6 +117,10 @@ struct Entry {
     session: Session,
     state: State,
     noted: Noted,
+    /// Where its texts were when they were compared last: while a client is connected the broker says when
+    /// it goes, and gives it another user name at another address, so that there is no need to compare
+    /// them at each message. Later it may free all of it without a word.
+    places: Places,
     /// Which departure it is of those of which it is unsure that the broker keeps the session.
     unsure: Option<u64>,
 }
@@ -90,6 +150,33 @@ impl Hasher for Address {
         let mixed = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // The table looks at the lowest bits and at the highest seven.
         self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+impl Entry {
+    /// Whether this is who signed in.
+    #[inline]
+    fn is(&mut self, who: &impl Asker) -> bool {
+        let places = who.places();
+        if places == self.places && places != Places::default() {
+            return true;
+        }
+        let same = who.is(&self.session.client_id, &self.session.username);
+        if same && self.state == State::Active {
+            self.places = places;
+        }
+        same
+    }
+
+    /// It as it stands at a question.
+    #[inline]
+    fn found(&mut self, leaving: bool) -> Found<'_> {
+        Found {
+            send_expires: !leaving,
+            receive_expires: !leaving && self.state == State::Active,
+            session: &mut self.session,
+            noted: &mut self.noted,
+        }
     }
 }
 
@@ -139,6 +226,7 @@ impl Sessions {
                 session,
                 state: State::Active,
                 noted: Noted::default(),
+                places: Places::default(),
                 unsure: None,
             }),
         );
@@ -207,36 +295,35 @@ impl Sessions {
         }
     }
 
-    /// The session behind a question, if who asks is who signed in. `connected` is false for what
-    /// the broker asks about on behalf of nobody's connection.
-    pub fn find(
+    /// Looks at the session behind a question; `None` if who asks is not who signed in.
+    #[inline]
+    pub fn look<R>(
         &mut self,
         client: Client,
-        client_id: &[u8],
-        username: Option<&[u8]>,
-        connected: bool,
-    ) -> Option<Found<'_>> {
-        // With check_retain_source the broker asks about the publisher of a retained message by a
-        // pointer made up for the question. What it published was granted in time, too.
-        let source = !connected && !self.by_client.contains_key(&client);
-        let client = if source {
-            *self.by_id.get(std::str::from_utf8(client_id).ok()?)?
-        } else {
-            client
-        };
-        let entry = self.by_client.get_mut(&client)?;
-        if entry.session.client_id.as_bytes() != client_id
-            || Some(entry.session.username.as_bytes()) != username
-        {
+        who: &impl Asker,
+        at: impl FnOnce(Found<'_>) -> R,
+    ) -> Option<R> {
+        if let Some(entry) = self.by_client.get_mut(&client) {
+            return entry.is(who).then(|| {
+                let leaving = matches!(entry.state, State::Leaving(_));
+                at(entry.found(leaving))
+            });
+        }
+        self.source(who).map(at)
+    }
+
+    /// With check_retain_source the broker asks about the publisher of a retained message by a pointer
+    /// made up for the question. What it published was granted in time, too.
+    #[cold]
+    fn source(&mut self, who: &impl Asker) -> Option<Found<'_>> {
+        // What the broker asks about on behalf of nobody's connection.
+        if who.is_connected() {
             return None;
         }
-        let leaving = source || matches!(entry.state, State::Leaving(_));
-        Some(Found {
-            session: &mut entry.session,
-            noted: &mut entry.noted,
-            send_expires: !leaving,
-            receive_expires: !leaving && entry.state == State::Active,
-        })
+        let client = self.by_id.get(std::str::from_utf8(who.client_id()).ok()?)?;
+        let entry = self.by_client.get_mut(client)?;
+        who.is(&entry.session.client_id, &entry.session.username)
+            .then(|| entry.found(true))
     }
 
     /// The client has gone. Its will may still be asked about. What it signed in with is returned, unless
@@ -244,6 +331,7 @@ impl Sessions {
     pub fn leave(&mut self, client: Client, afterlife: Afterlife) -> Option<Fingerprint> {
         let entry = self.by_client.get_mut(&client)?;
         entry.state = State::Leaving(afterlife);
+        entry.places = Places::default();
         self.departed.push(client);
         let credential = entry.session.credential;
         let newest = self.by_id.get(&entry.session.client_id);
@@ -404,6 +492,14 @@ mod tests {
 
     const NOW: Unix = Unix(1000);
 
+    fn known<'a>(client_id: &'a str, username: &'a str, connected: bool) -> Known<'a> {
+        Known {
+            client_id,
+            username: Some(username),
+            connected,
+        }
+    }
+
     struct Table {
         sessions: Sessions,
         prints: Fingerprinter,
@@ -429,14 +525,15 @@ mod tests {
             self.sessions.admit(Client(client), session);
         }
 
+        /// Whether its rights end for sending, and for receiving.
+        fn asks(&mut self, client: usize, who: &Known) -> Option<(bool, bool)> {
+            self.sessions.look(Client(client), who, |found| {
+                (found.send_expires, found.receive_expires)
+            })
+        }
+
         fn knows(&mut self, client: usize, id: &str) -> bool {
-            self.sessions
-                .find(
-                    Client(client),
-                    id.as_bytes(),
-                    Some(format!("user-{id}").as_bytes()),
-                    true,
-                )
+            self.asks(client, &known(id, &format!("user-{id}"), true))
                 .is_some()
         }
 
@@ -467,16 +564,14 @@ mod tests {
         assert!(!table.knows(2, "a"), "another pointer");
         assert!(!table.knows(1, "b"), "another client id");
         assert!(
-            table
-                .sessions
-                .find(Client(1), "a".as_bytes(), Some("user-b".as_bytes()), true)
-                .is_none(),
+            table.asks(1, &known("a", "user-b", true)).is_none(),
             "another user name"
         );
-        assert!(
-            table.sessions.find(Client(1), b"a", None, true).is_none(),
-            "no user name"
-        );
+        let nameless = Known {
+            username: None,
+            ..known("a", "", true)
+        };
+        assert!(table.asks(1, &nameless).is_none());
     }
 
     #[test]
@@ -542,12 +637,9 @@ mod tests {
         let mut table = Table::new();
         table.admit(1, "a", 900);
         table.sessions.leave(Client(1), Afterlife::Ended);
-        let found = table
-            .sessions
-            .find(Client(1), "a".as_bytes(), Some("user-a".as_bytes()), true)
-            .unwrap();
+        let found = table.asks(1, &known("a", "user-a", true)).unwrap();
         assert!(
-            !found.send_expires,
+            !found.0,
             "a client is cut off when its rights end, and its will says so"
         );
         table.sessions.reap();
@@ -560,11 +652,8 @@ mod tests {
         table.admit(1, "a", 2000);
         table.sessions.leave(Client(1), Afterlife::Kept);
         table.sessions.reap();
-        let found = table
-            .sessions
-            .find(Client(1), "a".as_bytes(), Some("user-a".as_bytes()), true)
-            .unwrap();
-        assert!(found.send_expires && !found.receive_expires);
+        let found = table.asks(1, &known("a", "user-a", true)).unwrap();
+        assert_eq!(found, (true, false));
     }
 
     #[test]
@@ -660,24 +749,9 @@ mod tests {
     fn a_made_up_pointer_finds_its_session_only_off_line() {
         let mut table = Table::new();
         table.admit(1, "a", 2000);
-        assert!(
-            table
-                .sessions
-                .find(Client(99), "a".as_bytes(), Some("user-a".as_bytes()), false)
-                .is_some()
-        );
-        assert!(
-            table
-                .sessions
-                .find(Client(99), "a".as_bytes(), Some("user-b".as_bytes()), false)
-                .is_none()
-        );
-        assert!(
-            table
-                .sessions
-                .find(Client(99), "a".as_bytes(), Some("user-a".as_bytes()), true)
-                .is_none()
-        );
+        assert!(table.asks(99, &known("a", "user-a", false)).is_some());
+        assert!(table.asks(99, &known("a", "user-b", false)).is_none());
+        assert!(table.asks(99, &known("a", "user-a", true)).is_none());
     }
 
     #[test]

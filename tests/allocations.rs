@@ -18,7 +18,7 @@ use mosquitto_auth0::{
         template::Template,
         tree::{Builder, Gates, ask},
     },
-    sessions::Client,
+    sessions::{Client, Known},
     threads,
 };
 use serde_json::json;
@@ -209,9 +209,11 @@ fn a_message_is_judged_without_memory() {
         for action in [Action::Publish, Action::Receive, Action::Subscribe] {
             let access = Access {
                 client: Client(1),
-                client_id: b"pump",
-                username: Some(b"u"),
-                connected: true,
+                who: Known {
+                    client_id: "pump",
+                    username: Some("u"),
+                    connected: true,
+                },
                 action,
                 topic: topic.as_bytes(),
                 qos: 1,

@@ -10,7 +10,7 @@ use mosquitto_auth0::{
     log::Log,
     policy::{Access, Action, Connect, Decision, Policy, Step},
     rulebook::in_force::Tells,
-    sessions::{Afterlife, Client},
+    sessions::{Afterlife, Client, Known},
     threads,
 };
 use serde_json::{Value, json};
@@ -65,9 +65,11 @@ fn client(topics: &Value, rules: &str) -> Policy {
 fn may_publish(policy: &Policy, topic: &str) -> bool {
     let access = Access {
         client: Client(1),
-        client_id: b"pump",
-        username: Some(b"u"),
-        connected: true,
+        who: Known {
+            client_id: "pump",
+            username: Some("u"),
+            connected: true,
+        },
         action: Action::Publish,
         topic: topic.as_bytes(),
         qos: 0,
@@ -113,9 +115,11 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
     let may_subscribe = |hour: u64| {
         let access = Access {
             client: Client(1),
-            client_id: b"pump",
-            username: Some(b"u"),
-            connected: true,
+            who: Known {
+                client_id: "pump",
+                username: Some("u"),
+                connected: true,
+            },
             action: Action::Subscribe,
             topic: b"news/#",
             qos: 0,
@@ -132,9 +136,11 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
     let policy = client(&json!([]), rules);
     let access = |topic| Access {
         client: Client(1),
-        client_id: b"pump",
-        username: Some(b"u"),
-        connected: true,
+        who: Known {
+            client_id: "pump",
+            username: Some("u"),
+            connected: true,
+        },
         action: Action::Subscribe,
         topic,
         qos: 0,

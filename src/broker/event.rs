@@ -10,7 +10,7 @@ use super::{
 use crate::{
     policy::{Access, Action, Connect},
     refusal::{Reason, Refusal},
-    sessions::Client,
+    sessions::{Asker, Client, Places},
 };
 
 /// Reads a basic-auth event. `reloading` says that a SIGHUP may be under way, `certificates` that it
@@ -78,15 +78,45 @@ pub unsafe fn connect<'e>(
     ))
 }
 
+/// A client, as the broker tells of it when asked.
+pub struct Told<'e> {
+    broker: &'e Broker,
+    client: ClientRef<'e>,
+}
+
+impl Asker for Told<'_> {
+    fn client_id(&self) -> &[u8] {
+        self.broker.client_id_bytes(self.client).unwrap_or_default()
+    }
+
+    fn username(&self) -> Option<&[u8]> {
+        self.broker.username_bytes(self.client)
+    }
+
+    fn is_connected(&self) -> bool {
+        self.broker.is_connected(self.client)
+    }
+
+    #[inline]
+    fn places(&self) -> Places {
+        self.broker.places(self.client)
+    }
+
+    #[inline]
+    fn is(&self, client_id: &str, username: &str) -> bool {
+        self.broker.is(self.client, client_id, username)
+    }
+}
+
 /// Reads an ACL event; `None` where it cannot be understood.
 ///
 /// # Safety
 ///
 /// `event` is NULL or a live event of the broker's.
 pub unsafe fn access<'e>(
-    broker: &Broker,
+    broker: &'e Broker,
     event: *const abi::mosquitto_evt_acl_check,
-) -> Option<Access<'e>> {
+) -> Option<Access<'e, Told<'e>>> {
     // SAFETY: the caller's promise; NULL is handled.
     let event = unsafe { event.as_ref() }?;
     // SAFETY: the event's client lives as long as the event.
@@ -102,9 +132,7 @@ pub unsafe fn access<'e>(
     let topic = unsafe { string(event.topic) }?.to_bytes();
     Some(Access {
         client: Client(client.address()),
-        client_id: broker.client_id_bytes(client)?,
-        username: broker.username_bytes(client),
-        connected: broker.is_connected(client),
+        who: Told { broker, client },
         action,
         topic,
         qos: event.qos,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{abi, codes::Generation};
-use crate::{log::Level, rulebook::in_force::Tells, secret::sha256};
+use crate::{log::Level, rulebook::in_force::Tells, secret::sha256, sessions::Places};
 
 /// The broker, in the hands of its own thread. Not `Send`: nothing in Mosquitto is locked, and a
 /// call from another thread corrupts it (Mosquitto issue 3080).
@@ -53,6 +53,22 @@ impl<'e> ClientRef<'e> {
 pub unsafe fn string<'e>(pointer: *const c_char) -> Option<&'e CStr> {
     // SAFETY: passed on to the caller.
     (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
+}
+
+/// Whether a string of the broker's says this. One pass, where to measure it first would take two.
+///
+/// # Safety
+///
+/// `pointer` is NULL or ends with a NUL.
+#[inline]
+unsafe fn is_text(pointer: *const c_char, text: &str) -> bool {
+    // SAFETY: strncmp(3) reads no further than the first difference, the NUL or the length of `text`; if
+    // all of that is the same there was no NUL in it (we have none), so one more byte is there.
+    !pointer.is_null()
+        && unsafe {
+            libc::strncmp(pointer, text.as_ptr().cast(), text.len()) == 0
+                && *pointer.add(text.len()) == 0
+        }
 }
 
 impl Broker {
@@ -119,6 +135,37 @@ impl Broker {
         let function = self.functions.client_username?;
         // SAFETY: the client lives for 'e, and its strings with it.
         unsafe { string(function(client.pointer)) }.map(CStr::to_bytes)
+    }
+
+    /// Where the broker keeps the client's id and user name.
+    #[inline]
+    pub fn places(&self, client: ClientRef<'_>) -> Places {
+        let (Some(id_of), Some(name_of)) =
+            (self.functions.client_id, self.functions.client_username)
+        else {
+            return Places::default();
+        };
+        // SAFETY: the client lives; its strings are not looked at.
+        unsafe {
+            Places {
+                client_id: id_of(client.pointer) as usize,
+                username: name_of(client.pointer) as usize,
+            }
+        }
+    }
+
+    /// Whether these are the client's id and user name.
+    #[inline]
+    pub fn is(&self, client: ClientRef<'_>, client_id: &str, username: &str) -> bool {
+        let (Some(id_of), Some(name_of)) =
+            (self.functions.client_id, self.functions.client_username)
+        else {
+            return false;
+        };
+        // SAFETY: the client lives, and its strings with it.
+        unsafe {
+            is_text(id_of(client.pointer), client_id) && is_text(name_of(client.pointer), username)
+        }
     }
 
     /// Whether the client has a connection, and with it an address.

@@ -69,6 +69,8 @@ struct Core {
     /// When a tick did something last, in milliseconds since 1970: rights end, and waits do, though
     /// nothing stirs.
     looked: AtomicU64,
+    /// The time that messages are judged by.
+    round: time::Round,
     /// When memory is to be given back to the system, since a fleet has gone.
     trim: Mutex<Option<Deadline>>,
 }
@@ -110,6 +112,7 @@ impl Core {
             reloading: Mutex::default(),
             stirred: AtomicBool::new(true),
             looked: AtomicU64::new(0),
+            round: time::Round::default(),
             trim: Mutex::default(),
         });
         if !cores.is_empty() {
@@ -139,10 +142,17 @@ impl Core {
             .unwrap_or_else(PoisonError::into_inner) = until;
     }
 
+    /// Keeps the time for the messages to come.
+    fn see_round(&self, broker: &Broker, now: time::Coarse) {
+        if broker.generation() == Generation::V2_0 && self.ticks.load(Ordering::Relaxed) {
+            self.round.set(now.unix());
+        }
+    }
+
     /// Whether a tick has anything to do. A busy 2.0 broker ticks with every message, so this is part of
     /// what a message costs.
-    fn has_work(&self) -> bool {
-        let millis = Unix::now_in_millis();
+    fn has_work(&self, now: time::Coarse) -> bool {
+        let millis = now.millis();
         let looked = self.looked.load(Ordering::Relaxed);
         // A clock that was set back must not stop it.
         let due = !(looked..looked + LOOK_MILLIS).contains(&millis)
@@ -401,6 +411,8 @@ unsafe extern "C" fn on_basic_auth(
             }
         };
         core.write_log(broker);
+        // It may have waited.
+        core.see_round(broker, time::Coarse::now());
         code
     })
 }
@@ -512,7 +524,7 @@ unsafe extern "C" fn on_acl_check(
         }) else {
             return codes::ACL_DENIED;
         };
-        let decision = core.policy.authorise(&access, time::coarse());
+        let decision = core.policy.authorise(&access, core.round.now());
         // Lines wait for the tick: logging from here comes back here with `log_dest topic`. On
         // the broker that never ticks, a client's own packet is the next best moment; a delivery
         // never is, because the broker is walking its tree of subscriptions.
@@ -587,7 +599,9 @@ unsafe extern "C" fn on_tick(_event: c_int, _data: *mut c_void, userdata: *mut c
             return codes::SUCCESS;
         };
         core.ticks.store(true, Ordering::Relaxed);
-        if !core.has_work() {
+        let round = time::Coarse::now();
+        core.see_round(broker, round);
+        if !core.has_work(round) {
             return codes::SUCCESS;
         }
         // Before anybody is answered: who waits now may have hung up in this very round.

@@ -5,8 +5,9 @@ use crate::{
     clock::Unix,
     log::Level,
     refusal::{Reason, Refusal},
+    rights::Rights,
     rules::Ask,
-    sessions::{Client, Note},
+    sessions::{Asker, Client, Found, Note, Noted},
     text::Quoted,
 };
 
@@ -23,22 +24,16 @@ pub enum Action {
     Unsubscribe,
 }
 
-/// A question about a message or a subscription. Texts are bytes here, to be compared with text: that
-/// they are UTF-8 themselves is looked at only where it matters, because this is asked at every
-/// message.
+/// A question about a message or a subscription.
 #[derive(Debug)]
-pub struct Access<'a> {
-    /// Who.
+pub struct Access<'a, W> {
+    /// By which pointer.
     pub client: Client,
-    /// The client id.
-    pub client_id: &'a [u8],
-    /// The user name the broker has.
-    pub username: Option<&'a [u8]>,
-    /// Whether there is a connection (an address).
-    pub connected: bool,
+    /// Who.
+    pub who: W,
     /// What.
     pub action: Action,
-    /// The topic, or the filter.
+    /// The topic, or the filter: as bytes, like everything of [`Asker`].
     pub topic: &'a [u8],
     /// The QoS, of the message or asked for.
     pub qos: u8,
@@ -62,22 +57,16 @@ pub enum Decision {
 
 impl Policy {
     /// A client wants to do something.
-    pub fn authorise(&self, access: &Access, now: Unix) -> Decision {
-        let mut sessions = self.sessions();
-        let Some(found) = sessions.find(
-            access.client,
-            access.client_id,
-            access.username,
-            access.connected,
-        ) else {
-            drop(sessions);
-            // Who waits for the tenant is nobody yet, and is denied (its will, if it hangs up).
-            if self.config.defer_others && !lock(&self.arrivals).has(access.client) {
-                return Decision::Defer;
-            }
-            self.report_stranger(access, now);
-            return Decision::Deny;
-        };
+    #[inline]
+    pub fn authorise(&self, access: &Access<impl Asker>, now: Unix) -> Decision {
+        let known = self.sessions().look(access.client, &access.who, |found| {
+            self.decide(access, found, now)
+        });
+        known.unwrap_or_else(|| self.decide_stranger(access, now))
+    }
+
+    #[inline]
+    fn decide(&self, access: &Access<impl Asker>, found: Found<'_>, now: Unix) -> Decision {
         let session = found.session;
         if let Some(policy) = &self.policy_file {
             session.rights.renew(policy);
@@ -118,7 +107,22 @@ impl Policy {
             _ if session.rights.allow(what, access.topic, now) => return Decision::Allow,
             _ => Reason::NotGranted,
         };
-        let note = found.noted.note((reason, access.action, access.topic));
+        self.note_refusal(access, what, &session.rights, reason, found.noted, now);
+        Decision::Deny
+    }
+
+    /// Of each client each refusal is reported once.
+    #[cold]
+    fn note_refusal(
+        &self,
+        access: &Access<impl Asker>,
+        what: Ask,
+        rights: &Rights,
+        reason: Reason,
+        noted: &mut Noted,
+        now: Unix,
+    ) {
+        let note = noted.note((reason, access.action, access.topic));
         if note != Note::Silent {
             let topic = String::from_utf8_lossy(access.topic);
             let detail = match reason {
@@ -126,7 +130,7 @@ impl Policy {
                 _ => format!(
                     "{} is not allowed: {}",
                     Quoted(&topic),
-                    session.rights.why_not(what, &topic, now)
+                    rights.why_not(what, &topic, now)
                 ),
             };
             self.report_refused_access(access, &Refusal::new(reason, detail));
@@ -136,10 +140,19 @@ impl Policy {
                 Level::Notice,
                 format!(
                     "further refusals of {} are not logged until it connects again",
-                    Quoted(&String::from_utf8_lossy(access.client_id))
+                    Quoted(&String::from_utf8_lossy(access.who.client_id()))
                 ),
             );
         }
+    }
+
+    #[cold]
+    fn decide_stranger(&self, access: &Access<impl Asker>, now: Unix) -> Decision {
+        // Who waits for the tenant is nobody yet, and is denied (its will, if it hangs up).
+        if self.config.defer_others && !lock(&self.arrivals).has(access.client) {
+            return Decision::Defer;
+        }
+        self.report_stranger(access, now);
         Decision::Deny
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     log::Level,
     logins::Claimant,
     refusal::{Fault, Reason, Refusal, Told},
-    sessions::{Note, Noted},
+    sessions::{Asker, Note, Noted},
     text::Quoted,
 };
 
@@ -65,15 +65,15 @@ impl Policy {
             .line(level, format!("refused CONNECT of {who} {refusal}{more}"));
     }
 
-    pub(super) fn report_refused_access(&self, access: &Access, refusal: &Refusal) {
+    pub(super) fn report_refused_access(&self, access: &Access<impl Asker>, refusal: &Refusal) {
         let what = match access.action {
             Action::Receive => "delivery to",
             Action::Publish => "PUBLISH of",
             Action::Subscribe => "SUBSCRIBE of",
             Action::Unsubscribe => "UNSUBSCRIBE of",
         };
-        let client_id = String::from_utf8_lossy(access.client_id);
-        let username = access.username.map(String::from_utf8_lossy);
+        let client_id = String::from_utf8_lossy(access.who.client_id());
+        let username = access.who.username().map(String::from_utf8_lossy);
         let who = Who {
             client_id: &client_id,
             username: username.as_deref(),
@@ -83,7 +83,7 @@ impl Policy {
             .line(Level::Notice, format!("refused {what} {who} {refusal}"));
     }
 
-    pub(super) fn report_stranger(&self, access: &Access, now: Unix) {
+    pub(super) fn report_stranger(&self, access: &Access<impl Asker>, now: Unix) {
         let note = {
             let mut reports = lock(&self.reports);
             if reports
@@ -93,7 +93,9 @@ impl Policy {
                 reports.strangers = Noted::default();
                 reports.strangers_since = Some(now);
             }
-            reports.strangers.note((access.client_id, access.action))
+            reports
+                .strangers
+                .note((access.who.client_id(), access.action))
         };
         if note != Note::Silent {
             let refusal = Refusal::new(

@@ -159,16 +159,23 @@ impl Rights {
             policy.book.turn(now);
             policy.book.turned()
         });
+        let kinds = what.kinds();
         let place = usize::from(what == Ask::Receive);
-        if self.recent[place].allows(what, topic, stamp) {
+        if self.recent[place].allows(kinds, topic, stamp) {
             return true;
         }
+        self.allow_new(what, kinds, topic, stamp, now)
+    }
+
+    #[inline(never)]
+    fn allow_new(&mut self, what: Ask, kinds: u16, topic: &[u8], stamp: u64, now: Unix) -> bool {
         let ruling = self.decide(what, topic, now);
         if !ruling.is_some_and(|(_, ruling)| ruling.effect == Effect::Allow) {
             return false;
         }
         if !self.depends_on_more(what) {
-            self.recent[place].keep(what, topic, stamp);
+            let place = usize::from(what == Ask::Receive);
+            self.recent[place].keep(kinds, topic, stamp);
         }
         true
     }
