@@ -2,11 +2,11 @@
 #
 # Builds the Debian package: packaging/deb.sh  ->  target/debian/mosquitto-auth0_VERSION_ARCH.deb
 #
-# Needs: what `cargo build` needs, and the package dpkg-dev.
+# Needs: make, what `cargo build` needs, and the package dpkg-dev.
 #
 # The tools of dpkg-dev are called directly. debhelper would compile with its own CFLAGS, which means
-# AWS-LC once more and a plugin that no test has seen; this way the package holds what `cargo build
-# --release` makes, stripped.
+# AWS-LC once more and a plugin that nobody has measured; this way the package holds what `make plugin`
+# makes, stripped.
 #
 # The version comes from Cargo.toml. debian/changelog must have an entry for it, which adds the Debian
 # revision and the date (the package is the same to the byte each time it is made from the same .so).
@@ -16,8 +16,8 @@ umask 022
 die() { printf 'deb: %s\n' "$@" >&2; exit 1; }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-for tool in cargo strip dpkg-shlibdeps dpkg-gencontrol dpkg-deb; do
-  command -v "$tool" >/dev/null || die "$tool is missing: install Rust (rustup) and the package dpkg-dev"
+for tool in cargo make strip dpkg-shlibdeps dpkg-gencontrol dpkg-deb; do
+  command -v "$tool" >/dev/null || die "$tool is missing: install Rust (rustup), make and the package dpkg-dev"
 done
 
 PACKAGE=mosquitto-auth0
@@ -29,7 +29,7 @@ version=$(dpkg-parsechangelog -l packaging/debian/changelog -S Version)
   die "packaging/debian/changelog begins with $version, Cargo.toml says $upstream: add an entry" \
     "  (dch -c packaging/debian/changelog -v ${upstream/-/\~}-1 does it, from the package devscripts)"
 
-cargo build --release --locked
+make plugin
 # Only now: a changed environment can make cargo compile everything anew.
 SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -l packaging/debian/changelog -S Timestamp)
 export SOURCE_DATE_EPOCH LC_ALL=C.UTF-8

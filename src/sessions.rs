@@ -31,12 +31,6 @@ pub trait Asker {
     fn username(&self) -> Option<&[u8]>;
     /// Whether there is a connection (an address).
     fn is_connected(&self) -> bool;
-    /// Where the broker keeps its client id and its user name, if that is somewhere. As long as a client
-    /// is connected nothing else can be there.
-    #[inline]
-    fn places(&self) -> Places {
-        Places::default()
-    }
     /// Whether these are its client id and its user name.
     #[inline]
     fn is(&self, client_id: &str, username: &str) -> bool {
@@ -44,7 +38,9 @@ pub trait Asker {
     }
 }
 
-/// Addresses of a client's texts, as numbers: never followed. Zeros are nowhere.
+/// Where the broker keeps a client's texts, as numbers: never followed. Zeros are nowhere. As long as a
+/// client is connected nothing else can be there: the broker says when it goes, and gives it another user
+/// name at another address. Later it may free all of it without a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// Its client id.
@@ -117,10 +113,6 @@ struct Entry {
     session: Session,
     state: State,
     noted: Noted,
-    /// Where its texts were when they were compared last: while a client is connected the broker says when
-    /// it goes, and gives it another user name at another address, so that there is no need to compare
-    /// them at each message. Later it may free all of it without a word.
-    places: Places,
     /// Which departure it is of those of which it is unsure that the broker keeps the session.
     unsure: Option<u64>,
 }
@@ -135,7 +127,7 @@ const MUCH: usize = 1000;
 /// Hashes the broker's addresses. Nobody chooses them, so a multiplication will do, and a check at
 /// every message is cheaper for it than with the standard library's hash.
 #[derive(Default)]
-struct Address(u64);
+pub struct Address(u64);
 
 impl Hasher for Address {
     fn finish(&self) -> u64 {
@@ -156,16 +148,8 @@ impl Hasher for Address {
 impl Entry {
     /// Whether this is who signed in.
     #[inline]
-    fn is(&mut self, who: &impl Asker) -> bool {
-        let places = who.places();
-        if places == self.places && places != Places::default() {
-            return true;
-        }
-        let same = who.is(&self.session.client_id, &self.session.username);
-        if same && self.state == State::Active {
-            self.places = places;
-        }
-        same
+    fn is(&self, who: &impl Asker) -> bool {
+        who.is(&self.session.client_id, &self.session.username)
     }
 
     /// It as it stands at a question.
@@ -226,7 +210,6 @@ impl Sessions {
                 session,
                 state: State::Active,
                 noted: Noted::default(),
-                places: Places::default(),
                 unsure: None,
             }),
         );
@@ -322,8 +305,7 @@ impl Sessions {
         }
         let client = self.by_id.get(std::str::from_utf8(who.client_id()).ok()?)?;
         let entry = self.by_client.get_mut(client)?;
-        who.is(&entry.session.client_id, &entry.session.username)
-            .then(|| entry.found(true))
+        entry.is(who).then(|| entry.found(true))
     }
 
     /// The client has gone. Its will may still be asked about. What it signed in with is returned, unless
@@ -331,7 +313,6 @@ impl Sessions {
     pub fn leave(&mut self, client: Client, afterlife: Afterlife) -> Option<Fingerprint> {
         let entry = self.by_client.get_mut(&client)?;
         entry.state = State::Leaving(afterlife);
-        entry.places = Places::default();
         self.departed.push(client);
         let credential = entry.session.credential;
         let newest = self.by_id.get(&entry.session.client_id);

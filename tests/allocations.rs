@@ -11,7 +11,7 @@ use mosquitto_auth0::{
     config::Config,
     keys::store::Pace,
     log::Log,
-    policy::{Access, Action, Connect, Decision, Policy, Step},
+    policy::{Access, Action, Connect, Policy, Step},
     rules::{
         Ask, Effect, Rule,
         bind::Values,
@@ -220,7 +220,7 @@ fn a_message_is_judged_without_memory() {
                 retain: false,
                 payload: 9,
             };
-            let first = policy.authorise(&access, now) == Decision::Allow;
+            let first = policy.authorise(&access, now).allows();
             assert_eq!(first, allowed, "{action:?} {topic} {now:?}");
             let count = allocations(|| {
                 let _ = policy.authorise(&access, now);

@@ -76,7 +76,7 @@ fn may_publish(policy: &Policy, topic: &str) -> bool {
         retain: false,
         payload: 0,
     };
-    policy.authorise(&access, Unix(now())) == Decision::Allow
+    policy.authorise(&access, Unix(now())).allows()
 }
 
 #[test]
@@ -126,7 +126,9 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
             retain: false,
             payload: 0,
         };
-        policy.authorise(&access, Unix(midnight + hour * 3600)) == Decision::Allow
+        policy
+            .authorise(&access, Unix(midnight + hour * 3600))
+            .allows()
     };
     policy.leave(Client(1), Afterlife::Kept, Unix(midnight));
     assert!(may_subscribe(10));

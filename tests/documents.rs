@@ -196,7 +196,7 @@ fn the_example_of_a_policy_file() {
     let subscribe = Ask::Subscribe { qos: Some(1) };
     // 23:00 and noon in Berlin, on a Friday.
     let (night, noon) = (Unix(1_767_996_000), Unix(1_767_956_400));
-    let mut pump = rights(
+    let pump = rights(
         "pump-1",
         "192.0.2.1",
         json!({"https://mqtt.example/roles": ["gardener"], "site": "north", "tier": "gold", "sites": ["a", "b"]}),
@@ -222,7 +222,7 @@ fn the_example_of_a_policy_file() {
         );
     }
     let claims = json!({"permissions": ["maintain"]});
-    let mut inside = rights("x", "10.1.2.3", claims.clone());
+    let inside = rights("x", "10.1.2.3", claims.clone());
     assert!(inside.allow(publish(1), b"anything", noon));
     assert!(!inside.allow(publish(1), b"valves/x/main", noon));
     assert!(!rights("x", "192.0.2.1", claims).allow(publish(1), b"anything", noon));

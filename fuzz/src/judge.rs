@@ -53,7 +53,7 @@ pub fn judge(case: &Case) -> Outcome {
         .token
         .iter()
         .any(|rule| !rule.qos.is_empty() && !pasted(rule));
-    let mut rights = match Rights::new(grants, Some(&book), profile(client)) {
+    let rights = match Rights::new(grants, Some(&book), profile(client)) {
         Ok(rights) => rights,
         Err(why) => {
             match why {
@@ -72,11 +72,15 @@ pub fn judge(case: &Case) -> Outcome {
     );
 
     let mut outcome = Outcome::default();
-    // Twice: what was asked last is remembered, and time passes.
-    for (ask, topic, now) in case.questions.iter().chain(&case.questions) {
-        let order = naive::in_order(&case.file, &case.token, client, *now);
-        let wanted = naive::first(order, client, *ask, topic);
-        let (ask, now) = (asked(*ask), Unix(*now));
+    // Twice: time passes, and goes back.
+    for (question, topic, now) in case.questions.iter().chain(&case.questions) {
+        let wanted = |question, now| {
+            let order = naive::in_order(&case.file, &case.token, client, now);
+            naive::first(order, client, question, topic)
+        };
+        let later = |question, now| wanted(question, now).is_some_and(|rule: &Rule| !rule.deny);
+        let wanted = wanted(*question, *now);
+        let (ask, now) = (asked(*question), Unix(*now));
         let found = rights.decide(ask, topic.as_bytes(), now);
         let count = match found.map(|(source, _)| source) {
             Some(Source::Policy) => &mut outcome.by_file,
@@ -104,18 +108,29 @@ pub fn judge(case: &Case) -> Outcome {
             same,
             "{ask:?} {topic:?} {now:?}: {found:?}, not {wanted:?}\n{case:#?}"
         );
-        for _ in 0..2 {
-            assert_eq!(
-                rights.allow(ask, topic.as_bytes(), now),
-                allowed,
-                "{ask:?} {topic:?}\n{case:#?}"
-            );
-        }
+        assert_eq!(rights.allow(ask, topic.as_bytes(), now), allowed);
         if !allowed {
             assert!(!rights.why_not(ask, topic, now).is_empty());
+        } else if let (Some(until), Some(other)) = (rights.until(ask), with_payload(*question)) {
+            // What was allowed stays so until then, whatever the payload.
+            let last = until.0.min(now.0 + 400 * 86_400) - 1;
+            assert!(later(other, last), "{ask:?} {topic:?} {last}\n{case:#?}");
         }
     }
     outcome
+}
+
+/// The same question about another message of the kind.
+fn with_payload(ask: Ask) -> Option<Ask> {
+    match ask {
+        Ask::Publish { qos, retain, .. } => Some(Ask::Publish {
+            qos,
+            retain,
+            payload: 1 << 20,
+        }),
+        Ask::Receive => Some(ask),
+        Ask::Subscribe { .. } => None,
+    }
 }
 
 fn profile(client: &Client) -> Profile {

@@ -2,6 +2,7 @@
 //!
 //! * this file: the entry points and callbacks, and what each does in which order
 //! * [`abi`]: the broker's types · [`host`]: its functions · [`event`]: its questions, read
+//! * [`again`]: what was allowed a moment ago
 //! * [`codes`]: our answers, as its numbers · [`guard`]: panics and foreign threads end here
 //! * [`signals`]: threads beside the broker's · [`reloads`]: SIGHUP, when it does no harm
 //! * [`heap`]: memory back to the system · [`time`]: the time at the price of a message
@@ -11,6 +12,7 @@
 //! refusal that the running broker understands, or ACL_DENIED.
 
 pub mod abi;
+pub mod again;
 pub mod codes;
 pub mod event;
 pub mod guard;
@@ -38,6 +40,7 @@ use crate::{
     secret::{Fingerprint, Fingerprinter},
     sessions::Afterlife,
 };
+use again::{Again, Question};
 use codes::Generation;
 use host::Broker;
 use zeroize::Zeroizing;
@@ -71,6 +74,8 @@ struct Core {
     looked: AtomicU64,
     /// The time that messages are judged by.
     round: time::Round,
+    /// What was allowed a moment ago.
+    again: Again,
     /// When memory is to be given back to the system, since a fleet has gone.
     trim: Mutex<Option<Deadline>>,
 }
@@ -113,6 +118,7 @@ impl Core {
             stirred: AtomicBool::new(true),
             looked: AtomicU64::new(0),
             round: time::Round::default(),
+            again: Again::default(),
             trim: Mutex::default(),
         });
         if !cores.is_empty() {
@@ -423,6 +429,7 @@ fn basic_auth(
     client: host::ClientRef<'_>,
     connect: &Connect<'_>,
 ) -> c_int {
+    core.again.forget(broker, connect.client.0);
     let mut step = core.policy.authenticate(connect, Unix::now());
     if let Step::Wait(wait) = step {
         if may_delay(broker, core, client, connect) {
@@ -506,6 +513,7 @@ fn answer_arrivals(broker: &Broker, core: &Core) {
         let older = core.policy.admit(admission);
         broker.complete(&client_id, codes::SUCCESS);
         if broker.has_client(&client_id, client.0) != Some(true) {
+            core.again.forget(broker, client.0);
             core.policy.retract(client, older);
         }
     }
@@ -524,7 +532,17 @@ unsafe extern "C" fn on_acl_check(
         }) else {
             return codes::ACL_DENIED;
         };
-        let decision = core.policy.authorise(&access, core.round.now());
+        let now = core.round.now();
+        let question = Question::of(&access);
+        if let Some(question) = &question
+            && core.again.allows(broker, question, now)
+        {
+            return codes::SUCCESS;
+        }
+        let decision = core.policy.authorise(&access, now);
+        if let (Decision::Allow { until }, Some(question)) = (decision, &question) {
+            core.again.keep(broker, question, now, until);
+        }
         // Lines wait for the tick: logging from here comes back here with `log_dest topic`. On
         // the broker that never ticks, a client's own packet is the next best moment; a delivery
         // never is, because the broker is walking its tree of subscriptions.
@@ -535,7 +553,7 @@ unsafe extern "C" fn on_acl_check(
             core.write_log(broker);
         }
         match decision {
-            Decision::Allow => codes::SUCCESS,
+            Decision::Allow { .. } => codes::SUCCESS,
             Decision::Deny => codes::ACL_DENIED,
             Decision::Defer => codes::DEFER,
         }
@@ -582,6 +600,7 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
             Generation::V2_0 if broker.protocol_version(client) >= 5 => Afterlife::Unsure,
             Generation::V2_0 => Afterlife::Ended,
         });
+        core.again.forget(broker, client.address());
         core.policy.leave(
             crate::sessions::Client(client.address()),
             afterlife,
@@ -620,6 +639,7 @@ unsafe extern "C" fn on_tick(_event: c_int, _data: *mut c_void, userdata: *mut c
         for (client, client_id) in core.policy.expire(now) {
             // It is leaving from here on: the kick has the broker ask about each subscription of a
             // kept session, and drop those that are denied.
+            core.again.forget(broker, client.0);
             core.policy.leave(client, Afterlife::Kept, now);
             if !broker.kick(&client_id) {
                 core.policy.forget(client);
@@ -641,6 +661,7 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
             core.stirred.store(true, Ordering::Relaxed);
             core.set_reloading(Some(Deadline::after(RECHECK)));
             core.policy.reload();
+            core.again.forget_all(broker);
             core.write_log(broker);
         }
         codes::SUCCESS

@@ -48,11 +48,24 @@ pub struct Access<'a, W> {
 #[must_use]
 pub enum Decision {
     /// It passes.
-    Allow,
+    Allow {
+        /// Until when the same client may do the same with the same topic, as long as it stays connected
+        /// and nothing is read again. The past if it must ask each time.
+        until: Unix,
+    },
     /// It does not.
     Deny,
     /// Others decide: another plugin, or the broker's own files.
     Defer,
+}
+
+impl Decision {
+    const ONCE: Self = Self::Allow { until: Unix(0) };
+
+    /// Whether it passes.
+    pub fn allows(self) -> bool {
+        matches!(self, Self::Allow { .. })
+    }
 }
 
 impl Policy {
@@ -96,15 +109,26 @@ impl Policy {
             _ if self.config.defer_acl => return Decision::Defer,
             // To want less is always allowed.
             Action::Unsubscribe if std::str::from_utf8(access.topic).is_ok() => {
-                return Decision::Allow;
+                return Decision::ONCE;
             }
             // A client that leaves asks for nothing new: the broker goes through what it has, and drops
             // what is denied now. It may be its hour again when it comes back, and each delivery is looked
             // at by itself.
             Action::Subscribe if !found.send_expires && self.policy_file.is_some() => {
-                return Decision::Allow;
+                return Decision::ONCE;
             }
-            _ if session.rights.allow(what, access.topic, now) => return Decision::Allow,
+            _ if session.rights.allow(what, access.topic, now) => {
+                let is_message = matches!(access.action, Action::Publish | Action::Receive);
+                if !is_message || !found.receive_expires {
+                    return Decision::ONCE;
+                }
+                return match session.rights.until(what) {
+                    Some(until) => Decision::Allow {
+                        until: until.min(session.until),
+                    },
+                    None => Decision::ONCE,
+                };
+            }
             _ => Reason::NotGranted,
         };
         self.note_refusal(access, what, &session.rights, reason, found.noted, now);

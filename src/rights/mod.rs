@@ -4,8 +4,6 @@
 //! first, 0 if not given) and then as written, then what the token says, in its order, then the file's
 //! rules with a negative priority; what no rule fits is denied.*
 
-mod recent;
-
 use std::{net::IpAddr, sync::Arc};
 
 use serde_json::{Map, Value};
@@ -17,11 +15,10 @@ use crate::{
     rules::{
         Ask, Effect, Limits,
         bind::{Unusable, Values},
-        tree::{Asked, Bindings, Gates, Ruling, ask},
+        tree::{Asked, Bindings, Gates, Rules, Ruling, ask},
     },
     text::Quoted,
 };
-use recent::Recent;
 
 /// A client, as rules see it. Kept where there is a policy file, which may be another one tomorrow.
 #[derive(Clone, Debug)]
@@ -77,8 +74,6 @@ pub struct Rights {
     grants: Arc<Grants>,
     bindings: Bindings,
     policy: Option<Box<Policy>>,
-    /// The last topic that it was allowed to publish, and to be sent.
-    recent: Box<[Recent; 2]>,
 }
 
 #[derive(Debug)]
@@ -128,7 +123,6 @@ impl Rights {
             grants,
             bindings,
             policy,
-            recent: Default::default(),
         })
     }
 
@@ -140,7 +134,6 @@ impl Rights {
             && !in_force.is(&policy.book)
         {
             policy.apply(in_force.book());
-            self.recent.iter_mut().for_each(Recent::clear);
         }
     }
 
@@ -154,48 +147,21 @@ impl Rights {
 
     /// Whether it may. Allocates nothing.
     #[inline]
-    pub fn allow(&mut self, what: Ask, topic: &[u8], now: Unix) -> bool {
-        let stamp = self.policy.as_ref().map_or(0, |policy| {
-            policy.book.turn(now);
-            policy.book.turned()
-        });
-        let kinds = what.kinds();
-        let place = usize::from(what == Ask::Receive);
-        if self.recent[place].allows(kinds, topic, stamp) {
-            return true;
-        }
-        self.allow_new(what, kinds, topic, stamp, now)
+    pub fn allow(&self, what: Ask, topic: &[u8], now: Unix) -> bool {
+        self.decide(what, topic, now)
+            .is_some_and(|(_, ruling)| ruling.effect == Effect::Allow)
     }
 
-    #[inline(never)]
-    fn allow_new(&mut self, what: Ask, kinds: u16, topic: &[u8], stamp: u64, now: Unix) -> bool {
-        let ruling = self.decide(what, topic, now);
-        if !ruling.is_some_and(|(_, ruling)| ruling.effect == Effect::Allow) {
-            return false;
+    /// Until when what is allowed now stays so, for every message of the same kind: as long as no rule comes
+    /// or goes. `None` if it depends on the message's payload.
+    pub fn until(&self, what: Ask) -> Option<Unix> {
+        let weighs = |rules: &Rules| matches!(what, Ask::Publish { .. }) && rules.weigh_payloads();
+        let policy = self.policy.as_deref();
+        let share = policy.and_then(|policy| policy.share.as_ref().ok());
+        if weighs(self.grants.rules()) || share.is_some_and(|share| weighs(&share.rules)) {
+            return None;
         }
-        if !self.depends_on_more(what) {
-            let place = usize::from(what == Ask::Receive);
-            self.recent[place].keep(kinds, topic, stamp);
-        }
-        true
-    }
-
-    /// Whether the answer may be another for the same kind of question about the same topic.
-    fn depends_on_more(&self, what: Ask) -> bool {
-        match what {
-            Ask::Publish { .. } => {
-                let policy = self.policy.as_ref().map(|policy| &policy.share);
-                self.grants.rules().weigh_payloads()
-                    || policy.is_some_and(|share| {
-                        share
-                            .as_ref()
-                            .is_ok_and(|share| share.rules.weigh_payloads())
-                    })
-            }
-            Ask::Receive => false,
-            // Seldom asked, and not worth the place.
-            Ask::Subscribe { .. } => true,
-        }
+        Some(policy.map_or(Unix(u64::MAX), |policy| policy.book.until()))
     }
 
     /// The rule that decides. Allocates nothing.
@@ -423,7 +389,7 @@ mod tests {
     #[test]
     fn a_denial_names_its_rule() {
         let topics = json!(["a/#", {"permission": "deny", "action": "all", "topic": "b"}, {"permission": "allow", "action": "pub", "topic": "c", "qos": 0}, {"permission": "deny", "action": "pub", "topic": "d", "retain": true}, "d"]);
-        let mut rights = rights(BOOK, topics, "x").unwrap();
+        let rights = rights(BOOK, topics, "x").unwrap();
         let now = Unix(0);
         for (what, topic, why) in [
             (publish(0, false, 0), "a/x", None),

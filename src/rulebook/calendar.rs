@@ -164,10 +164,9 @@ impl Calendar {
         }
     }
 
-    /// A number that is another when the gates may be others.
-    #[inline]
-    pub fn turned(&self) -> u64 {
-        self.since.load(Ordering::Relaxed)
+    /// Until when the gates stand as they do.
+    pub fn until(&self) -> Unix {
+        Unix(self.until.load(Ordering::Relaxed))
     }
 
     #[cold]

@@ -165,10 +165,9 @@ impl Rulebook {
         self.calendar.turn(now);
     }
 
-    /// A number that is another when other rules may be in force.
-    #[inline]
-    pub fn turned(&self) -> u64 {
-        self.calendar.turned()
+    /// Until when the rules in force are these.
+    pub fn until(&self) -> Unix {
+        self.calendar.until()
     }
 
     /// Which rules are in force.

@@ -11,7 +11,7 @@ pub mod json;
 pub mod measure;
 pub mod names;
 pub mod pki;
-mod preload;
+pub mod preload;
 pub mod scratch;
 pub mod signing;
 pub mod stage;

@@ -1,5 +1,5 @@
-//! Small libraries in C that a broker is started with (LD_PRELOAD), and that stand between it and the
-//! C library: where a test must see or change what no configuration reaches.
+//! Small libraries in C. Most are those that a broker is started with (LD_PRELOAD) and that stand between it
+//! and the C library: where a test must see or change what no configuration reaches.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,4 +22,12 @@ pub(crate) fn compile(scratch: &Scratch, name: &str, source: &str) -> Result<Pat
         true => Ok(library),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
+}
+
+/// A plugin that allows everything: what it costs the broker to have one at all.
+///
+/// # Errors
+/// When there is no C compiler.
+pub fn null_plugin(scratch: &Scratch) -> Result<PathBuf, String> {
+    compile(scratch, "null", include_str!("null.c"))
 }

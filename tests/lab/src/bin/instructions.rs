@@ -17,6 +17,7 @@ use std::time::Duration;
 use lab::broker::{Broker, Version};
 use lab::clients::Protocol;
 use lab::clients::raw::{Client, Connect};
+use lab::preload::null_plugin;
 use lab::scratch::Scratch;
 use lab::tenant::{AUDIENCE, Device, Tenant};
 use serde_json::{Value, json};
@@ -36,11 +37,19 @@ struct Traffic {
 /// Who has which rights.
 struct Case {
     name: &'static str,
-    /// The claim; no plugin if there is none.
-    topics: Option<Value>,
-    /// The content of the policy file.
+    plugin: Option<PathBuf>,
+    /// What our plugin is told; another one is told nothing.
+    rights: Option<Rights>,
+    /// What a message of one topic may cost over no plugin, and over the null plugin for each delivery
+    /// where there are many.
+    limits: Option<(f64, f64)>,
+}
+
+struct Rights {
+    topics: Value,
     policy: Option<String>,
-    /// Whether the keys come from a file: then the plugin has no thread.
+    /// Whether the keys come from a file: then the plugin has no thread. The C library's locks and
+    /// cancellation points cost more where there are two.
     jwks_file: bool,
 }
 
@@ -69,50 +78,75 @@ fn run() -> Result<(), String> {
         .canonicalize()
         .map_err(|error| format!("{}: {error}", plugin.display()))?;
 
-    let case = |name, topics, policy, jwks_file| Case {
+    let scratch = Scratch::new("instructions").map_err(|error| error.to_string())?;
+    let other = |name, plugin| Case {
         name,
-        topics,
-        policy,
-        jwks_file,
+        plugin,
+        rights: None,
+        limits: None,
     };
+    let ours = |name, topics, policy, limit| Case {
+        name,
+        plugin: Some(plugin.clone()),
+        rights: Some(Rights {
+            topics,
+            policy,
+            jwks_file: false,
+        }),
+        limits: Some((limit, 500.0)),
+    };
+    let mut alone = ours("20 topics, and no second thread", topics(20), None, 1000.0);
+    if let Some(rights) = &mut alone.rights {
+        rights.jwks_file = true;
+    }
     let cases = [
-        case("no plugin", None, None, false),
-        case("20 topics", Some(topics(20)), None, false),
-        case("1000 topics", Some(topics(1000)), None, false),
-        case(
-            "policy file of 1000 rules with `%c`, every tenth denies",
-            Some(topics(20)),
+        other("no plugin", None),
+        other("a plugin that does nothing", Some(null_plugin(&scratch)?)),
+        ours("20 topics", topics(20), None, 1000.0),
+        ours("1000 topics", topics(1000), None, 1500.0),
+        ours(
+            "20 topics, and 1000 rules of the policy file, with `%c`, every tenth denies",
+            topics(20),
             Some(policy(1000)),
-            false,
+            1500.0,
         ),
-        case(
-            "20 topics, keys from a file (so no second thread)",
-            Some(topics(20)),
-            None,
-            true,
-        ),
+        alone,
     ];
     println!("instructions of Mosquitto 2.0.21 in user space\n");
-    println!("| topics in turn | subscribers | | a message | over no plugin | for each delivery |");
+    println!(
+        "| topics in turn | subscribers | | a message | over no plugin | over one that does nothing, for each delivery |"
+    );
     println!("|---|---|---|---|---|---|");
+    let mut too_much = Vec::new();
     for (topics, subscribers) in [(1, 1), (8, 1), (1, 50), (8, 50)] {
         let traffic = Traffic {
             topics,
             subscribers,
         };
-        let mut without = None;
+        let mut costs = Vec::new();
         for case in &cases {
-            let cost = per_message(case, traffic, &plugin)?;
-            let plain = *without.get_or_insert(cost);
+            costs.push(per_message(case, traffic)?);
+            let [cost, plain] = [costs[costs.len() - 1], costs[0]];
+            let each = costs.get(1).map(|null| (cost - null) / subscribers as f64);
+            let each = each.unwrap_or_default().max(0.0);
             println!(
-                "| {topics} | {subscribers} | {} | {cost:.0} | {:.0} | {:.0} |",
+                "| {topics} | {subscribers} | {} | {cost:.0} | {:.0} | {each:.0} |",
                 case.name,
                 cost - plain,
-                (cost - plain) / subscribers as f64,
             );
+            if let Some((message, delivery)) = case.limits
+                && topics == 1
+                && (subscribers == 1 && cost - plain > message
+                    || subscribers > 1 && each > delivery)
+            {
+                too_much.push(format!("{} to {subscribers}", case.name));
+            }
         }
     }
-    Ok(())
+    match too_much.is_empty() {
+        true => Ok(()),
+        false => Err(format!("more than it may: {}", too_much.join("; "))),
+    }
 }
 
 /// Filters as a fleet has them; the last is the one that counts.
@@ -120,41 +154,52 @@ fn topics(count: usize) -> Value {
     let mut filters: Vec<String> = (1..count)
         .map(|i| format!("site/{i}/+/temperature"))
         .collect();
-    filters.push("site/last/+/temperature".into());
+    filters.push("site/last/+/+".into());
     json!(filters)
 }
 
-/// Rules as a fleet has them: own topics by client id, some denied. The last one lets the message pass.
+/// Rules as a fleet has them: own topics by client id, some denied. The last ones let the message pass.
 fn policy(count: usize) -> String {
     let mut file = String::new();
-    for i in 1..count {
+    for i in 1..count - 2 {
         let effect = if i % 10 == 0 { "deny" } else { "allow" };
         let _ = writeln!(
             file,
             "[[rule]]\nname = \"{i}\"\n{effect} = {{ both = [\"site/{i}/%c/+\"] }}\n"
         );
     }
-    file + "[[rule]]\nname = \"last\"\nallow = { both = [\"site/last/+/temperature\"] }\n"
+    file + r#"
+        [[rule]]
+        name = "never"
+        deny = { both = ["site/last/%c/secret"] }
+        [[rule]]
+        name = "its own"
+        allow = { publish = ["site/last/%c/+"] }
+        [[rule]]
+        name = "everybody's"
+        allow = { subscribe = ["site/last/+/+"] }
+    "#
 }
 
-fn per_message(case: &Case, traffic: Traffic, plugin: &Path) -> Result<f64, String> {
+fn per_message(case: &Case, traffic: Traffic) -> Result<f64, String> {
     eprint!(
         "\r\x1b[K{} subscribers, {} topics in turn, {}",
         traffic.subscribers, traffic.topics, case.name
     );
-    let few = count(case, traffic, plugin, FEW)?;
+    let few = count(case, traffic, FEW)?;
     let more = MORE / traffic.subscribers.max(2);
-    let many = count(case, traffic, plugin, FEW + more)?;
+    let many = count(case, traffic, FEW + more)?;
     eprint!("\r\x1b[K");
     Ok((many - few) as f64 / more as f64)
 }
 
 /// The instructions of a broker's life with so many messages.
-fn count(case: &Case, traffic: Traffic, plugin: &Path, messages: usize) -> Result<i64, String> {
+fn count(case: &Case, traffic: Traffic, messages: usize) -> Result<i64, String> {
     let tenant = Tenant::start();
-    let rights = case.topics.clone().unwrap_or_default();
-    tenant.add_device(Device::new("thermostat", "pass").topics(rights));
-    let builder = Broker::builder(Version::V2_0_21);
+    let topics = case.rights.as_ref().map(|rights| rights.topics.clone());
+    tenant.add_device(Device::new("thermostat", "pass").topics(topics.unwrap_or_default()));
+    // Logs what a broker logs as delivered: not each message.
+    let builder = Broker::builder(Version::V2_0_21).quiet();
     // Not in the broker's own folder, which goes away with it.
     let folder = Scratch::new("instructions").map_err(|error| error.to_string())?;
     let counts = folder.path().join("callgrind");
@@ -169,28 +214,29 @@ fn count(case: &Case, traffic: Traffic, plugin: &Path, messages: usize) -> Resul
     let ca_file = tenant.ca_file().display().to_string();
     let policy_file = builder.folder().join("policy.toml");
     let jwks_file = builder.folder().join("jwks.json");
-    let builder = match case.topics {
-        None => builder.allow_anonymous(true),
-        Some(_) => {
-            let mut options = vec![
-                ("domain", tenant.domain()),
-                ("audience", AUDIENCE),
-                ("ca_file", &ca_file),
-            ];
-            if let Some(rules) = &case.policy {
-                std::fs::write(&policy_file, rules).map_err(|error| error.to_string())?;
-                options.push(("policy_file", path(&policy_file)?));
-            }
-            if case.jwks_file {
-                std::fs::write(&jwks_file, tenant.jwks().to_string())
-                    .map_err(|error| error.to_string())?;
-                options.push(("jwks_file", path(&jwks_file)?));
-            }
-            builder.plugin(plugin, &options)
+    let mut options = Vec::new();
+    if let Some(rights) = &case.rights {
+        options.extend([
+            ("domain", tenant.domain()),
+            ("audience", AUDIENCE),
+            ("ca_file", &ca_file),
+        ]);
+        if let Some(rules) = &rights.policy {
+            std::fs::write(&policy_file, rules).map_err(|error| error.to_string())?;
+            options.push(("policy_file", path(&policy_file)?));
         }
+        if rights.jwks_file {
+            let keys = tenant.jwks().to_string();
+            std::fs::write(&jwks_file, keys).map_err(|error| error.to_string())?;
+            options.push(("jwks_file", path(&jwks_file)?));
+        }
+    }
+    let builder = match &case.plugin {
+        None => builder.allow_anonymous(true),
+        Some(plugin) => builder.plugin(plugin, &options),
     };
     let broker = builder.start().map_err(|error| error.log)?;
-    if case.topics.is_some() && !case.jwks_file {
+    if case.rights.as_ref().is_some_and(|rights| !rights.jwks_file) {
         broker.expect_log("signing keys are here");
     }
     let token = tenant.token("thermostat");
@@ -200,7 +246,7 @@ fn count(case: &Case, traffic: Traffic, plugin: &Path, messages: usize) -> Resul
     };
     let mut subscribers = Vec::new();
     let topics: Vec<String> = (0..traffic.topics)
-        .map(|i| format!("site/last/boiler-{i}/temperature"))
+        .map(|i| format!("site/last/publisher/temperature-{i}"))
         .collect();
     for i in 0..traffic.subscribers {
         let mut subscriber = client(&format!("subscriber{i}"))?;
