@@ -13,7 +13,7 @@ use mosquitto_auth0::{
     config::{Algorithm, Config},
     keys::{KeySet, store::Pace},
     log::Log,
-    policy::{Access, Action, Connect, Decision, Policy, Step},
+    policy::{Access, Action, Common, Connect, Decision, Policy, Step},
     sessions::{Client, Known},
     threads, token,
 };
@@ -51,7 +51,14 @@ fn signed_in(topics: &[String]) -> Policy {
             .to_vec(),
     )
     .unwrap();
-    let policy = Policy::new(config, Pace::default(), Log::default(), threads::plain).unwrap();
+    let policy = Policy::new(
+        config,
+        Pace::default(),
+        Log::default(),
+        threads::plain,
+        &Common::default(),
+    )
+    .unwrap();
     let token = token_with(topics);
     let connect = Connect {
         client: Client(1),

@@ -45,6 +45,7 @@ struct mosquitto_auth0_host {
 	bool (*client_clean_session)(const struct mosquitto *);
 	const char *(*client_id)(const struct mosquitto *);
 	int (*client_protocol_version)(const struct mosquitto *);
+	int (*client_sub_count)(const struct mosquitto *);
 	const char *(*client_username)(const struct mosquitto *);
 	int (*set_username)(struct mosquitto *, const char *);
 	int (*kick_client_by_clientid)(const char *, bool);

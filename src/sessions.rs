@@ -7,7 +7,10 @@
 //!
 //! Life: `Active` → (DISCONNECT) → `Leaving`, in which the will still goes out, because every
 //! broker up to 2.1.2 asks about it after DISCONNECT → at the next tick gone, or `Offline` if the
-//! broker keeps the session and queues messages for it.
+//! broker keeps the session and queues messages for it, or may send its will later.
+//!
+//! One table for all instances of the plugin in a broker: a client id is the whole broker's. Clients that
+//! are left to others are noted, too, as long as they are connected: their client ids are taken.
 
 use std::{
     cmp::Reverse,
@@ -100,26 +103,35 @@ pub enum Afterlife {
     Kept,
     /// One of the two: 2.0 does not tell an MQTT 5 client's Session Expiry Interval.
     Unsure,
+    /// The broker queues nothing for it, but may send its will later (Will Delay Interval).
+    Will,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Active,
     Leaving(Afterlife),
-    Offline,
+    Offline(Afterlife),
 }
 
 struct Entry {
     session: Session,
     state: State,
     noted: Noted,
-    /// Which departure it is of those of which it is unsure that the broker keeps the session.
-    unsure: Option<u64>,
+    /// Which departure it is, of those after which the broker may forget the session without a word.
+    departure: Option<u64>,
 }
 
-/// How many sessions of which it is unsure that the broker still has them are kept, newest first.
-/// `mosquitto_pub -V 5` in a cron job makes a new one every time.
+/// How many sessions of which it is unsure that the broker still has them are kept. `mosquitto_pub -V 5`
+/// in a cron job makes a new one every time. Beyond that the oldest of the account with the most go, so
+/// that nobody makes others' go.
 const MAX_UNSURE: usize = 10_000;
+
+/// The longest that a will may be delayed, in seconds, where the broker does not say when it has gone (2.0).
+const LONGEST_DELAY: u64 = 3600;
+
+/// How many wills are looked after at a tick.
+const WILLS_AT_A_TICK: usize = 64;
 
 /// So much room given back is worth a look at the heap as a whole.
 const MUCH: usize = 1000;
@@ -145,6 +157,17 @@ impl Hasher for Address {
     }
 }
 
+impl State {
+    /// Whether nothing waits for it any more.
+    fn is_over(self) -> bool {
+        use Afterlife::{Ended, Will};
+        matches!(
+            self,
+            Self::Leaving(Ended | Will) | Self::Offline(Ended | Will)
+        )
+    }
+}
+
 impl Entry {
     /// Whether this is who signed in.
     #[inline]
@@ -154,10 +177,9 @@ impl Entry {
 
     /// It as it stands at a question.
     #[inline]
-    fn found(&mut self, leaving: bool) -> Found<'_> {
+    fn found(&mut self, connected: bool) -> Found<'_> {
         Found {
-            send_expires: !leaving,
-            receive_expires: !leaving && self.state == State::Active,
+            connected,
             session: &mut self.session,
             noted: &mut self.noted,
         }
@@ -172,10 +194,16 @@ pub struct Sessions {
     by_id: HashMap<Arc<str>, Client>,
     expiries: BinaryHeap<Reverse<(Unix, Client)>>,
     departed: Vec<Client>,
-    /// Departures in their order; one is over when its entry is no longer the same departure.
-    unsure: VecDeque<(u64, Client)>,
-    unsure_kept: usize,
     departures: u64,
+    /// Departures of each account in their order; one is over when its entry is no longer the same.
+    unsure: HashMap<Arc<str>, VecDeque<(u64, Client)>>,
+    unsure_kept: usize,
+    /// Departures with nothing left but a will, and until when that is waited for.
+    wills: VecDeque<(u64, Unix, Client)>,
+    /// Clients that others let in, and those of them that have gone.
+    others: HashMap<Client, Arc<str>, BuildHasherDefault<Address>>,
+    others_by_id: HashMap<Arc<str>, Client>,
+    others_departed: Vec<Client>,
 }
 
 /// A session as it stands at a question.
@@ -184,13 +212,10 @@ pub struct Found<'a> {
     pub session: &'a mut Session,
     /// Which refusals were reported.
     pub noted: &'a mut Noted,
-    /// Whether its rights end at [`Session::until`] for sending and subscribing. A client that is
-    /// leaving sends its will, and the broker asks again about its subscriptions: both were granted
-    /// in time.
-    pub send_expires: bool,
-    /// The same for receiving. What is queued for an offline session is asked about again when its
-    /// client is back.
-    pub receive_expires: bool,
+    /// Whether it is connected: then its rights end at [`Session::until`]. One that leaves sends its will,
+    /// then or later, and the broker asks again about its subscriptions: both were granted in time. What is
+    /// queued for it is asked about again when it is back.
+    pub connected: bool,
 }
 
 impl Sessions {
@@ -210,7 +235,7 @@ impl Sessions {
                 session,
                 state: State::Active,
                 noted: Noted::default(),
-                unsure: None,
+                departure: None,
             }),
         );
         older
@@ -234,16 +259,37 @@ impl Sessions {
         }
     }
 
-    /// Whether somebody else holds this client id: is connected with it, or may have messages waiting
-    /// under it.
-    pub fn is_held_by_another(&self, client_id: &str, subject: &str) -> bool {
+    /// Whether somebody else than this account holds this client id: is connected with it, or may have
+    /// messages waiting under it. `None` is somebody who is no account's.
+    pub fn is_held_by_another(&self, client_id: &str, subject: Option<&str>) -> bool {
         let holder = self.by_id.get(client_id);
-        holder
+        let ours = holder
             .and_then(|client| self.by_client.get(client))
             .is_some_and(|entry| {
-                *entry.session.subject != *subject
-                    && entry.state != State::Leaving(Afterlife::Ended)
-            })
+                Some(&*entry.session.subject) != subject && !entry.state.is_over()
+            });
+        ours || subject.is_some() && self.others_by_id.contains_key(client_id)
+    }
+
+    /// Others are to decide about this client.
+    pub fn other_comes(&mut self, client: Client, client_id: &str) {
+        self.forget_other(client);
+        let client_id: Arc<str> = client_id.into();
+        self.others_by_id.insert(Arc::clone(&client_id), client);
+        self.others.insert(client, client_id);
+    }
+
+    /// Whether others were to decide about this client.
+    pub fn is_other(&self, client: Client) -> bool {
+        self.others.contains_key(&client)
+    }
+
+    fn forget_other(&mut self, client: Client) {
+        if let Some(client_id) = self.others.remove(&client)
+            && self.others_by_id.get(&client_id) == Some(&client)
+        {
+            self.others_by_id.remove(&client_id);
+        }
     }
 
     /// Whether this is the broker asking again about somebody who is in: the same pointer, client
@@ -273,8 +319,8 @@ impl Sessions {
             // Refusing an offline session on SIGHUP makes 2.0 put it on its expiry list twice and
             // free it twice (fixed in 2.0.23). Keeping it is safe: it can only receive, and what it
             // receives is queued until its client signs in again.
-            State::Offline if again => Some(true),
-            State::Offline | State::Leaving(_) => None,
+            State::Offline(_) if again => Some(true),
+            State::Offline(_) | State::Leaving(_) => None,
         }
     }
 
@@ -287,10 +333,8 @@ impl Sessions {
         at: impl FnOnce(Found<'_>) -> R,
     ) -> Option<R> {
         if let Some(entry) = self.by_client.get_mut(&client) {
-            return entry.is(who).then(|| {
-                let leaving = matches!(entry.state, State::Leaving(_));
-                at(entry.found(leaving))
-            });
+            let connected = entry.state == State::Active;
+            return entry.is(who).then(|| at(entry.found(connected)));
         }
         self.source(who).map(at)
     }
@@ -305,12 +349,15 @@ impl Sessions {
         }
         let client = self.by_id.get(std::str::from_utf8(who.client_id()).ok()?)?;
         let entry = self.by_client.get_mut(client)?;
-        entry.is(who).then(|| entry.found(true))
+        entry.is(who).then(|| entry.found(false))
     }
 
     /// The client has gone. Its will may still be asked about. What it signed in with is returned, unless
     /// it is back with the same: a takeover tells of the older connection's end when the newer one is in.
     pub fn leave(&mut self, client: Client, afterlife: Afterlife) -> Option<Fingerprint> {
+        if self.is_other(client) {
+            self.others_departed.push(client);
+        }
         let entry = self.by_client.get_mut(&client)?;
         entry.state = State::Leaving(afterlife);
         self.departed.push(client);
@@ -327,7 +374,7 @@ impl Sessions {
 
     /// Forgets who has gone for good. For a moment when the broker is not in the middle of
     /// disconnecting somebody. Whether it was so many that the memory should be given back.
-    pub fn reap(&mut self) -> bool {
+    pub fn reap(&mut self, now: Unix) -> bool {
         for client in std::mem::take(&mut self.departed) {
             let Some(entry) = self.by_client.get_mut(&client) else {
                 continue;
@@ -339,34 +386,84 @@ impl Sessions {
                 _ if superseded => self.remove(client),
                 State::Leaving(Afterlife::Ended) => self.remove(client),
                 State::Leaving(afterlife) => {
-                    entry.state = State::Offline;
-                    if afterlife == Afterlife::Unsure {
-                        self.departures += 1;
-                        entry.unsure = Some(self.departures);
-                        self.unsure.push_back((self.departures, client));
-                        self.unsure_kept += 1;
+                    entry.state = State::Offline(afterlife);
+                    self.departures += 1;
+                    let departure = self.departures;
+                    match afterlife {
+                        Afterlife::Unsure => {
+                            entry.departure = Some(departure);
+                            let subject = Arc::clone(&entry.session.subject);
+                            let of = self.unsure.entry(subject).or_default();
+                            of.push_back((departure, client));
+                            self.unsure_kept += 1;
+                        }
+                        Afterlife::Will => {
+                            entry.departure = Some(departure);
+                            let until = now.plus(LONGEST_DELAY);
+                            self.wills.push_back((departure, until, client));
+                        }
+                        Afterlife::Kept | Afterlife::Ended => {}
                     }
                 }
-                State::Offline => {}
+                State::Offline(_) => {}
             }
         }
-        // The oldest go first; those in front that came back, or went otherwise, are no longer it.
-        while let Some(&(departure, client)) = self.unsure.front() {
-            if self.by_client.get(&client).and_then(|entry| entry.unsure) == Some(departure) {
-                if self.unsure_kept <= MAX_UNSURE {
-                    break;
-                }
+        for client in std::mem::take(&mut self.others_departed) {
+            self.forget_other(client);
+        }
+        self.limit_unsure();
+        while let Some(&(departure, until, client)) = self.wills.front() {
+            let is_it = self.is_departure(client, departure);
+            if is_it && now < until {
+                break;
+            }
+            if is_it {
                 self.remove(client);
             }
-            self.unsure.pop_front();
-        }
-        if self.unsure.len() > 2 * self.unsure_kept + 64 {
-            let by_client = &self.by_client;
-            self.unsure.retain(|(departure, client)| {
-                by_client.get(client).and_then(|entry| entry.unsure) == Some(*departure)
-            });
+            self.wills.pop_front();
         }
         self.give_back()
+    }
+
+    fn is_departure(&self, client: Client, departure: u64) -> bool {
+        let entry = self.by_client.get(&client);
+        entry.and_then(|entry| entry.departure) == Some(departure)
+    }
+
+    fn limit_unsure(&mut self) {
+        while self.unsure_kept > MAX_UNSURE {
+            let most = self.unsure.iter().max_by_key(|(_, of)| of.len());
+            let Some(subject) = most.map(|(subject, _)| Arc::clone(subject)) else {
+                return;
+            };
+            let oldest = self.unsure.get_mut(&subject).and_then(VecDeque::pop_front);
+            match oldest {
+                Some((departure, client)) if self.is_departure(client, departure) => {
+                    self.remove(client);
+                }
+                // It came back, or went otherwise.
+                Some(_) => {}
+                None => drop(self.unsure.remove(&subject)),
+            }
+        }
+    }
+
+    /// Some of those with nothing left but a will, in turn: whether the broker still has them can be seen
+    /// where it says which clients it has.
+    pub fn wills(&mut self) -> Vec<(Client, Arc<str>)> {
+        let mut found = Vec::new();
+        for _ in 0..self.wills.len().min(WILLS_AT_A_TICK) {
+            let Some(will @ (departure, _, client)) = self.wills.pop_front() else {
+                break;
+            };
+            if self.is_departure(client, departure)
+                && let Some(entry) = self.by_client.get(&client)
+            {
+                found.push((client, Arc::clone(&entry.session.client_id)));
+                self.wills.push_back(will);
+            }
+        }
+        found
     }
 
     /// Gives back the room of a fleet that has gone. Asked at every tick, so only once it is much.
@@ -378,6 +475,16 @@ impl Sessions {
                 .iter()
                 .map(|(client, entry)| Reverse((entry.session.until, *client)))
                 .collect();
+        }
+        let departures: usize = self.unsure.values().map(VecDeque::len).sum();
+        if departures > 2 * self.unsure_kept + 64 {
+            let by_client = &self.by_client;
+            self.unsure.retain(|_, of| {
+                of.retain(|(departure, client)| {
+                    by_client.get(client).and_then(|entry| entry.departure) == Some(*departure)
+                });
+                !of.is_empty()
+            });
         }
         let room = self.by_client.capacity();
         if sessions >= room / 8 {
@@ -410,10 +517,11 @@ impl Sessions {
 
     /// A pointer that signs in anew is no longer whoever it was.
     pub fn remove(&mut self, client: Client) {
+        self.forget_other(client);
         let Some(entry) = self.by_client.remove(&client) else {
             return;
         };
-        self.unsure_kept -= usize::from(entry.unsure.is_some());
+        self.unsure_kept -= usize::from(entry.state == State::Offline(Afterlife::Unsure));
         if self.by_id.get(&entry.session.client_id) == Some(&client) {
             self.by_id.remove(&entry.session.client_id);
         }
@@ -468,6 +576,8 @@ impl Noted {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::secret::Fingerprinter;
 
@@ -495,10 +605,14 @@ mod tests {
         }
 
         fn admit(&mut self, client: usize, id: &str, until: u64) {
+            self.admit_of(client, id, "s", until);
+        }
+
+        fn admit_of(&mut self, client: usize, id: &str, subject: &str, until: u64) {
             let session = Session {
                 client_id: id.into(),
                 username: format!("user-{id}").into(),
-                subject: "s".into(),
+                subject: subject.into(),
                 rights: Rights::default(),
                 until: Unix(until),
                 credential: self.prints.of(b"password"),
@@ -506,11 +620,10 @@ mod tests {
             self.sessions.admit(Client(client), session);
         }
 
-        /// Whether its rights end for sending, and for receiving.
-        fn asks(&mut self, client: usize, who: &Known) -> Option<(bool, bool)> {
-            self.sessions.look(Client(client), who, |found| {
-                (found.send_expires, found.receive_expires)
-            })
+        /// Whether it is connected, if it is known.
+        fn asks(&mut self, client: usize, who: &Known) -> Option<bool> {
+            self.sessions
+                .look(Client(client), who, |found| found.connected)
         }
 
         fn knows(&mut self, client: usize, id: &str) -> bool {
@@ -558,22 +671,26 @@ mod tests {
     #[test]
     fn a_client_id_is_held_while_there_is_something_to_hold() {
         let mut table = Table::new();
-        assert!(!table.sessions.is_held_by_another("a", "other"));
+        assert!(!table.sessions.is_held_by_another("a", Some("other")));
         table.admit(1, "a", 2000);
         let held = |table: &Table| {
-            assert!(!table.sessions.is_held_by_another("a", "s"), "its own");
-            table.sessions.is_held_by_another("a", "other")
+            assert!(
+                !table.sessions.is_held_by_another("a", Some("s")),
+                "its own"
+            );
+            table.sessions.is_held_by_another("a", Some("other"))
         };
         assert!(held(&table));
         for (afterlife, holds) in [
             (Afterlife::Kept, true),
             (Afterlife::Unsure, true),
             (Afterlife::Ended, false),
+            (Afterlife::Will, false),
         ] {
             table.admit(1, "a", 2000);
             table.sessions.leave(Client(1), afterlife);
             assert_eq!(held(&table), holds, "{afterlife:?}, just gone");
-            table.sessions.reap();
+            table.sessions.reap(Unix(0));
             assert_eq!(held(&table), holds, "{afterlife:?}");
         }
     }
@@ -586,7 +703,7 @@ mod tests {
         assert!(table.knows(1, "a"), "its will is still to come");
         table.sessions.leave(Client(1), Afterlife::Kept);
         assert!(table.knows(1, "a"));
-        table.sessions.reap();
+        table.sessions.reap(Unix(0));
         assert!(!table.knows(1, "a") && table.knows(2, "a"));
         assert_eq!(table.sessions.len(), 1);
     }
@@ -606,9 +723,9 @@ mod tests {
         let mut table = Table::new();
         table.admit(1, "a", 2000);
         table.sessions.leave(Client(1), Afterlife::Kept);
-        table.sessions.reap();
+        table.sessions.reap(Unix(0));
         table.admit(2, "a", 2000);
-        table.sessions.reap();
+        table.sessions.reap(Unix(0));
         assert_eq!(table.sessions.len(), 1);
         assert!(table.knows(2, "a"));
     }
@@ -618,23 +735,93 @@ mod tests {
         let mut table = Table::new();
         table.admit(1, "a", 900);
         table.sessions.leave(Client(1), Afterlife::Ended);
-        let found = table.asks(1, &known("a", "user-a", true)).unwrap();
-        assert!(
-            !found.0,
-            "a client is cut off when its rights end, and its will says so"
-        );
-        table.sessions.reap();
+        let connected = table.asks(1, &known("a", "user-a", true));
+        assert_eq!(connected, Some(false), "cut off by its expiry, it says so");
+        table.sessions.reap(Unix(0));
         assert!(table.sessions.is_empty());
     }
 
     #[test]
-    fn an_offline_session_may_receive_whatever_the_hour_and_send_no_longer() {
+    fn an_offline_session_may_receive_whatever_the_hour_and_send_its_will() {
+        for afterlife in [Afterlife::Kept, Afterlife::Unsure, Afterlife::Will] {
+            let mut table = Table::new();
+            table.admit(1, "a", 2000);
+            table.sessions.leave(Client(1), afterlife);
+            table.sessions.reap(Unix(0));
+            let connected = table.asks(1, &known("a", "user-a", true));
+            assert_eq!(connected, Some(false));
+        }
+    }
+
+    #[test]
+    fn a_will_is_waited_for_and_not_for_ever() {
         let mut table = Table::new();
-        table.admit(1, "a", 2000);
-        table.sessions.leave(Client(1), Afterlife::Kept);
-        table.sessions.reap();
-        let found = table.asks(1, &known("a", "user-a", true)).unwrap();
-        assert_eq!(found, (true, false));
+        for i in 0..2 * WILLS_AT_A_TICK {
+            table.admit(i, &format!("c{i}"), 1_000_000);
+            table.sessions.leave(Client(i), Afterlife::Will);
+        }
+        table.admit(9999, "back", 1_000_000);
+        table.sessions.leave(Client(9999), Afterlife::Will);
+        table.sessions.reap(Unix(100));
+        table.admit(9999, "back", 1_000_000);
+        let mut seen = HashSet::new();
+        for _ in 0..2 {
+            let wills = table.sessions.wills();
+            assert!(wills.len() <= WILLS_AT_A_TICK);
+            seen.extend(wills.into_iter().map(|(client, _)| client.0));
+        }
+        assert!(
+            (0..2 * WILLS_AT_A_TICK - 1).all(|i| seen.contains(&i)),
+            "in turn"
+        );
+        assert!(!seen.contains(&9999), "it is back");
+        table.sessions.reap(Unix(99 + LONGEST_DELAY));
+        assert_eq!(table.sessions.len(), 2 * WILLS_AT_A_TICK + 1);
+        table.sessions.reap(Unix(100 + LONGEST_DELAY));
+        assert_eq!(table.sessions.len(), 1);
+        assert!(table.sessions.wills.is_empty() && table.sessions.wills().is_empty());
+    }
+
+    #[test]
+    fn nobody_makes_another_one_s_kept_session_go() {
+        let mut table = Table::new();
+        table.admit_of(1, "meter", "victim", 2000);
+        table.sessions.leave(Client(1), Afterlife::Unsure);
+        for i in 2..MAX_UNSURE + 50 {
+            table.admit_of(i, &format!("c{i}"), "attacker", 2000);
+            table.sessions.leave(Client(i), Afterlife::Unsure);
+            table.sessions.reap(Unix(0));
+        }
+        assert!(table.knows(1, "meter"));
+        assert!(table.sessions.is_held_by_another("meter", Some("attacker")));
+        assert!(!table.knows(2, "c2"));
+    }
+
+    #[test]
+    fn a_client_id_of_somebody_whom_others_let_in_is_taken() {
+        let mut table = Table::new();
+        let held = |table: &Table| table.sessions.is_held_by_another("a", Some("s"));
+        table.sessions.other_comes(Client(1), "a");
+        assert!(held(&table) && table.sessions.is_other(Client(1)));
+        assert!(
+            !table.sessions.is_held_by_another("a", None),
+            "theirs to decide"
+        );
+        table.sessions.leave(Client(1), Afterlife::Ended);
+        assert!(
+            table.sessions.is_other(Client(1)),
+            "its will is still to come"
+        );
+        table.sessions.reap(Unix(0));
+        assert!(!held(&table) && !table.sessions.is_other(Client(1)));
+        // At the same address one of ours comes.
+        table.sessions.other_comes(Client(1), "a");
+        table.admit(1, "b", 2000);
+        assert!(!held(&table) && table.sessions.others_by_id.is_empty());
+        assert!(
+            table.sessions.is_held_by_another("b", None),
+            "ours is not for others"
+        );
     }
 
     #[test]
@@ -642,7 +829,7 @@ mod tests {
         let mut table = Table::new();
         table.admit(1, "a", 1000);
         table.sessions.leave(Client(1), Afterlife::Kept);
-        table.sessions.reap();
+        table.sessions.reap(Unix(0));
         let session = Session {
             client_id: "a".into(),
             username: "user-a".into(),
@@ -654,7 +841,7 @@ mod tests {
         let older = table.sessions.admit(Client(2), session);
         assert_eq!(older, Some(Client(1)));
         table.sessions.retract(Client(2), older);
-        table.sessions.reap();
+        table.sessions.reap(Unix(0));
         assert!(
             table.knows(1, "a") && !table.knows(2, "a"),
             "its messages still wait for it"
@@ -667,7 +854,7 @@ mod tests {
         for i in 0..MAX_UNSURE + 5 {
             table.admit(i, &format!("c{i}"), 2000);
             table.sessions.leave(Client(i), Afterlife::Unsure);
-            table.sessions.reap();
+            table.sessions.reap(Unix(0));
         }
         assert_eq!(table.sessions.len(), MAX_UNSURE);
         assert!(!table.knows(0, "c0") && table.knows(MAX_UNSURE, &format!("c{MAX_UNSURE}")));
@@ -691,7 +878,7 @@ mod tests {
         let mut table = Table::new();
         table.admit(1, "a", 2000);
         table.sessions.leave(Client(1), Afterlife::Kept);
-        table.sessions.reap();
+        table.sessions.reap(Unix(0));
         assert_eq!(
             table.recheck(1, "a", b"password", true, 3000),
             Some(true),
@@ -709,21 +896,30 @@ mod tests {
         let mut table = Table::new();
         table.admit(7, "durable", 2000);
         table.sessions.leave(Client(7), Afterlife::Kept);
-        table.sessions.reap();
+        table.sessions.reap(Unix(0));
         for i in 0..3 * MAX_UNSURE {
             table.admit(i % 2, &format!("c{i}"), 2000);
             table.sessions.leave(Client(i % 2), Afterlife::Unsure);
-            table.sessions.reap();
+            table.sessions.reap(Unix(0));
             // Its address is given to a session that is kept.
             if i == 5 {
                 table.admit(0, "kept", 2000);
                 table.sessions.leave(Client(0), Afterlife::Kept);
-                table.sessions.reap();
+                table.sessions.reap(Unix(0));
                 table.admit(3, "other", 2000);
             }
         }
         assert!(table.knows(7, "durable"));
-        assert!(table.sessions.len() <= 5 && table.sessions.unsure.len() < 200);
+        assert!(
+            table.sessions.len() <= 5
+                && table
+                    .sessions
+                    .unsure
+                    .values()
+                    .map(VecDeque::len)
+                    .sum::<usize>()
+                    < 200
+        );
     }
 
     #[test]
@@ -757,7 +953,7 @@ mod tests {
         let mut table = Table::new();
         for _ in 0..10_000 {
             table.admit(1, "a", 5000);
-            table.sessions.reap();
+            table.sessions.reap(Unix(0));
         }
         assert!(table.sessions.expiries.len() < 100);
     }
@@ -771,7 +967,7 @@ mod tests {
         for i in 0..10_000 {
             table.sessions.leave(Client(i), Afterlife::Ended);
         }
-        table.sessions.reap();
+        table.sessions.reap(Unix(0));
         let left = &table.sessions;
         assert!(left.is_empty() && left.by_id.is_empty() && left.expiries.is_empty());
         assert!(left.by_client.capacity() < 100 && left.by_id.capacity() < 100);

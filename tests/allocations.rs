@@ -11,7 +11,7 @@ use mosquitto_auth0::{
     config::Config,
     keys::store::Pace,
     log::Log,
-    policy::{Access, Action, Connect, Policy, Step},
+    policy::{Access, Action, Common, Connect, Policy, Step},
     rules::{
         Ask, Effect, Rule,
         bind::Values,
@@ -171,7 +171,14 @@ fn a_message_is_judged_without_memory() {
     ];
     let options = options.map(|(name, value)| (name.to_owned(), value));
     let config = Config::read(options.to_vec()).unwrap();
-    let policy = Policy::new(config, Pace::default(), Log::default(), threads::plain).unwrap();
+    let policy = Policy::new(
+        config,
+        Pace::default(),
+        Log::default(),
+        threads::plain,
+        &Common::default(),
+    )
+    .unwrap();
     let token = shared_key(0).sign(
         Alg::Rs256,
         json!({"alg": "RS256", "kid": shared_key(0).kid()}),

@@ -8,7 +8,7 @@ use mosquitto_auth0::{
     config::Config,
     keys::store::Pace,
     log::Log,
-    policy::{Access, Action, Connect, Decision, Policy, Step},
+    policy::{Access, Action, Common, Connect, Decision, Policy, Step},
     rulebook::in_force::Tells,
     sessions::{Afterlife, Client, Known},
     threads,
@@ -35,7 +35,14 @@ fn client(topics: &Value, rules: &str) -> Policy {
     ];
     let options = options.map(|(name, value)| (name.to_owned(), value));
     let config = Config::read(options.to_vec()).unwrap();
-    let policy = Policy::new(config, Pace::default(), Log::default(), threads::plain).unwrap();
+    let policy = Policy::new(
+        config,
+        Pace::default(),
+        Log::default(),
+        threads::plain,
+        &Common::default(),
+    )
+    .unwrap();
     policy.start(Tells::default()).unwrap();
     let token = shared_key(0).sign(
         Alg::Rs256,

@@ -12,7 +12,7 @@ use mosquitto_auth0::{
     config::Config,
     keys::store::Pace,
     log::Log,
-    policy::{Connect, Policy, Step},
+    policy::{Common, Connect, Policy, Step},
     refusal::Reason,
     rulebook::in_force::Tells,
     sessions::Client,
@@ -36,7 +36,14 @@ fn policy(tenant: &Tenant) -> Policy {
         cool_down: Duration::ZERO,
         ..Pace::default()
     };
-    let policy = Policy::new(config, pace, Log::default(), threads::plain).unwrap();
+    let policy = Policy::new(
+        config,
+        pace,
+        Log::default(),
+        threads::plain,
+        &Common::default(),
+    )
+    .unwrap();
     policy.start(Tells::default()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while policy.keys().current().is_empty() {

@@ -12,6 +12,7 @@
 #pragma weak mosquitto_client_clean_session
 #pragma weak mosquitto_client_id
 #pragma weak mosquitto_client_protocol_version
+#pragma weak mosquitto_client_sub_count
 #pragma weak mosquitto_client_username
 #pragma weak mosquitto_set_username
 #pragma weak mosquitto_kick_client_by_clientid
@@ -76,6 +77,7 @@ struct mosquitto_auth0_host mosquitto_auth0_host(void)
 		.client_clean_session = mosquitto_client_clean_session,
 		.client_id = mosquitto_client_id,
 		.client_protocol_version = mosquitto_client_protocol_version,
+		.client_sub_count = mosquitto_client_sub_count,
 		.client_username = mosquitto_client_username,
 		.set_username = mosquitto_set_username,
 		.kick_client_by_clientid = mosquitto_kick_client_by_clientid,

@@ -230,6 +230,14 @@ impl Broker {
             .is_some_and(|function| unsafe { function(client.pointer) })
     }
 
+    /// Whether there is anything that it would be sent, were it kept.
+    pub fn has_subscriptions(&self, client: ClientRef<'_>) -> bool {
+        // SAFETY: the client lives.
+        self.functions
+            .client_sub_count
+            .is_none_or(|function| unsafe { function(client.pointer) > 0 })
+    }
+
     /// Gives the client a user name; `false` if the broker does not take it.
     pub fn set_username(&self, client: ClientRef<'_>, username: &str) -> bool {
         let (Some(function), Ok(username)) = (self.functions.set_username, CString::new(username))

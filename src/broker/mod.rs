@@ -36,7 +36,7 @@ use crate::{
     config::Config,
     keys::store::Pace,
     log::{Level, Log},
-    policy::{Answer, Connect, Decision, Policy, Step, Wait},
+    policy::{Answer, Common, Connect, Decision, Policy, Step, Wait},
     secret::{Fingerprint, Fingerprinter},
     sessions::Afterlife,
 };
@@ -89,6 +89,9 @@ impl Drop for Core {
 /// The cores at work, by a fingerprint of their options (which may hold a secret).
 static CORES: Mutex<Vec<(Fingerprint, Weak<Core>)>> = Mutex::new(Vec::new());
 
+/// What the cores share.
+static COMMON: LazyLock<Common> = LazyLock::new(Common::default);
+
 impl Core {
     /// The core for these options: one that is at work, or a new one, not yet started.
     fn obtain(options: Vec<(String, String)>) -> Result<(Arc<Self>, bool), String> {
@@ -109,7 +112,13 @@ impl Core {
         }
         let log = Log::default();
         let config = Config::read(options).map_err(|e| e.to_string())?;
-        let policy = Policy::new(config, Pace::default(), log.clone(), signals::spawn)?;
+        let policy = Policy::new(
+            config,
+            Pace::default(),
+            log.clone(),
+            signals::spawn,
+            &COMMON,
+        )?;
         let core = Arc::new(Self {
             policy,
             log,
@@ -594,11 +603,12 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
         let afterlife = afterlife.unwrap_or_else(|| match broker.generation() {
             // 2.1 says CLIENT_OFFLINE for a session that it keeps; of one that it does not keep it
             // may still send the will, after the delay that an MQTT 5 client asked for.
-            Generation::V2_1 if broker.protocol_version(client) >= 5 => Afterlife::Unsure,
+            Generation::V2_1 if broker.protocol_version(client) >= 5 => Afterlife::Will,
             Generation::V2_1 => Afterlife::Ended,
             Generation::V2_0 if !broker.clean_session(client) => Afterlife::Kept,
-            Generation::V2_0 if broker.protocol_version(client) >= 5 => Afterlife::Unsure,
-            Generation::V2_0 => Afterlife::Ended,
+            Generation::V2_0 if broker.protocol_version(client) < 5 => Afterlife::Ended,
+            Generation::V2_0 if !broker.has_subscriptions(client) => Afterlife::Will,
+            Generation::V2_0 => Afterlife::Unsure,
         });
         core.again.forget(broker, client.address());
         core.policy.leave(
@@ -635,6 +645,11 @@ unsafe extern "C" fn on_tick(_event: c_int, _data: *mut c_void, userdata: *mut c
         core.set_reloading(None);
         let now = Unix::now();
         core.reap(now);
+        for (client, client_id) in core.policy.wills() {
+            if broker.has_client(&client_id, client.0) == Some(false) {
+                core.policy.forget(client);
+            }
+        }
         answer_arrivals(broker, core);
         for (client, client_id) in core.policy.expire(now) {
             // It is leaving from here on: the kick has the broker ask about each subscription of a

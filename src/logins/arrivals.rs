@@ -19,6 +19,9 @@ use crate::{clock::Deadline, secret::Fingerprint, sessions::Client};
 static NEWEST: Mutex<Option<HashMap<Arc<str>, u64>>> = Mutex::new(None);
 static TICKETS: AtomicU64 = AtomicU64::new(0);
 
+/// How many clients may wait at a time: each has a connection of the broker's, or had one moments ago.
+const MAX_WAITING: usize = 4096;
+
 /// A client that waits.
 pub struct Arrival {
     /// Who.
@@ -86,6 +89,12 @@ impl Arrivals {
     /// A client waits.
     pub fn wait(&mut self, arrival: Arrival) {
         self.waiting.push(arrival);
+    }
+
+    /// Whether so many wait that one more is too many. The broker forgets who hangs up; here they count
+    /// until their time is over.
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() + self.ready.len() >= MAX_WAITING
     }
 
     /// Whether this client waits.

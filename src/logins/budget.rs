@@ -13,27 +13,17 @@ use std::{
 /// Any stretch of this length holds at most the budget.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// The time spent waiting.
-#[derive(Debug)]
+/// The time spent waiting, by all instances of the plugin together: it is the broker's.
+#[derive(Debug, Default)]
 pub struct Budget {
-    login_wait: Duration,
-    per_window: Duration,
     /// When each wait ended, and how long it was.
     spent: VecDeque<(Instant, Duration)>,
 }
 
 impl Budget {
-    /// At most `login_wait` for one, and `percent` of any ten seconds for all.
-    pub fn new(login_wait: Duration, percent: u32) -> Self {
-        Self {
-            login_wait,
-            per_window: WINDOW * percent / 100,
-            spent: VecDeque::new(),
-        }
-    }
-
-    /// How long a CONNECT may wait now.
-    pub fn allowance(&mut self, now: Instant) -> Duration {
+    /// How long a CONNECT may wait now: at most `login_wait` for one, and `percent` of any ten seconds for
+    /// all.
+    pub fn allowance(&mut self, now: Instant, login_wait: Duration, percent: u32) -> Duration {
         // A wait counts as long as a window of which it is part could hold it whole.
         while self
             .spent
@@ -43,7 +33,7 @@ impl Budget {
             self.spent.pop_front();
         }
         let spent: Duration = self.spent.iter().map(|(_, wait)| *wait).sum();
-        self.login_wait.min(self.per_window.saturating_sub(spent))
+        login_wait.min((WINDOW * percent / 100).saturating_sub(spent))
     }
 
     /// The broker has stood still until now, for this long.
@@ -70,11 +60,11 @@ mod tests {
     #[test]
     fn one_wait_is_bounded_and_so_are_all_together() {
         let start = Instant::now();
-        let mut budget = Budget::new(MS(1000), 20);
+        let mut budget = Budget::default();
         let mut now = start;
         let mut waits = 0;
         loop {
-            let allowance = budget.allowance(now);
+            let allowance = budget.allowance(now, MS(1000), 20);
             assert!(allowance <= MS(1000));
             if allowance.is_zero() {
                 break;
@@ -84,33 +74,34 @@ mod tests {
             waits += 1;
         }
         assert_eq!(waits, 7, "six of 300 ms and one of 200 ms make two seconds");
-        assert_eq!(budget.allowance(start + MS(300) + WINDOW), MS(300));
+        assert_eq!(
+            budget.allowance(start + MS(300) + WINDOW, MS(1000), 20),
+            MS(300)
+        );
     }
 
     #[test]
     fn zero_never_waits() {
-        assert_eq!(
-            Budget::new(Duration::ZERO, 20).allowance(Instant::now()),
-            Duration::ZERO
-        );
-        assert_eq!(
-            Budget::new(MS(1000), 0).allowance(Instant::now()),
-            Duration::ZERO
-        );
+        for (most, percent) in [(Duration::ZERO, 20), (MS(1000), 0)] {
+            let allowance = Budget::default().allowance(Instant::now(), most, percent);
+            assert_eq!(allowance, Duration::ZERO);
+        }
     }
 
     /// Whatever comes when, no ten seconds hold more than the budget.
     #[test]
     fn no_window_holds_more() {
         let start = Instant::now();
-        let mut budget = Budget::new(MS(700), 20);
+        let mut budget = Budget::default();
         let (mut now, mut waits, mut seed) = (start, Vec::new(), 12345u64);
         for _ in 0..5000 {
             seed = seed
                 .wrapping_mul(6364136223846793005)
                 .wrapping_add(1442695040888963407);
             now += MS(seed >> 33 & 0x1ff);
-            let wait = budget.allowance(now).min(MS(seed >> 50 & 0x3ff));
+            let wait = budget
+                .allowance(now, MS(700), 20)
+                .min(MS(seed >> 50 & 0x3ff));
             let began = now;
             now += wait;
             budget.spend(now, wait);

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Done, Job};
+use super::{Done, Errand, Job};
 use crate::{
     clock::Deadline,
     refusal::{Reason, Refusal},
@@ -37,12 +37,12 @@ pub type Worker = Box<dyn Fn(Job) -> Done + Send + Sync>;
 pub struct Pool {
     shared: Arc<Shared>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
-    limit: usize,
     spawn: Spawn,
 }
 
 struct Shared {
     worker: Worker,
+    limit: usize,
     state: Mutex<State>,
     queued: Condvar,
     finished: Condvar,
@@ -58,6 +58,9 @@ struct State {
     finished: Vec<Done>,
     alive: usize,
     idle: usize,
+    /// Jobs under way that wait for the keys. Anybody can make up tokens that do, so half of the threads
+    /// are left to those who ask the tenant.
+    for_keys: usize,
     stopping: bool,
 }
 
@@ -66,6 +69,7 @@ impl Pool {
     pub fn new(limit: usize, spawn: Spawn, worker: Worker) -> Self {
         let shared = Shared {
             worker,
+            limit,
             state: Mutex::default(),
             queued: Condvar::new(),
             finished: Condvar::new(),
@@ -74,7 +78,6 @@ impl Pool {
         Self {
             shared: Arc::new(shared),
             threads: Mutex::default(),
-            limit,
             spawn,
         }
     }
@@ -98,10 +101,17 @@ impl Pool {
             }
             return Ok(());
         }
-        if state.queue.len() >= MAX_QUEUE {
+        let (alike, room) = match job.errand {
+            Errand::Login { .. } => (state.queue.len(), MAX_QUEUE),
+            Errand::Keys(_) => {
+                let for_keys = state.queue.iter().filter(|job| job.is_for_keys());
+                (for_keys.count(), MAX_QUEUE / 2)
+            }
+        };
+        if alike >= room {
             return Err(Refusal::new(
                 Reason::LoginQueue,
-                format!("{MAX_QUEUE} sign-ins wait already"),
+                format!("{room} sign-ins wait already"),
             ));
         }
         state.busy.insert(job.key);
@@ -110,7 +120,7 @@ impl Pool {
             self.shared.queued.notify_one();
             return Ok(());
         }
-        if state.alive < self.limit {
+        if state.alive < self.shared.limit {
             state.alive += 1;
             drop(state);
             self.spawn();
@@ -197,11 +207,31 @@ impl Drop for Pool {
     }
 }
 
+impl Job {
+    fn is_for_keys(&self) -> bool {
+        matches!(self.errand, Errand::Keys(_))
+    }
+}
+
+impl State {
+    /// The first job whose turn it is.
+    fn next(&mut self, limit: usize) -> Option<Job> {
+        let keys_too = self.for_keys < limit.div_ceil(2);
+        let place = self
+            .queue
+            .iter()
+            .position(|job| keys_too || !job.is_for_keys())?;
+        let job = self.queue.remove(place)?;
+        self.for_keys += usize::from(job.is_for_keys());
+        Some(job)
+    }
+}
+
 impl Shared {
     fn work(&self) {
         let mut state = self.state();
         loop {
-            let Some(job) = state.queue.pop_front() else {
+            let Some(job) = state.next(self.limit) else {
                 if state.stopping {
                     break;
                 }
@@ -219,6 +249,7 @@ impl Shared {
             };
             drop(state);
             let (key, user, deadline) = (job.key, job.user, job.deadline);
+            let for_keys = usize::from(job.is_for_keys());
             let claimant = job.claimant.clone();
             let done =
                 catch_unwind(AssertUnwindSafe(|| (self.worker)(job))).unwrap_or_else(|_| Done {
@@ -234,6 +265,7 @@ impl Shared {
                     deadline,
                 });
             state = self.state();
+            state.for_keys -= for_keys;
             // Busy until somebody takes it: whoever asks in between would have it done again.
             state.finished.push(done);
             self.answered.store(true, Ordering::Release);

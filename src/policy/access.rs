@@ -91,19 +91,16 @@ impl Policy {
                 payload: access.payload,
             },
             // When a client leaves, the broker asks again about its subscriptions, with QoS 0.
-            Action::Subscribe if !found.send_expires => Ask::Subscribe { qos: None },
+            Action::Subscribe if !found.connected => Ask::Subscribe { qos: None },
             Action::Subscribe => Ask::Subscribe {
                 qos: Some(access.qos),
             },
             Action::Receive | Action::Unsubscribe => Ask::Receive,
         };
-        let expires = if access.action == Action::Receive {
-            found.receive_expires
-        } else {
-            found.send_expires
-        };
         let reason = match access.action {
-            _ if expires && now >= session.until && access.action != Action::Unsubscribe => {
+            Action::Receive | Action::Publish | Action::Subscribe
+                if found.connected && now >= session.until =>
+            {
                 Reason::RightsExpired
             }
             _ if self.config.defer_acl => return Decision::Defer,
@@ -114,12 +111,12 @@ impl Policy {
             // A client that leaves asks for nothing new: the broker goes through what it has, and drops
             // what is denied now. It may be its hour again when it comes back, and each delivery is looked
             // at by itself.
-            Action::Subscribe if !found.send_expires && self.policy_file.is_some() => {
+            Action::Subscribe if !found.connected && self.policy_file.is_some() => {
                 return Decision::ONCE;
             }
             _ if session.rights.allow(what, access.topic, now) => {
                 let is_message = matches!(access.action, Action::Publish | Action::Receive);
-                if !is_message || !found.receive_expires {
+                if !is_message || !found.connected {
                     return Decision::ONCE;
                 }
                 return match session.rights.until(what) {
@@ -172,11 +169,19 @@ impl Policy {
 
     #[cold]
     fn decide_stranger(&self, access: &Access<impl Asker>, now: Unix) -> Decision {
-        // Who waits for the tenant is nobody yet, and is denied (its will, if it hangs up).
-        if self.config.defer_others && !lock(&self.arrivals).has(access.client) {
+        if self.config.defer_others && !self.was_never_in(access) {
             return Decision::Defer;
         }
         self.report_stranger(access, now);
         Decision::Deny
+    }
+
+    /// Whether it cannot be anybody that others have let in. Who waits for the tenant is nobody yet; and
+    /// when it has hung up, its will is sent in no name (2.1.2, src/context.c).
+    fn was_never_in(&self, access: &Access<impl Asker>) -> bool {
+        lock(&self.arrivals).has(access.client)
+            || access.action == Action::Publish
+                && access.who.username().is_none()
+                && !self.sessions().is_other(access.client)
     }
 }

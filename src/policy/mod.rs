@@ -8,6 +8,7 @@
 //! [`Job`](crate::logins::Job) for a thread that may, and comes back as a [`Done`](crate::logins::Done).
 
 mod access;
+mod common;
 mod judge;
 mod report;
 mod sign_in;
@@ -19,7 +20,7 @@ use std::sync::{
 
 use crate::{
     auth0::Tenant,
-    clock::{Unix, moment},
+    clock::Unix,
     config::{Algorithm, Config, ConfigError, KeySource},
     files,
     grants::shared::Shared,
@@ -30,7 +31,7 @@ use crate::{
     },
     log::{Level, Log},
     logins::{
-        Desk, arrivals::Arrivals, budget::Budget, memory::Memory, pool::Pool, restraint::Restraint,
+        Desk, arrivals::Arrivals, memory::Memory, pool::Pool, restraint::Restraint,
         verified::Verified,
     },
     refusal::{Reason, Refusal},
@@ -43,6 +44,7 @@ use crate::{
 };
 
 pub use access::{Access, Action, Decision};
+pub use common::Common;
 use report::Reports;
 pub use sign_in::{Admission, Answer, Connect, Step, Wait};
 
@@ -54,26 +56,31 @@ pub struct Policy {
     pool: Pool,
     prints: Fingerprinter,
     log: Log,
-    sessions: Mutex<Sessions>,
+    common: Common,
     memory: Mutex<Memory>,
     verified: Mutex<Verified>,
     shared: Mutex<Shared>,
     policy_file: Option<InForce>,
     tells: OnceLock<Tells>,
-    budget: Mutex<Budget>,
     arrivals: Mutex<Arrivals>,
-    restraint: Mutex<Restraint>,
+    restraint: Arc<Mutex<Restraint>>,
     /// Refusals of clients that have no session, and troubles that concern everybody.
     reports: Mutex<Reports>,
 }
 
 impl Policy {
-    /// Prepares everything; starts nothing.
+    /// Prepares everything; starts nothing. `common` is what it shares with others in the same broker.
     ///
     /// # Errors
     ///
     /// One line that names the option, its value and the cure.
-    pub fn new(config: Config, pace: Pace, log: Log, spawn: Spawn) -> Result<Self, String> {
+    pub fn new(
+        config: Config,
+        pace: Pace,
+        log: Log,
+        spawn: Spawn,
+        common: &Common,
+    ) -> Result<Self, String> {
         let config = Arc::new(config);
         let tenant = Arc::new(Tenant::new(&config).map_err(|why| match &config.ca_file {
             Some(path) => format!(
@@ -120,12 +127,11 @@ impl Policy {
                 .map(InForce::read)
                 .transpose()?,
             tells: OnceLock::new(),
-            budget: Mutex::new(Budget::new(config.login_wait, config.stall_budget)),
             arrivals: Mutex::default(),
-            restraint: Mutex::new(Restraint::new(config.login_rate, moment())),
+            restraint: common.restraint(&config),
+            common: common.clone(),
             config,
             log,
-            sessions: Mutex::default(),
             reports: Mutex::default(),
         })
     }
@@ -258,10 +264,16 @@ impl Policy {
     /// Forgets who has gone for good, and what need not be remembered any longer; for a moment when
     /// the broker disconnects nobody. Whether it was so much that the memory should be given back.
     pub fn reap(&self, now: Unix) -> bool {
-        let sessions = self.sessions().reap();
+        let sessions = self.sessions().reap(now);
         let tokens = lock(&self.verified).forget_old(now);
         let logins = lock(&self.memory).forget_old(now);
         sessions || tokens || logins
+    }
+
+    /// Clients of which nothing is left but, perhaps, a will: whom the broker no longer has is to be
+    /// [forgotten](Self::forget).
+    pub fn wills(&self) -> Vec<(Client, Arc<str>)> {
+        self.sessions().wills()
     }
 
     /// The clients to disconnect, because their rights have ended.
@@ -281,7 +293,8 @@ impl Policy {
     /// one poisons it, and then everything is refused: [`PoisonError`] would hand out a table of
     /// which nobody knows what it says.
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions
+        self.common
+            .sessions
             .lock()
             .expect("no decision has panicked before")
     }

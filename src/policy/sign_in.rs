@@ -165,7 +165,7 @@ impl Policy {
         // Neither a token nor something to ask the tenant about.
         let not_ours = |reason, detail| {
             if self.config.defer_others {
-                Considered::Defer
+                self.leave_to_others(claimant)
             } else {
                 refuse(reason, detail)
             }
@@ -247,13 +247,25 @@ impl Policy {
         }
     }
 
+    /// Others decide about it; but not with a client id that one of ours holds.
+    fn leave_to_others(&self, claimant: &Claimant) -> Considered {
+        let mut sessions = self.sessions();
+        let free = self.config.any_takeover || claimant.id_is_free;
+        if !free && sessions.is_held_by_another(&claimant.client_id, None) {
+            return Considered::Judged(Err(held()));
+        }
+        sessions.other_comes(claimant.client, &claimant.client_id);
+        Considered::Defer
+    }
+
     /// Waits for the outcome within the budget. Beyond it the client is turned away, and the tenant
     /// asked all the same: it is let in from memory when it comes back.
     pub fn wait(&self, wait: Box<Wait>, clock: fn() -> Unix) -> Step {
         let Wait { claimant, job, .. } = *wait;
         let (key, deadline) = (job.key, job.deadline);
         let began = moment();
-        let allowance = lock(&self.budget).allowance(began);
+        let (most, percent) = (self.config.login_wait, self.config.stall_budget);
+        let allowance = lock(&self.common.budget).allowance(began, most, percent);
         let until = Deadline::after(allowance.min(deadline.remaining()));
         let verdict = match self.submit(job) {
             Err(refusal) => Err(refusal),
@@ -277,7 +289,7 @@ impl Policy {
             },
         };
         let ended = moment();
-        lock(&self.budget).spend(ended, ended - began);
+        lock(&self.common.budget).spend(ended, ended - began);
         self.conclude(&claimant, verdict, clock())
     }
 
@@ -289,7 +301,11 @@ impl Policy {
     pub fn delay(&self, wait: Box<Wait>, now: Unix) -> Result<(), Refusal> {
         let Wait { claimant, job, .. } = *wait;
         let (key, deadline) = (job.key, job.deadline);
-        if let Err(refusal) = self.submit(job) {
+        let room = match lock(&self.arrivals).is_full() {
+            true => Err(Refusal::new(Reason::LoginQueue, "too many sign-ins wait")),
+            false => Ok(()),
+        };
+        if let Err(refusal) = room.and_then(|()| self.submit(job)) {
             self.report_refused_connect(&claimant, &refusal, now);
             return Err(refusal);
         }
@@ -453,14 +469,11 @@ impl Policy {
             || claimant.id_is_free
             || !self
                 .sessions()
-                .is_held_by_another(&claimant.client_id, &terms.subject)
+                .is_held_by_another(&claimant.client_id, Some(&terms.subject))
         {
             return Ok(());
         }
-        Err(Refusal::new(
-            Reason::ClientIdHeld,
-            "another account is connected with this client id, or has a kept session under it",
-        ))
+        Err(held())
     }
 
     /// A client that was let in has its user name: from here on it has rights. The older session of
@@ -487,6 +500,13 @@ impl Policy {
         };
         self.report(&who, &refusal, now);
     }
+}
+
+fn held() -> Refusal {
+    Refusal::new(
+        Reason::ClientIdHeld,
+        "somebody else is connected with this client id, or has a kept session under it",
+    )
 }
 
 /// What a look at a CONNECT came to.

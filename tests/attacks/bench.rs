@@ -8,7 +8,7 @@ use mosquitto_auth0::{
     config::Config,
     keys::store::Pace,
     log::Log,
-    policy::{Connect, Policy, Step},
+    policy::{Common, Connect, Policy, Step},
     refusal::Reason,
     sessions::Client,
     threads,
@@ -77,6 +77,7 @@ fn policy(algorithms: &str) -> Policy {
         Pace::default(),
         Log::default(),
         threads::plain,
+        &Common::default(),
     )
     .unwrap()
 }
