@@ -414,7 +414,7 @@ impl Sessions {
         self.limit_unsure();
         while let Some(&(departure, until, client)) = self.wills.front() {
             let is_it = self.is_departure(client, departure);
-            if is_it && now < until {
+            if is_it && now < until && self.wills.len() <= MAX_UNSURE {
                 break;
             }
             if is_it {

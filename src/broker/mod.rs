@@ -89,9 +89,6 @@ impl Drop for Core {
 /// The cores at work, by a fingerprint of their options (which may hold a secret).
 static CORES: Mutex<Vec<(Fingerprint, Weak<Core>)>> = Mutex::new(Vec::new());
 
-/// What the cores share.
-static COMMON: LazyLock<Common> = LazyLock::new(Common::default);
-
 impl Core {
     /// The core for these options: one that is at work, or a new one, not yet started.
     fn obtain(options: Vec<(String, String)>) -> Result<(Arc<Self>, bool), String> {
@@ -112,13 +109,10 @@ impl Core {
         }
         let log = Log::default();
         let config = Config::read(options).map_err(|e| e.to_string())?;
-        let policy = Policy::new(
-            config,
-            Pace::default(),
-            log.clone(),
-            signals::spawn,
-            &COMMON,
-        )?;
+        let other = cores.iter().find_map(|(_, core)| core.upgrade());
+        let common = other.map_or_else(Common::default, |core| core.policy.common().clone());
+        let pace = Pace::default();
+        let policy = Policy::new(config, pace, log.clone(), signals::spawn, &common)?;
         let core = Arc::new(Self {
             policy,
             log,

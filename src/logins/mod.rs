@@ -122,6 +122,13 @@ pub struct Job {
     pub deadline: Deadline,
 }
 
+impl Job {
+    /// Whether it only waits for the keys.
+    pub fn is_for_keys(&self) -> bool {
+        matches!(self.errand, Errand::Keys(_))
+    }
+}
+
 /// What came of a job.
 pub struct Done {
     /// Who asked first.

@@ -207,12 +207,6 @@ impl Drop for Pool {
     }
 }
 
-impl Job {
-    fn is_for_keys(&self) -> bool {
-        matches!(self.errand, Errand::Keys(_))
-    }
-}
-
 impl State {
     /// The first job whose turn it is.
     fn next(&mut self, limit: usize) -> Option<Job> {

@@ -202,6 +202,11 @@ impl Policy {
         self.pool.stop();
     }
 
+    /// What it shares with others in the same broker.
+    pub fn common(&self) -> &Common {
+        &self.common
+    }
+
     /// Whether MQTT 5 clients, too, are answered later where the broker can.
     pub fn delays_mqtt5(&self) -> bool {
         self.config.delay_mqtt5

@@ -3,7 +3,7 @@
 use std::fs;
 
 use lab::{
-    broker::Broker,
+    broker::{Broker, Listener},
     clients::{
         Protocol,
         raw::{self, Connect, Refusal},
@@ -106,6 +106,68 @@ on_each_broker! {
         let last = raw::Client::connect(broker.port(), &token_connect(Protocol::V311, "meter", &owner)).unwrap();
         last.disconnect(0);
         assert!(tries_until_let_in(&broker, &kept("meter", &theirs)));
+    }
+
+    /// A client id is the whole broker's: another listener, with other options, gives nobody a way round.
+    fn a_client_id_is_held_across_listeners(version) {
+        let tenant = tenant();
+        device(&tenant, "thief", json!(["#"]));
+        let listener = |options: Options| Listener::tcp().plugin(plugin(), &options.pairs());
+        let broker = Broker::builder(version)
+            .per_listener_settings(true)
+            .listener(listener(Options::tokens(&tenant)))
+            .listener(listener(Options::tokens(&tenant).with("rights", "topics")))
+            .start()
+            .unwrap_or_else(|error| panic!("{error}"));
+        let [here, there] = broker.ports() else { panic!("two listeners") };
+        let (owner, theirs) = (tenant.token(DEVICE), tenant.token("thief"));
+        let mut first = raw::Client::connect(*here, &kept("meter", &owner)).unwrap();
+        assert_eq!(first.subscribe(&[("temperature", 1)]), Ok(vec![1]));
+        let refused = raw::Client::connect(*there, &kept("meter", &theirs)).err();
+        assert_eq!(refused, Some(Refusal::Code(5)));
+        assert_eq!(first.publish("config", "still here", 1), Ok(0));
+        first.disconnect(0);
+        let refused = raw::Client::connect(*there, &kept("meter", &theirs)).err();
+        assert_eq!(refused, Some(Refusal::Code(5)), "its session is kept");
+        assert!(raw::Client::connect(*there, &kept("meter", &owner)).is_ok(), "it may use either");
+    }
+
+    /// With `on_other defer`: whom others let in takes no client id of ours, connected or kept, and the
+    /// other way round.
+    fn others_and_ours_do_not_take_each_other_s_client_ids(version) {
+        let tenant = tenant();
+        let options = Options::tokens(&tenant).with("on_other", "defer");
+        let broker = with_files(version, &options, &tenant);
+        let theirs = |id: &str| Connect::new(Protocol::V311, id).login("meter", "secret");
+        let token = tenant.token(DEVICE);
+        let mut ours = raw::Client::connect(broker.port(), &kept("pump", &token)).unwrap();
+        assert_eq!(ours.subscribe(&[("temperature", 1)]), Ok(vec![1]));
+        assert_eq!(answer(&broker, &theirs("pump")), Some(Refusal::Code(5)));
+        expect_refusal(&broker, "'pump'", "client-id-held");
+        ours.disconnect(0);
+        let mut publisher = raw(&broker, &tenant, WATCHER, "publisher", Protocol::V311);
+        assert_eq!(publisher.publish("temperature", "for ours", 1), Ok(0));
+        assert_eq!(answer(&broker, &theirs("pump")), Some(Refusal::Code(5)), "it is kept");
+        let mut ours = raw::Client::connect(broker.port(), &kept("pump", &token)).unwrap();
+        assert_eq!(ours.next_message(PATIENCE).unwrap().text(), "for ours");
+
+        let mut meter = raw::Client::connect(broker.port(), &theirs("meter")).unwrap();
+        assert_eq!(answer(&broker, &kept("meter", &token)), Some(Refusal::Code(5)));
+        assert_eq!(meter.subscribe(&[("meter/#", 1)]), Ok(vec![1]), "it is still there");
+        meter.disconnect(0);
+        assert!(tries_until_let_in(&broker, &kept("meter", &token)));
+    }
+
+    /// An MQTT 5 client that has gone, and left nothing to come back for, holds its client id no longer.
+    fn an_mqtt5_client_gives_its_client_id_up(version) {
+        let tenant = tenant();
+        device(&tenant, "other", json!(["#"]));
+        let broker = broker(version, &Options::tokens(&tenant));
+        let v5 = |name: &str| token_connect(Protocol::V5, "meter", &tenant.token(name));
+        let first = raw::Client::connect(broker.port(), &v5(DEVICE)).unwrap();
+        assert!(answer(&broker, &v5("other")).is_some());
+        first.disconnect(0);
+        assert!(tries_until_let_in(&broker, &v5("other")));
     }
 
     fn a_takeover_by_anybody_where_the_operator_wants_it(version) {

@@ -45,7 +45,11 @@ fn its_rights_end_at_that_second() {
 #[test]
 fn its_rights_end_though_the_broker_has_not_ticked_since() {
     alone(|| {
-        // 2.1 does not tick while its clock has been set back, nor, without websockets, while it sleeps.
+        // 2.1 does not tick while its clock has been set back, nor, without websockets, while it sleeps. 2.0
+        // ticks in every round of its loop, ten times a second and more (src/loop.c).
+        if !RELEASE.is_2_1() {
+            return;
+        }
         let mut scene = Scene::quiet_with(|options| options.with("leeway", "0"));
         let token = scene.tenant.mint(DEVICE).lifetime(SHORT).sign();
         let client = scene.connected(&Spec::new("a").token(token));
@@ -102,7 +106,8 @@ fn one_that_left_before_is_not_kicked() {
         assert_eq!(scene.broker.state(back), State::Connected);
         // Messages are still queued for the one that the broker keeps.
         assert!(scene.broker.allows(kept, Access::Read, GRANTED));
-        assert!(!scene.broker.allows(kept, Access::Write, GRANTED));
+        // Of one that is not connected it can only be the will, which was granted in time.
+        assert!(scene.broker.allows(kept, Access::Write, GRANTED));
     });
 }
 

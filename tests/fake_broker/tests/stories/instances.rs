@@ -94,7 +94,7 @@ fn listeners_with_the_same_options_share_one_fetcher_and_the_sessions() {
 }
 
 #[test]
-fn listeners_with_other_options_share_nothing() {
+fn listeners_with_other_options_have_rules_of_their_own() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         let other = fake_broker::Options::new()
