@@ -7,14 +7,13 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use crate::broker::PATIENCE;
-use crate::clients::raw::Connect;
-use crate::clients::{Protocol, raw::Refusal};
+use crate::clients::raw::{Connect, Refusal};
 
 /// From how many addresses the crowd comes. The port of a connection that has ended is free again a
 /// minute later, and an address has some ten thousands of them.
 const ADDRESSES: usize = 16;
 
-/// Connections of MQTT 3.1.1 that are in.
+/// Connections that are in, of any version of MQTT.
 #[derive(Default)]
 pub struct Crowd(Vec<TcpStream>);
 
@@ -98,10 +97,6 @@ impl Crowd {
 
 /// A connection from this one's share of the addresses, with the CONNECT on its way.
 fn knock(number: usize, port: u16, connect: &Connect) -> TcpStream {
-    assert!(
-        connect.protocol == Protocol::V311,
-        "of which a CONNACK has four bytes"
-    );
     let own = Ipv4Addr::new(127, 0, 0, 1 + (number % ADDRESSES) as u8);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket
@@ -122,8 +117,13 @@ fn knock(number: usize, port: u16, connect: &Connect) -> TcpStream {
 
 fn connack(stream: &mut TcpStream) -> Result<(), Refusal> {
     let mut answer = [0; 4];
-    match stream.read_exact(&mut answer) {
-        Ok(()) if answer[..2] == [0x20, 2] && answer[3] == 0 => Ok(()),
+    let read = stream.read_exact(&mut answer).and_then(|()| {
+        // MQTT 5 has properties behind the code; their length is below 128.
+        let more = usize::from(answer[1]).saturating_sub(2);
+        stream.read_exact(&mut vec![0; more])
+    });
+    match read {
+        Ok(()) if answer[0] == 0x20 && answer[3] == 0 => Ok(()),
         Ok(()) => Err(Refusal::Code(answer[3])),
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(Refusal::Closed),
         Err(_) => Err(Refusal::Silent),
