@@ -381,6 +381,40 @@ on_each_broker! {
         }
     }
 
+    /// Where the broker itself must wait, it does so for a fifth of its time: the others talk in the rest,
+    /// however many sign in. Without a budget they would get in a word a second.
+    fn a_storm_of_sign_ins_leaves_the_broker_most_of_its_time(version) {
+        let (tenant, gate, broker) = held(version, |options| options.with("login_rate", "1000"));
+        let (mut publisher, mut subscriber) = pair(&broker, &tenant);
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let mut words = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut knocking = std::collections::VecDeque::new();
+                // Each asks about somebody else, and nobody is ever answered.
+                for i in 0.. {
+                    if done.load(std::sync::atomic::Ordering::Relaxed) {
+                        break;
+                    }
+                    let connect = login(Protocol::V5, &format!("c{i}"), &format!("nobody{i}"));
+                    knocking.push_back(knock(&broker, &connect));
+                    if knocking.len() > 20 {
+                        let _ = knocking.pop_front().map(|mut first| first.wait_connack(PATIENCE));
+                    }
+                }
+            });
+            let began = std::time::Instant::now();
+            while began.elapsed() < Duration::from_secs(6) {
+                words += 1;
+                talk(&mut publisher, &mut subscriber, &words.to_string());
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        gate.open();
+        assert!(words > 100, "{words} words in six seconds");
+        expect_refusal(&broker, "", "login-pending");
+    }
+
     /// Nobody waits for ever: at the deadline the client is told.
     fn a_wait_has_an_end(version) {
         let (_tenant, gate, broker) = held(version, |options| options.with("timeout", "1").with("login_wait", "5").with("stall_budget", "100"));
