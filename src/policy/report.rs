@@ -1,6 +1,10 @@
 //! What the operator is told of refusals: who, why, and what helps; and not the same thing for ever.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use super::{Access, Action, Policy, lock};
 use crate::{
@@ -15,11 +19,15 @@ use crate::{
 /// How long, in seconds, a trouble that concerns every device stays reported.
 const REPORT_AGAIN: u64 = 60;
 
+/// Of how many troubles it is known when they were reported.
+const MAX_TROUBLES: usize = 4096;
+
 #[derive(Default)]
 pub(super) struct Reports {
     strangers: Noted,
     strangers_since: Option<Unix>,
-    troubles: HashMap<Reason, (Unix, u64)>,
+    /// By reason, and where it is a device's own trouble by device: since when, and how often since.
+    troubles: HashMap<(Reason, u64), (Unix, u64)>,
 }
 
 impl Policy {
@@ -38,10 +46,19 @@ impl Policy {
 
     pub(super) fn report(&self, who: &Who, refusal: &Refusal, now: Unix) {
         let mut more = String::new();
-        // What the device is not to blame for concerns all of them: once a minute is enough.
+        // Whoever is to try again does: once a minute is enough. What the device is not to blame for
+        // concerns all of them, and one line is for all; what it is to blame for has a line for each.
         if matches!(refusal.reason.told(), Told::Unavailable | Told::Busy) {
+            let device = match refusal.reason.fault() {
+                Fault::Device | Fault::Account => hash(who.client_id),
+                Fault::Passing | Fault::Configuration => 0,
+            };
+            let key = (refusal.reason, device);
             let mut reports = lock(&self.reports);
-            match reports.troubles.get_mut(&refusal.reason) {
+            if reports.troubles.len() > MAX_TROUBLES {
+                reports.troubles.clear();
+            }
+            match reports.troubles.get_mut(&key) {
                 // A clock that was set back must not silence it for hours.
                 Some((since, silent)) if (*since..since.plus(REPORT_AGAIN)).contains(&now) => {
                     *silent += 1;
@@ -54,7 +71,7 @@ impl Policy {
                 }
                 _ => {}
             }
-            reports.troubles.insert(refusal.reason, (now, 0));
+            reports.troubles.insert(key, (now, 0));
         }
         let level = match refusal.reason.fault() {
             Fault::Device => Level::Notice,
@@ -125,5 +142,56 @@ impl fmt::Display for Who<'_> {
             (None, Some(address)) => write!(f, " (from {address})"),
             (Some(name), Some(address)) => write!(f, " (user {}, from {address})", Quoted(name)),
         }
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, keys::store::Pace, log::Log, policy::Common, threads};
+
+    #[test]
+    fn a_trouble_of_all_has_one_line_and_one_of_a_device_hides_no_other_s() {
+        let mut secret = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut secret, &[b'x'; 32]).unwrap();
+        let options = [
+            ("issuer", "https://t.example/"),
+            ("audience", "https://mqtt.example/"),
+            ("algorithms", "HS256"),
+            ("hs256_secret_file", secret.path().to_str().unwrap()),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let log = Log::default();
+        let config = Config::read(options.to_vec()).unwrap();
+        let spawn = threads::plain;
+        let common = Common::default();
+        let policy = Policy::new(config, Pace::default(), log.clone(), spawn, &common).unwrap();
+        let lines = |client_id, reason, now| {
+            let who = Who {
+                client_id,
+                username: None,
+                address: None,
+            };
+            policy.report(&who, &Refusal::new(reason, ""), Unix(now));
+            log.take().len()
+        };
+        assert_eq!(lines("a", Reason::LoginRate, 0), 1);
+        assert_eq!(lines("b", Reason::LoginRate, 1), 0, "it is everybody's");
+        assert_eq!(lines("a", Reason::LoginBackoff, 2), 1);
+        assert_eq!(lines("b", Reason::LoginBackoff, 3), 1);
+        assert_eq!(lines("a", Reason::LoginBackoff, 4), 0, "within a minute");
+        assert_eq!(lines("a", Reason::LoginBackoff, 70), 1);
+        assert_eq!(lines("a", Reason::LoginRefused, 71), 1);
+        assert_eq!(
+            lines("a", Reason::LoginRefused, 71),
+            1,
+            "each of these is news"
+        );
     }
 }
