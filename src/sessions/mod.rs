@@ -12,70 +12,23 @@
 //! One table for all instances of the plugin in a broker: a client id is the whole broker's. Clients that
 //! are left to others are noted, too, as long as they are connected: their client ids are taken.
 
+mod asker;
+mod noted;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
-    hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher},
+    hash::{BuildHasherDefault, Hasher},
     sync::Arc,
 };
 
 use crate::{clock::Unix, rights::Rights, secret::Fingerprint};
+pub use asker::{Asker, Known, Places};
+pub use noted::{Note, Noted};
 
 /// The broker's pointer to a client, as a number: never followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Client(pub usize);
-
-/// Who asks, as the broker has it: texts as bytes, because that they are UTF-8 is of no interest until one
-/// is shown to somebody; and looked at no further than needed, because it asks at every message.
-pub trait Asker {
-    /// Its client id.
-    fn client_id(&self) -> &[u8];
-    /// Its user name.
-    fn username(&self) -> Option<&[u8]>;
-    /// Whether there is a connection (an address).
-    fn is_connected(&self) -> bool;
-    /// Whether these are its client id and its user name.
-    #[inline]
-    fn is(&self, client_id: &str, username: &str) -> bool {
-        self.client_id() == client_id.as_bytes() && self.username() == Some(username.as_bytes())
-    }
-}
-
-/// Where the broker keeps a client's texts, as numbers: never followed. Zeros are nowhere. As long as a
-/// client is connected nothing else can be there: the broker says when it goes, and gives it another user
-/// name at another address. Later it may free all of it without a word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Places {
-    /// Its client id.
-    pub client_id: usize,
-    /// Its user name.
-    pub username: usize,
-}
-
-/// Somebody of whom all is known beforehand.
-#[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
-    /// Its client id.
-    pub client_id: &'a str,
-    /// Its user name.
-    pub username: Option<&'a str>,
-    /// Whether there is a connection.
-    pub connected: bool,
-}
-
-impl Asker for Known<'_> {
-    fn client_id(&self) -> &[u8] {
-        self.client_id.as_bytes()
-    }
-
-    fn username(&self) -> Option<&[u8]> {
-        self.username.map(str::as_bytes)
-    }
-
-    fn is_connected(&self) -> bool {
-        self.connected
-    }
-}
 
 /// What a session is admitted with.
 #[derive(Debug)]
@@ -538,42 +491,6 @@ impl Sessions {
     }
 }
 
-/// Which refusals of a client were reported: each once, and only so many. A device that publishes
-/// to a forbidden topic a thousand times a second must not fill the journal.
-#[derive(Default)]
-pub struct Noted(Vec<u64>);
-
-/// Whether to report a refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// It is new.
-    Report,
-    /// It is new, and the last that is reported.
-    ReportLast,
-    /// It was reported, or there were too many.
-    Silent,
-}
-
-impl Noted {
-    const MAX: usize = 16;
-
-    /// Notes a refusal.
-    pub fn note(&mut self, refusal: impl Hash) -> Note {
-        let mut hasher = DefaultHasher::new();
-        refusal.hash(&mut hasher);
-        let hash = hasher.finish();
-        if self.0.len() >= Self::MAX || self.0.contains(&hash) {
-            return Note::Silent;
-        }
-        self.0.push(hash);
-        if self.0.len() == Self::MAX {
-            Note::ReportLast
-        } else {
-            Note::Report
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -971,17 +888,5 @@ mod tests {
         let left = &table.sessions;
         assert!(left.is_empty() && left.by_id.is_empty() && left.expiries.is_empty());
         assert!(left.by_client.capacity() < 100 && left.by_id.capacity() < 100);
-    }
-
-    #[test]
-    fn refusals_are_noted_once_and_so_many() {
-        let mut noted = Noted::default();
-        assert_eq!(noted.note("x"), Note::Report);
-        assert_eq!(noted.note("x"), Note::Silent);
-        for i in 0..Noted::MAX - 2 {
-            assert_eq!(noted.note(i), Note::Report);
-        }
-        assert_eq!(noted.note("last"), Note::ReportLast);
-        assert_eq!(noted.note("more"), Note::Silent);
     }
 }
