@@ -191,8 +191,13 @@ pub fn fits(rule: &Rule, client: &Client, ask: Ask, topic: &str) -> bool {
                 })
         }
         Ask::Receive => {
+            // With which QoS it was subscribed to is not known.
+            let qos = match rule.deny {
+                true => (0..=2).all(|qos| rule.qos.contains(&qos)),
+                false => !rule.qos.is_empty(),
+            };
             rule.subscribe
-                && !rule.qos.is_empty()
+                && qos
                 && filters.iter().any(|filter| match rule.eq && rule.deny {
                     true => filter == topic,
                     false => matches(filter, topic),

@@ -17,8 +17,10 @@
 //!   level by level, so `+/#` is not taken to cover `#`; and the QoS asked for is within the limits.
 //!   A deny rule that covers only a part of a subscription does not refuse it: what it would bring is
 //!   held back message by message.
-//! * A message is delivered: a rule about subscribing fits if its filter matches the topic. The limits
-//!   are not looked at: what the message was published with says nothing about how it was asked for.
+//! * A message is delivered: a rule about subscribing fits if its filter matches the topic. Nothing about
+//!   the message says with which QoS it was subscribed to, so each effect takes what is safe to be wrong
+//!   about: a rule that allows some QoS lets it come, and only a rule that denies every QoS holds it back.
+//!   (What is denied with one QoS is refused where it is asked for.)
 //!
 //! A wildcard in front never reaches topics that begin with `$` (MQTT 5.0, section 4.7.2); neither
 //! does it in a deny rule, and need not.
@@ -192,11 +194,12 @@ impl Rule {
     }
 
     fn receive_classes(&self) -> u16 {
-        // A limit that nothing is within leaves nothing to be sent either.
-        if self.subscribe_classes() == 0 {
-            0
-        } else {
-            classes::RECEIVE
-        }
+        let some_qos = self.subscribe_classes();
+        let fits = match self.effect {
+            // A limit that nothing is within leaves nothing to be sent either.
+            Effect::Allow => some_qos != 0,
+            Effect::Deny => some_qos == classes::SUBSCRIBE,
+        };
+        if fits { classes::RECEIVE } else { 0 }
     }
 }

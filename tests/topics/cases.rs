@@ -135,6 +135,9 @@ const NO_RETAIN: &str =
     r#"[{"permission": "deny", "action": "publish", "topic": "a", "retain": true}, "a"]"#;
 const QOS_1: &str = r#"[{"permission": "allow", "action": "all", "topic": "a", "qos": 1}]"#;
 const QOS_0: &str = r#"[{"permission": "allow", "action": "all", "topic": "a", "qos": 0}]"#;
+const NO_QOS_2: &str = r##"[{"permission": "deny", "action": "subscribe", "topic": "a/#", "qos": [2]}, {"permission": "allow", "action": "all", "topic": "a/#"}]"##;
+const NO_QOS: &str =
+    r##"[{"permission": "deny", "action": "all", "topic": "a/#", "qos": "0,1,2"}, "a/#"]"##;
 
 /// `(claim, asked, topic, allowed)`: lists of rules, of which the first that fits decides.
 pub const LISTS: &[(&str, Ask, &str, bool)] = &[
@@ -164,4 +167,10 @@ pub const LISTS: &[(&str, Ask, &str, bool)] = &[
     (QOS_0, PUBLISH, "a", false),
     (QOS_0, SUBSCRIBE, "a", false),
     (QOS_0, RECEIVE, "a", true),
+    // Who was let in with QoS 1 is not kept waiting because of QoS 2.
+    (NO_QOS_2, SUBSCRIBE, "a/x", true),
+    (NO_QOS_2, Ask::Subscribe { qos: Some(2) }, "a/x", false),
+    (NO_QOS_2, RECEIVE, "a/x", true),
+    (NO_QOS, SUBSCRIBE, "a/x", false),
+    (NO_QOS, RECEIVE, "a/x", false),
 ];
