@@ -11,13 +11,17 @@
 //!
 //! A filter after `eq ` (forms 2 and 3) stands for itself: see [`Rule::literal`].
 //!
+//! Where placeholders do not count, they are text. In a rule that allows, that allows nothing that
+//! anybody meant; in one that denies, nothing would be denied that somebody did mean, so it refuses the
+//! token.
+//!
 //! The number of entries needs no limit of its own: the token that holds them has one.
 
 use serde_json::{Map, Value};
 
 use super::{BadClaim, kind, template};
 use crate::{
-    rules::{Actions, Effect, Limits, Rule},
+    rules::{Actions, Effect, Limits, Rule, template::Template},
     text::Quoted,
 };
 
@@ -194,15 +198,27 @@ impl Reader {
             return bad(format!("has no {missing}"));
         };
         for filter in filters {
+            let rule = self.filter(filter)?;
+            if effect == Effect::Deny && !self.placeholders && is_meant_for_values(&rule) {
+                return bad(format!(
+                    "denies {}, in which a value is to stand, and values stand in no filter of a token here, so nothing would be denied; set claim_placeholders to true",
+                    Quoted(filter)
+                ));
+            }
             rules.push(Rule {
                 effect,
                 actions,
                 limits,
-                ..self.filter(filter)?
+                ..rule
             });
         }
         Ok(())
     }
+}
+
+/// Whether a filter that was read to the letter has placeholders, good or bad.
+fn is_meant_for_values(rule: &Rule) -> bool {
+    Template::parse(rule.filter.text()).map_or(true, |filter| filter.placeholders().count() > 0)
 }
 
 /// A number, an array of numbers, or the same in strings, as EMQX takes it.
@@ -458,6 +474,25 @@ mod tests {
                 .to_string()
                 .contains("without a `}`")
         );
+    }
+
+    /// EMQX's form of a rule for each client's own topic.
+    #[test]
+    fn a_denial_is_not_lost_because_placeholders_are_text() {
+        for filter in ["cfg/${clientid}", "eq %c/x", "a/%u", "a/${site}/#", "a/${x"] {
+            let claim = |permission| json!([{"permission": permission, "action": "all", "topics": ["a", filter]}]);
+            let error = topics(&claim("deny"), false).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("its element 0 denies '{filter}'"))
+                    && error.ends_with("set claim_placeholders to true"),
+                "{error}"
+            );
+            assert_eq!(topics(&claim("allow"), false).unwrap().len(), 2);
+        }
+        let plain = json!([{"permission": "deny", "action": "all", "topic": "100%/$x/%d"}]);
+        assert!(topics(&plain, false).is_ok());
+        let own = json!([{"permission": "deny", "action": "all", "topic": "cfg/${clientid}"}]);
+        assert!(topics(&own, true).is_ok());
     }
 
     #[test]
