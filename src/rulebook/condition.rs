@@ -134,9 +134,16 @@ pub struct Network {
     bits: u8,
 }
 
+/// IPv4 addresses in IPv6 form: `::ffff:0:0/96`.
+const MAPPED: u128 = 0xffff_0000_0000;
+const MAPPED_BITS: u8 = 96;
+
 impl Network {
     /// Reads it; an address alone is a network of one. `None` if it is none, or if bits are set
-    /// behind its length: then one of the two is a slip.
+    /// behind its length: then one of the two is a slip. A network of IPv4 addresses in IPv6 form
+    /// (RFC 4291, section 2.5.5.2) is the IPv4 network, as such a client is an IPv4 client; one that has
+    /// IPv4 addresses among others is none, because it would hold for half of what it says. (Not so
+    /// `::/0`, by which everybody means IPv6.)
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -150,7 +157,16 @@ impl Network {
             None => most,
         };
         let network = Self { address, bits };
-        (bits <= most && network.cut(number(address)) == number(address)).then_some(network)
+        if bits > most || network.cut(number(address)) != number(address) {
+            return None;
+        }
+        match (address.to_canonical(), bits.checked_sub(MAPPED_BITS)) {
+            (v4 @ IpAddr::V4(_), Some(bits)) if address.is_ipv6() => {
+                Some(Self { address: v4, bits })
+            }
+            (IpAddr::V6(_), None) if bits > 0 && network.cut(MAPPED) == number(address) => None,
+            _ => Some(network),
+        }
     }
 
     fn holds(self, address: IpAddr) -> bool {
@@ -315,6 +331,12 @@ mod tests {
             ("2001:db8::/32", "2001:db9::1", false),
             ("::/0", "2001:db8::1", true),
             ("::1", "::1", true),
+            ("::ffff:10.0.0.0/104", "10.1.2.3", true),
+            ("::ffff:10.0.0.0/104", "::ffff:10.1.2.3", true),
+            ("::ffff:10.0.0.0/104", "11.1.2.3", false),
+            ("::ffff:10.0.0.0/104", "::10.1.2.3", false),
+            ("::ffff:0:0/96", "192.0.2.1", true),
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
         ] {
             let holds_it = Network::parse(network)
                 .unwrap()
@@ -330,6 +352,10 @@ mod tests {
             "10.0.0/8",
             "::1/129",
             "2001:db8::1/32",
+            "::ffff:0:0/95",
+            "::ffff:10.0.0.1/104",
+            "::fffe:0:0/95",
+            "::/8",
             "host",
         ] {
             assert_eq!(Network::parse(bad), None, "{bad}");

@@ -387,7 +387,7 @@ impl Reader<'_> {
                 "network" => Condition::Network(self.each(
                     name,
                     value,
-                    "an address and the length of its network, as in 10.0.0.0/8 (and no bits behind that length)",
+                    "an address and the length of its network, as in 10.0.0.0/8 (no bits behind that length, and IPv4 and IPv6 apart)",
                     Network::parse,
                 )?),
                 "port" => Condition::Port(

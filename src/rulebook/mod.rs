@@ -393,6 +393,30 @@ mod tests {
         );
     }
 
+    /// As a listener for both protocols writes IPv4 addresses, and so an operator who copies one.
+    #[test]
+    fn an_ipv4_network_in_ipv6_form_denies_and_allows() {
+        let book = Rulebook::read(
+            "[[rule]]\nname = \"cellar\"\nwhen.network = \"::ffff:10.1.0.0/112\"\ndeny.both = \"#\"\n[[rule]]\nname = \"house\"\nwhen.network = \"::ffff:10.0.0.0/104\"\nallow.both = \"#\"",
+        )
+        .unwrap();
+        let claims = json!({});
+        for (address, effect) in [
+            ("10.1.2.3", Some(Effect::Deny)),
+            ("::ffff:10.1.2.3", Some(Effect::Deny)),
+            ("10.2.2.3", Some(Effect::Allow)),
+            ("192.0.2.1", None),
+        ] {
+            let subject = Subject {
+                address: address.parse().ok(),
+                ..subject("a", &claims)
+            };
+            let share = book.share(&subject).unwrap();
+            let ruling = first(&book, &share, PUBLISH, "x");
+            assert_eq!(ruling.map(|ruling| ruling.effect), effect, "{address}");
+        }
+    }
+
     #[test]
     fn a_rule_has_its_hours() {
         let book = Rulebook::read(BOOK).unwrap();
