@@ -534,7 +534,7 @@ impl Values {
             issuers,
             audiences,
             application: self.application()?,
-            reading: self.reading()?,
+            reading: self.reading(defer_acl)?,
             policy_file: self.take_file("policy_file")?,
             username_claim: self
                 .take_text("username_claim")
@@ -566,7 +566,10 @@ impl Values {
         })
     }
 
-    fn reading(&mut self) -> Result<Reading> {
+    /// Which claims count: none where others decide what a device may do, and then a claim that is
+    /// not as it should be keeps nobody out. The options about them may stay: unlike a policy file, they
+    /// deny nothing that would now go.
+    fn reading(&mut self, defer_acl: bool) -> Result<Reading> {
         const CURE: &str =
             "write one or more of topics, permissions, scope, with commas between them";
         let topics = match (
@@ -609,6 +612,9 @@ impl Values {
         }
         if sources.is_empty() {
             return Err(ConfigError::of("rights", "", CURE));
+        }
+        if defer_acl {
+            (reading.topics, reading.permissions, reading.scope) = (None, false, false);
         }
         Ok(reading)
     }
