@@ -28,6 +28,8 @@ const LEVELS: &[&str] = &[
     "",
     "$x",
     "a-b",
+    "b-a",
+    "ab",
     "longer-than-eight-a",
     "longer-than-eight-b",
 ];
@@ -41,15 +43,37 @@ const RULE_LEVELS: &[&str] = &[
     "+",
     "longer-than-eight-a",
     "%c",
-    "a-%c",
-    "%u-b",
     "${site}",
-    "%u-${site}",
     "longer-than-eight-${site}",
 ];
 
+/// Text and values in one level, so that many of them meet in one place.
+const MIXED_LEVELS: &[&str] = &[
+    "a-%c",
+    "b-%c",
+    "a%c",
+    "%c-a",
+    "%c-b",
+    "%u-b",
+    "%ca",
+    "a-%c-b",
+    "b-%c-b",
+    "a%cb",
+    "%c%u",
+    "%u-${site}",
+    "a-%u-b-%c",
+    "longer-than-eight-%c",
+    "%c-longer-than-eight",
+];
+
 /// Of these a filter has one at most.
-const LISTS: &[&str] = &["${sites[*]}", "a-${sites[*]}", "%u-${sites[*]}-b"];
+const LISTS: &[&str] = &[
+    "${sites[*]}",
+    "a-${sites[*]}",
+    "b-${sites[*]}",
+    "${sites[*]}-a",
+    "%u-${sites[*]}-b",
+];
 
 const VALUES: &[&str] = &["a", "b", "a", "b", "a", "b", "a", "b", "$x", "a+"];
 
@@ -186,7 +210,11 @@ fn rule(u: &mut Unstructured) -> Result<Rule> {
 }
 
 fn rule_filter(u: &mut Unstructured) -> Result<String> {
-    let mut levels = some(u, 0, 3, |u| u.choose(RULE_LEVELS).copied())?;
+    let mut levels = some(u, 0, 3, |u| {
+        let mixed = u.ratio(1, 3)?;
+        u.choose(if mixed { MIXED_LEVELS } else { RULE_LEVELS })
+            .copied()
+    })?;
     if u.ratio(1, 4)? {
         let place = u.int_in_range(0..=levels.len())?;
         levels.insert(place, *u.choose(LISTS)?);

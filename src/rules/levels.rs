@@ -38,6 +38,18 @@ impl Level {
         Self { word, start, end }
     }
 
+    /// A part of a level, as if it were a level.
+    #[inline]
+    pub fn between(text: &[u8], start: usize, end: usize) -> Self {
+        let beyond = 64_usize.saturating_sub(8 * (end - start)) as u32;
+        let kept = u64::MAX.checked_shr(beyond).unwrap_or(0);
+        Self {
+            word: word(text, start) & kept,
+            start,
+            end,
+        }
+    }
+
     /// Its bytes. More than eight have a tail.
     #[inline(always)]
     pub fn len(&self) -> usize {
@@ -121,6 +133,14 @@ mod tests {
                 // The same level is the same number wherever it stands.
                 prop_assert_eq!(level.word, Level::at(part.as_bytes(), 0).word);
                 prop_assert_eq!(level.is(b'#'), part == "#");
+                for (i, _) in part.char_indices() {
+                    let piece = Level::between(text.as_bytes(), start + i, level.end);
+                    let same = Level::at(&part.as_bytes()[i..], 0);
+                    prop_assert_eq!((piece.word, piece.len()), (same.word, same.len()));
+                    let piece = Level::between(text.as_bytes(), start, start + i);
+                    let same = Level::at(&part.as_bytes()[..i], 0);
+                    prop_assert_eq!((piece.word, piece.len()), (same.word, same.len()));
+                }
                 start = level.end + 1;
             }
             prop_assert_eq!(start, text.len() + 1);

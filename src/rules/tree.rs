@@ -8,7 +8,12 @@
 //!
 //! Placeholders are edges of the tree, and their values come with the question: so clients share a
 //! tree, whatever they are called. (The alternative, a tree for each client with the values filled
-//! in, would compile and keep the policy a hundred thousand times.)
+//! in, would compile and keep the policy a hundred thousand times.) Levels that mix text and values, as
+//! `line-7-%c`, are looked up by their text: see [`Shape`].
+//!
+//! What does grow is said here. Rules with the very same filter that differ in hours or limits are
+//! looked at one after the other, until one is open and fits. And so are the placeholders that stand in
+//! one place, as each has a value of its own: `a/${x}`, `a/${y}` and so on.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +23,7 @@ use super::{
     filter,
     levels::Level,
     names::Names,
-    template::{Part, Piece, Placeholder},
+    template::{self, Piece, Placeholder},
 };
 
 /// Which rule decides, and what it says.
@@ -38,8 +43,11 @@ pub struct Rules {
     entries: Box<[Entry]>,
     names: Names,
     tails: Box<[u8]>,
-    edges: Box<[Edge]>,
-    tokens: Box<[Token]>,
+    shapes: Box<[Shape]>,
+    /// Of all shapes, in their order.
+    parts: Box<[Part]>,
+    /// The texts in levels that have values, too: where a text leads from here.
+    texts: Names,
     placeholders: Box<[(Placeholder, bool)]>,
     weigh_payloads: bool,
 }
@@ -61,8 +69,8 @@ struct Node {
     multi: u32,
     ends: u32,
     entries_end: u32,
-    edges: u32,
-    edges_end: u32,
+    shapes: u32,
+    shapes_end: u32,
 }
 
 /// What a rule is good for at the end of its filter. `#` is no node but a place on its parent,
@@ -75,16 +83,25 @@ struct Entry {
     classes: u16,
 }
 
-/// A level made of values: those of `tokens`, in this order.
+/// What levels made of values and text have in common: which placeholders stand where, and how long
+/// the text is in front, between and behind. For one client all values have a length, so whatever the
+/// texts are, it is known where they would be in a topic's level, and the table has the one filter with
+/// just these. So of a thousand `line-N-%c` as many are tried as `N` has lengths. (To try each would
+/// grow with their number; a table of first letters only would not tell them apart.)
 #[derive(Debug)]
-struct Edge {
-    tokens: (u32, u32),
-    child: u32,
+struct Shape {
+    /// In `parts`.
+    parts: (u32, u32),
+    /// Where its first text leads from; if it has none, the node behind it.
+    next: u32,
+    /// The rank of the earliest rule behind it.
+    least: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Token {
-    Text(Box<str>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// A text of so many bytes.
+    Text(u32),
     /// Which binding.
     Slot(u32),
 }
@@ -284,7 +301,7 @@ impl Walk<'_> {
             let level = Level::at(text, start);
             start = level.end + 1;
             let named = self.named(here, node, &level);
-            if here.edges != here.edges_end {
+            if here.shapes != here.shapes_end {
                 best = self.by_value(here, &level, best);
             }
             // What is subscribed to beyond `+` is not covered by `+`.
@@ -349,54 +366,65 @@ impl Walk<'_> {
 
     #[inline(never)]
     fn by_value(&self, here: &Node, level: &Level, mut best: u32) -> u32 {
-        for edge in &self.rules.edges[here.edges as usize..here.edges_end as usize] {
-            if self.rules.nodes[edge.child as usize].least < best && self.fits(edge, level) {
-                best = self.from(edge.child, level.end + 1, best);
+        for shape in &self.rules.shapes[here.shapes as usize..here.shapes_end as usize] {
+            #[cfg(test)]
+            tests::TRIED.set(tests::TRIED.get() + 1);
+            if shape.least < best
+                && let Some(child) = self.behind(shape, level)
+            {
+                best = self.from(child, level.end + 1, best);
             }
         }
         best
     }
 
-    fn fits(&self, edge: &Edge, level: &Level) -> bool {
-        let (from, to) = edge.tokens;
-        let mut tokens = &self.rules.tokens[from as usize..to as usize];
-        let mut rest = &self.asked.text[level.start..level.end];
-        // From the front, and from the back: at most one in between is a list.
-        while let [token, others @ ..] = tokens {
-            let Some(value) = self.value(token) else {
-                break;
-            };
-            let Some(less) = rest.strip_prefix(value) else {
-                return false;
-            };
-            (rest, tokens) = (less, others);
+    /// The node behind a level that has this shape, if there is one.
+    #[inline]
+    fn behind(&self, shape: &Shape, level: &Level) -> Option<u32> {
+        let text = self.asked.text;
+        let parts = &self.rules.parts[shape.parts.0 as usize..shape.parts.1 as usize];
+        let (mut lists, mut known) = (0, 0);
+        for part in parts {
+            match self.width(*part) {
+                Some(width) => known += width,
+                None => lists += 1,
+            }
         }
-        while let [others @ .., token] = tokens {
-            let Some(value) = self.value(token) else {
-                break;
-            };
-            let Some(less) = rest.strip_suffix(value) else {
-                return false;
-            };
-            (rest, tokens) = (less, others);
+        // What is left is an element of the list, of which there is one at most.
+        let rest = level.len().checked_sub(known)?;
+        if lists == 0 && rest != 0 {
+            return None;
         }
-        match tokens {
-            [] => rest.is_empty(),
-            [Token::Slot(slot)] => match &self.bindings[*slot as usize] {
-                Value::Each(names) => names.find(0, &Level::at(rest, 0), rest) != 0,
-                Value::One(_) => false,
-            },
-            _ => false,
+        let (mut next, mut at) = (shape.next, level.start);
+        for part in parts {
+            let piece = Level::between(text, at, at + self.width(*part).unwrap_or(rest));
+            at = piece.end;
+            match part {
+                Part::Text(_) => match self.rules.texts.find(next, &piece, text) {
+                    0 => return None,
+                    found => next = found,
+                },
+                Part::Slot(slot) => {
+                    let is_value = match &self.bindings[*slot as usize] {
+                        Value::One(value) => text[piece.start..piece.end] == *value.as_bytes(),
+                        Value::Each(names) => names.find(0, &piece, text) != 0,
+                    };
+                    if !is_value {
+                        return None;
+                    }
+                }
+            }
         }
+        Some(next)
     }
 
-    /// A token's text, unless it is any of several.
+    /// How many bytes it is, unless it is any of several values.
     #[inline]
-    fn value<'t>(&'t self, token: &'t Token) -> Option<&'t [u8]> {
-        match token {
-            Token::Text(text) => Some(text.as_bytes()),
-            Token::Slot(slot) => match &self.bindings[*slot as usize] {
-                Value::One(value) => Some(value.as_bytes()),
+    fn width(&self, part: Part) -> Option<usize> {
+        match part {
+            Part::Text(length) => Some(length as usize),
+            Part::Slot(slot) => match &self.bindings[slot as usize] {
+                Value::One(value) => Some(value.len()),
                 Value::Each(_) => None,
             },
         }
@@ -408,6 +436,10 @@ impl Walk<'_> {
 pub struct Builder {
     nodes: Vec<Draft>,
     names: Names,
+    shapes: Vec<DraftShape>,
+    texts: Names,
+    /// How many places there are from which texts lead.
+    places: u32,
     placeholders: Vec<(Placeholder, bool)>,
 }
 
@@ -421,7 +453,14 @@ struct Draft {
     name: Box<[u8]>,
     multi: Vec<Entry>,
     ends: Vec<Entry>,
-    made: Vec<(Vec<Token>, u32)>,
+    /// The shapes of what is behind it, and the one that it is behind itself.
+    shapes: Vec<usize>,
+    shape: Option<usize>,
+}
+
+struct DraftShape {
+    parts: Vec<Part>,
+    next: u32,
 }
 
 impl Builder {
@@ -464,17 +503,17 @@ impl Builder {
         let mut node = 0_usize;
         for (depth, part) in rule.filter.parts().iter().enumerate() {
             node = match part {
-                Part::Text(name) if &**name == "#" && !by_name => {
+                template::Part::Text(name) if &**name == "#" && !by_name => {
                     return push(&mut self.nodes[node].multi, entry);
                 }
-                Part::Text(name) if &**name == "+" && !by_name => {
+                template::Part::Text(name) if &**name == "+" && !by_name => {
                     if self.nodes[node].single == 0 {
                         self.nodes[node].single = self.node(node);
                     }
                     self.nodes[node].single as usize
                 }
-                Part::Text(name) => self.named(node, name.as_bytes()),
-                Part::Made(pieces) => self.made(node, pieces, depth == 0),
+                template::Part::Text(name) => self.named(node, name.as_bytes()),
+                template::Part::Made(pieces) => self.made(node, pieces, depth == 0),
             };
         }
         push(&mut self.nodes[node].ends, entry);
@@ -504,24 +543,59 @@ impl Builder {
     }
 
     fn made(&mut self, parent: usize, pieces: &[Piece], first: bool) -> usize {
-        let tokens: Vec<Token> = pieces
+        let parts: Vec<Part> = pieces
             .iter()
             .enumerate()
             .map(|(i, piece)| match piece {
-                Piece::Text(text) => Token::Text(text.clone()),
-                Piece::Value(placeholder) => Token::Slot(self.slot(placeholder, first && i == 0)),
+                Piece::Text(text) => Part::Text(text.len() as u32),
+                Piece::Value(placeholder) => Part::Slot(self.slot(placeholder, first && i == 0)),
             })
             .collect();
-        if let Some((_, child)) = self.nodes[parent]
-            .made
+        let texts: Vec<&[u8]> = pieces
             .iter()
-            .find(|(known, _)| *known == tokens)
-        {
-            return *child as usize;
+            .filter_map(|piece| match piece {
+                Piece::Text(text) => Some(text.as_bytes()),
+                Piece::Value(_) => None,
+            })
+            .collect();
+        let mut shapes = self.nodes[parent].shapes.iter().copied();
+        let known = shapes.find(|shape| self.shapes[*shape].parts == parts);
+        let shape = known.unwrap_or_else(|| {
+            let shape = self.shapes.len();
+            let next = match texts.is_empty() {
+                true => self.behind(parent, shape),
+                false => self.place(),
+            };
+            self.shapes.push(DraftShape { parts, next });
+            self.nodes[parent].shapes.push(shape);
+            shape
+        });
+        let mut next = self.shapes[shape].next;
+        for (i, text) in texts.iter().enumerate() {
+            let level = Level::at(text, 0);
+            let from = next;
+            next = self.texts.find(from, &level, text);
+            if next == 0 {
+                next = if i + 1 == texts.len() {
+                    self.behind(parent, shape)
+                } else {
+                    self.place()
+                };
+                self.texts.add(from, &level, text, next);
+            }
         }
+        next as usize
+    }
+
+    fn behind(&mut self, parent: usize, shape: usize) -> u32 {
         let child = self.node(parent);
-        self.nodes[parent].made.push((tokens, child));
-        child as usize
+        self.nodes[child as usize].shape = Some(shape);
+        child
+    }
+
+    fn place(&mut self) -> u32 {
+        self.places += 1;
+        self.places
     }
 
     fn slot(&mut self, placeholder: &Placeholder, front: bool) -> u32 {
@@ -538,9 +612,10 @@ impl Builder {
 
     /// The rules added so far, compiled.
     pub fn build(self) -> Rules {
-        let (mut entries, mut edges, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut entries, mut shapes, mut parts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut nodes, mut tails) = (Vec::with_capacity(self.nodes.len()), Vec::new());
         let parents: Vec<u32> = self.nodes.iter().map(|draft| draft.parent).collect();
+        let behind: Vec<_> = self.nodes.iter().map(|draft| draft.shape).collect();
         // Only what cannot be told by one comparison goes into the table.
         let mut names = Names::default();
         for (child, draft) in self.nodes.iter().enumerate().skip(1) {
@@ -557,19 +632,23 @@ impl Builder {
                 one => Some(self.nodes[one as usize].name.clone()),
             })
             .collect();
+        let mut place_of = vec![0; self.shapes.len()];
         for (draft, only) in self.nodes.into_iter().zip(only) {
             let earliest = |entries: &[Entry]| entries.first().map_or(NOBODY, |entry| entry.rank);
-            let (multi, first_edge) = (entries.len() as u32, edges.len() as u32);
+            let (multi, first_shape) = (entries.len() as u32, shapes.len() as u32);
             let least = earliest(&draft.multi).min(earliest(&draft.ends));
             entries.extend(draft.multi);
             let ends = entries.len() as u32;
             entries.extend(draft.ends);
-            for (made, child) in draft.made {
-                let from = tokens.len() as u32;
-                tokens.extend(made);
-                edges.push(Edge {
-                    tokens: (from, tokens.len() as u32),
-                    child,
+            for shape in draft.shapes {
+                let DraftShape { parts: made, next } = &self.shapes[shape];
+                let from = parts.len() as u32;
+                parts.extend_from_slice(made);
+                place_of[shape] = shapes.len();
+                shapes.push(Shape {
+                    parts: (from, parts.len() as u32),
+                    next: *next,
+                    least: NOBODY,
                 });
             }
             let only = only.unwrap_or_default();
@@ -586,14 +665,18 @@ impl Builder {
                 multi,
                 ends,
                 entries_end: entries.len() as u32,
-                edges: first_edge,
-                edges_end: edges.len() as u32,
+                shapes: first_shape,
+                shapes_end: shapes.len() as u32,
             });
         }
         // A child comes after its parent.
         for node in (1..nodes.len()).rev() {
-            let parent = parents[node] as usize;
-            nodes[parent].least = nodes[parent].least.min(nodes[node].least);
+            let (parent, least) = (parents[node] as usize, nodes[node].least);
+            nodes[parent].least = nodes[parent].least.min(least);
+            if let Some(shape) = behind[node] {
+                let shape: &mut Shape = &mut shapes[place_of[shape]];
+                shape.least = shape.least.min(least);
+            }
         }
         Rules {
             weigh_payloads: entries
@@ -603,8 +686,9 @@ impl Builder {
             entries: entries.into(),
             names,
             tails: tails.into(),
-            edges: edges.into(),
-            tokens: tokens.into(),
+            shapes: shapes.into(),
+            parts: parts.into(),
+            texts: self.texts,
             placeholders: self.placeholders.into(),
         }
     }
@@ -626,5 +710,110 @@ fn push(entries: &mut Vec<Entry>, entry: Entry) {
     });
     if !useless {
         entries.push(entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::template::Template;
+    use serde_json::json;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Shapes that were tried.
+        pub static TRIED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// The order of the first rule that fits, and how many shapes were tried.
+    fn first(filters: &[String], topic: &str) -> (Option<u32>, usize) {
+        let mut builder = Builder::new();
+        for (order, filter) in filters.iter().enumerate() {
+            let rule = Rule::allow(Template::parse(filter).unwrap());
+            builder.add(order as u32, &rule, 0);
+        }
+        let rules = builder.build();
+        let claims = json!({"sites": ["north", "south"], "empty": []});
+        let values = Values {
+            client_id: "pump",
+            username: "u",
+            claims: claims.as_object().unwrap(),
+        };
+        let (bindings, gates) = (rules.bind(&values).unwrap(), Gates::default());
+        TRIED.set(0);
+        let ruling = ask(Ask::Receive, topic.as_bytes(), |asked| {
+            rules.first(asked, &bindings, &gates)
+        });
+        (ruling.flatten().map(|ruling| ruling.order), TRIED.get())
+    }
+
+    #[test]
+    fn levels_of_text_and_value_are_not_tried_one_by_one() {
+        for (filter, topic) in [
+            ("dev/line-N-%c/#", "dev/line-N-pump/x"),
+            ("dev/%c-N/#", "dev/pump-N/x"),
+            ("dev/N-%c-line/#", "dev/N-pump-line/x"),
+            ("dev/a-%c-N-%u-z/#", "dev/a-pump-N-u-z/x"),
+            ("dev/N-${sites[*]}-x/#", "dev/N-south-x/x"),
+            ("dev/%u-${sites[*]}-N/#", "dev/u-south-N/x"),
+            ("N-%c/x", "N-pump/x"),
+        ] {
+            let named = |text: &str, n: u32| text.replace('N', &n.to_string());
+            for count in [9_u32, 99, 3_000] {
+                let filters: Vec<_> = (0..=count).map(|n| named(filter, n)).collect();
+                let lengths = count.to_string().len();
+                for n in [0, 7, count] {
+                    let (found, tried) = first(&filters, &named(topic, n));
+                    assert_eq!(found, Some(n), "{filter} {n}");
+                    assert!(tried <= lengths, "{filter}: {tried} of {count}");
+                }
+                let (found, tried) = first(&filters, &named(topic, count + 1));
+                assert!(found.is_none() && tried <= lengths);
+            }
+        }
+    }
+
+    #[test]
+    fn texts_and_values_are_told_apart() {
+        let filters: Vec<_> = [
+            "a-%c",
+            "%c-a",
+            "a-%c-b",
+            "ab%c",
+            "%c",
+            "%c%u",
+            "%u%c",
+            "a-${sites[*]}",
+            "${sites[*]}-a-%c",
+            "x%cx%ux",
+            "${empty[*]}z",
+        ]
+        .map(String::from)
+        .into();
+        for (topic, found) in [
+            ("a-pump", Some(0)),
+            ("pump-a", Some(1)),
+            ("a-pump-b", Some(2)),
+            ("abpump", Some(3)),
+            ("pump", Some(4)),
+            ("pumpu", Some(5)),
+            ("upump", Some(6)),
+            ("a-north", Some(7)),
+            ("south-a-pump", Some(8)),
+            ("xpumpxux", Some(9)),
+            ("xpumpyux", None),
+            ("xpumpxuxx", None),
+            ("b-pump", None),
+            ("a-pum", None),
+            ("a-pumpx", None),
+            ("a-", None),
+            ("a-west", None),
+            ("-a-pump", None),
+            ("z", None),
+            ("", None),
+            ("pump/pump", None),
+        ] {
+            assert_eq!(first(&filters, topic).0, found, "{topic}");
+        }
     }
 }
