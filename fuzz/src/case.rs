@@ -171,6 +171,11 @@ fn listed(u: &mut Unstructured) -> Result<Listed> {
         // The file says at least one, or nothing.
         rule.qos = vec![1];
     }
+    if rule.deny {
+        // What would mean the opposite of what it says is refused.
+        rule.max_payload = None;
+        rule.retain = rule.retain.filter(|_| !rule.subscribe);
+    }
     let priority = u.int_in_range(-1..=1)?;
     let mut when = When::default();
     // Most rules are for everybody, always.

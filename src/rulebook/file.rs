@@ -210,6 +210,11 @@ impl Reader<'_> {
     }
 
     fn unknown<T>(&self, at: &Spanned<T>, owner: &str, name: &str, known: &str) -> Mistake {
+        // In TOML whatever stands below a [[rule]] is the rule's.
+        if let "time_zone" | "roles_claim" = name {
+            let what = format!("{name} is for the whole file; write it above the first [[rule]]");
+            return self.mistake(at, what);
+        }
         self.mistake(
             at,
             format!("there is no {}; {owner} has {known}", Quoted(name)),
@@ -230,7 +235,7 @@ impl Reader<'_> {
 
         let (mut conditions, mut window, mut effect, mut priority) = (Vec::new(), None, None, 0);
         let mut limits = Limits::NONE;
-        let mut about_publishing = None;
+        let (mut retain, mut max_payload) = (None, None);
         for (member, value) in members {
             match member.get_ref().as_ref() {
                 "name" => {}
@@ -251,13 +256,13 @@ impl Reader<'_> {
                 }
                 "qos" => limits.qos = self.qos(value)?,
                 "retain" => {
-                    about_publishing = Some(("retain", value));
+                    retain = Some(value);
                     let only = value.get_ref().as_bool();
                     limits.retain =
                         Some(only.ok_or_else(|| self.wrong("retain", value, "true or false"))?);
                 }
                 "max_payload" => {
-                    about_publishing = Some(("max_payload", value));
+                    max_payload = Some(value);
                     let most = self
                         .integer(value)
                         .and_then(|most| u32::try_from(most).ok());
@@ -286,13 +291,24 @@ impl Reader<'_> {
             ));
         };
         let rules = self.filters(word, filters, effect, limits)?;
-        if let Some((member, value)) = about_publishing
-            && rules.iter().all(|rule| rule.actions == Actions::Subscribe)
-        {
-            return Err(self.mistake(
-                value,
-                format!("{member} is about publishing, and the rule is not; leave it out"),
-            ));
+        let about = |actions| rules.iter().any(|rule| rule.actions == actions);
+        let subscriptions = about(Actions::Subscribe) || about(Actions::Both);
+        let publishing = about(Actions::Publish) || about(Actions::Both);
+        for (member, value) in [("retain", retain), ("max_payload", max_payload)] {
+            let Some(value) = value else { continue };
+            let cure = match (effect, member) {
+                _ if !publishing => "is about publishing, and the rule is not; leave it out",
+                // It reads as if what is larger were denied, and what is not larger is.
+                (Effect::Deny, "max_payload") => {
+                    "would deny what is not larger; write a rule that allows with max_payload instead: what is larger is then denied, unless another rule allows it"
+                }
+                // It would deny subscriptions and deliveries whole, with a retain flag and without.
+                (Effect::Deny, _) if subscriptions => {
+                    "is about publishing, and the rule would deny every subscription; write deny = { publish = ... }, and another rule for subscriptions"
+                }
+                _ => continue,
+            };
+            return Err(self.mistake(value, format!("{member} {cure}")));
         }
         Ok(Written {
             name,
@@ -368,7 +384,7 @@ impl Reader<'_> {
                     let Some(claim) = &self.roles_claim else {
                         return Err(self.mistake(
                             member,
-                            "role needs roles_claim at the top of the file: the claim that holds the roles".into(),
+                            "role needs roles_claim, the claim that holds the roles, above the first [[rule]]".into(),
                         ));
                     };
                     Condition::Role {
@@ -588,6 +604,18 @@ mod tests {
     }
 
     #[test]
+    fn limits_go_where_they_mean_what_they_say() {
+        for rule in [
+            "deny.publish = \"a\"\nretain = true\nqos = 2",
+            "deny.both = \"a\"\nqos = 2",
+            "allow.both = \"a\"\nretain = true\nmax_payload = 7",
+            "allow = { publish = \"a\", subscribe = \"b\" }\nretain = true\nmax_payload = 7",
+        ] {
+            assert!(with(rule).is_ok(), "{rule}");
+        }
+    }
+
+    #[test]
     fn a_mistake_is_found_by_line_and_rule() {
         for (rule, line, part) in [
             (
@@ -699,7 +727,47 @@ mod tests {
             (
                 "allow.subscribe = \"a\"\nretain = true",
                 5,
-                "retain is about publishing",
+                "retain is about publishing, and the rule is not",
+            ),
+            (
+                "allow.subscribe = \"a\"\nmax_payload = 1",
+                5,
+                "max_payload is about publishing, and the rule is not",
+            ),
+            (
+                "deny.both = \"a\"\nmax_payload = 1",
+                5,
+                "allows with max_payload instead",
+            ),
+            (
+                "deny.publish = \"a\"\nmax_payload = 1",
+                5,
+                "what is larger is then denied, unless another rule allows it",
+            ),
+            (
+                "deny.both = \"a\"\nretain = true",
+                5,
+                "write deny = { publish = ... }",
+            ),
+            (
+                "deny = { publish = \"a\", subscribe = \"b\" }\nretain = false",
+                5,
+                "the rule would deny every subscription",
+            ),
+            (
+                "deny.subscribe = \"a\"\nretain = true",
+                5,
+                "retain is about publishing, and the rule is not",
+            ),
+            (
+                "allow.both = \"a\"\ntime_zone = \"Europe/Berlin\"",
+                5,
+                "write it above the first [[rule]]",
+            ),
+            (
+                "allow.both = \"a\"\n[rule.when]\ndays = \"Mon\"\ntime_zone = \"UTC\"",
+                7,
+                "write it above the first [[rule]]",
             ),
         ] {
             let error = with(rule).unwrap_err().to_string();
