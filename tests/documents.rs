@@ -15,7 +15,7 @@ use mosquitto_auth0::{
     clock::Unix,
     config::options::OPTIONS,
     grants::{
-        claim,
+        Grants, claim,
         permission::{self, Verbs},
     },
     refusal::{Reason, Told},
@@ -169,51 +169,75 @@ fn start(
     (broker, ca)
 }
 
+/// The policy file of the README with this name.
+fn policy_example(name: &str) -> Arc<Rulebook> {
+    let readme = readme();
+    let marker = format!("<!-- tested: {name} -->\n```toml\n");
+    let (_, rest) = readme.split_once(&marker).unwrap();
+    Arc::new(Rulebook::read(rest.split("```").next().unwrap()).unwrap())
+}
+
+fn profile(client_id: &str, claims: &serde_json::Value) -> Profile {
+    Profile {
+        client_id: client_id.into(),
+        username: "auth0|1".into(),
+        claims: Arc::new(claims.as_object().unwrap().clone()),
+        address: None,
+        port: None,
+        certificate: None,
+    }
+}
+
+fn publish(qos: u8, retain: bool, payload: u32) -> Ask {
+    Ask::Publish {
+        qos,
+        retain,
+        payload,
+    }
+}
+
+const PLAIN: Ask = Ask::Publish {
+    qos: 1,
+    retain: false,
+    payload: 1,
+};
+const SUBSCRIBE: Ask = Ask::Subscribe { qos: Some(1) };
+
+/// 23:00 and noon in Berlin, on a Friday.
+const NIGHT: Unix = Unix(1_767_996_000);
+const NOON: Unix = Unix(1_767_956_400);
+
 /// The policy of the README, asked what the README says of it.
 #[test]
 fn the_example_of_a_policy_file() {
-    let readme = readme();
-    let (_, rest) = readme
-        .split_once("<!-- tested: policy -->\n```toml\n")
-        .unwrap();
-    let book = Arc::new(Rulebook::read(rest.split("```").next().unwrap()).unwrap());
+    let book = policy_example("policy");
     let rights = |client_id: &str, address: &str, claims: serde_json::Value| {
         let profile = Profile {
-            client_id: client_id.into(),
-            username: "auth0|1".into(),
-            claims: Arc::new(claims.as_object().unwrap().clone()),
             address: address.parse().ok(),
-            port: None,
-            certificate: None,
+            ..profile(client_id, &claims)
         };
         Rights::new(Arc::default(), Some(&book), profile).unwrap()
     };
-    let publish = |payload| Ask::Publish {
-        qos: 1,
-        retain: false,
-        payload,
-    };
-    let subscribe = Ask::Subscribe { qos: Some(1) };
-    // 23:00 and noon in Berlin, on a Friday.
-    let (night, noon) = (Unix(1_767_996_000), Unix(1_767_956_400));
     let pump = rights(
         "pump-1",
         "192.0.2.1",
         json!({"https://mqtt.example/roles": ["gardener"], "site": "north", "tier": "gold", "sites": ["a", "b"]}),
     );
     for (ask, topic, now, allowed) in [
-        (publish(1024), "devices/pump-1/state", noon, true),
-        (publish(1025), "devices/pump-1/state", noon, false),
-        (publish(1), "devices/pump-2/state", noon, false),
-        (subscribe, "devices/pump-1/command/#", noon, true),
-        (publish(1), "valves/north/7", night, true),
-        (publish(1), "valves/north/7", noon, false),
-        (publish(1), "valves/south/7", night, false),
-        (publish(1), "valves/north/main", night, false),
-        (subscribe, "news/b", noon, true),
-        (subscribe, "news/c", noon, false),
-        (Ask::Receive, "public/x", noon, true),
-        (publish(1), "anything", noon, false),
+        (publish(1, false, 1024), "devices/pump-1/state", NOON, true),
+        (publish(1, false, 1025), "devices/pump-1/state", NOON, false),
+        (publish(2, false, 1), "devices/pump-1/state", NOON, false),
+        (publish(1, true, 1), "devices/pump-1/state", NOON, false),
+        (PLAIN, "devices/pump-2/state", NOON, false),
+        (SUBSCRIBE, "devices/pump-1/command/#", NOON, true),
+        (PLAIN, "valves/north/7", NIGHT, true),
+        (PLAIN, "valves/north/7", NOON, false),
+        (PLAIN, "valves/south/7", NIGHT, false),
+        (PLAIN, "valves/north/main", NIGHT, false),
+        (SUBSCRIBE, "news/b", NOON, true),
+        (SUBSCRIBE, "news/c", NOON, false),
+        (Ask::Receive, "public/x", NOON, true),
+        (PLAIN, "anything", NOON, false),
     ] {
         assert_eq!(
             pump.allow(ask, topic.as_bytes(), now),
@@ -221,11 +245,77 @@ fn the_example_of_a_policy_file() {
             "{ask:?} {topic}"
         );
     }
+    for (client_id, tier) in [("pump-1", "iron"), ("valve-1", "gold")] {
+        let other = rights(
+            client_id,
+            "192.0.2.1",
+            json!({"tier": tier, "sites": ["b"]}),
+        );
+        assert!(!other.allow(SUBSCRIBE, b"news/b", NOON));
+    }
     let claims = json!({"permissions": ["maintain"]});
     let inside = rights("x", "10.1.2.3", claims.clone());
-    assert!(inside.allow(publish(1), b"anything", noon));
-    assert!(!inside.allow(publish(1), b"valves/x/main", noon));
-    assert!(!rights("x", "192.0.2.1", claims).allow(publish(1), b"anything", noon));
+    assert!(inside.allow(PLAIN, b"anything", NOON));
+    assert!(!inside.allow(PLAIN, b"valves/x/main", NOON));
+    assert!(!rights("x", "10.1.2.3", json!({})).allow(PLAIN, b"anything", NOON));
+    assert!(!rights("x", "192.0.2.1", claims).allow(PLAIN, b"anything", NOON));
+}
+
+/// The other one.
+#[test]
+fn the_example_of_more_rules() {
+    let book = policy_example("more-policy");
+    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"test");
+    let print: [u8; 32] = sha256.as_ref().try_into().unwrap();
+    let rights = |port, certificate, claims: serde_json::Value| {
+        let profile = Profile {
+            port: Some(port),
+            certificate,
+            ..profile("x", &claims)
+        };
+        Rights::new(Arc::default(), Some(&book), profile).unwrap()
+    };
+    let service = || json!({"https://mqtt.example/teams": ["sales", "service"]});
+    let other = json!({"https://mqtt.example/teams": ["sales"]});
+    for (port, claims, allowed) in [
+        (8884, service(), true),
+        (8883, service(), false),
+        (8884, other, false),
+    ] {
+        let rights = rights(port, None, claims);
+        assert_eq!(rights.allow(PLAIN, b"service/x", NOON), allowed, "{port}");
+    }
+
+    let gateway = rights(8883, Some(print), json!({}));
+    // The next Thursday night.
+    let thursday = Unix(NIGHT.0 + 6 * 86_400);
+    for (ask, topic, now, allowed) in [
+        (PLAIN, "gateway/1/x", NOON, true),
+        (publish(1, true, 1), "gateway/1/x", NOON, false),
+        (PLAIN, "gateway/1/settings", NOON, true),
+        (PLAIN, "gateway/1/settings", NIGHT, false),
+        (PLAIN, "gateway/1/settings", thursday, true),
+    ] {
+        let found = gateway.allow(ask, topic.as_bytes(), now);
+        assert_eq!(found, allowed, "{ask:?} {topic} {now:?}");
+    }
+    let stranger = rights(8883, Some([7; 32]), json!({}));
+    assert!(!stranger.allow(PLAIN, b"gateway/1/x", NOON));
+
+    let large = rights(8883, None, json!({"app": {"plan": "large"}}));
+    assert!(large.allow(PLAIN, b"reports/auth0|1", NOON));
+    assert!(large.allow(SUBSCRIBE, b"reports/auth0|1/#", NOON));
+    assert!(!large.allow(Ask::Subscribe { qos: Some(2) }, b"reports/auth0|1/#", NOON));
+    assert!(!large.allow(PLAIN, b"reports/auth0|2", NOON));
+    let small = rights(8883, None, json!({"app": {"plan": "small"}}));
+    assert!(!small.allow(PLAIN, b"reports/auth0|1", NOON));
+
+    // Whatever the token says.
+    let token = Grants::compile(&claim::topics(&json!(["reports/#"]), false).unwrap());
+    let all = Rights::new(Arc::new(token), Some(&book), profile("x", &json!({}))).unwrap();
+    assert!(!all.allow(SUBSCRIBE, b"reports/#", NOON));
+    assert!(all.allow(SUBSCRIBE, b"reports/a/#", NOON));
+    assert!(all.allow(Ask::Receive, b"reports/a", NOON));
 }
 
 /// The page about Auth0: its rules are rules, and its options are options.
