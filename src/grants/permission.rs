@@ -4,6 +4,9 @@
 //! Both claims hold what other APIs are for, too: an entry without one of these verbs is none of our
 //! business, and neither is a claim of that name that is something else. An entry with a verb and a
 //! bad filter refuses the token.
+//!
+//! A `*` is a name in MQTT, also where it comes from RabbitMQ's scopes, in which it is a wildcard: to read
+//! it as `+` or `#` would be to guess a right. Such a scope grants a topic that nobody has.
 
 use serde_json::Value;
 
@@ -142,18 +145,50 @@ mod tests {
         }
     }
 
-    /// RabbitMQ's scopes have the form `[resource.]read:vhost/exchange[/key]`, and its verbs `read`,
-    /// `write` and `configure`; what follows the verb is here a topic filter.
+    /// RabbitMQ's scopes have the form `[resource.]verb:vhost/exchange[/key]`, with `read`, `write` and
+    /// `configure`, and with `*` for any text; what follows the verb is here a topic filter, in which `*`
+    /// is a name. So of them nothing is a right by itself, and with its verbs never more than is meant.
     #[test]
-    fn scopes_made_for_rabbitmq_need_its_verbs() {
+    fn scopes_made_for_rabbitmq_never_grant_more_than_they_say() {
+        // What its pages on OAuth 2.0 show.
+        let published = json!([
+            "read:*/*",
+            "write:*/*",
+            "configure:*/*",
+            "read:*/*/*",
+            "rabbitmq.read:*/*",
+            "rabbitmq.write:*/*/*",
+            "rabbitmq.configure:vhost1/exchange1",
+            "rabbitmq.tag:administrator",
+            "rabbitmq.tag:management",
+        ]);
+        assert!(grants(&published, &Verbs::default()).is_empty());
+        for resource in ["", "rabbitmq."] {
+            let verbs = Verbs {
+                publish: format!("{resource}write"),
+                subscribe: format!("{resource}read"),
+                both: format!("{resource}readwrite"),
+            };
+            let grants = grants(&published, &verbs);
+            for topic in ["a", "a/b", "a/b/c", "vhost1/exchange1"] {
+                assert!(!grants.match_topic(topic) && !grants.cover_subscription(topic));
+            }
+            for filter in ["#", "+/+", "+/+/+"] {
+                assert!(!grants.cover_subscription(filter));
+            }
+            assert!(grants.cover_subscription("*/*"), "a topic of that name");
+        }
+    }
+
+    #[test]
+    fn verbs_may_be_rabbitmq_s() {
         let claim = json!(
             "rabbitmq.read:devices/+/state rabbitmq.write:devices/1/command rabbitmq.configure:x/y rabbitmq.tag:management read:other"
         );
-        assert!(grants(&claim, &Verbs::default()).is_empty());
         let verbs = Verbs {
             publish: "rabbitmq.write".into(),
             subscribe: "rabbitmq.read".into(),
-            both: "rabbitmq.any".into(),
+            both: "rabbitmq.readwrite".into(),
         };
         let grants = grants(&claim, &verbs);
         assert_eq!(grants.len(), 2);
