@@ -7,7 +7,7 @@ use mosquitto_auth0::{
     clock::Unix,
     config::Config,
     keys::store::Pace,
-    log::Log,
+    log::{Level, Log},
     policy::{Access, Action, Common, Connect, Decision, Policy, Step},
     rulebook::in_force::Tells,
     sessions::{Afterlife, Client, Known},
@@ -28,14 +28,7 @@ fn client(topics: &Value, rules: &str) -> Policy {
     )
 }
 
-/// A client with these claims, and with these options.
-fn client_with(claims: &Value, options: &[(&str, &str)]) -> Policy {
-    let keys = tempfile::NamedTempFile::new().unwrap();
-    fs::write(
-        keys.path(),
-        json!({"keys": [shared_key(0).jwk()]}).to_string(),
-    )
-    .unwrap();
+fn config(keys: &tempfile::NamedTempFile, options: &[(&str, &str)]) -> Config {
     let always = [
         ("issuer", ISSUER),
         ("audience", AUDIENCE),
@@ -43,9 +36,22 @@ fn client_with(claims: &Value, options: &[(&str, &str)]) -> Policy {
     ];
     let options = always.iter().chain(options);
     let options = options.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let config = Config::read(options.collect()).unwrap();
-    let (log, spawn) = (Log::default(), threads::plain);
-    let policy = Policy::new(config, Pace::default(), log, spawn, &Common::default()).unwrap();
+    Config::read(options.collect()).unwrap()
+}
+
+/// The key of all tokens here, in a file.
+fn keys() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let keys = json!({"keys": [shared_key(0).jwk()]}).to_string();
+    fs::write(file.path(), keys).unwrap();
+    file
+}
+
+/// A client with these claims, and with these options.
+fn client_with(claims: &Value, options: &[(&str, &str)]) -> Policy {
+    let keys = keys();
+    let config = config(&keys, options);
+    let policy = Policy::new(config, Pace::default(), Log::default(), threads::plain, &Common::default()).unwrap();
     policy.start(Tells::default()).unwrap();
     let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "exp": now() + 3600});
     let members = all.as_object_mut().unwrap();
@@ -87,14 +93,74 @@ fn publishes(policy: &Policy, topic: &str) -> Decision {
         retain: false,
         payload: 0,
     };
-<<<<<<< HEAD
-    policy.authorise(&access, Unix(now())).allows()
-=======
     policy.authorise(&access, Unix(now()))
 }
 
 fn may_publish(policy: &Policy, topic: &str) -> bool {
     publishes(policy, topic) == Decision::Allow
+}
+
+/// What is said at the start, and on SIGHUP, of a right that rests on what a device chooses.
+#[test]
+fn a_client_id_that_nobody_binds_is_warned_of() {
+    let keys = keys();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let warnings = |options: &[(&str, &str)], rules: &str| {
+        fs::write(file.path(), "").unwrap();
+        let log = Log::default();
+        let policy = Policy::new(
+            config(&keys, options),
+            Pace::default(),
+            log.clone(),
+            threads::plain,
+        );
+        let warned = || {
+            let lines = log.take().into_iter();
+            let warnings = lines.filter(|(level, _)| *level == Level::Warning);
+            warnings.map(|(_, line)| line).collect::<Vec<_>>()
+        };
+        let policy = policy.unwrap();
+        policy.start(Tells::default()).unwrap();
+        let at_start = warned();
+        fs::write(file.path(), rules).unwrap();
+        policy.reload();
+        (at_start, warned())
+    };
+    let own = "[[rule]]\nname = \"own\"\nallow.both = \"dev/%c/#\"";
+    let (at_start, on_sighup) = warnings(&[("policy_file", path)], own);
+    assert!(at_start.is_empty());
+    let [line] = &on_sighup[..] else {
+        panic!("one warning: {on_sighup:?}")
+    };
+    assert!(
+        line.starts_with(
+            "rule 'own' of the policy file looks at the client id, which every device chooses"
+        ) && line.ends_with("cure: set client_id_template or client_id_claim"),
+        "{line}"
+    );
+    let (at_start, _) = warnings(&[("claim_placeholders", "true")], "");
+    assert_eq!(at_start.len(), 1);
+    assert!(
+        at_start[0].starts_with("with claim_placeholders a token's filters may hold the client id")
+    );
+
+    for bound in [
+        &[
+            ("client_id_claim", "device"),
+            ("policy_file", path),
+            ("claim_placeholders", "true"),
+        ][..],
+        &[("client_id_template", "d-${sub}"), ("policy_file", path)],
+        &[("acl", "defer"), ("claim_placeholders", "true")],
+    ] {
+        assert_eq!(warnings(bound, own), (vec![], vec![]), "{bound:?}");
+    }
+    let everybody = "[[rule]]\nname = \"all\"\nallow.both = \"%u/#\"";
+    assert_eq!(
+        warnings(&[("policy_file", path)], everybody),
+        (vec![], vec![])
+    );
 }
 
 /// With `acl defer` nobody reads what a token says about topics, so nothing is wrong with it.
@@ -114,7 +180,6 @@ fn a_claim_that_does_not_count_keeps_nobody_out() {
         let policy = client_with(&claims, &options);
         assert_eq!(publishes(&policy, "a"), Decision::Defer);
     }
->>>>>>> b285224 (acl defer reads no topics: a claim that does not count keeps nobody out)
 }
 
 #[test]

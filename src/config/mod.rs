@@ -615,6 +615,7 @@ impl Values {
         }
         if defer_acl {
             (reading.topics, reading.permissions, reading.scope) = (None, false, false);
+            reading.placeholders = false;
         }
         Ok(reading)
     }

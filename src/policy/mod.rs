@@ -24,6 +24,7 @@ use crate::{
     config::{Algorithm, Config, ConfigError, KeySource},
     files,
     grants::shared::Shared,
+    identity::ClientIds,
     keys::{
         KeySet,
         saved::Saved,
@@ -148,6 +149,7 @@ impl Policy {
             self.log
                 .line(Level::Info, format!("the policy file has {rules} rules"));
         }
+        self.warn_of_free_client_ids();
         let only_secrets = self.config.algorithms == [Algorithm::Hs256];
         if self.config.keys != KeySource::Tenant || only_secrets {
             return Ok(());
@@ -233,6 +235,7 @@ impl Policy {
                     let line =
                         format!("the policy file was read again: {rules} rules are in force");
                     self.log.line(Level::Info, line);
+                    self.warn_of_free_client_ids();
                 }
                 Err(why) => self.log.line(
                     Level::Error,
@@ -248,6 +251,26 @@ impl Policy {
                 format!("{why}; the keys read before stay in use"),
             ),
         }
+    }
+
+    /// A device chooses its client id, so a right that rests on it is everybody's unless an option says
+    /// whose it is. Not an error: there are fleets in which every device is trusted.
+    fn warn_of_free_client_ids(&self) {
+        if !matches!(self.config.client_ids, ClientIds::Any) {
+            return;
+        }
+        let book = self.policy_file.as_ref().map(InForce::book);
+        let what = match book.as_ref().and_then(|book| book.looks_at_client_id()) {
+            Some(rule) => format!("rule {} of the policy file looks at", Quoted(rule)),
+            None if self.config.reading.placeholders => {
+                "with claim_placeholders a token's filters may hold".into()
+            }
+            None => return,
+        };
+        self.log.line(
+            Level::Warning,
+            format!("{what} the client id, which every device chooses for itself; cure: set client_id_template or client_id_claim"),
+        );
     }
 
     /// A client has gone.

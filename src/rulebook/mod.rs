@@ -24,6 +24,7 @@ use crate::{
     rules::{
         Effect, Limits,
         bind::{self, Unusable, Values},
+        template::Placeholder,
         tree::{Bindings, Builder, Gates, Rules},
     },
     text::Quoted,
@@ -157,6 +158,21 @@ impl Rulebook {
             .map(|rule| &rule.written)
             .filter(move |rule| rule.conditions.iter().any(&kind))
             .map(|rule| (&*rule.name, rule.effect() == Effect::Deny))
+    }
+
+    /// The name of the first rule that looks at the client id: in a condition or in a filter.
+    pub fn looks_at_client_id(&self) -> Option<&str> {
+        let is_about = |condition: &Condition| matches!(condition, Condition::ClientId(_));
+        let written = self.rules.iter().map(|rule| &rule.written);
+        let mut looking = written.filter(|rule| {
+            let mut filters = rule.rules.iter().map(|rule| &rule.filter);
+            rule.conditions.iter().any(is_about)
+                || filters.any(|filter| {
+                    let mut named = filter.placeholders();
+                    named.any(|(placeholder, _)| *placeholder == Placeholder::ClientId)
+                })
+        });
+        looking.next().map(|rule| &*rule.name)
     }
 
     /// Sees to it that exactly the rules are in force whose time it is. Costs nothing in between.
@@ -340,6 +356,24 @@ mod tests {
         assert_eq!(name("x"), Some("late"));
         let late = first(&book, &share, PUBLISH, "x").unwrap();
         assert!(late.order >= Rulebook::LATE);
+    }
+
+    #[test]
+    fn who_looks_at_the_client_id_is_known() {
+        let looks = |rule: &str| {
+            let book = format!("[[rule]]\nname = \"x\"\n{rule}");
+            let book = Rulebook::read(&book).unwrap();
+            book.looks_at_client_id().map(str::to_owned)
+        };
+        for rule in [
+            "allow.both = [\"a\", \"b/${clientid}\"]",
+            "deny.publish = \"x-%c\"",
+            "when = { port = 1, client_id = \"x\" }\nallow.both = \"a\"",
+        ] {
+            assert_eq!(looks(rule).as_deref(), Some("x"), "{rule}");
+        }
+        assert_eq!(looks("when.port = 1\nallow.both = \"%u/${c}\""), None);
+        assert_eq!(Rulebook::read("").unwrap().looks_at_client_id(), None);
     }
 
     #[test]
