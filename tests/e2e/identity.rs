@@ -222,3 +222,59 @@ on_each_broker! {
         assert_eq!(ours.publish("temperature", "1", 1), Ok(0x87));
     }
 }
+
+/// The broker's own plugin for rights, beside ours. It comes with the broker's package and not with the
+/// three releases of the tests, so it is tried with the broker that this machine has installed, if it has.
+#[test]
+fn messages_are_left_to_dynamic_security() {
+    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let theirs =
+        std::path::PathBuf::from(format!("/usr/lib/{triplet}/mosquitto_dynamic_security.so"));
+    let version = lab::broker::Version::system("/usr/sbin/mosquitto");
+    if version.program("mosquitto").is_err() || !theirs.exists() {
+        eprintln!("left out: Mosquitto with dynamic-security is not installed here");
+        return;
+    }
+    let tenant = tenant();
+    let sub = tenant.mint(DEVICE).claim_members().get("sub").cloned();
+    let rights = json!({
+        "defaultACLAccess": {"publishClientSend": false, "publishClientReceive": true, "subscribe": false, "unsubscribe": true},
+        "clients": [{"username": sub, "roles": [{"rolename": "device"}]}],
+        "roles": [{"rolename": "device", "acls": [
+            {"acltype": "publishClientSend", "topic": "dynamic/#", "allow": true},
+            {"acltype": "subscribePattern", "topic": "dynamic/#", "allow": true},
+        ]}],
+    });
+    let options = Options::tokens(&tenant).with("acl", "defer");
+    // Whichever the broker asks first.
+    for ours_first in [true, false] {
+        let mut builder = Broker::builder(version);
+        let file = builder.folder().join("dynamic-security.json");
+        fs::write(&file, rights.to_string()).unwrap();
+        let theirs_with = [("config_file", file.to_str().unwrap())];
+        if ours_first {
+            builder = builder.plugin(plugin(), &options.pairs());
+        }
+        builder = builder.plugin(&theirs, &theirs_with);
+        if !ours_first {
+            builder = builder.plugin(plugin(), &options.pairs());
+        }
+        let broker = builder.start().unwrap_or_else(|e| panic!("{}", e.log));
+        let mut ours = raw(&broker, &tenant, DEVICE, "ours", Protocol::V5);
+        assert_eq!(ours.subscribe(&[("dynamic/#", 1)]), Ok(vec![1]));
+        assert!(ours.publish("dynamic/x", "by their rights", 1).unwrap() < 0x80);
+        assert_eq!(
+            ours.next_message(PATIENCE).unwrap().text(),
+            "by their rights"
+        );
+        assert_eq!(
+            ours.publish("temperature", "1", 1),
+            Ok(0x87),
+            "its token says so, and is not asked"
+        );
+        let mut unknown = raw(&broker, &tenant, WATCHER, "unknown", Protocol::V5);
+        assert_eq!(unknown.publish("dynamic/x", "1", 1), Ok(0x87));
+        let bad = token_connect(Protocol::V5, "bad", "eyJhbGciOiJub25lIn0.e30.");
+        assert!(answer(&broker, &bad).is_some());
+    }
+}
