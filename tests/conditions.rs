@@ -51,7 +51,14 @@ fn keys() -> tempfile::NamedTempFile {
 fn client_with(claims: &Value, options: &[(&str, &str)]) -> Policy {
     let keys = keys();
     let config = config(&keys, options);
-    let policy = Policy::new(config, Pace::default(), Log::default(), threads::plain, &Common::default()).unwrap();
+    let policy = Policy::new(
+        config,
+        Pace::default(),
+        Log::default(),
+        threads::plain,
+        &Common::default(),
+    )
+    .unwrap();
     policy.start(Tells::default()).unwrap();
     let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "exp": now() + 3600});
     let members = all.as_object_mut().unwrap();
