@@ -104,7 +104,7 @@ fn publishes(policy: &Policy, topic: &str) -> Decision {
 }
 
 fn may_publish(policy: &Policy, topic: &str) -> bool {
-    publishes(policy, topic) == Decision::Allow
+    publishes(policy, topic).allows()
 }
 
 /// What is said at the start, and on SIGHUP, of a right that rests on what a device chooses.
@@ -121,6 +121,7 @@ fn a_client_id_that_nobody_binds_is_warned_of() {
             Pace::default(),
             log.clone(),
             threads::plain,
+            &Common::default(),
         );
         let warned = || {
             let lines = log.take().into_iter();
