@@ -24,8 +24,43 @@ pub struct Tokens {
     pub id: Option<Zeroizing<String>>,
 }
 
-/// Judges an answer of `/oauth/token`.
-pub fn tokens(answer: &Answer) -> Result<Tokens, Refusal> {
+/// What an answer, or that there is none, means for the questions after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aftermath {
+    /// Who is to be left alone, and for how long.
+    pub pause: Option<(Whose, Duration)>,
+    /// A password was sent, and nobody knows what the tenant made of it: it may have counted it as
+    /// wrong.
+    pub lost: bool,
+    /// The tenant does not accept our application, whoever the device is.
+    pub ours: bool,
+}
+
+/// Whose questions the tenant does not want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The tenant's own rate limit is used up.
+    Everybodys,
+    /// The limit of the address that was passed on. (Auth0, "Suspicious IP Throttling": it is counted
+    /// by address, and on password grants `x-ratelimit-*` speak of it.)
+    Addresses,
+}
+
+/// Judges an answer of `/oauth/token`, and says what follows from it.
+pub fn judged(answer: &Answer, now: Unix) -> (Result<Tokens, Refusal>, Aftermath) {
+    let tokens = tokens(answer);
+    let reason = tokens.as_ref().err().map(|(refusal, _)| refusal.reason);
+    let aftermath = Aftermath {
+        pause: pause(answer, reason, now),
+        // An edge that gave up on the tenant behind it: HTTP's, and Cloudflare's.
+        lost: matches!(answer.status, 504 | 524),
+        ours: matches!(tokens, Err((_, true))),
+    };
+    (tokens.map_err(|(refusal, _)| refusal), aftermath)
+}
+
+/// The tokens; or why there are none, and whether that is our application's fault.
+fn tokens(answer: &Answer) -> Result<Tokens, (Refusal, bool)> {
     let object = if answer.json {
         json::object(&answer.body).ok()
     } else {
@@ -42,11 +77,8 @@ pub fn tokens(answer: &Answer) -> Result<Tokens, Refusal> {
                 id: take("id_token"),
             };
             if tokens.access.is_none() && tokens.id.is_none() {
-                return Err(refusal(
-                    Reason::TenantAnswer,
-                    answer,
-                    "the tenant answered 200 without a token",
-                ));
+                let detail = "the tenant answered 200 without a token";
+                return Err((refusal(Reason::TenantAnswer, answer, detail), false));
             }
             Ok(tokens)
         }
@@ -58,24 +90,21 @@ pub fn tokens(answer: &Answer) -> Result<Tokens, Refusal> {
                 text("error_description").map_or_else(String::new, |d| format!(", {}", Quoted(d)));
             let look = look_at(reason, text("error"), status);
             let said = format!("the tenant answered {status}{error}{words}{look}");
-            Err(refusal(reason, answer, &said))
+            let ours = is_ours(reason, text("error"), status);
+            Err((refusal(reason, answer, &said), ours))
         }
-        (429, None) => Err(refusal(
-            Reason::LoginThrottled,
-            answer,
-            "the tenant answered 429",
-        )),
+        (429, None) => {
+            let detail = "the tenant answered 429";
+            Err((refusal(Reason::LoginThrottled, answer, detail), false))
+        }
         (status, None) => {
             let what = if answer.json {
                 "bad JSON"
             } else {
                 "something that is not JSON"
             };
-            Err(refusal(
-                Reason::TenantAnswer,
-                answer,
-                &format!("the tenant answered {status} with {what}"),
-            ))
+            let detail = format!("the tenant answered {status} with {what}");
+            Err((refusal(Reason::TenantAnswer, answer, &detail), false))
         }
     }
 }
@@ -95,6 +124,18 @@ fn look_at(reason: Reason, error: Option<&str>, status: u16) -> &'static str {
     }
 }
 
+/// Whether no device can come in before our application is put right. `invalid_request` is not among
+/// it: it may be about a user name.
+fn is_ours(reason: Reason, error: Option<&str>, status: u16) -> bool {
+    let error = error.unwrap_or_default();
+    reason == Reason::LoginConfiguration
+        && (status == 401
+            || matches!(
+                error,
+                "invalid_client" | "unauthorized_client" | "unsupported_grant_type"
+            ))
+}
+
 fn refusal(reason: Reason, answer: &Answer, detail: &str) -> Refusal {
     let mut detail = detail.to_owned();
     if let Some(after) = &answer.retry_after {
@@ -106,25 +147,25 @@ fn refusal(reason: Reason, answer: &Answer, detail: &str) -> Refusal {
     Refusal::new(reason, detail)
 }
 
-/// How long the tenant wants to be left alone: `Retry-After` in seconds, or until its rate limit is
-/// full again. A 429 that says neither is given a few seconds; one about an account (brute force)
-/// concerns nobody else.
-pub fn pause(answer: &Answer, now: Unix) -> Option<Duration> {
-    const UNSAID: u64 = 5;
-    let asked = answer
-        .retry_after
-        .as_ref()
-        .and_then(|after| after.trim().parse().ok());
+/// Who is to be left alone, and for how long: `Retry-After`, or until the limit is full again. A 429
+/// that says neither is given a few seconds. What is said beside a refusal of one login is about the
+/// address that it came from, and so is a limit that a good login has used up.
+fn pause(answer: &Answer, reason: Option<Reason>, now: Unix) -> Option<(Whose, Duration)> {
+    const UNSAID: Duration = Duration::from_secs(5);
+    let asked = answer.retry_in(now);
     let until = answer
         .used_up_until
-        .map(|reset| reset.saturating_sub(now.0));
-    let throttled = answer.status == 429
-        && tokens(answer).is_err_and(|refusal| refusal.reason == Reason::LoginThrottled);
-    let some = |seconds: Option<u64>| seconds.filter(|seconds| *seconds > 0);
-    some(asked)
-        .or(some(until))
-        .or(throttled.then_some(UNSAID))
-        .map(Duration::from_secs)
+        .map(|reset| reset.saturating_sub(now.0))
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs);
+    if reason == Some(Reason::LoginThrottled) {
+        let pause = asked.or(until).unwrap_or(UNSAID);
+        return Some((Whose::Everybodys, pause));
+    }
+    match (answer.status, asked) {
+        (500.., Some(pause)) => Some((Whose::Everybodys, pause)),
+        _ => Some((Whose::Addresses, asked.or(until)?)),
+    }
 }
 
 fn reason(error: Option<&str>, status: u16) -> Reason {
@@ -182,7 +223,7 @@ mod tests {
     }
 
     fn refused(status: u16, body: &str) -> Refusal {
-        tokens(&answer(status, true, body)).err().unwrap()
+        tokens(&answer(status, true, body)).err().unwrap().0
     }
 
     #[test]
@@ -264,47 +305,103 @@ mod tests {
             (403, false, "<html>Cloudflare</html>"),
             (302, false, ""),
         ] {
-            let refusal = tokens(&answer(status, json, body)).err().unwrap();
+            let refusal = tokens(&answer(status, json, body)).err().unwrap().0;
             assert_eq!(refusal.reason, Reason::TenantAnswer, "{status} {body}");
         }
         assert_eq!(
-            tokens(&answer(429, false, "")).err().unwrap().reason,
+            tokens(&answer(429, false, "")).err().unwrap().0.reason,
             Reason::LoginThrottled
         );
     }
 
     #[test]
-    fn the_tenant_is_left_alone_as_long_as_it_says() {
-        let said = |status, body: &str, retry_after: Option<&str>, used_up_until| {
-            let mut answer = answer(status, true, body);
+    fn whoever_used_a_limit_up_is_left_alone_as_long_as_the_tenant_says() {
+        let said = |status, error: &str, retry_after: Option<&str>, used_up_until| {
+            let body = match status {
+                200 => r#"{"access_token":"a"}"#.to_owned(),
+                _ => format!(r#"{{"error":"{error}"}}"#),
+            };
+            let mut answer = answer(status, true, &body);
             answer.retry_after = retry_after.map(str::to_owned);
             answer.used_up_until = used_up_until;
-            pause(&answer, Unix(1000)).map(|pause| pause.as_secs())
+            let pause = judged(&answer, Unix(1000)).1.pause;
+            pause.map(|(whose, pause)| (whose, pause.as_secs()))
         };
-        let throttled = r#"{"error":"too_many_requests"}"#;
-        assert_eq!(said(429, throttled, Some("7"), None), Some(7));
-        assert_eq!(said(429, throttled, None, Some(1030)), Some(30));
-        assert_eq!(said(429, throttled, None, None), Some(5));
-        assert_eq!(said(429, throttled, Some("0"), Some(900)), Some(5));
+        let everybodys = |seconds| Some((Whose::Everybodys, seconds));
+        let addresses = |seconds| Some((Whose::Addresses, seconds));
+        let throttled = "too_many_requests";
+        for error in [throttled, "rate_limit_exceeded", "of no known kind"] {
+            assert_eq!(said(429, error, Some("7"), None), everybodys(7), "{error}");
+        }
+        assert_eq!(said(429, throttled, None, Some(1030)), everybodys(30));
+        assert_eq!(said(429, throttled, None, None), everybodys(5));
+        assert_eq!(said(429, throttled, Some("0"), Some(900)), everybodys(5));
         assert_eq!(
-            said(429, throttled, Some("Wed, 21 Oct 2026 07:28:00 GMT"), None),
-            Some(5)
+            said(
+                429,
+                throttled,
+                Some("Thu, 01 Jan 1970 00:17:00 GMT"),
+                Some(5000)
+            ),
+            everybodys(20),
+            "a date"
         );
         assert_eq!(
-            said(429, r#"{"error":"too_many_attempts"}"#, None, None),
+            said(503, "temporarily_unavailable", Some("7"), None),
+            everybodys(7)
+        );
+
+        assert_eq!(
+            said(429, "too_many_attempts", None, None),
             None,
             "one account is locked"
         );
         assert_eq!(
-            said(403, r#"{"error":"invalid_grant"}"#, None, Some(1864)),
-            Some(864),
-            "used up by failures"
+            said(429, "too_many_attempts", Some("7"), None),
+            addresses(7)
         );
         assert_eq!(
-            said(200, r#"{"access_token":"a"}"#, None, Some(900)),
-            None,
-            "and full again"
+            said(429, "too_many_attempts", None, Some(1864)),
+            addresses(864),
+            "one address is suspicious"
         );
+        assert_eq!(
+            said(403, "invalid_grant", None, Some(1864)),
+            addresses(864),
+            "used up by failures"
+        );
+        assert_eq!(said(403, "unauthorized", Some("7"), None), addresses(7));
+        assert_eq!(said(200, "", None, Some(1864)), addresses(864), "by a yes");
+        assert_eq!(said(200, "", None, Some(900)), None, "and full again");
+    }
+
+    #[test]
+    fn a_lost_answer_and_our_own_mistakes_are_told() {
+        let after = |status, error: &str| {
+            let body = format!(r#"{{"error":"{error}"}}"#);
+            judged(&answer(status, true, &body), Unix(1000)).1
+        };
+        for (status, error, ours) in [
+            (401, "access_denied", true),
+            (401, "invalid_client", true),
+            (403, "unauthorized_client", true),
+            (400, "unsupported_grant_type", true),
+            (400, "invalid_request", false),
+            (403, "access_denied", false),
+            (401, "password_leaked", false),
+            (403, "invalid_grant", false),
+        ] {
+            assert_eq!(after(status, error).ours, ours, "{status} {error}");
+        }
+        for (status, lost) in [
+            (504, true),
+            (524, true),
+            (502, false),
+            (500, false),
+            (403, false),
+        ] {
+            assert_eq!(after(status, "x").lost, lost, "{status}");
+        }
     }
 
     #[test]

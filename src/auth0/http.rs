@@ -1,16 +1,20 @@
 //! HTTPS to the tenant: verified, capped, timed, and never redirected. The only user of `ureq`.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use ureq::{
-    Agent,
+    Agent, SendBody,
     tls::{Certificate, PemItem, RootCerts, TlsConfig},
 };
 use zeroize::Zeroizing;
 
+use super::form::Outgoing;
 use crate::{
-    clock::Deadline,
-    config::{Application, Config},
+    clock::{Deadline, Unix},
     files,
 };
 
@@ -40,9 +44,30 @@ pub struct Answer {
     pub body: Zeroizing<Vec<u8>>,
 }
 
-/// Nothing usable came back: a sentence that completes "the tenant …".
+impl Answer {
+    /// How long the tenant wants to wait for the next try, if it says so: in seconds, or by the date
+    /// at which that is (RFC 9110, section 10.2.3).
+    pub fn retry_in(&self, now: Unix) -> Option<Duration> {
+        let after = self.retry_after.as_deref()?.trim();
+        let seconds = after.parse().ok().or_else(|| {
+            let date = httpdate::parse_http_date(after).ok()?;
+            let date = date.duration_since(UNIX_EPOCH).ok()?;
+            Some(date.as_secs().saturating_sub(now.0))
+        });
+        seconds
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs)
+    }
+}
+
+/// Nothing usable came back.
 #[derive(Debug)]
-pub struct Failure(pub String);
+pub struct Failure {
+    /// A sentence that completes "the tenant …".
+    pub why: String,
+    /// Whether the tenant may have read the request all the same.
+    pub sent: bool,
+}
 
 impl Http {
     /// Loads the certificates to trust. No request takes longer than `timeout` in all: name
@@ -83,10 +108,13 @@ impl Http {
     /// GET, for a JSON document.
     pub fn get(&self, url: &str, deadline: Deadline) -> Result<Answer, Failure> {
         let request = self.agent.get(url).header("accept", "application/json");
-        collect(match self.less_than_usual(deadline) {
+        let response = match self.less_than_usual(deadline) {
             None => request.call(),
             less => request.config().timeout_global(less).build().call(),
-        })
+        };
+        response
+            .and_then(collect)
+            .map_err(|error| failure(error, true))
     }
 
     /// POST of a form (RFC 6749, section 4.3.2), with extra headers.
@@ -97,19 +125,25 @@ impl Http {
         headers: &[(&str, &str)],
         deadline: Deadline,
     ) -> Result<Answer, Failure> {
-        let mut request = self.agent.post(url).header("accept", "application/json");
+        let mut form = Outgoing::new(form);
+        let mut request = self
+            .agent
+            .post(url)
+            .header("accept", "application/json")
+            .header("content-type", "application/x-www-form-urlencoded")
+            // Without it the body would be chunked, and not every token endpoint takes that.
+            .header("content-length", form.len());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let form = form.iter().copied();
-        collect(match self.less_than_usual(deadline) {
-            None => request.send_form(form),
-            less => request
-                .config()
-                .timeout_global(less)
-                .build()
-                .send_form(form),
-        })
+        let body = SendBody::from_reader(&mut form);
+        let response = match self.less_than_usual(deadline) {
+            None => request.send(body),
+            less => request.config().timeout_global(less).build().send(body),
+        };
+        response
+            .and_then(collect)
+            .map_err(|error| failure(error, form.was_taken()))
     }
 
     /// A timeout of its own for a request that comes late. The others use the agent's: a request
@@ -121,10 +155,7 @@ impl Http {
     }
 }
 
-fn collect(
-    result: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> Result<Answer, Failure> {
-    let mut response = result.map_err(failure)?;
+fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
     let header = |name: &str| {
         let value = response.headers().get(name)?.to_str().ok()?;
         Some(value.chars().take(64).collect::<String>())
@@ -147,8 +178,7 @@ fn collect(
         .body_mut()
         .with_config()
         .limit(MAX_BODY)
-        .read_to_vec()
-        .map_err(failure)?;
+        .read_to_vec()?;
     Ok(Answer {
         status,
         json,
@@ -159,9 +189,9 @@ fn collect(
     })
 }
 
-fn failure(error: ureq::Error) -> Failure {
+fn failure(error: ureq::Error, sent: bool) -> Failure {
     use ureq::Error;
-    Failure(match error {
+    let why = match error {
         Error::Timeout(_) => "did not answer in time".into(),
         Error::HostNotFound => "has a name that DNS does not know".into(),
         Error::BodyExceedsLimit(limit) => format!("answered with more than {limit} bytes"),
@@ -173,7 +203,8 @@ fn failure(error: ureq::Error) -> Failure {
         Error::Io(e) => format!("could not be reached: {e}"),
         Error::ConnectionFailed => "could not be reached".into(),
         other => format!("answered in no way that HTTP knows: {other}"),
-    })
+    };
+    Failure { why, sent }
 }
 
 fn from_file(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
@@ -215,37 +246,39 @@ fn from_system() -> Result<Vec<Certificate<'static>>, String> {
         .collect())
 }
 
-/// The form of a password grant. A plain `password` grant has no realm: with a connection Auth0
-/// has a grant type of its own for it (Auth0, "Resource Owner Password Flow", realm support).
-pub fn password_form<'a>(
-    application: &'a Application,
-    config: &'a Config,
-    username: &'a str,
-    password: &'a str,
-) -> Vec<(&'a str, &'a str)> {
-    let mut form = vec![
-        ("username", username),
-        ("password", password),
-        ("audience", config.audiences[0].as_str()),
-        ("scope", application.scope.as_str()),
-        ("client_id", application.client_id.as_str()),
-        (
-            "client_secret",
-            application
-                .client_secret
-                .reveal_str()
-                .expect("the configuration took only text"),
-        ),
-    ];
-    match &application.connection {
-        Some(realm) => form.extend([
-            (
-                "grant_type",
-                "http://auth0.com/oauth/grant-type/password-realm",
-            ),
-            ("realm", realm),
-        ]),
-        None => form.push(("grant_type", "password")),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_try_is_welcome_after_seconds_or_at_a_date() {
+        let in_seconds = |retry_after: &str| {
+            let answer = Answer {
+                status: 429,
+                json: true,
+                request_id: None,
+                retry_after: Some(retry_after.to_owned()),
+                used_up_until: None,
+                body: Zeroizing::default(),
+            };
+            // 2026-10-21T07:27:00Z.
+            answer
+                .retry_in(Unix(1_792_567_620))
+                .map(|wait| wait.as_secs())
+        };
+        for (retry_after, wait) in [
+            ("7", Some(7)),
+            (" 7 ", Some(7)),
+            ("Wed, 21 Oct 2026 07:28:00 GMT", Some(60)),
+            ("Wednesday, 21-Oct-26 07:28:00 GMT", Some(60)),
+            ("Wed Oct 21 07:28:00 2026", Some(60)),
+            ("Wed, 21 Oct 2026 07:26:00 GMT", None),
+            ("0", None),
+            ("-7", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(in_seconds(retry_after), wait, "{retry_after}");
+        }
     }
-    form
 }

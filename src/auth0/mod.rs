@@ -1,10 +1,12 @@
 //! The tenant: what can be asked of it, and where.
 //!
 //! * [`http`]: one request, its limits, its failures
+//! * [`form`]: what a token request says, and whether it was sent
 //! * [`answer`]: the token endpoint's answers, judged
 //! * [`forwarded`]: the device's address, for Auth0's attack protection
 
 pub mod answer;
+pub mod form;
 pub mod forwarded;
 pub mod http;
 
@@ -14,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     auth0::{
-        answer::Tokens,
+        answer::{Aftermath, Tokens},
         http::{Answer, Failure, Http},
     },
     clock::{Deadline, Unix},
@@ -78,7 +80,7 @@ impl Tenant {
     }
 
     /// Asks whether a user name and password are right (Auth0, "Resource Owner Password Flow"), and
-    /// says how long the tenant wants to be left alone afterwards.
+    /// says what that means for the next question.
     ///
     /// # Errors
     ///
@@ -90,13 +92,20 @@ impl Tenant {
         password: &Secret,
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
-    ) -> (Result<Tokens, Refusal>, Option<Duration>) {
+    ) -> (Result<Tokens, Refusal>, Aftermath) {
         match self.ask_for_tokens(config, username, password, device, deadline) {
-            Ok(answer) => (answer::tokens(&answer), answer::pause(&answer, Unix::now())),
-            Err(refusal) => (Err(refusal), None),
+            Ok(answer) => answer::judged(&answer, Unix::now()),
+            Err((refusal, lost)) => {
+                let aftermath = Aftermath {
+                    lost,
+                    ..Aftermath::default()
+                };
+                (Err(refusal), aftermath)
+            }
         }
     }
 
+    /// An answer; or why there is none, and whether the question may have been heard.
     fn ask_for_tokens(
         &self,
         config: &Config,
@@ -104,26 +113,24 @@ impl Tenant {
         password: &Secret,
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, (Refusal, bool)> {
+        let unasked = |reason, why: String| (Refusal::new(reason, why), false);
         let Some(application) = &config.application else {
-            return Err(Refusal::new(
-                Reason::CredentialsOff,
-                "it sent a password, and credentials mode is off",
-            ));
+            let why = "it sent a password, and credentials mode is off".into();
+            return Err(unasked(Reason::CredentialsOff, why));
         };
-        let unreachable =
-            |why: String| Refusal::new(Reason::TenantUnreachable, format!("the tenant {why}"));
-        let endpoints = self.endpoints(deadline).map_err(unreachable)?;
+        let endpoints = self
+            .endpoints(deadline)
+            .map_err(|why| unasked(Reason::TenantUnreachable, format!("the tenant {why}")))?;
         let Some(url) = &endpoints.token else {
-            return Err(Refusal::new(
-                Reason::LoginConfiguration,
-                format!("{} has no token endpoint", self.name()),
-            ));
+            let why = format!("{} has no token endpoint", self.name());
+            return Err(unasked(Reason::LoginConfiguration, why));
         };
-        let password = password
-            .reveal_str()
-            .ok_or_else(|| Refusal::new(Reason::NotUtf8, "its password is not UTF-8 text"))?;
-        let form = http::password_form(application, config, username, password);
+        let Some(password) = password.reveal_str() else {
+            let why = "its password is not UTF-8 text".into();
+            return Err(unasked(Reason::NotUtf8, why));
+        };
+        let form = form::password_form(application, config, username, password);
         let address = device.map(|ip| ip.to_string());
         let headers: Vec<_> = address
             .iter()
@@ -131,7 +138,10 @@ impl Tenant {
             .collect();
         self.http
             .post_form(url, &form, &headers, deadline)
-            .map_err(|Failure(why)| unreachable(why))
+            .map_err(|Failure { why, sent }| {
+                let why = format!("the tenant {why}");
+                (Refusal::new(Reason::TenantUnreachable, why), sent)
+            })
     }
 
     fn name(&self) -> &str {
@@ -160,7 +170,7 @@ fn document(result: Result<Answer, Failure>) -> Result<Answer, String> {
     match result {
         Ok(answer) if answer.status == 200 => Ok(answer),
         Ok(answer) => Err(format!("answered {}", answer.status)),
-        Err(Failure(why)) => Err(why),
+        Err(Failure { why, .. }) => Err(why),
     }
 }
 

@@ -1,13 +1,29 @@
-//! Wrong passwords of one user: Auth0 locks a user after ten of them, for thirty days (Auth0,
-//! "Brute-force Protection"), and counts all of a broker's devices at the broker's address. A device
-//! with an old password, or a stranger who guesses, must not get a device locked out: the tenth is
-//! never asked about.
+//! How often the tenant is asked about one user. Auth0 locks a user after ten wrong passwords, for
+//! thirty days (Auth0, "Brute-force Protection"). A device with an old password, or a stranger who
+//! guesses, must not get a device locked out: not by Auth0, and not by us.
+//!
+//! Auth0 counts by user and address, so that is what is counted here: of the wrong passwords from one
+//! address the tenant hears nine, and a stranger's are not the device's. Where no address is passed
+//! on, all come from the broker's own, and are counted together, as Auth0 does it.
+//!
+//! That alone is not enough where the tenant counts otherwise: it does not trust the address that it is
+//! told, or locks accounts whoever guesses (mode *Account Lockout*). There ten from anywhere are the
+//! end. So there is a second count, by user alone. Nine in all would keep every lock from being
+//! reached, and would let two strangers lock a device out with nine CONNECTs. No count at all would
+//! let them have Auth0 do it. The choice: after [`MOST_ANYWHERE`] in a row from anywhere, one
+//! a day, and never a wait for the address from which the user last came in. A device that signs in
+//! every day (Auth0's tokens last a day) takes the count back before the tenth; one at its usual address
+//! is never held up by others; one that has moved while strangers guess waits a day at most if they
+//! leave it its turn, and comes in at once if its login is remembered. One stranger alone is slowed
+//! down by his own address, and needs a day to get that far.
 
 use std::{
     collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
+use super::Origin;
 use crate::{
     refusal::{Reason, Refusal},
     secret::Fingerprint,
@@ -21,112 +37,320 @@ const WAITS: [Duration; (MOST - 1) as usize] = [
     Duration::from_secs(10),
     Duration::from_secs(60),
     Duration::from_secs(600),
-    Duration::from_secs(3600),
-    Duration::from_secs(24 * 3600),
+    HOUR,
+    DAY,
     Duration::from_secs(7 * 24 * 3600),
 ];
 
-/// The most wrong passwords of a user that the tenant is to hear of: one less than locks it.
+/// The same after refusals that another password does not change: a blocked user, a second factor. They
+/// lock nobody, so nobody waits longer than it takes to notice that they have been mended.
+const REFUSED_WAITS: [Duration; 4] = [
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+    Duration::from_secs(600),
+    HOUR,
+];
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The most wrong passwords from one address that the tenant is to hear of: one less than locks it.
 const MOST: u32 = 9;
+
+/// The most from all addresses together, before it is one a day.
+const MOST_ANYWHERE: u32 = MOST - 1;
 
 /// After so long without a question Auth0 has forgotten too.
 const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How many users are kept apart. Beyond it those are forgotten that got it wrong least often.
-const MAX_USERS: usize = 100_000;
+/// How many users, and users at addresses, are kept apart. Beyond it those are forgotten that got it
+/// wrong least often.
+const MAX_KNOWN: usize = 100_000;
+
+/// What the tenant said about a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The password is right.
+    Right,
+    /// It is wrong.
+    Wrong,
+    /// Nothing, though it was told the password: it may have counted it as wrong.
+    Lost,
+    /// No, whatever the password.
+    Refused,
+    /// Nothing about this login, or it was not asked.
+    Nothing,
+}
 
 /// The users that the tenant is being asked about, or refused last time.
 #[derive(Default)]
-pub struct Guesses(HashMap<Fingerprint, User>);
+pub struct Guesses {
+    pairs: HashMap<Origin, Pair>,
+    users: HashMap<Fingerprint, User>,
+}
 
+/// One user at one address.
 #[derive(Default)]
-struct User {
+struct Pair {
     wrong: u32,
+    /// Answers that were lost since the last that was not. With a wrong one among the others they count
+    /// as wrong; alone they may as well have been right, and are looked at again sooner.
+    lost: u32,
+    /// Refusals in a row.
+    refused: u32,
     /// Questions under way: each may turn out wrong.
     asking: u32,
     /// When the next may be asked; `None` is now.
     next: Option<Instant>,
 }
 
+/// One user at all addresses.
+#[derive(Default)]
+struct User {
+    wrong: u32,
+    asking: u32,
+    last: Option<Instant>,
+    /// When the next of those beyond the limit may be asked.
+    next: Option<Instant>,
+    /// From where it came in last.
+    home: Option<IpAddr>,
+}
+
 impl Guesses {
-    /// Whether the tenant may be asked about this user now. It is counted until it is
-    /// [`heard`](Self::heard) or [given back](Self::give_back).
+    /// Whether the tenant may be asked about this login now. It is counted until it is
+    /// [`heard`](Self::heard).
     ///
     /// # Errors
     ///
     /// Why not.
-    pub fn ask(&mut self, user: Fingerprint, now: Instant) -> Result<(), Refusal> {
-        if self.0.len() >= MAX_USERS && !self.0.contains_key(&user) {
-            self.make_room(now);
+    pub fn ask(&mut self, origin: Origin, now: Instant) -> Result<(), Refusal> {
+        let origin = counted(origin);
+        if self.pairs.len() >= MAX_KNOWN && !self.pairs.contains_key(&origin) {
+            self.make_room_for_pairs(now);
         }
-        let known = self.0.entry(user).or_default();
-        let refuse = |detail| Err(Refusal::new(Reason::LoginBackoff, detail));
-        if let Some(next) = known.next
-            && now < next
-        {
-            return refuse(format!(
-                "it sent {} wrong passwords in a row; the next is looked at in {} s",
-                known.wrong,
-                (next - now).as_secs() + 1
-            ));
+        if self.users.len() >= MAX_KNOWN && !self.users.contains_key(&origin.user) {
+            self.make_room_for_users();
         }
-        if known.wrong >= MOST {
-            // Thirty days have passed.
-            known.wrong = 0;
+        let pair = self.pairs.entry(origin).or_default();
+        let user = self.users.entry(origin.user).or_default();
+        let asked = pair
+            .ask(now)
+            .and_then(|()| user.ask(origin.address, now))
+            .map_err(|detail| Refusal::new(Reason::LoginBackoff, detail));
+        if asked.is_ok() {
+            pair.asking += 1;
+            user.asking += 1;
         }
-        if known.wrong + known.asking >= MOST {
-            return refuse(format!(
-                "it sent {} wrong passwords in a row, and {} are being looked at",
-                known.wrong, known.asking
-            ));
-        }
-        known.asking += 1;
-        Ok(())
+        self.drop_empty(origin);
+        asked
     }
 
-    /// The tenant was not asked after all, or said nothing about the password.
-    pub fn give_back(&mut self, user: Fingerprint) {
-        if let Some(known) = self.0.get_mut(&user) {
-            known.asking = known.asking.saturating_sub(1);
-            if known.wrong + known.asking == 0 {
-                self.0.remove(&user);
+    /// What the tenant said.
+    pub fn heard(&mut self, origin: Origin, heard: Heard, now: Instant) {
+        let origin = counted(origin);
+        let pair = self.pairs.entry(origin).or_default();
+        let user = self.users.entry(origin.user).or_default();
+        pair.asking = pair.asking.saturating_sub(1);
+        user.asking = user.asking.saturating_sub(1);
+        match heard {
+            Heard::Right => {
+                (pair.wrong, pair.lost) = (0, 0);
+                if pair.refused == 0 {
+                    pair.next = None;
+                }
+                (user.wrong, user.next) = (0, None);
+                user.home = origin.address;
+            }
+            Heard::Wrong => pair.count_wrong(now),
+            Heard::Lost => pair.count_lost(now),
+            Heard::Refused => pair.count_refused(now),
+            Heard::Nothing => {}
+        }
+        if matches!(heard, Heard::Wrong | Heard::Lost) {
+            user.count_wrong(now);
+        }
+        self.drop_empty(origin);
+    }
+
+    /// The device may come in: nothing refuses it any more.
+    pub fn came_in(&mut self, origin: Origin) {
+        let origin = counted(origin);
+        if let Some(pair) = self.pairs.get_mut(&origin) {
+            (pair.refused, pair.next) = (0, None);
+        }
+        self.drop_empty(origin);
+    }
+
+    /// Somebody has mended something (SIGHUP): whoever waits may be asked about now. Wrong passwords
+    /// stay counted, because a log is rotated every night by a SIGHUP, and after the ninth that the
+    /// tenant is known to have heard there is nothing to look at before it has forgotten them.
+    pub fn look_again(&mut self) {
+        for pair in self.pairs.values_mut() {
+            pair.refused = 0;
+            if pair.wrong < MOST {
+                pair.next = None;
             }
         }
-    }
-
-    /// What the tenant said about the password.
-    pub fn heard(&mut self, user: Fingerprint, right: bool, now: Instant) {
-        if right {
-            self.0.remove(&user);
-            return;
-        }
-        let known = self.0.entry(user).or_default();
-        known.asking = known.asking.saturating_sub(1);
-        known.wrong += 1;
-        let wait = WAITS.get(known.wrong as usize - 1).unwrap_or(&FORGOTTEN);
-        known.next = Some(now + *wait);
-    }
-
-    /// Somebody has mended something (SIGHUP): whoever waits may be asked about now. What was counted
-    /// stays counted, because a log is rotated every night by a SIGHUP.
-    pub fn look_again(&mut self) {
-        for user in self.0.values_mut().filter(|user| user.wrong < MOST) {
+        for user in self.users.values_mut() {
             user.next = None;
         }
+        self.pairs.retain(|_, pair| !pair.is_empty());
     }
 
-    fn make_room(&mut self, now: Instant) {
-        for wrong in 1..=MOST {
-            self.0.retain(|_, user| {
-                user.asking > 0
-                    || user.wrong > wrong
-                    || user.next.is_some_and(|next| now < next && wrong == MOST)
+    fn drop_empty(&mut self, origin: Origin) {
+        if self.pairs.get(&origin).is_some_and(Pair::is_empty) {
+            self.pairs.remove(&origin);
+        }
+        if self.users.get(&origin.user).is_some_and(User::is_empty) {
+            self.users.remove(&origin.user);
+        }
+    }
+
+    fn make_room_for_pairs(&mut self, now: Instant) {
+        for wrong in 0..=MOST {
+            self.pairs.retain(|_, pair| {
+                pair.asking > 0
+                    || pair.count() > wrong
+                    || pair.next.is_some_and(|next| now < next && wrong == MOST)
             });
-            if self.0.len() < MAX_USERS / 2 {
+            if self.pairs.len() < MAX_KNOWN / 2 {
                 return;
             }
         }
     }
+
+    /// Strangers' names go before those of devices that came in once.
+    fn make_room_for_users(&mut self) {
+        for (wrong, strangers_only) in (0..=MOST_ANYWHERE)
+            .map(|wrong| (wrong, true))
+            .chain([(0, false)])
+        {
+            self.users.retain(|_, user| {
+                user.asking > 0 || user.wrong > wrong || (strangers_only && user.home.is_some())
+            });
+            if self.users.len() < MAX_KNOWN / 2 {
+                return;
+            }
+        }
+    }
+}
+
+impl Pair {
+    fn count(&self) -> u32 {
+        self.wrong + self.lost
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count() + self.refused + self.asking == 0
+    }
+
+    fn ask(&mut self, now: Instant) -> Result<(), String> {
+        if let Some(next) = self.next
+            && now < next
+        {
+            let seconds = (next - now).as_secs() + 1;
+            let why = match (self.refused, self.lost) {
+                (1.., _) => format!(
+                    "the tenant refused it {} times in a row, as an earlier line says, and is asked again",
+                    self.refused
+                ),
+                (_, 1..) => format!(
+                    "the tenant lost {} of its passwords in a row, and may have counted them as wrong; the next is looked at",
+                    self.lost
+                ),
+                _ => format!(
+                    "it sent {} wrong passwords in a row; the next is looked at",
+                    self.wrong
+                ),
+            };
+            return Err(format!("{why} in {seconds} s"));
+        }
+        if self.wrong >= MOST {
+            // Thirty days have passed.
+            (self.wrong, self.lost) = (0, 0);
+        }
+        // Of those that are only lost there is one more, when its time has come.
+        let one_more = self.lost > 0 && self.asking == 0;
+        if self.count() + self.asking >= MOST && !one_more {
+            return Err(format!(
+                "it sent {} wrong passwords in a row, and {} are being looked at",
+                self.count(),
+                self.asking
+            ));
+        }
+        Ok(())
+    }
+
+    fn count_wrong(&mut self, now: Instant) {
+        (self.wrong, self.lost) = (self.count() + 1, 0);
+        self.wait(self.usual_wait().unwrap_or(FORGOTTEN), now);
+    }
+
+    fn count_lost(&mut self, now: Instant) {
+        if self.wrong > 0 {
+            return self.count_wrong(now);
+        }
+        self.lost += 1;
+        // A tenant that answers nobody for a day must not keep devices out for a week.
+        let wait = self.usual_wait().map_or(DAY, |wait| wait.min(HOUR));
+        self.wait(wait, now);
+    }
+
+    fn count_refused(&mut self, now: Instant) {
+        let longest = REFUSED_WAITS.len() - 1;
+        self.wait(REFUSED_WAITS[longest.min(self.refused as usize)], now);
+        self.refused += 1;
+    }
+
+    fn usual_wait(&self) -> Option<Duration> {
+        WAITS.get(self.count() as usize - 1).copied()
+    }
+
+    fn wait(&mut self, wait: Duration, now: Instant) {
+        self.next = self.next.max(Some(now + wait));
+    }
+}
+
+impl User {
+    fn is_empty(&self) -> bool {
+        self.wrong + self.asking == 0 && self.home.is_none()
+    }
+
+    fn ask(&mut self, from: Option<IpAddr>, now: Instant) -> Result<(), String> {
+        if self.last.is_some_and(|last| now >= last + FORGOTTEN) {
+            (self.wrong, self.next) = (0, None);
+        }
+        // Without an address it is the broker's, and the count by address is the count of all.
+        if from.is_none() || from == self.home || self.wrong + self.asking < MOST_ANYWHERE {
+            return Ok(());
+        }
+        let waits = self.next.is_some_and(|next| now < next);
+        if !waits && self.asking == 0 {
+            return Ok(());
+        }
+        Err(format!(
+            "{} wrong passwords in a row came for its user from several addresses, and it is not where it came in last; one more is looked at each day",
+            self.wrong + self.asking
+        ))
+    }
+
+    fn count_wrong(&mut self, now: Instant) {
+        self.wrong += 1;
+        self.last = Some(now);
+        if self.wrong >= MOST_ANYWHERE {
+            self.next = Some(now + DAY);
+        }
+    }
+}
+
+/// As it is counted: whoever has one IPv6 address has the rest of its /64 as well (RFC 7934).
+fn counted(origin: Origin) -> Origin {
+    const NETWORK: u128 = !0 << 64;
+    let address = origin.address.map(|address| match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
+    });
+    Origin { address, ..origin }
 }
 
 #[cfg(test)]
@@ -135,24 +359,38 @@ mod tests {
     use crate::secret::Fingerprinter;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
+    const MONTH: u64 = 30 * 24 * 3600;
 
-    fn user() -> Fingerprint {
-        Fingerprinter::new().unwrap().of(b"user")
+    /// A user without an address, and the same at several.
+    fn user() -> Origin {
+        Origin {
+            user: Fingerprinter::new().unwrap().of(b"user"),
+            address: None,
+        }
+    }
+
+    fn at(user: Origin, address: &str) -> Origin {
+        Origin {
+            address: Some(address.parse().unwrap()),
+            ..user
+        }
     }
 
     /// The seconds at which a device that tries all the time is asked about.
     fn asked(
         guesses: &mut Guesses,
-        user: Fingerprint,
+        origin: Origin,
+        heard: Heard,
         start: Instant,
-        seconds: std::ops::Range<u64>,
+        seconds: impl IntoIterator<Item = u64>,
     ) -> Vec<u64> {
         seconds
+            .into_iter()
             .filter(|second| {
                 let now = start + S(*second);
-                let asked = guesses.ask(user, now).is_ok();
+                let asked = guesses.ask(origin, now).is_ok();
                 if asked {
-                    guesses.heard(user, false, now);
+                    guesses.heard(origin, heard, now);
                 }
                 asked
             })
@@ -161,15 +399,19 @@ mod tests {
 
     #[test]
     fn the_tenth_is_never_asked_about_within_thirty_days() {
-        let (start, user) = (Instant::now(), user());
-        let mut guesses = Guesses::default();
-        let month = 30 * 24 * 3600;
-        let first = asked(&mut guesses, user, start, 0..month);
-        assert_eq!(first.len(), MOST as usize, "{first:?}");
-        assert!(first[6] < 2 * 3600 && first[7] > 24 * 3600, "{first:?}");
-        let last = first[8];
-        let next = asked(&mut guesses, user, start, month..last + month + 1);
-        assert_eq!(next, [last + month]);
+        let start = Instant::now();
+        for origin in [user(), at(user(), "203.0.113.7")] {
+            let mut guesses = Guesses::default();
+            let month = (0..MONTH).step_by(30);
+            let first = asked(&mut guesses, origin, Heard::Wrong, start, month);
+            assert_eq!(first.len(), MOST as usize, "{first:?}");
+            assert!(first[6] < 2 * 3600 && first[7] > 24 * 3600, "{first:?}");
+            let last = first[8];
+            guesses.look_again();
+            let again = (MONTH..=last + MONTH).step_by(30);
+            let next = asked(&mut guesses, origin, Heard::Wrong, start, again);
+            assert_eq!(next, [last + MONTH], "and a reload changes nothing");
+        }
     }
 
     /// Debian rotates the broker's log with a SIGHUP every night.
@@ -180,12 +422,14 @@ mod tests {
         let mut count = 0;
         for day in 0..30 {
             let from = day * 86_400;
-            count += asked(&mut guesses, user, start, from..from + 300).len();
+            let day = from..from + 300;
+            count += asked(&mut guesses, user, Heard::Wrong, start, day).len();
             guesses.look_again();
         }
         assert_eq!(count, MOST as usize);
         let mut guesses = Guesses::default();
-        assert_eq!(asked(&mut guesses, user, start, 0..300).len(), 5);
+        let first = asked(&mut guesses, user, Heard::Wrong, start, 0..300);
+        assert_eq!(first.len(), 5);
         guesses.look_again();
         assert!(guesses.ask(user, start + S(300)).is_ok(), "at once");
     }
@@ -197,24 +441,178 @@ mod tests {
         let asked = (0..50).filter(|_| guesses.ask(user, now).is_ok()).count();
         assert_eq!(asked, MOST as usize);
         for _ in 0..MOST - 1 {
-            guesses.give_back(user);
+            guesses.heard(user, Heard::Nothing, now);
         }
         assert!(guesses.ask(user, now).is_ok());
-        guesses.heard(user, true, now);
-        assert!(guesses.0.is_empty(), "a right one ends it");
+        guesses.heard(user, Heard::Right, now);
+        guesses.heard(user, Heard::Right, now);
+        assert!(guesses.pairs.is_empty() && guesses.users.is_empty());
+    }
+
+    #[test]
+    fn a_stranger_s_wrong_passwords_are_not_the_device_s() {
+        let (start, user) = (Instant::now(), user());
+        let (stranger, device) = (at(user, "198.51.100.1"), at(user, "203.0.113.7"));
+        let mut guesses = Guesses::default();
+        asked(&mut guesses, stranger, Heard::Wrong, start, 0..20_000);
+        assert!(guesses.ask(stranger, start + S(20_000)).is_err());
+        let here = asked(&mut guesses, device, Heard::Right, start, 20_000..20_010);
+        assert_eq!(here.len(), 10, "asked about whenever it likes");
+        assert!(
+            guesses.ask(stranger, start + S(20_010)).is_err(),
+            "what the device does right is not the stranger's either"
+        );
+    }
+
+    #[test]
+    fn one_network_is_one_stranger() {
+        let (start, user) = (Instant::now(), user());
+        let mut guesses = Guesses::default();
+        let asked: usize = (1..100)
+            .map(|i| at(user, &format!("2001:db8::{i:x}")))
+            .map(|origin| asked(&mut guesses, origin, Heard::Wrong, start, 0..1).len())
+            .sum();
+        assert_eq!(asked, 3);
+        let elsewhere = at(user, "2001:db8:0:1::1");
+        assert!(guesses.ask(elsewhere, start).is_ok());
+    }
+
+    #[test]
+    fn many_strangers_reach_no_lock_and_lock_nobody_out() {
+        let (start, user) = (Instant::now(), user());
+        let home = at(user, "203.0.113.7");
+        let strangers = |guesses: &mut Guesses, from: u64| {
+            (0..100)
+                .map(|i| at(user, &format!("198.51.100.{i}")))
+                .map(|origin| asked(guesses, origin, Heard::Wrong, start, from..from + 1).len())
+                .sum::<usize>()
+        };
+        let day = 24 * 3600;
+        let mut guesses = Guesses::default();
+        guesses.ask(home, start).unwrap();
+        guesses.heard(home, Heard::Right, start);
+        let since = strangers(&mut guesses, 0) + strangers(&mut guesses, day - 1);
+        assert_eq!(since, MOST_ANYWHERE as usize);
+        assert_eq!(strangers(&mut guesses, day), 1, "one a day");
+        assert!(guesses.ask(home, start + S(day)).is_ok());
+        guesses.heard(home, Heard::Right, start + S(day));
+        assert_eq!(
+            strangers(&mut guesses, day + 1),
+            MOST_ANYWHERE as usize,
+            "who came in takes the count back, as in the tenant"
+        );
+
+        let moved = at(user, "192.0.2.7");
+        let refusal = guesses.ask(moved, start + S(day + 2)).unwrap_err();
+        assert!(refusal.detail.contains("one more is looked at each day"));
+        assert!(guesses.ask(moved, start + S(2 * day + 1)).is_ok());
+        guesses.heard(moved, Heard::Nothing, start + S(2 * day + 1));
+        guesses.users.get_mut(&user.user).unwrap().next = Some(start + S(9 * day));
+        guesses.look_again();
+        assert!(guesses.ask(moved, start + S(2 * day + 2)).is_ok());
+    }
+
+    #[test]
+    fn refusals_are_asked_about_less_and_less_until_it_comes_in() {
+        let (start, user) = (Instant::now(), user());
+        let mut guesses = Guesses::default();
+        let refused = asked(&mut guesses, user, Heard::Refused, start, 0..10_000);
+        assert_eq!(refused, [0, 10, 70, 670, 4270, 7870]);
+        let refusal = guesses.ask(user, start + S(10_000)).unwrap_err();
+        assert!(refusal.detail.contains("refused it 6 times in a row"));
+        guesses.look_again();
+        let refused = asked(&mut guesses, user, Heard::Refused, start, 10_000..10_071);
+        assert_eq!(
+            refused,
+            [10_000, 10_010, 10_070],
+            "from the start after a reload"
+        );
+        guesses.came_in(user);
+        let refused = asked(&mut guesses, user, Heard::Refused, start, 10_071..10_082);
+        assert_eq!(refused, [10_071, 10_081], "and after it came in");
+    }
+
+    #[test]
+    fn tokens_of_no_use_go_on_slowing_down_though_the_password_is_right() {
+        let (start, user) = (Instant::now(), user());
+        let mut guesses = Guesses::default();
+        let mut seconds = Vec::new();
+        for second in 0..1000 {
+            let now = start + S(second);
+            if guesses.ask(user, now).is_ok() {
+                guesses.heard(user, Heard::Right, now);
+                guesses.heard(user, Heard::Refused, now);
+                seconds.push(second);
+            }
+        }
+        assert_eq!(seconds, [0, 10, 70, 670]);
+    }
+
+    /// The tenant counts, and then its answers get lost.
+    #[test]
+    fn lost_answers_count_until_one_is_right() {
+        let (start, user) = (Instant::now(), user());
+        let mut guesses = Guesses::default();
+        let day = 24 * 3600;
+        let lost = asked(&mut guesses, user, Heard::Lost, start, 0..day);
+        assert_eq!(lost.len(), MOST as usize, "{lost:?}");
+        assert!(lost.windows(2).all(|two| two[1] - two[0] <= 3600));
+        let more = asked(
+            &mut guesses,
+            user,
+            Heard::Lost,
+            start,
+            day..lost[8] + day + 60,
+        );
+        assert_eq!(more, [lost[8] + day], "one a day");
+        guesses.look_again();
+        let now = start + S(3 * day);
+        assert!(guesses.ask(user, now).is_ok(), "a reload asks at once");
+        guesses.heard(user, Heard::Right, now);
+        assert!(guesses.pairs.is_empty());
+    }
+
+    #[test]
+    fn lost_answers_of_a_device_that_is_wrong_are_wrong() {
+        let start = Instant::now();
+        for order in [[Heard::Wrong, Heard::Lost], [Heard::Lost, Heard::Wrong]] {
+            let (mut guesses, user) = (Guesses::default(), user());
+            let mut count = 0;
+            for second in (0..MONTH).step_by(30) {
+                let now = start + S(second);
+                if guesses.ask(user, now).is_ok() {
+                    guesses.heard(user, order[usize::from(count % 2 == 1)], now);
+                    count += 1;
+                }
+            }
+            assert_eq!(count, MOST);
+        }
     }
 
     #[test]
     fn many_users_do_not_make_room_for_a_tenth_guess() {
         let prints = Fingerprinter::new().unwrap();
-        let (start, user) = (Instant::now(), prints.of(b"user"));
+        let (start, user) = (Instant::now(), user());
         let mut guesses = Guesses::default();
-        asked(&mut guesses, user, start, 0..30 * 24 * 3600);
-        for i in 0..MAX_USERS + 1000 {
-            let other = prints.of(&i.to_le_bytes());
+        let month = (0..MONTH).step_by(30);
+        asked(&mut guesses, user, Heard::Wrong, start, month);
+        let home = at(
+            Origin {
+                user: prints.of(b"home"),
+                address: None,
+            },
+            "203.0.113.7",
+        );
+        guesses.heard(home, Heard::Right, start);
+        for i in 0..MAX_KNOWN + 1000 {
+            let other = Origin {
+                user: prints.of(&i.to_le_bytes()),
+                address: None,
+            };
             assert!(guesses.ask(other, start).is_ok());
-            guesses.heard(other, false, start);
+            guesses.heard(other, Heard::Wrong, start);
         }
-        assert!(guesses.0.len() <= MAX_USERS && guesses.0.contains_key(&user));
+        assert!(guesses.pairs.len() <= MAX_KNOWN && guesses.pairs.contains_key(&user));
+        assert!(guesses.users.len() <= MAX_KNOWN && guesses.users.contains_key(&home.user));
     }
 }

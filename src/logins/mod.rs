@@ -6,24 +6,30 @@
 //! * [`budget`]: how long the broker itself may stand still for it (2.0)
 //! * [`memory`]: what the tenant said before; [`verified`]: tokens that were good before; both in
 //!   tables of [`expiring`] entries
-//! * [`restraint`]: how hard it is asked, and, in [`guesses`], how often about one user
+//! * [`restraint`]: how hard it is asked: not in [`pauses`] that it wants, not in trouble
+//!   ([`breaker`]), and not too often about one user ([`guesses`])
 
 pub mod arrivals;
+pub mod breaker;
 pub mod budget;
 pub mod expiring;
 pub mod guesses;
 pub mod memory;
+pub mod pauses;
 pub mod pool;
 pub mod restraint;
 pub mod verified;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::{
-    auth0::{Tenant, answer::Tokens},
+    auth0::{
+        Tenant,
+        answer::{Aftermath, Tokens},
+    },
     clock::{Deadline, Unix},
     config::Config,
     grants::Grants,
@@ -75,6 +81,24 @@ pub struct Terms {
 /// What is known of a credential in the end.
 pub type Verdict = Result<Terms, Refusal>;
 
+/// Whose login it is, as Auth0 counts logins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The user.
+    pub user: Fingerprint,
+    /// The device's address, if it is passed on.
+    pub address: Option<IpAddr>,
+}
+
+/// A login that the tenant is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Whose it is.
+    pub origin: Origin,
+    /// Which one it is of all that were asked.
+    pub number: u64,
+}
+
 /// Tokens that speak for somebody.
 pub enum Evidence {
     /// The client sent a token.
@@ -88,6 +112,8 @@ pub enum Evidence {
     Issued {
         /// The user name that the tenant checked.
         username: String,
+        /// Whose login it was.
+        origin: Option<Origin>,
         /// What it issued.
         tokens: Tokens,
     },
@@ -114,8 +140,8 @@ pub struct Job {
     pub claimant: Claimant,
     /// Which credential, so that many who present the same wait for one answer.
     pub key: Fingerprint,
-    /// For a login: which user.
-    pub user: Option<Fingerprint>,
+    /// For a login: which question.
+    pub question: Option<Question>,
     /// What is to be done.
     pub errand: Errand,
     /// When it must have been done.
@@ -135,10 +161,10 @@ pub struct Done {
     pub claimant: Claimant,
     /// Which credential.
     pub key: Fingerprint,
-    /// For a login: which user.
-    pub user: Option<Fingerprint>,
-    /// How long the tenant wants to be left alone.
-    pub pause: Option<Duration>,
+    /// For a login: which question.
+    pub question: Option<Question>,
+    /// What its answer means for the questions after it.
+    pub aftermath: Aftermath,
     /// The evidence, still to be judged.
     pub result: Result<Evidence, Refusal>,
     /// Whether the keys were fetched for it, if that was the errand.
@@ -163,15 +189,15 @@ impl Desk {
         let Job {
             claimant,
             key,
-            user,
+            question,
             errand,
             deadline,
         } = job;
-        let done = |result, pause, keys_refetched| Done {
+        let done = |result, aftermath, keys_refetched| Done {
             claimant,
             key,
-            user,
-            pause,
+            question,
+            aftermath,
             result,
             keys_refetched,
             deadline,
@@ -182,25 +208,27 @@ impl Desk {
                     Reason::LoginQueue,
                     "its turn to ask the tenant came too late",
                 );
-                done(Err(late), None, None)
+                done(Err(late), Aftermath::default(), None)
             }
             Errand::Login {
                 username,
                 password,
                 address,
             } => {
-                let (tokens, pause) =
+                let (tokens, aftermath) =
                     self.tenant
                         .login(&self.config, &username, &password, address, deadline);
-                done(
-                    tokens.map(|tokens| Evidence::Issued { username, tokens }),
-                    pause,
-                    None,
-                )
+                let origin = question.map(|question| question.origin);
+                let issued = |tokens| Evidence::Issued {
+                    username,
+                    origin,
+                    tokens,
+                };
+                done(tokens.map(issued), aftermath, None)
             }
             Errand::Keys(evidence) => {
                 let refetched = self.keys.refetch(deadline);
-                done(Ok(evidence), None, Some(refetched))
+                done(Ok(evidence), Aftermath::default(), Some(refetched))
             }
         }
     }

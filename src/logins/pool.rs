@@ -17,6 +17,7 @@ use std::{
 
 use super::{Done, Errand, Job};
 use crate::{
+    auth0::answer::Aftermath,
     clock::Deadline,
     refusal::{Reason, Refusal},
     secret::Fingerprint,
@@ -242,15 +243,19 @@ impl Shared {
                 continue;
             };
             drop(state);
-            let (key, user, deadline) = (job.key, job.user, job.deadline);
+            let (key, question, deadline) = (job.key, job.question, job.deadline);
             let for_keys = usize::from(job.is_for_keys());
             let claimant = job.claimant.clone();
             let done =
                 catch_unwind(AssertUnwindSafe(|| (self.worker)(job))).unwrap_or_else(|_| Done {
                     claimant,
                     key,
-                    user,
-                    pause: None,
+                    question,
+                    // Nobody knows how far it came.
+                    aftermath: Aftermath {
+                        lost: true,
+                        ..Aftermath::default()
+                    },
                     result: Err(Refusal::new(
                         Reason::Internal,
                         "asking the tenant failed within",

@@ -1,45 +1,32 @@
 //! How hard the tenant is asked: less than it allows, and less while it is in trouble.
 //!
 //! Auth0 counts all of a broker's devices as one caller. Without restraint a fleet that comes back
-//! at once uses up the tenant's rate limit (Auth0, "Rate Limit Policy"). Wrong passwords are counted
-//! by user, in [`super::guesses`].
+//! at once uses up the tenant's rate limit (Auth0, "Rate Limit Policy"). Here is that rate; what
+//! else holds a question back is in [`super::pauses`], [`super::breaker`] and [`super::guesses`].
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    time::{Duration, Instant},
+use std::time::Instant;
+
+use super::{
+    Origin, Question,
+    breaker::{Breaker, News},
+    guesses::{Guesses, Heard},
+    pauses::Pauses,
 };
-
-use super::guesses::Guesses;
 use crate::{
+    auth0::answer::Aftermath,
     refusal::{Reason, Refusal},
-    secret::Fingerprint,
 };
 
 /// As Auth0's free plan has it: a burst of 300 at 300 a minute.
 const BURST_SECONDS: f64 = 60.0;
-
-/// Troubles in a row after which the tenant is left alone for a while.
-const TROUBLES: u32 = 5;
-
-/// The longest that the tenant is left alone because of trouble, in seconds.
-const LONGEST_REST: u32 = 64;
-
-/// Longer than any question takes. One that got lost does not keep the others waiting.
-const LONGEST_PROBE: Duration = Duration::from_secs(120);
-
-/// The longest that is waited because the tenant said so.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// What the tenant lets us ask.
 pub struct Restraint {
     rate: f64,
     tokens: f64,
     filled: Instant,
-    paused: Option<Instant>,
-    troubles: u32,
-    resting: Option<Instant>,
-    /// Since when one is asking whether the trouble is over.
-    probing: Option<Instant>,
+    pauses: Pauses,
+    breaker: Breaker,
     guesses: Guesses,
 }
 
@@ -51,49 +38,32 @@ impl Restraint {
             rate,
             tokens: rate * BURST_SECONDS,
             filled: now,
-            paused: None,
-            troubles: 0,
-            resting: None,
-            probing: None,
+            pauses: Pauses::default(),
+            breaker: Breaker::default(),
             guesses: Guesses::default(),
         }
     }
 
-    /// Whether the tenant may be asked about this user now. Then what came of it is
+    /// Whether the tenant may be asked about this login now. Then what came of it is
     /// [`heard`](Self::heard), or the question is [given back](Self::give_back).
     ///
     /// # Errors
     ///
     /// Why not.
-    pub fn ask(&mut self, user: Fingerprint, now: Instant) -> Result<(), Refusal> {
-        self.guesses.ask(user, now)?;
-        let asked = self.ask_tenant(now);
-        if asked.is_err() {
-            self.guesses.give_back(user);
+    pub fn ask(&mut self, origin: Origin, now: Instant) -> Result<Question, Refusal> {
+        self.guesses.ask(origin, now)?;
+        match self.ask_tenant(origin, now) {
+            Ok(number) => Ok(Question { origin, number }),
+            Err(refusal) => {
+                self.guesses.heard(origin, Heard::Nothing, now);
+                Err(refusal)
+            }
         }
-        asked
     }
 
-    fn ask_tenant(&mut self, now: Instant) -> Result<(), Refusal> {
-        if let Some(until) = self.paused.filter(|until| now < *until) {
-            let seconds = (until - now).as_secs() + 1;
-            return Err(Refusal::new(
-                Reason::LoginThrottled,
-                format!("the tenant wants no logins for {seconds} s"),
-            ));
-        }
-        if let Some(until) = self.resting
-            && (now < until
-                || self
-                    .probing
-                    .is_some_and(|since| now < since + LONGEST_PROBE))
-        {
-            let detail = format!(
-                "the tenant failed {} times in a row and is left alone for a moment",
-                self.troubles
-            );
-            return Err(Refusal::new(Reason::TenantUnreachable, detail));
-        }
+    fn ask_tenant(&mut self, origin: Origin, now: Instant) -> Result<u64, Refusal> {
+        self.pauses.ask(origin.address, now)?;
+        self.breaker.ask(now)?;
         let gained = now.saturating_duration_since(self.filled).as_secs_f64() * self.rate;
         self.tokens = (self.tokens + gained).min(self.rate * BURST_SECONDS);
         self.filled = now;
@@ -102,85 +72,112 @@ impl Restraint {
             return Err(Refusal::new(Reason::LoginRate, detail));
         }
         self.tokens -= 1.0;
-        self.probing = self.resting.map(|_| now);
-        Ok(())
+        Ok(self.breaker.number(now))
     }
 
     /// The tenant was not asked after all.
-    pub fn give_back(&mut self, user: Fingerprint) {
-        self.guesses.give_back(user);
+    pub fn give_back(&mut self, question: Question, now: Instant) {
         self.tokens += 1.0;
-        self.probing = None;
+        self.breaker.heard(question.number, News::None, now);
+        self.guesses.heard(question.origin, Heard::Nothing, now);
     }
 
     /// Somebody has mended something (SIGHUP).
     pub fn look_again(&mut self) {
         self.guesses.look_again();
-        self.resting = None;
-        self.troubles = 0;
+        self.breaker.look_again();
     }
 
-    /// What came of asking; `None` is a yes. `pause` is how long the tenant wants to be left alone.
+    /// What came of asking; `no` is `None` for a yes.
     pub fn heard(
         &mut self,
-        user: Fingerprint,
+        question: Question,
         no: Option<Reason>,
-        pause: Option<Duration>,
+        aftermath: Aftermath,
         now: Instant,
     ) {
-        if let Some(pause) = pause {
-            self.paused = self.paused.max(Some(now + pause.min(LONGEST_PAUSE)));
+        let Question { origin, number } = question;
+        if let Some((whose, pause)) = aftermath.pause {
+            self.pauses.add(whose, origin.address, pause, now);
         }
-        self.probing = None;
-        match no {
-            // Of many that asked before the rest began, the first ones have said it.
-            Some(Reason::TenantUnreachable | Reason::TenantAnswer | Reason::TenantError)
-                if self.resting.is_some_and(|until| now < until) => {}
+        let news = match no {
             Some(Reason::TenantUnreachable | Reason::TenantAnswer | Reason::TenantError) => {
-                self.troubles += 1;
-                if self.troubles >= TROUBLES {
-                    let rest = 1u32 << (self.troubles - TROUBLES).min(LONGEST_REST.ilog2());
-                    self.resting =
-                        Some(now + Duration::from_secs(u64::from(rest)).mul_f64(jitter()));
-                }
+                News::Trouble
             }
-            // Of these the tenant knows nothing.
-            Some(Reason::LoginQueue | Reason::Internal) => {}
-            _ => (self.troubles, self.resting) = (0, None),
-        }
+            Some(Reason::LoginConfiguration) if aftermath.ours => News::NotOurs,
+            Some(Reason::LoginQueue | Reason::Internal) => News::None,
+            _ => News::Well,
+        };
+        self.breaker.heard(number, news, now);
+        let heard = match no {
+            None => Heard::Right,
+            Some(_) if aftermath.lost => Heard::Lost,
+            Some(Reason::LoginRefused) => Heard::Wrong,
+            Some(
+                Reason::LoginLocked
+                | Reason::LoginBlocked
+                | Reason::LoginMfa
+                | Reason::LoginLeaked
+                | Reason::LoginVerification
+                | Reason::LoginDenied,
+            ) => Heard::Refused,
+            Some(_) => Heard::Nothing,
+        };
+        self.guesses.heard(origin, heard, now);
+    }
+
+    /// What the tokens were worth that the tenant issued; `no` is `None` where the device may come in.
+    pub fn judged(&mut self, origin: Origin, no: Option<Reason>, now: Instant) {
         match no {
-            Some(Reason::LoginRefused) => self.guesses.heard(user, false, now),
-            None => self.guesses.heard(user, true, now),
-            Some(_) => self.guesses.give_back(user),
+            None => self.guesses.came_in(origin),
+            Some(Reason::LoginToken) => self.guesses.heard(origin, Heard::Refused, now),
+            Some(_) => {}
         }
     }
-}
-
-/// A factor between 0.75 and 1.25, so that many brokers do not come back in step.
-fn jitter() -> f64 {
-    let random = RandomState::new().build_hasher().finish() >> 40;
-    0.75 + 0.5 * random as f64 / f64::from(1u32 << 24)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{net::IpAddr, time::Duration};
+
     use super::*;
-    use crate::secret::Fingerprinter;
+    use crate::{auth0::answer::Whose, secret::Fingerprinter};
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
-    fn device() -> Fingerprint {
-        Fingerprinter::new().unwrap().of(b"device")
+    /// A device that nothing is known of, at the broker's own address.
+    fn device() -> Origin {
+        Origin {
+            user: Fingerprinter::new().unwrap().of(b"device"),
+            address: None,
+        }
     }
 
-    fn refused(result: Result<(), Refusal>) -> Option<Reason> {
+    fn at(address: [u8; 4]) -> Origin {
+        Origin {
+            address: Some(IpAddr::from(address)),
+            ..device()
+        }
+    }
+
+    fn refused(result: Result<Question, Refusal>) -> Option<Reason> {
         result.err().map(|refusal| refusal.reason)
+    }
+
+    fn pause(whose: Whose, seconds: u64) -> Aftermath {
+        Aftermath {
+            pause: Some((whose, S(seconds))),
+            ..Aftermath::default()
+        }
     }
 
     #[test]
     fn a_burst_and_then_a_rate() {
         let (start, prints) = (Instant::now(), Fingerprinter::new().unwrap());
-        let device = |i: u64| prints.of(&i.to_le_bytes());
+        let device = |i: u64| Origin {
+            user: prints.of(&i.to_le_bytes()),
+            address: None,
+        };
         let mut restraint = Restraint::new(5, start);
         for i in 0..300 {
             assert!(restraint.ask(device(i), start).is_ok());
@@ -200,82 +197,134 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_kept() {
-        let (start, device) = (Instant::now(), device());
+    fn a_pause_is_kept_by_those_it_is_for() {
+        let start = Instant::now();
         let mut restraint = Restraint::new(5, start);
-        restraint.heard(device, Some(Reason::LoginThrottled), Some(S(7)), start);
+        let (stranger, device) = (at([198, 51, 100, 1]), at([203, 0, 113, 1]));
+        let question = restraint.ask(stranger, start).unwrap();
+        restraint.heard(question, None, pause(Whose::Addresses, 864), start);
         assert_eq!(
-            refused(restraint.ask(device, start + S(6))),
+            refused(restraint.ask(stranger, start + S(863))),
             Some(Reason::LoginThrottled)
         );
-        assert!(restraint.ask(device, start + S(7)).is_ok());
+        let question = restraint.ask(device, start).unwrap();
         restraint.heard(
-            device,
+            question,
             Some(Reason::LoginThrottled),
-            Some(S(1_000_000)),
+            pause(Whose::Everybodys, 7),
             start,
         );
-        assert!(
-            restraint.ask(device, start + LONGEST_PAUSE).is_ok(),
-            "no tenant silences us for ever"
-        );
+        for origin in [device, stranger, at([203, 0, 113, 2])] {
+            assert_eq!(
+                refused(restraint.ask(origin, start + S(6))),
+                Some(Reason::LoginThrottled)
+            );
+        }
+        assert!(restraint.ask(device, start + S(7)).is_ok());
     }
 
     #[test]
-    fn trouble_is_left_alone_and_tried_by_one() {
-        let (start, device) = (Instant::now(), device());
-        let mut restraint = Restraint::new(100, start);
-        for _ in 0..TROUBLES {
-            assert!(restraint.ask(device, start).is_ok());
-            restraint.heard(device, Some(Reason::TenantUnreachable), None, start);
-        }
-        assert_eq!(
-            refused(restraint.ask(device, start)),
-            Some(Reason::TenantUnreachable)
-        );
-        let later = start + S(2);
-        assert!(restraint.ask(device, later).is_ok(), "one asks");
-        assert_eq!(
-            refused(restraint.ask(device, later)),
-            Some(Reason::TenantUnreachable),
-            "the others wait for it"
-        );
-        restraint.heard(device, Some(Reason::TenantAnswer), None, later);
-        assert_eq!(
-            refused(restraint.ask(device, later + S(1))),
-            Some(Reason::TenantUnreachable),
-            "longer than before"
-        );
-        for _ in 0..64 {
-            restraint.heard(device, Some(Reason::TenantError), None, later);
-        }
-        // Sixty-four that were under way are one trouble.
-        let much_later = later + S(5);
-        assert!(restraint.ask(device, much_later).is_ok());
-        restraint.heard(device, Some(Reason::LoginRefused), None, much_later);
-        assert!(
-            restraint.ask(device, much_later).is_ok(),
-            "a refusal is an answer: the tenant is well"
-        );
-    }
-
-    #[test]
-    fn what_the_tenant_is_not_asked_is_no_guess() {
-        let (start, device) = (Instant::now(), device());
+    fn trouble_is_left_alone_until_somebody_mends_it() {
+        let start = Instant::now();
         let mut restraint = Restraint::new(1, start);
         let asked = (0..200)
-            .filter(|_| {
-                restraint.ask(device, start).is_ok() && {
-                    restraint.heard(device, Some(Reason::TenantError), None, start);
+            .filter(|_| match restraint.ask(device(), start) {
+                Ok(question) => {
+                    let no = Some(Reason::TenantError);
+                    restraint.heard(question, no, Aftermath::default(), start);
                     true
                 }
+                Err(_) => false,
             })
             .count();
-        assert_eq!(asked, TROUBLES as usize);
+        assert_eq!(asked, 5);
         restraint.look_again();
-        assert!(
-            restraint.ask(device, start).is_ok(),
-            "somebody has mended it"
+        assert!(restraint.ask(device(), start).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer_and_the_tenant_is_well() {
+        let start = Instant::now();
+        let mut restraint = Restraint::new(5, start);
+        for no in [
+            Reason::TenantError,
+            Reason::TenantError,
+            Reason::TenantError,
+            Reason::TenantError,
+            Reason::LoginConfiguration,
+            Reason::TenantError,
+        ] {
+            let question = restraint.ask(device(), start).unwrap();
+            restraint.heard(question, Some(no), Aftermath::default(), start);
+        }
+        let question = restraint.ask(device(), start).unwrap();
+        let ours = Aftermath {
+            ours: true,
+            ..Aftermath::default()
+        };
+        restraint.heard(question, Some(Reason::LoginConfiguration), ours, start);
+        assert_eq!(
+            refused(restraint.ask(device(), start)),
+            Some(Reason::LoginConfiguration),
+            "and nobody is asked about while it accepts nobody"
         );
+    }
+
+    #[test]
+    fn what_the_tenant_is_not_asked_costs_nothing() {
+        let start = Instant::now();
+        let mut restraint = Restraint::new(1, start);
+        let origin = device();
+        for _ in 0..200 {
+            let question = restraint.ask(origin, start).unwrap();
+            restraint.give_back(question, start);
+        }
+    }
+
+    /// How often the tenant is asked about a device that comes back at once, all the time.
+    fn asked_at_once(no: Option<Reason>, lost: bool, judged: Option<Reason>) -> usize {
+        let start = Instant::now();
+        let mut restraint = Restraint::new(5, start);
+        let origin = device();
+        let aftermath = Aftermath {
+            lost,
+            ..Aftermath::default()
+        };
+        (0..100)
+            .filter(|_| match restraint.ask(origin, start) {
+                Ok(question) => {
+                    restraint.heard(question, no, aftermath, start);
+                    if no.is_none() {
+                        restraint.judged(origin, judged, start);
+                    }
+                    true
+                }
+                Err(_) => false,
+            })
+            .count()
+    }
+
+    #[test]
+    fn every_definite_refusal_slows_its_device_down() {
+        for reason in [
+            Reason::LoginLocked,
+            Reason::LoginBlocked,
+            Reason::LoginMfa,
+            Reason::LoginLeaked,
+            Reason::LoginVerification,
+            Reason::LoginDenied,
+        ] {
+            assert_eq!(asked_at_once(Some(reason), false, None), 1, "{reason:?}");
+        }
+        assert_eq!(asked_at_once(None, false, Some(Reason::LoginToken)), 1);
+        assert_eq!(asked_at_once(Some(Reason::LoginRefused), false, None), 3);
+        assert_eq!(asked_at_once(None, false, None), 100);
+    }
+
+    #[test]
+    fn a_lost_answer_may_have_been_a_wrong_password() {
+        let no = Some(Reason::TenantUnreachable);
+        assert_eq!(asked_at_once(no, true, None), 3);
+        assert_eq!(asked_at_once(no, false, None), 5, "trouble, and no more");
     }
 }

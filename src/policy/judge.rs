@@ -28,9 +28,9 @@ impl Policy {
         let keys = self.desk.keys.current();
         let judged = match &evidence {
             Evidence::Presented { token, .. } => self.judge_presented(token, &keys, now),
-            Evidence::Issued { username, tokens } => {
-                self.judge_issued(tokens, username, &keys, now)
-            }
+            Evidence::Issued {
+                username, tokens, ..
+            } => self.judge_issued(tokens, username, &keys, now),
         };
         let verdict = judged.and_then(|(claims, username)| self.terms(claims, username));
         // A key that is not here may have been published since: worth one look, for everybody.

@@ -12,7 +12,7 @@ use crate::{
     json::Place,
     log::Level,
     logins::{
-        Claimant, Done, Errand, Evidence, Job, Terms, Verdict,
+        Claimant, Done, Errand, Evidence, Job, Origin, Terms, Verdict,
         arrivals::{self, Arrival},
     },
     refusal::{Reason, Refusal},
@@ -190,7 +190,7 @@ impl Policy {
                     job: Box::new(Job {
                         claimant: claimant.clone(),
                         key: print,
-                        user: None,
+                        question: None,
                         errand: Errand::Keys(evidence),
                         deadline,
                     }),
@@ -222,24 +222,30 @@ impl Policy {
         if let Some(verdict) = lock(&self.memory).recall(key, now) {
             return Considered::Judged(verdict);
         }
-        // As Auth0 compares them: it takes `Device` for `device`.
-        let user = self.prints.of(username.trim().to_lowercase().as_bytes());
+        let address = connect.address.and_then(forwarded::device_address);
+        let origin = Origin {
+            // As Auth0 compares them: it takes `Device` for `device`.
+            user: self.prints.of(username.trim().to_lowercase().as_bytes()),
+            address,
+        };
         // Who joins a question that is under way asks none.
-        if !self.pool.is_busy(key)
-            && let Err(refusal) = lock(&self.restraint).ask(user, moment())
-        {
-            return Considered::Judged(Err(refusal));
-        }
+        let question = match self.pool.is_busy(key) {
+            true => None,
+            false => match lock(&self.restraint).ask(origin, moment()) {
+                Ok(question) => Some(question),
+                Err(refusal) => return Considered::Judged(Err(refusal)),
+            },
+        };
         let errand = Errand::Login {
             username: username.into(),
             password: Secret::new(password),
-            address: connect.address.and_then(forwarded::device_address),
+            address,
         };
         Considered::Open {
             job: Box::new(Job {
                 claimant: claimant.clone(),
                 key,
-                user: Some(user),
+                question,
                 errand,
                 deadline,
             }),
@@ -361,12 +367,12 @@ impl Policy {
     }
 
     fn submit(&self, job: Job) -> Result<(), Refusal> {
-        let user = job.user;
+        let question = job.question;
         let submitted = self.pool.submit(job);
         if submitted.is_err()
-            && let Some(user) = user
+            && let Some(question) = question
         {
-            lock(&self.restraint).give_back(user);
+            lock(&self.restraint).give_back(question, moment());
         }
         submitted
     }
@@ -383,16 +389,20 @@ impl Policy {
         let Done {
             claimant,
             key,
-            user,
-            pause,
+            question,
+            aftermath,
             result,
             keys_refetched,
             deadline,
         } = done;
-        if let Some(user) = user {
+        if let Some(question) = question {
             let no = result.as_ref().err().map(|refusal| refusal.reason);
-            lock(&self.restraint).heard(user, no, pause, moment());
+            lock(&self.restraint).heard(question, no, aftermath, moment());
         }
+        let issued_to = match &result {
+            Ok(Evidence::Issued { origin, .. }) => *origin,
+            _ => None,
+        };
         let is_login = !matches!(result, Ok(Evidence::Presented { .. }));
         let verdict = match result {
             Err(refusal) => Err(refusal),
@@ -402,7 +412,7 @@ impl Policy {
                     match self.pool.submit(Job {
                         claimant,
                         key,
-                        user: None,
+                        question: None,
                         errand: Errand::Keys(evidence),
                         deadline,
                     }) {
@@ -412,6 +422,10 @@ impl Policy {
                 }
             },
         };
+        if let Some(origin) = issued_to {
+            let no = verdict.as_ref().err().map(|refusal| refusal.reason);
+            lock(&self.restraint).judged(origin, no, moment());
+        }
         if is_login {
             lock(&self.memory).remember(key, &verdict, now);
         }

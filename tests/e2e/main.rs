@@ -13,6 +13,7 @@ mod rights;
 mod sanitized;
 mod setting;
 mod storm;
+mod strangers;
 mod tokens;
 mod topics;
 mod trouble;

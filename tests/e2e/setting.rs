@@ -147,6 +147,13 @@ pub fn answer(broker: &Broker, connect: &Connect) -> Option<Refusal> {
     raw::Client::connect(broker.port(), connect).err()
 }
 
+/// The same for who connects from 127.0.0.`host`; see [`lab::addresses`].
+pub fn answer_from(host: u8, broker: &Broker, connect: &Connect) -> Option<Refusal> {
+    let mut client = raw::Client::open_from(host, broker.port(), connect.protocol);
+    client.send(&connect.packet());
+    client.wait_connack(PATIENCE).err()
+}
+
 /// Connects again and again, as a device would, until it is let in; `false` if it never is.
 pub fn tries_until_let_in(broker: &Broker, connect: &Connect) -> bool {
     let deadline = std::time::Instant::now() + PATIENCE;

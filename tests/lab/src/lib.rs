@@ -1,6 +1,7 @@
 //! What the demo and the tests share: a local Auth0 tenant, certificates, tokens, real brokers and
 //! clients. Everything listens on 127.0.0.1, on a port that the system picks.
 
+pub mod addresses;
 pub mod broker;
 pub mod clients;
 pub mod crowd;

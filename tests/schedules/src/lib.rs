@@ -6,7 +6,7 @@
 
 extern crate scheduled_std as std;
 
-pub use mosquitto_auth0::{clock, config, log, refusal, secret, sessions};
+pub use mosquitto_auth0::{auth0, clock, config, log, refusal, secret, sessions};
 
 pub mod keys;
 pub mod logins;

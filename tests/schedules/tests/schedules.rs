@@ -16,6 +16,7 @@ use std::{
 };
 
 use schedules::{
+    auth0::answer::Aftermath,
     clock::Deadline,
     keys::{
         KeySet,
@@ -67,7 +68,7 @@ fn job(key: Fingerprint) -> Job {
             id_is_free: false,
         },
         key,
-        user: None,
+        question: None,
         errand: Errand::Keys(evidence(key)),
         deadline: Deadline::after(LONG),
     }
@@ -93,8 +94,8 @@ impl Work {
             Done {
                 claimant: job.claimant,
                 key: job.key,
-                user: None,
-                pause: None,
+                question: None,
+                aftermath: Aftermath::default(),
                 result: Ok(evidence(job.key)),
                 keys_refetched: None,
                 deadline: job.deadline,

@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 pub use super::{Message, Protocol};
 use crate::broker::PATIENCE;
@@ -226,6 +228,25 @@ impl Client {
     #[must_use]
     pub fn open(port: u16, protocol: Protocol) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("a listener");
+        Self::over(stream, protocol)
+    }
+
+    /// The same from 127.0.0.`host`.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    #[must_use]
+    pub fn open_from(host: u8, port: u16, protocol: Protocol) -> Self {
+        let address = |host, port| SocketAddr::from(([127, 0, 0, host], port)).into();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket
+            .bind(&address(host, 0))
+            .expect("an address of loopback");
+        socket.connect(&address(1, port)).expect("a listener");
+        Self::over(socket.into(), protocol)
+    }
+
+    fn over(stream: TcpStream, protocol: Protocol) -> Self {
         stream.set_nodelay(true).expect("a socket option");
         Self {
             stream,

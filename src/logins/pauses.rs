@@ -1,0 +1,138 @@
+//! For how long the tenant wants no logins: from anybody, or from one address.
+//!
+//! Auth0 limits an address as well as a tenant, and tells of both in the same headers. If one device's
+//! limit were taken for the tenant's, a stranger with a hundred wrong passwords would keep a whole fleet
+//! out.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    auth0::answer::Whose,
+    refusal::{Reason, Refusal},
+};
+
+/// The longest that is waited because the tenant said so.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// How many addresses are kept apart. Beyond it those go first that would be asked from soonest.
+const MAX_ADDRESSES: usize = 10_000;
+
+/// The pauses.
+#[derive(Default)]
+pub struct Pauses {
+    everybodys: Option<Instant>,
+    /// `None` is the broker's own address: what counts where none is passed on.
+    addresses: HashMap<Option<IpAddr>, Instant>,
+}
+
+impl Pauses {
+    /// Whether the tenant may be asked from this address now.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn ask(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Refusal> {
+        let refuse = |until: Instant, from: &str| {
+            let seconds = (until - now).as_secs() + 1;
+            let detail = format!("the tenant wants no logins{from} for {seconds} s");
+            Err(Refusal::new(Reason::LoginThrottled, detail))
+        };
+        if let Some(until) = self.everybodys.filter(|until| now < *until) {
+            return refuse(until, "");
+        }
+        match self.addresses.get(&address) {
+            Some(until) if now < *until => refuse(*until, " from its address"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tenant wants a pause. It never ends one that is longer.
+    pub fn add(&mut self, whose: Whose, address: Option<IpAddr>, pause: Duration, now: Instant) {
+        let until = now + pause.min(LONGEST);
+        match whose {
+            Whose::Everybodys => self.everybodys = self.everybodys.max(Some(until)),
+            Whose::Addresses => {
+                self.make_room(now);
+                let known = self.addresses.entry(address).or_insert(until);
+                *known = until.max(*known);
+            }
+        }
+    }
+
+    fn make_room(&mut self, now: Instant) {
+        if self.addresses.len() < MAX_ADDRESSES {
+            return;
+        }
+        self.addresses.retain(|_, until| now < *until);
+        if self.addresses.len() < MAX_ADDRESSES {
+            return;
+        }
+        // Half at once: one at a time would be a look at all of them for each.
+        let mut ends: Vec<_> = self.addresses.values().copied().collect();
+        let (_, middle, _) = ends.select_nth_unstable(MAX_ADDRESSES / 2);
+        let middle = *middle;
+        self.addresses.retain(|_, until| middle < *until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    fn address(number: u32) -> Option<IpAddr> {
+        Some(IpAddr::V4(number.into()))
+    }
+
+    #[test]
+    fn a_pause_of_one_address_is_nobody_else_s() {
+        let start = Instant::now();
+        let mut pauses = Pauses::default();
+        pauses.add(Whose::Addresses, address(1), S(864), start);
+        let refusal = pauses.ask(address(1), start + S(863)).unwrap_err();
+        assert_eq!(refusal.reason, Reason::LoginThrottled);
+        assert!(refusal.detail.contains("from its address for 2 s"));
+        assert!(pauses.ask(address(1), start + S(864)).is_ok());
+        assert!(pauses.ask(address(2), start).is_ok());
+        assert!(pauses.ask(None, start).is_ok(), "nor the broker's");
+
+        pauses.add(Whose::Addresses, None, S(7), start);
+        assert!(pauses.ask(None, start).is_err());
+        assert!(pauses.ask(address(2), start).is_ok());
+
+        pauses.add(Whose::Everybodys, address(1), S(7), start);
+        assert!(pauses.ask(address(2), start + S(6)).is_err());
+        assert!(pauses.ask(address(2), start + S(7)).is_ok());
+    }
+
+    #[test]
+    fn no_tenant_silences_us_for_ever_and_none_shortens_what_it_said() {
+        let start = Instant::now();
+        for whose in [Whose::Everybodys, Whose::Addresses] {
+            let mut pauses = Pauses::default();
+            pauses.add(whose, None, S(1_000_000), start);
+            pauses.add(whose, None, S(1), start);
+            assert!(pauses.ask(None, start + S(3599)).is_err());
+            assert!(pauses.ask(None, start + S(3600)).is_ok());
+        }
+    }
+
+    #[test]
+    fn many_addresses_do_not_fill_the_memory() {
+        let start = Instant::now();
+        let mut pauses = Pauses::default();
+        pauses.add(Whose::Addresses, None, S(3600), start);
+        for number in 0..3 * MAX_ADDRESSES as u32 {
+            pauses.add(Whose::Addresses, address(number), S(60), start);
+            assert!(pauses.addresses.len() <= MAX_ADDRESSES);
+        }
+        assert!(pauses.ask(None, start).is_err(), "the longest stays");
+        pauses.add(Whose::Addresses, None, S(60), start + S(3600));
+        assert!(pauses.addresses.len() <= MAX_ADDRESSES);
+    }
+}

@@ -1,0 +1,210 @@
+//! What the tenant counts against one device is not another's: limits of an address, wrong passwords of
+//! a stranger, refusals of an account. All as devices at addresses of their own.
+
+use lab::{
+    addresses::Addresses,
+    broker::{Broker, Version},
+    clients::{Protocol, raw::Connect},
+    tenant::{Behaviour, DEVICE, Device, DeviceState, Endpoint, PASSWORD},
+};
+use serde_json::json;
+
+use crate::{on_each_broker, setting::*, waiting::login};
+
+/// The last number of the address at which the device is, and of a stranger's.
+const HOME: u8 = 7;
+const STRANGER: u8 = 66;
+
+/// A broker that asks each time, and sees each client at its own address.
+fn with_addresses(version: Version, options: &Options) -> Broker {
+    let addresses = Addresses::new().unwrap();
+    let broker = addresses.of(builder(version, options)).start();
+    broker.unwrap_or_else(|e| panic!("{version}: {e}"))
+}
+
+fn right() -> Connect {
+    Connect::new(Protocol::V5, "device").login(DEVICE, PASSWORD)
+}
+
+fn guess(number: usize) -> Connect {
+    Connect::new(Protocol::V5, "stranger").login(DEVICE, format!("guess {number}"))
+}
+
+/// Header lines that say: this address has used up what it may.
+fn used_up() -> Vec<(String, String)> {
+    let reset = mosquitto_auth0::clock::Unix::now().plus(864).0;
+    vec![
+        ("X-RateLimit-Remaining".into(), "0".into()),
+        ("X-RateLimit-Reset".into(), reset.to_string()),
+    ]
+}
+
+fn throttled(version: Version) -> Option<lab::clients::raw::Refusal> {
+    told(version, Protocol::V5, 0x89)
+}
+
+on_each_broker! {
+    /// The tenant is told each device's address, and its limits for one are not the others'.
+    fn a_limit_of_one_address_is_not_the_fleet_s(version) {
+        let tenant = tenant();
+        device(&tenant, "other", json!(["temperature"]));
+        let broker = with_addresses(version, &Options::both(&tenant));
+        let other = login(Protocol::V5, "other", "other");
+
+        tenant.once(Endpoint::Token, Behaviour::ExtraHeaders(used_up()));
+        assert_eq!(answer_from(HOME, &broker, &right()), None, "its last");
+        let address = Addresses::seen(HOME).to_string();
+        let request = &tenant.requests_to(Endpoint::Token)[0];
+        assert_eq!(request.header("auth0-forwarded-for"), Some(address.as_str()));
+        assert_eq!(answer_from(HOME, &broker, &other), throttled(version), "nobody from there");
+        assert!(expect_refusal(&broker, "'other'", "login-throttled").contains("from its address"));
+        assert_eq!(tenant.count(Endpoint::Token), 1);
+        assert_eq!(answer_from(8, &broker, &right()), None);
+
+        // Suspicious IP throttling, with a word of when.
+        let attempts = Behaviour::refusal(429, "too_many_attempts", "suspicious")
+            .then(Behaviour::ExtraHeaders(vec![("Retry-After".into(), "3600".into())]));
+        tenant.once(Endpoint::Token, attempts);
+        assert!(answer_from(STRANGER, &broker, &login(Protocol::V5, "c", "nobody")).is_some());
+        assert_eq!(answer_from(STRANGER, &broker, &other), throttled(version));
+        assert_eq!(tenant.count(Endpoint::Token), 3);
+        assert_eq!(answer_from(9, &broker, &other), None);
+        assert_eq!(answer(&broker, &other), None, "nor the broker's own");
+
+        // And the tenant's own limit is everybody's.
+        tenant.once(Endpoint::Token, Behaviour::RateLimited { retry_after: Some(3600) });
+        for host in [10, 11, 12] {
+            assert_eq!(answer_from(host, &broker, &right()), throttled(version));
+        }
+        assert_eq!(tenant.count(Endpoint::Token), 6);
+    }
+
+    /// Where no address is passed on, all come from the broker's, and its limit is theirs.
+    fn the_limit_of_the_broker_s_address_is_everybody_s_behind_it(version) {
+        let tenant = tenant();
+        device(&tenant, "other", json!(["temperature"]));
+        let broker = broker(version, &Options::both(&tenant));
+        tenant.once(Endpoint::Token, Behaviour::ExtraHeaders(used_up()));
+        assert_eq!(answer(&broker, &right()), None);
+        assert_eq!(answer(&broker, &login(Protocol::V5, "other", "other")), throttled(version));
+        assert_eq!(tenant.count(Endpoint::Token), 1);
+    }
+
+    /// A stranger who guesses is slowed down, and the device whose name he uses is not.
+    fn a_stranger_locks_nobody_out(version) {
+        let tenant = tenant();
+        let broker = with_addresses(version, &Options::both(&tenant));
+        for host in [STRANGER, STRANGER + 1, STRANGER + 2] {
+            for number in 0..20 {
+                assert!(answer_from(host, &broker, &guess(100 * usize::from(host) + number)).is_some());
+            }
+        }
+        let asked = tenant.count(Endpoint::Token);
+        assert_eq!(asked, 8, "three from each, and no more than eight in all");
+        expect_refusal(&broker, "'stranger'", "login-backoff");
+        assert_eq!(answer_from(HOME, &broker, &right()), throttled(version), "nobody knows it there yet");
+        broker.reload();
+        assert_eq!(answer_from(HOME, &broker, &right()), None);
+
+        for number in 0..20 {
+            assert!(answer_from(STRANGER + 3, &broker, &guess(number)).is_some());
+        }
+        assert_eq!(tenant.count(Endpoint::Token), asked + 1 + 3);
+        for _ in 0..3 {
+            assert_eq!(answer_from(HOME, &broker, &right()), None, "at its usual address");
+        }
+    }
+
+    /// The tenant counts a guess, and its answer is lost: again and again, and Auth0's lock is not reached.
+    fn a_lost_answer_counts(version) {
+        for lost in [Behaviour::ResetConnection, Behaviour::TruncatedBody, Behaviour::Html(504)] {
+            let tenant = tenant();
+            let broker = broker(version, &Options::both(&tenant));
+            let what = format!("{lost:?}");
+            tenant.on(Endpoint::Token, lost);
+            for number in 0..20 {
+                assert!(answer(&broker, &guess(number)).is_some());
+            }
+            assert_eq!(tenant.count(Endpoint::Token), 3, "{what}: as with wrong ones");
+            tenant.behave();
+            broker.reload();
+            assert_eq!(answer(&broker, &right()), None, "{what}");
+        }
+    }
+
+    /// What was never sent is no guess, however often it fails.
+    fn a_question_that_was_never_sent_does_not_count(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        broker.expect_log("signing keys are here");
+        tenant.stop_listening();
+        for _ in 0..5 {
+            assert!(answer(&broker, &right()).is_some());
+        }
+        tenant.listen_again().unwrap();
+        assert!(tries_until_let_in(&broker, &right()), "after a second's rest, not ten");
+        assert!(!broker.log().contains("login-backoff"));
+    }
+
+    /// A user that is refused whatever its password is not asked about at every CONNECT.
+    fn a_refused_account_is_left_alone_for_a_while(version) {
+        let tenant = tenant();
+        for state in [
+            DeviceState::Blocked,
+            DeviceState::Locked,
+            DeviceState::MfaRequired,
+            DeviceState::PasswordLeaked,
+            DeviceState::RequiresVerification,
+            DeviceState::Denied("disabled".into()),
+        ] {
+            let what = format!("{state:?}");
+            tenant.forget_requests();
+            let broker = broker(version, &Options::both(&tenant));
+            tenant.add_device(Device::new("d", "pass").state(state));
+            for password in ["pass", "pass", "another"] {
+                let connect = Connect::new(Protocol::V5, "c").login("d", password);
+                assert!(answer(&broker, &connect).is_some());
+            }
+            assert_eq!(tenant.count(Endpoint::Token), 1, "{what}");
+            expect_refusal(&broker, "'c'", "login-backoff");
+            assert_eq!(answer(&broker, &right()), None, "{what}: others are");
+            tenant.add_device(Device::new("d", "pass").topics(json!(["temperature"])));
+            broker.reload();
+            let connect = login(Protocol::V5, "c", "d");
+            for _ in 0..2 {
+                assert_eq!(answer(&broker, &connect), None, "{what}: mended, and a reload says so");
+            }
+        }
+    }
+
+    /// The tenant lets it in, and its tokens are of no use: not at every CONNECT either.
+    fn tokens_of_no_use_are_not_asked_for_at_every_connect(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        tenant.on(Endpoint::Token, Behaviour::json(200, json!({"access_token": "opaque"})));
+        for _ in 0..3 {
+            assert!(answer(&broker, &right()).is_some());
+        }
+        assert_eq!(tenant.count(Endpoint::Token), 1);
+        tenant.behave();
+        broker.reload();
+        assert_eq!(answer(&broker, &right()), None);
+    }
+
+    /// A client secret that is wrong is wrong for everybody: one asks whether it has been mended.
+    fn a_wrong_client_secret_is_not_tried_by_everybody(version) {
+        let tenant = tenant();
+        let secret = tenant.settings().client_secret;
+        let broker = broker(version, &Options::both(&tenant));
+        tenant.configure(|settings| settings.client_secret = "rotated".into());
+        for i in 0..20 {
+            let connect = login(Protocol::V5, &format!("c{i}"), &format!("d{i}"));
+            assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x88));
+        }
+        let asked = tenant.count(Endpoint::Token);
+        assert!((1..4).contains(&asked), "{asked}");
+        assert!(expect_refusal(&broker, "'c0'", "login-configuration").contains("client_secret_file"));
+        tenant.configure(|settings| settings.client_secret = secret);
+        assert!(tries_until_let_in(&broker, &right()));
+    }
+}
