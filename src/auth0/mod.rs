@@ -22,7 +22,7 @@ use crate::{
     clock::{Deadline, Unix},
     config::{Config, Home},
     json,
-    keys::KeySet,
+    keys::{KeySet, store::NoKeys},
     refusal::{Reason, Refusal},
     secret::Secret,
     text::Quoted,
@@ -68,15 +68,18 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// A sentence that completes "the tenant's signing keys …".
-    pub fn fetch_keys(&self) -> Result<KeySet, String> {
+    /// Why there are none, and when the tenant wants to be asked again.
+    pub fn fetch_keys(&self) -> Result<KeySet, NoKeys> {
         let deadline = Deadline::after(self.timeout);
-        let fetch = || {
+        let fetch = || -> Result<KeySet, Trouble> {
             let url = &self.endpoints(deadline)?.jwks;
             let answer = document(self.http.get(url, deadline))?;
-            KeySet::parse(&answer.body).map_err(|why| format!("its key set {why}"))
+            KeySet::parse(&answer.body).map_err(|why| format!("its key set {why}").into())
         };
-        fetch().map_err(|why: String| format!("could not be fetched from {}: {why}", self.name()))
+        fetch().map_err(|Trouble { why, pause }| NoKeys {
+            why: format!("could not be fetched from {}: {why}", self.name()),
+            pause,
+        })
     }
 
     /// Asks whether a user name and password are right (Auth0, "Resource Owner Password Flow"), and
@@ -119,9 +122,9 @@ impl Tenant {
             let why = "it sent a password, and credentials mode is off".into();
             return Err(unasked(Reason::CredentialsOff, why));
         };
-        let endpoints = self
-            .endpoints(deadline)
-            .map_err(|why| unasked(Reason::TenantUnreachable, format!("the tenant {why}")))?;
+        let endpoints = self.endpoints(deadline).map_err(|Trouble { why, .. }| {
+            unasked(Reason::TenantUnreachable, format!("the tenant {why}"))
+        })?;
         let Some(url) = &endpoints.token else {
             let why = format!("{} has no token endpoint", self.name());
             return Err(unasked(Reason::LoginConfiguration, why));
@@ -150,7 +153,7 @@ impl Tenant {
 
     /// The endpoints; discovered once (OpenID Connect Discovery 1.0, section 4). Two threads may
     /// both ask the first time; the answers are the same and one is kept.
-    fn endpoints(&self, deadline: Deadline) -> Result<&Endpoints, String> {
+    fn endpoints(&self, deadline: Deadline) -> Result<&Endpoints, Trouble> {
         if let Some(known) = self.endpoints.get() {
             return Ok(known);
         }
@@ -165,12 +168,29 @@ impl Tenant {
     }
 }
 
-/// A document that is there and is JSON, or a sentence that completes "the tenant …".
-fn document(result: Result<Answer, Failure>) -> Result<Answer, String> {
+/// A document that is not there.
+struct Trouble {
+    /// A sentence that completes "the tenant …".
+    why: String,
+    /// How long the tenant wants to wait for the next try.
+    pause: Option<Duration>,
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Self { why, pause: None }
+    }
+}
+
+/// A document that is there.
+fn document(result: Result<Answer, Failure>) -> Result<Answer, Trouble> {
     match result {
         Ok(answer) if answer.status == 200 => Ok(answer),
-        Ok(answer) => Err(format!("answered {}", answer.status)),
-        Err(Failure { why, .. }) => Err(why),
+        Ok(answer) => Err(Trouble {
+            why: format!("answered {}", answer.status),
+            pause: answer.retry_in(Unix::now()),
+        }),
+        Err(Failure { why, .. }) => Err(why.into()),
     }
 }
 

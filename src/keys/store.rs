@@ -50,9 +50,28 @@ impl Default for Pace {
     }
 }
 
-/// Asks the tenant for the keys. The sentence of an error completes "the
-/// tenant's keys …".
-pub type Fetch = Box<dyn Fn() -> Result<KeySet, String> + Send + Sync>;
+/// The longest that is waited because the tenant said so.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+impl Pace {
+    /// How long after a failed attempt the next one follows, where the tenant wants this pause.
+    fn after_failure(&self, pause: Option<Duration>) -> Duration {
+        let pause = pause.unwrap_or_default().min(LONGEST_PAUSE);
+        self.cool_down.max(pause)
+    }
+}
+
+/// Asks the tenant for the keys.
+pub type Fetch = Box<dyn Fn() -> Result<KeySet, NoKeys> + Send + Sync>;
+
+/// Why there are no keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoKeys {
+    /// A sentence that completes "the tenant's keys …".
+    pub why: String,
+    /// How long the tenant wants to wait for the next try.
+    pub pause: Option<Duration>,
+}
 
 /// The current keys.
 pub struct Store {
@@ -74,6 +93,8 @@ struct State {
     wanted: bool,
     /// When the last attempt began, or ended: a slow one must not have cooled down by then.
     attempted: Option<Instant>,
+    /// Until when the tenant wants none.
+    paused: Option<Instant>,
     /// Counts finished attempts, good or bad.
     finished: u64,
     /// Whether the last one brought keys.
@@ -152,7 +173,7 @@ impl Store {
             shared.run(|| {
                 let result = fetch();
                 let Some(store) = store.upgrade() else {
-                    return false;
+                    return Err(None);
                 };
                 report(
                     &mut reported,
@@ -164,11 +185,11 @@ impl Store {
                 match result {
                     Ok(set) => {
                         store.restore(set, Duration::ZERO);
-                        true
+                        Ok(())
                     }
-                    Err(_) => {
+                    Err(no) => {
                         store.drop_stale(&log);
-                        false
+                        Err(no.pause)
                     }
                 }
             });
@@ -247,12 +268,14 @@ impl Drop for Store {
 
 impl Shared {
     fn cooled_down(&self, state: &State, now: Instant) -> bool {
-        state
-            .attempted
-            .is_none_or(|last| now.duration_since(last) >= self.pace.cool_down)
+        state.paused.is_none_or(|until| now >= until)
+            && state
+                .attempted
+                .is_none_or(|last| now.duration_since(last) >= self.pace.cool_down)
     }
 
-    fn run(&self, mut attempt: impl FnMut() -> bool) {
+    /// Attempts, each with the pause that the tenant wants after it if it fails, until it is stopped.
+    fn run(&self, mut attempt: impl FnMut() -> Result<(), Option<Duration>>) {
         let mut state = lock(&self.state);
         let mut next = moment();
         loop {
@@ -279,20 +302,20 @@ impl Shared {
             drop(state);
 
             // A panic in here must not leave others waiting, nor end the fetching for good.
-            let good = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut attempt))
-                .unwrap_or(false);
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut attempt))
+                .unwrap_or(Err(None));
 
             state = lock(&self.state);
             state.fetching = false;
             state.finished += 1;
-            state.succeeded = good;
-            state.attempted = Some(moment());
-            next = moment()
-                + if good {
-                    self.pace.refresh
-                } else {
-                    self.pace.cool_down
-                };
+            state.succeeded = result.is_ok();
+            let now = moment();
+            state.attempted = Some(now);
+            next = match result {
+                Ok(()) => now + self.pace.refresh,
+                Err(pause) => now + self.pace.after_failure(pause),
+            };
+            state.paused = result.is_err().then_some(next);
             self.changed.notify_all();
         }
         state.running = false;
@@ -303,12 +326,15 @@ impl Shared {
 /// Says how a fetch went, once until it goes otherwise.
 fn report(
     reported: &mut Option<Result<usize, String>>,
-    result: &Result<KeySet, String>,
+    result: &Result<KeySet, NoKeys>,
     log: &Log,
     pace: Pace,
     have_keys: bool,
 ) {
-    let outcome = result.as_ref().map(KeySet::len).map_err(Clone::clone);
+    let outcome = result
+        .as_ref()
+        .map(KeySet::len)
+        .map_err(|no| no.why.clone());
     if reported.as_ref() == Some(&outcome) {
         return;
     }
@@ -322,13 +348,13 @@ fn report(
                 log.line(Level::Info, format!("left out of the tenant's keys: {why}"));
             }
         }
-        Err(why) => {
+        Err(NoKeys { why, pause }) => {
             let meanwhile = if have_keys {
                 "the last good ones stay in use, and "
             } else {
                 ""
             };
-            let seconds = pace.cool_down.as_secs();
+            let seconds = pace.after_failure(*pause).as_secs();
             log.line(
                 Level::Warning,
                 format!("the tenant's signing keys {why}; {meanwhile}the next attempt follows in {seconds} s; cure: check domain (or issuer) and ca_file, and this machine's network and time"),
@@ -366,6 +392,11 @@ mod tests {
         .unwrap()
     }
 
+    fn down(pause: Option<Duration>) -> NoKeys {
+        let why = "could not be fetched: it is down".into();
+        NoKeys { why, pause }
+    }
+
     fn has(store: &Store, kid: &str) -> bool {
         store
             .current()
@@ -378,7 +409,7 @@ mod tests {
     struct Rig {
         store: Arc<Store>,
         began: mpsc::Receiver<()>,
-        answer: mpsc::Sender<Result<KeySet, String>>,
+        answer: mpsc::Sender<Result<KeySet, NoKeys>>,
         log: Log,
     }
 
@@ -390,9 +421,7 @@ mod tests {
         let log = Log::default();
         let fetch = move || {
             let _ = lock(&began_out).send(());
-            lock(&answers)
-                .recv()
-                .unwrap_or_else(|_| Err("test is over".into()))
+            lock(&answers).recv().unwrap_or_else(|_| Err(down(None)))
         };
         store.start(Box::new(fetch), log.clone()).unwrap();
         Rig {
@@ -404,7 +433,7 @@ mod tests {
     }
 
     impl Rig {
-        fn next(&self, result: Result<KeySet, String>) {
+        fn next(&self, result: Result<KeySet, NoKeys>) {
             self.began.recv_timeout(PATIENCE).expect("a fetch begins");
             self.answer.send(result).unwrap();
         }
@@ -440,7 +469,7 @@ mod tests {
         let rig = rig(QUICK);
         rig.next(Ok(set("a")));
         for _ in 0..3 {
-            rig.next(Err("could not be fetched: it is down".into()));
+            rig.next(Err(down(None)));
         }
         rig.began.recv_timeout(PATIENCE).unwrap();
         assert!(has(&rig.store, "a"));
@@ -456,7 +485,7 @@ mod tests {
         for (max_stale, kept) in [(LONG, true), (Duration::ZERO, false)] {
             let rig = rig(Pace { max_stale, ..QUICK });
             rig.next(Ok(set("a")));
-            rig.next(Err("could not be fetched: it is down".into()));
+            rig.next(Err(down(None)));
             rig.began.recv_timeout(PATIENCE).unwrap();
             assert_eq!(has(&rig.store, "a"), kept);
             let said = rig
@@ -527,6 +556,39 @@ mod tests {
         rig.next(Ok(set("b")));
         drop(rig.answer);
         rig.store.stop();
+    }
+
+    #[test]
+    fn the_tenant_s_pause_is_kept_and_a_reload_may_ask() {
+        let rig = rig(QUICK);
+        rig.next(Err(down(Some(LONG))));
+        while lock(&rig.store.shared.state).finished == 0 {
+            thread::yield_now();
+        }
+        assert!(!rig.store.may_bring_news());
+        assert!(!rig.store.refetch(Deadline::after(PATIENCE)));
+        assert!(rig.idle(), "neither in turn nor for an unknown key");
+        let (_, line) = rig.log.take().remove(0);
+        assert!(line.contains("follows in 3600 s"), "{line}");
+        rig.store.refresh_soon();
+        rig.next(Ok(set("a")));
+        rig.began.recv_timeout(PATIENCE).expect("as before");
+        assert!(has(&rig.store, "a"));
+        drop(rig.answer);
+        rig.store.stop();
+    }
+
+    #[test]
+    fn no_tenant_has_us_wait_for_ever() {
+        let pace = Pace::default();
+        for (pause, wait) in [
+            (None, COOL_DOWN),
+            (Some(COOL_DOWN / 2), COOL_DOWN),
+            (Some(2 * COOL_DOWN), 2 * COOL_DOWN),
+            (Some(48 * LONG), LONGEST_PAUSE),
+        ] {
+            assert_eq!(pace.after_failure(pause), wait);
+        }
     }
 
     #[test]

@@ -27,6 +27,22 @@ on_each_broker! {
         assert_eq!(answer(&broker, &connect), None);
     }
 
+    /// A tenant that wants no requests for a while gets none for keys, whoever brings a token.
+    fn a_tenant_that_wants_to_be_left_alone(version) {
+        let tenant = tenant();
+        tenant.once(Endpoint::Jwks, Behaviour::RateLimited { retry_after: Some(1800) });
+        let broker = broker(version, &Options::tokens(&tenant));
+        let line = broker.expect_log("signing keys could not be fetched");
+        assert!(line.contains("answered 429") && line.contains("follows in 1800 s"), "{line}");
+        let connect = token_connect(Protocol::V5, "c", &tenant.token(DEVICE));
+        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x88));
+        assert_eq!(tenant.count(Endpoint::Jwks), 1);
+        // One request that somebody asks for is not what it complains of.
+        broker.reload();
+        broker.expect_log("signing keys are here");
+        assert_eq!(answer(&broker, &connect), None);
+    }
+
     /// A device that comes while the first fetch is under way waits for it.
     fn a_device_that_is_faster_than_the_keys(version) {
         let tenant = tenant();
