@@ -21,7 +21,13 @@ const UNHEARD: u64 = 60;
 /// The memory.
 pub struct Memory {
     keep: u64,
-    known: Expiring<Verdict>,
+    known: Expiring<Known>,
+}
+
+struct Known {
+    verdict: Verdict,
+    /// Where it was kept for longer than it is good for: when it ends once it has been heard.
+    heard: Option<Unix>,
 }
 
 impl Memory {
@@ -35,7 +41,12 @@ impl Memory {
 
     /// What is known of this credential.
     pub fn recall(&mut self, key: Fingerprint, now: Unix) -> Option<Verdict> {
-        self.known.get(key, now).cloned()
+        let known = self.known.get(key, now)?;
+        let (verdict, heard) = (known.verdict.clone(), known.heard);
+        if let Some(end) = heard {
+            self.known.end_by(key, end);
+        }
+        Some(verdict)
     }
 
     /// Keeps what may be kept.
@@ -44,6 +55,7 @@ impl Memory {
     }
 
     /// Keeps what nobody has heard yet until its device comes back, even where nothing is remembered.
+    /// It comes back once: then the answer is as old as any other.
     pub fn hold(&mut self, key: Fingerprint, verdict: &Verdict, now: Unix) {
         self.keep_for(self.keep.max(UNHEARD), key, verdict, now);
     }
@@ -62,7 +74,9 @@ impl Memory {
             }) => now.plus(REFUSED),
             Err(_) => return,
         };
-        self.known.insert(key, verdict.clone(), end, now);
+        let heard = (verdict.is_ok() && seconds > self.keep).then(|| now.plus(self.keep));
+        let verdict = verdict.clone();
+        self.known.insert(key, Known { verdict, heard }, end, now);
     }
 }
 
@@ -98,14 +112,39 @@ mod tests {
         assert!(memory.recall(b, Unix(1099)).is_some());
         assert!(memory.recall(b, Unix(1100)).is_none());
         assert!(memory.known.is_empty());
+    }
+
+    #[test]
+    fn what_nobody_has_heard_is_kept_for_one_who_comes_back() {
+        let key = Fingerprinter::new().unwrap().of(b"a");
         let mut none = Memory::new(0);
-        none.remember(a, &good(9000), Unix(1000));
-        assert!(none.recall(a, Unix(1000)).is_none());
-        none.hold(a, &good(9000), Unix(1000));
-        assert!(
-            none.recall(a, Unix(1000 + UNHEARD - 1)).is_some()
-                && none.recall(a, Unix(1000 + UNHEARD)).is_none()
-        );
+        none.remember(key, &good(9000), Unix(1000));
+        assert!(none.recall(key, Unix(1000)).is_none());
+        let last = Unix(1000 + UNHEARD - 1);
+        for (when, known) in [
+            (Unix(1000), true),
+            (last, true),
+            (Unix(1000 + UNHEARD), false),
+        ] {
+            none.hold(key, &good(9000), Unix(1000));
+            assert_eq!(none.recall(key, when).is_some(), known, "{when:?}");
+            assert!(none.recall(key, when).is_none(), "once");
+        }
+
+        let mut brief = Memory::new(5);
+        brief.hold(key, &good(9000), Unix(1000));
+        assert!(brief.recall(key, Unix(1003)).is_some());
+        assert!(brief.recall(key, Unix(1004)).is_some(), "as any other");
+        assert!(brief.recall(key, Unix(1005)).is_none());
+        brief.hold(key, &good(9000), Unix(1000));
+        assert!(brief.recall(key, Unix(1030)).is_some());
+        assert!(brief.recall(key, Unix(1030)).is_none());
+
+        let mut long = Memory::new(100);
+        long.hold(key, &good(9000), Unix(1000));
+        assert!(long.recall(key, Unix(1099)).is_some() && long.recall(key, Unix(1099)).is_some());
+        none.hold(key, &bad(Reason::LoginRefused), Unix(1000));
+        assert!(none.recall(key, Unix(1001)).is_some() && none.recall(key, Unix(1001)).is_some());
     }
 
     #[test]

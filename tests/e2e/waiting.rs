@@ -142,6 +142,20 @@ on_each_broker! {
         assert!(answer(&broker, &wrong).is_some(), "of this password nothing is known");
     }
 
+    /// Where nothing is to be remembered, the answer for a device that was turned away is given once.
+    fn an_answer_that_nobody_heard_is_given_once(version) {
+        let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("login_cache", "0"));
+        let connect = login(Protocol::V5, "c", "d0");
+        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x89));
+        gate.release(1);
+        assert!(tries_until_let_in(&broker, &connect));
+        assert_eq!(tenant.count(Endpoint::Token), 1);
+        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x89), "asked again");
+        assert!(gate.wait_for(1, PATIENCE));
+        assert_eq!(tenant.count(Endpoint::Token), 2);
+        gate.open();
+    }
+
     /// A wrong password is not asked about twice in a row.
     fn a_wrong_password_is_remembered_briefly(version) {
         let tenant = tenant();
@@ -453,6 +467,21 @@ on_each_broker! {
         assert!((60..75).contains(&let_in), "{let_in}");
         assert_eq!(tenant.count(Endpoint::Token), let_in);
         expect_refusal(&broker, "", "login-rate");
+    }
+
+    /// `Retry-After` may be a date, and holds for every device.
+    fn the_tenant_is_left_alone_until_the_date_it_says(version) {
+        let tenant = tenant();
+        device(&tenant, "other", json!([]));
+        let broker = broker(version, &options(&tenant));
+        let date = vec![("Retry-After".into(), "Fri, 31 Dec 9999 23:59:59 GMT".into())];
+        let throttled = Behaviour::RateLimited { retry_after: None };
+        tenant.once(Endpoint::Token, throttled.then(Behaviour::ExtraHeaders(date)));
+        for name in [DEVICE, "other"] {
+            assert_eq!(answer(&broker, &login(Protocol::V5, name, name)), told(version, Protocol::V5, 0x89));
+        }
+        assert!(expect_refusal(&broker, "", "login-throttled").contains("9999"));
+        assert_eq!(tenant.count(Endpoint::Token), 1);
     }
 
     /// `Retry-After` holds for every device.
