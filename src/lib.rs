@@ -41,6 +41,7 @@
 //! | Which client id may it use? | [`identity`]; who holds one, [`sessions`] |
 //! | Who is connected, until when? | [`sessions`] |
 //! | Who waits for the tenant, and what did it say before? | [`logins`], [`logins::memory`] |
+//! | May the tenant be asked now, about this user, from there? | [`logins::restraint`] |
 //! | Which token was good before? | [`logins::verified`] |
 //! | What is kept on disk, and is it believed? | [`state_dir`] |
 //! | Why was it refused, and what helps? | [`refusal`], one table |
@@ -79,6 +80,8 @@
 //!   ([`broker::reloads`]).
 //! * **An answer belongs to a ticket**, not to a client id, by which 2.1 takes it: the broker tells
 //!   nobody when a waiting client hangs up ([`logins::arrivals`]).
+//! * **Wrong passwords are counted by user and address**, and more loosely by user: by user alone a stranger
+//!   would lock devices out, by address alone a tenant that counts by user would ([`logins::guesses`]).
 //! * **Log lines wait for the tick**: with `log_dest topic` a line becomes a message, which becomes
 //!   a question to us.
 //! * **Rights end with the token**: at `exp` a connected client is refused and disconnected, its will

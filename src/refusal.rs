@@ -160,7 +160,7 @@ reasons! {
     LoginQueue, "login-queue", Busy, Passing,
         "none needed if rare; else raise login_workers, or let devices use tokens";
     LoginBackoff, "login-backoff", Busy, Device,
-        "correct the device's password and reload the broker, so that it is looked at now; it is looked at ever more rarely and nine times in all, because Auth0 locks a user for 30 days after ten wrong ones";
+        "correct the device's password, or what an earlier line names, and reload the broker, so that it is looked at now; after nine wrong passwords from its address only 30 days or a restart help, because Auth0 locks a user for 30 days after ten";
     LoginRate, "login-rate", Busy, Passing,
         "none needed if rare; else raise login_rate to what your Auth0 plan allows, or let devices use tokens";
     LoginThrottled, "login-throttled", Busy, Passing,
