@@ -5,7 +5,7 @@ use lab::{
     addresses::Addresses,
     broker::{Broker, Version},
     clients::{Protocol, raw::Connect},
-    tenant::{Behaviour, DEVICE, Device, DeviceState, Endpoint, PASSWORD},
+    tenant::{Behaviour, DEVICE, Device, DeviceState, Endpoint, PASSWORD, Tenant},
 };
 use serde_json::json;
 
@@ -117,9 +117,15 @@ on_each_broker! {
 
     /// The tenant counts a guess, and its answer is lost: again and again, and Auth0's lock is not reached.
     fn a_lost_answer_counts(version) {
-        for lost in [Behaviour::ResetConnection, Behaviour::TruncatedBody, Behaviour::Html(504)] {
+        let lost = [
+            Behaviour::ResetConnection,
+            Behaviour::TruncatedBody,
+            Behaviour::Hang,
+            Behaviour::Html(504),
+        ];
+        for lost in lost {
             let tenant = tenant();
-            let broker = broker(version, &Options::both(&tenant));
+            let broker = broker(version, &Options::both(&tenant).with("timeout", "1"));
             let what = format!("{lost:?}");
             tenant.on(Endpoint::Token, lost);
             for number in 0..20 {
@@ -132,18 +138,32 @@ on_each_broker! {
         }
     }
 
-    /// What was never sent is no guess, however often it fails.
+    /// What was never sent is no guess, however often it fails: nobody listens, the connection ends before
+    /// a word is said, or whoever answers is not the tenant.
     fn a_question_that_was_never_sent_does_not_count(version) {
-        let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
-        broker.expect_log("signing keys are here");
-        tenant.stop_listening();
-        for _ in 0..5 {
-            assert!(answer(&broker, &right()).is_some());
+        let names = ["localhost", "127.0.0.1"];
+        let stranger = lab::pki::Authority::new("somebody else").issue(&names);
+        let faults: [(&str, &dyn Fn(&Tenant), &dyn Fn(&Tenant)); 3] = [
+            ("nobody listens", &Tenant::stop_listening, &|tenant| tenant.listen_again().unwrap()),
+            ("reset", &|tenant| tenant.on(Endpoint::Connection, Behaviour::ResetConnection), &Tenant::behave),
+            (
+                "not the tenant",
+                &|tenant| tenant.use_certificate(&stranger),
+                &|tenant| tenant.use_certificate(&tenant.authority().issue(&names)),
+            ),
+        ];
+        for (what, fail, mend) in faults {
+            let tenant = tenant();
+            let broker = broker(version, &Options::both(&tenant));
+            broker.expect_log("signing keys are here");
+            fail(&tenant);
+            for _ in 0..5 {
+                assert!(answer(&broker, &right()).is_some(), "{what}");
+            }
+            mend(&tenant);
+            assert!(tries_until_let_in(&broker, &right()), "{what}");
+            assert!(!broker.log().contains("login-backoff"), "{what}");
         }
-        tenant.listen_again().unwrap();
-        assert!(tries_until_let_in(&broker, &right()), "after a second's rest, not ten");
-        assert!(!broker.log().contains("login-backoff"));
     }
 
     /// A user that is refused whatever its password is not asked about at every CONNECT.
