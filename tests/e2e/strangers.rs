@@ -5,7 +5,7 @@ use lab::{
     addresses::Addresses,
     broker::{Broker, Version},
     clients::{Protocol, raw::Connect},
-    tenant::{Behaviour, DEVICE, Device, DeviceState, Endpoint, PASSWORD, Tenant},
+    tenant::{Behaviour, DEVICE, Device, DeviceState, Endpoint, PASSWORD},
 };
 use serde_json::json;
 
@@ -131,7 +131,9 @@ on_each_broker! {
             for number in 0..20 {
                 assert!(answer(&broker, &guess(number)).is_some());
             }
-            assert_eq!(tenant.count(Endpoint::Token), 3, "{what}: as with wrong ones");
+            // As with wrong ones. A timeout may reach the device before it reaches the count.
+            let asked = tenant.count(Endpoint::Token);
+            assert!((3..=4).contains(&asked), "{what}: {asked}");
             tenant.behave();
             broker.reload();
             assert_eq!(answer(&broker, &right()), None, "{what}");
@@ -143,24 +145,21 @@ on_each_broker! {
     fn a_question_that_was_never_sent_does_not_count(version) {
         let names = ["localhost", "127.0.0.1"];
         let stranger = lab::pki::Authority::new("somebody else").issue(&names);
-        let faults: [(&str, &dyn Fn(&Tenant), &dyn Fn(&Tenant)); 3] = [
-            ("nobody listens", &Tenant::stop_listening, &|tenant| tenant.listen_again().unwrap()),
-            ("reset", &|tenant| tenant.on(Endpoint::Connection, Behaviour::ResetConnection), &Tenant::behave),
-            (
-                "not the tenant",
-                &|tenant| tenant.use_certificate(&stranger),
-                &|tenant| tenant.use_certificate(&tenant.authority().issue(&names)),
-            ),
-        ];
-        for (what, fail, mend) in faults {
+        for what in ["nobody listens", "a reset", "another certificate"] {
             let tenant = tenant();
             let broker = broker(version, &Options::both(&tenant));
             broker.expect_log("signing keys are here");
-            fail(&tenant);
+            match what {
+                "nobody listens" => tenant.stop_listening(),
+                "a reset" => tenant.on(Endpoint::Connection, Behaviour::ResetConnection),
+                _ => tenant.use_certificate(&stranger),
+            }
             for _ in 0..5 {
                 assert!(answer(&broker, &right()).is_some(), "{what}");
             }
-            mend(&tenant);
+            tenant.behave();
+            tenant.use_certificate(&tenant.authority().issue(&names));
+            tenant.listen_again().unwrap();
             assert!(tries_until_let_in(&broker, &right()), "{what}");
             assert!(!broker.log().contains("login-backoff"), "{what}");
         }
