@@ -1,4 +1,5 @@
-//! HTTPS to the tenant: verified, capped, timed, and never redirected. The only user of `ureq`.
+//! HTTPS to the tenant: verified, capped, timed, and never redirected. With [`super::names`]
+//! the only user of `ureq`.
 
 use std::{
     path::Path,
@@ -9,10 +10,11 @@ use std::{
 use ureq::{
     Agent, SendBody,
     tls::{Certificate, PemItem, RootCerts, TlsConfig},
+    unversioned::transport::DefaultConnector,
 };
 use zeroize::Zeroizing;
 
-use super::form::Outgoing;
+use super::{form::Outgoing, names::Names};
 use crate::{
     clock::{Deadline, Unix},
     files,
@@ -21,6 +23,9 @@ use crate::{
 /// The longest body read, in bytes. A token with Auth0's most claims (100 KB) comes twice, as
 /// access and as ID token, and still fits; a key set has a few kilobytes.
 const MAX_BODY: u64 = 384 * 1024;
+
+/// What is read or written at a time, in bytes. Headers have to fit.
+const BUFFER: usize = 16 * 1024;
 
 /// An agent for one tenant.
 pub struct Http {
@@ -86,7 +91,7 @@ impl Http {
             .root_certs(RootCerts::new_with_certs(&roots))
             .unversioned_rustls_crypto_provider(provider)
             .build();
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .tls_config(tls)
             .timeout_global(Some(timeout))
             .https_only(true)
@@ -100,8 +105,12 @@ impl Http {
             // good, and a POST may not be repeated. One handshake per login is the price.
             .max_idle_connections(0)
             .max_idle_connections_per_host(0)
-            .build()
-            .new_agent();
+            // The usual 128 KiB each are taken from the system for every request and given back, while the
+            // broker waits for the process's memory map.
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .build();
+        let agent = Agent::with_parts(config, DefaultConnector::default(), Names::default());
         Ok(Self { agent, timeout })
     }
 
@@ -149,9 +158,9 @@ impl Http {
     /// A timeout of its own for a request that comes late. The others use the agent's: a request
     /// with a setting of its own makes ureq read all certificates again.
     fn less_than_usual(&self, deadline: Deadline) -> Option<Duration> {
-        const CLOSE_ENOUGH: Duration = Duration::from_millis(10);
         let left = deadline.remaining();
-        (left + CLOSE_ENOUGH < self.timeout).then_some(left)
+        // What comes a little after the deadline finds nobody waiting, and is remembered all the same.
+        (left + self.timeout / 5 < self.timeout).then_some(left)
     }
 }
 

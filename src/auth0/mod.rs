@@ -9,6 +9,7 @@ pub mod answer;
 pub mod form;
 pub mod forwarded;
 pub mod http;
+mod names;
 
 use std::{sync::OnceLock, time::Duration};
 

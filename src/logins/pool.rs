@@ -1,7 +1,9 @@
 //! A bounded number of threads that do what may wait.
 //!
 //! A thread is made when a job finds none idle, and ends when it has been idle for a while: a
-//! fleet that signs in with tokens costs none. One job for one credential is under way at a time;
+//! fleet that signs in with tokens costs none. Where devices send passwords the threads are made at the
+//! start and stay: fifty at once, in the moment in which fifty sign in, cost the broker milliseconds of
+//! waiting for the process's memory map. One job for one credential is under way at a time;
 //! whoever else asks meanwhile gets the same answer.
 
 use std::{
@@ -59,6 +61,8 @@ struct State {
     finished: Vec<Done>,
     alive: usize,
     idle: usize,
+    /// How many stay, however idle.
+    kept: usize,
     /// Jobs under way that wait for the keys. Anybody can make up tokens that do, so half of the threads
     /// are left to those who ask the tenant.
     for_keys: usize,
@@ -127,6 +131,19 @@ impl Pool {
             self.spawn();
         }
         Ok(())
+    }
+
+    /// Makes all threads, to stay.
+    pub fn fill(&self) {
+        let missing = {
+            let mut state = self.shared.state();
+            let missing = self.shared.limit - state.alive;
+            (state.kept, state.alive) = (self.shared.limit, self.shared.limit);
+            missing
+        };
+        for _ in 0..missing {
+            self.spawn();
+        }
     }
 
     fn spawn(&self) {
@@ -237,7 +254,7 @@ impl Shared {
                     .unwrap_or_else(PoisonError::into_inner);
                 state = back;
                 state.idle -= 1;
-                if timeout.timed_out() && state.queue.is_empty() {
+                if timeout.timed_out() && state.queue.is_empty() && state.alive > state.kept {
                     break;
                 }
                 continue;

@@ -150,6 +150,9 @@ impl Policy {
                 .line(Level::Info, format!("the policy file has {rules} rules"));
         }
         self.warn_of_free_client_ids();
+        if self.config.application.is_some() {
+            self.pool.fill();
+        }
         let only_secrets = self.config.algorithms == [Algorithm::Hs256];
         if self.config.keys != KeySource::Tenant || only_secrets {
             return Ok(());
