@@ -62,6 +62,8 @@ struct Run {
     knocked: Duration,
     /// When the last of those that were let in was let in, after knocking.
     last_in: Option<Duration>,
+    /// The same after the tenant's last answer.
+    after_answer: Option<Duration>,
     let_in: usize,
 }
 
@@ -124,9 +126,9 @@ fn run() -> Result<(), String> {
     let mut pictured = Vec::new();
     println!("{times} runs of each; longest silence in ms\n");
     println!(
-        "| broker | clients | | median | worst | times no plugin | let in | the last after, ms |"
+        "| broker | clients | | median | worst | times no plugin | let in | the last after, ms | of these after the tenant's last answer |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for version in [Version::V2_0_21, Version::V2_1_2] {
         for protocol in [Protocol::V311, Protocol::V5] {
             // In turn, so that a machine that is busy for a while is so for all of them.
@@ -143,7 +145,7 @@ fn run() -> Result<(), String> {
                 let middle = median(&silences);
                 let without = *without.get_or_insert(middle);
                 println!(
-                    "| {version} | MQTT {} | {} | {middle:.1} | {:.1} | {:.1} | {} | {} |",
+                    "| {version} | MQTT {} | {} | {middle:.1} | {:.1} | {:.1} | {} | {} | {} |",
                     number(protocol),
                     scene.name(),
                     silences[silences.len() - 1],
@@ -152,6 +154,10 @@ fn run() -> Result<(), String> {
                     range(
                         runs.iter()
                             .map(|run| run.last_in.map(|last| last.as_millis()))
+                    ),
+                    range(
+                        runs.iter()
+                            .map(|run| run.after_answer.map(|last| last.as_millis()))
                     ),
                 );
                 pictured.push(runs.swap_remove(runs.len() / 2));
@@ -279,7 +285,14 @@ fn measure(
         thread::sleep(AFTER);
         done.store(true, Ordering::Relaxed);
         let arrivals = listening.join().expect("no panic");
+        // What it has read it answers after so long.
+        let asked = tenant.requests_to(Endpoint::Token);
+        let answered = asked.iter().map(|request| request.at + ANSWER).max();
+        let after_answer = last_in.zip(answered).filter(|_| scene == Scene::Slow);
         Ok(Run {
+            after_answer: after_answer.map(|(last, answered)| {
+                (start + knocked + last).saturating_duration_since(answered)
+            }),
             version,
             protocol,
             scene,
