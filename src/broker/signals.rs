@@ -19,11 +19,11 @@ pub fn spawn(
     blocked(|| crate::threads::plain(name, Box::new(body)))
 }
 
-/// How much nicer our threads are than the broker's: about a third of its share where both want the
-/// same core. More would be worse for the broker: a thread that holds the process's memory map while
-/// it gets no time keeps the broker waiting for it (measured with `make silence`: twice the silence
-/// of a broker without plugin with 0, one and a half times with 5, four times with 15).
-const NICER: libc::c_int = 5;
+/// How much nicer our threads are than the broker's: less than a tenth of its share where both want the
+/// same core (measured with `make silence` on two cores: with 5 the longest silence is twice that of a
+/// broker without plugin and five times in a bad run, with 12 once to twice). More is of no use while the
+/// process's memory map is one for all: a thread that holds it and gets no time keeps the broker waiting.
+const NICER: libc::c_int = 12;
 
 /// Gives this thread a lower priority. Fifty TLS handshakes at once are CPU time that the broker
 /// would have to share (on Linux a nice value belongs to a thread: sched(7), "The nice value").
