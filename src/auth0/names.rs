@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -32,11 +33,15 @@ pub struct Names {
 #[derive(Debug, Default)]
 struct State {
     asking: bool,
+    waiting: usize,
     /// Counts the answers.
     answers: u64,
-    /// The last one; why not, if there is none.
-    last: Option<Result<Vec<std::net::SocketAddr>, String>>,
+    /// The last one; `None` if there is no such name.
+    last: Option<Found>,
 }
+
+/// Addresses, or why there are none.
+type Found = Result<Vec<SocketAddr>, String>;
 
 impl Names {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -56,13 +61,14 @@ impl Resolver for Names {
         let mut state = self.state();
         if state.asking {
             let answers = state.answers;
-            while state.answers == answers {
-                let left = deadline.remaining();
-                if left.is_zero() {
-                    return Err(Error::Timeout(timeout.reason));
-                }
-                let woken = self.answered.wait_timeout(state, left);
+            state.waiting += 1;
+            while state.answers == answers && !deadline.has_passed() {
+                let woken = self.answered.wait_timeout(state, deadline.remaining());
                 state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            state.waiting -= 1;
+            if state.answers == answers {
+                return Err(Error::Timeout(timeout.reason));
             }
             return match &state.last {
                 Some(Ok(addresses)) => {
@@ -76,17 +82,102 @@ impl Resolver for Names {
         }
         state.asking = true;
         drop(state);
+        let mut asking = Asking {
+            names: self,
+            answer: Some(Err("the lookup of its name failed within".into())),
+        };
         let answer = self.system.resolve(uri, config, timeout);
-        let mut state = self.state();
-        state.asking = false;
-        state.answers += 1;
-        state.last = match &answer {
+        asking.answer = match &answer {
             Ok(addresses) => Some(Ok(addresses.iter().copied().collect())),
             Err(Error::HostNotFound) => None,
             Err(why) => Some(Err(why.to_string())),
         };
-        drop(state);
-        self.answered.notify_all();
         answer
+    }
+}
+
+/// Who asks for all. It ends even if it panics, as ureq does where there is no thread to be had.
+struct Asking<'a> {
+    names: &'a Names,
+    answer: Option<Found>,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut state = self.names.state();
+        state.asking = false;
+        state.answers += 1;
+        state.last = self.answer.take();
+        drop(state);
+        self.names.answered.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+
+    fn resolve(names: &Names, host: &str) -> Result<ResolvedSocketAddrs, Error> {
+        let uri: Uri = format!("https://{host}/").parse().unwrap();
+        let timeout = NextTimeout {
+            after: Duration::from_secs(20).into(),
+            reason: ureq::Timeout::Global,
+            ..NextTimeout::default()
+        };
+        names.resolve(&uri, &Config::default(), timeout)
+    }
+
+    #[test]
+    fn whoever_asks_meanwhile_gets_the_same_answer() {
+        let names = Names::default();
+        assert_eq!(resolve(&names, "127.0.0.1:7").unwrap().len(), 1);
+        for answer in [
+            Some(Ok(vec!["192.0.2.7:443".parse().unwrap()])),
+            Some(Err("no".into())),
+            None,
+        ] {
+            names.state().asking = true;
+            let asking = Asking {
+                names: &names,
+                answer: answer.clone(),
+            };
+            thread::scope(|scope| {
+                let waiting: Vec<_> = (0..8)
+                    .map(|_| scope.spawn(|| resolve(&names, "127.0.0.1:9")))
+                    .collect();
+                while names.state().waiting < 8 {
+                    thread::yield_now();
+                }
+                drop(asking);
+                for one in waiting {
+                    let found = one.join().unwrap().map(|found| found.to_vec());
+                    match &answer {
+                        Some(Ok(addresses)) => assert_eq!(found.unwrap(), *addresses),
+                        Some(Err(_)) | None => assert!(found.is_err()),
+                    }
+                }
+            });
+            assert!(!names.state().asking);
+        }
+    }
+
+    #[test]
+    fn a_lookup_that_panics_keeps_nobody_waiting() {
+        let names = Names::default();
+        let panicked = thread::scope(|scope| {
+            let asker = scope.spawn(|| {
+                names.state().asking = true;
+                let _asking = Asking {
+                    names: &names,
+                    answer: None,
+                };
+                panic!("no thread to be had");
+            });
+            asker.join()
+        });
+        assert!(panicked.is_err() && !names.state().asking);
+        assert!(resolve(&names, "127.0.0.1:7").is_ok());
     }
 }
