@@ -32,16 +32,23 @@ pub struct Names {
 
 #[derive(Debug, Default)]
 struct State {
-    asking: bool,
+    /// The name that is being looked up, with its port.
+    asking: Option<String>,
     waiting: usize,
     /// Counts the answers.
     answers: u64,
-    /// The last one; `None` if there is no such name.
-    last: Option<Found>,
+    /// The last one, and of which name; `None` if time ran out.
+    last: Option<(String, Found)>,
 }
 
-/// Addresses, or why there are none.
-type Found = Result<Vec<SocketAddr>, String>;
+/// What there is of a name.
+#[derive(Clone, Debug)]
+enum Found {
+    Addresses(Vec<SocketAddr>),
+    /// There is no such name.
+    Nothing,
+    Failed(String),
+}
 
 impl Names {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -57,9 +64,15 @@ impl Resolver for Names {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
+        let name = uri.authority().map(|name| name.to_string());
         let deadline = Deadline::after(*timeout.after);
         let mut state = self.state();
-        if state.asking {
+        while let Some(asking) = &state.asking {
+            if Some(asking) != name.as_ref() {
+                // Another name: its addresses are not ours.
+                drop(state);
+                return self.system.resolve(uri, config, timeout);
+            }
             let answers = state.answers;
             state.waiting += 1;
             while state.answers == answers && !deadline.has_passed() {
@@ -70,28 +83,43 @@ impl Resolver for Names {
             if state.answers == answers {
                 return Err(Error::Timeout(timeout.reason));
             }
-            return match &state.last {
-                Some(Ok(addresses)) => {
+            match &state.last {
+                Some((of, Found::Addresses(addresses))) if Some(of) == name.as_ref() => {
                     let mut all = self.empty();
                     addresses.iter().for_each(|address| all.push(*address));
-                    Ok(all)
+                    return Ok(all);
                 }
-                Some(Err(why)) => Err(Error::Io(io::Error::other(why.clone()))),
-                None => Err(Error::HostNotFound),
-            };
+                Some((of, Found::Nothing)) if Some(of) == name.as_ref() => {
+                    return Err(Error::HostNotFound);
+                }
+                Some((of, Found::Failed(why))) if Some(of) == name.as_ref() => {
+                    return Err(Error::Io(io::Error::other(why.clone())));
+                }
+                // Whoever asked had less time than we have, or it was the answer about another name.
+                _ => {}
+            }
         }
-        state.asking = true;
+        let Some(name) = name else {
+            drop(state);
+            return self.system.resolve(uri, config, timeout);
+        };
+        state.asking = Some(name.clone());
         drop(state);
         let mut asking = Asking {
             names: self,
-            answer: Some(Err("the lookup of its name failed within".into())),
+            answer: Some((
+                name.clone(),
+                Found::Failed("the lookup of its name failed within".into()),
+            )),
         };
         let answer = self.system.resolve(uri, config, timeout);
-        asking.answer = match &answer {
-            Ok(addresses) => Some(Ok(addresses.iter().copied().collect())),
-            Err(Error::HostNotFound) => None,
-            Err(why) => Some(Err(why.to_string())),
+        let found = match &answer {
+            Ok(addresses) => Some(Found::Addresses(addresses.iter().copied().collect())),
+            Err(Error::HostNotFound) => Some(Found::Nothing),
+            Err(Error::Timeout(_)) => None,
+            Err(why) => Some(Found::Failed(why.to_string())),
         };
+        asking.answer = found.map(|found| (name, found));
         answer
     }
 }
@@ -99,13 +127,13 @@ impl Resolver for Names {
 /// Who asks for all. It ends even if it panics, as ureq does where there is no thread to be had.
 struct Asking<'a> {
     names: &'a Names,
-    answer: Option<Found>,
+    answer: Option<(String, Found)>,
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         let mut state = self.names.state();
-        state.asking = false;
+        state.asking = None;
         state.answers += 1;
         state.last = self.answer.take();
         drop(state);
@@ -129,37 +157,59 @@ mod tests {
         names.resolve(&uri, &Config::default(), timeout)
     }
 
+    /// Eight ask about `host` while `asked` is being looked up, which is answered so.
+    fn meanwhile(
+        asked: &str,
+        found: Option<Found>,
+        host: &str,
+    ) -> Vec<Result<Vec<SocketAddr>, Error>> {
+        let names = Names::default();
+        names.state().asking = Some(asked.to_owned());
+        let asking = Asking {
+            names: &names,
+            answer: found.map(|found| (asked.to_owned(), found)),
+        };
+        let found = thread::scope(|scope| {
+            let waiting: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| resolve(&names, host)))
+                .collect();
+            while asked == host && names.state().waiting < 8 {
+                thread::yield_now();
+            }
+            drop(asking);
+            let found = waiting.into_iter().map(|one| one.join().unwrap());
+            found.map(|found| found.map(|all| all.to_vec())).collect()
+        });
+        assert!(names.state().asking.is_none());
+        found
+    }
+
     #[test]
     fn whoever_asks_meanwhile_gets_the_same_answer() {
-        let names = Names::default();
-        assert_eq!(resolve(&names, "127.0.0.1:7").unwrap().len(), 1);
-        for answer in [
-            Some(Ok(vec!["192.0.2.7:443".parse().unwrap()])),
-            Some(Err("no".into())),
-            None,
-        ] {
-            names.state().asking = true;
-            let asking = Asking {
-                names: &names,
-                answer: answer.clone(),
-            };
-            thread::scope(|scope| {
-                let waiting: Vec<_> = (0..8)
-                    .map(|_| scope.spawn(|| resolve(&names, "127.0.0.1:9")))
-                    .collect();
-                while names.state().waiting < 8 {
-                    thread::yield_now();
-                }
-                drop(asking);
-                for one in waiting {
-                    let found = one.join().unwrap().map(|found| found.to_vec());
-                    match &answer {
-                        Some(Ok(addresses)) => assert_eq!(found.unwrap(), *addresses),
-                        Some(Err(_)) | None => assert!(found.is_err()),
-                    }
-                }
-            });
-            assert!(!names.state().asking);
+        const NAME: &str = "127.0.0.1:9";
+        let address: SocketAddr = "192.0.2.7:443".parse().unwrap();
+        for found in meanwhile(NAME, Some(Found::Addresses(vec![address])), NAME) {
+            assert_eq!(found.unwrap(), [address]);
+        }
+        for found in meanwhile(NAME, Some(Found::Nothing), NAME) {
+            assert!(matches!(found, Err(Error::HostNotFound)));
+        }
+        for found in meanwhile(NAME, Some(Found::Failed("no".into())), NAME) {
+            assert!(matches!(found, Err(Error::Io(why)) if why.to_string() == "no"));
+        }
+    }
+
+    /// The time that ran out was somebody else's, and so was the name.
+    #[test]
+    fn nobody_gets_what_is_another_one_s() {
+        const NAME: &str = "127.0.0.1:9";
+        let own: SocketAddr = NAME.parse().unwrap();
+        let other: SocketAddr = "192.0.2.7:443".parse().unwrap();
+        for found in meanwhile(NAME, None, NAME) {
+            assert_eq!(found.unwrap(), [own]);
+        }
+        for found in meanwhile("127.0.0.1:7", Some(Found::Addresses(vec![other])), NAME) {
+            assert_eq!(found.unwrap(), [own]);
         }
     }
 
@@ -168,7 +218,7 @@ mod tests {
         let names = Names::default();
         let panicked = thread::scope(|scope| {
             let asker = scope.spawn(|| {
-                names.state().asking = true;
+                names.state().asking = Some("127.0.0.1:7".into());
                 let _asking = Asking {
                     names: &names,
                     answer: None,
@@ -177,7 +227,7 @@ mod tests {
             });
             asker.join()
         });
-        assert!(panicked.is_err() && !names.state().asking);
+        assert!(panicked.is_err() && names.state().asking.is_none());
         assert!(resolve(&names, "127.0.0.1:7").is_ok());
     }
 }

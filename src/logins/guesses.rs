@@ -172,6 +172,12 @@ impl Guesses {
         self.drop_empty(origin);
     }
 
+    /// What it was given is of no use: the same as a refusal, of a question that was answered before.
+    pub fn refused(&mut self, origin: Origin, now: Instant) {
+        let pair = self.pairs.entry(counted(origin)).or_default();
+        pair.count_refused(now);
+    }
+
     /// The device may come in: nothing refuses it any more.
     pub fn came_in(&mut self, origin: Origin) {
         let origin = counted(origin);

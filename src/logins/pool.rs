@@ -121,8 +121,11 @@ impl Pool {
         }
         state.busy.insert(job.key);
         state.queue.push_back(job);
-        if state.idle >= state.queue.len() {
+        // Those in front may have to wait for their turn, so idle threads are no sign that it runs.
+        if state.idle > 0 {
             self.shared.queued.notify_one();
+        }
+        if state.idle >= state.queue.len() {
             return Ok(());
         }
         if state.alive < self.shared.limit {

@@ -130,7 +130,7 @@ impl Restraint {
     pub fn judged(&mut self, origin: Origin, no: Option<Reason>, now: Instant) {
         match no {
             None => self.guesses.came_in(origin),
-            Some(Reason::LoginToken) => self.guesses.heard(origin, Heard::Refused, now),
+            Some(Reason::LoginToken) => self.guesses.refused(origin, now),
             Some(_) => {}
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     json::Place,
     log::Level,
     logins::{
-        Claimant, Done, Errand, Evidence, Job, Origin, Terms, Verdict,
+        Claimant, Done, Errand, Evidence, Job, Origin, Question, Terms, Verdict,
         arrivals::{self, Arrival},
     },
     refusal::{Reason, Refusal},
@@ -165,7 +165,7 @@ impl Policy {
         // Neither a token nor something to ask the tenant about.
         let not_ours = |reason, detail| {
             if self.config.defer_others {
-                self.leave_to_others(claimant)
+                self.leave_to_others(claimant, connect.again)
             } else {
                 refuse(reason, detail)
             }
@@ -254,13 +254,13 @@ impl Policy {
     }
 
     /// Others decide about it; but not with a client id that one of ours holds.
-    fn leave_to_others(&self, claimant: &Claimant) -> Considered {
+    fn leave_to_others(&self, claimant: &Claimant, again: bool) -> Considered {
         let mut sessions = self.sessions();
         let free = self.config.any_takeover || claimant.id_is_free;
         if !free && sessions.is_held_by_another(&claimant.client_id, None) {
             return Considered::Judged(Err(held()));
         }
-        sessions.other_comes(claimant.client, &claimant.client_id);
+        sessions.other_comes(claimant.client, &claimant.client_id, again);
         Considered::Defer
     }
 
@@ -307,11 +307,14 @@ impl Policy {
     pub fn delay(&self, wait: Box<Wait>, now: Unix) -> Result<(), Refusal> {
         let Wait { claimant, job, .. } = *wait;
         let (key, deadline) = (job.key, job.deadline);
-        let room = match lock(&self.arrivals).is_full() {
-            true => Err(Refusal::new(Reason::LoginQueue, "too many sign-ins wait")),
-            false => Ok(()),
+        let submitted = match lock(&self.arrivals).is_full() {
+            true => {
+                self.give_back(job.question);
+                Err(Refusal::new(Reason::LoginQueue, "too many sign-ins wait"))
+            }
+            false => self.submit(job),
         };
-        if let Err(refusal) = room.and_then(|()| self.submit(job)) {
+        if let Err(refusal) = submitted {
             self.report_refused_connect(&claimant, &refusal, now);
             return Err(refusal);
         }
@@ -369,12 +372,17 @@ impl Policy {
     fn submit(&self, job: Job) -> Result<(), Refusal> {
         let question = job.question;
         let submitted = self.pool.submit(job);
-        if submitted.is_err()
-            && let Some(question) = question
-        {
-            lock(&self.restraint).give_back(question, moment());
+        if submitted.is_err() {
+            self.give_back(question);
         }
         submitted
+    }
+
+    /// The tenant is not asked after all.
+    fn give_back(&self, question: Option<Question>) {
+        if let Some(question) = question {
+            lock(&self.restraint).give_back(question, moment());
+        }
     }
 
     fn too_late(&self) -> Verdict {

@@ -122,6 +122,11 @@ impl State {
 }
 
 impl Entry {
+    /// Whether it is one of those of which it is unsure that the broker keeps them.
+    fn is_unsure(&self) -> bool {
+        self.state == State::Offline(Afterlife::Unsure)
+    }
+
     /// Whether this is who signed in.
     #[inline]
     fn is(&self, who: &impl Asker) -> bool {
@@ -224,8 +229,12 @@ impl Sessions {
         ours || subject.is_some() && self.others_by_id.contains_key(client_id)
     }
 
-    /// Others are to decide about this client.
-    pub fn other_comes(&mut self, client: Client, client_id: &str) {
+    /// Others are to decide about this client. `again` says that it may be no CONNECT (SIGHUP): then it may
+    /// be a kept session, of whose end nobody tells, and is none that comes.
+    pub fn other_comes(&mut self, client: Client, client_id: &str, again: bool) {
+        if again && !self.is_other(client) {
+            return;
+        }
         self.forget_other(client);
         let client_id: Arc<str> = client_id.into();
         self.others_by_id.insert(Arc::clone(&client_id), client);
@@ -312,6 +321,9 @@ impl Sessions {
             self.others_departed.push(client);
         }
         let entry = self.by_client.get_mut(&client)?;
+        // A kept session that is taken over leaves a second time.
+        self.unsure_kept -= usize::from(entry.is_unsure());
+        entry.departure = None;
         entry.state = State::Leaving(afterlife);
         self.departed.push(client);
         let credential = entry.session.credential;
@@ -474,7 +486,7 @@ impl Sessions {
         let Some(entry) = self.by_client.remove(&client) else {
             return;
         };
-        self.unsure_kept -= usize::from(entry.state == State::Offline(Afterlife::Unsure));
+        self.unsure_kept -= usize::from(entry.is_unsure());
         if self.by_id.get(&entry.session.client_id) == Some(&client) {
             self.by_id.remove(&entry.session.client_id);
         }
@@ -699,6 +711,25 @@ mod tests {
         assert!(table.sessions.wills.is_empty() && table.sessions.wills().is_empty());
     }
 
+    /// A client that comes back is another pointer, and the broker tells of the old one's end again.
+    #[test]
+    fn coming_back_again_and_again_counts_as_one() {
+        let mut table = Table::new();
+        table.admit(0, "a", 2000);
+        table.sessions.leave(Client(0), Afterlife::Unsure);
+        table.sessions.reap(Unix(0));
+        for i in 1..100 {
+            table.admit(i, "a", 2000);
+            table.sessions.leave(Client(i - 1), Afterlife::Unsure);
+            table.sessions.reap(Unix(0));
+            table.sessions.leave(Client(i), Afterlife::Unsure);
+            table.sessions.reap(Unix(0));
+            assert_eq!((table.sessions.len(), table.sessions.unsure_kept), (1, 1));
+        }
+        table.sessions.remove(Client(99));
+        assert_eq!(table.sessions.unsure_kept, 0);
+    }
+
     #[test]
     fn nobody_makes_another_one_s_kept_session_go() {
         let mut table = Table::new();
@@ -718,7 +749,7 @@ mod tests {
     fn a_client_id_of_somebody_whom_others_let_in_is_taken() {
         let mut table = Table::new();
         let held = |table: &Table| table.sessions.is_held_by_another("a", Some("s"));
-        table.sessions.other_comes(Client(1), "a");
+        table.sessions.other_comes(Client(1), "a", false);
         assert!(held(&table) && table.sessions.is_other(Client(1)));
         assert!(
             !table.sessions.is_held_by_another("a", None),
@@ -731,8 +762,10 @@ mod tests {
         );
         table.sessions.reap(Unix(0));
         assert!(!held(&table) && !table.sessions.is_other(Client(1)));
+        table.sessions.other_comes(Client(2), "kept", true);
+        assert!(!table.sessions.is_held_by_another("kept", Some("s")));
         // At the same address one of ours comes.
-        table.sessions.other_comes(Client(1), "a");
+        table.sessions.other_comes(Client(1), "a", false);
         table.admit(1, "b", 2000);
         assert!(!held(&table) && table.sessions.others_by_id.is_empty());
         assert!(

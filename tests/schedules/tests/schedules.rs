@@ -27,7 +27,7 @@ use schedules::{
         Claimant, Done, Errand, Evidence, Job,
         pool::{Pool, Worker},
     },
-    secret::{Fingerprint, Fingerprinter},
+    secret::{Fingerprint, Fingerprinter, Secret},
     sessions::Client,
     threads,
 };
@@ -91,16 +91,20 @@ impl Work {
             thread::yield_now();
             work.now.fetch_sub(1, Ordering::SeqCst);
             work.done.fetch_add(1, Ordering::SeqCst);
-            Done {
-                claimant: job.claimant,
-                key: job.key,
-                question: None,
-                aftermath: Aftermath::default(),
-                result: Ok(evidence(job.key)),
-                keys_refetched: None,
-                deadline: job.deadline,
-            }
+            done(job)
         })
+    }
+}
+
+fn done(job: Job) -> Done {
+    Done {
+        claimant: job.claimant,
+        key: job.key,
+        question: None,
+        aftermath: Aftermath::default(),
+        result: Ok(evidence(job.key)),
+        keys_refetched: None,
+        deadline: job.deadline,
     }
 }
 
@@ -115,6 +119,42 @@ fn submit(pool: &Pool, key: Fingerprint) {
 
 fn wait(pool: &Pool, key: Fingerprint) -> Done {
     pool.wait(key, Deadline::after(LONG)).expect("an answer")
+}
+
+/// Anybody can make up tokens that wait for a key. However many do, a password is asked about.
+#[test]
+fn tokens_that_wait_leave_threads_to_passwords() {
+    in_any_order(|| {
+        let gate = Arc::new((Mutex::new(false), Condvar::new()));
+        let held = Arc::clone(&gate);
+        let worker: Worker = Box::new(move |job| {
+            if job.is_for_keys() {
+                let mut open = held.0.lock().unwrap();
+                while !*open {
+                    open = held.1.wait_timeout(open, LONG).unwrap().0;
+                }
+            }
+            done(job)
+        });
+        let pool = Pool::new(2, threads::plain, worker);
+        pool.fill();
+        let [login, tokens @ ..] = fingerprints::<5>();
+        tokens.iter().for_each(|token| submit(&pool, *token));
+        let errand = Errand::Login {
+            username: "u".into(),
+            password: Secret::new("p"),
+            address: None,
+        };
+        let asked = pool.submit(Job {
+            errand,
+            ..job(login)
+        });
+        assert!(asked.is_ok());
+        wait(&pool, login);
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        tokens.iter().for_each(|token| drop(wait(&pool, *token)));
+    });
 }
 
 #[test]
