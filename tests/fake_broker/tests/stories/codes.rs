@@ -49,6 +49,8 @@ fn a_blocked_device_and_one_that_needs_a_second_factor() {
                 .tenant
                 .change_device(DEVICE, |device| device.state = state);
             scene.refused(&spec, code, reason);
+            // Whoever was refused waits before it is asked about again, unless somebody has mended something.
+            scene.broker.reload();
         }
     });
 }
