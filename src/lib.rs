@@ -37,9 +37,9 @@
 //! | May it publish this, subscribe to that? | [`rules`], compiled in [`rules::tree`] |
 //! | What do the token's claims grant? | [`grants`] |
 //! | What does the policy file say, to whom and when? | [`rulebook`] |
-//! | In which order do the two count? | [`rights`] |
+//! | In which order do the two count? | [`rights`]; what was allowed a moment ago, [`broker::again`] |
 //! | Which client id may it use? | [`identity`]; who holds one, [`sessions`] |
-//! | Who is connected, until when? | [`sessions`] |
+//! | Who is connected, until when? | [`sessions`]; what several instances share, [`policy::Common`] |
 //! | Who waits for the tenant, and what did it say before? | [`logins`], [`logins::memory`] |
 //! | May the tenant be asked now, about this user, from there? | [`logins::restraint`] |
 //! | Which token was good before? | [`logins::verified`] |
@@ -68,8 +68,8 @@
 //! * **A tree of levels for rules**, not a list: a check costs what the topic's levels cost, not
 //!   what the number of rules would. (Rules with a name and a `+` beside each other at every level
 //!   cost both ways; no check visits a node of the tree twice.) Its branches know their earliest rule,
-//!   so "the first that fits" needs no list either. And each client's last topic is remembered: most
-//!   devices say the same again ([`rights`]).
+//!   so "the first that fits" needs no list either. And what was allowed a moment ago is kept beside the
+//!   broker's door, because most devices say the same again ([`broker::again`]).
 //! * **The first rule that fits decides**, not "deny wins": lists in the form of EMQX's `acl` claim
 //!   are read so, and one sentence is enough to predict it.
 //! * **MQTT 5 is not answered later by default**: in 2.1.2 a client that hangs up while it waits
@@ -82,6 +82,9 @@
 //!   nobody when a waiting client hangs up ([`logins::arrivals`]).
 //! * **Wrong passwords are counted by user and address**, and more loosely by user: by user alone a stranger
 //!   would lock devices out, by address alone a tenant that counts by user would ([`logins::guesses`]).
+//! * **Threads for logins are there from the start**, where devices send passwords, and a name is looked up
+//!   once for all who ask at the same time: made in the moment in which they are needed, threads cost the
+//!   broker more than the sign-ins do ([`logins::pool`], `auth0/names.rs`).
 //! * **Log lines wait for the tick**: with `log_dest topic` a line becomes a message, which becomes
 //!   a question to us.
 //! * **Rights end with the token**: at `exp` a connected client is refused and disconnected, its will

@@ -1,6 +1,6 @@
 //! The tenant: what can be asked of it, and where.
 //!
-//! * [`http`]: one request, its limits, its failures
+//! * [`http`]: one request, its limits, its failures; `names`: one lookup for all who ask at once
 //! * [`form`]: what a token request says, and whether it was sent
 //! * [`answer`]: the token endpoint's answers, judged
 //! * [`forwarded`]: the device's address, for Auth0's attack protection
