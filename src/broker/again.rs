@@ -46,6 +46,17 @@ struct Slot {
     topic: [u8; LONGEST],
 }
 
+impl Slot {
+    /// Whether it is about this, if it is about this client.
+    #[inline]
+    fn is(&self, question: &Question) -> bool {
+        self.places == question.places
+            && self.kind == question.kind
+            && usize::from(self.length) == question.topic.len()
+            && self.topic.get(..question.topic.len()) == Some(question.topic)
+    }
+}
+
 struct Table {
     /// Whose each slot is, beside each other: they are looked through when somebody goes. 0 is nobody.
     clients: Box<[usize; SLOTS]>,
@@ -85,13 +96,12 @@ impl Again {
         // SAFETY: the broker's thread, and nobody else looks at it now: see above.
         let table = unsafe { &*self.0.get() };
         let place = question.place();
-        let slot = &table.slots[place];
-        table.clients[place] == question.client
-            && slot.places == question.places
-            && slot.kind == question.kind
-            && (slot.since..slot.until).contains(&now.0)
-            && usize::from(slot.length) == question.topic.len()
-            && slot.topic.get(..question.topic.len()) == Some(question.topic)
+        [place, place ^ 1].into_iter().any(|place| {
+            let slot = &table.slots[place];
+            table.clients[place] == question.client
+                && slot.is(question)
+                && (slot.since..slot.until).contains(&now.0)
+        })
     }
 
     /// Keeps what was allowed, until it may no longer hold. Allocates nothing.
@@ -102,7 +112,19 @@ impl Again {
         }
         // SAFETY: as above.
         let table = unsafe { &mut *self.0.get() };
-        let place = question.place();
+        // In the other of two places if somebody else is in the first: few questions have to share.
+        let first = question.place();
+        let of = table.clients[first];
+        let free = of == 0 || of == question.client && table.slots[first].is(question);
+        let (place, other) = if free {
+            (first, first ^ 1)
+        } else {
+            (first ^ 1, first)
+        };
+        // What it was told before, when somebody else was in the way, counts no more.
+        if table.clients[other] == question.client && table.slots[other].is(question) {
+            table.clients[other] = 0;
+        }
         table.clients[place] = question.client;
         let slot = &mut table.slots[place];
         slot.places = question.places;
