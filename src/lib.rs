@@ -51,7 +51,7 @@
 //! # Rules, each held by a test (`tests/architecture.rs`)
 //!
 //! * Only `broker/` has unsafe code or names anything of Mosquitto's.
-//! * Only `auth0/http.rs` (and `names.rs` beside it) names `ureq`; only `token/jws.rs` and `keys/` name `jsonwebtoken`.
+//! * Only `auth0/http.rs` (and `names.rs` beside it) names `ureq`; only `token/jws.rs` names `jsonwebtoken`.
 //! * Only [`clock`] reads the time (and [`broker::time`], coarsely); only `rulebook/calendar.rs` names `jiff`.
 //! * Dependencies point one way: `broker` → `policy` → `logins` → `token`, `sessions`, `auth0` →
 //!   `rights` → `rulebook` → `keys` → `config` → `grants` → `rules` → `secret`, `files`, `json`, `refusal`, `text`,

@@ -38,6 +38,7 @@ pub struct Question<'e> {
 
 #[derive(Clone)]
 struct Slot {
+    client: usize,
     places: Places,
     since: u64,
     until: u64,
@@ -47,10 +48,11 @@ struct Slot {
 }
 
 impl Slot {
-    /// Whether it is about this, if it is about this client.
+    /// Whether it is about this.
     #[inline]
     fn is(&self, question: &Question) -> bool {
-        self.places == question.places
+        self.client == question.client
+            && self.places == question.places
             && self.kind == question.kind
             && usize::from(self.length) == question.topic.len()
             && self.topic.get(..question.topic.len()) == Some(question.topic)
@@ -58,9 +60,20 @@ impl Slot {
 }
 
 struct Table {
-    /// Whose each slot is, beside each other: they are looked through when somebody goes. 0 is nobody.
-    clients: Box<[usize; SLOTS]>,
+    /// A mark of the client that each slot is about, or [`NOBODY`]. Beside each other and small, because
+    /// all of them are looked at whenever somebody comes or goes.
+    marks: Box<[u16; SLOTS]>,
     slots: Box<[Slot]>,
+}
+
+const NOBODY: u16 = 0;
+
+/// Another client may have the same mark: it is forgotten along with this one, and asks once more.
+#[inline]
+fn mark(client: usize) -> u16 {
+    let mut mixed = crate::sessions::Address::default();
+    mixed.write_usize(client);
+    (mixed.finish() >> 48) as u16 | 1
 }
 
 /// The answers. Only the broker's thread gets at them, so that a look takes no lock.
@@ -75,6 +88,7 @@ unsafe impl Send for Again {}
 impl Default for Again {
     fn default() -> Self {
         let empty = Slot {
+            client: 0,
             places: Places::default(),
             since: 0,
             until: 0,
@@ -83,7 +97,7 @@ impl Default for Again {
             topic: [0; LONGEST],
         };
         Self(UnsafeCell::new(Table {
-            clients: Box::new([0; SLOTS]),
+            marks: Box::new([NOBODY; SLOTS]),
             slots: vec![empty; SLOTS].into(),
         }))
     }
@@ -98,7 +112,7 @@ impl Again {
         let place = question.place();
         [place, place ^ 1].into_iter().any(|place| {
             let slot = &table.slots[place];
-            table.clients[place] == question.client
+            table.marks[place] != NOBODY
                 && slot.is(question)
                 && (slot.since..slot.until).contains(&now.0)
         })
@@ -114,19 +128,19 @@ impl Again {
         let table = unsafe { &mut *self.0.get() };
         // In the other of two places if somebody else is in the first: few questions have to share.
         let first = question.place();
-        let of = table.clients[first];
-        let free = of == 0 || of == question.client && table.slots[first].is(question);
+        let free = table.marks[first] == NOBODY || table.slots[first].is(question);
         let (place, other) = if free {
             (first, first ^ 1)
         } else {
             (first ^ 1, first)
         };
         // What it was told before, when somebody else was in the way, counts no more.
-        if table.clients[other] == question.client && table.slots[other].is(question) {
-            table.clients[other] = 0;
+        if table.slots[other].is(question) {
+            table.marks[other] = NOBODY;
         }
-        table.clients[place] = question.client;
+        table.marks[place] = mark(question.client);
         let slot = &mut table.slots[place];
+        slot.client = question.client;
         slot.places = question.places;
         slot.kind = question.kind;
         (slot.since, slot.until) = (now.0, until.0);
@@ -139,8 +153,10 @@ impl Again {
     pub fn forget(&self, _: &Broker, client: usize) {
         // SAFETY: as above.
         let table = unsafe { &mut *self.0.get() };
-        for of in table.clients.iter_mut().filter(|of| **of == client) {
-            *of = 0;
+        let gone = mark(client);
+        // Written in each case, so that eight are done at once.
+        for of in table.marks.iter_mut() {
+            *of = if *of == gone { NOBODY } else { *of };
         }
     }
 
@@ -148,7 +164,7 @@ impl Again {
     pub fn forget_all(&self, _: &Broker) {
         // SAFETY: as above.
         let table = unsafe { &mut *self.0.get() };
-        table.clients.fill(0);
+        table.marks.fill(NOBODY);
     }
 }
 
