@@ -69,11 +69,17 @@ impl Reading {
     }
 
     /// What the claims say, as one text: the same for tokens that say the same.
-    pub fn digest(&self, claims: &Map<String, Value>) -> String {
-        self.claims(claims)
-            .map(|(_, value)| value.map_or("-".into(), Value::to_string))
-            .collect::<Vec<_>>()
-            .join("\n")
+    pub fn digest(&self, claims: &Map<String, Value>) -> Vec<u8> {
+        let mut text = Vec::with_capacity(256);
+        for (_, value) in self.claims(claims) {
+            match value {
+                None => text.push(b'-'),
+                Some(value) => serde_json::to_writer(&mut text, value)
+                    .expect("a Vec takes it, and every name is a text"),
+            }
+            text.push(b'\n');
+        }
+        text
     }
 
     /// The rules that they are.

@@ -15,78 +15,97 @@ use crate::{
     refusal::{Reason, Refusal},
     rights::{Hopeless, Profile, Rights},
     rulebook::in_force::InForce,
+    secret::Fingerprint,
     token::{self, Claims, jws},
 };
 
 impl Policy {
+    /// Judges what a job brought; `None` if the keys have to be looked at again first.
     pub(super) fn judge(
         &self,
-        evidence: Evidence,
+        evidence: &Evidence,
         keys_refetched: Option<bool>,
         now: Unix,
-    ) -> Judged {
-        let keys = self.desk.keys.current();
-        let judged = match &evidence {
-            Evidence::Presented { token, .. } => self.judge_presented(token, &keys, now),
+    ) -> Option<Verdict> {
+        match evidence {
+            Evidence::Presented { token, print } => {
+                self.judge_presented(token, *print, keys_refetched, now)
+            }
             Evidence::Issued {
                 username, tokens, ..
-            } => self.judge_issued(tokens, username, &keys, now),
-        };
-        let verdict = judged.and_then(|(claims, username)| self.terms(claims, username));
-        // A key that is not here may have been published since: worth one look, for everybody.
-        if let Err(refusal) = &verdict
-            && matches!(
-                refusal.reason,
-                Reason::TokenKeyUnknown | Reason::KeysUnavailable
-            )
-        {
-            if keys_refetched.is_none() && self.desk.keys.may_bring_news() {
-                return Judged::NeedsKeys(evidence);
-            }
-            // They came between the look at them and the question whether they will.
-            if !Arc::ptr_eq(&keys, &self.desk.keys.current()) {
-                return self.judge(evidence, keys_refetched, now);
-            }
-            // Only a look that brought keys proves that this is none of them.
-            if refusal.reason == Reason::TokenKeyUnknown
-                && keys_refetched != Some(true)
-                && self.desk.keys.is_live()
-            {
-                let why = match keys_refetched {
-                    None => "were asked for moments ago",
-                    Some(_) => "cannot be had now",
-                };
-                let detail = format!("{}, and its keys {why}", refusal.detail);
-                return Judged::Verdict(Err(Refusal::new(Reason::TokenKeyPending, detail)));
-            }
+            } => self
+                .judge_under_keys(keys_refetched, |keys| {
+                    let claims = self.judge_issued(tokens, keys, now)?;
+                    self.terms(claims, username.as_str().into())
+                })
+                .map(|(verdict, _)| verdict),
         }
-        if let (Evidence::Presented { print, .. }, Ok(terms)) = (&evidence, &verdict) {
-            lock(&self.verified).remember(*print, terms, keys, now);
-        }
-        Judged::Verdict(verdict)
     }
 
-    /// A token from a client: the user name it sent is nobody's, the token says who it is.
-    fn judge_presented(
+    /// A token from a client: the user name it sent is nobody's, the token says who it is. `None` if the
+    /// keys have to be looked at again first.
+    pub(super) fn judge_presented(
         &self,
         token: &str,
-        keys: &KeySet,
+        print: Fingerprint,
+        keys_refetched: Option<bool>,
         now: Unix,
-    ) -> Result<(Claims, String), Refusal> {
-        let claims = token::verify(token, &self.rules, &self.config.audiences, keys, now)?;
-        let username = claims.username(&self.config.username_claim)?.to_owned();
-        Ok((claims, username))
+    ) -> Option<Verdict> {
+        let (verdict, keys) = self.judge_under_keys(keys_refetched, |keys| {
+            let claims = token::verify(token, &self.rules, &self.config.audiences, keys, now)?;
+            let username = claims.username(&self.config.username_claim)?.into();
+            self.terms(claims, username)
+        })?;
+        if let Ok(terms) = &verdict {
+            lock(&self.verified).remember(print, terms, keys, now);
+        }
+        Some(verdict)
+    }
+
+    /// Judges under the keys that there are, and says which. `None` if there may be others.
+    fn judge_under_keys(
+        &self,
+        keys_refetched: Option<bool>,
+        judge: impl Fn(&KeySet) -> Verdict,
+    ) -> Option<(Verdict, Arc<KeySet>)> {
+        loop {
+            let keys = self.desk.keys.current();
+            let verdict = judge(&keys);
+            // A key that is not here may have been published since: worth one look, for everybody.
+            if let Err(refusal) = &verdict
+                && matches!(
+                    refusal.reason,
+                    Reason::TokenKeyUnknown | Reason::KeysUnavailable
+                )
+            {
+                if keys_refetched.is_none() && self.desk.keys.may_bring_news() {
+                    return None;
+                }
+                // They came between the look at them and the question whether they will.
+                if !Arc::ptr_eq(&keys, &self.desk.keys.current()) {
+                    continue;
+                }
+                // Only a look that brought keys proves that this is none of them.
+                if refusal.reason == Reason::TokenKeyUnknown
+                    && keys_refetched != Some(true)
+                    && self.desk.keys.is_live()
+                {
+                    let why = match keys_refetched {
+                        None => "were asked for moments ago",
+                        Some(_) => "cannot be had now",
+                    };
+                    let detail = format!("{}, and its keys {why}", refusal.detail);
+                    let pending = Err(Refusal::new(Reason::TokenKeyPending, detail));
+                    return Some((pending, keys));
+                }
+            }
+            return Some((verdict, keys));
+        }
     }
 
     /// Tokens from the tenant: the access token if it is one for our API, else the ID token. That
     /// either cannot be used is never the device's fault.
-    fn judge_issued(
-        &self,
-        tokens: &Tokens,
-        username: &str,
-        keys: &KeySet,
-        now: Unix,
-    ) -> Result<(Claims, String), Refusal> {
+    fn judge_issued(&self, tokens: &Tokens, keys: &KeySet, now: Unix) -> Result<Claims, Refusal> {
         let unusable = |which: &str, refusal: Refusal| match refusal.reason {
             Reason::KeysUnavailable | Reason::TokenKeyUnknown => refusal,
             _ => Refusal::new(
@@ -102,7 +121,7 @@ impl Policy {
             Some(token) if !jws::looks_like_token(token) => "the access token is opaque".to_owned(),
             Some(token) => {
                 match token::verify(token, &self.rules, &self.config.audiences, keys, now) {
-                    Ok(claims) => return Ok((claims, username.to_owned())),
+                    Ok(claims) => return Ok(claims),
                     Err(refusal) if refusal.reason == Reason::TokenAudience => {
                         format!("of the access token, {}", refusal.detail)
                     }
@@ -122,25 +141,21 @@ impl Policy {
             ));
         };
         let client_id = std::slice::from_ref(&application.client_id);
-        match token::verify(id, &self.rules, client_id, keys, now) {
-            Ok(claims) => Ok((claims, username.to_owned())),
-            Err(mut refusal) => {
-                refusal.detail = format!("{} ({access})", refusal.detail);
-                Err(unusable("ID token", refusal))
-            }
-        }
+        token::verify(id, &self.rules, client_id, keys, now).map_err(|mut refusal| {
+            refusal.detail = format!("{} ({access})", refusal.detail);
+            unusable("ID token", refusal)
+        })
     }
 
-    fn terms(&self, claims: Claims, username: String) -> Verdict {
+    fn terms(&self, claims: Claims, username: Arc<str>) -> Verdict {
         let reading = &self.config.reading;
-        let same = self.prints.of(reading.digest(claims.members()).as_bytes());
+        let same = self.prints.of(&reading.digest(claims.members()));
         let grants = lock(&self.shared)
             .obtain(same, || {
                 let rules = reading.rules(claims.members())?;
                 Ok(Grants::compile(&rules))
             })
             .map_err(|why: String| Refusal::new(Reason::TokenTopics, why))?;
-        let username: Arc<str> = username.into();
         let subject = match claims.get("sub") {
             // Two issuers may call two subjects the same.
             Some(Value::String(sub)) if self.rules.issuers.len() > 1 => {
@@ -197,10 +212,4 @@ impl Policy {
             Hopeless::Policy(why) => Refusal::new(Reason::PolicyValue, why.to_string()),
         })
     }
-}
-
-/// What a look at evidence came to.
-pub(super) enum Judged {
-    Verdict(Verdict),
-    NeedsKeys(Evidence),
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Policy, judge::Judged, lock, report::Who};
+use super::{Policy, lock, report::Who};
 use crate::{
     auth0::forwarded,
     clock::{Deadline, Unix, moment},
@@ -182,20 +182,19 @@ impl Policy {
             if let Some(terms) = lock(&self.verified).recall(print, &keys, now) {
                 return Considered::Judged(Ok(terms));
             }
+            if let Some(verdict) = self.judge_presented(password, print, None, now) {
+                return Considered::Judged(verdict);
+            }
             let token = Zeroizing::new(password.to_owned());
-            let evidence = Evidence::Presented { token, print };
-            return match self.judge(evidence, None, now) {
-                Judged::Verdict(verdict) => Considered::Judged(verdict),
-                Judged::NeedsKeys(evidence) => Considered::Open {
-                    job: Box::new(Job {
-                        claimant: claimant.clone(),
-                        key: print,
-                        question: None,
-                        errand: Errand::Keys(evidence),
-                        deadline,
-                    }),
-                    username: jws::unverified_text_claim(password, &self.config.username_claim),
-                },
+            return Considered::Open {
+                job: Box::new(Job {
+                    claimant: claimant.clone(),
+                    key: print,
+                    question: None,
+                    errand: Errand::Keys(Evidence::Presented { token, print }),
+                    deadline,
+                }),
+                username: jws::unverified_text_claim(password, &self.config.username_claim),
             };
         }
 
@@ -414,9 +413,9 @@ impl Policy {
         let is_login = !matches!(result, Ok(Evidence::Presented { .. }));
         let verdict = match result {
             Err(refusal) => Err(refusal),
-            Ok(evidence) => match self.judge(evidence, keys_refetched, now) {
-                Judged::Verdict(verdict) => verdict,
-                Judged::NeedsKeys(evidence) => {
+            Ok(evidence) => match self.judge(&evidence, keys_refetched, now) {
+                Some(verdict) => verdict,
+                None => {
                     match self.pool.submit(Job {
                         claimant,
                         key,

@@ -6,6 +6,8 @@
 
 pub mod jws;
 
+use std::slice;
+
 use serde_json::{Map, Value};
 
 use crate::{
@@ -178,27 +180,24 @@ fn check(
 
 /// RFC 7519, section 4.1.3: a string, or an array of strings of which one is ours.
 fn check_audience(aud: Option<&Value>, audiences: &[String]) -> Result<(), Refusal> {
-    let found: Vec<&str> = match aud {
-        Some(Value::String(one)) => vec![one],
-        Some(Value::Array(many)) if !many.is_empty() => many
-            .iter()
-            .map(|value| {
-                value
-                    .as_str()
-                    .ok_or_else(|| unfit("aud", "holds something that is not a string"))
-            })
-            .collect::<Result<_, _>>()?,
+    let found = match aud {
+        Some(one @ Value::String(_)) => slice::from_ref(one),
+        Some(Value::Array(many)) if !many.is_empty() => many,
         None => return Err(unfit("aud", "is missing")),
         Some(_) => return Err(unfit("aud", "is neither a string nor an array of strings")),
     };
+    if !found.iter().all(Value::is_string) {
+        return Err(unfit("aud", "holds something that is not a string"));
+    }
     if found
         .iter()
-        .any(|aud| audiences.iter().any(|ours| ours == aud))
+        .any(|aud| audiences.iter().any(|ours| aud == ours))
     {
         return Ok(());
     }
     let theirs: Vec<_> = found
         .iter()
+        .filter_map(Value::as_str)
         .take(3)
         .map(|a| Quoted(a).to_string())
         .collect();
