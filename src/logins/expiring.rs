@@ -1,6 +1,6 @@
 //! A bounded table of credentials whose entries end by themselves.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, btree_map};
 
 use crate::{clock::Unix, secret::Fingerprint};
 
@@ -13,15 +13,24 @@ const MUCH: usize = 1000;
 
 /// The table.
 pub struct Expiring<V> {
-    known: HashMap<Fingerprint, (V, Unix)>,
-    by_end: BTreeSet<(Unix, Fingerprint)>,
+    known: HashMap<Fingerprint, Entry<V>>,
+    /// What ends when, in no order. (An ordered set of both would compare fingerprints all the way down,
+    /// and most of what happens to an entry is that its end is another.)
+    by_end: BTreeMap<Unix, Vec<Fingerprint>>,
+}
+
+struct Entry<V> {
+    value: V,
+    end: Unix,
+    /// Where in the list of those that end then.
+    place: usize,
 }
 
 impl<V> Default for Expiring<V> {
     fn default() -> Self {
         Self {
             known: HashMap::new(),
-            by_end: BTreeSet::new(),
+            by_end: BTreeMap::new(),
         }
     }
 }
@@ -30,7 +39,7 @@ impl<V> Expiring<V> {
     /// What is known of this credential.
     pub fn get(&mut self, key: Fingerprint, now: Unix) -> Option<&V> {
         self.forget_old(now);
-        self.known.get(&key).map(|(value, _)| value)
+        self.known.get(&key).map(|entry| &entry.value)
     }
 
     /// Keeps something until `end`, in place of what was kept before.
@@ -40,49 +49,82 @@ impl<V> Expiring<V> {
             return;
         }
         while self.known.len() >= MAX_REMEMBERED {
-            let Some((_, first)) = self.by_end.first().copied() else {
+            let Some(first) = self.first() else {
                 break;
             };
             self.forget(first);
         }
-        self.known.insert(key, (value, end));
-        self.by_end.insert((end, key));
+        let place = self.list(key, end);
+        self.known.insert(key, Entry { value, end, place });
     }
 
     /// Has an entry end no later than this.
     pub fn end_by(&mut self, key: Fingerprint, end: Unix) {
-        if let Some((_, old)) = self.known.get(&key)
-            && end < *old
-        {
+        if self.known.get(&key).is_some_and(|entry| end < entry.end) {
             self.end_at(key, end);
         }
     }
 
     /// Has an entry end at this moment, sooner or later than it would have.
     pub fn end_at(&mut self, key: Fingerprint, end: Unix) {
-        if let Some((_, old)) = self.known.get_mut(&key)
-            && end != *old
-        {
-            self.by_end.remove(&(*old, key));
-            *old = end;
-            self.by_end.insert((end, key));
-        }
+        let Some(entry) = self.known.get(&key).filter(|entry| entry.end != end) else {
+            return;
+        };
+        self.unlist(entry.end, entry.place);
+        let place = self.list(key, end);
+        let entry = self.known.get_mut(&key).expect("it was here");
+        (entry.end, entry.place) = (end, place);
     }
 
     /// Forgets one.
     pub fn forget(&mut self, key: Fingerprint) {
-        if let Some((_, end)) = self.known.remove(&key) {
-            self.by_end.remove(&(end, key));
+        if let Some(entry) = self.known.remove(&key) {
+            self.unlist(entry.end, entry.place);
+        }
+    }
+
+    /// One of those that end first.
+    fn first(&self) -> Option<Fingerprint> {
+        self.by_end.first_key_value()?.1.last().copied()
+    }
+
+    fn list(&mut self, key: Fingerprint, end: Unix) -> usize {
+        match self.by_end.entry(end) {
+            // Most are alone: the room for one, not for the four of an empty list that grows.
+            btree_map::Entry::Vacant(vacant) => {
+                vacant.insert(vec![key]);
+                0
+            }
+            btree_map::Entry::Occupied(mut occupied) => {
+                occupied.get_mut().push(key);
+                occupied.get().len() - 1
+            }
+        }
+    }
+
+    fn unlist(&mut self, end: Unix, place: usize) {
+        let list = self.by_end.get_mut(&end).expect("a list for each end");
+        list.swap_remove(place);
+        // The last one has taken its place.
+        if let Some(moved) = list.get(place)
+            && let Some(entry) = self.known.get_mut(moved)
+        {
+            entry.place = place;
+        }
+        if list.is_empty() {
+            self.by_end.remove(&end);
         }
     }
 
     /// Forgets what has ended, and gives back the room of a fleet that has gone; whether that was
     /// much.
     pub fn forget_old(&mut self, now: Unix) -> bool {
-        while let Some(&(end, key)) = self.by_end.first()
+        while let Some((&end, _)) = self.by_end.first_key_value()
             && end <= now
         {
-            self.forget(key);
+            for key in self.by_end.remove(&end).into_iter().flatten() {
+                self.known.remove(&key);
+            }
         }
         let room = self.known.capacity();
         if self.known.len() >= room / 8 {
@@ -105,6 +147,8 @@ impl<V> Expiring<V> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::secret::Fingerprinter;
 
@@ -125,6 +169,50 @@ mod tests {
         assert_eq!(table.get(key(9999), Unix(1010)), None);
         table.forget_old(Unix(20_000));
         assert!(table.is_empty() && table.known.capacity() < 100);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn it_does_what_a_plain_map_does(steps in vec((0..5u8, 0..12u8, 0..40u64), 0..200)) {
+            let prints = Fingerprinter::new().unwrap();
+            let mut table = Expiring::default();
+            let mut plain: HashMap<u8, (usize, u64)> = HashMap::new();
+            let mut now = 1000;
+            for (value, (what, number, seconds)) in steps.into_iter().enumerate() {
+                let (key, end) = (prints.of(&[number]), now + seconds);
+                match what {
+                    0 => {
+                        table.insert(key, value, Unix(end), Unix(now));
+                        plain.insert(number, (value, end));
+                    }
+                    1 => {
+                        table.end_by(key, Unix(end));
+                        plain.entry(number).and_modify(|(_, old)| *old = end.min(*old));
+                    }
+                    2 => {
+                        table.end_at(key, Unix(end));
+                        plain.entry(number).and_modify(|(_, old)| *old = end);
+                    }
+                    3 => {
+                        table.forget(key);
+                        plain.remove(&number);
+                    }
+                    _ => {
+                        now += seconds / 4;
+                        table.forget_old(Unix(now));
+                    }
+                }
+                plain.retain(|_, (_, end)| *end > now);
+                table.forget_old(Unix(now));
+                prop_assert_eq!(table.len(), plain.len());
+                let listed: usize = table.by_end.values().map(Vec::len).sum();
+                prop_assert_eq!(listed, plain.len());
+                for (number, (value, _)) in &plain {
+                    prop_assert_eq!(table.get(prints.of(&[*number]), Unix(now)), Some(value));
+                }
+            }
+        }
     }
 
     #[test]
