@@ -29,7 +29,7 @@ use lab::tenant::{
 use serde_json::json;
 
 const LOGINS: usize = 50;
-const RUNS: usize = 3;
+const RUNS: usize = 5;
 const ANSWER: Duration = Duration::from_millis(300);
 const BEFORE: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_millis(500);
