@@ -8,13 +8,13 @@
 //! One table for all clients, of a fixed size: a place for each client would cost a fleet's memory for
 //! what most of it does once a minute.
 
-use std::{cell::UnsafeCell, hash::Hasher};
+use std::cell::UnsafeCell;
 
 use super::{event::Told, host::Broker};
 use crate::{
     clock::Unix,
     policy::{Access, Action},
-    sessions::Places,
+    sessions::{Address, Places},
 };
 
 /// How many answers are kept: some 200 KiB.
@@ -71,9 +71,7 @@ const NOBODY: u16 = 0;
 /// Another client may have the same mark: it is forgotten along with this one, and asks once more.
 #[inline]
 fn mark(client: usize) -> u16 {
-    let mut mixed = crate::sessions::Address::default();
-    mixed.write_usize(client);
-    (mixed.finish() >> 48) as u16 | 1
+    (Address::mix(client) >> 48) as u16 | 1
 }
 
 /// The answers. Only the broker's thread gets at them, so that a look takes no lock.
@@ -195,9 +193,8 @@ impl<'e> Question<'e> {
                 .iter()
                 .fold(0, |end, byte| end << 8 | u64::from(*byte)),
         };
-        let mut mixed = crate::sessions::Address::default();
-        mixed.write_usize(self.client ^ (end as usize).rotate_left(20) ^ self.kind as usize);
-        mixed.finish() as usize % SLOTS
+        let all = self.client ^ (end as usize).rotate_left(20) ^ self.kind as usize;
+        Address::mix(all) as usize % SLOTS
     }
 }
 

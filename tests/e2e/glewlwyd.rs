@@ -1,5 +1,5 @@
 //! The same, against an OpenID Connect server that we did not write: Glewlwyd, as Debian packages
-//! it, found by `issuer` discovery. What of it is our configuration: `lab/src/glewlwyd.rs`, `ours`.
+//! it, found by `issuer` discovery. What of it is our configuration: `lab/src/glewlwyd/ours.rs`.
 //!
 //! Two things differ from Auth0, and an operator of such a server must know them: its access tokens
 //! name scopes as their audience, so that the ID token is what counts, with our client ID as

@@ -2,6 +2,7 @@
 //! clients. Everything listens on 127.0.0.1, on a port that the system picks.
 
 pub mod addresses;
+pub mod arguments;
 pub mod broker;
 pub mod clients;
 pub mod crowd;

@@ -9,17 +9,18 @@
 //! Brokers and client share one core, so that no number depends on a second one's being awake.
 //!
 //! The three take turns, and what a plugin adds is the median of what it adds in each round to the
-//! plain broker of that round. After the slash is the difference of the cheapest rounds: a busy
-//! machine makes a round dearer, never cheaper. Beside it is the bare signature check of the same library on the same
-//! tokens: in a loop, and one at a time between sign-ins, with caches as cold as the broker's.
+//! plain broker of that round. After the slash is the difference of the cheapest rounds: a busy machine
+//! makes a round dearer, never cheaper. Beside it is the bare check of the same signatures by
+//! `jsonwebtoken`, which makes the key ready anew each time (the plugin does that once for each key): in a
+//! loop, and one at a time between sign-ins, with caches as cold as the broker's.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use jsonwebtoken::{Algorithm, DecodingKey, crypto, jwk::Jwk};
+use lab::arguments::Arguments;
 use lab::broker::{Broker, Version};
 use lab::clients::Protocol;
 use lab::clients::raw::Connect;
@@ -45,30 +46,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut plugin: PathBuf = program.with_file_name("libmosquitto_auth0.so");
-    let (mut rounds, mut topics) = (ROUNDS, TOPICS);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let value = arguments
-            .next()
-            .ok_or(format!("{argument} needs a value"))?;
-        let number = || value.parse().map_err(|_| format!("{value} is no number"));
-        match argument.as_str() {
-            "--plugin" => plugin = value.into(),
-            "--rounds" => rounds = number()?,
-            "--topics" => topics = number()?,
-            _ => {
-                return Err(format!(
-                    "unknown argument {argument}; try --plugin, --rounds, --topics"
-                ));
-            }
-        }
-    }
-    // The broker runs in a folder of its own.
-    plugin = plugin
-        .canonicalize()
-        .map_err(|error| format!("{}: {error}", plugin.display()))?;
+    let arguments = Arguments::read(&["--plugin", "--rounds", "--topics"])?;
+    let plugin = arguments.plugin()?;
+    let rounds = arguments.number("--rounds", ROUNDS)?;
+    let topics = arguments.number("--topics", TOPICS)?;
 
     let tenant = elsewhere(Tenant::start);
     let topics: Vec<String> = (0..topics).map(|i| format!("greenhouse/{i}/+")).collect();

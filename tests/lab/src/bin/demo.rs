@@ -46,13 +46,7 @@ fn run() -> Result<bool, String> {
         match argument.as_str() {
             "--stay" => stay = true,
             "--plugin" => plugin = PathBuf::from(value()?),
-            "--broker" => {
-                let name = value()?;
-                let all = [Version::V2_0_11, Version::V2_0_21, Version::V2_1_2];
-                let found = all.into_iter().find(|version| version.name() == name);
-                version =
-                    found.ok_or(format!("--broker {name}: choose 2.0.11, 2.0.21 or 2.1.2"))?;
-            }
+            "--broker" => version = Version::named(&value()?)?,
             _ => {
                 return Err(format!(
                     "unknown argument {argument}; try --stay, --broker, --plugin"

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use lab::arguments::Arguments;
 use lab::broker::{Broker, Version};
 use lab::clients::Protocol;
 use lab::clients::raw::{Client, Connect};
@@ -64,19 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut plugin: PathBuf = program.with_file_name("libmosquitto_auth0.so");
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match (argument.as_str(), arguments.next()) {
-            ("--plugin", Some(value)) => plugin = value.into(),
-            _ => return Err("the one argument is --plugin FILE".into()),
-        }
-    }
-    // The broker runs in a folder of its own.
-    plugin = plugin
-        .canonicalize()
-        .map_err(|error| format!("{}: {error}", plugin.display()))?;
+    let plugin = Arguments::read(&["--plugin"])?.plugin()?;
 
     let scratch = Scratch::new("instructions").map_err(|error| error.to_string())?;
     let other = |name, plugin| Case {

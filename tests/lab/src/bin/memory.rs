@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::arguments::Arguments;
 use lab::broker::{Broker, Version};
 use lab::clients::Protocol;
 use lab::clients::raw::Connect;
@@ -44,30 +45,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut plugin: PathBuf = program.with_file_name("libmosquitto_auth0.so");
-    let (mut devices, mut topics) = (DEVICES, TOPICS);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let value = arguments
-            .next()
-            .ok_or(format!("{argument} needs a value"))?;
-        let number = || value.parse().map_err(|_| format!("{value} is no number"));
-        match argument.as_str() {
-            "--plugin" => plugin = value.into(),
-            "--devices" => devices = number()?,
-            "--topics" => topics = number()?,
-            _ => {
-                return Err(format!(
-                    "unknown argument {argument}; try --plugin, --devices, --topics"
-                ));
-            }
-        }
-    }
-    // The broker runs in a folder of its own.
-    plugin = plugin
-        .canonicalize()
-        .map_err(|error| format!("{}: {error}", plugin.display()))?;
+    let arguments = Arguments::read(&["--plugin", "--devices", "--topics"])?;
+    let plugin = arguments.plugin()?;
+    let devices = arguments.number("--devices", DEVICES)?;
+    let topics = arguments.number("--topics", TOPICS)?;
     allow_open_files(devices as u64 + 100)?;
 
     let tenant = Tenant::start();

@@ -1,6 +1,6 @@
 //! How long everybody else hears nothing while fifty devices sign in with their passwords.
 //!
-//!     silence [--plugin FILE] [--picture FILE] [--runs N]
+//!     silence [--plugin FILE] [--picture FILE] [--runs N] [--broker VERSION]
 //!
 //! A publisher and a subscriber exchange a message every millisecond. Meanwhile fifty clients sign
 //! in at once through a tenant that takes 300 ms for each, and then through one that never answers.
@@ -13,12 +13,13 @@
 //! core among a hundred threads. The broker, its plugin and the pair have the usual one.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::arguments::Arguments;
 use lab::broker::{Broker, PATIENCE, Version};
 use lab::clients::Protocol;
 use lab::clients::raw::{Client, Connect};
@@ -94,34 +95,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut plugin = program.with_file_name("libmosquitto_auth0.so");
-    let mut picture = PathBuf::from("target/silence.svg");
-    let mut times = RUNS;
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let value = arguments
-            .next()
-            .ok_or(format!("{argument} needs a value"))?;
-        match argument.as_str() {
-            "--plugin" => plugin = value.into(),
-            "--picture" => picture = value.into(),
-            "--runs" => {
-                let number = value.parse().ok().filter(|number| *number > 0);
-                times = number.ok_or(format!("{value} is no number of runs"))?;
-            }
-            _ => {
-                return Err(format!(
-                    "unknown argument {argument}; try --plugin, --picture, --runs"
-                ));
-            }
-        }
-    }
-
-    // The broker runs in a folder of its own.
-    plugin = plugin
-        .canonicalize()
-        .map_err(|error| format!("{}: {error}", plugin.display()))?;
+    let arguments = Arguments::read(&["--plugin", "--picture", "--runs", "--broker"])?;
+    let plugin = arguments.plugin()?;
+    let picture = arguments.file("--picture", "target/silence.svg");
+    let times = arguments.number("--runs", RUNS)?;
+    let versions = match arguments.text("--broker") {
+        Some(name) => vec![Version::named(name)?],
+        None => vec![Version::V2_0_21, Version::V2_1_2],
+    };
 
     let mut pictured = Vec::new();
     println!("{times} runs of each; longest silence in ms\n");
@@ -129,7 +110,7 @@ fn run() -> Result<(), String> {
         "| broker | clients | | median | worst | times no plugin | let in | the last after, ms | of these after the tenant's last answer |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
-    for version in [Version::V2_0_21, Version::V2_1_2] {
+    for version in versions {
         for protocol in [Protocol::V311, Protocol::V5] {
             // In turn, so that a machine that is busy for a while is so for all of them.
             let mut scenes = [Scene::NoPlugin, Scene::Slow, Scene::Hanging].map(|s| (s, vec![]));

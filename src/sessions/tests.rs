@@ -1,0 +1,417 @@
+use std::collections::HashSet;
+
+use super::*;
+use crate::secret::Fingerprinter;
+
+const NOW: Unix = Unix(1000);
+
+fn known<'a>(client_id: &'a str, username: &'a str, connected: bool) -> Known<'a> {
+    Known {
+        client_id,
+        username: Some(username),
+        connected,
+    }
+}
+
+struct Table {
+    sessions: Sessions,
+    prints: Fingerprinter,
+}
+
+impl Table {
+    fn new() -> Self {
+        Self {
+            sessions: Sessions::default(),
+            prints: Fingerprinter::new().unwrap(),
+        }
+    }
+
+    fn admit(&mut self, client: usize, id: &str, until: u64) {
+        self.admit_of(client, id, "s", until);
+    }
+
+    fn admit_of(&mut self, client: usize, id: &str, subject: &str, until: u64) {
+        let session = Session {
+            client_id: id.into(),
+            username: format!("user-{id}").into(),
+            subject: subject.into(),
+            rights: Rights::default(),
+            until: Unix(until),
+            credential: self.prints.of(b"password"),
+        };
+        self.sessions.admit(Client(client), session);
+    }
+
+    /// Whether it is connected, if it is known.
+    fn asks(&mut self, client: usize, who: &Known) -> Option<bool> {
+        self.sessions
+            .look(Client(client), who, |found| found.connected)
+    }
+
+    fn knows(&mut self, client: usize, id: &str) -> bool {
+        self.asks(client, &known(id, &format!("user-{id}"), true))
+            .is_some()
+    }
+
+    fn recheck(
+        &self,
+        client: usize,
+        id: &str,
+        password: &[u8],
+        again: bool,
+        now: u64,
+    ) -> Option<bool> {
+        self.sessions.recheck(
+            Client(client),
+            id,
+            Some(&format!("user-{id}")),
+            self.prints.of(password),
+            again,
+            Unix(now),
+        )
+    }
+}
+
+#[test]
+fn a_pointer_is_no_identity() {
+    let mut table = Table::new();
+    table.admit(1, "a", 2000);
+    assert!(table.knows(1, "a"));
+    assert!(!table.knows(2, "a"), "another pointer");
+    assert!(!table.knows(1, "b"), "another client id");
+    assert!(
+        table.asks(1, &known("a", "user-b", true)).is_none(),
+        "another user name"
+    );
+    let nameless = Known {
+        username: None,
+        ..known("a", "", true)
+    };
+    assert!(table.asks(1, &nameless).is_none());
+}
+
+#[test]
+fn a_client_id_is_held_while_there_is_something_to_hold() {
+    let mut table = Table::new();
+    assert!(!table.sessions.is_held_by_another("a", Some("other")));
+    table.admit(1, "a", 2000);
+    let held = |table: &Table| {
+        assert!(
+            !table.sessions.is_held_by_another("a", Some("s")),
+            "its own"
+        );
+        table.sessions.is_held_by_another("a", Some("other"))
+    };
+    assert!(held(&table));
+    for (afterlife, holds) in [
+        (Afterlife::Kept, true),
+        (Afterlife::Unsure, true),
+        (Afterlife::Ended, false),
+        (Afterlife::Will, false),
+    ] {
+        table.admit(1, "a", 2000);
+        table.sessions.leave(Client(1), afterlife);
+        assert_eq!(held(&table), holds, "{afterlife:?}, just gone");
+        table.sessions.reap(Unix(0));
+        assert_eq!(held(&table), holds, "{afterlife:?}");
+    }
+}
+
+#[test]
+fn a_takeover_keeps_the_new_session_when_the_old_disconnect_comes_late() {
+    let mut table = Table::new();
+    table.admit(1, "a", 2000);
+    table.admit(2, "a", 2000);
+    assert!(table.knows(1, "a"), "its will is still to come");
+    table.sessions.leave(Client(1), Afterlife::Kept);
+    assert!(table.knows(1, "a"));
+    table.sessions.reap(Unix(0));
+    assert!(!table.knows(1, "a") && table.knows(2, "a"));
+    assert_eq!(table.sessions.len(), 1);
+}
+
+#[test]
+fn a_takeover_with_the_same_credential_does_not_end_it() {
+    let mut table = Table::new();
+    table.admit(1, "a", 2000);
+    table.admit(2, "a", 2000);
+    assert_eq!(table.sessions.leave(Client(1), Afterlife::Ended), None);
+    let last = table.sessions.leave(Client(2), Afterlife::Ended);
+    assert_eq!(last, Some(table.prints.of(b"password")));
+}
+
+#[test]
+fn an_old_session_that_gives_no_disconnect_goes_too() {
+    let mut table = Table::new();
+    table.admit(1, "a", 2000);
+    table.sessions.leave(Client(1), Afterlife::Kept);
+    table.sessions.reap(Unix(0));
+    table.admit(2, "a", 2000);
+    table.sessions.reap(Unix(0));
+    assert_eq!(table.sessions.len(), 1);
+    assert!(table.knows(2, "a"));
+}
+
+#[test]
+fn the_will_of_a_client_is_known_until_the_next_tick() {
+    let mut table = Table::new();
+    table.admit(1, "a", 900);
+    table.sessions.leave(Client(1), Afterlife::Ended);
+    let connected = table.asks(1, &known("a", "user-a", true));
+    assert_eq!(connected, Some(false), "cut off by its expiry, it says so");
+    table.sessions.reap(Unix(0));
+    assert!(table.sessions.is_empty());
+}
+
+#[test]
+fn an_offline_session_may_receive_whatever_the_hour_and_send_its_will() {
+    for afterlife in [Afterlife::Kept, Afterlife::Unsure, Afterlife::Will] {
+        let mut table = Table::new();
+        table.admit(1, "a", 2000);
+        table.sessions.leave(Client(1), afterlife);
+        table.sessions.reap(Unix(0));
+        let connected = table.asks(1, &known("a", "user-a", true));
+        assert_eq!(connected, Some(false));
+    }
+}
+
+#[test]
+fn a_will_is_waited_for_and_not_for_ever() {
+    let mut table = Table::new();
+    for i in 0..2 * WILLS_AT_A_TICK {
+        table.admit(i, &format!("c{i}"), 1_000_000);
+        table.sessions.leave(Client(i), Afterlife::Will);
+    }
+    table.admit(9999, "back", 1_000_000);
+    table.sessions.leave(Client(9999), Afterlife::Will);
+    table.sessions.reap(Unix(100));
+    table.admit(9999, "back", 1_000_000);
+    let mut seen = HashSet::new();
+    for _ in 0..2 {
+        let wills = table.sessions.wills();
+        assert!(wills.len() <= WILLS_AT_A_TICK);
+        seen.extend(wills.into_iter().map(|(client, _)| client.0));
+    }
+    assert!(
+        (0..2 * WILLS_AT_A_TICK - 1).all(|i| seen.contains(&i)),
+        "in turn"
+    );
+    assert!(!seen.contains(&9999), "it is back");
+    table.sessions.reap(Unix(99 + LONGEST_DELAY));
+    assert_eq!(table.sessions.len(), 2 * WILLS_AT_A_TICK + 1);
+    table.sessions.reap(Unix(100 + LONGEST_DELAY));
+    assert_eq!(table.sessions.len(), 1);
+    assert!(table.sessions.wills.is_empty() && table.sessions.wills().is_empty());
+}
+
+/// A client that comes back is another pointer, and the broker tells of the old one's end again.
+#[test]
+fn coming_back_again_and_again_counts_as_one() {
+    let mut table = Table::new();
+    table.admit(0, "a", 2000);
+    table.sessions.leave(Client(0), Afterlife::Unsure);
+    table.sessions.reap(Unix(0));
+    for i in 1..100 {
+        table.admit(i, "a", 2000);
+        table.sessions.leave(Client(i - 1), Afterlife::Unsure);
+        table.sessions.reap(Unix(0));
+        table.sessions.leave(Client(i), Afterlife::Unsure);
+        table.sessions.reap(Unix(0));
+        assert_eq!((table.sessions.len(), table.sessions.unsure_kept), (1, 1));
+    }
+    table.sessions.remove(Client(99));
+    assert_eq!(table.sessions.unsure_kept, 0);
+}
+
+#[test]
+fn nobody_makes_another_one_s_kept_session_go() {
+    let mut table = Table::new();
+    table.admit_of(1, "meter", "victim", 2000);
+    table.sessions.leave(Client(1), Afterlife::Unsure);
+    for i in 2..MAX_UNSURE + 50 {
+        table.admit_of(i, &format!("c{i}"), "attacker", 2000);
+        table.sessions.leave(Client(i), Afterlife::Unsure);
+        table.sessions.reap(Unix(0));
+    }
+    assert!(table.knows(1, "meter"));
+    assert!(table.sessions.is_held_by_another("meter", Some("attacker")));
+    assert!(!table.knows(2, "c2"));
+}
+
+#[test]
+fn a_client_id_of_somebody_whom_others_let_in_is_taken() {
+    let mut table = Table::new();
+    let held = |table: &Table| table.sessions.is_held_by_another("a", Some("s"));
+    table.sessions.other_comes(Client(1), "a", false);
+    assert!(held(&table) && table.sessions.is_other(Client(1)));
+    assert!(
+        !table.sessions.is_held_by_another("a", None),
+        "theirs to decide"
+    );
+    table.sessions.leave(Client(1), Afterlife::Ended);
+    assert!(
+        table.sessions.is_other(Client(1)),
+        "its will is still to come"
+    );
+    table.sessions.reap(Unix(0));
+    assert!(!held(&table) && !table.sessions.is_other(Client(1)));
+    table.sessions.other_comes(Client(2), "kept", true);
+    assert!(!table.sessions.is_held_by_another("kept", Some("s")));
+    // At the same address one of ours comes.
+    table.sessions.other_comes(Client(1), "a", false);
+    table.admit(1, "b", 2000);
+    assert!(!held(&table) && table.sessions.others_by_id.is_empty());
+    assert!(
+        table.sessions.is_held_by_another("b", None),
+        "ours is not for others"
+    );
+}
+
+#[test]
+fn a_client_that_hung_up_leaves_the_older_session_as_it_was() {
+    let mut table = Table::new();
+    table.admit(1, "a", 1000);
+    table.sessions.leave(Client(1), Afterlife::Kept);
+    table.sessions.reap(Unix(0));
+    let session = Session {
+        client_id: "a".into(),
+        username: "user-a".into(),
+        subject: "s".into(),
+        rights: Rights::default(),
+        until: Unix(2000),
+        credential: table.prints.of(b"password"),
+    };
+    let older = table.sessions.admit(Client(2), session);
+    assert_eq!(older, Some(Client(1)));
+    table.sessions.retract(Client(2), older);
+    table.sessions.reap(Unix(0));
+    assert!(
+        table.knows(1, "a") && !table.knows(2, "a"),
+        "its messages still wait for it"
+    );
+}
+
+#[test]
+fn unsure_sessions_are_kept_up_to_a_number() {
+    let mut table = Table::new();
+    for i in 0..MAX_UNSURE + 5 {
+        table.admit(i, &format!("c{i}"), 2000);
+        table.sessions.leave(Client(i), Afterlife::Unsure);
+        table.sessions.reap(Unix(0));
+    }
+    assert_eq!(table.sessions.len(), MAX_UNSURE);
+    assert!(!table.knows(0, "c0") && table.knows(MAX_UNSURE, &format!("c{MAX_UNSURE}")));
+}
+
+#[test]
+fn a_recheck_needs_the_same_credential_and_living_rights() {
+    let mut table = Table::new();
+    table.admit(1, "a", 2000);
+    for again in [false, true] {
+        assert_eq!(table.recheck(1, "a", b"password", again, 1999), Some(true));
+        assert_eq!(table.recheck(1, "a", b"password", again, 2000), Some(false));
+        assert_eq!(table.recheck(1, "a", b"other", again, 1000), None);
+        assert_eq!(table.recheck(2, "a", b"password", again, 1000), None);
+        assert_eq!(table.recheck(1, "b", b"password", again, 1000), None);
+    }
+}
+
+#[test]
+fn an_offline_session_is_rechecked_only_when_the_broker_asks_again() {
+    let mut table = Table::new();
+    table.admit(1, "a", 2000);
+    table.sessions.leave(Client(1), Afterlife::Kept);
+    table.sessions.reap(Unix(0));
+    assert_eq!(
+        table.recheck(1, "a", b"password", true, 3000),
+        Some(true),
+        "2.0 must not be made to drop it"
+    );
+    assert_eq!(
+        table.recheck(1, "a", b"password", false, 1000),
+        None,
+        "a new connection at its address"
+    );
+}
+
+#[test]
+fn departures_of_one_client_do_not_crowd_out_others() {
+    let mut table = Table::new();
+    table.admit(7, "durable", 2000);
+    table.sessions.leave(Client(7), Afterlife::Kept);
+    table.sessions.reap(Unix(0));
+    for i in 0..3 * MAX_UNSURE {
+        table.admit(i % 2, &format!("c{i}"), 2000);
+        table.sessions.leave(Client(i % 2), Afterlife::Unsure);
+        table.sessions.reap(Unix(0));
+        // Its address is given to a session that is kept.
+        if i == 5 {
+            table.admit(0, "kept", 2000);
+            table.sessions.leave(Client(0), Afterlife::Kept);
+            table.sessions.reap(Unix(0));
+            table.admit(3, "other", 2000);
+        }
+    }
+    assert!(table.knows(7, "durable"));
+    assert!(
+        table.sessions.len() <= 5
+            && table
+                .sessions
+                .unsure
+                .values()
+                .map(VecDeque::len)
+                .sum::<usize>()
+                < 200
+    );
+}
+
+#[test]
+fn a_made_up_pointer_finds_its_session_only_off_line() {
+    let mut table = Table::new();
+    table.admit(1, "a", 2000);
+    assert!(table.asks(99, &known("a", "user-a", false)).is_some());
+    assert!(table.asks(99, &known("a", "user-b", false)).is_none());
+    assert!(table.asks(99, &known("a", "user-a", true)).is_none());
+}
+
+#[test]
+fn each_session_expires_once_and_only_while_connected() {
+    let mut table = Table::new();
+    table.admit(1, "a", 1000);
+    table.admit(2, "b", 1000);
+    table.admit(3, "c", 1001);
+    table.admit(4, "d", 900);
+    table.admit(4, "d", 5000);
+    table.sessions.leave(Client(2), Afterlife::Kept);
+    assert_eq!(table.sessions.expired(NOW), [(Client(1), "a".into())]);
+    assert!(table.sessions.expired(NOW).is_empty());
+    assert_eq!(
+        table.sessions.expired(Unix(1001)),
+        [(Client(3), "c".into())]
+    );
+}
+
+#[test]
+fn the_expiry_queue_does_not_grow_with_reconnects() {
+    let mut table = Table::new();
+    for _ in 0..10_000 {
+        table.admit(1, "a", 5000);
+        table.sessions.reap(Unix(0));
+    }
+    assert!(table.sessions.expiries.len() < 100);
+}
+
+#[test]
+fn a_fleet_that_has_gone_leaves_nothing_behind() {
+    let mut table = Table::new();
+    for i in 0..10_000 {
+        table.admit(i, &format!("c{i}"), 5000);
+    }
+    for i in 0..10_000 {
+        table.sessions.leave(Client(i), Afterlife::Ended);
+    }
+    table.sessions.reap(Unix(0));
+    let left = &table.sessions;
+    assert!(left.is_empty() && left.by_id.is_empty() && left.expiries.is_empty());
+    assert!(left.by_client.capacity() < 100 && left.by_id.capacity() < 100);
+}

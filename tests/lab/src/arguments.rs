@@ -1,0 +1,112 @@
+//! The command lines of the measuring tools: `--name value`, and nothing else.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What was given.
+#[derive(Debug)]
+pub struct Arguments(Vec<(String, String)>);
+
+impl Arguments {
+    /// Reads the command line of this program, which knows these names: `--plugin`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what it may be.
+    pub fn read(known: &[&str]) -> Result<Self, String> {
+        Self::of(std::env::args().skip(1), known)
+    }
+
+    fn of(mut words: impl Iterator<Item = String>, known: &[&str]) -> Result<Self, String> {
+        let mut given = Vec::new();
+        while let Some(name) = words.next() {
+            if !known.contains(&name.as_str()) {
+                let known = known.join(", ");
+                return Err(format!("unknown argument {name}; try {known}"));
+            }
+            let value = words.next().ok_or(format!("{name} needs a value"))?;
+            given.push((name, value));
+        }
+        Ok(Self(given))
+    }
+
+    /// The value of that name.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        // The last one counts, as usual.
+        let found = self.0.iter().rfind(|(given, _)| given == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The number of that name, or this one.
+    ///
+    /// # Errors
+    /// When it is none, or 0.
+    pub fn number<T: FromStr + From<u8> + PartialEq>(
+        &self,
+        name: &str,
+        otherwise: T,
+    ) -> Result<T, String> {
+        let Some(text) = self.text(name) else {
+            return Ok(otherwise);
+        };
+        let number = text.parse().ok().filter(|number| *number != T::from(0));
+        number.ok_or(format!("{name} {text}: that is no number from 1"))
+    }
+
+    /// The file of that name, or this one.
+    #[must_use]
+    pub fn file(&self, name: &str, otherwise: &str) -> PathBuf {
+        self.text(name).unwrap_or(otherwise).into()
+    }
+
+    /// `--plugin`, or the one beside this program; from the root, because a broker runs in a folder of its
+    /// own.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn plugin(&self) -> Result<PathBuf, String> {
+        let plugin = match self.text("--plugin") {
+            Some(path) => path.into(),
+            None => std::env::current_exe()
+                .map_err(|error| error.to_string())?
+                .with_file_name("libmosquitto_auth0.so"),
+        };
+        plugin
+            .canonicalize()
+            .map_err(|error| format!("{}: {error}; run `make plugin`", plugin.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Arguments, String> {
+        Arguments::of(
+            line.split_whitespace().map(str::to_owned),
+            &["--runs", "--picture"],
+        )
+    }
+
+    #[test]
+    fn the_last_one_counts_and_the_rest_is_as_it_was() {
+        let arguments = read("--runs 3 --runs 5").unwrap();
+        assert_eq!(arguments.number("--runs", 1), Ok(5));
+        assert_eq!(arguments.number("--rounds", 7_usize), Ok(7));
+        assert_eq!(arguments.file("--picture", "a.svg"), PathBuf::from("a.svg"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert_eq!(
+            read("--run 3").unwrap_err(),
+            "unknown argument --run; try --runs, --picture"
+        );
+        assert_eq!(read("--runs").unwrap_err(), "--runs needs a value");
+        for wrong in ["0", "-1", "many"] {
+            let arguments = read(&format!("--runs {wrong}")).unwrap();
+            let why = arguments.number("--runs", 1_usize).unwrap_err();
+            assert_eq!(why, format!("--runs {wrong}: that is no number from 1"));
+        }
+    }
+}

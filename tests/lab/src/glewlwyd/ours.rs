@@ -1,0 +1,186 @@
+//! Every value of the server's configuration that is ours, and why it is what it is.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::quoted;
+
+/// The client (the "application") that asks for tokens on behalf of the devices.
+pub const CLIENT_ID: &str = "mosquitto";
+/// Every character in it that means something in a form body, so that a client which forgets to
+/// encode is noticed.
+pub const CLIENT_SECRET: &str = "client secret & 100%+=/";
+/// The device.
+pub const USERNAME: &str = "thermostat-1a";
+/// As [`CLIENT_SECRET`]: it needs encoding.
+pub const PASSWORD: &str = "swordfish & chips 50%+=/";
+/// What the device may publish and subscribe to.
+pub const TOPICS: [&str; 2] = ["temperature", "config"];
+/// The name of the user property, of the claim in the ID token and of the one in the access
+/// token.
+pub const TOPICS_CLAIM: &str = "topics";
+/// The claim with the user's name. `sub` is a random string in this server.
+pub const USERNAME_CLAIM: &str = "preferred_username";
+/// How long a token lives unless a test asks for something else. Both tokens get the same time.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// What the schema of the package creates. Kept as it is: the server lives on the loopback
+/// interface for seconds.
+pub const ADMINISTRATOR: (&str, &str) = ("admin", "password");
+/// The first segment of every path: the default of the program.
+pub const API: &str = "api";
+/// The name of the OpenID Connect module's instance, which is the second segment of its paths.
+pub const INSTANCE: &str = "oidc";
+
+/// The configuration file. `cookie` is unlike that of any other server, see `Glewlwyd::start`.
+pub fn file(origin: &str, port: u16, cookie: &str, dir: &Path) -> String {
+    let path = |name: &str| quoted(&dir.join(name).to_string_lossy());
+    format!(
+        r#"# Only the loopback interface, on the port that was free a moment ago.
+bind_address = "{address}"
+port = {port}
+# From these two come the addresses in the discovery document.
+external_url = {origin}
+api_prefix = "{API}"
+
+# TLS with the certificate of the test's own authority; no proxy in front.
+use_secure_connection = true
+secure_connection_key_file = {key}
+secure_connection_pem_file = {certificate}
+
+# The package's schema in a file of this run.
+database = {{ type = "sqlite3"; path = {database}; }};
+
+# Standard output, which goes to a file of this run.
+log_mode = "console"
+log_level = "DEBUG"
+
+# The administrator's session, used for the few requests of the set-up.
+session_key = {cookie}
+session_expiration = 3600
+cookie_domain = "{address}"
+cookie_secure = 1
+
+# Where the package keeps its modules, and what its schema calls the scopes and hashes the password
+# with: the values of the package's sample configuration. There is no user_middleware in the
+# package, and the program says so in its log.
+user_module_path = "/usr/lib/glewlwyd/user"
+user_middleware_module_path = "/usr/lib/glewlwyd/user_middleware"
+client_module_path = "/usr/lib/glewlwyd/client"
+user_auth_scheme_module_path = "/usr/lib/glewlwyd/scheme"
+plugin_module_path = "/usr/lib/glewlwyd/plugin"
+login_url = "login.html"
+admin_scope = "g_admin"
+profile_scope = "g_profile"
+hash_algorithm = "SHA512"
+"#,
+        address = std::net::Ipv4Addr::LOCALHOST,
+        origin = quoted(origin),
+        key = path(super::TLS_KEY),
+        certificate = path(super::TLS_CERTIFICATE),
+        database = path(super::DATABASE),
+        cookie = quoted(cookie),
+    )
+}
+
+/// What is added to the shipped user store: a property with several values, the topics.
+pub fn user_property() -> Value {
+    json!({"multiple": true, "read": true, "write": true})
+}
+
+/// The OpenID Connect module. `key` and `certificate` are the private and the public half of an
+/// RSA key in PEM.
+pub fn module(issuer: &str, key: &str, certificate: &str, lifetime: Duration) -> Value {
+    json!({
+        "module": "oidc",
+        "name": INSTANCE,
+        "display_name": "OpenID Connect",
+        "enabled": true,
+        "parameters": {
+            // What discovery is found under, so that discovery's `issuer` is the address that
+            // it was asked at.
+            "iss": issuer,
+            // RS256. The server makes the `kid` from the key.
+            "jwt-type": "rsa",
+            "jwt-key-size": "256",
+            "key": key,
+            "cert": certificate,
+            "jwks-show": true,
+            // The module wants all three; only the first matters here.
+            "access-token-duration": lifetime.as_secs(),
+            "refresh-token-duration": 86_400,
+            "code-duration": 600,
+            "refresh-token-rolling": false,
+            // The password grant is OAuth and not OpenID Connect: without the first, the second
+            // is refused (403).
+            "allow-non-oidc": true,
+            "auth-type-password-enabled": true,
+            // Every other way to a token stays shut. ID tokens cannot be switched off.
+            "auth-type-code-enabled": false,
+            "auth-type-token-enabled": false,
+            "auth-type-id-token-enabled": true,
+            "auth-type-none-enabled": false,
+            "auth-type-client-enabled": false,
+            "auth-type-device-enabled": false,
+            "auth-type-refresh-enabled": false,
+            // One `sub` per user, whichever client asks.
+            "subject-type": "public",
+            // Into the access token: as a string, several values joined by commas. The server
+            // has no other form.
+            "additional-parameters": [
+                {"user-parameter": TOPICS_CLAIM, "token-parameter": TOPICS_CLAIM},
+                {"user-parameter": "username", "token-parameter": USERNAME_CLAIM},
+            ],
+            // Into the ID token, always ("mandatory") and not only on demand: an array stays an
+            // array.
+            "claims": [
+                {
+                    "user-property": TOPICS_CLAIM,
+                    "name": TOPICS_CLAIM,
+                    "type": "string",
+                    "mandatory": true,
+                },
+                {
+                    "user-property": "username",
+                    "name": USERNAME_CLAIM,
+                    "type": "string",
+                    "mandatory": true,
+                },
+            ],
+            "name-claim": "no",
+            "email-claim": "no",
+            "scope-claim": "no",
+        },
+    })
+}
+
+/// The client: confidential, with its secret in the body of the form, and for the password
+/// grant only.
+pub fn client() -> Value {
+    json!({
+        "client_id": CLIENT_ID,
+        "name": "The broker",
+        "enabled": true,
+        "confidential": true,
+        "client_secret": CLIENT_SECRET,
+        "token_endpoint_auth_method": ["client_secret_post"],
+        "authorization_type": ["password"],
+        "scope": [],
+        "redirect_uri": [],
+    })
+}
+
+/// A device. The scope `openid` comes with the schema; a user who is not in it gets no token.
+pub fn user(username: &str, password: &str, topics: &[&str]) -> Value {
+    json!({
+        "username": username,
+        "password": password,
+        "name": username,
+        "email": "",
+        "enabled": true,
+        "scope": ["openid"],
+        (TOPICS_CLAIM): topics,
+    })
+}
