@@ -267,6 +267,33 @@ mod tests {
         assert!(again.allows(&broker, &longest, Unix(5)));
     }
 
+    #[test]
+    fn who_has_the_same_mark_is_forgotten_along() {
+        // SAFETY: of the broker nothing is used.
+        let broker = unsafe { Broker::on_its_thread() };
+        let again = Again::default();
+        let one = 16;
+        let other = (2..)
+            .map(|i| 16 * i)
+            .find(|i| mark(*i) == mark(one))
+            .unwrap();
+        let (of_one, of_other) = (question(one, 1, "a/b"), question(other, 1, "a/b"));
+        for asked in [&of_one, &of_other] {
+            again.keep(&broker, asked, Unix(5), Unix(9));
+            assert!(again.allows(&broker, asked, Unix(6)));
+        }
+        again.forget(&broker, one);
+        for asked in [&of_one, &of_other] {
+            assert!(!again.allows(&broker, asked, Unix(6)));
+        }
+        again.keep(&broker, &of_other, Unix(5), Unix(9));
+        assert!(again.allows(&broker, &of_other, Unix(6)));
+        assert!(
+            !again.allows(&broker, &of_one, Unix(6)),
+            "a mark is no identity"
+        );
+    }
+
     /// Against a map that forgets nothing by itself: the table may forget more, and never knows better.
     #[test]
     fn it_never_knows_better() {

@@ -113,6 +113,8 @@ impl<V> Expiring<V> {
         }
         if list.is_empty() {
             self.by_end.remove(&end);
+        } else if list.len() < list.capacity() / 8 {
+            list.shrink_to(2 * list.len());
         }
     }
 
@@ -169,6 +171,17 @@ mod tests {
         assert_eq!(table.get(key(9999), Unix(1010)), None);
         table.forget_old(Unix(20_000));
         assert!(table.is_empty() && table.known.capacity() < 100);
+
+        // A fleet whose tokens end in the same second, and one of it stays.
+        for i in 0..10_000 {
+            table.insert(key(i), i, Unix(90_000), Unix(20_000));
+        }
+        for i in 1..10_000 {
+            table.end_by(key(i), Unix(20_060));
+        }
+        table.forget_old(Unix(20_060));
+        let rooms: usize = table.by_end.values().map(Vec::capacity).sum();
+        assert!(table.len() == 1 && rooms < 100, "{rooms}");
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use std::hash::Hasher;
 pub struct Address(u64);
 
 impl Address {
-    /// An address, mixed: each bit depends on lower ones, the highest on all.
+    /// An address, mixed: the highest bits of a product depend on all bits, and are folded into the low half.
     #[inline]
     pub fn mix(address: usize) -> u64 {
         let mixed = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);

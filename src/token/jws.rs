@@ -1,7 +1,7 @@
 //! A signed token's outer layer: JWS Compact Serialization (RFC 7515) and its signature.
 
 use aws_lc_rs::signature::ParsedPublicKey;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{DecodeError, Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -184,9 +184,14 @@ fn three_parts(token: &str) -> Result<(&str, &str, &str), Refusal> {
 
 /// Strict base64url: no padding, no white space, no `+` `/`, no stray bits at the end.
 fn decode(part: &str, name: &str) -> Result<Vec<u8>, Refusal> {
-    URL_SAFE_NO_PAD
-        .decode(part)
-        .map_err(|_| malformed(format!("its {name} is not base64url")))
+    URL_SAFE_NO_PAD.decode(part).map_err(|why| {
+        malformed(match why {
+            DecodeError::InvalidByte(..) => {
+                format!("its {name} holds a character that no token has (not base64url)")
+            }
+            _ => format!("its {name} is not base64url"),
+        })
+    })
 }
 
 fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {

@@ -2,6 +2,7 @@
 //! what it meets (RFC 8725, RFC 9700, RFC 7515 to 7519, and what went wrong elsewhere).
 
 mod bench;
+mod second_opinion;
 mod wycheproof;
 
 use bench::Met::{In, Out};
@@ -116,6 +117,10 @@ attacks! {
     padding: "padded base64" => [by_default(&format!("{}=", good())), Out(TokenMalformed)], [by_default(&good().replacen('.', "=.", 1)), Out(TokenMalformed)];
     other_alphabet: "+ and / in base64" => [by_default(&other_signature(good(), "+")), Out(TokenMalformed)], [by_default(&other_signature(good(), "/")), Out(TokenMalformed)];
     stray_bits: "base64 whose last character has bits that mean nothing" => [by_default(&with_stray_bits(&good())), Out(TokenMalformed)];
+    damaged_payload: "a damaged payload: nobody looks for its key" =>
+        [by_default(&with_header("kid", json!("unknown"))), Out(TokenKeyUnknown)],
+        [by_default(&damaged(&with_header("kid", json!("unknown")))), Out(TokenMalformed)],
+        [by_default(&damaged(&good())), Out(TokenMalformed)];
     too_long: "a token beyond the limit" => [by_default(&with_claim("x", json!("x".repeat(160 * 1024)))), Out(TokenMalformed)];
     long_but_allowed: "a token with all the claims that Auth0 allows (100 KB)" => [by_default(&with_claim("x", json!("x".repeat(100 * 1024)))), In("auth0|1a".into())];
     deep_nesting: "claims nested a hundred thousand deep" => [by_default(&with_raw_claim("x", &format!("{}{}", "[".repeat(50_000), "]".repeat(50_000)))), Out(TokenMalformed)];
@@ -221,6 +226,15 @@ fn other_signature(token: String, with: &str) -> String {
     let other = if signature.starts_with('A') { "B" } else { "A" };
     let with = if with.is_empty() { other } else { with };
     format!("{message}.{with}{}", &signature[1..])
+}
+
+/// Adds to the payload what makes it no base64 of anything.
+fn damaged(token: &str) -> String {
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let (_, payload) = message.split_once('.').unwrap();
+    // 4n + 1 characters are the base64 of nothing.
+    let more = "A".repeat((5 - payload.len() % 4) % 4);
+    format!("{message}{more}.{signature}")
 }
 
 /// A 256-byte signature ends in a character of which only two bits count.

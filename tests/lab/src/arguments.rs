@@ -1,7 +1,6 @@
 //! The command lines of the measuring tools: `--name value`, and nothing else.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 /// What was given.
 #[derive(Debug)]
@@ -40,17 +39,13 @@ impl Arguments {
     /// The number of that name, or this one.
     ///
     /// # Errors
-    /// When it is none, or 0.
-    pub fn number<T: FromStr + From<u8> + PartialEq>(
-        &self,
-        name: &str,
-        otherwise: T,
-    ) -> Result<T, String> {
+    /// When it is none, or less than `least`.
+    pub fn number(&self, name: &str, least: usize, otherwise: usize) -> Result<usize, String> {
         let Some(text) = self.text(name) else {
             return Ok(otherwise);
         };
-        let number = text.parse().ok().filter(|number| *number != T::from(0));
-        number.ok_or(format!("{name} {text}: that is no number from 1"))
+        let number = text.parse().ok().filter(|number| *number >= least);
+        number.ok_or(format!("{name} {text}: that is no number from {least}"))
     }
 
     /// The file of that name, or this one.
@@ -91,8 +86,9 @@ mod tests {
     #[test]
     fn the_last_one_counts_and_the_rest_is_as_it_was() {
         let arguments = read("--runs 3 --runs 5").unwrap();
-        assert_eq!(arguments.number("--runs", 1), Ok(5));
-        assert_eq!(arguments.number("--rounds", 7_usize), Ok(7));
+        assert_eq!(arguments.number("--runs", 1, 7), Ok(5));
+        assert_eq!(arguments.number("--rounds", 1, 7), Ok(7));
+        assert_eq!(read("--runs 0").unwrap().number("--runs", 0, 7), Ok(0));
         assert_eq!(arguments.file("--picture", "a.svg"), PathBuf::from("a.svg"));
     }
 
@@ -105,7 +101,7 @@ mod tests {
         assert_eq!(read("--runs").unwrap_err(), "--runs needs a value");
         for wrong in ["0", "-1", "many"] {
             let arguments = read(&format!("--runs {wrong}")).unwrap();
-            let why = arguments.number("--runs", 1_usize).unwrap_err();
+            let why = arguments.number("--runs", 1, 7).unwrap_err();
             assert_eq!(why, format!("--runs {wrong}: that is no number from 1"));
         }
     }

@@ -48,8 +48,8 @@ fn main() -> ExitCode {
 fn run() -> Result<(), String> {
     let arguments = Arguments::read(&["--plugin", "--rounds", "--topics"])?;
     let plugin = arguments.plugin()?;
-    let rounds = arguments.number("--rounds", ROUNDS)?;
-    let topics = arguments.number("--topics", TOPICS)?;
+    let rounds = arguments.number("--rounds", 1, ROUNDS)?;
+    let topics = arguments.number("--topics", 0, TOPICS)?;
 
     let tenant = elsewhere(Tenant::start);
     let topics: Vec<String> = (0..topics).map(|i| format!("greenhouse/{i}/+")).collect();

@@ -47,8 +47,8 @@ fn main() -> ExitCode {
 fn run() -> Result<(), String> {
     let arguments = Arguments::read(&["--plugin", "--devices", "--topics"])?;
     let plugin = arguments.plugin()?;
-    let devices = arguments.number("--devices", DEVICES)?;
-    let topics = arguments.number("--topics", TOPICS)?;
+    let devices = arguments.number("--devices", 1, DEVICES)?;
+    let topics = arguments.number("--topics", 0, TOPICS)?;
     allow_open_files(devices as u64 + 100)?;
 
     let tenant = Tenant::start();

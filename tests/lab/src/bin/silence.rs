@@ -98,7 +98,7 @@ fn run() -> Result<(), String> {
     let arguments = Arguments::read(&["--plugin", "--picture", "--runs", "--broker"])?;
     let plugin = arguments.plugin()?;
     let picture = arguments.file("--picture", "target/silence.svg");
-    let times = arguments.number("--runs", RUNS)?;
+    let times = arguments.number("--runs", 1, RUNS)?;
     let versions = match arguments.text("--broker") {
         Some(name) => vec![Version::named(name)?],
         None => vec![Version::V2_0_21, Version::V2_1_2],
