@@ -33,7 +33,9 @@ impl fmt::Display for Bad {
 ///
 /// Completes a sentence that begins with what the text is.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Bad> {
-    match serde_json::from_slice::<Strict>(bytes) {
+    // Once for all of it: else every string in it is looked at by itself.
+    let text = std::str::from_utf8(bytes).map_err(|_| Bad::Other("is not UTF-8 text".into()))?;
+    match serde_json::from_str::<Strict>(text) {
         Ok(Strict(Value::Object(members))) => Ok(members),
         Ok(_) => Err(Bad::Other("is not a JSON object".into())),
         // The visitor below takes any value; a double is all that it has to complain of.
