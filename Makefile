@@ -16,7 +16,7 @@
 CARGO  ?= cargo
 LOCKED ?= --locked
 
-.PHONY: demo test races fuzz plugin deb bench silence connects memory instructions lint clean
+.PHONY: demo test races fuzz plugin deb bench lint clean
 
 demo:
 	@tests/dependencies.sh demo
@@ -57,29 +57,13 @@ bench:
 	@tests/dependencies.sh build
 	$(CARGO) bench $(LOCKED) --bench checks
 
-silence: plugin
-	@tests/dependencies.sh demo
-	@NEAREST=1 tests/brokers.sh
-	$(CARGO) build $(LOCKED) --release -p lab --bin silence
-	target/release/silence
-
-connects: plugin
-	@tests/dependencies.sh demo
-	@NEAREST=1 tests/brokers.sh
-	$(CARGO) build $(LOCKED) --release -p lab --bin connects
-	target/release/connects
-
-memory: plugin
-	@tests/dependencies.sh demo
-	@NEAREST=1 tests/brokers.sh
-	$(CARGO) build $(LOCKED) --release -p lab --bin memory
-	target/release/memory
-
-instructions: plugin
+MEASURES = silence connects memory instructions
+.PHONY: $(MEASURES)
+$(MEASURES): plugin
 	@tests/dependencies.sh measure
 	@NEAREST=1 tests/brokers.sh
-	$(CARGO) build $(LOCKED) --release -p lab --bin instructions
-	target/release/instructions
+	$(CARGO) build $(LOCKED) --release -p lab --bin $@
+	target/release/$@
 
 lint:
 	@tests/dependencies.sh build

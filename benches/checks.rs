@@ -4,6 +4,9 @@
 //!   their levels are names nor where they mix text and the client id
 //! * one token verified, beside the bare signature check of the same crypto library with a key made ready
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use std::{hint::black_box, time::Duration};
 
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
@@ -11,12 +14,12 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use lab::signing::{Alg, now, shared_key, url64};
 use mosquitto_auth0::{
     clock::Unix,
-    config::{Algorithm, Config},
+    config::Algorithm,
     keys::{KeySet, store::Pace},
     log::Log,
-    policy::{Access, Action, Common, Connect, Decision, Policy, Step},
+    policy::{Access, Action, Decision, Policy},
     sessions::{Client, Known},
-    threads, token,
+    token,
 };
 use serde_json::json;
 
@@ -47,37 +50,8 @@ fn signed_in(topics: &[String]) -> Policy {
         ("jwks_file", file.path().to_str().unwrap()),
         ("claim_placeholders", "true"),
     ];
-    let config = Config::read(
-        options
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
-    )
-    .unwrap();
-    let policy = Policy::new(
-        config,
-        Pace::default(),
-        Log::default(),
-        threads::plain,
-        &Common::default(),
-    )
-    .unwrap();
-    let token = token_with(topics);
-    let connect = Connect {
-        client: Client(1),
-        client_id: "thermostat",
-        username: Some("JWT"),
-        password: Some(token.as_bytes()),
-        address: Some("192.0.2.1"),
-        port: None,
-        certificate: None,
-        id_is_free: false,
-        again: false,
-        restored: false,
-    };
-    match policy.authenticate(&connect, Unix::now()) {
-        Step::Admit(admission) => drop(policy.admit(admission)),
-        _ => panic!("the token is good"),
-    }
+    let policy = common::policy(&options, Pace::default(), Log::default());
+    common::let_in(&policy, "thermostat", &token_with(topics));
     policy
 }
 

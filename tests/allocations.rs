@@ -1,5 +1,7 @@
 //! A check allocates nothing: not for many rules, deep topics, placeholders, or a denial.
 
+mod common;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -8,10 +10,9 @@ use std::{
 use lab::signing::{Alg, now, shared_key};
 use mosquitto_auth0::{
     clock::Unix,
-    config::Config,
     keys::store::Pace,
     log::Log,
-    policy::{Access, Action, Common, Connect, Policy, Step},
+    policy::{Access, Action},
     rules::{
         Ask, Effect, Rule,
         bind::Values,
@@ -19,7 +20,6 @@ use mosquitto_auth0::{
         tree::{Builder, Gates, ask},
     },
     sessions::{Client, Known},
-    threads,
 };
 use serde_json::json;
 
@@ -169,38 +169,16 @@ fn a_message_is_judged_without_memory() {
             ),
         ),
     ];
-    let options = options.map(|(name, value)| (name.to_owned(), value));
-    let config = Config::read(options.to_vec()).unwrap();
-    let policy = Policy::new(
-        config,
-        Pace::default(),
-        Log::default(),
-        threads::plain,
-        &Common::default(),
-    )
-    .unwrap();
+    let options = options
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let policy = common::policy(&options, Pace::default(), Log::default());
     let token = shared_key(0).sign(
         Alg::Rs256,
         json!({"alg": "RS256", "kid": shared_key(0).kid()}),
         json!({"iss": issuer, "aud": audience, "sub": "u", "exp": now() + 3 * 86_400, "site": "north", "topics": ["a/+", "b"]}),
     );
-    let connect = Connect {
-        client: Client(1),
-        client_id: "pump",
-        username: None,
-        password: Some(token.as_bytes()),
-        address: None,
-        port: None,
-        certificate: None,
-        id_is_free: false,
-        again: false,
-        restored: false,
-    };
-    match policy.authenticate(&connect, Unix(now())) {
-        Step::Admit(admission) => drop(policy.admit(admission)),
-        Step::Refuse(refusal) => panic!("{refusal}"),
-        _ => panic!("the keys are here"),
-    }
+    common::let_in(&policy, "pump", &token);
     let midnight = (now() / 86_400 + 1) * 86_400;
     let at = |hour: u64, minute: u64| Unix(midnight + hour * 3600 + minute * 60);
     for (topic, now, allowed) in [

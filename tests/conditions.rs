@@ -1,17 +1,17 @@
 //! Whom a rule of the policy file is for, from the token to the answer, without a broker.
 
+mod common;
+
 use std::fs;
 
 use lab::signing::{Alg, now, shared_key};
 use mosquitto_auth0::{
     clock::Unix,
-    config::Config,
     keys::store::Pace,
     log::{Level, Log},
-    policy::{Access, Action, Common, Connect, Decision, Policy, Step},
+    policy::{Access, Action, Decision, Policy},
     rulebook::in_force::Tells,
     sessions::{Afterlife, Client, Known},
-    threads,
 };
 use serde_json::{Value, json};
 
@@ -28,60 +28,31 @@ fn client(topics: &Value, rules: &str) -> Policy {
     )
 }
 
-fn config(keys: &tempfile::NamedTempFile, options: &[(&str, &str)]) -> Config {
+/// A policy with these options, on its way.
+fn policy(options: &[(&str, &str)], log: Log) -> Policy {
+    // The key of all tokens here. It is read at the start only.
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let set = json!({"keys": [shared_key(0).jwk()]}).to_string();
+    fs::write(keys.path(), set).unwrap();
     let always = [
         ("issuer", ISSUER),
         ("audience", AUDIENCE),
         ("jwks_file", keys.path().to_str().unwrap()),
     ];
-    let options = always.iter().chain(options);
-    let options = options.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Config::read(options.collect()).unwrap()
-}
-
-/// The key of all tokens here, in a file.
-fn keys() -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let keys = json!({"keys": [shared_key(0).jwk()]}).to_string();
-    fs::write(file.path(), keys).unwrap();
-    file
+    let policy = common::policy(&[&always, options].concat(), Pace::default(), log);
+    policy.start(Tells::default()).unwrap();
+    policy
 }
 
 /// A client with these claims, and with these options.
 fn client_with(claims: &Value, options: &[(&str, &str)]) -> Policy {
-    let keys = keys();
-    let config = config(&keys, options);
-    let policy = Policy::new(
-        config,
-        Pace::default(),
-        Log::default(),
-        threads::plain,
-        &Common::default(),
-    )
-    .unwrap();
-    policy.start(Tells::default()).unwrap();
+    let policy = policy(options, Log::default());
     let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "exp": now() + 3600});
     let members = all.as_object_mut().unwrap();
     members.extend(claims.as_object().unwrap().clone());
     let header = json!({"alg": "RS256", "kid": shared_key(0).kid()});
     let token = shared_key(0).sign(Alg::Rs256, header, all);
-    let connect = Connect {
-        client: Client(1),
-        client_id: "pump",
-        username: None,
-        password: Some(token.as_bytes()),
-        address: None,
-        port: None,
-        certificate: None,
-        id_is_free: false,
-        again: false,
-        restored: false,
-    };
-    match policy.authenticate(&connect, Unix(now())) {
-        Step::Admit(admission) => drop(policy.admit(admission)),
-        Step::Refuse(refusal) => panic!("{refusal}"),
-        _ => panic!("the keys are here"),
-    }
+    common::let_in(&policy, "pump", &token);
     policy
 }
 
@@ -110,26 +81,17 @@ fn may_publish(policy: &Policy, topic: &str) -> bool {
 /// What is said at the start, and on SIGHUP, of a right that rests on what a device chooses.
 #[test]
 fn a_client_id_that_nobody_binds_is_warned_of() {
-    let keys = keys();
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap();
     let warnings = |options: &[(&str, &str)], rules: &str| {
         fs::write(file.path(), "").unwrap();
         let log = Log::default();
-        let policy = Policy::new(
-            config(&keys, options),
-            Pace::default(),
-            log.clone(),
-            threads::plain,
-            &Common::default(),
-        );
+        let policy = policy(options, log.clone());
         let warned = || {
             let lines = log.take().into_iter();
             let warnings = lines.filter(|(level, _)| *level == Level::Warning);
             warnings.map(|(_, line)| line).collect::<Vec<_>>()
         };
-        let policy = policy.unwrap();
-        policy.start(Tells::default()).unwrap();
         let at_start = warned();
         fs::write(file.path(), rules).unwrap();
         policy.reload();

@@ -1,6 +1,8 @@
 //! An unknown key, met when the cool-down allows a look: the sign-in waits for one fetch, and either
 //! comes in by it or is refused for good. (The cool-down itself: `keys::store`, and `e2e`.)
 
+mod common;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -9,14 +11,11 @@ use std::{
 use lab::tenant::{AUDIENCE, DEVICE, Endpoint, Tenant};
 use mosquitto_auth0::{
     clock::Unix,
-    config::Config,
     keys::store::Pace,
     log::Log,
-    policy::{Common, Connect, Policy, Step},
+    policy::{Policy, Step},
     refusal::Reason,
     rulebook::in_force::Tells,
-    sessions::Client,
-    threads,
 };
 
 fn policy(tenant: &Tenant) -> Policy {
@@ -25,25 +24,12 @@ fn policy(tenant: &Tenant) -> Policy {
         ("audience", AUDIENCE),
         ("ca_file", tenant.ca_file().to_str().unwrap()),
     ];
-    let config = Config::read(
-        options
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
-    )
-    .unwrap();
     let pace = Pace {
         refresh: Duration::from_secs(3600),
         cool_down: Duration::ZERO,
         ..Pace::default()
     };
-    let policy = Policy::new(
-        config,
-        pace,
-        Log::default(),
-        threads::plain,
-        &Common::default(),
-    )
-    .unwrap();
+    let policy = common::policy(&options, pace, Log::default());
     policy.start(Tells::default()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while policy.keys().current().is_empty() {
@@ -55,18 +41,7 @@ fn policy(tenant: &Tenant) -> Policy {
 
 /// The outcome, and whether it had to wait.
 fn sign_in(policy: &Policy, token: &str) -> (Result<String, Reason>, bool) {
-    let connect = Connect {
-        client: Client(1),
-        client_id: "c",
-        username: Some("JWT"),
-        password: Some(token.as_bytes()),
-        address: None,
-        port: None,
-        certificate: None,
-        id_is_free: false,
-        again: false,
-        restored: false,
-    };
+    let connect = common::connect("c", token);
     let (step, waited) = match policy.authenticate(&connect, Unix::now()) {
         Step::Wait(wait) => (policy.wait(wait, Unix::now), true),
         step => (step, false),

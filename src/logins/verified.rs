@@ -60,18 +60,22 @@ mod tests {
     use super::*;
     use crate::secret::Fingerprinter;
 
-    #[test]
-    fn a_token_is_known_as_long_as_it_is_good_under_the_same_keys() {
-        let token = Fingerprinter::new().unwrap().of(b"token");
-        let (keys, others) = (Arc::new(KeySet::default()), Arc::new(KeySet::default()));
-        let terms = Terms {
+    fn terms() -> Terms {
+        Terms {
             username: "u".into(),
             subject: "u".into(),
             client_ids: None,
             grants: Default::default(),
             claims: None,
             until: Unix(2000),
-        };
+        }
+    }
+
+    #[test]
+    fn a_token_is_known_as_long_as_it_is_good_under_the_same_keys() {
+        let token = Fingerprinter::new().unwrap().of(b"token");
+        let (keys, others) = (Arc::new(KeySet::default()), Arc::new(KeySet::default()));
+        let terms = terms();
         let mut verified = Verified::default();
         verified.remember(token, &terms, Arc::clone(&keys), Unix(1000));
         assert!(verified.recall(token, &keys, Unix(1999)).is_some());
@@ -90,14 +94,7 @@ mod tests {
     fn who_came_back_is_known_when_the_network_fails_again() {
         let token = Fingerprinter::new().unwrap().of(b"token");
         let keys = Arc::new(KeySet::default());
-        let terms = Terms {
-            username: "u".into(),
-            subject: "u".into(),
-            client_ids: None,
-            grants: Default::default(),
-            claims: None,
-            until: Unix(2000),
-        };
+        let terms = terms();
         let mut verified = Verified::default();
         verified.remember(token, &terms, Arc::clone(&keys), Unix(1000));
         verified.release(token, Unix(1000));

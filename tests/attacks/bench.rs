@@ -5,15 +5,14 @@ use std::{io::Write, sync::LazyLock};
 use lab::signing::{Alg, RsaKey, hs256_raw, now, shared_key};
 use mosquitto_auth0::{
     clock::Unix,
-    config::Config,
     keys::store::Pace,
     log::Log,
-    policy::{Common, Connect, Policy, Step},
+    policy::{Policy, Step},
     refusal::Reason,
-    sessions::Client,
-    threads,
 };
 use serde_json::{Value, json};
+
+use crate::common;
 
 pub const ISSUER: &str = "https://t.auth0.com/";
 pub const AUDIENCE: &str = "https://mqtt.example/";
@@ -68,37 +67,18 @@ fn policy(algorithms: &str) -> Policy {
     if algorithms.contains("HS256") {
         options.push(("hs256_secret_file", write("secret", SECRET)));
     }
-    let options = options
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
+    let options: Vec<_> = options
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
         .collect();
-    Policy::new(
-        Config::read(options).unwrap(),
-        Pace::default(),
-        Log::default(),
-        threads::plain,
-        &Common::default(),
-    )
-    .unwrap()
+    common::policy(&options, Pace::default(), Log::default())
 }
 
 static RS256: LazyLock<Policy> = LazyLock::new(|| policy("RS256"));
 static ALL: LazyLock<Policy> = LazyLock::new(|| policy("RS256,PS256,HS256"));
 
 fn meet(policy: &Policy, token: &str) -> Met {
-    let connect = Connect {
-        client: Client(1),
-        client_id: "c",
-        username: Some("JWT"),
-        password: Some(token.as_bytes()),
-        address: Some("192.0.2.1"),
-        port: None,
-        certificate: None,
-        id_is_free: false,
-        again: false,
-        restored: false,
-    };
-    match policy.authenticate(&connect, Unix(now())) {
+    match policy.authenticate(&common::connect("c", token), Unix(now())) {
         Step::Admit(admission) => Met::In(admission.username().to_owned()),
         Step::Refuse(refusal) => Met::Out(refusal.reason),
         Step::Wait(_) => panic!("keys from a file are never waited for"),

@@ -2,6 +2,8 @@
 //! what it meets (RFC 8725, RFC 9700, RFC 7515 to 7519, and what went wrong elsewhere).
 
 mod bench;
+#[path = "../common/mod.rs"]
+mod common;
 mod second_opinion;
 mod wycheproof;
 
