@@ -95,13 +95,13 @@ fn measure(
         .quiet()
         .allow_anonymous(true)
         .start();
-    let plain = plain.map_err(|error| error.log)?;
+    let plain = plain.map_err(|error| error.to_string())?;
     let with_plugin = || -> Result<Broker, String> {
         let broker = Broker::builder(version)
             .quiet()
             .plugin(plugin, &options)
             .start();
-        let broker = broker.map_err(|error| error.log)?;
+        let broker = broker.map_err(|error| error.to_string())?;
         broker.expect_log("signing keys are here");
         Ok(broker)
     };

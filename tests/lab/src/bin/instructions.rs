@@ -224,7 +224,7 @@ fn count(case: &Case, traffic: Traffic, messages: usize) -> Result<i64, String> 
         None => builder.allow_anonymous(true),
         Some(plugin) => builder.plugin(plugin, &options),
     };
-    let broker = builder.start().map_err(|error| error.log)?;
+    let broker = builder.start().map_err(|error| error.to_string())?;
     if case.rights.as_ref().is_some_and(|rights| !rights.jwks_file) {
         broker.expect_log("signing keys are here");
     }

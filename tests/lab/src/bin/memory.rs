@@ -115,7 +115,7 @@ fn measure(
         None => builder.allow_anonymous(true).start(),
         Some(plugin) => builder.plugin(plugin, &options).start(),
     };
-    let broker = started.map_err(|error| error.log)?;
+    let broker = started.map_err(|error| error.to_string())?;
     if plugin.is_some() {
         broker.expect_log("signing keys are here");
     }

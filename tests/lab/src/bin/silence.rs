@@ -195,7 +195,7 @@ fn measure(
         Scene::NoPlugin => builder.allow_anonymous(true).start(),
         _ => builder.plugin(plugin, &options).start(),
     };
-    let broker = started.map_err(|error| error.log)?;
+    let broker = started.map_err(|error| error.to_string())?;
     if scene != Scene::NoPlugin {
         broker.expect_log("signing keys are here");
     }
