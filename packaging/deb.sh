@@ -55,7 +55,11 @@ echo "$conf" >"$tree/DEBIAN/conffiles"
 install -m 644 packaging/debian/copyright "$doc/copyright"
 install -D -m 644 packaging/debian/lintian-overrides "$tree/usr/share/lintian/overrides/$PACKAGE"
 gzip -9n <packaging/debian/changelog >"$doc/changelog.Debian.gz"
-[[ ! -f README.md ]] || install -m 644 README.md "$doc/README.md"
+# What the README points at lies beside it.
+install -m 644 README.md "$doc/README.md"
+for file in $(git ls-files docs examples | grep -v '/\.'); do
+  install -D -m 644 "$file" "$doc/$file"
+done
 
 # The licences of what is linked into the plugin, each text once.
 third_party() {

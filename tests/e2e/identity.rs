@@ -8,7 +8,7 @@ use lab::{
         Protocol,
         raw::{self, Connect, Refusal},
     },
-    tenant::{DEVICE, Tenant},
+    tenant::{DEVICE, Endpoint, Tenant},
 };
 use serde_json::json;
 
@@ -201,6 +201,20 @@ on_each_broker! {
         assert_eq!(theirs.next_message(PATIENCE).unwrap().text(), "after SIGHUP");
         let bad = token_connect(Protocol::V311, "meter", "eyJhbGciOiJub25lIn0.e30.");
         assert!(answer(&broker, &bad).is_some(), "a bad token is refused, and not left to anybody");
+    }
+
+    /// With passwords: the tenant judges every one, and only who has none is left to others.
+    fn passwords_are_the_tenant_s_to_judge_before_others_are_asked(version) {
+        let tenant = tenant();
+        let options = Options::both(&tenant).with("on_other", "defer");
+        let broker = with_files(version, &options, &tenant);
+        let local = Connect::new(Protocol::V311, "meter").login("meter", "secret");
+        assert_eq!(answer(&broker, &local), Some(Refusal::Code(5)));
+        expect_refusal(&broker, "'meter'", "login-refused");
+        assert_eq!(tenant.requests_to(Endpoint::Token).len(), 1);
+        assert!(answer(&broker, &Connect::new(Protocol::V311, "nobody")).is_some());
+        let log = broker.log();
+        assert!(!log.contains("[no-password]"), "who has none is left to others, who say no: {log}");
     }
 
     /// The plugin lets devices in, and the broker's acl_file says what they may do.

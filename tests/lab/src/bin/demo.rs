@@ -34,6 +34,12 @@ fn main() -> ExitCode {
     }
 }
 
+const USAGE: &str = "\
+usage: demo [--stay] [--broker VERSION] [--plugin FILE]
+  --stay     go on after the story, with commands to paste, until Ctrl-C
+  --broker   2.0.11, 2.0.21 or 2.1.2
+  --plugin   another build of the plugin";
+
 fn run() -> Result<bool, String> {
     let mut version = Version::V2_0_21;
     let mut stay = false;
@@ -47,19 +53,17 @@ fn run() -> Result<bool, String> {
             "--stay" => stay = true,
             "--plugin" => plugin = PathBuf::from(value()?),
             "--broker" => version = Version::named(&value()?)?,
-            _ => {
-                return Err(format!(
-                    "unknown argument {argument}; try --stay, --broker, --plugin"
-                ));
+            "--help" => {
+                println!("{USAGE}");
+                return Ok(true);
             }
+            _ => return Err(format!("unknown argument {argument}\n{USAGE}")),
         }
     }
-    if !plugin.exists() {
-        return Err(format!(
-            "{} is not there: run `cargo build --lib`",
-            plugin.display()
-        ));
-    }
+    // The broker runs in a folder of its own.
+    let plugin = plugin
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}; run `cargo build --lib`", plugin.display()))?;
 
     println!(
         "Starting a local tenant and Mosquitto {} with the plugin ...",
