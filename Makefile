@@ -59,8 +59,9 @@ bench:
 
 MEASURES = silence connects memory instructions
 .PHONY: $(MEASURES)
+instructions: NEEDS = measure
 $(MEASURES): plugin
-	@tests/dependencies.sh measure
+	@tests/dependencies.sh $(or $(NEEDS),demo)
 	@NEAREST=1 tests/brokers.sh
 	$(CARGO) build $(LOCKED) --release -p lab --bin $@
 	target/release/$@

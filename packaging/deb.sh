@@ -55,9 +55,9 @@ echo "$conf" >"$tree/DEBIAN/conffiles"
 install -m 644 packaging/debian/copyright "$doc/copyright"
 install -D -m 644 packaging/debian/lintian-overrides "$tree/usr/share/lintian/overrides/$PACKAGE"
 gzip -9n <packaging/debian/changelog >"$doc/changelog.Debian.gz"
-# What the README points at lies beside it.
-install -m 644 README.md "$doc/README.md"
-for file in $(git ls-files docs examples | grep -v '/\.'); do
+# What the README points at lies beside it. Named by their kind: the source may be no checkout of git's,
+# and what running the samples leaves beside them is none of them.
+for file in README.md docs/*.md docs/*.svg examples/README.md examples/nodejs/*.js* examples/python/*.{py,txt}; do
   install -D -m 644 "$file" "$doc/$file"
 done
 

@@ -256,7 +256,10 @@ is_stripped() {
 }
 has_documents() {
   local doc=/usr/share/doc/$PACKAGE
-  in_tree test -s $doc/copyright && in_tree gzip -t $doc/third-party.gz $doc/changelog.Debian.gz
+  in_tree test -s $doc/copyright && in_tree gzip -t $doc/third-party.gz $doc/changelog.Debian.gz &&
+    for file in $(grep -oE '\]\((docs|examples)/[^)#]+' README.md | cut -c3- | sort -u); do
+      in_tree test -s "$doc/$file" || return 1
+    done
 }
 conffile_is_as_shipped() {
   [[ $(field $PACKAGE Conffiles | xargs | tee /dev/stderr) == "$CONF $(in_tree md5sum "$CONF" | cut -d' ' -f1)" ]]

@@ -65,7 +65,7 @@
 //! * **Our own check of claims, not `jsonwebtoken`'s `Validation`**: that reads the clock, and
 //!   checks `iss`, `aud` and `nbf` only where they are present.
 //! * **A tenant's key is made ready once**, by `aws-lc-rs`, on which `jsonwebtoken` stands: that makes it
-//!   ready at every signature, for a fifth of the price of a check. HS256 stays with `jsonwebtoken`, which is
+//!   ready at every signature, for a seventh of the price of a check. HS256 stays with `jsonwebtoken`, which is
 //!   also the second opinion on the rest (`tests/attacks/second_opinion.rs`).
 //! * **One table of refusals**, not an error type in each module: an operator sees one vocabulary,
 //!   and every row has a cure.

@@ -41,8 +41,8 @@ pub struct KeySet {
 }
 
 struct RsaKey {
-    /// The key, made ready for each algorithm that it may verify. `jsonwebtoken` makes its keys ready at
-    /// every signature: a long division and a fifth of the price of a check.
+    /// The key, for each algorithm that it may verify. What the first signature makes of its modulus is
+    /// kept; `jsonwebtoken` makes it anew at every one: a long division, a seventh of the price of a check.
     ready: Vec<(Algorithm, ParsedPublicKey)>,
     /// Modulus and exponent, big-endian.
     n: Vec<u8>,

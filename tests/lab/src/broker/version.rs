@@ -41,7 +41,7 @@ impl Version {
         Version::System(Box::leak(path.into().into_boxed_path()))
     }
 
-    /// The release of that name.
+    /// The release of that name, as `--broker` gives it.
     ///
     /// # Errors
     /// Says which there are.
@@ -49,7 +49,7 @@ impl Version {
         let found = Self::ALL.into_iter().find(|one| one.name() == name);
         found.ok_or_else(|| {
             let names = Self::ALL.map(Version::name).join(", ");
-            format!("{name} is none of the brokers that are here: {names}")
+            format!("--broker {name}: choose one of {names}")
         })
     }
 
