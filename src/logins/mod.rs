@@ -6,6 +6,7 @@
 //! * [`budget`]: how long the broker itself may stand still for it (2.0)
 //! * [`memory`]: what the tenant said before; [`verified`]: tokens that were good before; both in
 //!   tables of [`expiring`] entries
+//! * [`source`]: where a client connects from, as all of these count it
 //! * [`restraint`]: how hard it is asked: not in [`pauses`] that it wants, not in trouble
 //!   ([`breaker`]), and not too often about one user ([`guesses`])
 
@@ -18,6 +19,7 @@ pub mod memory;
 pub mod pauses;
 pub mod pool;
 pub mod restraint;
+pub mod source;
 pub mod verified;
 
 use std::{net::IpAddr, sync::Arc};
