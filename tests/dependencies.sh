@@ -10,8 +10,8 @@ brokers=(debian-archive-keyring debootstrap)
 sanitized=(dpkg-dev libcjson-dev libssl-dev)
 # What the package is made with.
 deb=(dpkg-dev)
-# The identity server that is not ours, and the languages of the samples.
-test=(glewlwyd python3 python3-venv)
+# The identity server that is not ours, the languages of the samples, and what the README's commands use.
+test=(curl glewlwyd python3 python3-venv)
 commands=()
 
 case ${1:-} in
@@ -31,10 +31,27 @@ case ${1:-} in
     ;;
 esac
 
-if ! command -v cargo >/dev/null; then
-  echo "dependencies: Rust is missing; install it from https://rustup.rs and run this again" >&2
+# The compiler comes first: nothing is fetched for one that is too old.
+needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml")
+for tool in cargo rustc; do
+  if path=$(command -v "$tool"); then
+    answer=$("$tool" --version 2>&1) || true
+    version=$(sed -nE "s/^$tool ([0-9.]+).*/\1/p" <<<"$answer")
+    if [[ -n $version && $(printf '%s\n' "$needed" "$version" | sort -V | head -n 1) == "$needed" ]]; then
+      continue
+    fi
+    found="$path says: ${answer%%$'\n'*}"
+  else
+    found="$tool is missing"
+  fi
+  cat >&2 <<TEXT
+dependencies: Rust $needed or later is needed, and $found
+  Either install it from https://rustup.rs (if you have rustup: rustup update stable && rustup default stable),
+  or on Debian 12 and 13, with security updates: apt install cargo-web rustfmt-web rust-web-clippy
+  (these replace the packages cargo and rustc, which are older). Then run this again.
+TEXT
   exit 1
-fi
+done
 if ! command -v apt-get >/dev/null; then
   echo "dependencies: this is neither Debian nor Ubuntu; install by hand: ${packages[*]}" >&2
   exit 1

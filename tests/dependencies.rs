@@ -1,0 +1,97 @@
+//! `tests/dependencies.sh`, which `make demo` and `make test` begin with: a compiler that is too old is
+//! named, with the way to a newer one, before anything is fetched.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Output},
+};
+
+/// The version that Cargo.toml asks for, such as `1.88`.
+const NEEDED: &str = env!("CARGO_PKG_RUST_VERSION");
+
+/// Runs the script where these programs (a name and what `--version` prints) stand in front of all others.
+/// On that machine nothing is installed, and apt leaves a file when it is called: the flag says whether.
+fn run(programs: &[(&str, &str)]) -> (Output, bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, script: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    for (name, version) in programs {
+        put(name, &format!("echo '{version}'"));
+    }
+    let called = folder.path().join("apt-was-called");
+    put("dpkg-query", "exit 1");
+    put("apt-get", &format!("touch '{}'; exit 1", called.display()));
+    put("sudo", "exec \"$@\"");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dependencies.sh");
+    let output = Command::new(script)
+        .arg("build")
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+        .output()
+        .unwrap();
+    (output, called.exists())
+}
+
+#[track_caller]
+fn is_refused(programs: &[(&str, &str)], found: &str) {
+    let (output, fetched) = run(programs);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(!fetched, "nothing may be fetched for {programs:?}: {text}");
+    for part in [NEEDED, found, "https://rustup.rs", "apt install cargo-web"] {
+        assert!(text.contains(part), "no {part:?} in: {text}");
+    }
+}
+
+#[test]
+fn an_old_compiler_is_named_before_anything_is_fetched() {
+    let new = format!("{NEEDED}.0");
+    let rustc = format!("rustc {new} (abc 2025-06-23)");
+    // Debian 13's own, Debian 12's own, and one that comes later in the alphabet than 1.88.
+    for old in ["1.85.1", "1.65.0", "1.9.0"] {
+        let cargo = format!("cargo {old}");
+        is_refused(&[("cargo", &cargo), ("rustc", &rustc)], &cargo);
+    }
+    // They come in packages of their own.
+    let cargo = format!("cargo {new}");
+    is_refused(
+        &[
+            ("cargo", &cargo),
+            ("rustc", "rustc 1.85.0 (built from a source tarball)"),
+        ],
+        "rustc 1.85.0",
+    );
+}
+
+#[test]
+fn a_compiler_that_does_not_run_is_named_with_its_own_words() {
+    let why = "error: rustup could not choose a version of cargo to run";
+    is_refused(&[("cargo", why), ("rustc", why)], why);
+}
+
+#[test]
+fn with_a_new_enough_compiler_the_packages_come_next() {
+    for new in [
+        format!("{NEEDED}.0"),
+        "1.100.0".into(),
+        "2.0.0-nightly".into(),
+    ] {
+        let (cargo, rustc) = (
+            format!("cargo {new} (abc 2025-06-23)"),
+            format!("rustc {new}"),
+        );
+        let (output, fetched) = run(&[("cargo", &cargo), ("rustc", &rustc)]);
+        assert!(fetched, "{new}: {output:?}");
+    }
+}
+
+#[test]
+fn the_readme_names_the_same_version() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    assert!(readme.contains(&format!("[Rust](https://rustup.rs) {NEEDED} or later")));
+}
