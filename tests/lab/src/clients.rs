@@ -601,7 +601,7 @@ impl Subscription {
 }
 
 /// A pseudo-terminal: our end, and the end that a program writes to.
-fn terminal() -> io::Result<(File, File)> {
+pub(crate) fn terminal() -> io::Result<(File, File)> {
     // Neither may be inherited by another client that is started meanwhile: it would keep this one open.
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&ours)?;

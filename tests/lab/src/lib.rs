@@ -14,6 +14,7 @@ pub mod measure;
 pub mod names;
 pub mod pki;
 pub mod preload;
+pub mod progress;
 pub mod scratch;
 pub mod signing;
 pub mod stage;

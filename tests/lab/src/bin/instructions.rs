@@ -19,6 +19,7 @@ use lab::broker::{Broker, Version};
 use lab::clients::Protocol;
 use lab::clients::raw::{Client, Connect};
 use lab::preload::null_plugin;
+use lab::progress::progress;
 use lab::scratch::Scratch;
 use lab::tenant::{AUDIENCE, Device, Tenant};
 use serde_json::{Value, json};
@@ -171,14 +172,14 @@ fn policy(count: usize) -> String {
 }
 
 fn per_message(case: &Case, traffic: Traffic) -> Result<f64, String> {
-    eprint!(
-        "\r\x1b[K{} subscribers, {} topics in turn, {}",
+    progress(&format!(
+        "{} subscribers, {} topics in turn, {}",
         traffic.subscribers, traffic.topics, case.name
-    );
+    ));
     let few = count(case, traffic, FEW)?;
     let more = MORE / traffic.subscribers.max(2);
     let many = count(case, traffic, FEW + more)?;
-    eprint!("\r\x1b[K");
+    progress("");
     Ok((many - few) as f64 / more as f64)
 }
 

@@ -13,7 +13,6 @@
 //! What is left is looked at when nothing is left of the heap and nothing changes any more, and at the
 //! latest 75 s after the last one has left: the plugin remembers verified tokens for a minute.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -26,6 +25,7 @@ use lab::clients::raw::Connect;
 use lab::crowd::{Crowd, FORGOTTEN_WITHIN};
 use lab::heap::Heap;
 use lab::measure::{allow_open_files, in_parallel, private_dirty};
+use lab::progress::progress;
 use lab::tenant::{AUDIENCE, DEVICE, Device, Tenant};
 use serde_json::json;
 
@@ -178,10 +178,4 @@ fn measure(
     let connected = connected.expect("two waves");
     let series = |what: usize| [connected[what], left[0][what], left[1][what]];
     Ok([series(0), series(1)].concat())
-}
-
-/// A line that the next one replaces.
-fn progress(what: &str) {
-    eprint!("\r\x1b[K{what}");
-    let _ = std::io::stderr().flush();
 }
