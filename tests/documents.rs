@@ -2,13 +2,21 @@
 //!
 //! A check that does not find what it checks fails.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    env, fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
 
 use lab::{
     broker::{Broker, Version},
     clients::Client,
     glewlwyd::Glewlwyd,
     pki::Authority,
+    scratch::Scratch,
     tenant::{CLIENT_ID, CLIENT_SECRET, DEVICE, PASSWORD, Tenant},
 };
 use mosquitto_auth0::{
@@ -106,7 +114,7 @@ fn start(
     replace: &[(&str, &str)],
     ca_file: &Path,
     client_secret: &str,
-) -> (Broker, std::path::PathBuf) {
+) -> (Broker, PathBuf) {
     let builder = Broker::builder(version);
     let folder = builder.folder().to_owned();
     let authority = Authority::new("the broker's authority");
@@ -119,7 +127,7 @@ fn start(
     };
     let ca = folder.join("broker-ca.pem");
     fs::write(&ca, authority.pem()).unwrap();
-    let plugin = std::env::current_exe()
+    let plugin = env::current_exe()
         .unwrap()
         .with_file_name("libmosquitto_auth0.so");
     let mut text = example(name);
@@ -452,5 +460,131 @@ fn the_example_for_another_provider() {
             .password(server.password())
             .publish("temperature", "20.5")
             .expect_success();
+    }
+}
+
+/// The blocks of commands after these words, up to the next heading.
+fn commands(after: &str) -> Vec<String> {
+    let readme = readme();
+    let (_, rest) = readme.split_once(after).expect(after);
+    let section = rest.split("\n#").next().unwrap();
+    let blocks: Vec<_> = section
+        .split("```sh\n")
+        .skip(1)
+        .map(|block| block.split("\n```").next().unwrap().to_owned())
+        .collect();
+    assert!(!blocks.is_empty(), "no commands after {after}");
+    blocks
+}
+
+/// The README's own local tenant, started with the README's own command. Dropping it ends it.
+struct LocalTenant {
+    process: Child,
+    /// The options that it says to give.
+    options: HashMap<String, String>,
+    /// The first device that it names.
+    device: HashMap<String, String>,
+    _folder: Scratch,
+}
+
+impl LocalTenant {
+    fn start() -> Self {
+        let block = &commands("have one on this machine:")[0];
+        let (build, run) = block.split_once('\n').unwrap();
+        assert_eq!(build, "cargo build -p lab --bin tenant");
+        let arguments = run.strip_prefix("target/debug/tenant ").unwrap();
+        let folder = Scratch::new("readme-tenant").unwrap();
+        let arguments = arguments.replace("/tmp/tenant", folder.path().to_str().unwrap());
+        let mut process = Command::new(env!("CARGO"))
+            .args("run --quiet --locked -p lab --bin tenant --".split(' '))
+            .args(arguments.split(' '))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut block = || {
+            let mut block = HashMap::new();
+            for line in lines.by_ref().map(Result::unwrap) {
+                let Some((name, value)) = line.split_once(' ') else {
+                    break; // an empty line is between two blocks
+                };
+                block.insert(name.to_owned(), value.to_owned());
+                if name == "token" {
+                    break; // the last word about a device, and the tenant stays
+                }
+            }
+            block
+        };
+        Self {
+            options: block(),
+            device: block(),
+            process,
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for LocalTenant {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A newcomer without a tenant of Auth0's: starts the README's tenant, gives the README's broker the options
+/// that it names, and types the README's commands.
+#[test]
+fn the_commands_to_try_it_with_a_local_tenant() {
+    let tenant = LocalTenant::start();
+    let option = |name: &str| tenant.options[name].as_str();
+    let device = |name: &str| tenant.device[name].as_str();
+    assert_eq!(device("username"), "thermostat-1a");
+    let ca_file = Path::new(option("ca_file"));
+    let placeholders = [
+        ("YOUR-TENANT.eu.auth0.com", option("domain")),
+        ("YOUR-CLIENT-ID", option("client_id")),
+    ];
+    for version in Version::ALL {
+        let secret = option("client_secret");
+        let (broker, broker_ca) = start(version, "credentials", &placeholders, ca_file, secret);
+        let trusted = format!("--cafile {}", broker_ca.display());
+        let programs = version.program("mosquitto_pub").unwrap();
+        let programs = programs.parent().unwrap().display();
+        let path = format!("{programs}:{}", env::var("PATH").unwrap());
+        let port = format!("-p {}", broker.port());
+        let blocks = commands("\n### 7. Try it\n");
+        assert_eq!(blocks.len(), 2, "with a password, and with a token");
+        for block in blocks {
+            let mut typed = block;
+            for (from, to) in [
+                ("BROKER", "localhost"),
+                ("-p 8883", &port),
+                ("--capath /etc/ssl/certs", &trusted),
+                ("ITS-PASSWORD", "its-password"),
+                ("THE-CLIENT-SECRET", secret),
+            ]
+            .into_iter()
+            .chain(placeholders)
+            {
+                typed = typed.replace(from, to);
+            }
+            let output = Command::new("bash")
+                .args(["-c", &typed])
+                .env("PATH", &path)
+                .env("CURL_CA_BUNDLE", ca_file)
+                .env("NO_PROXY", "localhost")
+                .env("XDG_CONFIG_HOME", "/dev/null")
+                .env_remove("LD_LIBRARY_PATH")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            // 16: nobody is subscribed to it, as the README says.
+            assert!(
+                output.status.success() && said.contains("PUBACK (Mid: 1, RC:16)"),
+                "{version}: {typed}\n{output:?}\n{}",
+                broker.log()
+            );
+        }
     }
 }

@@ -14,7 +14,7 @@ usage: tenant [--port N] [--dir DIR] [--device NAME PASSWORD TOPICS]... [--forev
 
   --port N     listen on 127.0.0.1:N instead of any free port
   --dir DIR    write ca.pem into DIR instead of a temporary directory
-  --device     add a device; TOPICS are separated by commas
+  --device     add a device, or replace the built-in one of that name; TOPICS are separated by commas
   --forever    run until killed, not until stdin closes";
 
 #[derive(Default)]
@@ -60,11 +60,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
 }
 
 fn run(arguments: Arguments) -> io::Result<()> {
-    let mut devices = vec![Device::default()];
-    devices.extend(arguments.devices);
-    let mut builder = Tenant::builder()
-        .port(arguments.port)
-        .devices(devices.clone());
+    let mut builder = Tenant::builder().port(arguments.port);
+    for device in arguments.devices {
+        builder = builder.device(device);
+    }
     if let Some(dir) = arguments.dir {
         builder = builder.dir(dir);
     }
@@ -76,7 +75,7 @@ fn run(arguments: Arguments) -> io::Result<()> {
     println!("client_id {}", settings.client_id);
     println!("client_secret {}", settings.client_secret);
     println!("connection {}", settings.connections[0]);
-    for device in &devices {
+    for device in tenant.devices() {
         println!();
         println!("username {}", device.username);
         println!("password {}", device.password);

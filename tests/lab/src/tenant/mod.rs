@@ -161,10 +161,10 @@ impl Builder {
         self
     }
 
-    /// The devices to start with, instead of [`Device::default`] alone.
+    /// One more device to start with, beside [`Device::default`]; instead of it, if it has the same name.
     #[must_use]
-    pub fn devices(mut self, devices: impl IntoIterator<Item = Device>) -> Self {
-        self.devices = devices.into_iter().collect();
+    pub fn device(mut self, device: Device) -> Self {
+        put(&mut self.devices, device);
         self
     }
 
@@ -211,6 +211,14 @@ impl Builder {
             _scratch: scratch,
         })
     }
+}
+
+/// Adds a device, or replaces the one of this name in the same connection: a name is one user's.
+fn put(devices: &mut Vec<Device>, device: Device) {
+    devices.retain(|known| {
+        (&known.username, &known.connection) != (&device.username, &device.connection)
+    });
+    devices.push(device);
 }
 
 /// Starting, and where it is.
@@ -274,11 +282,12 @@ impl Tenant {
 
     /// Adds a device, or replaces the one of this name in the same connection.
     pub fn add_device(&self, device: Device) {
-        let mut devices = lock(&self.shared.devices);
-        devices.retain(|known| {
-            (&known.username, &known.connection) != (&device.username, &device.connection)
-        });
-        devices.push(device);
+        put(&mut lock(&self.shared.devices), device);
+    }
+
+    /// All devices.
+    pub fn devices(&self) -> Vec<Device> {
+        lock(&self.shared.devices).clone()
     }
 
     /// The device of this name, in whichever connection.

@@ -931,16 +931,28 @@ fn a_tenant_can_be_placed_where_the_demo_wants_it() {
         .dir(&dir)
         .names(&["127.0.0.1"])
         .settings(|settings| settings.client_id = "demo".to_owned())
-        .devices([Device::new("only", "one")])
+        .device(Device::new("another", "one"))
         .start()
         .unwrap();
     assert_eq!(tenant.ca_file(), dir.join("ca.pem"));
     assert_eq!(tenant.domain(), format!("127.0.0.1:{}", tenant.port()));
     assert_eq!(tenant.settings().client_id, "demo");
-    assert!(tenant.device(DEVICE).is_none());
+    assert_eq!(tenant.devices().len(), 2);
+    assert!(tenant.device("another").is_some() && tenant.device(DEVICE).is_some());
     assert!(jwks(&tenant).is_ok());
     drop(tenant);
     assert!(dir.join("ca.pem").exists());
+}
+
+#[test]
+fn a_device_of_the_same_name_replaces_the_one_that_is_always_there() {
+    let tenant = Tenant::builder()
+        .device(Device::new(DEVICE, "first"))
+        .device(Device::new(DEVICE, "second"))
+        .start()
+        .unwrap();
+    assert_eq!(tenant.devices().len(), 1);
+    assert_eq!(tenant.device(DEVICE).unwrap().password, "second");
 }
 
 #[test]
