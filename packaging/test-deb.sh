@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# Installs the package beside Debian's own broker in a fresh bookworm tree and uses it there, with a
+# Installs the package beside Debian's own broker in a fresh tree of Debian and uses it there, with a
 # tenant on this machine:
 #
 #     packaging/test-deb.sh [FILE.deb [TENANT]]       what is not named is built
@@ -9,8 +9,12 @@
 # that). Nothing is mounted, and outside target/ nothing is written. Everything listens on 127.0.0.1, on
 # ports that are free.
 #
-# The first run makes the tree and keeps a copy, target/debian/bookworm-ARCH.tar; later runs unpack that
-# and need no network. Delete the copy for a tree of today.
+# A package needs the C library of the machine that built it, or a newer one. So the tree is of the oldest
+# Debian whose C library is new enough: bookworm for what was built on bookworm, trixie for what was built
+# on trixie or on Ubuntu 24.04.
+#
+# The first run makes the tree and keeps a copy, target/debian/SUITE-ARCH.tar; later runs unpack that and
+# need no network. Delete the copy for a tree of today.
 #
 # Environment:
 #   DEBIAN_MIRROR   archive to fetch from. Otherwise: the Debian archive this machine's apt uses, or the
@@ -44,11 +48,29 @@ if [[ $EUID != 0 ]]; then
   exec sudo --preserve-env=DEBIAN_MIRROR "$SELF" "$FILE" "$TENANT"
 fi
 
+# The Debian releases to choose from, oldest first, with the version of their C library.
+SUITES=(bookworm:2.36 trixie:2.41 forky:2.42)
+
+choose_suite() { # prints the oldest release that can install the package
+  local needed suite
+  needed=$(dpkg-deb -f "$FILE" Depends | sed -nE 's/.*\blibc6 \(>= ([0-9.]+)\).*/\1/p')
+  [[ -n $needed ]] || die "$FILE does not say which libc6 it needs"
+  for suite in "${SUITES[@]}"; do
+    if dpkg --compare-versions "${suite#*:}" ge "$needed"; then
+      printf '%s\n' "${suite%:*}"
+      return
+    fi
+  done
+  die "$FILE needs libc6 $needed, which no Debian release in SUITES has" \
+    "  build the package on an older release, or add the release that has it to SUITES in $SELF"
+}
+
 export LC_ALL=C.UTF-8
+SUITE=$(choose_suite)
 mkdir -p target/debian
 WORK=$(mktemp -d "$PWD/target/debian/test.XXXXXX")
 TREE=$WORK/tree
-CACHE=$PWD/target/debian/bookworm-$(dpkg --print-architecture).tar
+CACHE=$PWD/target/debian/$SUITE-$(dpkg --print-architecture).tar
 
 # ---- keeping count, and leaving nothing behind ----
 
@@ -133,8 +155,8 @@ find_mirror() { # prints nothing where debootstrap's default shall be taken
 make_tree() {
   local mirror
   mirror=$(find_mirror)
-  say "making a bookworm tree from ${mirror:-the default archive of debootstrap}"
-  quietly debootstrap --variant=minbase --keyring="$KEYRING" bookworm "$TREE" ${mirror:+"$mirror"}
+  say "making a $SUITE tree from ${mirror:-the default archive of debootstrap}"
+  quietly debootstrap --variant=minbase --keyring="$KEYRING" "$SUITE" "$TREE" ${mirror:+"$mirror"}
   # No service is started in here.
   printf '#!/bin/sh\nexit 101\n' >"$TREE/usr/sbin/policy-rc.d"
   chmod 755 "$TREE/usr/sbin/policy-rc.d"
@@ -281,7 +303,7 @@ run_its_commands() {
 # ==== installing ====
 
 cp "$FILE" "$TREE/root/$PACKAGE.deb"
-say "installing ${FILE##*/} beside mosquitto $(field mosquitto Version)"
+say "$SUITE: installing ${FILE##*/} beside mosquitto $(field mosquitto Version)"
 check "the tree has Debian's broker" is_installed mosquitto
 check "and no ca-certificates" not is_installed ca-certificates
 check "apt installs the package" install_it
