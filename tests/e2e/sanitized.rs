@@ -1,11 +1,18 @@
-//! What answering later does to the broker's memory, on a Mosquitto 2.1.2 that watches it.
+//! What becomes of the broker's memory, on brokers that watch it: what answering later does to 2.1.2's, and
+//! what a SIGHUP does to 2.0's ([`sighup`]).
 //!
-//! That broker (`tests/sanitized.sh`) ends itself with a report when memory is used that was freed,
+//! Such a broker (`tests/sanitized.sh`) ends itself with a report when memory is used that was freed,
 //! and when some was lost by the time it stops. The plugin is not built that way and need not be:
 //! its memory comes from the same watched allocator, and the broker's it touches only through the
 //! broker's functions.
 
-use std::{path::Path, process::Command, time::Duration};
+mod sighup;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use crate::{
     setting::*,
@@ -69,6 +76,19 @@ fn sound(broker: Broker) {
     let stopped = broker.stop();
     assert_eq!(report(&stopped.log), None);
     assert!(stopped.status.unwrap().success(), "{}", stopped.log);
+}
+
+/// A small plugin in C, from this folder: to see what a broker does without ours.
+fn compile(folder: &Path, name: &str) -> PathBuf {
+    let plugin = folder.join(name).with_extension("so");
+    let source = format!("tests/e2e/{name}.c");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
+        .arg(&plugin)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(source))
+        .status();
+    assert!(compiled.unwrap().success());
+    plugin
 }
 
 /// The reason why MQTT 5 is not delayed by default. If this one fails, the others here see nothing.
@@ -322,13 +342,7 @@ fn sighup_and_deadlines() {
 #[test]
 fn sighup_in_the_round_of_a_hang_up_misuses_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let plugin = folder.path().join("delays.so");
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
-        .arg(&plugin)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/delays.c"))
-        .status();
-    assert!(compiled.unwrap().success());
+    let plugin = compile(folder.path(), "delays");
     // On a busy machine the broker may be through with standing still before SIGHUP comes.
     let ended = (0..5).find_map(|_| {
         let mut broker = Broker::builder(Version::Sanitized)

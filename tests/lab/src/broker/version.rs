@@ -16,6 +16,10 @@ pub enum Version {
     /// 2.1.2 with AddressSanitizer, from `tests/sanitized.sh`. It ends itself when memory is misused, or when
     /// some is lost when it stops; what it then writes is in its log.
     Sanitized,
+    /// 2.0.11 with AddressSanitizer.
+    SanitizedV2_0_11,
+    /// 2.0.21 with AddressSanitizer.
+    SanitizedV2_0_21,
     /// The broker at this path, whatever it is; made by [`Version::system`].
     System(&'static Path),
 }
@@ -61,7 +65,19 @@ impl Version {
             Version::V2_0_21 => "2.0.21",
             Version::V2_1_2 => "2.1.2",
             Version::Sanitized => "asan-2.1.2",
+            Version::SanitizedV2_0_11 => "asan-2.0.11",
+            Version::SanitizedV2_0_21 => "asan-2.0.21",
             Version::System(_) => "system",
+        }
+    }
+
+    /// The release that this is a build of with AddressSanitizer.
+    fn sanitized_from(self) -> Option<Version> {
+        match self {
+            Version::Sanitized => Some(Version::V2_1_2),
+            Version::SanitizedV2_0_11 => Some(Version::V2_0_11),
+            Version::SanitizedV2_0_21 => Some(Version::V2_0_21),
+            _ => None,
         }
     }
 
@@ -84,10 +100,11 @@ impl Version {
                 .find(|path| path.exists())
                 .unwrap_or_else(|| name.into()));
         }
-        let script = match self {
-            Version::Sanitized if name != "mosquitto" => return Version::V2_1_2.program(name),
-            Version::Sanitized => "tests/sanitized.sh",
-            _ => "tests/brokers.sh",
+        let script = match self.sanitized_from() {
+            // Only the broker is built that way.
+            Some(release) if name != "mosquitto" => return release.program(name),
+            Some(_) => "tests/sanitized.sh",
+            None => "tests/brokers.sh",
         };
         let folder = brokers_folder();
         let path = folder.join(self.name()).join(name);
@@ -126,7 +143,8 @@ impl Version {
     #[must_use]
     pub fn can_delay_logins(self) -> bool {
         match self {
-            Version::V2_0_11 | Version::V2_0_21 => false,
+            Version::V2_0_11 | Version::SanitizedV2_0_11 => false,
+            Version::V2_0_21 | Version::SanitizedV2_0_21 => false,
             Version::V2_1_2 | Version::Sanitized => true,
             Version::System(_) => {
                 let release = self.release().unwrap_or_else(|error| panic!("{error}"));
