@@ -1,4 +1,7 @@
-//! Which client ids a token's bearer may use.
+//! Whose a session is, and which client ids a token's bearer may use.
+//!
+//! A subject is unique within its issuer only (RFC 7519, section 4.1.2), and two tenants may share a
+//! broker: an account is both together.
 //!
 //! MQTT lets anybody who may connect take any client id, and with it the queue of whoever had it. An
 //! operator who gives devices their client ids binds them here: to a claim, or to a template of claims.
@@ -12,6 +15,15 @@ use crate::{
     rules::{bind::Values, template::Template},
     text::Quoted,
 };
+
+/// Whose a session is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// The `iss` of its tokens.
+    pub issuer: Arc<str>,
+    /// The `sub` of its tokens. Of tokens without one it is the user name.
+    pub subject: Arc<str>,
+}
 
 /// What a client id has to be.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +52,9 @@ impl ClientIds {
             Self::Any => return Ok(None),
             Self::Claim(name) => {
                 let texts = match claims.get(name) {
+                    Some(Value::String(one)) if one.is_empty() => {
+                        return refuse(format!("its claim {} is empty", Quoted(name)));
+                    }
                     Some(Value::String(one)) => vec![Some(one.as_str())],
                     Some(Value::Array(many)) => many.iter().map(Value::as_str).collect(),
                     Some(_) => vec![None],
@@ -124,7 +139,6 @@ mod tests {
         assert_eq!(of(json!(["d1", "d/2"])).unwrap(), ["d1", "d/2"]);
         assert!(of(json!([])).unwrap().is_empty());
         for bad in [
-            json!(""),
             json!(7),
             json!(null),
             json!(["d1", 2]),
@@ -133,6 +147,7 @@ mod tests {
         ] {
             assert!(of(bad.clone()).unwrap_err().contains("neither"), "{bad}");
         }
+        assert!(of(json!("")).unwrap_err().contains("is empty"));
         assert!(ids(&claim, json!({})).unwrap_err().contains("missing"));
     }
 

@@ -83,12 +83,16 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Account;
     use crate::secret::Fingerprinter;
 
     fn good(until: u64) -> Verdict {
         Ok(Terms {
             username: "u".into(),
-            subject: "u".into(),
+            account: Account {
+                issuer: "https://tenant.example/".into(),
+                subject: "u".into(),
+            },
             client_ids: None,
             grants: Default::default(),
             claims: None,

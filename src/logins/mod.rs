@@ -35,7 +35,7 @@ use crate::{
     clock::{Deadline, Unix},
     config::Config,
     grants::Grants,
-    identity,
+    identity::{self, Account},
     keys::store::Store,
     refusal::{Reason, Refusal},
     secret::{Fingerprint, Secret},
@@ -68,8 +68,8 @@ pub struct Claimant {
 pub struct Terms {
     /// The user name.
     pub username: Arc<str>,
-    /// Whose token it is (`sub`): who may come back for what is kept under a client id.
-    pub subject: Arc<str>,
+    /// Whose token it is: who may come back for what is kept under a client id.
+    pub account: Account,
     /// The client ids that it may be used with.
     pub client_ids: identity::Allowed,
     /// What its token says that it may publish and subscribe.

@@ -58,12 +58,16 @@ impl Verified {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Account;
     use crate::secret::Fingerprinter;
 
     fn terms() -> Terms {
         Terms {
             username: "u".into(),
-            subject: "u".into(),
+            account: Account {
+                issuer: "https://tenant.example/".into(),
+                subject: "u".into(),
+            },
             client_ids: None,
             grants: Default::default(),
             claims: None,

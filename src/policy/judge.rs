@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::{Policy, lock};
 use crate::{
     auth0::answer::Tokens,
     clock::Unix,
     grants::Grants,
+    identity::Account,
     json::Place,
     keys::KeySet,
     logins::{Claimant, Evidence, Terms, Verdict},
@@ -116,18 +115,21 @@ impl Policy {
                 ),
             ),
         };
+        let verify = |token: &str, audiences: &[String]| -> Result<Claims, Refusal> {
+            let claims = token::verify(token, &self.rules, audiences, keys, now)?;
+            claims.subject()?;
+            Ok(claims)
+        };
         let access = match &tokens.access {
             None => "there is no access token".to_owned(),
             Some(token) if !jws::looks_like_token(token) => "the access token is opaque".to_owned(),
-            Some(token) => {
-                match token::verify(token, &self.rules, &self.config.audiences, keys, now) {
-                    Ok(claims) => return Ok(claims),
-                    Err(refusal) if refusal.reason == Reason::TokenAudience => {
-                        format!("of the access token, {}", refusal.detail)
-                    }
-                    Err(refusal) => return Err(unusable("access token", refusal)),
+            Some(token) => match verify(token, &self.config.audiences) {
+                Ok(claims) => return Ok(claims),
+                Err(refusal) if refusal.reason == Reason::TokenAudience => {
+                    format!("of the access token, {}", refusal.detail)
                 }
-            }
+                Err(refusal) => return Err(unusable("access token", refusal)),
+            },
         };
         let application = self
             .config
@@ -141,7 +143,7 @@ impl Policy {
             ));
         };
         let client_id = std::slice::from_ref(&application.client_id);
-        token::verify(id, &self.rules, client_id, keys, now).map_err(|mut refusal| {
+        verify(id, client_id).map_err(|mut refusal| {
             refusal.detail = format!("{} ({access})", refusal.detail);
             unusable("ID token", refusal)
         })
@@ -156,15 +158,12 @@ impl Policy {
                 Ok(Grants::compile(&rules))
             })
             .map_err(|why: String| Refusal::new(Reason::TokenTopics, why))?;
-        let subject = match claims.get("sub") {
-            // Two issuers may call two subjects the same.
-            Some(Value::String(sub)) if self.rules.issuers.len() > 1 => {
-                let issuer = claims.get("iss").and_then(Value::as_str);
-                format!("{} {sub}", issuer.unwrap_or_default()).into()
-            }
-            Some(Value::String(sub)) if **sub == *username => Arc::clone(&username),
-            Some(Value::String(sub)) => sub.as_str().into(),
-            _ => Arc::clone(&username),
+        let account = Account {
+            issuer: Arc::clone(&claims.issuer),
+            subject: match claims.subject()? {
+                Some(sub) if *sub != *username => sub.into(),
+                _ => Arc::clone(&username),
+            },
         };
         let client_ids = self.config.client_ids.of(&username, claims.members())?;
         let until = claims.until;
@@ -185,7 +184,7 @@ impl Policy {
         });
         Ok(Terms {
             username,
-            subject,
+            account,
             client_ids,
             grants,
             claims,

@@ -96,7 +96,7 @@ impl Policy {
             keys.replace(set);
         }
         let rules = token::Rules {
-            issuers: config.issuers.clone(),
+            issuers: config.issuers.iter().map(|one| (&**one).into()).collect(),
             algorithms: config.algorithms.clone(),
             secret: config
                 .hs256_secret

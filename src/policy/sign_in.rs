@@ -444,13 +444,13 @@ impl Policy {
     pub(super) fn conclude(&self, claimant: &Claimant, verdict: Verdict, now: Unix) -> Step {
         let admitted = verdict.and_then(|terms| {
             self.may_use_client_id(claimant, &terms)?;
-            let (username, subject) = (Arc::clone(&terms.username), Arc::clone(&terms.subject));
+            let (username, account) = (Arc::clone(&terms.username), terms.account.clone());
             let until = terms.until;
             self.rights(claimant, terms)
-                .map(|rights| (username, subject, rights, until))
+                .map(|rights| (username, account, rights, until))
         });
         match admitted {
-            Ok((username, subject, rights, until)) => {
+            Ok((username, account, rights, until)) => {
                 if rights.is_empty() && !self.config.defer_acl {
                     self.log.line(
                         Level::Warning,
@@ -466,7 +466,7 @@ impl Policy {
                 let session = Session {
                     client_id,
                     username,
-                    subject,
+                    account,
                     rights,
                     until,
                     credential: claimant.credential,
@@ -490,7 +490,7 @@ impl Policy {
             || claimant.id_is_free
             || !self
                 .sessions()
-                .is_held_by_another(&claimant.client_id, Some(&terms.subject))
+                .is_held_by_another(&claimant.client_id, Some(&terms.account))
         {
             return Ok(());
         }

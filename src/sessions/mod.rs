@@ -23,7 +23,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{clock::Unix, rights::Rights, secret::Fingerprint};
+use crate::{clock::Unix, identity::Account, rights::Rights, secret::Fingerprint};
 pub use address::Address;
 pub use asker::{Asker, Known, Places};
 pub use noted::{Note, Noted};
@@ -39,8 +39,8 @@ pub struct Session {
     pub client_id: Arc<str>,
     /// Its user name: from a verified claim, or one that the tenant checked.
     pub username: Arc<str>,
-    /// Whose it is: the `sub` of the token, which the user name need not be.
-    pub subject: Arc<str>,
+    /// Whose it is, which the user name need not tell.
+    pub account: Account,
     /// What it may publish and subscribe.
     pub rights: Rights,
     /// When that ends.
@@ -135,7 +135,7 @@ pub struct Sessions {
     departed: Vec<Client>,
     departures: u64,
     /// Departures of each account in their order; one is over when its entry is no longer the same.
-    unsure: HashMap<Arc<str>, VecDeque<(u64, Client)>>,
+    unsure: HashMap<Account, VecDeque<(u64, Client)>>,
     unsure_kept: usize,
     /// Departures with nothing left but a will, and until when that is waited for.
     wills: VecDeque<(u64, Unix, Client)>,
@@ -200,14 +200,12 @@ impl Sessions {
 
     /// Whether somebody else than this account holds this client id: is connected with it, or may have
     /// messages waiting under it. `None` is somebody who is no account's.
-    pub fn is_held_by_another(&self, client_id: &str, subject: Option<&str>) -> bool {
+    pub fn is_held_by_another(&self, client_id: &str, account: Option<&Account>) -> bool {
         let holder = self.by_id.get(client_id);
         let ours = holder
             .and_then(|client| self.by_client.get(client))
-            .is_some_and(|entry| {
-                Some(&*entry.session.subject) != subject && !entry.state.is_over()
-            });
-        ours || subject.is_some() && self.others_by_id.contains_key(client_id)
+            .is_some_and(|entry| Some(&entry.session.account) != account && !entry.state.is_over());
+        ours || account.is_some() && self.others_by_id.contains_key(client_id)
     }
 
     /// Others are to decide about this client. `again` says that it may be no CONNECT (SIGHUP): then it may
@@ -338,8 +336,8 @@ impl Sessions {
                     match afterlife {
                         Afterlife::Unsure => {
                             entry.departure = Some(departure);
-                            let subject = Arc::clone(&entry.session.subject);
-                            let of = self.unsure.entry(subject).or_default();
+                            let account = entry.session.account.clone();
+                            let of = self.unsure.entry(account).or_default();
                             of.push_back((departure, client));
                             self.unsure_kept += 1;
                         }
@@ -379,17 +377,17 @@ impl Sessions {
     fn limit_unsure(&mut self) {
         while self.unsure_kept > MAX_UNSURE {
             let most = self.unsure.iter().max_by_key(|(_, of)| of.len());
-            let Some(subject) = most.map(|(subject, _)| Arc::clone(subject)) else {
+            let Some(account) = most.map(|(account, _)| account.clone()) else {
                 return;
             };
-            let oldest = self.unsure.get_mut(&subject).and_then(VecDeque::pop_front);
+            let oldest = self.unsure.get_mut(&account).and_then(VecDeque::pop_front);
             match oldest {
                 Some((departure, client)) if self.is_departure(client, departure) => {
                     self.remove(client);
                 }
                 // It came back, or went otherwise.
                 Some(_) => {}
-                None => drop(self.unsure.remove(&subject)),
+                None => drop(self.unsure.remove(&account)),
             }
         }
     }

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::secret::Fingerprinter;
+use crate::{identity::Account, secret::Fingerprinter};
 
 const NOW: Unix = Unix(1000);
 
@@ -16,6 +16,13 @@ fn known<'a>(client_id: &'a str, username: &'a str, connected: bool) -> Known<'a
 struct Table {
     sessions: Sessions,
     prints: Fingerprinter,
+}
+
+fn account(subject: &str) -> Account {
+    Account {
+        issuer: "https://tenant.example/".into(),
+        subject: subject.into(),
+    }
 }
 
 impl Table {
@@ -34,7 +41,7 @@ impl Table {
         let session = Session {
             client_id: id.into(),
             username: format!("user-{id}").into(),
-            subject: subject.into(),
+            account: account(subject),
             rights: Rights::default(),
             until: Unix(until),
             credential: self.prints.of(b"password"),
@@ -93,14 +100,20 @@ fn a_pointer_is_no_identity() {
 #[test]
 fn a_client_id_is_held_while_there_is_something_to_hold() {
     let mut table = Table::new();
-    assert!(!table.sessions.is_held_by_another("a", Some("other")));
+    assert!(
+        !table
+            .sessions
+            .is_held_by_another("a", Some(&account("other")))
+    );
     table.admit(1, "a", 2000);
     let held = |table: &Table| {
         assert!(
-            !table.sessions.is_held_by_another("a", Some("s")),
+            !table.sessions.is_held_by_another("a", Some(&account("s"))),
             "its own"
         );
-        table.sessions.is_held_by_another("a", Some("other"))
+        table
+            .sessions
+            .is_held_by_another("a", Some(&account("other")))
     };
     assert!(held(&table));
     for (afterlife, holds) in [
@@ -234,14 +247,18 @@ fn nobody_makes_another_one_s_kept_session_go() {
         table.sessions.reap(Unix(0));
     }
     assert!(table.knows(1, "meter"));
-    assert!(table.sessions.is_held_by_another("meter", Some("attacker")));
+    assert!(
+        table
+            .sessions
+            .is_held_by_another("meter", Some(&account("attacker")))
+    );
     assert!(!table.knows(2, "c2"));
 }
 
 #[test]
 fn a_client_id_of_somebody_whom_others_let_in_is_taken() {
     let mut table = Table::new();
-    let held = |table: &Table| table.sessions.is_held_by_another("a", Some("s"));
+    let held = |table: &Table| table.sessions.is_held_by_another("a", Some(&account("s")));
     table.sessions.other_comes(Client(1), "a", false);
     assert!(held(&table) && table.sessions.is_other(Client(1)));
     assert!(
@@ -256,7 +273,11 @@ fn a_client_id_of_somebody_whom_others_let_in_is_taken() {
     table.sessions.reap(Unix(0));
     assert!(!held(&table) && !table.sessions.is_other(Client(1)));
     table.sessions.other_comes(Client(2), "kept", true);
-    assert!(!table.sessions.is_held_by_another("kept", Some("s")));
+    assert!(
+        !table
+            .sessions
+            .is_held_by_another("kept", Some(&account("s")))
+    );
     // At the same address one of ours comes.
     table.sessions.other_comes(Client(1), "a", false);
     table.admit(1, "b", 2000);
@@ -276,7 +297,7 @@ fn a_client_that_hung_up_leaves_the_older_session_as_it_was() {
     let session = Session {
         client_id: "a".into(),
         username: "user-a".into(),
-        subject: "s".into(),
+        account: account("s"),
         rights: Rights::default(),
         until: Unix(2000),
         credential: table.prints.of(b"password"),

@@ -6,7 +6,7 @@
 
 pub mod jws;
 
-use std::slice;
+use std::{slice, sync::Arc};
 
 use serde_json::{Map, Value};
 
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Rules {
     /// Accepted values of `iss`, compared byte for byte.
-    pub issuers: Vec<String>,
+    pub issuers: Vec<Arc<str>>,
     /// Accepted signature algorithms.
     pub algorithms: Vec<Algorithm>,
     /// The secret of HS256 tokens.
@@ -36,6 +36,8 @@ pub struct Rules {
 #[derive(Debug)]
 pub struct Claims {
     members: Map<String, Value>,
+    /// Who issued it, one of [`Rules::issuers`].
+    pub issuer: Arc<str>,
     /// When its rights end: `exp` and the leeway.
     pub until: Unix,
 }
@@ -55,6 +57,20 @@ impl Claims {
     /// All of them, to keep.
     pub fn into_members(self) -> Map<String, Value> {
         self.members
+    }
+
+    /// Whom it is about; `None` if it does not say. Providers other than Auth0 may leave `sub` out
+    /// (RFC 7519, section 4.1.2).
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::TokenClaims`] if it is empty: then it would be everybody's.
+    pub fn subject(&self) -> Result<Option<&str>, Refusal> {
+        match self.members.get("sub") {
+            Some(Value::String(sub)) if sub.is_empty() => Err(unfit("sub", "is empty")),
+            Some(Value::String(sub)) => Ok(Some(sub)),
+            _ => Ok(None),
+        }
     }
 
     /// The claim that becomes the client's user name.
@@ -102,8 +118,12 @@ pub fn verify(
 ) -> Result<Claims, Refusal> {
     let payload = jws::verify(token, &rules.algorithms, keys, rules.secret.as_ref())?;
     let members = object(&payload, "payload")?;
-    let until = check(&members, rules, audiences, now)?;
-    Ok(Claims { members, until })
+    let (issuer, until) = check(&members, rules, audiences, now)?;
+    Ok(Claims {
+        members,
+        issuer,
+        until,
+    })
 }
 
 /// One of a token's two JSON texts.
@@ -122,22 +142,21 @@ fn check(
     rules: &Rules,
     audiences: &[String],
     now: Unix,
-) -> Result<Unix, Refusal> {
-    match claims.get("iss") {
-        Some(Value::String(iss)) if rules.issuers.contains(iss) => {}
-        Some(Value::String(iss)) => {
-            let ours: Vec<_> = rules
-                .issuers
-                .iter()
-                .map(|i| Quoted(i).to_string())
-                .collect();
-            return Err(Refusal::new(
-                Reason::TokenIssuer,
-                format!("its issuer is {}, not {}", Quoted(iss), ours.join(" or ")),
-            ));
-        }
-        _ => return Err(unfit("iss", "is missing or not a string")),
-    }
+) -> Result<(Arc<str>, Unix), Refusal> {
+    let Some(Value::String(iss)) = claims.get("iss") else {
+        return Err(unfit("iss", "is missing or not a string"));
+    };
+    let Some(issuer) = rules.issuers.iter().find(|ours| ***ours == **iss) else {
+        let ours: Vec<_> = rules
+            .issuers
+            .iter()
+            .map(|i| Quoted(i).to_string())
+            .collect();
+        return Err(Refusal::new(
+            Reason::TokenIssuer,
+            format!("its issuer is {}, not {}", Quoted(iss), ours.join(" or ")),
+        ));
+    };
 
     check_audience(claims.get("aud"), audiences)?;
 
@@ -175,7 +194,7 @@ fn check(
             }
         }
     }
-    Ok(until_late)
+    Ok((Arc::clone(issuer), until_late))
 }
 
 /// RFC 7519, section 4.1.3: a string, or an array of strings of which one is ours.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use fake_broker::{Access, Event, INVAL, SUCCESS, Spec, alone, plugin_threads, wait_for_threads};
 use lab::tenant::{DEVICE, Endpoint, Tenant};
+use serde_json::json;
 
 use super::{GRANTED, PATIENCE, RELEASE, broker, credentials, options};
 
@@ -120,6 +121,41 @@ fn listeners_with_other_options_have_rules_of_their_own() {
         assert_eq!(broker.lines_with("[token-audience]"), 1);
         assert!(!broker.allows(there, Access::Write, GRANTED));
         assert!(broker.allows(here, Access::Write, GRANTED));
+    });
+}
+
+#[test]
+fn the_same_subject_of_two_tenants_is_two_accounts() {
+    alone(|| {
+        let (tenants, mut broker) = ([Tenant::start(), Tenant::start()], broker());
+        for (listener, tenant) in (0..).zip(&tenants) {
+            broker
+                .init_for(listener, &options(tenant))
+                .expect("it starts");
+        }
+        broker.run_until("both have keys", |broker| {
+            broker.reload();
+            broker.lines_with("signing keys are here") == 2
+        });
+        let spec = |number: usize| {
+            let token = tenants[number].mint(DEVICE).claim("sub", json!("same"));
+            Spec::new("a")
+                .token(token.sign())
+                .listener(number as i32)
+                .kept()
+        };
+        let (first, code) = broker.connect_new(&spec(0));
+        assert_eq!(code, SUCCESS, "{:#?}", broker.log());
+        assert_ne!(broker.connect_new(&spec(1)).1, SUCCESS, "it is connected");
+        assert_eq!(broker.lines_with("[client-id-held]"), 1);
+        broker.disconnect(first);
+        broker.tick();
+        assert_ne!(
+            broker.connect_new(&spec(1)).1,
+            SUCCESS,
+            "its session is kept"
+        );
+        assert_eq!(broker.connect_new(&spec(0)).1, SUCCESS);
     });
 }
 

@@ -191,6 +191,22 @@ fn a_user_name_that_a_broker_would_not_take() {
 }
 
 #[test]
+fn an_empty_subject_is_nobody() {
+    alone(|| {
+        let mut scene = Scene::quiet_with(|options| options.with("username_claim", "name"));
+        let mint = |scene: &Scene, sub| {
+            let token = scene.tenant.mint(DEVICE).claim("name", json!("n"));
+            token.claim("sub", sub).sign()
+        };
+        let empty = mint(&scene, json!(""));
+        let spec = Spec::new("a").token(empty);
+        scene.refused(&spec, BAD, "[token-claims] its claim sub is empty");
+        let good = mint(&scene, json!("auth0|7"));
+        scene.connected(&Spec::new("a").token(good));
+    });
+}
+
+#[test]
 fn a_broker_that_refuses_the_user_name_lets_nobody_in() {
     alone(|| {
         let mut scene = Scene::quiet();
