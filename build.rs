@@ -23,7 +23,7 @@ fn main() {
         .header("include/host.h")
         .allowlist_type("mosquitto_auth0_.*")
         .allowlist_type("mosquitto_evt_(reload|acl_check|basic_auth|disconnect)")
-        .allowlist_type("mosquitto_(opt|plugin_event)")
+        .allowlist_type("mosquitto_(opt|plugin_event|protocol)")
         .allowlist_function("mosquitto_auth0_.*")
         .allowlist_var("MOSQUITTO_AUTH0_.*")
         .allowlist_var("MOSQ_(ACL|LOG)_.*")

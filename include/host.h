@@ -44,6 +44,7 @@ struct mosquitto_auth0_host {
 	const char *(*client_address)(const struct mosquitto *);
 	bool (*client_clean_session)(const struct mosquitto *);
 	const char *(*client_id)(const struct mosquitto *);
+	int (*client_protocol)(const struct mosquitto *);
 	int (*client_protocol_version)(const struct mosquitto *);
 	int (*client_sub_count)(const struct mosquitto *);
 	const char *(*client_username)(const struct mosquitto *);

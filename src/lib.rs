@@ -45,6 +45,7 @@
 //! | Which token was good before? | [`logins::verified`] |
 //! | What is kept on disk, and is it believed? | [`state_dir`] |
 //! | Why was it refused, and what helps? | [`refusal`], one table |
+//! | Whose address does the broker tell? | [`proxies`] |
 //! | Which options are there? | [`config`], [`config::options`] |
 //! | What does the broker call, what do we call? | [`broker`] |
 //!
@@ -56,7 +57,7 @@
 //! * Only [`clock`] reads the time (and [`broker::time`], coarsely); only `rulebook/calendar.rs` names `jiff`.
 //! * Dependencies point one way: `broker` → `policy` → `logins` → `token`, `sessions`, `auth0` →
 //!   `rights` → `rulebook` → `keys` → `config` → `grants` → `rules` → `secret`, `files`, `json`, `refusal`, `text`,
-//!   `log`, `clock`.
+//!   `proxies`, `network`, `log`, `clock`.
 //!
 //! # Choices, and what was turned down
 //!
@@ -109,7 +110,9 @@ pub mod json;
 pub mod keys;
 pub mod log;
 pub mod logins;
+pub mod network;
 pub mod policy;
+pub mod proxies;
 pub mod refusal;
 pub mod rights;
 pub mod rulebook;

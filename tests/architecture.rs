@@ -112,6 +112,8 @@ fn dependencies_point_one_way() {
             "state_dir",
             "json",
             "log",
+            "network",
+            "proxies",
             "refusal",
             "threads",
         ],

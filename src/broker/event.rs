@@ -9,12 +9,13 @@ use super::{
 };
 use crate::{
     policy::{Access, Action, Connect},
+    proxies::{AddressFrom, TrustedProxies},
     refusal::{Reason, Refusal},
     sessions::{Asker, Client, Places},
 };
 
 /// Reads a basic-auth event. `reloading` says that a SIGHUP may be under way, `certificates` that it
-/// is of interest which one a client showed.
+/// is of interest which one a client showed. `proxies` are those whose word about its address counts.
 ///
 /// # Errors
 ///
@@ -28,6 +29,7 @@ pub unsafe fn connect<'e>(
     event: *const abi::mosquitto_evt_basic_auth,
     reloading: bool,
     certificates: bool,
+    proxies: &TrustedProxies,
 ) -> Result<(ClientRef<'e>, Connect<'e>), Refusal> {
     let internal = |what: &str| Refusal::new(Reason::Internal, what);
     // SAFETY: the caller's promise; NULL is handled.
@@ -55,12 +57,13 @@ pub unsafe fn connect<'e>(
         ));
     }
 
-    let address = broker.address(client);
+    let told = broker.address(client);
+    let from = broker.address_from(client);
     // 2.1 says which clients it has; a new one is not among them before it was let in.
     let again = broker
         .has_client(client_id, client.address())
         .unwrap_or(reloading);
-    let restored = password.is_none() && address.is_none() && broker.protocol_version(client) == 0;
+    let restored = password.is_none() && told.is_none() && broker.protocol_version(client) == 0;
     Ok((
         client,
         Connect {
@@ -68,7 +71,8 @@ pub unsafe fn connect<'e>(
             client_id,
             username,
             password,
-            address,
+            address: told.and_then(|told| proxies.client(told, from)),
+            unverified_address: from == AddressFrom::Header && proxies.is_empty(),
             port: broker.port(client),
             certificate: certificates.then(|| broker.certificate(client)).flatten(),
             id_is_free: broker.has_session(client_id) == Some(false),

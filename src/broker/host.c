@@ -11,6 +11,7 @@
 #pragma weak mosquitto_client_address
 #pragma weak mosquitto_client_clean_session
 #pragma weak mosquitto_client_id
+#pragma weak mosquitto_client_protocol
 #pragma weak mosquitto_client_protocol_version
 #pragma weak mosquitto_client_sub_count
 #pragma weak mosquitto_client_username
@@ -76,6 +77,7 @@ struct mosquitto_auth0_host mosquitto_auth0_host(void)
 		.client_address = mosquitto_client_address,
 		.client_clean_session = mosquitto_client_clean_session,
 		.client_id = mosquitto_client_id,
+		.client_protocol = mosquitto_client_protocol,
 		.client_protocol_version = mosquitto_client_protocol_version,
 		.client_sub_count = mosquitto_client_sub_count,
 		.client_username = mosquitto_client_username,

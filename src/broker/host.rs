@@ -7,7 +7,9 @@ use std::{
 };
 
 use super::{abi, codes::Generation};
-use crate::{log::Level, rulebook::in_force::Tells, secret::sha256, sessions::Places};
+use crate::{
+    log::Level, proxies::AddressFrom, rulebook::in_force::Tells, secret::sha256, sessions::Places,
+};
 
 /// The broker, in the hands of its own thread. Not `Send`: nothing in Mosquitto is locked, and a
 /// call from another thread corrupts it (Mosquitto issue 3080).
@@ -181,6 +183,22 @@ impl Broker {
         let function = self.functions.client_address?;
         // SAFETY: the client lives for 'e, and its strings with it.
         unsafe { string(function(client.pointer)) }?.to_str().ok()
+    }
+
+    /// Where it has a client's address from. 2.0 from 2.0.15 on takes that of a websockets client from a
+    /// header (src/websockets.c); which 2.0 it is it does not say. 2.1 ignores the header (src/http_serv.c).
+    pub fn address_from(&self, client: ClientRef<'_>) -> AddressFrom {
+        // SAFETY: the client lives.
+        let protocol = self
+            .functions
+            .client_protocol
+            .map(|function| unsafe { function(client.pointer) });
+        let websocket = protocol == Some(abi::mp_websockets as c_int);
+        if websocket && self.generation() == Generation::V2_0 {
+            AddressFrom::Header
+        } else {
+            AddressFrom::Transport
+        }
     }
 
     /// What it tells of clients, beyond what every broker does.

@@ -406,6 +406,7 @@ unsafe extern "C" fn on_basic_auth(
                 data.cast(),
                 core.is_reloading(),
                 core.policy.looks_at_certificates(),
+                core.policy.trusted_proxies(),
             )
         };
         let now = Unix::now();

@@ -24,6 +24,7 @@ use crate::{
     grants::{Reading, permission::Verbs},
     identity::ClientIds,
     json::Place,
+    proxies::TrustedProxies,
     rules::template::{Placeholder, Template},
     secret::{Secret, read_secret_file},
     state_dir::StateDir,
@@ -147,6 +148,8 @@ pub struct Config {
     pub login_rate: u32,
     /// The most seconds that a good login is remembered.
     pub login_cache: u64,
+    /// The proxies whose word about a client's address counts.
+    pub trusted_proxies: TrustedProxies,
     /// Whether MQTT 5 clients, too, are answered later.
     pub delay_mqtt5: bool,
     /// Certificates to trust for the tenant, instead of the system's.
@@ -438,6 +441,19 @@ impl Values {
         }
     }
 
+    fn trusted_proxies(&mut self) -> Result<TrustedProxies> {
+        let Some(list) = self.take_list("trusted_proxies") else {
+            return Ok(TrustedProxies::default());
+        };
+        const CURE: &str =
+            "write addresses or networks with commas between them, as in 127.0.0.1,10.0.0.0/8";
+        match TrustedProxies::parse(&list) {
+            Ok(proxies) if !proxies.is_empty() => Ok(proxies),
+            Ok(_) => Err(ConfigError::of("trusted_proxies", "", CURE)),
+            Err(bad) => Err(ConfigError::of("trusted_proxies", bad, CURE)),
+        }
+    }
+
     fn defer_acl(&mut self) -> Result<bool> {
         let defer = self.take_word("acl", ["own", "defer"])?;
         match self.0.get("policy_file") {
@@ -552,6 +568,7 @@ impl Values {
             login_workers: self.take_number("login_workers", 64, 1..=256)? as usize,
             login_rate: self.take_number("login_rate", 5, 1..=10_000)? as u32,
             login_cache: self.take_seconds("login_cache", 86_400, 0..=30 * 86_400)?,
+            trusted_proxies: self.trusted_proxies()?,
             delay_mqtt5: self.take_flag("delay_mqtt5")?,
             ca_file: self.take_file("ca_file")?,
             keys: self

@@ -52,6 +52,7 @@ pub const OPTIONS: &[Opt] = &[
     open("login_workers"),
     open("login_rate"),
     open("login_cache"),
+    open("trusted_proxies"),
     open("delay_mqtt5"),
     open("ca_file"),
     open("jwks_file"),

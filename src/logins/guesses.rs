@@ -4,7 +4,8 @@
 //!
 //! Auth0 counts by user and address, so that is what is counted here: of the wrong passwords from one
 //! address the tenant hears nine, and a stranger's are not the device's. Where no address is passed
-//! on, all come from the broker's own, and are counted together, as Auth0 does it.
+//! on, all come from the broker's own, and are counted together, as Auth0 does it. Such a caller is nobody
+//! whose address is known to be the user's: the count by user holds for it, too.
 //!
 //! That alone is not enough where the tenant counts otherwise: it does not trust the address that it is
 //! told, or locks accounts whoever guesses (mode *Account Lockout*). There ten from anywhere are the
@@ -19,11 +20,10 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
-use super::Origin;
+use super::{Origin, source::Source};
 use crate::{
     refusal::{Reason, Refusal},
     secret::Fingerprint,
@@ -85,7 +85,7 @@ pub enum Heard {
 /// The users that the tenant is being asked about, or refused last time.
 #[derive(Default)]
 pub struct Guesses {
-    pairs: HashMap<Origin, Pair>,
+    pairs: HashMap<(Fingerprint, Source), Pair>,
     users: HashMap<Fingerprint, User>,
 }
 
@@ -113,7 +113,7 @@ struct User {
     /// When the next of those beyond the limit may be asked.
     next: Option<Instant>,
     /// From where it came in last.
-    home: Option<IpAddr>,
+    home: Option<Source>,
 }
 
 impl Guesses {
@@ -124,18 +124,18 @@ impl Guesses {
     ///
     /// Why not.
     pub fn ask(&mut self, origin: Origin, now: Instant) -> Result<(), Refusal> {
-        let origin = counted(origin);
-        if self.pairs.len() >= MAX_KNOWN && !self.pairs.contains_key(&origin) {
+        let (key, source) = counted(origin);
+        if self.pairs.len() >= MAX_KNOWN && !self.pairs.contains_key(&key) {
             self.make_room_for_pairs(now);
         }
         if self.users.len() >= MAX_KNOWN && !self.users.contains_key(&origin.user) {
             self.make_room_for_users();
         }
-        let pair = self.pairs.entry(origin).or_default();
+        let pair = self.pairs.entry(key).or_default();
         let user = self.users.entry(origin.user).or_default();
         let asked = pair
             .ask(now)
-            .and_then(|()| user.ask(origin.address, now))
+            .and_then(|()| user.ask(source, now))
             .map_err(|detail| Refusal::new(Reason::LoginBackoff, detail));
         if asked.is_ok() {
             pair.asking += 1;
@@ -147,8 +147,8 @@ impl Guesses {
 
     /// What the tenant said.
     pub fn heard(&mut self, origin: Origin, heard: Heard, now: Instant) {
-        let origin = counted(origin);
-        let pair = self.pairs.entry(origin).or_default();
+        let (key, source) = counted(origin);
+        let pair = self.pairs.entry(key).or_default();
         let user = self.users.entry(origin.user).or_default();
         pair.asking = pair.asking.saturating_sub(1);
         user.asking = user.asking.saturating_sub(1);
@@ -159,7 +159,9 @@ impl Guesses {
                     pair.next = None;
                 }
                 (user.wrong, user.next) = (0, None);
-                user.home = origin.address;
+                if source != Source::Unknown {
+                    user.home = Some(source);
+                }
             }
             Heard::Wrong => pair.count_wrong(now),
             Heard::Lost => pair.count_lost(now),
@@ -174,14 +176,13 @@ impl Guesses {
 
     /// What it was given is of no use: the same as a refusal, of a question that was answered before.
     pub fn refused(&mut self, origin: Origin, now: Instant) {
-        let pair = self.pairs.entry(counted(origin)).or_default();
+        let pair = self.pairs.entry(counted(origin).0).or_default();
         pair.count_refused(now);
     }
 
     /// The device may come in: nothing refuses it any more.
     pub fn came_in(&mut self, origin: Origin) {
-        let origin = counted(origin);
-        if let Some(pair) = self.pairs.get_mut(&origin) {
+        if let Some(pair) = self.pairs.get_mut(&counted(origin).0) {
             (pair.refused, pair.next) = (0, None);
         }
         self.drop_empty(origin);
@@ -204,8 +205,9 @@ impl Guesses {
     }
 
     fn drop_empty(&mut self, origin: Origin) {
-        if self.pairs.get(&origin).is_some_and(Pair::is_empty) {
-            self.pairs.remove(&origin);
+        let (key, _) = counted(origin);
+        if self.pairs.get(&key).is_some_and(Pair::is_empty) {
+            self.pairs.remove(&key);
         }
         if self.users.get(&origin.user).is_some_and(User::is_empty) {
             self.users.remove(&origin.user);
@@ -322,12 +324,11 @@ impl User {
         self.wrong + self.asking == 0 && self.home.is_none()
     }
 
-    fn ask(&mut self, from: Option<IpAddr>, now: Instant) -> Result<(), String> {
+    fn ask(&mut self, from: Source, now: Instant) -> Result<(), String> {
         if self.last.is_some_and(|last| now >= last + FORGOTTEN) {
             (self.wrong, self.next) = (0, None);
         }
-        // Without an address it is the broker's, and the count by address is the count of all.
-        if from.is_none() || from == self.home || self.wrong + self.asking < MOST_ANYWHERE {
+        if self.home == Some(from) || self.wrong + self.asking < MOST_ANYWHERE {
             return Ok(());
         }
         let waits = self.next.is_some_and(|next| now < next);
@@ -349,14 +350,10 @@ impl User {
     }
 }
 
-/// As it is counted: whoever has one IPv6 address has the rest of its /64 as well (RFC 7934).
-fn counted(origin: Origin) -> Origin {
-    const NETWORK: u128 = !0 << 64;
-    let address = origin.address.map(|address| match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
-    });
-    Origin { address, ..origin }
+/// What is counted together, and where that is.
+fn counted(origin: Origin) -> ((Fingerprint, Source), Source) {
+    let source = Source::from(origin.address);
+    ((origin.user, source), source)
 }
 
 #[cfg(test)]
@@ -445,8 +442,8 @@ mod tests {
         let (now, user) = (Instant::now(), user());
         let mut guesses = Guesses::default();
         let asked = (0..50).filter(|_| guesses.ask(user, now).is_ok()).count();
-        assert_eq!(asked, MOST as usize);
-        for _ in 0..MOST - 1 {
+        assert_eq!(asked, MOST_ANYWHERE as usize);
+        for _ in 0..MOST_ANYWHERE - 1 {
             guesses.heard(user, Heard::Nothing, now);
         }
         assert!(guesses.ask(user, now).is_ok());
@@ -518,6 +515,25 @@ mod tests {
         assert!(guesses.ask(moved, start + S(2 * day + 2)).is_ok());
     }
 
+    /// Nobody can tell two of them apart.
+    #[test]
+    fn who_has_no_address_is_at_nobody_s_home() {
+        let (start, user) = (Instant::now(), user());
+        let home = at(user, "203.0.113.7");
+        let mut guesses = Guesses::default();
+        for origin in [home, user] {
+            guesses.ask(origin, start).unwrap();
+            guesses.heard(origin, Heard::Right, start);
+        }
+        let strangers = (0..100)
+            .map(|i| at(user, &format!("198.51.100.{i}")))
+            .map(|origin| asked(&mut guesses, origin, Heard::Wrong, start, 0..1).len())
+            .sum::<usize>();
+        assert_eq!(strangers, MOST_ANYWHERE as usize);
+        assert!(guesses.ask(user, start).is_err(), "they count for it too");
+        assert!(guesses.ask(home, start).is_ok(), "and not at home");
+    }
+
     #[test]
     fn refusals_are_asked_about_less_and_less_until_it_comes_in() {
         let (start, user) = (Instant::now(), user());
@@ -557,8 +573,9 @@ mod tests {
     /// The tenant counts, and then its answers get lost.
     #[test]
     fn lost_answers_count_until_one_is_right() {
-        let (start, user) = (Instant::now(), user());
+        let (start, user) = (Instant::now(), at(user(), "203.0.113.7"));
         let mut guesses = Guesses::default();
+        guesses.heard(user, Heard::Right, start);
         let day = 24 * 3600;
         let lost = asked(&mut guesses, user, Heard::Lost, start, 0..day);
         assert_eq!(lost.len(), MOST as usize, "{lost:?}");
@@ -618,7 +635,7 @@ mod tests {
             assert!(guesses.ask(other, start).is_ok());
             guesses.heard(other, Heard::Wrong, start);
         }
-        assert!(guesses.pairs.len() <= MAX_KNOWN && guesses.pairs.contains_key(&user));
+        assert!(guesses.pairs.len() <= MAX_KNOWN && guesses.pairs.contains_key(&counted(user).0));
         assert!(guesses.users.len() <= MAX_KNOWN && guesses.users.contains_key(&home.user));
     }
 }

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::source::Source;
 use crate::{
     auth0::answer::Whose,
     refusal::{Reason, Refusal},
@@ -25,8 +26,8 @@ const MAX_ADDRESSES: usize = 10_000;
 #[derive(Default)]
 pub struct Pauses {
     everybodys: Option<Instant>,
-    /// `None` is the broker's own address: what counts where none is passed on.
-    addresses: HashMap<Option<IpAddr>, Instant>,
+    /// [`Source::Unknown`] is the broker's own address: what counts where none is passed on.
+    addresses: HashMap<Source, Instant>,
 }
 
 impl Pauses {
@@ -44,7 +45,7 @@ impl Pauses {
         if let Some(until) = self.everybodys.filter(|until| now < *until) {
             return refuse(until, "");
         }
-        match self.addresses.get(&address) {
+        match self.addresses.get(&address.into()) {
             Some(until) if now < *until => refuse(*until, " from its address"),
             _ => Ok(()),
         }
@@ -57,7 +58,7 @@ impl Pauses {
             Whose::Everybodys => self.everybodys = self.everybodys.max(Some(until)),
             Whose::Addresses => {
                 self.make_room(now);
-                let known = self.addresses.entry(address).or_insert(until);
+                let known = self.addresses.entry(address.into()).or_insert(until);
                 *known = until.max(*known);
             }
         }
@@ -108,6 +109,16 @@ mod tests {
         pauses.add(Whose::Everybodys, address(1), S(7), start);
         assert!(pauses.ask(address(2), start + S(6)).is_err());
         assert!(pauses.ask(address(2), start + S(7)).is_ok());
+    }
+
+    #[test]
+    fn a_network_waits_together() {
+        let start = Instant::now();
+        let mut pauses = Pauses::default();
+        let at = |text: &str| Some(text.parse().unwrap());
+        pauses.add(Whose::Addresses, at("2001:db8::1"), S(7), start);
+        assert!(pauses.ask(at("2001:db8::2"), start).is_err());
+        assert!(pauses.ask(at("2001:db8:0:1::1"), start).is_ok());
     }
 
     #[test]

@@ -35,6 +35,7 @@ use crate::{
         Desk, arrivals::Arrivals, memory::Memory, pool::Pool, restraint::Restraint,
         verified::Verified,
     },
+    proxies::TrustedProxies,
     refusal::{Reason, Refusal},
     rulebook::in_force::{InForce, Tells},
     secret::Fingerprinter,
@@ -63,6 +64,7 @@ pub struct Policy {
     shared: Mutex<Shared>,
     policy_file: Option<InForce>,
     tells: OnceLock<Tells>,
+    warned_of_address: AtomicBool,
     arrivals: Mutex<Arrivals>,
     restraint: Arc<Mutex<Restraint>>,
     /// Refusals of clients that have no session, and troubles that concern everybody.
@@ -128,6 +130,7 @@ impl Policy {
                 .map(InForce::read)
                 .transpose()?,
             tells: OnceLock::new(),
+            warned_of_address: AtomicBool::new(false),
             arrivals: Mutex::default(),
             restraint: common.restraint(&config),
             common: common.clone(),
@@ -225,6 +228,25 @@ impl Policy {
     /// Whether the fingerprints of certificates are of interest.
     pub fn looks_at_certificates(&self) -> bool {
         self.policy_file.is_some()
+    }
+
+    /// The proxies whose word about a client's address counts.
+    pub fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.config.trusted_proxies
+    }
+
+    /// Says once that a client has no address because everybody could have written the one that the broker
+    /// tells.
+    fn warn_of_unverified_address(&self) {
+        let matters = self.config.application.is_some() || self.policy_file.is_some();
+        if matters && !self.warned_of_address.swap(true, Ordering::Relaxed) {
+            self.log.line(
+                Level::Warning,
+                "a websockets client came, and this broker takes its address from the header X-Forwarded-For, which \
+                 every client can write: such clients count as having no address; cure: let them come through a proxy \
+                 only, and list it in trusted_proxies",
+            );
+        }
     }
 
     /// SIGHUP: keys are read or fetched again, and the policy file is read again. A file that is

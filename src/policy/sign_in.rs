@@ -32,8 +32,10 @@ pub struct Connect<'a> {
     pub username: Option<&'a str>,
     /// The password: any bytes.
     pub password: Option<&'a [u8]>,
-    /// The address the broker saw.
+    /// Its own address, if the broker told it and it counts ([`crate::proxies`]).
     pub address: Option<&'a str>,
+    /// Whether everybody could have written the address that the broker told.
+    pub unverified_address: bool,
     /// The port of the listener, if the broker tells it.
     pub port: Option<u16>,
     /// The SHA-256 fingerprint of its certificate, if the broker tells it and
@@ -107,6 +109,9 @@ impl Policy {
     pub fn authenticate(&self, connect: &Connect, now: Unix) -> Step {
         if !connect.again {
             lock(&self.arrivals).forget(connect.client);
+        }
+        if connect.unverified_address {
+            self.warn_of_unverified_address();
         }
         let password = connect.password.unwrap_or_default();
         let credential = self.prints.of(password);

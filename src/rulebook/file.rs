@@ -13,10 +13,11 @@ use toml::{
 
 use super::{
     calendar::{self, Window, Zone},
-    condition::{Claim, Condition, Network, Test, fingerprint},
+    condition::{Claim, Condition, Test, fingerprint},
 };
 use crate::{
     json::Place,
+    network::Network,
     rules::{Actions, Effect, Limits, Rule, template::Template},
     text::Quoted,
 };

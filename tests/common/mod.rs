@@ -29,6 +29,7 @@ pub fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
         username: Some("JWT"),
         password: Some(token.as_bytes()),
         address: Some("192.0.2.1"),
+        unverified_address: false,
         port: None,
         certificate: None,
         id_is_free: false,

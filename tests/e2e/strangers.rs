@@ -3,8 +3,8 @@
 
 use lab::{
     addresses::Addresses,
-    broker::{Broker, Version},
-    clients::{Protocol, raw::Connect},
+    broker::{Broker, Listener, Version},
+    clients::{Protocol, raw::Connect, websocket},
     tenant::{Behaviour, DEVICE, Device, DeviceState, Endpoint, PASSWORD},
 };
 use serde_json::json;
@@ -20,6 +20,19 @@ fn with_addresses(version: Version, options: &Options) -> Broker {
     let addresses = Addresses::new().unwrap();
     let broker = addresses.of(builder(version, options)).start();
     broker.unwrap_or_else(|e| panic!("{version}: {e}"))
+}
+
+/// The same with a second listener, for websockets.
+fn with_websockets(version: Version, options: &Options) -> Broker {
+    let builder = builder(version, options)
+        .listener(Listener::tcp())
+        .listener(Listener::tcp().config("protocol websockets"));
+    let broker = Addresses::new().unwrap().of(builder).start();
+    broker.unwrap_or_else(|e| panic!("{version}: {e}"))
+}
+
+fn forwarded(address: &str) -> String {
+    format!("X-Forwarded-For: {address}")
 }
 
 fn right() -> Connect {
@@ -88,6 +101,52 @@ on_each_broker! {
         assert_eq!(answer(&broker, &right()), None);
         assert_eq!(answer(&broker, &login(Protocol::V5, "other", "other")), throttled(version));
         assert_eq!(tenant.count(Endpoint::Token), 1);
+    }
+
+    /// What a client writes into a header is not its address: it neither locks the device out that is there
+    /// nor gets anybody more guesses. (Debian builds 2.0.11 without websockets.)
+    fn a_header_is_no_address(version) {
+        if version == Version::V2_0_11 {
+            return;
+        }
+        let tenant = tenant();
+        let broker = with_websockets(version, &Options::both(&tenant));
+        assert_eq!(answer_from(HOME, &broker, &right()), None);
+        let guess_at = |address: &str, number| {
+            let header = forwarded(address);
+            let code = websocket::connect(broker.ports()[1], &[&header], &guess(number)).unwrap();
+            assert_ne!(code, Some(0));
+        };
+        let victim = Addresses::seen(HOME).to_string();
+        (0..5).for_each(|number| guess_at(&victim, number));
+        assert_eq!(answer_from(HOME, &broker, &right()), None, "at its address");
+        (0..60).for_each(|number| guess_at(&format!("198.51.100.{number}"), 100 + number));
+        let requests = tenant.requests_to(Endpoint::Token);
+        let guesses: Vec<_> = requests.iter().filter(|one| one.field("password") != Some(PASSWORD)).collect();
+        assert!((3..=9).contains(&guesses.len()), "{}", guesses.len());
+        assert!(guesses.iter().all(|one| one.header("auth0-forwarded-for").is_none()));
+        let warned = broker.log().matches("X-Forwarded-For, which every client can write").count();
+        assert_eq!(warned, usize::from(version == Version::V2_0_21));
+    }
+
+    /// Behind a proxy that is listed, what it saw is the address on 2.0, and the proxy's own is nobody's.
+    fn a_listed_proxy_is_believed(version) {
+        if version == Version::V2_0_11 {
+            return;
+        }
+        let tenant = tenant();
+        let proxy = Addresses::seen(9);
+        let listed = format!("127.0.0.1,{proxy}");
+        let broker = with_websockets(version, &Options::both(&tenant).with("trusted_proxies", &listed));
+        let header = forwarded(&format!("198.51.100.1, {}, {proxy}", Addresses::seen(HOME)));
+        let code = websocket::connect(broker.ports()[1], &[&header], &right()).unwrap();
+        assert_eq!(code, Some(0));
+        assert_eq!(answer_from(9, &broker, &right()), None);
+        let requests = tenant.requests_to(Endpoint::Token);
+        let told: Vec<_> = requests.iter().map(|one| one.header("auth0-forwarded-for")).collect();
+        let seen = Addresses::seen(HOME).to_string();
+        let through = (version == Version::V2_0_21).then_some(&*seen);
+        assert_eq!(told, [through, None]);
     }
 
     /// A stranger who guesses is slowed down, and the device whose name he uses is not.

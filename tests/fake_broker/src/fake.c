@@ -197,6 +197,11 @@ const char *mosquitto_client_id(const struct mosquitto *client)
 	return living(client, __func__) ? client->id : NULL;
 }
 
+int mosquitto_client_protocol(const struct mosquitto *client)
+{
+	return living(client, __func__) && client->websocket ? mp_websockets : mp_mqtt;
+}
+
 int mosquitto_client_protocol_version(const struct mosquitto *client)
 {
 	return living(client, __func__) ? client->protocol_version : 0;

@@ -300,6 +300,13 @@ impl Spec {
         self
     }
 
+    /// Not over a websocket after all.
+    #[must_use]
+    pub fn transport(mut self) -> Self {
+        self.websocket = false;
+        self
+    }
+
     fn with<T>(&self, body: impl FnOnce(&ffi::FakeSpec) -> T) -> T {
         body(&ffi::FakeSpec {
             id: pointer(self.id.as_ref()),

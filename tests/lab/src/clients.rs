@@ -5,6 +5,7 @@
 //! something is sent that must ([`Subscription::messages_before`], [`raw::Client::messages_before_pong`]).
 
 pub mod raw;
+pub mod websocket;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

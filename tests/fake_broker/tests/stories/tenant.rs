@@ -5,7 +5,7 @@ use std::fs;
 use fake_broker::{SUCCESS, Spec, alone};
 use lab::tenant::{DEVICE, Endpoint, PASSWORD, Tenant};
 
-use super::{Scene, broker, credentials, offline, options, scratch};
+use super::{RELEASE, Scene, broker, credentials, offline, options, scratch};
 
 #[test]
 fn the_tenant_is_told_where_a_device_connects_from() {
@@ -32,6 +32,76 @@ fn the_tenant_is_told_where_a_device_connects_from() {
             assert_eq!(last.field("username"), Some(DEVICE));
             assert_eq!(last.field("password"), Some(PASSWORD));
         }
+    });
+}
+
+fn last_address(scene: &Scene) -> Option<String> {
+    let requests = scene.tenant.requests_to(Endpoint::Token);
+    let last = requests.last().expect("a request");
+    last.header("auth0-forwarded-for").map(str::to_owned)
+}
+
+fn websocket(address: &str, password: &str) -> Spec {
+    let spec = Spec::new("a").username(DEVICE).password(password);
+    spec.address(address).websocket()
+}
+
+#[test]
+fn an_address_that_a_client_could_have_written_is_nobody_s() {
+    alone(|| {
+        let mut scene = Scene::live(credentials);
+        let victim = "203.0.113.7";
+        scene.connected(&websocket(victim, PASSWORD));
+        if RELEASE.is_2_1() {
+            // There it is the connection's.
+            assert_eq!(last_address(&scene).as_deref(), Some(victim));
+            return;
+        }
+        assert_eq!(last_address(&scene), None);
+        assert_eq!(scene.broker.lines_with("trusted_proxies"), 1);
+        scene.broker.forget_log();
+        for number in 0..3 {
+            let wrong = websocket(victim, &format!("wrong {number}"));
+            assert_ne!(scene.broker.connect_new(&wrong).1, SUCCESS);
+        }
+        scene.connected(&websocket(victim, PASSWORD).transport());
+        assert_eq!(last_address(&scene).as_deref(), Some(victim));
+        let asked = scene.tenant.count(Endpoint::Token);
+        for number in 0..100 {
+            let wrong = websocket(&format!("198.51.100.{number}"), &format!("guess {number}"));
+            assert_ne!(scene.broker.connect_new(&wrong).1, SUCCESS);
+            scene.broker.tick();
+            scene.broker.forget_log();
+        }
+        let guesses = scene.tenant.count(Endpoint::Token) - asked;
+        assert!(guesses <= 9 - 3, "{guesses} more");
+    });
+}
+
+#[test]
+fn what_a_listed_proxy_saw_counts_and_its_own_address_does_not() {
+    alone(|| {
+        let listed = "127.0.0.1,10.0.0.0/8";
+        let mut scene = Scene::live(|tenant| credentials(tenant).with("trusted_proxies", listed));
+        if !RELEASE.is_2_1() {
+            for (told, address) in [
+                ("203.0.113.7", Some("203.0.113.7")),
+                ("198.51.100.1, 203.0.113.7,10.0.0.9", Some("203.0.113.7")),
+                ("203.0.113.7, unknown", None),
+                ("10.0.0.9", None),
+            ] {
+                scene.connected(&websocket(told, PASSWORD));
+                assert_eq!(last_address(&scene).as_deref(), address, "{told}");
+            }
+        }
+        for spec in [
+            websocket("10.0.0.9", PASSWORD),
+            websocket("10.0.0.9", PASSWORD).transport(),
+        ] {
+            scene.connected(&spec);
+            assert_eq!(last_address(&scene), None);
+        }
+        assert_eq!(scene.broker.lines_with("trusted_proxies"), 0);
     });
 }
 
