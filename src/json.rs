@@ -35,9 +35,20 @@ impl fmt::Display for Bad {
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Bad> {
     // Once for all of it: else every string in it is looked at by itself.
     let text = std::str::from_utf8(bytes).map_err(|_| Bad::Other("is not UTF-8 text".into()))?;
+    match value(text)? {
+        Value::Object(members) => Ok(members),
+        _ => Err(Bad::Other("is not a JSON object".into())),
+    }
+}
+
+/// Parses one JSON value of any kind, as [`object`] does.
+///
+/// # Errors
+///
+/// Completes a sentence that begins with what the text is.
+pub fn value(text: &str) -> Result<Value, Bad> {
     match serde_json::from_str::<Strict>(text) {
-        Ok(Strict(Value::Object(members))) => Ok(members),
-        Ok(_) => Err(Bad::Other("is not a JSON object".into())),
+        Ok(Strict(value)) => Ok(value),
         // The visitor below takes any value; a double is all that it has to complain of.
         Err(e) if e.is_data() => Err(Bad::Twice),
         Err(e) => Err(Bad::Other(format!("is not good JSON ({e})"))),

@@ -31,6 +31,7 @@
 //!
 //! | question | file |
 //! |---|---|
+//! | Is this text a token, or is one in it? | [`recognise`] |
 //! | Is this token good? | [`token`], its outer layer in [`token::jws`] |
 //! | Which key, and when is it fetched again? | [`keys`], [`keys::store`]; over a restart, [`keys::saved`] |
 //! | What does the tenant's answer mean? | [`auth0::answer`] |
@@ -56,8 +57,8 @@
 //!   beside it only [`secret`], [`keys`] and `auth0/http.rs` name `aws-lc-rs`.
 //! * Only [`clock`] reads the time (and [`broker::time`], coarsely); only `rulebook/calendar.rs` names `jiff`.
 //! * Dependencies point one way: `broker` → `policy` → `logins` → `token`, `sessions`, `auth0` →
-//!   `rights` → `rulebook` → `keys` → `config` → `grants` → `rules` → `secret`, `files`, `json`, `refusal`, `text`,
-//!   `proxies`, `network`, `log`, `clock`.
+//!   `rights` → `rulebook` → `keys` → `config` → `grants` → `rules` → `secret`, `files`, `json`, `refusal`,
+//!   `text`, `recognise`, `proxies`, `network`, `log`, `clock`.
 //!
 //! # Choices, and what was turned down
 //!
@@ -113,6 +114,7 @@ pub mod logins;
 pub mod network;
 pub mod policy;
 pub mod proxies;
+pub mod recognise;
 pub mod refusal;
 pub mod rights;
 pub mod rulebook;

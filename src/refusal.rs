@@ -91,6 +91,10 @@ reasons! {
     // The token, before its signature is known to be good.
     TokenMalformed, "token-malformed", BadCredential, Device,
         "send the token as it came from the tenant: three base64url parts with dots between them";
+    TokenWrapped, "token-wrapped", BadCredential, Device,
+        "send the token alone in the password field: without `Bearer`, quotes, white space, JSON or another encoding";
+    TokenMisplaced, "token-misplaced", BadCredential, Device,
+        "send the token in the password field, with the user name `JWT` and the device's own client ID";
     TokenDouble, "token-double", BadCredential, Device,
         "fetch the token from the tenant; one that says two things at once was made to deceive";
     TokenEncrypted, "token-encrypted", BadCredential, Configuration,
@@ -118,10 +122,11 @@ reasons! {
     TokenIssuer, "token-issuer", NotAuthorized, Device,
         "use a token of this tenant, or add its issuer to the option issuer exactly as written (Auth0's ends with a slash)";
     TokenAudience, "token-audience", NotAuthorized, Device,
-        "ask the tenant for a token with audience set to one listed in the option audience";
+        "ask the tenant for a token with audience set to one listed in the option audience, or correct the option audience";
     TokenExpired, "token-expired", BadCredential, Device,
         "fetch a new token before connecting; if it is new, check this machine's clock";
-    TokenNotYet, "token-not-yet", NotAuthorized, Device,
+    // Told so that the device keeps its token: it is good as soon as this machine's clock is right.
+    TokenNotYet, "token-not-yet", Unavailable, Configuration,
         "check the clock of this machine";
     TokenBound, "token-bound", NotAuthorized, Device,
         "ask for a token without DPoP or mTLS binding: MQTT cannot prove possession of its key";
@@ -197,6 +202,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// What was found, for the operator's log. Never holds a secret; foreign text is quoted.
     pub detail: String,
+    /// Where one reason stands inside another: the one whose cure helps.
+    cause: Option<Reason>,
 }
 
 impl Refusal {
@@ -205,6 +212,30 @@ impl Refusal {
         Self {
             reason,
             detail: detail.into(),
+            cause: None,
+        }
+    }
+
+    /// A refusal whose cure is that of `cause`.
+    pub fn caused_by(cause: Reason, reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            cause: Some(cause),
+            ..Self::new(reason, detail)
+        }
+    }
+
+    /// What to do about it.
+    pub fn cure(&self) -> &'static str {
+        match (self.reason, self.cause) {
+            // Of a token that the tenant has just issued, so there is nothing that the device could do.
+            (Reason::LoginToken, Some(Reason::TokenExpired | Reason::TokenNotYet)) => {
+                "check the clock of this machine"
+            }
+            (Reason::LoginToken, Some(Reason::TokenIssuer)) => {
+                "correct the option issuer: write the token's issuer exactly so (Auth0's ends with a slash)"
+            }
+            (Reason::LoginToken, Some(Reason::TokenAudience)) | (_, None) => self.reason.cure(),
+            (_, Some(cause)) => cause.cure(),
         }
     }
 }
@@ -216,7 +247,7 @@ impl fmt::Display for Refusal {
             "[{}] {}; cure: {}",
             self.reason.code(),
             self.detail,
-            self.reason.cure()
+            self.cure()
         )
     }
 }

@@ -107,6 +107,7 @@ fn dependencies_point_one_way() {
         &[
             "clock",
             "text",
+            "recognise",
             "files",
             "secret",
             "state_dir",

@@ -172,6 +172,31 @@ fn refuse(language: Language, version: Version) {
     }
 }
 
+/// A token that is early by the broker's clock is kept, and is good in the end.
+fn wait_for_an_early_token(language: Language, version: Version) {
+    let stage = stage(version);
+    // The broker allows for half a minute.
+    let issued = lab::signing::now() + 33;
+    let token = stage.tenant.mint(DEVICE).claim("iat", issued).sign();
+    let mut command = language.sample("publisher");
+    let output = run(as_device(&mut command, &stage, "JWT", &token));
+    assert!(stage.broker.log().contains("[token-not-yet]"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("trying again"), "{output:?}");
+}
+
+#[test]
+fn node_waits_for_an_early_token() {
+    wait_for_an_early_token(Language::Node, Version::V2_0_21);
+    wait_for_an_early_token(Language::Node, Version::V2_1_2);
+}
+
+#[test]
+fn python_waits_for_an_early_token() {
+    wait_for_an_early_token(Language::Python, Version::V2_0_11);
+    wait_for_an_early_token(Language::Python, Version::V2_1_2);
+}
+
 #[test]
 fn node_plays_the_story() {
     play(Language::Node, Version::V2_0_21);

@@ -20,8 +20,21 @@ if (!(count > 0)) stop(1, 'MQTT_COUNT must be a number above 0')
 
 // Bad user name or password, not authorized.
 const ASK_ANEW = [0x86, 0x87]
-// Server unavailable, server busy, quota exceeded, connection rate exceeded.
+// Server unavailable, server busy, quota exceeded, connection rate exceeded. A broker whose clock is behind, so that
+// a good token is early for it, says 0x88: the token stays, and will do in a moment.
 const TRY_LATER = [0x88, 0x89, 0x97, 0x9f]
+
+// Whether the broker may refuse a token only because its clock is behind: the token was issued in the last minute.
+// Mosquitto 2.0 has one code for every refusal, 0x87. A token that is thrown away at once would be followed by
+// another that is just as early.
+function mayBeEarly () {
+  try {
+    const payload = JSON.parse(Buffer.from(env.MQTT_PASSWORD.split('.')[1], 'base64url'))
+    return Math.abs(Date.now() / 1000 - payload.iat) < 60
+  } catch {
+    return false // a password
+  }
+}
 
 // Up to 2, 4, 8 ... 60 seconds, less a random part of up to half, so that devices
 // which lost the same broker at the same instant do not come back at the same instant.
@@ -51,6 +64,7 @@ client.on('error', (error) => {
   if (client.stream.authorizationError) stop(1, `broker's certificate not accepted: ${why}`)
   if (typeof error.code !== 'number') return // not the broker's answer but the network, which may mend
   why += ` (0x${error.code.toString(16)})`
+  if (error.code === 0x87 && mayBeEarly()) return
   if (ASK_ANEW.includes(error.code)) stop(2, `${why}: ask for a new password or token, this one will not do`)
   if (!TRY_LATER.includes(error.code)) stop(2, why)
 })

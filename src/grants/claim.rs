@@ -11,9 +11,11 @@
 //!
 //! A filter after `eq ` (forms 2 and 3) stands for itself: see [`Rule::literal`].
 //!
-//! Where placeholders do not count, they are text. In a rule that allows, that allows nothing that
-//! anybody meant; in one that denies, nothing would be denied that somebody did mean, so it refuses the
-//! token.
+//! Each of these may be written as text, as Auth0's Application Metadata does, which holds texts only:
+//! `["temperature","config"]`.
+//!
+//! Where placeholders do not count, one refuses the token: as a text it would allow or deny a topic that
+//! nobody meant.
 //!
 //! The number of entries needs no limit of its own: the token that holds them has one.
 
@@ -21,7 +23,8 @@ use serde_json::{Map, Value};
 
 use super::{BadClaim, kind, template};
 use crate::{
-    rules::{Actions, Effect, Limits, Rule, template::Template},
+    json,
+    rules::{Actions, Effect, Limits, Rule},
     text::Quoted,
 };
 
@@ -53,7 +56,10 @@ pub fn topics(claim: &Value, placeholders: bool) -> Result<Vec<Rule>> {
             }
             Ok(rules)
         }
-        Value::String(list) => split(list).map(|entry| reader.plain(entry)).collect(),
+        Value::String(text) => match written_out(text)? {
+            Some(claim) => topics(&claim, placeholders),
+            None => split(text).map(|entry| reader.plain(entry)).collect(),
+        },
         Value::Object(members) => reader.by_direction(members),
         other => Err(BadClaim(format!(
             "it is {}, not an array of topic filters",
@@ -65,6 +71,19 @@ pub fn topics(claim: &Value, placeholders: bool) -> Result<Vec<Rule>> {
 /// The entries of a list in a string.
 fn split(list: &str) -> impl Iterator<Item = &str> {
     list.split([' ', ',']).filter(|entry| !entry.is_empty())
+}
+
+/// The list or object that a text is meant as, if it looks like one.
+fn written_out(text: &str) -> Result<Option<Value>> {
+    if !text.trim_start().starts_with(['[', '{']) {
+        return Ok(None);
+    }
+    let claim = json::value(text).map_err(|why| {
+        BadClaim(format!(
+            "it is a text that looks like a list or an object, and it {why}"
+        ))
+    })?;
+    Ok(Some(claim))
 }
 
 struct Reader {
@@ -104,35 +123,44 @@ impl Reader {
                 }
             };
             let from = rules.len();
+            let not_list = |other: &Value| {
+                BadClaim(format!(
+                    "its member {name} is {}, not an array of topic filters",
+                    kind(other)
+                ))
+            };
             match value {
-                Value::String(list) => {
-                    for entry in split(list) {
-                        rules.push(self.plain(entry)?);
+                Value::String(text) => match written_out(text)? {
+                    Some(Value::Array(entries)) => self.list(name, &entries, &mut rules)?,
+                    Some(other) => return Err(not_list(&other)),
+                    None => {
+                        for entry in split(text) {
+                            rules.push(self.plain(entry)?);
+                        }
                     }
-                }
-                Value::Array(entries) => {
-                    for (index, entry) in entries.iter().enumerate() {
-                        let Value::String(entry) = entry else {
-                            return Err(BadClaim(format!(
-                                "element {index} of its member {name} is {}, not a string",
-                                kind(entry)
-                            )));
-                        };
-                        rules.push(self.filter(entry)?);
-                    }
-                }
-                other => {
-                    return Err(BadClaim(format!(
-                        "its member {name} is {}, not an array of topic filters",
-                        kind(other)
-                    )));
-                }
+                },
+                Value::Array(entries) => self.list(name, entries, &mut rules)?,
+                other => return Err(not_list(other)),
             }
             for rule in &mut rules[from..] {
                 rule.actions = actions;
             }
         }
         Ok(rules)
+    }
+
+    /// The filters in one member of an object by direction.
+    fn list(&self, name: &str, entries: &[Value], rules: &mut Vec<Rule>) -> Result<()> {
+        for (index, entry) in entries.iter().enumerate() {
+            let Value::String(entry) = entry else {
+                return Err(BadClaim(format!(
+                    "element {index} of its member {name} is {}, not a string",
+                    kind(entry)
+                )));
+            };
+            rules.push(self.filter(entry)?);
+        }
+        Ok(())
     }
 
     fn rule(&self, members: &Map<String, Value>, place: &str, rules: &mut Vec<Rule>) -> Result<()> {
@@ -199,12 +227,6 @@ impl Reader {
         };
         for filter in filters {
             let rule = self.filter(filter)?;
-            if effect == Effect::Deny && !self.placeholders && is_meant_for_values(&rule) {
-                return bad(format!(
-                    "denies {}, in which a value is to stand, and values stand in no filter of a token here, so nothing would be denied; set claim_placeholders to true",
-                    Quoted(filter)
-                ));
-            }
             rules.push(Rule {
                 effect,
                 actions,
@@ -214,11 +236,6 @@ impl Reader {
         }
         Ok(())
     }
-}
-
-/// Whether a filter that was read to the letter has placeholders, good or bad.
-fn is_meant_for_values(rule: &Rule) -> bool {
-    Template::parse(rule.filter.text()).map_or(true, |filter| filter.placeholders().count() > 0)
 }
 
 /// A number, an array of numbers, or the same in strings, as EMQX takes it.
@@ -461,36 +478,84 @@ mod tests {
         assert!(grants(&json!({"pub": ["eq a"]})).match_topic("a"));
     }
 
+    /// Auth0's Application Metadata holds texts only, and so do some custom claims.
     #[test]
-    fn placeholders_are_literal_text_unless_they_are_wanted() {
-        let claim = json!(["%u/x"]);
-        let grants = grants(&claim);
-        assert!(grants.match_topic("%u/x") && !grants.match_topic("alice/x"));
-        let rules = topics(&claim, true).unwrap();
-        assert_eq!(rules[0].filter.placeholders().count(), 1);
-        assert!(
-            topics(&json!(["a/${x"]), true)
-                .unwrap_err()
-                .to_string()
-                .contains("without a `}`")
-        );
+    fn a_list_or_an_object_may_be_written_as_text() {
+        for claim in [
+            json!(r#"["temperature","config"]"#),
+            json!(" [ \"temperature\" ,\n\"config\" ] "),
+            json!(r#"{"all":["temperature","config"]}"#),
+            json!(r#"[{"permission":"allow","action":"all","topics":["temperature","config"]}]"#),
+            json!({"all": r#"["temperature","config"]"#}),
+        ] {
+            let grants = grants(&claim);
+            assert!(grants.match_topic("temperature") && grants.cover_subscription("config"));
+            assert_eq!(grants.len(), 2, "{claim}");
+        }
     }
 
-    /// EMQX's form of a rule for each client's own topic.
+    /// What would be granted as a topic of a name that nobody meant.
     #[test]
-    fn a_denial_is_not_lost_because_placeholders_are_text() {
-        for filter in ["cfg/${clientid}", "eq %c/x", "a/%u", "a/${site}/#", "a/${x"] {
-            let claim = |permission| json!([{"permission": permission, "action": "all", "topics": ["a", filter]}]);
-            let error = topics(&claim("deny"), false).unwrap_err().to_string();
-            assert!(
-                error.starts_with(&format!("its element 0 denies '{filter}'"))
-                    && error.ends_with("set claim_placeholders to true"),
-                "{error}"
-            );
-            assert_eq!(topics(&claim("allow"), false).unwrap().len(), 2);
+    fn what_is_no_filter_is_refused_and_not_granted_to_the_letter() {
+        for (claim, text) in [
+            (
+                json!(r#"["temperature","config""#),
+                "it is a text that looks like a list or an object, and it is not good JSON",
+            ),
+            (
+                json!(r#"["temperature"] config"#),
+                "it is a text that looks like a list or an object, and it is not good JSON",
+            ),
+            (
+                json!(r#"["temperature"],"x":["config"]"#),
+                "it is a text that looks like a list or an object, and it is not good JSON",
+            ),
+            (
+                json!("[temperature,config]"),
+                "it is a text that looks like a list or an object, and it is not good JSON",
+            ),
+            (
+                json!(r#"{"all":["a"],"all":["b"]}"#),
+                "it is a text that looks like a list or an object, and it names a member twice",
+            ),
+            (
+                json!("'temperature','config'"),
+                r"the entry '\'temperature\'' begins with `'`",
+            ),
+            (
+                json!([r#"["temperature"]"#]),
+                r#"the entry '["temperature"]' begins with `[`"#,
+            ),
+            (
+                json!({"publish": r#"{"a":"b"}"#}),
+                "its member publish is an object",
+            ),
+            (
+                json!(["a", "cfg/${clientid}"]),
+                "the entry 'cfg/${clientid}' has a placeholder, `${`, and",
+            ),
+            (json!("up/%c"), "the entry 'up/%c' has a placeholder, `%c`"),
+            (
+                json!({"sub": ["eq %u/x"]}),
+                "the entry '%u/x' has a placeholder, `%u`",
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topics": ["a", "a/${x"]}]),
+                "the entry 'a/${x' has a placeholder, `${`",
+            ),
+        ] {
+            let error = topics(&claim, false).unwrap_err().to_string();
+            assert!(error.starts_with(text), "{claim}: {error}");
         }
-        let plain = json!([{"permission": "deny", "action": "all", "topic": "100%/$x/%d"}]);
-        assert!(topics(&plain, false).is_ok());
+        assert!(topics(&json!(["100%/$x/%d", "a[0]", "it's"]), false).is_ok());
+    }
+
+    #[test]
+    fn placeholders_are_read_where_they_are_wanted() {
+        let rules = topics(&json!(["%u/x"]), true).unwrap();
+        assert_eq!(rules[0].filter.placeholders().count(), 1);
+        let error = topics(&json!(["a/${x"]), true).unwrap_err().to_string();
+        assert!(error.contains("without a `}`"), "{error}");
         let own = json!([{"permission": "deny", "action": "all", "topic": "cfg/${clientid}"}]);
         assert!(topics(&own, true).is_ok());
     }

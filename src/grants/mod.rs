@@ -94,7 +94,7 @@ impl Reading {
                 continue;
             };
             let read = if self.topics.is_some() && place == 0 {
-                claim::topics(value, self.placeholders)
+                claim::topics(value, self.placeholders).and_then(|rules| self.without_verbs(rules))
             } else {
                 permission::permissions(value, &self.verbs, self.placeholders)
             };
@@ -102,15 +102,48 @@ impl Reading {
         }
         Ok(rules)
     }
+
+    /// Rules of the claim for topics, in which a permission's verb has nothing to say.
+    fn without_verbs(&self, rules: Vec<Rule>) -> Result<Vec<Rule>, BadClaim> {
+        let verbs = [&self.verbs, &permission::Verbs::default()];
+        let verb = |rule: &Rule| verbs.iter().find_map(|verbs| verbs.of(rule.filter.text()));
+        match rules
+            .iter()
+            .find_map(|rule| Some((rule.filter.text(), verb(rule)?)))
+        {
+            None => Ok(rules),
+            Some((entry, verb)) => Err(BadClaim(format!(
+                "the entry {} begins with `{verb}:`, which counts in permissions and scopes; here write {{\"publish\": [...], \"subscribe\": [...]}}",
+                Quoted(entry)
+            ))),
+        }
+    }
 }
 
-/// Reads a filter: with placeholders, or to the letter.
-fn template(text: &str, placeholders: bool) -> Result<Template, Malformed> {
-    if placeholders {
-        Template::parse(text)
-    } else {
-        Template::literal(text)
+/// Reads a filter of a token. What is meant as something else is refused, and not granted as a topic of that
+/// name: whoever wrote it would never learn why the device may not do what he gave it.
+///
+/// # Errors
+///
+/// What is wrong, as the rest of a sentence that begins with the filter.
+fn template(text: &str, placeholders: bool) -> Result<Template, String> {
+    if let Some(mark) = text.chars().next().filter(|c| "[{\"'".contains(*c)) {
+        return Err(format!(
+            "begins with `{mark}`: it is part of a list that was written as text"
+        ));
     }
+    if placeholders {
+        return Template::parse(text).map_err(|why| why.to_string());
+    }
+    if let Some(mark) = ["%c", "%u", "${"]
+        .into_iter()
+        .find(|mark| text.contains(mark))
+    {
+        return Err(format!(
+            "has a placeholder, `{mark}`, and values stand in no filter of a token here; set claim_placeholders to true"
+        ));
+    }
+    Template::literal(text).map_err(|why: Malformed| why.to_string())
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -254,6 +287,24 @@ mod tests {
             }),
             "dbc"
         );
+
+        // A permission's form in the claim for topics, with the default verbs or others.
+        let verbs = permission::Verbs {
+            publish: "write".into(),
+            ..permission::Verbs::default()
+        };
+        for entry in ["publish:a", "subscribe:a/#", "pubsub:a", "write:a"] {
+            let wrong = serde_json::json!({"https://mqtt.example/topics": ["b", entry]});
+            let reading = Reading {
+                verbs: verbs.clone(),
+                ..all.clone()
+            };
+            let error = reading.rules(wrong.as_object().unwrap()).unwrap_err();
+            assert!(
+                error.contains(&format!("the entry '{entry}' begins with `")),
+                "{error}"
+            );
+        }
 
         // No claim is not a claim that is null: the one is no right, the other a mistake.
         let (none, null) = (

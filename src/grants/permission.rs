@@ -3,7 +3,7 @@
 //!
 //! Both claims hold what other APIs are for, too: an entry without one of these verbs is none of our
 //! business, and neither is a claim of that name that is something else. An entry with a verb and a
-//! bad filter refuses the token.
+//! bad filter refuses the token, and so does a list that was written as text.
 //!
 //! A `*` is a name in MQTT, also where it comes from RabbitMQ's scopes, in which it is a wildcard: to read
 //! it as `+` or `#` would be to guess a right. Such a scope grants a topic that nobody has.
@@ -38,6 +38,17 @@ impl Default for Verbs {
 }
 
 impl Verbs {
+    /// The verb that an entry begins with.
+    pub(super) fn of(&self, entry: &str) -> Option<&str> {
+        [&self.publish, &self.subscribe, &self.both]
+            .into_iter()
+            .find(|verb| {
+                let rest = entry.strip_prefix(verb.as_str());
+                rest.is_some_and(|rest| rest.starts_with(':'))
+            })
+            .map(String::as_str)
+    }
+
     fn read<'e>(&self, entry: &'e str) -> Option<(Actions, &'e str)> {
         [
             (&self.publish, Actions::Publish),
@@ -67,12 +78,20 @@ pub fn entries(claim: &Value) -> Vec<&str> {
 ///
 /// # Errors
 ///
-/// The first entry with one of our verbs and without a filter.
+/// The first entry with one of our verbs and without a filter, or a list that was written as text.
 pub fn permissions(
     claim: &Value,
     verbs: &Verbs,
     placeholders: bool,
 ) -> Result<Vec<Rule>, BadClaim> {
+    if let Value::String(text) = claim
+        && text.trim_start().starts_with('[')
+    {
+        return Err(BadClaim(
+            "it is a text that looks like a list; write a list, or entries with spaces between them"
+                .into(),
+        ));
+    }
     entries(claim)
         .into_iter()
         .filter_map(|entry| Some((entry, verbs.read(entry)?)))
@@ -137,6 +156,14 @@ mod tests {
                 "the filter in 'publish:a/#/b' has a `#`",
             ),
             (json!("subscribe:"), "the filter in 'subscribe:' is empty"),
+            (
+                json!(r#"["publish:a"]"#),
+                "it is a text that looks like a list",
+            ),
+            (
+                json!(["publish:up/%c"]),
+                "the filter in 'publish:up/%c' has a placeholder, `%c`",
+            ),
         ] {
             let error = permissions(&claim, &Verbs::default(), false)
                 .unwrap_err()

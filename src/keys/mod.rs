@@ -82,7 +82,7 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// If it is no JWK Set, if two of its keys have one name, or if no key is left.
+    /// If it is no JWK Set, or if no key is left.
     pub fn parse(jwks: &[u8]) -> Result<Self, String> {
         let document = json::object(jwks).map_err(|bad| bad.to_string())?;
         let Some(Value::Array(keys)) = document.get("keys") else {
@@ -92,9 +92,11 @@ impl KeySet {
             return Err(format!("has {} keys, more than {MAX_KEYS}", keys.len()));
         }
         let mut set = Self::default();
+        let mut ambiguous = Vec::new();
         for key in keys {
             let Value::Object(jwk) = key else {
-                return Err("has a key that is not an object".into());
+                set.ignored.push("a key that is not an object".into());
+                continue;
             };
             let kid = match jwk.get("kid") {
                 Some(Value::String(kid)) if kid.len() <= MAX_KID => kid.clone(),
@@ -105,12 +107,21 @@ impl KeySet {
             };
             match rsa(jwk) {
                 Ok(key) => {
-                    // Two keys of one name: which is meant depends on who reads it.
-                    if set.rsa.insert(kid.clone(), key).is_some() {
-                        return Err(format!("has two keys named {}", Quoted(&kid)));
+                    // Some list a key twice. Two keys of one name are another matter: which is meant
+                    // depends on who reads it.
+                    if set.rsa.get(&kid).is_some_and(|other| *other != key) {
+                        ambiguous.push(kid);
+                    } else {
+                        set.rsa.insert(kid, key);
                     }
                 }
                 Err(why) => set.ignored.push(format!("key {} {why}", Quoted(&kid))),
+            }
+        }
+        for kid in ambiguous {
+            if set.rsa.remove(&kid).is_some() {
+                let why = format!("two keys named {}", Quoted(&kid));
+                set.ignored.push(why);
             }
         }
         if set.rsa.is_empty() {
@@ -385,12 +396,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_listed_twice_is_one_and_two_of_one_name_are_none() {
+        let set = parse(&[jwk("a"), jwk("b"), jwk("a")]).unwrap();
+        assert_eq!((set.len(), set.ignored().len()), (2, 0));
+        // The third is the first again, and says nothing about which of the two is meant.
+        let other = with("alg", json!("PS256"));
+        let set = parse(&[jwk("a"), jwk("k"), other, jwk("k")]).unwrap();
+        assert_eq!(set.len(), 1);
+        assert_eq!(set.ignored(), ["two keys named 'k'"]);
+        let set = parse(&[json!(7), jwk("a")]).unwrap();
+        assert_eq!(set.ignored(), ["a key that is not an object"]);
+    }
+
+    #[test]
     fn a_bad_document_is_refused_whole() {
-        assert!(
-            parse(&[jwk("a"), jwk("a")])
-                .unwrap_err()
-                .contains("two keys named 'a'")
-        );
         assert!(parse(&[]).unwrap_err().contains("no keys"));
         assert!(
             parse(&vec![jwk("a"); 65])

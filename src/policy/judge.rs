@@ -11,11 +11,12 @@ use crate::{
     json::Place,
     keys::KeySet,
     logins::{Claimant, Evidence, Terms, Verdict},
+    recognise,
     refusal::{Reason, Refusal},
     rights::{Hopeless, Profile, Rights},
     rulebook::in_force::InForce,
     secret::Fingerprint,
-    token::{self, Claims, jws},
+    token::{self, Claims},
 };
 
 impl Policy {
@@ -107,7 +108,8 @@ impl Policy {
     fn judge_issued(&self, tokens: &Tokens, keys: &KeySet, now: Unix) -> Result<Claims, Refusal> {
         let unusable = |which: &str, refusal: Refusal| match refusal.reason {
             Reason::KeysUnavailable | Reason::TokenKeyUnknown => refusal,
-            _ => Refusal::new(
+            cause => Refusal::caused_by(
+                cause,
                 Reason::LoginToken,
                 format!(
                     "the tenant let it in, and its {which} cannot be used: {}",
@@ -122,7 +124,9 @@ impl Policy {
         };
         let access = match &tokens.access {
             None => "there is no access token".to_owned(),
-            Some(token) if !jws::looks_like_token(token) => "the access token is opaque".to_owned(),
+            Some(token) if !recognise::is_alone(token.as_bytes()) => {
+                "the access token is opaque".to_owned()
+            }
             Some(token) => match verify(token, &self.config.audiences) {
                 Ok(claims) => return Ok(claims),
                 Err(refusal) if refusal.reason == Reason::TokenAudience => {

@@ -15,6 +15,7 @@ use crate::{
         Claimant, Done, Errand, Evidence, Job, Origin, Question, Terms, Verdict,
         arrivals::{self, Arrival},
     },
+    recognise::{self, Token},
     refusal::{Reason, Refusal},
     secret::Secret,
     sessions::{Client, Session},
@@ -164,6 +165,11 @@ impl Policy {
             }
         }
 
+        let token = recognise::token(connect.password.unwrap_or_default());
+        // Before anything is asked, counted or left to others: they might pass it on, or log it.
+        if let Some(refusal) = misused(connect, token) {
+            return Considered::Judged(Err(refusal));
+        }
         let Ok(password) = std::str::from_utf8(connect.password.unwrap_or_default()) else {
             return refuse(Reason::NotUtf8, "its password is not UTF-8 text");
         };
@@ -181,7 +187,7 @@ impl Policy {
         let deadline = Deadline::after(self.config.timeout);
 
         // `JWT` as the user name is how the old integration told a token from a password.
-        if connect.username == Some("JWT") || jws::looks_like_token(password) {
+        if connect.username == Some("JWT") || token.is_some() {
             let print = claimant.credential;
             let keys = self.desk.keys.current();
             if let Some(terms) = lock(&self.verified).recall(print, &keys, now) {
@@ -526,6 +532,33 @@ impl Policy {
         };
         self.report(&who, &refusal, now);
     }
+}
+
+/// Why a token cannot be taken as it arrived: it is not whole, has something around it, or stands in
+/// another field.
+fn misused(connect: &Connect, password: Option<Token>) -> Option<Refusal> {
+    match password {
+        Some(token @ Token::Wrapped(_)) => {
+            let detail = format!("its password {token}");
+            return Some(Refusal::new(Reason::TokenWrapped, detail));
+        }
+        Some(token @ Token::Piece(_)) => {
+            let detail = format!("its password {token}");
+            return Some(Refusal::new(Reason::TokenMalformed, detail));
+        }
+        Some(Token::Alone) | None => {}
+    }
+    // With a token as the password the user name is nobody's, whatever it is.
+    let username = connect.username.filter(|_| password.is_none());
+    let fields = [
+        ("user name", username),
+        ("client ID", Some(connect.client_id)),
+    ];
+    fields.into_iter().find_map(|(field, text)| {
+        let token = recognise::token(text?.as_bytes())?;
+        let detail = format!("its {field} {token}");
+        Some(Refusal::new(Reason::TokenMisplaced, detail))
+    })
 }
 
 fn held() -> Refusal {

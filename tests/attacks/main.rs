@@ -210,10 +210,13 @@ attacks! {
         [by_default(&with_claim("topics", json!(["a", "b\0"]))), Out(TokenTopics)],
         [by_default(&with_claim("topics", json!(["a/#/b"]))), Out(TokenTopics)],
         [by_default(&with_claim("topics", json!(["$share/g/#"]))), Out(TokenTopics)],
+        [by_default(&with_claim("topics", json!(["%u/x"]))), Out(TokenTopics)],
+        [by_default(&with_claim("topics", json!("[\"a\""))), Out(TokenTopics)],
+        [by_default(&with_claim("topics", json!(["publish:a"]))), Out(TokenTopics)],
         [by_default(&with_raw_claim("topics", r#"["\ud800"]"#)), Out(TokenMalformed)];
-    topics_that_are_only_odd: "the broker's own topics, a placeholder, ten thousand entries, none" =>
+    topics_that_are_only_odd: "the broker's own topics, a list as text, ten thousand entries, none" =>
         [by_default(&with_claim("topics", json!(["$SYS/#"]))), In("auth0|1a".into())],
-        [by_default(&with_claim("topics", json!(["%u/x"]))), In("auth0|1a".into())],
+        [by_default(&with_claim("topics", json!("[\"temperature\",\"config\"]"))), In("auth0|1a".into())],
         [by_default(&with_claim("topics", json!((0..10_000).map(|i| format!("t/{i}")).collect::<Vec<_>>()))), In("auth0|1a".into())],
         [by_default(&without_claim("topics")), In("auth0|1a".into())];
 }

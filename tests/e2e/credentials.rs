@@ -74,6 +74,59 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Token), 0);
     }
 
+    /// Nor is one that has something around it, is a piece of one, or stands in another field; and it counts as
+    /// nothing: neither as a wrong password, of which the tenant would hear nine, nor as a login.
+    fn a_token_is_never_sent_however_it_arrives(version) {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        let token = tenant.token(DEVICE);
+        let (header, rest) = token.split_once('.').unwrap();
+        let json = format!(r#"{{"access_token":"{token}","token_type":"Bearer"}}"#);
+        let (as_password, misplaced) = (|text: &str| (DEVICE.to_owned(), text.to_owned()), "token-misplaced");
+        for (n, ((name, password), reason, part)) in [
+            (as_password(&format!("Bearer {token}")), "token-wrapped", "`Bearer` in front of it"),
+            (("JWT".into(), format!("Bearer {token}")), "token-wrapped", "`Bearer` in front of it"),
+            (as_password("Bearer PPlGNh1wLQbJznsdLCx5XFb04ZPKzPxL"), "token-wrapped", "`Bearer` in front of it"),
+            (as_password(&format!("\"{token}\"")), "token-wrapped", "quotes around it"),
+            (as_password(&format!("{token}\n")), "token-wrapped", "white space or an invisible character behind it"),
+            (as_password(&json), "token-wrapped", "JSON around it"),
+            (as_password(&format!("access_token={token}")), "token-wrapped", "a form's fields in front of it"),
+            (as_password(&STANDARD.encode(&token)), "token-wrapped", "encoded once more"),
+            (as_password(header), "token-malformed", "cut off in its header"),
+            (as_password(rest), "token-malformed", "without its beginning"),
+            (as_password(&token[..255]), "token-malformed", "cut off after 255 bytes"),
+            (as_password(&token[..token.len() - 50]), "token-signature", "cut off after"),
+            ((token.clone(), "x".into()), misplaced, "its user name is a token"),
+            ((token.clone(), "".into()), misplaced, "its user name is a token"),
+            ((format!("Bearer {token}"), PASSWORD.into()), misplaced, "its user name is a token with `Bearer` in front of it"),
+            ((token[..200].into(), PASSWORD.into()), misplaced, "its user name is a token"),
+        ].into_iter().enumerate() {
+            for protocol in [Protocol::V311, Protocol::V5] {
+                let mark = broker.log_mark();
+                let connect = Connect::new(protocol, &format!("form-{n}")).login(&name, &password);
+                assert_eq!(answer(&broker, &connect), told(version, protocol, 0x86), "{reason}: {part}");
+                let line = broker.wait_for_log_after(mark, &format!("'form-{n}'"), PATIENCE).unwrap();
+                assert!(line.contains(&format!("[{reason}] ")) && line.contains(part), "{line}");
+            }
+        }
+        let secret = &rest[rest.len() - 100..];
+        assert!(!broker.log().contains(secret), "no token in the log");
+
+        // The broker itself writes down a client ID.
+        for protocol in [Protocol::V311, Protocol::V5] {
+            let mark = broker.log_mark();
+            let connect = Connect::new(protocol, &token).login(DEVICE, PASSWORD);
+            assert_eq!(answer(&broker, &connect), told(version, protocol, 0x86));
+            let line = broker.wait_for_log_after(mark, &format!("[{misplaced}]"), PATIENCE).unwrap();
+            assert!(line.contains("its client ID is a token") && !line.contains(secret), "{line}");
+        }
+
+        assert_eq!(tenant.count(Endpoint::Token), 0);
+        assert_eq!(answer(&broker, &login(Protocol::V5, "at-once")), None, "{}", broker.log());
+        assert_eq!(tenant.count(Endpoint::Token), 1);
+    }
+
     /// Each answer of the tenant: by its code and status, with its own line and CONNACK.
     fn the_tenant_s_refusals_are_told_apart(version) {
         let tenant = tenant();
@@ -195,15 +248,20 @@ on_each_broker! {
     fn a_token_from_the_tenant_is_verified_like_any_other(version) {
         let tenant = tenant();
         let other = std::sync::Arc::new(lab::signing::RsaKey::generate("other"));
-        for (access, id, part) in [
-            (tenant.mint(DEVICE).forged_by(&other).sign(), tenant.id_token(DEVICE), "signature"),
-            (tenant.mint(DEVICE).lifetime(-60).sign(), tenant.id_token(DEVICE), "expired"),
-            ("opaque".into(), tenant.mint_id_token(DEVICE).claim("aud", "another-application").sign(), "another-application"),
+        let later = lab::signing::now() + 600;
+        let without_slash = tenant.issuer().trim_end_matches('/').to_owned();
+        for (access, id, part, cure) in [
+            (tenant.mint(DEVICE).forged_by(&other).sign(), tenant.id_token(DEVICE), "signature", "check domain and hs256_secret_file"),
+            (tenant.mint(DEVICE).lifetime(-60).sign(), tenant.id_token(DEVICE), "expired", "; cure: check the clock of this machine"),
+            (tenant.mint(DEVICE).claim("iat", later).sign(), tenant.id_token(DEVICE), "(iat)", "; cure: check the clock of this machine"),
+            (tenant.mint(DEVICE).claim("iss", without_slash).sign(), tenant.id_token(DEVICE), "its issuer is", "; cure: correct the option issuer"),
+            ("opaque".into(), tenant.mint_id_token(DEVICE).claim("aud", "another-application").sign(), "another-application", "set audience to an API"),
         ] {
             let broker = broker(version, &Options::both(&tenant));
             tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": access, "id_token": id})));
             assert_eq!(answer(&broker, &login(Protocol::V5, "c")), told(version, Protocol::V5, 0x88));
-            assert!(expect_refusal(&broker, "'c'", "login-token").contains(part));
+            let line = expect_refusal(&broker, "'c'", "login-token");
+            assert!(line.contains(part) && line.contains(cure), "{line}");
         }
     }
 

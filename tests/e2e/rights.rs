@@ -109,6 +109,38 @@ on_each_broker! {
         assert!(expect_refusal(&broker, "'more'", "token-topics").contains("'ipaddr'"));
     }
 
+    /// Auth0's Application Metadata holds texts only.
+    fn topics_may_be_a_list_that_was_written_as_text(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        let mut pump = connected(&broker, &tenant, "pump", &[("topics", json!(r#"["temperature","config"]"#))]);
+        publishes(&mut pump, "temperature", true);
+        publishes(&mut pump, r#"["temperature""#, false);
+        subscribes(&mut pump, "config", true);
+    }
+
+    /// What somebody meant as something else than a filter is not granted as a topic of that name.
+    fn what_is_no_filter_refuses_the_token_with_the_reason(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::tokens(&tenant));
+        for (id, claim, value, part) in [
+            ("placeholder", "topics", json!(["up/%c"]), "set claim_placeholders to true"),
+            ("emqx", "topics", json!(["up/${clientid}"]), "set claim_placeholders to true"),
+            ("verb", "topics", json!(["publish:up"]), "which counts in permissions and scopes"),
+            ("half", "topics", json!(r#"["up""#), "looks like a list"),
+            ("quotes", "topics", json!("'up','down'"), "begins with `'`"),
+            ("permission", "permissions", json!(["publish:up/%u"]), "set claim_placeholders to true"),
+        ] {
+            let token = tenant.mint(lab::tenant::DEVICE).claim(claim, value).sign();
+            for protocol in [Protocol::V311, Protocol::V5] {
+                let connect = token_connect(protocol, id, &token);
+                assert_eq!(answer(&broker, &connect), told(version, protocol, DENIED), "{id}");
+            }
+            let line = broker.wait_for_log(&format!("'{id}'"), PATIENCE).unwrap();
+            assert!(line.contains("[token-topics]") && line.contains(part), "{line}");
+        }
+    }
+
     fn permissions_and_scopes(version) {
         let tenant = tenant();
         let broker = broker(version, &Options::tokens(&tenant));

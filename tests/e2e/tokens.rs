@@ -72,6 +72,8 @@ on_each_broker! {
             ("token-encrypted", 0x86, "eyJhbGciOiJkaXIifQ.a.b.c.d".into()),
             ("token-malformed", 0x86, "eyJhbGciOiJSUzI1NiJ9.nonsense".into()),
             ("token-claims", 0x86, good.clone().without("exp").sign()),
+            // This machine's clock is behind, so the device is to keep its token.
+            ("token-not-yet", 0x88, good.clone().claim("iat", lab::signing::now() + 60).sign()),
         ];
         for (reason, code, token) in cases {
             for protocol in [Protocol::V311, Protocol::V5] {
@@ -81,6 +83,7 @@ on_each_broker! {
             let line = expect_refusal(&broker, &format!("'c-{reason}'"), reason);
             assert!(line.contains("from 127.0.0.1"), "{line}");
         }
+        assert!(broker.expect_log("[token-audience]").contains("or correct the option audience"));
         // The entry that is at fault is named.
         assert!(broker.expect_log("[token-topics]").contains("'a/#/b'"));
         assert_eq!(answer(&broker, &token_connect(Protocol::V311, "good", &good.sign())), None);

@@ -48,7 +48,6 @@ pub const MATCH: &[(&str, &str, bool)] = &[
     ("$SYS/#", "$SYSx/a", false),
     ("a/#", "a/$SYS", true),
     ("a/+", "a/$x", true),
-    ("%u/x", "%u/x", true),
     ("ä/+", "ä/🦀", true),
     ("a b", "a b", true),
 ];

@@ -108,6 +108,12 @@ fn tokens_that_are_not_good() {
                 AUTH,
                 "[token-issuer]",
             ),
+            // This machine's clock is behind.
+            (
+                mint().claim("nbf", lab::signing::now() + 60).sign(),
+                SERVER_UNAVAILABLE,
+                "[token-not-yet]",
+            ),
             // The first asks for the keys anew, which the cool-down forbids so soon.
             (
                 mint().key(&shared_key(9)).sign(),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use fake_broker::{SUCCESS, Spec, alone};
+use fake_broker::{BAD_USERNAME_OR_PASSWORD as BAD, SUCCESS, Spec, alone};
 use lab::tenant::{DEVICE, Endpoint, PASSWORD, Tenant};
 
 use super::{RELEASE, Scene, broker, credentials, offline, options, scratch};
@@ -103,6 +103,46 @@ fn what_a_listed_proxy_saw_counts_and_its_own_address_does_not() {
         }
         assert_eq!(scene.broker.lines_with("trusted_proxies"), 0);
     });
+}
+
+#[test]
+fn a_token_in_the_wrong_form_goes_nowhere() {
+    alone(|| goes_nowhere("deny"));
+}
+
+#[test]
+fn a_token_in_the_wrong_form_is_not_left_to_others_either() {
+    alone(|| goes_nowhere("defer"));
+}
+
+/// A client that is left to others is answered with another return code.
+fn goes_nowhere(on_other: &str) {
+    let mut scene = Scene::live(|tenant| credentials(tenant).with("on_other", on_other));
+    let token = scene.tenant.token(DEVICE);
+    let spec = |name: &str, password: &str| {
+        let spec = Spec::new("a").username(name).password(password);
+        spec.address("192.0.2.7").v5()
+    };
+    // More than the nine wrong passwords of which the tenant would hear.
+    for _ in 0..4 {
+        for (name, password, reason) in [
+            (DEVICE, format!("Bearer {token}"), "[token-wrapped]"),
+            ("JWT", format!("'{token}'"), "[token-wrapped]"),
+            (DEVICE, format!("{token}\n"), "[token-wrapped]"),
+            (DEVICE, token[..100].to_owned(), "[token-malformed]"),
+            (&token, String::new(), "[token-misplaced]"),
+            (&token, PASSWORD.to_owned(), "[token-misplaced]"),
+        ] {
+            scene.refused(&spec(name, &password), BAD, reason);
+        }
+        let mut named = Spec::new(token.as_str()).username(DEVICE).v5();
+        scene.refused(&named, BAD, "[token-misplaced]");
+        named = named.password(PASSWORD);
+        scene.refused(&named, BAD, "[token-misplaced]");
+    }
+    assert_eq!(scene.tenant.count(Endpoint::Token), 0);
+    scene.connected(&spec(DEVICE, PASSWORD));
+    assert_eq!(scene.tenant.count(Endpoint::Token), 1);
 }
 
 #[test]

@@ -24,8 +24,8 @@ fn names_and_passwords_that_are_not_utf_8() {
             scene.refused(&spec, BAD, "[not-utf8]");
             let spec = Spec::new("a").username(DEVICE).password(bad);
             scene.refused(&spec, BAD, "[not-utf8]");
-            let token = [scene.tenant.token(DEVICE).as_bytes(), bad].concat();
-            scene.refused(&Spec::new("a").token(token), BAD, "[not-utf8]");
+            let token = [scene.tenant.token(DEVICE).as_bytes(), b" ", bad].concat();
+            scene.refused(&Spec::new("a").token(token), BAD, "[token-wrapped]");
             // A broker that lets such an id pass is broken, and the device is not to blame.
             let token = scene.tenant.token(DEVICE);
             scene.refused(

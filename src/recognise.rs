@@ -1,0 +1,891 @@
+//! Is this text a token, or is there one in it? Asked of whatever a client sends as user name,
+//! password or client ID.
+//!
+//! Devices and people get tokens wrong in many ways: `Bearer` in front, quotes around it, the tenant's
+//! whole answer, half of it, in another field. Such a text is no password: it must not be sent to the
+//! tenant as one, count as a wrong one, or stand in a log.
+//!
+//! Two things give a token away.
+//!
+//! * JSON inside base64url that names a member of a token's header or payload, such as `"alg":`. A piece
+//!   of a token is enough, in any of the four positions in which a piece may begin. A password has that by
+//!   chance about once in 2^40.
+//! * What the tenant and HTTP put around tokens, `"access_token":` or `Bearer`, with something long behind
+//!   it. An opaque token is known by that only; alone it looks like any password.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// How much of a text is looked at, in bytes. A token shows itself in its first hundred, and a password
+/// of more than 1024 is refused in any case.
+const LOOKED_AT: usize = 4 * 1024;
+
+/// How many times a token may have been encoded on top of its own encoding.
+const MAX_DEPTH: u8 = 2;
+
+/// The shortest value that is a token where only its surroundings say so.
+const MIN_OPAQUE: usize = 16;
+
+/// Members of a token's header (RFC 7515, RFC 7516).
+const IN_HEADER: [&str; 5] = ["alg", "typ", "kid", "enc", "cty"];
+
+/// Members of its payload (RFC 7519, OpenID Connect, Auth0).
+const IN_PAYLOAD: [&str; 11] = [
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "nbf",
+    "iat",
+    "jti",
+    "azp",
+    "gty",
+    "scope",
+    "permissions",
+];
+
+/// What OAuth calls tokens in forms, in URLs and in JSON (RFC 6749, RFC 6750, OpenID Connect).
+const NAMES: [&str; 3] = ["access_token", "id_token", "refresh_token"];
+
+/// A token, as it arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token<'t> {
+    /// By itself, though perhaps not a good one: a header, a dot, and what follows.
+    Alone,
+    /// With something around it.
+    Wrapped(Wrapping<'t>),
+    /// A piece of one.
+    Piece(Piece),
+}
+
+/// What is around a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrapping<'t> {
+    /// This in front, and this behind.
+    Text(&'t [u8], &'t [u8]),
+    /// A further encoding, base64 or hexadecimal.
+    Encoding,
+    /// Another alphabet: base64 with `+`, `/` or `=`.
+    Alphabet,
+    /// Line breaks or spaces between its characters.
+    Split,
+}
+
+/// What is left of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// A header, or the beginning of one, of so many bytes.
+    Header(usize),
+    /// What stands behind its beginning.
+    Rest,
+}
+
+/// Looks for a token.
+pub fn token(text: &[u8]) -> Option<Token<'_>> {
+    if is_alone(text) {
+        return Some(Token::Alone);
+    }
+    find(text, MAX_DEPTH)
+}
+
+/// Whether a text is a token and nothing else, though perhaps not a good one: base64url and dots, with a
+/// header before the first dot.
+pub fn is_alone(text: &[u8]) -> bool {
+    let Some(dot) = text.iter().position(|&byte| byte == b'.') else {
+        return false;
+    };
+    begins_token(&text[..dot.min(LOOKED_AT)])
+        && text
+            .iter()
+            .all(|&byte| byte == b'.' || (value(byte).is_some() && !b"+/".contains(&byte)))
+}
+
+/// The few characters of a token, or of a text with one in it, that may stand in a log.
+pub fn shown(text: &str) -> Option<&str> {
+    const SHOWN: usize = 8;
+    token(text.as_bytes())?;
+    let end = text
+        .char_indices()
+        .nth(SHOWN)
+        .map_or(text.len(), |(at, _)| at);
+    Some(&text[..end])
+}
+
+fn find(text: &[u8], depth: u8) -> Option<Token<'_>> {
+    let looked_at = &text[..text.len().min(LOOKED_AT)];
+    if let Some(start) = beginning(looked_at) {
+        return Some(with_header(text, start));
+    }
+    let members = IN_HEADER.into_iter().chain(IN_PAYLOAD);
+    let mut decoded = Zeroizing::new(Vec::new());
+    for run in runs(looked_at) {
+        for skipped in 0..4.min(run.len()) {
+            decode(&run[skipped..], &mut decoded);
+            if names(&decoded, members.clone()) {
+                return Some(Token::Piece(Piece::Rest));
+            }
+        }
+        if depth > 0 && is_encoded(run, &mut decoded, depth) {
+            return Some(Token::Wrapped(Wrapping::Encoding));
+        }
+    }
+    let opaque = opaque(looked_at)?;
+    Some(Token::Wrapped(Wrapping::Text(&text[..opaque], b"")))
+}
+
+/// What a text is in which a token begins at `start`, with its header.
+fn with_header(text: &[u8], start: usize) -> Token<'_> {
+    let is_of_token = |byte: &u8| b".=".contains(byte) || value(*byte).is_some();
+    let (before, rest) = text.split_at(start);
+    let length = rest.iter().take_while(|byte| is_of_token(byte)).count();
+    let (token, after) = rest.split_at(length);
+    // Some have members of a header in their payload, too.
+    if before.ends_with(b".") {
+        return Token::Piece(Piece::Rest);
+    }
+    if !before.is_empty() || !after.trim_ascii().is_empty() {
+        let is_blank = |byte: &u8| byte.is_ascii_whitespace();
+        let is_split = before.iter().all(is_blank)
+            && after.iter().all(|byte| is_blank(byte) || is_of_token(byte));
+        return Token::Wrapped(match is_split {
+            true if !after.trim_ascii().is_empty() => Wrapping::Split,
+            _ => Wrapping::Text(before, after),
+        });
+    }
+    if !after.is_empty() {
+        Token::Wrapped(Wrapping::Text(before, after))
+    } else if token.contains(&b'.') {
+        Token::Wrapped(Wrapping::Alphabet)
+    } else {
+        Token::Piece(Piece::Header(text.len()))
+    }
+}
+
+/// Where a token begins, with its header.
+fn beginning(text: &[u8]) -> Option<usize> {
+    // `{` is `e` and one of `w`, `x`, `y`, `z`; with a quote or white space behind it, `ew` or `ey`.
+    (0..text.len().saturating_sub(1))
+        .filter(|&at| text[at] == b'e' && matches!(text[at + 1], b'w' | b'y'))
+        .find(|&at| {
+            // One of a header's first members is known: they are short. This is asked often.
+            const FAR_ENOUGH: usize = 160;
+            begins_token(&text[at..text.len().min(at + FAR_ENOUGH)])
+        })
+}
+
+/// Whether base64url that begins here is of an object that names a member of a header.
+fn begins_token(text: &[u8]) -> bool {
+    let run = runs(text).next();
+    let Some(run) = run.filter(|run| text.starts_with(run)) else {
+        return false;
+    };
+    let mut start = Vec::with_capacity(3);
+    decode(&run[..4], &mut start);
+    if start[0] != b'{' || !(start[1] == b'"' || start[1].is_ascii_whitespace()) {
+        return false;
+    }
+    let mut decoded = Zeroizing::new(Vec::new());
+    decode(run, &mut decoded);
+    names(&decoded, IN_HEADER.into_iter())
+}
+
+/// The stretches of base64, of either alphabet, that are long enough to hold `"alg":`.
+fn runs(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&byte| value(byte).is_none())
+        .filter(|run| run.len() >= 8)
+}
+
+fn value(byte: u8) -> Option<u8> {
+    Some(match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'-' | b'+' => 62,
+        b'_' | b'/' => 63,
+        _ => return None,
+    })
+}
+
+/// Decodes a run as far as it goes: it may have been cut anywhere, so no end is a wrong one.
+fn decode(run: &[u8], bytes: &mut Vec<u8>) {
+    bytes.clear();
+    // At once, so that nothing is left behind of what may be a secret.
+    bytes.reserve(run.len());
+    let (mut waiting, mut bits) = (0u32, 0);
+    for six in run.iter().filter_map(|&byte| value(byte)) {
+        (waiting, bits) = (waiting << 6 | u32::from(six), bits + 6);
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((waiting >> bits) as u8);
+        }
+    }
+}
+
+/// Whether one of these members is named in this text: `"alg":`.
+fn names<'m>(json: &[u8], members: impl Iterator<Item = &'m str> + Clone) -> bool {
+    let mut rest = json;
+    while let Some(quote) = rest.iter().position(|&byte| byte == b'"') {
+        rest = &rest[quote + 1..];
+        if members.clone().any(|name| is_member(rest, name)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether a text goes on, behind a quote, with `name":`.
+fn is_member(text: &[u8], name: &str) -> bool {
+    text.strip_prefix(name.as_bytes())
+        .and_then(|rest| rest.strip_prefix(b"\""))
+        .is_some_and(|rest| rest.trim_ascii_start().starts_with(b":"))
+}
+
+/// Whether a run is a text that was encoded, and has a token in it.
+fn is_encoded(run: &[u8], decoded: &mut Vec<u8>, depth: u8) -> bool {
+    let holds_token = |decoded: &mut Vec<u8>| {
+        // Some encode two bytes for each character (UTF-16).
+        decoded.retain(|&byte| byte != 0);
+        let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+        decoded.iter().all(is_text) && find(decoded, depth - 1).is_some()
+    };
+    decode(run, decoded);
+    if holds_token(decoded) {
+        return true;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let pairs = run.chunks_exact(2);
+    decoded.clear();
+    decoded.extend(pairs.map_while(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8)));
+    decoded.len() > 8 && holds_token(decoded)
+}
+
+/// Where a value begins that is a token because of what stands in front of it.
+fn opaque(text: &[u8]) -> Option<usize> {
+    let lower = Zeroizing::new(text.to_ascii_lowercase());
+    let find = |word: &str| {
+        let at = lower
+            .windows(word.len())
+            .position(|part| part == word.as_bytes());
+        at.map(|at| at + word.len())
+    };
+    let is_long = |from: usize| {
+        let is_value = |byte: &u8| value(*byte).is_some() || b".~".contains(byte);
+        text[from..]
+            .iter()
+            .take_while(|byte| is_value(byte))
+            .count()
+            >= MIN_OPAQUE
+    };
+    let skip = |from: usize, gap: &[u8]| {
+        from + text[from..]
+            .iter()
+            .take_while(|byte| gap.contains(byte))
+            .count()
+    };
+    // In a form, a URL or JSON.
+    for name in NAMES {
+        if let Some(end) = find(name) {
+            let start = skip(end, b"\"': \t\r\n=");
+            if start > end && is_long(start) {
+                return Some(start);
+            }
+        }
+    }
+    // RFC 6750, section 2.1; at the start only, or it is a word in a sentence.
+    let end = find("bearer")?;
+    let is_at_start = lower[..end - 6]
+        .iter()
+        .all(|byte| !byte.is_ascii_alphanumeric())
+        || lower[..end - 6]
+            .trim_ascii_start()
+            .starts_with(b"authorization");
+    let start = skip(end, b"\"': \t\r\n=+");
+    (is_at_start && start > end && is_long(start) && !text[start..].contains(&b' '))
+        .then_some(start)
+}
+
+/// The rest of a sentence that begins with which field it is: "it", "its user name".
+impl fmt::Display for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alone => f.write_str("is a token"),
+            Self::Wrapped(Wrapping::Encoding) => {
+                f.write_str("is a token that was encoded once more (base64 or hexadecimal)")
+            }
+            Self::Wrapped(Wrapping::Alphabet) => {
+                f.write_str("is a token in base64 with `+`, `/` or `=`, and not in base64url")
+            }
+            Self::Wrapped(Wrapping::Split) => {
+                f.write_str("is a token with white space or line breaks in it")
+            }
+            Self::Wrapped(Wrapping::Text(before, after)) => {
+                f.write_str("is a token with ")?;
+                match (around(before), around(after)) {
+                    (Some(before), None) => write!(f, "{before} in front of it"),
+                    (None, Some(after)) => write!(f, "{after} behind it"),
+                    (Some(before), Some(after)) if before == after => {
+                        write!(f, "{before} around it")
+                    }
+                    (Some(before), Some(after)) => {
+                        write!(f, "{before} in front of it and {after} behind it")
+                    }
+                    (None, None) => f.write_str("something around it"),
+                }
+            }
+            Self::Piece(Piece::Header(length)) => write!(
+                f,
+                "is the beginning of a token, cut off in its header after {length} bytes"
+            ),
+            Self::Piece(Piece::Rest) => f.write_str("is a piece of a token without its beginning"),
+        }
+    }
+}
+
+/// What stands around a token, by name only: it may hold a secret of its own.
+fn around(text: &[u8]) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(&text[..text.len().min(LOOKED_AT)]).to_lowercase();
+    let has = |word: &str| text.contains(word);
+    let is_blank = |c: char| {
+        c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}')
+    };
+    let is_quote = |c: char| "'\"`\\‘’“”„«»".contains(c);
+    Some(if text.is_empty() {
+        return None;
+    } else if text.chars().all(is_blank) {
+        "white space or an invisible character"
+    } else if text.chars().all(|c| is_quote(c) || is_blank(c)) {
+        "quotes"
+    } else if has("authorization") {
+        "`Authorization:`"
+    } else if has("{") || has("}") {
+        "JSON"
+    } else if has("://") {
+        "a URL"
+    } else if has("&") || NAMES.iter().any(|name| has(name)) {
+        "a form's fields"
+    } else if has("bearer") {
+        "`Bearer`"
+    } else if has("jwt") {
+        "`JWT`"
+    } else if has("token") {
+        "`Token`"
+    } else if has("password") {
+        "`password`"
+    } else if text
+        .chars()
+        .all(|c| c.is_ascii_punctuation() || is_blank(c))
+    {
+        "punctuation"
+    } else {
+        "other text"
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{
+        Engine,
+        engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    };
+
+    use super::*;
+
+    const HEADER: &str = r#"{"alg":"RS256","typ":"JWT","kid":"NjVBRjY5MDlCMUIwNzU4RTA2QzZFMDQ4"}"#;
+    const PAYLOAD: &str = r#"{"https://mqtt.example/topics":["temperature?>"],"iss":"https://example.eu.auth0.com/","sub":"auth0|5f7c8ec7c33c6c004bbafe82","aud":"https://mqtt.example/","iat":1700000000,"exp":1700086400,"scope":"openid","azp":"my_client_id"}"#;
+
+    fn good() -> String {
+        let signature: Vec<u8> = (0..=255).map(|i: u8| i.wrapping_mul(151)).collect();
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        format!(
+            "{}.{}.{}",
+            part(HEADER.as_bytes()),
+            part(PAYLOAD.as_bytes()),
+            part(&signature)
+        )
+    }
+
+    fn sentence(text: &str) -> String {
+        token(text.as_bytes()).map_or("none".into(), |token| token.to_string())
+    }
+
+    /// How devices and people get tokens wrong: from threads and pages about clients that were refused.
+    #[test]
+    fn a_token_is_recognised_however_it_arrives() {
+        let good = good();
+        let (header, rest) = good.split_once('.').unwrap();
+        let (payload, signature) = rest.split_once('.').unwrap();
+        let answer =
+            format!(r#"{{"access_token":"{good}","expires_in":86400,"token_type":"Bearer"}}"#);
+        let opaque = "PPlGNh1wLQbJznsdLCx5XFb04ZPKzPxL";
+        let jwe = format!(
+            "{}..48V1_ALb6US04U3b.5eym8TW_c8SuK0ltJ3rpYIzOeDQz7TALvtu6UG9oMo4vpzs9tX.XFBoMYUZodetZdvTiFvSkQ",
+            URL_SAFE_NO_PAD
+                .encode(r#"{"alg":"dir","enc":"A256GCM","iss":"https://example.eu.auth0.com/"}"#)
+        );
+        let lines: Vec<_> = good
+            .as_bytes()
+            .chunks(76)
+            .map(|l| str::from_utf8(l).unwrap())
+            .collect();
+        let hex: String = good.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let wide: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let general = format!(
+            r#"{{"payload":"{payload}","signatures":[{{"protected":"{header}","signature":"{signature}"}}]}}"#
+        );
+        for (how, text, said) in [
+            // As it should be, and what the check of a token explains.
+            ("as it came", good.clone(), "is a token"),
+            (
+                "without its signature",
+                format!("{header}.{payload}"),
+                "is a token",
+            ),
+            (
+                "with an empty signature",
+                format!("{header}.{payload}."),
+                "is a token",
+            ),
+            ("cut after 255 bytes", good[..255].into(), "is a token"),
+            (
+                "cut after 1023 bytes",
+                format!("{good}{}", "A".repeat(1000))[..1023].into(),
+                "is a token",
+            ),
+            ("two tokens in one", format!("{good}.{good}"), "is a token"),
+            ("an encrypted one", jwe, "is a token"),
+            // What HTTP puts in front.
+            (
+                "scheme",
+                format!("Bearer {good}"),
+                "`Bearer` in front of it",
+            ),
+            (
+                "scheme in small letters",
+                format!("bearer {good}"),
+                "`Bearer` in front of it",
+            ),
+            (
+                "scheme in capitals",
+                format!("BEARER {good}"),
+                "`Bearer` in front of it",
+            ),
+            (
+                "scheme without a space",
+                format!("Bearer{good}"),
+                "`Bearer` in front of it",
+            ),
+            (
+                "scheme with a colon",
+                format!("Bearer: {good}"),
+                "`Bearer` in front of it",
+            ),
+            (
+                "scheme, percent-encoded",
+                format!("Bearer%20{good}"),
+                "`Bearer` in front of it",
+            ),
+            (
+                "scheme, encoded for a form",
+                format!("Bearer+{good}"),
+                "`Bearer` in front of it",
+            ),
+            (
+                "scheme twice",
+                format!("Bearer Bearer {good}"),
+                "`Bearer` in front of it",
+            ),
+            (
+                "Django's scheme",
+                format!("JWT {good}"),
+                "`JWT` in front of it",
+            ),
+            (
+                "another scheme",
+                format!("Token {good}"),
+                "`Token` in front of it",
+            ),
+            (
+                "a header",
+                format!("Authorization: Bearer {good}"),
+                "`Authorization:` in front of it",
+            ),
+            (
+                "a header for curl",
+                format!("-H 'authorization: bearer {good}'"),
+                "`Authorization:` in front of it and quotes behind it",
+            ),
+            (
+                "HTTP Basic",
+                format!("Basic {}", STANDARD.encode(format!("JWT:{good}"))),
+                "encoded once more",
+            ),
+            // Quotes, white space, what cannot be seen.
+            ("quotes", format!("\"{good}\""), "quotes around it"),
+            ("single quotes", format!("'{good}'"), "quotes around it"),
+            (
+                "a word processor's quotes",
+                format!("“{good}”"),
+                "quotes around it",
+            ),
+            ("one quote", format!("{good}\""), "quotes behind it"),
+            (
+                "escaped quotes",
+                format!(r#"\"{good}\""#),
+                "quotes around it",
+            ),
+            (
+                "a scheme in quotes",
+                format!("\"Bearer {good}\""),
+                "`Bearer` in front of it and quotes behind it",
+            ),
+            (
+                "a newline, from a file",
+                format!("{good}\n"),
+                "white space or an invisible character behind it",
+            ),
+            (
+                "a newline of Windows",
+                format!("{good}\r\n"),
+                "white space or an invisible character behind it",
+            ),
+            (
+                "spaces",
+                format!("  {good} "),
+                "white space or an invisible character around it",
+            ),
+            (
+                "a byte order mark",
+                format!("\u{feff}{good}"),
+                "an invisible character in front of it",
+            ),
+            (
+                "a zero width space",
+                format!("\u{200b}{good}"),
+                "an invisible character in front of it",
+            ),
+            (
+                "lines",
+                lines.join("\n"),
+                "white space or line breaks in it",
+            ),
+            (
+                "lines of Windows",
+                lines.join("\r\n"),
+                "white space or line breaks in it",
+            ),
+            (
+                "spaces at the line breaks",
+                lines.join(" "),
+                "white space or line breaks in it",
+            ),
+            ("a comma", format!("{good},"), "punctuation behind it"),
+            ("brackets", format!("<{good}>"), "punctuation around it"),
+            // The tenant's answer, and what is like it.
+            ("the answer", answer.clone(), "JSON around it"),
+            (
+                "the answer, in lines",
+                answer.replace(',', ",\n  "),
+                "JSON around it",
+            ),
+            (
+                "the answer, escaped",
+                answer.replace('"', "\\\""),
+                "JSON around it",
+            ),
+            (
+                "the answer with an ID token",
+                format!(r#"{{"id_token":"{good}"}}"#),
+                "JSON around it",
+            ),
+            (
+                "an opaque answer",
+                format!(r#"{{"access_token":"{opaque}","scope":"openid"}}"#),
+                "JSON in front of it",
+            ),
+            (
+                "a refresh token",
+                format!(r#"{{"refresh_token": "{opaque}"}}"#),
+                "JSON in front of it",
+            ),
+            ("a list", format!("[\"{good}\"]"), "punctuation around it"),
+            (
+                "a field",
+                format!("access_token={good}"),
+                "a form's fields in front of it",
+            ),
+            (
+                "a field with an opaque one",
+                format!("access_token={opaque}"),
+                "a form's fields in front of it",
+            ),
+            (
+                "a fragment",
+                format!("#access_token={good}&expires_in=86400&token_type=Bearer"),
+                "a form's fields around it",
+            ),
+            (
+                "a callback",
+                format!("https://app.example/callback#access_token={good}"),
+                "a URL in front of it",
+            ),
+            (
+                "an opaque one with its scheme",
+                format!("Bearer {opaque}"),
+                "`Bearer` in front of it",
+            ),
+            (
+                "an assignment",
+                format!("TOKEN={good}"),
+                "`Token` in front of it",
+            ),
+            (
+                "a shell's",
+                format!("export ACCESS_TOKEN=\"{good}\""),
+                "a form's fields in front of it and quotes behind it",
+            ),
+            (
+                "a broker's password line",
+                format!("password={good}"),
+                "`password` in front of it",
+            ),
+            (
+                "a user before it",
+                format!("thermostat-1a:{good}"),
+                "other text in front of it",
+            ),
+            (
+                "a custom frame",
+                format!("OPENID~~{good}~"),
+                "other text in front of it and punctuation behind it",
+            ),
+            (
+                "what was in the buffer",
+                format!("{good}\u{fffd}\u{1}x"),
+                "other text behind it",
+            ),
+            ("JWS in JSON", general, "JSON around it"),
+            // Encoded again.
+            ("base64", STANDARD.encode(&good), "encoded once more"),
+            (
+                "base64url",
+                URL_SAFE_NO_PAD.encode(&good),
+                "encoded once more",
+            ),
+            (
+                "base64 twice",
+                STANDARD.encode(STANDARD.encode(&good)),
+                "encoded once more",
+            ),
+            (
+                "base64 of UTF-16",
+                STANDARD.encode(wide),
+                "encoded once more",
+            ),
+            (
+                "base64 of the answer",
+                STANDARD.encode(&answer),
+                "encoded once more",
+            ),
+            ("hexadecimal", hex, "encoded once more"),
+            (
+                "plain base64",
+                good.replace('-', "+").replace('_', "/"),
+                "not in base64url",
+            ),
+            (
+                "padding",
+                format!("{header}=.{payload}=.{signature}="),
+                "not in base64url",
+            ),
+            // Cut.
+            (
+                "after 10 bytes",
+                good[..10].into(),
+                "cut off in its header after 10 bytes",
+            ),
+            (
+                "after 31 bytes",
+                good[..31].into(),
+                "cut off in its header after 31 bytes",
+            ),
+            (
+                "after 63 bytes",
+                good[..63].into(),
+                "cut off in its header after 63 bytes",
+            ),
+            ("the header alone", header.into(), "cut off in its header"),
+            (
+                "without its first letter",
+                good[1..].into(),
+                "without its beginning",
+            ),
+            (
+                "without its first two",
+                good[2..].into(),
+                "without its beginning",
+            ),
+            (
+                "without its first three",
+                good[3..].into(),
+                "without its beginning",
+            ),
+            ("without its header", rest.into(), "without its beginning"),
+            ("the payload alone", payload.into(), "without its beginning"),
+            (
+                "half a payload",
+                payload[150..].into(),
+                "without its beginning",
+            ),
+            (
+                "a cut one with its scheme",
+                format!("Bearer {}", &good[..120]),
+                "`Bearer` in front of it",
+            ),
+        ] {
+            assert!(
+                sentence(&text).contains(said),
+                "{how}: {}: {text}",
+                sentence(&text)
+            );
+            assert!(
+                shown(&text).is_some_and(|shown| shown.chars().count() <= 8),
+                "{how}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_cut_of_a_token_is_recognised_while_it_says_anything() {
+        let good = good();
+        for end in 10..good.len() {
+            assert!(token(&good.as_bytes()[..end]).is_some(), "the first {end}");
+        }
+        let signature = good.rfind('.').unwrap();
+        for start in 0..signature - 40 {
+            assert!(
+                token(&good.as_bytes()[start..]).is_some(),
+                "from {start} on"
+            );
+        }
+    }
+
+    #[test]
+    fn a_header_may_be_written_in_any_way() {
+        for header in [
+            r#"{"alg":1}"#,
+            r#"{ "alg" : "none" }"#,
+            "{\r\n  \"typ\": \"JWT\"}",
+            "{\t\"kid\":\"a\"}",
+            r#"{"x5c":["MIIC"],"alg":"RS256"}"#,
+        ] {
+            let text = format!("{}.x.y", URL_SAFE_NO_PAD.encode(header));
+            assert_eq!(token(text.as_bytes()), Some(Token::Alone), "{header}");
+        }
+        let long = format!(r#"{{"x5c":["{}"],"alg":"RS256"}}"#, "MIIC".repeat(200));
+        let text = format!("{}.x.y", URL_SAFE_NO_PAD.encode(long));
+        assert_eq!(token(text.as_bytes()), Some(Token::Alone));
+    }
+
+    #[test]
+    fn passwords_and_names_are_not_tokens() {
+        let uuid = "9b2f8a1e-5c3d-4f6a-8b7c-0d1e2f3a4b5c";
+        let long = "correct horse battery staple ".repeat(40);
+        let encoded = STANDARD.encode("a secret that somebody has written in base64, for safety");
+        let json = STANDARD.encode(r#"{"user":"thermostat-1a","password":"secret"}"#);
+        let sas = "SharedAccessSignature sr=hub.example&sig=Yx3b%2FkTqO1Jc8vZt5w%3D&se=1700000000";
+        for text in [
+            "",
+            ".",
+            "..",
+            "a.b.c",
+            "hunter2",
+            "eyJ",
+            "eyJ.",
+            "eyJoey.2024",
+            "eyJoeyJoey.Johnson.1999",
+            "eyJhbGc",
+            "e30.x.y",
+            "ewww.that.hurts",
+            "undefined",
+            "null",
+            "[object Object]",
+            "<token>",
+            "YOUR_TOKEN_HERE",
+            "token",
+            "Bearer",
+            "bearer token",
+            "Bearer of the ring and other long stories",
+            "access_token",
+            "access_token=",
+            "my-access_token=short",
+            "JWT",
+            "p+a&s=s%w.o/r?d#\u{e9}",
+            "\u{e9}yJ.x",
+            "\"alg\":\"RS256\"",
+            r#"{"alg":"RS256","typ":"JWT"}"#,
+            "auth0|5f7c8ec7c33c6c004bbafe82",
+            "thermostat-1a",
+            "spiffe://example.org/ns/default/sa/device",
+            "CN=device,O=Example",
+            "deadbeefdeadbeefdeadbeefdeadbeefdeadbeef",
+            "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW",
+            "PPlGNh1wLQbJznsdLCx5XFb04ZPKzPxL",
+            uuid,
+            &long,
+            &encoded,
+            &json,
+            sas,
+        ] {
+            assert_eq!(token(text.as_bytes()), None, "{text}");
+            assert_eq!(shown(text), None, "{text}");
+        }
+    }
+
+    /// A small generator of numbers (SplitMix64), so that a failure can be repeated.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) as usize % end
+        }
+    }
+
+    #[test]
+    fn no_random_password_is_a_token() {
+        const BASE64: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let printable: Vec<u8> = (b' '..=b'~').collect();
+        let mut random = Random(20);
+        for round in 0..100_000 {
+            let alphabet = [BASE64, printable.as_slice(), b"0123456789abcdef"][round % 3];
+            let mut text: Vec<u8> = match round % 5 {
+                0 => b"eyJ".to_vec(),
+                1 => b"Bearer.".to_vec(),
+                _ => Vec::new(),
+            };
+            for _ in 0..8 + random.below(72) {
+                text.push(match random.below(16) {
+                    0 => b'.',
+                    _ => alphabet[random.below(alphabet.len())],
+                });
+            }
+            assert_eq!(token(&text), None, "{}", String::from_utf8_lossy(&text));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_looked_at_without_harm() {
+        let mut random = Random(7);
+        for length in 0..2_000 {
+            let bytes: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();
+            assert_eq!(token(&bytes), None);
+        }
+        for text in ["ey", "eyJ", "ewog", "e", "\"", "=", "."] {
+            let _ = token(text.repeat(65_535 / text.len()).as_bytes());
+        }
+    }
+}
