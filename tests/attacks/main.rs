@@ -113,11 +113,11 @@ attacks! {
         [by_default(".."), Out(TokenMalformed)],
         [by_default(&format!("{}.", good().rsplit_once('.').unwrap().0)), Out(TokenSignature)];
     white_space: "white space around and inside" =>
-        [by_default(&format!(" {}", good())), Out(TokenMalformed)],
-        [by_default(&format!("{}\n", good())), Out(TokenMalformed)],
-        [by_default(&good().replacen('.', ". ", 1)), Out(TokenMalformed)];
-    padding: "padded base64" => [by_default(&format!("{}=", good())), Out(TokenMalformed)], [by_default(&good().replacen('.', "=.", 1)), Out(TokenMalformed)];
-    other_alphabet: "+ and / in base64" => [by_default(&other_signature(good(), "+")), Out(TokenMalformed)], [by_default(&other_signature(good(), "/")), Out(TokenMalformed)];
+        [by_default(&format!(" {}", good())), Out(TokenWrapped)],
+        [by_default(&format!("{}\n", good())), Out(TokenWrapped)],
+        [by_default(&good().replacen('.', ". ", 1)), Out(TokenWrapped)];
+    padding: "padded base64" => [by_default(&format!("{}=", good())), Out(TokenWrapped)], [by_default(&good().replacen('.', "=.", 1)), Out(TokenWrapped)];
+    other_alphabet: "+ and / in base64" => [by_default(&other_signature(good(), "+")), Out(TokenWrapped)], [by_default(&other_signature(good(), "/")), Out(TokenWrapped)];
     stray_bits: "base64 whose last character has bits that mean nothing" => [by_default(&with_stray_bits(&good())), Out(TokenMalformed)];
     damaged_payload: "a damaged payload: nobody looks for its key" =>
         [by_default(&with_header("kid", json!("unknown"))), Out(TokenKeyUnknown)],
