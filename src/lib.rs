@@ -43,6 +43,7 @@
 //! | Who is connected, until when? | [`sessions`]; what several instances share, [`policy::Common`] |
 //! | Who waits for the tenant, and what did it say before? | [`logins`], [`logins::memory`] |
 //! | May the tenant be asked now, about this user, from there? | [`logins::restraint`] |
+//! | Whose turn is it, where there is not enough for all? | [`logins::known`], [`logins::shares`] |
 //! | Which token was good before? | [`logins::verified`] |
 //! | What is kept on disk, and is it believed? | [`state_dir`] |
 //! | Why was it refused, and what helps? | [`refusal`], one table |
@@ -88,6 +89,8 @@
 //!   nobody when a waiting client hangs up ([`logins::arrivals`]).
 //! * **Wrong passwords are counted by user and address**, and more loosely by user: by user alone a stranger
 //!   would lock devices out, by address alone a tenant that counts by user would ([`logins::guesses`]).
+//! * **Shares adjust themselves**: a source may use a multiple of what is free ([`logins::shares`]). Fixed shares
+//!   would have to know how many sources there are, and a fleet behind one address would be held to one of them.
 //! * **Threads for logins are there from the start**, where devices send passwords, and a name is looked up
 //!   once for all who ask at the same time: made in the moment in which they are needed, threads cost the
 //!   broker more than the sign-ins do ([`logins::pool`], `auth0/names.rs`).

@@ -455,11 +455,14 @@ fn the_example_for_another_provider() {
             server.client_secret(),
         );
         let client = Client::of(&broker).host("localhost").ca_file(ca);
-        client
+        let client = client
             .username(server.username())
-            .password(server.password())
-            .publish("temperature", "20.5")
-            .expect_success();
+            .password(server.password());
+        // On a busy machine the answer may come too late for the first try on 2.0, as for any device.
+        let mut tries = (0..3).map(|_| client.publish("temperature", "20.5"));
+        if !tries.any(|outcome| outcome.success()) {
+            client.publish("temperature", "20.5").expect_success();
+        }
     }
 }
 

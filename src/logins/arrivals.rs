@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use super::{Claimant, Verdict};
+use super::{Claimant, Verdict, known::Caller, shares::Shares};
 use crate::{clock::Deadline, secret::Fingerprint, sessions::Client};
 
 /// The newest ticket of each client id that waits, whichever instance it waits in.
@@ -83,18 +83,21 @@ fn newest() -> MutexGuard<'static, Option<HashMap<Arc<str>, u64>>> {
 pub struct Arrivals {
     waiting: Vec<Arrival>,
     ready: Vec<(Arrival, Verdict)>,
+    /// Whose they are.
+    places: Shares,
 }
 
 impl Arrivals {
     /// A client waits.
     pub fn wait(&mut self, arrival: Arrival) {
+        self.places.take(arrival.claimant.caller.source, 1.0);
         self.waiting.push(arrival);
     }
 
-    /// Whether so many wait that one more is too many. The broker forgets who hangs up; here they count
-    /// until their time is over.
-    pub fn is_full(&self) -> bool {
-        self.waiting.len() + self.ready.len() >= MAX_WAITING
+    /// Whether this caller may wait as well. The broker forgets who hangs up; here they count until their
+    /// time is over.
+    pub fn has_room(&self, caller: Caller) -> bool {
+        self.places.has_one(caller, MAX_WAITING)
     }
 
     /// Whether this client waits.
@@ -109,10 +112,15 @@ impl Arrivals {
     /// Another connection is at this address: whoever waited there has hung up, and its answer would
     /// be taken for the other's.
     pub fn forget(&mut self, client: Client) {
-        self.waiting
-            .retain(|arrival| arrival.claimant.client != client);
-        self.ready
-            .retain(|(arrival, _)| arrival.claimant.client != client);
+        let waiting = self
+            .waiting
+            .extract_if(.., |arrival| arrival.claimant.client == client);
+        let ready = self
+            .ready
+            .extract_if(.., |(arrival, _)| arrival.claimant.client == client);
+        for arrival in waiting.chain(ready.map(|(arrival, _)| arrival)) {
+            self.places.give_back(arrival.claimant.caller.source, 1.0);
+        }
     }
 
     /// A verdict is here, for all who presented that credential; how many they are.
@@ -137,6 +145,9 @@ impl Arrivals {
 
     /// Those to be answered now.
     pub fn take_ready(&mut self) -> Vec<(Arrival, Verdict)> {
+        for (arrival, _) in &self.ready {
+            self.places.give_back(arrival.claimant.caller.source, 1.0);
+        }
         std::mem::take(&mut self.ready)
     }
 
@@ -149,7 +160,11 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Fingerprinter;
+    use crate::{
+        logins::source::Source,
+        refusal::{Reason, Refusal},
+        secret::Fingerprinter,
+    };
     use std::time::Duration;
 
     fn arrival(client: usize, client_id: &str) -> Arrival {
@@ -163,6 +178,8 @@ mod tests {
             certificate: None,
             id_is_free: false,
             credential: key,
+            login: None,
+            caller: Caller::default(),
         };
         Arrival::new(claimant, key, Deadline::after(Duration::from_secs(60)))
     }
@@ -183,6 +200,44 @@ mod tests {
         arrivals.wait(arrival(2, "stopped"));
         drop(arrivals);
         assert!(!has_ticket("stopped"));
+    }
+
+    #[test]
+    fn whoever_waits_no_more_gives_the_place_back() {
+        let mut arrivals = Arrivals::default();
+        for client in 0..4 {
+            arrivals.wait(arrival(client, &format!("place {client}")));
+        }
+        arrivals.forget(Client(0));
+        let refusal = Refusal::new(Reason::LoginQueue, "");
+        let key = arrivals.waiting[0].key;
+        arrivals.resolve(key, &Err(refusal.clone()));
+        arrivals.forget(Client(1));
+        assert!(!arrivals.is_empty());
+        arrivals.take_ready();
+        arrivals.resolve(arrivals.waiting[0].key, &Err(refusal));
+        arrivals.take_ready();
+        arrivals.forget(Client(3));
+        assert!(arrivals.is_empty());
+        assert_eq!(arrivals.places.total(), 0.0);
+    }
+
+    #[test]
+    fn one_source_leaves_room_to_others() {
+        let from = |number: u32| Caller {
+            source: Source::V4(number.into()),
+            ..Caller::default()
+        };
+        let mut arrivals = Arrivals::default();
+        let mut waiting = 0;
+        while arrivals.has_room(from(1)) {
+            let mut arrival = arrival(waiting, &format!("room {waiting}"));
+            arrival.claimant.caller = from(1);
+            arrivals.wait(arrival);
+            waiting += 1;
+        }
+        assert_eq!(waiting, MAX_WAITING * 2 / 5 + 1, "four fifths of a half");
+        assert!(arrivals.has_room(from(2)));
     }
 
     #[test]

@@ -7,23 +7,28 @@
 //! * [`memory`]: what the tenant said before; [`verified`]: tokens that were good before; both in
 //!   tables of [`expiring`] entries
 //! * [`source`]: where a client connects from, as all of these count it
-//! * [`restraint`]: how hard it is asked: not in [`pauses`] that it wants, not in trouble
-//!   ([`breaker`]), and not too often about one user ([`guesses`])
+//! * [`known`]: who came in before; [`shares`]: who may use how much where there is not enough for all
+//! * [`restraint`]: how hard the tenant is asked: not in [`pauses`] that it wants, not in trouble
+//!   ([`breaker`]), not too often ([`rate`]), and not too often about one user ([`guesses`])
 
 pub mod arrivals;
 pub mod breaker;
 pub mod budget;
 pub mod expiring;
 pub mod guesses;
+pub mod known;
 pub mod memory;
 pub mod pauses;
 pub mod pool;
+pub mod rate;
 pub mod restraint;
+pub mod shares;
 pub mod source;
 pub mod verified;
 
 use std::{net::IpAddr, sync::Arc};
 
+use known::Caller;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -59,6 +64,10 @@ pub struct Claimant {
     pub certificate: Option<[u8; 32]>,
     /// What it presents.
     pub credential: Fingerprint,
+    /// The user whose password that is, if it is one.
+    pub login: Option<Fingerprint>,
+    /// Where it connects from, and how well it is known there.
+    pub caller: Caller,
     /// Whether the broker says that it has no session under this client id. 2.0 does not say.
     pub id_is_free: bool,
 }
@@ -97,6 +106,8 @@ pub struct Origin {
 pub struct Question {
     /// Whose it is.
     pub origin: Origin,
+    /// On whose account it goes.
+    pub caller: Caller,
     /// Which one it is of all that were asked.
     pub number: u64,
 }

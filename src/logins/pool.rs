@@ -5,6 +5,8 @@
 //! start and stay: fifty at once, in the moment in which fifty sign in, cost the broker milliseconds of
 //! waiting for the process's memory map. One job for one credential is under way at a time;
 //! whoever else asks meanwhile gets the same answer.
+//!
+//! Those who came in before go first, and nobody takes all places or all threads ([`super::shares`]).
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -17,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Done, Errand, Job};
+use super::{Done, Job, known::Standing, shares::Shares};
 use crate::{
     auth0::answer::Aftermath,
     clock::Deadline,
@@ -26,9 +28,12 @@ use crate::{
     threads::Spawn,
 };
 
-/// How many jobs may wait for a thread, beyond those under way. A thousand devices that come back
+/// How many logins may wait for a thread, beyond those under way. A thousand devices that come back
 /// at once fit; a flood does not.
-const MAX_QUEUE: usize = 1024;
+const MAX_LOGINS: usize = 1024;
+
+/// How many jobs may wait for a thread that only wait for the keys.
+const MAX_FOR_KEYS: usize = 512;
 
 /// How long a thread waits for another job.
 const IDLE: Duration = Duration::from_secs(10);
@@ -56,6 +61,11 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Job>,
+    /// Whose the logins in the queue are, and the jobs that only wait for the keys.
+    logins: Shares,
+    keys: Shares,
+    /// Whose the jobs under way are.
+    at_work: Shares,
     /// Credentials that are queued, under way, or answered and the answer not taken yet.
     busy: HashSet<Fingerprint>,
     finished: Vec<Done>,
@@ -106,19 +116,15 @@ impl Pool {
             }
             return Ok(());
         }
-        let (alike, room) = match job.errand {
-            Errand::Login { .. } => (state.queue.len(), MAX_QUEUE),
-            Errand::Keys(_) => {
-                let for_keys = state.queue.iter().filter(|job| job.is_for_keys());
-                (for_keys.count(), MAX_QUEUE / 2)
-            }
-        };
-        if alike >= room {
+        let caller = job.claimant.caller;
+        let (places, room) = state.places(&job);
+        if !places.has_one(caller, room) {
             return Err(Refusal::new(
                 Reason::LoginQueue,
-                format!("{room} sign-ins wait already"),
+                format!("{} sign-ins wait already", places.total()),
             ));
         }
+        places.take(caller.source, 1.0);
         state.busy.insert(job.key);
         state.queue.push_back(job);
         // Those in front may have to wait for their turn, so idle threads are no sign that it runs.
@@ -213,6 +219,7 @@ impl Pool {
             let mut state = self.shared.state();
             state.stopping = true;
             state.queue.clear();
+            (state.logins, state.keys) = Default::default();
         }
         self.shared.queued.notify_all();
         self.shared.finished.notify_all();
@@ -229,14 +236,29 @@ impl Drop for Pool {
 }
 
 impl State {
-    /// The first job whose turn it is.
+    /// Where a job stands in the queue: whose the places are, and how many there are.
+    fn places(&mut self, job: &Job) -> (&mut Shares, usize) {
+        match job.is_for_keys() {
+            false => (&mut self.logins, MAX_LOGINS),
+            true => (&mut self.keys, MAX_FOR_KEYS),
+        }
+    }
+
+    /// The first job whose turn it is: of those who are known best, the one that has waited longest.
     fn next(&mut self, limit: usize) -> Option<Job> {
         let keys_too = self.for_keys < limit.div_ceil(2);
-        let place = self
-            .queue
-            .iter()
-            .position(|job| keys_too || !job.is_for_keys())?;
+        let place = Standing::ALL.into_iter().find_map(|standing| {
+            self.queue.iter().position(|job| {
+                let caller = job.claimant.caller;
+                caller.standing == standing
+                    && (keys_too || !job.is_for_keys())
+                    && self.at_work.has_one(caller, limit)
+            })
+        })?;
         let job = self.queue.remove(place)?;
+        let source = job.claimant.caller.source;
+        self.places(&job).0.give_back(source, 1.0);
+        self.at_work.take(source, 1.0);
         self.for_keys += usize::from(job.is_for_keys());
         Some(job)
     }
@@ -266,6 +288,7 @@ impl Shared {
             let (key, question, deadline) = (job.key, job.question, job.deadline);
             let for_keys = usize::from(job.is_for_keys());
             let claimant = job.claimant.clone();
+            let source = claimant.caller.source;
             let done =
                 catch_unwind(AssertUnwindSafe(|| (self.worker)(job))).unwrap_or_else(|_| Done {
                     claimant,
@@ -285,6 +308,7 @@ impl Shared {
                 });
             state = self.state();
             state.for_keys -= for_keys;
+            state.at_work.give_back(source, 1.0);
             // Busy until somebody takes it: whoever asks in between would have it done again.
             state.finished.push(done);
             self.answered.store(true, Ordering::Release);

@@ -1,8 +1,7 @@
 //! How hard the tenant is asked: less than it allows, and less while it is in trouble.
 //!
-//! Auth0 counts all of a broker's devices as one caller. Without restraint a fleet that comes back
-//! at once uses up the tenant's rate limit (Auth0, "Rate Limit Policy"). Here is that rate; what
-//! else holds a question back is in [`super::pauses`], [`super::breaker`] and [`super::guesses`].
+//! What holds a question back is in [`super::rate`], [`super::pauses`], [`super::breaker`] and
+//! [`super::guesses`]; here they are asked in turn.
 
 use std::time::Instant;
 
@@ -10,21 +9,18 @@ use super::{
     Origin, Question,
     breaker::{Breaker, News},
     guesses::{Guesses, Heard},
+    known::Caller,
     pauses::Pauses,
+    rate::Rate,
 };
 use crate::{
     auth0::answer::Aftermath,
     refusal::{Reason, Refusal},
 };
 
-/// As Auth0's free plan has it: a burst of 300 at 300 a minute.
-const BURST_SECONDS: f64 = 60.0;
-
 /// What the tenant lets us ask.
 pub struct Restraint {
-    rate: f64,
-    tokens: f64,
-    filled: Instant,
+    rate: Rate,
     pauses: Pauses,
     breaker: Breaker,
     guesses: Guesses,
@@ -33,11 +29,8 @@ pub struct Restraint {
 impl Restraint {
     /// At most `rate` logins a second in the long run.
     pub fn new(rate: u32, now: Instant) -> Self {
-        let rate = f64::from(rate);
         Self {
-            rate,
-            tokens: rate * BURST_SECONDS,
-            filled: now,
+            rate: Rate::new(rate, now),
             pauses: Pauses::default(),
             breaker: Breaker::default(),
             guesses: Guesses::default(),
@@ -50,10 +43,19 @@ impl Restraint {
     /// # Errors
     ///
     /// Why not.
-    pub fn ask(&mut self, origin: Origin, now: Instant) -> Result<Question, Refusal> {
+    pub fn ask(
+        &mut self,
+        origin: Origin,
+        caller: Caller,
+        now: Instant,
+    ) -> Result<Question, Refusal> {
         self.guesses.ask(origin, now)?;
-        match self.ask_tenant(origin, now) {
-            Ok(number) => Ok(Question { origin, number }),
+        match self.ask_tenant(origin, caller, now) {
+            Ok(number) => Ok(Question {
+                origin,
+                caller,
+                number,
+            }),
             Err(refusal) => {
                 self.guesses.heard(origin, Heard::Nothing, now);
                 Err(refusal)
@@ -61,23 +63,16 @@ impl Restraint {
         }
     }
 
-    fn ask_tenant(&mut self, origin: Origin, now: Instant) -> Result<u64, Refusal> {
+    fn ask_tenant(&mut self, origin: Origin, caller: Caller, now: Instant) -> Result<u64, Refusal> {
         self.pauses.ask(origin.address, now)?;
         self.breaker.ask(now)?;
-        let gained = now.saturating_duration_since(self.filled).as_secs_f64() * self.rate;
-        self.tokens = (self.tokens + gained).min(self.rate * BURST_SECONDS);
-        self.filled = now;
-        if self.tokens < 1.0 {
-            let detail = format!("more than login_rate ({}) logins a second", self.rate);
-            return Err(Refusal::new(Reason::LoginRate, detail));
-        }
-        self.tokens -= 1.0;
+        self.rate.take(caller, now)?;
         Ok(self.breaker.number(now))
     }
 
     /// The tenant was not asked after all.
     pub fn give_back(&mut self, question: Question, now: Instant) {
-        self.tokens += 1.0;
+        self.rate.give_back(question.caller.source);
         self.breaker.heard(question.number, News::None, now);
         self.guesses.heard(question.origin, Heard::Nothing, now);
     }
@@ -96,7 +91,7 @@ impl Restraint {
         aftermath: Aftermath,
         now: Instant,
     ) {
-        let Question { origin, number } = question;
+        let Question { origin, number, .. } = question;
         if let Some((whose, pause)) = aftermath.pause {
             self.pauses.add(whose, origin.address, pause, now);
         }
@@ -141,7 +136,14 @@ mod tests {
     use std::{net::IpAddr, time::Duration};
 
     use super::*;
-    use crate::{auth0::answer::Whose, secret::Fingerprinter};
+    use crate::logins::source::Source;
+    use crate::{auth0::answer::Whose, logins::known::Standing, secret::Fingerprinter};
+
+    /// One who came in before.
+    const CALLER: Caller = Caller {
+        source: Source::Unknown,
+        standing: Standing::Returning,
+    };
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
@@ -172,42 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_and_then_a_rate() {
-        let (start, prints) = (Instant::now(), Fingerprinter::new().unwrap());
-        let device = |i: u64| Origin {
-            user: prints.of(&i.to_le_bytes()),
-            address: None,
-        };
-        let mut restraint = Restraint::new(5, start);
-        for i in 0..300 {
-            assert!(restraint.ask(device(i), start).is_ok());
-        }
-        assert_eq!(
-            refused(restraint.ask(device(300), start)),
-            Some(Reason::LoginRate)
-        );
-        let asked = (0..1000)
-            .filter(|i| {
-                restraint
-                    .ask(device(1000 + i), start + Duration::from_millis(10 * i))
-                    .is_ok()
-            })
-            .count();
-        assert!((49..=50).contains(&asked), "{asked} in ten seconds");
-    }
-
-    #[test]
     fn a_pause_is_kept_by_those_it_is_for() {
         let start = Instant::now();
         let mut restraint = Restraint::new(5, start);
         let (stranger, device) = (at([198, 51, 100, 1]), at([203, 0, 113, 1]));
-        let question = restraint.ask(stranger, start).unwrap();
+        let question = restraint.ask(stranger, CALLER, start).unwrap();
         restraint.heard(question, None, pause(Whose::Addresses, 864), start);
         assert_eq!(
-            refused(restraint.ask(stranger, start + S(863))),
+            refused(restraint.ask(stranger, CALLER, start + S(863))),
             Some(Reason::LoginThrottled)
         );
-        let question = restraint.ask(device, start).unwrap();
+        let question = restraint.ask(device, CALLER, start).unwrap();
         restraint.heard(
             question,
             Some(Reason::LoginThrottled),
@@ -216,11 +193,11 @@ mod tests {
         );
         for origin in [device, stranger, at([203, 0, 113, 2])] {
             assert_eq!(
-                refused(restraint.ask(origin, start + S(6))),
+                refused(restraint.ask(origin, CALLER, start + S(6))),
                 Some(Reason::LoginThrottled)
             );
         }
-        assert!(restraint.ask(device, start + S(7)).is_ok());
+        assert!(restraint.ask(device, CALLER, start + S(7)).is_ok());
     }
 
     #[test]
@@ -228,7 +205,7 @@ mod tests {
         let start = Instant::now();
         let mut restraint = Restraint::new(1, start);
         let asked = (0..200)
-            .filter(|_| match restraint.ask(device(), start) {
+            .filter(|_| match restraint.ask(device(), CALLER, start) {
                 Ok(question) => {
                     let no = Some(Reason::TenantError);
                     restraint.heard(question, no, Aftermath::default(), start);
@@ -239,7 +216,7 @@ mod tests {
             .count();
         assert_eq!(asked, 5);
         restraint.look_again();
-        assert!(restraint.ask(device(), start).is_ok());
+        assert!(restraint.ask(device(), CALLER, start).is_ok());
     }
 
     #[test]
@@ -254,17 +231,17 @@ mod tests {
             Reason::LoginConfiguration,
             Reason::TenantError,
         ] {
-            let question = restraint.ask(device(), start).unwrap();
+            let question = restraint.ask(device(), CALLER, start).unwrap();
             restraint.heard(question, Some(no), Aftermath::default(), start);
         }
-        let question = restraint.ask(device(), start).unwrap();
+        let question = restraint.ask(device(), CALLER, start).unwrap();
         let ours = Aftermath {
             ours: true,
             ..Aftermath::default()
         };
         restraint.heard(question, Some(Reason::LoginConfiguration), ours, start);
         assert_eq!(
-            refused(restraint.ask(device(), start)),
+            refused(restraint.ask(device(), CALLER, start)),
             Some(Reason::LoginConfiguration),
             "and nobody is asked about while it accepts nobody"
         );
@@ -276,7 +253,7 @@ mod tests {
         let mut restraint = Restraint::new(1, start);
         let origin = device();
         for _ in 0..200 {
-            let question = restraint.ask(origin, start).unwrap();
+            let question = restraint.ask(origin, CALLER, start).unwrap();
             restraint.give_back(question, start);
         }
     }
@@ -291,7 +268,7 @@ mod tests {
             ..Aftermath::default()
         };
         (0..100)
-            .filter(|_| match restraint.ask(origin, start) {
+            .filter(|_| match restraint.ask(origin, CALLER, start) {
                 Ok(question) => {
                     restraint.heard(question, no, aftermath, start);
                     if no.is_none() {

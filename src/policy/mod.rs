@@ -32,7 +32,7 @@ use crate::{
     },
     log::{Level, Log},
     logins::{
-        Desk, arrivals::Arrivals, memory::Memory, pool::Pool, restraint::Restraint,
+        Desk, arrivals::Arrivals, known::Known, memory::Memory, pool::Pool, restraint::Restraint,
         verified::Verified,
     },
     proxies::TrustedProxies,
@@ -67,6 +67,7 @@ pub struct Policy {
     warned_of_address: AtomicBool,
     arrivals: Mutex<Arrivals>,
     restraint: Arc<Mutex<Restraint>>,
+    known: Mutex<Known>,
     /// Refusals of clients that have no session, and troubles that concern everybody.
     reports: Mutex<Reports>,
 }
@@ -133,6 +134,7 @@ impl Policy {
             warned_of_address: AtomicBool::new(false),
             arrivals: Mutex::default(),
             restraint: common.restraint(&config),
+            known: Mutex::default(),
             common: common.clone(),
             config,
             log,

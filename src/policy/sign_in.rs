@@ -1,6 +1,6 @@
 //! Who may come in: from the CONNECT to the answer, with a wait in between where it takes one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -14,6 +14,7 @@ use crate::{
     logins::{
         Claimant, Done, Errand, Evidence, Job, Origin, Question, Terms, Verdict,
         arrivals::{self, Arrival},
+        source::Source,
     },
     recognise::{self, Token},
     refusal::{Reason, Refusal},
@@ -116,7 +117,7 @@ impl Policy {
         }
         let password = connect.password.unwrap_or_default();
         let credential = self.prints.of(password);
-        let claimant = Claimant {
+        let mut claimant = Claimant {
             client: connect.client,
             client_id: connect.client_id.into(),
             username: connect.username.map(Into::into),
@@ -124,9 +125,11 @@ impl Policy {
             port: connect.port,
             certificate: connect.certificate,
             credential,
+            login: None,
+            caller: lock(&self.known).caller(None, Source::of(connect.address)),
             id_is_free: connect.id_is_free,
         };
-        match self.consider(connect, &claimant, now) {
+        match self.consider(connect, &mut claimant, now) {
             Considered::Keep => Step::Keep,
             Considered::Defer => Step::Defer,
             Considered::Judged(verdict) => self.conclude(&claimant, verdict, now),
@@ -138,7 +141,7 @@ impl Policy {
         }
     }
 
-    fn consider(&self, connect: &Connect, claimant: &Claimant, now: Unix) -> Considered {
+    fn consider(&self, connect: &Connect, claimant: &mut Claimant, now: Unix) -> Considered {
         let refuse = |reason, detail: &str| Considered::Judged(Err(Refusal::new(reason, detail)));
         if connect.restored {
             return Considered::Keep;
@@ -226,6 +229,10 @@ impl Policy {
                 );
             }
         }
+        // As Auth0 compares them: it takes `Device` for `device`.
+        let user = self.prints.of(username.trim().to_lowercase().as_bytes());
+        claimant.login = Some(user);
+        claimant.caller = lock(&self.known).caller(claimant.login, claimant.caller.source);
         // With the length in front, `a` with `bc` is not `ab` with `c`.
         let both = Zeroizing::new(format!("{}:{username}{password}", username.len()));
         let key = self.prints.of(both.as_bytes());
@@ -233,15 +240,11 @@ impl Policy {
             return Considered::Judged(verdict);
         }
         let address = connect.address.and_then(forwarded::device_address);
-        let origin = Origin {
-            // As Auth0 compares them: it takes `Device` for `device`.
-            user: self.prints.of(username.trim().to_lowercase().as_bytes()),
-            address,
-        };
+        let origin = Origin { user, address };
         // Who joins a question that is under way asks none.
         let question = match self.pool.is_busy(key) {
             true => None,
-            false => match lock(&self.restraint).ask(origin, moment()) {
+            false => match lock(&self.restraint).ask(origin, claimant.caller, moment()) {
                 Ok(question) => Some(question),
                 Err(refusal) => return Considered::Judged(Err(refusal)),
             },
@@ -280,9 +283,17 @@ impl Policy {
         let Wait { claimant, job, .. } = *wait;
         let (key, deadline) = (job.key, job.deadline);
         let began = moment();
-        let (most, percent) = (self.config.login_wait, self.config.stall_budget);
-        let allowance = lock(&self.common.budget).allowance(began, most, percent);
+        let allowance = match self.pool.is_busy(key) {
+            // The broker has waited for this answer before.
+            true => Duration::ZERO,
+            false => {
+                let (most, percent) = (self.config.login_wait, self.config.stall_budget);
+                let mut budget = lock(&self.common.budget);
+                budget.allowance(key, claimant.caller, began, most, percent)
+            }
+        };
         let until = Deadline::after(allowance.min(deadline.remaining()));
+        let mut answered = true;
         let verdict = match self.submit(job) {
             Err(refusal) => Err(refusal),
             Ok(()) => loop {
@@ -294,8 +305,12 @@ impl Policy {
                     Some(Some((verdict, _))) => break verdict,
                     // It needs the keys as well, and that is under way.
                     Some(None) => {}
-                    None if deadline.has_passed() => break self.too_late(),
+                    None if deadline.has_passed() => {
+                        answered = false;
+                        break self.too_late();
+                    }
                     None => {
+                        answered = false;
                         break Err(Refusal::new(
                             Reason::LoginPending,
                             "the tenant is being asked, and the broker may not wait longer",
@@ -305,7 +320,13 @@ impl Policy {
             },
         };
         let ended = moment();
-        lock(&self.common.budget).spend(ended, ended - began);
+        {
+            let mut budget = lock(&self.common.budget);
+            budget.spend(ended, claimant.caller.source, ended - began);
+            if !answered && !allowance.is_zero() {
+                budget.waited_for_nothing(key, ended);
+            }
+        }
         self.conclude(&claimant, verdict, clock())
     }
 
@@ -317,12 +338,13 @@ impl Policy {
     pub fn delay(&self, wait: Box<Wait>, now: Unix) -> Result<(), Refusal> {
         let Wait { claimant, job, .. } = *wait;
         let (key, deadline) = (job.key, job.deadline);
-        let submitted = match lock(&self.arrivals).is_full() {
-            true => {
+        let has_room = lock(&self.arrivals).has_room(claimant.caller);
+        let submitted = match has_room {
+            true => self.submit(job),
+            false => {
                 self.give_back(job.question);
                 Err(Refusal::new(Reason::LoginQueue, "too many sign-ins wait"))
             }
-            false => self.submit(job),
         };
         if let Err(refusal) = submitted {
             self.report_refused_connect(&claimant, &refusal, now);
@@ -462,6 +484,7 @@ impl Policy {
         });
         match admitted {
             Ok((username, account, rights, until)) => {
+                lock(&self.known).came_in(claimant.login, claimant.caller.source);
                 if rights.is_empty() && !self.config.defer_acl {
                     self.log.line(
                         Level::Warning,

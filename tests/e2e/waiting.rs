@@ -98,7 +98,8 @@ on_each_broker! {
     /// 2.1: fifty sign-ins wait, and the others talk. 2.0: they are turned away at once, and let in
     /// from memory when they try again, with one question to the tenant each.
     fn fifty_sign_ins_hold_nobody_up(version) {
-        let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
+        // Of so many threads one address may have fifty.
+        let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("login_workers", "128"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
         let connects: Vec<_> = (0..50).map(|i| login(Protocol::V311, &format!("c{i}"), &format!("d{i}"))).collect();
         let mut clients: Vec<_> = connects.iter().map(|connect| knock(&broker, connect)).collect();
@@ -462,9 +463,10 @@ on_each_broker! {
         let broker = broker(version, &options(&tenant).with("login_rate", "1").with("stall_budget", "100"));
         assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
         let let_in = (0..80).filter(|i| answer(&broker, &login(Protocol::V5, &format!("c{i}"), &format!("d{i}"))).is_none());
-        // A minute's worth at once, and what is gained meanwhile.
+        // A minute's worth at once, of which one address may have four fifths, and of them a quarter is for
+        // those who came in before; and what is gained meanwhile.
         let let_in = let_in.count();
-        assert!((60..75).contains(&let_in), "{let_in}");
+        assert!((36..50).contains(&let_in), "{let_in}");
         assert_eq!(tenant.count(Endpoint::Token), let_in);
         expect_refusal(&broker, "", "login-rate");
     }

@@ -25,6 +25,7 @@ use schedules::{
     log::Log,
     logins::{
         Claimant, Done, Errand, Evidence, Job,
+        known::Caller,
         pool::{Pool, Worker},
     },
     secret::{Fingerprint, Fingerprinter, Secret},
@@ -65,6 +66,8 @@ fn job(key: Fingerprint) -> Job {
             port: None,
             certificate: None,
             credential: key,
+            login: None,
+            caller: Caller::default(),
             id_is_free: false,
         },
         key,

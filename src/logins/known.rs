@@ -1,0 +1,147 @@
+//! Who came in before, and from where: that decides who goes first when there is not enough for all.
+//!
+//! Only a sign-in that was good is remembered, so strangers cannot push anybody out. Names and addresses
+//! are kept as keyed hashes. Tokens count for their address alone: they cost the tenant nothing.
+
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, Hash, RandomState},
+    mem,
+};
+
+use super::source::Source;
+use crate::secret::Fingerprint;
+
+/// How many entries one generation holds: three for each device of the largest fleet this is made for.
+/// There are two generations, so the whole takes 12 MB at most.
+const GENERATION: usize = 300_000;
+
+/// How well a caller is known. The lower ones leave something to the higher ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Neither the user nor the source came in before.
+    #[default]
+    Stranger,
+    /// The user or the source came in before. A stranger gets this far with a name that he has heard.
+    Familiar,
+    /// This user came in from this source before.
+    Returning,
+}
+
+impl Standing {
+    /// All, those first who go first.
+    pub const ALL: [Self; 3] = [Self::Returning, Self::Familiar, Self::Stranger];
+}
+
+/// Who asks for something of which there is not enough for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Where it connects from.
+    pub source: Source,
+    /// How well it is known.
+    pub standing: Standing,
+}
+
+/// The memory. An entry lasts until as many others have come in as a generation holds.
+#[derive(Default)]
+pub struct Known {
+    hashes: RandomState,
+    recent: HashSet<u64>,
+    before: HashSet<u64>,
+}
+
+impl Known {
+    /// How well somebody is known who sends this user's password, or a token, from this source.
+    pub fn caller(&self, user: Option<Fingerprint>, source: Source) -> Caller {
+        let came_in = |what: &dyn Fn() -> u64| {
+            let hash = what();
+            self.recent.contains(&hash) || self.before.contains(&hash)
+        };
+        let standing = match user {
+            Some(user) if came_in(&|| self.pair(user, source)) => Standing::Returning,
+            Some(user) if came_in(&|| self.user(user)) => Standing::Familiar,
+            _ if came_in(&|| self.source(source)) => Standing::Familiar,
+            _ => Standing::Stranger,
+        };
+        Caller { source, standing }
+    }
+
+    /// Somebody came in, with this user's password or with a token.
+    pub fn came_in(&mut self, user: Option<Fingerprint>, source: Source) {
+        self.enter(self.source(source));
+        if let Some(user) = user {
+            self.enter(self.user(user));
+            self.enter(self.pair(user, source));
+        }
+    }
+
+    fn enter(&mut self, hash: u64) {
+        if self.recent.len() >= GENERATION {
+            self.before = mem::take(&mut self.recent);
+        }
+        self.recent.insert(hash);
+    }
+
+    fn pair(&self, user: Fingerprint, source: Source) -> u64 {
+        self.hash(('p', user, source))
+    }
+
+    fn user(&self, user: Fingerprint) -> u64 {
+        self.hash(('u', user))
+    }
+
+    fn source(&self, source: Source) -> u64 {
+        self.hash(('s', source))
+    }
+
+    fn hash(&self, what: impl Hash) -> u64 {
+        self.hashes.hash_one(what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Fingerprinter;
+
+    #[test]
+    fn a_user_and_a_source_are_known_after_a_good_sign_in() {
+        let prints = Fingerprinter::new().unwrap();
+        let user = |name: &str| Some(prints.of(name.as_bytes()));
+        let source = |number: u32| Source::V4(number.into());
+        let mut known = Known::default();
+        known.came_in(user("pump"), source(1));
+        known.came_in(None, source(2));
+        for (name, from, standing) in [
+            (user("pump"), 1, Standing::Returning),
+            (user("pump"), 2, Standing::Familiar),
+            (user("pump"), 3, Standing::Familiar),
+            (user("new"), 1, Standing::Familiar),
+            (user("new"), 2, Standing::Familiar),
+            (user("new"), 3, Standing::Stranger),
+            (None, 1, Standing::Familiar),
+            (None, 3, Standing::Stranger),
+        ] {
+            let caller = known.caller(name, source(from));
+            assert_eq!(caller.standing, standing, "{name:?} from {from}");
+        }
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_who_comes_back_stays() {
+        let prints = Fingerprinter::new().unwrap();
+        let user = prints.of(b"pump");
+        let mut known = Known::default();
+        for number in 0..3 * GENERATION as u32 {
+            if number % 100_000 == 0 {
+                known.came_in(Some(user), Source::Unknown);
+            }
+            known.came_in(None, Source::V4(number.into()));
+            assert!(known.recent.len() + known.before.len() <= 2 * GENERATION);
+        }
+        let standing = |source| known.caller(Some(user), source).standing;
+        assert_eq!(standing(Source::Unknown), Standing::Returning);
+        let first = known.caller(None, Source::V4(0.into()));
+        assert_eq!(first.standing, Standing::Stranger, "long ago");
+    }
+}
