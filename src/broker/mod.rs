@@ -5,6 +5,7 @@
 //! * [`again`]: what was allowed a moment ago
 //! * [`codes`]: our answers, as its numbers · [`guard`]: panics and foreign threads end here
 //! * [`signals`]: threads beside the broker's · [`reloads`]: SIGHUP, when it does no harm
+//! * `local_users`: users that the broker knows by itself
 //! * [`heap`]: memory back to the system · [`time`]: the time at the price of a message
 //!
 //! Two rules hold everywhere in here. Nothing is locked while a function of the broker's runs,
@@ -18,6 +19,7 @@ pub mod event;
 pub mod guard;
 pub mod heap;
 pub mod host;
+mod local_users;
 pub mod reloads;
 pub mod signals;
 pub mod time;
@@ -360,6 +362,7 @@ fn register(
     if shared {
         return Ok(());
     }
+    core.policy.warn_of_local_users(&local_users::find());
     core.policy.start(broker.tells())
 }
 

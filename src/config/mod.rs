@@ -122,6 +122,8 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// The claim that becomes the user name in token mode.
     pub username_claim: String,
+    /// What the broker is told in front of the user names of those who come in through the tenant.
+    pub username_prefix: String,
     /// Which client ids a token's bearer may use.
     pub client_ids: ClientIds,
     /// Whether a client id that one subject holds may be taken over by another.
@@ -412,6 +414,21 @@ impl Values {
         }
     }
 
+    fn username_prefix(&mut self) -> Result<String> {
+        const MAX: usize = 64;
+        let prefix = self.take_text("username_prefix").unwrap_or_default();
+        // It stands in user names, and they stand in the topics of an acl_file (`%u`).
+        let fits = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '/' | '+' | '#');
+        if prefix.len() > MAX || !prefix.chars().all(fits) {
+            return Err(ConfigError::of(
+                "username_prefix",
+                &prefix,
+                "write at most 64 bytes without spaces, /, + and #, as in auth0:",
+            ));
+        }
+        Ok(prefix)
+    }
+
     fn client_ids(&mut self) -> Result<ClientIds> {
         let claim = self.take_text("client_id_claim");
         let template = self.take_text("client_id_template");
@@ -555,6 +572,7 @@ impl Values {
             username_claim: self
                 .take_text("username_claim")
                 .unwrap_or_else(|| "sub".into()),
+            username_prefix: self.username_prefix()?,
             client_ids: self.client_ids()?,
             any_takeover: self.take_word("takeover", ["subject", "any"])?,
             defer_others: self.take_word("on_other", ["deny", "defer"])?,

@@ -37,6 +37,7 @@ pub const OPTIONS: &[Opt] = &[
     open("claim_placeholders"),
     open("policy_file"),
     open("username_claim"),
+    open("username_prefix"),
     open("client_id_claim"),
     open("client_id_template"),
     open("takeover"),

@@ -2,6 +2,7 @@
 //!
 //! * this file: what there is to decide with, started, reloaded and stopped
 //! * `sign_in`: from the CONNECT to the answer · `judge`: what tokens are worth
+//! * `usernames`: the user names that the broker is told
 //! * `access`: messages and subscriptions · `report`: what the operator is told
 //!
 //! Nothing here knows the broker or the network; time is an argument. What has to wait becomes a
@@ -12,6 +13,7 @@ mod common;
 mod judge;
 mod report;
 mod sign_in;
+mod usernames;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -49,6 +51,7 @@ pub use access::{Access, Action, Decision};
 pub use common::Common;
 use report::Reports;
 pub use sign_in::{Admission, Answer, Connect, Step, Wait};
+pub use usernames::LocalUsers;
 
 /// All that decides.
 pub struct Policy {

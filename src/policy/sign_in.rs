@@ -208,7 +208,8 @@ impl Policy {
                     errand: Errand::Keys(Evidence::Presented { token, print }),
                     deadline,
                 }),
-                username: jws::unverified_text_claim(password, &self.config.username_claim),
+                username: jws::unverified_text_claim(password, &self.config.username_claim)
+                    .map(|name| self.username_for_broker(&name.into()).to_string()),
             };
         }
 
@@ -218,7 +219,10 @@ impl Policy {
                 "it sent a password, and credentials mode is off",
             );
         }
-        let Some(username) = connect.username.filter(|name| !name.is_empty()) else {
+        let username = connect
+            .username
+            .map(|name| self.username_of_tenant(name, connect.again));
+        let Some(username) = username.filter(|name| !name.is_empty()) else {
             return not_ours(Reason::NoUsername, "it sent a password and no user name");
         };
         for (what, length) in [("user name", username.len()), ("password", password.len())] {
@@ -262,7 +266,8 @@ impl Policy {
                 errand,
                 deadline,
             }),
-            username: None,
+            username: (!self.config.username_prefix.is_empty())
+                .then(|| self.username_for_broker(&username.into()).to_string()),
         }
     }
 
@@ -477,7 +482,8 @@ impl Policy {
     pub(super) fn conclude(&self, claimant: &Claimant, verdict: Verdict, now: Unix) -> Step {
         let admitted = verdict.and_then(|terms| {
             self.may_use_client_id(claimant, &terms)?;
-            let (username, account) = (Arc::clone(&terms.username), terms.account.clone());
+            let account = terms.account.clone();
+            let username = self.username_for_broker(&terms.username);
             let until = terms.until;
             self.rights(claimant, terms)
                 .map(|rights| (username, account, rights, until))

@@ -210,6 +210,28 @@ on_each_broker! {
         assert!(first.wait_end(PATIENCE).is_ok());
     }
 
+    /// With `acl defer` the broker decides by user name: a prefix keeps a token from being taken for a user
+    /// of the broker's, and without it the log warns.
+    fn a_token_that_names_a_local_user(version) {
+        let tenant = tenant();
+        let options = Options::tokens(&tenant).with("acl", "defer").with("username_claim", "name");
+        let token = tenant.mint(DEVICE).claim("name", json!("meter")).sign();
+        let connect = token_connect(Protocol::V5, "ours", &token);
+        let may_publish = |broker: &Broker| {
+            let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+            client.publish("meter/1", "x", 1).unwrap() < 0x80
+        };
+        let broker = with_files(version, &options, &tenant);
+        assert!(may_publish(&broker), "as their meter may");
+        let warning = broker.expect_log("the broker has users of its own, such as 'meter'");
+        assert!(warning.contains("set username_prefix"), "{warning}");
+
+        let broker = with_files(version, &options.with("username_prefix", "auth0:"), &tenant);
+        assert!(!may_publish(&broker));
+        assert!(broker.log().contains("auth0:meter"));
+        assert!(!broker.log().contains("users of its own"));
+    }
+
     /// Clients that were there before the plugin go on with the broker's own files, beside ours.
     fn others_are_left_to_the_broker(version) {
         let tenant = tenant();

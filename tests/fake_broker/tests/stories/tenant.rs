@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use fake_broker::{BAD_USERNAME_OR_PASSWORD as BAD, SUCCESS, Spec, alone};
+use fake_broker::{Access, BAD_USERNAME_OR_PASSWORD as BAD, SUCCESS, Spec, State, alone};
 use lab::tenant::{DEVICE, Endpoint, PASSWORD, Tenant};
 
-use super::{RELEASE, Scene, broker, credentials, offline, options, scratch};
+use super::{GRANTED, RELEASE, Scene, broker, credentials, offline, options, scratch};
 
 #[test]
 fn the_tenant_is_told_where_a_device_connects_from() {
@@ -143,6 +143,36 @@ fn goes_nowhere(on_other: &str) {
     assert_eq!(scene.tenant.count(Endpoint::Token), 0);
     scene.connected(&spec(DEVICE, PASSWORD));
     assert_eq!(scene.tenant.count(Endpoint::Token), 1);
+}
+
+#[test]
+fn a_prefix_keeps_users_of_the_tenant_from_being_taken_for_others() {
+    alone(|| {
+        let mut scene = Scene::live(|tenant| credentials(tenant).with("username_prefix", "auth0:"));
+        let token = scene.tenant.mint(DEVICE).claim("sub", "admin").sign();
+        let spec = Spec::new("a").token(token);
+        let client = scene.connected(&spec);
+        assert_eq!(
+            scene.broker.username(client).as_deref(),
+            Some("auth0:admin")
+        );
+        let login = Spec::new("b").username(DEVICE).password(PASSWORD);
+        for spec in [login.clone(), login.v5()] {
+            let client = scene.connected(&spec);
+            let given = format!("auth0:{DEVICE}");
+            assert_eq!(scene.broker.username(client), Some(given));
+            assert!(scene.broker.allows(client, Access::Write, GRANTED));
+        }
+        // A SIGHUP asks again, with the names that the broker was given.
+        scene.broker.sighup();
+        assert_eq!(scene.broker.state(client), State::Connected);
+        let fields: Vec<_> = scene.tenant.requests_to(Endpoint::Token);
+        assert!(
+            fields
+                .iter()
+                .all(|one| one.field("username") == Some(DEVICE))
+        );
+    });
 }
 
 #[test]
