@@ -19,6 +19,14 @@ impl Unix {
     pub fn plus(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(seconds))
     }
+
+    /// What this moment is called after the clock was set by this many seconds. (The end of time stays that.)
+    pub fn moved(self, by: i64) -> Self {
+        match self.0 {
+            u64::MAX => self,
+            seconds => Self(seconds.saturating_add_signed(by)),
+        }
+    }
 }
 
 /// The monotonic clock, for how long ago something was; it does not jump.

@@ -57,6 +57,9 @@ const RECHECK: Duration = Duration::from_secs(2);
 /// How often a tick looks at the time of things, in milliseconds.
 const LOOK_MILLIS: u64 = 50;
 
+/// A tick that is this old was the last one, for all we know.
+const LATE_MILLIS: u64 = 1000;
+
 /// How long nobody more has gone when a fleet has.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -71,8 +74,8 @@ struct Core {
     reloading: Mutex<Option<Deadline>>,
     /// Whether somebody has come or gone since the last tick that did something.
     stirred: AtomicBool,
-    /// When a tick did something last, in milliseconds since 1970: rights end, and waits do, though
-    /// nothing stirs.
+    /// When a tick did something last, in milliseconds of the monotonic clock: rights end, and waits do,
+    /// though nothing stirs.
     looked: AtomicU64,
     /// The time that messages are judged by.
     round: time::Round,
@@ -121,7 +124,7 @@ impl Core {
             ticks: AtomicBool::new(false),
             reloading: Mutex::default(),
             stirred: AtomicBool::new(true),
-            looked: AtomicU64::new(0),
+            looked: AtomicU64::new(time::Coarse::now().millis()),
             round: time::Round::default(),
             again: Again::default(),
             trim: Mutex::default(),
@@ -164,9 +167,7 @@ impl Core {
     /// what a message costs.
     fn has_work(&self, now: time::Coarse) -> bool {
         let millis = now.millis();
-        let looked = self.looked.load(Ordering::Relaxed);
-        // A clock that was set back must not stop it.
-        let due = !(looked..looked + LOOK_MILLIS).contains(&millis)
+        let due = millis >= self.looked.load(Ordering::Relaxed) + LOOK_MILLIS
             || self.stirred.load(Ordering::Relaxed)
             || self.policy.has_news()
             || !self.log.is_empty()
@@ -176,6 +177,19 @@ impl Core {
             self.stirred.store(false, Ordering::Relaxed);
         }
         due
+    }
+
+    /// Whether the broker has not ticked for so long that nobody can say when it will. Then no answer may
+    /// depend on a tick.
+    fn ticks_are_late(&self) -> bool {
+        let looked = self.looked.load(Ordering::Relaxed);
+        time::Coarse::now().millis() > looked + LATE_MILLIS
+    }
+
+    /// The broker stood still because we did, so it could not tick.
+    fn stood_still(&self, since: time::Coarse) {
+        let millis = time::Coarse::now().millis() - since.millis();
+        self.looked.fetch_add(millis, Ordering::Relaxed);
     }
 
     /// Forgets who has gone. Of a fleet that leaves, the last go a while after the first: the memory is
@@ -196,6 +210,28 @@ impl Core {
     fn write_log(&self, broker: &Broker) {
         write(&self.log, broker);
         write(&guard::FAULTS, broker);
+    }
+}
+
+/// Follows the wall clock where it was set, in all instances at once: what they share is moved once.
+fn follow_clock(broker: &Broker) {
+    let by = time::follow();
+    if by == 0 {
+        return;
+    }
+    let cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
+    let cores: Vec<_> = cores
+        .iter()
+        .filter_map(|(_, core)| core.upgrade())
+        .collect();
+    if let Some(first) = cores.first() {
+        first.policy.common().clock_was_set(by);
+        first.policy.report_clock(by);
+    }
+    for core in cores {
+        core.policy.clock_was_set(by);
+        core.again.forget_all(broker);
+        core.see_round(broker, time::Coarse::now());
     }
 }
 
@@ -249,6 +285,7 @@ pub unsafe extern "C" fn mosquitto_plugin_init(
     option_count: c_int,
 ) -> c_int {
     guard::adopt_thread();
+    time::start();
     let code = guard::enter(codes::UNKNOWN, |broker| {
         if userdata.is_null() {
             return codes::INVAL;
@@ -412,7 +449,8 @@ unsafe extern "C" fn on_basic_auth(
                 core.policy.trusted_proxies(),
             )
         };
-        let now = Unix::now();
+        follow_clock(broker);
+        let now = time::now();
         core.reap(now);
         core.policy.absorb(now);
         let code = match question {
@@ -437,12 +475,14 @@ fn basic_auth(
     connect: &Connect<'_>,
 ) -> c_int {
     core.again.forget(broker, connect.client.0);
-    let mut step = core.policy.authenticate(connect, Unix::now());
+    let mut step = core.policy.authenticate(connect, time::now());
     if let Step::Wait(wait) = step {
         if may_delay(broker, core, client, connect) {
             return delay(broker, core, client, connect.client_id, wait);
         }
-        step = core.policy.wait(wait, Unix::now);
+        let began = time::Coarse::now();
+        step = core.policy.wait(wait, time::now);
+        core.stood_still(began);
     }
     match step {
         Step::Keep => codes::SUCCESS,
@@ -450,7 +490,7 @@ fn basic_auth(
         Step::Refuse(refusal) => codes::refusal(refusal.reason.told(), broker.generation()),
         Step::Admit(admission) => {
             if !broker.set_username(client, admission.username()) {
-                core.policy.refuse_username(connect.client_id, Unix::now());
+                core.policy.refuse_username(connect.client_id, time::now());
                 return codes::AUTH;
             }
             core.policy.admit(admission);
@@ -466,7 +506,7 @@ fn basic_auth(
 /// that it knows). And not for MQTT 5, unless an operator who trusts his network says so: a client
 /// that hangs up while it waits leaves its delayed will behind in freed memory, and two of them end
 /// the broker (2.1.2, src/context.c and src/will_delay.c). The plugin cannot see a will. Nor while a
-/// reload is due ([`reloads`]).
+/// reload is due ([`reloads`]), nor when the tick that would bring the answer may not come.
 fn may_delay(
     broker: &Broker,
     core: &Core,
@@ -477,6 +517,7 @@ fn may_delay(
         && (broker.protocol_version(client) < 5 || core.policy.delays_mqtt5())
         && !connect.again
         && !reloads::is_due()
+        && !core.ticks_are_late()
 }
 
 fn delay(
@@ -491,10 +532,10 @@ fn delay(
     if let Some(username) = &wait.username
         && !broker.set_username(client, username)
     {
-        core.policy.refuse_username(client_id, Unix::now());
+        core.policy.refuse_username(client_id, time::now());
         return codes::AUTH;
     }
-    match core.policy.delay(wait, Unix::now()) {
+    match core.policy.delay(wait, time::now()) {
         Ok(()) => codes::AUTH_DELAYED,
         Err(refusal) => codes::refusal(refusal.reason.told(), broker.generation()),
     }
@@ -505,7 +546,7 @@ fn answer_arrivals(broker: &Broker, core: &Core) {
     for Answer {
         client_id,
         admission,
-    } in core.policy.collect(Unix::now())
+    } in core.policy.collect(time::now())
     {
         let Some(admission) = admission else {
             broker.complete(&client_id, codes::AUTH);
@@ -612,14 +653,16 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
         core.policy.leave(
             crate::sessions::Client(client.address()),
             afterlife,
-            Unix::now(),
+            time::now(),
         );
         codes::SUCCESS
     })
 }
 
-unsafe extern "C" fn on_tick(_event: c_int, _data: *mut c_void, userdata: *mut c_void) -> c_int {
+unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
     guard::enter(codes::SUCCESS, |broker| {
+        // SAFETY: the event that belongs to this callback.
+        unsafe { event::tick_again(data.cast()) };
         provoke("tick");
         // SAFETY: the userdata that belongs to this callback.
         let Some(core) = (unsafe { core(userdata) }) else {
@@ -641,7 +684,8 @@ unsafe extern "C" fn on_tick(_event: c_int, _data: *mut c_void, userdata: *mut c
         // So that a fault below is explained at the next tick at the latest.
         core.write_log(broker);
         core.set_reloading(None);
-        let now = Unix::now();
+        follow_clock(broker);
+        let now = time::now();
         core.reap(now);
         for (client, client_id) in core.policy.wills() {
             if broker.has_client(&client_id, client.0) == Some(false) {

@@ -31,10 +31,10 @@
 //! from under our eyes. (The broker starts its own, for `http_api`, after it has loaded us.) Nor do we
 //! know whom another plugin keeps waiting.
 //!
-//! And SIGHUP no longer wakes the broker. Built with websockets, as Debian's is, it ticks ten times a
-//! second all the same (src/mux_epoll.c); without, when something else wakes it, such as the next update
-//! of `$SYS`. While the wall clock has been set back it does not tick at all (src/plugin_tick.c), and
-//! answers nobody who waits either.
+//! # What it depends on
+//!
+//! On ticks. No clock can stop them, because [`super::event::tick_again`] asks for one in every round. And as
+//! SIGHUP no longer wakes the broker, the same has rounds come ten times a second.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

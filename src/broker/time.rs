@@ -1,43 +1,141 @@
-//! The time, as far as a message needs to know it.
+//! The time, as the plugin counts it: what the wall clock said when the plugin was loaded, carried on by
+//! the monotonic clock.
 //!
-//! To ask for it to the nanosecond costs more than to look up who sends the message, so it is asked for
-//! coarsely; and on 2.0 it is that of the loop's last round, which comes at least ten times a second
-//! (src/mux_epoll.c). On 2.1 that would not do: it does not tick while its clock has been set back
-//! (src/plugin_tick.c), so that all rights would seem to have ended, and built without websockets it may
-//! sleep for long and read the messages that wake it before it ticks (src/mux_epoll.c).
+//! The wall clock may be set: by an operator, by NTP, by a gateway that starts without a battery. The
+//! plugin follows it at the next tick or CONNECT and moves the ends of what it has granted with it, so
+//! that a right lasts as long as it was granted for, whatever becomes of the clock in between.
+//!
+//! A message asks for the time, too. To ask for it to the nanosecond costs more than to look up who sends
+//! the message, so it is asked for coarsely; and on 2.0 it is that of the loop's last round, which comes at
+//! least ten times a second (src/mux_epoll.c). On 2.1 the clock is read, so that rights end even if
+//! something keeps the broker from ticking.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Once,
+    atomic::{AtomicI64, AtomicU64, Ordering},
+};
 
 use crate::clock::Unix;
+
+/// A second, in nanoseconds.
+const SECOND: i64 = 1_000_000_000;
 
 /// What the coarse clock may be behind, in nanoseconds: a kernel's timer comes a hundred times a second
 /// or more often (time(7), "The software clock, HZ, and jiffies").
 const BEHIND: i64 = 10_000_000;
 
-/// The wall clock as it stood at the kernel's last timer interrupt.
+/// One wall clock for all instances of the plugin. Only the broker's thread writes to it.
+static WALL: Wall = Wall::new();
+
+/// From here on the time is known. Does nothing when called again.
+pub fn start() {
+    static START: Once = Once::new();
+    START.call_once(|| {
+        let ahead = std::iter::repeat_with(read_ahead).flatten().next();
+        WALL.set(ahead.unwrap_or_default());
+    });
+}
+
+/// Now.
+pub fn now() -> Unix {
+    Coarse::now().unix()
+}
+
+/// Follows the wall clock if it was set: by how many seconds, 0 if it was not.
+pub fn follow() -> i64 {
+    read_ahead().map_or(0, |ahead| WALL.follow(ahead))
+}
+
+/// How far the wall clock is ahead of the monotonic one, in nanoseconds. `None` if it took so long to read
+/// both that nobody can say.
+fn read_ahead() -> Option<i64> {
+    let nanos = |clock| {
+        let time = read(clock);
+        time.tv_sec * SECOND + time.tv_nsec
+    };
+    let before = nanos(libc::CLOCK_MONOTONIC);
+    let wall = nanos(libc::CLOCK_REALTIME);
+    let after = nanos(libc::CLOCK_MONOTONIC);
+    (after - before < SECOND / 10).then_some(wall - before)
+}
+
+#[inline]
+fn read(clock: libc::clockid_t) -> libc::timespec {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: clock_gettime writes one timespec through a pointer to a live local. Linux has known all
+    // three clocks since 2.6.32.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time
+}
+
+/// How far the wall clock is ahead of the monotonic one, with what the coarse one may be behind: rights end
+/// rather a hundredth of a second early than late.
+struct Wall {
+    seconds: AtomicI64,
+    /// What is left, less than a second.
+    nanos: AtomicI64,
+}
+
+impl Wall {
+    const fn new() -> Self {
+        Self {
+            seconds: AtomicI64::new(0),
+            nanos: AtomicI64::new(0),
+        }
+    }
+
+    fn set(&self, ahead: i64) {
+        let ahead = ahead + BEHIND;
+        let seconds = ahead.div_euclid(SECOND);
+        self.seconds.store(seconds, Ordering::Relaxed);
+        self.nanos
+            .store(ahead.rem_euclid(SECOND), Ordering::Relaxed);
+    }
+
+    /// Follows in whole seconds, because the ends that move with it are in whole seconds: none of them
+    /// drifts, however often the clock is set. What is less than a second is not followed.
+    fn follow(&self, ahead: i64) -> i64 {
+        let (seconds, nanos) = (&self.seconds, self.nanos.load(Ordering::Relaxed));
+        let set = ahead + BEHIND - nanos - seconds.load(Ordering::Relaxed) * SECOND;
+        if set.abs() < SECOND {
+            return 0;
+        }
+        let by = (set + set.signum() * SECOND / 2) / SECOND;
+        seconds.fetch_add(by, Ordering::Relaxed);
+        by
+    }
+
+    #[inline]
+    fn unix(&self, monotonic: libc::timespec) -> Unix {
+        let nanos = monotonic.tv_nsec + self.nanos.load(Ordering::Relaxed);
+        let seconds = monotonic.tv_sec + self.seconds.load(Ordering::Relaxed);
+        let seconds = seconds + i64::from(nanos >= SECOND);
+        Unix(u64::try_from(seconds).unwrap_or(0))
+    }
+}
+
+/// The monotonic clock as it stood at the kernel's last timer interrupt.
 #[derive(Clone, Copy)]
 pub struct Coarse(libc::timespec);
 
 impl Coarse {
     /// Now, or what was now a moment ago.
+    #[inline]
     pub fn now() -> Self {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: clock_gettime writes one timespec through a pointer to a live local. It knows this
-        // clock since Linux 2.6.32.
-        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &raw mut time) };
-        Self(time)
+        Self(read(libc::CLOCK_MONOTONIC_COARSE))
     }
 
-    /// With what it may be behind: rights end rather a hundredth of a second early than late.
+    /// The time of day and year that it was then.
+    #[inline]
     pub fn unix(self) -> Unix {
-        let seconds = self.0.tv_sec + i64::from(self.0.tv_nsec + BEHIND >= 1_000_000_000);
-        Unix(u64::try_from(seconds).unwrap_or(0))
+        WALL.unix(self.0)
     }
 
-    /// In milliseconds since 1970.
+    /// In milliseconds, from wherever the monotonic clock began.
+    #[inline]
     pub fn millis(self) -> u64 {
         u64::try_from(self.0.tv_sec * 1000 + self.0.tv_nsec / 1_000_000).unwrap_or(0)
     }
@@ -57,7 +155,7 @@ impl Round {
     #[inline]
     pub fn now(&self) -> Unix {
         match self.0.load(Ordering::Relaxed) {
-            0 => Coarse::now().unix(),
+            0 => now(),
             seconds => Unix(seconds),
         }
     }
@@ -69,9 +167,42 @@ mod tests {
 
     #[test]
     fn it_is_never_behind() {
+        start();
         for _ in 0..1000 {
-            let (before, coarse, after) = (Unix::now(), Coarse::now().unix(), Unix::now());
+            let (before, coarse, after) = (Unix::now(), now(), Unix::now());
             assert!(before <= coarse && coarse <= after.plus(1));
         }
+        assert_eq!(follow(), 0, "nobody has set the clock");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_followed_in_whole_seconds() {
+        let at = |seconds, nanos| libc::timespec {
+            tv_sec: seconds,
+            tv_nsec: nanos,
+        };
+        let wall = Wall::new();
+        let start = 1_000 * SECOND + 700_000_000;
+        wall.set(start);
+        assert_eq!(wall.unix(at(5, 0)), Unix(1005));
+        assert_eq!(wall.unix(at(5, 290_000_000)), Unix(1006), "0.01 s early");
+        for little in [0, SECOND - 1, 1 - SECOND] {
+            assert_eq!(wall.follow(start + little), 0);
+        }
+        const YEAR: i64 = 400 * 86_400;
+        for (set, by) in [(1.5, 2), (-1.5, -2), (1.2, 1), (3600.0, 3600)] {
+            let ahead = start + (set * SECOND as f64) as i64;
+            assert_eq!(wall.follow(ahead), by);
+            assert_eq!(
+                wall.unix(at(5, 0)),
+                Unix(1005_u64.saturating_add_signed(by))
+            );
+            assert_eq!(wall.follow(ahead), 0, "once");
+            assert_eq!(wall.follow(start), -by, "and back to where it was");
+        }
+        assert_eq!(wall.follow(start + YEAR * SECOND), YEAR);
+        assert_eq!(wall.follow(start), -YEAR);
+        assert_eq!(wall.follow(0), -1001);
+        assert_eq!(wall.unix(at(0, 0)), Unix(0), "no time before 1970");
     }
 }

@@ -136,6 +136,28 @@ impl<V> Expiring<V> {
         room > MUCH
     }
 
+    /// The clock was set by this many seconds: everything ends when it would have ended.
+    pub fn clock_was_set(&mut self, by: i64) {
+        for entry in self.known.values_mut() {
+            entry.end = entry.end.moved(by);
+        }
+        for (end, mut keys) in std::mem::take(&mut self.by_end) {
+            // Ends may meet at either end of time.
+            let list = self.by_end.entry(end.moved(by)).or_default();
+            for (place, key) in (list.len()..).zip(&keys) {
+                if let Some(entry) = self.known.get_mut(key) {
+                    entry.place = place;
+                }
+            }
+            list.append(&mut keys);
+        }
+    }
+
+    /// All that is known.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.known.values_mut().map(|entry| &mut entry.value)
+    }
+
     /// How many are known.
     pub fn len(&self) -> usize {
         self.known.len()
@@ -187,7 +209,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
-        fn it_does_what_a_plain_map_does(steps in vec((0..5u8, 0..12u8, 0..40u64), 0..200)) {
+        fn it_does_what_a_plain_map_does(steps in vec((0..6u8, 0..12u8, 0..40u64), 0..200)) {
             let prints = Fingerprinter::new().unwrap();
             let mut table = Expiring::default();
             let mut plain: HashMap<u8, (usize, u64)> = HashMap::new();
@@ -210,6 +232,12 @@ mod tests {
                     3 => {
                         table.forget(key);
                         plain.remove(&number);
+                    }
+                    4 => {
+                        let by = seconds as i64 - 20;
+                        table.clock_was_set(by);
+                        now = now.saturating_add_signed(by);
+                        plain.values_mut().for_each(|(_, end)| *end = end.saturating_add_signed(by));
                     }
                     _ => {
                         now += seconds / 4;

@@ -42,6 +42,9 @@ impl Memory {
     /// What is known of this credential.
     pub fn recall(&mut self, key: Fingerprint, now: Unix) -> Option<Verdict> {
         let known = self.known.get(key, now)?;
+        if known.verdict.as_ref().is_ok_and(|terms| terms.until <= now) {
+            return None;
+        }
         let (verdict, heard) = (known.verdict.clone(), known.heard);
         if let Some(end) = heard {
             self.known.end_by(key, end);
@@ -63,6 +66,15 @@ impl Memory {
     /// Forgets what has ended; whether that was much.
     pub fn forget_old(&mut self, now: Unix) -> bool {
         self.known.forget_old(now)
+    }
+
+    /// The clock was set by this many seconds: what is remembered is so for as long as before. A token's own
+    /// end is what its tenant said, by whatever clock.
+    pub fn clock_was_set(&mut self, by: i64) {
+        self.known.clock_was_set(by);
+        for known in self.known.values_mut() {
+            known.heard = known.heard.map(|end| end.moved(by));
+        }
     }
 
     fn keep_for(&mut self, seconds: u64, key: Fingerprint, verdict: &Verdict, now: Unix) {
@@ -116,6 +128,34 @@ mod tests {
         assert!(memory.recall(b, Unix(1099)).is_some());
         assert!(memory.recall(b, Unix(1100)).is_none());
         assert!(memory.known.is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_it_neither_longer_nor_shorter() {
+        let prints = Fingerprinter::new().unwrap();
+        let (a, b) = (prints.of(b"a"), prints.of(b"b"));
+        for by in [-900, 900] {
+            let now = |seconds: u64| Unix(seconds.saturating_add_signed(by));
+            let mut memory = Memory::new(100);
+            memory.remember(a, &good(9000), Unix(1000));
+            memory.remember(b, &bad(Reason::LoginRefused), Unix(1000));
+            memory.clock_was_set(by);
+            assert!(memory.recall(b, now(1000 + REFUSED - 1)).is_some());
+            assert!(memory.recall(b, now(1000 + REFUSED)).is_none());
+            assert!(memory.recall(a, now(1099)).is_some());
+            assert!(memory.recall(a, now(1100)).is_none());
+
+            memory.hold(a, &good(9000), Unix(1000));
+            let mut once = Memory::new(5);
+            once.hold(a, &good(9000), Unix(1000));
+            once.clock_was_set(by);
+            assert!(once.recall(a, now(1059)).is_some() && once.recall(a, now(1059)).is_none());
+        }
+        // By the clock as it is now its token has ended.
+        let mut memory = Memory::new(100);
+        memory.remember(a, &good(1500), Unix(1000));
+        memory.clock_was_set(900);
+        assert!(memory.recall(a, Unix(1901)).is_none());
     }
 
     #[test]

@@ -26,6 +26,15 @@ pub struct Common {
 }
 
 impl Common {
+    /// The wall clock was set by this many seconds.
+    pub fn clock_was_set(&self, by: i64) {
+        let mut sessions = self
+            .sessions
+            .lock()
+            .expect("no decision has panicked before");
+        sessions.clock_was_set(by);
+    }
+
     /// How this tenant may be asked. Where instances differ in `login_rate`, the first one's counts.
     pub(super) fn restraint(&self, config: &Config) -> Arc<Mutex<Restraint>> {
         let application = config.application.as_ref();

@@ -328,6 +328,12 @@ impl Policy {
         sessions || tokens || logins
     }
 
+    /// The wall clock was set by this many seconds. What the instances share is told by itself:
+    /// [`Common::clock_was_set`]. A token that was verified is as good as its own `exp` says.
+    pub fn clock_was_set(&self, by: i64) {
+        lock(&self.memory).clock_was_set(by);
+    }
+
     /// Clients of which nothing is left but, perhaps, a will: whom the broker no longer has is to be
     /// [forgotten](Self::forget).
     pub fn wills(&self) -> Vec<(Client, Arc<str>)> {

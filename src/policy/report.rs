@@ -4,11 +4,12 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
+    time::Instant,
 };
 
 use super::{Access, Action, Policy, lock};
 use crate::{
-    clock::Unix,
+    clock::{Unix, moment},
     log::Level,
     logins::Claimant,
     refusal::{Fault, Reason, Refusal, Told},
@@ -28,6 +29,8 @@ pub(super) struct Reports {
     strangers_since: Option<Unix>,
     /// By reason, and where it is a device's own trouble by device: since when, and how often since.
     troubles: HashMap<(Reason, u64), (Unix, u64)>,
+    /// When it was told last that the clock was set.
+    clock: Option<Instant>,
 }
 
 impl Policy {
@@ -98,6 +101,23 @@ impl Policy {
         };
         self.log
             .line(Level::Notice, format!("refused {what} {who} {refusal}"));
+    }
+
+    /// The wall clock was set by this many seconds: told once a minute, for a clock that will not settle.
+    pub fn report_clock(&self, by: i64) {
+        let told = lock(&self.reports).clock.replace(moment());
+        if told.is_some_and(|at| at.elapsed().as_secs() < REPORT_AGAIN) {
+            return;
+        }
+        let seconds = by.unsigned_abs();
+        let way = if by < 0 { "back" } else { "forward" };
+        self.log.line(
+            Level::Notice,
+            format!(
+                "the clock was set {way} by {seconds} s: connected devices keep the time that their tokens had left, \
+                 new sign-ins are judged by the new time"
+            ),
+        );
     }
 
     pub(super) fn report_stranger(&self, access: &Access<impl Asker>, now: Unix) {

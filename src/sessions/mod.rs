@@ -459,6 +459,22 @@ impl Sessions {
         expired
     }
 
+    /// The wall clock was set by this many seconds: rights end when they would have ended, and what is waited
+    /// for is waited for as long.
+    pub fn clock_was_set(&mut self, by: i64) {
+        for entry in self.by_client.values_mut() {
+            entry.session.until = entry.session.until.moved(by);
+        }
+        self.expiries = self
+            .expiries
+            .drain()
+            .map(|Reverse((until, client))| Reverse((until.moved(by), client)))
+            .collect();
+        for (_, until, _) in &mut self.wills {
+            *until = until.moved(by);
+        }
+    }
+
     /// A pointer that signs in anew is no longer whoever it was.
     pub fn remove(&mut self, client: Client) {
         self.forget_other(client);

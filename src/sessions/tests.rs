@@ -436,3 +436,25 @@ fn a_fleet_that_has_gone_leaves_nothing_behind() {
     assert!(left.is_empty() && left.by_id.is_empty() && left.expiries.is_empty());
     assert!(left.by_client.capacity() < 100 && left.by_id.capacity() < 100);
 }
+
+#[test]
+fn a_clock_that_is_set_ends_no_rights_and_prolongs_none() {
+    for by in [-900_i64, -2, 2, 900, 40_000_000] {
+        let now = |seconds: u64| Unix(seconds.saturating_add_signed(by));
+        let mut table = Table::new();
+        table.admit(1, "a", 2000);
+        table.admit(2, "for ever", u64::MAX);
+        table.sessions.clock_was_set(by);
+        let until = |table: &mut Table, client, id: &str| {
+            let (id, name) = (id.to_owned(), format!("user-{id}"));
+            let who = known(&id, &name, true);
+            table
+                .sessions
+                .look(Client(client), &who, |found| found.session.until)
+        };
+        assert_eq!(until(&mut table, 1, "a"), Some(now(2000)));
+        assert_eq!(until(&mut table, 2, "for ever"), Some(Unix(u64::MAX)));
+        assert!(table.sessions.expired(now(1999)).is_empty());
+        assert_eq!(table.sessions.expired(now(2000)).len(), 1);
+    }
+}

@@ -1,6 +1,7 @@
 //! The whole thing: real brokers, real clients, and a tenant over real HTTPS. One test for each
 //! of Mosquitto 2.0.11, 2.0.21 and 2.1.2; [`sanitized`] has builds of them that watch their memory.
 
+mod clock;
 mod credentials;
 mod glewlwyd;
 mod identity;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_LISTENERS 4
@@ -51,6 +52,8 @@ struct registration {
 	int event;
 	MOSQ_FUNC_generic_callback function;
 	void *userdata;
+	/* 2.1: the wall clock must be past this (src/plugin_tick.c). */
+	struct timespec next_tick;
 };
 
 static enum fake_release release;
@@ -75,6 +78,7 @@ static bool log_to_topic;
 static size_t log_depth, log_depth_max;
 
 static bool in_tick;
+static time_t clock_ahead;
 
 
 void fake_violation(const char *what)
@@ -153,7 +157,7 @@ int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MO
 	if(registered_count[listener] == MAX_REGISTERED){
 		fake_violation("too many callbacks");
 	}
-	registered[listener][registered_count[listener]++] = (struct registration){identifier, event, function, userdata};
+	registered[listener][registered_count[listener]++] = (struct registration){identifier, event, function, userdata, {0}};
 	if(release == FAKE_2_1_2){
 		/* The real one logs here: src/plugin_callbacks.c. */
 		mosquitto_log_printf(MOSQ_LOG_INFO, "Plugin has registered to receive event %d.", event);
@@ -567,6 +571,36 @@ void fake_disconnect(struct mosquitto *client, bool with_will)
 	client->state = client->kept ? ST_OFFLINE : ST_GONE;
 }
 
+/* As src/plugin.c of 2.0 and src/plugin_tick.c of 2.1 do it. */
+static void tick(struct registration *to)
+{
+	struct mosquitto_evt_tick event;
+	struct timespec now, *next = &to->next_tick;
+	memset(&event, 0, sizeof(event));
+	if(release != FAKE_2_1_2){
+		to->function(MOSQ_EVT_TICK, &event, to->userdata);
+		return;
+	}
+	clock_gettime(CLOCK_REALTIME, &now);
+	event.now_s = now.tv_sec + clock_ahead;
+	event.now_ns = now.tv_nsec;
+	if(event.now_s < next->tv_sec || (event.now_s == next->tv_sec && event.now_ns <= next->tv_nsec)){
+		return;
+	}
+	to->function(MOSQ_EVT_TICK, &event, to->userdata);
+	/* In 2.1 this member is next_ms. */
+	next->tv_sec = event.now_s + event.next_s;
+	next->tv_nsec = event.now_ns + 1000000 * event.next_ns;
+	if(next->tv_nsec > 1000000000){
+		next->tv_nsec -= 1000000000;
+		next->tv_sec += 1;
+	}
+	/* Without websockets it sleeps until then (src/mux_epoll.c). */
+	if(event.next_s * 1000 + event.next_ns != 100){
+		fake_violation("the next round may be a long time coming");
+	}
+}
+
 void fake_tick(void)
 {
 	/* The top of the loop: context__free_disused. The struct itself stays, as the allocator may
@@ -582,9 +616,11 @@ void fake_tick(void)
 		if(listener > 0 && release == FAKE_2_0_11){
 			break;
 		}
-		struct mosquitto_evt_tick event;
-		memset(&event, 0, sizeof(event));
-		fake_raw(listener, MOSQ_EVT_TICK, &event);
+		for(size_t i = 0; i < registered_count[listener]; i++){
+			if(registered[listener][i].event == MOSQ_EVT_TICK){
+				tick(&registered[listener][i]);
+			}
+		}
 	}
 	in_tick = false;
 	for(size_t i = 0; i < client_count; i++){
@@ -671,6 +707,11 @@ void fake_refuse_event(int event, int code)
 void fake_set_username_result(int code)
 {
 	set_username_result = code;
+}
+
+void fake_set_clock(long seconds)
+{
+	clock_ahead = seconds;
 }
 
 void fake_log_to_topic(bool on)

@@ -50,6 +50,7 @@ void fake_violation(const char *what);
 mosquitto_plugin_id_t *fake_identifier(int listener);
 void fake_refuse_event(int event, int code);
 void fake_set_username_result(int code);
+void fake_set_clock(long seconds);
 void fake_log_to_topic(bool on);
 void fake_unregister(const mosquitto_plugin_id_t *identifier);
 void fake_log_init_failure(int code);

@@ -1,6 +1,6 @@
 //! `fake.h`, for Rust.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_long, c_void};
 
 /// `struct mosquitto`: only the C part looks inside.
 #[repr(C)]
@@ -46,6 +46,7 @@ unsafe extern "C" {
     pub fn fake_identifier(listener: c_int) -> *mut c_void;
     pub fn fake_refuse_event(event: c_int, code: c_int);
     pub fn fake_set_username_result(code: c_int);
+    pub fn fake_set_clock(seconds: c_long);
     pub fn fake_log_to_topic(on: bool);
     pub fn fake_unregister(identifier: *const c_void);
     pub fn fake_log_init_failure(code: c_int);

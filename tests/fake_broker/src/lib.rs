@@ -711,6 +711,12 @@ impl Broker {
         unsafe { ffi::fake_set_username_result(code) };
     }
 
+    /// From now on the broker's wall clock is ahead of ours by this many seconds, or behind.
+    pub fn set_clock(&mut self, seconds: i64) {
+        // SAFETY: sets a variable.
+        unsafe { ffi::fake_set_clock(seconds) };
+    }
+
     /// `log_dest topic`: each line is a message, and the plugin is asked who may read it.
     pub fn log_to_topic(&mut self) {
         // SAFETY: sets a variable.

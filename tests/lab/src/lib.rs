@@ -19,6 +19,7 @@ pub mod scratch;
 pub mod signing;
 pub mod stage;
 pub mod tenant;
+pub mod wall;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,5 +1,6 @@
 //! The stories, by what they are about.
 
+mod clock;
 mod codes;
 mod crowds;
 mod exits;

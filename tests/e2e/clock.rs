@@ -1,0 +1,177 @@
+//! The broker's wall clock is set while it runs: forward and back, by seconds, hours and 400 days.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    broker::{Broker, Version},
+    clients::{
+        Protocol,
+        raw::{self, Connect, Refusal},
+    },
+    signing::now,
+    tenant::{Behaviour, DEVICE, Endpoint, Gate, Tenant},
+    wall::Wall,
+};
+use serde_json::json;
+
+use crate::{
+    on_each_broker,
+    setting::*,
+    waiting::{knock, login, options},
+};
+
+const HOUR: f64 = 3600.0;
+const DAYS: f64 = 400.0 * 86_400.0;
+
+/// By how many seconds the clock is wrong, one after the other: each way, and back to where it was.
+const SETTINGS: [f64; 13] = [
+    1.5, 0.0, 5.0, 0.0, -5.0, 0.0, HOUR, 0.0, -HOUR, 0.0, DAYS, 0.0, -DAYS,
+];
+
+/// What must come though the clock was set. Far below the time for which it was set.
+const SOON: Duration = Duration::from_secs(10);
+
+fn broker_with(wall: &Wall, version: Version, options: &Options) -> Broker {
+    let broker = wall.of(builder(version, options)).start();
+    let broker = broker.unwrap_or_else(|e| panic!("{version}: {e}"));
+    broker.expect_log("signing keys are here");
+    broker
+}
+
+/// Tenant and devices go by a clock that is wrong by so much.
+fn set_others(tenant: &Tenant, seconds: f64) {
+    tenant.configure(|settings| settings.clock_offset = seconds as i64);
+}
+
+/// A device that is in before the clock is set. It asks for no keep-alive: 2.0.20 and 2.0.21 measure that by
+/// the wall clock, and drop everybody when it is set forward.
+fn old(broker: &Broker, tenant: &Tenant) -> raw::Client {
+    let mut connect = token_connect(Protocol::V5, "old", &tenant.token(DEVICE));
+    connect.keepalive = 0;
+    raw::Client::connect(broker.port(), &connect).unwrap()
+}
+
+/// It is connected and has its rights, for at least so long that the plugin has seen what time it is.
+#[track_caller]
+fn stays(client: &mut raw::Client, what: &str) {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(250) {
+        let answer = client.publish("temperature", "1", 1);
+        assert!(answer.is_ok_and(|code| code < 0x80), "{what}: {answer:?}");
+    }
+}
+
+on_each_broker! {
+    /// Devices come in, with passwords and with tokens, and who is in stays in.
+    fn sign_ins_go_on(version) {
+        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+        let broker = broker_with(&wall, version, &options(&tenant));
+        let mut old = old(&broker, &tenant);
+        let mut slowest = Duration::ZERO;
+        for (i, seconds) in SETTINGS.into_iter().enumerate() {
+            let name = format!("d{i}");
+            device(&tenant, &name, json!(["temperature"]));
+            wall.set(seconds);
+            set_others(&tenant, seconds);
+            stays(&mut old, &format!("{seconds}"));
+            for protocol in [Protocol::V311, Protocol::V5] {
+                let began = Instant::now();
+                assert!(tries_until_let_in(&broker, &login(protocol, &name, &name)), "{seconds}: {}", broker.log());
+                slowest = slowest.max(began.elapsed());
+            }
+            let token = token_connect(Protocol::V5, "by-token", &tenant.token(DEVICE));
+            assert_eq!(answer(&broker, &token), None, "{seconds}");
+            let wrong = Connect::new(Protocol::V311, "wrong").login(&name, "wrong");
+            assert_eq!(answer(&broker, &wrong), Some(Refusal::Code(5)), "{seconds}");
+        }
+        assert!(slowest < SOON, "{slowest:?}");
+        assert!(broker.stop().status.unwrap().success());
+    }
+
+    /// A token that had six seconds left gives rights for six seconds, and then its device is disconnected.
+    fn rights_last_as_long_as_they_were_granted(version) {
+        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+        let broker = broker_with(&wall, version, &options(&tenant).with("leeway", "0"));
+        let mut old = old(&broker, &tenant);
+        for seconds in [0.0, HOUR, -HOUR] {
+            wall.set(seconds);
+            stays(&mut old, "its token is good for a day");
+            let at = now().saturating_add_signed(seconds as i64);
+            let token = tenant.mint(DEVICE).claim("iat", at).claim("exp", at + 6).sign();
+            let mut short = token_connect(Protocol::V311, "short", &token);
+            short.keepalive = 0;
+            let began = Instant::now();
+            let mut short = raw::Client::connect(broker.port(), &short).unwrap();
+            for wrong in [1.5, 0.0, 5.0, 0.0, HOUR, 0.0, DAYS, 0.0, -HOUR, -DAYS] {
+                wall.set(seconds + wrong);
+                stays(&mut short, &format!("{seconds} {wrong}"));
+            }
+            assert!(short.wait_end(SOON).is_ok(), "{seconds}: it still has rights");
+            let lasted = began.elapsed();
+            assert!((4.5..9.0).contains(&lasted.as_secs_f64()), "{seconds}: {lasted:?}");
+            stays(&mut old, "its token is good for a day");
+        }
+        expect_refusal(&broker, "'short'", "rights-expired");
+        broker.expect_log("the clock was set forward by");
+    }
+
+    /// SIGHUP is acted on: the policy file that is on disk is in force.
+    fn a_reload_is_acted_on(version) {
+        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+        let policy = lab::scratch::Scratch::new("clock").unwrap();
+        let path = policy.path().join("policy.toml");
+        let write = |topic: &str| {
+            fs::write(&path, format!("[[rule]]\nname = \"now\"\nallow.both = \"{topic}\"\n")).unwrap();
+        };
+        write("at/first");
+        let options = options(&tenant).with("policy_file", path.to_str().unwrap());
+        let broker = broker_with(&wall, version, &options);
+        let mut old = old(&broker, &tenant);
+        let mut slowest = Duration::ZERO;
+        for (i, seconds) in SETTINGS.into_iter().enumerate() {
+            wall.set(seconds);
+            let topic = format!("now/{i}");
+            write(&topic);
+            assert_eq!(old.publish(&topic, "1", 1), Ok(0x87), "not yet");
+            let began = Instant::now();
+            broker.reload();
+            slowest = slowest.max(began.elapsed());
+            assert!(old.publish(&topic, "1", 1).unwrap() < 0x80, "{seconds}: {}", broker.log());
+        }
+        assert!(slowest < SOON, "{slowest:?}");
+    }
+
+    /// Who waits for the tenant when the clock is set back is answered, and a SIGHUP that waits for that
+    /// is acted on.
+    fn who_waits_meanwhile_is_answered(version) {
+        for (ahead, behind) in [(1.5, 0.0), (0.0, -HOUR), (DAYS, -DAYS)] {
+            let (wall, tenant) = (Wall::new().unwrap(), tenant());
+            device(&tenant, "d0", json!(["temperature"]));
+            let broker = broker_with(&wall, version, &options(&tenant).with("login_wait", "0"));
+            let gate = Gate::new();
+            tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
+            let mut old = old(&broker, &tenant);
+            wall.set(ahead);
+            set_others(&tenant, behind);
+            stays(&mut old, "ahead");
+            let connect = login(Protocol::V311, "c", "d0");
+            let mut waits = knock(&broker, &connect);
+            assert!(gate.wait_for(1, PATIENCE));
+            wall.set(behind);
+            stays(&mut old, "behind");
+            let mark = broker.log_mark();
+            broker.sighup();
+            gate.open();
+            let answered = waits.wait_connack(PATIENCE);
+            match version.can_delay_logins() {
+                true => assert_eq!(answered, Ok(())),
+                false => assert_eq!(answered, Err(Refusal::Code(5))),
+            }
+            assert!(tries_until_let_in(&broker, &connect), "{}", broker.log());
+            assert!(broker.wait_for_log_after(mark, "Reloading config", SOON).is_some(), "{}", broker.log());
+        }
+    }
+}
