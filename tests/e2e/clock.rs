@@ -144,6 +144,29 @@ on_each_broker! {
         assert!(slowest < SOON, "{slowest:?}");
     }
 
+    /// Times of the day are those that the clock shows, for messages that were allowed a moment ago as well.
+    fn times_in_the_policy_file_follow_the_clock(version) {
+        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+        let policy = lab::scratch::Scratch::new("clock").unwrap();
+        let hour = |ahead: u64| (now() / 3600 + ahead) % 24;
+        // Six hours from now are within, and neither now nor twelve hours from now, whenever this runs.
+        let rule = format!(
+            "time_zone = \"UTC\"\n[[rule]]\nname = \"later\"\nwhen.time = \"{:02}:00-{:02}:00\"\nallow.both = \"later\"\n",
+            hour(5), hour(8)
+        );
+        let path = policy.write("policy.toml", rule).unwrap();
+        let options = options(&tenant).with("policy_file", path.to_str().unwrap());
+        let broker = broker_with(&wall, version, &options);
+        let mut old = old(&broker, &tenant);
+        for (seconds, allowed) in [(0.0, false), (6.0 * HOUR, true), (12.0 * HOUR, false), (6.0 * HOUR, true), (0.0, false)] {
+            wall.set(seconds);
+            stays(&mut old, "its rights of the token");
+            for _ in 0..3 {
+                assert_eq!(old.publish("later", "1", 1).unwrap() < 0x80, allowed, "{seconds}");
+            }
+        }
+    }
+
     /// Who waits for the tenant when the clock is set back is answered, and a SIGHUP that waits for that
     /// is acted on.
     fn who_waits_meanwhile_is_answered(version) {
