@@ -18,12 +18,22 @@ use crate::{
 /// with websockets, and in 2.0 (src/mux_epoll.c).
 const TICK_MILLIS: std::ffi::c_long = 100;
 
+/// A CONNECT that is no question.
+pub struct Unreadable<'e> {
+    /// Whose it is; empty where the broker does not say.
+    pub client_id: &'e str,
+    /// The address the broker saw.
+    pub address: Option<&'e str>,
+    /// What is wrong with it.
+    pub refusal: Refusal,
+}
+
 /// Reads a basic-auth event. `reloading` says that a SIGHUP may be under way, `certificates` that it
 /// is of interest which one a client showed. `proxies` are those whose word about its address counts.
 ///
 /// # Errors
 ///
-/// A refusal where the event cannot be understood.
+/// Where the event cannot be understood.
 ///
 /// # Safety
 ///
@@ -34,8 +44,12 @@ pub unsafe fn connect<'e>(
     reloading: bool,
     certificates: bool,
     proxies: &TrustedProxies,
-) -> Result<(ClientRef<'e>, Connect<'e>), Refusal> {
-    let internal = |what: &str| Refusal::new(Reason::Internal, what);
+) -> Result<(ClientRef<'e>, Connect<'e>), Unreadable<'e>> {
+    let internal = |what: &str| Unreadable {
+        client_id: "",
+        address: None,
+        refusal: Refusal::new(Reason::Internal, what),
+    };
     // SAFETY: the caller's promise; NULL is handled.
     let event = unsafe { event.as_ref() }.ok_or_else(|| internal("the broker sent no event"))?;
     // SAFETY: the event's client lives as long as the event.
@@ -44,25 +58,31 @@ pub unsafe fn connect<'e>(
     let client_id = broker
         .client_id(client)
         .ok_or_else(|| internal("the client has no client id"))?;
+    let told = broker.address(client);
+    let from = broker.address_from(client);
+    let address = told.and_then(|told| proxies.client(told, from));
+    let unreadable = |reason, what: &str| Unreadable {
+        client_id,
+        address,
+        refusal: Refusal::new(reason, what),
+    };
     // SAFETY: the event's strings live as long as the event.
     let (username, password) = unsafe { (string(event.username), string(event.password)) };
     let username = username
         .map(CStr::to_str)
         .transpose()
-        .map_err(|_| Refusal::new(Reason::NotUtf8, "its user name is not UTF-8 text"))?;
+        .map_err(|_| unreadable(Reason::NotUtf8, "its user name is not UTF-8 text"))?;
     let password = password.map(CStr::to_bytes);
 
     // SAFETY: a live event; the function reads two reserved bytes of it.
     let length = unsafe { abi::mosquitto_auth0_password_length(event) };
     if length != 0 && password.map_or(0, <[u8]>::len) != usize::from(length) {
-        return Err(Refusal::new(
+        return Err(unreadable(
             Reason::PasswordNul,
             "its password holds a NUL byte",
         ));
     }
 
-    let told = broker.address(client);
-    let from = broker.address_from(client);
     // 2.1 says which clients it has; a new one is not among them before it was let in.
     let again = broker
         .has_client(client_id, client.address())
@@ -75,7 +95,7 @@ pub unsafe fn connect<'e>(
             client_id,
             username,
             password,
-            address: told.and_then(|told| proxies.client(told, from)),
+            address,
             unverified_address: from == AddressFrom::Header && proxies.is_empty(),
             port: broker.port(client),
             certificate: certificates.then(|| broker.certificate(client)).flatten(),

@@ -419,6 +419,7 @@ pub unsafe extern "C" fn mosquitto_plugin_cleanup(
         if !userdata.is_null() {
             // SAFETY: the reference that init gave away, taken back once.
             let core = unsafe { Arc::from_raw(userdata.cast_const().cast::<Core>()) };
+            core.policy.tell_last_repeats(Unix::now());
             core.write_log(broker);
             drop(core);
             reloads::give_up();
@@ -453,11 +454,16 @@ unsafe extern "C" fn on_basic_auth(
         let now = time::now();
         core.reap(now);
         core.policy.absorb(now);
+        core.policy.tell_repeats(now);
         let code = match question {
             Ok((client, connect)) => basic_auth(broker, core, client, &connect),
-            Err(refusal) => {
-                core.log
-                    .line(Level::Notice, format!("refused CONNECT {refusal}"));
+            Err(event::Unreadable {
+                client_id,
+                address,
+                refusal,
+            }) => {
+                core.policy
+                    .report_unreadable(client_id, address, &refusal, now);
                 codes::refusal(refusal.reason.told(), broker.generation())
             }
         };
@@ -687,6 +693,7 @@ unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mut c_
         follow_clock(broker);
         let now = time::now();
         core.reap(now);
+        core.policy.tell_repeats(now);
         for (client, client_id) in core.policy.wills() {
             if broker.has_client(&client_id, client.0) == Some(false) {
                 core.policy.forget(client);

@@ -67,14 +67,33 @@ pub fn find(name: &str) -> Option<&'static Opt> {
     OPTIONS.iter().find(|option| option.name == name)
 }
 
-/// The option that somebody who wrote `name` may have meant.
+/// The option that somebody who wrote `name` may have meant: one that is a slip away, or else the one
+/// with which it has most words in common, more than half of them. Of equals the table's first.
 pub fn nearest(name: &str) -> Option<&'static str> {
-    OPTIONS
+    let slip = OPTIONS
         .iter()
         .map(|option| (distance(name, option.name), option.name))
         .min()
-        .filter(|(distance, candidate)| *distance <= candidate.len() / 3)
-        .map(|(_, candidate)| candidate)
+        .filter(|(distance, candidate)| *distance <= candidate.len() / 3);
+    slip.map(|(_, candidate)| candidate).or_else(|| {
+        let alike = OPTIONS
+            .iter()
+            .map(|option| (words_in_common(name, option.name), option.name));
+        let (percent, candidate) =
+            alike.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+        (percent > 50).then_some(candidate)
+    })
+}
+
+/// How many of the words of both are in both, in percent. A letter may be wrong in a long word.
+fn words_in_common(a: &str, b: &str) -> usize {
+    let words = |name: &'_ str| name.split('_').filter(|word| !word.is_empty()).count();
+    let is_same = |x: &str, y: &str| distance(x, y) <= usize::from(x.len().min(y.len()) > 4);
+    let shared = a
+        .split('_')
+        .filter(|x| !x.is_empty() && b.split('_').any(|y| is_same(x, y)))
+        .count();
+    200 * shared / (words(a) + words(b)).max(1)
 }
 
 /// Edits from one to the other (Levenshtein).
@@ -109,7 +128,14 @@ mod tests {
     fn a_slip_finds_its_option_and_nonsense_finds_none() {
         assert_eq!(nearest("audiance"), Some("audience"));
         assert_eq!(nearest("client_secret_fil"), Some("client_secret_file"));
-        assert_eq!(nearest("auth0_domain"), None);
+        assert_eq!(nearest("secret_file"), Some("client_secret_file"));
+        assert_eq!(nearest("clients_secrets_file"), Some("client_secret_file"));
+        assert_eq!(nearest("hs256_file"), Some("hs256_secret_file"));
+        assert_eq!(nearest("auth0_domain"), Some("domain"));
+        assert_eq!(nearest("stale_max_jwks"), Some("jwks_max_stale"));
+        assert_eq!(nearest("token_cache_size"), None);
+        assert_eq!(nearest("_"), None);
+        assert_eq!(nearest(""), None);
         assert_eq!(nearest("xyzzy"), None);
     }
 }

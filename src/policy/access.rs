@@ -154,7 +154,7 @@ impl Policy {
                     rights.why_not(what, &topic, now)
                 ),
             };
-            self.report_refused_access(access, &Refusal::new(reason, detail));
+            self.report_refused_access(access, &Refusal::new(reason, detail), now);
         }
         if note == Note::ReportLast {
             self.log.line(

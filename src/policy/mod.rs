@@ -3,7 +3,7 @@
 //! * this file: what there is to decide with, started, reloaded and stopped
 //! * `sign_in`: from the CONNECT to the answer · `judge`: what tokens are worth
 //! * `usernames`: the user names that the broker is told
-//! * `access`: messages and subscriptions · `report`: what the operator is told
+//! * `access`: messages and subscriptions · `report`: what the operator is told, and `repeats`: how often
 //!
 //! Nothing here knows the broker or the network; time is an argument. What has to wait becomes a
 //! [`Job`](crate::logins::Job) for a thread that may, and comes back as a [`Done`](crate::logins::Done).
@@ -11,13 +11,17 @@
 mod access;
 mod common;
 mod judge;
+mod repeats;
 mod report;
 mod sign_in;
 mod usernames;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use crate::{
@@ -49,7 +53,7 @@ use crate::{
 
 pub use access::{Access, Action, Decision};
 pub use common::Common;
-use report::Reports;
+use repeats::Repeats;
 pub use sign_in::{Admission, Answer, Connect, Step, Wait};
 pub use usernames::LocalUsers;
 
@@ -71,8 +75,10 @@ pub struct Policy {
     arrivals: Mutex<Arrivals>,
     restraint: Arc<Mutex<Restraint>>,
     known: Mutex<Known>,
-    /// Refusals of clients that have no session, and troubles that concern everybody.
-    reports: Mutex<Reports>,
+    /// Which refusals were told, and how often they came again.
+    repeats: Mutex<Repeats>,
+    /// When it was told last that the clock was set.
+    clock_told: Mutex<Option<Instant>>,
 }
 
 impl Policy {
@@ -141,7 +147,8 @@ impl Policy {
             common: common.clone(),
             config,
             log,
-            reports: Mutex::default(),
+            repeats: Mutex::default(),
+            clock_told: Mutex::default(),
         })
     }
 

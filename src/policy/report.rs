@@ -1,37 +1,22 @@
 //! What the operator is told of refusals: who, why, and what helps; and not the same thing for ever.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    hash::{DefaultHasher, Hash, Hasher},
-    time::Instant,
-};
+use std::fmt;
 
-use super::{Access, Action, Policy, lock};
+use super::{
+    Access, Action, Policy, lock,
+    repeats::{Count, Scope},
+};
 use crate::{
     clock::{Unix, moment},
     log::Level,
-    logins::Claimant,
+    logins::{Claimant, source::Source},
     refusal::{Fault, Reason, Refusal, Told},
-    sessions::{Asker, Note, Noted},
+    sessions::Asker,
     text::Quoted,
 };
 
-/// How long, in seconds, a trouble that concerns every device stays reported.
-const REPORT_AGAIN: u64 = 60;
-
-/// Of how many troubles it is known when they were reported.
-const MAX_TROUBLES: usize = 4096;
-
-#[derive(Default)]
-pub(super) struct Reports {
-    strangers: Noted,
-    strangers_since: Option<Unix>,
-    /// By reason, and where it is a device's own trouble by device: since when, and how often since.
-    troubles: HashMap<(Reason, u64), (Unix, u64)>,
-    /// When it was told last that the clock was set.
-    clock: Option<Instant>,
-}
+/// How long, in seconds, it stays told that the clock was set.
+const CLOCK_AGAIN: u64 = 60;
 
 impl Policy {
     pub(super) fn report_refused_connect(&self, claimant: &Claimant, refusal: &Refusal, now: Unix) {
@@ -47,66 +32,62 @@ impl Policy {
         );
     }
 
-    pub(super) fn report(&self, who: &Who, refusal: &Refusal, now: Unix) {
-        let mut more = String::new();
-        // Whoever is to try again does: once a minute is enough. What the device is not to blame for
-        // concerns all of them, and one line is for all; what it is to blame for has a line for each.
-        if matches!(refusal.reason.told(), Told::Unavailable | Told::Busy) {
-            let device = match refusal.reason.fault() {
-                Fault::Device | Fault::Account => hash(who.client_id),
-                Fault::Passing | Fault::Configuration => 0,
-            };
-            let key = (refusal.reason, device);
-            let mut reports = lock(&self.reports);
-            if reports.troubles.len() > MAX_TROUBLES {
-                reports.troubles.clear();
-            }
-            match reports.troubles.get_mut(&key) {
-                // A clock that was set back must not silence it for hours.
-                Some((since, silent)) if (*since..since.plus(REPORT_AGAIN)).contains(&now) => {
-                    *silent += 1;
-                    return;
-                }
-                Some((_, silent @ 1..)) => {
-                    more = format!(
-                        "; {silent} more were refused for this reason since the last such line"
-                    )
-                }
-                _ => {}
-            }
-            reports.troubles.insert(key, (now, 0));
-        }
-        let level = match refusal.reason.fault() {
-            Fault::Device => Level::Notice,
-            Fault::Account | Fault::Passing => Level::Warning,
-            Fault::Configuration => Level::Error,
+    /// A CONNECT that the broker's boundary could not read.
+    pub fn report_unreadable(
+        &self,
+        client_id: &str,
+        address: Option<&str>,
+        refusal: &Refusal,
+        now: Unix,
+    ) {
+        let who = Who {
+            client_id,
+            username: None,
+            address,
         };
-        self.log
-            .line(level, format!("refused CONNECT of {who} {refusal}{more}"));
+        self.report(&who, refusal, now);
     }
 
-    pub(super) fn report_refused_access(&self, access: &Access<impl Asker>, refusal: &Refusal) {
-        let what = match access.action {
-            Action::Receive => "delivery to",
-            Action::Publish => "PUBLISH of",
-            Action::Subscribe => "SUBSCRIBE of",
-            Action::Unsubscribe => "UNSUBSCRIBE of",
+    pub(super) fn report(&self, who: &Who, refusal: &Refusal, now: Unix) {
+        let reason = refusal.reason;
+        let scope = match concerns_all(reason) {
+            true => Scope::All,
+            false => Scope::device(who.client_id, Source::of(who.address)),
         };
-        let client_id = String::from_utf8_lossy(access.who.client_id());
-        let username = access.who.username().map(String::from_utf8_lossy);
-        let who = Who {
-            client_id: &client_id,
-            username: username.as_deref(),
-            address: None,
+        self.tell_once(format_args!("CONNECT of {who}"), scope, refusal, now);
+    }
+
+    /// One line for the first of its kind; what repeats it is counted.
+    fn tell_once(&self, subject: fmt::Arguments, scope: Scope, refusal: &Refusal, now: Unix) {
+        let reason = refusal.reason;
+        let (counts, told) = {
+            let mut repeats = lock(&self.repeats);
+            let counts = repeats.take_due(now);
+            (counts, repeats.note(reason, scope, subject, now))
         };
-        self.log
-            .line(Level::Notice, format!("refused {what} {who} {refusal}"));
+        self.tell(counts);
+        let Some(scope) = told else { return };
+        let repeats = match scope {
+            Scope::Device(..) => "repeats are counted, and told once a minute".into(),
+            Scope::Access(_) => {
+                "not told again on this connection; after others it is counted, and told once a minute"
+                    .into()
+            }
+            Scope::Source(source) => {
+                format!("more of these from {source} are counted, and told once a minute")
+            }
+            Scope::All => "more of these, of any client, are counted, and told once a minute".into(),
+        };
+        self.log.line(
+            level(reason),
+            format!("refused {subject} {refusal}; {repeats}"),
+        );
     }
 
     /// The wall clock was set by this many seconds: told once a minute, for a clock that will not settle.
     pub fn report_clock(&self, by: i64) {
-        let told = lock(&self.reports).clock.replace(moment());
-        if told.is_some_and(|at| at.elapsed().as_secs() < REPORT_AGAIN) {
+        let told = lock(&self.clock_told).replace(moment());
+        if told.is_some_and(|at| at.elapsed().as_secs() < CLOCK_AGAIN) {
             return;
         }
         let seconds = by.unsigned_abs();
@@ -120,30 +101,80 @@ impl Policy {
         );
     }
 
-    pub(super) fn report_stranger(&self, access: &Access<impl Asker>, now: Unix) {
-        let note = {
-            let mut reports = lock(&self.reports);
-            if reports
-                .strangers_since
-                .is_none_or(|since| !(since..since.plus(REPORT_AGAIN)).contains(&now))
-            {
-                reports.strangers = Noted::default();
-                reports.strangers_since = Some(now);
-            }
-            reports
-                .strangers
-                .note((access.who.client_id(), access.action))
-        };
-        if note != Note::Silent {
-            let refusal = Refusal::new(
-                Reason::UnknownClient,
-                format!(
-                    "it has not signed in, so {} is refused",
-                    Quoted(&String::from_utf8_lossy(access.topic))
+    /// Tells how often refusals were repeated, when it is time.
+    pub fn tell_repeats(&self, now: Unix) {
+        let counts = lock(&self.repeats).take_due(now);
+        self.tell(counts);
+    }
+
+    /// Tells it now, because the broker stops.
+    pub fn tell_last_repeats(&self, now: Unix) {
+        let counts = lock(&self.repeats).take_all(now);
+        self.tell(counts);
+    }
+
+    fn tell(&self, counts: Vec<Count>) {
+        for Count {
+            reason,
+            scope,
+            subject,
+            times,
+        } in counts
+        {
+            let code = reason.code();
+            let line = match scope {
+                Scope::Device(..) | Scope::Access(_) => {
+                    format!("refused {subject} [{code}] {times} more times within a minute")
+                }
+                Scope::Source(source) => format!(
+                    "refused {times} more from {source} [{code}] within a minute, the last: {subject}"
                 ),
-            );
-            self.report_refused_access(access, &refusal);
+                Scope::All => {
+                    format!("refused {times} more [{code}] within a minute, the last: {subject}")
+                }
+            };
+            self.log.line(level(reason), line);
         }
+    }
+
+    pub(super) fn report_refused_access(
+        &self,
+        access: &Access<impl Asker>,
+        refusal: &Refusal,
+        now: Unix,
+    ) {
+        let scope = Scope::access((
+            access.who.client_id(),
+            access.action,
+            access.topic,
+            &refusal.detail,
+        ));
+        self.tell_access(access, scope, refusal, now);
+    }
+
+    pub(super) fn report_stranger(&self, access: &Access<impl Asker>, now: Unix) {
+        let topic = String::from_utf8_lossy(access.topic);
+        let detail = format!("it has not signed in, so {} is refused", Quoted(&topic));
+        let refusal = Refusal::new(Reason::UnknownClient, detail);
+        let scope = Scope::device((access.who.client_id(), access.action), Source::Unknown);
+        self.tell_access(access, scope, &refusal, now);
+    }
+
+    fn tell_access(&self, access: &Access<impl Asker>, scope: Scope, refusal: &Refusal, now: Unix) {
+        let what = match access.action {
+            Action::Receive => "delivery to",
+            Action::Publish => "PUBLISH of",
+            Action::Subscribe => "SUBSCRIBE of",
+            Action::Unsubscribe => "UNSUBSCRIBE of",
+        };
+        let client_id = String::from_utf8_lossy(access.who.client_id());
+        let username = access.who.username().map(String::from_utf8_lossy);
+        let who = Who {
+            client_id: &client_id,
+            username: username.as_deref(),
+            address: None,
+        };
+        self.tell_once(format_args!("{what} {who}"), scope, refusal, now);
     }
 }
 
@@ -165,10 +196,19 @@ impl fmt::Display for Who<'_> {
     }
 }
 
-fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
+/// Whether it is a trouble of all devices, for which one line is enough: whoever is to try again does, and
+/// no device is to blame.
+fn concerns_all(reason: Reason) -> bool {
+    matches!(reason.told(), Told::Unavailable | Told::Busy)
+        && matches!(reason.fault(), Fault::Passing | Fault::Configuration)
+}
+
+fn level(reason: Reason) -> Level {
+    match reason.fault() {
+        Fault::Device => Level::Notice,
+        Fault::Account | Fault::Passing => Level::Warning,
+        Fault::Configuration => Level::Error,
+    }
 }
 
 #[cfg(test)]
@@ -199,19 +239,35 @@ mod tests {
                 address: None,
             };
             policy.report(&who, &Refusal::new(reason, ""), Unix(now));
-            log.take().len()
+            let lines = log.take().into_iter();
+            lines.map(|(_, line)| line).collect::<Vec<_>>()
         };
-        assert_eq!(lines("a", Reason::LoginRate, 0), 1);
-        assert_eq!(lines("b", Reason::LoginRate, 1), 0, "it is everybody's");
-        assert_eq!(lines("a", Reason::LoginBackoff, 2), 1);
-        assert_eq!(lines("b", Reason::LoginBackoff, 3), 1);
-        assert_eq!(lines("a", Reason::LoginBackoff, 4), 0, "within a minute");
-        assert_eq!(lines("a", Reason::LoginBackoff, 70), 1);
-        assert_eq!(lines("a", Reason::LoginRefused, 71), 1);
-        assert_eq!(
-            lines("a", Reason::LoginRefused, 71),
-            1,
-            "each of these is news"
+        let first = lines("a", Reason::LoginRate, 0);
+        assert_eq!(first.len(), 1);
+        assert!(first[0].contains("of any client, are counted, and told once a minute"));
+        assert!(
+            lines("b", Reason::LoginRate, 1).is_empty(),
+            "it is everybody's"
         );
+        let own = lines("a", Reason::LoginRefused, 2);
+        assert!(
+            own[0].ends_with("repeats are counted, and told once a minute"),
+            "{own:?}"
+        );
+        assert_eq!(lines("b", Reason::LoginRefused, 3).len(), 1);
+        assert!(lines("a", Reason::LoginRefused, 4).is_empty());
+        assert_eq!(lines("a", Reason::LoginBackoff, 5).len(), 1, "other news");
+        policy.tell_repeats(Unix(59));
+        assert!(log.is_empty());
+        policy.tell_repeats(Unix(62));
+        let told: Vec<_> = log.take().into_iter().map(|(_, line)| line).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        let all = "refused 1 more [login-rate] within a minute, the last: CONNECT of 'b'";
+        assert!(told.iter().any(|line| line == all), "{told:?}");
+        let one = "refused CONNECT of 'a' [login-refused] 1 more times within a minute";
+        assert!(told.iter().any(|line| line == one), "{told:?}");
+        lines("a", Reason::LoginRefused, 63);
+        policy.tell_last_repeats(Unix(64));
+        assert_eq!(log.take().len(), 1);
     }
 }

@@ -7,6 +7,7 @@ mod glewlwyd;
 mod identity;
 mod keys;
 mod life;
+mod lines;
 mod loading;
 mod memory;
 mod outage;

@@ -10,6 +10,7 @@ mod nulls;
 mod order;
 mod panics;
 mod reentry;
+mod repeats;
 mod rights;
 mod start;
 mod tenant;
@@ -72,6 +73,7 @@ struct Scene {
     broker: Broker,
     tenant: Tenant,
     _scratch: Scratch,
+    refusals: u8,
 }
 
 impl Scene {
@@ -89,6 +91,7 @@ impl Scene {
             broker,
             tenant,
             _scratch: scratch,
+            refusals: 0,
         }
     }
 
@@ -108,6 +111,7 @@ impl Scene {
             broker,
             tenant,
             _scratch: scratch(),
+            refusals: 0,
         }
     }
 
@@ -123,10 +127,15 @@ impl Scene {
         client
     }
 
-    /// A CONNECT that is refused: with this code, and with one line that gives this reason.
+    /// A CONNECT that is refused: with this code, and with one line that gives this reason. Each comes from
+    /// another address, because a repetition from the same one would only be counted.
     #[track_caller]
     fn refused(&mut self, spec: &Spec, code: i32, reason: &str) {
-        let (client, answer) = self.broker.connect_new(spec);
+        self.refusals += 1;
+        let spec = spec
+            .clone()
+            .address(&format!("198.51.100.{}", self.refusals));
+        let (client, answer) = self.broker.connect_new(&spec);
         self.was_refused(client, answer, code, reason);
     }
 

@@ -27,7 +27,7 @@ fn no_event_and_an_empty_event() {
         scene.broker.tick();
         assert_eq!(
             scene.broker.lines_with("[internal]"),
-            2,
+            1,
             "{:#?}",
             scene.broker.log()
         );

@@ -121,8 +121,8 @@ fn a_will_comes_after_the_disconnect() {
         for (will, code) in [(GRANTED, SUCCESS), (FORBIDDEN, ACL_DENIED)] {
             for spec in [
                 scene.device("a"),
-                scene.device("a").kept(),
-                scene.device("a").v5(),
+                scene.device("b").kept(),
+                scene.device("c").v5(),
             ] {
                 let client = scene.connected(&spec.will(will));
                 scene.broker.asked();
@@ -206,7 +206,8 @@ fn an_old_address_is_no_credential() {
                     scene.broker.disconnect(client);
                     scene.broker.tick();
                 }
-                scene.broker.reuse(client, &again);
+                let address = if stays { "192.0.2.1" } else { "192.0.2.2" };
+                scene.broker.reuse(client, &again.clone().address(address));
                 let answer = scene.broker.connect(client);
                 scene.was_refused(client, answer, code, reason);
             }

@@ -8,6 +8,7 @@ use lab::tenant::{DEVICE, Endpoint, PASSWORD};
 use serde_json::json;
 
 use super::{ALSO_GRANTED, GRANTED, Scene, credentials};
+use crate::RELEASE;
 
 #[test]
 fn names_and_passwords_that_are_not_utf_8() {
@@ -28,12 +29,11 @@ fn names_and_passwords_that_are_not_utf_8() {
             scene.refused(&Spec::new("a").token(token), BAD, "[token-wrapped]");
             // A broker that lets such an id pass is broken, and the device is not to blame.
             let token = scene.tenant.token(DEVICE);
-            scene.refused(
-                &Spec::new(bad).token(token),
-                SERVER_UNAVAILABLE,
-                "[internal]",
-            );
+            let (_, code) = scene.broker.connect_new(&Spec::new(bad).token(token));
+            assert_eq!(code, RELEASE.refusal(SERVER_UNAVAILABLE));
         }
+        scene.broker.cleanup();
+        assert_eq!(scene.broker.lines_with("refused 4 more [internal]"), 1);
         assert_eq!(scene.tenant.count(Endpoint::Token), 0);
     });
 }
@@ -169,16 +169,21 @@ fn what_a_client_writes_stays_one_short_line_of_the_log() {
 fn a_user_name_that_a_broker_would_not_take() {
     alone(|| {
         let mut scene = Scene::quiet();
-        for (sub, what) in [
+        for (i, (sub, what)) in [
             (json!("a\u{0}b"), "control character"),
             (json!("a\nb"), "control character"),
             (json!("a\u{85}b"), "control character"),
             (json!(""), "is empty"),
             (json!(7), "is not a string"),
             (json!("x".repeat(2_000)), "is longer"),
-        ] {
+        ]
+        .into_iter()
+        .enumerate()
+        {
             let token = scene.tenant.mint(DEVICE).claim("sub", sub).sign();
-            let (client, answer) = scene.broker.connect_new(&Spec::new("a").token(token));
+            let (client, answer) = scene
+                .broker
+                .connect_new(&Spec::new(format!("a{i}")).token(token));
             assert_eq!(
                 scene.broker.lines_with(what),
                 1,
@@ -210,11 +215,12 @@ fn an_empty_subject_is_nobody() {
 fn a_broker_that_refuses_the_user_name_lets_nobody_in() {
     alone(|| {
         let mut scene = Scene::quiet();
-        let spec = scene.device("a");
         for code in [3, MALFORMED_UTF8, 1] {
             scene.broker.refuse_usernames(code);
+            let spec = scene.device(&format!("a{code}"));
             scene.refused(&spec, AUTH, "[token-username]");
         }
+        let spec = scene.device("a");
         scene.broker.refuse_usernames(SUCCESS);
         let client = scene.connected(&spec);
         let sub = scene.tenant.device(DEVICE).expect("the device").user_id;

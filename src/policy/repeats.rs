@@ -1,0 +1,285 @@
+//! What was told of refusals, and how often each came again.
+//!
+//! The first refusal of its kind is a line. The same again is counted, and the count is a line when the
+//! minute is over. One address gets so many lines of its own for one reason, and the whole table so
+//! many: who comes after that is counted together with others.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use crate::{clock::Unix, logins::source::Source, refusal::Reason};
+
+/// How long, in seconds, repeats are counted before the count is told.
+const WINDOW: u64 = 60;
+
+/// How many client ids of one source get a line of their own for one reason.
+const MAX_NAMES: usize = 16;
+
+/// How many entries there may be, beyond one for each reason. An entry has less than a kilobyte, most
+/// of it the quoted names of a client.
+const MAX_ENTRIES: usize = 1024;
+
+/// Who shares a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    /// One client id from one source.
+    Device(u64, Source),
+    /// One client's access to one topic.
+    Access(u64),
+    /// Everybody else from one source.
+    Source(Source),
+    /// Everybody else.
+    All,
+}
+
+impl Scope {
+    /// The scope of a client by itself.
+    pub fn device(client: impl Hash, source: Source) -> Self {
+        Self::Device(hash(client), source)
+    }
+
+    /// The scope of a client's access to a topic.
+    pub fn access(access: impl Hash) -> Self {
+        Self::Access(hash(access))
+    }
+
+    fn is_shared(self) -> bool {
+        matches!(self, Self::Source(_) | Self::All)
+    }
+}
+
+fn hash(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A count that is due.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Count {
+    pub reason: Reason,
+    pub scope: Scope,
+    /// What was refused, and to whom; of several the last.
+    pub subject: String,
+    pub times: u64,
+}
+
+struct Entry {
+    since: Unix,
+    times: u64,
+    subject: String,
+}
+
+/// The counts of the current minute.
+#[derive(Default)]
+pub(super) struct Repeats {
+    entries: HashMap<(Reason, Scope), Entry>,
+    /// How many entries of the kind [`Scope::Device`] there are for a reason and a source.
+    names: HashMap<(Reason, Source), usize>,
+    looked: Option<Unix>,
+}
+
+impl Repeats {
+    /// Notes a refusal. If it is to be told: who shares the count of its repeats.
+    pub fn note(
+        &mut self,
+        reason: Reason,
+        scope: Scope,
+        subject: impl fmt::Display,
+        now: Unix,
+    ) -> Option<Scope> {
+        let scope = self.room_for(reason, scope);
+        if let Some(entry) = self.entries.get_mut(&(reason, scope)) {
+            entry.times += 1;
+            if scope.is_shared() {
+                entry.subject = subject.to_string();
+            }
+            return None;
+        }
+        if let Scope::Device(_, source) = scope {
+            *self.names.entry((reason, source)).or_default() += 1;
+        }
+        let entry = Entry {
+            since: now,
+            times: 0,
+            subject: subject.to_string(),
+        };
+        self.entries.insert((reason, scope), entry);
+        Some(scope)
+    }
+
+    /// The narrowest scope for which there is an entry, or room for one.
+    fn room_for(&self, reason: Reason, scope: Scope) -> Scope {
+        let is_full = self.entries.len() >= MAX_ENTRIES;
+        let fits = |scope| match scope {
+            Scope::All => true,
+            _ if self.entries.contains_key(&(reason, scope)) => true,
+            Scope::Device(_, source) => {
+                let names = self.names.get(&(reason, source)).copied();
+                !is_full && names.unwrap_or_default() < MAX_NAMES
+            }
+            Scope::Access(_) | Scope::Source(_) => !is_full,
+        };
+        match scope {
+            scope if fits(scope) => scope,
+            Scope::Device(_, source) if fits(Scope::Source(source)) => Scope::Source(source),
+            _ => Scope::All,
+        }
+    }
+
+    /// The counts of which the minute is over. Who was quiet for a minute is news again.
+    pub fn take_due(&mut self, now: Unix) -> Vec<Count> {
+        if self.looked.replace(now) == Some(now) {
+            return Vec::new();
+        }
+        // A clock that was set back must not silence anybody for hours.
+        self.take(now, |since| !(since..since.plus(WINDOW)).contains(&now))
+    }
+
+    /// All counts, because there will be no other moment for them.
+    pub fn take_all(&mut self, now: Unix) -> Vec<Count> {
+        self.take(now, |_| true)
+    }
+
+    fn take(&mut self, now: Unix, is_due: impl Fn(Unix) -> bool) -> Vec<Count> {
+        let mut counts = Vec::new();
+        let names = &mut self.names;
+        self.entries.retain(|&(reason, scope), entry| {
+            if !is_due(entry.since) {
+                return true;
+            }
+            let times = std::mem::take(&mut entry.times);
+            if times > 0 {
+                entry.since = now;
+                counts.push(Count {
+                    reason,
+                    scope,
+                    subject: entry.subject.clone(),
+                    times,
+                });
+                return true;
+            }
+            if let Scope::Device(_, source) = scope
+                && let Some(count) = names.get_mut(&(reason, source))
+            {
+                *count -= 1;
+                if *count == 0 {
+                    names.remove(&(reason, source));
+                }
+            }
+            false
+        });
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REASON: Reason = Reason::TokenExpired;
+
+    fn source(number: u32) -> Source {
+        std::net::IpAddr::V4(number.into()).into()
+    }
+
+    fn note(repeats: &mut Repeats, name: &str, address: u32, now: u64) -> Option<Scope> {
+        let scope = Scope::device(name, source(address));
+        repeats.note(REASON, scope, name, Unix(now))
+    }
+
+    #[test]
+    fn three_hundred_retries_are_a_line_and_a_count() {
+        let mut repeats = Repeats::default();
+        let own = Scope::device("a", source(1));
+        assert_eq!(note(&mut repeats, "a", 1, 0), Some(own));
+        for second in 1..300 {
+            assert_eq!(note(&mut repeats, "a", 1, second / 6), None);
+        }
+        assert_eq!(repeats.take_due(Unix(59)), []);
+        let count = Count {
+            reason: REASON,
+            scope: own,
+            subject: "a".into(),
+            times: 299,
+        };
+        assert_eq!(repeats.take_due(Unix(60)), [count]);
+        assert_eq!(note(&mut repeats, "a", 1, 61), None, "it goes on");
+        assert_eq!(repeats.take_due(Unix(120))[0].times, 1);
+        assert_eq!(repeats.take_due(Unix(180)), [], "a quiet minute");
+        assert_eq!(note(&mut repeats, "a", 1, 181), Some(own), "news again");
+    }
+
+    #[test]
+    fn another_name_address_or_reason_is_another_line() {
+        let mut repeats = Repeats::default();
+        assert!(note(&mut repeats, "a", 1, 0).is_some());
+        assert!(note(&mut repeats, "b", 1, 0).is_some());
+        assert!(note(&mut repeats, "a", 2, 0).is_some());
+        let scope = Scope::device("a", source(1));
+        let other = repeats.note(Reason::TokenKind, scope, "a", Unix(0));
+        assert!(other.is_some());
+    }
+
+    #[test]
+    fn ever_new_names_of_one_address_share_an_entry() {
+        let mut repeats = Repeats::default();
+        let said = (0..300).filter_map(|i| note(&mut repeats, &i.to_string(), 1, 0));
+        let said: Vec<_> = said.collect();
+        assert_eq!(said.len(), MAX_NAMES + 1);
+        assert_eq!(said.last(), Some(&Scope::Source(source(1))));
+        assert!(note(&mut repeats, "a", 2, 0).is_some(), "nobody else does");
+        let counts = repeats.take_due(Unix(60));
+        assert_eq!(counts.len(), 1);
+        let times = 300 - MAX_NAMES as u64 - 1;
+        assert_eq!(
+            (counts[0].times, counts[0].subject.as_str()),
+            (times, "299")
+        );
+        // Their entries have gone with their minute, and there is room for others.
+        assert!(matches!(
+            note(&mut repeats, "b", 1, 61),
+            Some(Scope::Device(..))
+        ));
+    }
+
+    #[test]
+    fn any_number_of_addresses_fills_a_table_and_no_more() {
+        let mut repeats = Repeats::default();
+        let mut said = 0;
+        for address in 0..20 * MAX_ENTRIES as u32 {
+            said += usize::from(note(&mut repeats, "a", address, 0).is_some());
+            assert!(repeats.entries.len() <= MAX_ENTRIES + 1);
+        }
+        assert_eq!(said, MAX_ENTRIES + 1);
+        let counts = repeats.take_due(Unix(60));
+        assert_eq!(counts.len(), 1);
+        assert_eq!(counts[0].scope, Scope::All);
+        assert_eq!(counts[0].times, 19 * MAX_ENTRIES as u64 - 1);
+        assert_eq!(repeats.take_due(Unix(120)), []);
+        assert!(repeats.entries.is_empty() && repeats.names.is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_silences_nobody() {
+        let mut repeats = Repeats::default();
+        note(&mut repeats, "a", 1, 1_000_000);
+        note(&mut repeats, "a", 1, 1_000_000);
+        assert_eq!(repeats.take_due(Unix(10)).len(), 1);
+        assert_eq!(repeats.take_due(Unix(70)), []);
+        assert!(note(&mut repeats, "a", 1, 71).is_some());
+    }
+
+    #[test]
+    fn what_was_counted_is_told_at_the_end() {
+        let mut repeats = Repeats::default();
+        for _ in 0..8 {
+            note(&mut repeats, "a", 1, 0);
+        }
+        assert_eq!(repeats.take_all(Unix(1))[0].times, 7);
+        assert_eq!(repeats.take_all(Unix(1)), []);
+    }
+}
