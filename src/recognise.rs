@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 /// How much of a text is looked at, in bytes. A token shows itself in its first hundred, and a password
 /// of more than 1024 is refused in any case.
-const LOOKED_AT: usize = 4 * 1024;
+const LOOKED_AT: usize = 2 * 1024;
 
 /// How many times a token may have been encoded on top of its own encoding.
 const MAX_DEPTH: u8 = 2;
@@ -98,7 +98,7 @@ pub fn is_alone(text: &[u8]) -> bool {
     begins_token(&text[..dot.min(LOOKED_AT)])
         && text
             .iter()
-            .all(|&byte| byte == b'.' || (value(byte).is_some() && !b"+/".contains(&byte)))
+            .all(|&byte| byte == b'.' || VALUES[usize::from(byte)] < OTHER_ALPHABET)
 }
 
 /// The few characters of a token, or of a text with one in it, that may stand in a log.
@@ -117,12 +117,11 @@ fn find(text: &[u8], depth: u8) -> Option<Token<'_>> {
     if let Some(start) = beginning(looked_at) {
         return Some(with_header(text, start));
     }
-    let members = IN_HEADER.into_iter().chain(IN_PAYLOAD);
     let mut decoded = Zeroizing::new(Vec::new());
     for run in runs(looked_at) {
         for skipped in 0..4.min(run.len()) {
             decode(&run[skipped..], &mut decoded);
-            if names(&decoded, members.clone()) {
+            if names(&decoded, &[&IN_HEADER, &IN_PAYLOAD]) {
                 return Some(Token::Piece(Piece::Rest));
             }
         }
@@ -136,7 +135,7 @@ fn find(text: &[u8], depth: u8) -> Option<Token<'_>> {
 
 /// What a text is in which a token begins at `start`, with its header.
 fn with_header(text: &[u8], start: usize) -> Token<'_> {
-    let is_of_token = |byte: &u8| b".=".contains(byte) || value(*byte).is_some();
+    let is_of_token = |byte: &u8| b".=".contains(byte) || is_base64(*byte);
     let (before, rest) = text.split_at(start);
     let length = rest.iter().take_while(|byte| is_of_token(byte)).count();
     let (token, after) = rest.split_at(length);
@@ -164,14 +163,17 @@ fn with_header(text: &[u8], start: usize) -> Token<'_> {
 
 /// Where a token begins, with its header.
 fn beginning(text: &[u8]) -> Option<usize> {
+    /// One of a header's first members is known: they are short.
+    const FAR_ENOUGH: usize = 160;
+    /// Behind as many beginnings of something else a token is only a piece: a stranger may write thousands.
+    const MAX_TRIES: usize = 8;
     // `{` is `e` and one of `w`, `x`, `y`, `z`; with a quote or white space behind it, `ew` or `ey`.
-    (0..text.len().saturating_sub(1))
-        .filter(|&at| text[at] == b'e' && matches!(text[at + 1], b'w' | b'y'))
-        .find(|&at| {
-            // One of a header's first members is known: they are short. This is asked often.
-            const FAR_ENOUGH: usize = 160;
-            begins_token(&text[at..text.len().min(at + FAR_ENOUGH)])
-        })
+    text.windows(2)
+        .enumerate()
+        .filter(|(_, pair)| matches!(pair, [b'e', b'w' | b'y']))
+        .map(|(at, _)| at)
+        .take(MAX_TRIES)
+        .find(|&at| begins_token(&text[at..text.len().min(at + FAR_ENOUGH)]))
 }
 
 /// Whether base64url that begins here is of an object that names a member of a header.
@@ -187,24 +189,34 @@ fn begins_token(text: &[u8]) -> bool {
     }
     let mut decoded = Zeroizing::new(Vec::new());
     decode(run, &mut decoded);
-    names(&decoded, IN_HEADER.into_iter())
+    names(&decoded, &[&IN_HEADER])
 }
 
 /// The stretches of base64, of either alphabet, that are long enough to hold `"alg":`.
 fn runs(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|&byte| value(byte).is_none())
+    text.split(|&byte| !is_base64(byte))
         .filter(|run| run.len() >= 8)
 }
 
-fn value(byte: u8) -> Option<u8> {
-    Some(match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'-' | b'+' => 62,
-        b'_' | b'/' => 63,
-        _ => return None,
-    })
+/// Of a character of base64url its value, of the other alphabet's two the value and [`OTHER_ALPHABET`], and
+/// [`NONE`] of anything else. A table, because every sign-in with a token comes by.
+static VALUES: [u8; 256] = {
+    let mut values = [NONE; 256];
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut value = 0;
+    while value < alphabet.len() {
+        values[alphabet[value] as usize] = value as u8;
+        value += 1;
+    }
+    values[b'+' as usize] = 62 | OTHER_ALPHABET;
+    values[b'/' as usize] = 63 | OTHER_ALPHABET;
+    values
+};
+const OTHER_ALPHABET: u8 = 0x40;
+const NONE: u8 = 0xff;
+
+fn is_base64(byte: u8) -> bool {
+    VALUES[usize::from(byte)] != NONE
 }
 
 /// Decodes a run as far as it goes: it may have been cut anywhere, so no end is a wrong one.
@@ -213,8 +225,9 @@ fn decode(run: &[u8], bytes: &mut Vec<u8>) {
     // At once, so that nothing is left behind of what may be a secret.
     bytes.reserve(run.len());
     let (mut waiting, mut bits) = (0u32, 0);
-    for six in run.iter().filter_map(|&byte| value(byte)) {
-        (waiting, bits) = (waiting << 6 | u32::from(six), bits + 6);
+    for byte in run {
+        let value = VALUES[usize::from(*byte)] & 63;
+        (waiting, bits) = (waiting << 6 | u32::from(value), bits + 6);
         if bits >= 8 {
             bits -= 8;
             bytes.push((waiting >> bits) as u8);
@@ -223,22 +236,25 @@ fn decode(run: &[u8], bytes: &mut Vec<u8>) {
 }
 
 /// Whether one of these members is named in this text: `"alg":`.
-fn names<'m>(json: &[u8], members: impl Iterator<Item = &'m str> + Clone) -> bool {
+fn names(json: &[u8], members: &[&[&str]]) -> bool {
+    const LONGEST: usize = "permissions".len();
     let mut rest = json;
     while let Some(quote) = rest.iter().position(|&byte| byte == b'"') {
         rest = &rest[quote + 1..];
-        if members.clone().any(|name| is_member(rest, name)) {
+        let near = &rest[..rest.len().min(LONGEST + 1)];
+        let Some(length) = near.iter().position(|&byte| byte == b'"') else {
+            continue;
+        };
+        let (name, behind) = (&rest[..length], rest[length + 1..].trim_ascii_start());
+        let is_known = |name: &[u8]| {
+            let mut members = members.iter().copied().flatten();
+            members.any(|member| member.as_bytes() == name)
+        };
+        if behind.starts_with(b":") && is_known(name) {
             return true;
         }
     }
     false
-}
-
-/// Whether a text goes on, behind a quote, with `name":`.
-fn is_member(text: &[u8], name: &str) -> bool {
-    text.strip_prefix(name.as_bytes())
-        .and_then(|rest| rest.strip_prefix(b"\""))
-        .is_some_and(|rest| rest.trim_ascii_start().starts_with(b":"))
 }
 
 /// Whether a run is a text that was encoded, and has a token in it.
@@ -262,47 +278,40 @@ fn is_encoded(run: &[u8], decoded: &mut Vec<u8>, depth: u8) -> bool {
 
 /// Where a value begins that is a token because of what stands in front of it.
 fn opaque(text: &[u8]) -> Option<usize> {
-    let lower = Zeroizing::new(text.to_ascii_lowercase());
-    let find = |word: &str| {
-        let at = lower
-            .windows(word.len())
-            .position(|part| part == word.as_bytes());
-        at.map(|at| at + word.len())
+    /// `Authorization: Bearer` is shorter.
+    const NEAR: usize = 64;
+    let begins = |at: usize, word: &str| {
+        let there = text.get(at..at + word.len());
+        there.is_some_and(|there| there.eq_ignore_ascii_case(word.as_bytes()))
     };
-    let is_long = |from: usize| {
-        let is_value = |byte: &u8| value(*byte).is_some() || b".~".contains(byte);
-        text[from..]
-            .iter()
-            .take_while(|byte| is_value(byte))
-            .count()
-            >= MIN_OPAQUE
-    };
-    let skip = |from: usize, gap: &[u8]| {
-        from + text[from..]
+    let value = |from: usize, gap: &[u8]| {
+        let gap = text[from..]
             .iter()
             .take_while(|byte| gap.contains(byte))
-            .count()
+            .count();
+        let is_value = |byte: &u8| is_base64(*byte) || b".~".contains(byte);
+        let value = text[from + gap..].iter().take_while(|byte| is_value(byte));
+        (gap > 0 && value.count() >= MIN_OPAQUE).then_some(from + gap)
     };
     // In a form, a URL or JSON.
-    for name in NAMES {
-        if let Some(end) = find(name) {
-            let start = skip(end, b"\"': \t\r\n=");
-            if start > end && is_long(start) {
-                return Some(start);
-            }
+    for (at, _) in text.iter().enumerate().filter(|(_, byte)| **byte == b'_') {
+        let name = NAMES.iter().find_map(|name| {
+            let start = (at + "_token".len()).checked_sub(name.len())?;
+            begins(start, name).then_some(start + name.len())
+        });
+        if let Some(start) = name.and_then(|end| value(end, b"\"': \t\r\n=")) {
+            return Some(start);
         }
     }
     // RFC 6750, section 2.1; at the start only, or it is a word in a sentence.
-    let end = find("bearer")?;
-    let is_at_start = lower[..end - 6]
-        .iter()
-        .all(|byte| !byte.is_ascii_alphanumeric())
-        || lower[..end - 6]
-            .trim_ascii_start()
-            .starts_with(b"authorization");
-    let start = skip(end, b"\"': \t\r\n=+");
-    (is_at_start && start > end && is_long(start) && !text[start..].contains(&b' '))
-        .then_some(start)
+    let at = (0..text.len().min(NEAR)).find(|at| begins(*at, "bearer"))?;
+    let before = text[..at].trim_ascii_start();
+    let start = value(at + "bearer".len(), b"\"': \t\r\n=+")?;
+    let is_scheme = !before.iter().any(u8::is_ascii_alphanumeric)
+        || before
+            .get(.."authorization".len())
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"authorization"));
+    (is_scheme && !text[start..].contains(&b' ')).then_some(start)
 }
 
 /// The rest of a sentence that begins with which field it is: "it", "its user name".

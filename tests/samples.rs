@@ -174,11 +174,12 @@ fn refuse(language: Language, version: Version) {
 
 /// A token that is early by the broker's clock is kept, and is good in the end.
 fn wait_for_an_early_token(language: Language, version: Version) {
+    // First, because it may install things.
+    let mut command = language.sample("publisher");
     let stage = stage(version);
     // The broker allows for half a minute.
-    let issued = lab::signing::now() + 33;
+    let issued = lab::signing::now() + 40;
     let token = stage.tenant.mint(DEVICE).claim("iat", issued).sign();
-    let mut command = language.sample("publisher");
     let output = run(as_device(&mut command, &stage, "JWT", &token));
     assert!(stage.broker.log().contains("[token-not-yet]"));
     let said = String::from_utf8_lossy(&output.stderr);

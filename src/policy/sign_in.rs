@@ -168,10 +168,20 @@ impl Policy {
             }
         }
 
-        let token = recognise::token(connect.password.unwrap_or_default());
+        let print = claimant.credential;
+        let keys = self.desk.keys.current();
+        // A token that was good a moment ago needs no second look.
+        let known = lock(&self.verified).recall(print, &keys, now);
+        let token = match known {
+            Some(_) => Some(Token::Alone),
+            None => recognise::token(connect.password.unwrap_or_default()),
+        };
         // Before anything is asked, counted or left to others: they might pass it on, or log it.
         if let Some(refusal) = misused(connect, token) {
             return Considered::Judged(Err(refusal));
+        }
+        if let Some(terms) = known {
+            return Considered::Judged(Ok(terms));
         }
         let Ok(password) = std::str::from_utf8(connect.password.unwrap_or_default()) else {
             return refuse(Reason::NotUtf8, "its password is not UTF-8 text");
@@ -191,11 +201,6 @@ impl Policy {
 
         // `JWT` as the user name is how the old integration told a token from a password.
         if connect.username == Some("JWT") || token.is_some() {
-            let print = claimant.credential;
-            let keys = self.desk.keys.current();
-            if let Some(terms) = lock(&self.verified).recall(print, &keys, now) {
-                return Considered::Judged(Ok(terms));
-            }
             if let Some(verdict) = self.judge_presented(password, print, None, now) {
                 return Considered::Judged(verdict);
             }

@@ -43,6 +43,20 @@ on_each_broker! {
         assert_eq!(answer(&broker, &connect), None);
     }
 
+    /// Some providers list a key twice, or one that is none.
+    fn a_key_that_is_listed_twice_is_one_and_a_bad_entry_costs_itself(version) {
+        let tenant = tenant();
+        let mut jwks = tenant.jwks();
+        let keys = jwks["keys"].as_array_mut().unwrap();
+        keys.extend(keys.clone());
+        keys.push("none".into());
+        tenant.set_jwks_text(&jwks.to_string());
+        let broker = broker(version, &Options::tokens(&tenant));
+        broker.expect_log("signing keys are here");
+        let connect = token_connect(Protocol::V311, "c", &tenant.token(DEVICE));
+        assert_eq!(answer(&broker, &connect), None);
+    }
+
     /// A device that comes while the first fetch is under way waits for it.
     fn a_device_that_is_faster_than_the_keys(version) {
         let tenant = tenant();
