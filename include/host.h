@@ -75,4 +75,16 @@ void mosquitto_auth0_certificate_free(unsigned char *der);
 /* Whether it ever has one. */
 bool mosquitto_auth0_tells_certificates(void);
 
+/* A callback that calls this one, and notes who called it. For one callback. */
+MOSQ_FUNC_generic_callback mosquitto_auth0_noting_caller(MOSQ_FUNC_generic_callback callback);
+
+/* Where in the broker's code that callback was called: the address to which it returns, and the one to which
+ * its caller returns. The second is 0 where the broker was built without what it takes to see that. Only
+ * inside that callback. */
+struct mosquitto_auth0_place {
+	uintptr_t caller;
+	uintptr_t callers_caller;
+};
+struct mosquitto_auth0_place mosquitto_auth0_called_from(void);
+
 #endif

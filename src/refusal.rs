@@ -86,7 +86,7 @@ reasons! {
     ClientId, "client-id", NotAuthorized, Device,
         "let the device connect with the client id that its token names, or correct client_id_claim or client_id_template";
     ClientIdHeld, "client-id-held", NotAuthorized, Device,
-        "give each device a client id of its own; if a device changed its account, let the old one connect once with a clean session, or set takeover to any";
+        "give each device a client id of its own; if a device changed its account, let the old one connect once with a clean session, or set takeover to any; on Mosquitto 2.0 a reload (SIGHUP) frees the client ids of sessions that have expired";
 
     // The token, before its signature is known to be good.
     TokenMalformed, "token-malformed", BadCredential, Device,

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unwind.h>
 
 #pragma weak mosquitto_callback_register
 #pragma weak mosquitto_client_address
@@ -134,4 +135,41 @@ uint16_t mosquitto_auth0_password_length(const struct mosquitto_evt_basic_auth *
 	uint16_t length;
 	memcpy(&length, event->future2, sizeof(length));
 	return length;
+}
+
+static MOSQ_FUNC_generic_callback noted;
+/* 2.1 asks on other threads, too. */
+static _Thread_local uintptr_t noted_caller;
+
+static int note_caller(int event, void *data, void *userdata)
+{
+	noted_caller = (uintptr_t)__builtin_return_address(0);
+	return noted(event, data, userdata);
+}
+
+MOSQ_FUNC_generic_callback mosquitto_auth0_noting_caller(MOSQ_FUNC_generic_callback callback)
+{
+	noted = callback;
+	return note_caller;
+}
+
+static _Unwind_Reason_Code look(struct _Unwind_Context *frame, void *data)
+{
+	struct mosquitto_auth0_place *place = data;
+	uintptr_t here = _Unwind_GetIP(frame);
+	if(place->caller){
+		place->callers_caller = here;
+		return _URC_END_OF_STACK;
+	}
+	if(here == noted_caller){
+		place->caller = here;
+	}
+	return _URC_NO_REASON;
+}
+
+struct mosquitto_auth0_place mosquitto_auth0_called_from(void)
+{
+	struct mosquitto_auth0_place place = {0, 0};
+	_Unwind_Backtrace(look, &place);
+	return place;
 }

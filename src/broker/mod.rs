@@ -2,7 +2,7 @@
 //!
 //! * this file: the entry points and callbacks, and what each does in which order
 //! * [`abi`]: the broker's types · [`host`]: its functions · [`event`]: its questions, read
-//! * [`again`]: what was allowed a moment ago
+//! * [`again`]: what was allowed a moment ago · [`caller`]: CONNECT or SIGHUP?
 //! * [`codes`]: our answers, as its numbers · [`guard`]: panics and foreign threads end here
 //! * [`signals`]: threads beside the broker's · [`reloads`]: SIGHUP, when it does no harm
 //! * `local_users`: users that the broker knows by itself
@@ -14,6 +14,7 @@
 
 pub mod abi;
 pub mod again;
+pub mod caller;
 pub mod codes;
 pub mod event;
 pub mod guard;
@@ -50,9 +51,12 @@ use zeroize::Zeroizing;
 /// The plugin interface that we speak.
 const INTERFACE: c_int = 5;
 
-/// How long a SIGHUP may go on where no tick says that it is over. 100,000 sessions are asked about
-/// in less.
+/// How long a SIGHUP may go on where no tick says that it is over, and nothing tells a CONNECT from its
+/// questions. 100,000 sessions are asked about in less.
 const RECHECK: Duration = Duration::from_secs(2);
+
+/// The same where one of the two does.
+const LONG_RECHECK: Duration = Duration::from_secs(600);
 
 /// How often a tick looks at the time of things, in milliseconds.
 const LOOK_MILLIS: u64 = 50;
@@ -137,6 +141,13 @@ impl Core {
         }
         cores.push((print, Arc::downgrade(&core)));
         Ok((core, false))
+    }
+
+    /// A reload begins.
+    fn reloads(&self) {
+        let ends = self.ticks.load(Ordering::Relaxed) || caller::knows_connect();
+        let most = if ends { LONG_RECHECK } else { RECHECK };
+        self.set_reloading(Some(Deadline::after(most)));
     }
 
     /// Whether the broker may be asking again. It does so right after the reload, before the next
@@ -354,7 +365,12 @@ fn register(
         // lives until cleanup, or for ever where a broker calls none.
         unsafe { broker.register(identifier, event as c_int, callback, userdata) }
     };
-    match register(abi::MOSQ_EVT_BASIC_AUTH, on_basic_auth) {
+    // SAFETY: it only keeps the callback's address.
+    let basic_auth = unsafe { abi::mosquitto_auth0_noting_caller(Some(on_basic_auth)) };
+    match register(
+        abi::MOSQ_EVT_BASIC_AUTH,
+        basic_auth.unwrap_or(on_basic_auth),
+    ) {
         codes::SUCCESS => {}
         // 2.0 with one set of plugins for all listeners, and this plugin named at two of them.
         codes::ALREADY_EXISTS if shared => {
@@ -440,12 +456,16 @@ unsafe extern "C" fn on_basic_auth(
             return codes::AUTH;
         };
         core.stirred.store(true, Ordering::Relaxed);
+        let reloading = core.is_reloading() && !caller::is_connect();
+        if broker.generation() == Generation::V2_0 && !core.is_reloading() {
+            caller::learn_connect();
+        }
         // SAFETY: the event that belongs to this callback.
         let question = unsafe {
             event::connect(
                 broker,
                 data.cast(),
-                core.is_reloading(),
+                reloading,
                 core.policy.looks_at_certificates(),
                 core.policy.trusted_proxies(),
             )
@@ -690,6 +710,7 @@ unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mut c_
         // So that a fault below is explained at the next tick at the latest.
         core.write_log(broker);
         core.set_reloading(None);
+        core.policy.end_census();
         follow_clock(broker);
         let now = time::now();
         core.reap(now);
@@ -723,7 +744,10 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
         // SAFETY: the userdata that belongs to this callback.
         if let Some(core) = unsafe { core(userdata) } {
             core.stirred.store(true, Ordering::Relaxed);
-            core.set_reloading(Some(Deadline::after(RECHECK)));
+            core.reloads();
+            if broker.generation() == Generation::V2_0 {
+                core.policy.begin_census();
+            }
             core.policy.reload();
             core.again.forget_all(broker);
             core.write_log(broker);

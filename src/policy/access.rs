@@ -176,10 +176,11 @@ impl Policy {
         Decision::Deny
     }
 
-    /// Whether it cannot be anybody that others have let in. Who waits for the tenant is nobody yet; and
+    /// Whether it cannot be anybody that others have let in. Who was let in here and is forgotten was not; who waits for the tenant is nobody yet; and
     /// when it has hung up, its will is sent in no name (2.1.2, src/context.c).
     fn was_never_in(&self, access: &Access<impl Asker>) -> bool {
         lock(&self.arrivals).has(access.client)
+            || self.sessions().is_forgotten(access.client, &access.who)
             || access.action == Action::Publish
                 && access.who.username().is_none()
                 && !self.sessions().is_other(access.client)

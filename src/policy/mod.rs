@@ -321,6 +321,22 @@ impl Policy {
         }
     }
 
+    /// SIGHUP, on a broker that asks about every session that it has.
+    pub fn begin_census(&self) {
+        self.sessions().begin_census();
+    }
+
+    /// It has asked about all.
+    pub fn end_census(&self) {
+        let gone = self.sessions().end_census();
+        if gone > 0 {
+            self.log.line(
+                Level::Info,
+                format!("the broker no longer has {gone} of the sessions that it kept: their client ids are free"),
+            );
+        }
+    }
+
     /// Forgets a client: from here on it has no rights.
     pub fn forget(&self, client: Client) {
         self.sessions().remove(client);

@@ -164,7 +164,7 @@ impl Policy {
                     );
                 }
                 // A new connection at an old address inherits nothing.
-                None => sessions.remove(connect.client),
+                None => sessions.arrives(connect.client),
             }
         }
 

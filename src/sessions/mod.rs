@@ -9,11 +9,15 @@
 //! broker up to 2.1.2 asks about it after DISCONNECT → at the next tick gone, or `Offline` if the
 //! broker keeps the session and queues messages for it, or may send its will later.
 //!
+//! A session that leaves the table while the broker may still have it leaves a trace ([`forgotten`]): on SIGHUP
+//! nobody who was let in and is away may be refused. SIGHUP is also a census: see [`Sessions::end_census`].
+//!
 //! One table for all instances of the plugin in a broker: a client id is the whole broker's. Clients that
 //! are left to others are noted, too, as long as they are connected: their client ids are taken.
 
 mod address;
 mod asker;
+mod forgotten;
 mod noted;
 
 use std::{
@@ -26,6 +30,7 @@ use std::{
 use crate::{clock::Unix, identity::Account, rights::Rights, secret::Fingerprint};
 pub use address::Address;
 pub use asker::{Asker, Known, Places};
+use forgotten::Forgotten;
 pub use noted::{Note, Noted};
 
 /// The broker's pointer to a client, as a number: never followed.
@@ -75,11 +80,13 @@ struct Entry {
     noted: Noted,
     /// Which departure it is, of those after which the broker may forget the session without a word.
     departure: Option<u64>,
+    /// At which census the broker asked about it last.
+    asked: u32,
 }
 
 /// How many sessions of which it is unsure that the broker still has them are kept. `mosquitto_pub -V 5`
 /// in a cron job makes a new one every time. Beyond that the oldest of the account with the most go, so
-/// that nobody makes others' go.
+/// that nobody makes others' go; a trace of them stays.
 const MAX_UNSURE: usize = 10_000;
 
 /// The longest that a will may be delayed, in seconds, where the broker does not say when it has gone (2.0).
@@ -143,6 +150,19 @@ pub struct Sessions {
     others: HashMap<Client, Arc<str>, BuildHasherDefault<Address>>,
     others_by_id: HashMap<Arc<str>, Client>,
     others_departed: Vec<Client>,
+    /// What was in the table.
+    forgotten: Forgotten,
+    census: Census,
+}
+
+/// The questions that SIGHUP brings: the broker asks about every session that it has.
+#[derive(Default)]
+struct Census {
+    number: u32,
+    under_way: bool,
+    /// Whether this broker asks about sessions whose clients are away. With `per_listener_settings true` 2.0.12
+    /// and later do not: they refuse them.
+    asks_about_absent: bool,
 }
 
 /// A session as it stands at a question.
@@ -161,7 +181,7 @@ impl Sessions {
     /// Admits a client. An older session of its client id stays until the broker lets it go; which
     /// that is, is returned for [`Self::retract`].
     pub fn admit(&mut self, client: Client, session: Session) -> Option<Client> {
-        self.remove(client);
+        self.arrives(client);
         let older = self.by_id.insert(Arc::clone(&session.client_id), client);
         if let Some(older) = older {
             // Usually its DISCONNECT follows; an expired session of the broker's gives none.
@@ -175,6 +195,7 @@ impl Sessions {
                 state: State::Active,
                 noted: Noted::default(),
                 departure: None,
+                asked: self.census.number,
             }),
         );
         older
@@ -241,7 +262,7 @@ impl Sessions {
     /// session's pointer is a new connection at an address that became free: the broker frees such
     /// sessions without a word.
     pub fn recheck(
-        &self,
+        &mut self,
         client: Client,
         client_id: &str,
         username: Option<&str>,
@@ -249,20 +270,80 @@ impl Sessions {
         again: bool,
         now: Unix,
     ) -> Option<bool> {
-        let entry = self.by_client.get(&client)?;
+        let census = self.census.number;
+        let Some(entry) = self.by_client.get_mut(&client) else {
+            let who = Known {
+                client_id,
+                username,
+                connected: true,
+            };
+            let recognised = again && self.forgotten.recheck(client, &who, credential, census);
+            self.census.asks_about_absent |= recognised;
+            return recognised.then_some(true);
+        };
         let session = &entry.session;
         let same = &*session.client_id == client_id
             && Some(&*session.username) == username
             && session.credential == credential;
+        if !same {
+            return None;
+        }
+        if again {
+            entry.asked = census;
+        }
         match entry.state {
-            _ if !same => None,
             State::Active => Some(now < session.until),
             // Refusing an offline session on SIGHUP makes 2.0 put it on its expiry list twice and
             // free it twice (fixed in 2.0.23). Keeping it is safe: it can only receive, and what it
             // receives is queued until its client signs in again.
-            State::Offline(_) if again => Some(true),
+            State::Offline(_) if again => {
+                self.census.asks_about_absent = true;
+                Some(true)
+            }
             State::Offline(_) | State::Leaving(_) => None,
         }
+    }
+
+    /// Whether who asks was let in once and is out of the table: then it has no rights.
+    pub fn is_forgotten(&self, client: Client, who: &impl Asker) -> bool {
+        self.forgotten.has(client, who)
+    }
+
+    /// SIGHUP: the broker begins to ask about every session that it has. Once for each instance of the plugin,
+    /// before the first question.
+    pub fn begin_census(&mut self) {
+        if !self.census.under_way {
+            self.census.under_way = true;
+            self.census.number += 1;
+        }
+    }
+
+    /// The broker has asked about all: it no longer has the absent ones that it did not ask about. Their client
+    /// ids are free; how many those are.
+    ///
+    /// Nobody is taken for gone unless the broker asks about the absent at all, and asked about everyone of whom
+    /// it is known that they are connected: another plugin may answer in our place.
+    pub fn end_census(&mut self) -> usize {
+        if !std::mem::take(&mut self.census.under_way) || !self.census.asks_about_absent {
+            return 0;
+        }
+        let census = self.census.number;
+        let mut gone = Vec::new();
+        for (client, entry) in &self.by_client {
+            match entry.state {
+                _ if entry.asked == census => {}
+                State::Offline(_) => gone.push((*client, !entry.state.is_over())),
+                State::Active if self.by_id.get(&entry.session.client_id) == Some(client) => {
+                    return 0;
+                }
+                State::Active | State::Leaving(_) => {}
+            }
+        }
+        self.forgotten.keep_only(census);
+        for (client, _) in &gone {
+            self.remove(*client);
+        }
+        gone.iter().filter(|(_, held)| *held).count()
     }
 
     /// Looks at the session behind a question; `None` if who asks is not who signed in.
@@ -275,6 +356,9 @@ impl Sessions {
     ) -> Option<R> {
         if let Some(entry) = self.by_client.get_mut(&client) {
             let connected = entry.state == State::Active;
+            if matches!(entry.state, State::Offline(_)) {
+                self.census.asks_about_absent = true;
+            }
             return entry.is(who).then(|| at(entry.found(connected)));
         }
         self.source(who).map(at)
@@ -327,8 +411,8 @@ impl Sessions {
             match entry.state {
                 // An older session whose DISCONNECT is still to come (2.0 with websockets).
                 State::Active => {}
-                _ if superseded => self.remove(client),
                 State::Leaving(Afterlife::Ended) => self.remove(client),
+                _ if superseded => self.drop_from_table(client),
                 State::Leaving(afterlife) => {
                     entry.state = State::Offline(afterlife);
                     self.departures += 1;
@@ -362,7 +446,7 @@ impl Sessions {
                 break;
             }
             if is_it {
-                self.remove(client);
+                self.drop_from_table(client);
             }
             self.wills.pop_front();
         }
@@ -383,7 +467,7 @@ impl Sessions {
             let oldest = self.unsure.get_mut(&account).and_then(VecDeque::pop_front);
             match oldest {
                 Some((departure, client)) if self.is_departure(client, departure) => {
-                    self.remove(client);
+                    self.drop_from_table(client);
                 }
                 // It came back, or went otherwise.
                 Some(_) => {}
@@ -476,15 +560,31 @@ impl Sessions {
     }
 
     /// A pointer that signs in anew is no longer whoever it was.
+    pub fn arrives(&mut self, client: Client) {
+        self.remove(client);
+        self.forgotten.make_room(client);
+    }
+
+    /// The broker no longer has it.
     pub fn remove(&mut self, client: Client) {
+        self.take(client);
+    }
+
+    /// The broker may still have it.
+    fn drop_from_table(&mut self, client: Client) {
+        if let Some(entry) = self.take(client) {
+            self.forgotten.keep(client, &entry.session, entry.asked);
+        }
+    }
+
+    fn take(&mut self, client: Client) -> Option<Box<Entry>> {
         self.forget_other(client);
-        let Some(entry) = self.by_client.remove(&client) else {
-            return;
-        };
+        let entry = self.by_client.remove(&client)?;
         self.unsure_kept -= usize::from(entry.is_unsure());
         if self.by_id.get(&entry.session.client_id) == Some(&client) {
             self.by_id.remove(&entry.session.client_id);
         }
+        Some(entry)
     }
 
     /// How many sessions are remembered.

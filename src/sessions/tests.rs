@@ -61,18 +61,19 @@ impl Table {
     }
 
     fn recheck(
-        &self,
+        &mut self,
         client: usize,
         id: &str,
         password: &[u8],
         again: bool,
         now: u64,
     ) -> Option<bool> {
+        let credential = self.prints.of(password);
         self.sessions.recheck(
             Client(client),
             id,
             Some(&format!("user-{id}")),
-            self.prints.of(password),
+            credential,
             again,
             Unix(now),
         )
@@ -457,4 +458,179 @@ fn a_clock_that_is_set_ends_no_rights_and_prolongs_none() {
         assert!(table.sessions.expired(now(1999)).is_empty());
         assert_eq!(table.sessions.expired(now(2000)).len(), 1);
     }
+}
+
+/// Far enough from each other for two clients.
+const APART: usize = 1024;
+
+/// A session of which it is unsure that the broker keeps it, and that is out of the table.
+fn forgotten(table: &mut Table, client: usize, id: &str) {
+    table.admit(client, id, 2000);
+    table.sessions.leave(Client(client), Afterlife::Will);
+    table.sessions.reap(Unix(0));
+    table.sessions.reap(Unix(LONGEST_DELAY));
+    assert!(!table.knows(client, id), "it is out of the table");
+}
+
+#[test]
+fn one_that_was_let_in_is_not_refused_at_a_reload_however_long_ago() {
+    let mut table = Table::new();
+    forgotten(&mut table, 0, "a");
+    assert_eq!(
+        table.recheck(0, "a", b"password", true, 1 << 40),
+        Some(true)
+    );
+    for (client, id, password) in [
+        (0, "a", &b"other"[..]),
+        (0, "b", b"password"),
+        (APART, "a", b"password"),
+    ] {
+        assert_eq!(table.recheck(client, id, password, true, 0), None);
+    }
+    assert_eq!(
+        table.recheck(0, "a", b"password", false, 0),
+        None,
+        "a CONNECT is not let in for that"
+    );
+    let who = known("a", "user-a", false);
+    assert!(table.sessions.is_forgotten(Client(0), &who));
+    assert_eq!(table.asks(0, &who), None, "it has no rights");
+}
+
+#[test]
+fn one_that_was_let_in_is_not_refused_at_a_reload_however_many_there_are() {
+    for afterlife in [Afterlife::Unsure, Afterlife::Will] {
+        let mut table = Table::new();
+        let all = MAX_UNSURE + 300;
+        for i in 0..all {
+            table.admit(i * APART, &format!("c{i}"), 2000);
+            table.sessions.leave(Client(i * APART), afterlife);
+            table.sessions.reap(Unix(0));
+        }
+        let kept = |i| table.recheck(i * APART, &format!("c{i}"), b"password", true, 9000);
+        assert!((0..all).map(kept).all(|keep| keep == Some(true)));
+        assert_eq!(table.sessions.forgotten.len(), 300, "{afterlife:?}");
+    }
+}
+
+#[test]
+fn the_one_whom_a_newer_session_replaced_is_not_refused_either() {
+    // The broker may have refused the newer one after all, for reasons of its own.
+    let mut table = Table::new();
+    table.admit(0, "a", 2000);
+    table.sessions.leave(Client(0), Afterlife::Kept);
+    table.sessions.reap(Unix(0));
+    table.admit(APART, "a", 2000);
+    table.sessions.reap(Unix(0));
+    assert_eq!(table.recheck(0, "a", b"password", true, 9000), Some(true));
+}
+
+#[test]
+fn a_client_that_comes_shows_who_is_gone() {
+    for (at, gone) in [
+        (APART, true),
+        (APART + 511, true),
+        (APART - 511, true),
+        (APART + 512, false),
+    ] {
+        let mut table = Table::new();
+        forgotten(&mut table, APART, "a");
+        table.sessions.arrives(Client(at));
+        let answer = table.recheck(APART, "a", b"password", true, 0);
+        assert_eq!(answer.is_none(), gone, "{at}");
+    }
+}
+
+#[test]
+fn traces_take_a_bounded_part_of_what_clients_took() {
+    let mut table = Table::new();
+    // Addresses as an allocator gives them out over the years: any multiple of 16.
+    for i in 0..20_000 {
+        forgotten(&mut table, (i * 7919) % 4096 * 16, "a");
+    }
+    assert!(table.sessions.forgotten.len() <= 4096 * 16 / 512);
+}
+
+fn ask_about(table: &mut Table, clients: &[(usize, &str)]) {
+    for (client, id) in clients {
+        assert!(table.recheck(*client, id, b"password", true, 0).is_some());
+    }
+}
+
+#[test]
+fn a_census_shows_who_is_gone() {
+    let mut table = Table::new();
+    table.admit(0, "here", 2000);
+    for (i, afterlife) in [Afterlife::Kept, Afterlife::Unsure, Afterlife::Kept]
+        .into_iter()
+        .enumerate()
+    {
+        let client = (i + 1) * APART;
+        table.admit(client, &format!("away{i}"), 2000);
+        table.sessions.leave(Client(client), afterlife);
+    }
+    table.sessions.reap(Unix(0));
+    forgotten(&mut table, 9 * APART, "forgotten");
+    table.sessions.begin_census();
+    ask_about(&mut table, &[(0, "here"), (APART, "away0")]);
+    // Comes in the middle of it.
+    table.admit(5 * APART, "new", 2000);
+    assert_eq!(table.sessions.end_census(), 2);
+    assert!(
+        table
+            .sessions
+            .is_held_by_another("away0", Some(&account("other")))
+    );
+    for id in ["away1", "away2"] {
+        assert!(
+            !table
+                .sessions
+                .is_held_by_another(id, Some(&account("other"))),
+            "{id}"
+        );
+    }
+    assert!(table.knows(0, "here") && table.knows(5 * APART, "new"));
+    assert_eq!(table.sessions.forgotten.len(), 0);
+    assert_eq!(table.sessions.end_census(), 0, "it is over");
+}
+
+#[test]
+fn nobody_is_gone_by_a_census_that_may_be_incomplete() {
+    let held = |table: &Table| {
+        table
+            .sessions
+            .is_held_by_another("away", Some(&account("other")))
+    };
+    let mut table = Table::new();
+    for (client, id) in [
+        (0, "here"),
+        (APART, "here too"),
+        (2 * APART, "away"),
+        (3 * APART, "absent"),
+    ] {
+        table.admit(client, id, 2000);
+    }
+    for client in [2 * APART, 3 * APART] {
+        table.sessions.leave(Client(client), Afterlife::Unsure);
+    }
+    table.sessions.reap(Unix(0));
+    // A broker that does not ask about the absent.
+    table.sessions.begin_census();
+    ask_about(&mut table, &[(0, "here"), (APART, "here too")]);
+    assert_eq!(table.sessions.end_census(), 0);
+    assert!(held(&table));
+    // Another plugin answers for some.
+    table.sessions.begin_census();
+    ask_about(&mut table, &[(0, "here"), (3 * APART, "absent")]);
+    assert_eq!(table.sessions.end_census(), 0);
+    assert!(held(&table));
+    // Each instance is told of the reload.
+    table.sessions.begin_census();
+    table.sessions.begin_census();
+    ask_about(
+        &mut table,
+        &[(0, "here"), (APART, "here too"), (3 * APART, "absent")],
+    );
+    assert_eq!(table.sessions.end_census(), 1);
+    assert!(!held(&table));
 }

@@ -201,6 +201,34 @@ on_each_broker! {
         assert!(tries_until_let_in(&broker, &v5("other")));
     }
 
+    /// No broker tells of the end of a session that expires, and 2.0 does not tell what it has either, until
+    /// SIGHUP has it ask about all that it has.
+    fn an_expired_session_gives_its_client_id_up(version) {
+        let tenant = tenant();
+        device(&tenant, "other", json!(["#"]));
+        let broker = broker(version, &Options::tokens(&tenant));
+        let _witness = raw(&broker, &tenant, WATCHER, "witness", Protocol::V5);
+        let v5 = |id: &str, name: &str, seconds: u32| {
+            let mut connect = token_connect(Protocol::V5, id, &tenant.token(name));
+            let expiry = raw::property::SESSION_EXPIRY_INTERVAL;
+            connect.properties = raw::Properties::new().u32(expiry, seconds);
+            connect
+        };
+        for (id, seconds) in [("sleeper", 3600), ("meter", 1)] {
+            let mut first = raw::Client::connect(broker.port(), &v5(id, DEVICE, seconds)).unwrap();
+            assert_eq!(first.subscribe(&[("temperature", 1)]), Ok(vec![1]));
+            first.disconnect(0);
+        }
+        broker.expect_log("Expiring client meter");
+        let another = v5("meter", "other", 0);
+        if !version.can_delay_logins() {
+            assert!(answer(&broker, &another).is_some(), "nobody knows");
+            broker.reload();
+        }
+        assert!(tries_until_let_in(&broker, &another));
+        assert!(answer(&broker, &v5("sleeper", "other", 0)).is_some(), "that one is kept");
+    }
+
     fn a_takeover_by_anybody_where_the_operator_wants_it(version) {
         let tenant = tenant();
         device(&tenant, "other", json!(["#"]));

@@ -2,14 +2,16 @@
 //! the list of those that expire a second time.
 
 use lab::{
-    broker::{Broker, Builder, Version},
+    broker::{Broker, Builder, Listener, Version},
     clients::{
         Protocol,
         raw::{self, Connect, Properties, property},
     },
+    tenant::DEVICE,
 };
 
 use super::{compile, report};
+use crate::setting::*;
 
 const EACH: [Version; 2] = [Version::SanitizedV2_0_11, Version::SanitizedV2_0_21];
 
@@ -58,4 +60,92 @@ fn refusing_who_is_away_misuses_memory() {
         );
         assert!(report.contains("session_expiry"), "{version}: {report}");
     }
+}
+
+/// More sessions than the plugin has in its table, and after an hour it has none of these: their token is no
+/// longer good when SIGHUP comes, which is here because its key is gone, so that nobody has to wait.
+fn nobody_who_was_let_in_is_refused(version: Version, sessions: usize) {
+    let tenant = tenant();
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("jwks.json");
+    let good = tenant.jwks();
+    std::fs::write(&keys, good.to_string()).unwrap();
+    let options = Options::tokens(&tenant).with("jwks_file", keys.to_str().unwrap());
+    let broker = builder(version)
+        .quiet()
+        .plugin(plugin(), &options.pairs())
+        .start();
+    let broker = broker.unwrap();
+    let token = tenant.token(DEVICE);
+    let device = |number: usize| publisher(&format!("c{number}")).login("JWT", &token);
+    for number in 0..sessions {
+        visit(&broker, &device(number));
+    }
+    let mut here = raw(&broker, &tenant, WATCHER, "here", Protocol::V5);
+    assert_eq!(here.ping(), Ok(()), "the broker has heard them go");
+
+    let mut other = good.clone();
+    let list = other["keys"].as_array_mut().unwrap();
+    let kid = tenant.current_key().kid().to_owned();
+    list.retain(|key| key["kid"] != kid.as_str());
+    assert!(!list.is_empty(), "a key that signed nothing");
+    std::fs::write(&keys, other.to_string()).unwrap();
+    let refused = || broker.log().matches("refused CONNECT").count();
+    for _ in 0..3 {
+        broker.reload();
+        assert_eq!(here.ping(), Ok(()));
+    }
+    assert_eq!(refused(), 0);
+    // The token lets nobody in any more, and the broker's lists are as they should be.
+    for number in 0..sessions {
+        if number % 100 == 0 {
+            assert!(answer(&broker, &device(number)).is_some());
+        }
+    }
+    std::fs::write(&keys, good.to_string()).unwrap();
+    broker.reload();
+    for number in 0..sessions {
+        if number % 3 == 0 {
+            visit(&broker, &device(number));
+        }
+    }
+    assert_eq!(here.ping(), Ok(()));
+    let stopped = broker.stop();
+    assert_eq!(report(&stopped.log), None);
+    assert!(stopped.status.unwrap().success());
+}
+
+#[test]
+fn nobody_who_was_let_in_is_refused_by_2_0_11() {
+    nobody_who_was_let_in_is_refused(Version::SanitizedV2_0_11, 10_300);
+}
+
+#[test]
+fn nobody_who_was_let_in_is_refused_by_2_0_21() {
+    nobody_who_was_let_in_is_refused(Version::SanitizedV2_0_21, 10_300);
+}
+
+/// With `per_listener_settings true` 2.0.21 asks nobody about who is away, and refuses them itself
+/// (lib/net_mosq.c takes the listener from them, and src/security.c wants one). No plugin is in the way.
+#[test]
+fn with_settings_per_listener_2_0_21_misuses_memory_by_itself() {
+    let version = Version::SanitizedV2_0_21;
+    let listener = Listener::tcp().config("allow_anonymous true");
+    let broker = builder(version)
+        .per_listener_settings(true)
+        .listener(listener)
+        .start();
+    let broker = broker.unwrap();
+    for name in ["a", "b", "c"] {
+        visit(&broker, &publisher(name));
+        broker.expect_log(&format!("Client {name} disconnected"));
+    }
+    broker.reload();
+    for name in ["a", "b", "c"] {
+        let client = raw::Client::connect(broker.port(), &publisher(name));
+        client.map(|client| client.disconnect(0)).ok();
+    }
+    let stopped = broker.stop();
+    let report = report(&stopped.log).unwrap_or_else(|| panic!("no report: {}", stopped.log));
+    assert!(report.contains("session_expiry"), "{report}");
 }

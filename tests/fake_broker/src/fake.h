@@ -67,6 +67,7 @@ int fake_acl(struct mosquitto *client, int access, const char *topic);
 int fake_retain_source(const struct mosquitto *source, const char *topic);
 int fake_http_api(const char *username, const char *password, bool acl);
 void fake_disconnect(struct mosquitto *client, bool with_will);
+void fake_expire(struct mosquitto *client);
 void fake_tick(void);
 int fake_reload(void);
 void fake_sighup(void);

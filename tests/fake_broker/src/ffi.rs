@@ -70,6 +70,7 @@ unsafe extern "C" {
     pub fn fake_retain_source(source: *const Mosquitto, topic: *const c_char) -> c_int;
     pub fn fake_http_api(username: *const c_char, password: *const c_char, acl: bool) -> c_int;
     pub fn fake_disconnect(client: *mut Mosquitto, with_will: bool);
+    pub fn fake_expire(client: *mut Mosquitto);
     pub fn fake_tick();
     pub fn fake_reload() -> c_int;
     pub fn fake_sighup();

@@ -286,6 +286,14 @@ impl Spec {
         self
     }
 
+    /// MQTT 5 with Clean Start and a Session Expiry Interval: kept all the same.
+    #[must_use]
+    pub fn kept_for_a_while(mut self) -> Self {
+        self.protocol_version = 5;
+        self.kept = true;
+        self
+    }
+
     /// The listener, for `per_listener_settings true`.
     #[must_use]
     pub fn listener(mut self, listener: c_int) -> Self {
@@ -665,6 +673,12 @@ impl Broker {
     pub fn disconnect(&mut self, client: Client) {
         // SAFETY: a living client, on the broker's thread.
         unsafe { ffi::fake_disconnect(client.0, true) };
+    }
+
+    /// A kept session's time is over, of which no broker says a word.
+    pub fn expire(&mut self, client: Client) {
+        // SAFETY: a client, on the broker's thread.
+        unsafe { ffi::fake_expire(client.0) };
     }
 
     /// One round of the broker's loop.

@@ -12,6 +12,7 @@ mod panics;
 mod reentry;
 mod repeats;
 mod rights;
+mod sighup;
 mod start;
 mod tenant;
 mod texts;

@@ -1,0 +1,46 @@
+//! Whether 2.0 asks because of a CONNECT or because of SIGHUP.
+//!
+//! The question is the same, in the same words, and on SIGHUP it must not be answered as a CONNECT is: see
+//! [`crate::sessions`]. That a reload is under way says little where no tick says that it is over (2.0.11 with
+//! `per_listener_settings true`), and over websockets CONNECTs come in between. But the two questions come from
+//! two places in the broker's code: `mosquitto_unpwd_check` is called by `handle__connect` and by
+//! `mosquitto_security_apply_default`. What the first looks like is learnt at a CONNECT while nothing is reloaded.
+//!
+//! Where the places cannot be seen (a broker built without unwind tables), nothing is taken for a CONNECT here.
+
+use std::sync::OnceLock;
+
+use super::abi;
+
+/// Two return addresses: neither is looked at.
+#[derive(PartialEq, Eq)]
+struct Place(usize, usize);
+
+static CONNECT: OnceLock<Place> = OnceLock::new();
+
+fn here() -> Option<Place> {
+    // SAFETY: it looks at this thread's stack only.
+    let place = unsafe { abi::mosquitto_auth0_called_from() };
+    (place.callers_caller != 0).then_some(Place(place.caller, place.callers_caller))
+}
+
+/// The question that is being answered is because of a CONNECT. Costs something only until that was seen once.
+pub fn learn_connect() {
+    if CONNECT.get().is_none()
+        && let Some(place) = here()
+    {
+        let _ = CONNECT.set(place);
+    }
+}
+
+/// Whether it is known how a CONNECT looks.
+pub fn knows_connect() -> bool {
+    CONNECT.get().is_some()
+}
+
+/// Whether the question that is being answered is because of a CONNECT, as far as can be seen.
+pub fn is_connect() -> bool {
+    CONNECT
+        .get()
+        .is_some_and(|connect| here().as_ref() == Some(connect))
+}
