@@ -435,7 +435,7 @@ pub unsafe extern "C" fn mosquitto_plugin_cleanup(
         if !userdata.is_null() {
             // SAFETY: the reference that init gave away, taken back once.
             let core = unsafe { Arc::from_raw(userdata.cast_const().cast::<Core>()) };
-            core.policy.tell_last_repeats(Unix::now());
+            core.policy.tell_last_repeats(time::now());
             core.write_log(broker);
             drop(core);
             reloads::give_up();
