@@ -78,14 +78,16 @@ fn sound(broker: Broker) {
     assert!(stopped.status.unwrap().success(), "{}", stopped.log);
 }
 
-/// A small plugin in C, from this folder: to see what a broker does without ours.
-fn compile(folder: &Path, name: &str) -> PathBuf {
-    let plugin = folder.join(name).with_extension("so");
-    let source = format!("tests/e2e/{name}.c");
+/// A small plugin in C, of these files: to see what a broker does without ours.
+fn compile(folder: &Path, sources: &[&str]) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let plugin = folder.join("plugin.so");
     let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
+        .args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-I"])
+        .arg(here.join("include"))
+        .arg("-o")
         .arg(&plugin)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(source))
+        .args(sources.iter().map(|source| here.join(source)))
         .status();
     assert!(compiled.unwrap().success());
     plugin
@@ -342,7 +344,7 @@ fn sighup_and_deadlines() {
 #[test]
 fn sighup_in_the_round_of_a_hang_up_misuses_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let plugin = compile(folder.path(), "delays");
+    let plugin = compile(folder.path(), &["tests/e2e/delays.c"]);
     // On a busy machine the broker may be through with standing still before SIGHUP comes.
     let ended = (0..5).find_map(|_| {
         let mut broker = Broker::builder(Version::Sanitized)

@@ -1,6 +1,12 @@
 //! On SIGHUP 2.0 asks about every session again, and a session that is refused while its client is away goes on
 //! the list of those that expire a second time.
 
+use std::{
+    collections::HashSet,
+    io::{Read, Write},
+    net::TcpStream,
+};
+
 use lab::{
     broker::{Broker, Builder, Listener, Version},
     clients::{
@@ -34,13 +40,25 @@ fn visit(broker: &Broker, connect: &Connect) {
     client.disconnect(0);
 }
 
+/// Connects, whatever becomes of the broker over it.
+fn come_back(broker: &Broker, connect: &Connect) {
+    if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", broker.port()))
+        && stream.write_all(&connect.packet()).is_ok()
+    {
+        // An answer, or the end.
+        let _ = stream.read(&mut [0; 64]);
+    }
+}
+
 /// The reason why nobody who is away is ever refused. If this one fails, the others here see nothing.
 #[test]
 fn refusing_who_is_away_misuses_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let plugin = compile(folder.path(), "refuses");
+    let plugin = compile(folder.path(), &["tests/e2e/refuses.c"]);
     for version in EACH {
-        let broker = builder(version).plugin(&plugin, &[]).start().unwrap();
+        let builder = builder(version).plugin(&plugin, &[]);
+        // Else the broker refuses them itself, since they have no user name.
+        let broker = builder.allow_anonymous(true).start().unwrap();
         let names = ["a", "b", "c"];
         for name in names {
             visit(&broker, &publisher(name));
@@ -48,9 +66,7 @@ fn refusing_who_is_away_misuses_memory() {
         }
         broker.reload();
         for name in names {
-            raw::Client::connect(broker.port(), &publisher(name))
-                .map(|client| client.disconnect(0))
-                .ok();
+            come_back(&broker, &publisher(name));
         }
         let stopped = broker.stop();
         let report = report(&stopped.log).unwrap_or_else(|| panic!("no report: {}", stopped.log));
@@ -59,6 +75,38 @@ fn refusing_who_is_away_misuses_memory() {
             "{version}: {report}"
         );
         assert!(report.contains("session_expiry"), "{version}: {report}");
+    }
+}
+
+/// By which the plugin tells a CONNECT from a question of SIGHUP's (`src/broker/caller.rs`): in Debian's builds
+/// as in ours each has its own place in the broker's code, whoever connects and however.
+#[test]
+fn connects_and_rechecks_are_asked_about_from_two_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = ["tests/e2e/places.c", "src/broker/host.c"];
+    let plugin = compile(folder.path(), &sources);
+    for version in [Version::V2_0_11, Version::V2_0_21].into_iter().chain(EACH) {
+        let builder = builder(version).plugin(&plugin, &[]);
+        let broker = builder.allow_anonymous(true).start().unwrap();
+        visit(&broker, &publisher("away"));
+        let mut connect = Connect::new(Protocol::V311, "here");
+        connect.clean = false;
+        let mut here = raw::Client::connect(broker.port(), &connect).unwrap();
+        visit(&broker, &publisher("away"));
+        broker.reload();
+        assert_eq!(here.ping(), Ok(()));
+        let log = broker.stop().log;
+        let (before, after) = log.split_once("Reloading config").unwrap();
+        let [connect, recheck] = [before, after].map(|log| {
+            let asked = log
+                .lines()
+                .filter_map(|line| line.split_once("asked from "));
+            let places: HashSet<_> = asked.map(|(_, place)| place).collect();
+            assert_eq!(places.len(), 1, "{version}: {places:?}");
+            places.into_iter().next().unwrap()
+        });
+        assert_ne!(connect, recheck, "{version}");
+        assert!(!connect.ends_with(" 0"), "{version}: {connect}");
     }
 }
 
@@ -142,8 +190,7 @@ fn with_settings_per_listener_2_0_21_misuses_memory_by_itself() {
     }
     broker.reload();
     for name in ["a", "b", "c"] {
-        let client = raw::Client::connect(broker.port(), &publisher(name));
-        client.map(|client| client.disconnect(0)).ok();
+        come_back(&broker, &publisher(name));
     }
     let stopped = broker.stop();
     let report = report(&stopped.log).unwrap_or_else(|| panic!("no report: {}", stopped.log));
