@@ -204,6 +204,8 @@ pub struct Refusal {
     pub detail: String,
     /// Where one reason stands inside another: the one whose cure helps.
     cause: Option<Reason>,
+    /// For how many seconds there is nothing to do but wait.
+    wait: Option<u64>,
 }
 
 impl Refusal {
@@ -213,6 +215,15 @@ impl Refusal {
             reason,
             detail: detail.into(),
             cause: None,
+            wait: None,
+        }
+    }
+
+    /// The same, where waiting so many seconds is what to try first.
+    pub fn wait_first(self, seconds: u64) -> Self {
+        Self {
+            wait: Some(seconds),
+            ..self
         }
     }
 
@@ -242,13 +253,11 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "[{}] {}; cure: {}",
-            self.reason.code(),
-            self.detail,
-            self.cure()
-        )
+        write!(f, "[{}] {}; cure: ", self.reason.code(), self.detail)?;
+        if let Some(seconds) = self.wait {
+            write!(f, "wait {seconds} s; if that does not help, ")?;
+        }
+        f.write_str(self.cure())
     }
 }
 
@@ -271,6 +280,19 @@ mod tests {
             );
             assert!(reason.cure().len() > 10, "{}", reason.code());
         }
+    }
+
+    #[test]
+    fn a_wait_is_the_first_thing_to_try() {
+        let refusal =
+            Refusal::new(Reason::LoginBackoff, "it sent 3 wrong passwords").wait_first(10);
+        let line = refusal.to_string();
+        assert!(
+            line.contains(
+                "; cure: wait 10 s; if that does not help, correct the device's password"
+            ),
+            "{line}"
+        );
     }
 
     #[test]

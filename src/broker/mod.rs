@@ -100,7 +100,10 @@ static CORES: Mutex<Vec<(Fingerprint, Weak<Core>)>> = Mutex::new(Vec::new());
 
 impl Core {
     /// The core for these options: one that is at work, or a new one, not yet started.
-    fn obtain(options: Vec<(String, String)>) -> Result<(Arc<Self>, bool), String> {
+    fn obtain(
+        broker: &Broker,
+        options: Vec<(String, String)>,
+    ) -> Result<(Arc<Self>, bool), String> {
         static PRINTS: LazyLock<Option<Fingerprinter>> =
             LazyLock::new(|| Fingerprinter::new().ok());
         let prints = PRINTS
@@ -133,10 +136,13 @@ impl Core {
             again: Again::default(),
             trim: Mutex::default(),
         });
-        if !cores.is_empty() {
+        // 2.0 says by itself when that cannot be: it takes no second callback. 2.1 takes it, and what it
+        // makes of it only its configuration says.
+        if !cores.is_empty() && broker.generation() == Generation::V2_1 {
             core.log.line(
                 Level::Notice,
-                "loaded again with other options: that needs per_listener_settings true; without it the first ones decide for every listener",
+                "loaded again with other options: these count where the listener has them to itself, by per_listener_settings true or \
+                 by plugin_use; with neither, those named first decide for every listener",
             );
         }
         cores.push((print, Arc::downgrade(&core)));
@@ -335,7 +341,7 @@ fn start(
     options: Result<Vec<(String, String)>, String>,
 ) -> Result<Arc<Core>, String> {
     provoke("init");
-    let (core, shared) = Core::obtain(options?)?;
+    let (core, shared) = Core::obtain(broker, options?)?;
     match register(broker, identifier, &core, shared) {
         Ok(()) => Ok(core),
         Err(why) => {

@@ -15,7 +15,7 @@ use super::KeySet;
 use crate::{
     clock::{Deadline, moment},
     log::{Level, Log},
-    threads::Spawn,
+    threads::{self, Spawn},
 };
 
 /// How often keys are fetched in the ordinary run of things. Auth0's advice is to keep them for 5
@@ -247,16 +247,27 @@ impl Store {
         self.shared.changed.notify_all();
     }
 
-    /// Ends the thread and waits for it: at most as long as one fetch may take.
+    /// Ends the thread, and waits a moment for it: while it asks the tenant, it is left behind.
     pub fn stop(&self) {
         lock(&self.shared.state).stopping = true;
         self.shared.changed.notify_all();
         let thread = lock(&self.thread).take();
         // The fetching thread itself may hold the last reference; it ends right after.
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id())
-        {
-            let _ = thread.join();
+        let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id())
+        else {
+            return;
+        };
+        let until = threads::last_moment();
+        let mut state = lock(&self.shared.state);
+        while state.running && !until.has_passed() {
+            let wait = self.shared.changed.wait_timeout(state, until.remaining());
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
+        if state.running {
+            return threads::leave_behind();
+        }
+        drop(state);
+        let _ = thread.join();
     }
 }
 

@@ -51,6 +51,9 @@ const REFUSED_WAITS: [Duration; 4] = [
     HOUR,
 ];
 
+/// The longest wait that is the first thing to try. After it, somebody has to look at the device.
+const LONG_WAIT: Duration = HOUR;
+
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -133,10 +136,15 @@ impl Guesses {
         }
         let pair = self.pairs.entry(key).or_default();
         let user = self.users.entry(origin.user).or_default();
-        let asked = pair
-            .ask(now)
-            .and_then(|()| user.ask(source, now))
-            .map_err(|detail| Refusal::new(Reason::LoginBackoff, detail));
+        let asked = pair.ask(now).and_then(|()| user.ask(source, now)).map_err(
+            |Backoff { detail, seconds }| {
+                let refusal = Refusal::new(Reason::LoginBackoff, detail);
+                match seconds.filter(|seconds| *seconds <= LONG_WAIT.as_secs()) {
+                    Some(seconds) => refusal.wait_first(seconds),
+                    None => refusal,
+                }
+            },
+        );
         if asked.is_ok() {
             pair.asking += 1;
             user.asking += 1;
@@ -243,6 +251,20 @@ impl Guesses {
     }
 }
 
+/// Why the tenant is not asked.
+struct Backoff {
+    detail: String,
+    /// For how many seconds.
+    seconds: Option<u64>,
+}
+
+impl From<String> for Backoff {
+    fn from(detail: String) -> Self {
+        let seconds = None;
+        Self { detail, seconds }
+    }
+}
+
 impl Pair {
     fn count(&self) -> u32 {
         self.wrong + self.lost
@@ -252,7 +274,7 @@ impl Pair {
         self.count() + self.refused + self.asking == 0
     }
 
-    fn ask(&mut self, now: Instant) -> Result<(), String> {
+    fn ask(&mut self, now: Instant) -> Result<(), Backoff> {
         if let Some(next) = self.next
             && now < next
         {
@@ -271,7 +293,10 @@ impl Pair {
                     self.wrong
                 ),
             };
-            return Err(format!("{why} in {seconds} s"));
+            return Err(Backoff {
+                detail: format!("{why} in {seconds} s"),
+                seconds: Some(seconds),
+            });
         }
         if self.wrong >= MOST {
             // Thirty days have passed.
@@ -280,11 +305,12 @@ impl Pair {
         // Of those that are only lost there is one more, when its time has come.
         let one_more = self.lost > 0 && self.asking == 0;
         if self.count() + self.asking >= MOST && !one_more {
-            return Err(format!(
+            let detail = format!(
                 "it sent {} wrong passwords in a row, and {} are being looked at",
                 self.count(),
                 self.asking
-            ));
+            );
+            return Err(detail.into());
         }
         Ok(())
     }
@@ -324,7 +350,7 @@ impl User {
         self.wrong + self.asking == 0 && self.home.is_none()
     }
 
-    fn ask(&mut self, from: Source, now: Instant) -> Result<(), String> {
+    fn ask(&mut self, from: Source, now: Instant) -> Result<(), Backoff> {
         if self.last.is_some_and(|last| now >= last + FORGOTTEN) {
             (self.wrong, self.next) = (0, None);
         }
@@ -335,10 +361,11 @@ impl User {
         if !waits && self.asking == 0 {
             return Ok(());
         }
-        Err(format!(
+        let detail = format!(
             "{} wrong passwords in a row came for its user from several addresses, and it is not where it came in last; one more is looked at each day",
             self.wrong + self.asking
-        ))
+        );
+        Err(detail.into())
     }
 
     fn count_wrong(&mut self, now: Instant) {

@@ -25,7 +25,7 @@ use crate::{
     clock::Deadline,
     refusal::{Reason, Refusal},
     secret::Fingerprint,
-    threads::Spawn,
+    threads::{self, Spawn},
 };
 
 /// How many logins may wait for a thread, beyond those under way. A thousand devices that come back
@@ -213,7 +213,8 @@ impl Pool {
         finished
     }
 
-    /// Drops what is queued, and waits for what is under way: at most a job's own deadline.
+    /// Drops what is queued, and waits a moment for what is under way. A thread that waits for the tenant
+    /// longer is left behind.
     pub fn stop(&self) {
         {
             let mut state = self.shared.state();
@@ -223,7 +224,21 @@ impl Pool {
         }
         self.shared.queued.notify_all();
         self.shared.finished.notify_all();
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        if threads.is_empty() {
+            return;
+        }
+        let until = threads::last_moment();
+        let mut state = self.shared.state();
+        while state.alive > 0 && !until.has_passed() {
+            let wait = self.shared.finished.wait_timeout(state, until.remaining());
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.alive > 0 {
+            return threads::leave_behind();
+        }
+        drop(state);
+        for thread in threads {
             let _ = thread.join();
         }
     }
@@ -315,6 +330,7 @@ impl Shared {
             self.finished.notify_all();
         }
         state.alive -= 1;
+        self.finished.notify_all();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

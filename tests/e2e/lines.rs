@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use lab::{
+    broker::{Broker, Listener, Signal},
     clients::{Protocol, raw::Connect},
-    tenant::DEVICE,
+    tenant::{Behaviour, DEVICE, Endpoint, Gate},
 };
 
 use crate::{on_each_broker, setting::*};
@@ -39,6 +40,78 @@ on_each_broker! {
         assert_eq!(lines(&log, &["refused CONNECT of 'junk-"]).len(), 17);
         let rest = lines(&log, &["refused 83 more from 127.0.0.1 [token-malformed] within a minute", "'junk-99'"]);
         assert_eq!(rest.len(), 1, "{log}");
+    }
+
+    /// Whatever is pending, with the longest `timeout` there is: the broker ends soon, and ends well.
+    fn a_stop_waits_for_no_tenant(version) {
+        let tenant = tenant();
+        let options = Options::both(&tenant).with("timeout", "60").with("login_wait", "0");
+        let mut broker = broker(version, &options);
+        broker.expect_log("signing keys are here");
+        let gate = Gate::new();
+        for endpoint in [Endpoint::Token, Endpoint::Jwks] {
+            tenant.on(endpoint, Behaviour::Gate(gate.clone()));
+        }
+        broker.reload();
+        let waiting: Vec<_> = (0..3)
+            .map(|i| {
+                device(&tenant, &format!("d{i}"), serde_json::json!([]));
+                let login = Connect::new(Protocol::V311, &format!("c{i}")).login(format!("d{i}"), "pass");
+                crate::waiting::knock(&broker, &login)
+            })
+            .collect();
+        assert!(gate.wait_for(4, PATIENCE), "three logins and the keys");
+        broker.signal(Signal::TERM);
+        // Far from `timeout`, and long for a machine that is busy.
+        let stopped = broker.wait_for_exit(PATIENCE).expect("it ends");
+        assert!(stopped.status.is_some_and(|status| status.success()), "{:?}\n{}", stopped.status, stopped.log);
+        drop(waiting);
+    }
+
+    /// Two tenants at two listeners: no line says that a setting is missing which is there.
+    fn two_tenants_at_two_listeners(version) {
+        let (one, two) = (tenant(), tenant());
+        let listener = |options: Options| Listener::tcp().plugin(plugin(), &options.pairs());
+        let broker = Broker::builder(version)
+            .per_listener_settings(true)
+            .listener(listener(Options::tokens(&one)))
+            .listener(listener(Options::tokens(&two)))
+            .start()
+            .unwrap();
+        let [first, second] = broker.ports() else { panic!("two ports") };
+        for (tenant, port) in [(&one, *first), (&two, *second)] {
+            with_token(&broker, tenant, DEVICE).port(port).publish("temperature", "1").expect_success();
+        }
+        let log = broker.stop().log;
+        assert!(lines(&log, &["needs per_listener_settings"]).is_empty(), "{log}");
+        let said = lines(&log, &["loaded again with other options"]);
+        assert_eq!(said.len(), usize::from(version.can_delay_logins()), "{said:?}");
+        assert!(said.iter().all(|line| line.contains("per_listener_settings true or by plugin_use")), "{said:?}");
+    }
+
+    /// The same by 2.1's way to have one plugin at one listener, without `per_listener_settings`.
+    fn two_tenants_by_plugin_use(version) {
+        if !version.can_delay_logins() {
+            return;
+        }
+        let (one, two) = (tenant(), tenant());
+        let load = |name: &str, options: Options| {
+            let options = options.pairs().into_iter().map(|(name, value)| format!("plugin_opt_{name} {value}\n"));
+            format!("plugin_load {name} {}\n{}", plugin().display(), options.collect::<String>())
+        };
+        let both = load("one", Options::tokens(&one)) + &load("two", Options::tokens(&two));
+        let broker = Broker::builder(version)
+            .config(both)
+            .listener(Listener::tcp().config("plugin_use one\nlistener_allow_anonymous false"))
+            .listener(Listener::tcp().config("plugin_use two\nlistener_allow_anonymous false"))
+            .start()
+            .unwrap();
+        let [first, second] = broker.ports() else { panic!("two ports") };
+        for (tenant, port) in [(&one, *first), (&two, *second)] {
+            with_token(&broker, tenant, DEVICE).port(port).publish("temperature", "1").expect_success();
+        }
+        let said = lines(&broker.stop().log, &["loaded again with other options", "or by plugin_use"]);
+        assert_eq!(said.len(), 1, "{said:?}");
     }
 
     /// The count is told though nobody is refused any more.
