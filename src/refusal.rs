@@ -36,7 +36,7 @@ pub enum Fault {
 macro_rules! reasons {
     ($($variant:ident, $code:literal, $told:ident, $fault:ident, $cure:literal;)*) => {
         /// Why something was refused.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
             $(#[doc = concat!("`", $code, "`: ", $cure)] $variant,)*
         }

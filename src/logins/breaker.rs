@@ -1,21 +1,46 @@
 //! A tenant in trouble is left alone, for longer and longer, and is asked by one at a time whether it is
 //! over.
 //!
-//! Answers come in any order, some of them long after a rest began. So questions have numbers: while the
-//! tenant rests only the answer to the probe makes the rest longer, and any answer that shows the tenant
+//! A failure that the question itself may have provoked (a 5xx, a timeout after it was sent) proves
+//! nothing about the questions of others: a stranger could send what a tenant chokes on. So there are
+//! three circuits, and such failures open each as far as they prove something:
+//!
+//! * one for each user at each source: five in a row;
+//! * one for each source: five in a row, from three users. Where all devices are behind one address this
+//!   is the whole site's;
+//! * one for everybody: five in a row, from three users and two sources. A failure that nobody can
+//!   provoke (the tenant cannot be reached) counts here without that, and one refusal of our own
+//!   application is enough.
+//!
+//! Who opened a circuit does not find out whether the trouble is over, and where somebody wants to who
+//! came in before, no stranger does: not until the longest rest has passed without anybody else.
+//!
+//! Answers come in any order, some of them long after a rest began. So questions have numbers: while a
+//! circuit rests only the answer to its probe makes the rest longer, and any answer that shows the tenant
 //! well ends it. What was asked before a rest began has been said by the first who came back with it.
 //! Without numbers the trouble of one who asked long ago would end the probe of another, and let the next
 //! one through as well.
 
 use std::{
-    hash::{BuildHasher, Hasher, RandomState},
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher, Hash, Hasher, RandomState},
     time::{Duration, Instant},
 };
 
-use crate::refusal::{Reason, Refusal};
+use super::{
+    known::{Caller, Standing},
+    source::Source,
+};
+use crate::{
+    refusal::{Reason, Refusal},
+    secret::Fingerprint,
+};
 
-/// Troubles in a row after which the tenant is left alone for a while.
+/// Failures in a row after which the tenant is left alone for a while.
 const TROUBLES: u32 = 5;
+
+/// From how many users they must be where one user could provoke them.
+const USERS: usize = 3;
 
 /// The longest that the tenant is left alone because of trouble, in seconds.
 const LONGEST_REST: u32 = 64;
@@ -23,17 +48,34 @@ const LONGEST_REST: u32 = 64;
 /// Longer than any question takes. One that got lost does not keep the others waiting.
 const LONGEST_PROBE: Duration = Duration::from_secs(120);
 
+/// How many users and sources whose questions failed are kept apart, of each kind.
+const MAX_CIRCUITS: usize = 10_000;
+
+/// How many of those whose failures opened a circuit are remembered.
+const MAX_BLAMED: usize = 64;
+
 /// What an answer says of the tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
     /// It is well.
     Well,
-    /// It failed, or could not be reached.
+    /// It failed at this question, which may be the question's fault.
     Trouble,
+    /// It could not be asked, whatever the question.
+    Unreachable,
     /// It is well and accepts nobody: our application is not what it should be.
     NotOurs,
     /// The question never came to it.
     None,
+}
+
+/// Whose question it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The user.
+    pub user: Fingerprint,
+    /// From where, and how well it is known there.
+    pub caller: Caller,
 }
 
 /// Whether the tenant may be asked.
@@ -41,7 +83,28 @@ pub enum News {
 pub struct Breaker {
     /// The number of the last question.
     asked: u64,
+    everybody: Circuit,
+    sources: HashMap<Source, Circuit>,
+    users: HashMap<(Fingerprint, Source), Circuit>,
+}
+
+/// Whose circuit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    User,
+    Source,
+    Everybody,
+}
+
+#[derive(Default)]
+struct Circuit {
+    /// Failures in a row, and how many of them nobody could have provoked.
     troubles: u32,
+    unreachable: u32,
+    /// Whose the others were.
+    blamed: HashSet<(Fingerprint, Source)>,
+    /// Rests in a row.
+    rests: u32,
     rest: Option<Rest>,
     /// The last question before a rest began: the troubles up to it are old.
     old: u64,
@@ -52,6 +115,8 @@ struct Rest {
     why: News,
     /// The question that finds out whether it is over, and since when.
     probe: Option<(u64, Instant)>,
+    /// Somebody who came in before, and is not to blame, wants to find out.
+    is_wanted: bool,
 }
 
 impl Breaker {
@@ -60,71 +125,205 @@ impl Breaker {
     /// # Errors
     ///
     /// Why not.
-    pub fn ask(&self, now: Instant) -> Result<(), Refusal> {
-        let Some(rest) = &self.rest else {
-            return Ok(());
-        };
-        let probed = rest
-            .probe
-            .is_some_and(|(_, since)| now < since + LONGEST_PROBE);
-        if now >= rest.until && !probed {
-            return Ok(());
+    pub fn ask(&mut self, asker: Asker, now: Instant) -> Result<(), Refusal> {
+        for (whose, circuit) in self.circuits(asker).into_iter().flatten() {
+            circuit.ask(whose, asker, now)?;
         }
-        Err(match rest.why {
-            News::NotOurs => Refusal::new(
-                Reason::LoginConfiguration,
-                "the tenant did not accept our application, as an earlier line says, and is asked again in a moment",
-            ),
-            _ => Refusal::new(
-                Reason::TenantUnreachable,
-                format!(
-                    "the tenant failed {} times in a row and is left alone for a moment",
-                    self.troubles
-                ),
-            ),
-        })
+        Ok(())
     }
 
     /// The tenant is asked; the question's number.
-    pub fn number(&mut self, now: Instant) -> u64 {
+    pub fn number(&mut self, asker: Asker, now: Instant) -> u64 {
         self.asked += 1;
-        if let Some(rest) = &mut self.rest {
-            rest.probe = Some((self.asked, now));
+        let number = self.asked;
+        for (_, circuit) in self.circuits(asker).into_iter().flatten() {
+            if let Some(rest) = &mut circuit.rest {
+                rest.probe = Some((number, now));
+            }
         }
-        self.asked
+        number
     }
 
     /// What came of a question.
-    pub fn heard(&mut self, number: u64, news: News, now: Instant) {
-        let is_probe = self.is_probe(number);
-        match news {
-            News::Well => (self.troubles, self.rest) = (0, None),
-            News::None => {
-                if let Some(rest) = &mut self.rest
-                    && is_probe
-                {
-                    rest.probe = None;
-                }
-            }
-            News::Trouble | News::NotOurs => {
-                if !is_probe && (self.rest.is_some() || number <= self.old) {
-                    return;
-                }
-                self.troubles += 1;
-                if news == News::NotOurs {
-                    // One is enough: it says no to everybody.
-                    self.troubles = self.troubles.max(TROUBLES);
-                }
-                if self.troubles >= TROUBLES {
-                    self.begin_rest(news, now);
-                }
-            }
+    pub fn heard(&mut self, number: u64, asker: Asker, news: News, now: Instant) {
+        if news == News::Trouble {
+            self.begin_to_count(asker, now);
+        }
+        let last = self.asked;
+        for (whose, circuit) in self.circuits(asker).into_iter().flatten() {
+            circuit.heard(whose, (number, last), asker, news, now);
+        }
+        if news == News::Well {
+            self.users.remove(&(asker.user, asker.caller.source));
+            self.sources.remove(&asker.caller.source);
         }
     }
 
     /// Somebody has mended something (SIGHUP).
     pub fn look_again(&mut self) {
-        (self.troubles, self.rest) = (0, None);
+        let asked = self.asked;
+        *self = Self {
+            asked,
+            ..Self::default()
+        };
+    }
+
+    /// Those that there are of the three.
+    fn circuits(&mut self, asker: Asker) -> [Option<(Whose, &mut Circuit)>; 3] {
+        let source = asker.caller.source;
+        let user = self.users.get_mut(&(asker.user, source));
+        let at_source = self.sources.get_mut(&source);
+        [
+            user.map(|circuit| (Whose::User, circuit)),
+            at_source.map(|circuit| (Whose::Source, circuit)),
+            Some((Whose::Everybody, &mut self.everybody)),
+        ]
+    }
+
+    fn begin_to_count(&mut self, asker: Asker, now: Instant) {
+        let source = asker.caller.source;
+        begin(&mut self.users, (asker.user, source), now);
+        begin(&mut self.sources, source, now);
+    }
+}
+
+/// Where there are too many, those go that do not rest. If all do, one more is not counted: the questions
+/// that it takes to fill the table are limited otherwise.
+fn begin<K: Copy + Eq + Hash>(circuits: &mut HashMap<K, Circuit>, key: K, now: Instant) {
+    if circuits.len() >= MAX_CIRCUITS && !circuits.contains_key(&key) {
+        circuits.retain(|_, circuit| circuit.rest.as_ref().is_some_and(|rest| now < rest.until));
+        if circuits.len() >= MAX_CIRCUITS {
+            return;
+        }
+    }
+    circuits.entry(key).or_default();
+}
+
+impl Circuit {
+    fn ask(&mut self, whose: Whose, asker: Asker, now: Instant) -> Result<(), Refusal> {
+        let Some(rest) = &mut self.rest else {
+            return Ok(());
+        };
+        let Asker { user, caller } = asker;
+        let is_returning = caller.standing == Standing::Returning;
+        let is_blamed = match whose {
+            Whose::User => false,
+            _ if self.blamed.contains(&(user, caller.source)) => true,
+            Whose::Source => false,
+            // A stranger has as many names as he likes.
+            Whose::Everybody => {
+                !is_returning
+                    && self
+                        .blamed
+                        .iter()
+                        .any(|(_, source)| *source == caller.source)
+            }
+        };
+        let is_probed = rest
+            .probe
+            .is_some_and(|(_, since)| now < since + LONGEST_PROBE);
+        let comes_last = is_blamed || rest.is_wanted && !is_returning;
+        let wait = match comes_last {
+            true => Duration::from_secs(LONGEST_REST.into()),
+            false => Duration::ZERO,
+        };
+        if now >= rest.until + wait && !is_probed {
+            return Ok(());
+        }
+        rest.is_wanted |= is_returning && !is_blamed;
+        let troubles = self.troubles;
+        Err(match (rest.why, whose) {
+            (News::NotOurs, _) => Refusal::new(
+                Reason::LoginConfiguration,
+                "the tenant did not accept our application, as an earlier line says, and is asked again in a moment",
+            ),
+            (_, Whose::Everybody) => Refusal::new(
+                Reason::TenantUnreachable,
+                format!(
+                    "the tenant failed {troubles} times in a row and is left alone for a moment"
+                ),
+            ),
+            (_, Whose::Source) => Refusal::new(
+                Reason::TenantUnreachable,
+                format!(
+                    "the tenant failed {troubles} times in a row for users at its address, and is not asked for that \
+                     address for a moment"
+                ),
+            ),
+            (_, Whose::User) => Refusal::new(
+                Reason::TenantUnreachable,
+                format!(
+                    "the tenant failed {troubles} times in a row for this user at its address, and is not asked about \
+                     it for a moment"
+                ),
+            ),
+        })
+    }
+
+    fn heard(
+        &mut self,
+        whose: Whose,
+        (number, last): (u64, u64),
+        asker: Asker,
+        news: News,
+        now: Instant,
+    ) {
+        let is_probe = self.is_probe(number);
+        let is_about_it = match news {
+            News::Well => {
+                let old = self.old;
+                *self = Self {
+                    old,
+                    ..Self::default()
+                };
+                return;
+            }
+            News::None => false,
+            News::Trouble => true,
+            News::Unreachable | News::NotOurs => whose == Whose::Everybody,
+        };
+        if !is_about_it {
+            if let Some(rest) = &mut self.rest
+                && is_probe
+            {
+                rest.probe = None;
+            }
+            return;
+        }
+        if !is_probe && (self.rest.is_some() || number <= self.old) {
+            return;
+        }
+        self.troubles += 1;
+        match news {
+            News::Trouble if self.blamed.len() < MAX_BLAMED => {
+                self.blamed.insert((asker.user, asker.caller.source));
+            }
+            News::Trouble => {}
+            _ => self.unreachable += 1,
+        }
+        if is_probe || self.opens(whose, news) {
+            self.begin_rest(news, last, now);
+        }
+    }
+
+    fn opens(&self, whose: Whose, news: News) -> bool {
+        if news == News::NotOurs {
+            // One is enough: it says no to everybody.
+            return true;
+        }
+        let distinct = |of: fn(&(Fingerprint, Source)) -> u64| {
+            let distinct: HashSet<u64> = self.blamed.iter().map(of).collect();
+            distinct.len()
+        };
+        let users = || distinct(|(user, _)| hash(user));
+        let sources = || distinct(|(_, source)| hash(source));
+        self.unreachable >= TROUBLES
+            || self.troubles >= TROUBLES
+                && match whose {
+                    Whose::User => true,
+                    Whose::Source => users() >= USERS,
+                    Whose::Everybody => users() >= USERS && sources() >= 2,
+                }
     }
 
     fn is_probe(&self, number: u64) -> bool {
@@ -132,15 +331,25 @@ impl Breaker {
         probe.is_some_and(|(probe, _)| probe == number)
     }
 
-    fn begin_rest(&mut self, why: News, now: Instant) {
-        let seconds = 1u32 << (self.troubles - TROUBLES).min(LONGEST_REST.ilog2());
-        self.old = self.asked;
+    fn begin_rest(&mut self, why: News, last: u64, now: Instant) {
+        let seconds = 1u32 << self.rests.min(LONGEST_REST.ilog2());
+        self.rests += 1;
+        self.old = last;
+        let is_wanted = self.rest.as_ref().is_some_and(|rest| rest.is_wanted);
         self.rest = Some(Rest {
             until: now + Duration::from_secs(u64::from(seconds)).mul_f64(jitter()),
             why,
             probe: None,
+            is_wanted,
         });
     }
+}
+
+fn hash(what: impl Hash) -> u64 {
+    use std::hash::DefaultHasher;
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A factor between 0.75 and 1.25, so that many brokers do not come back in step.
@@ -152,107 +361,256 @@ fn jitter() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Fingerprinter;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
-    /// Asks, if that is allowed.
-    fn ask(breaker: &mut Breaker, now: Instant) -> Option<u64> {
-        breaker.ask(now).is_ok().then(|| breaker.number(now))
+    struct Site {
+        breaker: Breaker,
+        prints: Fingerprinter,
     }
 
-    /// One whose rest has begun, and six questions from before that have no answer yet.
-    fn resting(start: Instant) -> (Breaker, Vec<u64>) {
-        let mut breaker = Breaker::default();
-        let asked: Vec<u64> = (0..11).map(|_| ask(&mut breaker, start).unwrap()).collect();
-        let (first, late) = asked.split_at(TROUBLES as usize);
-        for number in first {
-            breaker.heard(*number, News::Trouble, start);
+    impl Site {
+        fn new() -> Self {
+            Self {
+                breaker: Breaker::default(),
+                prints: Fingerprinter::new().unwrap(),
+            }
         }
-        assert!(ask(&mut breaker, start).is_none());
-        (breaker, late.to_vec())
+
+        fn asker(&self, user: u32, source: u32, standing: Standing) -> Asker {
+            let source = Source::V4(source.into());
+            Asker {
+                user: self.prints.of(&user.to_le_bytes()),
+                caller: Caller { source, standing },
+            }
+        }
+
+        /// One of a fleet, each at an address of its own, and all of them came in before.
+        fn device(&self, number: u32) -> Asker {
+            self.asker(number, number, Standing::Returning)
+        }
+
+        fn stranger(&self, user: u32, source: u32) -> Asker {
+            self.asker(1_000_000 + user, 1_000_000 + source, Standing::Stranger)
+        }
+
+        /// Asks, if that is allowed.
+        fn ask(&mut self, asker: Asker, now: Instant) -> Option<u64> {
+            let allowed = self.breaker.ask(asker, now).is_ok();
+            allowed.then(|| self.breaker.number(asker, now))
+        }
+
+        /// Asks and hears this; whether it was allowed to ask.
+        fn hears(&mut self, asker: Asker, news: News, now: Instant) -> bool {
+            let number = self.ask(asker, now);
+            if let Some(number) = number {
+                self.breaker.heard(number, asker, news, now);
+            }
+            number.is_some()
+        }
+
+        /// The rest of everybody has begun, by failures that nobody provoked, and six questions from before
+        /// have no answer yet.
+        fn resting(start: Instant) -> (Self, Vec<u64>) {
+            let mut site = Self::new();
+            let asked: Vec<u64> = (0..11)
+                .map(|i| site.ask(site.device(i), start).unwrap())
+                .collect();
+            let (first, late) = asked.split_at(TROUBLES as usize);
+            for (i, number) in first.iter().enumerate() {
+                let device = site.device(i as u32);
+                site.breaker
+                    .heard(*number, device, News::Unreachable, start);
+            }
+            assert!(site.ask(site.device(0), start).is_none());
+            (site, late.to_vec())
+        }
     }
 
     #[test]
     fn trouble_is_left_alone_for_longer_and_longer() {
         let start = Instant::now();
-        let (mut breaker, _) = resting(start);
+        let (mut site, _) = Site::resting(start);
+        let device = site.device(1);
         let mut now = start;
         for least in [1, 2, 4, 8, 16, 32, 64, 64, 64] {
             let least = S(least).mul_f64(0.75);
-            assert!(ask(&mut breaker, now + least.mul_f64(0.99)).is_none());
+            assert!(site.ask(device, now + least.mul_f64(0.99)).is_none());
             now += least.mul_f64(2.0);
-            let probe = ask(&mut breaker, now).unwrap();
-            breaker.heard(probe, News::Trouble, now);
+            assert!(site.hears(device, News::Unreachable, now));
         }
-        let probe = ask(&mut breaker, now + S(100)).unwrap();
-        breaker.heard(probe, News::Well, now);
-        assert!(ask(&mut breaker, now).is_some() && ask(&mut breaker, now).is_some());
+        assert!(site.hears(device, News::Well, now + S(100)));
+        assert!(site.ask(device, now).is_some() && site.ask(device, now).is_some());
     }
 
     #[test]
     fn late_answers_let_no_second_probe_through() {
         let start = Instant::now();
-        let (mut breaker, late) = resting(start);
-        let later = start + S(2);
-        let probe = ask(&mut breaker, later).unwrap();
-        for number in &late[..3] {
-            breaker.heard(*number, News::Trouble, later);
-            assert!(ask(&mut breaker, later).is_none(), "trouble of before");
+        let (mut site, late) = Site::resting(start);
+        let (later, device) = (start + S(2), site.device(20));
+        let of = |site: &Site, i: usize| site.device(TROUBLES + i as u32);
+        let probe = site.ask(device, later).unwrap();
+        for (i, number) in late[..3].iter().enumerate() {
+            let asker = of(&site, i);
+            site.breaker.heard(*number, asker, News::Unreachable, later);
+            assert!(site.ask(device, later).is_none(), "trouble of before");
         }
-        breaker.heard(late[3], News::None, later);
-        assert!(
-            ask(&mut breaker, later).is_none(),
-            "one that was never asked"
-        );
-        assert_eq!(breaker.troubles, TROUBLES, "and none of it counts");
+        let asker = of(&site, 3);
+        site.breaker.heard(late[3], asker, News::None, later);
+        assert!(site.ask(device, later).is_none(), "one never asked");
+        assert_eq!(site.breaker.everybody.troubles, TROUBLES, "none counts");
 
-        breaker.heard(probe, News::None, later);
-        let probe = ask(&mut breaker, later).expect("the probe itself was not asked");
-        breaker.heard(probe, News::Trouble, later);
+        site.breaker.heard(probe, device, News::None, later);
+        let probe = site.ask(device, later).expect("the probe was not asked");
+        site.breaker.heard(probe, device, News::Unreachable, later);
         assert!(
-            ask(&mut breaker, later + S(1)).is_none(),
+            site.ask(device, later + S(1)).is_none(),
             "longer than before"
         );
-        breaker.heard(late[4], News::Well, later + S(1));
+        let asker = of(&site, 4);
+        site.breaker.heard(late[4], asker, News::Well, later + S(1));
         assert!(
-            ask(&mut breaker, later + S(1)).is_some(),
+            site.ask(device, later + S(1)).is_some(),
             "a good one ends it"
         );
+        let asker = of(&site, 5);
         for _ in 0..2 * TROUBLES {
-            breaker.heard(late[5], News::Trouble, later + S(1));
+            site.breaker
+                .heard(late[5], asker, News::Unreachable, later + S(1));
         }
-        assert!(
-            ask(&mut breaker, later + S(1)).is_some(),
-            "it has been well since"
-        );
+        assert!(site.ask(device, later + S(1)).is_some(), "well since");
     }
 
     #[test]
     fn a_probe_that_got_lost_is_followed_by_another_which_alone_counts() {
         let start = Instant::now();
-        let (mut breaker, _) = resting(start);
-        let lost = ask(&mut breaker, start + S(2)).unwrap();
+        let (mut site, _) = Site::resting(start);
+        let device = site.device(20);
+        let lost = site.ask(device, start + S(2)).unwrap();
         let later = start + S(2) + LONGEST_PROBE;
-        assert!(ask(&mut breaker, later - S(1)).is_none());
-        let probe = ask(&mut breaker, later).unwrap();
-        breaker.heard(lost, News::Trouble, later);
-        assert!(ask(&mut breaker, later).is_none());
-        assert_eq!(breaker.troubles, TROUBLES);
-        breaker.heard(probe, News::Trouble, later);
-        assert_eq!(breaker.troubles, TROUBLES + 1);
+        assert!(site.ask(device, later - S(1)).is_none());
+        let probe = site.ask(device, later).unwrap();
+        site.breaker.heard(lost, device, News::Unreachable, later);
+        assert!(site.ask(device, later).is_none());
+        assert_eq!(site.breaker.everybody.troubles, TROUBLES);
+        site.breaker.heard(probe, device, News::Unreachable, later);
+        assert_eq!(site.breaker.everybody.troubles, TROUBLES + 1);
     }
 
     #[test]
     fn an_application_that_is_not_accepted_is_one_question_and_then_probes() {
         let start = Instant::now();
-        let mut breaker = Breaker::default();
-        let number = ask(&mut breaker, start).unwrap();
-        breaker.heard(number, News::NotOurs, start);
-        let refusal = breaker.ask(start).unwrap_err();
+        let mut site = Site::new();
+        let device = site.device(1);
+        assert!(site.hears(device, News::NotOurs, start));
+        let refusal = site.breaker.ask(device, start).unwrap_err();
         assert_eq!(refusal.reason, Reason::LoginConfiguration);
-        assert!(ask(&mut breaker, start + S(2)).is_some());
-        assert!(ask(&mut breaker, start + S(2)).is_none());
-        breaker.look_again();
-        assert!(ask(&mut breaker, start + S(2)).is_some(), "it was mended");
+        assert!(site.ask(device, start + S(2)).is_some());
+        assert!(site.ask(site.device(2), start + S(2)).is_none());
+        site.breaker.look_again();
+        assert!(site.ask(device, start + S(2)).is_some(), "it was mended");
+    }
+
+    #[test]
+    fn what_one_user_provokes_is_that_users_alone() {
+        let start = Instant::now();
+        let mut site = Site::new();
+        let stranger = site.stranger(1, 1);
+        let asked = (0..100).filter(|_| site.hears(stranger, News::Trouble, start));
+        assert_eq!(asked.count(), TROUBLES as usize);
+        assert!(
+            site.ask(site.stranger(2, 1), start).is_some(),
+            "another user"
+        );
+        assert!(site.ask(site.device(1), start).is_some());
+        assert!(
+            site.hears(stranger, News::Trouble, start + S(2)),
+            "its own probe"
+        );
+        assert!(!site.hears(stranger, News::Trouble, start + S(3)));
+    }
+
+    #[test]
+    fn what_one_source_provokes_is_that_sources_alone() {
+        let start = Instant::now();
+        let mut site = Site::new();
+        let asked = (0..100).filter(|i| site.hears(site.stranger(*i, 1), News::Trouble, start));
+        assert_eq!(asked.count(), TROUBLES as usize, "each time another user");
+        assert!(site.ask(site.device(1), start).is_some());
+
+        // A device behind the same address is the one that finds out, and the stranger is not.
+        let behind = Asker {
+            caller: Caller {
+                source: site.stranger(0, 1).caller.source,
+                standing: Standing::Returning,
+            },
+            ..site.device(2)
+        };
+        assert!(!site.hears(behind, News::Well, start));
+        let later = start + S(2);
+        for i in 100..200 {
+            assert!(!site.hears(site.stranger(i, 1), News::Trouble, later));
+        }
+        assert!(site.hears(behind, News::Well, later));
+        assert!(site.hears(site.stranger(200, 1), News::Well, later));
+    }
+
+    #[test]
+    fn several_users_and_sources_prove_it_and_none_of_them_is_the_probe() {
+        let start = Instant::now();
+        let mut site = Site::new();
+        let asked = (0..100).filter(|i| site.hears(site.stranger(*i, i % 2), News::Trouble, start));
+        assert_eq!(asked.count(), TROUBLES as usize);
+        let device = site.device(1);
+        assert!(site.ask(device, start).is_none(), "it is everybody's");
+        let later = start + S(2);
+        for i in 0..200 {
+            assert!(site.ask(site.stranger(i, i % 2), later).is_none());
+        }
+        assert!(
+            site.ask(site.stranger(0, 7), later).is_none(),
+            "somebody known wants to"
+        );
+        assert!(site.hears(device, News::Well, later));
+        assert!(site.ask(site.device(2), later).is_some());
+    }
+
+    /// Where there is nobody else, one of those has to.
+    #[test]
+    fn after_the_longest_rest_anybody_finds_out() {
+        let start = Instant::now();
+        let mut site = Site::new();
+        for i in 0..TROUBLES {
+            assert!(site.hears(site.device(i), News::Trouble, start));
+        }
+        let one = site.device(0);
+        assert!(site.ask(one, start).is_none());
+        assert!(site.ask(one, start + S(60)).is_none());
+        assert!(site.hears(one, News::Well, start + S(70)));
+        assert!(site.ask(site.device(1), start + S(70)).is_some());
+    }
+
+    #[test]
+    fn a_fleet_behind_one_address_leaves_a_tenant_in_trouble_alone() {
+        let start = Instant::now();
+        let mut site = Site::new();
+        let behind = |site: &Site, user| site.asker(user, 1, Standing::Returning);
+        let asked = (0..100).filter(|i| site.hears(behind(&site, *i), News::Trouble, start));
+        assert_eq!(asked.count(), TROUBLES as usize);
+        assert!(site.hears(behind(&site, 50), News::Well, start + S(2)));
+        assert!(site.ask(behind(&site, 1), start + S(2)).is_some());
+    }
+
+    #[test]
+    fn the_circuits_are_bounded() {
+        let start = Instant::now();
+        let mut site = Site::new();
+        for i in 0..2 * MAX_CIRCUITS as u32 {
+            let stranger = site.stranger(i, i);
+            site.breaker.begin_to_count(stranger, start);
+        }
+        assert!(site.breaker.users.len() <= MAX_CIRCUITS);
+        assert!(site.breaker.sources.len() <= MAX_CIRCUITS);
     }
 }

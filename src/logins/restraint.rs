@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{
     Origin, Question,
-    breaker::{Breaker, News},
+    breaker::{Asker, Breaker, News},
     guesses::{Guesses, Heard},
     known::Caller,
     pauses::Pauses,
@@ -65,15 +65,20 @@ impl Restraint {
 
     fn ask_tenant(&mut self, origin: Origin, caller: Caller, now: Instant) -> Result<u64, Refusal> {
         self.pauses.ask(origin.address, now)?;
-        self.breaker.ask(now)?;
+        let asker = Asker {
+            user: origin.user,
+            caller,
+        };
+        self.breaker.ask(asker, now)?;
         self.rate.take(caller, now)?;
-        Ok(self.breaker.number(now))
+        Ok(self.breaker.number(asker, now))
     }
 
     /// The tenant was not asked after all.
     pub fn give_back(&mut self, question: Question, now: Instant) {
         self.rate.give_back(question.caller.source);
-        self.breaker.heard(question.number, News::None, now);
+        self.breaker
+            .heard(question.number, asker(question), News::None, now);
         self.guesses.heard(question.origin, Heard::Nothing, now);
     }
 
@@ -96,6 +101,7 @@ impl Restraint {
             self.pauses.add(whose, origin.address, pause, now);
         }
         let news = match no {
+            Some(Reason::TenantUnreachable) if !aftermath.lost => News::Unreachable,
             Some(Reason::TenantUnreachable | Reason::TenantAnswer | Reason::TenantError) => {
                 News::Trouble
             }
@@ -103,7 +109,7 @@ impl Restraint {
             Some(Reason::LoginQueue | Reason::Internal) => News::None,
             _ => News::Well,
         };
-        self.breaker.heard(number, news, now);
+        self.breaker.heard(number, asker(question), news, now);
         let heard = match no {
             None => Heard::Right,
             Some(_) if aftermath.lost => Heard::Lost,
@@ -128,6 +134,13 @@ impl Restraint {
             Some(Reason::LoginToken) => self.guesses.refused(origin, now),
             Some(_) => {}
         }
+    }
+}
+
+fn asker(question: Question) -> Asker {
+    Asker {
+        user: question.origin.user,
+        caller: question.caller,
     }
 }
 

@@ -4,6 +4,7 @@
 //! * `sign_in`: from the CONNECT to the answer · `judge`: what tokens are worth
 //! * `usernames`: the user names that the broker is told
 //! * `access`: messages and subscriptions · `report`: what the operator is told, and `repeats`: how often
+//! * `tally`: once a minute, which devices had to try again
 //!
 //! Nothing here knows the broker or the network; time is an argument. What has to wait becomes a
 //! [`Job`](crate::logins::Job) for a thread that may, and comes back as a [`Done`](crate::logins::Done).
@@ -14,6 +15,7 @@ mod judge;
 mod repeats;
 mod report;
 mod sign_in;
+mod tally;
 mod usernames;
 
 use std::{
@@ -55,6 +57,7 @@ pub use access::{Access, Action, Decision};
 pub use common::Common;
 use repeats::Repeats;
 pub use sign_in::{Admission, Answer, Connect, Step, Wait};
+use tally::Tally;
 pub use usernames::LocalUsers;
 
 /// All that decides.
@@ -79,6 +82,7 @@ pub struct Policy {
     repeats: Mutex<Repeats>,
     /// When it was told last that the clock was set.
     clock_told: Mutex<Option<Instant>>,
+    tally: Mutex<Tally>,
 }
 
 impl Policy {
@@ -149,6 +153,7 @@ impl Policy {
             log,
             repeats: Mutex::default(),
             clock_told: Mutex::default(),
+            tally: Mutex::default(),
         })
     }
 
@@ -345,6 +350,7 @@ impl Policy {
     /// Forgets who has gone for good, and what need not be remembered any longer; for a moment when
     /// the broker disconnects nobody. Whether it was so much that the memory should be given back.
     pub fn reap(&self, now: Unix) -> bool {
+        self.tell_tally(now);
         let sessions = self.sessions().reap(now);
         let tokens = lock(&self.verified).forget_old(now);
         let logins = lock(&self.memory).forget_old(now);

@@ -20,6 +20,7 @@ const CLOCK_AGAIN: u64 = 60;
 
 impl Policy {
     pub(super) fn report_refused_connect(&self, claimant: &Claimant, refusal: &Refusal, now: Unix) {
+        self.count_refusal(claimant, refusal);
         let (username, address) = (claimant.username.as_deref(), claimant.address.as_deref());
         self.report(
             &Who {

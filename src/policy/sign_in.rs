@@ -254,7 +254,10 @@ impl Policy {
         let question = match self.pool.is_busy(key) {
             true => None,
             false => match lock(&self.restraint).ask(origin, claimant.caller, moment()) {
-                Ok(question) => Some(question),
+                Ok(question) => {
+                    self.count_question(claimant.caller);
+                    Some(question)
+                }
                 Err(refusal) => return Considered::Judged(Err(refusal)),
             },
         };

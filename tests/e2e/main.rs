@@ -14,6 +14,7 @@ mod outage;
 mod rights;
 mod sanitized;
 mod setting;
+mod shares;
 mod storm;
 mod strangers;
 mod tokens;

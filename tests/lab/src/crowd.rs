@@ -1,13 +1,17 @@
 //! Many connections at once: more than threads, ports of one address, or patience would go round for.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
 use crate::broker::PATIENCE;
-use crate::clients::raw::{Connect, Refusal};
+use crate::clients::raw::{Connect, Protocol, Refusal};
 
 /// From how many addresses the crowd comes. The port of a connection that has ended is free again a
 /// minute later, and an address has some ten thousands of them.
@@ -128,6 +132,98 @@ fn connack(stream: &mut TcpStream) -> Result<(), Refusal> {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(Refusal::Closed),
         Err(_) => Err(Refusal::Silent),
     }
+}
+
+/// Strangers: so many CONNECTs a second, each with another user and password, until it is dropped. Nobody
+/// reads the answers.
+pub struct Flood {
+    over: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Flood {
+    /// The flood begins, from each of these addresses in turn.
+    ///
+    /// # Panics
+    /// When there is no address.
+    #[must_use]
+    pub fn start(
+        port: u16,
+        per_second: usize,
+        addresses: Vec<Ipv4Addr>,
+        protocol: Protocol,
+    ) -> Self {
+        /// A broker that stands still lets a connection wait, and the others shall not wait for it.
+        const THREADS: usize = 4;
+        let (over, sent) = (Arc::default(), Arc::default());
+        let addresses: Arc<[_]> = addresses.into();
+        let pause = Duration::from_secs(THREADS as u64) / u32::try_from(per_second).unwrap();
+        let flow = |first: usize| {
+            let (over, sent): (Arc<AtomicBool>, Arc<AtomicUsize>) =
+                (Arc::clone(&over), Arc::clone(&sent));
+            let addresses = Arc::clone(&addresses);
+            move || {
+                let mut open = VecDeque::new();
+                let mut due = Instant::now() + pause * u32::try_from(first).unwrap() / 4;
+                for number in (first..).step_by(THREADS) {
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    // It does not make up for what it missed, so that it is never more a second.
+                    due = (due + pause).max(Instant::now());
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let connect = Connect::new(protocol, &format!("junk{number}"))
+                        .login(format!("stranger{number}"), format!("guess{number}"));
+                    let from = addresses[number % addresses.len()];
+                    if let Some(stream) = send(from, port, &connect) {
+                        open.push_back(stream);
+                        sent.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // Long enough for an answer; and not so many that files run out.
+                    if open.len() > 100 {
+                        open.pop_front();
+                    }
+                }
+            }
+        };
+        let threads = (0..THREADS)
+            .map(|first| thread::spawn(flow(first)))
+            .collect();
+        Self {
+            over,
+            sent,
+            threads,
+        }
+    }
+
+    /// How many CONNECTs were sent.
+    #[must_use]
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A CONNECT from this address on its way, unless nobody takes it.
+fn send(from: Ipv4Addr, port: u16, connect: &Connect) -> Option<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
+    socket.bind(&SocketAddrV4::new(from, 0).into()).ok()?;
+    let broker = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+    socket
+        .connect_timeout(&broker.into(), Duration::from_secs(1))
+        .ok()?;
+    let mut stream = TcpStream::from(socket);
+    stream.write_all(&connect.packet()).ok()?;
+    Some(stream)
 }
 
 /// How long the plugin may take to forget who has left: it keeps verified tokens for a minute, in case

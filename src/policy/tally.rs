@@ -1,0 +1,251 @@
+//! Once a minute, if there was reason to: how many good devices had to come again, why, and who used up what
+//! they needed.
+//!
+//! The lines about single refusals name whoever was refused first, and in a flood that is a stranger.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write,
+    hash::{BuildHasher, RandomState},
+    mem,
+};
+
+use super::{Policy, lock};
+use crate::{
+    clock::Unix,
+    log::Level,
+    logins::{
+        Claimant,
+        known::{Caller, Standing},
+        source::Source,
+    },
+    refusal::{Fault, Reason, Refusal},
+};
+
+/// How many seconds one line is about.
+const PERIOD: u64 = 60;
+
+/// How many devices are told apart. Of more it is said that there were more.
+const MAX_DEVICES: usize = 10_000;
+
+/// How many sources are told apart; the others are counted together.
+const MAX_SOURCES: usize = 1000;
+
+/// How many sources and reasons a line names.
+const NAMED: usize = 3;
+
+/// What has happened since the last line.
+#[derive(Default)]
+pub(super) struct Tally {
+    since: Option<Unix>,
+    hashes: RandomState,
+    /// The devices that came in before from where they are, and those half known.
+    returning: HashSet<u64>,
+    familiar: HashSet<u64>,
+    /// How often which of them were turned away, and strangers.
+    reasons: HashMap<Reason, u64>,
+    strangers: u64,
+    /// Questions to the tenant.
+    asked: HashMap<Source, u64>,
+    asked_in_all: u64,
+}
+
+impl Tally {
+    /// The tenant is asked on this caller's account.
+    fn asked(&mut self, caller: Caller) {
+        self.asked_in_all += 1;
+        if self.asked.len() < MAX_SOURCES || self.asked.contains_key(&caller.source) {
+            *self.asked.entry(caller.source).or_default() += 1;
+        }
+    }
+
+    /// A CONNECT was turned away that may be good.
+    fn turned_away(&mut self, claimant: &Claimant, reason: Reason) {
+        let devices = match claimant.caller.standing {
+            Standing::Stranger => {
+                self.strangers += 1;
+                return;
+            }
+            Standing::Familiar => &mut self.familiar,
+            Standing::Returning => &mut self.returning,
+        };
+        if devices.len() < MAX_DEVICES {
+            let device = (
+                &claimant.client_id,
+                &claimant.username,
+                claimant.caller.source,
+            );
+            devices.insert(self.hashes.hash_one(device));
+        }
+        *self.reasons.entry(reason).or_default() += 1;
+    }
+
+    /// The line about the period that has ended.
+    fn line(&mut self, now: Unix) -> Option<String> {
+        let since = *self.since.get_or_insert(now);
+        // A clock that was set back begins another.
+        if (since..since.plus(PERIOD)).contains(&now) {
+            return None;
+        }
+        let Self {
+            returning,
+            familiar,
+            reasons,
+            strangers,
+            asked,
+            asked_in_all,
+            ..
+        } = mem::replace(
+            self,
+            Self {
+                since: Some(now),
+                ..Self::default()
+            },
+        );
+        if returning.len() + familiar.len() == 0 {
+            return None;
+        }
+        let count = |devices: &HashSet<u64>| match devices.len() {
+            MAX_DEVICES => format!("{MAX_DEVICES} or more"),
+            number => number.to_string(),
+        };
+        let reasons = most(reasons, |reason| format!("[{}]", reason.code()));
+        let mut line = format!(
+            "in the last minute {} devices that came in before had to try again, and {} more whose user or address \
+             did ({reasons})",
+            count(&returning),
+            count(&familiar),
+        );
+        if strangers > 0 {
+            let _ = write!(line, "; strangers were turned away {strangers} times");
+        }
+        if asked_in_all > 0 {
+            let asked = most(asked, Source::to_string);
+            let _ = write!(
+                line,
+                "; the tenant was asked {asked_in_all} times, most for {asked}"
+            );
+        }
+        line += "; cure: if these addresses send junk, block them in the firewall; else raise login_rate to what your \
+                 Auth0 plan allows, or let devices use tokens";
+        Some(line)
+    }
+}
+
+/// The most frequent ones, with their numbers.
+fn most<K: Ord>(counts: HashMap<K, u64>, name: impl Fn(&K) -> String) -> String {
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_unstable_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));
+    let names = counts
+        .iter()
+        .take(NAMED)
+        .map(|(what, number)| format!("{} {number} times", name(what)));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+impl Policy {
+    pub(super) fn count_question(&self, caller: Caller) {
+        lock(&self.tally).asked(caller);
+    }
+
+    /// Counts a refusal that says nothing against the device.
+    pub(super) fn count_refusal(&self, claimant: &Claimant, refusal: &Refusal) {
+        if claimant.login.is_some() && refusal.reason.fault() == Fault::Passing {
+            lock(&self.tally).turned_away(claimant, refusal.reason);
+        }
+    }
+
+    pub(super) fn tell_tally(&self, now: Unix) {
+        let line = lock(&self.tally).line(now);
+        if let Some(line) = line {
+            self.log.line(Level::Warning, line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{secret::Fingerprinter, sessions::Client};
+
+    fn claimant(number: u32, standing: Standing) -> Claimant {
+        let print = Fingerprinter::new().unwrap().of(b"");
+        let source = Source::V4(number.into());
+        Claimant {
+            client: Client(1),
+            client_id: "c".into(),
+            username: None,
+            address: None,
+            port: None,
+            certificate: None,
+            credential: print,
+            login: Some(print),
+            caller: Caller { source, standing },
+            id_is_free: false,
+        }
+    }
+
+    #[test]
+    fn a_minute_in_which_good_devices_had_to_wait_has_a_line() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.line(Unix(1000)), None);
+        for tries in 0..3 {
+            for number in 0..10 {
+                tally.turned_away(&claimant(number, Standing::Returning), Reason::LoginRate);
+            }
+            tally.turned_away(
+                &claimant(100 + tries, Standing::Familiar),
+                Reason::LoginPending,
+            );
+        }
+        for number in 0..1000 {
+            tally.turned_away(&claimant(number, Standing::Stranger), Reason::LoginRate);
+            tally.asked(claimant(number % 7, Standing::Stranger).caller);
+        }
+        assert_eq!(tally.line(Unix(1059)), None);
+        let line = tally.line(Unix(1060)).unwrap();
+        for part in [
+            "10 devices that came in before had to try again, and 3 more whose user or address did",
+            "([login-rate] 30 times, [login-pending] 3 times)",
+            "strangers were turned away 1000 times",
+            "asked 1000 times, most for 0.0.0.0 143 times, 0.0.0.1 143 times, 0.0.0.2 143 times;",
+            "cure: ",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert_eq!(tally.line(Unix(1120)), None, "each is counted once");
+        tally.turned_away(&claimant(1, Standing::Stranger), Reason::LoginRate);
+        assert_eq!(
+            tally.line(Unix(1180)),
+            None,
+            "strangers alone are no reason"
+        );
+        assert_eq!(tally.line(Unix(10)), None, "the clock was set back");
+    }
+
+    #[test]
+    fn a_flood_neither_fills_the_memory_nor_the_line() {
+        let mut tally = Tally::default();
+        tally.line(Unix(0));
+        for number in 0..2 * MAX_DEVICES as u32 {
+            for standing in Standing::ALL {
+                let mut claimant = claimant(number, standing);
+                let network = std::net::Ipv6Addr::from_bits(u128::MAX - (u128::from(number) << 64));
+                claimant.caller.source = Source::V6(network);
+                tally.asked(claimant.caller);
+                let reason = Reason::ALL[number as usize % Reason::ALL.len()];
+                tally.turned_away(&claimant, reason);
+            }
+        }
+        assert_eq!(tally.returning.len(), MAX_DEVICES);
+        assert_eq!(tally.asked.len(), MAX_SOURCES);
+        tally
+            .asked
+            .values_mut()
+            .for_each(|number| *number = u64::MAX / 2000);
+        tally.strangers = u64::MAX;
+        let line = tally.line(Unix(60)).unwrap();
+        assert!(line.len() <= 900, "{}: {line}", line.len());
+        assert!(line.contains("10000 or more devices"));
+    }
+}

@@ -1,0 +1,208 @@
+//! A stranger pays with his own share: whatever junk comes, from one address or from many, those who came
+//! in before come in.
+
+use std::{
+    net::Ipv4Addr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    broker::{Broker, Version},
+    clients::{Protocol, raw::Connect},
+    crowd::Flood,
+    measure::{allow_open_files, in_parallel},
+    tenant::{Behaviour, DEVICE, Endpoint, Gate, PASSWORD, Tenant},
+};
+use serde_json::json;
+
+use crate::{
+    on_each_broker,
+    setting::*,
+    waiting::{login, options},
+};
+
+/// How often a device tries.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Devices at addresses of their own, all of which have come in before.
+struct Fleet {
+    tenant: Tenant,
+    broker: Broker,
+    connects: Vec<Connect>,
+}
+
+impl Fleet {
+    /// Nothing is remembered of their logins: the tenant is asked each time.
+    fn new(
+        version: Version,
+        protocol: Protocol,
+        devices: usize,
+        options: impl Fn(Options) -> Options,
+    ) -> Self {
+        allow_open_files(4096).unwrap();
+        let tenant = tenant();
+        // The addresses here are this machine's own, so the tenant sees one for all of them, and would stop
+        // the flood itself.
+        tenant.configure(|settings| settings.suspicious_ip_budget = None);
+        for i in 0..devices {
+            device(&tenant, &format!("d{i}"), json!(["temperature"]));
+        }
+        let all = options(self::options(&tenant).with("login_cache", "0"));
+        let broker = builder(version, &all).quiet().start();
+        let broker = broker.unwrap_or_else(|error| panic!("{error}"));
+        broker.expect_log("signing keys are here");
+        let connects: Vec<_> = (0..devices)
+            .map(|i| login(protocol, &format!("c{i}"), &format!("d{i}")))
+            .collect();
+        let fleet = Self {
+            tenant,
+            broker,
+            connects,
+        };
+        for device in 0..devices {
+            let deadline = Instant::now() + PATIENCE;
+            while !fleet.comes_in(device) {
+                assert!(Instant::now() < deadline, "{}", fleet.broker.log());
+            }
+        }
+        fleet
+    }
+
+    /// One try of a device at its own address.
+    fn comes_in(&self, device: usize) -> bool {
+        answer_from(100 + device as u8, &self.broker, &self.connects[device]).is_none()
+    }
+}
+
+fn addresses(number: usize) -> Vec<Ipv4Addr> {
+    let address = |i: usize| Ipv4Addr::new(127, 66, (i / 250) as u8, (1 + i % 250) as u8);
+    (0..number).map(address).collect()
+}
+
+/// Ten known devices come back while 300 CONNECTs a second come from strangers.
+fn through_a_flood(version: Version, from: usize) {
+    const STRANGERS: usize = 300;
+    let fleet = Fleet::new(version, Protocol::V311, 10, |options| options);
+    fleet.tenant.on(
+        Endpoint::Token,
+        Behaviour::Delay(Duration::from_millis(300)),
+    );
+    let asked = fleet.tenant.count(Endpoint::Token);
+    let flood = Flood::start(
+        fleet.broker.port(),
+        STRANGERS,
+        addresses(from),
+        Protocol::V311,
+    );
+    // Until the strangers have used up what is theirs.
+    let deadline = Instant::now() + 3 * PATIENCE;
+    while !fleet.broker.log().contains("[login-rate]") {
+        assert!(
+            Instant::now() < deadline,
+            "{} sent\n{}",
+            flood.sent(),
+            fleet.broker.log()
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    let junk = fleet.tenant.count(Endpoint::Token) - asked;
+
+    let began = Instant::now();
+    let tries: Vec<(usize, Duration)> = in_parallel(10, |device| {
+        for tries in 1.. {
+            let next = Instant::now() + RETRY;
+            if fleet.comes_in(device) || began.elapsed() > PATIENCE {
+                return (tries, began.elapsed());
+            }
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        unreachable!("it tries for ever")
+    });
+    let most = tries.iter().map(|(tries, _)| *tries).max().unwrap();
+    let longest = tries.iter().map(|(_, time)| *time).max().unwrap();
+    println!(
+        "figures: {version}, {from} addresses: {} CONNECTs, {junk} questions of strangers; ten of ten in after {most} tries, {longest:?}",
+        flood.sent()
+    );
+    if version.can_delay_logins() {
+        assert!(
+            longest < Duration::from_secs(5),
+            "{tries:?}\n{}",
+            fleet.broker.log()
+        );
+    } else {
+        assert!(most <= 3, "{tries:?}\n{}", fleet.broker.log());
+    }
+}
+
+on_each_broker! {
+    fn known_devices_come_in_through_a_flood_from_one_address(version) {
+        through_a_flood(version, 1);
+    }
+
+    fn known_devices_come_in_through_a_flood_from_two_hundred(version) {
+        through_a_flood(version, 200);
+    }
+
+    /// Three junk logins a second, below `login_rate`: they may have the broker stand still in their own
+    /// share of the time, and the first try of each known device waits in what is reserved for it.
+    fn a_trickle_of_junk_turns_no_first_try_away(version) {
+        const DEVICES: usize = 20;
+        let fleet = Fleet::new(version, Protocol::V5, DEVICES, |options| options.with("stall_budget", "50"));
+        fleet.tenant.on(Endpoint::Token, Behaviour::Delay(Duration::from_millis(200)));
+        let flood = Flood::start(fleet.broker.port(), 3, addresses(1), Protocol::V5);
+        // A window of the budget, so that nothing is left in it but junk.
+        let asked = fleet.tenant.count(Endpoint::Token);
+        while fleet.tenant.count(Endpoint::Token) < asked + 33 {
+            thread::sleep(Duration::from_millis(100));
+        }
+        for device in 0..DEVICES {
+            let next = Instant::now() + Duration::from_secs(1);
+            assert!(fleet.comes_in(device), "{device}: {}", fleet.broker.log());
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        println!("figures: {version}: {DEVICES} of {DEVICES} first tries, {} of junk meanwhile", flood.sent());
+    }
+
+    /// A credential has the broker wait once: not when others join its question, and not when it is back.
+    fn a_credential_makes_the_broker_wait_once(version) {
+        let tenant = tenant();
+        let gate = Gate::new();
+        tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
+        let set = options(&tenant).with("stall_budget", "100").with("login_wait", "1").with("login_cache", "0");
+        let broker = broker(version, &set.with("timeout", "4"));
+        broker.expect_log("signing keys are here");
+        let connect = |i: usize| Connect::new(Protocol::V5, &format!("c{i}")).login(DEVICE, PASSWORD);
+        let began = Instant::now();
+        assert_eq!(answer(&broker, &connect(0)), told(version, Protocol::V5, 0x89));
+        let first = began.elapsed();
+        assert!(first >= Duration::from_secs(1), "{first:?}");
+        let began = Instant::now();
+        for i in 1..10 {
+            assert_eq!(answer(&broker, &connect(i)), told(version, Protocol::V5, 0x89));
+        }
+        let joined = began.elapsed();
+        assert!(joined < Duration::from_secs(2), "nine join the question: {joined:?}");
+        assert_eq!(tenant.count(Endpoint::Token), 1);
+        gate.open();
+        assert!(tries_until_let_in(&broker, &connect(0)));
+    }
+
+    /// What one user name provokes at the tenant is that user's alone: others are asked about at once.
+    fn a_failure_that_one_user_provokes_rests_that_user(version) {
+        let tenant = tenant();
+        let broker = broker(version, &options(&tenant).with("stall_budget", "100"));
+        tenant.on(Endpoint::Token, Behaviour::Html(502));
+        let stranger = login(Protocol::V5, "c", "provokes");
+        for _ in 0..20 {
+            assert_eq!(answer(&broker, &stranger), told(version, Protocol::V5, 0x88));
+        }
+        let asked = tenant.count(Endpoint::Token);
+        assert!((5..9).contains(&asked), "{asked}");
+        assert!(expect_refusal(&broker, "'c'", "tenant-answer").contains("502"));
+        tenant.behave();
+        let device = Connect::new(Protocol::V5, "device").login(DEVICE, PASSWORD);
+        assert_eq!(answer(&broker, &device), None, "{}", broker.log());
+    }
+}
