@@ -22,8 +22,14 @@ use crate::{
     waiting::{login, options},
 };
 
-/// How often a device tries.
-const RETRY: Duration = Duration::from_millis(500);
+/// How often a device tries. On 2.0, where only the number of tries counts, less hastily.
+fn retry(version: Version) -> Duration {
+    Duration::from_millis(if version.can_delay_logins() {
+        500
+    } else {
+        1000
+    })
+}
 
 /// Devices at addresses of their own, all of which have come in before.
 struct Fleet {
@@ -111,7 +117,7 @@ fn through_a_flood(version: Version, from: usize) {
     let began = Instant::now();
     let tries: Vec<(usize, Duration)> = in_parallel(10, |device| {
         for tries in 1.. {
-            let next = Instant::now() + RETRY;
+            let next = Instant::now() + retry(version);
             if fleet.comes_in(device) || began.elapsed() > PATIENCE {
                 return (tries, began.elapsed());
             }
