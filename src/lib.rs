@@ -42,6 +42,7 @@
 //! | Which client id may it use? | [`identity`]; who holds one, [`sessions`] |
 //! | Who is connected, until when? | [`sessions`]; what several instances share, [`policy::Common`] |
 //! | Who waits for the tenant, and what did it say before? | [`logins`], [`logins::memory`] |
+//! | Under which client id may a login wait? | [`logins::names`] |
 //! | May the tenant be asked now, about this user, from there? | [`logins::restraint`] |
 //! | Whose turn is it, where there is not enough for all? | [`logins::known`], [`logins::shares`] |
 //! | Which token was good before? | [`logins::verified`] |
@@ -87,6 +88,9 @@
 //!   ([`broker::reloads`]).
 //! * **An answer belongs to a ticket**, not to a client id, by which 2.1 takes it: the broker tells
 //!   nobody when a waiting client hangs up ([`logins::arrivals`]).
+//! * **A login waits only under a client id that nobody has used lately**: while it does, 2.1 hangs up on everybody
+//!   else with that client id. To let it wait where it comes from the last user's address was turned down:
+//!   whoever shares that address could keep the device out ([`logins::names`]).
 //! * **Wrong passwords are counted by user and address**, and more loosely by user: by user alone a stranger
 //!   would lock devices out, by address alone a tenant that counts by user would ([`logins::guesses`]).
 //! * **Shares adjust themselves**: a source may use a multiple of what is free ([`logins::shares`]). Fixed shares

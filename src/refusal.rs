@@ -88,6 +88,9 @@ reasons! {
     ClientIdHeld, "client-id-held", NotAuthorized, Device,
         "give each device a client id of its own; if a device changed its account, let the old one connect once with a clean session, or set takeover to any; on Mosquitto 2.0 a reload (SIGHUP) frees the client ids of sessions that have expired";
 
+    ClientIdPending, "client-id-pending", Busy, Passing,
+        "none needed if rare: the device is let in when it tries again; else find out who connects from that address, and why under this client id";
+
     // The token, before its signature is known to be good.
     TokenMalformed, "token-malformed", BadCredential, Device,
         "send the token as it came from the tenant: three base64url parts with dots between them";

@@ -509,12 +509,21 @@ fn basic_auth(
     core.again.forget(broker, connect.client.0);
     let mut step = core.policy.authenticate(connect, time::now());
     if let Step::Wait(wait) = step {
-        if may_delay(broker, core, client, connect) {
-            return delay(broker, core, client, connect.client_id, wait);
-        }
-        let began = time::Coarse::now();
-        step = core.policy.wait(wait, time::now);
-        core.stood_still(began);
+        let hindrance =
+            may_delay(broker, core, client, connect).then(|| core.policy.hindrance(&wait));
+        step = match hindrance {
+            Some(None) => return delay(broker, core, client, connect.client_id, wait),
+            Some(Some(why)) if wait.is_login() => {
+                Step::Refuse(core.policy.postpone(wait, why, time::now()))
+            }
+            // Also a token that waits for its key: that is seldom, and does not take long.
+            Some(Some(_)) | None => {
+                let began = time::Coarse::now();
+                let step = core.policy.wait(wait, time::now);
+                core.stood_still(began);
+                step
+            }
+        };
     }
     match step {
         Step::Keep => codes::SUCCESS,
@@ -532,7 +541,7 @@ fn basic_auth(
     }
 }
 
-/// Whether the broker takes the answer later.
+/// Whether the broker takes the answer later; whether this client may wait for it is [`Policy::hindrance`]'s to say.
 ///
 /// 2.1 does, but not on SIGHUP, where everything but SUCCESS disconnects (it asks then about clients
 /// that it knows). And not for MQTT 5, unless an operator who trusts his network says so: a client
@@ -671,6 +680,17 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
             return codes::SUCCESS;
         };
         core.stirred.store(true, Ordering::Relaxed);
+        if let Some(client_id) = broker.client_id(client) {
+            match broker.has_client(client_id, client.address()) {
+                Some(true) => core.policy.has_used(client_id),
+                Some(false) => {
+                    let address = broker.address(client);
+                    core.policy.hung_up(client_id, address, time::now());
+                }
+                // 2.0 holds nobody.
+                None => {}
+            }
+        }
         let afterlife = afterlife.unwrap_or_else(|| match broker.generation() {
             // 2.1 says CLIENT_OFFLINE for a session that it keeps; of one that it does not keep it
             // may still send the will, after the delay that an MQTT 5 client asked for.

@@ -16,11 +16,16 @@ use super::{Claimant, Verdict, known::Caller, shares::Shares};
 use crate::{clock::Deadline, secret::Fingerprint, sessions::Client};
 
 /// The newest ticket of each client id that waits, whichever instance it waits in.
-static NEWEST: Mutex<Option<HashMap<Arc<str>, u64>>> = Mutex::new(None);
+static NEWEST: Mutex<Option<HashMap<Arc<str>, Ticket>>> = Mutex::new(None);
 static TICKETS: AtomicU64 = AtomicU64::new(0);
 
 /// How many clients may wait at a time: each has a connection of the broker's, or had one moments ago.
 const MAX_WAITING: usize = 4096;
+
+struct Ticket {
+    number: u64,
+    address: Option<String>,
+}
 
 /// A client that waits.
 pub struct Arrival {
@@ -37,15 +42,16 @@ impl Arrival {
     /// A client that begins to wait. Whoever waited under its client id has hung up: the broker
     /// asks about no second one before.
     pub fn new(claimant: Claimant, key: Fingerprint, deadline: Deadline) -> Self {
-        let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
+        let number = TICKETS.fetch_add(1, Ordering::Relaxed);
+        let address = claimant.address.clone();
         newest()
             .get_or_insert_default()
-            .insert(Arc::clone(&claimant.client_id), ticket);
+            .insert(Arc::clone(&claimant.client_id), Ticket { number, address });
         Self {
             claimant,
             key,
             deadline,
-            ticket,
+            ticket: number,
         }
     }
 
@@ -53,7 +59,8 @@ impl Arrival {
     pub fn is_awaited(&self) -> bool {
         let mut newest = newest();
         let tickets = newest.get_or_insert_default();
-        let awaited = tickets.get(&self.claimant.client_id) == Some(&self.ticket);
+        let newest = tickets.get(&self.claimant.client_id);
+        let awaited = newest.is_some_and(|newest| newest.number == self.ticket);
         if awaited {
             tickets.remove(&self.claimant.client_id);
         }
@@ -74,7 +81,15 @@ pub fn somebody_waits() -> bool {
     newest().as_ref().is_some_and(|tickets| !tickets.is_empty())
 }
 
-fn newest() -> MutexGuard<'static, Option<HashMap<Arc<str>, u64>>> {
+/// From which address the client connects that waits under this client id, if one does: `None` for an address
+/// that the broker did not tell.
+pub fn who_waits_under(client_id: &str) -> Option<Option<String>> {
+    let newest = newest();
+    let ticket = newest.as_ref()?.get(client_id)?;
+    Some(ticket.address.clone())
+}
+
+fn newest() -> MutexGuard<'static, Option<HashMap<Arc<str>, Ticket>>> {
     NEWEST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -109,15 +124,18 @@ impl Arrivals {
             .any(|arrival| arrival.claimant.client == client)
     }
 
-    /// Another connection is at this address: whoever waited there has hung up, and its answer would
-    /// be taken for the other's.
-    pub fn forget(&mut self, client: Client) {
-        let waiting = self
-            .waiting
-            .extract_if(.., |arrival| arrival.claimant.client == client);
-        let ready = self
-            .ready
-            .extract_if(.., |(arrival, _)| arrival.claimant.client == client);
+    /// The broker asks about a connection at this address, with this client id. Whoever waited at that address
+    /// has hung up, and its answer would be taken for the other's. So has whoever waited under that client id:
+    /// the broker asks about no second one before.
+    pub fn forget(&mut self, client: Client, client_id: &str) {
+        if let Some(tickets) = newest().as_mut() {
+            tickets.remove(client_id);
+        }
+        let has_gone = |arrival: &Arrival| {
+            arrival.claimant.client == client || &*arrival.claimant.client_id == client_id
+        };
+        let waiting = self.waiting.extract_if(.., |arrival| has_gone(arrival));
+        let ready = self.ready.extract_if(.., |(arrival, _)| has_gone(arrival));
         for arrival in waiting.chain(ready.map(|(arrival, _)| arrival)) {
             self.places.give_back(arrival.claimant.caller.source, 1.0);
         }
@@ -193,8 +211,14 @@ mod tests {
         let mut arrivals = Arrivals::default();
         arrivals.wait(arrival(1, "forgotten"));
         assert!(has_ticket("forgotten") && somebody_waits());
-        arrivals.forget(Client(1));
+        assert_eq!(who_waits_under("forgotten"), Some(None));
+        arrivals.forget(Client(1), "another");
         assert!(!has_ticket("forgotten"));
+        assert_eq!(who_waits_under("forgotten"), None);
+
+        arrivals.wait(arrival(1, "its name"));
+        arrivals.forget(Client(2), "its name");
+        assert!(!has_ticket("its name") && arrivals.is_empty());
 
         // With the instance that it waited in.
         arrivals.wait(arrival(2, "stopped"));
@@ -208,16 +232,16 @@ mod tests {
         for client in 0..4 {
             arrivals.wait(arrival(client, &format!("place {client}")));
         }
-        arrivals.forget(Client(0));
+        arrivals.forget(Client(0), "another");
         let refusal = Refusal::new(Reason::LoginQueue, "");
         let key = arrivals.waiting[0].key;
         arrivals.resolve(key, &Err(refusal.clone()));
-        arrivals.forget(Client(1));
+        arrivals.forget(Client(1), "another");
         assert!(!arrivals.is_empty());
         arrivals.take_ready();
         arrivals.resolve(arrivals.waiting[0].key, &Err(refusal));
         arrivals.take_ready();
-        arrivals.forget(Client(3));
+        arrivals.forget(Client(3), "another");
         assert!(arrivals.is_empty());
         assert_eq!(arrivals.places.total(), 0.0);
     }

@@ -3,7 +3,8 @@
 //! * this file: what there is to do ([`Job`]) and what came of it ([`Done`])
 //! * [`pool`]: the threads that do it; the same credential is asked about once at a time
 //! * [`arrivals`]: clients whose CONNECT waits for the outcome (2.1)
-//! * [`budget`]: how long the broker itself may stand still for it (2.0)
+//! * [`names`]: under which client IDs they may wait; [`budget`]: how long the broker itself may stand still
+//!   (2.0)
 //! * [`memory`]: what the tenant said before; [`verified`]: tokens that were good before; both in
 //!   tables of [`expiring`] entries
 //! * [`source`]: where a client connects from, as all of these count it
@@ -18,6 +19,7 @@ pub mod expiring;
 pub mod guesses;
 pub mod known;
 pub mod memory;
+pub mod names;
 pub mod pauses;
 pub mod pool;
 pub mod rate;

@@ -10,7 +10,7 @@ use super::lock;
 use crate::{
     clock::moment,
     config::Config,
-    logins::{budget::Budget, restraint::Restraint},
+    logins::{budget::Budget, names::Names, restraint::Restraint},
     sessions::Sessions,
 };
 
@@ -18,11 +18,23 @@ use crate::{
 type Restraints = HashMap<(String, String), Arc<Mutex<Restraint>>>;
 
 /// It. Clones are the same.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Common {
     pub(super) sessions: Arc<Mutex<Sessions>>,
     pub(super) budget: Arc<Mutex<Budget>>,
+    pub(super) names: Arc<Mutex<Names>>,
     restraints: Arc<Mutex<Restraints>>,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self {
+            sessions: Arc::default(),
+            budget: Arc::default(),
+            names: Arc::new(Mutex::new(Names::new(moment()))),
+            restraints: Arc::default(),
+        }
+    }
 }
 
 impl Common {

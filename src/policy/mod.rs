@@ -3,6 +3,7 @@
 //! * this file: what there is to decide with, started, reloaded and stopped
 //! * `sign_in`: from the CONNECT to the answer · `judge`: what tokens are worth
 //! * `usernames`: the user names that the broker is told
+//! * `names`: under which client IDs a sign-in may wait
 //! * `access`: messages and subscriptions · `report`: what the operator is told, and `repeats`: how often
 //! * `tally`: once a minute, which devices had to try again
 //!
@@ -12,6 +13,7 @@
 mod access;
 mod common;
 mod judge;
+mod names;
 mod repeats;
 mod report;
 mod sign_in;

@@ -59,8 +59,8 @@ pub enum Step {
     Admit(Admission),
     /// It is not.
     Refuse(Refusal),
-    /// It has to wait: [`Policy::wait`] here, or [`Policy::delay`] where the broker takes the answer
-    /// later.
+    /// It has to wait: [`Policy::wait`] here, or, where the broker takes the answer later, [`Policy::delay`]
+    /// or [`Policy::postpone`].
     Wait(Box<Wait>),
     /// The client is already in, or is nobody yet: let the broker keep it, with what it has.
     Keep,
@@ -71,11 +71,18 @@ pub enum Step {
 /// A sign-in that cannot be decided from memory.
 #[must_use]
 pub struct Wait {
-    claimant: Claimant,
-    job: Job,
+    pub(super) claimant: Claimant,
+    pub(super) job: Job,
     /// The user name that the client will have if it comes in: what its token says, unverified.
     /// `None` where it keeps the one it sent.
     pub username: Option<String>,
+}
+
+impl Wait {
+    /// Whether it is the tenant that has to be asked, and not only for its keys.
+    pub fn is_login(&self) -> bool {
+        !self.job.is_for_keys()
+    }
 }
 
 /// A client whose CONNECT the broker holds, and what to tell it.
@@ -110,7 +117,7 @@ impl Policy {
     /// A client wants to come in.
     pub fn authenticate(&self, connect: &Connect, now: Unix) -> Step {
         if !connect.again {
-            lock(&self.arrivals).forget(connect.client);
+            lock(&self.arrivals).forget(connect.client, connect.client_id);
         }
         if connect.unverified_address {
             self.warn_of_unverified_address();
@@ -363,6 +370,7 @@ impl Policy {
             self.report_refused_connect(&claimant, &refusal, now);
             return Err(refusal);
         }
+        self.try_once(&claimant.client_id);
         lock(&self.arrivals).wait(Arrival::new(claimant, key, deadline));
         Ok(())
     }
@@ -414,7 +422,7 @@ impl Policy {
             .collect()
     }
 
-    fn submit(&self, job: Job) -> Result<(), Refusal> {
+    pub(super) fn submit(&self, job: Job) -> Result<(), Refusal> {
         let question = job.question;
         let submitted = self.pool.submit(job);
         if submitted.is_err() {
@@ -548,6 +556,7 @@ impl Policy {
     /// A client that was let in has its user name: from here on it has rights. The older session of
     /// its client id is returned.
     pub fn admit(&self, admission: Admission) -> Option<Client> {
+        self.has_used(&admission.session.client_id);
         self.sessions().admit(admission.client, admission.session)
     }
 

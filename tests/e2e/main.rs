@@ -10,6 +10,7 @@ mod life;
 mod lines;
 mod loading;
 mod memory;
+mod names;
 mod outage;
 mod rights;
 mod sanitized;

@@ -506,6 +506,15 @@ static void let_in(struct mosquitto *client)
 	}
 }
 
+static void turn_away(struct mosquitto *client)
+{
+	if(release == FAKE_2_0_11){
+		replace(&client->id, NULL); /* src/handle_connect.c frees it before it says goodbye */
+	}
+	say_gone(client, MOSQ_EVT_DISCONNECT);
+	client->state = ST_GONE;
+}
+
 /* mosquitto_complete_basic_auth: by client id, and nothing happens where nobody waits. Everything
  * that letting somebody in brings along happens before it returns. */
 void fake_complete(const char *id, int result)
@@ -520,6 +529,8 @@ void fake_complete(const char *id, int result)
 			client->verdict = result == MOSQ_ERR_SUCCESS ? result : MOSQ_ERR_AUTH;
 			if(result == MOSQ_ERR_SUCCESS){
 				let_in(client);
+			}else{
+				turn_away(client);
 			}
 			return;
 		}
@@ -529,7 +540,6 @@ void fake_complete(const char *id, int result)
 /* The loop goes on until the plugin has made up its mind; one that never does is a hang. */
 static int wait_for_verdict(struct mosquitto *client)
 {
-	client->waits = true;
 	for(int rounds = 0; client->waits; rounds++){
 		if(rounds == 30000){
 			fake_violation("a client waits and is never told");
@@ -540,31 +550,54 @@ static int wait_for_verdict(struct mosquitto *client)
 	return client->verdict;
 }
 
-int fake_connect(struct mosquitto *client)
+static bool somebody_waits_under(const char *id)
+{
+	for(size_t i = 0; i < client_count; i++){
+		if(clients[i]->waits && clients[i]->id && id && !strcmp(clients[i]->id, id)){
+			return true;
+		}
+	}
+	return false;
+}
+
+/* A CONNECT. Where its answer comes later, this is no answer yet. */
+int fake_knock(struct mosquitto *client)
 {
 	if(client->state != ST_NEW){
 		fake_violation("the test connects a client twice");
+	}
+	/* src/handle_connect.c: without a question and without a CONNACK. */
+	if(somebody_waits_under(client->id)){
+		turn_away(client);
+		return MOSQ_ERR_UNKNOWN;
 	}
 	client->may_wait = true;
 	int code = fake_basic_auth(client);
 	client->may_wait = false;
 	if(code == FAKE_ERR_AUTH_DELAYED){
-		code = wait_for_verdict(client);
-		if(code == MOSQ_ERR_SUCCESS){
-			return code;
-		}
+		client->waits = true;
+	}else if(code == MOSQ_ERR_SUCCESS){
+		let_in(client);
+	}else{
+		turn_away(client);
 	}
-	if(code != MOSQ_ERR_SUCCESS){
-		if(release == FAKE_2_0_11){
-			replace(&client->id, NULL); /* src/handle_connect.c frees it before it says goodbye */
-		}
-		say_gone(client, MOSQ_EVT_DISCONNECT);
-		client->state = ST_GONE;
-		return code;
-	}
-
-	let_in(client);
 	return code;
+}
+
+int fake_connect(struct mosquitto *client)
+{
+	int code = fake_knock(client);
+	return code == FAKE_ERR_AUTH_DELAYED ? wait_for_verdict(client) : code;
+}
+
+/* A client that waits hangs up: nobody is told (src/context.c). */
+void fake_hang_up(struct mosquitto *client)
+{
+	if(!client->waits){
+		fake_violation("the test hangs up for a client that does not wait");
+	}
+	client->waits = false;
+	client->state = ST_GONE;
 }
 
 /* The will's turn comes after the event, in every release up to 2.1.2 (src/context.c). */

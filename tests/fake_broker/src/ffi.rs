@@ -66,6 +66,8 @@ unsafe extern "C" {
     pub fn fake_raw(listener: c_int, event: c_int, data: *mut c_void) -> c_int;
     pub fn fake_basic_auth(client: *mut Mosquitto) -> c_int;
     pub fn fake_connect(client: *mut Mosquitto) -> c_int;
+    pub fn fake_knock(client: *mut Mosquitto) -> c_int;
+    pub fn fake_hang_up(client: *mut Mosquitto);
     pub fn fake_acl(client: *mut Mosquitto, access: c_int, topic: *const c_char) -> c_int;
     pub fn fake_retain_source(source: *const Mosquitto, topic: *const c_char) -> c_int;
     pub fn fake_http_api(username: *const c_char, password: *const c_char, acl: bool) -> c_int;

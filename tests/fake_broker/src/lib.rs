@@ -50,6 +50,7 @@ impl Release {
 mod codes {
     use std::ffi::c_int;
 
+    pub const AUTH_DELAYED: c_int = -5;
     pub const SUCCESS: c_int = 0;
     pub const INVAL: c_int = 3;
     pub const NOT_SUPPORTED: c_int = 10;
@@ -621,6 +622,19 @@ impl Broker {
     pub fn connect_new(&mut self, spec: &Spec) -> (Client, c_int) {
         let client = self.client(spec);
         (client, self.connect(client))
+    }
+
+    /// A client connects. Where the answer comes later, this is [`AUTH_DELAYED`], and ticks bring the answer.
+    pub fn knock(&mut self, spec: &Spec) -> (Client, c_int) {
+        let client = self.client(spec);
+        // SAFETY: a living client, on the broker's thread.
+        (client, unsafe { ffi::fake_knock(client.0) })
+    }
+
+    /// A client that waits for its answer hangs up.
+    pub fn hang_up(&mut self, client: Client) {
+        // SAFETY: as above.
+        unsafe { ffi::fake_hang_up(client.0) };
     }
 
     /// Only the question whether a client may come in.

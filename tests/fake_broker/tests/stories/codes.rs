@@ -22,7 +22,7 @@ fn a_wrong_password() {
             BAD_USERNAME_OR_PASSWORD,
             "[login-refused]",
         );
-        let client = scene.connected(&spec.password(PASSWORD));
+        let client = scene.connected(&spec.v5().password(PASSWORD));
         // Credentials mode: the name that the tenant checked.
         assert_eq!(scene.broker.username(client).as_deref(), Some(DEVICE));
     });

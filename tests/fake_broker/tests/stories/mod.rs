@@ -6,6 +6,7 @@ mod crowds;
 mod exits;
 mod expiry;
 mod instances;
+mod names;
 mod nulls;
 mod order;
 mod panics;

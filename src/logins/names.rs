@@ -1,0 +1,268 @@
+//! Which client IDs a login may hold while it waits for the tenant (2.1).
+//!
+//! While 2.1 waits for our answer to a CONNECT, it drops every other CONNECT with the same client ID before it
+//! asks us. A login that waits has proved nothing yet, so anybody could keep a device out with a wrong password
+//! and its client ID. Therefore a login may wait only under a client ID that nobody uses or used lately, and it
+//! has one chance: unless it comes in, no other login waits there for a day.
+//!
+//! Only who came in is entered in `used`, so strangers cannot make it forget a device. A full table forgets its
+//! oldest client IDs. When `used` had to, any client ID may be one of these, and no login waits at all for a
+//! day. When `tried` had to, a login may wait once more under a client ID that nobody used.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    time::{Duration, Instant},
+};
+
+/// How long a client ID is remembered, at least.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many client IDs fill half of a table. A client ID takes up to 18 bytes there, so the two tables together
+/// take up to 7 MB.
+const HALF: usize = 100_000;
+
+/// Why a login may not hold its client ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// A client is connected under it, or has a session.
+    InUse,
+    /// A client that came in used it.
+    UsedLately,
+    /// The last login that waited under it has not come in.
+    TriedBefore,
+    /// Some of those that were used lately are forgotten.
+    TooMany,
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InUse => "this client id has a session",
+            Self::UsedLately => "somebody used this client id within the last day",
+            Self::TriedBefore => "the last login that waited under this client id did not come in",
+            Self::TooMany => "more client ids were used within the last day than are remembered",
+        })
+    }
+}
+
+/// What is known of client IDs.
+pub struct Names {
+    /// Keyed, so that nobody can choose client IDs that are taken for one another.
+    hasher: RandomState,
+    used: Recent,
+    tried: Recent,
+}
+
+impl Names {
+    /// Nothing is known yet.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            hasher: RandomState::new(),
+            used: Recent::new(now),
+            tried: Recent::new(now),
+        }
+    }
+
+    /// Why a login may not wait under this client ID, if it may not. `is_free` is what the broker says: that
+    /// nobody is connected under it, and that no session is kept.
+    pub fn hindrance(&mut self, client_id: &str, is_free: bool, now: Instant) -> Option<Hindrance> {
+        let name = self.hasher.hash_one(client_id);
+        if !is_free {
+            Some(Hindrance::InUse)
+        } else if self.used.has(name, now) {
+            Some(Hindrance::UsedLately)
+        } else if self.tried.has(name, now) {
+            Some(Hindrance::TriedBefore)
+        } else if self.used.is_incomplete(now) {
+            Some(Hindrance::TooMany)
+        } else {
+            None
+        }
+    }
+
+    /// A login begins to wait under this client ID.
+    pub fn try_once(&mut self, client_id: &str, now: Instant) {
+        self.tried.add(self.hasher.hash_one(client_id), now);
+    }
+
+    /// A client that proved who it is came in under this client ID, or has left.
+    pub fn used(&mut self, client_id: &str, now: Instant) {
+        let name = self.hasher.hash_one(client_id);
+        self.used.add(name, now);
+        self.tried.remove(name);
+    }
+}
+
+/// The client IDs of the last day, by their hashes, and some of the day before.
+struct Recent {
+    newer: HashSet<u64>,
+    older: HashSet<u64>,
+    /// Since when client IDs are added to `newer`.
+    since: Instant,
+    /// When some were forgotten before their day was over.
+    forgot: Option<Instant>,
+}
+
+impl Recent {
+    fn new(now: Instant) -> Self {
+        Self {
+            newer: HashSet::new(),
+            older: HashSet::new(),
+            since: now,
+            forgot: None,
+        }
+    }
+
+    fn has(&mut self, name: u64, now: Instant) -> bool {
+        self.forget_old(now);
+        self.newer.contains(&name) || self.older.contains(&name)
+    }
+
+    fn add(&mut self, name: u64, now: Instant) {
+        self.forget_old(now);
+        if self.newer.len() >= HALF && !self.newer.contains(&name) {
+            if !self.older.is_empty() {
+                self.forgot = Some(now);
+            }
+            self.turn(now);
+        }
+        self.newer.insert(name);
+    }
+
+    fn remove(&mut self, name: u64) {
+        self.newer.remove(&name);
+        self.older.remove(&name);
+    }
+
+    fn is_incomplete(&self, now: Instant) -> bool {
+        self.forgot
+            .is_some_and(|when| now.saturating_duration_since(when) < A_DAY)
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.since);
+        if age >= A_DAY {
+            self.turn(now);
+        }
+        if age >= 2 * A_DAY {
+            self.turn(now);
+        }
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.older = std::mem::take(&mut self.newer);
+        self.since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    fn names() -> (Names, Instant) {
+        let now = Instant::now();
+        (Names::new(now), now)
+    }
+
+    #[test]
+    fn a_login_waits_where_nobody_is_and_was() {
+        let (mut names, now) = names();
+        assert_eq!(names.hindrance("a", true, now), None);
+        assert_eq!(names.hindrance("a", false, now), Some(Hindrance::InUse));
+        names.used("a", now);
+        assert_eq!(names.hindrance("a", true, now), Some(Hindrance::UsedLately));
+        assert_eq!(names.hindrance("b", true, now), None);
+    }
+
+    #[test]
+    fn a_login_has_one_chance_until_somebody_comes_in() {
+        let (mut names, now) = names();
+        names.try_once("a", now);
+        assert_eq!(
+            names.hindrance("a", true, now),
+            Some(Hindrance::TriedBefore)
+        );
+        names.used("a", now);
+        assert_eq!(names.hindrance("a", true, now), Some(Hindrance::UsedLately));
+        assert_eq!(names.hindrance("a", true, now + 49 * HOUR), None);
+    }
+
+    #[test]
+    fn a_client_id_is_remembered_for_a_day_and_for_two_at_most() {
+        let (mut names, start) = names();
+        for begin in [0, 1, 23] {
+            let begin = start + begin * HOUR;
+            let mut names = Names::new(start);
+            names.used("a", begin);
+            names.try_once("b", begin);
+            for hours in 0..24 {
+                let now = begin + hours * HOUR;
+                assert_eq!(names.hindrance("a", true, now), Some(Hindrance::UsedLately));
+                assert_eq!(
+                    names.hindrance("b", true, now),
+                    Some(Hindrance::TriedBefore)
+                );
+            }
+            for name in ["a", "b"] {
+                assert_eq!(names.hindrance(name, true, begin + 49 * HOUR), None);
+            }
+        }
+        // However long nobody asked.
+        names.used("a", start);
+        assert_eq!(names.hindrance("a", true, start + 48 * HOUR), None);
+    }
+
+    #[test]
+    fn strangers_make_it_forget_no_device_and_no_more_than_a_day_of_each_other() {
+        let (mut names, now) = names();
+        names.used("device", now);
+        names.try_once("first", now);
+        for i in 0..3 * HALF {
+            names.try_once(&format!("stranger {i}"), now);
+            assert!(names.tried.newer.len() <= HALF && names.tried.older.len() <= HALF);
+        }
+        let hindrance = names.hindrance("device", true, now);
+        assert_eq!(hindrance, Some(Hindrance::UsedLately));
+        // It may wait once more, and everybody else as before.
+        assert_eq!(names.hindrance("first", true, now), None);
+        assert_eq!(names.hindrance("new", true, now), None);
+    }
+
+    #[test]
+    fn no_login_waits_when_a_device_may_be_forgotten() {
+        let (mut names, now) = names();
+        for i in 0..2 * HALF {
+            names.used(&format!("device {i}"), now);
+        }
+        let hindrance = names.hindrance("device 0", true, now);
+        assert_eq!(hindrance, Some(Hindrance::UsedLately));
+        assert_eq!(
+            names.hindrance("new", true, now),
+            None,
+            "all are remembered"
+        );
+        names.used("one more", now);
+        assert!(names.used.newer.len() + names.used.older.len() <= 2 * HALF);
+        for name in ["device 0", "new"] {
+            let hindrance = names.hindrance(name, true, now + 23 * HOUR);
+            assert_eq!(hindrance, Some(Hindrance::TooMany));
+        }
+        assert_eq!(names.hindrance("new", true, now + 24 * HOUR), None);
+    }
+
+    #[test]
+    fn a_fleet_that_comes_back_all_day_takes_its_room_once() {
+        let (mut names, now) = names();
+        for _ in 0..5 {
+            for i in 0..HALF {
+                names.used(&format!("device {i}"), now);
+            }
+        }
+        assert_eq!(names.hindrance("new", true, now), None);
+        assert!(names.used.older.is_empty());
+    }
+}

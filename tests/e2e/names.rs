@@ -1,0 +1,178 @@
+//! Strangers who know a device's client id, and nothing else: they keep it out at no rate, from no number of
+//! addresses, however long the tenant takes.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    broker::{Broker, Version},
+    clients::{
+        Protocol,
+        raw::{self, Connect, Refusal},
+    },
+    tenant::{Behaviour, DEVICE, Endpoint, Gate, PASSWORD, Tenant},
+};
+use serde_json::json;
+
+use crate::{
+    on_each_broker,
+    setting::*,
+    waiting::{held, knock, login, options},
+};
+
+const TRIES: usize = 60;
+
+/// A password that nobody has, for a user that is none.
+fn junk(client_id: &str, number: usize) -> Connect {
+    Connect::new(Protocol::V311, client_id).login(format!("nobody {number}"), "junk")
+}
+
+/// Strangers at these addresses send junk, each a CONNECT every few milliseconds and without waiting for the answer
+/// to the one before, as long as the device tries. How many they sent.
+fn beset<T>(
+    broker: &Broker,
+    client_id: &str,
+    hosts: &[u8],
+    device: impl FnOnce(&AtomicUsize) -> T,
+) -> (T, usize) {
+    let (done, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let tried = thread::scope(|scope| {
+        for &host in hosts {
+            let (done, sent) = (&done, &sent);
+            scope.spawn(move || {
+                let mut open = std::collections::VecDeque::new();
+                while !done.load(Ordering::Relaxed) {
+                    let connect = junk(client_id, sent.fetch_add(1, Ordering::Relaxed));
+                    let mut client = raw::Client::open_from(host, broker.port(), connect.protocol);
+                    client.send(&connect.packet());
+                    open.push_back(client);
+                    if open.len() > 20 {
+                        open.pop_front();
+                    }
+                    thread::sleep(Duration::from_millis(5));
+                }
+            });
+        }
+        let tried = device(&sent);
+        done.store(true, Ordering::Relaxed);
+        tried
+    });
+    (tried, sent.load(Ordering::Relaxed))
+}
+
+/// How many of the tries come in at once, with junk before each, and the longest that one took.
+fn tries(broker: &Broker, connect: &Connect, sent: &AtomicUsize) -> (usize, Duration) {
+    let mut longest = Duration::ZERO;
+    let let_in = (0..TRIES)
+        .filter(|_| {
+            let before = sent.load(Ordering::Relaxed);
+            while sent.load(Ordering::Relaxed) < before + 10 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let began = Instant::now();
+            let client = raw::Client::connect(broker.port(), connect);
+            longest = longest.max(began.elapsed());
+            if let Ok(client) = client {
+                client.disconnect(0);
+                return true;
+            }
+            false
+        })
+        .count();
+    (let_in, longest)
+}
+
+/// A device that was in before gets in on every first try, with its token and with a password that is remembered.
+fn gets_in(version: Version, latency: Duration, hosts: &[u8]) {
+    let tenant = tenant();
+    let broker = broker(version, &options(&tenant));
+    broker.expect_log("signing keys are here");
+    let by_token = token_connect(Protocol::V311, "mine", &tenant.token(DEVICE));
+    let by_password = Connect::new(Protocol::V311, "mine").login(DEVICE, PASSWORD);
+    assert_eq!(answer(&broker, &by_token), None);
+    assert!(tries_until_let_in(&broker, &by_password));
+    tenant.on(Endpoint::Token, Behaviour::Delay(latency));
+    for (what, connect) in [("token", &by_token), ("remembered password", &by_password)] {
+        let ((let_in, longest), sent) =
+            beset(&broker, "mine", hosts, |sent| tries(&broker, connect, sent));
+        eprintln!(
+            "{version}, tenant {latency:?}, {} addresses, {what}: {let_in} of {TRIES} first tries, longest {longest:?}, beside {sent} junk logins",
+            hosts.len()
+        );
+        assert_eq!(let_in, TRIES, "{what}\n{}", broker.log());
+    }
+    assert!(!broker.log().contains("client-id-pending"));
+}
+
+/// The tenant holds its answers.
+fn hold(tenant: &Tenant) -> Gate {
+    let gate = Gate::new();
+    tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
+    gate
+}
+
+on_each_broker! {
+    fn one_stranger_and_a_quick_tenant(version) {
+        gets_in(version, Duration::from_millis(300), &[66]);
+    }
+
+    fn many_strangers_and_a_quick_tenant(version) {
+        gets_in(version, Duration::from_millis(300), &[61, 62, 63, 64, 65, 66]);
+    }
+
+    fn one_stranger_and_a_slow_tenant(version) {
+        gets_in(version, Duration::from_secs(4), &[66]);
+    }
+
+    fn many_strangers_and_a_slow_tenant(version) {
+        gets_in(version, Duration::from_secs(4), &[61, 62, 63, 64, 65, 66]);
+    }
+
+    /// Of a client id that nobody has used yet nobody knows whose it is. One login may wait there, and keeps
+    /// others out meanwhile, as the log says. After that none may.
+    fn under_a_new_client_id_a_stranger_has_one_chance(version) {
+        let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
+        let device = token_connect(Protocol::V311, "new", &tenant.token(DEVICE));
+        let mut first = knock(&broker, &junk("new", 0));
+        assert!(gate.wait_for(1, PATIENCE));
+        if version.can_delay_logins() {
+            for _ in 0..3 {
+                assert_eq!(answer(&broker, &device), Some(Refusal::Closed), "it is not asked about");
+            }
+            let line = expect_refusal(&broker, "'new'", "client-id-pending");
+            assert!(line.contains("from '127.0.0.1'"), "{line}");
+            assert_eq!(broker.log().matches("client-id-pending").count(), 1, "a line a minute");
+        }
+        gate.open();
+        assert_eq!(first.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+        let _gate = hold(&tenant);
+        let ((let_in, _), _) = beset(&broker, "new", &[66], |sent| tries(&broker, &device, sent));
+        assert_eq!(let_in, TRIES, "{}", broker.log());
+    }
+
+    /// A device with a password that is no longer remembered is turned away once where it was in before, and is
+    /// in when it comes back. Where nobody was before it waits, on 2.1.
+    fn who_was_in_before_comes_back_once_more(version) {
+        let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("login_cache", "0"));
+        device(&tenant, "d0", json!(["temperature"]));
+        let connect = login(Protocol::V311, "c", "d0");
+        let mut first = knock(&broker, &connect);
+        assert!(gate.wait_for(1, PATIENCE));
+        gate.release(1);
+        if version.can_delay_logins() {
+            assert_eq!(first.wait_connack(PATIENCE), Ok(()));
+        } else {
+            assert_eq!(first.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+            assert!(tries_until_let_in(&broker, &connect));
+        }
+        first.disconnect(0);
+        assert_eq!(answer(&broker, &connect), Some(Refusal::Code(5)));
+        expect_refusal(&broker, "'c'", "login-pending");
+        gate.open();
+        assert!(tries_until_let_in(&broker, &connect));
+        assert_eq!(tenant.count(Endpoint::Token), 2, "asked about once each time");
+    }
+}
