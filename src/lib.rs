@@ -86,6 +86,12 @@
 //! * **SIGHUP waits until nobody waits**, on 2.1: in the round of a hang-up it makes 2.1.2 write into freed
 //!   memory. Delaying nobody at all, or telling operators not to send it, were the alternatives
 //!   ([`broker::reloads`]).
+//! * **Nobody who is away is refused on SIGHUP**, however long away: it makes 2.0 use memory that it has freed.
+//!   A session that is no longer in the table leaves a trace (`sessions/forgotten.rs`). To keep all in the table
+//!   was the alternative: a trace is a tenth of that.
+//! * **Who asks is told by where it is asked from**, on 2.0: a CONNECT and SIGHUP's question are the same event,
+//!   and what the second may have the first must not. The time after a reload was the alternative; it
+//!   knows no end where there are no ticks ([`broker::caller`]).
 //! * **An answer belongs to a ticket**, not to a client id, by which 2.1 takes it: the broker tells
 //!   nobody when a waiting client hangs up ([`logins::arrivals`]).
 //! * **A login waits only under a client id that nobody has used lately**: while it does, 2.1 hangs up on everybody
