@@ -109,6 +109,13 @@
 //! * **Rights end with the token**: at `exp` a connected client is refused and disconnected, its will
 //!   goes out, and it signs in again. Rights that last as long as a connection would make `exp`
 //!   meaningless for devices that never hang up.
+//! * **They last as long as the token had left at the sign-in, by the monotonic clock** ([`broker::time`]). By the
+//!   wall clock a jump forward would disconnect a fleet, though it is set right a second later, and one back
+//!   would prolong every right. What that costs: a clock that was behind at the sign-in ends rights late by as
+//!   much, within the token's lifetime, as a token from the future is refused.
+//! * **Each tick asks for the next one at a time long past** (`broker::event`), so that no clock stops 2.1's ticks. A
+//!   thread that notices when they stop, and lets SIGHUP through then, was the alternative: it could answer nobody,
+//!   and could not know whether the loop is where SIGHUP does no harm.
 
 #![deny(unsafe_code)]
 

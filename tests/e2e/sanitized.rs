@@ -197,6 +197,8 @@ fn held_for_mqtt3(timeout: &str) -> (Tenant, Gate, Broker) {
             .with("login_cache", "0")
             .with("timeout", timeout)
             .with("takeover", "any")
+            // Of so many threads one address may have fifty.
+            .with("login_workers", "128")
     })
 }
 
