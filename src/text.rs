@@ -4,8 +4,11 @@ use std::fmt::{self, Write};
 
 use crate::recognise;
 
-/// The broker's own line buffer is 1000 bytes; a quote must leave room for the reason.
-const MAX_QUOTED_CHARS: usize = 80;
+/// The most bytes of a line. The broker's own buffer has 1000, with its time stamp (src/logging.c).
+pub const MAX_LINE: usize = 900;
+
+/// The most bytes of what is quoted, as it is shown.
+const MAX_QUOTED: usize = 80;
 
 /// Displays a string in single quotes with control characters and quotes escaped, and the middle
 /// of a log line safe from whatever a client sent. Of a token, which stands here only by mistake, it shows
@@ -16,21 +19,14 @@ impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of_token = recognise::shown(self.0);
         f.write_char('\'')?;
-        for (i, c) in of_token.unwrap_or(self.0).chars().enumerate() {
-            if i == MAX_QUOTED_CHARS {
-                f.write_str("'...")?;
-                return Ok(());
+        let mut room = MAX_QUOTED;
+        for c in of_token.unwrap_or(self.0).chars() {
+            let shown = Shown::of(c, matches!(c, '\'' | '\\'));
+            match room.checked_sub(shown.len()) {
+                Some(rest) => room = rest,
+                None => return f.write_str("'..."),
             }
-            if c.is_control()
-                || matches!(
-                    c,
-                    '\'' | '\\' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}'
-                )
-            {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                f.write_char(c)?;
-            }
+            shown.fmt(f)?;
         }
         f.write_str(if of_token.is_some() {
             "'... (a token)"
@@ -38,6 +34,77 @@ impl fmt::Display for Quoted<'_> {
             "'"
         })
     }
+}
+
+/// A character, or what is written for it.
+enum Shown {
+    Itself(char),
+    Escaped(std::char::EscapeDefault),
+}
+
+impl Shown {
+    /// Escaped if it is to be, or if it would end a line, move the cursor, or change what is seen of the rest:
+    /// control characters, line and paragraph separators, and what Unicode calls format characters.
+    fn of(c: char, escape: bool) -> Self {
+        let is_unseen = matches!(
+            c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        );
+        if escape || c.is_control() || is_unseen {
+            Self::Escaped(c.escape_default())
+        } else {
+            Self::Itself(c)
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Itself(c) => c.len_utf8(),
+            Self::Escaped(escape) => escape.len(),
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Itself(c) => f.write_char(*c),
+            Self::Escaped(escape) => escape.fmt(f),
+        }
+    }
+}
+
+/// A text as one line of the log: whatever came into it by another way than [`Quoted`] ends no line, and what
+/// is too much is cut.
+pub fn line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(MAX_LINE));
+    for c in text.chars() {
+        if shown.len() > MAX_LINE {
+            break;
+        }
+        write!(shown, "{}", Shown::of(c, false)).expect("a String takes everything");
+    }
+    cut(&shown, MAX_LINE)
+}
+
+/// One line, of which the middle gives way if it is too long; behind it there is room for so many bytes more.
+pub fn line_around(head: &str, middle: &str, tail: &str, more: usize) -> String {
+    let room = MAX_LINE.saturating_sub(head.len() + tail.len() + more);
+    format!("{head}{}{tail}", cut(&line(middle), room))
+}
+
+/// At most so many bytes of a text.
+fn cut(text: &str, most: usize) -> String {
+    const MARK: &str = "...";
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let mut end = most.saturating_sub(MARK.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MARK}", &text[..end])
 }
 
 #[cfg(test)]
@@ -52,7 +119,48 @@ mod tests {
             r"'x\n1970: forged\r\u{0}\''"
         );
         assert_eq!(Quoted("\u{202e}abc").to_string(), r"'\u{202e}abc'");
-        assert!(Quoted(&"y".repeat(10_000)).to_string().len() < 100);
+    }
+
+    #[test]
+    fn no_text_makes_a_quote_longer_than_it_may_be() {
+        for c in [
+            'y',
+            'é',
+            '\u{1f600}',
+            '\u{202e}',
+            '\u{e0041}',
+            '\n',
+            '\'',
+            '\x1b',
+        ] {
+            let quote = Quoted(&c.to_string().repeat(65_535)).to_string();
+            assert!(quote.len() <= MAX_QUOTED + "''...".len(), "{quote}");
+            assert!(
+                quote.len() > MAX_QUOTED - 12 && quote.ends_with("'..."),
+                "{quote}"
+            );
+            assert!(
+                !quote.contains(['\u{202e}', '\u{e0041}', '\n', '\x1b']),
+                "{quote}"
+            );
+        }
+        let whole = "z".repeat(MAX_QUOTED);
+        assert_eq!(Quoted(&whole).to_string(), format!("'{whole}'"));
+    }
+
+    #[test]
+    fn a_line_is_one_and_no_longer_than_the_broker_keeps() {
+        assert_eq!(line("it's a\\b"), "it's a\\b");
+        assert_eq!(line("x\r\n\x1b[2J\u{2066}"), r"x\r\n\u{1b}[2J\u{2066}");
+        for text in ["é".repeat(5000), "\n".repeat(5000), "😀".repeat(5000)] {
+            assert!((MAX_LINE - 6..=MAX_LINE).contains(&line(&text).len()));
+        }
+        let squeezed = line_around("why: ", &"é".repeat(5000), "; what helps", 9);
+        assert!(
+            squeezed.len() <= MAX_LINE - 9 && squeezed.ends_with("é...; what helps"),
+            "{squeezed}"
+        );
+        assert_eq!(line_around("a", "b", "c", 0), "abc");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn adopt_thread() {
                     Reason::Internal,
                     format!("what was asked is refused: {info} (time {count})"),
                 );
-                FAULTS.line(Level::Error, refusal.to_string().replace('\n', " "));
+                FAULTS.line(Level::Error, refusal.to_string());
             }
         }));
     });

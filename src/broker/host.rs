@@ -9,6 +9,7 @@ use std::{
 use super::{abi, codes::Generation};
 use crate::{
     log::Level, proxies::AddressFrom, rulebook::in_force::Tells, secret::sha256, sessions::Places,
+    text,
 };
 
 /// The broker, in the hands of its own thread. Not `Send`: nothing in Mosquitto is locked, and a
@@ -99,17 +100,8 @@ impl Broker {
     /// Writes one line to the broker's log. With `log_dest topic` this calls back into the ACL
     /// check, so hold nothing.
     pub fn log(&self, level: Level, line: &str) {
-        /// The broker's buffer is 1000 bytes with its own time stamp (src/logging.c).
-        const MAX_LINE: usize = 900;
-        let mut end = line.len().min(MAX_LINE);
-        while !line.is_char_boundary(end) {
-            end -= 1;
-        }
-        let line: Vec<u8> = format!("mosquitto-auth0: {}", &line[..end])
-            .bytes()
-            .filter(|&b| b != 0)
-            .collect();
-        let line = CString::new(line).expect("NULs were taken out");
+        let line = CString::new(format!("mosquitto-auth0: {}", text::line(line)));
+        let line = line.expect("a NUL was escaped");
         let level = match level {
             Level::Info => abi::MOSQ_LOG_INFO,
             Level::Notice => abi::MOSQ_LOG_NOTICE,

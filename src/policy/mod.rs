@@ -378,7 +378,7 @@ impl Policy {
             let refusal = Refusal::new(Reason::RightsExpired, "its token has expired");
             self.log.line(
                 Level::Notice,
-                format!("disconnecting {} {refusal}", Quoted(client_id)),
+                report::sentence("disconnecting", Quoted(client_id), &refusal),
             );
         }
         expired

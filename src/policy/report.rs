@@ -1,6 +1,6 @@
 //! What the operator is told of refusals: who, why, and what helps; and not the same thing for ever.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use super::{
     Access, Action, Policy, lock,
@@ -12,7 +12,7 @@ use crate::{
     logins::{Claimant, source::Source},
     refusal::{Fault, Reason, Refusal, Told},
     sessions::Asker,
-    text::Quoted,
+    text::{self, Quoted},
 };
 
 /// How long, in seconds, it stays told that the clock was set.
@@ -55,11 +55,16 @@ impl Policy {
             true => Scope::All,
             false => Scope::device(who.client_id, Source::of(who.address)),
         };
-        self.tell_once(format_args!("CONNECT of {who}"), scope, refusal, now);
+        let subject = Subject {
+            what: "CONNECT",
+            of: "of",
+            who,
+        };
+        self.tell_once(&subject, scope, refusal, now);
     }
 
     /// One line for the first of its kind; what repeats it is counted.
-    fn tell_once(&self, subject: fmt::Arguments, scope: Scope, refusal: &Refusal, now: Unix) {
+    fn tell_once(&self, subject: &Subject, scope: Scope, refusal: &Refusal, now: Unix) {
         let reason = refusal.reason;
         let (counts, told) = {
             let mut repeats = lock(&self.repeats);
@@ -79,10 +84,13 @@ impl Policy {
             }
             Scope::All => "more of these, of any client, are counted, and told once a minute".into(),
         };
-        self.log.line(
-            level(reason),
-            format!("refused {subject} {refusal}; {repeats}"),
+        let Subject { what, of, who } = subject;
+        let line = sentence(
+            &format!("refused {what}"),
+            format_args!("{of} {who}"),
+            refusal,
         );
+        self.log.line(level(reason), format!("{line}; {repeats}"));
     }
 
     /// The wall clock was set by this many seconds: told once a minute, for a clock that will not settle.
@@ -125,7 +133,7 @@ impl Policy {
             let code = reason.code();
             let line = match scope {
                 Scope::Device(..) | Scope::Access(_) => {
-                    format!("refused {subject} [{code}] {times} more times within a minute")
+                    format!("refused {times} more times [{code}] within a minute: {subject}")
                 }
                 Scope::Source(source) => format!(
                     "refused {times} more from {source} [{code}] within a minute, the last: {subject}"
@@ -162,11 +170,11 @@ impl Policy {
     }
 
     fn tell_access(&self, access: &Access<impl Asker>, scope: Scope, refusal: &Refusal, now: Unix) {
-        let what = match access.action {
-            Action::Receive => "delivery to",
-            Action::Publish => "PUBLISH of",
-            Action::Subscribe => "SUBSCRIBE of",
-            Action::Unsubscribe => "UNSUBSCRIBE of",
+        let (what, of) = match access.action {
+            Action::Receive => ("delivery", "to"),
+            Action::Publish => ("PUBLISH", "of"),
+            Action::Subscribe => ("SUBSCRIBE", "of"),
+            Action::Unsubscribe => ("UNSUBSCRIBE", "of"),
         };
         let client_id = String::from_utf8_lossy(access.who.client_id());
         let username = access.who.username().map(String::from_utf8_lossy);
@@ -175,7 +183,33 @@ impl Policy {
             username: username.as_deref(),
             address: None,
         };
-        self.tell_once(format_args!("{what} {who}"), scope, refusal, now);
+        let who = &who;
+        self.tell_once(&Subject { what, of, who }, scope, refusal, now);
+    }
+}
+
+/// The longest that is told of repeats behind a refusal, in bytes.
+const MAX_REPEATS: usize = 100;
+
+/// A refusal, told: the code before any name, and whole, as is what helps. If it is too long what was found
+/// gives way.
+pub(super) fn sentence(what: &str, whom: impl fmt::Display, refusal: &Refusal) -> String {
+    let head = format!("{what} [{}] {whom}: ", refusal.reason.code());
+    let cure = format!("; cure: {}", refusal.reason.cure());
+    text::line_around(&head, &refusal.detail, &cure, MAX_REPEATS)
+}
+
+/// What was refused, and to whom.
+struct Subject<'a> {
+    what: &'static str,
+    of: &'static str,
+    who: &'a Who<'a>,
+}
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, of, who } = self;
+        write!(f, "{what} {of} {who}")
     }
 }
 
@@ -188,12 +222,20 @@ pub(super) struct Who<'a> {
 impl fmt::Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Quoted(self.client_id))?;
-        match (self.username, self.address) {
-            (None, None) => Ok(()),
-            (Some(name), None) => write!(f, " (user {})", Quoted(name)),
-            (None, Some(address)) => write!(f, " (from {address})"),
-            (Some(name), Some(address)) => write!(f, " (user {}, from {address})", Quoted(name)),
+        let mut before = " (";
+        if let Some(name) = self.username {
+            write!(f, "{before}user {}", Quoted(name))?;
+            before = ", ";
         }
+        if let Some(address) = self.address {
+            match address.parse::<IpAddr>() {
+                Ok(address) => write!(f, "{before}from {address}")?,
+                // The path of a socket, or what a proxy made of it.
+                Err(_) => write!(f, "{before}from {}", Quoted(address))?,
+            }
+            before = ", ";
+        }
+        f.write_str(if before == ", " { ")" } else { "" })
     }
 }
 
@@ -265,10 +307,54 @@ mod tests {
         assert_eq!(told.len(), 2, "{told:?}");
         let all = "refused 1 more [login-rate] within a minute, the last: CONNECT of 'b'";
         assert!(told.iter().any(|line| line == all), "{told:?}");
-        let one = "refused CONNECT of 'a' [login-refused] 1 more times within a minute";
+        let one = "refused 1 more times [login-refused] within a minute: CONNECT of 'a'";
         assert!(told.iter().any(|line| line == one), "{told:?}");
         lines("a", Reason::LoginRefused, 63);
         policy.tell_last_repeats(Unix(64));
         assert_eq!(log.take().len(), 1);
+    }
+
+    /// Whatever a client, a token or the tenant writes, the reason and what helps are read in full.
+    #[test]
+    fn no_name_pushes_a_reason_out_of_the_line() {
+        let nasty = [
+            "\x1b[2J\r\n1970: forged [token-expired]".repeat(2000),
+            "\u{202e}\u{2066}".repeat(20_000),
+            "'; cure: none".repeat(4000),
+            "n".repeat(1000),
+            "\u{1f600}".repeat(16_000),
+            "d\u{e9}".into(),
+            String::new(),
+        ];
+        for name in &nasty {
+            let address = Some(name.as_str());
+            let who = Who {
+                client_id: name,
+                username: address,
+                address,
+            };
+            for reason in Reason::ALL {
+                let detail = format!("it says {} and {name}", Quoted(name));
+                let refusal = Refusal::new(*reason, detail);
+                let line = sentence("refused CONNECT", format_args!("of {who}"), &refusal);
+                assert!(
+                    line.len() <= text::MAX_LINE - MAX_REPEATS,
+                    "{}: {line}",
+                    line.len()
+                );
+                let code = format!("refused CONNECT [{}] of '", reason.code());
+                assert!(line.starts_with(&code), "{line}");
+                assert!(
+                    line.ends_with(&format!("; cure: {}", reason.cure())),
+                    "{line}"
+                );
+                assert!(line.contains("it says '"), "{line}");
+                assert_eq!(
+                    text::line(&line),
+                    line,
+                    "one line, and no more than it shows"
+                );
+            }
+        }
     }
 }

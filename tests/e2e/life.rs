@@ -140,8 +140,8 @@ on_each_broker! {
         leave(&broker, device, "away");
         let mut here = raw::Client::connect(broker.port(), &token_connect(Protocol::V311, "here", &token)).unwrap();
         assert!(here.wait_end(PATIENCE).is_ok());
-        assert!(broker.wait_for_log("disconnecting 'here'", PATIENCE).is_some());
-        assert!(!broker.log().contains("disconnecting 'away'"));
+        assert!(broker.wait_for_log("disconnecting [rights-expired] 'here'", PATIENCE).is_some());
+        assert!(!broker.log().contains("[rights-expired] 'away'"));
         // What came for it after its token expired is still there when it is back with a new one.
         with_token(&broker, &tenant, WATCHER).qos(1).publish("config", "21").expect_success();
         connect.password = Some(tenant.token(DEVICE).into_bytes());

@@ -33,7 +33,7 @@ fn a_device_that_tries_three_hundred_times_is_a_line_and_a_count() {
             ("'device'", "[token-malformed]"),
             ("'nul'", "[password-nul]"),
         ] {
-            let count = "299 more times within a minute";
+            let count = "refused 299 more times [";
             assert_eq!(
                 lines(&scene, &[who, reason, count]),
                 1,
@@ -96,8 +96,8 @@ fn a_device_that_comes_back_for_what_it_may_not_is_a_line_and_a_count() {
         assert_eq!(lines(&scene, &["[not-granted]", first]), 1);
         assert_eq!(lines(&scene, &["[not-granted]"]), 1);
         scene.broker.cleanup();
-        let count = "refused PUBLISH of 'a'";
-        let times = "[not-granted] 19 more times within a minute";
+        let count = "PUBLISH of 'a'";
+        let times = "refused 19 more times [not-granted] within a minute";
         assert_eq!(
             lines(&scene, &[count, times]),
             1,

@@ -166,6 +166,48 @@ fn what_a_client_writes_stays_one_short_line_of_the_log() {
 }
 
 #[test]
+fn names_leave_the_reason_and_what_helps_whole() {
+    alone(|| {
+        let mut scene = Scene::quiet();
+        for nasty in [
+            "n".repeat(1000),
+            "\x1b[31m\r\n".repeat(10_000),
+            "\u{202e}".repeat(20_000),
+            "\u{2067}x'".repeat(300),
+        ] {
+            let spec = Spec::new(nasty.as_str()).username(nasty.as_str());
+            let spec = spec.password("p").address(&nasty);
+            assert_ne!(scene.broker.connect_new(&spec).1, SUCCESS);
+            let issuer: String = nasty.chars().take(1000).collect();
+            let claims = scene.tenant.mint(DEVICE).claim("iss", issuer);
+            let spec = Spec::new(nasty.as_str()).token(claims.sign());
+            assert_ne!(scene.broker.connect_new(&spec).1, SUCCESS);
+            let client = scene.connected(&scene.device(&nasty));
+            scene.broker.allows(client, Access::Write, &nasty);
+            scene.broker.tick();
+            for line in [
+                "refused CONNECT [credentials-off] of '",
+                "refused CONNECT [token-issuer] of '",
+                "refused PUBLISH [not-granted] of '",
+            ] {
+                let log = scene.broker.log();
+                let found = log.iter().find(|one| one.text.contains(line));
+                let text = &found.unwrap_or_else(|| panic!("{line}: {log:#?}")).text;
+                assert!(
+                    text.contains("; cure: ") && text.ends_with("once a minute"),
+                    "{text}"
+                );
+                assert!(
+                    !text.contains(['\x1b', '\u{202e}', '\u{2067}', '\r']),
+                    "{text}"
+                );
+            }
+            scene.broker.forget_log();
+        }
+    });
+}
+
+#[test]
 fn a_user_name_that_a_broker_would_not_take() {
     alone(|| {
         let mut scene = Scene::quiet();
@@ -205,7 +247,7 @@ fn an_empty_subject_is_nobody() {
         };
         let empty = mint(&scene, json!(""));
         let spec = Spec::new("a").token(empty);
-        scene.refused(&spec, BAD, "[token-claims] its claim sub is empty");
+        scene.refused(&spec, BAD, "its claim sub is empty");
         let good = mint(&scene, json!("auth0|7"));
         scene.connected(&Spec::new("a").token(good));
     });
