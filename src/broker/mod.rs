@@ -36,7 +36,7 @@ use std::{
 
 use crate::{
     clock::{Deadline, Unix},
-    config::Config,
+    config::{Config, on_disk::OnDisk},
     keys::store::Pace,
     log::{Level, Log},
     policy::{Answer, Common, Connect, Decision, Policy, Step, Wait},
@@ -72,6 +72,8 @@ const SETTLED: Duration = Duration::from_secs(2);
 struct Core {
     policy: Policy,
     log: Log,
+    /// What the broker's configuration said, if it can be found there.
+    on_disk: Option<OnDisk>,
     /// 2.0.11 never ticks with `per_listener_settings true`.
     ticks: AtomicBool,
     /// When the broker began to ask again about everybody (SIGHUP), until the next tick.
@@ -120,6 +122,9 @@ impl Core {
             return Ok((core, true));
         }
         let log = Log::default();
+        let on_disk = Fingerprinter::new()
+            .ok()
+            .and_then(|prints| OnDisk::find(&options, prints));
         let config = Config::read(options).map_err(|e| e.to_string())?;
         let other = cores.iter().find_map(|(_, core)| core.upgrade());
         let common = other.map_or_else(Common::default, |core| core.policy.common().clone());
@@ -128,6 +133,7 @@ impl Core {
         let core = Arc::new(Self {
             policy,
             log,
+            on_disk,
             ticks: AtomicBool::new(false),
             reloading: Mutex::default(),
             stirred: AtomicBool::new(true),
@@ -775,6 +781,16 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
                 core.policy.begin_census();
             }
             core.policy.reload();
+            let changed = core.on_disk.as_ref().map(OnDisk::changed);
+            if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
+                core.log.line(
+                    Level::Warning,
+                    format!(
+                        "the configuration on disk is not what runs, in {}: a reload changes no options; cure: restart the broker",
+                        changed.join(", ")
+                    ),
+                );
+            }
             core.again.forget_all(broker);
             core.write_log(broker);
         }

@@ -3,6 +3,7 @@
 //! Every error is one line that names the option, its value and the cure. A secret's value is
 //! never in it.
 
+pub mod on_disk;
 pub mod options;
 
 use std::{

@@ -131,6 +131,27 @@ on_each_broker! {
         }
     }
 
+    /// Options are given to a plugin when the broker starts, and not when it reloads.
+    fn a_reload_says_what_needs_a_restart(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        broker.expect_log("signing keys are here");
+        broker.reload();
+        let file = broker.folder().join("mosquitto.conf");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let changed = text
+            .replace("plugin_opt_audience ", "plugin_opt_audience https://another.example/,")
+            .replace("plugin_opt_client_secret ", "plugin_opt_client_secret another-");
+        assert_ne!(text, changed);
+        std::fs::write(&file, &changed).unwrap();
+        broker.reload();
+        let line = broker.expect_log("the configuration on disk is not what runs");
+        assert!(line.contains("in audience, client_secret: a reload changes no options; cure: restart"), "{line}");
+        let log = broker.stop().log;
+        assert_eq!(lines(&log, &["the configuration on disk is not"]).len(), 1, "{log}");
+        assert!(!log.contains("another-"), "{log}");
+    }
+
     /// The count is told though nobody is refused any more.
     fn a_count_is_told_after_a_minute(version) {
         let tenant = tenant();
