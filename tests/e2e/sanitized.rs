@@ -216,10 +216,15 @@ fn device_with_will(number: usize) -> Connect {
 fn waiting_and_hanging_up() {
     let (tenant, gate, broker) = held_for_mqtt3("20");
     let (mut publisher, mut subscriber) = pair(&broker, &tenant);
-    for _ in 0..3 {
-        let all = (0..50).map(|i| match i % 5 {
-            0 => knock_as_bridge(&broker, &device_with_will(i)),
-            _ => knock(&broker, &device_with_will(i)),
+    for round in 0..3 {
+        let all = (0..50).map(|i| {
+            let mut connect = device_with_will(i);
+            // Who had a client id waits no second time.
+            connect.client_id = format!("c{round}-{i}");
+            match i % 5 {
+                0 => knock_as_bridge(&broker, &connect),
+                _ => knock(&broker, &connect),
+            }
         });
         let mut all: Vec<_> = all.collect();
         assert!(gate.wait_for(50, PATIENCE), "all fifty are asked about");
