@@ -70,7 +70,7 @@ fn it_is_kicked_once_and_its_will_goes_out() {
         assert_eq!(
             scene
                 .broker
-                .lines_with("disconnecting 'a' [rights-expired]"),
+                .lines_with("disconnecting [rights-expired] 'a'"),
             1
         );
         assert_eq!(scene.broker.state(client), State::Gone);
