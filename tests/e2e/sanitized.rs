@@ -485,3 +485,20 @@ fn shutdown_while_clients_wait() {
         sound(broker);
     }
 }
+
+/// A stop with logins and keys pending leaves threads behind, and nothing that was freed is used by them.
+#[test]
+fn stopping_while_the_tenant_hangs() {
+    let (_tenant, gate, broker) = held(Version::Sanitized, |options| {
+        options.with("login_wait", "0").with("timeout", "60")
+    });
+    let clients: Vec<_> = (0..3)
+        .map(|i| {
+            let (client_id, name) = (format!("c{i}"), format!("d{i}"));
+            knock(&broker, &login(Protocol::V311, &client_id, &name))
+        })
+        .collect();
+    assert!(gate.wait_for(3, PATIENCE), "all are asked about");
+    sound(broker);
+    drop(clients);
+}
