@@ -6,7 +6,7 @@ use lab::tenant::{
     Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Endpoint, Gate, PASSWORD, Tenant,
 };
 
-use super::{PATIENCE, RELEASE, Scene};
+use super::{GRANTED, PATIENCE, RELEASE, Scene};
 
 /// The broker itself never waits.
 fn options(tenant: &Tenant) -> Options {
@@ -71,9 +71,14 @@ fn no_login_waits_under_a_client_id_that_is_in_use() {
         for device in [scene.device("a"), scene.device("b").kept()] {
             scene.connected(&device);
         }
+        // One that came in before the broker was restarted.
+        let sub = scene.tenant.device(DEVICE).expect("the device").user_id;
+        scene.broker.restored("c", &sub, GRANTED);
         let (a, b) = (scene.device("a"), scene.device("b").kept());
-        nobody_keeps_it_out(&mut scene, &a, "a");
-        nobody_keeps_it_out(&mut scene, &b, "b");
+        let c = scene.device("c").kept();
+        for (device, id) in [(c, "c"), (a, "a"), (b, "b")] {
+            nobody_keeps_it_out(&mut scene, &device, id);
+        }
         assert_eq!(
             scene.broker.lines_with("this client id has a session"),
             usize::from(RELEASE.is_2_1())
