@@ -166,7 +166,10 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{secret::Fingerprinter, sessions::Client};
+    use crate::{
+        config::Config, keys::store::Pace, log::Log, policy::Common, secret::Fingerprinter,
+        sessions::Client, threads,
+    };
 
     fn claimant(number: u32, standing: Standing) -> Claimant {
         let print = Fingerprinter::new().unwrap().of(b"");
@@ -221,6 +224,48 @@ mod tests {
             "strangers alone are no reason"
         );
         assert_eq!(tally.line(Unix(10)), None, "the clock was set back");
+    }
+
+    /// From the refusal of a CONNECT to the line in the log.
+    #[test]
+    fn the_policy_tells_of_good_devices_and_of_nothing_else() {
+        let mut secret = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut secret, &[b'x'; 32]).unwrap();
+        let options = [
+            ("issuer", "https://t.example/"),
+            ("audience", "https://mqtt.example/"),
+            ("algorithms", "HS256"),
+            ("hs256_secret_file", secret.path().to_str().unwrap()),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let log = Log::default();
+        let config = Config::read(options.to_vec()).unwrap();
+        let common = Common::default();
+        let pace = Pace::default();
+        let policy = Policy::new(config, pace, log.clone(), threads::plain, &common).unwrap();
+        let told = |reason, now| {
+            policy.reap(Unix(now));
+            let device = claimant(1, Standing::Returning);
+            let token = Claimant {
+                login: None,
+                ..device.clone()
+            };
+            for claimant in [device, token] {
+                policy.report_refused_connect(&claimant, &Refusal::new(reason, ""), Unix(now));
+            }
+            policy.reap(Unix(now + PERIOD));
+            let lines = log.take().into_iter().map(|(_, line)| line);
+            let lines: Vec<_> = lines
+                .filter(|line| line.contains("in the last minute"))
+                .collect();
+            lines
+        };
+        let lines = told(Reason::LoginRate, 1000);
+        assert!(
+            lines.len() == 1 && lines[0].contains(" 1 devices that came in before"),
+            "{lines:?}"
+        );
+        assert!(told(Reason::LoginRefused, 2000).is_empty(), "its own fault");
     }
 
     #[test]
