@@ -47,6 +47,7 @@
 //! | Whose turn is it, where there is not enough for all? | [`logins::known`], [`logins::shares`] |
 //! | Which token was good before? | [`logins::verified`] |
 //! | What is kept on disk, and is it believed? | [`state_dir`] |
+//! | What is wiped, what is in no core dump? | [`memory`], [`secret`] |
 //! | Why was it refused, and what helps? | [`refusal`], one table |
 //! | Whose address does the broker tell? | [`proxies`] |
 //! | Which options are there? | [`config`], [`config::options`] |
@@ -54,12 +55,12 @@
 //!
 //! # Rules, each held by a test (`tests/architecture.rs`)
 //!
-//! * Only `broker/` has unsafe code or names anything of Mosquitto's.
+//! * Only `broker/` and [`memory`] have unsafe code; only `broker/` names anything of Mosquitto's.
 //! * Only `auth0/http.rs` (and `names.rs` beside it) names `ureq`; only `token/jws.rs` names `jsonwebtoken`, and
 //!   beside it only [`secret`], [`keys`] and `auth0/http.rs` name `aws-lc-rs`.
 //! * Only [`clock`] reads the time (and [`broker::time`], coarsely); only `rulebook/calendar.rs` names `jiff`.
 //! * Dependencies point one way: `broker` → `policy` → `logins` → `token`, `sessions`, `auth0` →
-//!   `rights` → `rulebook` → `keys` → `config` → `grants` → `rules` → `secret`, `files`, `json`, `refusal`,
+//!   `rights` → `rulebook` → `keys` → `config` → `grants` → `rules` → `secret`, `memory`, `files`, `json`, `refusal`,
 //!   `text`, `recognise`, `proxies`, `network`, `log`, `clock`.
 //!
 //! # Choices, and what was turned down
@@ -131,6 +132,8 @@ pub mod json;
 pub mod keys;
 pub mod log;
 pub mod logins;
+#[allow(unsafe_code)]
+mod memory;
 pub mod network;
 pub mod policy;
 pub mod proxies;

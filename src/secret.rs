@@ -1,34 +1,35 @@
-//! Values that must not leak: redacted when printed, wiped when dropped.
+//! Values that must not leak: redacted when printed, kept out of core dumps, wiped when dropped.
 
 use std::{
     fmt,
     hash::{Hash, Hasher},
     path::Path,
+    sync::Arc,
 };
 
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::{digest, hmac, rand};
 use zeroize::Zeroizing;
 
-use crate::files;
+use crate::{files, memory::Undumped};
 
-/// Bytes that print as `[secret]`.
+/// Bytes that print as `[secret]` and are in no core dump.
 #[derive(Clone)]
-pub struct Secret(Zeroizing<Vec<u8>>);
+pub struct Secret(Arc<Undumped>);
 
 impl Secret {
-    /// Takes the bytes over.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(Zeroizing::new(bytes.into()))
+    /// Copies the bytes.
+    pub fn new(bytes: impl AsRef<[u8]>) -> Self {
+        Self(Arc::new(Undumped::new(bytes.as_ref())))
     }
 
     /// The bytes themselves. Named so that a reviewer can find every use.
     pub fn reveal(&self) -> &[u8] {
-        &self.0
+        self.0.bytes()
     }
 
     /// The bytes as text, if they are UTF-8.
     pub fn reveal_str(&self) -> Option<&str> {
-        std::str::from_utf8(&self.0).ok()
+        std::str::from_utf8(self.reveal()).ok()
     }
 }
 
@@ -61,14 +62,14 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
     if bytes.is_empty() {
         return Err("is empty; write the secret into it".into());
     }
-    Ok(Secret(bytes))
+    Ok(Secret::new(&bytes[..]))
 }
 
 /// Recognises a credential that was seen before without keeping it.
 ///
-/// HMAC-SHA256 under a key that is drawn when the plugin starts and never leaves the process: a
-/// core dump of the table alone gives no password away. A plain hash would, to a dictionary.
-pub struct Fingerprinter(hmac::Key);
+/// HMAC-SHA256 under a key that is drawn when the plugin starts and is in no core dump: a dump of the table
+/// gives no password away. A plain hash would, to a dictionary.
+pub struct Fingerprinter(Secret);
 
 /// What is kept of a credential.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,14 +90,16 @@ impl Fingerprinter {
     ///
     /// If the operating system has no randomness to give.
     pub fn new() -> Result<Self, String> {
-        hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new())
-            .map(Self)
-            .map_err(|_| "the operating system gave no random bytes".into())
+        let mut key = Zeroizing::new([0; 32]);
+        rand::fill(&mut *key).map_err(|_| "the operating system gave no random bytes")?;
+        Ok(Self(Secret::new(&key[..])))
     }
 
     /// The fingerprint of these bytes, in this process.
     pub fn of(&self, bytes: &[u8]) -> Fingerprint {
-        let tag = hmac::sign(&self.0, bytes);
+        // Made ready each time, for what it is made into is as good as the key, and lies where it is dumped.
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.reveal());
+        let tag = hmac::sign(&key, bytes);
         let mut out = [0; 32];
         out.copy_from_slice(tag.as_ref());
         Fingerprint(out)

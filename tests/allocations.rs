@@ -2,10 +2,7 @@
 
 mod common;
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
+use std::{cell::Cell, ffi::c_void};
 
 use lab::signing::{Alg, now, shared_key};
 use mosquitto_auth0::{
@@ -23,8 +20,6 @@ use mosquitto_auth0::{
 };
 use serde_json::json;
 
-struct Counting;
-
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
@@ -34,28 +29,29 @@ fn count() {
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
-// SAFETY: passes everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(memory, layout, size) }
-    }
+// The plugin has an allocator of its own, so it is counted where that one gets its memory from.
+unsafe extern "C" {
+    fn __libc_malloc(size: usize) -> *mut c_void;
+    fn __libc_calloc(count: usize, size: usize) -> *mut c_void;
 }
 
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+/// # Safety
+/// As malloc(3).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
+    count();
+    // SAFETY: the caller's promise.
+    unsafe { __libc_malloc(size) }
+}
+
+/// # Safety
+/// As calloc(3).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn calloc(number: usize, size: usize) -> *mut c_void {
+    count();
+    // SAFETY: the caller's promise.
+    unsafe { __libc_calloc(number, size) }
+}
 
 /// How often `work` allocates, on this thread.
 fn allocations(work: impl FnOnce()) -> usize {

@@ -116,10 +116,7 @@ impl Policy {
         let rules = token::Rules {
             issuers: config.issuers.iter().map(|one| (&**one).into()).collect(),
             algorithms: config.algorithms.clone(),
-            secret: config
-                .hs256_secret
-                .as_ref()
-                .and_then(|secret| jws::HmacSecret::new(secret.reveal())),
+            secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
             leeway: config.leeway,
         };
         let desk = Arc::new(Desk {

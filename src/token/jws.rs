@@ -8,6 +8,7 @@ use crate::{
     config::{Algorithm, HS256_MIN_SECRET},
     keys::{KeySet, Unfit},
     refusal::{Reason, Refusal},
+    secret::Secret,
     text::Quoted,
 };
 
@@ -20,20 +21,21 @@ const MAX_HEADER: usize = 4 * 1024;
 
 /// The secret of HS256 tokens. A type of its own, so that it can never verify anything else.
 #[derive(Clone)]
-pub struct HmacSecret(jsonwebtoken::DecodingKey);
+pub struct HmacSecret(Secret);
 
 impl HmacSecret {
     /// `None` if it is shorter than [`HS256_MIN_SECRET`].
-    pub fn new(secret: &[u8]) -> Option<Self> {
-        (secret.len() >= HS256_MIN_SECRET)
-            .then(|| Self(jsonwebtoken::DecodingKey::from_secret(secret)))
+    pub fn new(secret: &Secret) -> Option<Self> {
+        (secret.reveal().len() >= HS256_MIN_SECRET).then(|| Self(secret.clone()))
     }
 
     /// Whether a token, of three parts, bears its mark.
     fn has_signed(&self, token: &str) -> bool {
         let hs256 = jsonwebtoken::Algorithm::HS256;
+        // Its own copy of the secret would be dumped, so it has one only now.
+        let key = jsonwebtoken::DecodingKey::from_secret(self.0.reveal());
         token.rsplit_once('.').is_some_and(|(message, signature)| {
-            let good = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.0, hs256);
+            let good = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, hs256);
             good.is_ok_and(|good| good)
         })
     }

@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use mosquitto_auth0::{
     config::Algorithm,
     keys::KeySet,
+    secret::Secret,
     token::jws::{self, HmacSecret},
 };
 use serde_json::{Value, json};
@@ -60,7 +61,7 @@ fn accepts(jwk: &Value, token: &str) -> bool {
         let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
             .decode(jwk["k"].as_str().unwrap())
             .unwrap();
-        HmacSecret::new(&bytes)
+        HmacSecret::new(&Secret::new(bytes))
     });
     let keys = KeySet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap_or_default();
     jws::verify(token, &ALL, &keys, secret.flatten().as_ref()).is_ok()

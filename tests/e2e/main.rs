@@ -3,6 +3,7 @@
 
 mod clock;
 mod credentials;
+mod dump;
 mod glewlwyd;
 mod identity;
 mod keys;

@@ -6,6 +6,7 @@ pub mod arguments;
 pub mod broker;
 pub mod clients;
 pub mod crowd;
+pub mod dump;
 pub mod glewlwyd;
 pub mod heap;
 pub mod http;

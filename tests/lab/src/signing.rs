@@ -235,6 +235,13 @@ pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// A text that nobody else has: 60 hexadecimal digits.
+#[must_use]
+pub fn random_text() -> String {
+    let bytes = random_bytes::<30>();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn signing_input(header: &[u8], payload: &[u8]) -> String {
     format!("{}.{}", url64(header), url64(payload))
 }
