@@ -170,6 +170,8 @@ impl Policy {
                         "its rights have ended since it signed in",
                     );
                 }
+                // Others let it in, and it is still connected: its client ID stays taken.
+                None if connect.again && sessions.is_other(connect.client) => {}
                 // A new connection at an old address inherits nothing.
                 None => sessions.arrives(connect.client),
             }

@@ -189,6 +189,24 @@ on_each_broker! {
         assert!(tries_until_let_in(&broker, &kept("meter", &token)));
     }
 
+    /// SIGHUP has the broker ask about everybody again, and changes nothing in who has which client id.
+    fn whom_others_let_in_has_its_client_id_after_a_reload(version) {
+        let tenant = tenant();
+        let options = Options::tokens(&tenant).with("on_other", "defer");
+        let broker = with_files(version, &options, &tenant);
+        let theirs = Connect::new(Protocol::V311, "panel").login("meter", "secret");
+        let mut theirs = raw::Client::connect(broker.port(), &theirs).unwrap();
+        let ours = token_connect(Protocol::V311, "panel", &tenant.token(DEVICE));
+        for _ in 0..3 {
+            assert_eq!(answer(&broker, &ours), Some(Refusal::Code(5)));
+            assert_eq!(theirs.ping(), Ok(()));
+            broker.reload();
+            assert_eq!(theirs.ping(), Ok(()));
+        }
+        theirs.disconnect(0);
+        assert!(tries_until_let_in(&broker, &ours));
+    }
+
     /// An MQTT 5 client that has gone, and left nothing to come back for, holds its client id no longer.
     fn an_mqtt5_client_gives_its_client_id_up(version) {
         let tenant = tenant();
