@@ -18,6 +18,17 @@ use crate::{
 /// with websockets, and in 2.0 (src/mux_epoll.c).
 const TICK_MILLIS: std::ffi::c_long = 100;
 
+/// Whether 2.0 asks because of SIGHUP.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// It is a CONNECT, or the broker is another.
+    No,
+    /// One is under way, and nothing tells a CONNECT from its questions.
+    Perhaps,
+    /// It does.
+    Certain,
+}
+
 /// A CONNECT that is no question.
 pub struct Unreadable<'e> {
     /// Whose it is; empty where the broker does not say.
@@ -28,8 +39,8 @@ pub struct Unreadable<'e> {
     pub refusal: Refusal,
 }
 
-/// Reads a basic-auth event. `reloading` says that a SIGHUP may be under way, `certificates` that it
-/// is of interest which one a client showed. `proxies` are those whose word about its address counts.
+/// Reads a basic-auth event. `reload` says whether a SIGHUP brings it, `certificates` that it is of interest
+/// which one a client showed. `proxies` are those whose word about its address counts.
 ///
 /// # Errors
 ///
@@ -41,7 +52,7 @@ pub struct Unreadable<'e> {
 pub unsafe fn connect<'e>(
     broker: &Broker,
     event: *const abi::mosquitto_evt_basic_auth,
-    reloading: bool,
+    reload: Reload,
     certificates: bool,
     proxies: &TrustedProxies,
 ) -> Result<(ClientRef<'e>, Connect<'e>), Unreadable<'e>> {
@@ -86,7 +97,7 @@ pub unsafe fn connect<'e>(
     // 2.1 says which clients it has; a new one is not among them before it was let in.
     let again = broker
         .has_client(client_id, client.address())
-        .unwrap_or(reloading);
+        .unwrap_or(reload != Reload::No);
     let restored = password.is_none() && told.is_none() && broker.protocol_version(client) == 0;
     Ok((
         client,
@@ -102,6 +113,7 @@ pub unsafe fn connect<'e>(
             id_is_free: broker.has_session(client_id) == Some(false),
             again,
             restored,
+            rechecked: reload == Reload::Certain,
         },
     ))
 }

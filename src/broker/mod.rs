@@ -45,6 +45,7 @@ use crate::{
 };
 use again::{Again, Question};
 use codes::Generation;
+use event::Reload;
 use host::Broker;
 use zeroize::Zeroizing;
 
@@ -468,20 +469,32 @@ unsafe extern "C" fn on_basic_auth(
             return codes::AUTH;
         };
         core.stirred.store(true, Ordering::Relaxed);
-        let reloading = core.is_reloading() && !caller::is_connect();
-        if broker.generation() == Generation::V2_0 && !core.is_reloading() {
-            caller::learn_connect();
-        }
+        let reload = match core.is_reloading() && !caller::is_connect() {
+            true if broker.generation() == Generation::V2_0 && caller::knows_connect() => {
+                Reload::Certain
+            }
+            true => Reload::Perhaps,
+            false => Reload::No,
+        };
         // SAFETY: the event that belongs to this callback.
         let question = unsafe {
             event::connect(
                 broker,
                 data.cast(),
-                reloading,
+                reload,
                 core.policy.looks_at_certificates(),
                 core.policy.trusted_proxies(),
             )
         };
+        // One restored from disk speaks no protocol yet: a SIGHUP that goes on for longer than is expected.
+        if broker.generation() == Generation::V2_0
+            && !core.is_reloading()
+            && question
+                .as_ref()
+                .is_ok_and(|(_, connect)| !connect.restored)
+        {
+            caller::learn_connect();
+        }
         follow_clock(broker);
         let now = time::now();
         core.reap(now);

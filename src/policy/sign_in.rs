@@ -50,6 +50,8 @@ pub struct Connect<'a> {
     /// No CONNECT at all: SIGHUP asks about a session restored from disk, whose client has not
     /// come back yet.
     pub restored: bool,
+    /// No CONNECT, for certain: SIGHUP asks about a session that the broker has. 2.0 only.
+    pub rechecked: bool,
 }
 
 /// How a sign-in goes on.
@@ -172,8 +174,16 @@ impl Policy {
                 }
                 // Others let it in, and it is still connected: its client ID stays taken.
                 None if connect.again && sessions.is_other(connect.client) => {}
-                // A new connection at an old address inherits nothing.
-                None => sessions.arrives(connect.client),
+                None => {
+                    // A new connection at an old address inherits nothing.
+                    sessions.arrives(connect.client);
+                    // Its certificate let it in, or another plugin: whoever did decides when it comes back. 2.0
+                    // must not be told no about one that is away (`sessions::forgotten`), and does not tell
+                    // whether this one is.
+                    if connect.rechecked {
+                        return Considered::Keep;
+                    }
+                }
             }
         }
 

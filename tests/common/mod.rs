@@ -35,6 +35,7 @@ pub fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
         id_is_free: false,
         again: false,
         restored: false,
+        rechecked: false,
     }
 }
 

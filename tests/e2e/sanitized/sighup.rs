@@ -10,9 +10,10 @@ use std::{
 use lab::{
     broker::{Broker, Builder, Listener, Version},
     clients::{
-        Protocol,
+        Client, Protocol,
         raw::{self, Connect, Properties, property},
     },
+    pki::Authority,
     tenant::DEVICE,
 };
 
@@ -171,6 +172,67 @@ fn nobody_who_was_let_in_is_refused_by_2_0_11() {
 #[test]
 fn nobody_who_was_let_in_is_refused_by_2_0_21() {
     nobody_who_was_let_in_is_refused(Version::SanitizedV2_0_21, 10_300);
+}
+
+/// The broker asks nobody when a certificate lets somebody in. On SIGHUP 2.0.21 no longer knows the listener of
+/// those that are away, and asks about them, too. (2.0.11 refuses them by itself.)
+#[test]
+fn whom_a_certificate_let_in_is_not_refused() {
+    let tenant = tenant();
+    let authority = Authority::new("the broker's authority");
+    let builder = builder(Version::SanitizedV2_0_21);
+    let file = |name: &str, content: &str| {
+        let path = builder.folder().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let ca = file("ca.pem", authority.pem());
+    let server = authority.issue(&["localhost", "127.0.0.1"]);
+    let server = [
+        file("server.pem", &server.cert_pem),
+        file("server.key", &server.key_pem),
+    ];
+    let known = authority.issue_client("known");
+    let known = [
+        file("known.pem", &known.cert_pem),
+        file("known.key", &known.key_pem),
+    ];
+    let by_certificate = Listener::tls(&server[0], &server[1])
+        .client_ca(&ca)
+        .config("use_identity_as_username true");
+    let broker = builder
+        .plugin(plugin(), &Options::tokens(&tenant).pairs())
+        .listener(Listener::tcp())
+        .listener(by_certificate)
+        .start()
+        .unwrap();
+    let mut here = raw(&broker, &tenant, WATCHER, "here", Protocol::V5);
+    let visit = |name: &str| {
+        let client = Client::of(&broker)
+            .port(broker.ports()[1])
+            .ca_file(&ca)
+            .certificate(&known[0], &known[1])
+            .protocol(Protocol::V5)
+            .id(name)
+            .property("connect", "session-expiry-interval", "3600");
+        client.publish("a", "x").expect_success();
+    };
+    for _ in 0..2 {
+        for name in ["a", "b", "c"] {
+            visit(name);
+        }
+        assert_eq!(here.ping(), Ok(()), "the broker has heard them go");
+        broker.reload();
+        assert_eq!(here.ping(), Ok(()));
+    }
+    assert!(
+        !broker.log().contains("refused CONNECT"),
+        "{}",
+        broker.log()
+    );
+    let stopped = broker.stop();
+    assert_eq!(report(&stopped.log), None);
+    assert!(stopped.status.unwrap().success());
 }
 
 /// With `per_listener_settings true` 2.0.21 asks nobody about who is away, and refuses them itself
