@@ -117,20 +117,29 @@ mod tests {
     static ALONE: Mutex<()> = Mutex::new(());
 
     /// What is looked for, in a form that is not found itself.
-    struct Hidden(Vec<u8>, MutexGuard<'static, ()>);
+    struct Hidden {
+        turned: Vec<u8>,
+        _alone: MutexGuard<'static, ()>,
+    }
 
     impl Hidden {
         fn new() -> (Self, String) {
-            let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
             let text = random_text();
-            (Self(text.bytes().map(|byte| !byte).collect(), alone), text)
+            (Self::of(text.as_bytes()), text)
+        }
+
+        fn of(bytes: &[u8]) -> Self {
+            Self {
+                _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner),
+                turned: bytes.iter().map(|byte| !byte).collect(),
+            }
         }
 
         fn is_dumped(&self) -> bool {
             let dump = Dump::of(std::process::id()).unwrap();
-            let text: Vec<u8> = self.0.iter().map(|byte| !byte).collect();
             // Its own copy for the search was made after the dump.
-            dump.holds(std::str::from_utf8(&text).unwrap())
+            let bytes: Vec<u8> = self.turned.iter().map(|byte| !byte).collect();
+            dump.holds(bytes)
         }
     }
 
@@ -162,7 +171,7 @@ mod tests {
             undumped
                 .bytes()
                 .iter()
-                .zip(&hidden.0)
+                .zip(&hidden.turned)
                 .all(|(byte, hidden)| *byte == !hidden)
         );
     }

@@ -38,17 +38,17 @@ impl Dump {
 
     /// Whether this text is in it, or a piece of it.
     #[must_use]
-    pub fn holds(&self, text: &str) -> bool {
+    pub fn holds(&self, text: impl AsRef<[u8]>) -> bool {
         !self.find(&[text]).is_empty()
     }
 
     /// Where these texts, or pieces of them, are: which one, and the name of the mapping.
     #[must_use]
-    pub fn find<T: AsRef<str>>(&self, texts: &[T]) -> Vec<(usize, &str)> {
+    pub fn find<T: AsRef<[u8]>>(&self, texts: &[T]) -> Vec<(usize, &str)> {
         let mut pieces: HashMap<&[u8], usize> = HashMap::new();
         let mut begins = vec![false; 1 << 16];
         for (number, text) in texts.iter().enumerate() {
-            for piece in text.as_ref().as_bytes().chunks_exact(PIECE) {
+            for piece in text.as_ref().chunks_exact(PIECE) {
                 begins[usize::from(u16::from_ne_bytes([piece[0], piece[1]]))] = true;
                 pieces.insert(piece, number);
             }
