@@ -2,11 +2,16 @@
 //!
 //! Only a sign-in that was good is remembered, so strangers cannot push anybody out. Names and addresses
 //! are kept as keyed hashes. Tokens count for their address alone: they cost the tenant nothing.
+//!
+//! A device that comes back is asked about once, or a few times. Whoever has an account could have the
+//! tenant asked about it all the time, and use up what is kept for the others who came in before. So a
+//! user about whom it is asked often is not known for as long.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, Hash, RandomState},
     mem,
+    time::{Duration, Instant},
 };
 
 use super::source::Source;
@@ -15,6 +20,15 @@ use crate::secret::Fingerprint;
 /// How many entries one generation holds: three for each device of the largest fleet this is made for.
 /// There are two generations, so the whole takes 12 MB at most.
 const GENERATION: usize = 300_000;
+
+/// After so many questions about one user within a minute the next ones are no device's that comes back.
+const OFTEN: u32 = 10;
+
+const A_MINUTE: Duration = Duration::from_secs(60);
+
+/// Questions are counted for so many users: 2 MB at most. More than these come only with a fleet that
+/// comes back at once.
+const MAX_ASKED: usize = 50_000;
 
 /// How well a caller is known. The lower ones leave something to the higher ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,11 +62,15 @@ pub struct Known {
     hashes: RandomState,
     recent: HashSet<u64>,
     before: HashSet<u64>,
+    /// How often the tenant was asked about a user since this minute began.
+    asked: HashMap<Fingerprint, u32>,
+    minute: Option<Instant>,
 }
 
 impl Known {
     /// How well somebody is known who sends this user's password, or a token, from this source.
-    pub fn caller(&self, user: Option<Fingerprint>, source: Source) -> Caller {
+    pub fn caller(&self, user: Option<Fingerprint>, source: Source, now: Instant) -> Caller {
+        let user = user.filter(|user| !self.is_asked_often(*user, now));
         let came_in = |what: &dyn Fn() -> u64| {
             let hash = what();
             self.recent.contains(&hash) || self.before.contains(&hash)
@@ -73,6 +91,26 @@ impl Known {
             self.enter(self.user(user));
             self.enter(self.pair(user, source));
         }
+    }
+
+    /// The tenant is asked about this user.
+    pub fn asked(&mut self, user: Fingerprint, now: Instant) {
+        if !self.is_this_minute(now) {
+            self.asked = HashMap::new();
+            self.minute = Some(now);
+        }
+        if self.asked.len() < MAX_ASKED || self.asked.contains_key(&user) {
+            *self.asked.entry(user).or_default() += 1;
+        }
+    }
+
+    fn is_asked_often(&self, user: Fingerprint, now: Instant) -> bool {
+        self.is_this_minute(now) && self.asked.get(&user).is_some_and(|times| *times >= OFTEN)
+    }
+
+    fn is_this_minute(&self, now: Instant) -> bool {
+        self.minute
+            .is_some_and(|began| now.saturating_duration_since(began) < A_MINUTE)
     }
 
     fn enter(&mut self, hash: u64) {
@@ -122,7 +160,7 @@ mod tests {
             (None, 1, Standing::Familiar),
             (None, 3, Standing::Stranger),
         ] {
-            let caller = known.caller(name, source(from));
+            let caller = known.caller(name, source(from), Instant::now());
             assert_eq!(caller.standing, standing, "{name:?} from {from}");
         }
     }
@@ -139,9 +177,38 @@ mod tests {
             known.came_in(None, Source::V4(number.into()));
             assert!(known.recent.len() + known.before.len() <= 2 * GENERATION);
         }
-        let standing = |source| known.caller(Some(user), source).standing;
+        let standing = |source| known.caller(Some(user), source, Instant::now()).standing;
         assert_eq!(standing(Source::Unknown), Standing::Returning);
-        let first = known.caller(None, Source::V4(0.into()));
+        let first = known.caller(None, Source::V4(0.into()), Instant::now());
         assert_eq!(first.standing, Standing::Stranger, "long ago");
+    }
+
+    #[test]
+    fn a_user_about_whom_it_is_asked_often_is_not_known_for_as_long() {
+        let (start, prints) = (Instant::now(), Fingerprinter::new().unwrap());
+        let (user, other) = (prints.of(b"pump"), prints.of(b"valve"));
+        let (home, away) = (Source::V4(1.into()), Source::V4(2.into()));
+        let mut known = Known::default();
+        for user in [user, other] {
+            known.came_in(Some(user), home);
+        }
+        for _ in 0..OFTEN {
+            let caller = known.caller(Some(user), home, start);
+            assert_eq!(caller.standing, Standing::Returning);
+            known.asked(user, start);
+        }
+        let later = start + A_MINUTE - Duration::from_secs(1);
+        for (user, source, now, standing) in [
+            (user, home, later, Standing::Familiar),
+            (user, away, later, Standing::Stranger),
+            (other, home, later, Standing::Returning),
+            (user, home, start + A_MINUTE, Standing::Returning),
+        ] {
+            assert_eq!(known.caller(Some(user), source, now).standing, standing);
+        }
+        for number in 0..2 * MAX_ASKED {
+            known.asked(prints.of(&number.to_le_bytes()), start + A_MINUTE);
+        }
+        assert_eq!(known.asked.len(), MAX_ASKED);
     }
 }

@@ -8,6 +8,8 @@
 //! * A source may use at most four times what is free at that moment (Choudhury and Hahne, "Dynamic queue
 //!   length thresholds for shared-memory packet switches", 1998). So one source alone gets four fifths,
 //!   and a second one always finds something. Nothing has to be known in advance of how many there are.
+//!   Who is half known gets no more from one source than strangers do, or one account would do to take
+//!   everything that strangers may have.
 
 use std::collections::HashMap;
 
@@ -56,25 +58,41 @@ impl Standing {
     }
 }
 
+/// What those of this standing may use together.
+fn part(standing: Standing, whole: f64) -> f64 {
+    // Of a single one a half is none.
+    (whole * standing.part()).max(whole.min(1.0))
+}
+
+/// What one source of this standing gets if it is alone.
+fn most(standing: Standing, whole: f64) -> f64 {
+    let as_one_of = match standing {
+        Standing::Stranger | Standing::Familiar => Standing::Stranger,
+        Standing::Returning => Standing::Returning,
+    };
+    part(as_one_of, whole) * GREED / (1.0 + GREED)
+}
+
 impl Shares {
     /// How much this caller may use now, if the whole is so large.
     pub fn left(&self, caller: Caller, whole: f64) -> f64 {
         let free = self.free(caller, whole);
         // What it takes is no longer free.
         let own = (GREED * free - self.used_by(caller.source)) / (1.0 + GREED);
-        free.min(own).max(0.0)
+        let most = most(caller.standing, whole) - self.used_by(caller.source);
+        free.min(own).min(most).max(0.0)
     }
 
     /// Whether there is one more for this caller, if there are so many.
     pub fn has_one(&self, caller: Caller, whole: usize) -> bool {
-        let free = self.free(caller, whole as f64);
-        free >= 1.0 && self.used_by(caller.source) < GREED * free
+        let whole = whole as f64;
+        let free = self.free(caller, whole);
+        let most = most(caller.standing, whole).min(GREED * free);
+        free >= 1.0 && self.used_by(caller.source) < most
     }
 
     fn free(&self, caller: Caller, whole: f64) -> f64 {
-        // Of a single one a half is none.
-        let part = (whole * caller.standing.part()).max(whole.min(1.0));
-        part - self.total
+        part(caller.standing, whole) - self.total
     }
 
     /// How much is in use.
@@ -172,6 +190,18 @@ mod tests {
         assert!(returning >= 20, "at a source of strangers: {returning}");
         let returning = exhaust(&mut shares, caller(3000, Standing::Returning), 300);
         assert!(returning >= 20, "at a source of its own: {returning}");
+    }
+
+    #[test]
+    fn one_source_that_is_half_known_leaves_strangers_something() {
+        let mut shares = Shares::default();
+        let (one, other) = (caller(1, Standing::Familiar), caller(2, Standing::Stranger));
+        assert_eq!(exhaust(&mut shares, one, 300), 120);
+        assert_eq!(exhaust(&mut shares, other, 300), 24);
+        shares.come_back(144.0);
+        assert_eq!(shares.left(one, 300.0).round(), 120.0);
+        shares.take(one.source, 100.0);
+        assert_eq!(shares.left(one, 300.0).round(), 20.0);
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Policy {
             certificate: connect.certificate,
             credential,
             login: None,
-            caller: lock(&self.known).caller(None, Source::of(connect.address)),
+            caller: lock(&self.known).caller(None, Source::of(connect.address), moment()),
             id_is_free: connect.id_is_free,
         };
         match self.consider(connect, &mut claimant, now) {
@@ -260,7 +260,8 @@ impl Policy {
         // As Auth0 compares them: it takes `Device` for `device`.
         let user = self.prints.of(username.trim().to_lowercase().as_bytes());
         claimant.login = Some(user);
-        claimant.caller = lock(&self.known).caller(claimant.login, claimant.caller.source);
+        let source = claimant.caller.source;
+        claimant.caller = lock(&self.known).caller(claimant.login, source, moment());
         // With the length in front, `a` with `bc` is not `ab` with `c`.
         let both = Zeroizing::new(format!("{}:{username}{password}", username.len()));
         let key = self.prints.of(both.as_bytes());
@@ -274,6 +275,7 @@ impl Policy {
             true => None,
             false => match lock(&self.restraint).ask(origin, claimant.caller, moment()) {
                 Ok(question) => {
+                    lock(&self.known).asked(user, moment());
                     self.count_question(claimant.caller);
                     Some(question)
                 }

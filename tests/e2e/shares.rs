@@ -2,14 +2,19 @@
 //! in before come in.
 
 use std::{
+    collections::VecDeque,
     net::Ipv4Addr,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use lab::{
     broker::{Broker, Version},
-    clients::{Protocol, raw::Connect},
+    clients::{
+        Protocol,
+        raw::{self, Connect},
+    },
     crowd::Flood,
     measure::{allow_open_files, in_parallel},
     tenant::{Behaviour, DEVICE, Endpoint, Gate, PASSWORD, Tenant},
@@ -142,7 +147,96 @@ fn through_a_flood(version: Version, from: usize) {
     }
 }
 
+/// Spellings of one user name, which Auth0 takes for the same.
+fn spellings(name: &str, number: usize) -> Vec<String> {
+    let spelling = |bits: usize| {
+        let letters = name.char_indices();
+        letters
+            .map(|(i, letter)| match bits >> i & 1 {
+                1 => letter.to_ascii_uppercase(),
+                _ => letter,
+            })
+            .collect()
+    };
+    (0..number).map(spelling).collect()
+}
+
+/// Sends these again and again from one address, a hundred a second, while somebody else does something.
+fn beset<T>(host: u8, broker: &Broker, connects: &[Connect], other: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut open = VecDeque::new();
+            for connect in connects.iter().cycle() {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let mut client = raw::Client::open_from(host, broker.port(), connect.protocol);
+                client.send(&connect.packet());
+                open.push_back(client);
+                if open.len() > 100 {
+                    open.pop_front();
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let _stop = Stop(&over);
+        other()
+    })
+}
+
+/// The flood ends, also where a test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Somebody at an address from which a device came in sends these all the time. A new device at another address
+/// comes in, and so does one that came in before.
+fn beside_a_known_address(fleet: &Fleet, connects: &[Connect]) {
+    device(&fleet.tenant, "new", json!(["temperature"]));
+    let new = login(Protocol::V311, "new", "new");
+    beset(100, &fleet.broker, connects, || {
+        let deadline = Instant::now() + 3 * PATIENCE;
+        while !fleet.broker.log().contains("[login-rate]") {
+            assert!(Instant::now() < deadline, "{}", fleet.broker.log());
+            thread::sleep(Duration::from_millis(100));
+        }
+        let in_time = |comes_in: &dyn Fn() -> bool| {
+            let deadline = Instant::now() + PATIENCE;
+            std::iter::repeat_with(|| {
+                thread::sleep(Duration::from_millis(500));
+                comes_in()
+            })
+            .take_while(|_| Instant::now() < deadline)
+            .any(|came_in| came_in)
+        };
+        assert!(in_time(&|| fleet.comes_in(1)), "{}", fleet.broker.log());
+        let new = || answer_from(150, &fleet.broker, &new).is_none();
+        assert!(in_time(&new), "{}", fleet.broker.log());
+    });
+}
+
 on_each_broker! {
+    /// An account that is asked about all the time, under as many spellings of its name.
+    fn an_account_that_floods_pays_with_the_share_of_its_address(version) {
+        let fleet = Fleet::new(version, Protocol::V311, 2, |options| options);
+        let names = spellings("thermostatic", 2000);
+        names.iter().for_each(|name| device(&fleet.tenant, name, json!(["temperature"])));
+        let connects: Vec<_> = (0..).zip(&names).map(|(i, name)| login(Protocol::V311, &format!("f{i}"), name)).collect();
+        beside_a_known_address(&fleet, &connects);
+    }
+
+    /// Junk from behind the same address as a device.
+    fn junk_from_a_known_address_leaves_something_to_new_devices(version) {
+        let fleet = Fleet::new(version, Protocol::V311, 2, |options| options);
+        let junk = |i| login(Protocol::V311, &format!("f{i}"), &format!("junk {i}"));
+        beside_a_known_address(&fleet, &(0..2000).map(junk).collect::<Vec<_>>());
+    }
+
     fn known_devices_come_in_through_a_flood_from_one_address(version) {
         through_a_flood(version, 1);
     }
