@@ -45,8 +45,9 @@ const IN_PAYLOAD: [&str; 11] = [
     "permissions",
 ];
 
-/// What OAuth calls tokens in forms, in URLs and in JSON (RFC 6749, RFC 6750, OpenID Connect).
-const NAMES: [&str; 3] = ["access_token", "id_token", "refresh_token"];
+/// The tokens of OAuth, by the first half of what they are called in forms, in URLs and in JSON (RFC 6749,
+/// RFC 6750, OpenID Connect).
+const NAMES: [&str; 3] = ["access", "id", "refresh"];
 
 /// A token, as it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,8 +261,8 @@ fn names(json: &[u8], members: &[&[&str]]) -> bool {
 /// Whether a run is a text that was encoded, and has a token in it.
 fn is_encoded(run: &[u8], decoded: &mut Vec<u8>, depth: u8) -> bool {
     let holds_token = |decoded: &mut Vec<u8>| {
-        // Some encode two bytes for each character (UTF-16).
-        decoded.retain(|&byte| byte != 0);
+        // Some encode two bytes for each character (UTF-16), or a byte order mark in front.
+        decoded.retain(|byte| !b"\0\xef\xbb\xbf\xfe\xff".contains(byte));
         let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
         decoded.iter().all(is_text) && find(decoded, depth - 1).is_some()
     };
@@ -278,40 +279,43 @@ fn is_encoded(run: &[u8], decoded: &mut Vec<u8>, depth: u8) -> bool {
 
 /// Where a value begins that is a token because of what stands in front of it.
 fn opaque(text: &[u8]) -> Option<usize> {
-    /// `Authorization: Bearer` is shorter.
-    const NEAR: usize = 64;
     let begins = |at: usize, word: &str| {
         let there = text.get(at..at + word.len());
         there.is_some_and(|there| there.eq_ignore_ascii_case(word.as_bytes()))
     };
-    let value = |from: usize, gap: &[u8]| {
-        let gap = text[from..]
-            .iter()
-            .take_while(|byte| gap.contains(byte))
-            .count();
-        let is_value = |byte: &u8| is_base64(*byte) || b".~".contains(byte);
-        let value = text[from + gap..].iter().take_while(|byte| is_value(byte));
+    let value = |from: usize| {
+        let is_gap = |byte: &&u8| b"\"'`\\: \t\r\n=>+%".contains(byte);
+        let is_value = |byte: &&u8| is_base64(**byte) || b".~".contains(byte);
+        let gap = text[from..].iter().take_while(is_gap).count();
+        let value = text[from + gap..].iter().take_while(is_value);
         (gap > 0 && value.count() >= MIN_OPAQUE).then_some(from + gap)
     };
-    // In a form, a URL or JSON.
-    for (at, _) in text.iter().enumerate().filter(|(_, byte)| **byte == b'_') {
-        let name = NAMES.iter().find_map(|name| {
-            let start = (at + "_token".len()).checked_sub(name.len())?;
-            begins(start, name).then_some(start + name.len())
-        });
-        if let Some(start) = name.and_then(|end| value(end, b"\"': \t\r\n=")) {
-            return Some(start);
-        }
-    }
-    // RFC 6750, section 2.1; at the start only, or it is a word in a sentence.
-    let at = (0..text.len().min(NEAR)).find(|at| begins(*at, "bearer"))?;
-    let before = text[..at].trim_ascii_start();
-    let start = value(at + "bearer".len(), b"\"': \t\r\n=+")?;
-    let is_scheme = !before.iter().any(u8::is_ascii_alphanumeric)
-        || before
-            .get(.."authorization".len())
-            .is_some_and(|word| word.eq_ignore_ascii_case(b"authorization"));
-    (is_scheme && !text[start..].contains(&b' ')).then_some(start)
+    // In a form, a URL, JSON or a program's text: `access_token`, `accessToken`, `access-token`.
+    let of_tokens = |at: usize| {
+        let name = text[..at]
+            .strip_suffix(b"_")
+            .or(text[..at].strip_suffix(b"-"));
+        let name = name.unwrap_or(&text[..at]);
+        NAMES.iter().any(|kind| {
+            let start = name.len().checked_sub(kind.len());
+            start.is_some_and(|start| begins(start, kind))
+        })
+    };
+    let named = (0..text.len()).find_map(|at| match begins(at, "token") && of_tokens(at) {
+        true => value(at + "token".len()),
+        false => None,
+    });
+    // RFC 6750, section 2.1. Without the header's name it is at the start only, or it is a word in a sentence.
+    let mut is_header = false;
+    named.or_else(|| {
+        (0..text.len()).find_map(|at| {
+            is_header |= begins(at, "authorization");
+            let start = begins(at, "bearer").then(|| value(at + "bearer".len()))??;
+            let is_all = !text[..at].iter().any(u8::is_ascii_alphanumeric)
+                && !text[start..].trim_ascii_end().contains(&b' ');
+            (is_header || is_all).then_some(start)
+        })
+    })
 }
 
 /// The rest of a sentence that begins with which field it is: "it", "its user name".
@@ -371,7 +375,7 @@ fn around(text: &[u8]) -> Option<&'static str> {
         "JSON"
     } else if has("://") {
         "a URL"
-    } else if has("&") || NAMES.iter().any(|name| has(name)) {
+    } else if has("&") || has("access_token") || has("id_token") || has("refresh_token") {
         "a form's fields"
     } else if has("bearer") {
         "`Bearer`"
@@ -644,6 +648,51 @@ mod tests {
                 "`Bearer` in front of it",
             ),
             (
+                "an opaque one in a header for curl",
+                format!("-H \"Authorization: Bearer {opaque}\""),
+                "`Authorization:` in front of it",
+            ),
+            (
+                "an opaque one in a list of headers",
+                format!("{{\"Authorization\": \"Bearer {opaque}\"}}"),
+                "`Authorization:` in front of it",
+            ),
+            (
+                "an opaque one, percent-encoded",
+                format!("Bearer%20{opaque}"),
+                "`Bearer` in front of it",
+            ),
+            (
+                "an opaque one with a space behind it",
+                format!("Bearer {opaque} "),
+                "`Bearer` in front of it",
+            ),
+            (
+                "what a library made of the answer",
+                format!("{{\"accessToken\":\"{opaque}\"}}"),
+                "JSON in front of it",
+            ),
+            (
+                "a library's refresh token",
+                format!("refreshToken: '{opaque}'"),
+                "`Token` in front of it",
+            ),
+            (
+                "a header of a gateway's",
+                format!("x-access-token: {opaque}"),
+                "`Token` in front of it",
+            ),
+            (
+                "an opaque answer, escaped",
+                format!("{{\\\"access_token\\\": \\\"{opaque}\\\"}}"),
+                "JSON in front of it",
+            ),
+            (
+                "a program's text",
+                format!("'access_token' => '{opaque}'"),
+                "a form's fields in front of it",
+            ),
+            (
                 "an assignment",
                 format!("TOKEN={good}"),
                 "`Token` in front of it",
@@ -697,6 +746,11 @@ mod tests {
                 "encoded once more",
             ),
             ("hexadecimal", hex, "encoded once more"),
+            (
+                "base64 of a file of Windows",
+                STANDARD.encode(format!("\u{feff}{good}")),
+                "encoded once more",
+            ),
             (
                 "plain base64",
                 good.replace('-', "+").replace('_', "/"),
@@ -828,6 +882,12 @@ mod tests {
             "access_token",
             "access_token=",
             "my-access_token=short",
+            "accessToken: short",
+            "refresh_token_service_account_01",
+            "use-token-auth",
+            "my token: correcthorsebatterystaple",
+            "No authorization for a bearer",
+            "the bearer correcthorsebatterystaple",
             "JWT",
             "p+a&s=s%w.o/r?d#\u{e9}",
             "\u{e9}yJ.x",

@@ -88,6 +88,8 @@ on_each_broker! {
             (as_password(&format!("Bearer {token}")), "token-wrapped", "`Bearer` in front of it"),
             (("JWT".into(), format!("Bearer {token}")), "token-wrapped", "`Bearer` in front of it"),
             (as_password("Bearer PPlGNh1wLQbJznsdLCx5XFb04ZPKzPxL"), "token-wrapped", "`Bearer` in front of it"),
+            (as_password(r#"{"Authorization": "Bearer PPlGNh1wLQbJznsdLCx5XFb04ZPKzPxL"}"#), "token-wrapped", "`Authorization:` in front of it"),
+            (as_password(r#"{"accessToken":"PPlGNh1wLQbJznsdLCx5XFb04ZPKzPxL"}"#), "token-wrapped", "JSON in front of it"),
             (as_password(&format!("\"{token}\"")), "token-wrapped", "quotes around it"),
             (as_password(&format!("{token}\n")), "token-wrapped", "white space or an invisible character behind it"),
             (as_password(&json), "token-wrapped", "JSON around it"),
@@ -103,24 +105,22 @@ on_each_broker! {
             ((token[..200].into(), PASSWORD.into()), misplaced, "its user name is a token"),
         ].into_iter().enumerate() {
             for protocol in [Protocol::V311, Protocol::V5] {
-                let mark = broker.log_mark();
                 let connect = Connect::new(protocol, &format!("form-{n}")).login(&name, &password);
                 assert_eq!(answer(&broker, &connect), told(version, protocol, 0x86), "{reason}: {part}");
-                let line = broker.wait_for_log_after(mark, &format!("'form-{n}'"), PATIENCE).unwrap();
-                assert!(line.contains(&format!("[{reason}] ")) && line.contains(part), "{line}");
             }
+            let line = broker.expect_log(&format!("'form-{n}'"));
+            assert!(line.contains(&format!("[{reason}] ")) && line.contains(part), "{line}");
         }
         let secret = &rest[rest.len() - 100..];
         assert!(!broker.log().contains(secret), "no token in the log");
 
         // The broker itself writes down a client ID.
         for protocol in [Protocol::V311, Protocol::V5] {
-            let mark = broker.log_mark();
             let connect = Connect::new(protocol, &token).login(DEVICE, PASSWORD);
             assert_eq!(answer(&broker, &connect), told(version, protocol, 0x86));
-            let line = broker.wait_for_log_after(mark, &format!("[{misplaced}]"), PATIENCE).unwrap();
-            assert!(line.contains("its client ID is a token") && !line.contains(secret), "{line}");
         }
+        let line = broker.expect_log("its client ID is a token");
+        assert!(line.contains(&format!("[{misplaced}]")) && !line.contains(secret), "{line}");
 
         assert_eq!(tenant.count(Endpoint::Token), 0);
         assert_eq!(answer(&broker, &login(Protocol::V5, "at-once")), None, "{}", broker.log());
