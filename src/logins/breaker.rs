@@ -13,7 +13,9 @@
 //!   application is enough.
 //!
 //! Who opened a circuit does not find out whether the trouble is over, and where somebody wants to who
-//! came in before, no stranger does: not until the longest rest has passed without anybody else.
+//! came in before, no stranger does: not until the longest rest has passed without anybody else. Who came in
+//! before and opened it leaves the others only as long again as the rest was, and no longer than it takes them to
+//! come back: at a small site nobody else may be there.
 //!
 //! Answers come in any order, some of them long after a rest began. So questions have numbers: while a
 //! circuit rests only the answer to its probe makes the rest longer, and any answer that shows the tenant
@@ -44,6 +46,9 @@ const USERS: usize = 3;
 
 /// The longest that the tenant is left alone because of trouble, in seconds.
 const LONGEST_REST: u32 = 64;
+
+/// Within so long some other device comes back, where there are others.
+const OTHERS_TURN: Duration = Duration::from_secs(16);
 
 /// Longer than any question takes. One that got lost does not keep the others waiting.
 const LONGEST_PROBE: Duration = Duration::from_secs(120);
@@ -112,6 +117,7 @@ struct Circuit {
 
 struct Rest {
     until: Instant,
+    length: Duration,
     why: News,
     /// The question that finds out whether it is over, and since when.
     probe: Option<(u64, Instant)>,
@@ -222,10 +228,11 @@ impl Circuit {
         let is_probed = rest
             .probe
             .is_some_and(|(_, since)| now < since + LONGEST_PROBE);
-        let comes_last = is_blamed || rest.is_wanted && !is_returning;
-        let wait = match comes_last {
-            true => Duration::from_secs(LONGEST_REST.into()),
-            false => Duration::ZERO,
+        let wait = match (is_blamed, is_returning) {
+            (true, true) => rest.length.min(OTHERS_TURN),
+            (false, true) => Duration::ZERO,
+            (false, false) if !rest.is_wanted => Duration::ZERO,
+            _ => Duration::from_secs(LONGEST_REST.into()),
         };
         if now >= rest.until + wait && !is_probed {
             return Ok(());
@@ -336,8 +343,10 @@ impl Circuit {
         self.rests += 1;
         self.old = last;
         let is_wanted = self.rest.as_ref().is_some_and(|rest| rest.is_wanted);
+        let length = Duration::from_secs(u64::from(seconds)).mul_f64(jitter());
         self.rest = Some(Rest {
-            until: now + Duration::from_secs(u64::from(seconds)).mul_f64(jitter()),
+            until: now + length,
+            length,
             why,
             probe: None,
             is_wanted,
@@ -576,19 +585,46 @@ mod tests {
         assert!(site.ask(site.device(2), later).is_some());
     }
 
-    /// Where there is nobody else, one of those has to.
+    /// Where there is nobody else, one of those has to: soon, if they are devices that came in before.
     #[test]
-    fn after_the_longest_rest_anybody_finds_out() {
+    fn where_there_is_nobody_else_those_who_opened_it_find_out() {
+        let start = Instant::now();
+        for (standing, too_soon, late_enough) in [
+            (Standing::Returning, 1, 3),
+            (Standing::Familiar, 60, 70),
+            (Standing::Stranger, 60, 70),
+        ] {
+            let mut site = Site::new();
+            let all: Vec<_> = (0..TROUBLES).map(|i| site.asker(i, i, standing)).collect();
+            for one in &all {
+                assert!(site.hears(*one, News::Trouble, start));
+            }
+            let one = all[0];
+            assert!(site.ask(one, start).is_none());
+            assert!(site.ask(one, start + S(too_soon)).is_none());
+            assert!(site.hears(one, News::Well, start + S(late_enough)));
+            assert!(site.ask(all[1], start + S(late_enough)).is_some());
+        }
+    }
+
+    /// A tenant that fails for ten minutes, and a site with five devices that try every five seconds.
+    #[test]
+    fn a_small_site_notices_within_two_minutes_that_it_is_over() {
         let start = Instant::now();
         let mut site = Site::new();
-        for i in 0..TROUBLES {
-            assert!(site.hears(site.device(i), News::Trouble, start));
+        let mut asked = 0;
+        for second in (0..600).step_by(5) {
+            for user in 0..5 {
+                let device = site.asker(user, 1, Standing::Returning);
+                asked += u32::from(site.hears(device, News::Trouble, start + S(second)));
+            }
         }
-        let one = site.device(0);
-        assert!(site.ask(one, start).is_none());
-        assert!(site.ask(one, start + S(60)).is_none());
-        assert!(site.hears(one, News::Well, start + S(70)));
-        assert!(site.ask(site.device(1), start + S(70)).is_some());
+        assert!(asked < 30, "{asked}");
+        let well = (600..).step_by(5).find(|second| {
+            let device = site.asker(0, 1, Standing::Returning);
+            site.hears(device, News::Well, start + S(*second))
+        });
+        assert!(well.unwrap() <= 705, "{well:?}");
     }
 
     #[test]

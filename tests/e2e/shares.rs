@@ -305,4 +305,23 @@ on_each_broker! {
         let device = Connect::new(Protocol::V5, "device").login(DEVICE, PASSWORD);
         assert_eq!(answer(&broker, &device), None, "{}", broker.log());
     }
+
+    /// All five devices of a site get a 502, within a moment. They are the only ones who can find out that it is over.
+    fn a_small_site_is_back_soon_after_a_moment_of_trouble(version) {
+        let tenant = tenant();
+        let broker = broker(version, &Options::both(&tenant));
+        let connects: Vec<_> = (0..5).map(|i| login(Protocol::V5, &format!("c{i}"), &format!("d{i}"))).collect();
+        for i in 0..5 {
+            device(&tenant, &format!("d{i}"), json!(["temperature"]));
+            assert_eq!(answer(&broker, &connects[i]), None);
+        }
+        tenant.on(Endpoint::Token, Behaviour::Html(502));
+        for connect in &connects {
+            assert!(answer(&broker, connect).is_some());
+        }
+        tenant.behave();
+        for connect in &connects {
+            assert!(tries_until_let_in(&broker, connect), "{}", broker.log());
+        }
+    }
 }
