@@ -4,6 +4,7 @@
 //! The wall clock may be set: by an operator, by NTP, by a gateway that starts without a battery. The
 //! plugin follows it at the next tick or CONNECT and moves the ends of what it has granted with it, so
 //! that a right lasts as long as it was granted for, whatever becomes of the clock in between.
+//! A machine that sleeps sets no clock.
 //!
 //! A message asks for the time, too. To ask for it to the nanosecond costs more than to look up who sends
 //! the message, so it is asked for coarsely; and on 2.0 it is that of the loop's last round, which comes at
@@ -27,12 +28,18 @@ const BEHIND: i64 = 10_000_000;
 /// One wall clock for all instances of the plugin. Only the broker's thread writes to it.
 static WALL: Wall = Wall::new();
 
+/// The same, carried on by the clock that goes on while the machine sleeps. It tells that from a wall clock that
+/// was set: a token's time runs while the machine sleeps.
+static SINCE_BOOT: Wall = Wall::new();
+
 /// From here on the time is known. Does nothing when called again.
 pub fn start() {
     static START: Once = Once::new();
     START.call_once(|| {
         let ahead = std::iter::repeat_with(read_ahead).flatten().next();
-        WALL.set(ahead.unwrap_or_default());
+        let (ahead, of_boot) = ahead.unwrap_or_default();
+        WALL.set(ahead);
+        SINCE_BOOT.set(of_boot);
     });
 }
 
@@ -43,20 +50,24 @@ pub fn now() -> Unix {
 
 /// Follows the wall clock if it was set: by how many seconds, 0 if it was not.
 pub fn follow() -> i64 {
-    read_ahead().map_or(0, |ahead| WALL.follow(ahead))
+    read_ahead().map_or(0, |(ahead, of_boot)| {
+        WALL.follow(ahead);
+        SINCE_BOOT.follow(of_boot)
+    })
 }
 
-/// How far the wall clock is ahead of the monotonic one, in nanoseconds. `None` if it took so long to read
-/// both that nobody can say.
-fn read_ahead() -> Option<i64> {
+/// How far the wall clock is ahead of the monotonic one, and of the one that goes on while the machine sleeps, in
+/// nanoseconds. `None` if it took so long to read them that nobody can say.
+fn read_ahead() -> Option<(i64, i64)> {
     let nanos = |clock| {
         let time = read(clock);
         time.tv_sec * SECOND + time.tv_nsec
     };
     let before = nanos(libc::CLOCK_MONOTONIC);
+    let boot = nanos(libc::CLOCK_BOOTTIME);
     let wall = nanos(libc::CLOCK_REALTIME);
     let after = nanos(libc::CLOCK_MONOTONIC);
-    (after - before < SECOND / 10).then_some(wall - before)
+    (after - before < SECOND / 10).then_some((wall - before, wall - boot))
 }
 
 #[inline]
@@ -66,7 +77,7 @@ fn read(clock: libc::clockid_t) -> libc::timespec {
         tv_nsec: 0,
     };
     // SAFETY: clock_gettime writes one timespec through a pointer to a live local. Linux has known all
-    // three clocks since 2.6.32.
+    // four clocks since 2.6.39.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time
 }

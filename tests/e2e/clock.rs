@@ -118,6 +118,28 @@ on_each_broker! {
         broker.expect_log("the clock was set forward by");
     }
 
+    /// A machine that sleeps sets no clock: a token's time runs on, and so do the rights that it gave.
+    fn rights_end_while_the_machine_sleeps(version) {
+        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+        let broker = broker_with(&wall, version, &options(&tenant).with("leeway", "0"));
+        let mut old = old(&broker, &tenant);
+        let mut ahead = 0.0;
+        for (asleep, set) in [(HOUR, 0.0), (3.0 * HOUR, HOUR), (4.0 * HOUR, -HOUR)] {
+            let at = now().saturating_add_signed(ahead as i64);
+            let token = tenant.mint(DEVICE).claim("iat", at).claim("exp", at + 1800).sign();
+            let mut short = token_connect(Protocol::V311, "short", &token);
+            short.keepalive = 0;
+            let mut short = raw::Client::connect(broker.port(), &short).unwrap();
+            wall.set(set);
+            stays(&mut short, "a clock that is set takes nothing from it");
+            wall.sleep(asleep);
+            assert!(short.wait_end(SOON).is_ok(), "{asleep} {set}: it still has rights");
+            stays(&mut old, "its token is good for a day");
+            ahead = asleep + set;
+        }
+        expect_refusal(&broker, "'short'", "rights-expired");
+    }
+
     /// SIGHUP is acted on: the policy file that is on disk is in force.
     fn a_reload_is_acted_on(version) {
         let (wall, tenant) = (Wall::new().unwrap(), tenant());

@@ -1,8 +1,9 @@
 /*
  * A wall clock that a test sets while a process runs, for `wall.rs`. Loaded with LD_PRELOAD.
  *
- * The first eight bytes of a file are how many nanoseconds are added to what the kernel says. The monotonic
- * clocks are left alone. All in this process see it: the broker, the plugin, and the C library's time(),
+ * The first eight bytes of a file are how many nanoseconds are added to what the kernel says, and the next eight
+ * for how long the machine slept, which the clock since it was booted counts as well. The monotonic clocks are
+ * left alone. All in this process see it: the broker, the plugin, and the C library's time(),
  * which does not go through clock_gettime() and is replaced here as well.
  */
 #define _GNU_SOURCE
@@ -18,14 +19,17 @@
 
 #define SECOND 1000000000LL
 
-static _Atomic int64_t none;
-static _Atomic int64_t *ahead = &none;
+static _Atomic int64_t none[2];
+static _Atomic int64_t *ahead = none;
 
 int clock_gettime(clockid_t clock, struct timespec *time)
 {
 	int result = (int)syscall(SYS_clock_gettime, clock, time);
-	if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
-		int64_t now = time->tv_sec * SECOND + time->tv_nsec + atomic_load(ahead);
+	int is_wall = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+	if (result == 0 && (is_wall || clock == CLOCK_BOOTTIME)) {
+		int64_t now = time->tv_sec * SECOND + time->tv_nsec + atomic_load(ahead + 1);
+		if (is_wall)
+			now += atomic_load(ahead);
 		time->tv_sec = now / SECOND;
 		time->tv_nsec = now % SECOND;
 	}
@@ -57,7 +61,7 @@ __attribute__((constructor)) static void begin(void)
 	int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
 	if (file < 0)
 		return;
-	void *shared = mmap(NULL, sizeof *ahead, PROT_READ, MAP_SHARED, file, 0);
+	void *shared = mmap(NULL, sizeof none, PROT_READ, MAP_SHARED, file, 0);
 	if (shared != MAP_FAILED)
 		ahead = shared;
 	close(file);

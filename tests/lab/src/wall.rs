@@ -25,7 +25,7 @@ impl Wall {
     pub fn new() -> Result<Self, String> {
         let scratch = Scratch::new("wall").map_err(|error| error.to_string())?;
         let path = scratch
-            .write("ahead", [0; 8])
+            .write("ahead", [0; 16])
             .map_err(|error| error.to_string())?;
         let file = OpenOptions::new().write(true).open(&path);
         Ok(Self {
@@ -49,9 +49,21 @@ impl Wall {
     /// # Panics
     /// When its file cannot be written.
     pub fn set(&self, seconds: f64) {
+        self.write(seconds, 0);
+    }
+
+    /// The machine has slept for so many seconds in all, and the clock went on.
+    ///
+    /// # Panics
+    /// When its file cannot be written.
+    pub fn sleep(&self, seconds: f64) {
+        self.write(seconds, 8);
+    }
+
+    fn write(&self, seconds: f64, at: u64) {
         let nanos = (seconds * 1e9) as i64;
         self.file
-            .write_all_at(&nanos.to_ne_bytes(), 0)
+            .write_all_at(&nanos.to_ne_bytes(), at)
             .expect("a file");
     }
 }
