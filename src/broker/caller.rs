@@ -18,6 +18,9 @@ struct Place(usize, usize);
 
 static CONNECT: OnceLock<Place> = OnceLock::new();
 
+/// That of one over TCP. A compiler that puts the broker's functions into each other may make two of them.
+static OVER_TCP: OnceLock<Place> = OnceLock::new();
+
 fn here() -> Option<Place> {
     // SAFETY: it looks at this thread's stack only.
     let place = unsafe { abi::mosquitto_auth0_called_from() };
@@ -25,11 +28,13 @@ fn here() -> Option<Place> {
 }
 
 /// The question that is being answered is because of a CONNECT. Costs something only until that was seen once.
-pub fn learn_connect() {
-    if CONNECT.get().is_none()
-        && let Some(place) = here()
-    {
-        let _ = CONNECT.set(place);
+pub fn learn_connect(over_tcp: bool) {
+    for learnt in [Some(&CONNECT), over_tcp.then_some(&OVER_TCP)] {
+        if let Some(learnt) = learnt.filter(|learnt| learnt.get().is_none())
+            && let Some(place) = here()
+        {
+            let _ = learnt.set(place);
+        }
     }
 }
 
@@ -43,4 +48,12 @@ pub fn is_connect() -> bool {
     CONNECT
         .get()
         .is_some_and(|connect| here().as_ref() == Some(connect))
+}
+
+/// Whether the question that is being answered, about a client that is not connected over websockets, is certainly
+/// not because of a CONNECT.
+pub fn is_recheck() -> bool {
+    OVER_TCP
+        .get()
+        .is_some_and(|connect| here().is_some_and(|place| place != *connect))
 }

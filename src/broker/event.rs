@@ -23,9 +23,9 @@ const TICK_MILLIS: std::ffi::c_long = 100;
 pub enum Reload {
     /// It is a CONNECT, or the broker is another.
     No,
-    /// One is under way, and nothing tells a CONNECT from its questions.
+    /// One is under way, and it may be a CONNECT all the same.
     Perhaps,
-    /// It does.
+    /// It is one of its questions, unless the client is connected over websockets.
     Certain,
 }
 
@@ -113,7 +113,7 @@ pub unsafe fn connect<'e>(
             id_is_free: broker.has_session(client_id) == Some(false),
             again,
             restored,
-            rechecked: reload == Reload::Certain,
+            rechecked: reload == Reload::Certain && from == AddressFrom::Transport,
         },
     ))
 }

@@ -40,6 +40,7 @@ use crate::{
     keys::store::Pace,
     log::{Level, Log},
     policy::{Answer, Common, Connect, Decision, Policy, Step, Wait},
+    proxies::AddressFrom,
     secret::{Fingerprint, Fingerprinter},
     sessions::Afterlife,
 };
@@ -470,7 +471,7 @@ unsafe extern "C" fn on_basic_auth(
         };
         core.stirred.store(true, Ordering::Relaxed);
         let reload = match core.is_reloading() && !caller::is_connect() {
-            true if broker.generation() == Generation::V2_0 && caller::knows_connect() => {
+            true if broker.generation() == Generation::V2_0 && caller::is_recheck() => {
                 Reload::Certain
             }
             true => Reload::Perhaps,
@@ -489,11 +490,10 @@ unsafe extern "C" fn on_basic_auth(
         // One restored from disk speaks no protocol yet: a SIGHUP that goes on for longer than is expected.
         if broker.generation() == Generation::V2_0
             && !core.is_reloading()
-            && question
-                .as_ref()
-                .is_ok_and(|(_, connect)| !connect.restored)
+            && let Ok((client, connect)) = &question
+            && !connect.restored
         {
-            caller::learn_connect();
+            caller::learn_connect(broker.address_from(*client) == AddressFrom::Transport);
         }
         follow_clock(broker);
         let now = time::now();

@@ -189,6 +189,30 @@ on_each_broker! {
         assert!(tries_until_let_in(&broker, &kept("meter", &token)));
     }
 
+    /// On SIGHUP 2.0 asks about everybody again in the words of a CONNECT, and with settings per listener 2.0.11 never
+    /// says that it is done. Who connects then is still one who connects.
+    fn a_connect_after_a_reload_is_a_connect(version) {
+        let tenant = tenant();
+        let options = Options::tokens(&tenant);
+        for per_listener in [false, true] {
+            let listener = Listener::tcp().plugin(plugin(), &options.pairs());
+            let broker = Broker::builder(version).per_listener_settings(per_listener).listener(listener);
+            let broker = broker.start().unwrap_or_else(|error| panic!("{error}"));
+            let mut first = raw(&broker, &tenant, DEVICE, "first", Protocol::V311);
+            broker.reload();
+            assert_eq!(first.ping(), Ok(()));
+            for protocol in [Protocol::V311, Protocol::V5] {
+                let mut nobody = Connect::new(protocol, "nobody");
+                assert!(answer(&broker, &nobody).is_some());
+                nobody.username = Some(b"nobody".to_vec());
+                assert!(answer(&broker, &nobody).is_some());
+                let wrong = nobody.login("nobody", "a guess");
+                assert!(answer(&broker, &wrong).is_some());
+            }
+            assert_eq!(first.ping(), Ok(()));
+        }
+    }
+
     /// SIGHUP has the broker ask about everybody again, and changes nothing in who has which client id.
     fn whom_others_let_in_has_its_client_id_after_a_reload(version) {
         let tenant = tenant();
