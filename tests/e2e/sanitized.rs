@@ -405,8 +405,10 @@ fn sighup_in_the_round_of_a_hang_up_harms_nobody() {
             .with("login_cache", "0")
     });
     let (mut publisher, mut subscriber) = pair(&broker, &tenant);
-    for _ in 0..8 {
-        let connects = (0..3).map(|i| login(Protocol::V311, &format!("c{i}"), &format!("d{i}")));
+    for round in 0..8 {
+        // Who waits has a client ID that nobody had.
+        let connects =
+            (0..3).map(|i| login(Protocol::V311, &format!("c{round}-{i}"), &format!("d{i}")));
         let mut all: Vec<_> = connects.map(|connect| knock(&broker, &connect)).collect();
         assert!(gate.wait_for(3, PATIENCE));
         let last = in_one_round(&broker, || all.drain(..2).for_each(raw::Client::abort));
