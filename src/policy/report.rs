@@ -195,7 +195,7 @@ const MAX_REPEATS: usize = 100;
 /// gives way.
 pub(super) fn sentence(what: &str, whom: impl fmt::Display, refusal: &Refusal) -> String {
     let head = format!("{what} [{}] {whom}: ", refusal.reason.code());
-    let cure = format!("; cure: {}", refusal.reason.cure());
+    let cure = format!("; cure: {}", refusal.cure());
     text::line_around(&head, &refusal.detail, &cure, MAX_REPEATS)
 }
 

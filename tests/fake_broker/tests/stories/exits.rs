@@ -110,28 +110,27 @@ fn a_stop_and_a_new_start() {
 }
 
 #[test]
-fn a_tenant_that_hangs_holds_a_stop_no_longer_than_the_timeout() {
+fn a_tenant_that_hangs_holds_no_stop_up() {
     alone(|| {
-        for (endpoint, reached) in [
-            (Endpoint::Jwks, Endpoint::Jwks),
-            (Endpoint::Connection, Endpoint::Connection),
-        ] {
+        for endpoint in [Endpoint::Jwks, Endpoint::Connection] {
             let (tenant, mut broker) = (Tenant::start(), broker());
             tenant.on(endpoint, Behaviour::Hang);
-            let options = options(&tenant).with("timeout", "2");
+            let options = options(&tenant).with("timeout", "60");
             broker.init(&options).expect("it starts");
-            assert!(tenant.wait_for(reached, 1, PATIENCE));
+            assert!(tenant.wait_for(endpoint, 1, PATIENCE));
             wait_for_threads(1);
             let started = Instant::now();
             broker.cleanup();
-            // The rest is for a slow machine, and is less than the default timeout.
+            // A stop takes less than a second. The rest is for a slow machine.
             assert!(
-                started.elapsed() < Duration::from_secs(4),
+                started.elapsed() < Duration::from_secs(20),
                 "{:?}",
                 started.elapsed()
             );
-            assert_eq!(plugin_threads(), 0);
             broker.forget_callbacks();
+            // The thread that asked is left behind. It ends when the tenant hangs up.
+            drop(tenant);
+            wait_for_threads(0);
         }
     });
 }
