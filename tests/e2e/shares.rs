@@ -311,9 +311,9 @@ on_each_broker! {
         let tenant = tenant();
         let broker = broker(version, &Options::both(&tenant));
         let connects: Vec<_> = (0..5).map(|i| login(Protocol::V5, &format!("c{i}"), &format!("d{i}"))).collect();
-        for i in 0..5 {
+        for (i, connect) in connects.iter().enumerate() {
             device(&tenant, &format!("d{i}"), json!(["temperature"]));
-            assert_eq!(answer(&broker, &connects[i]), None);
+            assert_eq!(answer(&broker, connect), None);
         }
         tenant.on(Endpoint::Token, Behaviour::Html(502));
         for connect in &connects {

@@ -52,7 +52,12 @@ pub struct StartError {
 
 impl StartError {
     fn port_was_taken(&self) -> bool {
-        self.status.is_some() && self.log.contains("Address already in use")
+        // 2.0 does not say why a websockets listener cannot be made.
+        let words = [
+            "Address already in use",
+            "Unable to create websockets listener",
+        ];
+        self.status.is_some() && words.iter().any(|words| self.log.contains(words))
     }
 }
 
