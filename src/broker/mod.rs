@@ -181,7 +181,8 @@ impl Core {
             .unwrap_or_else(PoisonError::into_inner) = until;
     }
 
-    /// Keeps the time for the messages to come.
+    /// Keeps the time for the messages to come. Not at every tick, because a busy broker ticks with every
+    /// message: the time may be [`LOOK_MILLIS`] old.
     fn see_round(&self, broker: &Broker, now: time::Coarse) {
         if broker.generation() == Generation::V2_0 && self.ticks.load(Ordering::Relaxed) {
             self.round.set(now.unix());
@@ -739,12 +740,12 @@ unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mut c_
         let Some(core) = (unsafe { core(userdata) }) else {
             return codes::SUCCESS;
         };
-        core.ticks.store(true, Ordering::Relaxed);
         let round = time::Coarse::now();
-        core.see_round(broker, round);
         if !core.has_work(round) {
             return codes::SUCCESS;
         }
+        core.ticks.store(true, Ordering::Relaxed);
+        core.see_round(broker, round);
         // Before anybody is answered: who waits now may have hung up in this very round.
         if reloads::tick(core.policy.somebody_waits()) {
             core.log.line(

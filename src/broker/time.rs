@@ -7,9 +7,9 @@
 //! A machine that sleeps sets no clock.
 //!
 //! A message asks for the time, too. To ask for it to the nanosecond costs more than to look up who sends
-//! the message, so it is asked for coarsely; and on 2.0 it is that of the loop's last round, which comes at
-//! least ten times a second (src/mux_epoll.c). On 2.1 the clock is read, so that rights end even if
-//! something keeps the broker from ticking.
+//! the message, so it is asked for coarsely; and on 2.0 it is that of one of the loop's last rounds, of
+//! which there are at least ten a second (src/mux_epoll.c). On 2.1 the clock is read, so that rights end
+//! even if something keeps the broker from ticking.
 
 use std::sync::{
     Once,
@@ -152,7 +152,7 @@ impl Coarse {
     }
 }
 
-/// The time of the loop's last round, where that is recent; else the clock.
+/// The time of one of the loop's last rounds, where that is recent; else the clock.
 #[derive(Default)]
 pub struct Round(AtomicU64);
 
