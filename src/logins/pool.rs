@@ -267,13 +267,16 @@ impl State {
                 let caller = job.claimant.caller;
                 caller.standing == standing
                     && (keys_too || !job.is_for_keys())
-                    && self.at_work.has_one(caller, limit)
+                    && (job.is_for_keys() || self.at_work.has_one(caller, limit))
             })
         })?;
         let job = self.queue.remove(place)?;
         let source = job.claimant.caller.source;
         self.places(&job).0.give_back(source, 1.0);
-        self.at_work.take(source, 1.0);
+        // Those that wait for keys have their half of the threads, and take nothing from the logins.
+        if !job.is_for_keys() {
+            self.at_work.take(source, 1.0);
+        }
         self.for_keys += usize::from(job.is_for_keys());
         Some(job)
     }
@@ -323,7 +326,9 @@ impl Shared {
                 });
             state = self.state();
             state.for_keys -= for_keys;
-            state.at_work.give_back(source, 1.0);
+            if for_keys == 0 {
+                state.at_work.give_back(source, 1.0);
+            }
             // Busy until somebody takes it: whoever asks in between would have it done again.
             state.finished.push(done);
             self.answered.store(true, Ordering::Release);
