@@ -60,8 +60,8 @@
 //!   beside it only [`secret`], [`keys`] and `auth0/http.rs` name `aws-lc-rs`.
 //! * Only [`clock`] reads the time (and [`broker::time`], coarsely); only `rulebook/calendar.rs` names `jiff`.
 //! * Dependencies point one way: `broker` → `policy` → `logins` → `token`, `sessions`, `auth0` →
-//!   `rights` → `rulebook` → `keys` → `config` → `grants` → `rules` → `secret`, `memory`, `files`, `json`, `refusal`,
-//!   `text`, `recognise`, `proxies`, `network`, `log`, `clock`.
+//!   `rights` → `rulebook` → `keys` → `config` → `grants` → `rules` → `secret`, `memory`, `files`, `json`,
+//!   `refusal`, `text`, `recognise`, `proxies`, `network`, `log`, `clock`.
 //!
 //! # Choices, and what was turned down
 //!

@@ -27,7 +27,7 @@ fn here() -> Option<Place> {
     (place.callers_caller != 0).then_some(Place(place.caller, place.callers_caller))
 }
 
-/// The question that is being answered is because of a CONNECT. Costs something only until that was seen once.
+/// The question that is being answered is because of a CONNECT. Once that was seen, this costs nothing.
 pub fn learn_connect(over_tcp: bool) {
     for learnt in [Some(&CONNECT), over_tcp.then_some(&OVER_TCP)] {
         if let Some(learnt) = learnt.filter(|learnt| learnt.get().is_none())

@@ -29,7 +29,7 @@ pub enum Reload {
     Certain,
 }
 
-/// A CONNECT that is no question.
+/// A CONNECT that cannot be judged, because the broker's event lacks something or is not text.
 pub struct Unreadable<'e> {
     /// Whose it is; empty where the broker does not say.
     pub client_id: &'e str,

@@ -149,8 +149,9 @@ impl Core {
         if !cores.is_empty() && broker.generation() == Generation::V2_1 {
             core.log.line(
                 Level::Notice,
-                "loaded again with other options: these count where the listener has them to itself, by per_listener_settings true or \
-                 by plugin_use; with neither, those named first decide for every listener",
+                "loaded again with other options: these count where the listener has them to itself, by \
+                 per_listener_settings true or by plugin_use; with neither, those named first decide for every \
+                 listener",
             );
         }
         cores.push((print, Arc::downgrade(&core)));
@@ -800,7 +801,8 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
                 core.log.line(
                     Level::Warning,
                     format!(
-                        "the configuration on disk is not what runs, in {}: a reload changes no options; cure: restart the broker",
+                        "the configuration on disk is not what runs, in {}: a reload changes no options; cure: \
+                         restart the broker",
                         changed.join(", ")
                     ),
                 );

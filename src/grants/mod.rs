@@ -113,7 +113,8 @@ impl Reading {
         {
             None => Ok(rules),
             Some((entry, verb)) => Err(BadClaim(format!(
-                "the entry {} begins with `{verb}:`, which counts in permissions and scopes; here write {{\"publish\": [...], \"subscribe\": [...]}}",
+                "the entry {} begins with `{verb}:`, which counts in permissions and scopes; here write \
+                 {{\"publish\": [...], \"subscribe\": [...]}}",
                 Quoted(entry)
             ))),
         }

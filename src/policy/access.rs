@@ -176,8 +176,9 @@ impl Policy {
         Decision::Deny
     }
 
-    /// Whether it cannot be anybody that others have let in. Who was let in here and is forgotten was not; who waits for the tenant is nobody yet; and
-    /// when it has hung up, its will is sent in no name (2.1.2, src/context.c).
+    /// Whether others cannot have let this client in. That is so if it was let in here and is forgotten, or
+    /// waits for the tenant. If a waiting client hangs up, its will is published without a user name (2.1.2,
+    /// src/context.c).
     fn was_never_in(&self, access: &Access<impl Asker>) -> bool {
         lock(&self.arrivals).has(access.client)
             || self.sessions().is_forgotten(access.client, &access.who)

@@ -418,3 +418,33 @@ fn keys_from_file(config: &Config) -> Result<Option<KeySet>, String> {
         ))
     })
 }
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+    use crate::{keys::store::Pace, threads};
+
+    /// A policy that needs no network, and its log.
+    pub fn policy() -> (Policy, Log) {
+        let mut secret = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut secret, &[b'x'; 32]).unwrap();
+        let options = [
+            ("issuer", "https://t.example/"),
+            ("audience", "https://mqtt.example/"),
+            ("algorithms", "HS256"),
+            ("hs256_secret_file", secret.path().to_str().unwrap()),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::read(options.to_vec()).unwrap();
+        let log = Log::default();
+        let common = Common::default();
+        let policy = Policy::new(
+            config,
+            Pace::default(),
+            log.clone(),
+            threads::plain,
+            &common,
+        );
+        (policy.unwrap(), log)
+    }
+}

@@ -257,24 +257,11 @@ fn level(reason: Reason) -> Level {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Config, keys::store::Pace, log::Log, policy::Common, threads};
+    use crate::policy::testing::policy;
 
     #[test]
     fn a_trouble_of_all_has_one_line_and_one_of_a_device_hides_no_other_s() {
-        let mut secret = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(&mut secret, &[b'x'; 32]).unwrap();
-        let options = [
-            ("issuer", "https://t.example/"),
-            ("audience", "https://mqtt.example/"),
-            ("algorithms", "HS256"),
-            ("hs256_secret_file", secret.path().to_str().unwrap()),
-        ];
-        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let log = Log::default();
-        let config = Config::read(options.to_vec()).unwrap();
-        let spawn = threads::plain;
-        let common = Common::default();
-        let policy = Policy::new(config, Pace::default(), log.clone(), spawn, &common).unwrap();
+        let (policy, log) = policy();
         let lines = |client_id, reason, now| {
             let who = Who {
                 client_id,

@@ -166,10 +166,7 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::Config, keys::store::Pace, log::Log, policy::Common, secret::Fingerprinter,
-        sessions::Client, threads,
-    };
+    use crate::{policy::testing::policy, secret::Fingerprinter, sessions::Client};
 
     fn claimant(number: u32, standing: Standing) -> Claimant {
         let print = Fingerprinter::new().unwrap().of(b"");
@@ -229,20 +226,7 @@ mod tests {
     /// From the refusal of a CONNECT to the line in the log.
     #[test]
     fn the_policy_tells_of_good_devices_and_of_nothing_else() {
-        let mut secret = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(&mut secret, &[b'x'; 32]).unwrap();
-        let options = [
-            ("issuer", "https://t.example/"),
-            ("audience", "https://mqtt.example/"),
-            ("algorithms", "HS256"),
-            ("hs256_secret_file", secret.path().to_str().unwrap()),
-        ];
-        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let log = Log::default();
-        let config = Config::read(options.to_vec()).unwrap();
-        let common = Common::default();
-        let pace = Pace::default();
-        let policy = Policy::new(config, pace, log.clone(), threads::plain, &common).unwrap();
+        let (policy, log) = policy();
         let told = |reason, now| {
             policy.reap(Unix(now));
             let device = claimant(1, Standing::Returning);
