@@ -7,12 +7,10 @@ use std::{
     path::Path,
 };
 
-use zeroize::Zeroizing;
-
 /// A file's bytes, which may hold a secret, and what it is.
 pub struct Content {
     /// The bytes.
-    pub bytes: Zeroizing<Vec<u8>>,
+    pub bytes: Vec<u8>,
     metadata: Metadata,
 }
 
@@ -78,7 +76,7 @@ pub fn read(path: &Path, max: u64) -> Result<Content, String> {
         return Err(too_long());
     }
     // With its final size from the start: a vector that grows leaves copies of a secret behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
+    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
     file.take(max + 1)
         .read_to_end(&mut bytes)
         .map_err(|e| format!("cannot be read ({e})"))?;

@@ -8,8 +8,8 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System, alloc, dealloc, handle_alloc_error},
+    ops::Deref,
     ptr::NonNull,
-    slice,
     sync::LazyLock,
 };
 
@@ -42,59 +42,79 @@ unsafe impl GlobalAlloc for Wiping {
 #[global_allocator]
 static ALLOCATOR: Wiping = Wiping;
 
-/// Bytes in pages of their own, which the kernel leaves out of core dumps (madvise(2), MADV_DONTDUMP).
-pub struct Undumped {
-    pages: NonNull<u8>,
+/// A value in pages of its own, which the kernel leaves out of core dumps (madvise(2), MADV_DONTDUMP).
+///
+/// Only the value's own bytes lie there. What it points to does not.
+pub struct Undumped<T: ?Sized> {
+    value: NonNull<T>,
     layout: Layout,
-    length: usize,
 }
 
-// SAFETY: it owns its pages, and changes them only while it is made and dropped.
-unsafe impl Send for Undumped {}
-// SAFETY: the same.
-unsafe impl Sync for Undumped {}
+// SAFETY: it owns its pages, as a box does.
+unsafe impl<T: ?Sized + Send> Send for Undumped<T> {}
+// SAFETY: it shares nothing but its value.
+unsafe impl<T: ?Sized + Sync> Sync for Undumped<T> {}
 
-impl Undumped {
-    /// Copies the bytes.
-    pub fn new(bytes: &[u8]) -> Self {
-        let page = *PAGE;
-        let size = bytes.len().max(1).next_multiple_of(page);
-        let layout = Layout::from_size_align(size, page).expect("a size below isize::MAX");
-        // SAFETY: the size is not 0.
-        let Some(pages) = NonNull::new(unsafe { alloc(layout) }) else {
-            handle_alloc_error(layout)
-        };
-        // SAFETY: whole pages, and all of them ours. Where the kernel cannot do it, they are dumped.
-        unsafe { libc::madvise(pages.as_ptr().cast(), size, libc::MADV_DONTDUMP) };
-        // SAFETY: there is room for them, in memory that nobody else knows yet.
-        unsafe { pages.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+impl<T> Undumped<T> {
+    /// Moves a value to pages of its own.
+    pub fn new(value: T) -> Self {
+        let (page, layout) = pages(Layout::new::<T>());
+        let place = page.cast::<T>();
+        // SAFETY: whole pages have room for it and are aligned for it, and nobody else knows them yet.
+        unsafe { place.write(value) };
         Self {
-            pages,
+            value: place,
             layout,
-            length: bytes.len(),
         }
     }
+}
 
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: so many were written, and nobody changes them while this is borrowed.
-        unsafe { slice::from_raw_parts(self.pages.as_ptr(), self.length) }
+impl Undumped<[u8]> {
+    /// Copies bytes to pages of their own.
+    pub fn copy(bytes: &[u8]) -> Self {
+        let (page, layout) = pages(Layout::for_value(bytes));
+        // SAFETY: there is room for them, in memory that nobody else knows yet.
+        unsafe { page.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        Self {
+            value: NonNull::slice_from_raw_parts(page, bytes.len()),
+            layout,
+        }
     }
 }
 
-impl Drop for Undumped {
-    fn drop(&mut self) {
-        // SAFETY: these pages. What comes to lie there next may be dumped again.
-        unsafe {
-            libc::madvise(
-                self.pages.as_ptr().cast(),
-                self.layout.size(),
-                libc::MADV_DODUMP,
-            )
-        };
-        // SAFETY: allocated with this layout, and used for the last time. The allocator wipes them.
-        unsafe { dealloc(self.pages.as_ptr(), self.layout) };
+impl<T: ?Sized> Deref for Undumped<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: it was written when this was made, and only `drop` changes it.
+        unsafe { self.value.as_ref() }
     }
+}
+
+impl<T: ?Sized> Drop for Undumped<T> {
+    fn drop(&mut self) {
+        let page = self.value.cast::<u8>();
+        // SAFETY: it is ours, and this is its last use.
+        unsafe { self.value.drop_in_place() };
+        // SAFETY: these pages. What comes to lie there next may be dumped again.
+        unsafe { libc::madvise(page.as_ptr().cast(), self.layout.size(), libc::MADV_DODUMP) };
+        // SAFETY: allocated with this layout, and used for the last time. The allocator wipes them.
+        unsafe { dealloc(page.as_ptr(), self.layout) };
+    }
+}
+
+/// Allocates whole pages for a value of this layout, and keeps them out of core dumps.
+fn pages(value: Layout) -> (NonNull<u8>, Layout) {
+    let size = value.size().max(1).next_multiple_of(*PAGE);
+    let align = value.align().max(*PAGE);
+    let layout = Layout::from_size_align(size, align).expect("a size below isize::MAX");
+    // SAFETY: the size is not 0.
+    let Some(page) = NonNull::new(unsafe { alloc(layout) }) else {
+        handle_alloc_error(layout)
+    };
+    // SAFETY: whole pages, and all of them ours. Where the kernel cannot do it, they are dumped.
+    unsafe { libc::madvise(page.as_ptr().cast(), size, libc::MADV_DONTDUMP) };
+    (page, layout)
 }
 
 /// The size of a page in memory.
@@ -111,7 +131,7 @@ static PAGE: LazyLock<usize> = LazyLock::new(|| {
 mod tests {
     use super::*;
     use lab::{dump::Dump, signing::random_text};
-    use std::sync::{Mutex, MutexGuard, PoisonError};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
     /// One dump at a time: each has a copy of what the other looks for.
     static ALONE: Mutex<()> = Mutex::new(());
@@ -163,13 +183,12 @@ mod tests {
     #[test]
     fn what_must_stay_is_not_dumped() {
         let (hidden, text) = Hidden::new();
-        let undumped = Undumped::new(text.as_bytes());
+        let undumped = Undumped::copy(text.as_bytes());
         assert!(hidden.is_dumped());
         drop(text);
         assert!(!hidden.is_dumped());
         assert!(
             undumped
-                .bytes()
                 .iter()
                 .zip(&hidden.turned)
                 .all(|(byte, hidden)| *byte == !hidden)
@@ -177,9 +196,19 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_dropped_once() {
+        let counted = Arc::new(());
+        let undumped = Undumped::new(Arc::clone(&counted));
+        assert_eq!(Arc::strong_count(&undumped), 2);
+        drop(undumped);
+        assert_eq!(Arc::strong_count(&counted), 1);
+    }
+
+    #[test]
     fn there_is_room_for_nothing_and_for_more_than_a_page() {
-        assert_eq!(Undumped::new(&[]).bytes(), b"");
+        assert!(Undumped::copy(&[]).is_empty());
         let long = vec![7; 3 * *PAGE + 1];
-        assert_eq!(Undumped::new(&long).bytes(), long);
+        assert_eq!(*Undumped::copy(&long), long);
+        assert_eq!(*Undumped::new(()), ());
     }
 }

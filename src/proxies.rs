@@ -54,6 +54,9 @@ impl TrustedProxies {
     }
 
     fn lists(&self, address: &str) -> bool {
+        if self.is_empty() {
+            return false;
+        }
         let address = address.parse::<IpAddr>();
         address.is_ok_and(|address| self.0.iter().any(|network| network.holds(address)))
     }

@@ -15,14 +15,18 @@
 
 use std::fmt;
 
-use zeroize::Zeroizing;
-
 /// How much of a text is looked at, in bytes. A token shows itself in its first hundred, and a password
 /// of more than 1024 is refused in any case.
 const LOOKED_AT: usize = 2 * 1024;
 
 /// How many times a token may have been encoded on top of its own encoding.
 const MAX_DEPTH: u8 = 2;
+
+/// The shortest base64 that may hold `"alg":`, in characters.
+const MIN_RUN: usize = 8;
+
+/// The shortest base64 of a text of [`MIN_RUN`] bytes, in characters.
+const MIN_ENCODED_RUN: usize = (MIN_RUN * 8).div_ceil(6);
 
 /// The shortest value that is a token where only its surroundings say so.
 const MIN_OPAQUE: usize = 16;
@@ -96,10 +100,19 @@ pub fn is_alone(text: &[u8]) -> bool {
     let Some(dot) = text.iter().position(|&byte| byte == b'.') else {
         return false;
     };
-    let is_foreign = |byte: u8| byte != b'.' && VALUES[usize::from(byte)] >= OTHER_ALPHABET;
-    // To the end without a look in between, which is cheaper: nearly always there is nothing foreign.
-    begins_token(&text[..dot.min(LOOKED_AT)])
-        && !text.iter().fold(false, |any, &byte| any | is_foreign(byte))
+    begins_token(&text[..dot.min(LOOKED_AT)]) && is_base64url_and_dots(text)
+}
+
+/// Whether a text has no other characters than a token has. It neither stops at the first other one nor looks up a
+/// table, so the compiler can look at many characters at once.
+fn is_base64url_and_dots(text: &[u8]) -> bool {
+    let others = text.iter().fold(0u8, |others, byte| {
+        let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        let is_digit = byte.wrapping_sub(b'0') < 10;
+        let is_mark = (*byte == b'-') | (*byte == b'_') | (*byte == b'.');
+        others | u8::from(!(is_letter | is_digit | is_mark))
+    });
+    others == 0
 }
 
 /// The few characters of a token, or of a text with one in it, that may stand in a log.
@@ -114,19 +127,22 @@ pub fn shown(text: &str) -> Option<&str> {
 }
 
 fn find(text: &[u8], depth: u8) -> Option<Token<'_>> {
+    if text.len() < MIN_RUN {
+        return None;
+    }
     let looked_at = &text[..text.len().min(LOOKED_AT)];
     if let Some(start) = beginning(looked_at) {
         return Some(with_header(text, start));
     }
-    let mut decoded = Zeroizing::new(Vec::new());
+    let mut decoded = Vec::new();
     for run in runs(looked_at) {
-        for skipped in 0..4.min(run.len()) {
+        for skipped in 0..4.min(run.len() - MIN_RUN + 1) {
             decode(&run[skipped..], &mut decoded);
             if names(&decoded, &[&IN_HEADER, &IN_PAYLOAD]) {
                 return Some(Token::Piece(Piece::Rest));
             }
         }
-        if depth > 0 && is_encoded(run, &mut decoded, depth) {
+        if depth > 0 && run.len() >= MIN_ENCODED_RUN && is_encoded(run, &mut decoded, depth) {
             return Some(Token::Wrapped(Wrapping::Encoding));
         }
     }
@@ -183,20 +199,19 @@ fn begins_token(text: &[u8]) -> bool {
     let Some(run) = run.filter(|run| text.starts_with(run)) else {
         return false;
     };
-    let mut start = Vec::with_capacity(3);
-    decode(&run[..4], &mut start);
-    if start[0] != b'{' || !(start[1] == b'"' || start[1].is_ascii_whitespace()) {
+    // `{` is `e` and one of `w`, `x`, `y`, `z`.
+    if !matches!(run, [b'e', b'w'..=b'z', ..]) {
         return false;
     }
-    let mut decoded = Zeroizing::new(Vec::new());
+    let mut decoded = Vec::new();
     decode(run, &mut decoded);
-    names(&decoded, &[&IN_HEADER])
+    (decoded[1] == b'"' || decoded[1].is_ascii_whitespace()) && names(&decoded, &[&IN_HEADER])
 }
 
-/// The stretches of base64, of either alphabet, that are long enough to hold `"alg":`.
+/// The stretches of base64, of either alphabet, that are long enough to tell.
 fn runs(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| !is_base64(byte))
-        .filter(|run| run.len() >= 8)
+        .filter(|run| run.len() >= MIN_RUN)
 }
 
 /// Of a character of base64url its value, of the other alphabet's two the value and [`OTHER_ALPHABET`], and
@@ -279,6 +294,9 @@ fn is_encoded(run: &[u8], decoded: &mut Vec<u8>, depth: u8) -> bool {
 
 /// Where a value begins that is a token because of what stands in front of it.
 fn opaque(text: &[u8]) -> Option<usize> {
+    if text.len() < MIN_OPAQUE {
+        return None;
+    }
     let begins = |at: usize, word: &str| {
         let there = text.get(at..at + word.len());
         there.is_some_and(|there| there.eq_ignore_ascii_case(word.as_bytes()))

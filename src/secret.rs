@@ -8,23 +8,22 @@ use std::{
 };
 
 use aws_lc_rs::{digest, hmac, rand};
-use zeroize::Zeroizing;
 
 use crate::{files, memory::Undumped};
 
 /// Bytes that print as `[secret]` and are in no core dump.
 #[derive(Clone)]
-pub struct Secret(Arc<Undumped>);
+pub struct Secret(Arc<Undumped<[u8]>>);
 
 impl Secret {
     /// Copies the bytes.
     pub fn new(bytes: impl AsRef<[u8]>) -> Self {
-        Self(Arc::new(Undumped::new(bytes.as_ref())))
+        Self(Arc::new(Undumped::copy(bytes.as_ref())))
     }
 
     /// The bytes themselves. Named so that a reviewer can find every use.
     pub fn reveal(&self) -> &[u8] {
-        self.0.bytes()
+        &self.0
     }
 
     /// The bytes as text, if they are UTF-8.
@@ -69,17 +68,23 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
 ///
 /// HMAC-SHA256 under a key that is drawn when the plugin starts and is in no core dump: a dump of the table
 /// gives no password away. A plain hash would, to a dictionary.
-pub struct Fingerprinter(Secret);
+pub struct Fingerprinter(Undumped<hmac::Key>);
 
 /// What is kept of a credential.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
-impl Hash for Fingerprint {
-    /// Eight bytes of it, because any eight are as good as any other.
-    fn hash<H: Hasher>(&self, state: &mut H) {
+impl Fingerprint {
+    /// Eight of its bytes, because any eight are as good as any other.
+    pub fn part(&self) -> u64 {
         let (eight, _) = self.0.split_first_chunk().expect("there are 32");
-        state.write_u64(u64::from_ne_bytes(*eight));
+        u64::from_ne_bytes(*eight)
+    }
+}
+
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.part());
     }
 }
 
@@ -90,16 +95,17 @@ impl Fingerprinter {
     ///
     /// If the operating system has no randomness to give.
     pub fn new() -> Result<Self, String> {
-        let mut key = Zeroizing::new([0; 32]);
-        rand::fill(&mut *key).map_err(|_| "the operating system gave no random bytes")?;
-        Ok(Self(Secret::new(&key[..])))
+        let mut key = vec![0; 32];
+        rand::fill(&mut key).map_err(|_| "the operating system gave no random bytes")?;
+        Ok(Self(Undumped::new(hmac::Key::new(
+            hmac::HMAC_SHA256,
+            &key[..],
+        ))))
     }
 
     /// The fingerprint of these bytes, in this process.
     pub fn of(&self, bytes: &[u8]) -> Fingerprint {
-        // Made ready each time, for what it is made into is as good as the key, and lies where it is dumped.
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.reveal());
-        let tag = hmac::sign(&key, bytes);
+        let tag = hmac::sign(&self.0, bytes);
         let mut out = [0; 32];
         out.copy_from_slice(tag.as_ref());
         Fingerprint(out)

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 use super::http::Answer;
 use crate::{
@@ -19,9 +18,9 @@ use crate::{
 /// What a good answer holds.
 pub struct Tokens {
     /// `access_token`. Opaque unless the request named an audience.
-    pub access: Option<Zeroizing<String>>,
+    pub access: Option<String>,
     /// `id_token`, with the scope `openid`.
-    pub id: Option<Zeroizing<String>>,
+    pub id: Option<String>,
 }
 
 /// What an answer, or that there is none, means for the questions after it.
@@ -69,7 +68,7 @@ fn tokens(answer: &Answer) -> Result<Tokens, (Refusal, bool)> {
     match (answer.status, object) {
         (200, Some(mut members)) => {
             let mut take = |name: &str| match members.remove(name) {
-                Some(Value::String(token)) => Some(Zeroizing::new(token)),
+                Some(Value::String(token)) => Some(token),
                 _ => None,
             };
             let tokens = Tokens {
@@ -218,7 +217,7 @@ mod tests {
             request_id: None,
             retry_after: None,
             used_up_until: None,
-            body: Zeroizing::new(body.as_bytes().to_vec()),
+            body: body.as_bytes().to_vec(),
         }
     }
 

@@ -2,8 +2,6 @@
 
 use std::io::{self, Read};
 
-use zeroize::Zeroizing;
-
 use crate::config::{Application, Config};
 
 /// The form of a password grant. A plain `password` grant has no realm: with a connection Auth0
@@ -48,7 +46,7 @@ pub fn password_form<'a>(
 /// connection stands, TLS and all, so whether it was taken tells the two apart; the error's kind does
 /// not, for a reset is a reset before and after.
 pub struct Outgoing {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Vec<u8>,
     taken: usize,
 }
 
@@ -60,7 +58,7 @@ impl Outgoing {
             .map(|(name, value)| 3 * (name.len() + value.len()) + 2)
             .sum();
         // Room for all of it: a buffer that grows leaves copies of the password behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(longest));
+        let mut bytes = Vec::with_capacity(longest);
         for (name, value) in form {
             if !bytes.is_empty() {
                 bytes.push(b'&');

@@ -12,7 +12,6 @@ use ureq::{
     tls::{Certificate, PemItem, RootCerts, TlsConfig},
     unversioned::transport::DefaultConnector,
 };
-use zeroize::Zeroizing;
 
 use super::{form::Outgoing, names::Names};
 use crate::{
@@ -46,7 +45,7 @@ pub struct Answer {
     /// When the rate limit is full again (seconds since 1970), if it is used up.
     pub used_up_until: Option<u64>,
     /// The body. It may hold tokens.
-    pub body: Zeroizing<Vec<u8>>,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
@@ -194,7 +193,7 @@ fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, ure
         request_id,
         retry_after,
         used_up_until,
-        body: Zeroizing::new(body),
+        body,
     })
 }
 
@@ -268,7 +267,7 @@ mod tests {
                 request_id: None,
                 retry_after: Some(retry_after.to_owned()),
                 used_up_until: None,
-                body: Zeroizing::default(),
+                body: Vec::new(),
             };
             // 2026-10-21T07:27:00Z.
             answer

@@ -62,16 +62,16 @@ impl Slot {
 struct Table {
     /// A mark of the client that each slot is about, or [`NOBODY`]. Beside each other and small, because
     /// all of them are looked at whenever somebody comes or goes.
-    marks: Box<[u16; SLOTS]>,
+    marks: Box<[u8; SLOTS]>,
     slots: Box<[Slot]>,
 }
 
-const NOBODY: u16 = 0;
+const NOBODY: u8 = 0;
 
 /// Another client may have the same mark: it is forgotten along with this one, and asks once more.
 #[inline]
-fn mark(client: usize) -> u16 {
-    (Address::mix(client) >> 48) as u16 | 1
+fn mark(client: usize) -> u8 {
+    ((Address::mix(client) >> 56) as u8).max(1)
 }
 
 /// The answers. Only the broker's thread gets at them, so that a look takes no lock.
@@ -152,7 +152,7 @@ impl Again {
         // SAFETY: as above.
         let table = unsafe { &mut *self.0.get() };
         let gone = mark(client);
-        // Written in each case, so that eight are done at once.
+        // Written in each case, so that sixteen are done at once.
         for of in table.marks.iter_mut() {
             *of = if *of == gone { NOBODY } else { *of };
         }

@@ -12,7 +12,6 @@ use std::{
 };
 
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 use crate::{files, json, policy::LocalUsers};
 
@@ -90,14 +89,14 @@ impl Reader {
     }
 
     /// What is in a file, which may be a secret; nothing if that cannot be read.
-    fn text(&mut self, path: &Path) -> Zeroizing<String> {
+    fn text(&mut self, path: &Path) -> String {
         let Some(left) = self.files_left.checked_sub(1) else {
-            return Zeroizing::default();
+            return String::new();
         };
         self.files_left = left;
         let content = files::read(path, MAX_FILE).ok();
         let text = content.map(|content| String::from_utf8_lossy(&content.bytes).into_owned());
-        Zeroizing::new(text.unwrap_or_default())
+        text.unwrap_or_default()
     }
 }
 

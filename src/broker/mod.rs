@@ -48,7 +48,6 @@ use again::{Again, Question};
 use codes::Generation;
 use event::Reload;
 use host::Broker;
-use zeroize::Zeroizing;
 
 /// The plugin interface that we speak.
 const INTERFACE: c_int = 5;
@@ -113,7 +112,7 @@ impl Core {
         let prints = PRINTS
             .as_ref()
             .ok_or("the operating system gave no random bytes")?;
-        let print = prints.of(Zeroizing::new(format!("{options:?}")).as_bytes());
+        let print = prints.of(format!("{options:?}").as_bytes());
         let mut cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
         cores.retain(|(_, core)| core.strong_count() > 0);
         if let Some(core) = cores
@@ -555,6 +554,10 @@ fn basic_auth(
                 core.policy.refuse_username(connect.client_id, time::now());
                 return codes::AUTH;
             }
+            // 2.0 holds no CONNECT, so nothing waits under a client ID.
+            if broker.generation() == Generation::V2_1 {
+                core.policy.has_used(connect.client_id);
+            }
             core.policy.admit(admission);
             codes::SUCCESS
         }
@@ -619,6 +622,7 @@ fn answer_arrivals(broker: &Broker, core: &Core) {
         if broker.has_client(&client_id, client.0) == Some(true) {
             continue;
         }
+        core.policy.has_used(&client_id);
         // First its rights: the broker asks about messages that wait for it before we are back.
         let older = core.policy.admit(admission);
         broker.complete(&client_id, codes::SUCCESS);

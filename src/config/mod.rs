@@ -18,7 +18,6 @@ use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use zeroize::Zeroizing;
 
 use crate::{
     files,
@@ -218,11 +217,10 @@ const MAX_NAMED_FILE: u64 = 4 * 1024 * 1024;
 
 /// Options that were set and not yet understood.
 #[derive(Default)]
-struct Values(HashMap<String, Zeroizing<String>>);
+struct Values(HashMap<String, String>);
 
 impl Values {
     fn set(&mut self, name: String, value: String) -> Result<()> {
-        let value = Zeroizing::new(value);
         if options::find(&name).is_none() {
             let hint = match options::nearest(&name) {
                 Some(near) => format!("did you mean {near}?"),
@@ -318,10 +316,8 @@ impl Values {
         Ok(())
     }
 
-    fn take(&mut self, name: &str) -> Option<Zeroizing<String>> {
-        self.0
-            .remove(name)
-            .map(|value| Zeroizing::new(value.trim().to_owned()))
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name).map(|value| value.trim().to_owned())
     }
 
     fn take_text(&mut self, name: &str) -> Option<String> {
@@ -394,7 +390,7 @@ impl Values {
     }
 
     fn take_flag(&mut self, name: &str) -> Result<bool> {
-        match self.take(name).as_deref().map(String::as_str) {
+        match self.take(name).as_deref() {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
             Some(other) => Err(ConfigError::of(name, other, "write true or false")),
@@ -403,7 +399,7 @@ impl Values {
 
     /// One of two words, of which the first is the default; whether it is the second.
     fn take_word(&mut self, name: &str, [usual, other]: [&str; 2]) -> Result<bool> {
-        match self.take(name).as_deref().map(String::as_str) {
+        match self.take(name).as_deref() {
             None => Ok(false),
             Some(word) if word == usual => Ok(false),
             Some(word) if word == other => Ok(true),

@@ -6,8 +6,6 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use zeroize::Zeroizing;
-
 use super::options;
 use crate::{
     files,
@@ -35,7 +33,7 @@ type Options = BTreeMap<String, Fingerprint>;
 /// A `plugin` line and the options after it.
 struct Plugin {
     path: String,
-    options: Vec<(String, Zeroizing<String>)>,
+    options: Vec<(String, String)>,
 }
 
 impl OnDisk {
@@ -46,7 +44,7 @@ impl OnDisk {
 
     fn find_in(file: String, pairs: &[(String, String)], prints: Fingerprinter) -> Option<Self> {
         let pairs = pairs.iter();
-        let pairs = pairs.map(|(name, value)| (name.clone(), Zeroizing::new(value.clone())));
+        let pairs = pairs.map(|(name, value)| (name.clone(), value.clone()));
         let options = digest(&pairs.collect::<Vec<_>>(), &prints);
         let plugins = read(&file)?;
         let plugin = plugins
@@ -86,7 +84,7 @@ impl OnDisk {
     }
 }
 
-fn digest(options: &[(String, Zeroizing<String>)], prints: &Fingerprinter) -> Options {
+fn digest(options: &[(String, String)], prints: &Fingerprinter) -> Options {
     let print = |name: &str, value: &str| {
         // These two are read again on a reload.
         let read_once = name.ends_with("_file") && !matches!(name, "policy_file" | "jwks_file");
@@ -94,9 +92,9 @@ fn digest(options: &[(String, Zeroizing<String>)], prints: &Fingerprinter) -> Op
             .then(|| files::read(Path::new(value), MAX_FILE).ok())
             .flatten()
             .map(|content| content.bytes);
-        let mut all = Zeroizing::new(value.as_bytes().to_vec());
+        let mut all = value.as_bytes().to_vec();
         if let Some(content) = content {
-            let both = Zeroizing::new([all.as_slice(), &[0], content.as_slice()].concat());
+            let both = [all.as_slice(), &[0], content.as_slice()].concat();
             all = both;
         }
         prints.of(&all)
@@ -132,7 +130,7 @@ fn read_lines(file: &Path, may_include: bool, plugins: &mut Vec<Plugin>) -> Opti
             .or_else(|| word.strip_prefix("auth_opt_"));
         match (word, option) {
             (_, Some(name)) => {
-                let value = Zeroizing::new(rest.to_owned());
+                let value = rest.to_owned();
                 plugins.last_mut()?.options.push((name.to_owned(), value));
             }
             ("plugin" | "auth_plugin" | "global_plugin", _) => plugins.push(plugin(rest)),

@@ -54,10 +54,10 @@ pub struct Reading {
 }
 
 impl Reading {
-    fn claims<'a>(
-        &'a self,
-        claims: &'a Map<String, Value>,
-    ) -> impl Iterator<Item = (&'a str, Option<&'a Value>)> {
+    fn claims<'s, 'c>(
+        &'s self,
+        claims: &'c Map<String, Value>,
+    ) -> impl Iterator<Item = (&'s str, Option<&'c Value>)> {
         let topics = self.topics.as_ref();
         let topics = topics.map(|place| (place.text(), place.find(claims)));
         let lists = [("permissions", self.permissions), ("scope", self.scope)];
@@ -68,18 +68,9 @@ impl Reading {
         topics.into_iter().chain(lists)
     }
 
-    /// What the claims say, as one text: the same for tokens that say the same.
-    pub fn digest(&self, claims: &Map<String, Value>) -> Vec<u8> {
-        let mut text = Vec::with_capacity(256);
-        for (_, value) in self.claims(claims) {
-            match value {
-                None => text.push(b'-'),
-                Some(value) => serde_json::to_writer(&mut text, value)
-                    .expect("a Vec takes it, and every name is a text"),
-            }
-            text.push(b'\n');
-        }
-        text
+    /// What the claims say, to be hashed: the same for tokens that say the same.
+    pub fn values<'a>(&self, claims: &'a Map<String, Value>) -> Vec<Option<&'a Value>> {
+        self.claims(claims).map(|(_, value)| value).collect()
     }
 
     /// The rules that they are.
@@ -313,7 +304,7 @@ mod tests {
             serde_json::json!({"https://mqtt.example/topics": null}),
         );
         let (none, null) = (none.as_object().unwrap(), null.as_object().unwrap());
-        assert_ne!(all.digest(none), all.digest(null));
+        assert_ne!(all.values(none), all.values(null));
         assert!(all.rules(none).unwrap().is_empty());
         assert_eq!(
             all.rules(null).unwrap_err(),

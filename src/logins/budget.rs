@@ -7,11 +7,11 @@
 //! comes back. So is whoever waited in vain a moment ago.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use super::{known::Caller, shares::Shares, source::Source};
+use super::{generations::Generations, known::Caller, shares::Shares, source::Source};
 use crate::secret::Fingerprint;
 
 /// Any stretch of this length holds at most the budget.
@@ -31,7 +31,7 @@ pub struct Budget {
     /// The same by source, in nanoseconds.
     shares: Shares,
     /// The credentials that waited in vain: in the time that runs, and in the one before.
-    in_vain: [HashSet<Fingerprint>; 2],
+    in_vain: Generations,
     /// Since when that time runs.
     since: Option<Instant>,
 }
@@ -85,23 +85,20 @@ impl Budget {
     /// A credential waited, and its answer did not come.
     pub fn waited_for_nothing(&mut self, key: Fingerprint, now: Instant) {
         self.turn(now);
-        if self.in_vain[0].len() < MAX_IN_VAIN {
-            self.in_vain[0].insert(key);
-        }
+        self.in_vain.insert(key.part(), MAX_IN_VAIN);
     }
 
     fn waited_in_vain(&mut self, key: Fingerprint, now: Instant) -> bool {
         self.turn(now);
-        self.in_vain.iter().any(|keys| keys.contains(&key))
+        self.in_vain.contains(key.part())
     }
 
     fn turn(&mut self, now: Instant) {
         let age = now.duration_since(*self.since.get_or_insert(now));
         if age >= IN_VAIN {
-            let [recent, before] = &mut self.in_vain;
-            *before = std::mem::take(recent);
+            self.in_vain.turn();
             if age >= 2 * IN_VAIN {
-                before.clear();
+                self.in_vain.turn();
             }
             self.since = Some(now);
         }
@@ -198,7 +195,7 @@ mod tests {
         for number in 0..2 * MAX_IN_VAIN {
             budget.waited_for_nothing(prints.of(&number.to_le_bytes()), start + 2 * IN_VAIN);
         }
-        assert_eq!(budget.in_vain[0].len(), MAX_IN_VAIN);
+        assert_eq!(budget.in_vain.lengths()[0], MAX_IN_VAIN);
     }
 
     /// Whatever comes when, no ten seconds hold more than the budget.

@@ -8,13 +8,12 @@
 //! user about whom it is asked often is not known for as long.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
-    mem,
     time::{Duration, Instant},
 };
 
-use super::source::Source;
+use super::{generations::Generations, source::Source};
 use crate::secret::Fingerprint;
 
 /// How many entries one generation holds: three for each device of the largest fleet this is made for.
@@ -60,8 +59,7 @@ pub struct Caller {
 #[derive(Default)]
 pub struct Known {
     hashes: RandomState,
-    recent: HashSet<u64>,
-    before: HashSet<u64>,
+    came_in: Generations,
     /// How often the tenant was asked about a user since this minute began.
     asked: HashMap<Fingerprint, u32>,
     minute: Option<Instant>,
@@ -71,14 +69,11 @@ impl Known {
     /// How well somebody is known who sends this user's password, or a token, from this source.
     pub fn caller(&self, user: Option<Fingerprint>, source: Source, now: Instant) -> Caller {
         let user = user.filter(|user| !self.is_asked_often(*user, now));
-        let came_in = |what: &dyn Fn() -> u64| {
-            let hash = what();
-            self.recent.contains(&hash) || self.before.contains(&hash)
-        };
+        let came_in = |hash| self.came_in.contains(hash);
         let standing = match user {
-            Some(user) if came_in(&|| self.pair(user, source)) => Standing::Returning,
-            Some(user) if came_in(&|| self.user(user)) => Standing::Familiar,
-            _ if came_in(&|| self.source(source)) => Standing::Familiar,
+            Some(user) if came_in(self.pair(user, source)) => Standing::Returning,
+            Some(user) if came_in(self.user(user)) => Standing::Familiar,
+            _ if came_in(self.source(source)) => Standing::Familiar,
             _ => Standing::Stranger,
         };
         Caller { source, standing }
@@ -114,10 +109,10 @@ impl Known {
     }
 
     fn enter(&mut self, hash: u64) {
-        if self.recent.len() >= GENERATION {
-            self.before = mem::take(&mut self.recent);
+        if !self.came_in.insert(hash, GENERATION) {
+            self.came_in.turn();
+            self.came_in.insert(hash, GENERATION);
         }
-        self.recent.insert(hash);
     }
 
     fn pair(&self, user: Fingerprint, source: Source) -> u64 {
@@ -175,7 +170,7 @@ mod tests {
                 known.came_in(Some(user), Source::Unknown);
             }
             known.came_in(None, Source::V4(number.into()));
-            assert!(known.recent.len() + known.before.len() <= 2 * GENERATION);
+            assert!(known.came_in.lengths().iter().sum::<usize>() <= 2 * GENERATION);
         }
         let standing = |source| known.caller(Some(user), source, Instant::now()).standing;
         assert_eq!(standing(Source::Unknown), Standing::Returning);

@@ -16,6 +16,7 @@ pub mod arrivals;
 pub mod breaker;
 pub mod budget;
 pub mod expiring;
+mod generations;
 pub mod guesses;
 pub mod known;
 pub mod memory;
@@ -32,7 +33,6 @@ use std::{net::IpAddr, sync::Arc};
 
 use known::Caller;
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 use crate::{
     auth0::{
@@ -119,7 +119,7 @@ pub enum Evidence {
     /// The client sent a token.
     Presented {
         /// The token.
-        token: Zeroizing<String>,
+        token: String,
         /// What it is remembered by.
         print: Fingerprint,
     },

@@ -10,11 +10,12 @@
 //! day. When `tried` had to, a login may wait once more under a client ID that nobody used.
 
 use std::{
-    collections::HashSet,
     fmt,
     hash::{BuildHasher, RandomState},
     time::{Duration, Instant},
 };
+
+use super::generations::Generations;
 
 /// How long a client ID is remembered, at least.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -97,9 +98,8 @@ impl Names {
 
 /// The client IDs of the last day, by their hashes, and some of the day before.
 struct Recent {
-    newer: HashSet<u64>,
-    older: HashSet<u64>,
-    /// Since when client IDs are added to `newer`.
+    hashes: Generations,
+    /// Since when the newer generation is filled.
     since: Instant,
     /// When some were forgotten before their day was over.
     forgot: Option<Instant>,
@@ -108,8 +108,7 @@ struct Recent {
 impl Recent {
     fn new(now: Instant) -> Self {
         Self {
-            newer: HashSet::new(),
-            older: HashSet::new(),
+            hashes: Generations::default(),
             since: now,
             forgot: None,
         }
@@ -117,23 +116,21 @@ impl Recent {
 
     fn has(&mut self, name: u64, now: Instant) -> bool {
         self.forget_old(now);
-        self.newer.contains(&name) || self.older.contains(&name)
+        self.hashes.contains(name)
     }
 
     fn add(&mut self, name: u64, now: Instant) {
         self.forget_old(now);
-        if self.newer.len() >= HALF && !self.newer.contains(&name) {
-            if !self.older.is_empty() {
+        if !self.hashes.insert(name, HALF) {
+            if self.turn(now) {
                 self.forgot = Some(now);
             }
-            self.turn(now);
+            self.hashes.insert(name, HALF);
         }
-        self.newer.insert(name);
     }
 
     fn remove(&mut self, name: u64) {
-        self.newer.remove(&name);
-        self.older.remove(&name);
+        self.hashes.remove(name);
     }
 
     fn is_incomplete(&self, now: Instant) -> bool {
@@ -151,9 +148,9 @@ impl Recent {
         }
     }
 
-    fn turn(&mut self, now: Instant) {
-        self.older = std::mem::take(&mut self.newer);
+    fn turn(&mut self, now: Instant) -> bool {
         self.since = now;
+        self.hashes.turn()
     }
 }
 
@@ -223,7 +220,14 @@ mod tests {
         names.try_once("first", now);
         for i in 0..3 * HALF {
             names.try_once(&format!("stranger {i}"), now);
-            assert!(names.tried.newer.len() <= HALF && names.tried.older.len() <= HALF);
+            assert!(
+                names
+                    .tried
+                    .hashes
+                    .lengths()
+                    .into_iter()
+                    .all(|length| length <= HALF)
+            );
         }
         let hindrance = names.hindrance("device", true, now);
         assert_eq!(hindrance, Some(Hindrance::UsedLately));
@@ -246,7 +250,7 @@ mod tests {
             "all are remembered"
         );
         names.used("one more", now);
-        assert!(names.used.newer.len() + names.used.older.len() <= 2 * HALF);
+        assert!(names.used.hashes.lengths().iter().sum::<usize>() <= 2 * HALF);
         for name in ["device 0", "new"] {
             let hindrance = names.hindrance(name, true, now + 23 * HOUR);
             assert_eq!(hindrance, Some(Hindrance::TooMany));
@@ -263,6 +267,6 @@ mod tests {
             }
         }
         assert_eq!(names.hindrance("new", true, now), None);
-        assert!(names.used.older.is_empty());
+        assert_eq!(names.used.hashes.lengths()[1], 0);
     }
 }

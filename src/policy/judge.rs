@@ -155,9 +155,8 @@ impl Policy {
 
     fn terms(&self, claims: Claims, username: Arc<str>) -> Verdict {
         let reading = &self.config.reading;
-        let same = self.prints.of(&reading.digest(claims.members()));
         let grants = lock(&self.shared)
-            .obtain(same, || {
+            .obtain(reading.values(claims.members()), || {
                 let rules = reading.rules(claims.members())?;
                 Ok(Grants::compile(&rules))
             })

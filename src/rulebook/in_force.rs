@@ -8,8 +8,6 @@ use std::{
     },
 };
 
-use zeroize::Zeroizing;
-
 use super::{Rulebook, condition::Condition};
 use crate::{
     config::ConfigError,
@@ -34,7 +32,7 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 pub struct InForce {
     path: PathBuf,
     /// What the file said.
-    text: Mutex<Zeroizing<Vec<u8>>>,
+    text: Mutex<Vec<u8>>,
     book: Mutex<Arc<Rulebook>>,
     /// Where `book` is, to compare with, without the lock. An address is no other book's as long as
     /// somebody holds the book that is there.
@@ -151,7 +149,7 @@ fn error(path: &Path, what: String) -> String {
 }
 
 /// What the file says, and the rules that it is.
-fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Rulebook), String> {
+fn read(path: &Path) -> Result<(Vec<u8>, Rulebook), String> {
     let it = |why: String| error(path, format!("it {why}"));
     let content = files::read(path, MAX_FILE).map_err(it)?;
     content.is_kept(path).map_err(it)?;

@@ -31,7 +31,7 @@ pub struct Forgotten {
 struct Trace {
     /// A hash of its client id and user name.
     who: u64,
-    /// A hash of what it signed in with.
+    /// A part of the fingerprint of what it signed in with.
     credential: u64,
     /// At which census the broker asked about it last.
     asked: u32,
@@ -43,7 +43,7 @@ impl Forgotten {
         let (id, name) = (session.client_id.as_bytes(), session.username.as_bytes());
         let trace = Trace {
             who: self.hashes.hash_one((id, Some(name))),
-            credential: self.hashes.hash_one(session.credential),
+            credential: session.credential.part(),
             asked,
         };
         self.make_room(client);
@@ -73,13 +73,12 @@ impl Forgotten {
         credential: Fingerprint,
         census: u32,
     ) -> bool {
-        let credential = self.hashes.hash_one(credential);
         if !self.has(client, who) {
             return false;
         }
         self.by_address.get_mut(&client.0).is_some_and(|trace| {
             trace.asked = census;
-            trace.credential == credential
+            trace.credential == credential.part()
         })
     }
 

@@ -51,7 +51,7 @@ fn fingerprints<const N: usize>() -> [Fingerprint; N] {
 
 fn evidence(print: Fingerprint) -> Evidence {
     Evidence::Presented {
-        token: String::new().into(),
+        token: String::new(),
         print,
     }
 }

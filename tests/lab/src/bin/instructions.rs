@@ -1,4 +1,4 @@
-//! What a message costs the broker, counted in instructions.
+//! What a message and a sign-in cost the broker, counted in instructions.
 //!
 //!     instructions [--plugin FILE]
 //!
@@ -8,6 +8,9 @@
 //!
 //! The rights are as a fleet has them: the topic that is used is the last one that the claim lists. A
 //! device that says the same again costs less than one that goes from topic to topic, so both are counted.
+//!
+//! A sign-in is a CONNECT with a token, the CONNACK and a DISCONNECT: with the same token each time, and with a
+//! new one each time, whose signature has to be checked.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -27,13 +30,29 @@ use serde_json::{Value, json};
 /// Messages of the short run, and those that the long one has more, in deliveries.
 const FEW: usize = 100;
 const MORE: usize = 60_000;
+/// Sign-ins of the short run, and those that the long one has more.
+const FEW_SIGN_INS: usize = 20;
+const MORE_SIGN_INS: usize = 400;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What is published, and to how many. The topics follow each other.
+/// What happens while the broker's instructions are counted.
 #[derive(Clone, Copy)]
-struct Traffic {
-    topics: usize,
-    subscribers: usize,
+enum Load {
+    /// So many messages, whose topics follow each other, to so many subscribers.
+    Messages {
+        topics: usize,
+        subscribers: usize,
+        count: usize,
+    },
+    /// So many sign-ins with a token.
+    SignIns { tokens: Tokens, count: usize },
+}
+
+/// Which token a client signs in with.
+#[derive(Clone, Copy)]
+enum Tokens {
+    Repeated,
+    New,
 }
 
 /// Who has which rights.
@@ -103,40 +122,70 @@ fn run() -> Result<(), String> {
         alone,
     ];
     println!("instructions of Mosquitto 2.0.21 in user space\n");
+    let too_much = messages(&cases)?;
+    println!();
+    sign_ins(&cases[..3])?;
+    match too_much.is_empty() {
+        true => Ok(()),
+        false => Err(format!("more than it may: {}", too_much.join("; "))),
+    }
+}
+
+/// Prints what a message costs. Returns the cases that cost more than they may.
+fn messages(cases: &[Case]) -> Result<Vec<String>, String> {
     println!(
         "| topics in turn | subscribers | | a message | over no plugin | over one that does nothing, for each delivery |"
     );
     println!("|---|---|---|---|---|---|");
     let mut too_much = Vec::new();
     for (topics, subscribers) in [(1, 1), (8, 1), (1, 50), (8, 50)] {
-        let traffic = Traffic {
-            topics,
-            subscribers,
-        };
         let mut costs = Vec::new();
-        for case in &cases {
-            costs.push(per_message(case, traffic)?);
+        for case in cases {
+            progress(&format!(
+                "{subscribers} subscribers, {topics} topics in turn, {}",
+                case.name
+            ));
+            let load = |count| Load::Messages {
+                topics,
+                subscribers,
+                count,
+            };
+            costs.push(each(case, load, FEW, MORE / subscribers.max(2))?);
             let [cost, plain] = [costs[costs.len() - 1], costs[0]];
-            let each = costs.get(1).map(|null| (cost - null) / subscribers as f64);
-            let each = each.unwrap_or_default().max(0.0);
+            let delivery = costs.get(1).map(|null| (cost - null) / subscribers as f64);
+            let delivery = delivery.unwrap_or_default().max(0.0);
             println!(
-                "| {topics} | {subscribers} | {} | {cost:.0} | {:.0} | {each:.0} |",
+                "| {topics} | {subscribers} | {} | {cost:.0} | {:.0} | {delivery:.0} |",
                 case.name,
                 cost - plain,
             );
-            if let Some((message, delivery)) = case.limits
+            if let Some((message, most)) = case.limits
                 && topics == 1
                 && (subscribers == 1 && cost - plain > message
-                    || subscribers > 1 && each > delivery)
+                    || subscribers > 1 && delivery > most)
             {
                 too_much.push(format!("{} to {subscribers}", case.name));
             }
         }
     }
-    match too_much.is_empty() {
-        true => Ok(()),
-        false => Err(format!("more than it may: {}", too_much.join("; "))),
+    Ok(too_much)
+}
+
+/// Prints what a sign-in costs.
+fn sign_ins(cases: &[Case]) -> Result<(), String> {
+    println!("| token | | a sign-in | over no plugin |");
+    println!("|---|---|---|---|");
+    for (name, tokens) in [("repeated", Tokens::Repeated), ("new", Tokens::New)] {
+        let mut plain = None;
+        for case in cases {
+            progress(&format!("sign-ins, {name} token, {}", case.name));
+            let load = |count| Load::SignIns { tokens, count };
+            let cost = each(case, load, FEW_SIGN_INS, MORE_SIGN_INS)?;
+            let over = cost - *plain.get_or_insert(cost);
+            println!("| {name} | {} | {cost:.0} | {over:.0} |", case.name);
+        }
     }
+    Ok(())
 }
 
 /// Filters as a fleet has them; the last is the one that counts.
@@ -171,20 +220,16 @@ fn policy(count: usize) -> String {
     "#
 }
 
-fn per_message(case: &Case, traffic: Traffic) -> Result<f64, String> {
-    progress(&format!(
-        "{} subscribers, {} topics in turn, {}",
-        traffic.subscribers, traffic.topics, case.name
-    ));
-    let few = count(case, traffic, FEW)?;
-    let more = MORE / traffic.subscribers.max(2);
-    let many = count(case, traffic, FEW + more)?;
+/// What one more of a load costs: the difference between a broker's life with few and with many.
+fn each(case: &Case, load: impl Fn(usize) -> Load, few: usize, more: usize) -> Result<f64, String> {
+    let short = count(case, load(few))?;
+    let long = count(case, load(few + more))?;
     progress("");
-    Ok((many - few) as f64 / more as f64)
+    Ok((long - short) as f64 / more as f64)
 }
 
-/// The instructions of a broker's life with so many messages.
-fn count(case: &Case, traffic: Traffic, messages: usize) -> Result<i64, String> {
+/// The instructions of a broker's life with this load.
+fn count(case: &Case, load: Load) -> Result<i64, String> {
     let tenant = Tenant::start();
     let topics = case.rights.as_ref().map(|rights| rights.topics.clone());
     tenant.add_device(Device::new("thermostat", "pass").topics(topics.unwrap_or_default()));
@@ -229,37 +274,13 @@ fn count(case: &Case, traffic: Traffic, messages: usize) -> Result<i64, String> 
     if case.rights.as_ref().is_some_and(|rights| !rights.jwks_file) {
         broker.expect_log("signing keys are here");
     }
-    let token = tenant.token("thermostat");
-    let client = |id: &str| {
-        let connect = Connect::new(Protocol::V311, id).login("JWT", &token);
-        Client::connect(broker.port(), &connect).map_err(|refusal| format!("{refusal:?}"))
-    };
-    let mut subscribers = Vec::new();
-    let topics: Vec<String> = (0..traffic.topics)
-        .map(|i| format!("site/last/publisher/temperature-{i}"))
-        .collect();
-    for i in 0..traffic.subscribers {
-        let mut subscriber = client(&format!("subscriber{i}"))?;
-        for topic in &topics {
-            let granted = subscriber
-                .subscribe(&[(topic, 0)])
-                .map_err(|end| format!("{end:?}"))?;
-            if granted != [0] {
-                return Err("the subscription was refused".into());
-            }
-        }
-        subscribers.push(subscriber);
-    }
-    let mut publisher = client("publisher")?;
-    for topic in topics.iter().cycle().take(messages) {
-        publisher
-            .publish(topic, "21.5", 0)
-            .map_err(|end| format!("{end:?}"))?;
-        for subscriber in &mut subscribers {
-            subscriber
-                .next_message(PATIENCE)
-                .map_err(|end| format!("{end:?}"))?;
-        }
+    match load {
+        Load::Messages {
+            topics,
+            subscribers,
+            count,
+        } => publish(&broker, &tenant, topics, subscribers, count)?,
+        Load::SignIns { tokens, count } => sign_in(&broker, &tenant, tokens, count)?,
     }
     broker.stop();
     let text = std::fs::read_to_string(&counts)
@@ -270,6 +291,60 @@ fn count(case: &Case, traffic: Traffic, messages: usize) -> Result<i64, String> 
     });
     let number = summary.and_then(|number| number.trim().parse().ok());
     number.ok_or_else(|| "callgrind counted nothing".into())
+}
+
+fn client(broker: &Broker, id: &str, token: &str) -> Result<Client, String> {
+    let connect = Connect::new(Protocol::V311, id).login("JWT", token);
+    Client::connect(broker.port(), &connect).map_err(|refusal| format!("{refusal:?}"))
+}
+
+fn publish(
+    broker: &Broker,
+    tenant: &Tenant,
+    topics: usize,
+    subscribers: usize,
+    count: usize,
+) -> Result<(), String> {
+    let token = tenant.token("thermostat");
+    let topics: Vec<String> = (0..topics)
+        .map(|i| format!("site/last/publisher/temperature-{i}"))
+        .collect();
+    let mut listening = Vec::new();
+    for i in 0..subscribers {
+        let mut subscriber = client(broker, &format!("subscriber{i}"), &token)?;
+        for topic in &topics {
+            let granted = subscriber
+                .subscribe(&[(topic, 0)])
+                .map_err(|end| format!("{end:?}"))?;
+            if granted != [0] {
+                return Err("the subscription was refused".into());
+            }
+        }
+        listening.push(subscriber);
+    }
+    let mut publisher = client(broker, "publisher", &token)?;
+    for topic in topics.iter().cycle().take(count) {
+        publisher
+            .publish(topic, "21.5", 0)
+            .map_err(|end| format!("{end:?}"))?;
+        for subscriber in &mut listening {
+            subscriber
+                .next_message(PATIENCE)
+                .map_err(|end| format!("{end:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn sign_in(broker: &Broker, tenant: &Tenant, tokens: Tokens, count: usize) -> Result<(), String> {
+    let mut token = tenant.token("thermostat");
+    for i in 0..count {
+        if matches!(tokens, Tokens::New) {
+            token = tenant.mint("thermostat").claim("jti", i).sign();
+        }
+        client(broker, "thermostat", &token)?.disconnect(0);
+    }
+    Ok(())
 }
 
 fn path(path: &Path) -> Result<&str, String> {
