@@ -15,8 +15,9 @@ use crate::{
 /// How many seconds a wrong password stays wrong without asking.
 const REFUSED: u64 = 10;
 
-/// How many seconds a good answer waits for a device that was turned away before it came.
-const UNHEARD: u64 = 60;
+/// How many seconds a good answer waits for a device that was turned away before it came. A device that sleeps
+/// between two tries comes back after minutes.
+const UNHEARD: u64 = 15 * 60;
 
 /// The memory.
 pub struct Memory {

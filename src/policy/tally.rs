@@ -106,13 +106,14 @@ impl Tally {
             return None;
         }
         let count = |devices: &HashSet<u64>| match devices.len() {
-            MAX_DEVICES => format!("{MAX_DEVICES} or more"),
-            number => number.to_string(),
+            1 => "1 device".into(),
+            MAX_DEVICES => format!("{MAX_DEVICES} or more devices"),
+            number => format!("{number} devices"),
         };
         let reasons = most(reasons, |reason| format!("[{}]", reason.code()));
         let mut line = format!(
-            "in the last minute {} devices that came in before had to try again, and {} more whose user or address \
-             did ({reasons})",
+            "in the last minute {} that came in before had to try again, and {} whose user or address did \
+             ({reasons})",
             count(&returning),
             count(&familiar),
         );
@@ -205,7 +206,7 @@ mod tests {
         assert_eq!(tally.line(Unix(1059)), None);
         let line = tally.line(Unix(1060)).unwrap();
         for part in [
-            "10 devices that came in before had to try again, and 3 more whose user or address did",
+            "10 devices that came in before had to try again, and 3 devices whose user or address did",
             "([login-rate] 30 times, [login-pending] 3 times)",
             "strangers were turned away 1000 times",
             "asked 1000 times, most for 0.0.0.0 143 times, 0.0.0.1 143 times, 0.0.0.2 143 times;",
@@ -246,7 +247,7 @@ mod tests {
         };
         let lines = told(Reason::LoginRate, 1000);
         assert!(
-            lines.len() == 1 && lines[0].contains(" 1 devices that came in before"),
+            lines.len() == 1 && lines[0].contains(" 1 device that came in before"),
             "{lines:?}"
         );
         assert!(told(Reason::LoginRefused, 2000).is_empty(), "its own fault");

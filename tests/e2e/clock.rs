@@ -91,6 +91,24 @@ on_each_broker! {
         assert!(broker.stop().status.unwrap().success());
     }
 
+    /// Once a minute the log says which good devices had to come again, and why.
+    fn a_minute_in_which_a_good_device_had_to_wait_has_a_line(version) {
+        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+        device(&tenant, "meter", json!(["temperature"]));
+        let broker = broker_with(&wall, version, &options(&tenant).with("login_cache", "0").with("stall_budget", "0"));
+        let connect = login(Protocol::V5, "meter", "meter");
+        assert!(tries_until_let_in(&broker, &connect));
+        let gate = Gate::new();
+        tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
+        assert!(answer(&broker, &connect).is_some());
+        wall.set(61.0);
+        broker.expect_log(
+            "in the last minute 1 device that came in before had to try again, and 0 devices whose user or address \
+             did ([login-pending] 1 times)",
+        );
+        gate.open();
+    }
+
     /// A token that had six seconds left gives rights for six seconds, and then its device is disconnected.
     fn rights_last_as_long_as_they_were_granted(version) {
         let (wall, tenant) = (Wall::new().unwrap(), tenant());

@@ -159,6 +159,8 @@ on_each_broker! {
         assert_eq!(answer(&broker, &login), None);
         let (brokers, ours) = nice(&broker);
         assert!(ours.len() >= 2, "one for the keys, one for the login: {ours:?}");
-        assert!(ours.iter().all(|ours| *ours > brokers), "{ours:?} beside {brokers}");
+        // There is nothing behind 19, which the broker has where the tests run under `nice`.
+        let behind = |ours: &i32| *ours > brokers || brokers == 19;
+        assert!(ours.iter().all(behind), "{ours:?} beside {brokers}");
     }
 }
