@@ -23,7 +23,7 @@ demo:
 	@NEAREST=1 tests/brokers.sh
 	@echo "demo: building (the first time takes some minutes)"
 	@$(CARGO) build $(LOCKED) --lib
-	@$(CARGO) build $(LOCKED) -p lab --bin demo
+	@$(CARGO) build $(LOCKED) -p testbed --bin demo
 	@target/debug/demo
 
 test: lint
@@ -43,11 +43,9 @@ fuzz:
 	@tests/dependencies.sh build
 	fuzz/run.sh
 
-# Not `cargo build`: that makes a library for tests along with it, and then optimizes neither as a whole
-# (lto in Cargo.toml). A message would cost a fifth more.
 plugin:
 	@tests/dependencies.sh build
-	$(CARGO) rustc $(LOCKED) --release --lib --crate-type cdylib
+	$(CARGO) build $(LOCKED) --release
 
 deb:
 	@tests/dependencies.sh deb
@@ -55,7 +53,7 @@ deb:
 
 bench:
 	@tests/dependencies.sh build
-	$(CARGO) bench $(LOCKED) --bench checks
+	$(CARGO) bench $(LOCKED) -p auth --bench checks
 
 MEASURES = silence connects memory instructions
 .PHONY: $(MEASURES)
@@ -63,7 +61,7 @@ instructions: NEEDS = measure
 $(MEASURES): plugin
 	@tests/dependencies.sh $(or $(NEEDS),demo)
 	@NEAREST=1 tests/brokers.sh
-	$(CARGO) build $(LOCKED) --release -p lab --bin $@
+	$(CARGO) build $(LOCKED) --release -p testbed --bin $@
 	target/release/$@
 
 lint:

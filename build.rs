@@ -1,18 +1,18 @@
 //! Reads the broker's ABI from `include/host.h` (bindgen) and compiles the C part (cc).
 //!
 //! The headers are those of Debian's `mosquitto-dev` and `libmosquitto-dev`. Bindings are made at
-//! build time, not checked in: `src/broker/host.c` proves with `_Static_assert` that whatever
+//! build time, not checked in: `src/host.c` proves with `_Static_assert` that whatever
 //! headers are installed describe the layout that Mosquitto 2.0.11 to 2.1.2 really use.
 
 use std::{env, path::PathBuf};
 
 fn main() {
-    for file in ["include/host.h", "src/broker/host.c", "build.rs"] {
+    for file in ["include/host.h", "src/host.c", "build.rs"] {
         println!("cargo:rerun-if-changed={file}");
     }
 
     cc::Build::new()
-        .file("src/broker/host.c")
+        .file("src/host.c")
         .include("include")
         .std("c11")
         .flag("-Werror=incompatible-pointer-types")

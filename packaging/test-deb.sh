@@ -40,7 +40,7 @@ if [[ -z $FILE ]]; then
   FILE=$(find "$PWD/target/debian" -maxdepth 1 -name "${PACKAGE}_*.deb")
 fi
 if [[ -z $TENANT ]]; then
-  cargo build --locked -p lab --bin tenant
+  cargo build --locked -p testbed --bin tenant
   TENANT=$(realpath -- "${CARGO_TARGET_DIR:-target}/debug/tenant")
 fi
 if [[ $EUID != 0 ]]; then

@@ -10,18 +10,18 @@
 //!
 //! ```text
 //!  broker's thread                                            threads that may wait
-//!  C event ─► broker::event ─► policy.authenticate ─► Step
-//!             (null-safe,        │                    ├─ Admit, Refuse, Keep ─► broker::codes ─► C
+//!  C event ─► event.rs ─► policy.authenticate ─► Step
+//!             (null-safe,        │                    ├─ Admit, Refuse, Keep ─► codes.rs ─► C
 //!              UTF-8 refused,    │                    └─ Wait ─► logins::pool ══► Desk.perform
 //!              not mended)       │                          ├─ 2.1: AUTH_DELAYED ─► C    ║ auth0, keys
 //!                                │                          └─ 2.0: within the budget    ║
 //!  tick ─► policy.collect ◄──────┴──────────────── Done ◄════════════════════════════════╝
 //!          └─► admit, complete; reap, expire ─► kick; log   (nothing is locked: they call back)
-//!  C event ─► broker::event ─► policy.authorise (memory only) ─► codes ─► C
+//!  C event ─► event.rs ─► policy.authorise (memory only) ─► codes ─► C
 //! ```
 //!
-//! [`policy`] decides and is read top to bottom (`sign_in.rs`, `judge.rs`, `access.rs`). It knows neither broker nor network, and takes
-//! the time as an argument. What has to wait is a value, a [`logins::Job`], done by a pool of
+//! [`auth::policy`] decides and is read top to bottom (`sign_in.rs`, `judge.rs`, `access.rs`). It knows neither broker nor network, and takes
+//! the time as an argument. What has to wait is a value, a [`auth::logins::Job`], done by a pool of
 //! threads that never touch the broker. One path, two schedulers: where the broker takes the answer
 //! later (2.1), the client waits and nobody else does; where it does not (2.0), the broker stands
 //! still for a stated part of its time at most, and what comes too late is there when the device
@@ -29,44 +29,39 @@
 //!
 //! # Where things live
 //!
+//! | crate | what it is | may not |
+//! |---|---|---|
+//! | this one, `src/` | the boundary to Mosquitto: entry points, callbacks, events | decide anything |
+//! | `crates/auth` | everything between a CONNECT and the rights that a client gets | have unsafe code, know the broker |
+//! | `crates/acl` | topic rules: claims, policy file, matching | do I/O, have threads or a clock, have unsafe code |
+//! | `crates/input` | JSON, quoting, tokens inside other texts, networks | depend on any of the others |
+//! | `crates/testbed` | a local tenant, certificates, tokens, brokers and clients for the tests | be in the plugin |
+//!
+//! Each crate's first page says where its rules live. In this one:
+//!
 //! | question | file |
 //! |---|---|
-//! | Is this text a token, or is one in it? | [`recognise`] |
-//! | Is this token good? | [`token`], its outer layer in [`token::jws`] |
-//! | Which key, and when is it fetched again? | [`keys`], [`keys::store`]; over a restart, [`keys::saved`] |
-//! | What does the tenant's answer mean? | [`auth0::answer`] |
-//! | May it publish this, subscribe to that? | [`rules`], compiled in [`rules::tree`] |
-//! | What do the token's claims grant? | [`grants`] |
-//! | What does the policy file say, to whom and when? | [`rulebook`] |
-//! | In which order do the two count? | [`rights`]; what was allowed a moment ago, [`broker::again`] |
-//! | Which client id may it use? | [`identity`]; who holds one, [`sessions`] |
-//! | Who is connected, until when? | [`sessions`]; what several instances share, [`policy::Common`] |
-//! | Who waits for the tenant, and what did it say before? | [`logins`], [`logins::memory`] |
-//! | Under which client id may a login wait? | [`logins::names`] |
-//! | May the tenant be asked now, about this user, from there? | [`logins::restraint`] |
-//! | Whose turn is it, where there is not enough for all? | [`logins::known`], [`logins::shares`] |
-//! | Which token was good before? | [`logins::verified`] |
-//! | What is kept on disk, and is it believed? | [`state_dir`] |
-//! | What is wiped, what is in no core dump? | [`memory`], [`secret`] |
-//! | Why was it refused, and what helps? | [`refusal`], one table |
-//! | Whose address does the broker tell? | [`proxies`] |
-//! | Which options are there? | [`config`], [`config::options`] |
-//! | What does the broker call, what do we call? | [`broker`] |
+//! | What does the broker call, and what happens in which order? | `plugin.rs` |
+//! | What does an event say? | `event.rs` |
+//! | Which functions of the broker do we call? | `host.rs`, `host.c` |
+//! | Which number does the broker get as an answer? | `codes.rs` |
+//! | Where do panics and foreign threads end? | `guard.rs` |
+//! | Is this question a CONNECT, or does SIGHUP ask? | `caller.rs` |
+//! | When is a SIGHUP acted on? | `reloads.rs` |
+//! | What was allowed a moment ago? | `again.rs` |
+//! | What is wiped, what is in no core dump? | `memory.rs`, `auth::secret` |
 //!
-//! # Rules, each held by a test (`tests/architecture.rs`)
+//! # Rules
 //!
-//! * Only `broker/` and [`memory`] have unsafe code; only `broker/` names anything of Mosquitto's.
-//! * Only `auth0/http.rs` (and `names.rs` beside it) names `ureq`; only `token/jws.rs` names `jsonwebtoken`, and
-//!   beside it only [`secret`], [`keys`] and `auth0/http.rs` name `aws-lc-rs`.
-//! * Only [`clock`] reads the time (and [`broker::time`], coarsely); only `rulebook/calendar.rs` names `jiff`.
-//! * Dependencies point one way: `broker` → `policy` → `logins` → `token`, `sessions`, `auth0` →
-//!   `rights` → `rulebook` → `keys` → `config` → `grants` → `rules` → `secret`, `memory`, `files`, `json`,
-//!   `refusal`, `text`, `recognise`, `proxies`, `network`, `log`, `clock`.
+//! * `unsafe` is forbidden in every crate but this one, by the compiler. `src/abi.rs` is the only file that names
+//!   Mosquitto's types.
+//! * Crate boundaries hold the layers. What they cannot say, `tests/architecture.rs` does: one module knows HTTP, one
+//!   knows time zones, one reads the clock, and the modules of `auth` depend on each other one way.
 //!
 //! # Choices, and what was turned down
 //!
 //! * **Weak references, not dlsym**, to reach the broker: the C compiler checks every signature
-//!   against Mosquitto's header ([`broker::host`], `src/broker/host.c`).
+//!   against Mosquitto's header (`host.rs`, `host.c`).
 //! * **Our own check of claims, not `jsonwebtoken`'s `Validation`**: that reads the clock, and
 //!   checks `iss`, `aud` and `nbf` only where they are present.
 //! * **A tenant's key is made ready once**, by `aws-lc-rs`, on which `jsonwebtoken` stands: that makes it
@@ -78,7 +73,7 @@
 //!   what the number of rules would. (Rules with a name and a `+` beside each other at every level
 //!   cost both ways; no check visits a node of the tree twice.) Its branches know their earliest rule,
 //!   so "the first that fits" needs no list either. And what was allowed a moment ago is kept beside the
-//!   broker's door, because most devices say the same again ([`broker::again`]).
+//!   broker's door, because most devices say the same again (`again.rs`).
 //! * **The first rule that fits decides**, not "deny wins": lists in the form of EMQX's `acl` claim
 //!   are read so, and one sentence is enough to predict it.
 //! * **MQTT 5 is not answered later by default**: in 2.1.2 a client that hangs up while it waits
@@ -86,65 +81,49 @@
 //!   or delaying them and hoping, were the alternatives; a bounded wait costs least.
 //! * **SIGHUP waits until nobody waits**, on 2.1: in the round of a hang-up it makes 2.1.2 write into freed
 //!   memory. Delaying nobody at all, or telling operators not to send it, were the alternatives
-//!   ([`broker::reloads`]).
+//!   (`reloads.rs`).
 //! * **Nobody who is away is refused on SIGHUP**, however long away: it makes 2.0 use memory that it has freed.
-//!   A session that is no longer in the table leaves a trace (`sessions/forgotten.rs`). To keep all in the table
+//!   A session that is no longer in the table leaves a trace (`auth::sessions`). To keep all in the table
 //!   was the alternative: a trace is a tenth of that.
 //! * **Who asks is told by where it is asked from**, on 2.0: a CONNECT and SIGHUP's question are the same event,
 //!   and what the second may have the first must not. The time after a reload was the alternative; it
-//!   knows no end where there are no ticks ([`broker::caller`]).
+//!   knows no end where there are no ticks (`caller.rs`).
 //! * **An answer belongs to a ticket**, not to a client id, by which 2.1 takes it: the broker tells
-//!   nobody when a waiting client hangs up ([`logins::arrivals`]).
+//!   nobody when a waiting client hangs up ([`auth::logins::arrivals`]).
 //! * **A login waits only under a client id that nobody has used lately**: while it does, 2.1 hangs up on everybody
 //!   else with that client id. To let it wait where it comes from the last user's address was turned down:
-//!   whoever shares that address could keep the device out ([`logins::names`]).
+//!   whoever shares that address could keep the device out ([`auth::logins::names`]).
 //! * **Wrong passwords are counted by user and address**, and more loosely by user: by user alone a stranger
-//!   would lock devices out, by address alone a tenant that counts by user would ([`logins::guesses`]).
-//! * **Shares adjust themselves**: a source may use a multiple of what is free ([`logins::shares`]). Fixed shares
+//!   would lock devices out, by address alone a tenant that counts by user would ([`auth::logins::guesses`]).
+//! * **Shares adjust themselves**: a source may use a multiple of what is free ([`auth::logins::shares`]). Fixed shares
 //!   would have to know how many sources there are, and a fleet behind one address would be held to one of them.
 //! * **Threads for logins are there from the start**, where devices send passwords, and a name is looked up
 //!   once for all who ask at the same time: made in the moment in which they are needed, threads cost the
-//!   broker more than the sign-ins do ([`logins::pool`], `auth0/names.rs`).
+//!   broker more than the sign-ins do ([`auth::logins::pool`], `auth::auth0`).
 //! * **Log lines wait for the tick**: with `log_dest topic` a line becomes a message, which becomes
 //!   a question to us.
 //! * **Rights end with the token**: at `exp` a connected client is refused and disconnected, its will
 //!   goes out, and it signs in again. Rights that last as long as a connection would make `exp`
 //!   meaningless for devices that never hang up.
-//! * **They last as long as the token had left at the sign-in, by the monotonic clock** ([`broker::time`]). By the
+//! * **They last as long as the token had left at the sign-in, by the monotonic clock** (`time.rs`). By the
 //!   wall clock a jump forward would disconnect a fleet, though it is set right a second later, and one back
 //!   would prolong every right. What that costs: a clock that was behind at the sign-in ends rights late by as
 //!   much, within the token's lifetime, as a token from the future is refused.
-//! * **Each tick asks for the next one at a time long past** (`broker::event`), so that no clock stops 2.1's ticks. A
+//! * **Each tick asks for the next one at a time long past** (`event.rs`), so that no clock stops 2.1's ticks. A
 //!   thread that notices when they stop, and lets SIGHUP through then, was the alternative: it could answer nobody,
 //!   and could not know whether the loop is where SIGHUP does no harm.
 
-#![deny(unsafe_code)]
-
-pub mod auth0;
-#[allow(unsafe_code)]
-pub mod broker;
-pub mod clock;
-pub mod config;
-pub mod files;
-pub mod grants;
-pub mod identity;
-pub mod json;
-pub mod keys;
-pub mod log;
-pub mod logins;
-#[allow(unsafe_code)]
+mod abi;
+mod again;
+mod caller;
+mod codes;
+mod event;
+mod guard;
+mod heap;
+mod host;
+mod local_users;
 mod memory;
-pub mod network;
-pub mod policy;
-pub mod proxies;
-pub mod recognise;
-pub mod refusal;
-pub mod rights;
-pub mod rulebook;
-pub mod rules;
-pub mod secret;
-pub mod sessions;
-pub mod state_dir;
-pub mod text;
-pub mod threads;
-pub mod token;
+mod plugin;
+mod reloads;
+mod signals;
+mod time;

@@ -1,19 +1,20 @@
-//! What a core dump must not tell: memory is wiped when it is freed, and what has to stay is kept out of dumps.
+//! What a core dump must not tell: memory is wiped when it is freed, and secrets that stay are kept out of dumps.
 //!
 //! JSON, HTTP and TLS make copies of passwords and tokens on the way, in buffers that are theirs to free. To wipe
 //! each of ours by hand was the alternative, and left those. Nothing is allocated where a message is judged, so
 //! nothing is wiped there.
 //!
-//! Beside `broker` the only module with `unsafe`: memory is the system's to give and to dump.
+//! Who wants a value kept out of dumps gives it [whole pages](auth::secret::Pages): the allocator sees that by the
+//! alignment, so the crate of the secrets needs no unsafe code.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System, alloc, dealloc, handle_alloc_error},
-    ops::Deref,
-    ptr::NonNull,
+    alloc::{GlobalAlloc, Layout, System},
     sync::LazyLock,
 };
 
-/// The system's allocator, which wipes what it is given back.
+use auth::secret::PAGE_ALIGN;
+
+/// The system's allocator, which wipes what it is given back, and keeps whole pages out of core dumps.
 struct Wiping;
 
 // SAFETY: every block comes from the system's allocator and goes back to it with the layout that it came with. In
@@ -21,101 +22,59 @@ struct Wiping;
 // `dealloc` of the old one, because the system's own may leave a copy behind.
 unsafe impl GlobalAlloc for Wiping {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
+        let Some(pages) = whole_pages(layout) else {
+            // SAFETY: the caller's promise.
+            return unsafe { System.alloc(layout) };
+        };
+        // SAFETY: no smaller than the caller's layout, which is not empty.
+        let block = unsafe { System.alloc(pages) };
+        if !block.is_null() {
+            // SAFETY: whole pages, and all of them ours. Where the kernel cannot do it, they are dumped.
+            unsafe { libc::madvise(block.cast(), pages.size(), libc::MADV_DONTDUMP) };
+        }
+        block
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if whole_pages(layout).is_none() {
+            // SAFETY: the caller's promise.
+            return unsafe { System.alloc_zeroed(layout) };
+        }
         // SAFETY: the caller's promise.
-        unsafe { System.alloc_zeroed(layout) }
+        let block = unsafe { self.alloc(layout) };
+        if !block.is_null() {
+            // SAFETY: the block has this size.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the block has this size, and nobody uses it any more. (A plain write before a `free` would be
         // optimised away.)
         unsafe { libc::explicit_bzero(block.cast(), layout.size()) };
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(block, layout) }
+        let mut came_with = layout;
+        if let Some(pages) = whole_pages(layout) {
+            came_with = pages;
+            // SAFETY: these pages. What comes to lie there next may be dumped again.
+            unsafe { libc::madvise(block.cast(), pages.size(), libc::MADV_DODUMP) };
+        }
+        // SAFETY: the layout that it came with.
+        unsafe { System.dealloc(block, came_with) };
     }
+}
+
+/// Returns the layout of the pages that a block gets for itself, if it is one that wants pages.
+fn whole_pages(layout: Layout) -> Option<Layout> {
+    if layout.align() < PAGE_ALIGN {
+        return None;
+    }
+    let size = layout.size().checked_next_multiple_of(*PAGE)?;
+    Layout::from_size_align(size, layout.align().max(*PAGE)).ok()
 }
 
 #[global_allocator]
 static ALLOCATOR: Wiping = Wiping;
-
-/// A value in pages of its own, which the kernel leaves out of core dumps (madvise(2), MADV_DONTDUMP).
-///
-/// Only the value's own bytes lie there. What it points to does not.
-pub struct Undumped<T: ?Sized> {
-    value: NonNull<T>,
-    layout: Layout,
-}
-
-// SAFETY: it owns its pages, as a box does.
-unsafe impl<T: ?Sized + Send> Send for Undumped<T> {}
-// SAFETY: it shares nothing but its value.
-unsafe impl<T: ?Sized + Sync> Sync for Undumped<T> {}
-
-impl<T> Undumped<T> {
-    /// Moves a value to pages of its own.
-    pub fn new(value: T) -> Self {
-        let (page, layout) = pages(Layout::new::<T>());
-        let place = page.cast::<T>();
-        // SAFETY: whole pages have room for it and are aligned for it, and nobody else knows them yet.
-        unsafe { place.write(value) };
-        Self {
-            value: place,
-            layout,
-        }
-    }
-}
-
-impl Undumped<[u8]> {
-    /// Copies bytes to pages of their own.
-    pub fn copy(bytes: &[u8]) -> Self {
-        let (page, layout) = pages(Layout::for_value(bytes));
-        // SAFETY: there is room for them, in memory that nobody else knows yet.
-        unsafe { page.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
-        Self {
-            value: NonNull::slice_from_raw_parts(page, bytes.len()),
-            layout,
-        }
-    }
-}
-
-impl<T: ?Sized> Deref for Undumped<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        // SAFETY: it was written when this was made, and only `drop` changes it.
-        unsafe { self.value.as_ref() }
-    }
-}
-
-impl<T: ?Sized> Drop for Undumped<T> {
-    fn drop(&mut self) {
-        let page = self.value.cast::<u8>();
-        // SAFETY: it is ours, and this is its last use.
-        unsafe { self.value.drop_in_place() };
-        // SAFETY: these pages. What comes to lie there next may be dumped again.
-        unsafe { libc::madvise(page.as_ptr().cast(), self.layout.size(), libc::MADV_DODUMP) };
-        // SAFETY: allocated with this layout, and used for the last time. The allocator wipes them.
-        unsafe { dealloc(page.as_ptr(), self.layout) };
-    }
-}
-
-/// Allocates whole pages for a value of this layout, and keeps them out of core dumps.
-fn pages(value: Layout) -> (NonNull<u8>, Layout) {
-    let size = value.size().max(1).next_multiple_of(*PAGE);
-    let align = value.align().max(*PAGE);
-    let layout = Layout::from_size_align(size, align).expect("a size below isize::MAX");
-    // SAFETY: the size is not 0.
-    let Some(page) = NonNull::new(unsafe { alloc(layout) }) else {
-        handle_alloc_error(layout)
-    };
-    // SAFETY: whole pages, and all of them ours. Where the kernel cannot do it, they are dumped.
-    unsafe { libc::madvise(page.as_ptr().cast(), size, libc::MADV_DONTDUMP) };
-    (page, layout)
-}
 
 /// The size of a page in memory.
 static PAGE: LazyLock<usize> = LazyLock::new(|| {
@@ -130,8 +89,9 @@ static PAGE: LazyLock<usize> = LazyLock::new(|| {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lab::{dump::Dump, signing::random_text};
-    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+    use auth::secret::Secret;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+    use testbed::{dump::Dump, signing::random_text};
 
     /// One dump at a time: each has a copy of what the other looks for.
     static ALONE: Mutex<()> = Mutex::new(());
@@ -181,34 +141,24 @@ mod tests {
     }
 
     #[test]
-    fn what_must_stay_is_not_dumped() {
+    fn a_secret_is_not_dumped() {
         let (hidden, text) = Hidden::new();
-        let undumped = Undumped::copy(text.as_bytes());
+        let secret = Secret::new(text.as_bytes());
         assert!(hidden.is_dumped());
         drop(text);
         assert!(!hidden.is_dumped());
-        assert!(
-            undumped
-                .iter()
-                .zip(&hidden.turned)
-                .all(|(byte, hidden)| *byte == !hidden)
-        );
+        let is_it = |(byte, hidden): (&u8, &u8)| *byte == !hidden;
+        assert!(secret.reveal().iter().zip(&hidden.turned).all(is_it));
     }
 
     #[test]
-    fn a_value_is_dropped_once() {
-        let counted = Arc::new(());
-        let undumped = Undumped::new(Arc::clone(&counted));
-        assert_eq!(Arc::strong_count(&undumped), 2);
-        drop(undumped);
-        assert_eq!(Arc::strong_count(&counted), 1);
-    }
-
-    #[test]
-    fn there_is_room_for_nothing_and_for_more_than_a_page() {
-        assert!(Undumped::copy(&[]).is_empty());
-        let long = vec![7; 3 * *PAGE + 1];
-        assert_eq!(*Undumped::copy(&long), long);
-        assert_eq!(*Undumped::new(()), ());
+    fn pages_are_whole_however_large_the_system_s_are() {
+        for (size, align) in [(1, 4096), (5000, 4096), (70_000, 1 << 20)] {
+            let layout = Layout::from_size_align(size, align).unwrap();
+            let pages = whole_pages(layout).unwrap();
+            assert!(pages.size() >= size && pages.size().is_multiple_of(*PAGE));
+            assert!(pages.align() >= align && pages.align() >= *PAGE);
+        }
+        assert_eq!(whole_pages(Layout::new::<[u64; 4096]>()), None);
     }
 }

@@ -1,24 +1,25 @@
 //! A check allocates nothing: not for many rules, deep topics, placeholders, or a denial.
 
+#[path = "../crates/auth/tests/common/mod.rs"]
 mod common;
 
 use std::{cell::Cell, ffi::c_void};
 
-use lab::signing::{Alg, now, shared_key};
-use mosquitto_auth0::{
+use acl::rules::{
+    Ask, Effect, Rule,
+    bind::Values,
+    template::Template,
+    tree::{Builder, Gates, ask},
+};
+use auth::{
     clock::Unix,
     keys::store::Pace,
     log::Log,
     policy::{Access, Action},
-    rules::{
-        Ask, Effect, Rule,
-        bind::Values,
-        template::Template,
-        tree::{Builder, Gates, ask},
-    },
     sessions::{Client, Known},
 };
 use serde_json::json;
+use testbed::signing::{Alg, now, shared_key};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };

@@ -11,7 +11,23 @@ use std::{
     sync::Arc,
 };
 
-use lab::{
+use acl::{
+    claims::{
+        Grants,
+        permissions::{self, Verbs},
+        topics,
+    },
+    policy_file::Rulebook,
+    rights::{Profile, Rights},
+    rules::Ask,
+};
+use auth::{
+    clock::Unix,
+    config::options::OPTIONS,
+    refusal::{Reason, Told},
+};
+use serde_json::json;
+use testbed::{
     broker::{Broker, Version},
     clients::Client,
     glewlwyd::Glewlwyd,
@@ -19,19 +35,6 @@ use lab::{
     scratch::Scratch,
     tenant::{CLIENT_ID, CLIENT_SECRET, DEVICE, PASSWORD, Tenant},
 };
-use mosquitto_auth0::{
-    clock::Unix,
-    config::options::OPTIONS,
-    grants::{
-        Grants, claim,
-        permission::{self, Verbs},
-    },
-    refusal::{Reason, Told},
-    rights::{Profile, Rights},
-    rulebook::Rulebook,
-    rules::Ask,
-};
-use serde_json::json;
 
 fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
@@ -127,9 +130,7 @@ fn start(
     };
     let ca = folder.join("broker-ca.pem");
     fs::write(&ca, authority.pem()).unwrap();
-    let plugin = env::current_exe()
-        .unwrap()
-        .with_file_name("libmosquitto_auth0.so");
+    let plugin = testbed::plugin::file();
     let mut text = example(name);
     let mut substitute = |from: &str, to: &str| {
         assert!(text.contains(from), "{name} has {from}");
@@ -169,7 +170,7 @@ fn start(
     let mut builder = builder.config(parts.next().unwrap().trim());
     for part in parts {
         let (_, lines) = part.split_once('\n').unwrap();
-        builder = builder.listener(lab::broker::Listener::tcp().config(lines.trim()));
+        builder = builder.listener(testbed::broker::Listener::tcp().config(lines.trim()));
     }
     let broker = builder
         .start()
@@ -273,8 +274,7 @@ fn the_example_of_a_policy_file() {
 #[test]
 fn the_example_of_more_rules() {
     let book = policy_example("more-policy");
-    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"test");
-    let print: [u8; 32] = sha256.as_ref().try_into().unwrap();
+    let print = auth::secret::sha256(b"test");
     let rights = |port, certificate, claims: serde_json::Value| {
         let profile = Profile {
             port: Some(port),
@@ -319,7 +319,7 @@ fn the_example_of_more_rules() {
     assert!(!small.allow(PLAIN, b"reports/auth0|1", NOON));
 
     // Whatever the token says.
-    let token = Grants::compile(&claim::topics(&json!(["reports/#"]), false).unwrap());
+    let token = Grants::compile(&topics::topics(&json!(["reports/#"]), false).unwrap());
     let all = Rights::new(Arc::new(token), Some(&book), profile("x", &json!({}))).unwrap();
     assert!(!all.allow(SUBSCRIBE, b"reports/#", NOON));
     assert!(all.allow(SUBSCRIBE, b"reports/a/#", NOON));
@@ -362,13 +362,13 @@ fn the_examples_of_claims() {
     assert_eq!(lines.len(), 4);
     for line in lines {
         let claim: serde_json::Value = serde_json::from_str(line).unwrap();
-        claim::topics(&claim["topics"], false).unwrap_or_else(|e| panic!("{line}: {e}"));
+        topics::topics(&claim["topics"], false).unwrap_or_else(|e| panic!("{line}: {e}"));
     }
     let (_, section) = readme.split_once("\n### Auth0's permissions").unwrap();
     let block = section.split("```json\n").nth(1).unwrap();
     let claims: serde_json::Value =
         serde_json::from_str(block.split("```").next().unwrap()).unwrap();
-    let rules = permission::permissions(&claims["permissions"], &Verbs::default(), false);
+    let rules = permissions::permissions(&claims["permissions"], &Verbs::default(), false);
     assert_eq!(rules.unwrap().len(), 3);
 }
 
@@ -494,12 +494,12 @@ impl LocalTenant {
     fn start() -> Self {
         let block = &commands("have one on this machine:")[0];
         let (build, run) = block.split_once('\n').unwrap();
-        assert_eq!(build, "cargo build -p lab --bin tenant");
+        assert_eq!(build, "cargo build -p testbed --bin tenant");
         let arguments = run.strip_prefix("target/debug/tenant ").unwrap();
         let folder = Scratch::new("readme-tenant").unwrap();
         let arguments = arguments.replace("/tmp/tenant", folder.path().to_str().unwrap());
         let mut process = Command::new(env!("CARGO"))
-            .args("run --quiet --locked -p lab --bin tenant --".split(' '))
+            .args("run --quiet --locked -p testbed --bin tenant --".split(' '))
             .args(arguments.split(' '))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdout(Stdio::piped())

@@ -7,7 +7,7 @@ use std::{
     sync::LazyLock,
 };
 
-use lab::{
+use testbed::{
     broker::{PATIENCE, Version},
     stage::{CONTROL_ROOM, CONTROL_ROOM_PASSWORD, Stage},
     tenant::{DEVICE, PASSWORD},
@@ -100,8 +100,7 @@ fn as_device<'c>(
 }
 
 fn stage(version: Version) -> Stage {
-    let deps = std::env::current_exe().unwrap();
-    Stage::set(version, &deps.with_file_name("libmosquitto_auth0.so")).unwrap()
+    Stage::set(version, testbed::plugin::file()).unwrap()
 }
 
 /// The article's story with the article's kind of clients.
@@ -178,7 +177,7 @@ fn wait_for_an_early_token(language: Language, version: Version) {
     let mut command = language.sample("publisher");
     let stage = stage(version);
     // The broker allows for half a minute.
-    let issued = lab::signing::now() + 40;
+    let issued = testbed::signing::now() + 40;
     let token = stage.tenant.mint(DEVICE).claim("iat", issued).sign();
     let output = run(as_device(&mut command, &stage, "JWT", &token));
     assert!(stage.broker.log().contains("[token-not-yet]"));
@@ -222,9 +221,7 @@ fn python_is_told_why() {
 #[test]
 fn the_demo_goes_as_told() {
     for version in Version::ALL {
-        let plugin = std::env::current_exe()
-            .unwrap()
-            .with_file_name("libmosquitto_auth0.so");
+        let plugin = testbed::plugin::file();
         let mut command = Command::new(env!("CARGO"));
         command
             .args([

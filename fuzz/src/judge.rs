@@ -3,11 +3,11 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use mosquitto_auth0::{
-    clock::Unix,
-    grants::Grants,
+use acl::time::Unix;
+use acl::{
+    claims::Grants,
+    policy_file::Rulebook,
     rights::{Hopeless, Profile, Rights, Source},
-    rulebook::Rulebook,
     rules::{self, Actions, Effect, Limits, template::Template},
 };
 use serde_json::{Value, json};

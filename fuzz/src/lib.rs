@@ -6,7 +6,7 @@
 //! | target | what goes in | what is looked at |
 //! |---|---|---|
 //! | [`rules`] | a policy file, a token's rules, a client, questions | the naive judge says the same, rule for rule |
-//! | [`topics`] | a filter, and a topic or filter | the same, for any text |
+//! | [`topics`](fn@topics) | a filter, and a topic or filter | the same, for any text |
 //! | [`claims`] | JSON: a claim with topics | no panic; what is read can be compiled, bound and asked |
 //! | [`policy_file`] | TOML: a policy file | no panic; a mistake has a line of the file |
 
@@ -16,11 +16,11 @@ pub mod naive;
 
 use std::sync::Arc;
 
-use mosquitto_auth0::{
-    clock::Unix,
-    grants::{Grants, claim},
+use acl::time::Unix;
+use acl::{
+    claims::{Grants, topics},
+    policy_file::Rulebook,
     rights::{Profile, Rights},
-    rulebook::Rulebook,
     rules::Ask,
 };
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ pub fn topics(input: &[u8]) -> bool {
         return false;
     };
     // A list would be read as words.
-    let Ok(read) = claim::topics(&json!([filter]), false) else {
+    let Ok(read) = topics::topics(&json!([filter]), false) else {
         return false;
     };
     let grants = Grants::compile(&read);
@@ -102,7 +102,7 @@ pub fn claims(input: &[u8]) -> bool {
     };
     let mut good = false;
     for placeholders in [false, true] {
-        let Ok(read) = claim::topics(&claim, placeholders) else {
+        let Ok(read) = topics::topics(&claim, placeholders) else {
             continue;
         };
         good = true;

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{
+use serde_json::json;
+use testbed::{
     broker::{Broker, Version},
     clients::{
         Protocol,
@@ -15,7 +16,6 @@ use lab::{
     tenant::{Behaviour, DEVICE, Endpoint, Gate, Tenant},
     wall::Wall,
 };
-use serde_json::json;
 
 use crate::{
     on_each_broker,
@@ -161,7 +161,7 @@ on_each_broker! {
     /// SIGHUP is acted on: the policy file that is on disk is in force.
     fn a_reload_is_acted_on(version) {
         let (wall, tenant) = (Wall::new().unwrap(), tenant());
-        let policy = lab::scratch::Scratch::new("clock").unwrap();
+        let policy = testbed::scratch::Scratch::new("clock").unwrap();
         let path = policy.path().join("policy.toml");
         let write = |topic: &str| {
             fs::write(&path, format!("[[rule]]\nname = \"now\"\nallow.both = \"{topic}\"\n")).unwrap();
@@ -187,7 +187,7 @@ on_each_broker! {
     /// Times of the day are those that the clock shows, for messages that were allowed a moment ago as well.
     fn times_in_the_policy_file_follow_the_clock(version) {
         let (wall, tenant) = (Wall::new().unwrap(), tenant());
-        let policy = lab::scratch::Scratch::new("clock").unwrap();
+        let policy = testbed::scratch::Scratch::new("clock").unwrap();
         let hour = |ahead: u64| (now() / 3600 + ahead) % 24;
         // Six hours from now are within, and neither now nor twelve hours from now, whenever this runs.
         let rule = format!(

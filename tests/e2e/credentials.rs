@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use lab::{
+use serde_json::json;
+use testbed::{
     clients::{Protocol, raw::Connect},
     tenant::{
         AUDIENCE, Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Device, DeviceState,
         Endpoint, PASSWORD,
     },
 };
-use serde_json::json;
 
 use crate::{on_each_broker, setting::*};
 
@@ -21,7 +21,7 @@ on_each_broker! {
     fn a_device_signs_in_with_its_password(version) {
         let tenant = tenant();
         let broker = broker(version, &Options::both(&tenant));
-        let thermostat = lab::clients::Client::of(&broker).id("t1").username(DEVICE).password(PASSWORD);
+        let thermostat = testbed::clients::Client::of(&broker).id("t1").username(DEVICE).password(PASSWORD);
         let mut seen = with_token(&broker, &tenant, WATCHER).subscribe(&["temperature"]).subscribed();
         thermostat.publish("temperature", "20.5").expect_success();
         assert_eq!(seen.expect_message().text(), "20.5");
@@ -179,7 +179,7 @@ on_each_broker! {
     /// broker that goes on.
     fn trouble_with_the_tenant_passes(version) {
         let tenant = tenant();
-        let elsewhere = lab::tenant::Tenant::start();
+        let elsewhere = testbed::tenant::Tenant::start();
         let trouble = [
             ("tenant-unreachable", 0x88, Behaviour::Hang),
             ("tenant-unreachable", 0x88, Behaviour::SlowBody(Duration::from_millis(50))),
@@ -217,7 +217,7 @@ on_each_broker! {
         tenant.forget_requests();
         let names = ["localhost", "127.0.0.1"];
         for leaf in [
-            lab::pki::Authority::new("somebody else").issue(&names),
+            testbed::pki::Authority::new("somebody else").issue(&names),
             tenant.authority().issue_expired(&names),
             tenant.authority().issue(&["elsewhere.example"]),
         ] {
@@ -236,7 +236,7 @@ on_each_broker! {
         let other_api = tenant.mint(DEVICE).claim("aud", "https://other.example/").sign();
         for access_token in ["PPlGNh1wLQbJznsdLCx5XFb04ZPKzPxL", other_api.as_str()] {
             tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": access_token, "id_token": id_token, "token_type": "Bearer"})));
-            let mut client = lab::clients::raw::Client::connect(broker.port(), &login(Protocol::V5, "c")).unwrap();
+            let mut client = testbed::clients::raw::Client::connect(broker.port(), &login(Protocol::V5, "c")).unwrap();
             assert_eq!(client.publish("temperature", "1", 1).map(|code| code < 0x80), Ok(true));
         }
         tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": "opaque", "token_type": "Bearer"})));
@@ -247,8 +247,8 @@ on_each_broker! {
     /// The ID token's audience must be our application, and a bad access token is not passed over.
     fn a_token_from_the_tenant_is_verified_like_any_other(version) {
         let tenant = tenant();
-        let other = std::sync::Arc::new(lab::signing::RsaKey::generate("other"));
-        let later = lab::signing::now() + 600;
+        let other = std::sync::Arc::new(testbed::signing::RsaKey::generate("other"));
+        let later = testbed::signing::now() + 600;
         let without_slash = tenant.issuer().trim_end_matches('/').to_owned();
         for (access, id, part, cure) in [
             (tenant.mint(DEVICE).forged_by(&other).sign(), tenant.id_token(DEVICE), "signature", "check domain and hs256_secret_file"),

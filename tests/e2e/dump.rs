@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{
+use serde_json::json;
+use testbed::{
     broker::{Broker, Builder, Version},
     clients::{Protocol, raw::Connect},
     crowd::Crowd,
@@ -14,7 +15,6 @@ use lab::{
     signing::random_text,
     tenant::{Behaviour, Device, Endpoint, Tenant},
 };
-use serde_json::json;
 
 use crate::{on_each_broker, setting::*};
 

@@ -5,7 +5,7 @@
 //! name scopes as their audience, so that the ID token is what counts, with our client ID as
 //! audience; and it refuses a login with a bare 403, without saying why.
 
-use lab::{
+use testbed::{
     clients::{Client, Protocol, raw, raw::Connect},
     glewlwyd::Glewlwyd,
     pki::Authority,

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use lab::{
+use serde_json::json;
+use testbed::{
     broker::{Broker, Listener},
     clients::{
         Protocol,
@@ -10,7 +11,6 @@ use lab::{
     },
     tenant::{DEVICE, Endpoint, Tenant},
 };
-use serde_json::json;
 
 use crate::{on_each_broker, setting::*};
 
@@ -22,7 +22,7 @@ fn kept(client_id: &str, token: &str) -> Connect {
 }
 
 /// A broker whose own files know a user of theirs, with a topic of its own.
-fn with_files(version: lab::broker::Version, options: &Options, tenant: &Tenant) -> Broker {
+fn with_files(version: testbed::broker::Version, options: &Options, tenant: &Tenant) -> Broker {
     let builder = builder(version, options);
     let folder = builder.folder().to_owned();
     let acl = folder.join("acl");
@@ -158,7 +158,7 @@ on_each_broker! {
         assert_eq!(refused(&theirs), Some(Refusal::Code(5)), "its session is kept");
         let mut first = raw::Client::connect(*port, &ours).unwrap();
         // 2.0.21 with listeners of their own queues nothing for a client that is away (lib/net_mosq.c).
-        if version != lab::broker::Version::V2_0_21 {
+        if version != testbed::broker::Version::V2_0_21 {
             assert_eq!(first.next_message(PATIENCE).unwrap().text(), "for the first");
         }
     }
@@ -367,7 +367,7 @@ fn messages_are_left_to_dynamic_security() {
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
     let theirs =
         std::path::PathBuf::from(format!("/usr/lib/{triplet}/mosquitto_dynamic_security.so"));
-    let version = lab::broker::Version::system("/usr/sbin/mosquitto");
+    let version = testbed::broker::Version::system("/usr/sbin/mosquitto");
     if version.program("mosquitto").is_err() || !theirs.exists() {
         eprintln!("left out: Mosquitto with dynamic-security is not installed here");
         return;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::{
+use testbed::{
     clients::{Protocol, raw},
     tenant::{Behaviour, DEVICE, Endpoint, Gate},
 };

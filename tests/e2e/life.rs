@@ -1,6 +1,6 @@
 //! Sessions over time: takeover, SIGHUP, expiry, messages for whoever is away.
 
-use lab::{
+use testbed::{
     broker::Broker,
     clients::{
         Client, Protocol,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::{
+use testbed::{
     broker::{Broker, Listener, Signal},
     clients::{Protocol, raw::Connect},
     tenant::{Behaviour, DEVICE, Endpoint, Gate},

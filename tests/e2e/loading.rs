@@ -1,6 +1,6 @@
 //! One shared object for three brokers, and a configuration that says what is wrong with it.
 
-use lab::{
+use testbed::{
     broker::{Broker, Listener, Stopped},
     clients::{Client, Protocol},
     tenant::{DEVICE, Endpoint},
@@ -33,7 +33,7 @@ on_each_broker! {
     /// The keys are here before a hanging tenant lets go; the broker stops all the same.
     fn it_stops_while_the_tenant_hangs(version) {
         let tenant = tenant();
-        tenant.on(Endpoint::Jwks, lab::tenant::Behaviour::Hang);
+        tenant.on(Endpoint::Jwks, testbed::tenant::Behaviour::Hang);
         let broker = broker(version, &Options::tokens(&tenant).with("timeout", "1"));
         assert!(tenant.wait_for(Endpoint::Jwks, 1, PATIENCE));
         assert!(ended_well(&broker.stop()));
@@ -86,7 +86,7 @@ on_each_broker! {
         let broker = Broker::builder(version).listener(listener()).listener(listener()).start().unwrap();
         for port in broker.ports() {
             with_token(&broker, &tenant, DEVICE).port(*port).publish("temperature", "1").expect_success();
-            let mut client = lab::clients::raw::Client::connect(*port, &token_connect(Protocol::V5, "c", &tenant.token(DEVICE))).unwrap();
+            let mut client = testbed::clients::raw::Client::connect(*port, &token_connect(Protocol::V5, "c", &tenant.token(DEVICE))).unwrap();
             assert_eq!(client.publish("secret", "1", 1), Ok(0x87));
         }
         assert_eq!(tenant.count(Endpoint::Jwks), 1);

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{
+use serde_json::json;
+use testbed::{
     broker::{Broker, Version},
     clients::{Protocol, raw::Connect},
     crowd::{Crowd, FORGOTTEN_WITHIN},
@@ -13,7 +14,6 @@ use lab::{
     measure::{allow_open_files, in_parallel},
     tenant::{DEVICE, Tenant},
 };
-use serde_json::json;
 
 use crate::setting::*;
 

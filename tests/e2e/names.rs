@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{
+use serde_json::json;
+use testbed::{
     broker::{Broker, Version},
     clients::{
         Protocol,
@@ -15,7 +16,6 @@ use lab::{
     },
     tenant::{Behaviour, DEVICE, Endpoint, Gate, PASSWORD, Tenant},
 };
-use serde_json::json;
 
 use crate::{
     on_each_broker,

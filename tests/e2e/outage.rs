@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use lab::{
+use testbed::{
     broker::Broker,
     clients::{Protocol, raw},
     tenant::{DEVICE, Tenant},
@@ -155,7 +155,7 @@ on_each_broker! {
         let tenant = tenant();
         let broker = broker(version, &Options::both(&tenant));
         have_keys(&broker);
-        let login = raw::Connect::new(Protocol::V311, "c").login(DEVICE, lab::tenant::PASSWORD);
+        let login = raw::Connect::new(Protocol::V311, "c").login(DEVICE, testbed::tenant::PASSWORD);
         assert_eq!(answer(&broker, &login), None);
         let (brokers, ours) = nice(&broker);
         assert!(ours.len() >= 2, "one for the keys, one for the login: {ours:?}");

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use lab::{
+use auth::secret::sha256;
+use serde_json::{Value, json};
+use testbed::{
     broker::{Broker, Listener, Version},
     clients::{
         Client, Protocol,
@@ -11,8 +13,6 @@ use lab::{
     pki::Authority,
     tenant::{Device, Tenant},
 };
-use mosquitto_auth0::secret::sha256;
-use serde_json::{Value, json};
 
 use crate::{on_each_broker, setting::*};
 
@@ -131,7 +131,7 @@ on_each_broker! {
             ("quotes", "topics", json!("'up','down'"), "begins with `'`"),
             ("permission", "permissions", json!(["publish:up/%u"]), "set claim_placeholders to true"),
         ] {
-            let token = tenant.mint(lab::tenant::DEVICE).claim(claim, value).sign();
+            let token = tenant.mint(testbed::tenant::DEVICE).claim(claim, value).sign();
             for protocol in [Protocol::V311, Protocol::V5] {
                 let connect = token_connect(protocol, id, &token);
                 assert_eq!(answer(&broker, &connect), told(version, protocol, DENIED), "{id}");
@@ -299,12 +299,12 @@ on_each_broker! {
         let server = (file("server.pem", &server.cert_pem), file("server.key", &server.key_pem));
         let (known, other) = (authority.issue_client("known"), authority.issue_client("other"));
         let print: String = sha256(&known.chain()[0]).iter().map(|byte| format!("{byte:02X}")).collect();
-        let files = |name: &str, leaf: &lab::pki::Leaf| {
+        let files = |name: &str, leaf: &testbed::pki::Leaf| {
             (file(&format!("{name}.pem"), &leaf.cert_pem), file(&format!("{name}.key"), &leaf.key_pem))
         };
         let (known, other) = (files("known", &known), files("other", &other));
         let minute = |ahead: u64| {
-            let now = mosquitto_auth0::clock::Unix::now().0;
+            let now = auth::clock::now().0;
             let of_day = (now + 86_400 * 60 + ahead * 60 - 10 * 60) / 60 % 1440;
             format!("{:02}:{:02}", of_day / 60, of_day % 60)
         };

@@ -18,7 +18,7 @@ use crate::{
     setting::*,
     waiting::{held, knock, login, options, pair, talk},
 };
-use lab::{
+use testbed::{
     broker::{Broker, Signal, Version},
     clients::{
         Protocol,

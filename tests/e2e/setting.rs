@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use lab::{
+use serde_json::{Value, json};
+use testbed::{
     broker::{Broker, Builder, Failed, Version},
     clients::{
         Client, Protocol,
@@ -15,7 +16,6 @@ use lab::{
     },
     tenant::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, CONNECTION, Tenant},
 };
-use serde_json::{Value, json};
 
 /// How long something may take that must come. Long: these machines are slow at times, and a test
 /// that waits this long fails anyway.
@@ -24,20 +24,9 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A device for watching: it may see everything that devices may do here.
 pub const WATCHER: &str = "watcher";
 
-/// The plugin that cargo has just built for this very test.
+/// The plugin's file.
 pub fn plugin() -> PathBuf {
-    let deps = std::env::current_exe()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .to_owned();
-    let plugin = deps.join("libmosquitto_auth0.so");
-    assert!(
-        plugin.exists(),
-        "{} is made by cargo test",
-        plugin.display()
-    );
-    plugin
+    testbed::plugin::file().into()
 }
 
 /// Options of the plugin.
@@ -107,13 +96,15 @@ pub fn refused_start(version: Version, options: &Options) -> Failed {
 /// A tenant with the watcher beside the usual device.
 pub fn tenant() -> Tenant {
     let tenant = Tenant::start();
-    tenant.add_device(lab::tenant::Device::new(WATCHER, "watcher's password").topics(json!(["#"])));
+    tenant.add_device(
+        testbed::tenant::Device::new(WATCHER, "watcher's password").topics(json!(["#"])),
+    );
     tenant
 }
 
 /// Adds a device with these topics.
 pub fn device(tenant: &Tenant, name: &str, topics: Value) {
-    tenant.add_device(lab::tenant::Device::new(name, "pass").topics(topics));
+    tenant.add_device(testbed::tenant::Device::new(name, "pass").topics(topics));
 }
 
 /// mosquitto_pub or mosquitto_sub of this device, with a token.
@@ -147,7 +138,7 @@ pub fn answer(broker: &Broker, connect: &Connect) -> Option<Refusal> {
     raw::Client::connect(broker.port(), connect).err()
 }
 
-/// The same for who connects from 127.0.0.`host`; see [`lab::addresses`].
+/// The same for who connects from 127.0.0.`host`; see [`testbed::addresses`].
 pub fn answer_from(host: u8, broker: &Broker, connect: &Connect) -> Option<Refusal> {
     let mut client = raw::Client::open_from(host, broker.port(), connect.protocol);
     client.send(&connect.packet());
@@ -203,21 +194,21 @@ macro_rules! on_each_broker {
                 #[allow(unused_imports)]
                 use super::*;
 
-                fn on($version: lab::broker::Version) $body
+                fn on($version: testbed::broker::Version) $body
 
                 #[test]
                 fn v2_0_11() {
-                    on(lab::broker::Version::V2_0_11)
+                    on(testbed::broker::Version::V2_0_11)
                 }
 
                 #[test]
                 fn v2_0_21() {
-                    on(lab::broker::Version::V2_0_21)
+                    on(testbed::broker::Version::V2_0_21)
                 }
 
                 #[test]
                 fn v2_1_2() {
-                    on(lab::broker::Version::V2_1_2)
+                    on(testbed::broker::Version::V2_1_2)
                 }
             }
         )*

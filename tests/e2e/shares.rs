@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{
+use serde_json::json;
+use testbed::{
     broker::{Broker, Version},
     clients::{
         Protocol,
@@ -19,7 +20,6 @@ use lab::{
     measure::{allow_open_files, in_parallel},
     tenant::{Behaviour, DEVICE, Endpoint, Gate, PASSWORD, Tenant},
 };
-use serde_json::json;
 
 use crate::{
     on_each_broker,

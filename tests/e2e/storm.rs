@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{
+use serde_json::json;
+use testbed::{
     broker::Broker,
     clients::{
         Protocol,
@@ -16,7 +17,6 @@ use lab::{
     measure::{allow_open_files, in_parallel},
     tenant::{DEVICE, Endpoint, Tenant},
 };
-use serde_json::json;
 
 use crate::{on_each_broker, setting::*};
 
@@ -66,7 +66,7 @@ impl Pair {
     }
 }
 
-fn start(version: lab::broker::Version, options: &Options) -> Broker {
+fn start(version: testbed::broker::Version, options: &Options) -> Broker {
     allow_open_files(8 * DEVICES as u64).unwrap();
     let broker = builder(version, options).quiet().start();
     let broker = broker.unwrap_or_else(|error| panic!("{error}"));

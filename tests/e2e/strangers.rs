@@ -1,13 +1,13 @@
 //! What the tenant counts against one device is not another's: limits of an address, wrong passwords of
 //! a stranger, refusals of an account. All as devices at addresses of their own.
 
-use lab::{
+use serde_json::json;
+use testbed::{
     addresses::Addresses,
     broker::{Broker, Listener, Version},
     clients::{Protocol, raw::Connect, websocket},
     tenant::{Behaviour, DEVICE, Device, DeviceState, Endpoint, PASSWORD},
 };
-use serde_json::json;
 
 use crate::{on_each_broker, setting::*, waiting::login};
 
@@ -45,14 +45,14 @@ fn guess(number: usize) -> Connect {
 
 /// Header lines that say: this address has used up what it may.
 fn used_up() -> Vec<(String, String)> {
-    let reset = mosquitto_auth0::clock::Unix::now().plus(864).0;
+    let reset = auth::clock::now().plus(864).0;
     vec![
         ("X-RateLimit-Remaining".into(), "0".into()),
         ("X-RateLimit-Reset".into(), reset.to_string()),
     ]
 }
 
-fn throttled(version: Version) -> Option<lab::clients::raw::Refusal> {
+fn throttled(version: Version) -> Option<testbed::clients::raw::Refusal> {
     told(version, Protocol::V5, 0x89)
 }
 
@@ -208,7 +208,7 @@ on_each_broker! {
     /// a word is said, or whoever answers is not the tenant.
     fn a_question_that_was_never_sent_does_not_count(version) {
         let names = ["localhost", "127.0.0.1"];
-        let stranger = lab::pki::Authority::new("somebody else").issue(&names);
+        let stranger = testbed::pki::Authority::new("somebody else").issue(&names);
         for what in ["nobody listens", "a reset", "another certificate"] {
             let tenant = tenant();
             let broker = broker(version, &Options::both(&tenant));

@@ -1,11 +1,11 @@
 //! Token mode: the JWT is in the password field.
 
-use lab::{
+use serde_json::json;
+use testbed::{
     clients::{Client, Protocol, raw::Connect},
     signing::Alg,
     tenant::{API_SECRET, AUDIENCE, DEVICE, Profile, Signing},
 };
-use serde_json::json;
 
 use crate::{on_each_broker, setting::*};
 
@@ -60,7 +60,7 @@ on_each_broker! {
         let tenant = tenant();
         let broker = broker(version, &Options::tokens(&tenant));
         let good = tenant.mint(DEVICE);
-        let other = std::sync::Arc::new(lab::signing::RsaKey::generate("other"));
+        let other = std::sync::Arc::new(testbed::signing::RsaKey::generate("other"));
         let cases = [
             ("token-expired", 0x86, good.clone().lifetime(-60).sign()),
             ("token-audience", 0x87, good.clone().claim("aud", "https://other.example/").sign()),
@@ -73,7 +73,7 @@ on_each_broker! {
             ("token-malformed", 0x86, "eyJhbGciOiJSUzI1NiJ9.nonsense".into()),
             ("token-claims", 0x86, good.clone().without("exp").sign()),
             // This machine's clock is behind, so the device is to keep its token.
-            ("token-not-yet", 0x88, good.clone().claim("iat", lab::signing::now() + 60).sign()),
+            ("token-not-yet", 0x88, good.clone().claim("iat", testbed::signing::now() + 60).sign()),
         ];
         for (reason, code, token) in cases {
             for protocol in [Protocol::V311, Protocol::V5] {
@@ -179,7 +179,7 @@ on_each_broker! {
         let broker = broker(version, &Options::tokens(&tenant).with("topics_claim", "https://mqtt.example/topics"));
         with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
         let token = tenant.mint(DEVICE).without("https://mqtt.example/topics").sign();
-        let mut client = lab::clients::raw::Client::connect(broker.port(), &token_connect(Protocol::V5, "bare", &token)).unwrap();
+        let mut client = testbed::clients::raw::Client::connect(broker.port(), &token_connect(Protocol::V5, "bare", &token)).unwrap();
         assert!(broker.wait_for_log("'bare' came in and may do nothing", PATIENCE).is_some());
         assert_eq!(client.publish("temperature", "1", 1), Ok(0x87));
     }

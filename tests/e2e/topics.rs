@@ -1,13 +1,13 @@
 //! Topics: what is not granted is denied, on every path a message can take.
 
-use lab::{
+use serde_json::json;
+use testbed::{
     clients::{
         Protocol,
         raw::{self, End, Will},
     },
     tenant::DEVICE,
 };
-use serde_json::json;
 
 use crate::{on_each_broker, setting::*};
 

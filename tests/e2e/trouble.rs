@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use lab::{
+use serde_json::json;
+use testbed::{
     broker::{Broker, Version},
     clients::{Protocol, raw, raw::Connect},
     heap::Heap,
@@ -11,7 +12,6 @@ use lab::{
     pki::Authority,
     tenant::{Behaviour, DEVICE, Endpoint, PASSWORD, Tenant},
 };
-use serde_json::json;
 
 use crate::{on_each_broker, setting::*};
 
@@ -143,7 +143,7 @@ on_each_broker! {
             waiting.send(&connect.packet());
             raw(&broker, &tenant, DEVICE, "later", Protocol::V311).ping().unwrap();
             if answered {
-                broker.signal(lab::broker::Signal::TERM);
+                broker.signal(testbed::broker::Signal::TERM);
                 names.behave();
             }
             assert!(broker.stop().status.unwrap().success(), "answered: {answered}");

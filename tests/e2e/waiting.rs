@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use lab::{
+use serde_json::json;
+use testbed::{
     broker::{Broker, Listener, Version},
     clients::{
         Protocol,
@@ -13,7 +14,6 @@ use lab::{
     },
     tenant::{Behaviour, DEVICE, Device, Endpoint, Gate, PASSWORD, Tenant},
 };
-use serde_json::json;
 
 use crate::{on_each_broker, setting::*};
 
@@ -744,7 +744,7 @@ on_each_broker! {
             })
             .collect();
         assert!(gate.wait_for(20, PATIENCE));
-        broker.signal(lab::broker::Signal::TERM);
+        broker.signal(testbed::broker::Signal::TERM);
         gate.open();
         assert!(broker.stop().status.unwrap().success());
         drop(clients);

@@ -7,7 +7,7 @@ use std::{
     net::TcpStream,
 };
 
-use lab::{
+use testbed::{
     broker::{Broker, Builder, Listener, Version},
     clients::{
         Client, Protocol,

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use process::{alone, alone_provoked, plugin_file};
+pub use process::{alone, alone_provoked};
 
 /// Which broker this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -406,7 +406,7 @@ impl Broker {
         };
         // SAFETY: sets two variables, before anything else reads them.
         unsafe { ffi::fake_start(number) };
-        let handle = open(&plugin_file(), release);
+        let handle = open(testbed::plugin::file(), release);
         Self {
             release,
             handle,

@@ -4,16 +4,12 @@ use std::{
     any::type_name,
     env,
     fs::File,
-    path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 
-use lab::scratch::Scratch;
+use testbed::{plugin, scratch::Scratch};
 
-/// The plugin's file, for the process that loads it; and for a test run of another build.
-const FILE: &str = "MOSQUITTO_AUTH0_SO";
 /// Says to a process which test it is there for.
 const ALONE: &str = "FAKE_BROKER_ALONE";
 /// Where a plugin with the feature `provoke` panics.
@@ -44,15 +40,6 @@ pub fn alone_provoked<F: FnOnce()>(place: &str, test: F) {
     run(test, Some(place));
 }
 
-/// The plugin to load.
-///
-/// # Panics
-///
-/// If it cannot be built.
-pub fn plugin_file() -> PathBuf {
-    env::var_os(FILE).map_or_else(|| built().to_owned(), PathBuf::from)
-}
-
 fn run<F: FnOnce()>(test: F, provoke: Option<&str>) {
     if env::var_os(ALONE).is_some() {
         return test();
@@ -65,15 +52,15 @@ fn run<F: FnOnce()>(test: F, provoke: Option<&str>) {
     let scratch = Scratch::new("fake-broker").expect("a temporary directory");
     let output = scratch.path().join("output");
     let file = File::create(&output).expect("a temporary file");
-    let plugin = match provoke {
-        None => plugin_file(),
-        Some(_) => provoked().to_owned(),
+    let file_of_plugin = match provoke {
+        None => plugin::file(),
+        Some(_) => plugin::that_panics(),
     };
     let mut command = Command::new(env::current_exe().expect("this program"));
     command
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(ALONE, name)
-        .env(FILE, plugin)
+        .env(plugin::OTHER_BUILD, file_of_plugin)
         .env_remove(PROVOKE)
         .env("GLIBC_TUNABLES", FREED_IS_SPOILT)
         .stdin(Stdio::null())
@@ -104,40 +91,4 @@ fn run<F: FnOnce()>(test: F, provoke: Option<&str>) {
         Some(status) if status.success() => assert!(said.contains("1 passed"), "{said}"),
         Some(status) => panic!("{name}: {status}\n{said}"),
     }
-}
-
-fn built() -> &'static Path {
-    static FILE: OnceLock<PathBuf> = OnceLock::new();
-    FILE.get_or_init(|| build(&target(), &[]))
-}
-
-/// A build of its own: cargo would otherwise build the ordinary one anew each time.
-fn provoked() -> &'static Path {
-    static FILE: OnceLock<PathBuf> = OnceLock::new();
-    FILE.get_or_init(|| build(&target().join("provoke"), &["--features", "provoke"]))
-}
-
-/// Builds the plugin, so that what is tested is never an older one.
-fn build(target: &Path, more: &[&str]) -> PathBuf {
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "mosquitto-auth0", "--lib"])
-        .args(more)
-        .arg("--target-dir")
-        .arg(target)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo, which runs this test");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "the plugin does not build:\n{said}"
-    );
-    target.join("debug").join("libmosquitto_auth0.so")
-}
-
-/// The directory of this program is `target/debug/deps`.
-fn target() -> PathBuf {
-    let program = env::current_exe().expect("this program");
-    let mut above = program.ancestors().skip(3);
-    above.next().expect("three directories").to_owned()
 }

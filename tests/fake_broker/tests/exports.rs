@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use fake_broker::plugin_file;
+use testbed::plugin;
 
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
-        .arg(plugin_file())
+        .arg(plugin::file())
         .output();
     let output = output.unwrap_or_else(|why| panic!("{program}, of the package binutils: {why}"));
     assert!(output.status.success(), "{output:?}");

@@ -1,6 +1,6 @@
 //! Keys.
 
-pub use mosquitto_auth0::keys::KeySet;
+pub use auth::keys::KeySet;
 
-#[path = "../../../src/keys/store.rs"]
+#[path = "../../../crates/auth/src/keys/store.rs"]
 pub mod store;

@@ -6,9 +6,9 @@
 
 extern crate scheduled_std as std;
 
-pub use mosquitto_auth0::{auth0, clock, config, log, refusal, secret, sessions};
+pub use auth::{auth0, clock, config, log, refusal, secret, sessions};
 
 pub mod keys;
 pub mod logins;
-#[path = "../../../src/threads.rs"]
+#[path = "../../../crates/auth/src/threads.rs"]
 pub mod threads;

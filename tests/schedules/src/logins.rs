@@ -1,6 +1,6 @@
 //! Sign-ins.
 
-pub use mosquitto_auth0::logins::{Claimant, Done, Errand, Evidence, Job, known, shares};
+pub use auth::logins::{Claimant, Done, Errand, Evidence, Job, known, shares};
 
-#[path = "../../../src/logins/pool.rs"]
+#[path = "../../../crates/auth/src/logins/pool.rs"]
 pub mod pool;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fake_broker::{SUCCESS, Spec, State, alone};
-use lab::tenant::{DEVICE, PASSWORD};
+use testbed::tenant::{DEVICE, PASSWORD};
 
 use super::{Scene, credentials};
 

@@ -3,7 +3,7 @@
 use fake_broker::{
     AUTH, BAD_USERNAME_OR_PASSWORD, BANNED, SERVER_BUSY, SERVER_UNAVAILABLE, Spec, alone,
 };
-use lab::{
+use testbed::{
     signing::shared_key,
     tenant::{Behaviour, DEVICE, DeviceState, Endpoint, PASSWORD, Tenant},
 };
@@ -110,7 +110,7 @@ fn tokens_that_are_not_good() {
             ),
             // This machine's clock is behind.
             (
-                mint().claim("nbf", lab::signing::now() + 60).sign(),
+                mint().claim("nbf", testbed::signing::now() + 60).sign(),
                 SERVER_UNAVAILABLE,
                 "[token-not-yet]",
             ),

@@ -2,8 +2,8 @@
 //! memory is for `tests/races.sh` to see.
 
 use fake_broker::{Access, SUCCESS, Spec, alone};
-use lab::tenant::{CLIENT_ID, CLIENT_SECRET, CONNECTION, Device, Endpoint};
 use serde_json::json;
+use testbed::tenant::{CLIENT_ID, CLIENT_SECRET, CONNECTION, Device, Endpoint};
 
 use super::{GRANTED, Scene, options};
 

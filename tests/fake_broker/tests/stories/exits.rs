@@ -6,10 +6,12 @@ use std::{
 };
 
 use fake_broker::{
-    Access, Event, INVAL, Release, SUCCESS, Spec, alone, plugin_file, plugin_threads,
-    wait_for_threads,
+    Access, Event, INVAL, Release, SUCCESS, Spec, alone, plugin_threads, wait_for_threads,
 };
-use lab::tenant::{Behaviour, DEVICE, Endpoint, Tenant};
+use testbed::{
+    plugin,
+    tenant::{Behaviour, DEVICE, Endpoint, Tenant},
+};
 
 use super::{GRANTED, PATIENCE, RELEASE, broker, options};
 
@@ -142,7 +144,7 @@ fn its_code_stays_when_the_broker_unloads_it() {
         broker.init(&options(&tenant)).expect("it starts");
         broker.cleanup();
         assert!(
-            broker.unload(&plugin_file()),
+            broker.unload(plugin::file()),
             "a late resolver thread would return into nothing"
         );
     });

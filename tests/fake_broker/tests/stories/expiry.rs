@@ -3,7 +3,7 @@
 use fake_broker::{
     ACL_DENIED, Access, Asked, BAD_USERNAME_OR_PASSWORD, Client, SUCCESS, Spec, State, alone,
 };
-use lab::{signing::now, tenant::DEVICE};
+use testbed::{signing::now, tenant::DEVICE};
 
 use super::{FORBIDDEN, GRANTED, RELEASE, Scene, wait_until_time_is};
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use fake_broker::{Access, Event, INVAL, SUCCESS, Spec, alone, plugin_threads, wait_for_threads};
-use lab::tenant::{DEVICE, Endpoint, Tenant};
 use serde_json::json;
+use testbed::tenant::{DEVICE, Endpoint, Tenant};
 
 use super::{GRANTED, PATIENCE, RELEASE, broker, credentials, options};
 
@@ -163,7 +163,7 @@ fn the_same_subject_of_two_tenants_is_two_accounts() {
 fn a_second_start_does_not_wait_for_a_hanging_tenant() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
-        tenant.on(Endpoint::Jwks, lab::tenant::Behaviour::Hang);
+        tenant.on(Endpoint::Jwks, testbed::tenant::Behaviour::Hang);
         let options = options(&tenant).with("timeout", "1");
         let started = Instant::now();
         broker.init_for(0, &options).expect("it starts");

@@ -21,14 +21,14 @@ mod texts;
 use std::time::{Duration, Instant};
 
 use fake_broker::{Access, Broker, Client, Options, SUCCESS, Spec};
-use lab::{
+use testbed::{
     scratch::Scratch,
     tenant::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Tenant},
 };
 
 use crate::{RELEASE, broker};
 
-/// What each tenant's device may publish and subscribe: [`lab::tenant::Device::default`].
+/// What each tenant's device may publish and subscribe: [`testbed::tenant::Device::default`].
 const GRANTED: &str = "temperature";
 /// Another topic that it may use.
 const ALSO_GRANTED: &str = "config";
@@ -164,7 +164,7 @@ impl Scene {
 /// Waits for the clock, which nothing else waits for.
 fn wait_until_time_is(seconds: u64) {
     let started = Instant::now();
-    while lab::signing::now() < seconds {
+    while testbed::signing::now() < seconds {
         assert!(started.elapsed() < PATIENCE, "the clock stands still");
         std::thread::sleep(Duration::from_millis(10));
     }

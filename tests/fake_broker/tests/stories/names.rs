@@ -2,7 +2,7 @@
 //! id, and does not ask about them.
 
 use fake_broker::{AUTH_DELAYED, Client, Options, SERVER_BUSY, SUCCESS, Spec, UNKNOWN, alone};
-use lab::tenant::{
+use testbed::tenant::{
     Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Endpoint, Gate, PASSWORD, Tenant,
 };
 

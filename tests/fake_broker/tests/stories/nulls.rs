@@ -128,7 +128,7 @@ fn neither_user_name_nor_password() {
         scene.refused(&Spec::new("a").username("u"), 134, "[no-password]");
         scene.refused(&Spec::new("a").password("p"), AUTH, "[credentials-off]");
         // MQTT 5 allows a password alone, and a token says itself whose it is.
-        let token = scene.tenant.token(lab::tenant::DEVICE);
+        let token = scene.tenant.token(testbed::tenant::DEVICE);
         scene.connected(&Spec::new("a").v5().password(token));
     });
 }
@@ -139,6 +139,6 @@ fn a_password_without_a_name_is_never_sent_to_the_tenant() {
         let mut scene = Scene::live(super::credentials);
         scene.refused(&Spec::new("a").v5().password("p"), 134, "[no-username]");
         scene.refused(&Spec::new("a").username("u"), 134, "[no-password]");
-        assert_eq!(scene.tenant.count(lab::tenant::Endpoint::Token), 0);
+        assert_eq!(scene.tenant.count(testbed::tenant::Endpoint::Token), 0);
     });
 }

@@ -1,7 +1,7 @@
 //! The order of events, and addresses that are used twice.
 
 use fake_broker::{ACL_DENIED, AUTH, Access, Asked, SUCCESS, Spec, State, alone};
-use lab::tenant::{Behaviour, DEVICE, Endpoint, PASSWORD};
+use testbed::tenant::{Behaviour, DEVICE, Endpoint, PASSWORD};
 
 use super::{ALSO_GRANTED, FORBIDDEN, GRANTED, PATIENCE, RELEASE, Scene, credentials};
 

@@ -1,7 +1,7 @@
 //! A panic in the plugin is a refusal. That it is no abort is seen by each of these ending well.
 
 use fake_broker::{ACL_DENIED, AUTH, Access, Event, SUCCESS, State, UNKNOWN, alone_provoked};
-use lab::tenant::Tenant;
+use testbed::tenant::Tenant;
 
 use super::{FORBIDDEN, GRANTED, Scene, broker, offline, scratch};
 

@@ -2,8 +2,8 @@
 //! recursion without bound by the fake broker.
 
 use fake_broker::{Access, Asked, SUCCESS, Spec, alone};
-use lab::tenant::{DEVICE, Tenant};
 use serde_json::json;
+use testbed::tenant::{DEVICE, Tenant};
 
 use super::{FORBIDDEN, GRANTED, RELEASE, Scene, broker, offline, scratch};
 

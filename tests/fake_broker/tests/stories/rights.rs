@@ -1,8 +1,8 @@
 //! The everyday: what a device may do, as the broker asks.
 
 use fake_broker::{Access, Options, SUCCESS, Spec, State, alone};
-use lab::tenant::DEVICE;
 use serde_json::json;
+use testbed::tenant::DEVICE;
 
 use super::{ALSO_GRANTED, FORBIDDEN, GRANTED, Scene};
 

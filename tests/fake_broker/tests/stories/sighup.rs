@@ -1,11 +1,11 @@
 //! SIGHUP: the broker asks about every session that it has, and what that tells.
 
 use fake_broker::{BAD_USERNAME_OR_PASSWORD, SUCCESS, Spec, State, alone};
-use lab::{
+use serde_json::json;
+use testbed::{
     signing::now,
     tenant::{DEVICE, Device},
 };
-use serde_json::json;
 
 use super::{GRANTED, RELEASE, Scene, wait_until_time_is};
 

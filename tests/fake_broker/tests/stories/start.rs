@@ -1,7 +1,7 @@
 //! The handshake, and options that do not let it start.
 
 use fake_broker::{Event, INVAL, Options, alone, plugin_threads};
-use lab::tenant::Tenant;
+use testbed::tenant::Tenant;
 
 use super::{broker, offline, options, scratch};
 

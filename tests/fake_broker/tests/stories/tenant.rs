@@ -6,7 +6,7 @@ use std::{
 };
 
 use fake_broker::{Access, BAD_USERNAME_OR_PASSWORD as BAD, SUCCESS, Spec, State, alone};
-use lab::tenant::{DEVICE, Endpoint, PASSWORD, Tenant};
+use testbed::tenant::{DEVICE, Endpoint, PASSWORD, Tenant};
 
 use super::{GRANTED, RELEASE, Scene, broker, credentials, offline, options, scratch};
 

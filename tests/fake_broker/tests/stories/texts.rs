@@ -4,8 +4,8 @@ use fake_broker::{
     ACL_DENIED, AUTH, Access, BAD_USERNAME_OR_PASSWORD as BAD, MALFORMED_UTF8, SERVER_UNAVAILABLE,
     SUCCESS, Spec, alone,
 };
-use lab::tenant::{DEVICE, Endpoint, PASSWORD};
 use serde_json::json;
+use testbed::tenant::{DEVICE, Endpoint, PASSWORD};
 
 use super::{ALSO_GRANTED, GRANTED, Scene, credentials};
 use crate::RELEASE;

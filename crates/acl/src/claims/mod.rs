@@ -1,0 +1,340 @@
+//! What a token says about topics: from its claims to rules, and the rules compiled.
+//!
+//! * [`topics`](mod@topics): the forms of the claim `topics`
+//! * [`permissions`](mod@permissions): Auth0's `permissions` and `scope`
+//! * [`shared`]: equal claims, one set of rules
+//! * this file: the rules of one token, shared by all whose claims are the same
+
+pub mod permissions;
+pub mod shared;
+pub mod topics;
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::rules::{
+    Ask, Effect, Limits, Rule,
+    filter::Malformed,
+    template::Template,
+    tree::{Bindings, Builder, Gates, Rules, ask},
+};
+use input::{json::Place, text::Quoted};
+
+/// Why a claim gives no rights at all: one bad entry refuses the whole token, because an operator
+/// who made one mistake should see it, not a device that half works. The sentence follows the claim's
+/// name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadClaim(String);
+
+impl fmt::Display for BadClaim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which claims count, and how they are read. In this order: the topics first, then the permissions,
+/// then the scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Where the topics are, if they count.
+    pub topics: Option<Place>,
+    /// Whether `permissions` counts.
+    pub permissions: bool,
+    /// Whether `scope` counts. Not by default: without RBAC an Auth0 API gives an application every
+    /// scope that it asks for.
+    pub scope: bool,
+    /// What permissions begin with.
+    pub verbs: permissions::Verbs,
+    /// Whether placeholders in filters are more than text.
+    pub placeholders: bool,
+}
+
+impl Reading {
+    fn claims<'s, 'c>(
+        &'s self,
+        claims: &'c Map<String, Value>,
+    ) -> impl Iterator<Item = (&'s str, Option<&'c Value>)> {
+        let topics = self.topics.as_ref();
+        let topics = topics.map(|place| (place.text(), place.find(claims)));
+        let lists = [("permissions", self.permissions), ("scope", self.scope)];
+        let lists = lists
+            .into_iter()
+            .filter(|(_, counts)| *counts)
+            .map(|(name, _)| (name, claims.get(name)));
+        topics.into_iter().chain(lists)
+    }
+
+    /// What the claims say, to be hashed: the same for tokens that say the same.
+    pub fn values<'a>(&self, claims: &'a Map<String, Value>) -> Vec<Option<&'a Value>> {
+        self.claims(claims).map(|(_, value)| value).collect()
+    }
+
+    /// The rules that they are.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about the first mistake, that begins with whose it is.
+    pub fn rules(&self, claims: &Map<String, Value>) -> Result<Vec<Rule>, String> {
+        let mut rules = Vec::new();
+        for (place, (name, value)) in self.claims(claims).enumerate() {
+            let Some(value) = value else {
+                continue;
+            };
+            let read = if self.topics.is_some() && place == 0 {
+                topics::topics(value, self.placeholders).and_then(|rules| self.without_verbs(rules))
+            } else {
+                permissions::permissions(value, &self.verbs, self.placeholders)
+            };
+            rules.extend(read.map_err(|why| format!("of its claim {}, {why}", Quoted(name)))?);
+        }
+        Ok(rules)
+    }
+
+    /// Rules of the claim for topics, in which a permission's verb has nothing to say.
+    fn without_verbs(&self, rules: Vec<Rule>) -> Result<Vec<Rule>, BadClaim> {
+        let verbs = [&self.verbs, &permissions::Verbs::default()];
+        let verb = |rule: &Rule| verbs.iter().find_map(|verbs| verbs.of(rule.filter.text()));
+        match rules
+            .iter()
+            .find_map(|rule| Some((rule.filter.text(), verb(rule)?)))
+        {
+            None => Ok(rules),
+            Some((entry, verb)) => Err(BadClaim(format!(
+                "the entry {} begins with `{verb}:`, which counts in permissions and scopes; here write \
+                 {{\"publish\": [...], \"subscribe\": [...]}}",
+                Quoted(entry)
+            ))),
+        }
+    }
+}
+
+/// Reads a filter of a token. What is meant as something else is refused, and not granted as a topic of that
+/// name: whoever wrote it would never learn why the device may not do what he gave it.
+///
+/// # Errors
+///
+/// What is wrong, as the rest of a sentence that begins with the filter.
+fn template(text: &str, placeholders: bool) -> Result<Template, String> {
+    if let Some(mark) = text.chars().next().filter(|c| "[{\"'".contains(*c)) {
+        return Err(format!(
+            "begins with `{mark}`: it is part of a list that was written as text"
+        ));
+    }
+    if placeholders {
+        return Template::parse(text).map_err(|why| why.to_string());
+    }
+    if let Some(mark) = ["%c", "%u", "${"]
+        .into_iter()
+        .find(|mark| text.contains(mark))
+    {
+        return Err(format!(
+            "has a placeholder, `{mark}`, and values stand in no filter of a token here; set claim_placeholders to true"
+        ));
+    }
+    Template::literal(text).map_err(|why: Malformed| why.to_string())
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The rules of a token.
+#[derive(Debug, Default)]
+pub struct Grants {
+    rules: Rules,
+    /// The filters of rules that deny or have limits, for log lines.
+    texts: Vec<(u32, Box<str>)>,
+}
+
+impl Grants {
+    /// Compiles rules, in their order.
+    pub fn compile(rules: &[Rule]) -> Self {
+        let mut builder = Builder::new();
+        let mut texts = Vec::new();
+        for (order, rule) in rules.iter().enumerate() {
+            // The token that holds them has a limit, far below.
+            let order = order as u32;
+            builder.add(order, rule, 0);
+            if rule.effect == Effect::Deny || rule.limits != Limits::NONE {
+                texts.push((order, rule.filter.text().into()));
+            }
+        }
+        Self {
+            rules: builder.build(),
+            texts,
+        }
+    }
+
+    /// Them, to be asked.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The filter of a rule that denies or has limits.
+    pub fn text(&self, order: u32) -> Option<&str> {
+        let place = self.texts.binary_search_by_key(&order, |(order, _)| *order);
+        place.ok().map(|place| &*self.texts[place].1)
+    }
+
+    /// How many rules there are, without those that never decide.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether nothing is granted.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Whether they alone, with no placeholder in them, allow this.
+    pub fn allow(&self, what: Ask, topic: &str) -> bool {
+        let ruling = ask(what, topic.as_bytes(), |asked| {
+            self.rules
+                .first(asked, &Bindings::default(), &Gates::default())
+        });
+        ruling
+            .flatten()
+            .is_some_and(|ruling| ruling.effect == Effect::Allow)
+    }
+
+    /// Whether a plain message to `topic` may be published.
+    pub fn match_topic(&self, topic: &str) -> bool {
+        let plain = Ask::Publish {
+            qos: 0,
+            retain: false,
+            payload: 0,
+        };
+        self.allow(plain, topic)
+    }
+
+    /// Whether `filter` may be subscribed to with QoS 0. `$share/group/` in front of it is not part
+    /// of the question.
+    pub fn cover_subscription(&self, filter: &str) -> bool {
+        self.allow(Ask::Subscribe { qos: Some(0) }, filter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grants(filters: &[&str]) -> Grants {
+        let rules: Vec<_> = filters
+            .iter()
+            .map(|filter| Rule::allow(Template::literal(filter).unwrap()))
+            .collect();
+        Grants::compile(&rules)
+    }
+
+    #[test]
+    fn claims_count_in_their_order_and_only_where_they_should() {
+        let all = Reading {
+            topics: Some(Place::Name("https://mqtt.example/topics".into())),
+            permissions: true,
+            scope: true,
+            verbs: permissions::Verbs::default(),
+            placeholders: false,
+        };
+        let claims = serde_json::json!({
+            "https://mqtt.example/topics": ["a"], "permissions": ["publish:b"], "scope": "openid subscribe:c", "app": {"topics": "d"},
+        });
+        let claims = claims.as_object().unwrap();
+        let filters = |reading: &Reading| {
+            let rules = reading.rules(claims).unwrap();
+            let texts: Vec<_> = rules.iter().map(|rule| rule.filter.text()).collect();
+            texts.concat()
+        };
+        assert_eq!(filters(&all), "abc");
+        assert_eq!(
+            filters(&Reading {
+                scope: false,
+                ..all.clone()
+            }),
+            "ab"
+        );
+        assert_eq!(
+            filters(&Reading {
+                topics: None,
+                permissions: false,
+                ..all.clone()
+            }),
+            "c"
+        );
+        let topics = Some(Place::Pointer("/app/topics".into()));
+        assert_eq!(
+            filters(&Reading {
+                topics,
+                ..all.clone()
+            }),
+            "dbc"
+        );
+
+        // A permission's form in the claim for topics, with the default verbs or others.
+        let verbs = permissions::Verbs {
+            publish: "write".into(),
+            ..permissions::Verbs::default()
+        };
+        for entry in ["publish:a", "subscribe:a/#", "pubsub:a", "write:a"] {
+            let wrong = serde_json::json!({"https://mqtt.example/topics": ["b", entry]});
+            let reading = Reading {
+                verbs: verbs.clone(),
+                ..all.clone()
+            };
+            let error = reading.rules(wrong.as_object().unwrap()).unwrap_err();
+            assert!(
+                error.contains(&format!("the entry '{entry}' begins with `")),
+                "{error}"
+            );
+        }
+
+        // No claim is not a claim that is null: the one is no right, the other a mistake.
+        let (none, null) = (
+            serde_json::json!({}),
+            serde_json::json!({"https://mqtt.example/topics": null}),
+        );
+        let (none, null) = (none.as_object().unwrap(), null.as_object().unwrap());
+        assert_ne!(all.values(none), all.values(null));
+        assert!(all.rules(none).unwrap().is_empty());
+        assert_eq!(
+            all.rules(null).unwrap_err(),
+            "of its claim 'https://mqtt.example/topics', it is null, not an array of topic filters"
+        );
+    }
+
+    #[test]
+    fn filters_are_counted_once() {
+        assert_eq!(grants(&["a", "a", "a/#", "a/#", "a/+", "#"]).len(), 4);
+        assert!(grants(&[]).is_empty());
+    }
+
+    #[test]
+    fn nothing_granted_allows_nothing() {
+        let none = Grants::default();
+        assert!(!none.match_topic("a"));
+        assert!(!none.cover_subscription("a"));
+        assert!(!none.cover_subscription("#"));
+    }
+
+    #[test]
+    fn one_grant_alone_must_cover() {
+        // Together they match whatever `a/+` matches below two names, and still `a/+` is not granted.
+        let set = grants(&["a/b", "a/c"]);
+        assert!(!set.cover_subscription("a/+"));
+        assert!(set.cover_subscription("a/b") && set.cover_subscription("a/c"));
+    }
+
+    #[test]
+    fn a_dead_end_is_left_for_the_other_branch() {
+        let set = grants(&["a/b/c", "a/+/d", "+/b/e"]);
+        assert!(set.match_topic("a/b/c") && set.match_topic("a/b/d") && set.match_topic("a/b/e"));
+        assert!(!set.match_topic("a/b/f"));
+    }
+}

@@ -1,0 +1,19 @@
+//! Topic rules: what a client may publish and subscribe.
+//!
+//! This crate has no I/O, no threads and no clock. The time is an argument.
+//!
+//! | question | file |
+//! |---|---|
+//! | Does this filter match that topic? | [`rules::filter`] |
+//! | Which of many rules decides about a topic? | [`rules::tree`] |
+//! | What becomes of `%c` or `${sub}` in a rule? | [`rules::template`], [`rules::bind`] |
+//! | What do the claims of a token grant? | [`claims`] |
+//! | What does the policy file say? | [`policy_file`]; its syntax, [`policy_file::parse`] |
+//! | To whom does a rule apply, and when? | [`policy_file::conditions`], [`policy_file::schedule`] |
+//! | Which of the two counts, claims or policy file? | [`rights`] |
+
+pub mod claims;
+pub mod policy_file;
+pub mod rights;
+pub mod rules;
+pub mod time;

@@ -1,0 +1,406 @@
+//! Times of day and days of the week, in the operator's time zone.
+//!
+//! A window is open when the clock on the wall there shows a time in it. So where clocks are put
+//! forward, a window that lies in the hour that is left out does not open that day, and where they
+//! are put back, one in the hour that comes twice opens twice.
+//!
+//! Nothing is computed at a message: gates are opened and shut when the moment of the next change
+//! has come, or when the clock has been set back behind the last look at it.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use jiff::{
+    Timestamp,
+    tz::{TimeZone, TimeZoneDatabase},
+};
+
+use crate::rules::tree::Gates;
+use crate::time::Unix;
+
+const DAY: u32 = 86_400;
+
+/// Times on days: both must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// From and to, in seconds after midnight, the end excluded; if the end comes first, it is the
+    /// next day's.
+    pub times: Vec<(u32, u32)>,
+    /// The days on which it begins: bit 0 is Monday.
+    pub days: u8,
+}
+
+impl Window {
+    /// The whole week.
+    pub const ALL_DAYS: u8 = 0b111_1111;
+
+    fn is_open(&self, wall: Wall) -> bool {
+        let begins = |day: u32| self.days >> day & 1 == 1;
+        let (today, yesterday) = (wall.weekday, (wall.weekday + 6) % 7);
+        self.times.iter().any(|&(from, to)| {
+            if from < to {
+                (from..to).contains(&wall.second) && begins(today)
+            } else {
+                wall.second >= from && begins(today) || wall.second < to && begins(yesterday)
+            }
+        })
+    }
+}
+
+/// What the clock on the wall shows.
+#[derive(Clone, Copy)]
+struct Wall {
+    /// 0 is Monday.
+    weekday: u32,
+    /// After midnight, as it would be on a day of 24 hours.
+    second: u32,
+}
+
+/// A time zone of the IANA database.
+#[derive(Clone, Debug)]
+pub struct Zone(TimeZone);
+
+impl Zone {
+    /// UTC.
+    pub const UTC: Self = Self(TimeZone::UTC);
+
+    /// The zone of that name: as this machine knows it (`/usr/share/zoneinfo`), else as it was when
+    /// this was built.
+    pub fn named(name: &str) -> Option<Self> {
+        TimeZone::get(name)
+            .or_else(|_| TimeZoneDatabase::bundled().get(name))
+            .ok()
+            .map(Self)
+    }
+
+    fn wall(&self, now: Unix) -> Wall {
+        let local = now.0 as i64 + self.offset(now);
+        Wall {
+            // 1970-01-01 was a Thursday.
+            weekday: (local.div_euclid(i64::from(DAY)) + 3).rem_euclid(7) as u32,
+            second: local.rem_euclid(i64::from(DAY)) as u32,
+        }
+    }
+
+    /// Seconds east of UTC.
+    fn offset(&self, now: Unix) -> i64 {
+        self.0.to_offset(timestamp(now)).seconds().into()
+    }
+
+    /// When the clocks are changed next.
+    fn next_change(&self, now: Unix) -> Option<Unix> {
+        let transition = self.0.following(timestamp(now)).next()?;
+        u64::try_from(transition.timestamp().as_second())
+            .ok()
+            .map(Unix)
+    }
+}
+
+fn timestamp(now: Unix) -> Timestamp {
+    i64::try_from(now.0)
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+/// Windows, and which are open.
+pub struct Calendar {
+    zone: Zone,
+    windows: Vec<Window>,
+    /// Window `i` is gate `i + 1`.
+    gates: Gates,
+    /// What is known holds from here on...
+    since: AtomicU64,
+    /// ...to here.
+    until: AtomicU64,
+    turning: Mutex<()>,
+}
+
+impl fmt::Debug for Calendar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Calendar")
+            .field("windows", &self.windows)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Calendar {
+    /// A calendar of which nothing is known yet: [`Self::turn`] it first.
+    pub fn new(zone: Zone, windows: Vec<Window>) -> Self {
+        let gates = Gates::new(windows.len());
+        // Without windows there is never anything to look at.
+        let (since, until) = match windows.is_empty() {
+            true => (0, u64::MAX),
+            false => (1, 0),
+        };
+        Self {
+            zone,
+            windows,
+            gates,
+            since: AtomicU64::new(since),
+            until: AtomicU64::new(until),
+            turning: Mutex::new(()),
+        }
+    }
+
+    /// The gates, as they stood when the calendar was turned.
+    pub fn gates(&self) -> &Gates {
+        &self.gates
+    }
+
+    /// Sees to it that the gates are as they must be now. Two comparisons, nearly always.
+    #[inline]
+    pub fn turn(&self, now: Unix) {
+        let (since, until) = (
+            self.since.load(Ordering::Relaxed),
+            self.until.load(Ordering::Relaxed),
+        );
+        if !(since..until).contains(&now.0) {
+            self.turn_now(now);
+        }
+    }
+
+    /// Until when the gates stand as they do.
+    pub fn until(&self) -> Unix {
+        Unix(self.until.load(Ordering::Relaxed))
+    }
+
+    #[cold]
+    fn turn_now(&self, now: Unix) {
+        // The gates are set whole by one at a time.
+        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
+        let wall = self.zone.wall(now);
+        for (i, window) in self.windows.iter().enumerate() {
+            self.gates.set(i as u32 + 1, window.is_open(wall));
+        }
+        self.since.store(now.0, Ordering::Relaxed);
+        self.until
+            .store(self.next_look(now, wall).0, Ordering::Relaxed);
+    }
+
+    /// The next moment when anything may change: a window's edge or a midnight by the clock as it goes
+    /// now, or a change of the clock.
+    fn next_look(&self, now: Unix, wall: Wall) -> Unix {
+        let edges = self
+            .windows
+            .iter()
+            .flat_map(|window| &window.times)
+            .flat_map(|&(from, to)| [from, to]);
+        let next = edges
+            .chain([0])
+            .map(|edge| {
+                let ahead = (edge + DAY - wall.second) % DAY;
+                now.plus(u64::from(if ahead == 0 { DAY } else { ahead }))
+            })
+            .min();
+        let next = next.unwrap_or(now.plus(DAY.into()));
+        self.zone
+            .next_change(now)
+            .map_or(next, |change| next.min(change))
+    }
+}
+
+/// Reads `22:00-06:00`.
+pub fn times(text: &str) -> Option<(u32, u32)> {
+    let time = |text: &str| {
+        let (hour, minute) = text.trim().split_once(':')?;
+        let digits = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+        if !digits(hour) || !digits(minute) {
+            return None;
+        }
+        let (hour, minute): (u32, u32) = (hour.parse().ok()?, minute.parse().ok()?);
+        let second = hour * 3600 + minute * 60;
+        (minute < 60 && second <= DAY).then_some(second)
+    };
+    let (from, to) = text.split_once('-')?;
+    let (from, to) = (time(from)?, time(to)?);
+    (from != to && from < DAY).then_some((from, to))
+}
+
+/// Reads `Mon-Fri`, `Sat`, `Mon,Wed-Fri`.
+pub fn days(text: &str) -> Option<u8> {
+    const NAMES: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    let day = |name: &str| NAMES.iter().position(|known| *known == name.trim());
+    text.split(',').try_fold(0, |set, part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (day(first)?, day(last)?);
+        // Fri-Mon goes over the end of the week.
+        let length = (last + 7 - first) % 7;
+        Some((0..=length).fold(set, |set, i| set | 1 << ((first + i) % 7)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{
+        Ask, Rule,
+        template::Template,
+        tree::{Bindings, Builder, Rules, ask},
+    };
+
+    fn moment(text: &str) -> Unix {
+        Unix(text.parse::<Timestamp>().unwrap().as_second() as u64)
+    }
+
+    /// A rule for each window, to look at the gates with.
+    fn rules(count: usize) -> Vec<Rules> {
+        (1..=count)
+            .map(|gate| {
+                let mut builder = Builder::new();
+                let rule = Rule::allow(Template::literal("a").unwrap());
+                builder.add(0, &rule, gate as u32);
+                builder.build()
+            })
+            .collect()
+    }
+
+    fn is_open(rules: &Rules, gates: &Gates) -> bool {
+        ask(Ask::Receive, b"a", |asked| {
+            rules.first(asked, &Bindings::default(), gates)
+        })
+        .flatten()
+        .is_some()
+    }
+
+    /// Straight from the words, with the library's own calendar.
+    fn naively_open(window: &Window, zone: &Zone, now: Unix) -> bool {
+        let there = timestamp(now).to_zoned_datetime(zone.0.clone());
+        let clock = there.hour() as u32 * 3600 + there.minute() as u32 * 60 + there.second() as u32;
+        let begins =
+            |weekday: jiff::civil::Weekday| window.days >> weekday.to_monday_zero_offset() & 1 == 1;
+        let yesterday = there.date().yesterday().unwrap().weekday();
+        window.times.iter().any(|&(from, to)| match from < to {
+            true => clock >= from && clock < to && begins(there.weekday()),
+            false => clock >= from && begins(there.weekday()) || clock < to && begins(yesterday),
+        })
+    }
+
+    fn window(time: &str, on: &str) -> Window {
+        Window {
+            times: vec![times(time).unwrap()],
+            days: days(on).unwrap(),
+        }
+    }
+
+    #[test]
+    fn minute_by_minute_over_the_changes_of_the_clock() {
+        let windows = vec![
+            window("22:00-06:00", "Sat"),
+            window("22:00-06:00", "Mon-Fri"),
+            window("02:15-02:45", "Mon-Sun"),
+            window("01:30-03:30", "Sun"),
+            window("00:00-24:00", "Sun"),
+            window("09:00-17:00", "Fri-Mon"),
+            window("23:59-00:01", "Sun,Wed"),
+            window("12:00-11:59", "Sat"),
+            Window {
+                times: vec![(3600, 7200), (7260, 7320)],
+                days: 1 << 6,
+            },
+        ];
+        for (zone, from) in [
+            // Forward on 29 March 2026, back on 25 October; the hour between 2 and 3.
+            ("Europe/Berlin", "2026-03-27T12:00:00Z"),
+            ("Europe/Berlin", "2026-10-23T12:00:00Z"),
+            // Half an hour only.
+            ("Australia/Lord_Howe", "2026-04-02T12:00:00Z"),
+            ("Australia/Lord_Howe", "2026-10-01T12:00:00Z"),
+            // A day that did not exist.
+            ("Pacific/Apia", "2011-12-28T12:00:00Z"),
+            // At midnight.
+            ("America/Santiago", "2026-09-04T12:00:00Z"),
+            ("Asia/Kolkata", "2026-01-01T00:00:00Z"),
+        ] {
+            let zone = Zone::named(zone).unwrap();
+            let calendar = Calendar::new(zone.clone(), windows.clone());
+            let rules = rules(windows.len());
+            let start = moment(from);
+            let mut turns = 0;
+            for minute in 0..5 * 1440 {
+                let now = start.plus(minute * 60 + minute % 60);
+                let until = calendar.until.load(Ordering::Relaxed);
+                calendar.turn(now);
+                turns += u32::from(until != calendar.until.load(Ordering::Relaxed));
+                for (window, rules) in windows.iter().zip(&rules) {
+                    assert_eq!(
+                        is_open(rules, calendar.gates()),
+                        naively_open(window, &zone, now),
+                        "{zone:?} {window:?} {}",
+                        timestamp(now).to_zoned_datetime(zone.0.clone())
+                    );
+                }
+            }
+            assert!(turns < 5 * 20, "looked at {turns} times in five days");
+        }
+    }
+
+    #[test]
+    fn the_hour_that_is_left_out_and_the_one_that_comes_twice() {
+        let windows = vec![window("02:15-02:45", "Mon-Sun")];
+        let calendar = Calendar::new(Zone::named("Europe/Berlin").unwrap(), windows);
+        let rules = rules(1);
+        let opened = |day: &str| {
+            let start = moment(&format!("{day}T00:00:00Z"));
+            let open = |minute: u64| {
+                calendar.turn(start.plus(minute * 60));
+                is_open(&rules[0], calendar.gates())
+            };
+            (0..1440_u64).filter(|minute| open(*minute)).count()
+        };
+        assert_eq!(opened("2026-03-29"), 0);
+        assert_eq!(opened("2026-10-25"), 60);
+        assert_eq!(opened("2026-06-01"), 30);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_is_noticed() {
+        let calendar = Calendar::new(Zone::UTC, vec![window("10:00-11:00", "Mon-Sun")]);
+        let rules = rules(1);
+        for (now, open) in [
+            ("2026-01-01T10:30:00Z", true),
+            ("2026-01-01T11:30:00Z", false),
+            ("2026-01-01T10:59:59Z", true),
+            ("2026-01-01T11:00:00Z", false),
+            ("2025-01-01T10:00:00Z", true),
+        ] {
+            calendar.turn(moment(now));
+            assert_eq!(is_open(&rules[0], calendar.gates()), open, "{now}");
+        }
+        // However wrong it is.
+        calendar.turn(Unix(0));
+        calendar.turn(Unix(u64::MAX));
+    }
+
+    #[test]
+    fn times_and_days_are_read_or_not() {
+        assert_eq!(times("22:00-06:00"), Some((79_200, 21_600)));
+        assert_eq!(times("00:00 - 24:00"), Some((0, 86_400)));
+        for bad in [
+            "",
+            "22-06",
+            "22:00",
+            "24:00-06:00",
+            "10:00-10:00",
+            "10:60-11:00",
+            "1:00-2:00",
+            "25:00-26:00",
+            "+1:00-02:00",
+        ] {
+            assert_eq!(times(bad), None, "{bad}");
+        }
+        assert_eq!(days("Mon-Fri"), Some(0b001_1111));
+        assert_eq!(days("Sat, Sun"), Some(0b110_0000));
+        assert_eq!(days("Fri-Mon"), Some(0b111_0001));
+        assert_eq!(days("Wed"), Some(0b000_0100));
+        for bad in ["", "mon", "Monday", "Mon-", "Mon,,Tue"] {
+            assert_eq!(days(bad), None, "{bad}");
+        }
+        assert!(Zone::named("Europe/Berlin").is_some() && Zone::named("Europe/Nowhere").is_none());
+    }
+}

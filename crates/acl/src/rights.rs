@@ -1,0 +1,498 @@
+//! What one client may do: the policy file's rules and its token's, in their order.
+//!
+//! *The first rule that fits decides: rules of the policy file in the order of their priority (highest
+//! first, 0 if not given) and then as written, then what the token says, in its order, then the file's
+//! rules with a negative priority; what no rule fits is denied.*
+
+use std::{net::IpAddr, sync::Arc};
+
+use serde_json::{Map, Value};
+
+use crate::time::Unix;
+use crate::{
+    claims::Grants,
+    policy_file::Inapplicable,
+    policy_file::Rulebook,
+    policy_file::Share,
+    policy_file::conditions::Subject,
+    rules::{
+        Ask, Effect, Limits,
+        bind::{Unusable, Values},
+        tree::{Asked, Bindings, Gates, Rules, Ruling, ask},
+    },
+};
+use input::text::Quoted;
+
+/// A client, as rules see it. Kept where there is a policy file, which may be another one tomorrow.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Its client id.
+    pub client_id: Arc<str>,
+    /// Its user name.
+    pub username: Arc<str>,
+    /// The claims of its token.
+    pub claims: Arc<Map<String, Value>>,
+    /// Its address, if the broker tells it.
+    pub address: Option<IpAddr>,
+    /// The listener's port, if the broker tells it.
+    pub port: Option<u16>,
+    /// The SHA-256 fingerprint of its certificate, if the broker tells it.
+    pub certificate: Option<[u8; 32]>,
+}
+
+impl Profile {
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            client_id: &self.client_id,
+            username: &self.username,
+            claims: &self.claims,
+            address: self.address,
+            port: self.port,
+            certificate: self.certificate,
+        }
+    }
+}
+
+/// Why a client has no rights, whatever it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hopeless {
+    /// A filter in its token has a placeholder, and the value cannot stand there.
+    Token(Unusable),
+    /// A rule of the policy file that denies has one.
+    Policy(Inapplicable),
+}
+
+/// Where the rule that decides is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In the policy file.
+    Policy,
+    /// In the token.
+    Token,
+}
+
+/// The rights of one client.
+#[derive(Debug, Default)]
+pub struct Rights {
+    grants: Arc<Grants>,
+    bindings: Bindings,
+    policy: Option<Box<Policy>>,
+}
+
+#[derive(Debug)]
+struct Policy {
+    book: Arc<Rulebook>,
+    share: Result<Share, Inapplicable>,
+    profile: Profile,
+}
+
+impl Rights {
+    /// What this client may do.
+    ///
+    /// # Errors
+    ///
+    /// If a placeholder names a value that cannot stand in a topic, and that would widen what it may do
+    /// or cannot be what the tenant meant.
+    pub fn new(
+        grants: Arc<Grants>,
+        book: Option<&Arc<Rulebook>>,
+        profile: Profile,
+    ) -> Result<Self, Hopeless> {
+        let values = Values {
+            client_id: &profile.client_id,
+            username: &profile.username,
+            claims: &profile.claims,
+        };
+        let bindings = grants.rules().bind(&values).map_err(Hopeless::Token)?;
+        let policy = book
+            .map(|book| {
+                let share = book.share(&profile.subject()).map_err(Hopeless::Policy)?;
+                Ok(Box::new(Policy {
+                    book: Arc::clone(book),
+                    share: Ok(share),
+                    profile,
+                }))
+            })
+            .transpose()?;
+        Ok(Self {
+            grants,
+            bindings,
+            policy,
+        })
+    }
+
+    /// Returns the policy file that is applied.
+    #[inline]
+    pub fn policy_file(&self) -> Option<&Arc<Rulebook>> {
+        self.policy.as_ref().map(|policy| &policy.book)
+    }
+
+    /// Applies another policy file. A client to which it cannot be applied has no rights from here on.
+    #[cold]
+    pub fn apply(&mut self, book: Arc<Rulebook>) {
+        if let Some(policy) = &mut self.policy {
+            policy.share = book.share(&policy.profile.subject());
+            policy.book = book;
+        }
+    }
+
+    /// Whether there is no rule at all: then the device may do nothing, and its operator is to know.
+    pub fn is_empty(&self) -> bool {
+        let policy = self.policy.as_ref().map(|policy| &policy.share);
+        self.grants.is_empty()
+            && !policy
+                .is_some_and(|share| share.as_ref().is_ok_and(|share| !share.rules.is_empty()))
+    }
+
+    /// Whether it may. Allocates nothing.
+    #[inline]
+    pub fn allow(&self, what: Ask, topic: &[u8], now: Unix) -> bool {
+        self.decide(what, topic, now)
+            .is_some_and(|(_, ruling)| ruling.effect == Effect::Allow)
+    }
+
+    /// Until when what is allowed now stays so, for every message of the same kind: as long as no rule comes
+    /// or goes. `None` if it depends on the message's payload.
+    pub fn until(&self, what: Ask) -> Option<Unix> {
+        let weighs = |rules: &Rules| matches!(what, Ask::Publish { .. }) && rules.weigh_payloads();
+        let policy = self.policy.as_deref();
+        let share = policy.and_then(|policy| policy.share.as_ref().ok());
+        if weighs(self.grants.rules()) || share.is_some_and(|share| weighs(&share.rules)) {
+            return None;
+        }
+        Some(policy.map_or(Unix(u64::MAX), |policy| policy.book.until()))
+    }
+
+    /// The rule that decides. Allocates nothing.
+    #[inline]
+    pub fn decide(&self, what: Ask, topic: &[u8], now: Unix) -> Option<(Source, Ruling)> {
+        // What is no text is no topic. Nearly all are ASCII, which is quicker to see.
+        if !topic.is_ascii() && std::str::from_utf8(topic).is_err() {
+            return None;
+        }
+        let share = match &self.policy {
+            None => None,
+            Some(policy) => {
+                policy.book.turn(now);
+                Some((policy.share.as_ref().ok()?, policy.book.gates()))
+            }
+        };
+        ask(what, topic, |asked| self.first(asked, share)).flatten()
+    }
+
+    #[inline]
+    fn first(&self, asked: &Asked, share: Option<(&Share, &Gates)>) -> Option<(Source, Ruling)> {
+        let policy =
+            share.and_then(|(share, gates)| share.rules.first(asked, &share.bindings, gates));
+        if let Some(ruling) = policy
+            && ruling.order < Rulebook::LATE
+        {
+            return Some((Source::Policy, ruling));
+        }
+        let token = self
+            .grants
+            .rules()
+            .first(asked, &self.bindings, &Gates::default());
+        match token {
+            Some(ruling) => Some((Source::Token, ruling)),
+            None => policy.map(|ruling| (Source::Policy, ruling)),
+        }
+    }
+
+    /// Why it may not: a sentence for the log. `topic` as text, for the log.
+    pub fn why_not(&self, what: Ask, topic: &str, now: Unix) -> String {
+        if let Some(Policy {
+            share: Err(why), ..
+        }) = self.policy.as_deref()
+        {
+            return why.to_string();
+        }
+        let decided = self.decide(what, topic.as_bytes(), now);
+        if let Some(why) = self.what_exceeds(what, topic, now, decided) {
+            return why;
+        }
+        match decided {
+            Some((source, ruling)) => format!("{} denies it", self.name(source, ruling.order)),
+            None => {
+                let lost = self
+                    .policy
+                    .as_ref()
+                    .and_then(|policy| policy.book.lost(&policy.profile.subject()));
+                match lost {
+                    Some((rule, why)) => format!(
+                        "no rule fits (rule {} of the policy file is not for it: {why})",
+                        Quoted(rule)
+                    ),
+                    None => "no rule fits".into(),
+                }
+            }
+        }
+    }
+
+    /// Which limit it is that keeps a rule from fitting that would allow it, before any denies it.
+    fn what_exceeds(
+        &self,
+        what: Ask,
+        topic: &str,
+        now: Unix,
+        decided: Option<(Source, Ruling)>,
+    ) -> Option<String> {
+        let others = [0, 1, 2].map(|qos| match what {
+            Ask::Publish {
+                retain, payload, ..
+            } => Ask::Publish {
+                qos,
+                retain,
+                payload,
+            },
+            Ask::Subscribe { .. } => Ask::Subscribe { qos: Some(qos) },
+            Ask::Receive => what,
+        });
+        let mut relaxed: Vec<_> = others.into_iter().map(|ask| ("QoS", ask)).collect();
+        if let Ask::Publish {
+            qos,
+            retain,
+            payload,
+        } = what
+        {
+            relaxed.push((
+                "retain flag",
+                Ask::Publish {
+                    qos,
+                    retain: !retain,
+                    payload,
+                },
+            ));
+            relaxed.push((
+                "payload",
+                Ask::Publish {
+                    qos,
+                    retain,
+                    payload: 0,
+                },
+            ));
+            for qos in 0..=2 {
+                for retain in [false, true] {
+                    relaxed.push((
+                        "QoS, retain flag or payload",
+                        Ask::Publish {
+                            qos,
+                            retain,
+                            payload: 0,
+                        },
+                    ));
+                }
+            }
+        }
+        relaxed.into_iter().find_map(|(which, ask)| {
+            let (source, ruling) = self.decide(ask, topic.as_bytes(), now)?;
+            let is_before = decided.is_none_or(|decided| place((source, ruling)) < place(decided));
+            if ruling.effect == Effect::Deny || !is_before {
+                return None;
+            }
+            let name = self.name(source, ruling.order);
+            let limits = match (source, &self.policy) {
+                (Source::Policy, Some(policy)) => policy.book.limits(ruling.order),
+                _ => Limits::NONE,
+            };
+            Some(match (which, what) {
+                ("QoS", Ask::Publish { qos, .. } | Ask::Subscribe { qos: Some(qos) }) => {
+                    format!("{name} allows it, but not with QoS {qos}")
+                }
+                ("retain flag", Ask::Publish { retain, .. }) => {
+                    let how = if retain { "with" } else { "without" };
+                    format!("{name} allows it, but not {how} the retain flag")
+                }
+                ("payload", Ask::Publish { payload, .. }) => format!(
+                    "its payload has {payload} bytes, more than the {} that {name} allows",
+                    limits.max_payload
+                ),
+                _ => format!("{name} allows it, but with another {which}"),
+            })
+        })
+    }
+
+    fn name(&self, source: Source, order: u32) -> String {
+        match (source, &self.policy) {
+            (Source::Policy, Some(policy)) => {
+                format!(
+                    "rule {} of the policy file",
+                    Quoted(policy.book.name(order))
+                )
+            }
+            _ => match self.grants.text(order) {
+                Some(filter) => format!("its token's rule for {}", Quoted(filter)),
+                None => "its token".into(),
+            },
+        }
+    }
+}
+
+/// Where a rule comes in the order of all.
+fn place((source, ruling): (Source, Ruling)) -> (u8, u32) {
+    let part = match source {
+        Source::Policy if ruling.order < Rulebook::LATE => 0,
+        Source::Token => 1,
+        Source::Policy => 2,
+    };
+    (part, ruling.order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claims::topics;
+    use serde_json::json;
+
+    fn rights(policy: &str, topics: Value, client_id: &str) -> Result<Rights, Hopeless> {
+        let rules = topics::topics(&topics, true).unwrap();
+        let book = Arc::new(Rulebook::read(policy).unwrap());
+        let profile = Profile {
+            client_id: client_id.into(),
+            username: "auth0|1".into(),
+            claims: Arc::default(),
+            address: None,
+            port: None,
+            certificate: None,
+        };
+        Rights::new(Arc::new(Grants::compile(&rules)), Some(&book), profile)
+    }
+
+    fn publish(qos: u8, retain: bool, payload: u32) -> Ask {
+        Ask::Publish {
+            qos,
+            retain,
+            payload,
+        }
+    }
+
+    const BOOK: &str = r#"
+        [[rule]]
+        name = "closed"
+        deny.both = "a/closed"
+        [[rule]]
+        name = "small"
+        allow.both = "small/#"
+        qos = [0, 1]
+        retain = false
+        max_payload = 10
+        [[rule]]
+        name = "site"
+        allow.both = "${site}/#"
+        [[rule]]
+        name = "in the end"
+        priority = -1
+        allow.both = "b"
+    "#;
+
+    #[test]
+    fn a_denial_names_its_rule() {
+        let topics = json!(["a/#", {"permission": "deny", "action": "all", "topic": "b"}, {"permission": "allow", "action": "pub", "topic": "c", "qos": 0}, {"permission": "deny", "action": "pub", "topic": "d", "retain": true}, "d"]);
+        let rights = rights(BOOK, topics, "x").unwrap();
+        let now = Unix(0);
+        for (what, topic, why) in [
+            (publish(0, false, 0), "a/x", None),
+            (
+                publish(0, false, 0),
+                "a/closed",
+                Some("rule 'closed' of the policy file denies it"),
+            ),
+            (
+                publish(0, false, 0),
+                "b",
+                Some("its token's rule for 'b' denies it"),
+            ),
+            (publish(0, false, 10), "small/x", None),
+            (
+                publish(2, false, 10),
+                "small/x",
+                Some("rule 'small' of the policy file allows it, but not with QoS 2"),
+            ),
+            (
+                publish(0, true, 10),
+                "small/x",
+                Some("allows it, but not with the retain flag"),
+            ),
+            (
+                publish(0, false, 11),
+                "small/x",
+                Some(
+                    "its payload has 11 bytes, more than the 10 that rule 'small' of the policy file allows",
+                ),
+            ),
+            (
+                publish(2, true, 11),
+                "small/x",
+                Some("with another QoS, retain flag or payload"),
+            ),
+            (
+                Ask::Subscribe { qos: Some(2) },
+                "small/x",
+                Some("but not with QoS 2"),
+            ),
+            (
+                publish(0, true, 0),
+                "d",
+                Some("its token's rule for 'd' denies it"),
+            ),
+            (publish(0, false, 0), "d", None),
+            (Ask::Receive, "small/x", None),
+            (
+                publish(1, false, 0),
+                "c",
+                Some("its token's rule for 'c' allows it, but not with QoS 1"),
+            ),
+            (
+                Ask::Receive,
+                "c",
+                Some(
+                    "no rule fits (rule 'site' of the policy file is not for it: its claim 'site' is missing",
+                ),
+            ),
+        ] {
+            assert_eq!(
+                rights.allow(what, topic.as_bytes(), now),
+                why.is_none(),
+                "{what:?} {topic}"
+            );
+            if let Some(why) = why {
+                let said = rights.why_not(what, topic, now);
+                assert!(said.contains(why), "{topic}: {said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_pasted_ends_it() {
+        let error = rights("", json!(["dev/%c"]), "a/b").unwrap_err();
+        assert!(matches!(error, Hopeless::Token(_)));
+        let error = rights(
+            "[[rule]]\nname = \"x\"\ndeny.both = \"dev/%c\"",
+            json!([]),
+            "a/b",
+        )
+        .unwrap_err();
+        assert!(matches!(error, Hopeless::Policy(_)));
+    }
+
+    #[test]
+    fn another_policy_file_is_in_force_at_the_next_question() {
+        let mut rights = rights(BOOK, json!(["a/#"]), "a+").unwrap();
+        let now = Unix(0);
+        assert!(
+            !rights.allow(Ask::Receive, b"a/closed", now) && rights.allow(Ask::Receive, b"b", now)
+        );
+        rights.apply(Arc::new(Rulebook::read("").unwrap()));
+        assert!(
+            rights.allow(Ask::Receive, b"a/closed", now) && !rights.allow(Ask::Receive, b"b", now)
+        );
+        let own = "[[rule]]\nname = \"own\"\ndeny.both = \"%c/x\"";
+        rights.apply(Arc::new(Rulebook::read(own).unwrap()));
+        assert!(!rights.allow(Ask::Receive, b"a/x", now));
+        assert!(
+            rights
+                .why_not(Ask::Receive, "a/x", now)
+                .contains("rule 'own' of the policy file: its client id is 'a+'")
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! Topic rules, judged by our code, by a naive matcher, and by the brokers' own functions.
+
+mod cases;
+
+use std::{fs, path::Path, process::Command};
+
+use acl::claims::{Grants, topics};
+use cases::{COVER, LISTS, MATCH, SHARED};
+use fuzz::naive;
+use proptest::prelude::*;
+use serde_json::json;
+use testbed::broker::{Broker, Version};
+
+fn grants(filters: &[&str]) -> Grants {
+    Grants::compile(&topics::topics(&json!(filters), false).unwrap())
+}
+
+#[test]
+fn our_code_agrees_with_the_table() {
+    for &(granted, topic, allowed) in MATCH {
+        assert_eq!(
+            grants(&[granted]).match_topic(topic),
+            allowed,
+            "{granted} {topic}"
+        );
+    }
+    for &(granted, asked, allowed) in COVER.iter().chain(SHARED) {
+        assert_eq!(
+            grants(&[granted]).cover_subscription(asked),
+            allowed,
+            "{granted} {asked}"
+        );
+    }
+}
+
+#[test]
+fn lists_with_deny_and_limits_agree_with_the_table() {
+    for &(claim, ask, topic, allowed) in LISTS {
+        let claim: serde_json::Value = serde_json::from_str(claim).unwrap();
+        let grants = Grants::compile(&topics::topics(&claim, false).unwrap());
+        assert_eq!(grants.allow(ask, topic), allowed, "{claim} {ask:?} {topic}");
+    }
+}
+
+#[test]
+fn the_naive_matcher_agrees_with_the_table() {
+    for &(granted, topic, allowed) in MATCH {
+        assert_eq!(naive::matches(granted, topic), allowed, "{granted} {topic}");
+    }
+    for &(granted, asked, allowed) in COVER {
+        assert_eq!(naive::covers(granted, asked), allowed, "{granted} {asked}");
+    }
+}
+
+/// `mosquitto_topic_matches_sub` of all three, `mosquitto_sub_matches_acl` of 2.1.
+#[test]
+fn the_brokers_own_functions_agree_with_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("oracle.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/topics/oracle.c");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wall", "-o"])
+        .arg(&plugin)
+        .arg(&source)
+        .status()
+        .unwrap();
+    assert!(compiled.success());
+
+    let questions: Vec<_> = MATCH
+        .iter()
+        .map(|case| ("match", case))
+        .chain(COVER.iter().map(|case| ("cover", case)))
+        .collect();
+    let (asked, answered) = (
+        folder.path().join("questions"),
+        folder.path().join("answers"),
+    );
+    let lines: String = questions
+        .iter()
+        .map(|(kind, (filter, topic, _))| format!("{kind}\t{filter}\t{topic}\n"))
+        .collect();
+    fs::write(&asked, lines).unwrap();
+
+    for version in Version::installed() {
+        let options = [
+            ("questions", asked.to_str().unwrap()),
+            ("answers", answered.to_str().unwrap()),
+        ];
+        // The plugin ends the broker when it has asked everything.
+        let failed = Broker::builder(version)
+            .plugin(&plugin, &options)
+            .start_expecting_failure();
+        let answers = fs::read_to_string(&answered)
+            .unwrap_or_else(|_| panic!("{}: {}", version.name(), failed.log));
+        let answers: Vec<_> = answers.lines().collect();
+        assert_eq!(answers.len(), questions.len(), "{}", version.name());
+        let mut judged = 0;
+        for ((kind, (filter, topic, allowed)), answer) in questions.iter().zip(answers) {
+            if answer != "-" {
+                judged += 1;
+                assert_eq!(
+                    answer == "1",
+                    *allowed,
+                    "{} {kind} {filter} {topic}",
+                    version.name()
+                );
+            }
+        }
+        let expected = if version.can_delay_logins() {
+            questions.len()
+        } else {
+            MATCH.len()
+        };
+        assert_eq!(judged, expected, "{}", version.name());
+        fs::remove_file(&answered).unwrap();
+    }
+}
+
+/// Few names, so that filters and topics meet often.
+fn level() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a", "b", "", "$x"])
+}
+
+fn filter_level() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a", "b", "", "$x", "+", "+"])
+}
+
+fn topic() -> impl Strategy<Value = String> {
+    prop::collection::vec(level(), 1..5)
+        .prop_map(|levels| levels.join("/"))
+        .prop_filter("a topic is not empty", |topic| !topic.is_empty())
+}
+
+fn filter() -> impl Strategy<Value = String> {
+    (prop::collection::vec(filter_level(), 0..4), any::<bool>())
+        .prop_map(|(mut levels, multi)| {
+            if multi {
+                levels.push("#");
+            }
+            levels.join("/")
+        })
+        .prop_filter("a filter is not empty", |filter| !filter.is_empty())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_set_allows_what_one_of_its_filters_allows(set in prop::collection::vec(filter(), 0..8), topic in topic(), asked in filter()) {
+        let set: Vec<&str> = set.iter().map(String::as_str).collect();
+        let grants = grants(&set);
+        prop_assert_eq!(grants.match_topic(&topic), set.iter().any(|granted| naive::matches(granted, &topic)));
+        prop_assert_eq!(grants.cover_subscription(&asked), set.iter().any(|granted| naive::covers(granted, &asked)));
+        let shared = format!("$share/group/{asked}");
+        prop_assert_eq!(grants.cover_subscription(&shared), set.iter().any(|granted| naive::covers(granted, naive::without_group(&shared))));
+    }
+
+    /// What a covering means: whatever a covered filter matches, the covering one matches.
+    #[test]
+    fn a_covered_filter_matches_nothing_else(granted in filter(), asked in filter(), topic in topic()) {
+        let grants = grants(&[&granted]);
+        if grants.cover_subscription(&asked) && naive::matches(&asked, &topic) {
+            prop_assert!(grants.match_topic(&topic), "{granted} covers {asked}, and {topic}");
+        }
+    }
+
+    #[test]
+    fn any_text_is_judged_alike(granted in ".{0,40}", asked in ".{0,40}") {
+        fuzz::topics(format!("{granted}\n{asked}").as_bytes());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Policy file and token together, with all that a rule can have, straight from the sentence that says
+    /// how they are.
+    #[test]
+    fn the_first_rule_that_fits_decides(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fuzz::rules(&bytes);
+    }
+}

@@ -1,0 +1,155 @@
+//! What the plugin adds to a message and to a sign-in: `cargo bench -p auth --bench checks`.
+//!
+//! * one ACL check with 1, 20 and 1000 grants: the cost must not grow with their number, neither where
+//!   their levels are names nor where they mix text and the client id
+//! * one token verified, beside the bare signature check of the same crypto library with a key made ready
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::{hint::black_box, time::Duration};
+
+use auth::{
+    clock,
+    config::Algorithm,
+    keys::{KeySet, store::Pace},
+    log::Log,
+    policy::{Access, Action, Decision, Policy},
+    sessions::{Client, Known},
+    token,
+};
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use serde_json::json;
+use testbed::signing::{Alg, now, shared_key, url64};
+
+const ISSUER: &str = "https://bench.auth0.com/";
+const AUDIENCE: &str = "https://mqtt.example/";
+
+fn token_with(topics: &[String]) -> String {
+    let key = shared_key(0);
+    let header = json!({"alg": "RS256", "typ": "JWT", "kid": key.kid()});
+    let claims = json!({
+        "iss": ISSUER, "aud": [AUDIENCE, "https://bench.auth0.com/userinfo"], "sub": "auth0|5f7c8ec7c33c6c004bbafe82",
+        "iat": now(), "exp": now() + 86400, "azp": "my0clientid", "scope": "openid", "gty": "password", "topics": topics,
+    });
+    key.sign(Alg::Rs256, header, claims)
+}
+
+fn jwks() -> String {
+    json!({ "keys": [shared_key(0).jwk()] }).to_string()
+}
+
+/// A policy with one signed-in client that holds these topics.
+fn signed_in(topics: &[String]) -> Policy {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), jwks()).unwrap();
+    let options = [
+        ("domain", "bench.auth0.com"),
+        ("audience", AUDIENCE),
+        ("jwks_file", file.path().to_str().unwrap()),
+        ("claim_placeholders", "true"),
+    ];
+    let policy = common::policy(&options, Pace::default(), Log::default());
+    common::let_in(&policy, "thermostat", &token_with(topics));
+    policy
+}
+
+fn access(action: Action, topic: &str) -> Access<'_, Known<'_>> {
+    Access {
+        client: Client(1),
+        who: Known {
+            client_id: "thermostat",
+            username: Some("auth0|5f7c8ec7c33c6c004bbafe82"),
+            connected: true,
+        },
+        action,
+        topic: topic.as_bytes(),
+        qos: 0,
+        retain: false,
+        payload: 4,
+    }
+}
+
+/// The whole check behind the callback, with the clock read as the callback reads it.
+fn acl_check(c: &mut Criterion) {
+    let mut group = c.benchmark_group("acl_check");
+    for (grants, mixed) in [1, 20, 1000]
+        .into_iter()
+        .flat_map(|n| [(n, false), (n, true)])
+    {
+        let (suffix, client_id) = match mixed {
+            true => ("-%c", "-thermostat"),
+            false => ("", ""),
+        };
+        let topics: Vec<String> = (0..grants)
+            .map(|i| format!("site/{i}{suffix}/+/temperature"))
+            .collect();
+        let policy = signed_in(&topics);
+        let topic = format!("site/{}{client_id}/boiler/temperature", grants - 1);
+        let denied = format!("site/x{client_id}/boiler/temperature");
+        let decide = |topic| policy.authorise(&access(Action::Publish, topic), clock::now());
+        assert!(decide(&topic).allows());
+        assert_eq!(decide(&denied), Decision::Deny);
+        let id = |what: &str| {
+            let what = format!("{what}{}", if mixed { "_by_client_id" } else { "" });
+            BenchmarkId::new(what, grants)
+        };
+        group.bench_with_input(id("publish_granted"), &topic, |b, topic| {
+            b.iter(|| policy.authorise(black_box(&access(Action::Publish, topic)), clock::now()))
+        });
+        group.bench_with_input(id("publish_denied"), &denied, |b, topic| {
+            b.iter(|| policy.authorise(black_box(&access(Action::Publish, topic)), clock::now()))
+        });
+        group.bench_with_input(id("subscribe_granted"), &topic, |b, topic| {
+            b.iter(|| policy.authorise(black_box(&access(Action::Subscribe, topic)), clock::now()))
+        });
+    }
+    group.finish();
+}
+
+fn verification(c: &mut Criterion) {
+    let topics = ["temperature".to_owned(), "config".to_owned()];
+    let token = token_with(&topics);
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let components = RsaPublicKeyComponents {
+        n: shared_key(0).modulus(),
+        e: vec![1, 0, 1],
+    };
+    assert_eq!(url64(&components.n), shared_key(0).jwk()["n"]);
+    let bare = components
+        .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
+        .unwrap();
+
+    let keys = KeySet::parse(jwks().as_bytes()).unwrap();
+    let rules = token::Rules {
+        issuers: vec![ISSUER.into()],
+        algorithms: vec![Algorithm::Rs256],
+        secret: None,
+        leeway: 30,
+    };
+    let audiences = [AUDIENCE.to_owned()];
+
+    let mut group = c.benchmark_group("token_rs256");
+    group.bench_function("bare_signature_check", |b| {
+        b.iter(|| {
+            bare.verify_sig(black_box(message.as_bytes()), &signature)
+                .unwrap()
+        })
+    });
+    group.bench_function("verify", |b| {
+        b.iter(|| {
+            token::verify(black_box(&token), &rules, &audiences, &keys, clock::now()).unwrap()
+        })
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = checks;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
+    targets = acl_check, verification
+}
+criterion_main!(checks);

@@ -1,0 +1,419 @@
+//! The token endpoint's answers, judged: by error code, then by status, never by their text.
+//!
+//! Auth0 says that descriptions may change; they are shown to the operator and read by nobody
+//! else. The codes are those of RFC 6749, section 5.2, and of Auth0's Authentication API.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::http::Answer;
+use crate::{
+    clock::Unix,
+    refusal::{Reason, Refusal},
+};
+use input::{json, text::Quoted};
+
+/// What a good answer holds.
+pub struct Tokens {
+    /// `access_token`. Opaque unless the request named an audience.
+    pub access: Option<String>,
+    /// `id_token`, with the scope `openid`.
+    pub id: Option<String>,
+}
+
+/// What an answer, or that there is none, means for the questions after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aftermath {
+    /// Who is to be left alone, and for how long.
+    pub pause: Option<(Whose, Duration)>,
+    /// A password was sent, and nobody knows what the tenant made of it: it may have counted it as
+    /// wrong.
+    pub lost: bool,
+    /// The tenant does not accept our application, whoever the device is.
+    pub ours: bool,
+}
+
+/// Whose questions the tenant does not want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The tenant's own rate limit is used up.
+    Everybodys,
+    /// The limit of the address that was passed on. (Auth0, "Suspicious IP Throttling": it is counted
+    /// by address, and on password grants `x-ratelimit-*` speak of it.)
+    Addresses,
+}
+
+/// Judges an answer of `/oauth/token`, and says what follows from it.
+pub fn judged(answer: &Answer, now: Unix) -> (Result<Tokens, Refusal>, Aftermath) {
+    let tokens = tokens(answer);
+    let reason = tokens.as_ref().err().map(|(refusal, _)| refusal.reason);
+    let aftermath = Aftermath {
+        pause: pause(answer, reason, now),
+        // An edge that gave up on the tenant behind it: HTTP's, and Cloudflare's.
+        lost: matches!(answer.status, 504 | 524),
+        ours: matches!(tokens, Err((_, true))),
+    };
+    (tokens.map_err(|(refusal, _)| refusal), aftermath)
+}
+
+/// The tokens; or why there are none, and whether that is our application's fault.
+fn tokens(answer: &Answer) -> Result<Tokens, (Refusal, bool)> {
+    let object = if answer.json {
+        json::object(&answer.body).ok()
+    } else {
+        None
+    };
+    match (answer.status, object) {
+        (200, Some(mut members)) => {
+            let mut take = |name: &str| match members.remove(name) {
+                Some(Value::String(token)) => Some(token),
+                _ => None,
+            };
+            let tokens = Tokens {
+                access: take("access_token"),
+                id: take("id_token"),
+            };
+            if tokens.access.is_none() && tokens.id.is_none() {
+                let detail = "the tenant answered 200 without a token";
+                return Err((refusal(Reason::TenantAnswer, answer, detail), false));
+            }
+            Ok(tokens)
+        }
+        (status, Some(members)) => {
+            let text = |name: &str| members.get(name).and_then(Value::as_str);
+            let reason = reason(text("error"), status);
+            let error = text("error").map_or_else(String::new, |e| format!(" {}", Quoted(e)));
+            let words =
+                text("error_description").map_or_else(String::new, |d| format!(", {}", Quoted(d)));
+            let look = look_at(reason, text("error"), status);
+            let said = format!("the tenant answered {status}{error}{words}{look}");
+            let ours = is_ours(reason, text("error"), status);
+            Err((refusal(reason, answer, &said), ours))
+        }
+        (429, None) => {
+            let detail = "the tenant answered 429";
+            Err((refusal(Reason::LoginThrottled, answer, detail), false))
+        }
+        (status, None) => {
+            let what = if answer.json {
+                "bad JSON"
+            } else {
+                "something that is not JSON"
+            };
+            let detail = format!("the tenant answered {status} with {what}");
+            Err((refusal(Reason::TenantAnswer, answer, &detail), false))
+        }
+    }
+}
+
+/// Where to look first when our own configuration is at fault.
+fn look_at(reason: Reason, error: Option<&str>, status: u16) -> &'static str {
+    match (reason, error.unwrap_or_default(), status) {
+        (Reason::LoginConfiguration, "unauthorized_client", _) => {
+            ": look at the application's grant types (Password) and connections"
+        }
+        (Reason::LoginConfiguration, "invalid_client", _)
+        | (Reason::LoginConfiguration, _, 401) => ": look at client_id and client_secret_file",
+        (Reason::LoginConfiguration, "invalid_request" | "invalid_target", _) => {
+            ": look at audience and connection"
+        }
+        _ => "",
+    }
+}
+
+/// Whether no device can come in before our application is put right. `invalid_request` is not among
+/// it: it may be about a user name.
+fn is_ours(reason: Reason, error: Option<&str>, status: u16) -> bool {
+    let error = error.unwrap_or_default();
+    reason == Reason::LoginConfiguration
+        && (status == 401
+            || matches!(
+                error,
+                "invalid_client" | "unauthorized_client" | "unsupported_grant_type"
+            ))
+}
+
+fn refusal(reason: Reason, answer: &Answer, detail: &str) -> Refusal {
+    let mut detail = detail.to_owned();
+    if let Some(after) = &answer.retry_after {
+        detail += &format!(", retry after {}", Quoted(after));
+    }
+    if let Some(id) = &answer.request_id {
+        detail += &format!(", request {}", Quoted(id));
+    }
+    Refusal::new(reason, detail)
+}
+
+/// Who is to be left alone, and for how long: `Retry-After`, or until the limit is full again. A 429
+/// that says neither is given a few seconds. What is said beside a refusal of one login is about the
+/// address that it came from, and so is a limit that a good login has used up.
+fn pause(answer: &Answer, reason: Option<Reason>, now: Unix) -> Option<(Whose, Duration)> {
+    const UNSAID: Duration = Duration::from_secs(5);
+    let asked = answer.retry_in(now);
+    let until = answer
+        .used_up_until
+        .map(|reset| reset.saturating_sub(now.0))
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs);
+    if reason == Some(Reason::LoginThrottled) {
+        let pause = asked.or(until).unwrap_or(UNSAID);
+        return Some((Whose::Everybodys, pause));
+    }
+    match (answer.status, asked) {
+        (500.., Some(pause)) => Some((Whose::Everybodys, pause)),
+        _ => Some((Whose::Addresses, asked.or(until)?)),
+    }
+}
+
+fn reason(error: Option<&str>, status: u16) -> Reason {
+    match (error.unwrap_or_default(), status) {
+        // 429 first among the codes that name no account: the tenant's own limits.
+        ("too_many_attempts", _) => Reason::LoginLocked,
+        ("too_many_requests" | "rate_limit_exceeded" | "slow_down", _) => Reason::LoginThrottled,
+        (_, 429) => Reason::LoginThrottled,
+
+        ("invalid_grant" | "invalid_user_password", _) => Reason::LoginRefused,
+
+        ("mfa_required", _) => Reason::LoginMfa,
+        ("password_leaked", _) => Reason::LoginLeaked,
+        ("requires_verification", _) => Reason::LoginVerification,
+        // 401 means our own client; a blocked user is a 403.
+        ("unauthorized", 401) | ("access_denied", 401) => Reason::LoginConfiguration,
+        ("unauthorized" | "blocked_user", _) => Reason::LoginBlocked,
+        ("access_denied", _) => Reason::LoginDenied,
+
+        (
+            "invalid_client"
+            | "unauthorized_client"
+            | "unsupported_grant_type"
+            | "invalid_request"
+            | "invalid_scope"
+            | "invalid_target"
+            | "invalid_dpop_proof"
+            | "use_dpop_nonce",
+            _,
+        ) => Reason::LoginConfiguration,
+
+        // Auth0 says 500 server_error for a missing default connection as well as for its own faults.
+        ("server_error" | "temporarily_unavailable", _) => Reason::TenantError,
+        (_, 500..) => Reason::TenantError,
+        (_, 401) => Reason::LoginConfiguration,
+        (_, 400..) => Reason::LoginDenied,
+        // Redirects are not followed: whoever answers so is not the tenant's token endpoint.
+        _ => Reason::TenantAnswer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, content_type_json: bool, body: &str) -> Answer {
+        Answer {
+            status,
+            json: content_type_json,
+            request_id: None,
+            retry_after: None,
+            used_up_until: None,
+            body: body.as_bytes().to_vec(),
+        }
+    }
+
+    fn refused(status: u16, body: &str) -> Refusal {
+        tokens(&answer(status, true, body)).err().unwrap().0
+    }
+
+    #[test]
+    fn every_row_of_auth0_s_table_has_its_reason() {
+        for (status, error, reason) in [
+            (403, "invalid_grant", Reason::LoginRefused),
+            (400, "invalid_grant", Reason::LoginRefused),
+            (403, "invalid_user_password", Reason::LoginRefused),
+            (403, "mfa_required", Reason::LoginMfa),
+            (401, "mfa_required", Reason::LoginMfa),
+            (401, "password_leaked", Reason::LoginLeaked),
+            (429, "too_many_attempts", Reason::LoginLocked),
+            (403, "unauthorized", Reason::LoginBlocked),
+            (403, "blocked_user", Reason::LoginBlocked),
+            (403, "access_denied", Reason::LoginDenied),
+            (401, "access_denied", Reason::LoginConfiguration),
+            (403, "requires_verification", Reason::LoginVerification),
+            (401, "invalid_client", Reason::LoginConfiguration),
+            (400, "invalid_request", Reason::LoginConfiguration),
+            (403, "unauthorized_client", Reason::LoginConfiguration),
+            (400, "unsupported_grant_type", Reason::LoginConfiguration),
+            (500, "server_error", Reason::TenantError),
+            (429, "too_many_requests", Reason::LoginThrottled),
+            (429, "access_denied", Reason::LoginThrottled),
+            (503, "x", Reason::TenantError),
+            (418, "x", Reason::LoginDenied),
+            (302, "x", Reason::TenantAnswer),
+        ] {
+            assert_eq!(
+                refused(status, &format!(r#"{{"error":"{error}"}}"#)).reason,
+                reason,
+                "{status} {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_text_decides_nothing_and_is_shown() {
+        let (a, b) = (
+            refused(
+                403,
+                r#"{"error":"invalid_grant","error_description":"user is blocked"}"#,
+            ),
+            refused(
+                403,
+                r#"{"error":"unauthorized","error_description":"Wrong email or password."}"#,
+            ),
+        );
+        assert_eq!(
+            (a.reason, b.reason),
+            (Reason::LoginRefused, Reason::LoginBlocked)
+        );
+        assert!(a.detail.contains("'user is blocked'"));
+    }
+
+    #[test]
+    fn our_own_mistakes_name_the_options() {
+        for (status, error, option) in [
+            (401, "access_denied", "client_secret_file"),
+            (401, "invalid_client", "client_id"),
+            (403, "unauthorized_client", "grant types"),
+            (400, "invalid_request", "audience"),
+        ] {
+            let refusal = refused(status, &format!(r#"{{"error":"{error}"}}"#));
+            assert!(refusal.detail.contains(option), "{}", refusal.detail);
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_of_a_token_endpoint_passes() {
+        for (status, json, body) in [
+            (200, true, ""),
+            (200, true, "[]"),
+            (200, true, r#"{"access_token":7}"#),
+            (200, true, r#"{"token_type":"Bearer"}"#),
+            (200, true, r#"{"access_token":"a","access_token":"b"}"#),
+            (200, false, r#"{"access_token":"a"}"#),
+            (502, false, "<html>Bad gateway</html>"),
+            (403, false, "<html>Cloudflare</html>"),
+            (302, false, ""),
+        ] {
+            let refusal = tokens(&answer(status, json, body)).err().unwrap().0;
+            assert_eq!(refusal.reason, Reason::TenantAnswer, "{status} {body}");
+        }
+        assert_eq!(
+            tokens(&answer(429, false, "")).err().unwrap().0.reason,
+            Reason::LoginThrottled
+        );
+    }
+
+    #[test]
+    fn whoever_used_a_limit_up_is_left_alone_as_long_as_the_tenant_says() {
+        let said = |status, error: &str, retry_after: Option<&str>, used_up_until| {
+            let body = match status {
+                200 => r#"{"access_token":"a"}"#.to_owned(),
+                _ => format!(r#"{{"error":"{error}"}}"#),
+            };
+            let mut answer = answer(status, true, &body);
+            answer.retry_after = retry_after.map(str::to_owned);
+            answer.used_up_until = used_up_until;
+            let pause = judged(&answer, Unix(1000)).1.pause;
+            pause.map(|(whose, pause)| (whose, pause.as_secs()))
+        };
+        let everybodys = |seconds| Some((Whose::Everybodys, seconds));
+        let addresses = |seconds| Some((Whose::Addresses, seconds));
+        let throttled = "too_many_requests";
+        for error in [throttled, "rate_limit_exceeded", "of no known kind"] {
+            assert_eq!(said(429, error, Some("7"), None), everybodys(7), "{error}");
+        }
+        assert_eq!(said(429, throttled, None, Some(1030)), everybodys(30));
+        assert_eq!(said(429, throttled, None, None), everybodys(5));
+        assert_eq!(said(429, throttled, Some("0"), Some(900)), everybodys(5));
+        assert_eq!(
+            said(
+                429,
+                throttled,
+                Some("Thu, 01 Jan 1970 00:17:00 GMT"),
+                Some(5000)
+            ),
+            everybodys(20),
+            "a date"
+        );
+        assert_eq!(
+            said(503, "temporarily_unavailable", Some("7"), None),
+            everybodys(7)
+        );
+
+        assert_eq!(
+            said(429, "too_many_attempts", None, None),
+            None,
+            "one account is locked"
+        );
+        assert_eq!(
+            said(429, "too_many_attempts", Some("7"), None),
+            addresses(7)
+        );
+        assert_eq!(
+            said(429, "too_many_attempts", None, Some(1864)),
+            addresses(864),
+            "one address is suspicious"
+        );
+        assert_eq!(
+            said(403, "invalid_grant", None, Some(1864)),
+            addresses(864),
+            "used up by failures"
+        );
+        assert_eq!(said(403, "unauthorized", Some("7"), None), addresses(7));
+        assert_eq!(said(200, "", None, Some(1864)), addresses(864), "by a yes");
+        assert_eq!(said(200, "", None, Some(900)), None, "and full again");
+    }
+
+    #[test]
+    fn a_lost_answer_and_our_own_mistakes_are_told() {
+        let after = |status, error: &str| {
+            let body = format!(r#"{{"error":"{error}"}}"#);
+            judged(&answer(status, true, &body), Unix(1000)).1
+        };
+        for (status, error, ours) in [
+            (401, "access_denied", true),
+            (401, "invalid_client", true),
+            (403, "unauthorized_client", true),
+            (400, "unsupported_grant_type", true),
+            (400, "invalid_request", false),
+            (403, "access_denied", false),
+            (401, "password_leaked", false),
+            (403, "invalid_grant", false),
+        ] {
+            assert_eq!(after(status, error).ours, ours, "{status} {error}");
+        }
+        for (status, lost) in [
+            (504, true),
+            (524, true),
+            (502, false),
+            (500, false),
+            (403, false),
+        ] {
+            assert_eq!(after(status, "x").lost, lost, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_good_answer_gives_its_tokens() {
+        let tokens = tokens(&answer(
+            200,
+            true,
+            r#"{"access_token":"a","id_token":"i","expires_in":1}"#,
+        ))
+        .ok()
+        .unwrap();
+        assert_eq!(
+            (tokens.access.unwrap().as_str(), tokens.id.unwrap().as_str()),
+            ("a", "i")
+        );
+    }
+}

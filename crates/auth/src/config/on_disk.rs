@@ -1,0 +1,212 @@
+//! Whether the broker's configuration says something else by now than what runs.
+//!
+//! A broker gives options to a plugin when it starts, and never again: not in 2.0, not in 2.1 (src/conf.c of
+//! both skips them on a reload). So a reload changes none of them, and somebody who changed one should hear
+//! that. What the file says is only compared: what cannot be read, or be recognised, is passed over.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use super::options;
+use crate::{
+    files,
+    secret::{Fingerprint, Fingerprinter},
+};
+use input::text::Quoted;
+
+/// The most that is read of one file, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// The most files of an `include_dir` that are read.
+const MAX_INCLUDED: usize = 100;
+
+/// What one `plugin` line had at the start.
+pub struct OnDisk {
+    file: String,
+    plugin: String,
+    options: Options,
+    prints: Fingerprinter,
+}
+
+/// By name, what the option says, and what is in the file that it names.
+type Options = BTreeMap<String, Fingerprint>;
+
+/// A `plugin` line and the options after it.
+struct Plugin {
+    path: String,
+    options: Vec<(String, String)>,
+}
+
+impl OnDisk {
+    /// Finds these options in the broker's configuration. `None` if they are not there as they are here.
+    pub fn find(pairs: &[(String, String)], prints: Fingerprinter) -> Option<Self> {
+        Self::find_in(own_file()?, pairs, prints)
+    }
+
+    fn find_in(file: String, pairs: &[(String, String)], prints: Fingerprinter) -> Option<Self> {
+        let pairs = pairs.iter();
+        let pairs = pairs.map(|(name, value)| (name.clone(), value.clone()));
+        let options = digest(&pairs.collect::<Vec<_>>(), &prints);
+        let plugins = read(&file)?;
+        let plugin = plugins
+            .into_iter()
+            .find(|plugin| digest(&plugin.options, &prints) == options)?;
+        Some(Self {
+            file,
+            plugin: plugin.path,
+            options,
+            prints,
+        })
+    }
+
+    /// The names of the options that are not as they were.
+    pub fn changed(&self) -> Vec<String> {
+        let plugins = read(&self.file).unwrap_or_default().into_iter();
+        let candidates = plugins
+            .filter(|plugin| plugin.path == self.plugin)
+            .map(|plugin| digest(&plugin.options, &self.prints));
+        // Of several the one that is most like it.
+        let now = candidates.min_by_key(|now| self.differences(now).len());
+        now.map(|now| self.differences(&now)).unwrap_or_default()
+    }
+
+    fn differences(&self, now: &Options) -> Vec<String> {
+        let names = self.options.keys().chain(now.keys());
+        let changed = names.filter(|name| self.options.get(*name) != now.get(*name));
+        let mut changed: Vec<_> = changed
+            .map(|name| match options::find(name) {
+                Some(known) => known.name.to_owned(),
+                None => Quoted(name).to_string(),
+            })
+            .collect();
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+    }
+}
+
+fn digest(options: &[(String, String)], prints: &Fingerprinter) -> Options {
+    let print = |name: &str, value: &str| {
+        // These two are read again on a reload.
+        let read_once = name.ends_with("_file") && !matches!(name, "policy_file" | "jwks_file");
+        let content = read_once
+            .then(|| files::read(Path::new(value), MAX_FILE).ok())
+            .flatten()
+            .map(|content| content.bytes);
+        let mut all = value.as_bytes().to_vec();
+        if let Some(content) = content {
+            let both = [all.as_slice(), &[0], content.as_slice()].concat();
+            all = both;
+        }
+        prints.of(&all)
+    };
+    options
+        .iter()
+        .map(|(name, value)| (name.clone(), print(name, value.trim())))
+        .collect()
+}
+
+/// The file that the broker was started with, as its command line says.
+fn own_file() -> Option<String> {
+    let line = fs::read("/proc/self/cmdline").ok()?;
+    let mut words = line.split(|byte| *byte == 0);
+    words.find(|word| matches!(*word, b"-c" | b"--config-file"))?;
+    String::from_utf8(words.next()?.to_vec()).ok()
+}
+
+fn read(file: &str) -> Option<Vec<Plugin>> {
+    let mut plugins = Vec::new();
+    read_lines(Path::new(file), true, &mut plugins)?;
+    Some(plugins)
+}
+
+fn read_lines(file: &Path, may_include: bool, plugins: &mut Vec<Plugin>) -> Option<()> {
+    let content = files::read(file, MAX_FILE).ok()?.bytes;
+    let text = std::str::from_utf8(&content).ok()?;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let rest = rest.trim();
+        let option = word
+            .strip_prefix("plugin_opt_")
+            .or_else(|| word.strip_prefix("auth_opt_"));
+        match (word, option) {
+            (_, Some(name)) => {
+                let value = rest.to_owned();
+                plugins.last_mut()?.options.push((name.to_owned(), value));
+            }
+            ("plugin" | "auth_plugin" | "global_plugin", _) => plugins.push(plugin(rest)),
+            ("plugin_load", _) => plugins.push(plugin(rest.split_once(' ')?.1.trim())),
+            ("include_dir", _) if may_include => {
+                let mut files: Vec<_> = fs::read_dir(rest)
+                    .ok()?
+                    .take(10 * MAX_INCLUDED)
+                    .filter_map(|entry| Some(entry.ok()?.path()))
+                    .filter(|path| path.extension().is_some_and(|ext| ext == "conf"))
+                    .collect();
+                files.sort_unstable();
+                for file in files.iter().take(MAX_INCLUDED) {
+                    read_lines(file, false, plugins)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(())
+}
+
+fn plugin(path: &str) -> Plugin {
+    Plugin {
+        path: path.to_owned(),
+        options: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        let list = list.iter();
+        list.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_not_as_it_was_is_named_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let included = at("included");
+        fs::create_dir(&included).unwrap();
+        let (main, secret) = (at("mosquitto.conf"), at("secret"));
+        fs::write(&secret, "hush").unwrap();
+        fs::write(&main, format!("listener 1883\ninclude_dir {included}\n")).unwrap();
+        let write = |options: &str| {
+            let other = "plugin /other.so\nplugin_opt_audience x\n# plugin_opt_leeway 3\n";
+            let text = format!("{other}plugin /ours.so\n{options}");
+            fs::write(Path::new(&included).join("a.conf"), text).unwrap();
+        };
+        let same = format!("plugin_opt_audience  a \nauth_opt_client_secret_file {secret}\n");
+        write(&same);
+        let prints = Fingerprinter::new().unwrap();
+        let ran = pairs(&[("audience", "a "), ("client_secret_file", &secret)]);
+        let on_disk = OnDisk::find_in(main.clone(), &ran, prints).unwrap();
+        assert_eq!(on_disk.changed(), [""; 0]);
+        write(&same.replace("  a ", " b").replace(
+            "auth_opt_",
+            "plugin_opt_leeway 3\nplugin_opt_xyz 3\nauth_opt_",
+        ));
+        assert_eq!(on_disk.changed(), ["'xyz'", "audience", "leeway"]);
+        write("plugin_opt_audience a\n");
+        assert_eq!(on_disk.changed(), ["client_secret_file"]);
+        write(&same);
+        fs::write(&secret, "another").unwrap();
+        assert_eq!(on_disk.changed(), ["client_secret_file"]);
+        fs::remove_file(&main).unwrap();
+        assert_eq!(
+            on_disk.changed(),
+            [""; 0],
+            "what cannot be read is passed over"
+        );
+        let prints = Fingerprinter::new().unwrap();
+        assert!(OnDisk::find_in(main, &ran, prints).is_none());
+    }
+}

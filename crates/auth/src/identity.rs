@@ -1,0 +1,186 @@
+//! Whose a session is, and which client ids a token's bearer may use.
+//!
+//! A subject is unique within its issuer only (RFC 7519, section 4.1.2), and two tenants may share a
+//! broker: an account is both together.
+//!
+//! MQTT lets anybody who may connect take any client id, and with it the queue of whoever had it. An
+//! operator who gives devices their client ids binds them here: to a claim, or to a template of claims.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::refusal::{Reason, Refusal};
+use acl::rules::{bind::Values, template::Template};
+use input::text::Quoted;
+
+/// Whose a session is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// The `iss` of its tokens.
+    pub issuer: Arc<str>,
+    /// The `sub` of its tokens. Of tokens without one it is the user name.
+    pub subject: Arc<str>,
+}
+
+/// What a client id has to be.
+#[derive(Clone, Debug, Default)]
+pub enum ClientIds {
+    /// Whatever the client says.
+    #[default]
+    Any,
+    /// What this claim says: a text, or one of a list of texts.
+    Claim(String),
+    /// What becomes of this template, such as `device-${sub}`.
+    Template(Template),
+}
+
+/// The client ids of one token's bearer; `None` where any will do.
+pub type Allowed = Option<Arc<[Box<str>]>>;
+
+impl ClientIds {
+    /// The client ids that a token with these claims may be used with.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::ClientId`] if the claims name none: then the token cannot be used at all.
+    pub fn of(&self, username: &str, claims: &Map<String, Value>) -> Result<Allowed, Refusal> {
+        let refuse = |what: String| Err(Refusal::new(Reason::ClientId, what));
+        let ids: Vec<Box<str>> = match self {
+            Self::Any => return Ok(None),
+            Self::Claim(name) => {
+                let texts = match claims.get(name) {
+                    Some(Value::String(one)) if one.is_empty() => {
+                        return refuse(format!("its claim {} is empty", Quoted(name)));
+                    }
+                    Some(Value::String(one)) => vec![Some(one.as_str())],
+                    Some(Value::Array(many)) => many.iter().map(Value::as_str).collect(),
+                    Some(_) => vec![None],
+                    None => return refuse(format!("its claim {} is missing", Quoted(name))),
+                };
+                let usable =
+                    |text: Option<&str>| text.filter(|text| !text.is_empty()).map(Into::into);
+                match texts.into_iter().map(usable).collect() {
+                    Some(ids) => ids,
+                    None => {
+                        return refuse(format!(
+                            "its claim {} is neither a text nor a list of texts",
+                            Quoted(name)
+                        ));
+                    }
+                }
+            }
+            Self::Template(template) => {
+                let values = Values {
+                    client_id: "",
+                    username,
+                    claims,
+                };
+                match template.expand(&values) {
+                    Ok(ids) => ids,
+                    Err(why) => return refuse(why.to_string()),
+                }
+            }
+        };
+        Ok(Some(ids.into()))
+    }
+}
+
+/// Whether a client id is among them.
+///
+/// # Errors
+///
+/// [`Reason::ClientId`] if not.
+pub fn check(allowed: &Allowed, client_id: &str) -> Result<(), Refusal> {
+    let Some(ids) = allowed else {
+        return Ok(());
+    };
+    if ids.iter().any(|id| &**id == client_id) {
+        return Ok(());
+    }
+    let names: Vec<_> = ids
+        .iter()
+        .take(3)
+        .map(|id| Quoted(id).to_string())
+        .collect();
+    let names = if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(" or ")
+    };
+    Err(Refusal::new(
+        Reason::ClientId,
+        format!("its token is for the client id {names}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ids(of: &ClientIds, claims: Value) -> Result<Vec<String>, String> {
+        match of.of("u", claims.as_object().unwrap()) {
+            Ok(allowed) => Ok(allowed.unwrap().iter().map(ToString::to_string).collect()),
+            Err(refusal) => {
+                assert_eq!(refusal.reason, Reason::ClientId);
+                Err(refusal.detail)
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_names_one_or_some() {
+        let claim = ClientIds::Claim("https://mqtt.example/device".into());
+        let of = |value: Value| ids(&claim, json!({ "https://mqtt.example/device": value }));
+        assert_eq!(of(json!("d1")).unwrap(), ["d1"]);
+        assert_eq!(of(json!(["d1", "d/2"])).unwrap(), ["d1", "d/2"]);
+        assert!(of(json!([])).unwrap().is_empty());
+        for bad in [
+            json!(7),
+            json!(null),
+            json!(["d1", 2]),
+            json!([""]),
+            json!({}),
+        ] {
+            assert!(of(bad.clone()).unwrap_err().contains("neither"), "{bad}");
+        }
+        assert!(of(json!("")).unwrap_err().contains("is empty"));
+        assert!(ids(&claim, json!({})).unwrap_err().contains("missing"));
+    }
+
+    #[test]
+    fn a_template_is_filled_in() {
+        let template = |text| ClientIds::Template(Template::parse(text).unwrap());
+        let claims =
+            json!({"sub": "auth0|7", "n": 7, "list": ["a", "b"], "evil": "a/b", "empty": ""});
+        let of = |text| ids(&template(text), claims.clone());
+        assert_eq!(of("device-${sub}").unwrap(), ["device-auth0|7"]);
+        assert_eq!(of("${n}/${sub}").unwrap(), ["7/auth0|7"]);
+        assert_eq!(of("x-${list[*]}-y").unwrap(), ["x-a-y", "x-b-y"]);
+        assert_eq!(of("u-%u").unwrap(), ["u-u"]);
+        for (text, why) in [
+            ("${evil}", "a/b"),
+            ("${empty}", "empty"),
+            ("${none}", "missing"),
+            ("${list}", "neither"),
+        ] {
+            assert!(of(text).unwrap_err().contains(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_client_id_is_compared_to_the_letter() {
+        let allowed: Allowed = Some(["d1".into(), "d2".into()].into());
+        assert!(check(&allowed, "d2").is_ok() && check(&None, "whatever").is_ok());
+        for other in ["D1", "d", "d11", ""] {
+            assert!(
+                check(&allowed, other)
+                    .unwrap_err()
+                    .detail
+                    .contains("'d1' or 'd2'")
+            );
+        }
+        assert!(check(&Some([].into()), "d").is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! The last good set of keys on disk: so that a broker that starts while the tenant is away lets
+//! devices in that it let in before.
+//!
+//! What is kept is public. That nobody else may have written it is what matters: whoever chooses
+//! the keys chooses who comes in ([`crate::state_dir`]).
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::KeySet;
+use crate::{
+    clock::{self, Unix},
+    state_dir::StateDir,
+};
+use input::{json, text::Quoted};
+
+/// The file of one tenant's keys.
+pub struct Saved {
+    dir: StateDir,
+    tenant: String,
+    file: String,
+    /// How long keys stay good, in seconds.
+    good_for: u64,
+    /// What is on disk, as far as this process knows.
+    written: Mutex<Option<(KeySet, Unix)>>,
+}
+
+impl Saved {
+    /// The file for the tenant of that name, whose keys stay good for so long.
+    pub fn new(dir: StateDir, tenant: &str, good_for: Duration) -> Self {
+        let safe = |c: char| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
+                c
+            } else {
+                '_'
+            }
+        };
+        let name: String = tenant.chars().take(128).map(safe).collect();
+        Self {
+            dir,
+            tenant: tenant.into(),
+            file: format!("keys-{name}.json"),
+            good_for: good_for.as_secs(),
+            written: Mutex::default(),
+        }
+    }
+
+    /// The keys and their age, if there are any that are still good.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about the file, with the cure.
+    pub fn load(&self) -> Result<Option<(KeySet, Duration)>, String> {
+        self.load_at(clock::now())
+    }
+
+    fn load_at(&self, now: Unix) -> Result<Option<(KeySet, Duration)>, String> {
+        let about = |why: String| {
+            let path = self.dir.path_of(&self.file);
+            format!(
+                "the keys kept in {} are not used: it {why}; cure: remove it, it is written again",
+                Quoted(&path.display().to_string())
+            )
+        };
+        let Some(bytes) = self.dir.read(&self.file).map_err(about)? else {
+            return Ok(None);
+        };
+        let document = json::object(&bytes).map_err(|why| about(why.to_string()))?;
+        let fetched = document.get("fetched").and_then(Value::as_u64);
+        let fetched = fetched.ok_or_else(|| about("does not say from when they are".into()))?;
+        // Two names may be written alike.
+        if document.get("tenant").and_then(Value::as_str) != Some(&self.tenant) {
+            return Ok(None);
+        }
+        let keys = KeySet::parse(&bytes).map_err(about)?;
+        // Written in the future: a clock was wrong, then or now, and nobody can say how old they are.
+        let age = now.0.saturating_sub(fetched);
+        Ok((age < self.good_for).then_some((keys, Duration::from_secs(age))))
+    }
+
+    /// Keeps the keys, unless the same ones were kept not long ago: a fetch every eight minutes is
+    /// no reason to wear out an SD card.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about the file, with the cure.
+    pub fn save(&self, keys: &KeySet) -> Result<(), String> {
+        self.save_at(keys, clock::now())
+    }
+
+    fn save_at(&self, keys: &KeySet, now: Unix) -> Result<(), String> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((same, since)) = &*written
+            && same.has_same_keys(keys)
+            && (*since..since.plus(self.good_for / 8)).contains(&now)
+        {
+            return Ok(());
+        }
+        let mut document = keys.to_jwks();
+        document.insert("tenant".into(), self.tenant.clone().into());
+        document.insert("fetched".into(), now.0.into());
+        let text = serde_json::to_vec_pretty(&document).expect("a document of texts");
+        self.dir.write(&self.file, &text).map_err(|why| {
+            let path = self.dir.path_of(&self.file);
+            format!(
+                "the tenant's keys cannot be kept over a restart: {} {why}; cure: make room there, or let the broker's user write in state_dir",
+                Quoted(&path.display().to_string())
+            )
+        })?;
+        let copy = KeySet::parse(&text).expect("what was just written");
+        *written = Some((copy, now));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn keys(kid: &str) -> KeySet {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        let modulus = URL_SAFE_NO_PAD.encode([0xb1; 256]);
+        let jwks =
+            format!(r#"{{"keys":[{{"kty":"RSA","kid":"{kid}","n":"{modulus}","e":"AQAB"}}]}}"#);
+        KeySet::parse(jwks.as_bytes()).unwrap()
+    }
+
+    fn at(folder: &tempfile::TempDir, tenant: &str) -> Saved {
+        Saved::new(StateDir::open(folder.path()).unwrap(), tenant, DAY)
+    }
+
+    #[test]
+    fn keys_come_back_with_their_age_until_they_are_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = at(&folder, "t.auth0.com:8443");
+        assert!(saved.load_at(Unix(1)).unwrap().is_none());
+        saved.save_at(&keys("a"), Unix(1_000_000)).unwrap();
+        let later = at(&folder, "t.auth0.com:8443");
+        let (set, age) = later.load_at(Unix(1_000_100)).unwrap().unwrap();
+        assert!(set.has_same_keys(&keys("a")));
+        assert_eq!(age, Duration::from_secs(100));
+        assert!(later.load_at(Unix(1_000_000 + 86_399)).unwrap().is_some());
+        assert!(later.load_at(Unix(1_000_000 + 86_400)).unwrap().is_none());
+        let (_, age) = later.load_at(Unix(500)).unwrap().unwrap();
+        assert_eq!(age, Duration::ZERO, "a clock that was set back");
+        // The same file name, another tenant.
+        assert!(
+            at(&folder, "t.auth0.com_8443")
+                .load_at(Unix(1_000_100))
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn the_same_keys_are_not_written_all_the_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = at(&folder, "t");
+        let fetched = |now| {
+            let (_, age) = at(&folder, "t").load_at(Unix(now)).unwrap().unwrap();
+            now - age.as_secs()
+        };
+        saved.save_at(&keys("a"), Unix(1000)).unwrap();
+        saved.save_at(&keys("a"), Unix(1480)).unwrap();
+        assert_eq!(fetched(1480), 1000);
+        saved.save_at(&keys("b"), Unix(1500)).unwrap();
+        assert_eq!(fetched(1500), 1500, "others are");
+        saved.save_at(&keys("b"), Unix(1500 + 86_400 / 8)).unwrap();
+        assert_eq!(fetched(20_000), 1500 + 86_400 / 8, "and so are old ones");
+        saved.save_at(&keys("b"), Unix(100)).unwrap();
+        assert_eq!(fetched(100), 100, "after the clock was set back");
+    }
+
+    #[test]
+    fn a_file_that_is_broken_or_not_ours_is_named_and_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = at(&folder, "t");
+        saved.save_at(&keys("a"), Unix(1000)).unwrap();
+        let path = folder.path().join("keys-t.json");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        let why = saved.load_at(Unix(1001)).err().unwrap();
+        assert!(
+            why.contains("keys-t.json") && why.contains("others"),
+            "{why}"
+        );
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        for bad in [
+            "",
+            "{",
+            r#"{"tenant":"t"}"#,
+            r#"{"tenant":"t","fetched":1000,"keys":[]}"#,
+        ] {
+            fs::write(&path, bad).unwrap();
+            let why = saved.load_at(Unix(1001)).err().unwrap();
+            assert!(why.contains("cure: remove it"), "{why}");
+        }
+        saved.save_at(&keys("b"), Unix(1002)).unwrap();
+        assert!(
+            saved.load_at(Unix(1003)).unwrap().is_some(),
+            "a good one takes its place"
+        );
+    }
+}

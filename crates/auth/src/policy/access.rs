@@ -1,0 +1,193 @@
+//! What a client may do: asked at every message, answered from memory.
+
+use super::{Policy, lock};
+use crate::{
+    clock::Unix,
+    log::Level,
+    refusal::{Reason, Refusal},
+    sessions::{Asker, Client, Found, Note, Noted},
+};
+use acl::{rights::Rights, rules::Ask};
+use input::text::Quoted;
+
+/// What a client wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Be sent a message.
+    Receive,
+    /// Send a message, or have its will sent.
+    Publish,
+    /// Subscribe to a filter.
+    Subscribe,
+    /// End a subscription.
+    Unsubscribe,
+}
+
+/// A question about a message or a subscription.
+#[derive(Debug)]
+pub struct Access<'a, W> {
+    /// By which pointer.
+    pub client: Client,
+    /// Who.
+    pub who: W,
+    /// What.
+    pub action: Action,
+    /// The topic, or the filter: as bytes, like everything of [`Asker`].
+    pub topic: &'a [u8],
+    /// The QoS, of the message or asked for.
+    pub qos: u8,
+    /// The message's retain flag.
+    pub retain: bool,
+    /// The length of its payload, in bytes.
+    pub payload: u32,
+}
+
+/// What becomes of a message or a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Decision {
+    /// It passes.
+    Allow {
+        /// Until when the same client may do the same with the same topic, as long as it stays connected
+        /// and nothing is read again. The past if it must ask each time.
+        until: Unix,
+    },
+    /// It does not.
+    Deny,
+    /// Others decide: another plugin, or the broker's own files.
+    Defer,
+}
+
+impl Decision {
+    const ONCE: Self = Self::Allow { until: Unix(0) };
+
+    /// Whether it passes.
+    pub fn allows(self) -> bool {
+        matches!(self, Self::Allow { .. })
+    }
+}
+
+impl Policy {
+    /// A client wants to do something.
+    #[inline]
+    pub fn authorise(&self, access: &Access<impl Asker>, now: Unix) -> Decision {
+        let known = self.sessions().look(access.client, &access.who, |found| {
+            self.decide(access, found, now)
+        });
+        known.unwrap_or_else(|| self.decide_stranger(access, now))
+    }
+
+    #[inline]
+    fn decide(&self, access: &Access<impl Asker>, found: Found<'_>, now: Unix) -> Decision {
+        let session = found.session;
+        if let Some(current) = &self.policy_file
+            && session
+                .rights
+                .policy_file()
+                .is_some_and(|applied| !current.is(applied))
+        {
+            session.rights.apply(current.book());
+        }
+        let what = match access.action {
+            Action::Publish => Ask::Publish {
+                qos: access.qos,
+                retain: access.retain,
+                payload: access.payload,
+            },
+            // When a client leaves, the broker asks again about its subscriptions, with QoS 0.
+            Action::Subscribe if !found.connected => Ask::Subscribe { qos: None },
+            Action::Subscribe => Ask::Subscribe {
+                qos: Some(access.qos),
+            },
+            Action::Receive | Action::Unsubscribe => Ask::Receive,
+        };
+        let reason = match access.action {
+            Action::Receive | Action::Publish | Action::Subscribe
+                if found.connected && now >= session.until =>
+            {
+                Reason::RightsExpired
+            }
+            _ if self.config.defer_acl => return Decision::Defer,
+            // To want less is always allowed.
+            Action::Unsubscribe if std::str::from_utf8(access.topic).is_ok() => {
+                return Decision::ONCE;
+            }
+            // A client that leaves asks for nothing new: the broker goes through what it has, and drops
+            // what is denied now. It may be its hour again when it comes back, and each delivery is looked
+            // at by itself.
+            Action::Subscribe if !found.connected && self.policy_file.is_some() => {
+                return Decision::ONCE;
+            }
+            _ if session.rights.allow(what, access.topic, now) => {
+                let is_message = matches!(access.action, Action::Publish | Action::Receive);
+                if !is_message || !found.connected {
+                    return Decision::ONCE;
+                }
+                return match session.rights.until(what) {
+                    Some(until) => Decision::Allow {
+                        until: until.min(session.until),
+                    },
+                    None => Decision::ONCE,
+                };
+            }
+            _ => Reason::NotGranted,
+        };
+        self.note_refusal(access, what, &session.rights, reason, found.noted, now);
+        Decision::Deny
+    }
+
+    /// Of each client each refusal is reported once.
+    #[cold]
+    fn note_refusal(
+        &self,
+        access: &Access<impl Asker>,
+        what: Ask,
+        rights: &Rights,
+        reason: Reason,
+        noted: &mut Noted,
+        now: Unix,
+    ) {
+        let note = noted.note((reason, access.action, access.topic));
+        if note != Note::Silent {
+            let topic = String::from_utf8_lossy(access.topic);
+            let detail = match reason {
+                Reason::RightsExpired => "its token has expired".into(),
+                _ => format!(
+                    "{} is not allowed: {}",
+                    Quoted(&topic),
+                    rights.why_not(what, &topic, now)
+                ),
+            };
+            self.report_refused_access(access, &Refusal::new(reason, detail), now);
+        }
+        if note == Note::ReportLast {
+            self.log.line(
+                Level::Notice,
+                format!(
+                    "further refusals of {} are not logged until it connects again",
+                    Quoted(&String::from_utf8_lossy(access.who.client_id()))
+                ),
+            );
+        }
+    }
+
+    #[cold]
+    fn decide_stranger(&self, access: &Access<impl Asker>, now: Unix) -> Decision {
+        if self.config.defer_others && !self.was_never_in(access) {
+            return Decision::Defer;
+        }
+        self.report_stranger(access, now);
+        Decision::Deny
+    }
+
+    /// Whether others cannot have let this client in. That is so if it was let in here and is forgotten, or
+    /// waits for the tenant. If a waiting client hangs up, its will is published without a user name (2.1.2,
+    /// src/context.c).
+    fn was_never_in(&self, access: &Access<impl Asker>) -> bool {
+        lock(&self.arrivals).has(access.client)
+            || self.sessions().is_forgotten(access.client, &access.who)
+            || access.action == Action::Publish
+                && access.who.username().is_none()
+                && !self.sessions().is_other(access.client)
+    }
+}

@@ -1,0 +1,218 @@
+//! What tokens are worth: whose they are, and what they say that he may do.
+
+use std::sync::Arc;
+
+use super::{Policy, lock};
+use crate::{
+    auth0::answer::Tokens,
+    clock::Unix,
+    identity::Account,
+    keys::KeySet,
+    logins::{Claimant, Evidence, Terms, Verdict},
+    policy_file::InForce,
+    refusal::{Reason, Refusal},
+    secret::Fingerprint,
+    token::{self, Claims},
+};
+use acl::{
+    claims::Grants,
+    rights::{Hopeless, Profile, Rights},
+};
+use input::{json::Place, recognise};
+
+impl Policy {
+    /// Judges what a job brought; `None` if the keys have to be looked at again first.
+    pub(super) fn judge(
+        &self,
+        evidence: &Evidence,
+        keys_refetched: Option<bool>,
+        now: Unix,
+    ) -> Option<Verdict> {
+        match evidence {
+            Evidence::Presented { token, print } => {
+                self.judge_presented(token, *print, keys_refetched, now)
+            }
+            Evidence::Issued {
+                username, tokens, ..
+            } => self
+                .judge_under_keys(keys_refetched, |keys| {
+                    let claims = self.judge_issued(tokens, keys, now)?;
+                    self.terms(claims, username.as_str().into())
+                })
+                .map(|(verdict, _)| verdict),
+        }
+    }
+
+    /// A token from a client: the user name it sent is nobody's, the token says who it is. `None` if the
+    /// keys have to be looked at again first.
+    pub(super) fn judge_presented(
+        &self,
+        token: &str,
+        print: Fingerprint,
+        keys_refetched: Option<bool>,
+        now: Unix,
+    ) -> Option<Verdict> {
+        let (verdict, keys) = self.judge_under_keys(keys_refetched, |keys| {
+            let claims = token::verify(token, &self.rules, &self.config.audiences, keys, now)?;
+            let username = claims.username(&self.config.username_claim)?.into();
+            self.terms(claims, username)
+        })?;
+        if let Ok(terms) = &verdict {
+            lock(&self.verified).remember(print, terms, keys, now);
+        }
+        Some(verdict)
+    }
+
+    /// Judges under the keys that there are, and says which. `None` if there may be others.
+    fn judge_under_keys(
+        &self,
+        keys_refetched: Option<bool>,
+        judge: impl Fn(&KeySet) -> Verdict,
+    ) -> Option<(Verdict, Arc<KeySet>)> {
+        loop {
+            let keys = self.desk.keys.current();
+            let verdict = judge(&keys);
+            // A key that is not here may have been published since: worth one look, for everybody.
+            if let Err(refusal) = &verdict
+                && matches!(
+                    refusal.reason,
+                    Reason::TokenKeyUnknown | Reason::KeysUnavailable
+                )
+            {
+                if keys_refetched.is_none() && self.desk.keys.may_bring_news() {
+                    return None;
+                }
+                // They came between the look at them and the question whether they will.
+                if !Arc::ptr_eq(&keys, &self.desk.keys.current()) {
+                    continue;
+                }
+                // Only a look that brought keys proves that this is none of them.
+                if refusal.reason == Reason::TokenKeyUnknown
+                    && keys_refetched != Some(true)
+                    && self.desk.keys.is_live()
+                {
+                    let why = match keys_refetched {
+                        None => "were asked for moments ago",
+                        Some(_) => "cannot be had now",
+                    };
+                    let detail = format!("{}, and its keys {why}", refusal.detail);
+                    let pending = Err(Refusal::new(Reason::TokenKeyPending, detail));
+                    return Some((pending, keys));
+                }
+            }
+            return Some((verdict, keys));
+        }
+    }
+
+    /// Tokens from the tenant: the access token if it is one for our API, else the ID token. That
+    /// either cannot be used is never the device's fault.
+    fn judge_issued(&self, tokens: &Tokens, keys: &KeySet, now: Unix) -> Result<Claims, Refusal> {
+        let unusable = |which: &str, refusal: Refusal| match refusal.reason {
+            Reason::KeysUnavailable | Reason::TokenKeyUnknown => refusal,
+            cause => Refusal::caused_by(
+                cause,
+                Reason::LoginToken,
+                format!(
+                    "the tenant let it in, and its {which} cannot be used: {}",
+                    refusal.detail
+                ),
+            ),
+        };
+        let verify = |token: &str, audiences: &[String]| -> Result<Claims, Refusal> {
+            let claims = token::verify(token, &self.rules, audiences, keys, now)?;
+            claims.subject()?;
+            Ok(claims)
+        };
+        let access = match &tokens.access {
+            None => "there is no access token".to_owned(),
+            Some(token) if !recognise::is_alone(token.as_bytes()) => {
+                "the access token is opaque".to_owned()
+            }
+            Some(token) => match verify(token, &self.config.audiences) {
+                Ok(claims) => return Ok(claims),
+                Err(refusal) if refusal.reason == Reason::TokenAudience => {
+                    format!("of the access token, {}", refusal.detail)
+                }
+                Err(refusal) => return Err(unusable("access token", refusal)),
+            },
+        };
+        let application = self
+            .config
+            .application
+            .as_ref()
+            .expect("the tenant was asked for its sake");
+        let Some(id) = &tokens.id else {
+            return Err(Refusal::new(
+                Reason::LoginToken,
+                format!("the tenant let it in, but {access}, and there is no ID token"),
+            ));
+        };
+        let client_id = std::slice::from_ref(&application.client_id);
+        verify(id, client_id).map_err(|mut refusal| {
+            refusal.detail = format!("{} ({access})", refusal.detail);
+            unusable("ID token", refusal)
+        })
+    }
+
+    fn terms(&self, claims: Claims, username: Arc<str>) -> Verdict {
+        let reading = &self.config.reading;
+        let grants = lock(&self.shared)
+            .obtain(reading.values(claims.members()), || {
+                let rules = reading.rules(claims.members())?;
+                Ok(Grants::compile(&rules))
+            })
+            .map_err(|why: String| Refusal::new(Reason::TokenTopics, why))?;
+        let account = Account {
+            issuer: Arc::clone(&claims.issuer),
+            subject: match claims.subject()? {
+                Some(sub) if *sub != *username => sub.into(),
+                _ => Arc::clone(&username),
+            },
+        };
+        let client_ids = self.config.client_ids.of(&username, claims.members())?;
+        let until = claims.until;
+        let topics = match &reading.topics {
+            Some(Place::Name(name)) => Some(name.as_str()),
+            _ => None,
+        };
+        let token_names = |one: &str| grants.rules().claims().any(|claim| claim == one);
+        // The largest. A policy file, the next one too, may look at it; a token's own rules seldom do.
+        let spare = topics.filter(|one| self.policy_file.is_none() && !token_names(one));
+        let named = self.policy_file.is_some() || grants.rules().claims().next().is_some();
+        let claims = named.then(|| {
+            let mut members = claims.into_members();
+            if let Some(topics) = spare {
+                members.remove(topics);
+            }
+            Arc::new(members)
+        });
+        Ok(Terms {
+            username,
+            account,
+            client_ids,
+            grants,
+            claims,
+            until,
+        })
+    }
+
+    /// What one client may do with a credential.
+    pub(super) fn rights(&self, claimant: &Claimant, terms: Terms) -> Result<Rights, Refusal> {
+        // IPv6 addresses may name the interface (RFC 4007, section 11).
+        let address = claimant.address.as_deref();
+        let address = address.and_then(|text| text.split('%').next()?.parse().ok());
+        let profile = Profile {
+            client_id: Arc::clone(&claimant.client_id),
+            username: terms.username,
+            claims: terms.claims.unwrap_or_default(),
+            address,
+            port: claimant.port,
+            certificate: claimant.certificate,
+        };
+        let book = self.policy_file.as_ref().map(InForce::book);
+        Rights::new(terms.grants, book.as_ref(), profile).map_err(|why| match why {
+            Hopeless::Token(why) => Refusal::new(Reason::TokenTopics, why.to_string()),
+            Hopeless::Policy(why) => Refusal::new(Reason::PolicyValue, why.to_string()),
+        })
+    }
+}

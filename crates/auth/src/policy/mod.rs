@@ -1,0 +1,450 @@
+//! The decisions, top to bottom: who may come in, and what they may do.
+//!
+//! * this file: what there is to decide with, started, reloaded and stopped
+//! * `sign_in`: from the CONNECT to the answer · `judge`: what tokens are worth
+//! * `usernames`: the user names that the broker is told
+//! * `names`: under which client IDs a sign-in may wait
+//! * `access`: messages and subscriptions · `report`: what the operator is told, and `repeats`: how often
+//! * `tally`: once a minute, which devices had to try again
+//!
+//! Nothing here knows the broker or the network; time is an argument. What has to wait becomes a
+//! [`Job`](crate::logins::Job) for a thread that may, and comes back as a [`Done`](crate::logins::Done).
+
+mod access;
+mod common;
+mod judge;
+mod names;
+mod repeats;
+mod report;
+mod sign_in;
+mod tally;
+mod usernames;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use crate::{
+    auth0::Tenant,
+    clock::Unix,
+    config::{Algorithm, Config, ConfigError, KeySource},
+    files,
+    identity::ClientIds,
+    keys::{
+        KeySet,
+        saved::Saved,
+        store::{Fetch, Pace, Store},
+    },
+    log::{Level, Log},
+    logins::{
+        Desk, arrivals::Arrivals, known::Known, memory::Memory, pool::Pool, restraint::Restraint,
+        verified::Verified,
+    },
+    policy_file::{InForce, Tells},
+    proxies::TrustedProxies,
+    refusal::{Reason, Refusal},
+    secret::Fingerprinter,
+    sessions::{Afterlife, Client, Sessions},
+    threads::Spawn,
+    token::{self, jws},
+};
+use acl::claims::shared::Shared;
+use input::text::Quoted;
+
+pub use access::{Access, Action, Decision};
+pub use common::Common;
+use repeats::Repeats;
+pub use sign_in::{Admission, Answer, Connect, Step, Wait};
+use tally::Tally;
+pub use usernames::LocalUsers;
+
+/// All that decides.
+pub struct Policy {
+    config: Arc<Config>,
+    rules: token::Rules,
+    desk: Arc<Desk>,
+    pool: Pool,
+    prints: Fingerprinter,
+    log: Log,
+    common: Common,
+    memory: Mutex<Memory>,
+    verified: Mutex<Verified>,
+    shared: Mutex<Shared>,
+    policy_file: Option<InForce>,
+    tells: OnceLock<Tells>,
+    warned_of_address: AtomicBool,
+    arrivals: Mutex<Arrivals>,
+    restraint: Arc<Mutex<Restraint>>,
+    known: Mutex<Known>,
+    /// Which refusals were told, and how often they came again.
+    repeats: Mutex<Repeats>,
+    /// When it was told last that the clock was set.
+    clock_told: Mutex<Option<Instant>>,
+    tally: Mutex<Tally>,
+}
+
+impl Policy {
+    /// Prepares everything; starts nothing. `common` is what it shares with others in the same broker.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the option, its value and the cure.
+    pub fn new(
+        config: Config,
+        pace: Pace,
+        log: Log,
+        spawn: Spawn,
+        common: &Common,
+    ) -> Result<Self, String> {
+        let config = Arc::new(config);
+        let tenant = Arc::new(Tenant::new(&config).map_err(|why| match &config.ca_file {
+            Some(path) => format!(
+                "option ca_file, value {}: it {why}",
+                Quoted(&path.display().to_string())
+            ),
+            None => format!("option ca_file is missing: {why}"),
+        })?);
+        let max_stale = config.jwks_max_stale;
+        let keys = Arc::new(Store::new(Pace { max_stale, ..pace }, spawn));
+        if let Some(set) = keys_from_file(&config)? {
+            keys.replace(set);
+        }
+        let rules = token::Rules {
+            issuers: config.issuers.iter().map(|one| (&**one).into()).collect(),
+            algorithms: config.algorithms.clone(),
+            secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
+            leeway: config.leeway,
+        };
+        let desk = Arc::new(Desk {
+            config: Arc::clone(&config),
+            tenant,
+            keys,
+        });
+        let worker = Arc::clone(&desk);
+        Ok(Self {
+            rules,
+            desk,
+            pool: Pool::new(
+                config.login_workers,
+                spawn,
+                Box::new(move |job| worker.perform(job)),
+            ),
+            prints: Fingerprinter::new()?,
+            memory: Mutex::new(Memory::new(config.login_cache)),
+            verified: Mutex::default(),
+            shared: Mutex::default(),
+            policy_file: config
+                .policy_file
+                .as_deref()
+                .map(InForce::read)
+                .transpose()?,
+            tells: OnceLock::new(),
+            warned_of_address: AtomicBool::new(false),
+            arrivals: Mutex::default(),
+            restraint: common.restraint(&config),
+            known: Mutex::default(),
+            common: common.clone(),
+            config,
+            log,
+            repeats: Mutex::default(),
+            clock_told: Mutex::default(),
+            tally: Mutex::default(),
+        })
+    }
+
+    /// Starts fetching keys in the background. `tells` is what the broker can.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread to be had, or the policy file needs what the broker cannot.
+    pub fn start(&self, tells: Tells) -> Result<(), String> {
+        if let Some(policy) = &self.policy_file {
+            policy.check(*self.tells.get_or_init(|| tells), &self.log)?;
+            let rules = policy.book().len();
+            self.log
+                .line(Level::Info, format!("the policy file has {rules} rules"));
+        }
+        self.warn_of_free_client_ids();
+        if self.config.application.is_some() {
+            self.pool.fill();
+        }
+        let only_secrets = self.config.algorithms == [Algorithm::Hs256];
+        if self.config.keys != KeySource::Tenant || only_secrets {
+            return Ok(());
+        }
+        let tenant = Arc::clone(&self.desk.tenant);
+        let fetch: Fetch = match self.saved_keys() {
+            None => Box::new(move || tenant.fetch_keys()),
+            Some(saved) => {
+                let log = self.log.clone();
+                let complained = AtomicBool::new(false);
+                Box::new(move || {
+                    let keys = tenant.fetch_keys()?;
+                    match saved.save(&keys) {
+                        Ok(()) => complained.store(false, Ordering::Relaxed),
+                        Err(why) if !complained.swap(true, Ordering::Relaxed) => {
+                            log.line(Level::Warning, why);
+                        }
+                        Err(_) => {}
+                    }
+                    Ok(keys)
+                })
+            }
+        };
+        self.desk.keys.start(fetch, self.log.clone())
+    }
+
+    /// Where the keys are kept over a restart. Puts those to use that are there.
+    fn saved_keys(&self) -> Option<Saved> {
+        let dir = self.config.state_dir.clone()?;
+        let saved = Saved::new(dir, self.config.home.name(), self.config.jwks_max_stale);
+        match saved.load() {
+            Ok(Some((keys, age))) => {
+                self.log.line(
+                    Level::Info,
+                    format!(
+                        "{} signing keys of the tenant, fetched {} s ago, are in use until it answers",
+                        keys.len(),
+                        age.as_secs()
+                    ),
+                );
+                self.desk.keys.restore(keys, age);
+            }
+            Ok(None) => {}
+            Err(why) => self.log.line(Level::Warning, why),
+        }
+        Some(saved)
+    }
+
+    /// Ends what [`Self::start`] started, and waits for it.
+    pub fn stop(&self) {
+        self.desk.keys.stop();
+        self.pool.stop();
+    }
+
+    /// What it shares with others in the same broker.
+    pub fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// Whether MQTT 5 clients, too, are answered later where the broker can.
+    pub fn delays_mqtt5(&self) -> bool {
+        self.config.delay_mqtt5
+    }
+
+    /// The tenant's keys.
+    pub fn keys(&self) -> &Store {
+        &self.desk.keys
+    }
+
+    /// Whether the fingerprints of certificates are of interest.
+    pub fn looks_at_certificates(&self) -> bool {
+        self.policy_file.is_some()
+    }
+
+    /// The proxies whose word about a client's address counts.
+    pub fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.config.trusted_proxies
+    }
+
+    /// Says once that a client has no address because everybody could have written the one that the broker
+    /// tells.
+    fn warn_of_unverified_address(&self) {
+        let matters = self.config.application.is_some() || self.policy_file.is_some();
+        if matters && !self.warned_of_address.swap(true, Ordering::Relaxed) {
+            self.log.line(
+                Level::Warning,
+                "a websockets client came, and this broker takes its address from the header X-Forwarded-For, which \
+                 every client can write: such clients count as having no address; cure: let them come through a proxy \
+                 only, and list it in trusted_proxies",
+            );
+        }
+    }
+
+    /// SIGHUP: keys are read or fetched again, and the policy file is read again. A file that is
+    /// broken now changes nothing.
+    pub fn reload(&self) {
+        lock(&self.restraint).look_again();
+        if let Some(policy) = &self.policy_file {
+            let tells = self.tells.get().copied().unwrap_or_default();
+            match policy.reload(tells, &self.log) {
+                Ok(rules) => {
+                    let line =
+                        format!("the policy file was read again: {rules} rules are in force");
+                    self.log.line(Level::Info, line);
+                    self.warn_of_free_client_ids();
+                }
+                Err(why) => self.log.line(
+                    Level::Error,
+                    format!("{why}; the policy read before stays in force"),
+                ),
+            }
+        }
+        match keys_from_file(&self.config) {
+            Ok(Some(set)) => self.desk.keys.replace(set),
+            Ok(None) => self.desk.keys.refresh_soon(),
+            Err(why) => self.log.line(
+                Level::Error,
+                format!("{why}; the keys read before stay in use"),
+            ),
+        }
+    }
+
+    /// A device chooses its client id, so a right that rests on it is everybody's unless an option says
+    /// whose it is. Not an error: there are fleets in which every device is trusted.
+    fn warn_of_free_client_ids(&self) {
+        if !matches!(self.config.client_ids, ClientIds::Any) {
+            return;
+        }
+        let book = self.policy_file.as_ref().map(InForce::book);
+        let what = match book.as_ref().and_then(|book| book.looks_at_client_id()) {
+            Some(rule) => format!("rule {} of the policy file looks at", Quoted(rule)),
+            None if self.config.reading.placeholders => {
+                "with claim_placeholders a token's filters may hold".into()
+            }
+            None => return,
+        };
+        self.log.line(
+            Level::Warning,
+            format!("{what} the client id, which every device chooses for itself; cure: set client_id_template or client_id_claim"),
+        );
+    }
+
+    /// A client has gone.
+    pub fn leave(&self, client: Client, afterlife: Afterlife, now: Unix) {
+        let credential = self.sessions().leave(client, afterlife);
+        // A session that the broker keeps is a device that comes back.
+        if let Some(credential) = credential
+            && afterlife != Afterlife::Kept
+        {
+            lock(&self.verified).release(credential, now);
+        }
+    }
+
+    /// SIGHUP, on a broker that asks about every session that it has.
+    pub fn begin_census(&self) {
+        self.sessions().begin_census();
+    }
+
+    /// It has asked about all.
+    pub fn end_census(&self) {
+        let gone = self.sessions().end_census();
+        if gone > 0 {
+            self.log.line(
+                Level::Info,
+                format!("the broker no longer has {gone} of the sessions that it kept: their client ids are free"),
+            );
+        }
+    }
+
+    /// Forgets a client: from here on it has no rights.
+    pub fn forget(&self, client: Client) {
+        self.sessions().remove(client);
+    }
+
+    /// Forgets who has gone for good, and what need not be remembered any longer; for a moment when
+    /// the broker disconnects nobody. Whether it was so much that the memory should be given back.
+    pub fn reap(&self, now: Unix) -> bool {
+        self.tell_tally(now);
+        let sessions = self.sessions().reap(now);
+        let tokens = lock(&self.verified).forget_old(now);
+        let logins = lock(&self.memory).forget_old(now);
+        sessions || tokens || logins
+    }
+
+    /// The wall clock was set by this many seconds. What the instances share is told by itself:
+    /// [`Common::clock_was_set`]. A token that was verified is as good as its own `exp` says.
+    pub fn clock_was_set(&self, by: i64) {
+        lock(&self.memory).clock_was_set(by);
+    }
+
+    /// Clients of which nothing is left but, perhaps, a will: whom the broker no longer has is to be
+    /// [forgotten](Self::forget).
+    pub fn wills(&self) -> Vec<(Client, Arc<str>)> {
+        self.sessions().wills()
+    }
+
+    /// The clients to disconnect, because their rights have ended.
+    pub fn expire(&self, now: Unix) -> Vec<(Client, Arc<str>)> {
+        let expired = self.sessions().expired(now);
+        for (_, client_id) in &expired {
+            let refusal = Refusal::new(Reason::RightsExpired, "its token has expired");
+            self.log.line(
+                Level::Notice,
+                report::sentence("disconnecting", Quoted(client_id), &refusal),
+            );
+        }
+        expired
+    }
+
+    /// No call inside these locks leaves this crate, so they are held for moments. A panic under
+    /// one poisons it, and then everything is refused: [`PoisonError`] would hand out a table of
+    /// which nobody knows what it says.
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.common
+            .sessions
+            .lock()
+            .expect("no decision has panicked before")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is half done under these locks, so a panic elsewhere leaves them good.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn keys_from_file(config: &Config) -> Result<Option<KeySet>, String> {
+    /// A key set has a few kilobytes.
+    const MAX_FILE: u64 = 256 * 1024;
+    let KeySource::File(path) = &config.keys else {
+        return Ok(None);
+    };
+    let error = |why: String| {
+        ConfigError::of(
+            "jwks_file",
+            &path.display().to_string(),
+            format!("it {why}"),
+        )
+        .to_string()
+    };
+    let content = files::read(path, MAX_FILE).map_err(error)?;
+    KeySet::parse(&content.bytes).map(Some).map_err(|why| {
+        error(format!(
+            "{why}; save the tenant's /.well-known/jwks.json there"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+    use crate::{keys::store::Pace, threads};
+
+    /// A policy that needs no network, and its log.
+    pub fn policy() -> (Policy, Log) {
+        let mut secret = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut secret, &[b'x'; 32]).unwrap();
+        let options = [
+            ("issuer", "https://t.example/"),
+            ("audience", "https://mqtt.example/"),
+            ("algorithms", "HS256"),
+            ("hs256_secret_file", secret.path().to_str().unwrap()),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::read(options.to_vec()).unwrap();
+        let log = Log::default();
+        let common = Common::default();
+        let policy = Policy::new(
+            config,
+            Pace::default(),
+            log.clone(),
+            threads::plain,
+            &common,
+        );
+        (policy.unwrap(), log)
+    }
+}

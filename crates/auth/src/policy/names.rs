@@ -1,0 +1,66 @@
+//! Under which client IDs a sign-in may wait: [`crate::logins::names`].
+
+use super::{Policy, Wait, lock, report::Who};
+use crate::{
+    clock::{Unix, moment},
+    logins::{arrivals, names::Hindrance},
+    refusal::{Reason, Refusal},
+};
+use input::text::Quoted;
+
+impl Policy {
+    /// Why this sign-in may not hold its client ID while it waits, if it may not: then [`Self::delay`] is not
+    /// for it.
+    pub fn hindrance(&self, wait: &Wait) -> Option<Hindrance> {
+        let claimant = &wait.claimant;
+        lock(&self.common.names).hindrance(&claimant.client_id, claimant.id_is_free, moment())
+    }
+
+    /// Turns a login away and asks the tenant all the same: it is let in from memory when it comes back.
+    pub fn postpone(&self, wait: Box<Wait>, why: Hindrance, now: Unix) -> Refusal {
+        let Wait { claimant, job, .. } = *wait;
+        let refusal = match self.submit(job) {
+            Err(refusal) => refusal,
+            Ok(()) => Refusal::new(
+                Reason::LoginPending,
+                format!("the tenant is being asked, and the device may not wait for it: {why}"),
+            ),
+        };
+        self.report_refused_connect(&claimant, &refusal, now);
+        refusal
+    }
+
+    /// A login begins to wait under this client ID.
+    pub(super) fn try_once(&self, client_id: &str) {
+        lock(&self.common.names).try_once(client_id, moment());
+    }
+
+    /// A client that proved who it is came in under this client ID, or has left.
+    pub fn has_used(&self, client_id: &str) {
+        lock(&self.common.names).used(client_id, moment());
+    }
+
+    /// The broker hung up on a client that it has not let in. Where a login waits under that client ID, the
+    /// broker did not ask about this one.
+    pub fn hung_up(&self, client_id: &str, address: Option<&str>, now: Unix) {
+        let Some(holder) = arrivals::who_waits_under(client_id) else {
+            return;
+        };
+        let holder = holder.map_or_else(
+            || "an unknown address".into(),
+            |holder| Quoted(&holder).to_string(),
+        );
+        let refusal = Refusal::new(
+            Reason::ClientIdPending,
+            format!(
+                "the broker hung up, because a login from {holder} waits for the tenant under this client id"
+            ),
+        );
+        let who = Who {
+            client_id,
+            username: None,
+            address,
+        };
+        self.report(&who, &refusal, now);
+    }
+}

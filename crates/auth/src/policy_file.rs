@@ -1,0 +1,229 @@
+//! The policy file that is in force: read at the start, and again on SIGHUP, all or nothing.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::{
+    config::ConfigError,
+    files,
+    log::{Level, Log},
+};
+use acl::policy_file::{Rulebook, conditions::Condition};
+use input::text::Quoted;
+
+/// Which of a client's traits the broker tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tells {
+    /// The port of the listener (2.1).
+    pub port: bool,
+    /// The certificate (a broker with TLS).
+    pub certificate: bool,
+}
+
+/// The longest policy file, in bytes: some ten thousand rules.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// The policy file in force.
+pub struct InForce {
+    path: PathBuf,
+    /// What the file said.
+    text: Mutex<Vec<u8>>,
+    book: Mutex<Arc<Rulebook>>,
+    /// Where `book` is, to compare with, without the lock. An address is no other book's as long as
+    /// somebody holds the book that is there.
+    address: AtomicUsize,
+}
+
+impl InForce {
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// One line that names file, line, rule and cure.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let (text, book) = read(path)?;
+        let book = Arc::new(book);
+        Ok(Self {
+            path: path.into(),
+            text: Mutex::new(text),
+            address: AtomicUsize::new(address(&book)),
+            book: Mutex::new(book),
+        })
+    }
+
+    /// Looks for conditions on what this broker does not tell. They never hold: a rule that allows is
+    /// then only useless, which is logged.
+    ///
+    /// # Errors
+    ///
+    /// For a rule that denies: nobody would be denied what he should be.
+    pub fn check(&self, tells: Tells, log: &Log) -> Result<(), String> {
+        self.check_book(&self.book(), tells, log)
+    }
+
+    fn check_book(&self, book: &Rulebook, tells: Tells, log: &Log) -> Result<(), String> {
+        for (told, what, cure) in [
+            (
+                tells.port,
+                "port",
+                "use Mosquitto 2.1, or per_listener_settings true and a policy file for each listener",
+            ),
+            (
+                tells.certificate,
+                "certificate",
+                "use a broker that was built with TLS",
+            ),
+        ] {
+            if told {
+                continue;
+            }
+            let is_about = |condition: &Condition| match what {
+                "port" => matches!(condition, Condition::Port(_)),
+                _ => matches!(condition, Condition::Certificate(_)),
+            };
+            for (name, denies) in book.rules_with(is_about) {
+                let line = error(
+                    &self.path,
+                    format!(
+                        "rule {} has the condition {what}, which this broker does not tell; {cure}",
+                        Quoted(name)
+                    ),
+                );
+                if denies {
+                    return Err(line);
+                }
+                log.line(
+                    Level::Warning,
+                    format!("{line}; until then the rule fits nobody"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the file again and puts it in force; a file with a mistake changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// One line, as of [`Self::read`] and [`Self::check`].
+    pub fn reload(&self, tells: Tells, log: &Log) -> Result<usize, String> {
+        let (text, book) = read(&self.path)?;
+        let mut before = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        // Logs are rotated by a SIGHUP every night: the same rules are not worth a look at every client.
+        if *before == text {
+            return Ok(book.len());
+        }
+        let book = Arc::new(book);
+        self.check_book(&book, tells, log)?;
+        *before = text;
+        let rules = book.len();
+        let mut current = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        self.address.store(address(&book), Ordering::Relaxed);
+        *current = book;
+        Ok(rules)
+    }
+
+    /// It.
+    pub fn book(&self) -> Arc<Rulebook> {
+        Arc::clone(&self.book.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether it is this one. Takes no lock.
+    #[inline]
+    pub fn is(&self, book: &Arc<Rulebook>) -> bool {
+        self.address.load(Ordering::Relaxed) == address(book)
+    }
+}
+
+fn address(book: &Arc<Rulebook>) -> usize {
+    Arc::as_ptr(book) as usize
+}
+
+fn error(path: &Path, what: String) -> String {
+    ConfigError::of("policy_file", &path.display().to_string(), what).to_string()
+}
+
+/// What the file says, and the rules that it is.
+fn read(path: &Path) -> Result<(Vec<u8>, Rulebook), String> {
+    let it = |why: String| error(path, format!("it {why}"));
+    let content = files::read(path, MAX_FILE).map_err(it)?;
+    content.is_kept(path).map_err(it)?;
+    let text =
+        std::str::from_utf8(&content.bytes).map_err(|_| it("is not UTF-8 text".to_owned()))?;
+    let book = Rulebook::read(text).map_err(|mistake| error(path, mistake.to_string()))?;
+    Ok((content.bytes, book))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    const DOOR: &str = "[[rule]]\nname = \"door\"\nwhen.port = 8883\nallow.both = \"door\"\n";
+
+    #[test]
+    fn a_file_with_a_mistake_changes_nothing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), DOOR).unwrap();
+        let (log, all) = (
+            Log::default(),
+            Tells {
+                port: true,
+                certificate: true,
+            },
+        );
+        let policy = InForce::read(file.path()).unwrap();
+        policy.check(all, &log).unwrap();
+        let before = policy.book();
+        fs::write(file.path(), format!("{DOOR}qos = 3\n")).unwrap();
+        let why = policy.reload(all, &log).unwrap_err();
+        let path = file.path().display();
+        assert!(
+            why.starts_with(&format!(
+                "option policy_file, value '{path}': line 5, rule 'door': qos is '3'; write 0"
+            )),
+            "{why}"
+        );
+        assert!(policy.is(&before) && Arc::ptr_eq(&policy.book(), &before));
+        fs::write(file.path(), "").unwrap();
+        assert_eq!(policy.reload(all, &log), Ok(0));
+        assert!(!policy.is(&before) && policy.is(&policy.book()));
+        assert!(log.take().is_empty());
+
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o646)).unwrap();
+        let why = policy.reload(all, &log).unwrap_err();
+        assert!(
+            why.contains("may be changed by every user") && why.contains("chmod o-w"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_condition_that_the_broker_does_not_tell_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), DOOR).unwrap();
+        let (log, tells) = (Log::default(), Tells::default());
+        InForce::read(file.path())
+            .unwrap()
+            .check(tells, &log)
+            .unwrap();
+        let [(Level::Warning, line)] = &log.take()[..] else {
+            panic!("one warning")
+        };
+        assert!(
+            line.contains("rule 'door' has the condition port"),
+            "{line}"
+        );
+        fs::write(file.path(), DOOR.replace("allow", "deny")).unwrap();
+        let why = InForce::read(file.path())
+            .unwrap()
+            .check(tells, &log)
+            .unwrap_err();
+        assert!(why.contains("rule 'door' has the condition port"), "{why}");
+    }
+}

@@ -1,0 +1,238 @@
+//! Values that must not leak: redacted when printed, kept out of core dumps, wiped when dropped.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    path::Path,
+    sync::Arc,
+};
+
+use aws_lc_rs::{digest, hmac, rand};
+
+use crate::files;
+
+/// The alignment by which the plugin's allocator recognises what it keeps out of core dumps.
+pub const PAGE_ALIGN: usize = 4096;
+
+/// A value with pages of its own, once it is in a `Box`. What it points to is elsewhere.
+#[repr(align(4096))]
+pub struct Pages<T: ?Sized>(T);
+
+const _: () = assert!(align_of::<Pages<u8>>() == PAGE_ALIGN);
+
+impl Pages<[u8]> {
+    /// Copies bytes to pages of their own, which are filled up with zeros.
+    fn copy(bytes: &[u8]) -> Box<Self> {
+        let mut pages: Box<Self> = match bytes.len() {
+            0..=0x1000 => Box::new(Pages([0; 0x1000])),
+            _ => Box::new(Pages([0; MAX_SECRET])),
+        };
+        pages.0[..bytes.len()].copy_from_slice(bytes);
+        pages
+    }
+}
+
+/// Bytes that print as `[secret]` and are in no core dump.
+#[derive(Clone)]
+pub struct Secret(Arc<Bytes>);
+
+struct Bytes {
+    pages: Box<Pages<[u8]>>,
+    length: usize,
+}
+
+impl Secret {
+    /// Copies the bytes.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`MAX_SECRET`].
+    pub fn new(bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = bytes.as_ref();
+        Self(Arc::new(Bytes {
+            pages: Pages::copy(bytes),
+            length: bytes.len(),
+        }))
+    }
+
+    /// The bytes themselves. Named so that a reviewer can find every use.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0.pages.0[..self.0.length]
+    }
+
+    /// The bytes as text, if they are UTF-8.
+    pub fn reveal_str(&self) -> Option<&str> {
+        std::str::from_utf8(self.reveal()).ok()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// The longest secret, in bytes. The longest in use (a PEM key) has a few kilobytes.
+pub const MAX_SECRET: usize = 64 * 1024;
+
+/// Reads a secret from a file that only its owner and group may use.
+///
+/// One trailing line end is dropped, because every editor writes one.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong with the file and the cure; never its content.
+pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
+    let content = files::read(path, MAX_SECRET as u64)?;
+    content.is_private(path)?;
+    let mut bytes = content.bytes;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    if bytes.is_empty() {
+        return Err("is empty; write the secret into it".into());
+    }
+    Ok(Secret::new(&bytes[..]))
+}
+
+/// Recognises a credential that was seen before without keeping it.
+///
+/// HMAC-SHA256 under a key that is drawn when the plugin starts and is in no core dump: a dump of the table
+/// gives no password away. A plain hash would, to a dictionary.
+pub struct Fingerprinter(Box<Pages<hmac::Key>>);
+
+/// What is kept of a credential.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// Eight of its bytes, because any eight are as good as any other.
+    pub fn part(&self) -> u64 {
+        let (eight, _) = self.0.split_first_chunk().expect("there are 32");
+        u64::from_ne_bytes(*eight)
+    }
+}
+
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.part());
+    }
+}
+
+impl Fingerprinter {
+    /// Draws the key.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system has no randomness to give.
+    pub fn new() -> Result<Self, String> {
+        let mut key = vec![0; 32];
+        rand::fill(&mut key).map_err(|_| "the operating system gave no random bytes")?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+        Ok(Self(Box::new(Pages(key))))
+    }
+
+    /// The fingerprint of these bytes, in this process.
+    pub fn of(&self, bytes: &[u8]) -> Fingerprint {
+        let tag = hmac::sign(&self.0.0, bytes);
+        let mut out = [0; 32];
+        out.copy_from_slice(tag.as_ref());
+        Fingerprint(out)
+    }
+}
+
+impl fmt::Debug for Fingerprinter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprinter")
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[fingerprint]")
+    }
+}
+
+/// The SHA-256 of public bytes: what a certificate is known by.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    fn file(content: &[u8], mode: u32) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), content).unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_secret_never_prints() {
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "[secret]");
+    }
+
+    #[test]
+    fn one_line_end_is_dropped_and_no_more() {
+        for (content, secret) in [
+            ("a b\n", "a b"),
+            ("a\r\n", "a"),
+            ("a\n\n", "a\n"),
+            ("a ", "a "),
+        ] {
+            assert_eq!(
+                read_secret_file(file(content.as_bytes(), 0o640).path())
+                    .unwrap()
+                    .reveal(),
+                secret.as_bytes()
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_use_is_refused_with_the_cure() {
+        for mode in [0o644, 0o601, 0o602] {
+            let error = read_secret_file(file(b"x", mode).path()).unwrap_err();
+            assert!(error.contains("chmod 640"), "{error}");
+        }
+    }
+
+    #[test]
+    fn empty_long_missing_and_special_files_are_refused() {
+        assert!(
+            read_secret_file(file(b"\n", 0o600).path())
+                .unwrap_err()
+                .contains("empty")
+        );
+        assert!(
+            read_secret_file(file(&vec![b'x'; 70_000], 0o600).path())
+                .unwrap_err()
+                .contains("longer")
+        );
+        assert!(
+            read_secret_file(Path::new("/nonexistent"))
+                .unwrap_err()
+                .contains("mosquitto")
+        );
+        assert!(
+            read_secret_file(Path::new("/"))
+                .unwrap_err()
+                .contains("regular file")
+        );
+    }
+
+    #[test]
+    fn fingerprints_agree_within_a_process_key_only() {
+        let (a, b) = (Fingerprinter::new().unwrap(), Fingerprinter::new().unwrap());
+        assert_eq!(a.of(b"x"), a.of(b"x"));
+        assert_ne!(a.of(b"x"), a.of(b"y"));
+        assert_ne!(a.of(b"x"), b.of(b"x"));
+    }
+}

@@ -1,0 +1,163 @@
+//! A policy with keys from a file, and tokens that are good but for what a test changes.
+
+use std::{io::Write, sync::LazyLock};
+
+use auth::{
+    clock::Unix,
+    keys::store::Pace,
+    log::Log,
+    policy::{Policy, Step},
+    refusal::Reason,
+};
+use serde_json::{Value, json};
+use testbed::signing::{Alg, RsaKey, hs256_raw, now, shared_key};
+
+use crate::common;
+
+pub const ISSUER: &str = "https://t.auth0.com/";
+pub const AUDIENCE: &str = "https://mqtt.example/";
+pub const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef-the-api's-secret";
+
+/// What a token met with.
+#[derive(Debug, PartialEq)]
+pub enum Met {
+    /// It came in, with this user name.
+    In(String),
+    /// It did not.
+    Out(Reason),
+}
+
+/// The tenant's key, the one in the key set.
+pub fn key() -> std::sync::Arc<RsaKey> {
+    shared_key(0)
+}
+
+/// Somebody else's key.
+pub fn evil_key() -> std::sync::Arc<RsaKey> {
+    shared_key(1)
+}
+
+fn policy(algorithms: &str) -> Policy {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        file.write_all(content).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    // No `alg`, so that the swap of RS256 and PS256 is judged by the configuration alone.
+    let mut jwk = key().jwk();
+    jwk.as_object_mut().unwrap().remove("alg");
+    let mut options = vec![
+        ("domain", "t.auth0.com".to_owned()),
+        ("audience", AUDIENCE.to_owned()),
+        (
+            "jwks_file",
+            write("jwks.json", json!({ "keys": [jwk] }).to_string().as_bytes()),
+        ),
+        ("algorithms", algorithms.to_owned()),
+    ];
+    if algorithms.contains("HS256") {
+        options.push(("hs256_secret_file", write("secret", SECRET)));
+    }
+    let options: Vec<_> = options
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    common::policy(&options, Pace::default(), Log::default())
+}
+
+static RS256: LazyLock<Policy> = LazyLock::new(|| policy("RS256"));
+static ALL: LazyLock<Policy> = LazyLock::new(|| policy("RS256,PS256,HS256"));
+
+fn meet(policy: &Policy, token: &str) -> Met {
+    match policy.authenticate(&common::connect("c", token), Unix(now())) {
+        Step::Admit(admission) => Met::In(admission.username().to_owned()),
+        Step::Refuse(refusal) => Met::Out(refusal.reason),
+        Step::Wait(_) => panic!("keys from a file are never waited for"),
+        Step::Keep => panic!("nobody was in"),
+        Step::Defer => panic!("others are refused, by default"),
+    }
+}
+
+/// Where RS256 alone is accepted, as by default.
+pub fn by_default(token: &str) -> Met {
+    meet(&RS256, token)
+}
+
+/// Where all three algorithms are accepted.
+pub fn with_all(token: &str) -> Met {
+    meet(&ALL, token)
+}
+
+pub fn header() -> Value {
+    json!({"alg": "RS256", "typ": "JWT", "kid": key().kid()})
+}
+
+pub fn claims() -> Value {
+    json!({"iss": ISSUER, "aud": [AUDIENCE, "https://t.auth0.com/userinfo"], "sub": "auth0|1a", "iat": now(), "exp": now() + 3600, "topics": ["temperature"]})
+}
+
+/// Signs these texts with the tenant's key.
+pub fn signed(header: &str, claims: &str) -> String {
+    key().sign_raw(Alg::Rs256, header.as_bytes(), claims.as_bytes())
+}
+
+/// A good token with one header member set.
+pub fn with_header(name: &str, value: Value) -> String {
+    let mut header = header();
+    header[name] = value;
+    signed(&header.to_string(), &claims().to_string())
+}
+
+/// A good token without one header member.
+pub fn without_header(name: &str) -> String {
+    let mut header = header();
+    header.as_object_mut().unwrap().remove(name);
+    signed(&header.to_string(), &claims().to_string())
+}
+
+/// A good token with one claim set.
+pub fn with_claim(name: &str, value: Value) -> String {
+    let mut claims = claims();
+    claims[name] = value;
+    signed(&header().to_string(), &claims.to_string())
+}
+
+/// A good token without one claim.
+pub fn without_claim(name: &str) -> String {
+    let mut claims = claims();
+    claims.as_object_mut().unwrap().remove(name);
+    signed(&header().to_string(), &claims.to_string())
+}
+
+/// A good token whose payload has this text in place of one claim's value: for what no JSON
+/// library writes.
+pub fn with_raw_claim(name: &str, raw: &str) -> String {
+    let text = with_placeholder(name).replace("\"@\"", raw);
+    signed(&header().to_string(), &text)
+}
+
+fn with_placeholder(name: &str) -> String {
+    let mut claims = claims();
+    claims[name] = json!("@");
+    claims.to_string()
+}
+
+/// An HS256 token under this secret, good otherwise.
+pub fn hs256_with(secret: &[u8]) -> String {
+    hs256_raw(
+        secret,
+        json!({"alg": "HS256", "typ": "JWT", "kid": key().kid()})
+            .to_string()
+            .as_bytes(),
+        claims().to_string().as_bytes(),
+    )
+}

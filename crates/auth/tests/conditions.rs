@@ -1,0 +1,231 @@
+//! Whom a rule of the policy file is for, from the token to the answer, without a broker.
+
+mod common;
+
+use std::fs;
+
+use auth::{
+    clock::Unix,
+    keys::store::Pace,
+    log::{Level, Log},
+    policy::{Access, Action, Decision, Policy},
+    policy_file::Tells,
+    sessions::{Afterlife, Client, Known},
+};
+use serde_json::{Value, json};
+use testbed::signing::{Alg, now, shared_key};
+
+const ISSUER: &str = "https://t.example/";
+const AUDIENCE: &str = "https://mqtt.example/";
+
+/// A client with this claim `topics`, where this policy file is in force.
+fn client(topics: &Value, rules: &str) -> Policy {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), rules).unwrap();
+    client_with(
+        &json!({ "topics": topics }),
+        &[("policy_file", file.path().to_str().unwrap())],
+    )
+}
+
+/// A policy with these options, on its way.
+fn policy(options: &[(&str, &str)], log: Log) -> Policy {
+    // The key of all tokens here. It is read at the start only.
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let set = json!({"keys": [shared_key(0).jwk()]}).to_string();
+    fs::write(keys.path(), set).unwrap();
+    let always = [
+        ("issuer", ISSUER),
+        ("audience", AUDIENCE),
+        ("jwks_file", keys.path().to_str().unwrap()),
+    ];
+    let policy = common::policy(&[&always, options].concat(), Pace::default(), log);
+    policy.start(Tells::default()).unwrap();
+    policy
+}
+
+/// A client with these claims, and with these options.
+fn client_with(claims: &Value, options: &[(&str, &str)]) -> Policy {
+    let policy = policy(options, Log::default());
+    let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "exp": now() + 3600});
+    let members = all.as_object_mut().unwrap();
+    members.extend(claims.as_object().unwrap().clone());
+    let header = json!({"alg": "RS256", "kid": shared_key(0).kid()});
+    let token = shared_key(0).sign(Alg::Rs256, header, all);
+    common::let_in(&policy, "pump", &token);
+    policy
+}
+
+/// Whether it may, or whether others decide.
+fn publishes(policy: &Policy, topic: &str) -> Decision {
+    let access = Access {
+        client: Client(1),
+        who: Known {
+            client_id: "pump",
+            username: Some("u"),
+            connected: true,
+        },
+        action: Action::Publish,
+        topic: topic.as_bytes(),
+        qos: 0,
+        retain: false,
+        payload: 0,
+    };
+    policy.authorise(&access, Unix(now()))
+}
+
+fn may_publish(policy: &Policy, topic: &str) -> bool {
+    publishes(policy, topic).allows()
+}
+
+/// What is said at the start, and on SIGHUP, of a right that rests on what a device chooses.
+#[test]
+fn a_client_id_that_nobody_binds_is_warned_of() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let warnings = |options: &[(&str, &str)], rules: &str| {
+        fs::write(file.path(), "").unwrap();
+        let log = Log::default();
+        let policy = policy(options, log.clone());
+        let warned = || {
+            let lines = log.take().into_iter();
+            let warnings = lines.filter(|(level, _)| *level == Level::Warning);
+            warnings.map(|(_, line)| line).collect::<Vec<_>>()
+        };
+        let at_start = warned();
+        fs::write(file.path(), rules).unwrap();
+        policy.reload();
+        (at_start, warned())
+    };
+    let own = "[[rule]]\nname = \"own\"\nallow.both = \"dev/%c/#\"";
+    let (at_start, on_sighup) = warnings(&[("policy_file", path)], own);
+    assert!(at_start.is_empty());
+    let [line] = &on_sighup[..] else {
+        panic!("one warning: {on_sighup:?}")
+    };
+    assert!(
+        line.starts_with(
+            "rule 'own' of the policy file looks at the client id, which every device chooses"
+        ) && line.ends_with("cure: set client_id_template or client_id_claim"),
+        "{line}"
+    );
+    let (at_start, _) = warnings(&[("claim_placeholders", "true")], "");
+    assert_eq!(at_start.len(), 1);
+    assert!(
+        at_start[0].starts_with("with claim_placeholders a token's filters may hold the client id")
+    );
+
+    for bound in [
+        &[
+            ("client_id_claim", "device"),
+            ("policy_file", path),
+            ("claim_placeholders", "true"),
+        ][..],
+        &[("client_id_template", "d-${sub}"), ("policy_file", path)],
+        &[("acl", "defer"), ("claim_placeholders", "true")],
+    ] {
+        assert_eq!(warnings(bound, own), (vec![], vec![]), "{bound:?}");
+    }
+    let everybody = "[[rule]]\nname = \"all\"\nallow.both = \"%u/#\"";
+    assert_eq!(
+        warnings(&[("policy_file", path)], everybody),
+        (vec![], vec![])
+    );
+}
+
+/// With `acl defer` nobody reads what a token says about topics, so nothing is wrong with it.
+#[test]
+fn a_claim_that_does_not_count_keeps_nobody_out() {
+    for claims in [
+        json!({"topics": null}),
+        json!({"topics": ["a/#/b"]}),
+        json!({"topics": [{"permission": "deny", "action": "all", "topic": "a/%c"}]}),
+        json!({"topics": ["a/${gone}"], "permissions": ["publish:a/#/b"], "scope": "publish:+a"}),
+    ] {
+        let options = [
+            ("acl", "defer"),
+            ("rights", "topics,permissions,scope"),
+            ("claim_placeholders", "true"),
+        ];
+        let policy = client_with(&claims, &options);
+        assert_eq!(publishes(&policy, "a"), Decision::Defer);
+    }
+}
+
+#[test]
+fn a_rule_may_look_at_the_claim_with_the_topics() {
+    let policy = client(
+        &json!(["guest"]),
+        r##"
+        [[rule]]
+        name = "no valves for guests"
+        when.claim = { name = "topics", has = "guest" }
+        deny.both = "valves/#"
+        [[rule]]
+        name = "status of each"
+        allow.both = "status/${topics[*]}"
+        [[rule]]
+        name = "valves"
+        allow.both = "valves/#"
+        "##,
+    );
+    assert!(!may_publish(&policy, "valves/1"));
+    assert!(may_publish(&policy, "status/guest") && !may_publish(&policy, "status/other"));
+}
+
+/// At `exp` the broker kicks a client and asks about each subscription of its kept session: what is denied
+/// then is gone when the device comes back, though it may be its hour again.
+#[test]
+fn a_kept_session_keeps_a_subscription_outside_its_hours() {
+    let rules = r#"
+        [[rule]]
+        name = "by day"
+        when = { time = "09:00-17:00" }
+        allow = { subscribe = ["news/#"] }
+    "#;
+    let policy = client(&json!([]), rules);
+    let midnight = now() / 86_400 * 86_400;
+    let may_subscribe = |hour: u64| {
+        let access = Access {
+            client: Client(1),
+            who: Known {
+                client_id: "pump",
+                username: Some("u"),
+                connected: true,
+            },
+            action: Action::Subscribe,
+            topic: b"news/#",
+            qos: 0,
+            retain: false,
+            payload: 0,
+        };
+        policy
+            .authorise(&access, Unix(midnight + hour * 3600))
+            .allows()
+    };
+    policy.leave(Client(1), Afterlife::Kept, Unix(midnight));
+    assert!(may_subscribe(10));
+    assert!(may_subscribe(18), "it asks for nothing new");
+    drop(policy);
+
+    let policy = client(&json!([]), rules);
+    let access = |topic| Access {
+        client: Client(1),
+        who: Known {
+            client_id: "pump",
+            username: Some("u"),
+            connected: true,
+        },
+        action: Action::Subscribe,
+        topic,
+        qos: 0,
+        retain: false,
+        payload: 0,
+    };
+    // Before today, so that its token is still good.
+    let evening = Unix(midnight - 6 * 3600);
+    assert_eq!(
+        policy.authorise(&access(b"news/#"), evening),
+        Decision::Deny
+    );
+}

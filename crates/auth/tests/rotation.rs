@@ -1,0 +1,129 @@
+//! An unknown key, met when the cool-down allows a look: the sign-in waits for one fetch, and either
+//! comes in by it or is refused for good. (The cool-down itself: `keys::store`, and `e2e`.)
+
+mod common;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use auth::{
+    clock,
+    keys::store::Pace,
+    log::Log,
+    policy::{Policy, Step},
+    policy_file::Tells,
+    refusal::Reason,
+};
+use testbed::tenant::{AUDIENCE, DEVICE, Endpoint, Tenant};
+
+fn policy(tenant: &Tenant) -> Policy {
+    let options = [
+        ("domain", tenant.domain()),
+        ("audience", AUDIENCE),
+        ("ca_file", tenant.ca_file().to_str().unwrap()),
+    ];
+    let pace = Pace {
+        refresh: Duration::from_secs(3600),
+        cool_down: Duration::ZERO,
+        ..Pace::default()
+    };
+    let policy = common::policy(&options, pace, Log::default());
+    policy.start(Tells::default()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while policy.keys().current().is_empty() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    policy
+}
+
+/// The outcome, and whether it had to wait.
+fn sign_in(policy: &Policy, token: &str) -> (Result<String, Reason>, bool) {
+    let connect = common::connect("c", token);
+    let (step, waited) = match policy.authenticate(&connect, clock::now()) {
+        Step::Wait(wait) => (policy.wait(wait, clock::now), true),
+        step => (step, false),
+    };
+    match step {
+        Step::Admit(admission) => (Ok(admission.username().to_owned()), waited),
+        Step::Refuse(refusal) => (Err(refusal.reason), waited),
+        Step::Wait(_) => panic!("one look is enough"),
+        Step::Keep | Step::Defer => panic!("nobody was in"),
+    }
+}
+
+#[test]
+fn a_new_key_is_met_fetched_and_trusted() {
+    let tenant = Tenant::builder().fresh_keys().start().unwrap();
+    let sub = tenant.device(DEVICE).unwrap().user_id;
+    let policy = policy(&tenant);
+    let old = tenant.token(DEVICE);
+    assert_eq!(sign_in(&policy, &old), (Ok(sub.clone()), false));
+
+    tenant.rotate_unannounced();
+    let new = tenant.token(DEVICE);
+    assert_eq!(sign_in(&policy, &new), (Ok(sub.clone()), true));
+    assert_eq!(tenant.count(Endpoint::Jwks), 2);
+    assert_eq!(sign_in(&policy, &new), (Ok(sub.clone()), false));
+    assert_eq!(
+        sign_in(&policy, &old),
+        (Ok(sub), false),
+        "the previous key is good until it is revoked"
+    );
+    assert_eq!(tenant.count(Endpoint::Jwks), 2);
+
+    tenant.revoke_previous();
+    policy.reload();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while sign_in(&policy, &old).0.is_ok() {
+        assert!(
+            Instant::now() < deadline,
+            "a revoked key dies with the next fetch"
+        );
+    }
+}
+
+#[test]
+fn a_made_up_key_is_looked_for_once_and_refused() {
+    let tenant = Tenant::start();
+    let policy = policy(&tenant);
+    let forged = tenant.mint(DEVICE).header("kid", "made-up").sign();
+    assert_eq!(
+        sign_in(&policy, &forged),
+        (Err(Reason::TokenKeyUnknown), true)
+    );
+    assert_eq!(tenant.count(Endpoint::Jwks), 2);
+}
+
+/// Many at once: they wait for the same fetch.
+#[test]
+fn a_crowd_shares_one_fetch() {
+    let tenant = Tenant::builder().fresh_keys().start().unwrap();
+    let policy = Arc::new(policy(&tenant));
+    tenant.rotate_unannounced();
+    let gate = testbed::tenant::Gate::new();
+    tenant.once(
+        Endpoint::Jwks,
+        testbed::tenant::Behaviour::Gate(gate.clone()),
+    );
+    let crowd: Vec<_> = (0..20)
+        .map(|i| {
+            let policy = Arc::clone(&policy);
+            let token = tenant.mint(DEVICE).claim("jti", i).sign();
+            std::thread::spawn(move || sign_in(&policy, &token))
+        })
+        .collect();
+    assert!(gate.wait_for(1, Duration::from_secs(20)));
+    gate.open();
+    for one in crowd {
+        assert!(one.join().unwrap().0.is_ok());
+    }
+    // One for all who waited. Without a cool-down a late one may ask again; not each of twenty.
+    assert!(
+        tenant.count(Endpoint::Jwks) <= 3,
+        "{}",
+        tenant.count(Endpoint::Jwks)
+    );
+}

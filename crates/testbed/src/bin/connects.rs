@@ -1,0 +1,213 @@
+//! What a sign-in with a token costs the broker's thread.
+//!
+//!     connects [--plugin FILE] [--rounds N] [--topics N]
+//!
+//! One client after the other connects with a token and says goodbye: to a broker without plugin, to
+//! one with the plugin and always the same token, and to one with the plugin and a new token each
+//! time. The packets are the same for all of them. What is counted is the CPU time that the kernel
+//! has in its books for the broker's main thread, so time that it waits, or does not get, is none.
+//! Brokers and client share one core, so that no number depends on a second one's being awake.
+//!
+//! The three take turns, and what a plugin adds is the median of what it adds in each round to the
+//! plain broker of that round. After the slash is the difference of the cheapest rounds: a busy machine
+//! makes a round dearer, never cheaper. Beside it is the bare check of the same signatures by
+//! `jsonwebtoken`, which makes the key ready anew each time (the plugin does that once for each key): in a
+//! loop, and one at a time between sign-ins, with caches as cold as the broker's.
+
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::ExitCode;
+
+use jsonwebtoken::{Algorithm, DecodingKey, crypto, jwk::Jwk};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+use testbed::arguments::Arguments;
+use testbed::broker::{Broker, Version};
+use testbed::clients::Protocol;
+use testbed::clients::raw::Connect;
+use testbed::measure::{elsewhere, in_parallel, least, main_thread_cpu, median, stay_on_one_core};
+use testbed::tenant::{AUDIENCE, Device, Tenant};
+
+/// Sign-ins of each kind in a round.
+const SIGN_INS: usize = 300;
+const ROUNDS: usize = 20;
+const TOPICS: usize = 5;
+const GREENHOUSE: &str = "greenhouse";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("connects: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let arguments = Arguments::read(&["--plugin", "--rounds", "--topics"])?;
+    let plugin = arguments.plugin()?;
+    let rounds = arguments.number("--rounds", 1, ROUNDS)?;
+    let topics = arguments.number("--topics", 0, TOPICS)?;
+
+    let tenant = elsewhere(Tenant::start);
+    let topics: Vec<String> = (0..topics).map(|i| format!("greenhouse/{i}/+")).collect();
+    tenant.add_device(Device::new(GREENHOUSE, "pass").topics(json!(topics)));
+    // One round more, to warm up.
+    let count = (rounds + 1) * SIGN_INS;
+    eprintln!("signing {count} tokens");
+    let tokens = in_parallel(count, |i| {
+        tenant
+            .mint(GREENHOUSE)
+            .claim("jti", format!("{i:08}"))
+            .sign()
+    });
+    println!(
+        "tokens of {} bytes, {SIGN_INS} sign-ins of each kind in each of {rounds} rounds",
+        tokens[0].len()
+    );
+    println!("µs of the broker's main thread: median of the rounds / by the cheapest rounds\n");
+    println!(
+        "| broker | a sign-in without plugin | the same token adds | a new token adds | bare check, one at a time | bare check, in a loop |"
+    );
+    println!("|---|---|---|---|---|---|");
+    stay_on_one_core();
+    for version in [Version::V2_0_21, Version::V2_1_2] {
+        measure(version, &plugin, &tenant, &tokens)?;
+    }
+    Ok(())
+}
+
+fn measure(
+    version: Version,
+    plugin: &std::path::Path,
+    tenant: &Tenant,
+    tokens: &[String],
+) -> Result<(), String> {
+    let ca_file = tenant.ca_file().display().to_string();
+    let options = [
+        ("domain", tenant.domain()),
+        ("audience", AUDIENCE),
+        ("ca_file", &ca_file),
+    ];
+    let plain = Broker::builder(version)
+        .quiet()
+        .allow_anonymous(true)
+        .start();
+    let plain = plain.map_err(|error| error.to_string())?;
+    let with_plugin = || -> Result<Broker, String> {
+        let broker = Broker::builder(version)
+            .quiet()
+            .plugin(plugin, &options)
+            .start();
+        let broker = broker.map_err(|error| error.to_string())?;
+        broker.expect_log("signing keys are here");
+        Ok(broker)
+    };
+    let (same, new) = (with_plugin()?, with_plugin()?);
+
+    let key = tenant.current_key();
+    let jwk: Jwk = serde_json::from_value(key.jwk()).map_err(|error| error.to_string())?;
+    let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
+
+    let packets: Vec<Vec<u8>> = tokens
+        .iter()
+        .map(|token| {
+            Connect::new(Protocol::V311, "greenhouse")
+                .login("JWT", token)
+                .packet()
+        })
+        .collect();
+
+    // By round.
+    let mut sign_ins: [Vec<f64>; 3] = Default::default();
+    let (mut single_checks, mut looped_checks) = (Vec::new(), Vec::new());
+    for (round, range) in (0..tokens.len()).step_by(SIGN_INS).enumerate() {
+        let range = range..range + SIGN_INS;
+        let mut cost = [0.0; 3];
+        let mut single = 0.0;
+        for turn in 0..3 {
+            // Nobody is always the one after the same other.
+            let who = (turn + round) % 3;
+            let broker = [&plain, &same, &new][who];
+            let before = main_thread_cpu(broker.pid());
+            for i in range.clone() {
+                let packet = if who == 1 { &packets[0] } else { &packets[i] };
+                sign_in(broker.port(), packet)?;
+                if who == 0 {
+                    single += microseconds(|| bare_check(&tokens[i], &key));
+                }
+            }
+            let spent = main_thread_cpu(broker.pid()) - before;
+            cost[who] = spent.as_secs_f64() * 1e6 / SIGN_INS as f64;
+        }
+        let loops = microseconds(|| tokens[range].iter().for_each(|t| bare_check(t, &key)));
+        if round == 0 {
+            continue; // to warm up
+        }
+        for (series, cost) in sign_ins.iter_mut().zip(cost) {
+            series.push(cost);
+        }
+        single_checks.push(single / SIGN_INS as f64);
+        looped_checks.push(loops / SIGN_INS as f64);
+    }
+    let plain = &sign_ins[0];
+    let cell = |series: &[f64]| format!("{:.1} / {:.1}", median(series), least(series));
+    let added = |series: &[f64]| {
+        let by_round: Vec<f64> = series
+            .iter()
+            .zip(plain)
+            .map(|(with, plain)| with - plain)
+            .collect();
+        format!(
+            "{:.1} / {:.1}",
+            median(&by_round),
+            least(series) - least(plain)
+        )
+    };
+    let cells = [
+        cell(plain),
+        added(&sign_ins[1]),
+        added(&sign_ins[2]),
+        cell(&single_checks),
+        cell(&looped_checks),
+    ];
+    println!("| {version} | {} |", cells.join(" | "));
+    Ok(())
+}
+
+/// Connects, is let in, says goodbye, and sees the broker hang up: then it has nothing left to do.
+fn sign_in(port: u16, packet: &[u8]) -> Result<(), String> {
+    let go = || -> std::io::Result<[u8; 4]> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.write_all(packet)?;
+        let mut connack = [0; 4];
+        stream.read_exact(&mut connack)?;
+        stream.write_all(&[0xe0, 0])?;
+        stream.read_to_end(&mut Vec::new())?;
+        Ok(connack)
+    };
+    match go() {
+        Ok([0x20, 2, _, 0]) => Ok(()),
+        other => Err(format!("a token was not let in: {other:?}")),
+    }
+}
+
+fn bare_check(token: &str, key: &DecodingKey) {
+    let (message, signature) = token.rsplit_once('.').expect("a token");
+    let good = crypto::verify(signature, message.as_bytes(), key, Algorithm::RS256);
+    assert!(black_box(good).is_ok_and(|good| good), "a good signature");
+}
+
+/// The CPU time that this takes here.
+fn microseconds(work: impl FnOnce()) -> f64 {
+    let now = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+    };
+    let before = now();
+    work();
+    now() - before
+}

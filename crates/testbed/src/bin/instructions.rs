@@ -1,0 +1,353 @@
+//! What a message and a sign-in cost the broker, counted in instructions.
+//!
+//!     instructions [--plugin FILE]
+//!
+//! One client publishes, one or fifty others are subscribed, and the broker runs under callgrind. It
+//! is counted twice, with few messages and with many: the difference is what the messages cost, in
+//! user space, whatever else this machine does. Beside it stands the same broker without plugin.
+//!
+//! The rights are as a fleet has them: the topic that is used is the last one that the claim lists. A
+//! device that says the same again costs less than one that goes from topic to topic, so both are counted.
+//!
+//! A sign-in is a CONNECT with a token, the CONNACK and a DISCONNECT: with the same token each time, and with a
+//! new one each time, whose signature has to be checked.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testbed::arguments::Arguments;
+use testbed::broker::{Broker, Version};
+use testbed::clients::Protocol;
+use testbed::clients::raw::{Client, Connect};
+use testbed::preload::null_plugin;
+use testbed::progress::progress;
+use testbed::scratch::Scratch;
+use testbed::tenant::{AUDIENCE, Device, Tenant};
+
+/// Messages of the short run, and those that the long one has more, in deliveries.
+const FEW: usize = 100;
+const MORE: usize = 60_000;
+/// Sign-ins of the short run, and those that the long one has more.
+const FEW_SIGN_INS: usize = 20;
+const MORE_SIGN_INS: usize = 400;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What happens while the broker's instructions are counted.
+#[derive(Clone, Copy)]
+enum Load {
+    /// So many messages, whose topics follow each other, to so many subscribers.
+    Messages {
+        topics: usize,
+        subscribers: usize,
+        count: usize,
+    },
+    /// So many sign-ins with a token.
+    SignIns { tokens: Tokens, count: usize },
+}
+
+/// Which token a client signs in with.
+#[derive(Clone, Copy)]
+enum Tokens {
+    Repeated,
+    New,
+}
+
+/// Who has which rights.
+struct Case {
+    name: &'static str,
+    plugin: Option<PathBuf>,
+    /// What our plugin is told; another one is told nothing.
+    rights: Option<Rights>,
+    /// What a message of one topic may cost over no plugin, and over the null plugin for each delivery
+    /// where there are many.
+    limits: Option<(f64, f64)>,
+}
+
+struct Rights {
+    topics: Value,
+    policy: Option<String>,
+    /// Whether the keys come from a file: then the plugin has no thread. The C library's locks and
+    /// cancellation points cost more where there are two.
+    jwks_file: bool,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("instructions: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let plugin = Arguments::read(&["--plugin"])?.plugin()?;
+
+    let scratch = Scratch::new("instructions").map_err(|error| error.to_string())?;
+    let other = |name, plugin| Case {
+        name,
+        plugin,
+        rights: None,
+        limits: None,
+    };
+    let ours = |name, topics, policy, limit| Case {
+        name,
+        plugin: Some(plugin.clone()),
+        rights: Some(Rights {
+            topics,
+            policy,
+            jwks_file: false,
+        }),
+        limits: Some((limit, 500.0)),
+    };
+    let mut alone = ours("20 topics, and no second thread", topics(20), None, 1000.0);
+    if let Some(rights) = &mut alone.rights {
+        rights.jwks_file = true;
+    }
+    let cases = [
+        other("no plugin", None),
+        other("a plugin that does nothing", Some(null_plugin(&scratch)?)),
+        ours("20 topics", topics(20), None, 1000.0),
+        ours("1000 topics", topics(1000), None, 1500.0),
+        ours(
+            "20 topics, and 1000 rules of the policy file, with `%c`, every tenth denies",
+            topics(20),
+            Some(policy(1000)),
+            1500.0,
+        ),
+        alone,
+    ];
+    println!("instructions of Mosquitto 2.0.21 in user space\n");
+    let too_much = messages(&cases)?;
+    println!();
+    sign_ins(&cases[..3])?;
+    match too_much.is_empty() {
+        true => Ok(()),
+        false => Err(format!("more than it may: {}", too_much.join("; "))),
+    }
+}
+
+/// Prints what a message costs. Returns the cases that cost more than they may.
+fn messages(cases: &[Case]) -> Result<Vec<String>, String> {
+    println!(
+        "| topics in turn | subscribers | | a message | over no plugin | over one that does nothing, for each delivery |"
+    );
+    println!("|---|---|---|---|---|---|");
+    let mut too_much = Vec::new();
+    for (topics, subscribers) in [(1, 1), (8, 1), (1, 50), (8, 50)] {
+        let mut costs = Vec::new();
+        for case in cases {
+            progress(&format!(
+                "{subscribers} subscribers, {topics} topics in turn, {}",
+                case.name
+            ));
+            let load = |count| Load::Messages {
+                topics,
+                subscribers,
+                count,
+            };
+            costs.push(each(case, load, FEW, MORE / subscribers.max(2))?);
+            let [cost, plain] = [costs[costs.len() - 1], costs[0]];
+            let delivery = costs.get(1).map(|null| (cost - null) / subscribers as f64);
+            let delivery = delivery.unwrap_or_default().max(0.0);
+            println!(
+                "| {topics} | {subscribers} | {} | {cost:.0} | {:.0} | {delivery:.0} |",
+                case.name,
+                cost - plain,
+            );
+            if let Some((message, most)) = case.limits
+                && topics == 1
+                && (subscribers == 1 && cost - plain > message
+                    || subscribers > 1 && delivery > most)
+            {
+                too_much.push(format!("{} to {subscribers}", case.name));
+            }
+        }
+    }
+    Ok(too_much)
+}
+
+/// Prints what a sign-in costs.
+fn sign_ins(cases: &[Case]) -> Result<(), String> {
+    println!("| token | | a sign-in | over no plugin |");
+    println!("|---|---|---|---|");
+    for (name, tokens) in [("repeated", Tokens::Repeated), ("new", Tokens::New)] {
+        let mut plain = None;
+        for case in cases {
+            progress(&format!("sign-ins, {name} token, {}", case.name));
+            let load = |count| Load::SignIns { tokens, count };
+            let cost = each(case, load, FEW_SIGN_INS, MORE_SIGN_INS)?;
+            let over = cost - *plain.get_or_insert(cost);
+            println!("| {name} | {} | {cost:.0} | {over:.0} |", case.name);
+        }
+    }
+    Ok(())
+}
+
+/// Filters as a fleet has them; the last is the one that counts.
+fn topics(count: usize) -> Value {
+    let mut filters: Vec<String> = (1..count)
+        .map(|i| format!("site/{i}/+/temperature"))
+        .collect();
+    filters.push("site/last/+/+".into());
+    json!(filters)
+}
+
+/// Rules as a fleet has them: own topics by client id, some denied. The last ones let the message pass.
+fn policy(count: usize) -> String {
+    let mut file = String::new();
+    for i in 1..count - 2 {
+        let effect = if i % 10 == 0 { "deny" } else { "allow" };
+        let _ = writeln!(
+            file,
+            "[[rule]]\nname = \"{i}\"\n{effect} = {{ both = [\"site/{i}/%c/+\"] }}\n"
+        );
+    }
+    file + r#"
+        [[rule]]
+        name = "never"
+        deny = { both = ["site/last/%c/secret"] }
+        [[rule]]
+        name = "its own"
+        allow = { publish = ["site/last/%c/+"] }
+        [[rule]]
+        name = "everybody's"
+        allow = { subscribe = ["site/last/+/+"] }
+    "#
+}
+
+/// What one more of a load costs: the difference between a broker's life with few and with many.
+fn each(case: &Case, load: impl Fn(usize) -> Load, few: usize, more: usize) -> Result<f64, String> {
+    let short = count(case, load(few))?;
+    let long = count(case, load(few + more))?;
+    progress("");
+    Ok((long - short) as f64 / more as f64)
+}
+
+/// The instructions of a broker's life with this load.
+fn count(case: &Case, load: Load) -> Result<i64, String> {
+    let tenant = Tenant::start();
+    let topics = case.rights.as_ref().map(|rights| rights.topics.clone());
+    tenant.add_device(Device::new("thermostat", "pass").topics(topics.unwrap_or_default()));
+    // Logs what a broker logs as delivered: not each message.
+    let builder = Broker::builder(Version::V2_0_21).quiet();
+    // Not in the broker's own folder, which goes away with it.
+    let folder = Scratch::new("instructions").map_err(|error| error.to_string())?;
+    let counts = folder.path().join("callgrind");
+    let out = format!("--callgrind-out-file={}", counts.display());
+    let builder = builder.under(&[
+        "valgrind",
+        "--quiet",
+        "--tool=callgrind",
+        "--trace-children=yes",
+        &out,
+    ]);
+    let ca_file = tenant.ca_file().display().to_string();
+    let policy_file = builder.folder().join("policy.toml");
+    let jwks_file = builder.folder().join("jwks.json");
+    let mut options = Vec::new();
+    if let Some(rights) = &case.rights {
+        options.extend([
+            ("domain", tenant.domain()),
+            ("audience", AUDIENCE),
+            ("ca_file", &ca_file),
+        ]);
+        if let Some(rules) = &rights.policy {
+            std::fs::write(&policy_file, rules).map_err(|error| error.to_string())?;
+            options.push(("policy_file", path(&policy_file)?));
+        }
+        if rights.jwks_file {
+            let keys = tenant.jwks().to_string();
+            std::fs::write(&jwks_file, keys).map_err(|error| error.to_string())?;
+            options.push(("jwks_file", path(&jwks_file)?));
+        }
+    }
+    let builder = match &case.plugin {
+        None => builder.allow_anonymous(true),
+        Some(plugin) => builder.plugin(plugin, &options),
+    };
+    let broker = builder.start().map_err(|error| error.to_string())?;
+    if case.rights.as_ref().is_some_and(|rights| !rights.jwks_file) {
+        broker.expect_log("signing keys are here");
+    }
+    match load {
+        Load::Messages {
+            topics,
+            subscribers,
+            count,
+        } => publish(&broker, &tenant, topics, subscribers, count)?,
+        Load::SignIns { tokens, count } => sign_in(&broker, &tenant, tokens, count)?,
+    }
+    broker.stop();
+    let text = std::fs::read_to_string(&counts)
+        .map_err(|error| format!("{}: {error}", counts.display()))?;
+    let summary = text.lines().find_map(|line| {
+        line.strip_prefix("summary: ")
+            .or(line.strip_prefix("totals: "))
+    });
+    let number = summary.and_then(|number| number.trim().parse().ok());
+    number.ok_or_else(|| "callgrind counted nothing".into())
+}
+
+fn client(broker: &Broker, id: &str, token: &str) -> Result<Client, String> {
+    let connect = Connect::new(Protocol::V311, id).login("JWT", token);
+    Client::connect(broker.port(), &connect).map_err(|refusal| format!("{refusal:?}"))
+}
+
+fn publish(
+    broker: &Broker,
+    tenant: &Tenant,
+    topics: usize,
+    subscribers: usize,
+    count: usize,
+) -> Result<(), String> {
+    let token = tenant.token("thermostat");
+    let topics: Vec<String> = (0..topics)
+        .map(|i| format!("site/last/publisher/temperature-{i}"))
+        .collect();
+    let mut listening = Vec::new();
+    for i in 0..subscribers {
+        let mut subscriber = client(broker, &format!("subscriber{i}"), &token)?;
+        for topic in &topics {
+            let granted = subscriber
+                .subscribe(&[(topic, 0)])
+                .map_err(|end| format!("{end:?}"))?;
+            if granted != [0] {
+                return Err("the subscription was refused".into());
+            }
+        }
+        listening.push(subscriber);
+    }
+    let mut publisher = client(broker, "publisher", &token)?;
+    for topic in topics.iter().cycle().take(count) {
+        publisher
+            .publish(topic, "21.5", 0)
+            .map_err(|end| format!("{end:?}"))?;
+        for subscriber in &mut listening {
+            subscriber
+                .next_message(PATIENCE)
+                .map_err(|end| format!("{end:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn sign_in(broker: &Broker, tenant: &Tenant, tokens: Tokens, count: usize) -> Result<(), String> {
+    let mut token = tenant.token("thermostat");
+    for i in 0..count {
+        if matches!(tokens, Tokens::New) {
+            token = tenant.mint("thermostat").claim("jti", i).sign();
+        }
+        client(broker, "thermostat", &token)?.disconnect(0);
+    }
+    Ok(())
+}
+
+fn path(path: &Path) -> Result<&str, String> {
+    path.to_str()
+        .ok_or_else(|| "a folder's name is no text".into())
+}

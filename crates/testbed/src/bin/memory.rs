@@ -1,0 +1,181 @@
+//! What connected devices cost the broker's memory, and what is left when they have gone.
+//!
+//!     memory [--plugin FILE] [--devices N] [--topics N]
+//!
+//! Ten thousand devices connect, each with a token, a user and a client id of its own, and all with
+//! the same topics; stay; and leave. Then as many others, with new tokens, do the same. Once with a
+//! broker without plugin, which gets the same packets, and once with the plugin.
+//!
+//! * The heap is what is allocated and not freed, block by block (`heap.c`). It is exact.
+//! * Private memory is what the kernel says: pages the process has written to. With them come the
+//!   free blocks that the C library keeps, which depend on the order of things; and stacks.
+//!
+//! What is left is looked at when nothing is left of the heap and nothing changes any more, and at the
+//! latest 75 s after the last one has left: the plugin remembers verified tokens for a minute.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testbed::arguments::Arguments;
+use testbed::broker::{Broker, Version};
+use testbed::clients::Protocol;
+use testbed::clients::raw::Connect;
+use testbed::crowd::{Crowd, FORGOTTEN_WITHIN};
+use testbed::heap::Heap;
+use testbed::measure::{allow_open_files, in_parallel, private_dirty};
+use testbed::progress::progress;
+use testbed::tenant::{AUDIENCE, DEVICE, Device, Tenant};
+
+const DEVICES: usize = 10_000;
+const TOPICS: usize = 20;
+const WAVES: usize = 2;
+const SETTLED: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("memory: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let arguments = Arguments::read(&["--plugin", "--devices", "--topics"])?;
+    let plugin = arguments.plugin()?;
+    let devices = arguments.number("--devices", 1, DEVICES)?;
+    let topics = arguments.number("--topics", 0, TOPICS)?;
+    allow_open_files(devices as u64 + 100)?;
+
+    let tenant = Tenant::start();
+    let topics: Vec<String> = (0..topics).map(|i| format!("greenhouse/{i}/+")).collect();
+    tenant.add_device(Device::new(DEVICE, "pass").topics(json!(topics)));
+    progress(&format!("signing {} tokens", WAVES * devices));
+    let tokens = in_parallel(WAVES * devices, |i| {
+        tenant.mint(DEVICE).claim("sub", user(i)).sign()
+    });
+    progress("");
+    println!(
+        "{devices} devices, tokens of {} bytes with {} topics; bytes per device\n",
+        tokens[0].len(),
+        topics.len()
+    );
+    println!(
+        "| broker | | heap: connected | left | after the second wave | private: connected | left | after the second wave |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for version in [Version::V2_0_21, Version::V2_1_2] {
+        let plain = measure(version, None, &tenant, &tokens)?;
+        let with = measure(version, Some(&plugin), &tenant, &tokens)?;
+        let more: Vec<i64> = with
+            .iter()
+            .zip(&plain)
+            .map(|(with, plain)| with - plain)
+            .collect();
+        for (what, bytes) in [
+            ("no plugin", plain),
+            ("plugin", with),
+            ("**the plugin adds**", more),
+        ] {
+            let cells: Vec<String> = bytes
+                .iter()
+                .map(|bytes| (bytes / devices as i64).to_string())
+                .collect();
+            println!("| {version} | {what} | {} |", cells.join(" | "));
+        }
+    }
+    Ok(())
+}
+
+fn user(number: usize) -> String {
+    format!("auth0|{number:024x}")
+}
+
+/// Bytes over the broker that nobody has come to yet: heap with all connected, after they left, after
+/// the second wave; the same of private memory.
+fn measure(
+    version: Version,
+    plugin: Option<&PathBuf>,
+    tenant: &Tenant,
+    tokens: &[String],
+) -> Result<Vec<i64>, String> {
+    let heap = Heap::new()?;
+    let builder = heap.watch(Broker::builder(version).quiet());
+    let ca_file = tenant.ca_file().display().to_string();
+    let options = [
+        ("domain", tenant.domain()),
+        ("audience", AUDIENCE),
+        ("ca_file", &ca_file),
+    ];
+    let started = match plugin {
+        None => builder.allow_anonymous(true).start(),
+        Some(plugin) => builder.plugin(plugin, &options).start(),
+    };
+    let broker = started.map_err(|error| error.to_string())?;
+    if plugin.is_some() {
+        broker.expect_log("signing keys are here");
+    }
+    let name = format!(
+        "{version}, {}",
+        if plugin.is_some() {
+            "plugin"
+        } else {
+            "no plugin"
+        }
+    );
+    let now = || [heap.now().bytes, private_dirty(broker.pid())];
+    let empty = now();
+    let over = |now: [i64; 2]| [now[0] - empty[0], now[1] - empty[1]];
+    let devices = tokens.len() / WAVES;
+    let (mut connected, mut left) = (None, Vec::new());
+    for wave in 0..WAVES {
+        let connects = (wave * devices..(wave + 1) * devices).map(|i| {
+            if i % 500 == 0 {
+                progress(&format!(
+                    "{name}, wave {}: {} in",
+                    wave + 1,
+                    i - wave * devices
+                ));
+            }
+            let mut connect =
+                Connect::new(Protocol::V311, &format!("device-{i:06}")).login("JWT", &tokens[i]);
+            connect.keepalive = 0;
+            connect
+        });
+        let crowd = Crowd::enter(broker.port(), connects).map_err(|(number, refusal)| {
+            format!("device {number}: {refusal:?}\n{}", broker.log())
+        })?;
+        connected.get_or_insert(over(now()));
+        crowd.leave();
+        let began = Instant::now();
+        let mut last = now();
+        let mut settled = began;
+        // Until nothing is kept any more and nothing has changed for a while: what is free goes back to
+        // the system at the broker's next opportunity. Or until the time is up.
+        while began.elapsed() < FORGOTTEN_WITHIN
+            && (over(last)[0] > 1024 || settled.elapsed() < SETTLED)
+        {
+            thread::sleep(Duration::from_secs(1));
+            let next = now();
+            if next[1] != last[1] || over(next)[0] > 1024 {
+                settled = Instant::now();
+            }
+            last = next;
+            progress(&format!(
+                "{name}, wave {}: {} KiB of heap left after {} s",
+                wave + 1,
+                over(last)[0] / 1024,
+                began.elapsed().as_secs()
+            ));
+        }
+        left.push(over(last));
+    }
+    progress("");
+    let connected = connected.expect("two waves");
+    let series = |what: usize| [connected[what], left[0][what], left[1][what]];
+    Ok([series(0), series(1)].concat())
+}

@@ -1,0 +1,373 @@
+//! How long everybody else hears nothing while fifty devices sign in with their passwords.
+//!
+//!     silence [--plugin FILE] [--picture FILE] [--runs N] [--broker VERSION]
+//!
+//! A publisher and a subscriber exchange a message every millisecond. Meanwhile fifty clients sign
+//! in at once through a tenant that takes 300 ms for each, and then through one that never answers.
+//! The longest gap between two messages is what the broker made everybody wait. Each scene is played
+//! several times, in turn with the same broker without plugin: the table has the median and the
+//! worst of the runs, and how many times the median without plugin that is.
+//!
+//! The tenant and the fifty are other machines in real life. Here they share a few cores with the
+//! broker, so their threads run with a lower priority: else the table would say how Linux shares a
+//! core among a hundred threads. The broker, its plugin and the pair have the usual one.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testbed::arguments::Arguments;
+use testbed::broker::{Broker, PATIENCE, Version};
+use testbed::clients::Protocol;
+use testbed::clients::raw::{Client, Connect};
+use testbed::measure::{elsewhere, lower_priority, median};
+use testbed::tenant::{
+    AUDIENCE, Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, Device, Endpoint, Tenant,
+};
+
+const LOGINS: usize = 50;
+const RUNS: usize = 5;
+const ANSWER: Duration = Duration::from_millis(300);
+const BEFORE: Duration = Duration::from_millis(500);
+const AFTER: Duration = Duration::from_millis(500);
+
+/// What the fifty meet.
+#[derive(Clone, Copy, PartialEq)]
+enum Scene {
+    NoPlugin,
+    Slow,
+    Hanging,
+}
+
+impl Scene {
+    fn name(self) -> &'static str {
+        match self {
+            Self::NoPlugin => "no plugin",
+            Self::Slow => "tenant takes 300 ms",
+            Self::Hanging => "tenant never answers",
+        }
+    }
+}
+
+struct Run {
+    version: Version,
+    protocol: Protocol,
+    scene: Scene,
+    /// When each message came, from the start.
+    arrivals: Vec<Duration>,
+    /// When the fifty knocked.
+    knocked: Duration,
+    /// When the last of those that were let in was let in, after knocking.
+    last_in: Option<Duration>,
+    /// The same after the tenant's last answer.
+    after_answer: Option<Duration>,
+    let_in: usize,
+}
+
+impl Run {
+    fn gaps(&self) -> impl Iterator<Item = (Duration, Duration)> + '_ {
+        self.arrivals
+            .windows(2)
+            .map(|pair| (pair[1], pair[1] - pair[0]))
+    }
+
+    fn longest(&self) -> Duration {
+        self.gaps().map(|(_, gap)| gap).max().unwrap_or_default()
+    }
+
+    fn longest_ms(&self) -> f64 {
+        self.longest().as_secs_f64() * 1000.0
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("silence: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let arguments = Arguments::read(&["--plugin", "--picture", "--runs", "--broker"])?;
+    let plugin = arguments.plugin()?;
+    let picture = arguments.file("--picture", "target/silence.svg");
+    let times = arguments.number("--runs", 1, RUNS)?;
+    let versions = match arguments.text("--broker") {
+        Some(name) => vec![Version::named(name)?],
+        None => vec![Version::V2_0_21, Version::V2_1_2],
+    };
+
+    let mut pictured = Vec::new();
+    println!("{times} runs of each; longest silence in ms\n");
+    println!(
+        "| broker | clients | | median | worst | times no plugin | let in | the last after, ms | of these after the tenant's last answer |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for version in versions {
+        for protocol in [Protocol::V311, Protocol::V5] {
+            // In turn, so that a machine that is busy for a while is so for all of them.
+            let mut scenes = [Scene::NoPlugin, Scene::Slow, Scene::Hanging].map(|s| (s, vec![]));
+            for _ in 0..times {
+                for (scene, runs) in &mut scenes {
+                    runs.push(measure(version, protocol, *scene, &plugin)?);
+                }
+            }
+            let mut without = None;
+            for (scene, mut runs) in scenes {
+                runs.sort_by_key(Run::longest);
+                let silences: Vec<f64> = runs.iter().map(Run::longest_ms).collect();
+                let middle = median(&silences);
+                let without = *without.get_or_insert(middle);
+                println!(
+                    "| {version} | MQTT {} | {} | {middle:.1} | {:.1} | {:.1} | {} | {} | {} |",
+                    number(protocol),
+                    scene.name(),
+                    silences[silences.len() - 1],
+                    middle / without,
+                    range(runs.iter().map(|run| Some(run.let_in as u128))),
+                    range(
+                        runs.iter()
+                            .map(|run| run.last_in.map(|last| last.as_millis()))
+                    ),
+                    range(
+                        runs.iter()
+                            .map(|run| run.after_answer.map(|last| last.as_millis()))
+                    ),
+                );
+                pictured.push(runs.swap_remove(runs.len() / 2));
+            }
+        }
+    }
+    let runs = pictured;
+    std::fs::write(&picture, draw(&runs))
+        .map_err(|error| format!("{}: {error}", picture.display()))?;
+    println!("\nThe picture is {}.", picture.display());
+    Ok(())
+}
+
+fn number(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::V5 => "5",
+        _ => "3.1.1",
+    }
+}
+
+/// `3`, or `3 to 5`.
+fn range(values: impl Iterator<Item = Option<u128>>) -> String {
+    let mut values: Vec<u128> = values.flatten().collect();
+    values.sort_unstable();
+    match (values.first(), values.last()) {
+        (Some(first), Some(last)) if first == last => first.to_string(),
+        (Some(first), Some(last)) => format!("{first} to {last}"),
+        _ => "-".into(),
+    }
+}
+
+fn measure(
+    version: Version,
+    protocol: Protocol,
+    scene: Scene,
+    plugin: &Path,
+) -> Result<Run, String> {
+    let tenant = elsewhere(Tenant::start);
+    for i in 0..LOGINS {
+        tenant.add_device(Device::new(&format!("d{i}"), "pass").topics(json!([])));
+    }
+    tenant.add_device(Device::new("pair", "pass").topics(json!(["tick"])));
+    let ca_file = tenant.ca_file().display().to_string();
+    let options = [
+        ("domain", tenant.domain()),
+        ("audience", AUDIENCE),
+        ("ca_file", &ca_file),
+        ("client_id", CLIENT_ID),
+        ("client_secret", CLIENT_SECRET),
+        ("connection", CONNECTION),
+    ];
+    let builder = Broker::builder(version);
+    let started = match scene {
+        Scene::NoPlugin => builder.allow_anonymous(true).start(),
+        _ => builder.plugin(plugin, &options).start(),
+    };
+    let broker = started.map_err(|error| error.to_string())?;
+    if scene != Scene::NoPlugin {
+        broker.expect_log("signing keys are here");
+    }
+    let behaviour = if scene == Scene::Hanging {
+        Behaviour::Hang
+    } else {
+        Behaviour::Delay(ANSWER)
+    };
+    tenant.on(Endpoint::Token, behaviour);
+
+    let token = tenant.token("pair");
+    let pair = |id: &str| {
+        let connect = Connect::new(Protocol::V311, id).login("JWT", &token);
+        Client::connect(broker.port(), &connect).map_err(|refusal| format!("{refusal:?}"))
+    };
+    let mut subscriber = pair("subscriber")?;
+    subscriber
+        .subscribe(&[("tick", 0)])
+        .map_err(|end| format!("{end:?}"))?;
+    let mut publisher = pair("publisher")?;
+    let (start, done) = (Instant::now(), AtomicBool::new(false));
+
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut next = Instant::now();
+            while !done.load(Ordering::Relaxed) {
+                let _ = publisher.publish("tick", "x", 0);
+                next += Duration::from_millis(1);
+                thread::sleep(next.saturating_duration_since(Instant::now()));
+            }
+            let _ = publisher.publish("tick", "end", 0);
+        });
+        let listening = scope.spawn(|| {
+            let mut arrivals = Vec::new();
+            while let Ok(message) = subscriber.next_message(Duration::from_secs(60)) {
+                if message.payload == b"end" {
+                    break;
+                }
+                arrivals.push(start.elapsed());
+            }
+            arrivals
+        });
+        thread::sleep(BEFORE);
+        let knocked = start.elapsed();
+        let port = broker.port();
+        let fifty = scope.spawn(move || {
+            lower_priority();
+            let knock = |i| {
+                let connect =
+                    Connect::new(protocol, &format!("c{i}")).login(format!("d{i}"), "pass");
+                let mut client = Client::open(port, protocol);
+                client.send(&connect.packet());
+                client
+            };
+            let knocking: Vec<_> = (0..LOGINS).map(knock).collect();
+            // Kept until all have their answer: who leaves would be work for the broker.
+            let mut in_now = Vec::new();
+            let mut last_in = None;
+            for mut client in knocking {
+                if client.wait_connack(PATIENCE).is_ok() {
+                    last_in = Some(start.elapsed() - knocked);
+                    in_now.push(client);
+                }
+            }
+            (in_now, last_in)
+        });
+        let (in_now, last_in) = fifty.join().expect("no panic");
+        thread::sleep(AFTER);
+        done.store(true, Ordering::Relaxed);
+        let arrivals = listening.join().expect("no panic");
+        // What it has read it answers after so long.
+        let asked = tenant.requests_to(Endpoint::Token);
+        let answered = asked.iter().map(|request| request.at + ANSWER).max();
+        let after_answer = last_in.zip(answered).filter(|_| scene == Scene::Slow);
+        Ok(Run {
+            after_answer: after_answer.map(|(last, answered)| {
+                (start + knocked + last).saturating_duration_since(answered)
+            }),
+            version,
+            protocol,
+            scene,
+            arrivals,
+            knocked,
+            last_in,
+            let_in: in_now.len(),
+        })
+    })
+}
+
+/// One row a run: how long the silence before each message was, on a logarithmic scale.
+fn draw(runs: &[Run]) -> String {
+    const WIDTH: f64 = 900.0;
+    const LEFT: f64 = 250.0;
+    const ROW: f64 = 62.0;
+    const TOP: f64 = 46.0;
+    let height = TOP + ROW * runs.len() as f64 + 30.0;
+    let longest = runs
+        .iter()
+        .filter_map(|run| run.arrivals.last())
+        .max()
+        .copied()
+        .unwrap_or_default();
+    let x = |at: Duration| {
+        LEFT + (WIDTH - LEFT - 20.0) * at.as_secs_f64() / longest.as_secs_f64().max(0.001)
+    };
+    // From 1 ms at the bottom of a row to 10 s at its top.
+    let y = |row: usize, gap: Duration| {
+        let decades = (gap.as_secs_f64() * 1000.0).max(1.0).log10().min(4.0);
+        TOP + ROW * (row + 1) as f64 - 8.0 - (ROW - 16.0) * decades / 4.0
+    };
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+         <text x=\"10\" y=\"20\" font-size=\"15\">Silence heard by others while {LOGINS} devices sign in (dashed: they knock)</text>\n\
+         <text x=\"10\" y=\"37\" fill=\"#666\">each row from 1 ms to 10 s, logarithmic; seconds below</text>\n"
+    );
+    for (row, run) in runs.iter().enumerate() {
+        let colour = match run.scene {
+            Scene::NoPlugin => "#888888",
+            Scene::Slow => "#1f77b4",
+            Scene::Hanging => "#d62728",
+        };
+        let base = TOP + ROW * (row + 1) as f64 - 8.0;
+        let _ = writeln!(
+            svg,
+            "<text x=\"10\" y=\"{:.0}\">{} · MQTT {} · {}</text><text x=\"10\" y=\"{:.0}\" fill=\"{colour}\">longest {:.1} ms</text>",
+            base - 24.0,
+            run.version,
+            number(run.protocol),
+            run.scene.name(),
+            base - 8.0,
+            run.longest_ms(),
+        );
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{LEFT}\" y1=\"{base:.1}\" x2=\"{:.1}\" y2=\"{base:.1}\" stroke=\"#ddd\"/>",
+            WIDTH - 20.0
+        );
+        let knock = x(run.knocked);
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{knock:.1}\" y1=\"{:.1}\" x2=\"{knock:.1}\" y2=\"{base:.1}\" stroke=\"#999\" stroke-dasharray=\"3 3\"/>",
+            base - ROW + 16.0
+        );
+        let mut path = String::new();
+        // What is left out is within the beat of a message a millisecond.
+        for (at, gap) in run
+            .gaps()
+            .filter(|(_, gap)| *gap > Duration::from_micros(1900))
+        {
+            // A line up where the silence began to be broken: its width on the time axis is the gap.
+            let _ = write!(
+                path,
+                "M{:.1} {base:.1}V{:.1}H{:.1}V{base:.1}",
+                x(at - gap),
+                y(row, gap),
+                x(at)
+            );
+        }
+        let _ = writeln!(
+            svg,
+            "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"0.8\"/>"
+        );
+    }
+    for second in 0..=longest.as_secs() {
+        let at = x(Duration::from_secs(second));
+        let _ = writeln!(
+            svg,
+            "<text x=\"{at:.1}\" y=\"{:.1}\" fill=\"#666\" text-anchor=\"middle\">{second}</text>",
+            height - 10.0
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}

@@ -1,0 +1,92 @@
+//! Return codes: what a broker makes of a number that we give it.
+//!
+//! 2.0 knows two answers to a CONNECT, yes and "not authorized"; any other number makes it hang up
+//! without a CONNACK. 2.1 passes a few MQTT 5 reason codes on (src/handle_connect.c of each).
+
+use std::ffi::c_int;
+
+use crate::abi;
+use auth::refusal::Told;
+
+/// Yes.
+pub const SUCCESS: c_int = abi::MOSQUITTO_AUTH0_ERR_SUCCESS as c_int;
+/// A message or subscription is denied. Any other "no" to a READ would disconnect the publisher.
+pub const ACL_DENIED: c_int = abi::MOSQUITTO_AUTH0_ERR_ACL_DENIED as c_int;
+/// "Not authorized": the one refusal of a CONNECT that every broker understands.
+pub const AUTH: c_int = abi::MOSQUITTO_AUTH0_ERR_AUTH as c_int;
+/// The plugin does not start.
+pub const INVAL: c_int = abi::MOSQUITTO_AUTH0_ERR_INVAL as c_int;
+/// The plugin does not start, for a reason that is ours.
+pub const UNKNOWN: c_int = abi::MOSQUITTO_AUTH0_ERR_UNKNOWN as c_int;
+
+/// Others decide; if nobody does, it is a no (src/security.c, src/plugin_acl_check.c).
+pub const DEFER: c_int = abi::MOSQUITTO_AUTH0_ERR_PLUGIN_DEFER as c_int;
+/// The answer to a CONNECT comes later. Only for a broker that knows it.
+pub const AUTH_DELAYED: c_int = abi::MOSQUITTO_AUTH0_ERR_AUTH_DELAYED as c_int;
+/// A callback is registered already.
+pub const ALREADY_EXISTS: c_int = abi::MOSQUITTO_AUTH0_ERR_ALREADY_EXISTS as c_int;
+
+/// Which codes the running broker knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// 2.0.x
+    V2_0,
+    /// 2.1 and later
+    V2_1,
+}
+
+/// The code that refuses a CONNECT.
+pub fn refusal(told: Told, generation: Generation) -> c_int {
+    if generation == Generation::V2_0 {
+        return AUTH;
+    }
+    (match told {
+        Told::NotAuthorized => abi::MOSQUITTO_AUTH0_ERR_AUTH,
+        Told::BadCredential => abi::MOSQUITTO_AUTH0_ERR_BAD_USERNAME_OR_PASSWORD,
+        Told::Unavailable => abi::MOSQUITTO_AUTH0_ERR_SERVER_UNAVAILABLE,
+        Told::Busy => abi::MOSQUITTO_AUTH0_ERR_SERVER_BUSY,
+        Told::Banned => abi::MOSQUITTO_AUTH0_ERR_BANNED,
+    }) as c_int
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reason code that 2.1 puts into an MQTT 5 CONNACK for a return code.
+    fn connack(code: c_int) -> Option<Told> {
+        Some(match code {
+            11 => Told::NotAuthorized,
+            0x86 => Told::BadCredential,
+            0x88 => Told::Unavailable,
+            0x89 => Told::Busy,
+            0x8a => Told::Banned,
+            _ => return None,
+        })
+    }
+
+    #[test]
+    fn codes_go_both_ways_on_2_1() {
+        let mut found = 0;
+        for code in -100..300 {
+            if let Some(told) = connack(code) {
+                assert_eq!(refusal(told, Generation::V2_1), code);
+                found += 1;
+            }
+        }
+        assert_eq!(found, 5);
+    }
+
+    #[test]
+    fn a_2_0_broker_hears_one_code_only() {
+        for told in [
+            Told::BadCredential,
+            Told::NotAuthorized,
+            Told::Unavailable,
+            Told::Busy,
+            Told::Banned,
+        ] {
+            assert_eq!(refusal(told, Generation::V2_0), 11);
+        }
+    }
+}

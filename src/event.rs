@@ -1,0 +1,254 @@
+//! From the broker's structs to questions in Rust: null-safe, capped, and never mended. Text that
+//! is not UTF-8 is refused; lossy text in a decision about rights would be a hole.
+
+use std::ffi::CStr;
+
+use crate::{
+    abi,
+    host::{Broker, ClientRef, string},
+};
+use auth::{
+    policy::{Access, Action, Connect},
+    proxies::{AddressFrom, TrustedProxies},
+    refusal::{Reason, Refusal},
+    sessions::{Asker, Client, Places},
+};
+
+/// How long a round without any event may take, in milliseconds: as long as it does where the broker is built
+/// with websockets, and in 2.0 (src/mux_epoll.c).
+const TICK_MILLIS: std::ffi::c_long = 100;
+
+/// Whether 2.0 asks because of SIGHUP.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// It is a CONNECT, or the broker is another.
+    No,
+    /// One is under way, and it may be a CONNECT all the same.
+    Perhaps,
+    /// It is one of its questions, unless the client is connected over websockets.
+    Certain,
+}
+
+/// A CONNECT that cannot be judged, because the broker's event lacks something or is not text.
+pub struct Unreadable<'e> {
+    /// Whose it is; empty where the broker does not say.
+    pub client_id: &'e str,
+    /// The address the broker saw.
+    pub address: Option<&'e str>,
+    /// What is wrong with it.
+    pub refusal: Refusal,
+}
+
+/// Reads a basic-auth event. `reload` says whether a SIGHUP brings it, `certificates` that it is of interest
+/// which one a client showed. `proxies` are those whose word about its address counts.
+///
+/// # Errors
+///
+/// Where the event cannot be understood.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+pub unsafe fn connect<'e>(
+    broker: &Broker,
+    event: *const abi::mosquitto_evt_basic_auth,
+    reload: Reload,
+    certificates: bool,
+    proxies: &TrustedProxies,
+) -> Result<(ClientRef<'e>, Connect<'e>), Unreadable<'e>> {
+    let internal = |what: &str| Unreadable {
+        client_id: "",
+        address: None,
+        refusal: Refusal::new(Reason::Internal, what),
+    };
+    // SAFETY: the caller's promise; NULL is handled.
+    let event = unsafe { event.as_ref() }.ok_or_else(|| internal("the broker sent no event"))?;
+    // SAFETY: the event's client lives as long as the event.
+    let client = unsafe { ClientRef::new(event.client) }
+        .ok_or_else(|| internal("the broker named no client"))?;
+    let client_id = broker
+        .client_id(client)
+        .ok_or_else(|| internal("the client has no client id"))?;
+    let told = broker.address(client);
+    let from = broker.address_from(client);
+    let address = told.and_then(|told| proxies.client(told, from));
+    let unreadable = |reason, what: &str| Unreadable {
+        client_id,
+        address,
+        refusal: Refusal::new(reason, what),
+    };
+    // SAFETY: the event's strings live as long as the event.
+    let (username, password) = unsafe { (string(event.username), string(event.password)) };
+    let username = username
+        .map(CStr::to_str)
+        .transpose()
+        .map_err(|_| unreadable(Reason::NotUtf8, "its user name is not UTF-8 text"))?;
+    let password = password.map(CStr::to_bytes);
+
+    // SAFETY: a live event; the function reads two reserved bytes of it.
+    let length = unsafe { abi::mosquitto_auth0_password_length(event) };
+    if length != 0 && password.map_or(0, <[u8]>::len) != usize::from(length) {
+        return Err(unreadable(
+            Reason::PasswordNul,
+            "its password holds a NUL byte",
+        ));
+    }
+
+    // 2.1 says which clients it has; a new one is not among them before it was let in.
+    let again = broker
+        .has_client(client_id, client.address())
+        .unwrap_or(reload != Reload::No);
+    let restored = password.is_none() && told.is_none() && broker.protocol_version(client) == 0;
+    Ok((
+        client,
+        Connect {
+            client: Client(client.address()),
+            client_id,
+            username,
+            password,
+            address,
+            unverified_address: from == AddressFrom::Header && proxies.is_empty(),
+            port: broker.port(client),
+            certificate: certificates.then(|| broker.certificate(client)).flatten(),
+            id_is_free: broker.has_session(client_id) == Some(false),
+            again,
+            restored,
+            rechecked: reload == Reload::Certain && from == AddressFrom::Transport,
+        },
+    ))
+}
+
+/// A client, as the broker tells of it when asked.
+pub struct Told<'e> {
+    broker: &'e Broker,
+    client: ClientRef<'e>,
+}
+
+impl Told<'_> {
+    /// Where the broker keeps its texts.
+    #[inline]
+    pub fn places(&self) -> Places {
+        self.broker.places(self.client)
+    }
+}
+
+impl Asker for Told<'_> {
+    fn client_id(&self) -> &[u8] {
+        self.broker.client_id_bytes(self.client).unwrap_or_default()
+    }
+
+    fn username(&self) -> Option<&[u8]> {
+        self.broker.username_bytes(self.client)
+    }
+
+    fn is_connected(&self) -> bool {
+        self.broker.is_connected(self.client)
+    }
+
+    #[inline]
+    fn is(&self, client_id: &str, username: &str) -> bool {
+        self.broker.is(self.client, client_id, username)
+    }
+}
+
+/// Reads an ACL event; `None` where it cannot be understood.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+pub unsafe fn access<'e>(
+    broker: &'e Broker,
+    event: *const abi::mosquitto_evt_acl_check,
+) -> Option<Access<'e, Told<'e>>> {
+    // SAFETY: the caller's promise; NULL is handled.
+    let event = unsafe { event.as_ref() }?;
+    // SAFETY: the event's client lives as long as the event.
+    let client = unsafe { ClientRef::new(event.client) }?;
+    let action = match u32::try_from(event.access).ok()? {
+        abi::MOSQ_ACL_READ => Action::Receive,
+        abi::MOSQ_ACL_WRITE => Action::Publish,
+        abi::MOSQ_ACL_SUBSCRIBE => Action::Subscribe,
+        abi::MOSQ_ACL_UNSUBSCRIBE => Action::Unsubscribe,
+        _ => return None,
+    };
+    // SAFETY: the event's topic lives as long as the event.
+    let topic = unsafe { string(event.topic) }?.to_bytes();
+    Some(Access {
+        client: Client(client.address()),
+        who: Told { broker, client },
+        action,
+        topic,
+        qos: event.qos,
+        retain: event.retain,
+        payload: event.payloadlen,
+    })
+}
+
+/// Reads who an event of the kind "somebody went away" is about.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+pub unsafe fn gone<'e>(event: *const abi::mosquitto_evt_disconnect) -> Option<ClientRef<'e>> {
+    // SAFETY: the caller's promise. Only `client` is read: 2.0 leaves the rest of the event as it
+    // was on the stack when per_listener_settings is true.
+    unsafe {
+        event
+            .as_ref()
+            .and_then(|event| ClientRef::new(event.client))
+    }
+}
+
+/// Has the broker tick again in its next round, and begin that within [`TICK_MILLIS`].
+///
+/// 2.1 adds what a tick asks for to the time that the event states, and ticks when the wall clock is past
+/// the sum (src/plugin_tick.c, the same in 2.1.0 to 2.1.2). So a clock that is set back would stop the
+/// ticks until it has caught up, and a plugin that asks for nothing would have a broker without websockets
+/// sleep until something happens (src/mux_epoll.c). The event is filled in anew for each plugin. 2.0 ticks
+/// in every round and looks at none of this.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+pub unsafe fn tick_again(event: *mut abi::mosquitto_evt_tick) {
+    // SAFETY: the caller's promise; NULL is handled.
+    if let Some(event) = unsafe { event.as_mut() } {
+        (event.now_s, event.now_ns) = (0, 0);
+        // 2.0's header, which we are built with, calls this member next_ns. In 2.1 it counts milliseconds.
+        (event.next_s, event.next_ns) = (0, TICK_MILLIS);
+    }
+}
+
+/// Reads `plugin_opt_` lines.
+///
+/// # Errors
+///
+/// A sentence, if an option is not text.
+///
+/// # Safety
+///
+/// `options` is NULL or points to `count` options.
+pub unsafe fn options(
+    options: *const abi::mosquitto_opt,
+    count: i32,
+) -> Result<Vec<(String, String)>, String> {
+    let count = usize::try_from(count).unwrap_or(0);
+    if options.is_null() || count == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the caller's promise; neither NULL nor empty.
+    let options = unsafe { std::slice::from_raw_parts(options, count) };
+    options
+        .iter()
+        .map(|option| {
+            // SAFETY: the broker's options are C strings, or NULL.
+            let (key, value) = unsafe { (string(option.key), string(option.value)) };
+            let text = |part: Option<&CStr>| part.unwrap_or_default().to_str().map(str::to_owned);
+            match (text(key), text(value)) {
+                (Ok(key), Ok(value)) => Ok((key, value)),
+                (Ok(key), Err(_)) => Err(format!("option {key}: its value is not UTF-8 text")),
+                (Err(_), _) => Err("an option's name is not UTF-8 text".into()),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,330 @@
+//! The broker's functions, for its own thread.
+
+use std::{
+    ffi::{CStr, CString, c_char, c_int, c_void},
+    marker::PhantomData,
+    sync::LazyLock,
+};
+
+use crate::{abi, codes::Generation};
+use auth::{
+    log::Level, policy_file::Tells, proxies::AddressFrom, secret::sha256, sessions::Places,
+};
+use input::text;
+
+/// The broker, in the hands of its own thread. Not `Send`: nothing in Mosquitto is locked, and a
+/// call from another thread corrupts it (Mosquitto issue 3080).
+pub struct Broker {
+    functions: &'static abi::mosquitto_auth0_host,
+    _not_send: PhantomData<*const ()>,
+}
+
+/// A client of the broker's, alive as long as the event that brought it.
+#[derive(Clone, Copy)]
+pub struct ClientRef<'e> {
+    pointer: *mut abi::mosquitto,
+    _event: PhantomData<&'e ()>,
+}
+
+/// A callback of ours.
+pub type Callback = unsafe extern "C" fn(c_int, *mut c_void, *mut c_void) -> c_int;
+
+impl<'e> ClientRef<'e> {
+    /// `None` for NULL.
+    ///
+    /// # Safety
+    ///
+    /// A pointer that is not NULL is the broker's, from an event that lives for `'e`.
+    pub unsafe fn new(pointer: *mut abi::mosquitto) -> Option<Self> {
+        (!pointer.is_null()).then_some(Self {
+            pointer,
+            _event: PhantomData,
+        })
+    }
+
+    /// Its address, to compare with.
+    pub fn address(self) -> usize {
+        self.pointer as usize
+    }
+}
+
+/// A string of the broker's; `None` for NULL.
+///
+/// # Safety
+///
+/// `pointer` is NULL or ends with a NUL and lives for `'e`.
+pub unsafe fn string<'e>(pointer: *const c_char) -> Option<&'e CStr> {
+    // SAFETY: passed on to the caller.
+    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
+}
+
+/// Whether a string of the broker's says this. One pass, where to measure it first would take two.
+///
+/// # Safety
+///
+/// `pointer` is NULL or ends with a NUL.
+#[inline]
+unsafe fn is_text(pointer: *const c_char, text: &str) -> bool {
+    // SAFETY: strncmp(3) reads no further than the first difference, the NUL or the length of `text`; if
+    // all of that is the same there was no NUL in it (we have none), so one more byte is there.
+    !pointer.is_null()
+        && unsafe {
+            libc::strncmp(pointer, text.as_ptr().cast(), text.len()) == 0
+                && *pointer.add(text.len()) == 0
+        }
+}
+
+impl Broker {
+    /// # Safety
+    ///
+    /// The caller runs on the broker's main thread.
+    pub unsafe fn on_its_thread() -> Self {
+        static FUNCTIONS: LazyLock<abi::mosquitto_auth0_host> =
+            // SAFETY: it only fills a table with the addresses that the loader resolved.
+            LazyLock::new(|| unsafe { abi::mosquitto_auth0_host() });
+        Self {
+            functions: &FUNCTIONS,
+            _not_send: PhantomData,
+        }
+    }
+
+    /// Which codes and events it knows. The function came with 2.1's delayed authentication.
+    pub fn generation(&self) -> Generation {
+        if self.functions.complete_basic_auth.is_some() {
+            Generation::V2_1
+        } else {
+            Generation::V2_0
+        }
+    }
+
+    /// Writes one line to the broker's log. With `log_dest topic` this calls back into the ACL
+    /// check, so hold nothing.
+    pub fn log(&self, level: Level, line: &str) {
+        let line = CString::new(format!("mosquitto-auth0: {}", text::line(line)));
+        let line = line.expect("a NUL was escaped");
+        let level = match level {
+            Level::Info => abi::MOSQ_LOG_INFO,
+            Level::Notice => abi::MOSQ_LOG_NOTICE,
+            Level::Warning => abi::MOSQ_LOG_WARNING,
+            Level::Error => abi::MOSQ_LOG_ERR,
+        };
+        // SAFETY: `line` is a C string for the length of the call; the broker copies it.
+        unsafe { abi::mosquitto_auth0_log(level as c_int, line.as_ptr()) }
+    }
+
+    /// The client id as the broker has it; `None` where it has freed it.
+    pub fn client_id_bytes<'e>(&self, client: ClientRef<'e>) -> Option<&'e [u8]> {
+        let function = self.functions.client_id?;
+        // SAFETY: the client lives for 'e, and its strings with it.
+        unsafe { string(function(client.pointer)) }.map(CStr::to_bytes)
+    }
+
+    /// The client id; `None` where the broker has freed it, or where it is no UTF-8.
+    pub fn client_id<'e>(&self, client: ClientRef<'e>) -> Option<&'e str> {
+        std::str::from_utf8(self.client_id_bytes(client)?).ok()
+    }
+
+    /// The user name as the broker has it.
+    pub fn username_bytes<'e>(&self, client: ClientRef<'e>) -> Option<&'e [u8]> {
+        let function = self.functions.client_username?;
+        // SAFETY: the client lives for 'e, and its strings with it.
+        unsafe { string(function(client.pointer)) }.map(CStr::to_bytes)
+    }
+
+    /// Where the broker keeps the client's id and user name.
+    #[inline]
+    pub fn places(&self, client: ClientRef<'_>) -> Places {
+        let (Some(id_of), Some(name_of)) =
+            (self.functions.client_id, self.functions.client_username)
+        else {
+            return Places::default();
+        };
+        // SAFETY: the client lives; its strings are not looked at.
+        unsafe {
+            Places {
+                client_id: id_of(client.pointer) as usize,
+                username: name_of(client.pointer) as usize,
+            }
+        }
+    }
+
+    /// Whether these are the client's id and user name.
+    #[inline]
+    pub fn is(&self, client: ClientRef<'_>, client_id: &str, username: &str) -> bool {
+        let (Some(id_of), Some(name_of)) =
+            (self.functions.client_id, self.functions.client_username)
+        else {
+            return false;
+        };
+        // SAFETY: the client lives, and its strings with it.
+        unsafe {
+            is_text(id_of(client.pointer), client_id) && is_text(name_of(client.pointer), username)
+        }
+    }
+
+    /// Whether the client has a connection, and with it an address.
+    pub fn is_connected(&self, client: ClientRef<'_>) -> bool {
+        // SAFETY: the client lives; the address is not looked at.
+        self.functions
+            .client_address
+            .is_some_and(|function| unsafe { !function(client.pointer).is_null() })
+    }
+
+    /// The address the client connects from; `None` for a client without a connection.
+    pub fn address<'e>(&self, client: ClientRef<'e>) -> Option<&'e str> {
+        let function = self.functions.client_address?;
+        // SAFETY: the client lives for 'e, and its strings with it.
+        unsafe { string(function(client.pointer)) }?.to_str().ok()
+    }
+
+    /// Where it has a client's address from. 2.0 from 2.0.15 on takes that of a websockets client from a
+    /// header (src/websockets.c); which 2.0 it is it does not say. 2.1 ignores the header (src/http_serv.c).
+    pub fn address_from(&self, client: ClientRef<'_>) -> AddressFrom {
+        // SAFETY: the client lives.
+        let protocol = self
+            .functions
+            .client_protocol
+            .map(|function| unsafe { function(client.pointer) });
+        let websocket = protocol == Some(abi::mp_websockets as c_int);
+        if websocket && self.generation() == Generation::V2_0 {
+            AddressFrom::Header
+        } else {
+            AddressFrom::Transport
+        }
+    }
+
+    /// What it tells of clients, beyond what every broker does.
+    pub fn tells(&self) -> Tells {
+        Tells {
+            port: self.functions.client_port.is_some(),
+            // SAFETY: looks only at which references the loader resolved.
+            certificate: unsafe { abi::mosquitto_auth0_tells_certificates() },
+        }
+    }
+
+    /// The port of the listener that the client came in at; `None` on 2.0, which cannot say.
+    pub fn port(&self, client: ClientRef<'_>) -> Option<u16> {
+        // SAFETY: the client lives.
+        let port = unsafe { self.functions.client_port?(client.pointer) };
+        u16::try_from(port).ok().filter(|port| *port > 0)
+    }
+
+    /// The SHA-256 fingerprint of the certificate that the client showed, if it showed one.
+    pub fn certificate(&self, client: ClientRef<'_>) -> Option<[u8; 32]> {
+        let mut der = std::ptr::null_mut();
+        // SAFETY: the client lives; what comes back is ours until it is given back.
+        unsafe {
+            let length = abi::mosquitto_auth0_certificate(client.pointer, &raw mut der);
+            if length == 0 {
+                return None;
+            }
+            let print = sha256(std::slice::from_raw_parts(der, length as usize));
+            abi::mosquitto_auth0_certificate_free(der);
+            Some(print)
+        }
+    }
+
+    /// 3, 4 or 5; 0 for a client that never sent a CONNECT to this process.
+    pub fn protocol_version(&self, client: ClientRef<'_>) -> c_int {
+        // SAFETY: the client lives.
+        self.functions
+            .client_protocol_version
+            .map_or(0, |function| unsafe { function(client.pointer) })
+    }
+
+    /// Clean Session (MQTT 3.1.1) or Clean Start (MQTT 5).
+    pub fn clean_session(&self, client: ClientRef<'_>) -> bool {
+        // SAFETY: the client lives.
+        self.functions
+            .client_clean_session
+            .is_some_and(|function| unsafe { function(client.pointer) })
+    }
+
+    /// Whether there is anything that it would be sent, were it kept.
+    pub fn has_subscriptions(&self, client: ClientRef<'_>) -> bool {
+        // SAFETY: the client lives.
+        self.functions
+            .client_sub_count
+            .is_none_or(|function| unsafe { function(client.pointer) > 0 })
+    }
+
+    /// Gives the client a user name; `false` if the broker does not take it.
+    pub fn set_username(&self, client: ClientRef<'_>, username: &str) -> bool {
+        let (Some(function), Ok(username)) = (self.functions.set_username, CString::new(username))
+        else {
+            return false;
+        };
+        // SAFETY: the client lives, and the broker copies the name.
+        unsafe { function(client.pointer, username.as_ptr()) == crate::codes::SUCCESS }
+    }
+
+    /// Disconnects a connected client; its will goes out. `false` if there is none. Calls back into
+    /// DISCONNECT and the ACL check, so hold nothing. Only from a tick, and only for clients that are connected: 2.0
+    /// damages its own lists otherwise.
+    pub fn kick(&self, client_id: &str) -> bool {
+        let (Some(function), Ok(client_id)) = (
+            self.functions.kick_client_by_clientid,
+            CString::new(client_id),
+        ) else {
+            return false;
+        };
+        // SAFETY: the string lives for the length of the call.
+        unsafe { function(client_id.as_ptr(), true) == crate::codes::SUCCESS }
+    }
+
+    /// Whether the client with this address is the one connected, or kept, under this client id.
+    /// `None` on 2.0, which cannot say.
+    pub fn has_client(&self, client_id: &str, address: usize) -> Option<bool> {
+        let function = self.functions.client?;
+        let client_id = CString::new(client_id).ok()?;
+        // SAFETY: the string lives for the length of the call; the result is only compared.
+        Some(unsafe { function(client_id.as_ptr()) } as usize == address)
+    }
+
+    /// Whether somebody is connected, or kept, under this client id. `None` on 2.0, which cannot say.
+    pub fn has_session(&self, client_id: &str) -> Option<bool> {
+        let function = self.functions.client?;
+        let client_id = CString::new(client_id).ok()?;
+        // SAFETY: the string lives for the length of the call; the result is only compared.
+        Some(unsafe { !function(client_id.as_ptr()).is_null() })
+    }
+
+    /// Answers a CONNECT that was delayed; the broker ignores it if nobody waits under that client
+    /// id. Calls back into the ACL check, DISCONNECT and more, so hold nothing. Only from a tick.
+    pub fn complete(&self, client_id: &str, code: c_int) {
+        if let (Some(function), Ok(client_id)) =
+            (self.functions.complete_basic_auth, CString::new(client_id))
+        {
+            // SAFETY: the string lives for the length of the call.
+            unsafe { function(client_id.as_ptr(), code) };
+        }
+    }
+
+    /// Registers a callback; the broker's return code.
+    ///
+    /// # Safety
+    ///
+    /// `identifier` is the one that the broker gave us, and `userdata` is what `callback` takes,
+    /// for as long as the broker may call it: until cleanup.
+    pub unsafe fn register(
+        &self,
+        identifier: *mut abi::mosquitto_plugin_id_t,
+        event: c_int,
+        callback: Callback,
+        userdata: *mut c_void,
+    ) -> c_int {
+        let Some(function) = self.functions.callback_register else {
+            return crate::codes::UNKNOWN;
+        };
+        // SAFETY: the caller's promise.
+        unsafe {
+            function(
+                identifier,
+                event,
+                Some(callback),
+                std::ptr::null(),
+                userdata,
+            )
+        }
+    }
+}
