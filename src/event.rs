@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use crate::{
     abi,
     host::{Broker, ClientRef, string},
+    quirks::address_header,
 };
 use auth::{
     policy::{Access, Action, Connect},
@@ -13,10 +14,6 @@ use auth::{
     refusal::{Reason, Refusal},
     sessions::{Asker, Client, Places},
 };
-
-/// How long a round without any event may take, in milliseconds: as long as it does where the broker is built
-/// with websockets, and in 2.0 (src/mux_epoll.c).
-const TICK_MILLIS: std::ffi::c_long = 100;
 
 /// Whether 2.0 asks because of SIGHUP.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +67,7 @@ pub unsafe fn connect<'e>(
         .client_id(client)
         .ok_or_else(|| internal("the client has no client id"))?;
     let told = broker.address(client);
-    let from = broker.address_from(client);
+    let from = address_header::address_from(broker, client);
     let address = told.and_then(|told| proxies.client(told, from));
     let unreadable = |reason, what: &str| Unreadable {
         client_id,
@@ -196,26 +193,6 @@ pub unsafe fn gone<'e>(event: *const abi::mosquitto_evt_disconnect) -> Option<Cl
         event
             .as_ref()
             .and_then(|event| ClientRef::new(event.client))
-    }
-}
-
-/// Has the broker tick again in its next round, and begin that within [`TICK_MILLIS`].
-///
-/// 2.1 adds what a tick asks for to the time that the event states, and ticks when the wall clock is past
-/// the sum (src/plugin_tick.c, the same in 2.1.0 to 2.1.2). So a clock that is set back would stop the
-/// ticks until it has caught up, and a plugin that asks for nothing would have a broker without websockets
-/// sleep until something happens (src/mux_epoll.c). The event is filled in anew for each plugin. 2.0 ticks
-/// in every round and looks at none of this.
-///
-/// # Safety
-///
-/// `event` is NULL or a live event of the broker's.
-pub unsafe fn tick_again(event: *mut abi::mosquitto_evt_tick) {
-    // SAFETY: the caller's promise; NULL is handled.
-    if let Some(event) = unsafe { event.as_mut() } {
-        (event.now_s, event.now_ns) = (0, 0);
-        // 2.0's header, which we are built with, calls this member next_ns. In 2.1 it counts milliseconds.
-        (event.next_s, event.next_ns) = (0, TICK_MILLIS);
     }
 }
 

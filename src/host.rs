@@ -7,9 +7,7 @@ use std::{
 };
 
 use crate::{abi, codes::Generation};
-use auth::{
-    log::Level, policy_file::Tells, proxies::AddressFrom, secret::sha256, sessions::Places,
-};
+use auth::{log::Level, policy_file::Tells, secret::sha256, sessions::Places};
 use input::text;
 
 /// The broker, in the hands of its own thread. Not `Send`: nothing in Mosquitto is locked, and a
@@ -177,20 +175,11 @@ impl Broker {
         unsafe { string(function(client.pointer)) }?.to_str().ok()
     }
 
-    /// Where it has a client's address from. 2.0 from 2.0.15 on takes that of a websockets client from a
-    /// header (src/websockets.c); which 2.0 it is it does not say. 2.1 ignores the header (src/http_serv.c).
-    pub fn address_from(&self, client: ClientRef<'_>) -> AddressFrom {
+    /// Returns the transport of a client, one of `mosquitto_protocol`.
+    pub fn protocol(&self, client: ClientRef<'_>) -> Option<c_int> {
+        let function = self.functions.client_protocol?;
         // SAFETY: the client lives.
-        let protocol = self
-            .functions
-            .client_protocol
-            .map(|function| unsafe { function(client.pointer) });
-        let websocket = protocol == Some(abi::mp_websockets as c_int);
-        if websocket && self.generation() == Generation::V2_0 {
-            AddressFrom::Header
-        } else {
-            AddressFrom::Transport
-        }
+        Some(unsafe { function(client.pointer) })
     }
 
     /// What it tells of clients, beyond what every broker does.

@@ -46,8 +46,7 @@
 //! | Which functions of the broker do we call? | `host.rs`, `host.c` |
 //! | Which number does the broker get as an answer? | `codes.rs` |
 //! | Where do panics and foreign threads end? | `guard.rs` |
-//! | Is this question a CONNECT, or does SIGHUP ask? | `caller.rs` |
-//! | When is a SIGHUP acted on? | `reloads.rs` |
+//! | Which bugs of Mosquitto does the plugin work around? | `quirks/mod.rs` |
 //! | What was allowed a moment ago? | `again.rs` |
 //! | What is wiped, what is in no core dump? | `memory.rs`, `auth::secret` |
 //!
@@ -81,13 +80,13 @@
 //!   or delaying them and hoping, were the alternatives; a bounded wait costs least.
 //! * **SIGHUP waits until nobody waits**, on 2.1: in the round of a hang-up it makes 2.1.2 write into freed
 //!   memory. Delaying nobody at all, or telling operators not to send it, were the alternatives
-//!   (`reloads.rs`).
+//!   (`quirks/sighup.rs`).
 //! * **Nobody who is away is refused on SIGHUP**, however long away: it makes 2.0 use memory that it has freed.
 //!   A session that is no longer in the table leaves a trace (`auth::sessions`). To keep all in the table
 //!   was the alternative: a trace is a tenth of that.
 //! * **Who asks is told by where it is asked from**, on 2.0: a CONNECT and SIGHUP's question are the same event,
 //!   and what the second may have the first must not. The time after a reload was the alternative; it
-//!   knows no end where there are no ticks (`caller.rs`).
+//!   knows no end where there are no ticks (`quirks/recheck.rs`).
 //! * **An answer belongs to a ticket**, not to a client id, by which 2.1 takes it: the broker tells
 //!   nobody when a waiting client hangs up ([`auth::logins::arrivals`]).
 //! * **A login waits only under a client id that nobody has used lately**: while it does, 2.1 hangs up on everybody
@@ -109,13 +108,12 @@
 //!   wall clock a jump forward would disconnect a fleet, though it is set right a second later, and one back
 //!   would prolong every right. What that costs: a clock that was behind at the sign-in ends rights late by as
 //!   much, within the token's lifetime, as a token from the future is refused.
-//! * **Each tick asks for the next one at a time long past** (`event.rs`), so that no clock stops 2.1's ticks. A
+//! * **Each tick asks for the next one at a time long past** (`quirks/ticks.rs`), so that no clock stops 2.1's ticks. A
 //!   thread that notices when they stop, and lets SIGHUP through then, was the alternative: it could answer nobody,
 //!   and could not know whether the loop is where SIGHUP does no harm.
 
 mod abi;
 mod again;
-mod caller;
 mod codes;
 mod event;
 mod guard;
@@ -124,6 +122,6 @@ mod host;
 mod local_users;
 mod memory;
 mod plugin;
-mod reloads;
+mod quirks;
 mod signals;
 mod time;

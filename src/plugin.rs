@@ -16,12 +16,13 @@ use std::{
 use crate::{
     abi,
     again::{Again, Question},
-    caller,
     codes::{self, Generation},
     event::{self, Reload},
     guard, heap,
     host::{self, Broker},
-    local_users, reloads, signals, time,
+    local_users,
+    quirks::{address_header, recheck, sighup, ticks},
+    signals, time,
 };
 use auth::{
     clock::{Deadline, Unix},
@@ -144,7 +145,7 @@ impl Core {
 
     /// A reload begins.
     fn reloads(&self) {
-        let ends = self.ticks.load(Ordering::Relaxed) || caller::knows_connect();
+        let ends = self.ticks.load(Ordering::Relaxed) || recheck::knows_connect();
         let most = if ends { LONG_RECHECK } else { RECHECK };
         self.set_reloading(Some(Deadline::after(most)));
     }
@@ -309,7 +310,7 @@ pub unsafe extern "C" fn mosquitto_plugin_init(
                 // SAFETY: not NULL, and the caller's promise.
                 unsafe { *userdata = Arc::into_raw(core).cast_mut().cast() };
                 if broker.generation() == Generation::V2_1 {
-                    reloads::keep_back();
+                    sighup::block();
                 }
                 codes::SUCCESS
             }
@@ -438,7 +439,7 @@ pub unsafe extern "C" fn mosquitto_plugin_cleanup(
             core.policy.tell_last_repeats(time::now());
             core.write_log(broker);
             drop(core);
-            reloads::give_up();
+            sighup::unblock();
         }
         codes::SUCCESS
     })
@@ -456,8 +457,8 @@ unsafe extern "C" fn on_basic_auth(
             return codes::AUTH;
         };
         core.stirred.store(true, Ordering::Relaxed);
-        let reload = match core.is_reloading() && !caller::is_connect() {
-            true if broker.generation() == Generation::V2_0 && caller::is_recheck() => {
+        let reload = match core.is_reloading() && !recheck::is_connect() {
+            true if broker.generation() == Generation::V2_0 && recheck::is_recheck() => {
                 Reload::Certain
             }
             true => Reload::Perhaps,
@@ -479,7 +480,9 @@ unsafe extern "C" fn on_basic_auth(
             && let Ok((client, connect)) = &question
             && !connect.restored
         {
-            caller::learn_connect(broker.address_from(*client) == AddressFrom::Transport);
+            recheck::learn_connect(
+                address_header::address_from(broker, *client) == AddressFrom::Transport,
+            );
         }
         follow_clock(broker);
         let now = time::now();
@@ -556,7 +559,7 @@ fn basic_auth(
 /// that it knows). And not for MQTT 5, unless an operator who trusts his network says so: a client
 /// that hangs up while it waits leaves its delayed will behind in freed memory, and two of them end
 /// the broker (2.1.2, src/context.c and src/will_delay.c). The plugin cannot see a will. Nor while a
-/// reload is due ([`reloads`]), nor when the tick that would bring the answer may not come.
+/// reload is due ([`sighup`]), nor when the tick that would bring the answer may not come.
 fn may_delay(
     broker: &Broker,
     core: &Core,
@@ -566,7 +569,7 @@ fn may_delay(
     broker.generation() == Generation::V2_1
         && (broker.protocol_version(client) < 5 || core.policy.delays_mqtt5())
         && !connect.again
-        && !reloads::is_due()
+        && !sighup::is_due()
         && !core.ticks_are_late()
 }
 
@@ -724,7 +727,7 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
 unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
     guard::enter(codes::SUCCESS, |broker| {
         // SAFETY: the event that belongs to this callback.
-        unsafe { event::tick_again(data.cast()) };
+        unsafe { ticks::request_next(data.cast()) };
         provoke("tick");
         // SAFETY: the userdata that belongs to this callback.
         let Some(core) = (unsafe { core(userdata) }) else {
@@ -737,7 +740,7 @@ unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mut c_
         core.ticks.store(true, Ordering::Relaxed);
         core.see_round(broker, round);
         // Before anybody is answered: who waits now may have hung up in this very round.
-        if reloads::tick(core.policy.somebody_waits()) {
+        if sighup::tick_begins(core.policy.somebody_waits()) {
             core.log.line(
                 Level::Info,
                 "SIGHUP is acted on when those are answered who wait for the tenant",
@@ -767,7 +770,7 @@ unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mut c_
             }
         }
         core.write_log(broker);
-        reloads::ticked();
+        sighup::tick_ends();
         codes::SUCCESS
     })
 }
@@ -776,7 +779,7 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
     // Anything but SUCCESS ends a 2.1 broker (src/plugin_reload.c).
     guard::enter(codes::SUCCESS, |broker| {
         provoke("reload");
-        reloads::reloaded();
+        sighup::reloaded();
         // SAFETY: the userdata that belongs to this callback.
         if let Some(core) = unsafe { core(userdata) } {
             core.stirred.store(true, Ordering::Relaxed);

@@ -1,5 +1,5 @@
 //! Keeps the broker's signals on the broker's thread, and lets that thread go first. When SIGHUP is
-//! kept from it, [`crate::reloads`] decides.
+//! kept from it, [`crate::quirks::sighup`] decides.
 
 use std::{mem::MaybeUninit, ptr::null_mut};
 

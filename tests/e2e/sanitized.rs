@@ -339,7 +339,7 @@ fn sighup_and_deadlines() {
     sound(broker);
 }
 
-/// The reason why SIGHUP is kept back (`src/broker/reloads.rs`), with a plugin that does not: the broker
+/// The reason why SIGHUP is kept back (`src/quirks/sighup.rs`), with a plugin that does not: the broker
 /// acts on it in the very round of its loop in which clients hang up that wait. It makes its lists of
 /// keep-alives anew without them, and then takes them from those by addresses that are no longer good.
 /// (The released 2.1.2 lived through it.) If this one fails, the next two see nothing.

@@ -79,7 +79,7 @@ fn refusing_who_is_away_misuses_memory() {
     }
 }
 
-/// By which the plugin tells a CONNECT from a question of SIGHUP's (`src/broker/caller.rs`): in Debian's builds
+/// By which the plugin tells a CONNECT from a question of SIGHUP's (`src/quirks/recheck.rs`): in Debian's builds
 /// as in ours each has its own place in the broker's code, whoever connects and however.
 #[test]
 fn connects_and_rechecks_are_asked_about_from_two_places() {
