@@ -62,7 +62,7 @@ fn only(word: &str, allowed: &[&str]) {
 
 #[test]
 fn few_know_the_libraries_for_http_and_for_signatures() {
-    only("ureq::", &["auth/auth0/http.rs", "auth/auth0/names.rs"]);
+    only("ureq::", &["auth/auth0/http.rs", "auth/auth0/resolver.rs"]);
     only("rustls::", &["auth/auth0/http.rs"]);
     only("jsonwebtoken::", &["auth/token/jws.rs"]);
     only(

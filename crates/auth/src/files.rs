@@ -1,4 +1,4 @@
-//! Reading the files that options name: whole, capped, and never for ever.
+//! Reads the files that options name: whole, up to a maximum size, and without ever blocking.
 
 use std::{
     fs::{self, Metadata},
@@ -7,19 +7,19 @@ use std::{
     path::Path,
 };
 
-/// A file's bytes, which may hold a secret, and what it is.
+/// A file's bytes, which may hold a secret, and its metadata.
 pub struct Content {
-    /// The bytes.
+    /// The file's content.
     pub bytes: Vec<u8>,
     metadata: Metadata,
 }
 
 impl Content {
-    /// Refuses a file that users of this machine other than its owner and group may use.
+    /// Refuses a file that users other than its owner and group can read or change.
     ///
     /// # Errors
     ///
-    /// A sentence with the cure, that follows the file's name.
+    /// Returns a sentence with the fix, which follows the file's name.
     pub fn is_private(&self, path: &Path) -> Result<(), String> {
         let mode = self.metadata.mode();
         if mode & 0o007 == 0 {
@@ -34,13 +34,13 @@ impl Content {
 }
 
 impl Content {
-    /// Refuses a file that users of this machine other than its owner and group may change: what it
-    /// says decides who may do what.
+    /// Refuses a file that users other than its owner and group can change, because its content decides who
+    /// may do what.
     ///
     /// # Errors
     ///
-    /// A sentence with the cure, that follows the file's name.
-    pub fn is_kept(&self, path: &Path) -> Result<(), String> {
+    /// Returns a sentence with the fix, which follows the file's name.
+    pub fn check_only_owner_can_change(&self, path: &Path) -> Result<(), String> {
         let mode = self.metadata.mode();
         if mode & 0o002 == 0 {
             return Ok(());
@@ -57,11 +57,11 @@ impl Content {
 ///
 /// # Errors
 ///
-/// A sentence with the cure, that follows the file's name; never its content.
+/// Returns a sentence with the fix, which follows the file's name and never quotes its content.
 pub fn read(path: &Path, max: u64) -> Result<Content, String> {
     let file = fs::OpenOptions::new()
         .read(true)
-        // A FIFO must not hang the broker.
+        // Opening a FIFO must not block the broker.
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open(path)
         .map_err(|e| format!("cannot be read ({e}); the broker's own user (usually `mosquitto`) must be able to read it"))?;
@@ -75,7 +75,7 @@ pub fn read(path: &Path, max: u64) -> Result<Content, String> {
     if metadata.len() > max {
         return Err(too_long());
     }
-    // With its final size from the start: a vector that grows leaves copies of a secret behind.
+    // Reserved at once: a vector that grows would leave copies of a secret in freed memory.
     let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
     file.take(max + 1)
         .read_to_end(&mut bytes)
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_file_of_ours_is_refused_at_once() {
+    fn unsuitable_files_are_refused_without_blocking() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         assert!(

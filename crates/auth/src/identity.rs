@@ -1,10 +1,10 @@
-//! Whose a session is, and which client ids a token's bearer may use.
+//! The account that a session belongs to, and the client IDs that a token allows.
 //!
-//! A subject is unique within its issuer only (RFC 7519, section 4.1.2), and two tenants may share a
-//! broker: an account is both together.
+//! A subject is unique within its issuer only (RFC 7519, section 4.1.2), and two tenants may share a broker.
+//! So an account is issuer and subject together.
 //!
-//! MQTT lets anybody who may connect take any client id, and with it the queue of whoever had it. An
-//! operator who gives devices their client ids binds them here: to a claim, or to a template of claims.
+//! MQTT lets every client use every client ID, and with it the queued messages of that session. An operator
+//! can bind client IDs to a token: to a claim, or to a template of claims.
 
 use std::sync::Arc;
 
@@ -14,36 +14,36 @@ use crate::refusal::{Reason, Refusal};
 use acl::rules::{bind::Values, template::Template};
 use input::text::Quoted;
 
-/// Whose a session is.
+/// The account that a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Account {
     /// The `iss` of its tokens.
     pub issuer: Arc<str>,
-    /// The `sub` of its tokens. Of tokens without one it is the user name.
+    /// The `sub` of its tokens, or the user name if they have none.
     pub subject: Arc<str>,
 }
 
-/// What a client id has to be.
+/// The rule that a client ID must satisfy.
 #[derive(Clone, Debug, Default)]
 pub enum ClientIds {
-    /// Whatever the client says.
+    /// Every client ID is allowed.
     #[default]
     Any,
-    /// What this claim says: a text, or one of a list of texts.
+    /// The client ID is the text of this claim, or one of a list of texts.
     Claim(String),
-    /// What becomes of this template, such as `device-${sub}`.
+    /// The client ID is the result of this template, such as `device-${sub}`.
     Template(Template),
 }
 
-/// The client ids of one token's bearer; `None` where any will do.
+/// The client IDs that one token allows; `None` if it allows all.
 pub type Allowed = Option<Arc<[Box<str>]>>;
 
 impl ClientIds {
-    /// The client ids that a token with these claims may be used with.
+    /// Returns the client IDs that a token with these claims allows.
     ///
     /// # Errors
     ///
-    /// [`Reason::ClientId`] if the claims name none: then the token cannot be used at all.
+    /// Returns [`Reason::ClientId`] if the claims name none, which makes the token unusable.
     pub fn of(&self, username: &str, claims: &Map<String, Value>) -> Result<Allowed, Refusal> {
         let refuse = |what: String| Err(Refusal::new(Reason::ClientId, what));
         let ids: Vec<Box<str>> = match self {
@@ -86,11 +86,11 @@ impl ClientIds {
     }
 }
 
-/// Whether a client id is among them.
+/// Checks that a client ID is one of the allowed ones.
 ///
 /// # Errors
 ///
-/// [`Reason::ClientId`] if not.
+/// Returns [`Reason::ClientId`] if not.
 pub fn check(allowed: &Allowed, client_id: &str) -> Result<(), Refusal> {
     let Some(ids) = allowed else {
         return Ok(());
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_names_one_or_some() {
+    fn a_claim_allows_one_client_id_or_a_list() {
         let claim = ClientIds::Claim("https://mqtt.example/device".into());
         let of = |value: Value| ids(&claim, json!({ "https://mqtt.example/device": value }));
         assert_eq!(of(json!("d1")).unwrap(), ["d1"]);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_is_filled_in() {
+    fn a_template_is_filled_from_claims() {
         let template = |text| ClientIds::Template(Template::parse(text).unwrap());
         let claims =
             json!({"sub": "auth0|7", "n": 7, "list": ["a", "b"], "evil": "a/b", "empty": ""});
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_id_is_compared_to_the_letter() {
+    fn client_ids_are_compared_exactly() {
         let allowed: Allowed = Some(["d1".into(), "d2".into()].into());
         assert!(check(&allowed, "d2").is_ok() && check(&None, "whatever").is_ok());
         for other in ["D1", "d", "d11", ""] {

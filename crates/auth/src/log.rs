@@ -1,8 +1,8 @@
-//! Lines for the broker's log, queued.
+//! A queue of lines for the broker's log.
 //!
-//! The broker's log function is for its own thread only, and with `log_dest topic` each line is a
-//! message that comes back to us as an ACL check. So nobody writes to it where something happens:
-//! lines wait here, and the broker's thread writes them when it holds nothing (the tick).
+//! Only the broker's own thread may call its log function, and with `log_dest topic` each line becomes a
+//! message that comes back as an ACL check. So lines are queued here, and the broker's thread writes them in
+//! its tick, when it holds no lock.
 
 use std::{
     collections::VecDeque,
@@ -12,30 +12,30 @@ use std::{
     },
 };
 
-/// How loud a line is; the broker's `log_type`s.
+/// The severity of a line, as in the broker's `log_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Something everybody may want to know once.
+    /// Worth knowing once.
     Info,
-    /// A device was refused.
+    /// A client was refused.
     Notice,
-    /// Something passes, or needs a look at one account.
+    /// A passing problem, or one that concerns one account.
     Warning,
     /// The operator must act.
     Error,
 }
 
-/// How many lines may wait. A tick comes at least ten times a second, so this is ten thousand
-/// lines a second; beyond it lines are dropped and counted.
+/// The maximum number of queued lines. A tick comes at least ten times a second, which allows ten thousand
+/// lines a second. Further lines are dropped and counted.
 const MAX_WAITING: usize = 1000;
 
-/// A queue of lines, shared by everyone who has something to say.
+/// A queue of lines that all modules share.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Shared>);
+pub struct Log(Arc<LogState>);
 
 #[derive(Default)]
-struct Shared {
-    /// Whether there may be lines: a tick asks, thousands of times a second, and should cost no lock.
+struct LogState {
+    /// Whether there may be lines. The tick reads this flag thousands of times a second, without a lock.
     waiting: AtomicBool,
     queue: Mutex<Queue>,
 }
@@ -58,12 +58,12 @@ impl Log {
         self.0.waiting.store(true, Ordering::Release);
     }
 
-    /// Whether no line waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         !self.0.waiting.load(Ordering::Acquire)
     }
 
-    /// Takes all lines that wait.
+    /// Takes all queued lines.
     pub fn take(&self) -> Vec<(Level, String)> {
         if self.is_empty() {
             return Vec::new();
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_out_in_order_and_once() {
+    fn lines_are_taken_once_and_in_order() {
         let log = Log::default();
         log.line(Level::Info, "a");
         log.clone().line(Level::Error, "b");
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_cut_and_counted() {
+    fn dropped_lines_are_counted() {
         let log = Log::default();
         for i in 0..MAX_WAITING + 7 {
             log.line(Level::Info, i.to_string());

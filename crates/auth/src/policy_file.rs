@@ -152,7 +152,7 @@ fn error(path: &Path, what: String) -> String {
 fn read(path: &Path) -> Result<(Vec<u8>, Rulebook), String> {
     let it = |why: String| error(path, format!("it {why}"));
     let content = files::read(path, MAX_FILE).map_err(it)?;
-    content.is_kept(path).map_err(it)?;
+    content.check_only_owner_can_change(path).map_err(it)?;
     let text =
         std::str::from_utf8(&content.bytes).map_err(|_| it("is not UTF-8 text".to_owned()))?;
     let book = Rulebook::read(text).map_err(|mistake| error(path, mistake.to_string()))?;

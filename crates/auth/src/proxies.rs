@@ -1,16 +1,16 @@
-//! Whose address it is that the broker tells.
+//! Decides whether the address that the broker reports is the client's own.
 //!
-//! Of a client behind a proxy the transport's address is the proxy's, and of a websockets client some
-//! brokers take the address from the header `X-Forwarded-For`, in which a client without a proxy writes
-//! what it likes. So an address counts only if it is the transport's, or if the operator lists the
-//! proxies through which websockets clients come. No address is better than a wrong one: what is limited
-//! by address then counts for the user, or for all such clients together.
+//! For a client behind a proxy, the transport's address is the proxy's. For a websockets client, some brokers
+//! take the address from the header `X-Forwarded-For`, which a client without a proxy can forge. So an
+//! address counts only if it is the transport's and not a proxy's, or if the operator lists the proxies of
+//! websockets clients. No address is better than a wrong one: limits by address then apply to the user, or to
+//! all such clients together.
 
 use std::net::IpAddr;
 
 use input::network::Network;
 
-/// Where the broker has a client's address from.
+/// Where the broker got a client's address from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressFrom {
     /// From the connection itself.
@@ -19,28 +19,29 @@ pub enum AddressFrom {
     Header,
 }
 
-/// The proxies whose word about a client's address counts.
+/// The proxies that may report a client's address.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Vec<Network>);
 
 impl TrustedProxies {
-    /// Reads a list of addresses and networks.
+    /// Parses a list of addresses and networks.
     ///
     /// # Errors
     ///
-    /// The first that is neither.
+    /// Returns the first entry that is neither.
     pub fn parse(list: &[String]) -> Result<Self, &str> {
         let networks = list.iter().map(|one| Network::parse(one).ok_or(&**one));
         networks.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether none is listed.
+    /// Whether no proxy is listed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The client's own address, if the broker told it. Of the header it is the last address that is not
-    /// a listed proxy's: each proxy appends whom it saw, so what stands before that is hearsay.
+    /// Returns the client's own address, if the broker reported it. In the header, that is the last address
+    /// that does not belong to a listed proxy: each proxy appends the address that it saw, and anybody could
+    /// have written the ones before.
     pub fn client<'a>(&self, told: &'a str, from: AddressFrom) -> Option<&'a str> {
         match from {
             AddressFrom::Transport => (!self.lists(told)).then_some(told),
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_counts_if_it_is_the_transport_s_and_no_proxy_s() {
+    fn a_transport_address_counts_unless_it_is_a_proxy() {
         let of = |list: &[&str], told| proxies(list).client(told, AddressFrom::Transport).is_some();
         assert!(of(&[], "192.0.2.7") && of(&[], "127.0.0.1") && of(&[], "fe80::1%eth0"));
         assert!(of(&["10.0.0.0/8"], "192.0.2.7"));
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_header_only_what_listed_proxies_saw_counts() {
+    fn in_the_header_only_addresses_seen_by_trusted_proxies_count() {
         let of = |told| proxies(&["10.0.0.0/8", "127.0.0.1"]).client(told, AddressFrom::Header);
         assert_eq!(
             proxies(&[]).client("203.0.113.7", AddressFrom::Header),
@@ -91,7 +92,7 @@ mod tests {
         for (told, client) in [
             ("203.0.113.7", Some("203.0.113.7")),
             ("2001:db8::7", Some("2001:db8::7")),
-            // Whoever is in front of the proxy wrote the first of these.
+            // The first address was written by an unknown party in front of the proxy.
             ("198.51.100.1, 203.0.113.7", Some("203.0.113.7")),
             ("203.0.113.7 , 10.0.0.9,127.0.0.1", Some("203.0.113.7")),
             ("198.51.100.1, unknown, 10.0.0.9", None),
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_of_addresses_and_networks() {
+    fn a_list_contains_addresses_and_networks() {
         let list = ["127.0.0.1".to_owned(), "proxy.example".to_owned()];
         assert_eq!(TrustedProxies::parse(&list).unwrap_err(), "proxy.example");
     }

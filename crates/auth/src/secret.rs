@@ -1,4 +1,4 @@
-//! Values that must not leak: redacted when printed, kept out of core dumps, wiped when dropped.
+//! Secret values: redacted when printed, kept out of core dumps, wiped when dropped.
 
 use std::{
     fmt,
@@ -11,17 +11,18 @@ use aws_lc_rs::{digest, hmac, rand};
 
 use crate::files;
 
-/// The alignment by which the plugin's allocator recognises what it keeps out of core dumps.
+/// The alignment by which the plugin's allocator recognises memory to be kept out of core dumps.
 pub const PAGE_ALIGN: usize = 4096;
 
-/// A value with pages of its own, once it is in a `Box`. What it points to is elsewhere.
+/// A value that has its memory pages to itself once it is in a `Box`. This does not cover memory that the
+/// value points to.
 #[repr(align(4096))]
 pub struct Pages<T: ?Sized>(T);
 
 const _: () = assert!(align_of::<Pages<u8>>() == PAGE_ALIGN);
 
 impl Pages<[u8]> {
-    /// Copies bytes to pages of their own, which are filled up with zeros.
+    /// Copies bytes to pages of their own. The rest of the last page is zero.
     fn copy(bytes: &[u8]) -> Box<Self> {
         let mut pages: Box<Self> = match bytes.len() {
             0..=0x1000 => Box::new(Pages([0; 0x1000])),
@@ -32,7 +33,7 @@ impl Pages<[u8]> {
     }
 }
 
-/// Bytes that print as `[secret]` and are in no core dump.
+/// Bytes that print as `[secret]` and are not in core dumps.
 #[derive(Clone)]
 pub struct Secret(Arc<Bytes>);
 
@@ -46,7 +47,7 @@ impl Secret {
     ///
     /// # Panics
     ///
-    /// If there are more than [`MAX_SECRET`].
+    /// Panics if there are more than [`MAX_SECRET`].
     pub fn new(bytes: impl AsRef<[u8]>) -> Self {
         let bytes = bytes.as_ref();
         Self(Arc::new(Bytes {
@@ -55,12 +56,12 @@ impl Secret {
         }))
     }
 
-    /// The bytes themselves. Named so that a reviewer can find every use.
+    /// Returns the bytes. The name makes every use easy to find in a review.
     pub fn reveal(&self) -> &[u8] {
         &self.0.pages.0[..self.0.length]
     }
 
-    /// The bytes as text, if they are UTF-8.
+    /// Returns the bytes as text, if they are UTF-8.
     pub fn reveal_str(&self) -> Option<&str> {
         std::str::from_utf8(self.reveal()).ok()
     }
@@ -72,7 +73,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The longest secret, in bytes. The longest in use (a PEM key) has a few kilobytes.
+/// The longest secret, in bytes. The longest in use, a PEM key, has a few kilobytes.
 pub const MAX_SECRET: usize = 64 * 1024;
 
 /// Reads a secret from a file that only its owner and group may use.
@@ -81,7 +82,7 @@ pub const MAX_SECRET: usize = 64 * 1024;
 ///
 /// # Errors
 ///
-/// A sentence that says what is wrong with the file and the cure; never its content.
+/// Returns a sentence that says what is wrong with the file and how to fix it. It never quotes the content.
 pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
     let content = files::read(path, MAX_SECRET as u64)?;
     content.is_private(path)?;
@@ -98,18 +99,18 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
     Ok(Secret::new(&bytes[..]))
 }
 
-/// Recognises a credential that was seen before without keeping it.
+/// Recognises a credential that was seen before, without keeping the credential.
 ///
-/// HMAC-SHA256 under a key that is drawn when the plugin starts and is in no core dump: a dump of the table
-/// gives no password away. A plain hash would, to a dictionary.
+/// Fingerprints are HMAC-SHA256 under a random key that exists only in this process and not in core dumps. A
+/// plain hash could be reversed with a dictionary of passwords.
 pub struct Fingerprinter(Box<Pages<hmac::Key>>);
 
-/// What is kept of a credential.
+/// The fingerprint of a credential.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Eight of its bytes, because any eight are as good as any other.
+    /// Returns eight bytes of the fingerprint, as a hash: its bytes are uniformly distributed.
     pub fn part(&self) -> u64 {
         let (eight, _) = self.0.split_first_chunk().expect("there are 32");
         u64::from_ne_bytes(*eight)
@@ -127,7 +128,7 @@ impl Fingerprinter {
     ///
     /// # Errors
     ///
-    /// If the operating system has no randomness to give.
+    /// Returns an error if the operating system has no randomness.
     pub fn new() -> Result<Self, String> {
         let mut key = vec![0; 32];
         rand::fill(&mut key).map_err(|_| "the operating system gave no random bytes")?;
@@ -135,7 +136,7 @@ impl Fingerprinter {
         Ok(Self(Box::new(Pages(key))))
     }
 
-    /// The fingerprint of these bytes, in this process.
+    /// Returns the fingerprint of these bytes. It is valid within this process only.
     pub fn of(&self, bytes: &[u8]) -> Fingerprint {
         let tag = hmac::sign(&self.0.0, bytes);
         let mut out = [0; 32];
@@ -156,7 +157,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The SHA-256 of public bytes: what a certificate is known by.
+/// Returns the SHA-256 of public bytes, which identifies a certificate.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let digest = digest::digest(&digest::SHA256, bytes);
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_end_is_dropped_and_no_more() {
+    fn exactly_one_line_end_is_dropped() {
         for (content, secret) in [
             ("a b\n", "a b"),
             ("a\r\n", "a"),
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_use_is_refused_with_the_cure() {
+    fn a_file_that_others_may_read_is_refused_with_the_fix() {
         for mode in [0o644, 0o601, 0o602] {
             let error = read_secret_file(file(b"x", mode).path()).unwrap_err();
             assert!(error.contains("chmod 640"), "{error}");
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_agree_within_a_process_key_only() {
+    fn fingerprints_agree_under_the_same_key_only() {
         let (a, b) = (Fingerprinter::new().unwrap(), Fingerprinter::new().unwrap());
         assert_eq!(a.of(b"x"), a.of(b"x"));
         assert_ne!(a.of(b"x"), a.of(b"y"));

@@ -1,5 +1,5 @@
-//! A folder in which the plugin keeps what it knows over a restart: only for its own eyes, written
-//! whole or not at all, and not believed where somebody else could have written it.
+//! A folder in which the plugin keeps state over a restart. Its files are private and replaced atomically,
+//! and a file that somebody else could have written is not read.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
@@ -9,23 +9,23 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// The longest file read, in bytes. A key set has a few kilobytes.
+/// The longest file that is read, in bytes. A key set has a few kilobytes.
 const MAX_FILE: u64 = 256 * 1024;
 
 /// The folder.
 #[derive(Clone, Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Whose the broker's process is: the owner of what it creates.
+    /// The user ID of the broker's process, which owns the files that it creates.
     user: u32,
 }
 
 impl StateDir {
-    /// A folder that is there, that the broker can write in, and that nobody else can change.
+    /// Opens an existing folder that the broker can write in and that nobody else can change.
     ///
     /// # Errors
     ///
-    /// A sentence with the cure, that follows the folder's name.
+    /// Returns a sentence with the fix, which follows the folder's name.
     pub fn open(path: &Path) -> Result<Self, String> {
         let cure = format!(
             "run: install -d -o mosquitto -g mosquitto -m 700 {}",
@@ -57,8 +57,8 @@ impl StateDir {
         Ok(dir)
     }
 
-    /// Whoever can rename one of the folders above can put another one in its place. A sticky folder
-    /// (/tmp) lets nobody rename what is not his.
+    /// Checks the folders above: whoever can rename one of them can put another one in its place. In a sticky
+    /// folder (/tmp) only the owner can rename a file.
     fn is_safe(&self) -> Result<(), String> {
         for folder in self.path.ancestors() {
             let metadata = fs::metadata(folder)
@@ -82,11 +82,11 @@ impl StateDir {
         Ok(())
     }
 
-    /// A file's bytes; `None` if there is none.
+    /// Returns a file's bytes, or `None` if the file does not exist.
     ///
     /// # Errors
     ///
-    /// A sentence that follows the file's name: it cannot be read, or somebody else could have
+    /// Returns a sentence that follows the file's name if the file cannot be read or somebody else could have
     /// written it.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
         let file = OpenOptions::new()
@@ -128,12 +128,12 @@ impl StateDir {
         Ok(())
     }
 
-    /// Puts a file in place of the one of that name: after a power cut it is the old one or the new
-    /// one, and never half of either.
+    /// Replaces a file atomically: after a power cut the old or the new content is there, never half of
+    /// either.
     ///
     /// # Errors
     ///
-    /// A sentence that follows the file's name.
+    /// Returns a sentence that follows the file's name.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
         let write = || -> io::Result<()> {
             let (temporary, mut file) = self.create()?;
@@ -150,17 +150,17 @@ impl StateDir {
         write().map_err(|e| format!("cannot be written ({e})"))
     }
 
-    /// The full name of a file in here.
+    /// Returns the full path of a file in this folder.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// A new file under a name of its own, for nobody else's eyes.
+    /// Creates a private file under a temporary name.
     fn create(&self) -> io::Result<(PathBuf, File)> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = self.path_of(&format!(".new-{}-{number}", std::process::id()));
-        // A process of the same number may have been killed in the middle.
+        // A killed process with the same process ID may have left its file behind.
         let _ = fs::remove_file(&path);
         let file = OpenOptions::new()
             .write(true)
@@ -200,7 +200,7 @@ mod tests {
     fn a_write_that_fails_keeps_the_old_file_and_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let dir = StateDir::open(folder.path()).unwrap();
-        // A folder cannot be replaced by a file.
+        // A rename cannot replace a folder by a file.
         fs::create_dir(dir.path_of("a")).unwrap();
         assert!(
             dir.write("a", b"x")
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_have_written_is_not_read() {
+    fn a_file_that_others_could_have_written_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let dir = StateDir::open(folder.path()).unwrap();
         dir.write("a", b"x").unwrap();
@@ -231,12 +231,12 @@ mod tests {
             path: dir.path.clone(),
         };
         mode(&dir.path_of("a"), 0o600);
-        // Root's files are believed too; then this says nothing.
+        // Files of root are trusted too, so as root there is nothing to check.
         assert!(dir.user == 0 || stranger.read("a").unwrap_err().contains("belongs to"));
     }
 
     #[test]
-    fn a_folder_that_others_can_change_is_refused_with_the_cure() {
+    fn a_folder_that_others_can_change_is_refused_with_the_fix() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("inner");
         fs::create_dir(&inner).unwrap();

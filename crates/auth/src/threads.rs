@@ -1,5 +1,5 @@
-//! How threads are made. In a broker they must be made with its signals blocked, which only
-//! `broker::signals` can do; so whoever needs a thread is handed the way to make one.
+//! How threads are started. In a broker they must be started with the broker's signals blocked, which only
+//! the plugin's `signals` module can do. So the code that needs a thread gets a function that starts it.
 
 use std::{
     io,
@@ -10,27 +10,27 @@ use std::{
 
 use crate::clock::Deadline;
 
-/// Makes a thread.
+/// Starts a thread with this name.
 pub type Spawn =
     fn(name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<thread::JoinHandle<()>>;
 
-/// The way outside a broker.
+/// Starts a thread outside a broker.
 ///
 /// # Errors
 ///
-/// If the operating system has no thread to give.
+/// Returns an error if the operating system cannot start a thread.
 pub fn plain(name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name.into()).spawn(body)
 }
 
-/// How long a stop waits for a thread that is under way. The tenant may take longer to answer, and the
-/// broker must not: whoever stops it kills it in the end.
+/// How long a stop waits for a busy thread. The tenant may take longer to respond, but the broker must not
+/// wait: a service manager kills a process that takes too long to stop.
 const LAST_MOMENT: Duration = Duration::from_millis(700);
 
-/// Whether a thread was left behind. The process ends, so nobody else is waited for.
+/// Whether a thread was left behind. The process is ending, so no other thread is waited for.
 static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
 
-/// By when threads must have ended that were told to stop.
+/// Returns the time by which stopped threads must have ended.
 pub fn last_moment() -> Deadline {
     Deadline::after(match LEFT_BEHIND.load(Ordering::Relaxed) {
         true => Duration::ZERO,
@@ -38,8 +38,8 @@ pub fn last_moment() -> Deadline {
     })
 }
 
-/// A thread has not ended by [`last_moment`]. It goes on until the process ends, and touches nothing of the
-/// broker's; its code stays where it is (`-z nodelete`, `build.rs`).
+/// Records that a thread has not ended by [`last_moment`]. It runs until the process ends and touches nothing
+/// of the broker's; its code stays mapped (`-z nodelete`, `build.rs`).
 pub fn leave_behind() {
     LEFT_BEHIND.store(true, Ordering::Relaxed);
 }

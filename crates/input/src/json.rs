@@ -1,20 +1,20 @@
-//! JSON in which no object names a member twice.
+//! Strict JSON: an object that names a member twice is an error.
 //!
-//! RFC 7519, section 4 lets a parser take the last of two equal claims; then one verifier sees
-//! `"sub":"a"` and the next `"sub":"b"`. RFC 8725 and its successor want such tokens refused,
-//! and `serde_json::Value` takes the last without a word.
+//! RFC 7519, section 4 lets a parser take the last of two equal claims. Then one verifier sees `"sub":"a"`
+//! and the next one sees `"sub":"b"`. RFC 8725 asks verifiers to refuse such tokens; `serde_json::Value`
+//! silently takes the last member.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Why a text is no object of ours.
+/// Why a text was not accepted as JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Bad {
-    /// An object in it names a member twice.
+    /// An object in the text names a member twice.
     Twice,
-    /// Anything else: what is wrong, and where, without the text itself.
+    /// Any other error: what is wrong and where, without the text itself.
     Other(String),
 }
 
@@ -27,13 +27,14 @@ impl fmt::Display for Bad {
     }
 }
 
-/// Parses one JSON object. Depth is limited by `serde_json` (128 levels).
+/// Parses one JSON object. `serde_json` limits its depth to 128 levels.
 ///
 /// # Errors
 ///
-/// Completes a sentence that begins with what the text is.
+/// Returns [`Bad`] if the text is not UTF-8, not JSON, not an object, or names a member twice. The message
+/// completes a sentence that begins with the name of the text.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Bad> {
-    // Once for all of it: else every string in it is looked at by itself.
+    // One check of the whole text is cheaper than the check that serde_json would make of every string.
     let text = std::str::from_utf8(bytes).map_err(|_| Bad::Other("is not UTF-8 text".into()))?;
     match value(text)? {
         Value::Object(members) => Ok(members),
@@ -41,31 +42,32 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Bad> {
     }
 }
 
-/// Parses one JSON value of any kind, as [`object`] does.
+/// Parses one JSON value of any kind, as strictly as [`object`].
 ///
 /// # Errors
 ///
-/// Completes a sentence that begins with what the text is.
+/// Returns [`Bad`] if the text is not JSON or names a member twice. The message completes a sentence that
+/// begins with the name of the text.
 pub fn value(text: &str) -> Result<Value, Bad> {
     match serde_json::from_str::<Strict>(text) {
         Ok(Strict(value)) => Ok(value),
-        // The visitor below takes any value; a double is all that it has to complain of.
+        // The visitor below accepts every value, so its only data error is the duplicate member.
         Err(e) if e.is_data() => Err(Bad::Twice),
         Err(e) => Err(Bad::Other(format!("is not good JSON ({e})"))),
     }
 }
 
-/// Where in an object a value is.
+/// Where in an object a value is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A member, by its name to the letter: names of claims have dots and slashes in them.
+    /// A member of the object, by its exact name: names of claims contain dots and slashes.
     Name(String),
-    /// Anywhere, by its JSON pointer (RFC 6901), which begins with a slash.
+    /// A value at any depth, by its JSON pointer (RFC 6901), which begins with a slash.
     Pointer(String),
 }
 
 impl Place {
-    /// The value that is there.
+    /// Returns the value at this place.
     pub fn find<'v>(&self, members: &'v Map<String, Value>) -> Option<&'v Value> {
         match self {
             Self::Name(name) => members.get(name),
@@ -78,7 +80,7 @@ impl Place {
         }
     }
 
-    /// The name or the pointer.
+    /// Returns the name or the pointer.
     pub fn text(&self) -> &str {
         match self {
             Self::Name(text) | Self::Pointer(text) => text,
@@ -156,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agrees_with_serde_json_where_no_name_comes_twice() {
+    fn json_without_duplicate_members_is_parsed_as_serde_json_does() {
         for text in [
             r"{}",
             r#"{"a":null,"b":[true,1,-2,1.5,"x",{"c":{}}]}"#,
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_comes_twice_is_refused_at_every_depth_and_in_every_spelling() {
+    fn duplicate_members_are_refused_at_every_depth_and_in_every_spelling() {
         for text in [
             r#"{"a":1,"a":1}"#,
             r#"{"a":1,"\u0061":2}"#,
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bad_json_is_refused() {
+    fn invalid_json_is_refused() {
         let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         for text in [
             "",

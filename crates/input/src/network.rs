@@ -1,24 +1,26 @@
-//! Networks of addresses, as options and rules name them.
+//! IP a_network_contains_its_addresses, as options and rules write them.
 
 use std::net::IpAddr;
 
-/// A network, as `10.0.0.0/8` or `2001:db8::/32` (RFC 4632, RFC 4291).
+/// An IP network, such as `10.0.0.0/8` or `2001:db8::/32` (RFC 4632, RFC 4291).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
     bits: u8,
 }
 
-/// IPv4 addresses in IPv6 form: `::ffff:0:0/96`.
+/// The network of IPv4-mapped IPv6 addresses: `::ffff:0:0/96`.
 const MAPPED: u128 = 0xffff_0000_0000;
 const MAPPED_BITS: u8 = 96;
 
 impl Network {
-    /// Reads it; an address alone is a network of one. `None` if it is none, or if bits are set
-    /// behind its length: then one of the two is a slip. A network of IPv4 addresses in IPv6 form
-    /// (RFC 4291, section 2.5.5.2) is the IPv4 network, as such a client is an IPv4 client; one that has
-    /// IPv4 addresses among others is none, because it would hold for half of what it says. (Not so
-    /// `::/0`, by which everybody means IPv6.)
+    /// Parses a network. An address without a length is a network of one address.
+    ///
+    /// Returns `None` if the text is not a network, or if bits behind the prefix are set: then either the
+    /// address or the length is a mistake. An IPv4-mapped network (RFC 4291, section 2.5.5.2) becomes the
+    /// IPv4 network, because such a client is an IPv4 client. An IPv6 network that contains the mapped
+    /// addresses and others is refused: it could never match the IPv4 clients that it seems to name. The
+    /// exception is `::/0`, by which everybody means IPv6.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -32,28 +34,28 @@ impl Network {
             None => most,
         };
         let network = Self { address, bits };
-        if bits > most || network.cut(number(address)) != number(address) {
+        if bits > most || network.prefix(number(address)) != number(address) {
             return None;
         }
         match (address.to_canonical(), bits.checked_sub(MAPPED_BITS)) {
             (v4 @ IpAddr::V4(_), Some(bits)) if address.is_ipv6() => {
                 Some(Self { address: v4, bits })
             }
-            (IpAddr::V6(_), None) if bits > 0 && network.cut(MAPPED) == number(address) => None,
+            (IpAddr::V6(_), None) if bits > 0 && network.prefix(MAPPED) == number(address) => None,
             _ => Some(network),
         }
     }
 
-    /// Whether the address is in it.
+    /// Whether the network contains this address.
     pub fn holds(self, address: IpAddr) -> bool {
-        // A listener for both protocols tells IPv4 clients as ::ffff:192.0.2.1.
+        // A dual-stack listener reports IPv4 clients as ::ffff:192.0.2.1.
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4()
-            && self.cut(number(address)) == number(self.address)
+            && self.prefix(number(address)) == number(self.address)
     }
 
-    /// The first bits.
-    fn cut(self, number: u128) -> u128 {
+    /// Returns the prefix of an address: all bits behind it are zero.
+    fn prefix(self, number: u128) -> u128 {
         number
             & u128::MAX
                 .checked_shl(128 - u32::from(self.bits))
@@ -61,7 +63,7 @@ impl Network {
     }
 }
 
-/// The address's bits, from the highest on.
+/// Returns the bits of an address, left-aligned in 128 bits.
 fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
@@ -74,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks() {
+    fn a_network_contains_its_addresses() {
         for (network, address, holds) in [
             ("10.0.0.0/8", "10.255.0.1", true),
             ("10.0.0.0/8", "11.0.0.0", false),

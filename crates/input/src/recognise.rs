@@ -1,40 +1,36 @@
-//! Is this text a token, or is there one in it? Asked of whatever a client sends as user name,
-//! password or client ID.
-//!
-//! Devices and people get tokens wrong in many ways: `Bearer` in front, quotes around it, the tenant's
-//! whole answer, half of it, in another field. Such a text is no password: it must not be sent to the
-//! tenant as one, count as a wrong one, or stand in a log.
-//!
-//! Two things give a token away.
-//!
-//! * JSON inside base64url that names a member of a token's header or payload, such as `"alg":`. A piece
-//!   of a token is enough, in any of the four positions in which a piece may begin. A password has that by
-//!   chance about once in 2^40.
-//! * What the tenant and HTTP put around tokens, `"access_token":` or `Bearer`, with something long behind
-//!   it. An opaque token is known by that only; alone it looks like any password.
+//! Recognises a token in a text that a client sent as user name, password or client ID.
+//! Devices and people send tokens wrongly in many ways: with `Bearer` in front, in quotes, as part of the
+//! tenant's whole response, cut off, or in the wrong field. Such a text is not a password. It must not be
+//! sent to the tenant as one, must not count as a wrong password, and must not appear in a log.
+//! Two signs identify a token.
+//! * Base64url whose JSON names a member of a token's header or payload, such as `"alg":`. A fragment of a
+//!   token is enough, at any of the four offsets within a base64 group. A random password looks like this
+//!   about once in 2^40.
+//! * The text that the tenant or HTTP puts around a token, `"access_token":` or `Bearer`, followed by
+//!   something long. This is the only sign of an opaque token, which alone looks like any password.
 
 use std::fmt;
 
-/// How much of a text is looked at, in bytes. A token shows itself in its first hundred, and a password
-/// of more than 1024 is refused in any case.
-const LOOKED_AT: usize = 2 * 1024;
+/// How many bytes of a text are examined. A token shows itself in its first hundred bytes, and a password of
+/// more than 1024 bytes is refused in any case.
+const MAX_EXAMINED: usize = 2 * 1024;
 
-/// How many times a token may have been encoded on top of its own encoding.
+/// How many further encodings around a token are undone.
 const MAX_DEPTH: u8 = 2;
 
-/// The shortest base64 that may hold `"alg":`, in characters.
+/// The shortest base64 that can hold `"alg":`, in characters.
 const MIN_RUN: usize = 8;
 
 /// The shortest base64 of a text of [`MIN_RUN`] bytes, in characters.
 const MIN_ENCODED_RUN: usize = (MIN_RUN * 8).div_ceil(6);
 
-/// The shortest value that is a token where only its surroundings say so.
+/// The shortest value that counts as a token where only its surroundings say so, in bytes.
 const MIN_OPAQUE: usize = 16;
 
 /// Members of a token's header (RFC 7515, RFC 7516).
 const IN_HEADER: [&str; 5] = ["alg", "typ", "kid", "enc", "cty"];
 
-/// Members of its payload (RFC 7519, OpenID Connect, Auth0).
+/// Members of a token's payload (RFC 7519, OpenID Connect, Auth0).
 const IN_PAYLOAD: [&str; 11] = [
     "iss",
     "sub",
@@ -49,44 +45,44 @@ const IN_PAYLOAD: [&str; 11] = [
     "permissions",
 ];
 
-/// The tokens of OAuth, by the first half of what they are called in forms, in URLs and in JSON (RFC 6749,
-/// RFC 6750, OpenID Connect).
+/// The first half of the names that OAuth's tokens have in forms, URLs and JSON (RFC 6749, RFC 6750, OpenID
+/// Connect).
 const NAMES: [&str; 3] = ["access", "id", "refresh"];
 
 /// A token, as it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token<'t> {
-    /// By itself, though perhaps not a good one: a header, a dot, and what follows.
+    /// The text is a token and nothing else: a header, a dot, and more. The token need not be valid.
     Alone,
-    /// With something around it.
+    /// The text contains a token.
     Wrapped(Wrapping<'t>),
-    /// A piece of one.
+    /// The text is a fragment of a token.
     Piece(Piece),
 }
 
-/// What is around a token.
+/// What surrounds a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrapping<'t> {
-    /// This in front, and this behind.
+    /// The text before the token and the text behind it.
     Text(&'t [u8], &'t [u8]),
     /// A further encoding, base64 or hexadecimal.
     Encoding,
-    /// Another alphabet: base64 with `+`, `/` or `=`.
+    /// The standard alphabet of base64, with `+`, `/` or `=`, instead of base64url.
     Alphabet,
-    /// Line breaks or spaces between its characters.
+    /// Line breaks or spaces between the token's characters.
     Split,
 }
 
-/// What is left of a token.
+/// A fragment of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// A header, or the beginning of one, of so many bytes.
+    /// The token's header or the beginning of it, with its length in bytes.
     Header(usize),
-    /// What stands behind its beginning.
+    /// A part of the token that lacks its beginning.
     Rest,
 }
 
-/// Looks for a token.
+/// Looks for a token in a text.
 pub fn token(text: &[u8]) -> Option<Token<'_>> {
     if is_alone(text) {
         return Some(Token::Alone);
@@ -94,17 +90,17 @@ pub fn token(text: &[u8]) -> Option<Token<'_>> {
     find(text, MAX_DEPTH)
 }
 
-/// Whether a text is a token and nothing else, though perhaps not a good one: base64url and dots, with a
-/// header before the first dot.
+/// Whether a text is a token and nothing else: base64url and dots, with a header before the first dot. The
+/// token need not be valid.
 pub fn is_alone(text: &[u8]) -> bool {
     let Some(dot) = text.iter().position(|&byte| byte == b'.') else {
         return false;
     };
-    begins_token(&text[..dot.min(LOOKED_AT)]) && is_base64url_and_dots(text)
+    begins_token(&text[..dot.min(MAX_EXAMINED)]) && is_base64url_and_dots(text)
 }
 
-/// Whether a text has no other characters than a token has. It neither stops at the first other one nor looks up a
-/// table, so the compiler can look at many characters at once.
+/// Whether a text consists of the characters of a token. The loop neither stops early nor reads a table, so
+/// that the compiler can vectorise it.
 fn is_base64url_and_dots(text: &[u8]) -> bool {
     let others = text.iter().fold(0u8, |others, byte| {
         let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
@@ -115,7 +111,7 @@ fn is_base64url_and_dots(text: &[u8]) -> bool {
     others == 0
 }
 
-/// The few characters of a token, or of a text with one in it, that may stand in a log.
+/// Returns the few characters that may stand in a log if the text is or contains a token.
 pub fn shown(text: &str) -> Option<&str> {
     const SHOWN: usize = 8;
     token(text.as_bytes())?;
@@ -130,9 +126,9 @@ fn find(text: &[u8], depth: u8) -> Option<Token<'_>> {
     if text.len() < MIN_RUN {
         return None;
     }
-    let looked_at = &text[..text.len().min(LOOKED_AT)];
+    let looked_at = &text[..text.len().min(MAX_EXAMINED)];
     if let Some(start) = beginning(looked_at) {
-        return Some(with_header(text, start));
+        return Some(classify(text, start));
     }
     let mut decoded = Vec::new();
     for run in runs(looked_at) {
@@ -150,13 +146,13 @@ fn find(text: &[u8], depth: u8) -> Option<Token<'_>> {
     Some(Token::Wrapped(Wrapping::Text(&text[..opaque], b"")))
 }
 
-/// What a text is in which a token begins at `start`, with its header.
-fn with_header(text: &[u8], start: usize) -> Token<'_> {
+/// Classifies a text in which a token begins, with its header, at `start`.
+fn classify(text: &[u8], start: usize) -> Token<'_> {
     let is_of_token = |byte: &u8| b".=".contains(byte) || is_base64(*byte);
     let (before, rest) = text.split_at(start);
     let length = rest.iter().take_while(|byte| is_of_token(byte)).count();
     let (token, after) = rest.split_at(length);
-    // Some have members of a header in their payload, too.
+    // Some payloads also have members of a header.
     if before.ends_with(b".") {
         return Token::Piece(Piece::Rest);
     }
@@ -178,28 +174,30 @@ fn with_header(text: &[u8], start: usize) -> Token<'_> {
     }
 }
 
-/// Where a token begins, with its header.
+/// Returns where a token begins, with its header.
 fn beginning(text: &[u8]) -> Option<usize> {
-    /// One of a header's first members is known: they are short.
-    const FAR_ENOUGH: usize = 160;
-    /// Behind as many beginnings of something else a token is only a piece: a stranger may write thousands.
+    /// One of a header's first members is known, and they are short.
+    const MAX_EXAMINED_HEADER: usize = 160;
+    /// Limits the work: a client may send thousands of false beginnings. Behind so many, a token counts as a
+    /// fragment.
     const MAX_TRIES: usize = 8;
-    // `{` is `e` and one of `w`, `x`, `y`, `z`; with a quote or white space behind it, `ew` or `ey`.
+    // In base64, `{` becomes `e` and one of `w`, `x`, `y`, `z`; with a quote or white space behind it, `ew`
+    // or `ey`.
     text.windows(2)
         .enumerate()
         .filter(|(_, pair)| matches!(pair, [b'e', b'w' | b'y']))
         .map(|(at, _)| at)
         .take(MAX_TRIES)
-        .find(|&at| begins_token(&text[at..text.len().min(at + FAR_ENOUGH)]))
+        .find(|&at| begins_token(&text[at..text.len().min(at + MAX_EXAMINED_HEADER)]))
 }
 
-/// Whether base64url that begins here is of an object that names a member of a header.
+/// Whether the base64url at the beginning of this text is an object that names a member of a header.
 fn begins_token(text: &[u8]) -> bool {
     let run = runs(text).next();
     let Some(run) = run.filter(|run| text.starts_with(run)) else {
         return false;
     };
-    // `{` is `e` and one of `w`, `x`, `y`, `z`.
+    // In base64, `{` becomes `e` and one of `w`, `x`, `y`, `z`.
     if !matches!(run, [b'e', b'w'..=b'z', ..]) {
         return false;
     }
@@ -208,14 +206,15 @@ fn begins_token(text: &[u8]) -> bool {
     (decoded[1] == b'"' || decoded[1].is_ascii_whitespace()) && names(&decoded, &[&IN_HEADER])
 }
 
-/// The stretches of base64, of either alphabet, that are long enough to tell.
+/// Returns the runs of base64, in either alphabet, that are long enough to be examined.
 fn runs(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| !is_base64(byte))
         .filter(|run| run.len() >= MIN_RUN)
 }
 
-/// Of a character of base64url its value, of the other alphabet's two the value and [`OTHER_ALPHABET`], and
-/// [`NONE`] of anything else. A table, because every sign-in with a token comes by.
+/// The value of each character of base64url. The two characters of the other alphabet have [`OTHER_ALPHABET`]
+/// set beside their value, and all other characters are [`NONE`]. This is a table because every sign-in with
+/// a token uses it.
 static VALUES: [u8; 256] = {
     let mut values = [NONE; 256];
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -235,10 +234,10 @@ fn is_base64(byte: u8) -> bool {
     VALUES[usize::from(byte)] != NONE
 }
 
-/// Decodes a run as far as it goes: it may have been cut anywhere, so no end is a wrong one.
+/// Decodes a run as far as possible. The run may have been cut anywhere, so no ending is an error.
 fn decode(run: &[u8], bytes: &mut Vec<u8>) {
     bytes.clear();
-    // At once, so that nothing is left behind of what may be a secret.
+    // Reserved at once: growing would leave copies of what may be a secret in freed memory.
     bytes.reserve(run.len());
     let (mut waiting, mut bits) = (0u32, 0);
     for byte in run {
@@ -251,7 +250,7 @@ fn decode(run: &[u8], bytes: &mut Vec<u8>) {
     }
 }
 
-/// Whether one of these members is named in this text: `"alg":`.
+/// Whether a text names one of these members, as in `"alg":`.
 fn names(json: &[u8], members: &[&[&str]]) -> bool {
     const LONGEST: usize = "permissions".len();
     let mut rest = json;
@@ -273,10 +272,10 @@ fn names(json: &[u8], members: &[&[&str]]) -> bool {
     false
 }
 
-/// Whether a run is a text that was encoded, and has a token in it.
+/// Whether a run is the encoding of a text that contains a token.
 fn is_encoded(run: &[u8], decoded: &mut Vec<u8>, depth: u8) -> bool {
     let holds_token = |decoded: &mut Vec<u8>| {
-        // Some encode two bytes for each character (UTF-16), or a byte order mark in front.
+        // Some clients encode UTF-16, or put a byte order mark in front.
         decoded.retain(|byte| !b"\0\xef\xbb\xbf\xfe\xff".contains(byte));
         let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
         decoded.iter().all(is_text) && find(decoded, depth - 1).is_some()
@@ -292,7 +291,7 @@ fn is_encoded(run: &[u8], decoded: &mut Vec<u8>, depth: u8) -> bool {
     decoded.len() > 8 && holds_token(decoded)
 }
 
-/// Where a value begins that is a token because of what stands in front of it.
+/// Returns where a value begins that is a token according to the text before it.
 fn opaque(text: &[u8]) -> Option<usize> {
     if text.len() < MIN_OPAQUE {
         return None;
@@ -308,7 +307,7 @@ fn opaque(text: &[u8]) -> Option<usize> {
         let value = text[from + gap..].iter().take_while(is_value);
         (gap > 0 && value.count() >= MIN_OPAQUE).then_some(from + gap)
     };
-    // In a form, a URL, JSON or a program's text: `access_token`, `accessToken`, `access-token`.
+    // Forms, URLs, JSON and programs write `access_token`, `accessToken` or `access-token`.
     let of_tokens = |at: usize| {
         let name = text[..at]
             .strip_suffix(b"_")
@@ -323,7 +322,8 @@ fn opaque(text: &[u8]) -> Option<usize> {
         true => value(at + "token".len()),
         false => None,
     });
-    // RFC 6750, section 2.1. Without the header's name it is at the start only, or it is a word in a sentence.
+    // RFC 6750, section 2.1. Without the header's name the scheme counts only at the start: elsewhere it is a
+    // word in a sentence.
     let mut is_header = false;
     named.or_else(|| {
         (0..text.len()).find_map(|at| {
@@ -336,7 +336,7 @@ fn opaque(text: &[u8]) -> Option<usize> {
     })
 }
 
-/// The rest of a sentence that begins with which field it is: "it", "its user name".
+/// The rest of a sentence whose subject is the field, such as "it" or "its user name".
 impl fmt::Display for Token<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -373,9 +373,9 @@ impl fmt::Display for Token<'_> {
     }
 }
 
-/// What stands around a token, by name only: it may hold a secret of its own.
+/// Names the kind of text that surrounds a token. The text itself is not shown: it may hold another secret.
 fn around(text: &[u8]) -> Option<&'static str> {
-    let text = String::from_utf8_lossy(&text[..text.len().min(LOOKED_AT)]).to_lowercase();
+    let text = String::from_utf8_lossy(&text[..text.len().min(MAX_EXAMINED)]).to_lowercase();
     let has = |word: &str| text.contains(word);
     let is_blank = |c: char| {
         c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}')
@@ -440,9 +440,10 @@ mod tests {
         token(text.as_bytes()).map_or("none".into(), |token| token.to_string())
     }
 
-    /// How devices and people get tokens wrong: from threads and pages about clients that were refused.
+    /// Mistakes that devices and people make with tokens, from public threads about clients that were
+    /// refused.
     #[test]
-    fn a_token_is_recognised_however_it_arrives() {
+    fn a_token_is_recognised_in_every_known_wrapping() {
         let good = good();
         let (header, rest) = good.split_once('.').unwrap();
         let (payload, signature) = rest.split_once('.').unwrap();
@@ -465,7 +466,7 @@ mod tests {
             r#"{{"payload":"{payload}","signatures":[{{"protected":"{header}","signature":"{signature}"}}]}}"#
         );
         for (how, text, said) in [
-            // As it should be, and what the check of a token explains.
+            // Correct tokens, and mistakes that the check of the token explains.
             ("as it came", good.clone(), "is a token"),
             (
                 "without its signature",
@@ -485,7 +486,7 @@ mod tests {
             ),
             ("two tokens in one", format!("{good}.{good}"), "is a token"),
             ("an encrypted one", jwe, "is a token"),
-            // What HTTP puts in front.
+            // HTTP's syntax in front of the token.
             (
                 "scheme",
                 format!("Bearer {good}"),
@@ -551,7 +552,7 @@ mod tests {
                 format!("Basic {}", STANDARD.encode(format!("JWT:{good}"))),
                 "encoded once more",
             ),
-            // Quotes, white space, what cannot be seen.
+            // Quotes, white space and invisible characters.
             ("quotes", format!("\"{good}\""), "quotes around it"),
             ("single quotes", format!("'{good}'"), "quotes around it"),
             (
@@ -612,7 +613,7 @@ mod tests {
             ),
             ("a comma", format!("{good},"), "punctuation behind it"),
             ("brackets", format!("<{good}>"), "punctuation around it"),
-            // The tenant's answer, and what is like it.
+            // The tenant's response, and texts like it.
             ("the answer", answer.clone(), "JSON around it"),
             (
                 "the answer, in lines",
@@ -779,7 +780,7 @@ mod tests {
                 format!("{header}=.{payload}=.{signature}="),
                 "not in base64url",
             ),
-            // Cut.
+            // Cut off.
             (
                 "after 10 bytes",
                 good[..10].into(),
@@ -837,7 +838,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_of_a_token_is_recognised_while_it_says_anything() {
+    fn every_fragment_of_a_token_is_recognised_unless_too_short() {
         let good = good();
         for end in 10..good.len() {
             assert!(token(&good.as_bytes()[..end]).is_some(), "the first {end}");
@@ -852,7 +853,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_may_be_written_in_any_way() {
+    fn a_header_is_recognised_with_any_white_space_and_member_order() {
         for header in [
             r#"{"alg":1}"#,
             r#"{ "alg" : "none" }"#,
@@ -929,7 +930,7 @@ mod tests {
         }
     }
 
-    /// A small generator of numbers (SplitMix64), so that a failure can be repeated.
+    /// A small random number generator (SplitMix64) with a fixed seed, so that failures can be repeated.
     struct Random(u64);
 
     impl Random {
@@ -965,7 +966,7 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_are_looked_at_without_harm() {
+    fn arbitrary_bytes_do_not_panic() {
         let mut random = Random(7);
         for length in 0..2_000 {
             let bytes: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();

@@ -1,18 +1,21 @@
-//! Other people's text in our log: quoted, escaped and cut, so that one line stays one line.
+//! Quotes foreign text for the log: escaped and cut, so that one log line stays one line.
 
 use std::fmt::{self, Write};
 
 use crate::recognise;
 
-/// The most bytes of a line. The broker's own buffer has 1000, with its time stamp (src/logging.c).
+/// The maximum length of a log line, in bytes. The broker's own buffer has 1000 bytes, including the time
+/// stamp (src/logging.c).
 pub const MAX_LINE: usize = 900;
 
-/// The most bytes of what is quoted, as it is shown.
+/// The maximum length of a quotation, in bytes as shown.
 const MAX_QUOTED: usize = 80;
 
-/// Displays a string in single quotes with control characters and quotes escaped, and the middle
-/// of a log line safe from whatever a client sent. Of a token, which stands here only by mistake, it shows
-/// a few characters: whoever reads the log could use the rest.
+/// Displays a string in single quotes, with control characters and quotes escaped, and at most [`MAX_QUOTED`]
+/// bytes long. No text that a client sends can end the log line or change how it looks.
+///
+/// If the string is or contains a token, only a few characters of it are shown: whoever reads the log could
+/// use the token.
 pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -36,15 +39,15 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// A character, or what is written for it.
+/// A character as it is shown: itself or its escape sequence.
 enum Shown {
     Itself(char),
     Escaped(std::char::EscapeDefault),
 }
 
 impl Shown {
-    /// Escaped if it is to be, or if it would end a line, move the cursor, or change what is seen of the rest:
-    /// control characters, line and paragraph separators, and what Unicode calls format characters.
+    /// Escapes a character if `escape` says so, or if it would end a line, move the cursor or change how the
+    /// rest looks: control characters, line and paragraph separators, and Unicode's format characters.
     fn of(c: char, escape: bool) -> Self {
         let is_unseen = matches!(
             c,
@@ -75,8 +78,7 @@ impl fmt::Display for Shown {
     }
 }
 
-/// A text as one line of the log: whatever came into it by another way than [`Quoted`] ends no line, and what
-/// is too much is cut.
+/// Returns a text as one log line: control characters are escaped, and the line is cut at [`MAX_LINE`].
 pub fn line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(MAX_LINE));
     for c in text.chars() {
@@ -88,13 +90,14 @@ pub fn line(text: &str) -> String {
     cut(&shown, MAX_LINE)
 }
 
-/// One line, of which the middle gives way if it is too long; behind it there is room for so many bytes more.
+/// Returns one log line. If it would be too long, `middle` is cut. Behind the line, room for `more` bytes is
+/// left.
 pub fn line_around(head: &str, middle: &str, tail: &str, more: usize) -> String {
     let room = MAX_LINE.saturating_sub(head.len() + tail.len() + more);
     format!("{head}{}{tail}", cut(&line(middle), room))
 }
 
-/// At most so many bytes of a text.
+/// Returns at most `most` bytes of a text.
 fn cut(text: &str, most: usize) -> String {
     const MARK: &str = "...";
     if text.len() <= most {
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quote_is_one_line_and_bounded() {
+    fn a_quotation_is_one_line() {
         assert_eq!(Quoted("a/b").to_string(), "'a/b'");
         assert_eq!(
             Quoted("x\n1970: forged\r\0'").to_string(),
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_makes_a_quote_longer_than_it_may_be() {
+    fn a_quotation_never_exceeds_its_maximum_length() {
         for c in [
             'y',
             'é',
@@ -149,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_and_no_longer_than_the_broker_keeps() {
+    fn a_log_line_is_one_line_of_bounded_length() {
         assert_eq!(line("it's a\\b"), "it's a\\b");
         assert_eq!(line("x\r\n\x1b[2J\u{2066}"), r"x\r\n\u{1b}[2J\u{2066}");
         for text in ["é".repeat(5000), "\n".repeat(5000), "😀".repeat(5000)] {
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_token_a_few_characters_are_shown() {
+    fn a_token_is_shown_by_its_first_characters_only() {
         let token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2VjcmV0";
         assert_eq!(Quoted(token).to_string(), "'eyJhbGci'... (a token)");
         assert_eq!(

@@ -1,64 +1,63 @@
-//! The token endpoint's answers, judged: by error code, then by status, never by their text.
+//! Interprets the responses of the token endpoint: by error code, then by status, never by their text.
 //!
-//! Auth0 says that descriptions may change; they are shown to the operator and read by nobody
-//! else. The codes are those of RFC 6749, section 5.2, and of Auth0's Authentication API.
+//! Auth0 says that descriptions may change. They are shown to the operator and not interpreted. The codes are
+//! those of RFC 6749, section 5.2, and of Auth0's Authentication API.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::http::Answer;
+use super::http::Response;
 use crate::{
     clock::Unix,
     refusal::{Reason, Refusal},
 };
 use input::{json, text::Quoted};
 
-/// What a good answer holds.
+/// The tokens in a successful response.
 pub struct Tokens {
-    /// `access_token`. Opaque unless the request named an audience.
+    /// `access_token`. It is opaque unless the request named an audience.
     pub access: Option<String>,
-    /// `id_token`, with the scope `openid`.
+    /// `id_token`, which the scope `openid` asks for.
     pub id: Option<String>,
 }
 
-/// What an answer, or that there is none, means for the questions after it.
+/// What a response, or its absence, means for later requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Aftermath {
-    /// Who is to be left alone, and for how long.
+    /// Whose requests must pause, and for how long.
     pub pause: Option<(Whose, Duration)>,
-    /// A password was sent, and nobody knows what the tenant made of it: it may have counted it as
-    /// wrong.
+    /// Whether a password was sent and its result is unknown: the tenant may have counted it as a wrong one.
     pub lost: bool,
-    /// The tenant does not accept our application, whoever the device is.
+    /// Whether the tenant rejects our application, so that no client can sign in.
     pub ours: bool,
 }
 
-/// Whose questions the tenant does not want.
+/// Whose requests the tenant wants to pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// The tenant's own rate limit is used up.
+    /// All requests: the tenant's own rate limit is used up.
     Everybodys,
-    /// The limit of the address that was passed on. (Auth0, "Suspicious IP Throttling": it is counted
-    /// by address, and on password grants `x-ratelimit-*` speak of it.)
+    /// Requests with the address that was passed on. Auth0's "Suspicious IP Throttling" counts by address,
+    /// and `x-ratelimit-*` describes that limit in responses to password grants.
     Addresses,
 }
 
-/// Judges an answer of `/oauth/token`, and says what follows from it.
-pub fn judged(answer: &Answer, now: Unix) -> (Result<Tokens, Refusal>, Aftermath) {
+/// Interprets a response of `/oauth/token`: its result, and what it means for later requests.
+pub fn interpret(answer: &Response, now: Unix) -> (Result<Tokens, Refusal>, Aftermath) {
     let tokens = tokens(answer);
     let reason = tokens.as_ref().err().map(|(refusal, _)| refusal.reason);
     let aftermath = Aftermath {
         pause: pause(answer, reason, now),
-        // An edge that gave up on the tenant behind it: HTTP's, and Cloudflare's.
+        // A gateway gave up on the tenant behind it. 504 is HTTP's status for that, 524 is Cloudflare's.
         lost: matches!(answer.status, 504 | 524),
         ours: matches!(tokens, Err((_, true))),
     };
     (tokens.map_err(|(refusal, _)| refusal), aftermath)
 }
 
-/// The tokens; or why there are none, and whether that is our application's fault.
-fn tokens(answer: &Answer) -> Result<Tokens, (Refusal, bool)> {
+/// Returns the tokens, or the reason why there are none and whether our application is at fault.
+fn tokens(answer: &Response) -> Result<Tokens, (Refusal, bool)> {
     let object = if answer.json {
         json::object(&answer.body).ok()
     } else {
@@ -107,7 +106,7 @@ fn tokens(answer: &Answer) -> Result<Tokens, (Refusal, bool)> {
     }
 }
 
-/// Where to look first when our own configuration is at fault.
+/// Names the options to check when our own configuration is at fault.
 fn look_at(reason: Reason, error: Option<&str>, status: u16) -> &'static str {
     match (reason, error.unwrap_or_default(), status) {
         (Reason::LoginConfiguration, "unauthorized_client", _) => {
@@ -122,8 +121,8 @@ fn look_at(reason: Reason, error: Option<&str>, status: u16) -> &'static str {
     }
 }
 
-/// Whether no device can come in before our application is put right. `invalid_request` is not among
-/// it: it may be about a user name.
+/// Whether no client can sign in before our application is configured correctly. `invalid_request` does not
+/// count: a user name may have caused it.
 fn is_ours(reason: Reason, error: Option<&str>, status: u16) -> bool {
     let error = error.unwrap_or_default();
     reason == Reason::LoginConfiguration
@@ -134,7 +133,7 @@ fn is_ours(reason: Reason, error: Option<&str>, status: u16) -> bool {
             ))
 }
 
-fn refusal(reason: Reason, answer: &Answer, detail: &str) -> Refusal {
+fn refusal(reason: Reason, answer: &Response, detail: &str) -> Refusal {
     let mut detail = detail.to_owned();
     if let Some(after) = &answer.retry_after {
         detail += &format!(", retry after {}", Quoted(after));
@@ -145,10 +144,10 @@ fn refusal(reason: Reason, answer: &Answer, detail: &str) -> Refusal {
     Refusal::new(reason, detail)
 }
 
-/// Who is to be left alone, and for how long: `Retry-After`, or until the limit is full again. A 429
-/// that says neither is given a few seconds. What is said beside a refusal of one login is about the
-/// address that it came from, and so is a limit that a good login has used up.
-fn pause(answer: &Answer, reason: Option<Reason>, now: Unix) -> Option<(Whose, Duration)> {
+/// Returns whose requests must pause, and for how long: as `Retry-After` says, or until the rate limit is
+/// full again. A 429 with neither gets a few seconds. If the response refuses one login, the limit is that of
+/// its address; so is a limit that a successful login has used up.
+fn pause(answer: &Response, reason: Option<Reason>, now: Unix) -> Option<(Whose, Duration)> {
     const UNSAID: Duration = Duration::from_secs(5);
     let asked = answer.retry_in(now);
     let until = answer
@@ -168,7 +167,7 @@ fn pause(answer: &Answer, reason: Option<Reason>, now: Unix) -> Option<(Whose, D
 
 fn reason(error: Option<&str>, status: u16) -> Reason {
     match (error.unwrap_or_default(), status) {
-        // 429 first among the codes that name no account: the tenant's own limits.
+        // 429 comes first among the codes that do not name an account: the tenant's own limits.
         ("too_many_attempts", _) => Reason::LoginLocked,
         ("too_many_requests" | "rate_limit_exceeded" | "slow_down", _) => Reason::LoginThrottled,
         (_, 429) => Reason::LoginThrottled,
@@ -178,7 +177,7 @@ fn reason(error: Option<&str>, status: u16) -> Reason {
         ("mfa_required", _) => Reason::LoginMfa,
         ("password_leaked", _) => Reason::LoginLeaked,
         ("requires_verification", _) => Reason::LoginVerification,
-        // 401 means our own client; a blocked user is a 403.
+        // 401 is about our own client; a blocked user gets 403.
         ("unauthorized", 401) | ("access_denied", 401) => Reason::LoginConfiguration,
         ("unauthorized" | "blocked_user", _) => Reason::LoginBlocked,
         ("access_denied", _) => Reason::LoginDenied,
@@ -195,12 +194,12 @@ fn reason(error: Option<&str>, status: u16) -> Reason {
             _,
         ) => Reason::LoginConfiguration,
 
-        // Auth0 says 500 server_error for a missing default connection as well as for its own faults.
+        // Auth0 says 500 server_error both for a missing default connection and for its own errors.
         ("server_error" | "temporarily_unavailable", _) => Reason::TenantError,
         (_, 500..) => Reason::TenantError,
         (_, 401) => Reason::LoginConfiguration,
         (_, 400..) => Reason::LoginDenied,
-        // Redirects are not followed: whoever answers so is not the tenant's token endpoint.
+        // Redirects are not followed: a server that redirects is not the tenant's token endpoint.
         _ => Reason::TenantAnswer,
     }
 }
@@ -209,8 +208,8 @@ fn reason(error: Option<&str>, status: u16) -> Reason {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, content_type_json: bool, body: &str) -> Answer {
-        Answer {
+    fn answer(status: u16, content_type_json: bool, body: &str) -> Response {
+        Response {
             status,
             json: content_type_json,
             request_id: None,
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_auth0_s_table_has_its_reason() {
+    fn every_documented_error_of_auth0_has_its_reason() {
         for (status, error, reason) in [
             (403, "invalid_grant", Reason::LoginRefused),
             (400, "invalid_grant", Reason::LoginRefused),
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_decides_nothing_and_is_shown() {
+    fn the_description_is_shown_but_not_interpreted() {
         let (a, b) = (
             refused(
                 403,
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_mistakes_name_the_options() {
+    fn configuration_errors_name_the_options() {
         for (status, error, option) in [
             (401, "access_denied", "client_secret_file"),
             (401, "invalid_client", "client_id"),
@@ -291,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_of_a_token_endpoint_passes() {
+    fn responses_that_no_token_endpoint_gives_are_tenant_answer() {
         for (status, json, body) in [
             (200, true, ""),
             (200, true, "[]"),
@@ -313,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_used_a_limit_up_is_left_alone_as_long_as_the_tenant_says() {
+    fn a_used_up_limit_pauses_requests_for_as_long_as_the_tenant_says() {
         let said = |status, error: &str, retry_after: Option<&str>, used_up_until| {
             let body = match status {
                 200 => r#"{"access_token":"a"}"#.to_owned(),
@@ -322,7 +321,7 @@ mod tests {
             let mut answer = answer(status, true, &body);
             answer.retry_after = retry_after.map(str::to_owned);
             answer.used_up_until = used_up_until;
-            let pause = judged(&answer, Unix(1000)).1.pause;
+            let pause = interpret(&answer, Unix(1000)).1.pause;
             pause.map(|(whose, pause)| (whose, pause.as_secs()))
         };
         let everybodys = |seconds| Some((Whose::Everybodys, seconds));
@@ -374,10 +373,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_answer_and_our_own_mistakes_are_told() {
+    fn lost_responses_and_configuration_errors_are_reported() {
         let after = |status, error: &str| {
             let body = format!(r#"{{"error":"{error}"}}"#);
-            judged(&answer(status, true, &body), Unix(1000)).1
+            interpret(&answer(status, true, &body), Unix(1000)).1
         };
         for (status, error, ours) in [
             (401, "access_denied", true),
@@ -403,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_answer_gives_its_tokens() {
+    fn a_successful_response_yields_its_tokens() {
         let tokens = tokens(&answer(
             200,
             true,

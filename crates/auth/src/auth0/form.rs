@@ -1,11 +1,11 @@
-//! The form of a token request (RFC 6749, section 4.3.2), and whether any of it was sent.
+//! The body of a token request (RFC 6749, section 4.3.2), and whether any of it was sent.
 
 use std::io::{self, Read};
 
 use crate::config::{Application, Config};
 
-/// The form of a password grant. A plain `password` grant has no realm: with a connection Auth0
-/// has a grant type of its own for it (Auth0, "Resource Owner Password Flow", realm support).
+/// Returns the form of a password grant. With a connection (a "realm") Auth0 has a grant type of its own,
+/// because the plain `password` grant has no realm (Auth0, "Resource Owner Password Flow", realm support).
 pub fn password_form<'a>(
     application: &'a Application,
     config: &'a Config,
@@ -39,25 +39,25 @@ pub fn password_form<'a>(
     form
 }
 
-/// A form on its way out.
+/// A form that is being sent.
 ///
-/// The client library says of a failed request only that it failed. Of a password that the tenant
-/// has seen it matters more: it may have been counted as wrong. The library takes the body when the
-/// connection stands, TLS and all, so whether it was taken tells the two apart; the error's kind does
-/// not, for a reset is a reset before and after.
+/// A password that the tenant has received may have been counted as a wrong one, so after a failed request it
+/// matters whether it was sent. The HTTP library only says that the request failed; the kind of error does
+/// not tell, because a connection can be reset before and after. But the library reads the body only when the
+/// connection stands, TLS included. So this type records whether the body was read.
 pub struct Outgoing {
     bytes: Vec<u8>,
     taken: usize,
 }
 
 impl Outgoing {
-    /// Encodes it (WHATWG URL, "application/x-www-form-urlencoded serializing").
+    /// Encodes a form (WHATWG URL, "application/x-www-form-urlencoded serializing").
     pub fn new(form: &[(&str, &str)]) -> Self {
         let longest: usize = form
             .iter()
             .map(|(name, value)| 3 * (name.len() + value.len()) + 2)
             .sum();
-        // Room for all of it: a buffer that grows leaves copies of the password behind.
+        // Reserved at once: a buffer that grows would leave copies of the password in freed memory.
         let mut bytes = Vec::with_capacity(longest);
         for (name, value) in form {
             if !bytes.is_empty() {
@@ -70,17 +70,17 @@ impl Outgoing {
         Self { bytes, taken: 0 }
     }
 
-    /// Its length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the form is empty.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Whether any of it may have been sent.
+    /// Whether any part of the form may have been sent.
     pub fn was_taken(&self) -> bool {
         self.taken > 0
     }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_character_arrives_as_it_was() {
+    fn every_character_survives_encoding() {
         let mut form = Outgoing::new(&[("user name", "a&b=c"), ("password", "p+%/ é#\0*-._~")]);
         let mut text = String::new();
         assert!(!form.was_taken() && !form.is_empty());
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_it_is_enough_to_be_counted() {
+    fn a_partly_read_form_counts_as_sent() {
         let mut form = Outgoing::new(&[("password", "secret")]);
         assert_eq!(form.read(&mut [0; 4]).unwrap(), 4);
         assert!(form.was_taken());

@@ -1,17 +1,19 @@
-//! `auth0-forwarded-for`: whose address counts in Auth0's attack protection.
+//! `auth0-forwarded-for`: the client address that Auth0's attack protection counts.
 //!
-//! Without it every device shares the broker's address, and ten wrong passwords of one lock a user
-//! out for the whole fleet (Auth0, "Avoid Common Issues with Resource Owner Password Flow and
-//! Attack Protection").
+//! Without this header all devices share the broker's address, and ten wrong passwords from one device lock a
+//! user out for the whole fleet (Auth0, "Avoid Common Issues with Resource Owner Password Flow and Attack
+//! Protection").
 
 use std::net::IpAddr;
 
 /// The header's name.
 pub const HEADER: &str = "auth0-forwarded-for";
 
-/// The device's address as Auth0 takes it, from the one the broker saw: bare, without a zone, IPv4
-/// where it is one inside IPv6. `None` for what names no device on a network: loopback, a Unix
-/// socket, an address that is none.
+/// Returns a client's address in the form that Auth0 accepts: without a zone, and an IPv4-mapped IPv6 address
+/// as IPv4.
+///
+/// Returns `None` for an address that does not identify a device on a network: loopback, a Unix socket, or a
+/// text that is not an address.
 pub fn device_address(seen: &str) -> Option<IpAddr> {
     let bare = seen.split('%').next().unwrap_or_default();
     let address = bare.parse::<IpAddr>().ok()?.to_canonical();
@@ -23,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_device_s_own_address_is_sent() {
+    fn only_addresses_that_identify_a_device_are_sent() {
         for (seen, sent) in [
             ("192.0.2.7", Some("192.0.2.7")),
             ("2001:db8::7", Some("2001:db8::7")),

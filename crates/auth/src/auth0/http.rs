@@ -1,5 +1,5 @@
-//! HTTPS to the tenant: verified, capped, timed, and never redirected. With [`super::names`]
-//! the only user of `ureq`.
+//! HTTPS to the tenant: certificates are verified, bodies have a maximum size, requests have a timeout,
+//! redirects are not followed. Only this module and [`super::resolver`] use `ureq`.
 
 use std::{
     path::Path,
@@ -13,44 +13,44 @@ use ureq::{
     unversioned::transport::DefaultConnector,
 };
 
-use super::{form::Outgoing, names::Names};
+use super::{form::Outgoing, resolver::SharedResolver};
 use crate::{
     clock::{Deadline, Unix},
     files,
 };
 
-/// The longest body read, in bytes. A token with Auth0's most claims (100 KB) comes twice, as
-/// access and as ID token, and still fits; a key set has a few kilobytes.
+/// The longest body that is read, in bytes. A token with the most claims that Auth0 allows (100 KB) fits
+/// twice, as access token and ID token. A key set has a few kilobytes.
 const MAX_BODY: u64 = 384 * 1024;
 
-/// What is read or written at a time, in bytes. Headers have to fit.
+/// The size of the buffers for reading and writing, in bytes. Headers have to fit.
 const BUFFER: usize = 16 * 1024;
 
-/// An agent for one tenant.
-pub struct Http {
+/// An HTTP client for one tenant.
+pub struct HttpClient {
     agent: Agent,
     timeout: Duration,
 }
 
-/// What came back, whatever its status.
-pub struct Answer {
+/// A response, whatever its status.
+pub struct Response {
     /// The HTTP status.
     pub status: u16,
-    /// Whether the body says it is JSON.
+    /// Whether the response says that its body is JSON.
     pub json: bool,
-    /// Auth0's own number for the request; its support asks for it.
+    /// Auth0's ID of the request, which Auth0's support asks for.
     pub request_id: Option<String>,
-    /// Seconds, or a date, until the next try is welcome.
+    /// `Retry-After`: seconds, or a date.
     pub retry_after: Option<String>,
-    /// When the rate limit is full again (seconds since 1970), if it is used up.
+    /// When the rate limit is full again, if it is used up (Unix time in seconds).
     pub used_up_until: Option<u64>,
     /// The body. It may hold tokens.
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    /// How long the tenant wants to wait for the next try, if it says so: in seconds, or by the date
-    /// at which that is (RFC 9110, section 10.2.3).
+impl Response {
+    /// Returns how long the tenant wants clients to wait before the next request, if it says so: in seconds
+    /// or as a date (RFC 9110, section 10.2.3).
     pub fn retry_in(&self, now: Unix) -> Option<Duration> {
         let after = self.retry_after.as_deref()?.trim();
         let seconds = after.parse().ok().or_else(|| {
@@ -64,22 +64,22 @@ impl Answer {
     }
 }
 
-/// Nothing usable came back.
+/// No usable response came back.
 #[derive(Debug)]
-pub struct Failure {
+pub struct RequestError {
     /// A sentence that completes "the tenant …".
     pub why: String,
-    /// Whether the tenant may have read the request all the same.
+    /// Whether the tenant may have received the request nevertheless.
     pub sent: bool,
 }
 
-impl Http {
-    /// Loads the certificates to trust. No request takes longer than `timeout` in all: name
-    /// resolution, connection, TLS, question and answer.
+impl HttpClient {
+    /// Loads the trusted certificates. `timeout` limits a whole request: name resolution, connection, TLS,
+    /// request and response.
     ///
     /// # Errors
     ///
-    /// A sentence about the file, or about the system's store.
+    /// Returns a sentence about the file, or about the system's certificates.
     pub fn new(ca_file: Option<&Path>, timeout: Duration) -> Result<Self, String> {
         let roots = match ca_file {
             Some(path) => from_file(path)?,
@@ -94,29 +94,33 @@ impl Http {
             .tls_config(tls)
             .timeout_global(Some(timeout))
             .https_only(true)
-            // A token endpoint that redirects would have us send the password elsewhere.
+            // A token endpoint that redirects would make us send the password elsewhere.
             .max_redirects(0)
             .http_status_as_error(false)
             .user_agent(concat!("mosquitto-auth0/", env!("CARGO_PKG_VERSION")))
             // An environment variable must not decide where passwords go.
             .proxy(None)
-            // A pooled connection that the other side has closed meanwhile fails a login that is
-            // good, and a POST may not be repeated. One handshake per login is the price.
+            // A pooled connection that the server has closed meanwhile would fail a correct login, and a POST
+            // must not be repeated. The price is one handshake for each login.
             .max_idle_connections(0)
             .max_idle_connections_per_host(0)
-            // The usual 128 KiB each are taken from the system for every request and given back, while the
-            // broker waits for the process's memory map.
+            // The default buffers of 128 KiB each would be mapped and unmapped for every request, and the
+            // broker would wait for the lock on the process's memory map.
             .input_buffer_size(BUFFER)
             .output_buffer_size(BUFFER)
             .build();
-        let agent = Agent::with_parts(config, DefaultConnector::default(), Names::default());
+        let agent = Agent::with_parts(
+            config,
+            DefaultConnector::default(),
+            SharedResolver::default(),
+        );
         Ok(Self { agent, timeout })
     }
 
-    /// GET, for a JSON document.
-    pub fn get(&self, url: &str, deadline: Deadline) -> Result<Answer, Failure> {
+    /// Sends a GET request for a JSON document.
+    pub fn get(&self, url: &str, deadline: Deadline) -> Result<Response, RequestError> {
         let request = self.agent.get(url).header("accept", "application/json");
-        let response = match self.less_than_usual(deadline) {
+        let response = match self.shorter_timeout(deadline) {
             None => request.call(),
             less => request.config().timeout_global(less).build().call(),
         };
@@ -125,27 +129,27 @@ impl Http {
             .map_err(|error| failure(error, true))
     }
 
-    /// POST of a form (RFC 6749, section 4.3.2), with extra headers.
+    /// Sends a form by POST (RFC 6749, section 4.3.2), with extra headers.
     pub fn post_form(
         &self,
         url: &str,
         form: &[(&str, &str)],
         headers: &[(&str, &str)],
         deadline: Deadline,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, RequestError> {
         let mut form = Outgoing::new(form);
         let mut request = self
             .agent
             .post(url)
             .header("accept", "application/json")
             .header("content-type", "application/x-www-form-urlencoded")
-            // Without it the body would be chunked, and not every token endpoint takes that.
+            // Without this header the body would be chunked, which not every token endpoint accepts.
             .header("content-length", form.len());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let body = SendBody::from_reader(&mut form);
-        let response = match self.less_than_usual(deadline) {
+        let response = match self.shorter_timeout(deadline) {
             None => request.send(body),
             less => request.config().timeout_global(less).build().send(body),
         };
@@ -154,16 +158,18 @@ impl Http {
             .map_err(|error| failure(error, form.was_taken()))
     }
 
-    /// A timeout of its own for a request that comes late. The others use the agent's: a request
-    /// with a setting of its own makes ureq read all certificates again.
-    fn less_than_usual(&self, deadline: Deadline) -> Option<Duration> {
+    /// Returns a timeout for a request that starts late, or `None` if the agent's own timeout fits. Requests
+    /// use the agent's where they can: with a setting of its own, a request makes ureq read all certificates
+    /// again.
+    fn shorter_timeout(&self, deadline: Deadline) -> Option<Duration> {
         let left = deadline.remaining();
-        // What comes a little after the deadline finds nobody waiting, and is remembered all the same.
+        // A response that comes shortly after the deadline is too late for the client, but its result is
+        // still cached.
         (left + self.timeout / 5 < self.timeout).then_some(left)
     }
 }
 
-fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
+fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<Response, ureq::Error> {
     let header = |name: &str| {
         let value = response.headers().get(name)?.to_str().ok()?;
         Some(value.chars().take(64).collect::<String>())
@@ -187,7 +193,7 @@ fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, ure
         .with_config()
         .limit(MAX_BODY)
         .read_to_vec()?;
-    Ok(Answer {
+    Ok(Response {
         status,
         json,
         request_id,
@@ -197,14 +203,14 @@ fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer, ure
     })
 }
 
-fn failure(error: ureq::Error, sent: bool) -> Failure {
+fn failure(error: ureq::Error, sent: bool) -> RequestError {
     use ureq::Error;
     let why = match error {
         Error::Timeout(_) => "did not answer in time".into(),
         Error::HostNotFound => "has a name that DNS does not know".into(),
         Error::BodyExceedsLimit(limit) => format!("answered with more than {limit} bytes"),
         Error::Rustls(e) => format!("could not be trusted: {e}"),
-        // rustls' verdict on a certificate arrives wrapped in an I/O error.
+        // rustls's verdict on a certificate arrives wrapped in an I/O error.
         Error::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
             format!("could not be trusted: {e}")
         }
@@ -212,18 +218,18 @@ fn failure(error: ureq::Error, sent: bool) -> Failure {
         Error::ConnectionFailed => "could not be reached".into(),
         other => format!("answered in no way that HTTP knows: {other}"),
     };
-    Failure { why, sent }
+    RequestError { why, sent }
 }
 
 fn from_file(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
-    /// Four times the system's whole bundle.
+    /// Four times the size of the system's whole bundle.
     const MAX_FILE: u64 = 1024 * 1024;
     let pem = files::read(path, MAX_FILE)?;
     let mut certificates = Vec::new();
     for item in ureq::tls::parse_pem(&pem.bytes) {
         match item {
             Ok(PemItem::Certificate(certificate)) => {
-                // ureq passes over what it cannot read, and then trusts nobody.
+                // ureq skips certificates that it cannot parse, and would then trust none.
                 let der = rustls::pki_types::CertificateDer::from(certificate.der());
                 let read = rustls::RootCertStore::empty().add(der);
                 read.map_err(|e| format!("holds a certificate that cannot be read ({e})"))?;
@@ -259,9 +265,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_try_is_welcome_after_seconds_or_at_a_date() {
+    fn retry_after_is_seconds_or_a_date() {
         let in_seconds = |retry_after: &str| {
-            let answer = Answer {
+            let answer = Response {
                 status: 429,
                 json: true,
                 request_id: None,

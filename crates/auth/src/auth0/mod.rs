@@ -1,15 +1,14 @@
-//! The tenant: what can be asked of it, and where.
-//!
-//! * [`http`]: one request, its limits, its failures; `names`: one lookup for all who ask at once
-//! * [`form`]: what a token request says, and whether it was sent
-//! * [`answer`]: the token endpoint's answers, judged
-//! * [`forwarded`]: the device's address, for Auth0's attack protection
+//! Requests to the tenant.
+//! * [`http`]: one request with its limits and errors; `resolver`: one DNS lookup for all concurrent requests
+//! * [`form`]: the body of a token request, and whether it was sent
+//! * [`answer`]: what the token endpoint's responses mean
+//! * [`forwarded`]: the client's address, for Auth0's attack protection
 
 pub mod answer;
 pub mod form;
 pub mod forwarded;
 pub mod http;
-mod names;
+mod resolver;
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -18,7 +17,7 @@ use serde_json::Value;
 use crate::{
     auth0::{
         answer::{Aftermath, Tokens},
-        http::{Answer, Failure, Http},
+        http::{HttpClient, RequestError, Response},
     },
     clock::{self, Deadline},
     config::{Config, Home},
@@ -30,7 +29,7 @@ use input::{json, text::Quoted};
 
 /// A tenant of Auth0, or another OpenID provider.
 pub struct Tenant {
-    http: Http,
+    http: HttpClient,
     home: Home,
     endpoints: OnceLock<Endpoints>,
     timeout: Duration,
@@ -42,11 +41,11 @@ struct Endpoints {
 }
 
 impl Tenant {
-    /// Prepares to ask; asks nothing yet.
+    /// Prepares the tenant's client. No request is made yet.
     ///
     /// # Errors
     ///
-    /// A sentence about `ca_file`, or about the system's certificates.
+    /// Returns a sentence about `ca_file`, or about the system's certificates.
     pub fn new(config: &Config) -> Result<Self, String> {
         let endpoints = OnceLock::new();
         if let Home::Domain(domain) = &config.home {
@@ -57,37 +56,37 @@ impl Tenant {
             });
         }
         Ok(Self {
-            http: Http::new(config.ca_file.as_deref(), config.timeout)?,
+            http: HttpClient::new(config.ca_file.as_deref(), config.timeout)?,
             home: config.home.clone(),
             endpoints,
             timeout: config.timeout,
         })
     }
 
-    /// Asks for the signing keys, within the configured timeout.
+    /// Fetches the signing keys, within the configured timeout.
     ///
     /// # Errors
     ///
-    /// Why there are none, and when the tenant wants to be asked again.
+    /// Returns why there are none, and when the tenant accepts the next request.
     pub fn fetch_keys(&self) -> Result<KeySet, NoKeys> {
         let deadline = Deadline::after(self.timeout);
-        let fetch = || -> Result<KeySet, Trouble> {
+        let fetch = || -> Result<KeySet, DocumentError> {
             let url = &self.endpoints(deadline)?.jwks;
             let answer = document(self.http.get(url, deadline))?;
             KeySet::parse(&answer.body).map_err(|why| format!("its key set {why}").into())
         };
-        fetch().map_err(|Trouble { why, pause }| NoKeys {
+        fetch().map_err(|DocumentError { why, pause }| NoKeys {
             why: format!("could not be fetched from {}: {why}", self.name()),
             pause,
         })
     }
 
-    /// Asks whether a user name and password are right (Auth0, "Resource Owner Password Flow"), and
-    /// says what that means for the next question.
+    /// Asks the tenant whether a user name and password are right (Auth0, "Resource Owner Password Flow").
+    /// Also returns what the response means for later requests.
     ///
     /// # Errors
     ///
-    /// The reason, one of the `login-…` and `tenant-…` rows of [`Reason`].
+    /// Returns a reason from one of the `login-…` and `tenant-…` rows of [`Reason`].
     pub fn login(
         &self,
         config: &Config,
@@ -97,7 +96,7 @@ impl Tenant {
         deadline: Deadline,
     ) -> (Result<Tokens, Refusal>, Aftermath) {
         match self.ask_for_tokens(config, username, password, device, deadline) {
-            Ok(answer) => answer::judged(&answer, clock::now()),
+            Ok(answer) => answer::interpret(&answer, clock::now()),
             Err((refusal, lost)) => {
                 let aftermath = Aftermath {
                     lost,
@@ -108,7 +107,7 @@ impl Tenant {
         }
     }
 
-    /// An answer; or why there is none, and whether the question may have been heard.
+    /// Returns the response, or why there is none and whether the tenant may have received the request.
     fn ask_for_tokens(
         &self,
         config: &Config,
@@ -116,15 +115,17 @@ impl Tenant {
         password: &Secret,
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
-    ) -> Result<Answer, (Refusal, bool)> {
+    ) -> Result<Response, (Refusal, bool)> {
         let unasked = |reason, why: String| (Refusal::new(reason, why), false);
         let Some(application) = &config.application else {
             let why = "it sent a password, and credentials mode is off".into();
             return Err(unasked(Reason::CredentialsOff, why));
         };
-        let endpoints = self.endpoints(deadline).map_err(|Trouble { why, .. }| {
-            unasked(Reason::TenantUnreachable, format!("the tenant {why}"))
-        })?;
+        let endpoints = self
+            .endpoints(deadline)
+            .map_err(|DocumentError { why, .. }| {
+                unasked(Reason::TenantUnreachable, format!("the tenant {why}"))
+            })?;
         let Some(url) = &endpoints.token else {
             let why = format!("{} has no token endpoint", self.name());
             return Err(unasked(Reason::LoginConfiguration, why));
@@ -141,7 +142,7 @@ impl Tenant {
             .collect();
         self.http
             .post_form(url, &form, &headers, deadline)
-            .map_err(|Failure { why, sent }| {
+            .map_err(|RequestError { why, sent }| {
                 let why = format!("the tenant {why}");
                 (Refusal::new(Reason::TenantUnreachable, why), sent)
             })
@@ -151,9 +152,9 @@ impl Tenant {
         self.home.name()
     }
 
-    /// The endpoints; discovered once (OpenID Connect Discovery 1.0, section 4). Two threads may
-    /// both ask the first time; the answers are the same and one is kept.
-    fn endpoints(&self, deadline: Deadline) -> Result<&Endpoints, Trouble> {
+    /// Returns the endpoints, which are discovered once (OpenID Connect Discovery 1.0, section 4). Two
+    /// threads may both ask the first time; the results are the same, and one is kept.
+    fn endpoints(&self, deadline: Deadline) -> Result<&Endpoints, DocumentError> {
         if let Some(known) = self.endpoints.get() {
             return Ok(known);
         }
@@ -168,29 +169,29 @@ impl Tenant {
     }
 }
 
-/// A document that is not there.
-struct Trouble {
+/// Why a document could not be fetched.
+struct DocumentError {
     /// A sentence that completes "the tenant …".
     why: String,
-    /// How long the tenant wants to wait for the next try.
+    /// How long the tenant wants clients to wait before the next request.
     pause: Option<Duration>,
 }
 
-impl From<String> for Trouble {
+impl From<String> for DocumentError {
     fn from(why: String) -> Self {
         Self { why, pause: None }
     }
 }
 
-/// A document that is there.
-fn document(result: Result<Answer, Failure>) -> Result<Answer, Trouble> {
+/// Checks that a response is a document.
+fn document(result: Result<Response, RequestError>) -> Result<Response, DocumentError> {
     match result {
         Ok(answer) if answer.status == 200 => Ok(answer),
-        Ok(answer) => Err(Trouble {
+        Ok(answer) => Err(DocumentError {
             why: format!("answered {}", answer.status),
             pause: answer.retry_in(clock::now()),
         }),
-        Err(Failure { why, .. }) => Err(why.into()),
+        Err(RequestError { why, .. }) => Err(why.into()),
     }
 }
 
@@ -198,7 +199,7 @@ fn discovered(issuer: &str, body: &[u8]) -> Result<Endpoints, String> {
     let document =
         json::object(body).map_err(|why| format!("has a discovery document that {why}"))?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
-    // OpenID Connect Discovery 1.0, section 4.3: else one issuer could hand out another's keys.
+    // OpenID Connect Discovery 1.0, section 4.3: otherwise one issuer could serve another issuer's keys.
     match text("issuer") {
         Some(same) if same == issuer => {}
         other => {
@@ -226,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn discovery_takes_https_endpoints_of_the_very_issuer() {
+    fn discovery_accepts_https_endpoints_of_the_same_issuer_only() {
         let issuer = "https://id.example/";
         let good = br#"{"issuer":"https://id.example/","jwks_uri":"https://id.example/k","token_endpoint":"https://id.example/t"}"#;
         let found = discovered(issuer, good).unwrap();

@@ -1,8 +1,7 @@
 //! The tenant's signing keys (JWKS, RFC 7517).
-//!
-//! * this file: one set of keys, immutable; a new set replaces it whole
-//! * [`store`]: where the current set is kept, and who fetches the next one when
-//! * [`saved`]: the last good set, over a restart
+//! * this file: one set of keys. It is immutable; a new set replaces it as a whole
+//! * [`store`]: the current set, and the thread that fetches the next one
+//! * [`saved`]: the last good set, kept on disk over a restart
 
 pub mod saved;
 pub mod store;
@@ -20,21 +19,21 @@ use serde_json::{Map, Value, json};
 use crate::config::Algorithm;
 use input::{json, text::Quoted};
 
-/// The most keys taken from one set. Auth0 lists 2 or 3; a private cloud may add 10 of its own.
+/// The maximum number of keys from one set. Auth0 lists 2 or 3; a private cloud may add 10 of its own.
 const MAX_KEYS: usize = 64;
 
-/// The longest `kid` taken, in bytes. Auth0's have 21 to 40.
+/// The longest `kid`, in bytes. Auth0's have 21 to 40.
 const MAX_KID: usize = 256;
 
-/// The algorithms that an RSA key can verify, and what each is (RFC 7518, sections 3.3 and 3.5; a PSS salt
-/// is as long as the hash).
+/// The algorithms that an RSA key can verify, with their parameters (RFC 7518, sections 3.3 and 3.5; a PSS
+/// salt is as long as the hash).
 const RSA: [(Algorithm, &RsaParameters); 2] = [
     (Algorithm::Rs256, &RSA_PKCS1_2048_8192_SHA256),
     (Algorithm::Ps256, &RSA_PSS_2048_8192_SHA256),
 ];
 
-/// Keys for RSA signatures, by `kid`. Nothing else is ever in here: a symmetric key in a public
-/// document is no secret, and Auth0 signs with RSA only.
+/// RSA public keys for signatures, by `kid`. No other kind of key is in the set: a symmetric key in a public
+/// document is not secret, and Auth0 signs with RSA only.
 #[derive(Debug, Default)]
 pub struct KeySet {
     rsa: HashMap<String, RsaKey>,
@@ -42,13 +41,13 @@ pub struct KeySet {
 }
 
 struct RsaKey {
-    /// The key, for each algorithm that it may verify. What the first signature makes of its modulus is
-    /// kept; `jsonwebtoken` makes it anew at every one: a long division, a seventh of the price of a check.
+    /// The parsed key for each algorithm that it may verify. Parsing includes a long division by the modulus,
+    /// which costs a seventh of a check; `jsonwebtoken` repeats it for every signature.
     ready: Vec<(Algorithm, ParsedPublicKey)>,
     /// Modulus and exponent, big-endian.
     n: Vec<u8>,
     e: Vec<u8>,
-    /// `alg`, where the tenant states it ("Include Signing Algorithms in JSON Web Key Set").
+    /// `alg`, if the tenant states it ("Include Signing Algorithms in JSON Web Key Set").
     algorithm: Option<Algorithm>,
 }
 
@@ -66,24 +65,24 @@ impl PartialEq for RsaKey {
 
 /// Why a set has no key for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
-    /// The set holds no key at all: none was fetched yet.
+pub enum NoKey {
+    /// The set is empty: no keys have been fetched yet.
     Empty,
-    /// The token names no key and there are several.
+    /// The token names no key, and the set has several.
     Unnamed,
-    /// No key has that name.
+    /// The set has no key with this name.
     Unknown,
     /// The key is for another algorithm.
     Algorithm(Algorithm),
 }
 
 impl KeySet {
-    /// Reads a JWK Set. Keys of another kind or purpose are left out, as RFC 7517, section 5 has
-    /// it, and so is a key that is broken or weak; [`Self::ignored`] tells.
+    /// Parses a JWK Set. Keys of another type or purpose are left out (RFC 7517, section 5), and so are
+    /// broken and weak keys; [`Self::ignored`] lists them.
     ///
     /// # Errors
     ///
-    /// If it is no JWK Set, or if no key is left.
+    /// Returns a sentence if the document is not a JWK Set, or if no key is left.
     pub fn parse(jwks: &[u8]) -> Result<Self, String> {
         let document = json::object(jwks).map_err(|bad| bad.to_string())?;
         let Some(Value::Array(keys)) = document.get("keys") else {
@@ -108,8 +107,8 @@ impl KeySet {
             };
             match rsa(jwk) {
                 Ok(key) => {
-                    // Some list a key twice. Two keys of one name are another matter: which is meant
-                    // depends on who reads it.
+                    // Some providers list a key twice. Two different keys with one name are refused: which
+                    // one is meant would depend on the reader.
                     if set.rsa.get(&kid).is_some_and(|other| *other != key) {
                         ambiguous.push(kid);
                     } else {
@@ -134,32 +133,32 @@ impl KeySet {
         Ok(set)
     }
 
-    /// The key that a token names, if it may verify that algorithm. A token that names none gets
-    /// the only key there is.
+    /// Returns the key that a token names, if it may verify that algorithm. A token without `kid` gets the
+    /// only key of the set.
     ///
     /// # Errors
     ///
-    /// Why there is none.
-    pub fn rsa(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&ParsedPublicKey, Unfit> {
+    /// Returns why the set has no such key.
+    pub fn rsa(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&ParsedPublicKey, NoKey> {
         let key = match kid {
-            _ if self.rsa.is_empty() => return Err(Unfit::Empty),
-            Some(kid) => self.rsa.get(kid).ok_or(Unfit::Unknown)?,
+            _ if self.rsa.is_empty() => return Err(NoKey::Empty),
+            Some(kid) => self.rsa.get(kid).ok_or(NoKey::Unknown)?,
             None if self.rsa.len() == 1 => self.rsa.values().next().expect("one key"),
-            None => return Err(Unfit::Unnamed),
+            None => return Err(NoKey::Unnamed),
         };
         let ready = key.ready.iter().find(|(one, _)| *one == algorithm);
         ready.map(|(_, key)| key).ok_or_else(|| {
-            // A key of which nothing is stated is ready for all of them.
-            Unfit::Algorithm(key.algorithm.unwrap_or(algorithm))
+            // A key without a stated algorithm is ready for all of them.
+            NoKey::Algorithm(key.algorithm.unwrap_or(algorithm))
         })
     }
 
-    /// Whether the same keys are in both.
+    /// Whether both sets hold the same keys.
     pub fn has_same_keys(&self, other: &Self) -> bool {
         self.rsa == other.rsa
     }
 
-    /// The keys as a JWK Set, without what was left out.
+    /// Returns the keys as a JWK Set, without the ignored ones.
     pub fn to_jwks(&self) -> Map<String, Value> {
         let jwk = |(kid, key): (&String, &RsaKey)| {
             let mut jwk = json!({
@@ -174,23 +173,23 @@ impl KeySet {
         Map::from_iter([("keys".into(), self.rsa.iter().map(jwk).collect())])
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.rsa.len()
     }
 
-    /// Whether there is no key.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.rsa.is_empty()
     }
 
-    /// The keys of the document that were left out, and why.
+    /// Returns the keys of the document that were left out, with the reason.
     pub fn ignored(&self) -> &[String] {
         &self.ignored
     }
 }
 
-/// An RSA key for signatures, or why it is none.
+/// Parses an RSA key for signatures, or returns why it is not usable.
 fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, String> {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
     match text("kty") {
@@ -238,7 +237,8 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, String> {
     if n.last().is_none_or(|last| last % 2 == 0) {
         return Err("has an even modulus".into());
     }
-    // An exponent of 1 makes every signature its own message; one of more than 33 bits no library takes.
+    // With an exponent of 1 every signature equals its message. No library accepts an exponent of more than
+    // 33 bits.
     let exponent = e.iter().try_fold(0u64, |acc, &b| {
         (e.len() <= 5).then_some(acc << 8 | u64::from(b))
     });
@@ -263,8 +263,8 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, String> {
     })
 }
 
-/// CVE-2017-15361: keys of one chip vendor's generator can be factored. Their modulus is a power
-/// of 65537 modulo every small prime (Nemec et al., "The Return of Coppersmith's Attack", 2017).
+/// CVE-2017-15361 (ROCA): keys from one chip vendor's generator can be factored. Their modulus is a power of
+/// 65537 modulo every small prime (Nemec et al., "The Return of Coppersmith's Attack", 2017).
 fn is_roca(modulus: &[u8]) -> bool {
     const PRIMES: [u32; 38] = [
         3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
@@ -286,7 +286,7 @@ fn is_roca(modulus: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// A modulus of the right size. Nothing is verified with it here.
+    /// A modulus of the right size. No test verifies a signature with it.
     fn modulus(bytes: usize) -> String {
         URL_SAFE_NO_PAD.encode(
             (0..bytes)
@@ -310,32 +310,32 @@ mod tests {
     }
 
     #[test]
-    fn a_key_serves_its_own_name_and_algorithm_only() {
+    fn a_key_is_used_for_its_name_and_algorithm_only() {
         let set = parse(&[jwk("a"), with("alg", json!("PS256"))]).unwrap();
         assert!(set.rsa(Some("a"), Algorithm::Rs256).is_ok());
         assert_eq!(
             set.rsa(Some("a"), Algorithm::Ps256).unwrap_err(),
-            Unfit::Algorithm(Algorithm::Rs256)
+            NoKey::Algorithm(Algorithm::Rs256)
         );
         assert_eq!(
             set.rsa(Some("k"), Algorithm::Rs256).unwrap_err(),
-            Unfit::Algorithm(Algorithm::Ps256)
+            NoKey::Algorithm(Algorithm::Ps256)
         );
         assert_eq!(
             set.rsa(Some("b"), Algorithm::Rs256).unwrap_err(),
-            Unfit::Unknown
+            NoKey::Unknown
         );
-        assert_eq!(set.rsa(None, Algorithm::Rs256).unwrap_err(), Unfit::Unnamed);
+        assert_eq!(set.rsa(None, Algorithm::Rs256).unwrap_err(), NoKey::Unnamed);
         assert_eq!(
             KeySet::default()
                 .rsa(Some("a"), Algorithm::Rs256)
                 .unwrap_err(),
-            Unfit::Empty
+            NoKey::Empty
         );
     }
 
     #[test]
-    fn a_set_survives_being_written_down() {
+    fn a_set_is_the_same_after_writing_and_parsing() {
         let mut free = jwk("free");
         free.as_object_mut().unwrap().remove("alg");
         let set = parse(&[jwk("a"), with("alg", json!("PS256")), free]).unwrap();
@@ -397,10 +397,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_listed_twice_is_one_and_two_of_one_name_are_none() {
+    fn a_repeated_key_counts_once_and_a_name_with_two_keys_is_refused() {
         let set = parse(&[jwk("a"), jwk("b"), jwk("a")]).unwrap();
         assert_eq!((set.len(), set.ignored().len()), (2, 0));
-        // The third is the first again, and says nothing about which of the two is meant.
+        // The third key repeats the first, which does not make the name any less ambiguous.
         let other = with("alg", json!("PS256"));
         let set = parse(&[jwk("a"), jwk("k"), other, jwk("k")]).unwrap();
         assert_eq!(set.len(), 1);
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_document_is_refused_whole() {
+    fn an_invalid_document_is_refused() {
         assert!(parse(&[]).unwrap_err().contains("no keys"));
         assert!(
             parse(&vec![jwk("a"); 65])

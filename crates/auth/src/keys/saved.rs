@@ -1,8 +1,8 @@
-//! The last good set of keys on disk: so that a broker that starts while the tenant is away lets
-//! devices in that it let in before.
+//! Keeps the last good set of keys on disk, so that a broker that starts during an outage of the tenant can
+//! verify tokens.
 //!
-//! What is kept is public. That nobody else may have written it is what matters: whoever chooses
-//! the keys chooses who comes in ([`crate::state_dir`]).
+//! The keys are public. What matters is that nobody else can have written the file: whoever chooses the keys
+//! decides who can sign in ([`crate::state_dir`]).
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -18,19 +18,19 @@ use crate::{
 };
 use input::{json, text::Quoted};
 
-/// The file of one tenant's keys.
+/// The file with one tenant's keys.
 pub struct Saved {
     dir: StateDir,
     tenant: String,
     file: String,
-    /// How long keys stay good, in seconds.
+    /// How long keys stay valid, in seconds.
     good_for: u64,
     /// What is on disk, as far as this process knows.
     written: Mutex<Option<(KeySet, Unix)>>,
 }
 
 impl Saved {
-    /// The file for the tenant of that name, whose keys stay good for so long.
+    /// Returns the file for a tenant whose keys stay valid for `good_for`.
     pub fn new(dir: StateDir, tenant: &str, good_for: Duration) -> Self {
         let safe = |c: char| {
             if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
@@ -49,11 +49,11 @@ impl Saved {
         }
     }
 
-    /// The keys and their age, if there are any that are still good.
+    /// Returns the saved keys and their age, if there are any that are still valid.
     ///
     /// # Errors
     ///
-    /// A sentence about the file, with the cure.
+    /// Returns a sentence about the file, with the fix.
     pub fn load(&self) -> Result<Option<(KeySet, Duration)>, String> {
         self.load_at(clock::now())
     }
@@ -72,22 +72,22 @@ impl Saved {
         let document = json::object(&bytes).map_err(|why| about(why.to_string()))?;
         let fetched = document.get("fetched").and_then(Value::as_u64);
         let fetched = fetched.ok_or_else(|| about("does not say from when they are".into()))?;
-        // Two names may be written alike.
+        // Two tenants' names may map to the same file name.
         if document.get("tenant").and_then(Value::as_str) != Some(&self.tenant) {
             return Ok(None);
         }
         let keys = KeySet::parse(&bytes).map_err(about)?;
-        // Written in the future: a clock was wrong, then or now, and nobody can say how old they are.
+        // A date in the future means that a clock was wrong, then or now, and that the keys' age is unknown.
         let age = now.0.saturating_sub(fetched);
         Ok((age < self.good_for).then_some((keys, Duration::from_secs(age))))
     }
 
-    /// Keeps the keys, unless the same ones were kept not long ago: a fetch every eight minutes is
-    /// no reason to wear out an SD card.
+    /// Saves the keys, unless the same ones were saved recently: a write every eight minutes would wear out
+    /// an SD card.
     ///
     /// # Errors
     ///
-    /// A sentence about the file, with the cure.
+    /// Returns a sentence about the file, with the fix.
     pub fn save(&self, keys: &KeySet) -> Result<(), String> {
         self.save_at(keys, clock::now())
     }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_back_with_their_age_until_they_are_stale() {
+    fn saved_keys_load_with_their_age_until_stale() {
         let folder = tempfile::tempdir().unwrap();
         let saved = at(&folder, "t.auth0.com:8443");
         assert!(saved.load_at(Unix(1)).unwrap().is_none());
@@ -150,7 +150,7 @@ mod tests {
         assert!(later.load_at(Unix(1_000_000 + 86_400)).unwrap().is_none());
         let (_, age) = later.load_at(Unix(500)).unwrap().unwrap();
         assert_eq!(age, Duration::ZERO, "a clock that was set back");
-        // The same file name, another tenant.
+        // Another tenant with the same file name.
         assert!(
             at(&folder, "t.auth0.com_8443")
                 .load_at(Unix(1_000_100))
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_keys_are_not_written_all_the_time() {
+    fn unchanged_keys_are_rewritten_rarely() {
         let folder = tempfile::tempdir().unwrap();
         let saved = at(&folder, "t");
         let fetched = |now| {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_broken_or_not_ours_is_named_and_not_used() {
+    fn a_damaged_or_foreign_file_is_reported_and_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let saved = at(&folder, "t");
         saved.save_at(&keys("a"), Unix(1000)).unwrap();

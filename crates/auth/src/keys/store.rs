@@ -1,9 +1,9 @@
-//! Where the current keys are kept, and the thread that fetches the next ones.
+//! The current keys, and the thread that fetches the next ones.
 //!
-//! Readers take the current set without waiting for anybody's network. The thread fetches at the
-//! start, again before the keys age, and once out of turn when a token names a key that is not
-//! there; after that a cool-down holds for all clients together, so that made-up key names cost
-//! the tenant at most one request in that time.
+//! Readers take the current set without waiting for the network. The thread fetches at the start, again
+//! before the keys age, and once out of turn when a token names an unknown key. After that a cool-down
+//! applies to all clients together, so that made-up key names cost the tenant at most one request in that
+//! time.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
@@ -18,25 +18,25 @@ use crate::{
     threads::{self, Spawn},
 };
 
-/// How often keys are fetched in the ordinary run of things. Auth0's advice is to keep them for 5
-/// to 10 minutes or longer; this is also how fast a revoked key dies here.
+/// The regular interval between fetches. Auth0 advises to keep keys for 5 to 10 minutes or longer. This is
+/// also how long a revoked key is still accepted.
 const REFRESH: Duration = Duration::from_secs(8 * 60);
 
-/// After a failure, or for an unknown key: no sooner than this after the last attempt.
+/// The minimum time between two attempts, after a failure or for an unknown key.
 const COOL_DOWN: Duration = Duration::from_secs(30);
 
-/// A day without the tenant: nobody is locked out by an outage, and a key that was withdrawn, and whose
-/// withdrawal somebody keeps from us, lives no longer.
+/// How long keys are used without a successful fetch: one day. An outage of the tenant locks nobody out, and
+/// a withdrawn key is dropped after that time even if an attacker blocks the fetches.
 const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
 
-/// When to fetch, and how long that holds.
+/// When to fetch keys, and how long they stay valid.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// From one good fetch to the next.
+    /// The time from one successful fetch to the next.
     pub refresh: Duration,
-    /// The least time between two attempts.
+    /// The minimum time between two attempts.
     pub cool_down: Duration,
-    /// How long after a good fetch its keys stay good while all others fail.
+    /// How long keys stay valid after the last successful fetch.
     pub max_stale: Duration,
 }
 
@@ -50,68 +50,69 @@ impl Default for Pace {
     }
 }
 
-/// The longest that is waited because the tenant said so.
+/// The longest pause that the tenant can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 impl Pace {
-    /// How long after a failed attempt the next one follows, where the tenant wants this pause.
+    /// Returns the time from a failed attempt to the next one, where the tenant asks for this pause.
     fn after_failure(&self, pause: Option<Duration>) -> Duration {
         let pause = pause.unwrap_or_default().min(LONGEST_PAUSE);
         self.cool_down.max(pause)
     }
 }
 
-/// Asks the tenant for the keys.
+/// Fetches the keys from the tenant.
 pub type Fetch = Box<dyn Fn() -> Result<KeySet, NoKeys> + Send + Sync>;
 
-/// Why there are no keys.
+/// Why keys could not be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoKeys {
     /// A sentence that completes "the tenant's keys …".
     pub why: String,
-    /// How long the tenant wants to wait for the next try.
+    /// How long the tenant wants clients to wait before the next request.
     pub pause: Option<Duration>,
 }
 
 /// The current keys.
 pub struct Store {
     current: RwLock<Arc<KeySet>>,
-    shared: Arc<Shared>,
+    shared: Arc<FetchShared>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
     spawn: Spawn,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct FetchShared {
+    state: Mutex<FetchState>,
     changed: Condvar,
     pace: Pace,
 }
 
 #[derive(Default)]
-struct State {
-    /// Someone wants keys sooner than in turn.
+struct FetchState {
+    /// Whether a fetch out of turn is wanted.
     wanted: bool,
-    /// When the last attempt began, or ended: a slow one must not have cooled down by then.
+    /// When the last attempt began; after the attempt, when it ended, so that a slow one does not use up the
+    /// cool-down.
     attempted: Option<Instant>,
-    /// Until when the tenant wants none.
+    /// Until when the tenant wants no request.
     paused: Option<Instant>,
-    /// Counts finished attempts, good or bad.
+    /// The number of finished attempts, successful or not.
     finished: u64,
-    /// Whether the last one brought keys.
+    /// Whether the last attempt brought keys.
     succeeded: bool,
     fetching: bool,
     stopping: bool,
     running: bool,
-    /// Until when the current keys are good without another fetch.
+    /// Until when the current keys are valid without another fetch.
     good_until: Option<Instant>,
 }
 
 impl Store {
-    /// An empty store; [`Self::start`] fills it.
+    /// Returns an empty store. [`Self::start`] fills it.
     pub fn new(pace: Pace, spawn: Spawn) -> Self {
         Self {
             current: RwLock::default(),
-            shared: Arc::new(Shared {
+            shared: Arc::new(FetchShared {
                 state: Mutex::default(),
                 changed: Condvar::new(),
                 pace,
@@ -121,7 +122,7 @@ impl Store {
         }
     }
 
-    /// The current set, empty before the first good fetch.
+    /// Returns the current set, which is empty before the first successful fetch.
     pub fn current(&self) -> Arc<KeySet> {
         self.current
             .read()
@@ -129,8 +130,8 @@ impl Store {
             .clone()
     }
 
-    /// Puts a set in place of the current one. Where they hold the same keys the current one stays:
-    /// what was good under it is good.
+    /// Replaces the current set. If both hold the same keys, the current one stays, because cached results
+    /// refer to it.
     pub fn replace(&self, set: KeySet) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if !current.has_same_keys(&set) {
@@ -138,14 +139,14 @@ impl Store {
         }
     }
 
-    /// Puts a set in place that was fetched so long ago, until a fetch brings another.
+    /// Installs a set that was fetched `age` ago, until a fetch brings another.
     pub fn restore(&self, set: KeySet, age: Duration) {
         self.replace(set);
         let left = self.shared.pace.max_stale.saturating_sub(age);
         lock(&self.shared.state).good_until = Some(moment() + left);
     }
 
-    /// A fetch has failed. Drops keys that nobody has confirmed for too long.
+    /// Drops the keys after a failed fetch if the last successful one is too long ago.
     fn drop_stale(&self, log: &Log) {
         let good_until = lock(&self.shared.state).good_until;
         if self.current().is_empty() || good_until.is_some_and(|until| moment() < until) {
@@ -158,11 +159,11 @@ impl Store {
         );
     }
 
-    /// Starts fetching in the background, beginning now. It ends with [`Self::stop`].
+    /// Starts fetching in the background, with the first fetch now. [`Self::stop`] ends it.
     ///
     /// # Errors
     ///
-    /// If no thread can be made.
+    /// Returns an error if no thread can be started.
     pub fn start(self: &Arc<Self>, fetch: Fetch, log: Log) -> Result<(), String> {
         let store = Arc::downgrade(self);
         let shared = Arc::clone(&self.shared);
@@ -202,13 +203,12 @@ impl Store {
         Ok(())
     }
 
-    /// Whether keys are fetched at all; keys from a file are not.
+    /// Whether keys are fetched at all. Keys from a file are not.
     pub fn is_live(&self) -> bool {
         lock(&self.shared.state).running
     }
 
-    /// Whether waiting for a fetch could bring a key that is not here: one is under way, or the
-    /// cool-down allows one.
+    /// Whether a fetch could bring a missing key: one is under way, or the cool-down allows one.
     pub fn may_bring_news(&self) -> bool {
         let state = lock(&self.shared.state);
         state.running
@@ -216,8 +216,8 @@ impl Store {
             && (state.fetching || state.wanted || self.shared.cooled_down(&state, moment()))
     }
 
-    /// Has the keys fetched again if the cool-down allows it, and waits until that or the fetch
-    /// under way has ended, at most until `deadline`. Whether it brought keys.
+    /// Requests a fetch if the cool-down allows it, and waits until it or the one under way ends, at most
+    /// until `deadline`. Returns whether that brought keys.
     pub fn refetch(&self, deadline: Deadline) -> bool {
         let mut state = lock(&self.shared.state);
         if !state.running || state.stopping {
@@ -241,18 +241,18 @@ impl Store {
         state.finished != before && state.succeeded
     }
 
-    /// Has the keys fetched soon, without waiting: somebody changed something (SIGHUP).
+    /// Requests a fetch without waiting, after a SIGHUP.
     pub fn refresh_soon(&self) {
         lock(&self.shared.state).wanted = true;
         self.shared.changed.notify_all();
     }
 
-    /// Ends the thread, and waits a moment for it: while it asks the tenant, it is left behind.
+    /// Ends the thread and waits a moment for it. A thread that waits for the tenant is left behind.
     pub fn stop(&self) {
         lock(&self.shared.state).stopping = true;
         self.shared.changed.notify_all();
         let thread = lock(&self.thread).take();
-        // The fetching thread itself may hold the last reference; it ends right after.
+        // The fetching thread itself may hold the last reference. It ends right after.
         let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id())
         else {
             return;
@@ -277,20 +277,21 @@ impl Drop for Store {
     }
 }
 
-impl Shared {
-    fn cooled_down(&self, state: &State, now: Instant) -> bool {
+impl FetchShared {
+    fn cooled_down(&self, state: &FetchState, now: Instant) -> bool {
         state.paused.is_none_or(|until| now >= until)
             && state
                 .attempted
                 .is_none_or(|last| now.duration_since(last) >= self.pace.cool_down)
     }
 
-    /// Attempts, each with the pause that the tenant wants after it if it fails, until it is stopped.
+    /// Makes attempts until the store is stopped. A failed attempt returns the pause that the tenant asks
+    /// for.
     fn run(&self, mut attempt: impl FnMut() -> Result<(), Option<Duration>>) {
         let mut state = lock(&self.state);
         let mut next = moment();
         loop {
-            // Waits for its turn, or to be wanted; never while stopping.
+            // Sleeps until the next fetch is due or wanted; does not sleep while stopping.
             while !state.stopping && !state.wanted {
                 let Some(left) = next
                     .checked_duration_since(moment())
@@ -312,7 +313,7 @@ impl Shared {
             state.attempted = Some(moment());
             drop(state);
 
-            // A panic in here must not leave others waiting, nor end the fetching for good.
+            // A panic in a fetch must neither leave readers waiting nor end the thread.
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut attempt))
                 .unwrap_or(Err(None));
 
@@ -334,7 +335,7 @@ impl Shared {
     }
 }
 
-/// Says how a fetch went, once until it goes otherwise.
+/// Logs how a fetch ended, and repeats that only after a change.
 fn report(
     reported: &mut Option<Result<usize, String>>,
     result: &Result<KeySet, NoKeys>,
@@ -376,7 +377,7 @@ fn report(
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing is half done under these locks, so a panic elsewhere leaves them good.
+    // No code leaves the state half changed, so a poisoned lock is still good.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -415,8 +416,8 @@ mod tests {
             .is_ok()
     }
 
-    /// A store whose fetches a test answers by hand: one message says that a fetch began, the
-    /// other gives its result.
+    /// A store whose fetches a test answers by hand. One channel reports that a fetch began; the other takes
+    /// its result.
     struct Rig {
         store: Arc<Store>,
         began: mpsc::Receiver<()>,
@@ -455,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fetch_is_waited_for_and_a_set_is_replaced_whole() {
+    fn readers_wait_for_the_first_fetch_and_later_sets_replace_it() {
         let rig = rig(Pace {
             refresh: LONG,
             cool_down: Duration::ZERO,
@@ -467,7 +468,7 @@ mod tests {
             thread::spawn(move || store.refetch(Deadline::after(PATIENCE)))
         };
         rig.next(Ok(set("a")));
-        // The wait may have joined the first fetch, or come after it and asked for a second one.
+        // The wait may have joined the first fetch, or have come later and requested a second one.
         rig.answer.send(Ok(set("a"))).unwrap();
         waiting.join().unwrap();
         assert!(has(&rig.store, "a"));
@@ -476,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_fetch_keeps_the_last_good_set_and_is_reported_once() {
+    fn a_failed_fetch_keeps_the_current_set_and_is_logged_once() {
         let rig = rig(QUICK);
         rig.next(Ok(set("a")));
         for _ in 0..3 {
@@ -492,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_nobody_confirms_are_stale_in_the_end() {
+    fn keys_are_dropped_after_max_stale_without_a_successful_fetch() {
         for (max_stale, kept) in [(LONG, true), (Duration::ZERO, false)] {
             let rig = rig(Pace { max_stale, ..QUICK });
             rig.next(Ok(set("a")));
@@ -517,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn restored_keys_have_what_is_left_of_their_time() {
+    fn restored_keys_expire_by_their_age() {
         let hour = Duration::from_secs(3600);
         let pace = Pace {
             max_stale: hour,
@@ -533,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_keys_again_are_the_same_set() {
+    fn fetching_the_same_keys_keeps_the_set() {
         let store = Store::new(QUICK, crate::threads::plain);
         store.replace(set("a"));
         let first = store.current();
@@ -544,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn one_cool_down_holds_for_all() {
+    fn all_clients_share_one_cool_down() {
         let rig = rig(Pace {
             refresh: LONG,
             cool_down: LONG,
@@ -570,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tenant_s_pause_is_kept_and_a_reload_may_ask() {
+    fn the_tenants_pause_holds_but_a_reload_fetches_at_once() {
         let rig = rig(QUICK);
         rig.next(Err(down(Some(LONG))));
         while lock(&rig.store.shared.state).finished == 0 {
@@ -590,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn no_tenant_has_us_wait_for_ever() {
+    fn the_tenants_pause_is_limited() {
         let pace = Pace::default();
         for (pause, wait) in [
             (None, COOL_DOWN),
@@ -603,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_at_its_deadline_and_the_fetch_goes_on() {
+    fn a_wait_ends_at_its_deadline_while_the_fetch_continues() {
         let rig = rig(Pace {
             refresh: LONG,
             cool_down: LONG,
@@ -644,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn stopping_wakes_whoever_waits() {
+    fn stopping_wakes_waiting_readers() {
         let rig = rig(Pace {
             refresh: LONG,
             cool_down: LONG,

@@ -1,4 +1,4 @@
-//! A signed token's outer layer: JWS Compact Serialization (RFC 7515) and its signature.
+//! The outer layer of a signed token: JWS Compact Serialization (RFC 7515) and the signature.
 
 use aws_lc_rs::signature::ParsedPublicKey;
 use base64::{DecodeError, Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -6,33 +6,34 @@ use serde_json::{Map, Value};
 
 use crate::{
     config::{Algorithm, HS256_MIN_SECRET},
-    keys::{KeySet, Unfit},
+    keys::{KeySet, NoKey},
     refusal::{Reason, Refusal},
     secret::Secret,
 };
 use input::text::Quoted;
 
-/// The longest token looked at, in bytes. Auth0 lets a tenant add 100 KB of claims; base64 makes
-/// a third more of them, and the rest is small. (MQTT's password field ends at 64 KB anyway.)
+/// The longest token that is examined, in bytes. Auth0 lets a tenant add 100 KB of claims, base64 adds a
+/// third, and the rest is small. (MQTT's password field ends at 64 KB anyway.)
 const MAX_TOKEN: usize = 160 * 1024;
 
-/// The longest header, in bytes of base64. It holds a few short names; a long one is an attack.
+/// The longest header, in bytes of base64. A header holds a few short names; a long one is an attack.
 const MAX_HEADER: usize = 4 * 1024;
 
-/// The secret of HS256 tokens. A type of its own, so that it can never verify anything else.
+/// The secret of HS256 tokens. It has a type of its own so that it is never used to verify anything else.
 #[derive(Clone)]
 pub struct HmacSecret(Secret);
 
 impl HmacSecret {
-    /// `None` if it is shorter than [`HS256_MIN_SECRET`].
+    /// Returns `None` if the secret is shorter than [`HS256_MIN_SECRET`].
     pub fn new(secret: &Secret) -> Option<Self> {
         (secret.reveal().len() >= HS256_MIN_SECRET).then(|| Self(secret.clone()))
     }
 
-    /// Whether a token, of three parts, bears its mark.
+    /// Whether the signature of a token in three parts is correct under this secret.
     fn has_signed(&self, token: &str) -> bool {
         let hs256 = jsonwebtoken::Algorithm::HS256;
-        // Its own copy of the secret would be dumped, so it has one only now.
+        // The decoding key is built for each check: it holds a copy of the secret that a core dump would
+        // contain.
         let key = jsonwebtoken::DecodingKey::from_secret(self.0.reveal());
         token.rsplit_once('.').is_some_and(|(message, signature)| {
             let good = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, hs256);
@@ -47,8 +48,10 @@ impl std::fmt::Debug for HmacSecret {
     }
 }
 
-/// The text that an unverified token has in a claim: for the user name of a client whose token is
-/// still to be verified, and which comes in only if the same text is good then.
+/// Returns a text claim of a token that is not verified.
+///
+/// It serves as the user name of a client whose token is verified later. The client is admitted only if the
+/// verified claim has the same text.
 pub fn unverified_text_claim(token: &str, claim: &str) -> Option<String> {
     let payload = token.split('.').nth(1)?;
     let members = super::object(&decode(payload, "payload").ok()?, "payload").ok()?;
@@ -57,13 +60,12 @@ pub fn unverified_text_claim(token: &str, claim: &str) -> Option<String> {
 
 /// Verifies the signature and returns the payload.
 ///
-/// The algorithm comes from `algorithms`, the key from `keys` or `secret`; the token only says
-/// which of them (RFC 8725, sections 3.1 and 3.2). `jku`, `x5u`, `jwk` and `x5c` in its header are
-/// never looked at.
+/// The algorithm comes from `algorithms`, the key from `keys` or `secret`; the token only chooses among them
+/// (RFC 8725, sections 3.1 and 3.2). `jku`, `x5u`, `jwk` and `x5c` in its header are ignored.
 ///
 /// # Errors
 ///
-/// The reason, from [`Reason::TokenMalformed`] to [`Reason::TokenSignature`].
+/// Returns a reason between [`Reason::TokenMalformed`] and [`Reason::TokenSignature`].
 pub fn verify(
     token: &str,
     algorithms: &[Algorithm],
@@ -101,7 +103,8 @@ pub fn verify(
     if good {
         return Ok(payload);
     }
-    // RFC 7518: an RSA signature is as long as its key, which has 2048 bits at least; HS256's has 32 bytes.
+    // An RSA signature is as long as its key (RFC 7518), so at least 2048 bits. An HS256 signature has 32
+    // bytes.
     let shortest = match algorithm {
         Algorithm::Hs256 => 32,
         Algorithm::Rs256 | Algorithm::Ps256 => 256,
@@ -117,16 +120,16 @@ pub fn verify(
     Err(Refusal::new(Reason::TokenSignature, detail))
 }
 
-/// A token, taken apart. Nothing in it is verified.
+/// The parts of a token. Nothing in it is verified.
 struct Jws<'t> {
     header: Map<String, Value>,
-    /// What is signed: the first two parts and the dot.
+    /// The signed text: the first two parts and the dot between them.
     message: &'t str,
     payload: Vec<u8>,
     signature: Vec<u8>,
 }
 
-/// Takes `header.payload.signature` apart and reads the header.
+/// Splits `header.payload.signature` and reads the header.
 fn parse(token: &str) -> Result<Jws<'_>, Refusal> {
     if token.len() > MAX_TOKEN {
         return Err(malformed(format!(
@@ -144,7 +147,7 @@ fn parse(token: &str) -> Result<Jws<'_>, Refusal> {
             header.len()
         )));
     }
-    // Judged before any cryptography: RFC 7515, section 5.2 steps 2, 6 and 7.
+    // The header is checked before any cryptography: RFC 7515, section 5.2, steps 2, 6 and 7.
     Ok(Jws {
         message: &token[..header.len() + 1 + payload.len()],
         payload: decode(payload, "payload")?,
@@ -176,22 +179,23 @@ fn three_parts(token: &str) -> Result<(&str, &str, &str), Refusal> {
     })
 }
 
-/// Strict base64url: no padding, no white space, no `+` `/`, no stray bits at the end.
+/// Decodes strict base64url: no padding, no white space, no `+` or `/`, no stray bits at the end.
 fn decode(part: &str, name: &str) -> Result<Vec<u8>, Refusal> {
     URL_SAFE_NO_PAD.decode(part).map_err(|why| {
         malformed(match why {
             DecodeError::InvalidByte(..) => {
                 format!("its {name} holds a character that no token has (not base64url)")
             }
-            // No base64url ends like this, so its end is missing.
+            // No base64url has this length, so its end is missing.
             _ => format!("its {name} is not base64url: it was cut off, or damaged on the way"),
         })
     })
 }
 
 fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {
-    // RFC 7515, section 4.1.11: an extension that is not understood must be refused, and none is.
-    // b64 (RFC 7797) and zip (RFC 7516) change what is signed even where crit forgets them.
+    // RFC 7515, section 4.1.11: an extension that the verifier does not understand must be refused, and this
+    // verifier understands none. b64 (RFC 7797) and zip (RFC 7516) change what is signed even if crit does
+    // not list them.
     for name in ["crit", "b64", "zip"] {
         if header.contains_key(name) {
             return Err(Refusal::new(
@@ -200,8 +204,8 @@ fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {
             ));
         }
     }
-    // RFC 9068, section 4, and RFC 8725, section 3.11. Auth0's own profile says JWT; absent is
-    // allowed because RFC 7519 makes it optional.
+    // RFC 9068, section 4, and RFC 8725, section 3.11. Auth0's own profile says JWT. RFC 7519 makes the
+    // member optional, so it may be absent.
     match header.get("typ") {
         None => Ok(()),
         Some(Value::String(typ)) => {
@@ -226,7 +230,7 @@ fn algorithm(header: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Algor
     let Some(Value::String(name)) = header.get("alg") else {
         return Err(malformed("its header has no alg"));
     };
-    // Compared as written: `rs256` or `nOnE` is no algorithm's name (RFC 7515, section 4.1.1).
+    // Names are case-sensitive: `rs256` and `nOnE` are not names of algorithms (RFC 7515, section 4.1.1).
     allowed
         .iter()
         .copied()
@@ -250,19 +254,19 @@ fn rsa_key<'k>(
     algorithm: Algorithm,
 ) -> Result<&'k ParsedPublicKey, Refusal> {
     keys.rsa(kid, algorithm).map_err(|unfit| match unfit {
-        Unfit::Empty => Refusal::new(
+        NoKey::Empty => Refusal::new(
             Reason::KeysUnavailable,
             "the tenant's signing keys are not known yet",
         ),
-        Unfit::Unnamed => Refusal::new(
+        NoKey::Unnamed => Refusal::new(
             Reason::TokenKeyMissing,
             "it does not say which of the tenant's keys signed it (no kid)",
         ),
-        Unfit::Unknown => Refusal::new(
+        NoKey::Unknown => Refusal::new(
             Reason::TokenKeyUnknown,
             format!("the tenant has no key {}", Quoted(kid.unwrap_or_default())),
         ),
-        Unfit::Algorithm(of_key) => Refusal::new(
+        NoKey::Algorithm(of_key) => Refusal::new(
             Reason::TokenKeyUnfit,
             format!(
                 "it is signed with {}, and its key {} is for {} only",

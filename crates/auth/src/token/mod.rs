@@ -1,8 +1,7 @@
-//! Is this token good, and what does it say? (RFC 7519, RFC 8725, RFC 9068, OpenID Connect Core)
-//!
+//! Verifies tokens and gives access to their claims (RFC 7519, RFC 8725, RFC 9068, OpenID Connect Core).
 //! * [`jws`]: the outer layer and the signature
-//! * this file: the claims. They are checked here and not by `jsonwebtoken`, which reads the clock
-//!   itself, and which checks issuer, audience and nbf only where a token has them.
+//! * this file: the claims. `jsonwebtoken` is not used for them: it reads the clock itself, and checks
+//!   issuer, audience and nbf only if the token has them.
 
 pub mod jws;
 
@@ -18,7 +17,7 @@ use crate::{
 };
 use input::{json, text::Quoted};
 
-/// What a token must be.
+/// What a token must satisfy.
 #[derive(Debug)]
 pub struct Rules {
     /// Accepted values of `iss`, compared byte for byte.
@@ -27,43 +26,43 @@ pub struct Rules {
     pub algorithms: Vec<Algorithm>,
     /// The secret of HS256 tokens.
     pub secret: Option<jws::HmacSecret>,
-    /// Seconds that clocks may differ.
+    /// Allowed difference between clocks, in seconds.
     pub leeway: u64,
 }
 
-/// A verified token's claims.
+/// The claims of a verified token.
 #[derive(Debug)]
 pub struct Claims {
     members: Map<String, Value>,
-    /// Who issued it, one of [`Rules::issuers`].
+    /// The token's issuer, one of the accepted ones.
     pub issuer: Arc<str>,
-    /// When its rights end: `exp` and the leeway.
+    /// When the rights that the token grants end: `exp` plus the leeway.
     pub until: Unix,
 }
 
 impl Claims {
-    /// The claim of that name: a literal member name. Names hold dots and slashes
-    /// (`https://mqtt.example/topics`), so it is no path.
+    /// Returns the claim with this exact name. Names contain dots and slashes
+    /// (`https://mqtt.example/topics`), so a name is not a path.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.members.get(name)
     }
 
-    /// All of them.
+    /// Returns all claims.
     pub fn members(&self) -> &Map<String, Value> {
         &self.members
     }
 
-    /// All of them, to keep.
+    /// Returns all claims by value.
     pub fn into_members(self) -> Map<String, Value> {
         self.members
     }
 
-    /// Whom it is about; `None` if it does not say. Providers other than Auth0 may leave `sub` out
+    /// Returns the token's subject, or `None` if it has none. Providers other than Auth0 may leave `sub` out
     /// (RFC 7519, section 4.1.2).
     ///
     /// # Errors
     ///
-    /// [`Reason::TokenClaims`] if it is empty: then it would be everybody's.
+    /// Returns [`Reason::TokenClaims`] if `sub` is empty: all such tokens would share one account.
     pub fn subject(&self) -> Result<Option<&str>, Refusal> {
         match self.members.get("sub") {
             Some(Value::String(sub)) if sub.is_empty() => Err(unfit("sub", "is empty")),
@@ -72,11 +71,11 @@ impl Claims {
         }
     }
 
-    /// The claim that becomes the client's user name.
+    /// Returns the claim that becomes the client's user name.
     ///
     /// # Errors
     ///
-    /// [`Reason::TokenUsername`] if it is no text that a broker takes as a user name.
+    /// Returns [`Reason::TokenUsername`] if the claim is not a text that a broker accepts as a user name.
     pub fn username(&self, claim: &str) -> Result<&str, Refusal> {
         let refuse = |what: String| {
             Err(Refusal::new(
@@ -99,15 +98,15 @@ impl Claims {
     }
 }
 
-/// The longest user name given to a client, in bytes. It stands in broker logs; Auth0's `sub` is
-/// at most 255.
+/// The longest user name that a client gets, in bytes. User names appear in broker logs; Auth0's `sub` has at
+/// most 255 bytes.
 const MAX_USERNAME: usize = 1024;
 
 /// Verifies a token for one of `audiences`.
 ///
 /// # Errors
 ///
-/// The reason, one of the `token-…` rows of [`Reason`].
+/// Returns a reason from one of the `token-…` rows of [`Reason`].
 pub fn verify(
     token: &str,
     rules: &Rules,
@@ -125,7 +124,7 @@ pub fn verify(
     })
 }
 
-/// One of a token's two JSON texts.
+/// Parses one of a token's two JSON objects.
 fn object(bytes: &[u8], name: &str) -> Result<Map<String, Value>, Refusal> {
     json::object(bytes).map_err(|bad| {
         let reason = match bad {
@@ -159,7 +158,7 @@ fn check(
 
     check_audience(claims.get("aud"), audiences)?;
 
-    // RFC 9449 and RFC 8705: whoever only carries a bound token has stolen it.
+    // RFC 9449 and RFC 8705: a token that is bound to a key is no proof without that key.
     if claims.contains_key("cnf") {
         return Err(Refusal::new(
             Reason::TokenBound,
@@ -170,7 +169,7 @@ fn check(
 
     let until = match claims.get("exp") {
         None => return Err(unfit("exp", "is missing")),
-        // A fraction is cut off: rights end early rather than late.
+        // A fraction is rounded down: rights end early rather than late.
         Some(exp) => Unix(date("exp", exp)?.floor() as u64),
     };
     let until_late = until.plus(rules.leeway);
@@ -180,8 +179,8 @@ fn check(
             format!("it expired {} s ago", now.0 - until.0),
         ));
     }
-    // nbf: RFC 7519, section 4.1.5. iat: RFC 7519 leaves it to us; a token from the future means
-    // that one of two clocks is wrong, and it is better to say so.
+    // nbf: RFC 7519, section 4.1.5. iat: RFC 7519 leaves the check to the verifier. A token from the future
+    // means that one of two clocks is wrong, and a refusal makes that visible.
     for name in ["nbf", "iat"] {
         if let Some(value) = claims.get(name) {
             let from = Unix(date(name, value)?.ceil() as u64);
@@ -196,7 +195,7 @@ fn check(
     Ok((Arc::clone(issuer), until_late))
 }
 
-/// RFC 7519, section 4.1.3: a string, or an array of strings of which one is ours.
+/// RFC 7519, section 4.1.3: `aud` is a string or an array of strings, and one of them must be ours.
 fn check_audience(aud: Option<&Value>, audiences: &[String]) -> Result<(), Refusal> {
     let found = match aud {
         Some(one @ Value::String(_)) => slice::from_ref(one),
@@ -234,9 +233,9 @@ fn check_audience(aud: Option<&Value>, audiences: &[String]) -> Result<(), Refus
     ))
 }
 
-/// Tokens that a tenant signs with the same key for another purpose (RFC 8725, section 3.12).
-/// OpenID Connect Back-Channel Logout 1.0, section 2.4 requires `events` in its tokens; Keycloak
-/// and others mark a refresh token in the payload.
+/// Refuses tokens that a tenant signs with the same key for another purpose (RFC 8725, section 3.12). OpenID
+/// Connect Back-Channel Logout 1.0, section 2.4 requires `events` in its tokens; Keycloak and others mark a
+/// refresh token in the payload.
 fn check_kind(claims: &Map<String, Value>) -> Result<(), Refusal> {
     if claims.contains_key("events") {
         return Err(Refusal::new(
@@ -259,8 +258,8 @@ fn check_kind(claims: &Map<String, Value>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A NumericDate (RFC 7519, section 2): seconds, possibly with a fraction, after 1970 and before
-/// the year 10000.
+/// Parses a NumericDate (RFC 7519, section 2): seconds, possibly with a fraction, after 1970 and before the
+/// year 10000.
 fn date(name: &str, value: &Value) -> Result<f64, Refusal> {
     const YEAR_10000: f64 = 253_402_300_800.0;
     match value.as_f64() {

@@ -1,8 +1,8 @@
-//! The tenant's name, looked up once for all who ask at the same time.
+//! Looks the tenant's name up once for all concurrent requests.
 //!
-//! ureq looks a name up on a thread of its own, because the C library's lookup cannot be told when to stop.
-//! Fifty sign-ins at once would make fifty threads for the same answer. Nothing is remembered beyond that:
-//! how long a name's address is good is the system's business.
+//! ureq starts a thread for each lookup, because the C library's lookup cannot be cancelled. Fifty sign-ins
+//! at once would start fifty threads for the same result. Results are not cached here: how long an address is
+//! valid is the system's business.
 
 use std::{
     io,
@@ -22,42 +22,42 @@ use ureq::{
 
 use crate::clock::Deadline;
 
-/// It.
+/// A resolver that joins concurrent lookups of the same name.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct SharedResolver {
     system: DefaultResolver,
-    state: Mutex<State>,
+    state: Mutex<LookupState>,
     answered: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LookupState {
     /// The name that is being looked up, with its port.
-    asking: Option<String>,
+    lookup: Option<String>,
     waiting: usize,
-    /// Counts the answers.
+    /// How many lookups have ended.
     answers: u64,
-    /// The last one, and of which name; `None` if time ran out.
-    last: Option<(String, Found)>,
+    /// The last lookup's name and result; `None` if it timed out.
+    last: Option<(String, LookupResult)>,
 }
 
-/// What there is of a name.
+/// The result of a lookup.
 #[derive(Clone, Debug)]
-enum Found {
+enum LookupResult {
     Addresses(Vec<SocketAddr>),
-    /// There is no such name.
-    Nothing,
+    /// The name does not exist.
+    NotFound,
     Failed(String),
 }
 
-impl Names {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing is half done under this lock.
+impl SharedResolver {
+    fn state(&self) -> MutexGuard<'_, LookupState> {
+        // No code leaves the state half changed, so a poisoned lock is still good.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Resolver for Names {
+impl Resolver for SharedResolver {
     fn resolve(
         &self,
         uri: &Uri,
@@ -67,9 +67,9 @@ impl Resolver for Names {
         let name = uri.authority().map(|name| name.to_string());
         let deadline = Deadline::after(*timeout.after);
         let mut state = self.state();
-        while let Some(asking) = &state.asking {
-            if Some(asking) != name.as_ref() {
-                // Another name: its addresses are not ours.
+        while let Some(lookup) = &state.lookup {
+            if Some(lookup) != name.as_ref() {
+                // The lookup under way is for another name, so this request makes its own.
                 drop(state);
                 return self.system.resolve(uri, config, timeout);
             }
@@ -84,18 +84,18 @@ impl Resolver for Names {
                 return Err(Error::Timeout(timeout.reason));
             }
             match &state.last {
-                Some((of, Found::Addresses(addresses))) if Some(of) == name.as_ref() => {
+                Some((of, LookupResult::Addresses(addresses))) if Some(of) == name.as_ref() => {
                     let mut all = self.empty();
                     addresses.iter().for_each(|address| all.push(*address));
                     return Ok(all);
                 }
-                Some((of, Found::Nothing)) if Some(of) == name.as_ref() => {
+                Some((of, LookupResult::NotFound)) if Some(of) == name.as_ref() => {
                     return Err(Error::HostNotFound);
                 }
-                Some((of, Found::Failed(why))) if Some(of) == name.as_ref() => {
+                Some((of, LookupResult::Failed(why))) if Some(of) == name.as_ref() => {
                     return Err(Error::Io(io::Error::other(why.clone())));
                 }
-                // Whoever asked had less time than we have, or it was the answer about another name.
+                // The lookup had less time than this request has, or it was for another name.
                 _ => {}
             }
         }
@@ -103,41 +103,42 @@ impl Resolver for Names {
             drop(state);
             return self.system.resolve(uri, config, timeout);
         };
-        state.asking = Some(name.clone());
+        state.lookup = Some(name.clone());
         drop(state);
-        let mut asking = Asking {
-            names: self,
+        let mut lookup = Lookup {
+            resolver: self,
             answer: Some((
                 name.clone(),
-                Found::Failed("the lookup of its name failed within".into()),
+                LookupResult::Failed("the lookup of its name failed within".into()),
             )),
         };
         let answer = self.system.resolve(uri, config, timeout);
         let found = match &answer {
-            Ok(addresses) => Some(Found::Addresses(addresses.iter().copied().collect())),
-            Err(Error::HostNotFound) => Some(Found::Nothing),
+            Ok(addresses) => Some(LookupResult::Addresses(addresses.iter().copied().collect())),
+            Err(Error::HostNotFound) => Some(LookupResult::NotFound),
             Err(Error::Timeout(_)) => None,
-            Err(why) => Some(Found::Failed(why.to_string())),
+            Err(why) => Some(LookupResult::Failed(why.to_string())),
         };
-        asking.answer = found.map(|found| (name, found));
+        lookup.answer = found.map(|found| (name, found));
         answer
     }
 }
 
-/// Who asks for all. It ends even if it panics, as ureq does where there is no thread to be had.
-struct Asking<'a> {
-    names: &'a Names,
-    answer: Option<(String, Found)>,
+/// The request that performs the lookup. Dropping it ends the lookup, also during a panic: ureq panics if no
+/// thread can be started.
+struct Lookup<'a> {
+    resolver: &'a SharedResolver,
+    answer: Option<(String, LookupResult)>,
 }
 
-impl Drop for Asking<'_> {
+impl Drop for Lookup<'_> {
     fn drop(&mut self) {
-        let mut state = self.names.state();
-        state.asking = None;
+        let mut state = self.resolver.state();
+        state.lookup = None;
         state.answers += 1;
         state.last = self.answer.take();
         drop(state);
-        self.names.answered.notify_all();
+        self.resolver.answered.notify_all();
     }
 }
 
@@ -147,87 +148,92 @@ mod tests {
 
     use super::*;
 
-    fn resolve(names: &Names, host: &str) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve(resolver: &SharedResolver, host: &str) -> Result<ResolvedSocketAddrs, Error> {
         let uri: Uri = format!("https://{host}/").parse().unwrap();
         let timeout = NextTimeout {
             after: Duration::from_secs(20).into(),
             reason: ureq::Timeout::Global,
             ..NextTimeout::default()
         };
-        names.resolve(&uri, &Config::default(), timeout)
+        resolver.resolve(&uri, &Config::default(), timeout)
     }
 
-    /// Eight ask about `host` while `asked` is being looked up, which is answered so.
-    fn meanwhile(
+    /// Eight requests for `host` arrive during the lookup of `asked`, which has this result.
+    fn resolve_during_lookup(
         asked: &str,
-        found: Option<Found>,
+        found: Option<LookupResult>,
         host: &str,
     ) -> Vec<Result<Vec<SocketAddr>, Error>> {
-        let names = Names::default();
-        names.state().asking = Some(asked.to_owned());
-        let asking = Asking {
-            names: &names,
+        let resolver = SharedResolver::default();
+        resolver.state().lookup = Some(asked.to_owned());
+        let lookup = Lookup {
+            resolver: &resolver,
             answer: found.map(|found| (asked.to_owned(), found)),
         };
         let found = thread::scope(|scope| {
             let waiting: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| resolve(&names, host)))
+                .map(|_| scope.spawn(|| resolve(&resolver, host)))
                 .collect();
-            while asked == host && names.state().waiting < 8 {
+            while asked == host && resolver.state().waiting < 8 {
                 thread::yield_now();
             }
-            drop(asking);
+            drop(lookup);
             let found = waiting.into_iter().map(|one| one.join().unwrap());
             found.map(|found| found.map(|all| all.to_vec())).collect()
         });
-        assert!(names.state().asking.is_none());
+        assert!(resolver.state().lookup.is_none());
         found
     }
 
     #[test]
-    fn whoever_asks_meanwhile_gets_the_same_answer() {
+    fn concurrent_requests_for_one_name_share_its_result() {
         const NAME: &str = "127.0.0.1:9";
         let address: SocketAddr = "192.0.2.7:443".parse().unwrap();
-        for found in meanwhile(NAME, Some(Found::Addresses(vec![address])), NAME) {
+        for found in resolve_during_lookup(NAME, Some(LookupResult::Addresses(vec![address])), NAME)
+        {
             assert_eq!(found.unwrap(), [address]);
         }
-        for found in meanwhile(NAME, Some(Found::Nothing), NAME) {
+        for found in resolve_during_lookup(NAME, Some(LookupResult::NotFound), NAME) {
             assert!(matches!(found, Err(Error::HostNotFound)));
         }
-        for found in meanwhile(NAME, Some(Found::Failed("no".into())), NAME) {
+        for found in resolve_during_lookup(NAME, Some(LookupResult::Failed("no".into())), NAME) {
             assert!(matches!(found, Err(Error::Io(why)) if why.to_string() == "no"));
         }
     }
 
-    /// The time that ran out was somebody else's, and so was the name.
+    /// Neither another name's result nor another request's timeout is passed on.
     #[test]
-    fn nobody_gets_what_is_another_one_s() {
+    fn results_are_not_shared_between_names_nor_timeouts_between_requests() {
         const NAME: &str = "127.0.0.1:9";
         let own: SocketAddr = NAME.parse().unwrap();
         let other: SocketAddr = "192.0.2.7:443".parse().unwrap();
-        for found in meanwhile(NAME, None, NAME) {
+        for found in resolve_during_lookup(NAME, None, NAME) {
             assert_eq!(found.unwrap(), [own]);
         }
-        for found in meanwhile("127.0.0.1:7", Some(Found::Addresses(vec![other])), NAME) {
+        for found in resolve_during_lookup(
+            "127.0.0.1:7",
+            Some(LookupResult::Addresses(vec![other])),
+            NAME,
+        ) {
             assert_eq!(found.unwrap(), [own]);
         }
     }
 
     #[test]
-    fn a_lookup_that_panics_keeps_nobody_waiting() {
-        let names = Names::default();
+    fn a_lookup_that_panics_releases_the_waiting_requests() {
+        let resolver = SharedResolver::default();
         let panicked = thread::scope(|scope| {
             let asker = scope.spawn(|| {
-                names.state().asking = Some("127.0.0.1:7".into());
-                let _asking = Asking {
-                    names: &names,
+                resolver.state().lookup = Some("127.0.0.1:7".into());
+                let _asking = Lookup {
+                    resolver: &resolver,
                     answer: None,
                 };
                 panic!("no thread to be had");
             });
             asker.join()
         });
-        assert!(panicked.is_err() && names.state().asking.is_none());
-        assert!(resolve(&names, "127.0.0.1:7").is_ok());
+        assert!(panicked.is_err() && resolver.state().lookup.is_none());
+        assert!(resolve(&resolver, "127.0.0.1:7").is_ok());
     }
 }
