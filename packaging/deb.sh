@@ -67,8 +67,8 @@ third_party() {
   local -A seen=()
   manifests=$(cargo metadata --locked --format-version 1 | grep -oE '"manifest_path":"[^"]+"' | cut -d'"' -f4)
   while IFS='|' read -r crate licence; do
-    read -r name release _ <<<"${crate/ v/ }"
-    [[ $name != "$PACKAGE" ]] || continue
+    read -r name release origin <<<"${crate/ v/ }"
+    [[ $origin != "(/"* ]] || continue # in a folder of this project
     printf '%s\n%s %s: %s\n\n' "$(printf '=%.0s' {1..78})" "$name" "$release" "$licence"
     dir=$(grep -F "/$name-$release/Cargo.toml" <<<"$manifests" | head -n 1) ||
       die "cargo does not say where the source of $crate is"
