@@ -9,6 +9,7 @@
 # make connects what a sign-in with a token costs the broker's thread: a table
 # make memory   what ten thousand connected devices cost, and what is left of them: a table
 # make instructions what the rights cost a message, counted by valgrind: a table
+# make scale    what a large fleet and a large policy file cost the others on SIGHUP: two tables
 # make lint     formatting and clippy
 #
 # demo and test first install what is missing (apt, with sudo unless you are root).
@@ -55,7 +56,7 @@ bench:
 	@tests/dependencies.sh build
 	$(CARGO) bench $(LOCKED) -p auth --bench checks
 
-MEASURES = silence connects memory instructions
+MEASURES = silence connects memory instructions scale
 .PHONY: $(MEASURES)
 instructions: NEEDS = measure
 $(MEASURES): plugin

@@ -19,6 +19,7 @@ pub mod preload;
 pub mod progress;
 pub mod scratch;
 pub mod signing;
+pub mod silence;
 pub mod stage;
 pub mod tenant;
 pub mod wall;

@@ -13,6 +13,7 @@ fn progress_does_not_go_into_a_file() {
         (env!("CARGO_BIN_EXE_connects"), "--rounds 1"),
         (env!("CARGO_BIN_EXE_memory"), "--devices 1"),
         (env!("CARGO_BIN_EXE_instructions"), ""),
+        (env!("CARGO_BIN_EXE_scale"), "--sessions 1 --runs 1"),
     ] {
         let output = Command::new(tool)
             .args(["--plugin", tool]) // any file: no broker loads it

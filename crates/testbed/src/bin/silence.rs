@@ -15,7 +15,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +24,7 @@ use testbed::broker::{Broker, PATIENCE, Version};
 use testbed::clients::Protocol;
 use testbed::clients::raw::{Client, Connect};
 use testbed::measure::{elsewhere, lower_priority, median};
+use testbed::silence::{Conversation, TOPIC};
 use testbed::tenant::{
     AUDIENCE, Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, Device, Endpoint, Tenant,
 };
@@ -180,7 +180,7 @@ fn measure(
     for i in 0..LOGINS {
         tenant.add_device(Device::new(&format!("d{i}"), "pass").topics(json!([])));
     }
-    tenant.add_device(Device::new("pair", "pass").topics(json!(["tick"])));
+    tenant.add_device(Device::new("pair", "pass").topics(json!([TOPIC])));
     let ca_file = tenant.ca_file().display().to_string();
     let options = [
         ("domain", tenant.domain()),
@@ -206,82 +206,51 @@ fn measure(
     };
     tenant.on(Endpoint::Token, behaviour);
 
-    let token = tenant.token("pair");
-    let pair = |id: &str| {
-        let connect = Connect::new(Protocol::V311, id).login("JWT", &token);
-        Client::connect(broker.port(), &connect).map_err(|refusal| format!("{refusal:?}"))
-    };
-    let mut subscriber = pair("subscriber")?;
-    subscriber
-        .subscribe(&[("tick", 0)])
-        .map_err(|end| format!("{end:?}"))?;
-    let mut publisher = pair("publisher")?;
-    let (start, done) = (Instant::now(), AtomicBool::new(false));
-
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut next = Instant::now();
-            while !done.load(Ordering::Relaxed) {
-                let _ = publisher.publish("tick", "x", 0);
-                next += Duration::from_millis(1);
-                thread::sleep(next.saturating_duration_since(Instant::now()));
+    let conversation = Conversation::start(broker.port(), "JWT", &tenant.token("pair"))?;
+    let start = Instant::now();
+    thread::sleep(BEFORE);
+    let knocked = start.elapsed();
+    let port = broker.port();
+    let fifty = thread::spawn(move || {
+        lower_priority();
+        let knock = |i| {
+            let connect = Connect::new(protocol, &format!("c{i}")).login(format!("d{i}"), "pass");
+            let mut client = Client::open(port, protocol);
+            client.send(&connect.packet());
+            client
+        };
+        let knocking: Vec<_> = (0..LOGINS).map(knock).collect();
+        // Kept until all have their answer: who leaves would be work for the broker.
+        let mut in_now = Vec::new();
+        let mut last_in = None;
+        for mut client in knocking {
+            if client.wait_connack(PATIENCE).is_ok() {
+                last_in = Some(start.elapsed() - knocked);
+                in_now.push(client);
             }
-            let _ = publisher.publish("tick", "end", 0);
-        });
-        let listening = scope.spawn(|| {
-            let mut arrivals = Vec::new();
-            while let Ok(message) = subscriber.next_message(Duration::from_secs(60)) {
-                if message.payload == b"end" {
-                    break;
-                }
-                arrivals.push(start.elapsed());
-            }
-            arrivals
-        });
-        thread::sleep(BEFORE);
-        let knocked = start.elapsed();
-        let port = broker.port();
-        let fifty = scope.spawn(move || {
-            lower_priority();
-            let knock = |i| {
-                let connect =
-                    Connect::new(protocol, &format!("c{i}")).login(format!("d{i}"), "pass");
-                let mut client = Client::open(port, protocol);
-                client.send(&connect.packet());
-                client
-            };
-            let knocking: Vec<_> = (0..LOGINS).map(knock).collect();
-            // Kept until all have their answer: who leaves would be work for the broker.
-            let mut in_now = Vec::new();
-            let mut last_in = None;
-            for mut client in knocking {
-                if client.wait_connack(PATIENCE).is_ok() {
-                    last_in = Some(start.elapsed() - knocked);
-                    in_now.push(client);
-                }
-            }
-            (in_now, last_in)
-        });
-        let (in_now, last_in) = fifty.join().expect("no panic");
-        thread::sleep(AFTER);
-        done.store(true, Ordering::Relaxed);
-        let arrivals = listening.join().expect("no panic");
-        // What it has read it answers after so long.
-        let asked = tenant.requests_to(Endpoint::Token);
-        let answered = asked.iter().map(|request| request.at + ANSWER).max();
-        let after_answer = last_in.zip(answered).filter(|_| scene == Scene::Slow);
-        Ok(Run {
-            after_answer: after_answer.map(|(last, answered)| {
-                (start + knocked + last).saturating_duration_since(answered)
-            }),
-            version,
-            protocol,
-            scene,
-            arrivals,
-            knocked,
-            last_in,
-            let_in: in_now.len(),
-        })
+        }
+        (in_now, last_in)
+    });
+    let (in_now, last_in) = fifty.join().expect("no panic");
+    thread::sleep(AFTER);
+    let arrivals = conversation.stop();
+    // What it has read it answers after so long.
+    let asked = tenant.requests_to(Endpoint::Token);
+    let answered = asked.iter().map(|request| request.at + ANSWER).max();
+    let after_answer = last_in.zip(answered).filter(|_| scene == Scene::Slow);
+    Ok(Run {
+        after_answer: after_answer
+            .map(|(last, answered)| (start + knocked + last).saturating_duration_since(answered)),
+        version,
+        protocol,
+        scene,
+        arrivals: arrivals
+            .into_iter()
+            .map(|at| at.saturating_duration_since(start))
+            .collect(),
+        knocked,
+        last_in,
+        let_in: in_now.len(),
     })
 }
 

@@ -1,0 +1,227 @@
+//! Measures what a large fleet and a large policy file cost the other clients.
+//!
+//!     scale [--plugin FILE] [--sessions N] [--rules N] [--runs N]
+//!
+//! A publisher and a subscriber exchange a message every millisecond. The longest gap between two messages is what a
+//! SIGHUP made everybody wait.
+//!
+//! * The first table: a broker that keeps sessions of clients that are away gets a SIGHUP, with the plugin and
+//!   without.
+//! * The second table: the policy file is read again on a SIGHUP, with few rules and with many, each with a condition
+//!   on a claim. It also has the CPU time of the broker's main thread for a sign-in with a new token, and the broker's
+//!   private memory.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::Path,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use testbed::{
+    arguments::Arguments,
+    broker::{Broker, Version},
+    clients::{
+        Protocol,
+        raw::{Client, Connect},
+    },
+    measure::{elsewhere, in_parallel, main_thread_cpu, median, private_dirty},
+    progress::progress,
+    scratch::Scratch,
+    silence::{Conversation, TOPIC, longest},
+    tenant::{AUDIENCE, DEVICE, Device, Tenant},
+};
+
+const SESSIONS: usize = 40_000;
+const RULES: usize = 10_000;
+const FEW_RULES: usize = 100;
+const RUNS: usize = 5;
+const SIGN_INS: usize = 200;
+/// How long is listened before and after a SIGHUP.
+const AROUND: Duration = Duration::from_millis(300);
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scale: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let arguments = Arguments::read(&["--plugin", "--sessions", "--rules", "--runs"])?;
+    let plugin = arguments.plugin()?;
+    let sessions = arguments.number("--sessions", 1, SESSIONS)?;
+    let rules = arguments.number("--rules", FEW_RULES, RULES)?;
+    let runs = arguments.number("--runs", 1, RUNS)?;
+    let tenant = elsewhere(Tenant::start);
+    tenant.add_device(Device::new(DEVICE, "pass").topics(json!([TOPIC])));
+
+    println!("SIGHUP with {sessions} kept sessions; longest silence in ms, median of {runs}\n");
+    println!("| broker | no plugin | plugin | times |");
+    println!("|---|---|---|---|");
+    for version in [Version::V2_0_21, Version::V2_1_2] {
+        let plain = with_sessions(version, None, &tenant, sessions, runs)?;
+        let ours = with_sessions(version, Some(&plugin), &tenant, sessions, runs)?;
+        println!(
+            "| {version} | {plain:.1} | {ours:.1} | {:.1} |",
+            ours / plain
+        );
+    }
+
+    println!("\nA policy file whose rules have a condition on a claim\n");
+    println!(
+        "| broker | rules | silence when it is read again, ms | a sign-in, µs | private memory, MiB |"
+    );
+    println!("|---|---|---|---|---|");
+    for version in [Version::V2_0_21, Version::V2_1_2] {
+        for rules in [FEW_RULES, rules] {
+            let row = with_rules(version, &plugin, &tenant, rules, runs)?;
+            println!(
+                "| {version} | {rules} | {:.1} | {:.0} | {:.1} |",
+                row.silence, row.sign_in, row.memory
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Starts a broker, with the plugin unless it is `None`.
+fn start(
+    version: Version,
+    plugin: Option<&Path>,
+    tenant: &Tenant,
+    policy_file: Option<&str>,
+) -> Result<Broker, String> {
+    let builder = Broker::builder(version).quiet();
+    let ca_file = tenant.ca_file().display().to_string();
+    let mut options = vec![
+        ("domain", tenant.domain()),
+        ("audience", AUDIENCE),
+        ("ca_file", &ca_file),
+    ];
+    options.extend(policy_file.map(|path| ("policy_file", path)));
+    let started = match plugin {
+        None => builder.allow_anonymous(true).start(),
+        Some(plugin) => builder.plugin(plugin, &options).start(),
+    };
+    let broker = started.map_err(|error| error.to_string())?;
+    if plugin.is_some() {
+        broker.expect_log("signing keys are here");
+    }
+    Ok(broker)
+}
+
+/// Returns the longest silence around a SIGHUP in ms, with so many kept sessions.
+fn with_sessions(
+    version: Version,
+    plugin: Option<&Path>,
+    tenant: &Tenant,
+    sessions: usize,
+    runs: usize,
+) -> Result<f64, String> {
+    let broker = start(version, plugin, tenant, None)?;
+    let token = tenant.token(DEVICE);
+    for i in 0..sessions {
+        if i % 1000 == 0 {
+            progress(&format!("{version}: {i} sessions"));
+        }
+        let mut connect = Connect::new(Protocol::V311, &format!("kept-{i}")).login("JWT", &token);
+        connect.clean = false;
+        let client = Client::connect(broker.port(), &connect);
+        client
+            .map_err(|refusal| format!("{refusal:?}"))?
+            .disconnect(0);
+    }
+    progress("");
+    silence_at_sighup(&broker, &token, runs, || Ok(()))
+}
+
+/// Returns the median of the longest silences around a SIGHUP, in ms. `before` is done before each SIGHUP.
+fn silence_at_sighup(
+    broker: &Broker,
+    token: &str,
+    runs: usize,
+    before: impl Fn() -> Result<(), String>,
+) -> Result<f64, String> {
+    let mut silences = Vec::new();
+    for _ in 0..runs {
+        before()?;
+        let conversation = Conversation::start(broker.port(), "JWT", token)?;
+        thread::sleep(AROUND);
+        let since = Instant::now();
+        broker.reload();
+        thread::sleep(AROUND);
+        silences.push(longest(&conversation.stop(), since).as_secs_f64() * 1000.0);
+    }
+    Ok(median(&silences))
+}
+
+struct Row {
+    silence: f64,
+    sign_in: f64,
+    memory: f64,
+}
+
+fn with_rules(
+    version: Version,
+    plugin: &Path,
+    tenant: &Tenant,
+    rules: usize,
+    runs: usize,
+) -> Result<Row, String> {
+    let folder = Scratch::new("scale").map_err(|error| error.to_string())?;
+    let path = folder.path().join("policy.toml");
+    let write = |text: &str| fs::write(&path, text).map_err(|error| error.to_string());
+    let text = policy(rules);
+    write(&text)?;
+    let name = path.to_str().ok_or("a folder whose name is not UTF-8")?;
+    let broker = start(version, Some(plugin), tenant, Some(name))?;
+    let token = tenant.token(DEVICE);
+    // The plugin ignores a file that says the same as before.
+    let edition = std::cell::Cell::new(0);
+    let silence = silence_at_sighup(&broker, &token, runs, || {
+        edition.set(edition.get() + 1);
+        write(&format!("{text}\n# {}\n", edition.get()))
+    })?;
+
+    let tokens = in_parallel(SIGN_INS, |i| {
+        tenant
+            .mint(DEVICE)
+            .claim("jti", i)
+            .claim("site", format!("site-{i}"))
+            .sign()
+    });
+    let before = main_thread_cpu(broker.pid());
+    for token in &tokens {
+        let connect = Connect::new(Protocol::V311, "device").login("JWT", token);
+        let client = Client::connect(broker.port(), &connect);
+        client
+            .map_err(|refusal| format!("{refusal:?}"))?
+            .disconnect(0);
+    }
+    let spent = main_thread_cpu(broker.pid()) - before;
+    Ok(Row {
+        silence,
+        sign_in: spent.as_secs_f64() * 1e6 / SIGN_INS as f64,
+        memory: private_dirty(broker.pid()) as f64 / 1024.0 / 1024.0,
+    })
+}
+
+/// Returns a policy file with so many rules, each for the clients of another site.
+fn policy(rules: usize) -> String {
+    let mut text = String::new();
+    for i in 0..rules {
+        let _ = writeln!(
+            text,
+            "[[rule]]\nname = \"site {i}\"\nwhen = {{ claim = {{ name = \"site\", is = \"site-{i}\" }} }}\n\
+             allow = {{ both = [\"site/{i}/#\"] }}\n"
+        );
+    }
+    text
+}
