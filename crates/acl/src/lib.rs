@@ -10,9 +10,11 @@
 //! | What do the claims of a token grant? | [`claims`] |
 //! | What does the policy file say? | [`policy_file`]; its syntax, [`policy_file::parse`] |
 //! | To whom does a rule apply, and when? | [`policy_file::conditions`], [`policy_file::schedule`] |
+//! | Who shares compiled rules with others? | [`interner`] |
 //! | Which of the two counts, claims or policy file? | [`rights`] |
 
 pub mod claims;
+pub mod interner;
 pub mod policy_file;
 pub mod rights;
 pub mod rules;

@@ -6,7 +6,6 @@
 //! * this file: the rules of one token, shared by all whose claims are the same
 
 pub mod permissions;
-pub mod shared;
 pub mod topics;
 
 use std::fmt;

@@ -1,6 +1,7 @@
 //! The policy file, at work: rules for what does not belong in tokens.
 //!
 //! * [`parse`]: what it says · [`conditions`]: whom a rule is for, decided when a client signs in
+//! * `index`: which rules may be for a client, without trying all of them
 //! * [`schedule`]: when a rule is in force, decided at the minute
 //! * this file: the rules that are for one client, compiled once for all clients that have the same
 //!
@@ -8,15 +9,17 @@
 //! negative priority come after what the token says ([`Rulebook::LATE`]).
 
 pub mod conditions;
+mod index;
 pub mod parse;
 pub mod schedule;
 
 use std::{
-    collections::HashMap,
+    convert::Infallible,
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
 };
 
+use crate::interner::Interner;
 use crate::rules::{
     Effect, Limits,
     bind::{self, Unusable, Values},
@@ -25,6 +28,7 @@ use crate::rules::{
 };
 use crate::time::Unix;
 use conditions::{Condition, Subject};
+use index::Index;
 use input::text::Quoted;
 use parse::{Mistake, Written};
 use schedule::Calendar;
@@ -35,10 +39,11 @@ pub struct Rulebook {
     /// In the order in which they are asked.
     rules: Vec<Listed>,
     calendar: Calendar,
-    /// Compiled rules by which of them are for a client. Clients come in few kinds, so there are few
-    /// of these; a tree of all rules, with a bit set for each client of which are its own, would have
-    /// to pass over everybody else's rules on the same topic at every message.
-    compiled: Mutex<HashMap<Box<[u64]>, Weak<Rules>>>,
+    index: Index,
+    /// Compiled rules, by the rules that apply to a client. Clients come in few kinds, so there are few of these. One
+    /// matcher for all rules, with a bit set for each client, would have to skip everybody else's rules on the same
+    /// topic at every message.
+    compiled: Mutex<Interner<Rules>>,
 }
 
 #[derive(Debug)]
@@ -110,8 +115,9 @@ impl Rulebook {
                     gate,
                 }
             })
-            .collect();
+            .collect::<Vec<_>>();
         Ok(Self {
+            index: Index::new(rules.iter().map(|rule| &*rule.written.conditions)),
             rules,
             calendar: Calendar::new(policy.zone, windows),
             compiled: Mutex::default(),
@@ -187,26 +193,18 @@ impl Rulebook {
         self.calendar.gates()
     }
 
-    /// What is for this client. A rule that allows and names a value that cannot stand in a topic is
-    /// not among it.
+    /// Returns the rules that apply to this client. A rule that allows and names a value that cannot stand in a topic
+    /// is not among them.
     ///
     /// # Errors
     ///
     /// If a rule that denies names such a value.
     pub fn share(&self, subject: &Subject) -> Result<Share, Inapplicable> {
         let values = values(subject);
-        let mut key = vec![0_u64; self.rules.len().div_ceil(64)].into_boxed_slice();
-        for (place, rule) in self.rules.iter().enumerate() {
-            let written = &rule.written;
-            if !written
-                .conditions
-                .iter()
-                .all(|condition| condition.holds(subject))
-            {
-                continue;
-            }
+        let mut applies = Vec::new();
+        for (place, written) in self.applicable(subject) {
             match (written.usable(&values), written.effect()) {
-                (Ok(()), _) => key[place / 64] |= 1 << (place % 64),
+                (Ok(()), _) => applies.push(place),
                 (Err(_), Effect::Allow) => {}
                 (Err(why), Effect::Deny) => {
                     return Err(Inapplicable {
@@ -216,7 +214,7 @@ impl Rulebook {
                 }
             }
         }
-        let rules = self.compile(key);
+        let rules = self.compile(&applies);
         // All of them were looked at above.
         let bindings = rules.bind(&values).map_err(|why| Inapplicable {
             rule: "?".into(),
@@ -225,38 +223,40 @@ impl Rulebook {
         Ok(Share { rules, bindings })
     }
 
-    /// The first rule that would be for this client and would allow something, if its values could
-    /// stand in a topic.
+    /// Returns the first rule that would apply to this client and would allow something, if its values could stand in
+    /// a topic.
     pub fn lost(&self, subject: &Subject) -> Option<(&str, Unusable)> {
         let values = values(subject);
-        self.rules.iter().find_map(|rule| {
-            let why = rule.written.usable(&values).err()?;
-            let mut conditions = rule.written.conditions.iter();
-            conditions
-                .all(|condition| condition.holds(subject))
-                .then_some((&*rule.written.name, why))
+        self.applicable(subject).find_map(|(_, written)| {
+            let why = written.usable(&values).err()?;
+            Some((&*written.name, why))
         })
     }
 
-    fn compile(&self, key: Box<[u64]>) -> Arc<Rules> {
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rules) = compiled.get(&key).and_then(Weak::upgrade) {
-            return rules;
-        }
-        let mut builder = Builder::new();
-        for (place, rule) in self.rules.iter().enumerate() {
-            if key[place / 64] >> (place % 64) & 1 == 1 {
+    /// Returns the rules whose conditions hold for a client, with their places.
+    fn applicable(&self, subject: &Subject) -> impl Iterator<Item = (u32, &Written)> {
+        let candidates = self.index.candidates(subject).into_iter();
+        candidates.filter_map(move |place| {
+            let written = &self.rules[place as usize].written;
+            let mut conditions = written.conditions.iter();
+            let holds = conditions.all(|condition| condition.holds(subject));
+            holds.then_some((place, written))
+        })
+    }
+
+    fn compile(&self, places: &[u32]) -> Arc<Rules> {
+        let make = || {
+            let mut builder = Builder::new();
+            for place in places {
+                let rule = &self.rules[*place as usize];
                 for one in &rule.written.rules {
                     builder.add(rule.order, one, rule.gate);
                 }
             }
-        }
-        let rules = Arc::new(builder.build());
-        // Those that nobody has any more go when there are twice as many as before.
-        if compiled.len() == compiled.capacity() {
-            compiled.retain(|_, rules| rules.strong_count() > 0);
-        }
-        compiled.insert(key, Arc::downgrade(&rules));
+            Ok::<_, Infallible>(builder.build())
+        };
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(rules) = compiled.obtain(places, make);
         rules
     }
 }
@@ -390,7 +390,7 @@ mod tests {
             let claims = json!({"role": if i % 2 == 0 { "keeper" } else { "" }, "site": "x"});
             drop(book.share(&subject("a", &claims)).unwrap());
         }
-        assert!(book.compiled.lock().unwrap().len() < 10);
+        assert!(book.compiled.lock().unwrap().entries() < 100);
     }
 
     #[test]

@@ -52,7 +52,7 @@ use crate::{
     threads::Spawn,
     token::{self, jws},
 };
-use acl::claims::shared::Shared;
+use acl::{claims::Grants, interner::Interner};
 use input::text::Quoted;
 
 pub use access::{Access, Action, Decision};
@@ -73,7 +73,7 @@ pub struct Policy {
     common: Common,
     memory: Mutex<Memory>,
     verified: Mutex<Verified>,
-    shared: Mutex<Shared>,
+    shared: Mutex<Interner<Grants>>,
     policy_file: Option<InForce>,
     tells: OnceLock<Tells>,
     warned_of_address: AtomicBool,
