@@ -16,7 +16,7 @@
 //!              not mended)       │                          ├─ 2.1: AUTH_DELAYED ─► C    ║ auth0, keys
 //!                                │                          └─ 2.0: within the budget    ║
 //!  tick ─► policy.collect ◄──────┴──────────────── Done ◄════════════════════════════════╝
-//!          └─► admit, complete; reap, expire ─► kick; log   (nothing is locked: they call back)
+//!          └─► admit, complete; reap, expire ─► kick; log   (the state is closed: they call back)
 //!  C event ─► event.rs ─► policy.authorise (memory only) ─► codes ─► C
 //! ```
 //!
@@ -42,6 +42,7 @@
 //! | question | file |
 //! |---|---|
 //! | What does the broker call, and what happens in which order? | `plugin.rs` |
+//! | Which state is there, and who may touch it? | `state.rs`, `cell.rs` |
 //! | What does an event say? | `event.rs` |
 //! | Which functions of the broker do we call? | `host.rs`, `host.c` |
 //! | Which number does the broker get as an answer? | `codes.rs` |
@@ -114,6 +115,7 @@
 
 mod abi;
 mod again;
+mod cell;
 mod codes;
 mod event;
 mod guard;
@@ -124,4 +126,5 @@ mod memory;
 mod plugin;
 mod quirks;
 mod signals;
+mod state;
 mod time;

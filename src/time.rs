@@ -13,7 +13,7 @@
 
 use std::sync::{
     Once,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+    atomic::{AtomicI64, Ordering},
 };
 
 use auth::clock::Unix;
@@ -154,18 +154,18 @@ impl Coarse {
 
 /// The time of one of the loop's last rounds, where that is recent; else the clock.
 #[derive(Default)]
-pub struct Round(AtomicU64);
+pub struct Round(u64);
 
 impl Round {
     /// A round begins, or has taken long, in a loop that comes round soon.
-    pub fn set(&self, now: Unix) {
-        self.0.store(now.0, Ordering::Relaxed);
+    pub fn set(&mut self, now: Unix) {
+        self.0 = now.0;
     }
 
     /// Now.
     #[inline]
     pub fn now(&self) -> Unix {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0 {
             0 => now(),
             seconds => Unix(seconds),
         }

@@ -169,13 +169,13 @@ fn a_message_is_judged_without_memory() {
     let options = options
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
-    let policy = common::policy(&options, Pace::default(), Log::default());
+    let mut instance = common::instance(&options, Pace::default(), Log::default());
     let token = shared_key(0).sign(
         Alg::Rs256,
         json!({"alg": "RS256", "kid": shared_key(0).kid()}),
         json!({"iss": issuer, "aud": audience, "sub": "u", "exp": now() + 3 * 86_400, "site": "north", "topics": ["a/+", "b"]}),
     );
-    common::let_in(&policy, "pump", &token);
+    common::let_in(&mut instance, "pump", &token);
     let midnight = (now() / 86_400 + 1) * 86_400;
     let at = |hour: u64, minute: u64| Unix(midnight + hour * 3600 + minute * 60);
     for (topic, now, allowed) in [
@@ -202,10 +202,10 @@ fn a_message_is_judged_without_memory() {
                 retain: false,
                 payload: 9,
             };
-            let first = policy.authorise(&access, now).allows();
+            let first = instance.authorise(&access, now).allows();
             assert_eq!(first, allowed, "{action:?} {topic} {now:?}");
             let count = allocations(|| {
-                let _ = policy.authorise(&access, now);
+                let _ = instance.authorise(&access, now);
             });
             assert_eq!(count, 0, "{action:?} {topic}");
         }

@@ -14,7 +14,7 @@ use auth::{
     config::Algorithm,
     keys::{KeySet, store::Pace},
     log::Log,
-    policy::{Access, Action, Decision, Policy},
+    policy::{Access, Action, Decision},
     sessions::{Client, Known},
     token,
 };
@@ -40,8 +40,8 @@ fn jwks() -> String {
     json!({ "keys": [shared_key(0).jwk()] }).to_string()
 }
 
-/// A policy with one signed-in client that holds these topics.
-fn signed_in(topics: &[String]) -> Policy {
+/// An instance with one signed-in client that holds these topics.
+fn signed_in(topics: &[String]) -> common::Instance {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), jwks()).unwrap();
     let options = [
@@ -50,9 +50,9 @@ fn signed_in(topics: &[String]) -> Policy {
         ("jwks_file", file.path().to_str().unwrap()),
         ("claim_placeholders", "true"),
     ];
-    let policy = common::policy(&options, Pace::default(), Log::default());
-    common::let_in(&policy, "thermostat", &token_with(topics));
-    policy
+    let mut instance = common::instance(&options, Pace::default(), Log::default());
+    common::let_in(&mut instance, "thermostat", &token_with(topics));
+    instance
 }
 
 fn access(action: Action, topic: &str) -> Access<'_, Known<'_>> {
@@ -85,10 +85,10 @@ fn acl_check(c: &mut Criterion) {
         let topics: Vec<String> = (0..grants)
             .map(|i| format!("site/{i}{suffix}/+/temperature"))
             .collect();
-        let policy = signed_in(&topics);
+        let mut instance = signed_in(&topics);
         let topic = format!("site/{}{client_id}/boiler/temperature", grants - 1);
         let denied = format!("site/x{client_id}/boiler/temperature");
-        let decide = |topic| policy.authorise(&access(Action::Publish, topic), clock::now());
+        let mut decide = |topic| instance.authorise(&access(Action::Publish, topic), clock::now());
         assert!(decide(&topic).allows());
         assert_eq!(decide(&denied), Decision::Deny);
         let id = |what: &str| {
@@ -96,13 +96,15 @@ fn acl_check(c: &mut Criterion) {
             BenchmarkId::new(what, grants)
         };
         group.bench_with_input(id("publish_granted"), &topic, |b, topic| {
-            b.iter(|| policy.authorise(black_box(&access(Action::Publish, topic)), clock::now()))
+            b.iter(|| instance.authorise(black_box(&access(Action::Publish, topic)), clock::now()))
         });
         group.bench_with_input(id("publish_denied"), &denied, |b, topic| {
-            b.iter(|| policy.authorise(black_box(&access(Action::Publish, topic)), clock::now()))
+            b.iter(|| instance.authorise(black_box(&access(Action::Publish, topic)), clock::now()))
         });
         group.bench_with_input(id("subscribe_granted"), &topic, |b, topic| {
-            b.iter(|| policy.authorise(black_box(&access(Action::Subscribe, topic)), clock::now()))
+            b.iter(|| {
+                instance.authorise(black_box(&access(Action::Subscribe, topic)), clock::now())
+            })
         });
     }
     group.finish();

@@ -2,10 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use crate::{
@@ -32,11 +29,8 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 pub struct InForce {
     path: PathBuf,
     /// What the file said.
-    text: Mutex<Vec<u8>>,
-    book: Mutex<Arc<Rulebook>>,
-    /// Where `book` is, to compare with, without the lock. An address is no other book's as long as
-    /// somebody holds the book that is there.
-    address: AtomicUsize,
+    text: Vec<u8>,
+    book: Arc<Rulebook>,
 }
 
 impl InForce {
@@ -47,12 +41,10 @@ impl InForce {
     /// One line that names file, line, rule and cure.
     pub fn read(path: &Path) -> Result<Self, String> {
         let (text, book) = read(path)?;
-        let book = Arc::new(book);
         Ok(Self {
             path: path.into(),
-            text: Mutex::new(text),
-            address: AtomicUsize::new(address(&book)),
-            book: Mutex::new(book),
+            text,
+            book: Arc::new(book),
         })
     }
 
@@ -63,7 +55,7 @@ impl InForce {
     ///
     /// For a rule that denies: nobody would be denied what he should be.
     pub fn check(&self, tells: Tells, log: &Log) -> Result<(), String> {
-        self.check_book(&self.book(), tells, log)
+        self.check_book(&self.book, tells, log)
     }
 
     fn check_book(&self, book: &Rulebook, tells: Tells, log: &Log) -> Result<(), String> {
@@ -111,37 +103,28 @@ impl InForce {
     /// # Errors
     ///
     /// One line, as of [`Self::read`] and [`Self::check`].
-    pub fn reload(&self, tells: Tells, log: &Log) -> Result<usize, String> {
+    pub fn reload(&mut self, tells: Tells, log: &Log) -> Result<usize, String> {
         let (text, book) = read(&self.path)?;
-        let mut before = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         // Logs are rotated by a SIGHUP every night: the same rules are not worth a look at every client.
-        if *before == text {
+        if self.text == text {
             return Ok(book.len());
         }
-        let book = Arc::new(book);
         self.check_book(&book, tells, log)?;
-        *before = text;
-        let rules = book.len();
-        let mut current = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        self.address.store(address(&book), Ordering::Relaxed);
-        *current = book;
-        Ok(rules)
+        self.text = text;
+        self.book = Arc::new(book);
+        Ok(self.book.len())
     }
 
-    /// It.
-    pub fn book(&self) -> Arc<Rulebook> {
-        Arc::clone(&self.book.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The rules in force.
+    pub fn book(&self) -> &Arc<Rulebook> {
+        &self.book
     }
 
-    /// Whether it is this one. Takes no lock.
+    /// Whether these rules are the ones in force.
     #[inline]
     pub fn is(&self, book: &Arc<Rulebook>) -> bool {
-        self.address.load(Ordering::Relaxed) == address(book)
+        Arc::ptr_eq(&self.book, book)
     }
-}
-
-fn address(book: &Arc<Rulebook>) -> usize {
-    Arc::as_ptr(book) as usize
 }
 
 fn error(path: &Path, what: String) -> String {
@@ -177,9 +160,9 @@ mod tests {
                 certificate: true,
             },
         );
-        let policy = InForce::read(file.path()).unwrap();
+        let mut policy = InForce::read(file.path()).unwrap();
         policy.check(all, &log).unwrap();
-        let before = policy.book();
+        let before = Arc::clone(policy.book());
         fs::write(file.path(), format!("{DOOR}qos = 3\n")).unwrap();
         let why = policy.reload(all, &log).unwrap_err();
         let path = file.path().display();
@@ -189,10 +172,10 @@ mod tests {
             )),
             "{why}"
         );
-        assert!(policy.is(&before) && Arc::ptr_eq(&policy.book(), &before));
+        assert!(policy.is(&before) && Arc::ptr_eq(policy.book(), &before));
         fs::write(file.path(), "").unwrap();
         assert_eq!(policy.reload(all, &log), Ok(0));
-        assert!(!policy.is(&before) && policy.is(&policy.book()));
+        assert!(!policy.is(&before) && policy.is(policy.book()));
         assert!(log.take().is_empty());
 
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o646)).unwrap();

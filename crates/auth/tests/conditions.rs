@@ -8,10 +8,11 @@ use auth::{
     clock::Unix,
     keys::store::Pace,
     log::{Level, Log},
-    policy::{Access, Action, Decision, Policy},
+    policy::{Access, Action, Decision},
     policy_file::Tells,
     sessions::{Afterlife, Client, Known},
 };
+use common::Instance;
 use serde_json::{Value, json};
 use testbed::signing::{Alg, now, shared_key};
 
@@ -19,7 +20,7 @@ const ISSUER: &str = "https://t.example/";
 const AUDIENCE: &str = "https://mqtt.example/";
 
 /// A client with this claim `topics`, where this policy file is in force.
-fn client(topics: &Value, rules: &str) -> Policy {
+fn client_of(topics: &Value, rules: &str) -> Instance {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), rules).unwrap();
     client_with(
@@ -28,8 +29,8 @@ fn client(topics: &Value, rules: &str) -> Policy {
     )
 }
 
-/// A policy with these options, on its way.
-fn policy(options: &[(&str, &str)], log: Log) -> Policy {
+/// An instance with these options, started.
+fn instance(options: &[(&str, &str)], log: Log) -> Instance {
     // The key of all tokens here. It is read at the start only.
     let keys = tempfile::NamedTempFile::new().unwrap();
     let set = json!({"keys": [shared_key(0).jwk()]}).to_string();
@@ -39,25 +40,25 @@ fn policy(options: &[(&str, &str)], log: Log) -> Policy {
         ("audience", AUDIENCE),
         ("jwks_file", keys.path().to_str().unwrap()),
     ];
-    let policy = common::policy(&[&always, options].concat(), Pace::default(), log);
-    policy.start(Tells::default()).unwrap();
-    policy
+    let mut instance = common::instance(&[&always, options].concat(), Pace::default(), log);
+    instance.policy.start(Tells::default()).unwrap();
+    instance
 }
 
 /// A client with these claims, and with these options.
-fn client_with(claims: &Value, options: &[(&str, &str)]) -> Policy {
-    let policy = policy(options, Log::default());
+fn client_with(claims: &Value, options: &[(&str, &str)]) -> Instance {
+    let mut client = instance(options, Log::default());
     let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "exp": now() + 3600});
     let members = all.as_object_mut().unwrap();
     members.extend(claims.as_object().unwrap().clone());
     let header = json!({"alg": "RS256", "kid": shared_key(0).kid()});
     let token = shared_key(0).sign(Alg::Rs256, header, all);
-    common::let_in(&policy, "pump", &token);
-    policy
+    common::let_in(&mut client, "pump", &token);
+    client
 }
 
 /// Whether it may, or whether others decide.
-fn publishes(policy: &Policy, topic: &str) -> Decision {
+fn publishes(client: &mut Instance, topic: &str) -> Decision {
     let access = Access {
         client: Client(1),
         who: Known {
@@ -71,11 +72,11 @@ fn publishes(policy: &Policy, topic: &str) -> Decision {
         retain: false,
         payload: 0,
     };
-    policy.authorise(&access, Unix(now()))
+    client.authorise(&access, Unix(now()))
 }
 
-fn may_publish(policy: &Policy, topic: &str) -> bool {
-    publishes(policy, topic).allows()
+fn may_publish(client: &mut Instance, topic: &str) -> bool {
+    publishes(client, topic).allows()
 }
 
 /// What is said at the start, and on SIGHUP, of a right that rests on what a device chooses.
@@ -86,7 +87,7 @@ fn a_client_id_that_nobody_binds_is_warned_of() {
     let warnings = |options: &[(&str, &str)], rules: &str| {
         fs::write(file.path(), "").unwrap();
         let log = Log::default();
-        let policy = policy(options, log.clone());
+        let mut instance = instance(options, log.clone());
         let warned = || {
             let lines = log.take().into_iter();
             let warnings = lines.filter(|(level, _)| *level == Level::Warning);
@@ -94,7 +95,7 @@ fn a_client_id_that_nobody_binds_is_warned_of() {
         };
         let at_start = warned();
         fs::write(file.path(), rules).unwrap();
-        policy.reload();
+        instance.policy.reload(&mut instance.common);
         (at_start, warned())
     };
     let own = "[[rule]]\nname = \"own\"\nallow.both = \"dev/%c/#\"";
@@ -147,14 +148,14 @@ fn a_claim_that_does_not_count_keeps_nobody_out() {
             ("rights", "topics,permissions,scope"),
             ("claim_placeholders", "true"),
         ];
-        let policy = client_with(&claims, &options);
-        assert_eq!(publishes(&policy, "a"), Decision::Defer);
+        let mut client = client_with(&claims, &options);
+        assert_eq!(publishes(&mut client, "a"), Decision::Defer);
     }
 }
 
 #[test]
 fn a_rule_may_look_at_the_claim_with_the_topics() {
-    let policy = client(
+    let mut client = client_of(
         &json!(["guest"]),
         r##"
         [[rule]]
@@ -169,8 +170,8 @@ fn a_rule_may_look_at_the_claim_with_the_topics() {
         allow.both = "valves/#"
         "##,
     );
-    assert!(!may_publish(&policy, "valves/1"));
-    assert!(may_publish(&policy, "status/guest") && !may_publish(&policy, "status/other"));
+    assert!(!may_publish(&mut client, "valves/1"));
+    assert!(may_publish(&mut client, "status/guest") && !may_publish(&mut client, "status/other"));
 }
 
 /// At `exp` the broker kicks a client and asks about each subscription of its kept session: what is denied
@@ -183,9 +184,9 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
         when = { time = "09:00-17:00" }
         allow = { subscribe = ["news/#"] }
     "#;
-    let policy = client(&json!([]), rules);
+    let mut client = client_of(&json!([]), rules);
     let midnight = now() / 86_400 * 86_400;
-    let may_subscribe = |hour: u64| {
+    let may_subscribe = |client: &mut Instance, hour: u64| {
         let access = Access {
             client: Client(1),
             who: Known {
@@ -199,16 +200,22 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
             retain: false,
             payload: 0,
         };
-        policy
+        client
             .authorise(&access, Unix(midnight + hour * 3600))
             .allows()
     };
-    policy.leave(Client(1), Afterlife::Kept, Unix(midnight));
-    assert!(may_subscribe(10));
-    assert!(may_subscribe(18), "it asks for nothing new");
-    drop(policy);
+    let policy = &mut client.policy;
+    policy.leave(
+        &mut client.common,
+        Client(1),
+        Afterlife::Kept,
+        Unix(midnight),
+    );
+    assert!(may_subscribe(&mut client, 10));
+    assert!(may_subscribe(&mut client, 18), "it asks for nothing new");
+    drop(client);
 
-    let policy = client(&json!([]), rules);
+    let mut client = client_of(&json!([]), rules);
     let access = |topic| Access {
         client: Client(1),
         who: Known {
@@ -225,7 +232,7 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
     // Before today, so that its token is still good.
     let evening = Unix(midnight - 6 * 3600);
     assert_eq!(
-        policy.authorise(&access(b"news/#"), evening),
+        client.authorise(&access(b"news/#"), evening),
         Decision::Deny
     );
 }

@@ -3,22 +3,21 @@
 
 mod common;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use auth::{
     clock,
     keys::store::Pace,
     log::Log,
-    policy::{Policy, Step},
+    policy::{Connect, Step},
     policy_file::Tells,
     refusal::Reason,
+    sessions::Client,
 };
+use common::Instance;
 use testbed::tenant::{AUDIENCE, DEVICE, Endpoint, Tenant};
 
-fn policy(tenant: &Tenant) -> Policy {
+fn instance(tenant: &Tenant) -> Instance {
     let options = [
         ("domain", tenant.domain()),
         ("audience", AUDIENCE),
@@ -29,21 +28,24 @@ fn policy(tenant: &Tenant) -> Policy {
         cool_down: Duration::ZERO,
         ..Pace::default()
     };
-    let policy = common::policy(&options, pace, Log::default());
-    policy.start(Tells::default()).unwrap();
+    let mut instance = common::instance(&options, pace, Log::default());
+    instance.policy.start(Tells::default()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while policy.keys().current().is_empty() {
+    while instance.policy.keys().current().is_empty() {
         assert!(Instant::now() < deadline);
         std::thread::yield_now();
     }
-    policy
+    instance
 }
 
 /// The outcome, and whether it had to wait.
-fn sign_in(policy: &Policy, token: &str) -> (Result<String, Reason>, bool) {
+fn sign_in(instance: &mut Instance, token: &str) -> (Result<String, Reason>, bool) {
     let connect = common::connect("c", token);
-    let (step, waited) = match policy.authenticate(&connect, clock::now()) {
-        Step::Wait(wait) => (policy.wait(wait, clock::now), true),
+    let (step, waited) = match instance.authenticate(&connect, clock::now()) {
+        Step::Wait(wait) => {
+            let (policy, common) = (&mut instance.policy, &mut instance.common);
+            (policy.wait(common, wait, clock::now), true)
+        }
         step => (step, false),
     };
     match step {
@@ -58,26 +60,26 @@ fn sign_in(policy: &Policy, token: &str) -> (Result<String, Reason>, bool) {
 fn a_new_key_is_met_fetched_and_trusted() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
     let sub = tenant.device(DEVICE).unwrap().user_id;
-    let policy = policy(&tenant);
+    let mut instance = instance(&tenant);
     let old = tenant.token(DEVICE);
-    assert_eq!(sign_in(&policy, &old), (Ok(sub.clone()), false));
+    assert_eq!(sign_in(&mut instance, &old), (Ok(sub.clone()), false));
 
     tenant.rotate_unannounced();
     let new = tenant.token(DEVICE);
-    assert_eq!(sign_in(&policy, &new), (Ok(sub.clone()), true));
+    assert_eq!(sign_in(&mut instance, &new), (Ok(sub.clone()), true));
     assert_eq!(tenant.count(Endpoint::Jwks), 2);
-    assert_eq!(sign_in(&policy, &new), (Ok(sub.clone()), false));
+    assert_eq!(sign_in(&mut instance, &new), (Ok(sub.clone()), false));
     assert_eq!(
-        sign_in(&policy, &old),
+        sign_in(&mut instance, &old),
         (Ok(sub), false),
         "the previous key is good until it is revoked"
     );
     assert_eq!(tenant.count(Endpoint::Jwks), 2);
 
     tenant.revoke_previous();
-    policy.reload();
+    instance.policy.reload(&mut instance.common);
     let deadline = Instant::now() + Duration::from_secs(20);
-    while sign_in(&policy, &old).0.is_ok() {
+    while sign_in(&mut instance, &old).0.is_ok() {
         assert!(
             Instant::now() < deadline,
             "a revoked key dies with the next fetch"
@@ -88,10 +90,10 @@ fn a_new_key_is_met_fetched_and_trusted() {
 #[test]
 fn a_made_up_key_is_looked_for_once_and_refused() {
     let tenant = Tenant::start();
-    let policy = policy(&tenant);
+    let mut instance = instance(&tenant);
     let forged = tenant.mint(DEVICE).header("kid", "made-up").sign();
     assert_eq!(
-        sign_in(&policy, &forged),
+        sign_in(&mut instance, &forged),
         (Err(Reason::TokenKeyUnknown), true)
     );
     assert_eq!(tenant.count(Endpoint::Jwks), 2);
@@ -101,25 +103,35 @@ fn a_made_up_key_is_looked_for_once_and_refused() {
 #[test]
 fn a_crowd_shares_one_fetch() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
-    let policy = Arc::new(policy(&tenant));
+    let Instance { policy, common } = &mut instance(&tenant);
     tenant.rotate_unannounced();
     let gate = testbed::tenant::Gate::new();
     tenant.once(
         Endpoint::Jwks,
         testbed::tenant::Behaviour::Gate(gate.clone()),
     );
-    let crowd: Vec<_> = (0..20)
-        .map(|i| {
-            let policy = Arc::clone(&policy);
-            let token = tenant.mint(DEVICE).claim("jti", i).sign();
-            std::thread::spawn(move || sign_in(&policy, &token))
-        })
-        .collect();
+    for i in 0..20 {
+        let token = tenant.mint(DEVICE).claim("jti", i).sign();
+        let client_id = format!("c{i}");
+        let connect = Connect {
+            client: Client(1 + i),
+            ..common::connect(&client_id, &token)
+        };
+        match policy.authenticate(common, &connect, clock::now()) {
+            Step::Wait(wait) => assert!(policy.delay(common, wait, clock::now()).is_ok()),
+            _ => panic!("its key is not here"),
+        }
+    }
     assert!(gate.wait_for(1, Duration::from_secs(20)));
     gate.open();
-    for one in crowd {
-        assert!(one.join().unwrap().0.is_ok());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut answers = Vec::new();
+    while answers.len() < 20 {
+        assert!(Instant::now() < deadline);
+        answers.extend(policy.collect(common, clock::now()));
+        std::thread::yield_now();
     }
+    assert!(answers.iter().all(|answer| answer.admission.is_some()));
     // One for all who waited. Without a cool-down a late one may ask again; not each of twenty.
     assert!(
         tenant.count(Endpoint::Jwks) <= 3,

@@ -1,6 +1,8 @@
 //! What a client may do: asked at every message, answered from memory.
 
-use super::{Policy, lock};
+use std::sync::Arc;
+
+use super::{Common, Policy};
 use crate::{
     clock::Unix,
     log::Level,
@@ -70,15 +72,21 @@ impl Decision {
 impl Policy {
     /// A client wants to do something.
     #[inline]
-    pub fn authorise(&self, access: &Access<impl Asker>, now: Unix) -> Decision {
-        let known = self.sessions().look(access.client, &access.who, |found| {
+    pub fn authorise(
+        &mut self,
+        common: &mut Common,
+        access: &Access<impl Asker>,
+        now: Unix,
+    ) -> Decision {
+        let sessions = &mut common.sessions;
+        let known = sessions.look(access.client, &access.who, |found| {
             self.decide(access, found, now)
         });
-        known.unwrap_or_else(|| self.decide_stranger(access, now))
+        known.unwrap_or_else(|| self.decide_stranger(common, access, now))
     }
 
     #[inline]
-    fn decide(&self, access: &Access<impl Asker>, found: Found<'_>, now: Unix) -> Decision {
+    fn decide(&mut self, access: &Access<impl Asker>, found: Found<'_>, now: Unix) -> Decision {
         let session = found.session;
         if let Some(current) = &self.policy_file
             && session
@@ -86,7 +94,7 @@ impl Policy {
                 .policy_file()
                 .is_some_and(|applied| !current.is(applied))
         {
-            session.rights.apply(current.book());
+            session.rights.apply(Arc::clone(current.book()));
         }
         let what = match access.action {
             Action::Publish => Ask::Publish {
@@ -139,7 +147,7 @@ impl Policy {
     /// Of each client each refusal is reported once.
     #[cold]
     fn note_refusal(
-        &self,
+        &mut self,
         access: &Access<impl Asker>,
         what: Ask,
         rights: &Rights,
@@ -172,8 +180,13 @@ impl Policy {
     }
 
     #[cold]
-    fn decide_stranger(&self, access: &Access<impl Asker>, now: Unix) -> Decision {
-        if self.config.defer_others && !self.was_never_in(access) {
+    fn decide_stranger(
+        &mut self,
+        common: &Common,
+        access: &Access<impl Asker>,
+        now: Unix,
+    ) -> Decision {
+        if self.config.defer_others && !self.was_never_in(common, access) {
             return Decision::Defer;
         }
         self.report_stranger(access, now);
@@ -183,11 +196,11 @@ impl Policy {
     /// Whether others cannot have let this client in. That is so if it was let in here and is forgotten, or
     /// waits for the tenant. If a waiting client hangs up, its will is published without a user name (2.1.2,
     /// src/context.c).
-    fn was_never_in(&self, access: &Access<impl Asker>) -> bool {
-        lock(&self.arrivals).has(access.client)
-            || self.sessions().is_forgotten(access.client, &access.who)
+    fn was_never_in(&self, common: &Common, access: &Access<impl Asker>) -> bool {
+        self.arrivals.has(access.client)
+            || common.sessions.is_forgotten(access.client, &access.who)
             || access.action == Action::Publish
                 && access.who.username().is_none()
-                && !self.sessions().is_other(access.client)
+                && !common.sessions.is_other(access.client)
     }
 }

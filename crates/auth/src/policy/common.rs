@@ -1,61 +1,97 @@
-//! What all instances of the plugin in one broker share, whatever their options: a client id, and the time
-//! the broker may stand still, are the whole broker's; and a tenant that is asked by two is one tenant.
+//! What all instances of the plugin in one broker share, whatever their options: a client ID, and the time
+//! for which the broker may stand still, belong to the whole broker; and a tenant that two instances ask is one
+//! tenant.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
-use super::lock;
+use super::Admission;
 use crate::{
     clock::moment,
     config::Config,
     logins::{budget::Budget, names::Names, restraint::Restraint},
-    sessions::Sessions,
+    sessions::{Client, Sessions},
 };
 
-/// How each tenant may be asked, by its name and the application's.
-type Restraints = HashMap<(String, String), Arc<Mutex<Restraint>>>;
-
-/// It. Clones are the same.
-#[derive(Clone)]
+/// The state that all instances share. There is one for each broker, and every instance is handed the same.
 pub struct Common {
-    pub(super) sessions: Arc<Mutex<Sessions>>,
-    pub(super) budget: Arc<Mutex<Budget>>,
-    pub(super) names: Arc<Mutex<Names>>,
-    restraints: Arc<Mutex<Restraints>>,
+    pub(super) sessions: Sessions,
+    pub(super) budget: Budget,
+    pub(super) names: Names,
+    tenants: Vec<(TenantName, Restraint)>,
 }
+
+/// A tenant and the application's client ID there.
+type TenantName = (String, String);
+
+/// Which of the tenants in [`Common`] an instance asks.
+#[derive(Clone, Copy)]
+pub(super) struct TenantId(usize);
 
 impl Default for Common {
     fn default() -> Self {
         Self {
-            sessions: Arc::default(),
-            budget: Arc::default(),
-            names: Arc::new(Mutex::new(Names::new(moment()))),
-            restraints: Arc::default(),
+            sessions: Sessions::default(),
+            budget: Budget::default(),
+            names: Names::new(moment()),
+            tenants: Vec::new(),
         }
     }
 }
 
 impl Common {
-    /// The wall clock was set by this many seconds.
-    pub fn clock_was_set(&self, by: i64) {
-        let mut sessions = self
-            .sessions
-            .lock()
-            .expect("no decision has panicked before");
-        sessions.clock_was_set(by);
+    /// Adopts that the wall clock was set by this many seconds.
+    pub fn clock_was_set(&mut self, by: i64) {
+        self.sessions.clock_was_set(by);
     }
 
-    /// How this tenant may be asked. Where instances differ in `login_rate`, the first one's counts.
-    pub(super) fn restraint(&self, config: &Config) -> Arc<Mutex<Restraint>> {
+    /// Lets a client in. It has its user name, and from here on it has rights. Returns the older session of its
+    /// client ID.
+    pub fn admit(&mut self, admission: Admission) -> Option<Client> {
+        let (client, session) = admission.into_session();
+        self.sessions.admit(client, session)
+    }
+
+    /// Takes an admission back that the broker had no use for.
+    pub fn retract(&mut self, client: Client, older: Option<Client>) {
+        self.sessions.retract(client, older);
+    }
+
+    /// Forgets a client: from here on it has no rights.
+    pub fn forget(&mut self, client: Client) {
+        self.sessions.remove(client);
+    }
+
+    /// Returns some of the clients of which nothing is left but, perhaps, a will. Those that the broker no
+    /// longer has are to be [forgotten](Self::forget).
+    pub fn wills(&mut self) -> Vec<(Client, Arc<str>)> {
+        self.sessions.wills()
+    }
+
+    /// Begins a census: on SIGHUP, 2.0 asks about every session that it has.
+    pub fn begin_census(&mut self) {
+        self.sessions.begin_census();
+    }
+
+    /// Remembers that a client that proved who it is has come in under this client ID, or has left.
+    pub fn has_used(&mut self, client_id: &str) {
+        self.names.used(client_id, moment());
+    }
+
+    /// The tenant of these options. Where instances differ in `login_rate`, that of the first counts.
+    pub(super) fn tenant(&mut self, config: &Config) -> TenantId {
         let application = config.application.as_ref();
         let client_id = application.map_or("", |application| &application.client_id);
-        let key = (config.home.name().to_owned(), client_id.to_owned());
-        let mut restraints = lock(&self.restraints);
-        let restraint = restraints
-            .entry(key)
-            .or_insert_with(|| Arc::new(Mutex::new(Restraint::new(config.login_rate, moment()))));
-        Arc::clone(restraint)
+        let name = (config.home.name().to_owned(), client_id.to_owned());
+        let place = self.tenants.iter().position(|(other, _)| *other == name);
+        TenantId(place.unwrap_or_else(|| {
+            let restraint = Restraint::new(config.login_rate, moment());
+            self.tenants.push((name, restraint));
+            self.tenants.len() - 1
+        }))
+    }
+
+    /// How this tenant may be asked.
+    pub(super) fn restraint(&mut self, tenant: TenantId) -> &mut Restraint {
+        &mut self.tenants[tenant.0].1
     }
 }

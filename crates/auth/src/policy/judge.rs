@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Policy, lock};
+use super::Policy;
 use crate::{
     auth0::answer::Tokens,
     clock::Unix,
@@ -23,7 +23,7 @@ use input::{json::Place, recognise};
 impl Policy {
     /// Judges what a job brought; `None` if the keys have to be looked at again first.
     pub(super) fn judge(
-        &self,
+        &mut self,
         evidence: &Evidence,
         keys_refetched: Option<bool>,
         now: Unix,
@@ -34,31 +34,33 @@ impl Policy {
             }
             Evidence::Issued {
                 username, tokens, ..
-            } => self
-                .judge_under_keys(keys_refetched, |keys| {
-                    let claims = self.judge_issued(tokens, keys, now)?;
-                    self.terms(claims, username.as_str().into())
-                })
-                .map(|(verdict, _)| verdict),
+            } => {
+                let (claims, _) = self.judge_under_keys(keys_refetched, |keys| {
+                    self.judge_issued(tokens, keys, now)
+                })?;
+                Some(claims.and_then(|claims| self.terms(claims, username.as_str().into())))
+            }
         }
     }
 
     /// A token from a client: the user name it sent is nobody's, the token says who it is. `None` if the
     /// keys have to be looked at again first.
     pub(super) fn judge_presented(
-        &self,
+        &mut self,
         token: &str,
         print: Fingerprint,
         keys_refetched: Option<bool>,
         now: Unix,
     ) -> Option<Verdict> {
-        let (verdict, keys) = self.judge_under_keys(keys_refetched, |keys| {
-            let claims = token::verify(token, &self.rules, &self.config.audiences, keys, now)?;
+        let (claims, keys) = self.judge_under_keys(keys_refetched, |keys| {
+            token::verify(token, &self.rules, &self.config.audiences, keys, now)
+        })?;
+        let verdict = claims.and_then(|claims| {
             let username = claims.username(&self.config.username_claim)?.into();
             self.terms(claims, username)
-        })?;
+        });
         if let Ok(terms) = &verdict {
-            lock(&self.verified).remember(print, terms, keys, now);
+            self.verified.remember(print, terms, keys, now);
         }
         Some(verdict)
     }
@@ -67,13 +69,13 @@ impl Policy {
     fn judge_under_keys(
         &self,
         keys_refetched: Option<bool>,
-        judge: impl Fn(&KeySet) -> Verdict,
-    ) -> Option<(Verdict, Arc<KeySet>)> {
+        judge: impl Fn(&KeySet) -> Result<Claims, Refusal>,
+    ) -> Option<(Result<Claims, Refusal>, Arc<KeySet>)> {
         loop {
             let keys = self.desk.keys.current();
-            let verdict = judge(&keys);
+            let claims = judge(&keys);
             // A key that is not here may have been published since: worth one look, for everybody.
-            if let Err(refusal) = &verdict
+            if let Err(refusal) = &claims
                 && matches!(
                     refusal.reason,
                     Reason::TokenKeyUnknown | Reason::KeysUnavailable
@@ -100,7 +102,7 @@ impl Policy {
                     return Some((pending, keys));
                 }
             }
-            return Some((verdict, keys));
+            return Some((claims, keys));
         }
     }
 
@@ -154,9 +156,10 @@ impl Policy {
         })
     }
 
-    fn terms(&self, claims: Claims, username: Arc<str>) -> Verdict {
+    fn terms(&mut self, claims: Claims, username: Arc<str>) -> Verdict {
         let reading = &self.config.reading;
-        let grants = lock(&self.shared)
+        let grants = self
+            .shared
             .obtain(reading.values(claims.members()), || {
                 let rules = reading.rules(claims.members())?;
                 Ok(Grants::compile(&rules))
@@ -210,7 +213,7 @@ impl Policy {
             certificate: claimant.certificate,
         };
         let book = self.policy_file.as_ref().map(InForce::book);
-        Rights::new(terms.grants, book.as_ref(), profile).map_err(|why| match why {
+        Rights::new(terms.grants, book, profile).map_err(|why| match why {
             Hopeless::Token(why) => Refusal::new(Reason::TokenTopics, why.to_string()),
             Hopeless::Policy(why) => Refusal::new(Reason::PolicyValue, why.to_string()),
         })

@@ -22,7 +22,7 @@ mod usernames;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -41,14 +41,13 @@ use crate::{
     },
     log::{Level, Log},
     logins::{
-        Desk, arrivals::Arrivals, known::Known, memory::Memory, pool::Pool, restraint::Restraint,
-        verified::Verified,
+        Desk, arrivals::Arrivals, known::Known, memory::Memory, pool::Pool, verified::Verified,
     },
     policy_file::{InForce, Tells},
     proxies::TrustedProxies,
     refusal::{Reason, Refusal},
     secret::Fingerprinter,
-    sessions::{Afterlife, Client, Sessions},
+    sessions::{Afterlife, Client},
     threads::Spawn,
     token::{self, jws},
 };
@@ -57,12 +56,14 @@ use input::text::Quoted;
 
 pub use access::{Access, Action, Decision};
 pub use common::Common;
+use common::TenantId;
 use repeats::Repeats;
 pub use sign_in::{Admission, Answer, Connect, Step, Wait};
 use tally::Tally;
 pub use usernames::LocalUsers;
 
-/// All that decides.
+/// All that one instance of the plugin decides with. Only the broker's thread touches it, so nothing in it
+/// has a lock but what the threads of the pool and of the key store share with it.
 pub struct Policy {
     config: Arc<Config>,
     rules: token::Rules,
@@ -70,25 +71,25 @@ pub struct Policy {
     pool: Pool,
     prints: Fingerprinter,
     log: Log,
-    common: Common,
-    memory: Mutex<Memory>,
-    verified: Mutex<Verified>,
-    shared: Mutex<Interner<Grants>>,
+    memory: Memory,
+    verified: Verified,
+    shared: Interner<Grants>,
     policy_file: Option<InForce>,
-    tells: OnceLock<Tells>,
-    warned_of_address: AtomicBool,
-    arrivals: Mutex<Arrivals>,
-    restraint: Arc<Mutex<Restraint>>,
-    known: Mutex<Known>,
+    tells: Tells,
+    warned_of_address: bool,
+    arrivals: Arrivals,
+    tenant: TenantId,
+    known: Known,
     /// Which refusals were told, and how often they came again.
-    repeats: Mutex<Repeats>,
+    repeats: Repeats,
     /// When it was told last that the clock was set.
-    clock_told: Mutex<Option<Instant>>,
-    tally: Mutex<Tally>,
+    clock_told: Option<Instant>,
+    tally: Tally,
 }
 
 impl Policy {
-    /// Prepares everything; starts nothing. `common` is what it shares with others in the same broker.
+    /// Prepares everything; starts nothing. `common` is what all instances in the broker share: every later
+    /// call takes the same.
     ///
     /// # Errors
     ///
@@ -98,7 +99,7 @@ impl Policy {
         pace: Pace,
         log: Log,
         spawn: Spawn,
-        common: &Common,
+        common: &mut Common,
     ) -> Result<Self, String> {
         let config = Arc::new(config);
         let tenant = Arc::new(Tenant::new(&config).map_err(|why| match &config.ca_file {
@@ -134,25 +135,24 @@ impl Policy {
                 Box::new(move |job| worker.perform(job)),
             ),
             prints: Fingerprinter::new()?,
-            memory: Mutex::new(Memory::new(config.login_cache)),
-            verified: Mutex::default(),
-            shared: Mutex::default(),
+            memory: Memory::new(config.login_cache),
+            verified: Verified::default(),
+            shared: Interner::default(),
             policy_file: config
                 .policy_file
                 .as_deref()
                 .map(InForce::read)
                 .transpose()?,
-            tells: OnceLock::new(),
-            warned_of_address: AtomicBool::new(false),
-            arrivals: Mutex::default(),
-            restraint: common.restraint(&config),
-            known: Mutex::default(),
-            common: common.clone(),
+            tells: Tells::default(),
+            warned_of_address: false,
+            arrivals: Arrivals::default(),
+            tenant: common.tenant(&config),
+            known: Known::default(),
             config,
             log,
-            repeats: Mutex::default(),
-            clock_told: Mutex::default(),
-            tally: Mutex::default(),
+            repeats: Repeats::default(),
+            clock_told: None,
+            tally: Tally::default(),
         })
     }
 
@@ -161,9 +161,10 @@ impl Policy {
     /// # Errors
     ///
     /// If there is no thread to be had, or the policy file needs what the broker cannot.
-    pub fn start(&self, tells: Tells) -> Result<(), String> {
+    pub fn start(&mut self, tells: Tells) -> Result<(), String> {
+        self.tells = tells;
         if let Some(policy) = &self.policy_file {
-            policy.check(*self.tells.get_or_init(|| tells), &self.log)?;
+            policy.check(tells, &self.log)?;
             let rules = policy.book().len();
             self.log
                 .line(Level::Info, format!("the policy file has {rules} rules"));
@@ -226,11 +227,6 @@ impl Policy {
         self.pool.stop();
     }
 
-    /// What it shares with others in the same broker.
-    pub fn common(&self) -> &Common {
-        &self.common
-    }
-
     /// Whether MQTT 5 clients, too, are answered later where the broker can.
     pub fn delays_mqtt5(&self) -> bool {
         self.config.delay_mqtt5
@@ -253,9 +249,9 @@ impl Policy {
 
     /// Says once that a client has no address because everybody could have written the one that the broker
     /// tells.
-    fn warn_of_unverified_address(&self) {
+    fn warn_of_unverified_address(&mut self) {
         let matters = self.config.application.is_some() || self.policy_file.is_some();
-        if matters && !self.warned_of_address.swap(true, Ordering::Relaxed) {
+        if matters && !std::mem::replace(&mut self.warned_of_address, true) {
             self.log.line(
                 Level::Warning,
                 "a websockets client came, and this broker takes its address from the header X-Forwarded-For, which \
@@ -267,11 +263,10 @@ impl Policy {
 
     /// SIGHUP: keys are read or fetched again, and the policy file is read again. A file that is
     /// broken now changes nothing.
-    pub fn reload(&self) {
-        lock(&self.restraint).look_again();
-        if let Some(policy) = &self.policy_file {
-            let tells = self.tells.get().copied().unwrap_or_default();
-            match policy.reload(tells, &self.log) {
+    pub fn reload(&mut self, common: &mut Common) {
+        common.restraint(self.tenant).look_again();
+        if let Some(policy) = &mut self.policy_file {
+            match policy.reload(self.tells, &self.log) {
                 Ok(rules) => {
                     let line =
                         format!("the policy file was read again: {rules} rules are in force");
@@ -301,7 +296,7 @@ impl Policy {
             return;
         }
         let book = self.policy_file.as_ref().map(InForce::book);
-        let what = match book.as_ref().and_then(|book| book.looks_at_client_id()) {
+        let what = match book.and_then(|book| book.looks_at_client_id()) {
             Some(rule) => format!("rule {} of the policy file looks at", Quoted(rule)),
             None if self.config.reading.placeholders => {
                 "with claim_placeholders a token's filters may hold".into()
@@ -315,24 +310,19 @@ impl Policy {
     }
 
     /// A client has gone.
-    pub fn leave(&self, client: Client, afterlife: Afterlife, now: Unix) {
-        let credential = self.sessions().leave(client, afterlife);
+    pub fn leave(&mut self, common: &mut Common, client: Client, afterlife: Afterlife, now: Unix) {
+        let credential = common.sessions.leave(client, afterlife);
         // A session that the broker keeps is a device that comes back.
         if let Some(credential) = credential
             && afterlife != Afterlife::Kept
         {
-            lock(&self.verified).release(credential, now);
+            self.verified.release(credential, now);
         }
     }
 
-    /// SIGHUP, on a broker that asks about every session that it has.
-    pub fn begin_census(&self) {
-        self.sessions().begin_census();
-    }
-
-    /// It has asked about all.
-    pub fn end_census(&self) {
-        let gone = self.sessions().end_census();
+    /// The broker has asked about every session that it has ([`Common::begin_census`]).
+    pub fn end_census(&self, common: &mut Common) {
+        let gone = common.sessions.end_census();
         if gone > 0 {
             self.log.line(
                 Level::Info,
@@ -341,36 +331,25 @@ impl Policy {
         }
     }
 
-    /// Forgets a client: from here on it has no rights.
-    pub fn forget(&self, client: Client) {
-        self.sessions().remove(client);
-    }
-
     /// Forgets who has gone for good, and what need not be remembered any longer; for a moment when
     /// the broker disconnects nobody. Whether it was so much that the memory should be given back.
-    pub fn reap(&self, now: Unix) -> bool {
+    pub fn reap(&mut self, common: &mut Common, now: Unix) -> bool {
         self.tell_tally(now);
-        let sessions = self.sessions().reap(now);
-        let tokens = lock(&self.verified).forget_old(now);
-        let logins = lock(&self.memory).forget_old(now);
+        let sessions = common.sessions.reap(now);
+        let tokens = self.verified.forget_old(now);
+        let logins = self.memory.forget_old(now);
         sessions || tokens || logins
     }
 
     /// The wall clock was set by this many seconds. What the instances share is told by itself:
     /// [`Common::clock_was_set`]. A token that was verified is as good as its own `exp` says.
-    pub fn clock_was_set(&self, by: i64) {
-        lock(&self.memory).clock_was_set(by);
-    }
-
-    /// Clients of which nothing is left but, perhaps, a will: whom the broker no longer has is to be
-    /// [forgotten](Self::forget).
-    pub fn wills(&self) -> Vec<(Client, Arc<str>)> {
-        self.sessions().wills()
+    pub fn clock_was_set(&mut self, by: i64) {
+        self.memory.clock_was_set(by);
     }
 
     /// The clients to disconnect, because their rights have ended.
-    pub fn expire(&self, now: Unix) -> Vec<(Client, Arc<str>)> {
-        let expired = self.sessions().expired(now);
+    pub fn expire(&mut self, common: &mut Common, now: Unix) -> Vec<(Client, Arc<str>)> {
+        let expired = common.sessions.expired(now);
         for (_, client_id) in &expired {
             let refusal = Refusal::new(Reason::RightsExpired, "its token has expired");
             self.log.line(
@@ -380,21 +359,6 @@ impl Policy {
         }
         expired
     }
-
-    /// No call inside these locks leaves this crate, so they are held for moments. A panic under
-    /// one poisons it, and then everything is refused: [`PoisonError`] would hand out a table of
-    /// which nobody knows what it says.
-    fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.common
-            .sessions
-            .lock()
-            .expect("no decision has panicked before")
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing is half done under these locks, so a panic elsewhere leaves them good.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn keys_from_file(config: &Config) -> Result<Option<KeySet>, String> {
@@ -437,13 +401,12 @@ mod testing {
         let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::read(options.to_vec()).unwrap();
         let log = Log::default();
-        let common = Common::default();
         let policy = Policy::new(
             config,
             Pace::default(),
             log.clone(),
             threads::plain,
-            &common,
+            &mut Common::default(),
         );
         (policy.unwrap(), log)
     }

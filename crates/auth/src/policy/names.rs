@@ -1,6 +1,6 @@
 //! Under which client IDs a sign-in may wait: [`crate::logins::names`].
 
-use super::{Policy, Wait, lock, report::Who};
+use super::{Common, Policy, Wait, report::Who};
 use crate::{
     clock::{Unix, moment},
     logins::{arrivals, names::Hindrance},
@@ -11,15 +11,22 @@ use input::text::Quoted;
 impl Policy {
     /// Why this sign-in may not hold its client ID while it waits, if it may not: then [`Self::delay`] is not
     /// for it.
-    pub fn hindrance(&self, wait: &Wait) -> Option<Hindrance> {
+    pub fn hindrance(&self, common: &mut Common, wait: &Wait) -> Option<Hindrance> {
         let claimant = &wait.claimant;
-        lock(&self.common.names).hindrance(&claimant.client_id, claimant.id_is_free, moment())
+        let names = &mut common.names;
+        names.hindrance(&claimant.client_id, claimant.id_is_free, moment())
     }
 
     /// Turns a login away and asks the tenant all the same: it is let in from memory when it comes back.
-    pub fn postpone(&self, wait: Box<Wait>, why: Hindrance, now: Unix) -> Refusal {
+    pub fn postpone(
+        &mut self,
+        common: &mut Common,
+        wait: Box<Wait>,
+        why: Hindrance,
+        now: Unix,
+    ) -> Refusal {
         let Wait { claimant, job, .. } = *wait;
-        let refusal = match self.submit(job) {
+        let refusal = match self.submit(common, job) {
             Err(refusal) => refusal,
             Ok(()) => Refusal::new(
                 Reason::LoginPending,
@@ -30,19 +37,9 @@ impl Policy {
         refusal
     }
 
-    /// A login begins to wait under this client ID.
-    pub(super) fn try_once(&self, client_id: &str) {
-        lock(&self.common.names).try_once(client_id, moment());
-    }
-
-    /// A client that proved who it is came in under this client ID, or has left.
-    pub fn has_used(&self, client_id: &str) {
-        lock(&self.common.names).used(client_id, moment());
-    }
-
     /// The broker hung up on a client that it has not let in. Where a login waits under that client ID, the
     /// broker did not ask about this one.
-    pub fn hung_up(&self, client_id: &str, address: Option<&str>, now: Unix) {
+    pub fn hung_up(&mut self, client_id: &str, address: Option<&str>, now: Unix) {
         let Some(holder) = arrivals::who_waits_under(client_id) else {
             return;
         };

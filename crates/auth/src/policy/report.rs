@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use super::{
-    Access, Action, Policy, lock,
+    Access, Action, Policy,
     repeats::{Count, Scope},
 };
 use crate::{
@@ -19,7 +19,12 @@ use input::text::{self, Quoted};
 const CLOCK_AGAIN: u64 = 60;
 
 impl Policy {
-    pub(super) fn report_refused_connect(&self, claimant: &Claimant, refusal: &Refusal, now: Unix) {
+    pub(super) fn report_refused_connect(
+        &mut self,
+        claimant: &Claimant,
+        refusal: &Refusal,
+        now: Unix,
+    ) {
         self.count_refusal(claimant, refusal);
         let (username, address) = (claimant.username.as_deref(), claimant.address.as_deref());
         self.report(
@@ -35,7 +40,7 @@ impl Policy {
 
     /// A CONNECT that the broker's boundary could not read.
     pub fn report_unreadable(
-        &self,
+        &mut self,
         client_id: &str,
         address: Option<&str>,
         refusal: &Refusal,
@@ -49,7 +54,7 @@ impl Policy {
         self.report(&who, refusal, now);
     }
 
-    pub(super) fn report(&self, who: &Who, refusal: &Refusal, now: Unix) {
+    pub(super) fn report(&mut self, who: &Who, refusal: &Refusal, now: Unix) {
         let reason = refusal.reason;
         let scope = match concerns_all(reason) {
             true => Scope::All,
@@ -64,13 +69,10 @@ impl Policy {
     }
 
     /// One line for the first of its kind; what repeats it is counted.
-    fn tell_once(&self, subject: &Subject, scope: Scope, refusal: &Refusal, now: Unix) {
+    fn tell_once(&mut self, subject: &Subject, scope: Scope, refusal: &Refusal, now: Unix) {
         let reason = refusal.reason;
-        let (counts, told) = {
-            let mut repeats = lock(&self.repeats);
-            let counts = repeats.take_due(now);
-            (counts, repeats.note(reason, scope, subject, now))
-        };
+        let counts = self.repeats.take_due(now);
+        let told = self.repeats.note(reason, scope, subject, now);
         self.tell(counts);
         let Some(scope) = told else { return };
         let repeats = match scope {
@@ -94,8 +96,8 @@ impl Policy {
     }
 
     /// The wall clock was set by this many seconds: told once a minute, for a clock that will not settle.
-    pub fn report_clock(&self, by: i64) {
-        let told = lock(&self.clock_told).replace(moment());
+    pub fn report_clock(&mut self, by: i64) {
+        let told = self.clock_told.replace(moment());
         if told.is_some_and(|at| at.elapsed().as_secs() < CLOCK_AGAIN) {
             return;
         }
@@ -111,14 +113,14 @@ impl Policy {
     }
 
     /// Tells how often refusals were repeated, when it is time.
-    pub fn tell_repeats(&self, now: Unix) {
-        let counts = lock(&self.repeats).take_due(now);
+    pub fn tell_repeats(&mut self, now: Unix) {
+        let counts = self.repeats.take_due(now);
         self.tell(counts);
     }
 
     /// Tells it now, because the broker stops.
-    pub fn tell_last_repeats(&self, now: Unix) {
-        let counts = lock(&self.repeats).take_all(now);
+    pub fn tell_last_repeats(&mut self, now: Unix) {
+        let counts = self.repeats.take_all(now);
         self.tell(counts);
     }
 
@@ -147,7 +149,7 @@ impl Policy {
     }
 
     pub(super) fn report_refused_access(
-        &self,
+        &mut self,
         access: &Access<impl Asker>,
         refusal: &Refusal,
         now: Unix,
@@ -161,7 +163,7 @@ impl Policy {
         self.tell_access(access, scope, refusal, now);
     }
 
-    pub(super) fn report_stranger(&self, access: &Access<impl Asker>, now: Unix) {
+    pub(super) fn report_stranger(&mut self, access: &Access<impl Asker>, now: Unix) {
         let topic = String::from_utf8_lossy(access.topic);
         let detail = format!("it has not signed in, so {} is refused", Quoted(&topic));
         let refusal = Refusal::new(Reason::UnknownClient, detail);
@@ -169,7 +171,13 @@ impl Policy {
         self.tell_access(access, scope, &refusal, now);
     }
 
-    fn tell_access(&self, access: &Access<impl Asker>, scope: Scope, refusal: &Refusal, now: Unix) {
+    fn tell_access(
+        &mut self,
+        access: &Access<impl Asker>,
+        scope: Scope,
+        refusal: &Refusal,
+        now: Unix,
+    ) {
         let (what, of) = match access.action {
             Action::Receive => ("delivery", "to"),
             Action::Publish => ("PUBLISH", "of"),
@@ -261,8 +269,8 @@ mod tests {
 
     #[test]
     fn a_trouble_of_all_has_one_line_and_one_of_a_device_hides_no_other_s() {
-        let (policy, log) = policy();
-        let lines = |client_id, reason, now| {
+        let (mut policy, log) = policy();
+        let lines = |policy: &mut Policy, client_id, reason, now| {
             let who = Who {
                 client_id,
                 username: None,
@@ -272,21 +280,25 @@ mod tests {
             let lines = log.take().into_iter();
             lines.map(|(_, line)| line).collect::<Vec<_>>()
         };
-        let first = lines("a", Reason::LoginRate, 0);
+        let first = lines(&mut policy, "a", Reason::LoginRate, 0);
         assert_eq!(first.len(), 1);
         assert!(first[0].contains("of any client, are counted, and told once a minute"));
         assert!(
-            lines("b", Reason::LoginRate, 1).is_empty(),
+            lines(&mut policy, "b", Reason::LoginRate, 1).is_empty(),
             "it is everybody's"
         );
-        let own = lines("a", Reason::LoginRefused, 2);
+        let own = lines(&mut policy, "a", Reason::LoginRefused, 2);
         assert!(
             own[0].ends_with("repeats are counted, and told once a minute"),
             "{own:?}"
         );
-        assert_eq!(lines("b", Reason::LoginRefused, 3).len(), 1);
-        assert!(lines("a", Reason::LoginRefused, 4).is_empty());
-        assert_eq!(lines("a", Reason::LoginBackoff, 5).len(), 1, "other news");
+        assert_eq!(lines(&mut policy, "b", Reason::LoginRefused, 3).len(), 1);
+        assert!(lines(&mut policy, "a", Reason::LoginRefused, 4).is_empty());
+        assert_eq!(
+            lines(&mut policy, "a", Reason::LoginBackoff, 5).len(),
+            1,
+            "other news"
+        );
         policy.tell_repeats(Unix(59));
         assert!(log.is_empty());
         policy.tell_repeats(Unix(62));
@@ -296,7 +308,7 @@ mod tests {
         assert!(told.iter().any(|line| line == all), "{told:?}");
         let one = "refused 1 more times [login-refused] within a minute: CONNECT of 'a'";
         assert!(told.iter().any(|line| line == one), "{told:?}");
-        lines("a", Reason::LoginRefused, 63);
+        lines(&mut policy, "a", Reason::LoginRefused, 63);
         policy.tell_last_repeats(Unix(64));
         assert_eq!(log.take().len(), 1);
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Policy, lock, report::Who};
+use super::{Common, Policy, report::Who};
 use crate::{
     auth0::forwarded,
     clock::{Deadline, Unix, moment},
@@ -57,7 +57,7 @@ pub struct Connect<'a> {
 /// How a sign-in goes on.
 #[must_use]
 pub enum Step {
-    /// It is good. Give the client this user name, then [`Policy::admit`] it.
+    /// It is good. Give the client this user name, then [`Common::admit`] it.
     Admit(Admission),
     /// It is not.
     Refuse(Refusal),
@@ -109,6 +109,10 @@ impl Admission {
     pub fn username(&self) -> &str {
         &self.session.username
     }
+
+    pub(super) fn into_session(self) -> (Client, Session) {
+        (self.client, self.session)
+    }
 }
 
 /// Passwords and user names longer than this, in bytes, are refused without asking anybody:
@@ -117,9 +121,9 @@ const MAX_CREDENTIAL: usize = 1024;
 
 impl Policy {
     /// A client wants to come in.
-    pub fn authenticate(&self, connect: &Connect, now: Unix) -> Step {
+    pub fn authenticate(&mut self, common: &mut Common, connect: &Connect, now: Unix) -> Step {
         if !connect.again {
-            lock(&self.arrivals).forget(connect.client, connect.client_id);
+            self.arrivals.forget(connect.client, connect.client_id);
         }
         if connect.unverified_address {
             self.warn_of_unverified_address();
@@ -135,13 +139,15 @@ impl Policy {
             certificate: connect.certificate,
             credential,
             login: None,
-            caller: lock(&self.known).caller(None, Source::of(connect.address), moment()),
+            caller: self
+                .known
+                .caller(None, Source::of(connect.address), moment()),
             id_is_free: connect.id_is_free,
         };
-        match self.consider(connect, &mut claimant, now) {
+        match self.consider(common, connect, &mut claimant, now) {
             Considered::Keep => Step::Keep,
             Considered::Defer => Step::Defer,
-            Considered::Judged(verdict) => self.conclude(&claimant, verdict, now),
+            Considered::Judged(verdict) => self.conclude(common, &claimant, verdict, now),
             Considered::Open { job, username } => Step::Wait(Box::new(Wait {
                 claimant,
                 job: *job,
@@ -150,39 +156,43 @@ impl Policy {
         }
     }
 
-    fn consider(&self, connect: &Connect, claimant: &mut Claimant, now: Unix) -> Considered {
+    fn consider(
+        &mut self,
+        common: &mut Common,
+        connect: &Connect,
+        claimant: &mut Claimant,
+        now: Unix,
+    ) -> Considered {
         let refuse = |reason, detail: &str| Considered::Judged(Err(Refusal::new(reason, detail)));
         if connect.restored {
             return Considered::Keep;
         }
-        {
-            let mut sessions = self.sessions();
-            match sessions.recheck(
-                connect.client,
-                connect.client_id,
-                connect.username,
-                claimant.credential,
-                connect.again,
-                now,
-            ) {
-                Some(true) => return Considered::Keep,
-                Some(false) => {
-                    return refuse(
-                        Reason::TokenExpired,
-                        "its rights have ended since it signed in",
-                    );
-                }
-                // Others let it in, and it is still connected: its client ID stays taken.
-                None if connect.again && sessions.is_other(connect.client) => {}
-                None => {
-                    // A new connection at an old address inherits nothing.
-                    sessions.arrives(connect.client);
-                    // Its certificate let it in, or another plugin: whoever did decides when it comes back. 2.0
-                    // must not be told no about one that is away (`sessions::forgotten`), and does not tell
-                    // whether this one is.
-                    if connect.rechecked {
-                        return Considered::Keep;
-                    }
+        let sessions = &mut common.sessions;
+        match sessions.recheck(
+            connect.client,
+            connect.client_id,
+            connect.username,
+            claimant.credential,
+            connect.again,
+            now,
+        ) {
+            Some(true) => return Considered::Keep,
+            Some(false) => {
+                return refuse(
+                    Reason::TokenExpired,
+                    "its rights have ended since it signed in",
+                );
+            }
+            // Others let it in, and it is still connected: its client ID stays taken.
+            None if connect.again && sessions.is_other(connect.client) => {}
+            None => {
+                // A new connection at an old address inherits nothing.
+                sessions.arrives(connect.client);
+                // Its certificate let it in, or another plugin: whoever did decides when it comes back. 2.0
+                // must not be told no about one that is away (`sessions::forgotten`), and does not tell
+                // whether this one is.
+                if connect.rechecked {
+                    return Considered::Keep;
                 }
             }
         }
@@ -190,7 +200,7 @@ impl Policy {
         let print = claimant.credential;
         let keys = self.desk.keys.current();
         // A token that was good a moment ago needs no second look.
-        let known = lock(&self.verified).recall(print, &keys, now);
+        let known = self.verified.recall(print, &keys, now);
         let token = match known {
             Some(_) => Some(Token::Alone),
             None => recognise::token(connect.password.unwrap_or_default()),
@@ -206,15 +216,16 @@ impl Policy {
             return refuse(Reason::NotUtf8, "its password is not UTF-8 text");
         };
         // Neither a token nor something to ask the tenant about.
-        let not_ours = |reason, detail| {
-            if self.config.defer_others {
-                self.leave_to_others(claimant, connect.again)
+        let not_ours = |policy: &Self, common: &mut Common, claimant: &Claimant, reason, detail| {
+            if policy.config.defer_others {
+                policy.leave_to_others(common, claimant, connect.again)
             } else {
                 refuse(reason, detail)
             }
         };
         if password.is_empty() {
-            return not_ours(Reason::NoPassword, "it sent no password");
+            let detail = "it sent no password";
+            return not_ours(self, common, claimant, Reason::NoPassword, detail);
         }
         let deadline = Deadline::after(self.config.timeout);
 
@@ -238,16 +249,15 @@ impl Policy {
         }
 
         if self.config.application.is_none() {
-            return not_ours(
-                Reason::CredentialsOff,
-                "it sent a password, and credentials mode is off",
-            );
+            let detail = "it sent a password, and credentials mode is off";
+            return not_ours(self, common, claimant, Reason::CredentialsOff, detail);
         }
         let username = connect
             .username
             .map(|name| self.username_of_tenant(name, connect.again));
         let Some(username) = username.filter(|name| !name.is_empty()) else {
-            return not_ours(Reason::NoUsername, "it sent a password and no user name");
+            let detail = "it sent a password and no user name";
+            return not_ours(self, common, claimant, Reason::NoUsername, detail);
         };
         for (what, length) in [("user name", username.len()), ("password", password.len())] {
             if length > MAX_CREDENTIAL {
@@ -261,11 +271,11 @@ impl Policy {
         let user = self.prints.of(username.trim().to_lowercase().as_bytes());
         claimant.login = Some(user);
         let source = claimant.caller.source;
-        claimant.caller = lock(&self.known).caller(claimant.login, source, moment());
+        claimant.caller = self.known.caller(claimant.login, source, moment());
         // With the length in front, `a` with `bc` is not `ab` with `c`.
         let both = format!("{}:{username}{password}", username.len());
         let key = self.prints.of(both.as_bytes());
-        if let Some(verdict) = lock(&self.memory).recall(key, now) {
+        if let Some(verdict) = self.memory.recall(key, now) {
             return Considered::Judged(verdict);
         }
         let address = connect.address.and_then(forwarded::device_address);
@@ -273,9 +283,12 @@ impl Policy {
         // Who joins a question that is under way asks none.
         let question = match self.pool.is_busy(key) {
             true => None,
-            false => match lock(&self.restraint).ask(origin, claimant.caller, moment()) {
+            false => match common
+                .restraint(self.tenant)
+                .ask(origin, claimant.caller, moment())
+            {
                 Ok(question) => {
-                    lock(&self.known).asked(user, moment());
+                    self.known.asked(user, moment());
                     self.count_question(claimant.caller);
                     Some(question)
                 }
@@ -301,8 +314,8 @@ impl Policy {
     }
 
     /// Others decide about it; but not with a client id that one of ours holds.
-    fn leave_to_others(&self, claimant: &Claimant, again: bool) -> Considered {
-        let mut sessions = self.sessions();
+    fn leave_to_others(&self, common: &mut Common, claimant: &Claimant, again: bool) -> Considered {
+        let sessions = &mut common.sessions;
         let free = self.config.any_takeover || claimant.id_is_free;
         if !free && sessions.is_held_by_another(&claimant.client_id, None) {
             return Considered::Judged(Err(held()));
@@ -313,7 +326,7 @@ impl Policy {
 
     /// Waits for the outcome within the budget. Beyond it the client is turned away, and the tenant
     /// asked all the same: it is let in from memory when it comes back.
-    pub fn wait(&self, wait: Box<Wait>, clock: fn() -> Unix) -> Step {
+    pub fn wait(&mut self, common: &mut Common, wait: Box<Wait>, clock: fn() -> Unix) -> Step {
         let Wait { claimant, job, .. } = *wait;
         let (key, deadline) = (job.key, job.deadline);
         let began = moment();
@@ -322,19 +335,19 @@ impl Policy {
             true => Duration::ZERO,
             false => {
                 let (most, percent) = (self.config.login_wait, self.config.stall_budget);
-                let mut budget = lock(&self.common.budget);
+                let budget = &mut common.budget;
                 budget.allowance(key, claimant.caller, began, most, percent)
             }
         };
         let until = Deadline::after(allowance.min(deadline.remaining()));
         let mut answered = true;
-        let verdict = match self.submit(job) {
+        let verdict = match self.submit(common, job) {
             Err(refusal) => Err(refusal),
             Ok(()) => loop {
                 match self
                     .pool
                     .wait(key, until)
-                    .map(|done| self.settle(done, clock()))
+                    .map(|done| self.settle(common, done, clock()))
                 {
                     Some(Some((verdict, _))) => break verdict,
                     // It needs the keys as well, and that is under way.
@@ -354,14 +367,12 @@ impl Policy {
             },
         };
         let ended = moment();
-        {
-            let mut budget = lock(&self.common.budget);
-            budget.spend(ended, claimant.caller.source, ended - began);
-            if !answered && !allowance.is_zero() {
-                budget.waited_for_nothing(key, ended);
-            }
+        let budget = &mut common.budget;
+        budget.spend(ended, claimant.caller.source, ended - began);
+        if !answered && !allowance.is_zero() {
+            budget.waited_for_nothing(key, ended);
         }
-        self.conclude(&claimant, verdict, clock())
+        self.conclude(common, &claimant, verdict, clock())
     }
 
     /// Has the outcome found while the broker holds the CONNECT; [`Self::collect`] brings it.
@@ -369,14 +380,18 @@ impl Policy {
     /// # Errors
     ///
     /// A refusal if there is too much to do already.
-    pub fn delay(&self, wait: Box<Wait>, now: Unix) -> Result<(), Refusal> {
+    pub fn delay(
+        &mut self,
+        common: &mut Common,
+        wait: Box<Wait>,
+        now: Unix,
+    ) -> Result<(), Refusal> {
         let Wait { claimant, job, .. } = *wait;
         let (key, deadline) = (job.key, job.deadline);
-        let has_room = lock(&self.arrivals).has_room(claimant.caller);
-        let submitted = match has_room {
-            true => self.submit(job),
+        let submitted = match self.arrivals.has_room(claimant.caller) {
+            true => self.submit(common, job),
             false => {
-                self.give_back(job.question);
+                self.give_back(common, job.question);
                 Err(Refusal::new(Reason::LoginQueue, "too many sign-ins wait"))
             }
         };
@@ -384,8 +399,8 @@ impl Policy {
             self.report_refused_connect(&claimant, &refusal, now);
             return Err(refusal);
         }
-        self.try_once(&claimant.client_id);
-        lock(&self.arrivals).wait(Arrival::new(claimant, key, deadline));
+        common.names.try_once(&claimant.client_id, moment());
+        self.arrivals.wait(Arrival::new(claimant, key, deadline));
         Ok(())
     }
 
@@ -400,12 +415,12 @@ impl Policy {
     }
 
     /// Remembers what has come of jobs since the last time.
-    pub fn absorb(&self, now: Unix) {
+    pub fn absorb(&mut self, common: &mut Common, now: Unix) {
         for done in self.pool.take_finished() {
             let (key, claimant) = (done.key, done.claimant.clone());
-            match self.settle(done, now) {
+            match self.settle(common, done, now) {
                 // Whoever asked was turned away meanwhile, and comes back for it.
-                Some((verdict @ Ok(_), 0)) => lock(&self.memory).hold(key, &verdict, now),
+                Some((verdict @ Ok(_), 0)) => self.memory.hold(key, &verdict, now),
                 Some((Err(refusal), 0)) => self.report_refused_connect(&claimant, &refusal, now),
                 _ => {}
             }
@@ -413,22 +428,19 @@ impl Policy {
     }
 
     /// What has come of jobs since the last time: remembers it, and brings the clients to answer.
-    pub fn collect(&self, now: Unix) -> Vec<Answer> {
-        self.absorb(now);
-        let ready = {
-            let mut arrivals = lock(&self.arrivals);
-            if arrivals.is_empty() {
-                return Vec::new();
-            }
-            arrivals.give_up(|| self.too_late());
-            arrivals.take_ready()
-        };
+    pub fn collect(&mut self, common: &mut Common, now: Unix) -> Vec<Answer> {
+        self.absorb(common, now);
+        if self.arrivals.is_empty() {
+            return Vec::new();
+        }
+        let too_late = self.too_late();
+        self.arrivals.give_up(|| too_late.clone());
+        let ready = self.arrivals.take_ready().into_iter();
         ready
-            .into_iter()
             .filter(|(arrival, _)| arrival.is_awaited())
             .map(|(arrival, verdict)| Answer {
                 client_id: Arc::clone(&arrival.claimant.client_id),
-                admission: match self.conclude(&arrival.claimant, verdict, now) {
+                admission: match self.conclude(common, &arrival.claimant, verdict, now) {
                     Step::Admit(admission) => Some(admission),
                     _ => None,
                 },
@@ -436,19 +448,19 @@ impl Policy {
             .collect()
     }
 
-    pub(super) fn submit(&self, job: Job) -> Result<(), Refusal> {
+    pub(super) fn submit(&self, common: &mut Common, job: Job) -> Result<(), Refusal> {
         let question = job.question;
         let submitted = self.pool.submit(job);
         if submitted.is_err() {
-            self.give_back(question);
+            self.give_back(common, question);
         }
         submitted
     }
 
     /// The tenant is not asked after all.
-    fn give_back(&self, question: Option<Question>) {
+    fn give_back(&self, common: &mut Common, question: Option<Question>) {
         if let Some(question) = question {
-            lock(&self.restraint).give_back(question, moment());
+            common.restraint(self.tenant).give_back(question, moment());
         }
     }
 
@@ -460,7 +472,8 @@ impl Policy {
 
     /// Judges what came of a job, remembers it, and hands it to the clients that wait; how many they
     /// are. `None` if it takes another job first.
-    fn settle(&self, done: Done, now: Unix) -> Option<(Verdict, usize)> {
+    fn settle(&mut self, common: &mut Common, done: Done, now: Unix) -> Option<(Verdict, usize)> {
+        let restraint = common.restraint(self.tenant);
         let Done {
             claimant,
             key,
@@ -472,7 +485,7 @@ impl Policy {
         } = done;
         if let Some(question) = question {
             let no = result.as_ref().err().map(|refusal| refusal.reason);
-            lock(&self.restraint).heard(question, no, aftermath, moment());
+            restraint.heard(question, no, aftermath, moment());
         }
         let issued_to = match &result {
             Ok(Evidence::Issued { origin, .. }) => *origin,
@@ -499,19 +512,25 @@ impl Policy {
         };
         if let Some(origin) = issued_to {
             let no = verdict.as_ref().err().map(|refusal| refusal.reason);
-            lock(&self.restraint).judged(origin, no, moment());
+            restraint.judged(origin, no, moment());
         }
         if is_login {
-            lock(&self.memory).remember(key, &verdict, now);
+            self.memory.remember(key, &verdict, now);
         }
-        let woken = lock(&self.arrivals).resolve(key, &verdict);
+        let woken = self.arrivals.resolve(key, &verdict);
         Some((verdict, woken))
     }
 
     /// What a verdict means for one client.
-    pub(super) fn conclude(&self, claimant: &Claimant, verdict: Verdict, now: Unix) -> Step {
+    pub(super) fn conclude(
+        &mut self,
+        common: &Common,
+        claimant: &Claimant,
+        verdict: Verdict,
+        now: Unix,
+    ) -> Step {
         let admitted = verdict.and_then(|terms| {
-            self.may_use_client_id(claimant, &terms)?;
+            self.may_use_client_id(common, claimant, &terms)?;
             let account = terms.account.clone();
             let username = self.username_for_broker(&terms.username);
             let until = terms.until;
@@ -520,7 +539,7 @@ impl Policy {
         });
         match admitted {
             Ok((username, account, rights, until)) => {
-                lock(&self.known).came_in(claimant.login, claimant.caller.source);
+                self.known.came_in(claimant.login, claimant.caller.source);
                 if rights.is_empty() && !self.config.defer_acl {
                     self.log.line(
                         Level::Warning,
@@ -554,12 +573,17 @@ impl Policy {
     }
 
     /// Whether the client id is one that this token may be used with, and nobody else's.
-    fn may_use_client_id(&self, claimant: &Claimant, terms: &Terms) -> Result<(), Refusal> {
+    fn may_use_client_id(
+        &self,
+        common: &Common,
+        claimant: &Claimant,
+        terms: &Terms,
+    ) -> Result<(), Refusal> {
         identity::check(&terms.client_ids, &claimant.client_id)?;
         if self.config.any_takeover
             || claimant.id_is_free
-            || !self
-                .sessions()
+            || !common
+                .sessions
                 .is_held_by_another(&claimant.client_id, Some(&terms.account))
         {
             return Ok(());
@@ -567,19 +591,8 @@ impl Policy {
         Err(held())
     }
 
-    /// A client that was let in has its user name: from here on it has rights. The older session of
-    /// its client id is returned.
-    pub fn admit(&self, admission: Admission) -> Option<Client> {
-        self.sessions().admit(admission.client, admission.session)
-    }
-
-    /// Takes an admission back that the broker had no use for.
-    pub fn retract(&self, client: Client, older: Option<Client>) {
-        self.sessions().retract(client, older);
-    }
-
     /// The broker would not give a client its user name: then it does not come in.
-    pub fn refuse_username(&self, client_id: &str, now: Unix) {
+    pub fn refuse_username(&mut self, client_id: &str, now: Unix) {
         let refusal = Refusal::new(
             Reason::TokenUsername,
             "the broker does not take its user name",

@@ -10,7 +10,7 @@ use std::{
     mem,
 };
 
-use super::{Policy, lock};
+use super::Policy;
 use crate::{
     clock::Unix,
     log::Level,
@@ -145,19 +145,19 @@ fn most<K: Ord>(counts: HashMap<K, u64>, name: impl Fn(&K) -> String) -> String 
 }
 
 impl Policy {
-    pub(super) fn count_question(&self, caller: Caller) {
-        lock(&self.tally).asked(caller);
+    pub(super) fn count_question(&mut self, caller: Caller) {
+        self.tally.asked(caller);
     }
 
     /// Counts a refusal that says nothing against the device.
-    pub(super) fn count_refusal(&self, claimant: &Claimant, refusal: &Refusal) {
+    pub(super) fn count_refusal(&mut self, claimant: &Claimant, refusal: &Refusal) {
         if claimant.login.is_some() && refusal.reason.fault() == Fault::Passing {
-            lock(&self.tally).turned_away(claimant, refusal.reason);
+            self.tally.turned_away(claimant, refusal.reason);
         }
     }
 
-    pub(super) fn tell_tally(&self, now: Unix) {
-        let line = lock(&self.tally).line(now);
+    pub(super) fn tell_tally(&mut self, now: Unix) {
+        let line = self.tally.line(now);
         if let Some(line) = line {
             self.log.line(Level::Warning, line);
         }
@@ -167,7 +167,11 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{policy::testing::policy, secret::Fingerprinter, sessions::Client};
+    use crate::{
+        policy::{Common, testing::policy},
+        secret::Fingerprinter,
+        sessions::Client,
+    };
 
     fn claimant(number: u32, standing: Standing) -> Claimant {
         let print = Fingerprinter::new().unwrap().of(b"");
@@ -227,9 +231,10 @@ mod tests {
     /// From the refusal of a CONNECT to the line in the log.
     #[test]
     fn the_policy_tells_of_good_devices_and_of_nothing_else() {
-        let (policy, log) = policy();
-        let told = |reason, now| {
-            policy.reap(Unix(now));
+        let (mut policy, log) = policy();
+        let mut common = Common::default();
+        let mut told = |reason, now| {
+            policy.reap(&mut common, Unix(now));
             let device = claimant(1, Standing::Returning);
             let token = Claimant {
                 login: None,
@@ -238,7 +243,7 @@ mod tests {
             for claimant in [device, token] {
                 policy.report_refused_connect(&claimant, &Refusal::new(reason, ""), Unix(now));
             }
-            policy.reap(Unix(now + PERIOD));
+            policy.reap(&mut common, Unix(now + PERIOD));
             let lines = log.take().into_iter().map(|(_, line)| line);
             let lines: Vec<_> = lines
                 .filter(|line| line.contains("in the last minute"))

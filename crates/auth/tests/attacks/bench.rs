@@ -1,18 +1,15 @@
-//! A policy with keys from a file, and tokens that are good but for what a test changes.
+//! An instance with keys from a file, and tokens that are good but for what a test changes.
 
-use std::{io::Write, sync::LazyLock};
-
-use auth::{
-    clock::Unix,
-    keys::store::Pace,
-    log::Log,
-    policy::{Policy, Step},
-    refusal::Reason,
+use std::{
+    io::Write,
+    sync::{LazyLock, Mutex, PoisonError},
 };
+
+use auth::{clock::Unix, keys::store::Pace, log::Log, policy::Step, refusal::Reason};
 use serde_json::{Value, json};
 use testbed::signing::{Alg, RsaKey, hs256_raw, now, shared_key};
 
-use crate::common;
+use crate::common::{self, Instance};
 
 pub const ISSUER: &str = "https://t.auth0.com/";
 pub const AUDIENCE: &str = "https://mqtt.example/";
@@ -37,7 +34,7 @@ pub fn evil_key() -> std::sync::Arc<RsaKey> {
     shared_key(1)
 }
 
-fn policy(algorithms: &str) -> Policy {
+fn instance(algorithms: &str) -> Mutex<Instance> {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &[u8]| {
         let path = folder.path().join(name);
@@ -71,14 +68,15 @@ fn policy(algorithms: &str) -> Policy {
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
-    common::policy(&options, Pace::default(), Log::default())
+    Mutex::new(common::instance(&options, Pace::default(), Log::default()))
 }
 
-static RS256: LazyLock<Policy> = LazyLock::new(|| policy("RS256"));
-static ALL: LazyLock<Policy> = LazyLock::new(|| policy("RS256,PS256,HS256"));
+static RS256: LazyLock<Mutex<Instance>> = LazyLock::new(|| instance("RS256"));
+static ALL: LazyLock<Mutex<Instance>> = LazyLock::new(|| instance("RS256,PS256,HS256"));
 
-fn meet(policy: &Policy, token: &str) -> Met {
-    match policy.authenticate(&common::connect("c", token), Unix(now())) {
+fn meet(instance: &Mutex<Instance>, token: &str) -> Met {
+    let mut instance = instance.lock().unwrap_or_else(PoisonError::into_inner);
+    match instance.authenticate(&common::connect("c", token), Unix(now())) {
         Step::Admit(admission) => Met::In(admission.username().to_owned()),
         Step::Refuse(refusal) => Met::Out(refusal.reason),
         Step::Wait(_) => panic!("keys from a file are never waited for"),

@@ -1,24 +1,41 @@
-//! What the tests of the policy alone share: one with options, and a CONNECT that brings a token.
+//! What the tests of the policy alone share: an instance with options, and a CONNECT that brings a token.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
 use auth::{
-    clock,
+    clock::{self, Unix},
     config::Config,
     keys::store::Pace,
     log::Log,
-    policy::{Common, Connect, Policy, Step},
-    sessions::Client,
+    policy::{Access, Common, Connect, Decision, Policy, Step},
+    sessions::{Asker, Client},
     threads,
 };
 
-/// A policy with these options, which asks nobody yet.
+/// The only instance in its broker.
+pub struct Instance {
+    pub policy: Policy,
+    pub common: Common,
+}
+
+impl Instance {
+    pub fn authenticate(&mut self, connect: &Connect, now: Unix) -> Step {
+        self.policy.authenticate(&mut self.common, connect, now)
+    }
+
+    pub fn authorise(&mut self, access: &Access<impl Asker>, now: Unix) -> Decision {
+        self.policy.authorise(&mut self.common, access, now)
+    }
+}
+
+/// An instance with these options, which asks nobody yet.
 #[track_caller]
-pub fn policy(options: &[(&str, &str)], pace: Pace, log: Log) -> Policy {
+pub fn instance(options: &[(&str, &str)], pace: Pace, log: Log) -> Instance {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let config = Config::read(options.iter().map(owned).collect()).unwrap();
-    let common = Common::default();
-    Policy::new(config, pace, log, threads::plain, &common).unwrap()
+    let mut common = Common::default();
+    let policy = Policy::new(config, pace, log, threads::plain, &mut common).unwrap();
+    Instance { policy, common }
 }
 
 /// A CONNECT that brings a token.
@@ -41,9 +58,9 @@ pub fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
 
 /// Lets a client in with a token that is good.
 #[track_caller]
-pub fn let_in(policy: &Policy, client_id: &str, token: &str) {
-    match policy.authenticate(&connect(client_id, token), clock::now()) {
-        Step::Admit(admission) => drop(policy.admit(admission)),
+pub fn let_in(instance: &mut Instance, client_id: &str, token: &str) {
+    match instance.authenticate(&connect(client_id, token), clock::now()) {
+        Step::Admit(admission) => drop(instance.common.admit(admission)),
         Step::Refuse(refusal) => panic!("{refusal}"),
         _ => panic!("the keys are here"),
     }

@@ -1,0 +1,300 @@
+//! The state of the plugin in one broker: its instances, and what they share.
+//!
+//! The broker loads the plugin once for each `plugin` line. Lines with the same options share one instance, and with
+//! it the keys. The broker is given a number for its instance as the userdata of every callback, never a pointer.
+
+use std::{ffi::c_void, time::Duration};
+
+use crate::{
+    again::Again, cell::BrokerCell, codes::Generation, guard, heap, host::Broker, quirks::recheck,
+    signals, time,
+};
+use auth::{
+    clock::{Deadline, Unix},
+    config::{Config, on_disk::OnDisk},
+    keys::store::Pace,
+    log::{Level, Log},
+    policy::{Common, Policy},
+    secret::{Fingerprint, Fingerprinter},
+};
+
+/// For how long the broker may ask about its sessions after SIGHUP where no tick ends that, and nothing tells these
+/// questions from a CONNECT. 100,000 sessions take less.
+const RECHECK: Duration = Duration::from_secs(2);
+
+/// The same where a tick ends it, or where the two can be told apart.
+const LONG_RECHECK: Duration = Duration::from_secs(600);
+
+/// How often a tick looks at what time alone changes, in milliseconds.
+const LOOK_MILLIS: u64 = 50;
+
+/// After so many milliseconds without a tick nobody can say when the next one comes.
+const LATE_MILLIS: u64 = 1000;
+
+/// How long after the last departure a fleet counts as gone.
+const SETTLED: Duration = Duration::from_secs(2);
+
+static STATE: BrokerCell<Option<State>> = BrokerCell::new(None);
+
+/// Everything that only the broker's thread touches.
+struct State {
+    common: Common,
+    /// Each at the place that its userdata names. A place is used once, so a stale userdata names nobody.
+    instances: Vec<Option<Instance>>,
+    fingerprints: Fingerprinter,
+}
+
+/// One configuration at work.
+pub struct Instance {
+    pub policy: Policy,
+    pub log: Log,
+    /// What the broker's configuration files said, if they can be found.
+    pub on_disk: Option<OnDisk>,
+    /// Whether the broker ticks: 2.0.11 does not with `per_listener_settings true`.
+    pub ticks: bool,
+    /// Whether a client has come or gone since the last tick with something to do.
+    pub stirred: bool,
+    /// What was allowed a moment ago.
+    pub again: Again,
+    /// The time that messages are checked by.
+    pub round: time::Round,
+    /// Until when the broker may ask about its sessions because of SIGHUP, unless a tick comes before.
+    recheck_ends: Option<Deadline>,
+    /// When a tick last had something to do, in milliseconds of the monotonic clock.
+    looked: u64,
+    /// When memory is to be given back to the system, after a fleet has gone.
+    trim: Option<Deadline>,
+    /// The fingerprint of its options, which may hold a secret.
+    options: Fingerprint,
+    /// How many `plugin` lines have it.
+    references: usize,
+}
+
+/// Runs `body` on the instance that `userdata` names, with what all instances share. Returns `None` if there is none.
+///
+/// The state is open meanwhile: `body` must call no function of the broker's that calls back.
+#[inline]
+pub fn with<R>(
+    broker: &Broker,
+    userdata: *mut c_void,
+    body: impl FnOnce(&mut Instance, &mut Common) -> R,
+) -> Option<R> {
+    let mut state = STATE.open(broker);
+    let state = state.as_mut()?;
+    let place = (userdata as usize).checked_sub(1)?;
+    let instance = state.instances.get_mut(place)?.as_mut()?;
+    Some(body(instance, &mut state.common))
+}
+
+/// Returns the userdata of an instance with these options, and whether it was there before. A new one is not started.
+///
+/// # Errors
+///
+/// One line for the log if the options cannot be used.
+pub fn obtain(
+    broker: &Broker,
+    options: Vec<(String, String)>,
+) -> Result<(*mut c_void, bool), String> {
+    let mut state = STATE.open(broker);
+    let state = match &mut *state {
+        Some(state) => state,
+        none => none.insert(State {
+            common: Common::default(),
+            instances: Vec::new(),
+            fingerprints: Fingerprinter::new()?,
+        }),
+    };
+    let print = state.fingerprints.of(format!("{options:?}").as_bytes());
+    for (place, instance) in state.instances.iter_mut().enumerate() {
+        if let Some(instance) = instance
+            && instance.options == print
+        {
+            instance.references += 1;
+            return Ok((userdata(place), true));
+        }
+    }
+    let is_first = state.instances.iter().all(Option::is_none);
+    let instance = Instance::new(options, print, &mut state.common)?;
+    // 2.0 says by itself when that cannot be: it takes no second callback. 2.1 takes it, and what it
+    // makes of it only its configuration says.
+    if !is_first && broker.generation() == Generation::V2_1 {
+        instance.log.line(
+            Level::Notice,
+            "loaded again with other options: these count where the listener has them to itself, by \
+             per_listener_settings true or by plugin_use; with neither, those named first decide for every \
+             listener",
+        );
+    }
+    state.instances.push(Some(instance));
+    Ok((userdata(state.instances.len() - 1), false))
+}
+
+/// A number, in the shape in which the broker keeps it. NULL names nobody.
+fn userdata(place: usize) -> *mut c_void {
+    std::ptr::without_provenance_mut(place + 1)
+}
+
+/// Ends the use of an instance by one `plugin` line. The last one stops it.
+pub fn release(broker: &Broker, userdata: *mut c_void) {
+    let mut state = STATE.open(broker);
+    let Some(all) = state.as_mut() else { return };
+    let Some(place) = (userdata as usize).checked_sub(1) else {
+        return;
+    };
+    let Some(slot) = all.instances.get_mut(place) else {
+        return;
+    };
+    if let Some(instance) = slot {
+        instance.references -= 1;
+        if instance.references == 0 {
+            instance.policy.stop();
+            *slot = None;
+        }
+    }
+    if all.instances.iter().all(Option::is_none) {
+        *state = None;
+    }
+}
+
+/// Stops the threads of all instances, because the broker exits and may clean nothing up. Their callbacks may still
+/// come.
+pub fn stop_all(broker: &Broker) {
+    if let Some(state) = &mut *STATE.open(broker) {
+        for instance in state.instances.iter_mut().flatten() {
+            instance.policy.stop();
+        }
+    }
+}
+
+/// Follows the wall clock where it was set, in all instances at once: what they share is moved once.
+pub fn follow_clock(broker: &Broker) {
+    let by = time::follow();
+    if by == 0 {
+        return;
+    }
+    if let Some(State {
+        common, instances, ..
+    }) = &mut *STATE.open(broker)
+    {
+        common.clock_was_set(by);
+        for (place, instance) in instances.iter_mut().flatten().enumerate() {
+            if place == 0 {
+                instance.policy.report_clock(by);
+            }
+            instance.policy.clock_was_set(by);
+            instance.again.forget_all(broker);
+            instance.see_round(broker, time::Coarse::now());
+        }
+    }
+}
+
+/// Writes the log lines that wait. The broker may make a message of each, and ask about it: call this with the state
+/// closed, and never in the middle of a message's delivery.
+pub fn write_log(broker: &Broker, userdata: *mut c_void) {
+    let lines = with(broker, userdata, |instance, _| instance.log.take());
+    for (level, line) in lines.unwrap_or_default() {
+        broker.log(level, &line);
+    }
+    write_faults(broker);
+}
+
+/// Writes the lines about what should not happen.
+pub fn write_faults(broker: &Broker) {
+    for (level, line) in guard::FAULTS.take() {
+        broker.log(level, &line);
+    }
+}
+
+impl Instance {
+    fn new(
+        options: Vec<(String, String)>,
+        print: Fingerprint,
+        common: &mut Common,
+    ) -> Result<Self, String> {
+        let log = Log::default();
+        let on_disk = Fingerprinter::new()
+            .ok()
+            .and_then(|prints| OnDisk::find(&options, prints));
+        let config = Config::read(options).map_err(|e| e.to_string())?;
+        let pace = Pace::default();
+        let policy = Policy::new(config, pace, log.clone(), signals::spawn, common)?;
+        Ok(Self {
+            policy,
+            log,
+            on_disk,
+            ticks: false,
+            stirred: true,
+            again: Again::default(),
+            round: time::Round::default(),
+            recheck_ends: None,
+            looked: time::Coarse::now().millis(),
+            trim: None,
+            options: print,
+            references: 1,
+        })
+    }
+
+    /// SIGHUP: the broker asks about its sessions from now on.
+    pub fn begin_recheck(&mut self) {
+        let ends = self.ticks || recheck::knows_connect();
+        let most = if ends { LONG_RECHECK } else { RECHECK };
+        self.recheck_ends = Some(Deadline::after(most));
+    }
+
+    /// A tick: the broker has asked about all its sessions.
+    pub fn end_recheck(&mut self) {
+        self.recheck_ends = None;
+    }
+
+    /// Whether the broker may be asking about its sessions because of SIGHUP. It does so right after RELOAD, before
+    /// the next tick; where there are no ticks, within moments.
+    pub fn is_recheck(&self) -> bool {
+        self.recheck_ends.is_some_and(|until| !until.has_passed())
+    }
+
+    /// Keeps the time for the messages to come. Not at every tick, because a busy broker ticks with every
+    /// message: the time may be [`LOOK_MILLIS`] old.
+    pub fn see_round(&mut self, broker: &Broker, now: time::Coarse) {
+        if broker.generation() == Generation::V2_0 && self.ticks {
+            self.round.set(now.unix());
+        }
+    }
+
+    /// Whether a tick has anything to do. A busy 2.0 broker ticks with every message, so this is part of
+    /// what a message costs.
+    pub fn has_work(&mut self, now: time::Coarse) -> bool {
+        let millis = now.millis();
+        let due = millis >= self.looked + LOOK_MILLIS
+            || self.stirred
+            || self.policy.has_news()
+            || !self.log.is_empty()
+            || !guard::FAULTS.is_empty();
+        if due {
+            self.looked = millis;
+            self.stirred = false;
+        }
+        due
+    }
+
+    /// Whether the broker has not ticked for so long that nobody can say when it will. Then no answer may
+    /// depend on a tick.
+    pub fn ticks_are_late(&self) -> bool {
+        time::Coarse::now().millis() > self.looked + LATE_MILLIS
+    }
+
+    /// Adopts that the broker stood still because of the plugin, so that it could not tick.
+    pub fn stood_still(&mut self, since: time::Coarse) {
+        self.looked += time::Coarse::now().millis() - since.millis();
+    }
+
+    /// Forgets clients that have gone. Of a fleet that leaves, the last go a while after the first: the memory is
+    /// given back once.
+    pub fn reap(&mut self, common: &mut Common, now: Unix) {
+        if self.policy.reap(common, now) {
+            self.trim = Some(Deadline::after(SETTLED));
+        } else if self.trim.is_some_and(Deadline::has_passed) {
+            self.trim = None;
+            heap::give_back();
+        }
+    }
+}
