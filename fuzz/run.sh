@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 #
-# Plays the targets with libFuzzer: fuzz/run.sh [--runs N | --seconds N] [TARGET...]
+# Runs the targets with libFuzzer: fuzz/run.sh [--runs N | --seconds N] [TARGET...]
 #
-# Without TARGET all of them, a minute each. What is found on the way is kept in target/fuzz/corpus, and an
-# input that makes a target fail in target/fuzz/failures: put it into fuzz/seeds/TARGET with its repair.
-# Only stable parts of the compiler are used, so there is no need for a nightly one.
+# Without TARGET it runs all of them, a minute each. New inputs are kept in target/fuzz/corpus, and an input
+# that makes a target fail in target/fuzz/failures: add it to fuzz/seeds/TARGET together with the fix.
+# It uses only stable parts of the compiler and does not need a nightly one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -29,8 +29,8 @@ fi
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_DIR=$PWD/target/fuzz
-# What tells libFuzzer which branches an input takes, and with what it was compared there. Its functions are
-# in the targets: the plugin's .so, which is built along, may do without.
+# These flags tell libFuzzer which branches an input takes and what it is compared with. libFuzzer's functions
+# are in the targets; the plugin's .so, which is built as well, does not need them.
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cdebug-assertions -Ccodegen-units=1
   -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
@@ -38,7 +38,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cdebug-assertions -Ccode
 mkdir -p "$CARGO_TARGET_DIR"
 say "building (the first time takes two minutes)"
 log=$CARGO_TARGET_DIR/build.log
-# With --target the flags are for the targets only, and not for what runs while they are built.
+# With --target the flags apply to the targets only, and not to build scripts.
 cargo build --locked --quiet --release --target "$host" --config 'profile.release.lto="off"' \
   --package fuzz --features libfuzzer --bins >"$log" 2>&1 || {
   tail -n 30 "$log" >&2

@@ -1,4 +1,4 @@
-//! A check allocates nothing: not for many rules, deep topics, placeholders, or a denial.
+//! A check allocates no memory: with many rules, deep topics, placeholders, and for a denial.
 
 #[path = "../crates/auth/tests/common/mod.rs"]
 mod common;
@@ -26,11 +26,11 @@ thread_local! {
 }
 
 fn count() {
-    // While a thread ends there is no counter any more, and nothing to count.
+    // While a thread ends, the counter does not exist any more.
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
-// The plugin has an allocator of its own, so it is counted where that one gets its memory from.
+// The plugin has an allocator of its own, so calls are counted below it.
 unsafe extern "C" {
     fn __libc_malloc(size: usize) -> *mut c_void;
     fn __libc_calloc(count: usize, size: usize) -> *mut c_void;
@@ -54,7 +54,7 @@ unsafe extern "C" fn calloc(number: usize, size: usize) -> *mut c_void {
     unsafe { __libc_calloc(number, size) }
 }
 
-/// How often `work` allocates, on this thread.
+/// Returns how often `work` allocates on this thread.
 fn allocations(work: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.get();
     work();
@@ -62,12 +62,12 @@ fn allocations(work: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn the_counter_counts() {
+fn allocations_are_counted() {
     assert!(allocations(|| drop(std::hint::black_box(vec![1]))) > 0);
 }
 
 #[test]
-fn the_first_rule_is_found_without_memory() {
+fn finding_the_first_rule_allocates_nothing() {
     let mut builder = Builder::new();
     let mut order = 0;
     for i in 0..1000 {
@@ -131,10 +131,10 @@ fn the_first_rule_is_found_without_memory() {
     }
 }
 
-/// The whole question, with a policy file, before and after a window of time opens. A refusal is
-/// allowed memory the first time, for its line in the log.
+/// A whole check, with a policy file, before and after a time window opens. The first refusal may allocate
+/// memory for its log line.
 #[test]
-fn a_message_is_judged_without_memory() {
+fn checking_a_message_allocates_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);

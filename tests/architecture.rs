@@ -1,8 +1,8 @@
-//! Which module may use what, where neither crate boundaries nor visibility say so.
+//! Which module may use what, where neither crate boundaries nor visibility enforce it.
 
 use std::{fs, path::Path};
 
-/// The sources of the plugin and its crates, by names such as `src/event.rs` and `auth/keys/mod.rs`.
+/// Returns the sources of the plugin and its crates, by names such as `src/event.rs` and `auth/keys/mod.rs`.
 fn sources() -> Vec<(String, String)> {
     fn walk(name: &str, folder: &Path, found: &mut Vec<(String, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -29,7 +29,7 @@ fn sources() -> Vec<(String, String)> {
     found
 }
 
-/// Without comments and unit tests: both may speak of anything.
+/// Returns the text without comments and unit tests, which may mention anything.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     text.lines()
@@ -38,7 +38,7 @@ fn code(text: &str) -> String {
         .join("\n")
 }
 
-/// `word` stands in the files that may use it, and in no other.
+/// Checks that `word` occurs in the allowed files only.
 #[track_caller]
 fn only(word: &str, allowed: &[&str]) {
     let users: Vec<String> = sources()
@@ -61,7 +61,7 @@ fn only(word: &str, allowed: &[&str]) {
 }
 
 #[test]
-fn few_know_the_libraries_for_http_and_for_signatures() {
+fn few_modules_use_the_libraries_for_http_and_signatures() {
     only("ureq::", &["auth/auth0/http.rs", "auth/auth0/resolver.rs"]);
     only("rustls::", &["auth/auth0/http.rs"]);
     only("jsonwebtoken::", &["auth/token/jws.rs"]);
@@ -86,7 +86,7 @@ fn one_module_reads_the_time() {
     only("Instant::now", &["auth/clock.rs"]);
     only("SystemTime::now", &["auth/clock.rs"]);
     only("clock_gettime", &["src/time.rs"]);
-    // The edges: where the tenant answers, what the disk remembers. Where the broker asks it is src/time.rs.
+    // Tenant responses and saved keys. The broker's calls get the time from src/time.rs.
     only("clock::now", &["auth/auth0/mod.rs", "auth/keys/saved.rs"]);
 }
 
@@ -144,7 +144,7 @@ fn dependencies_point_one_way() {
     assert!(seen > 50, "this check still finds uses: {seen}");
 }
 
-/// The first names inside `{a::b, c::{d, e}, f}`.
+/// Returns the first names inside `{a::b, c::{d, e}, f}`.
 fn group(text: &str) -> Vec<String> {
     let (mut depth, mut names, mut name) = (0, Vec::new(), String::new());
     for c in text.chars() {

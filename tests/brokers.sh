@@ -22,14 +22,14 @@
 #                   the same series instead (say 2.1.5 in 2.1.2/). VERSION tells what it really is.
 set -euo pipefail
 
-# release to have | suite it comes from | further suites its libraries may come from
+# release | suite that it comes from | further suites for its libraries
 RELEASES='
 2.0.11 bookworm
 2.0.21 bookworm-backports bookworm
 2.1.2  sid
 '
 PROGRAMS=(mosquitto mosquitto_pub mosquitto_sub mosquitto_passwd)
-# Beyond what the broker itself needs: libraries that a plugin may ask for when it is loaded.
+# Libraries that a plugin may need, in addition to the broker's own.
 FOR_PLUGINS=(libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1 libresolv.so.2
              libgcc_s.so.1 libnss_files.so.2 libnss_dns.so.2)
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -57,7 +57,7 @@ find_mirror() {
     return
   fi
   local found script
-  # apt itself says where it would look, whichever way its sources are written.
+  # apt itself reports its sources, in whichever format they are written.
   found=$(apt-get -o Dir::State::lists="$TMP/none" update --print-uris 2>/dev/null |
     sed -nE "s|^'([^']+/debian(/[0-9TZ]+)?)/+dists/.*|\1|p" | sort | uniq -c | sort -rn |
     awk 'NR == 1 { print $2 }' || true)
@@ -74,14 +74,14 @@ find_mirror() {
   printf '%s\n' "$found"
 }
 
-# An apt of our own: it keeps the machine's proxy and certificates, and nothing else of it. With an empty
-# status file it believes that nothing is installed, and so names every library.
+# A private apt, which uses the machine's proxy and certificates and nothing else of it. With an empty status
+# file it assumes that nothing is installed, and so lists every library.
 write_apt_conf() { # FOLDER SUITE...
   local at=$1 suite options="signed-by=$KEYRING"
   shift
   mkdir -p "$at"/{lists/partial,archives/partial,debs}
   : >"$at/status"
-  # A dated snapshot is past its date by nature; who names a mirror has chosen how old it may be.
+  # A dated snapshot has expired by its nature; an operator who names a mirror has chosen its age.
   [[ -z ${DEBIAN_MIRROR:-} ]] || options+=" check-valid-until=no"
   for suite in "$@"; do
     printf 'deb [%s] %s %s main\n' "$options" "$MIRROR" "$suite"
@@ -134,8 +134,8 @@ replaced() { # RELEASE SUITE CONF
     "  DEBIAN_MIRROR set to a dated snapshot of the archive gets $1 itself"
 }
 
-# Copies PROGRAM's libraries from the unpacked packages, and refuses any that would come from elsewhere:
-# a broker that borrows one library of this machine works today and crashes after the next upgrade.
+# Copies PROGRAM's libraries from the unpacked packages, and refuses any that would come from elsewhere: a
+# broker that uses one library of this machine works today and crashes after the next upgrade.
 gather_libraries() { # LOADER SEARCH_PATH PROGRAM UNPACKED TO
   local listing name file
   listing=$("$1" --inhibit-cache --library-path "$2" --list "$3" 2>&1) || die "${3##*/} finds no libraries:" "$listing"
@@ -149,8 +149,8 @@ gather_libraries() { # LOADER SEARCH_PATH PROGRAM UNPACKED TO
 write_launcher() { # FILE PROGRAM LOADER_NAME
   cat >"$1" <<LAUNCHER
 #!/bin/sh
-# Runs this release with its own loader and libraries. The path is made absolute because a broker that
-# becomes a daemon changes its folder.
+# Runs this release with its own loader and libraries. The path is absolute because a broker that becomes a
+# daemon changes its folder.
 here=\${0%/*}
 case \$here in /*) ;; *) here=\$PWD/\$here ;; esac
 exec "\$here/lib/$3" --inhibit-cache --argv0 $2 --library-path "\$here/lib" "\$here/bin/$2" "\$@"
@@ -171,7 +171,7 @@ set_up() { # RELEASE SUITE [FURTHER SUITES]
   package=$(choose_package "$release" "$conf")
   [[ -n $package ]] || replaced "$release" "$suite" "$conf"
 
-  # apt works out what a bare machine would need; of that, only the libraries are fetched.
+  # apt lists everything that a bare machine would need; only the libraries of that are fetched.
   wanted=$(apt-get -c "$conf" -qq --simulate install \
     {mosquitto,mosquitto-clients,libmosquitto1}="$package" |
     awk '$1 == "Inst" && $2 ~ /^(mosquitto|lib|zlib)/ { sub(/^\(/, "", $3); print $2 "=" $3 }') ||
@@ -182,7 +182,7 @@ set_up() { # RELEASE SUITE [FURTHER SUITES]
   mkdir -p "$unpacked" "$made"/{bin,lib}
   for file in "$apt"/debs/*.deb; do dpkg-deb -x "$file" "$unpacked"; done
   search=$(find "$unpacked" -type d -path "*lib/$TRIPLET" | paste -sd:)
-  # Not every package brings the short name (libx.so.1) by which its library is asked for.
+  # Not every package contains the short name (libx.so.1) by which programs load its library.
   find "$unpacked" -type d -path "*lib/$TRIPLET" -exec ldconfig -n {} +
   loader=$(find "$unpacked" -path "*lib/$TRIPLET/ld-linux*.so.*" | head -n 1)
   [[ -n $search && -n $loader ]] || die "$release: the packages hold no loader for $TRIPLET"
@@ -201,7 +201,7 @@ set_up() { # RELEASE SUITE [FURTHER SUITES]
   cp -L "$loader" "$made/lib/$name"
   printf '%s\n' "$package" >"$made/VERSION"
 
-  # With -h both say their version; 2.0 then exits with 3, which is no failure.
+  # With -h both print their version; 2.0 then exits with 3, which is not an error.
   [[ $("$made/mosquitto" -h 2>&1 || true) == *"mosquitto version ${package%%-*}"* ]] ||
     die "$release: was unpacked but does not start:" "$("$made/mosquitto" -h 2>&1 || true)"
   rm -rf "${DIR:?}/$release"
@@ -218,8 +218,8 @@ newer() { # VERSION THAN
   [[ $1 != "$2" && $(printf '%s\n' "$1" "$2" | sort -V | tail -n 1) == "$1" ]]
 }
 
-# A plugin that was built here needs at least this machine's C library. A broker that came with an
-# older one gets the newest of the three instead: the C library is compatible in that direction.
+# A plugin that is built here needs at least this machine's C library. A broker with an older one gets the
+# newest of the three instead: the C library is backward compatible.
 lend_libc() {
   local here newest='' lender='' folder loader version file
   here=$(ldd --version | sed -nE '1s/.* ([0-9]+\.[0-9]+)$/\1/p')
@@ -240,7 +240,7 @@ lend_libc() {
   done
 }
 
-# What all work in DIR begins with: nobody else works there, and what is half done goes away.
+# Every run begins with this: it locks DIR and removes unfinished work.
 begin_work() {
   need apt-get apt
   need dpkg-deb dpkg
@@ -285,8 +285,8 @@ main() {
 
   local failed=() words status
   for line in "${releases[@]}"; do
-    # One that cannot be had should not keep the others away. In a shell of its own, and not inside an
-    # `if`, because there `set -e` would do nothing.
+    # A release that cannot be fetched must not stop the others. This runs in a subshell and not inside an
+    # `if`, where `set -e` would have no effect.
     read -ra words <<<"$line"
     set +e
     (set -e; set_up "${words[@]}")
@@ -299,5 +299,5 @@ main() {
   say "all ready in $DIR"
 }
 
-# tests/sanitized.sh takes its functions from here.
+# tests/sanitized.sh uses the functions of this file.
 [[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

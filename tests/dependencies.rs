@@ -1,5 +1,5 @@
-//! `tests/dependencies.sh`, which `make demo` and `make test` begin with: a compiler that is too old is
-//! named, with the way to a newer one, before anything is fetched.
+//! Tests of `tests/dependencies.sh`, with which `make demo` and `make test` begin: it rejects a compiler that
+//! is too old and explains how to get a newer one, before anything is fetched.
 
 use std::{
     fs,
@@ -11,8 +11,8 @@ use std::{
 /// The version that Cargo.toml asks for, such as `1.88`.
 const NEEDED: &str = env!("CARGO_PKG_RUST_VERSION");
 
-/// Runs the script where these programs (a name and what `--version` prints) stand in front of all others.
-/// On that machine nothing is installed, and apt leaves a file when it is called: the flag says whether.
+/// Runs the script on a machine where nothing is installed. These programs (a name and the output of
+/// `--version`) come first in the path. Also returns whether apt was called.
 fn run(programs: &[(&str, &str)]) -> (Output, bool) {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, script: &str| {
@@ -48,10 +48,10 @@ fn is_refused(programs: &[(&str, &str)], found: &str) {
 }
 
 #[test]
-fn an_old_compiler_is_named_before_anything_is_fetched() {
+fn an_old_compiler_is_rejected_before_anything_is_fetched() {
     let new = format!("{NEEDED}.0");
     let rustc = format!("rustc {new} (abc 2025-06-23)");
-    // Debian 13's own, Debian 12's own, and one that comes later in the alphabet than 1.88.
+    // Debian 13's version, Debian 12's, and one that sorts after 1.88 as a text.
     for old in ["1.85.1", "1.65.0", "1.9.0"] {
         let cargo = format!("cargo {old}");
         is_refused(&[("cargo", &cargo), ("rustc", &rustc)], &cargo);
@@ -68,13 +68,13 @@ fn an_old_compiler_is_named_before_anything_is_fetched() {
 }
 
 #[test]
-fn a_compiler_that_does_not_run_is_named_with_its_own_words() {
+fn a_compiler_that_does_not_run_is_quoted() {
     let why = "error: rustup could not choose a version of cargo to run";
     is_refused(&[("cargo", why), ("rustc", why)], why);
 }
 
 #[test]
-fn with_a_new_enough_compiler_the_packages_come_next() {
+fn a_new_enough_compiler_is_accepted() {
     for new in [
         format!("{NEEDED}.0"),
         "1.100.0".into(),

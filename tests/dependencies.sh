@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Installs what is missing, and nothing else: tests/dependencies.sh build|demo|deb|measure|test
+# Installs missing packages, and nothing else: tests/dependencies.sh build|demo|deb|measure|test
 set -euo pipefail
 
-# What bindgen and cc need to build the plugin against Mosquitto 2.0's headers.
+# For bindgen and cc, to build the plugin with Mosquitto 2.0's headers.
 packages=(build-essential libclang-dev mosquitto-dev libmosquitto-dev)
-# What tests/brokers.sh needs to fetch three brokers and check where they come from.
+# For tests/brokers.sh, to fetch three brokers and verify their origin.
 brokers=(debian-archive-keyring debootstrap)
-# What tests/sanitized.sh builds a broker with, beside a compiler.
+# For tests/sanitized.sh, to build a broker, beside a compiler.
 sanitized=(dpkg-dev libcjson-dev libssl-dev)
-# What the package is made with.
+# For the Debian package.
 deb=(dpkg-dev)
-# The identity server that is not ours, the languages of the samples, and what the README's commands use.
+# The identity server of the tests, the languages of the samples, and the programs in the README's commands.
 test=(curl glewlwyd python3 python3-venv)
 commands=()
 
@@ -21,8 +21,8 @@ case ${1:-} in
   deb) packages+=("${deb[@]}") ;;
   test)
     packages+=("${brokers[@]}" "${sanitized[@]}" "${deb[@]}" "${test[@]}")
-    # By command, not by package: Node often comes from elsewhere, and then Debian's npm will not
-    # go beside it.
+    # By command, not by package: Node often comes from another source, with which Debian's npm cannot be
+    # installed.
     commands=(node:nodejs npm:npm)
     ;;
   *)
@@ -31,7 +31,7 @@ case ${1:-} in
     ;;
 esac
 
-# The compiler comes first: nothing is fetched for one that is too old.
+# The compiler comes first: nothing is fetched if it is too old.
 needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml")
 for tool in cargo rustc; do
   if path=$(command -v "$tool"); then
@@ -90,8 +90,8 @@ quietly() {
 }
 quietly apt-get update
 
-# Only programs and headers are wanted, and mosquitto-dev brings a broker along. Debian's own way to
-# say that nothing may be started (invoke-rc.d(8)), taken back at the end.
+# Only programs and headers are needed, but mosquitto-dev installs a broker. policy-rc.d is Debian's way to
+# prevent that services start (invoke-rc.d(8)); it is removed at the end.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
   trap 'rm -f "$log"; "${root[@]}" rm -f "$policy"' EXIT
@@ -107,14 +107,14 @@ if [[ " ${missing[*]} " == *" glewlwyd "* ]]; then
   # Its package would ask for a database.
   echo 'glewlwyd glewlwyd/config_type select No configuration' | "${root[@]}" debconf-set-selections
   missing+=(dbconfig-no-thanks)
-  # Its postinst unpacks a sample from a folder that slim images leave out, unless this exists.
+  # Its postinst unpacks a sample from a folder that slim images leave out, unless this file exists.
   "${root[@]}" mkdir -p /etc/glewlwyd
   [[ -e /etc/glewlwyd/glewlwyd.conf ]] || "${root[@]}" touch /etc/glewlwyd/glewlwyd.conf
 fi
 quietly apt-get install -y --no-install-recommends "${missing[@]}"
 
-# Nor may they start at the next boot, unless they were here before. Without systemctl there is no
-# systemd that would.
+# The services must not start at the next boot either, unless they were installed before. Without systemctl
+# there is no systemd that would start them.
 for service in "${services[@]}"; do
   if is_installed "$service" && command -v systemctl >/dev/null; then
     quietly systemctl disable "$service.service"

@@ -1,6 +1,7 @@
-//! The README, held to the code: its tables name what there is, and its examples start brokers.
+//! Compares the documentation with the code: its tables must be complete, and its examples must start
+//! brokers.
 //!
-//! A check that does not find what it checks fails.
+//! A check that does not find its subject fails.
 
 use std::{
     collections::HashMap,
@@ -28,8 +29,8 @@ use auth::{
 };
 use serde_json::json;
 use testbed::{
-    broker::{Broker, Version},
-    clients::Client,
+    broker::{Mosquitto, Version},
+    clients::MosquittoClient,
     glewlwyd::Glewlwyd,
     pki::Authority,
     scratch::Scratch,
@@ -40,7 +41,7 @@ fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
 
-/// The rows of the table under this heading, as cells.
+/// Returns the rows of the table under this heading, as cells.
 fn table(heading: &str) -> Vec<Vec<String>> {
     let readme = readme();
     let (_, section) = readme
@@ -99,7 +100,7 @@ fn the_table_of_refusals_is_the_list_of_reasons() {
     }
 }
 
-/// The example with this name.
+/// Returns the example with this name.
 fn example(name: &str) -> String {
     let readme = readme();
     let marker = format!("<!-- tested: {name} -->\n```conf\n");
@@ -109,16 +110,16 @@ fn example(name: &str) -> String {
     rest.split("```").next().unwrap().to_owned()
 }
 
-/// A broker with exactly these lines, but for what is a placeholder: names of files and of the
-/// tenant, and the port. A test's tenant is signed by its own authority, so `ca_file` is added.
+/// Starts a broker with exactly these lines, except for placeholders: names of files and of the tenant, and
+/// the port. A test's tenant has an authority of its own, so `ca_file` is added.
 fn start(
     version: Version,
     name: &str,
     replace: &[(&str, &str)],
     ca_file: &Path,
     client_secret: &str,
-) -> (Broker, PathBuf) {
-    let builder = Broker::builder(version);
+) -> (Mosquitto, PathBuf) {
+    let builder = Mosquitto::builder(version);
     let folder = builder.folder().to_owned();
     let authority = Authority::new("the broker's authority");
     let leaf = authority.issue(&["localhost", "127.0.0.1"]);
@@ -165,7 +166,7 @@ fn start(
         ),
     );
 
-    // Each listener of the example becomes one of the harness's, which finds it a free port.
+    // Each listener of the example becomes one of the harness's, which chooses a free port.
     let mut parts = text.split("listener ");
     let mut builder = builder.config(parts.next().unwrap().trim());
     for part in parts {
@@ -178,7 +179,7 @@ fn start(
     (broker, ca)
 }
 
-/// The policy file of the README with this name.
+/// Returns the README's policy file with this name.
 fn policy_example(name: &str) -> Arc<Rulebook> {
     let readme = readme();
     let marker = format!("<!-- tested: {name} -->\n```toml\n");
@@ -216,7 +217,7 @@ const SUBSCRIBE: Ask = Ask::Subscribe { qos: Some(1) };
 const NIGHT: Unix = Unix(1_767_996_000);
 const NOON: Unix = Unix(1_767_956_400);
 
-/// The policy of the README, asked what the README says of it.
+/// The README's policy file has the effects that the README describes.
 #[test]
 fn the_example_of_a_policy_file() {
     let book = policy_example("policy");
@@ -270,7 +271,7 @@ fn the_example_of_a_policy_file() {
     assert!(!rights("x", "192.0.2.1", claims).allow(PLAIN, b"anything", NOON));
 }
 
-/// The other one.
+/// The other policy file.
 #[test]
 fn the_example_of_more_rules() {
     let book = policy_example("more-policy");
@@ -326,7 +327,7 @@ fn the_example_of_more_rules() {
     assert!(all.allow(Ask::Receive, b"reports/a", NOON));
 }
 
-/// The page about Auth0: its rules are rules, and its options are options.
+/// The page about Auth0: its rules and options are valid.
 #[test]
 fn the_examples_of_the_page_about_auth0() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auth0.md");
@@ -352,7 +353,7 @@ fn the_examples_of_the_page_about_auth0() {
     }
 }
 
-/// What the README says a claim may be.
+/// The forms of claims that the README describes.
 #[test]
 fn the_examples_of_claims() {
     let readme = readme();
@@ -378,7 +379,7 @@ fn the_example_for_tokens() {
         let tenant = Tenant::start();
         let replace = [("YOUR-TENANT.eu.auth0.com", tenant.domain())];
         let (broker, ca) = start(version, "tokens", &replace, tenant.ca_file(), "");
-        let client = Client::of(&broker)
+        let client = MosquittoClient::of(&broker)
             .host("localhost")
             .ca_file(ca)
             .username("JWT")
@@ -402,7 +403,7 @@ fn the_example_for_credentials() {
             tenant.ca_file(),
             CLIENT_SECRET,
         );
-        let client = Client::of(&broker)
+        let client = MosquittoClient::of(&broker)
             .host("localhost")
             .ca_file(ca)
             .username(DEVICE)
@@ -420,7 +421,10 @@ fn the_example_for_two_listeners() {
         let [tls, local] = broker.ports() else {
             panic!("two ports")
         };
-        let device = Client::of(&broker).host("localhost").port(*tls).ca_file(ca);
+        let device = MosquittoClient::of(&broker)
+            .host("localhost")
+            .port(*tls)
+            .ca_file(ca);
         device
             .clone()
             .username("JWT")
@@ -428,7 +432,7 @@ fn the_example_for_two_listeners() {
             .publish("temperature", "20.5")
             .expect_success();
         assert!(!device.publish("temperature", "20.5").success());
-        Client::of(&broker)
+        MosquittoClient::of(&broker)
             .port(*local)
             .publish("temperature", "20.5")
             .expect_success();
@@ -454,11 +458,11 @@ fn the_example_for_another_provider() {
             &server.ca_file(),
             server.client_secret(),
         );
-        let client = Client::of(&broker).host("localhost").ca_file(ca);
+        let client = MosquittoClient::of(&broker).host("localhost").ca_file(ca);
         let client = client
             .username(server.username())
             .password(server.password());
-        // On a busy machine the answer may come too late for the first try on 2.0, as for any device.
+        // On a busy machine the response may come too late for the first try on 2.0, as for any device.
         let mut tries = (0..3).map(|_| client.publish("temperature", "20.5"));
         if !tries.any(|outcome| outcome.success()) {
             client.publish("temperature", "20.5").expect_success();
@@ -466,7 +470,7 @@ fn the_example_for_another_provider() {
     }
 }
 
-/// The blocks of commands after these words, up to the next heading.
+/// Returns the blocks of commands after these words, up to the next heading.
 fn commands(after: &str) -> Vec<String> {
     let readme = readme();
     let (_, rest) = readme.split_once(after).expect(after);
@@ -480,12 +484,12 @@ fn commands(after: &str) -> Vec<String> {
     blocks
 }
 
-/// The README's own local tenant, started with the README's own command. Dropping it ends it.
+/// The README's local tenant, started with the README's command. Dropping it stops it.
 struct LocalTenant {
     process: Child,
-    /// The options that it says to give.
+    /// The options that it prints.
     options: HashMap<String, String>,
-    /// The first device that it names.
+    /// The first device that it prints.
     device: HashMap<String, String>,
     _folder: Scratch,
 }
@@ -535,8 +539,8 @@ impl Drop for LocalTenant {
     }
 }
 
-/// A newcomer without a tenant of Auth0's: starts the README's tenant, gives the README's broker the options
-/// that it names, and types the README's commands.
+/// Follows the README without a tenant of Auth0's: starts the README's tenant, gives the README's broker the
+/// options that the tenant prints, and runs the README's commands.
 #[test]
 fn the_commands_to_try_it_with_a_local_tenant() {
     let tenant = LocalTenant::start();
@@ -582,7 +586,7 @@ fn the_commands_to_try_it_with_a_local_tenant() {
                 .output()
                 .unwrap();
             let said = String::from_utf8_lossy(&output.stdout);
-            // 16: nobody is subscribed to it, as the README says.
+            // 16: there is no subscriber, as the README says.
             assert!(
                 output.status.success() && said.contains("PUBACK (Mid: 1, RC:16)"),
                 "{version}: {typed}\n{output:?}\n{}",

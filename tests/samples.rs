@@ -1,5 +1,5 @@
-//! The samples of device code in `examples/`, each against the demo's broker: with a password and
-//! with a token, accepted and refused.
+//! Runs the samples of device code in `examples/` with the demo's broker: with a password and with a token,
+//! accepted and refused.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +26,7 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-/// A folder with the samples and what they are made of, so that the checkout stays as it is.
+/// Returns a folder with the samples and their packages, so that the checkout stays unchanged.
 fn install(language: &str, packages: impl FnOnce(&Path)) -> PathBuf {
     let folder = root().join("target/samples").join(language);
     std::fs::create_dir_all(&folder).unwrap();
@@ -54,7 +54,7 @@ static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
             .args(["-m", "venv", ".venv"])
             .current_dir(folder));
         run(
-            // Not pip itself: it names its own folder, which may have been moved.
+            // Not pip itself: its script contains the path of its folder, which may have been moved.
             Command::new(".venv/bin/python")
                 .args(["-m", "pip", "install", "--quiet", "-r", "requirements.txt"])
                 .current_dir(folder),
@@ -103,7 +103,7 @@ fn stage(version: Version) -> Stage {
     Stage::set(version, testbed::plugin::file()).unwrap()
 }
 
-/// The article's story with the article's kind of clients.
+/// Plays the article's story with the samples.
 fn play(language: Language, version: Version) {
     let stage = stage(version);
     let token = stage.tenant.token(DEVICE);
@@ -147,7 +147,7 @@ fn play(language: Language, version: Version) {
     }
 }
 
-/// A refusal ends a sample with a status of its own and a line that says so.
+/// After a refusal a sample exits with a status of its own and prints the reason.
 fn refuse(language: Language, version: Version) {
     let stage = stage(version);
     let token = stage.tenant.token(DEVICE);
@@ -171,9 +171,9 @@ fn refuse(language: Language, version: Version) {
     }
 }
 
-/// A token that is early by the broker's clock is kept, and is good in the end.
+/// A token whose `iat` is in the future for the broker's clock is kept, and accepted later.
 fn wait_for_an_early_token(language: Language, version: Version) {
-    // First, because it may install things.
+    // First, because it may install packages.
     let mut command = language.sample("publisher");
     let stage = stage(version);
     // The broker allows for half a minute.
@@ -203,7 +203,7 @@ fn node_plays_the_story() {
 }
 
 #[test]
-fn node_is_told_why() {
+fn node_prints_the_refusal() {
     refuse(Language::Node, Version::V2_1_2);
 }
 
@@ -213,13 +213,13 @@ fn python_plays_the_story() {
 }
 
 #[test]
-fn python_is_told_why() {
+fn python_prints_the_refusal() {
     refuse(Language::Python, Version::V2_1_2);
 }
 
-/// The demo itself: the whole story, and its exit code.
+/// Runs the demo: the whole story, and its exit code.
 #[test]
-fn the_demo_goes_as_told() {
+fn the_demo_succeeds() {
     for version in Version::ALL {
         let plugin = testbed::plugin::file();
         let mut command = Command::new(env!("CARGO"));

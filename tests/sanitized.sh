@@ -28,13 +28,13 @@ SOURCES='
 2.1.2  sid
 '
 
-# Frame pointers and line numbers, so that a report says where. -O1 because -O0 is twice as slow.
+# Frame pointers and line numbers, so that a report shows the place. -O1 because -O0 is twice as slow.
 FLAGS='-O1 -g -std=gnu99 -fsanitize=address -fno-omit-frame-pointer'
 
-# As Debian builds them, less what needs further packages and no test asks for.
+# As Debian builds them, without what needs further packages and no test uses.
 SETTINGS=(WITH_DOCS=no WITH_SHARED_LIBRARIES=no WITH_STATIC_LIBRARIES=yes WITH_BUNDLED_DEPS=yes)
-# 2.1 has websockets of its own. They are why its loop comes round ten times a second and not only when there is
-# something to do.
+# 2.1 has websockets of its own. With them its loop iterates ten times a second, even when there is nothing to
+# do.
 SETTINGS_2_1=(WITH_WEBSOCKETS=yes WITH_HTTP_API=no WITH_EDITLINE=no WITH_SQLITE=no WITH_GMOCK=no)
 SETTINGS_2_0=(WITH_WEBSOCKETS=no WITH_SYSTEMD=no)
 
@@ -62,7 +62,7 @@ build() { # RELEASE SUITE
     "  try again later, or set DEBIAN_MIRROR to another archive (a dated one may be past its date)"
   package=$(choose_package "$release" "$conf")
   [[ -n $package ]] || replaced "$release" "$suite" "$conf"
-  # apt checks the files against the index, and that against Debian's keys.
+  # apt checks the files against the index, and the index against Debian's keys.
   (cd "$apt/debs" && apt-get -c "$conf" -qq source --download-only "mosquitto=$package") ||
     die "$NAME: the download of Mosquitto's source failed"
   dpkg-source --no-check --extract "$apt"/debs/*.dsc "$source" >"$TMP/unpack.log" 2>&1 ||
@@ -79,7 +79,7 @@ build() { # RELEASE SUITE
   cp "$source/src/mosquitto" "$made/mosquitto"
   printf '%s\n' "$package" >"$made/VERSION"
 
-  # Only asked whether it starts; what it leaves behind on this way is not our business.
+  # This only checks that it starts; leaks on this path do not matter.
   [[ $(ASAN_OPTIONS=detect_leaks=0 "$made/mosquitto" -h 2>&1 || true) == *"mosquitto version ${package%%-*}"* ]] ||
     die "$NAME: was built but does not start:" "$("$made/mosquitto" -h 2>&1 || true)"
   rm -rf "${DIR:?}/$NAME"

@@ -1,25 +1,25 @@
-//! A policy file, a token, a client and what it asks, made of any bytes.
+//! A policy file, a token, a client and its accesses, built from any bytes.
 //!
-//! Names are few, so that filters and topics meet often; a longer random text would be denied, and
-//! denied again.
+//! There are few names, so that filters and topics match often; with random texts nearly everything would be
+//! denied.
 
 use std::net::Ipv4Addr;
 
 use arbitrary::{Result, Unstructured};
 
-use crate::naive::{Ask, Client, Listed, Rule, When};
+use crate::naive::{ListedRule, NaiveAsk, NaiveClient, NaiveRule, When};
 
-/// What is judged.
+/// One test case.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// The policy file's rules, as written.
-    pub file: Vec<Listed>,
+    pub file: Vec<ListedRule>,
     /// The token's rules.
-    pub token: Vec<Rule>,
-    /// Who asks.
-    pub client: Client,
-    /// What, about which topic (or filter), and when, in seconds since 1970.
-    pub questions: Vec<(Ask, String, u64)>,
+    pub token: Vec<NaiveRule>,
+    /// The client.
+    pub client: NaiveClient,
+    /// The accesses: kind, topic or filter, and time (Unix time in seconds).
+    pub questions: Vec<(NaiveAsk, String, u64)>,
 }
 
 const LEVELS: &[&str] = &[
@@ -66,7 +66,7 @@ const MIXED_LEVELS: &[&str] = &[
     "%c-longer-than-eight",
 ];
 
-/// Of these a filter has one at most.
+/// A filter has at most one of these.
 const LISTS: &[&str] = &[
     "${sites[*]}",
     "a-${sites[*]}",
@@ -90,7 +90,7 @@ const TIMES: &[(u64, u64)] = &[
 /// A Thursday, a Sunday and a Monday.
 const DAYS: &[u64] = &[20_045, 20_048, 20_049];
 
-/// Seconds after midnight: about the edges of [`TIMES`].
+/// Seconds after midnight, around the ends of [`TIMES`].
 const MOMENTS: &[u64] = &[
     0, 59, 60, 21_599, 21_600, 34_199, 34_200, 34_259, 34_260, 43_199, 43_200, 79_200, 86_399,
 ];
@@ -111,7 +111,7 @@ const ADDRESSES: &[Option<Ipv4Addr>] = &[
 ];
 
 impl Case {
-    /// The case that these bytes stand for; where they end, the rest is the simplest there is.
+    /// Returns the case that these bytes encode. Where they end, the rest is as simple as possible.
     pub fn of(bytes: &[u8]) -> Self {
         Self::read(&mut Unstructured::new(bytes)).expect("every byte stands for something")
     }
@@ -127,9 +127,10 @@ impl Case {
             .map(|rule| &*rule.filter)
             .collect();
         let mut questions = some(u, 1, 6, |u| question(u, &filters, &client))?;
-        // A device stays with its topic, and what is said of it may be remembered.
+        // A client often repeats a topic, for which decisions may be cached.
         for i in 1..questions.len() {
-            let is_message = |(ask, ..): &(Ask, _, _)| !matches!(ask, Ask::Subscribe { .. });
+            let is_message =
+                |(ask, ..): &(NaiveAsk, _, _)| !matches!(ask, NaiveAsk::Subscribe { .. });
             if questions[i - 1..=i].iter().all(is_message) && u.ratio(2, 3)? {
                 questions[i].1 = questions[i - 1].1.clone();
             }
@@ -153,9 +154,9 @@ fn some<T>(
     (0..count).map(|_| each(u)).collect()
 }
 
-fn client(u: &mut Unstructured) -> Result<Client> {
+fn client(u: &mut Unstructured) -> Result<NaiveClient> {
     let value = |u: &mut Unstructured| Ok((*u.choose(VALUES)?).to_owned());
-    Ok(Client {
+    Ok(NaiveClient {
         id: value(u)?,
         user: value(u)?,
         site: value(u)?,
@@ -165,20 +166,20 @@ fn client(u: &mut Unstructured) -> Result<Client> {
     })
 }
 
-fn listed(u: &mut Unstructured) -> Result<Listed> {
+fn listed(u: &mut Unstructured) -> Result<ListedRule> {
     let mut rule = rule(u)?;
     if rule.qos.is_empty() {
-        // The file says at least one, or nothing.
+        // The file lists at least one level, or has no such entry.
         rule.qos = vec![1];
     }
     if rule.deny {
-        // What would mean the opposite of what it says is refused.
+        // A combination that would mean the opposite of what it says is refused.
         rule.max_payload = None;
         rule.retain = rule.retain.filter(|_| !rule.subscribe);
     }
     let priority = u.int_in_range(-1..=1)?;
     let mut when = When::default();
-    // Most rules are for everybody, always.
+    // Most rules apply to all clients, at any time.
     if u.ratio(1, 4)? {
         when.time = Some(*u.choose(TIMES)?);
     }
@@ -191,16 +192,16 @@ fn listed(u: &mut Unstructured) -> Result<Listed> {
     if u.ratio(1, 6)? {
         when.network = Some(*u.choose(NETWORKS)?);
     }
-    Ok(Listed {
+    Ok(ListedRule {
         rule,
         priority,
         when,
     })
 }
 
-fn rule(u: &mut Unstructured) -> Result<Rule> {
+fn rule(u: &mut Unstructured) -> Result<NaiveRule> {
     let (publish, subscribe) = *u.choose(&[(true, true), (true, false), (false, true)])?;
-    Ok(Rule {
+    Ok(NaiveRule {
         deny: u.ratio(1, 2)?,
         publish,
         subscribe,
@@ -230,19 +231,23 @@ fn rule_filter(u: &mut Unstructured) -> Result<String> {
     Ok(joined(&levels))
 }
 
-fn question(u: &mut Unstructured, filters: &[&str], client: &Client) -> Result<(Ask, String, u64)> {
+fn question(
+    u: &mut Unstructured,
+    filters: &[&str],
+    client: &NaiveClient,
+) -> Result<(NaiveAsk, String, u64)> {
     let qos = u.int_in_range(0..=2)?;
     let ask = match u.int_in_range(0..=2)? {
-        0 => Ask::Publish {
+        0 => NaiveAsk::Publish {
             qos,
             retain: u.ratio(1, 2)?,
             payload: u.int_in_range(9..=11)?,
         },
-        1 => Ask::Subscribe { qos },
-        _ => Ask::Receive,
+        1 => NaiveAsk::Subscribe { qos },
+        _ => NaiveAsk::Receive,
     };
-    let wildcards = matches!(ask, Ask::Subscribe { .. });
-    // Mostly near a rule: what is near none is denied, which is soon seen.
+    let wildcards = matches!(ask, NaiveAsk::Subscribe { .. });
+    // Mostly a topic near a rule: a topic that is near none is simply denied.
     let mut levels = if filters.is_empty() || u.ratio(1, 4)? {
         some(u, 1, 4, |u| Ok((*u.choose(LEVELS)?).to_owned()))?
     } else {
@@ -267,8 +272,8 @@ fn question(u: &mut Unstructured, filters: &[&str], client: &Client) -> Result<(
     Ok((ask, topic, now))
 }
 
-/// The levels of a topic that a rule's filter nearly matches.
-fn near(u: &mut Unstructured, filter: &str, client: &Client) -> Result<Vec<String>> {
+/// Returns the levels of a topic that a rule's filter nearly matches.
+fn near(u: &mut Unstructured, filter: &str, client: &NaiveClient) -> Result<Vec<String>> {
     let mut levels = Vec::new();
     for level in filter.split('/') {
         if u.ratio(1, 8)? {
@@ -292,7 +297,7 @@ fn near(u: &mut Unstructured, filter: &str, client: &Client) -> Result<Vec<Strin
     Ok(levels)
 }
 
-/// A topic is not empty.
+/// Joins levels. A topic is not empty.
 fn joined(levels: &[impl AsRef<str>]) -> String {
     let levels: Vec<&str> = levels.iter().map(AsRef::as_ref).collect();
     match levels.join("/") {

@@ -1,5 +1,5 @@
-//! The compiled rules before the naive judge: the same rule decides, and the answer is the same when it
-//! is asked for again.
+//! Compares the compiled rules with the naive implementation: the same rule decides, and the decision is the
+//! same when it is asked for again.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -14,27 +14,27 @@ use serde_json::{Value, json};
 
 use crate::{
     case::Case,
-    naive::{self, Ask, Client, Listed, Rule},
+    naive::{self, ListedRule, NaiveAsk, NaiveClient, NaiveRule},
 };
 
-/// What came of a case. Seeds are to show all of it.
+/// What a case covered. The seeds together must cover everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
-    /// Questions to which the policy file said yes, and no.
+    /// Accesses that the policy file allowed, and denied.
     pub by_file: [usize; 2],
-    /// The same of the token.
+    /// Accesses that the token allowed, and denied.
     pub by_token: [usize; 2],
-    /// Questions that no rule answered.
+    /// Accesses that no rule decided.
     pub by_nobody: usize,
-    /// Whether the client has no rights at all, because a value cannot be pasted.
+    /// Whether the client has no rights at all, because a placeholder's value is not usable.
     pub hopeless: bool,
 }
 
-/// Judges.
+/// Compares both.
 ///
 /// # Panics
 ///
-/// When the two disagree.
+/// Panics when they disagree.
 pub fn judge(case: &Case) -> Outcome {
     let client = &case.client;
     let text = in_toml(&case.file);
@@ -42,13 +42,13 @@ pub fn judge(case: &Case) -> Outcome {
     let book = Arc::new(book);
     let grants: Vec<_> = case.token.iter().map(compiled).collect();
     let grants = Arc::new(Grants::compile(&grants));
-    let pasted = |rule: &Rule| naive::expand(&rule.filter, client).is_some();
-    // To leave a rule that denies out would be to allow what it denies.
+    let pasted = |rule: &NaiveRule| naive::expand(&rule.filter, client).is_some();
+    // Leaving out a rule that denies would allow what it denies.
     let lost_denial = case
         .file
         .iter()
         .any(|listed| listed.rule.deny && listed.when.is_for(client) && !pasted(&listed.rule));
-    // What a rule that fits nothing would name is never asked for.
+    // A rule without a usable value grants nothing, so nothing asks for it.
     let lost_grant = case
         .token
         .iter()
@@ -72,13 +72,14 @@ pub fn judge(case: &Case) -> Outcome {
     );
 
     let mut outcome = Outcome::default();
-    // Twice: time passes, and goes back.
+    // Twice: time goes on, and goes back.
     for (question, topic, now) in case.questions.iter().chain(&case.questions) {
         let wanted = |question, now| {
             let order = naive::in_order(&case.file, &case.token, client, now);
             naive::first(order, client, question, topic)
         };
-        let later = |question, now| wanted(question, now).is_some_and(|rule: &Rule| !rule.deny);
+        let later =
+            |question, now| wanted(question, now).is_some_and(|rule: &NaiveRule| !rule.deny);
         let wanted = wanted(*question, *now);
         let (ask, now) = (asked(*question), Unix(*now));
         let found = rights.decide(ask, topic.as_bytes(), now);
@@ -112,7 +113,7 @@ pub fn judge(case: &Case) -> Outcome {
         if !allowed {
             assert!(!rights.why_not(ask, topic, now).is_empty());
         } else if let (Some(until), Some(other)) = (rights.until(ask), with_payload(*question)) {
-            // What was allowed stays so until then, whatever the payload.
+            // What is allowed stays allowed until then, with any payload.
             let last = until.0.min(now.0 + 400 * 86_400) - 1;
             assert!(later(other, last), "{ask:?} {topic:?} {last}\n{case:#?}");
         }
@@ -120,20 +121,20 @@ pub fn judge(case: &Case) -> Outcome {
     outcome
 }
 
-/// The same question about another message of the kind.
-fn with_payload(ask: Ask) -> Option<Ask> {
+/// Returns the same access for another message of this kind.
+fn with_payload(ask: NaiveAsk) -> Option<NaiveAsk> {
     match ask {
-        Ask::Publish { qos, retain, .. } => Some(Ask::Publish {
+        NaiveAsk::Publish { qos, retain, .. } => Some(NaiveAsk::Publish {
             qos,
             retain,
             payload: 1 << 20,
         }),
-        Ask::Receive => Some(ask),
-        Ask::Subscribe { .. } => None,
+        NaiveAsk::Receive => Some(ask),
+        NaiveAsk::Subscribe { .. } => None,
     }
 }
 
-fn profile(client: &Client) -> Profile {
+fn profile(client: &NaiveClient) -> Profile {
     let claims = json!({ "site": client.site, "sites": client.sites, "roles": client.roles });
     let Value::Object(claims) = claims else {
         unreachable!("it is written as one")
@@ -148,7 +149,7 @@ fn profile(client: &Client) -> Profile {
     }
 }
 
-fn compiled(rule: &Rule) -> rules::Rule {
+fn compiled(rule: &NaiveRule) -> rules::Rule {
     rules::Rule {
         effect: if rule.deny {
             Effect::Deny
@@ -170,9 +171,9 @@ fn compiled(rule: &Rule) -> rules::Rule {
     }
 }
 
-fn asked(ask: Ask) -> rules::Ask {
+fn asked(ask: NaiveAsk) -> rules::Ask {
     match ask {
-        Ask::Publish {
+        NaiveAsk::Publish {
             qos,
             retain,
             payload,
@@ -181,13 +182,13 @@ fn asked(ask: Ask) -> rules::Ask {
             retain,
             payload,
         },
-        Ask::Subscribe { qos } => rules::Ask::Subscribe { qos: Some(qos) },
-        Ask::Receive => rules::Ask::Receive,
+        NaiveAsk::Subscribe { qos } => rules::Ask::Subscribe { qos: Some(qos) },
+        NaiveAsk::Receive => rules::Ask::Receive,
     }
 }
 
-/// The file that says this. Rules are named by their place.
-fn in_toml(file: &[Listed]) -> String {
+/// Writes the policy file. Rules are named by their index.
+fn in_toml(file: &[ListedRule]) -> String {
     let mut text = String::from("roles_claim = \"roles\"\n");
     for (place, listed) in file.iter().enumerate() {
         let (rule, when) = (&listed.rule, &listed.when);
@@ -206,7 +207,7 @@ fn in_toml(file: &[Listed]) -> String {
         if rule.qos.len() < 3 {
             members.push(format!("qos = {:?}", rule.qos));
         }
-        // About publishing only.
+        // For publishing only.
         if let (true, Some(retain)) = (rule.publish, rule.retain) {
             members.push(format!("retain = {retain}"));
         }

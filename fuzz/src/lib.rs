@@ -1,14 +1,14 @@
 //! What no input may do to the rules.
 //!
-//! Each target takes any bytes and panics if something is wrong. libFuzzer plays them (`make fuzz`), and
-//! so does an ordinary test, with the seeds in `seeds/` and with random bytes (`tests/topics`).
+//! Each target takes any bytes and panics if something is wrong. libFuzzer runs them (`make fuzz`), and so does
+//! an ordinary test, with the seeds in `seeds/` and with random bytes (`crates/acl/tests/topics`).
 //!
-//! | target | what goes in | what is looked at |
+//! | target | input | check |
 //! |---|---|---|
-//! | [`rules`] | a policy file, a token's rules, a client, questions | the naive judge says the same, rule for rule |
+//! | [`rules`] | a policy file, a token's rules, a client, accesses | the naive implementation agrees, rule for rule |
 //! | [`topics`](fn@topics) | a filter, and a topic or filter | the same, for any text |
-//! | [`claims`] | JSON: a claim with topics | no panic; what is read can be compiled, bound and asked |
-//! | [`policy_file`] | TOML: a policy file | no panic; a mistake has a line of the file |
+//! | [`claims`] | JSON: a claim with topics | no panic; what is parsed can be compiled, bound and checked |
+//! | [`policy_file`] | TOML: a policy file | no panic; an error has a line of the file |
 
 pub mod case;
 pub mod judge;
@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use case::Case;
 use judge::{Outcome, judge};
 
-/// Takes any bytes. Whether they were good for something.
+/// Takes any bytes, and returns whether they were a valid input.
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets, by the names of their folders in `seeds/`.
@@ -39,12 +39,12 @@ pub const TARGETS: [(&str, Target); 4] = [
     ("policy_file", policy_file),
 ];
 
-/// The compiled rules before the naive judge.
+/// Compares the compiled rules with the naive implementation.
 pub fn rules(input: &[u8]) -> Outcome {
     judge(&Case::of(input))
 }
 
-/// A line with a filter, and one with a topic or another filter. Whether it was a good filter.
+/// Takes a line with a filter, and one with a topic or another filter. Returns whether the filter was valid.
 pub fn topics(input: &[u8]) -> bool {
     let Some((filter, topic)) = std::str::from_utf8(input)
         .ok()
@@ -52,12 +52,12 @@ pub fn topics(input: &[u8]) -> bool {
     else {
         return false;
     };
-    // A list would be read as words.
+    // A text with separators would be parsed as several words.
     let Ok(read) = topics::topics(&json!([filter]), false) else {
         return false;
     };
     let grants = Grants::compile(&read);
-    // What the broker never asks about: it looks at topics first (lib/util_topic.c).
+    // The broker never asks about other topics: it validates them first (lib/util_topic.c).
     let is_topic = !topic.is_empty() && !topic.contains(['+', '#']);
     if is_topic {
         let matches = naive::matches(filter, topic);
@@ -75,7 +75,7 @@ pub fn topics(input: &[u8]) -> bool {
     true
 }
 
-/// Whether this is good in a SUBSCRIBE (MQTT 5.0, sections 4.7.1 and 4.8.2; Mosquitto's limits).
+/// Whether this is valid in a SUBSCRIBE (MQTT 5.0, sections 4.7.1 and 4.8.2; Mosquitto's limits).
 fn is_filter(text: &str) -> bool {
     let (group, filter) = match text.strip_prefix("$share/") {
         Some(rest) => rest.split_once('/').unwrap_or_default(),
@@ -95,7 +95,7 @@ fn is_filter(text: &str) -> bool {
         && levels.iter().enumerate().all(is_good)
 }
 
-/// A claim with topics, with and without placeholders. Whether it was good.
+/// Takes a claim with topics, and parses it with and without placeholders. Returns whether it was valid.
 pub fn claims(input: &[u8]) -> bool {
     let Ok(claim) = serde_json::from_slice::<Value>(input) else {
         return false;
@@ -114,7 +114,7 @@ pub fn claims(input: &[u8]) -> bool {
     good
 }
 
-/// A policy file. Whether it was good.
+/// Takes a policy file. Returns whether it was valid.
 pub fn policy_file(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else {
         return false;

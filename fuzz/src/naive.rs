@@ -1,4 +1,4 @@
-//! The rules again, as slow and plain as they can be said: the judge of the fast code.
+//! The rules again, implemented as simply as possible, to check the fast implementation.
 
 use std::net::Ipv4Addr;
 
@@ -9,7 +9,7 @@ pub fn matches(filter: &str, topic: &str) -> bool {
 
 /// Whether every level of `asked` is covered by the same level of `granted`.
 pub fn covers(granted: &str, asked: &str) -> bool {
-    // Section 4.7.2: a wildcard in front does not reach the broker's own topics.
+    // Section 4.7.2: a wildcard at the first level does not match the broker's own topics.
     if asked.starts_with('$') && (granted.starts_with('+') || granted.starts_with('#')) {
         return false;
     }
@@ -29,7 +29,7 @@ fn levels(granted: &[&str], asked: &[&str]) -> bool {
     }
 }
 
-/// `$share/group/` is how a client asks, not what it asks for.
+/// Returns a filter without `$share/group/`, which does not affect what it covers.
 pub fn without_group(filter: &str) -> &str {
     match filter.strip_prefix("$share/") {
         Some(rest) => rest.split_once('/').map_or("", |(_, inner)| inner),
@@ -37,22 +37,22 @@ pub fn without_group(filter: &str) -> &str {
     }
 }
 
-/// A rule, as one would write it down.
+/// A rule, as written.
 #[derive(Clone, Debug)]
-pub struct Rule {
-    /// It denies; else it allows.
+pub struct NaiveRule {
+    /// Whether it denies; otherwise it allows.
     pub deny: bool,
-    /// It is about messages that are sent.
+    /// Whether it applies to publishing.
     pub publish: bool,
-    /// It is about subscriptions, and what they bring.
+    /// Whether it applies to subscribing and to deliveries.
     pub subscribe: bool,
-    /// With placeholders.
+    /// The filter, with placeholders.
     pub filter: String,
-    /// The filter stands for itself.
+    /// Whether the filter is compared literally.
     pub eq: bool,
     /// The QoS levels.
     pub qos: Vec<u8>,
-    /// Of the retain flag, if it matters.
+    /// The retain flag, if it matters.
     pub retain: Option<bool>,
     /// The longest payload, in bytes, if it matters.
     pub max_payload: Option<u32>,
@@ -60,31 +60,32 @@ pub struct Rule {
 
 /// A rule of the policy file.
 #[derive(Clone, Debug)]
-pub struct Listed {
-    /// What it says.
-    pub rule: Rule,
+pub struct ListedRule {
+    /// The rule itself.
+    pub rule: NaiveRule,
     /// Its priority.
     pub priority: i32,
     /// Its conditions.
     pub when: When,
 }
 
-/// Conditions: all that are given must hold.
+/// Conditions, all of which must hold.
 #[derive(Clone, Debug, Default)]
 pub struct When {
-    /// From and to, in minutes after midnight, UTC, the end excluded; the next day's if it comes first.
+    /// Start and end in minutes after midnight, UTC. The end is excluded, and is on the next day if it is
+    /// before the start.
     pub time: Option<(u64, u64)>,
-    /// Whether it begins on Saturdays and Sundays (`true`), or on the other days.
+    /// Whether the window begins on Saturdays and Sundays (`true`), or on the other days.
     pub weekend: Option<bool>,
     /// One of these roles.
     pub roles: Vec<String>,
-    /// An address, and how many of its bits count.
+    /// An address, and the number of its bits that count.
     pub network: Option<(Ipv4Addr, usize)>,
 }
 
 impl When {
-    /// Whether the rule is for this client, whatever the hour.
-    pub fn is_for(&self, client: &Client) -> bool {
+    /// Whether the rule applies to this client, at any hour.
+    pub fn is_for(&self, client: &NaiveClient) -> bool {
         let bits = |address: Ipv4Addr| format!("{:032b}", u32::from(address));
         let role = self.roles.is_empty() || self.roles.iter().any(|r| client.roles.contains(r));
         let network = self.network.is_none_or(|(network, length)| {
@@ -95,12 +96,12 @@ impl When {
         role && network
     }
 
-    /// Whether it is in force, by the seconds since 1970.
+    /// Whether the rule is in force at this Unix time in seconds.
     pub fn is_open(&self, now: u64) -> bool {
         const DAY: u64 = 86_400;
         let (from, to) = self.time.unwrap_or((0, 24 * 60));
         let today = now / DAY;
-        // It began today, or yesterday.
+        // The window began today, or yesterday.
         [today, today - 1].into_iter().any(|day| {
             let end = if from < to { day } else { day + 1 };
             let is_time = (day * DAY + from * 60..end * DAY + to * 60).contains(&now);
@@ -111,34 +112,34 @@ impl When {
     }
 }
 
-/// Who asks.
+/// A client.
 #[derive(Clone, Debug)]
-pub struct Client {
-    /// Its client id.
+pub struct NaiveClient {
+    /// Its client ID.
     pub id: String,
     /// Its user name.
     pub user: String,
-    /// A claim.
+    /// A claim with a text.
     pub site: String,
-    /// A claim that is a list.
+    /// A claim with a list.
     pub sites: Vec<String>,
-    /// What it has of roles.
+    /// Its roles.
     pub roles: Vec<String>,
-    /// Where it is.
+    /// Its address.
     pub address: Option<Ipv4Addr>,
 }
 
-/// What is asked.
+/// A kind of access.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
-pub enum Ask {
+pub enum NaiveAsk {
     Publish { qos: u8, retain: bool, payload: u32 },
     Subscribe { qos: u8 },
     Receive,
 }
 
-/// The filters that a rule's filter stands for; `None` if a value cannot be pasted.
-pub fn expand(filter: &str, client: &Client) -> Option<Vec<String>> {
+/// Returns the filters that a rule's filter stands for, or `None` if a value is not usable in a filter.
+pub fn expand(filter: &str, client: &NaiveClient) -> Option<Vec<String>> {
     let usable = |name: &str, value: &str| {
         let to_dollar = filter.starts_with(name) && value.starts_with('$');
         !value.is_empty() && !value.contains(['+', '#', '/']) && !to_dollar
@@ -164,11 +165,11 @@ pub fn expand(filter: &str, client: &Client) -> Option<Vec<String>> {
     Some(filters)
 }
 
-/// Whether a rule fits what is asked.
-pub fn fits(rule: &Rule, client: &Client, ask: Ask, topic: &str) -> bool {
+/// Whether a rule matches an access.
+pub fn fits(rule: &NaiveRule, client: &NaiveClient, ask: NaiveAsk, topic: &str) -> bool {
     let filters = expand(&rule.filter, client).unwrap_or_default();
     match ask {
-        Ask::Publish {
+        NaiveAsk::Publish {
             qos,
             retain,
             payload,
@@ -182,7 +183,7 @@ pub fn fits(rule: &Rule, client: &Client, ask: Ask, topic: &str) -> bool {
                     false => matches(filter, topic),
                 })
         }
-        Ask::Subscribe { qos } => {
+        NaiveAsk::Subscribe { qos } => {
             rule.subscribe
                 && rule.qos.contains(&qos)
                 && filters.iter().any(|filter| match rule.eq {
@@ -190,8 +191,8 @@ pub fn fits(rule: &Rule, client: &Client, ask: Ask, topic: &str) -> bool {
                     false => covers(filter, without_group(topic)),
                 })
         }
-        Ask::Receive => {
-            // With which QoS it was subscribed to is not known.
+        NaiveAsk::Receive => {
+            // The QoS of the subscription is not known here.
             let qos = match rule.deny {
                 true => (0..=2).all(|qos| rule.qos.contains(&qos)),
                 false => !rule.qos.is_empty(),
@@ -206,24 +207,24 @@ pub fn fits(rule: &Rule, client: &Client, ask: Ask, topic: &str) -> bool {
     }
 }
 
-/// All rules that count for a client now, in their order: those of the file by their priority, but what
-/// is below zero comes after the token's.
+/// Returns all rules that apply to a client now, in order: the file's by priority, those with a negative
+/// priority after the token's.
 pub fn in_order<'r>(
-    file: &'r [Listed],
-    token: &'r [Rule],
-    client: &Client,
+    file: &'r [ListedRule],
+    token: &'r [NaiveRule],
+    client: &NaiveClient,
     now: u64,
-) -> Vec<&'r Rule> {
-    let count = |listed: &Listed| {
+) -> Vec<&'r NaiveRule> {
+    let count = |listed: &ListedRule| {
         listed.when.is_for(client)
             && listed.when.is_open(now)
             && expand(&listed.rule.filter, client).is_some()
     };
-    let mut file: Vec<&Listed> = file.iter().filter(|listed| count(listed)).collect();
+    let mut file: Vec<&ListedRule> = file.iter().filter(|listed| count(listed)).collect();
     file.sort_by_key(|listed| -listed.priority);
-    let (early, late): (Vec<&Listed>, Vec<_>) =
+    let (early, late): (Vec<&ListedRule>, Vec<_>) =
         file.into_iter().partition(|listed| listed.priority >= 0);
-    let rule = |listed: &'r Listed| &listed.rule;
+    let rule = |listed: &'r ListedRule| &listed.rule;
     let early = early.into_iter().map(rule);
     early
         .chain(token)
@@ -231,13 +232,13 @@ pub fn in_order<'r>(
         .collect()
 }
 
-/// The first rule that fits decides; what no rule fits is denied.
+/// Returns the first rule that matches, which decides. What no rule matches is denied.
 pub fn first<'r>(
-    rules: impl IntoIterator<Item = &'r Rule>,
-    client: &Client,
-    ask: Ask,
+    rules: impl IntoIterator<Item = &'r NaiveRule>,
+    client: &NaiveClient,
+    ask: NaiveAsk,
     topic: &str,
-) -> Option<&'r Rule> {
+) -> Option<&'r NaiveRule> {
     rules
         .into_iter()
         .find(|rule| fits(rule, client, ask, topic))

@@ -1,4 +1,4 @@
-//! [`fuzz::claims`], played by libFuzzer.
+//! Runs [`fuzz::claims`] with libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

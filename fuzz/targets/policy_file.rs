@@ -1,4 +1,4 @@
-//! [`fuzz::policy_file`], played by libFuzzer.
+//! Runs [`fuzz::policy_file`] with libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

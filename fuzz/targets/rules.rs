@@ -1,4 +1,4 @@
-//! [`fuzz::rules`], played by libFuzzer.
+//! Runs [`fuzz::rules`] with libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

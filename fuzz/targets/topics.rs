@@ -1,4 +1,4 @@
-//! [`fuzz::topics`], played by libFuzzer.
+//! Runs [`fuzz::topics`] with libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

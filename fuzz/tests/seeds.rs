@@ -1,10 +1,10 @@
-//! Every target plays its seeds: inputs once found worth keeping, those of failures among them.
+//! Runs every target with its seeds: inputs worth keeping, including those of past failures.
 
 use std::{fs, path::Path};
 
 use fuzz::{TARGETS, judge::Outcome};
 
-/// The seeds of a target, with their names.
+/// Returns the seeds of a target, with their names.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("seeds")
@@ -18,9 +18,9 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// A target whose seeds are all turned away at its door looks at nothing.
+/// A target that rejects all its seeds as invalid checks nothing.
 #[test]
-fn each_target_has_seeds_that_go_through_and_seeds_that_do_not() {
+fn each_target_has_valid_and_invalid_seeds() {
     for (name, target) in TARGETS {
         let (good, bad): (Vec<_>, Vec<_>) =
             seeds(name).into_iter().partition(|(_, seed)| target(seed));
@@ -31,7 +31,7 @@ fn each_target_has_seeds_that_go_through_and_seeds_that_do_not() {
 }
 
 #[test]
-fn everything_is_said_and_by_everybody() {
+fn the_seeds_cover_every_decision() {
     let mut all = Outcome::default();
     for (_, seed) in seeds("rules") {
         let Outcome {

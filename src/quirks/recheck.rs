@@ -13,7 +13,7 @@
 //!
 //! **Versions.** All of 2.0. 2.1 says which clients it has, so its events can be told apart.
 //!
-//! **Proof.** `cargo test --test e2e sanitized::sighup::connects_and_rechecks_are_asked_about_from_two_places`.
+//! **Proof.** `cargo test --test e2e sanitized::sighup::connects_and_rechecks_come_from_different_callers`.
 //!
 //! **Delete it** when 2.0 is no longer supported.
 

@@ -1,4 +1,4 @@
-//! The broker's wall clock is set while it runs: forward and back, by seconds, hours and 400 days.
+//! Tests that set the broker's wall clock while it runs: forward and back, by seconds, hours and 400 days.
 
 use std::{
     fs,
@@ -7,14 +7,14 @@ use std::{
 
 use serde_json::json;
 use testbed::{
-    broker::{Broker, Version},
+    broker::{Mosquitto, Version},
     clients::{
         Protocol,
-        raw::{self, Connect, Refusal},
+        raw::{self, ConnectPacket, ConnectRefusal},
     },
     signing::now,
-    tenant::{Behaviour, DEVICE, Endpoint, Gate, Tenant},
-    wall::Wall,
+    tenant::{Behaviour, DEVICE, Endpoint, ResponseGate, Tenant},
+    wall::WallClock,
 };
 
 use crate::{
@@ -26,37 +26,39 @@ use crate::{
 const HOUR: f64 = 3600.0;
 const DAYS: f64 = 400.0 * 86_400.0;
 
-/// By how many seconds the clock is wrong, one after the other: each way, and back to where it was.
+/// By how many seconds the clock is wrong, in order: each way, and back to the right time.
 const SETTINGS: [f64; 13] = [
     1.5, 0.0, 5.0, 0.0, -5.0, 0.0, HOUR, 0.0, -HOUR, 0.0, DAYS, 0.0, -DAYS,
 ];
 
-/// What must come though the clock was set. Far below the time for which it was set.
+/// The longest wait for what must happen although the clock was set. It is far shorter than the time by which
+/// the clock was set.
 const SOON: Duration = Duration::from_secs(10);
 
-fn broker_with(wall: &Wall, version: Version, options: &Options) -> Broker {
+fn broker_with(wall: &WallClock, version: Version, options: &PluginOptions) -> Mosquitto {
     let broker = wall.of(builder(version, options)).start();
     let broker = broker.unwrap_or_else(|e| panic!("{version}: {e}"));
     broker.expect_log("signing keys are here");
     broker
 }
 
-/// Tenant and devices go by a clock that is wrong by so much.
+/// Sets the clock of the tenant and of the devices to be wrong by `seconds`.
 fn set_others(tenant: &Tenant, seconds: f64) {
     tenant.configure(|settings| settings.clock_offset = seconds as i64);
 }
 
-/// A device that is in before the clock is set. It asks for no keep-alive: 2.0.20 and 2.0.21 measure that by
-/// the wall clock, and drop everybody when it is set forward.
-fn old(broker: &Broker, tenant: &Tenant) -> raw::Client {
+/// Connects a device before the clock is set. It asks for no keep-alive: 2.0.20 and 2.0.21 measure that by
+/// the wall clock, and disconnect every client when it is set forward.
+fn old(broker: &Mosquitto, tenant: &Tenant) -> raw::RawClient {
     let mut connect = token_connect(Protocol::V5, "old", &tenant.token(DEVICE));
     connect.keepalive = 0;
-    raw::Client::connect(broker.port(), &connect).unwrap()
+    raw::RawClient::connect(broker.port(), &connect).unwrap()
 }
 
-/// It is connected and has its rights, for at least so long that the plugin has seen what time it is.
+/// Checks that the client is connected and has its rights, for long enough that the plugin has read the new
+/// time.
 #[track_caller]
-fn stays(client: &mut raw::Client, what: &str) {
+fn stays(client: &mut raw::RawClient, what: &str) {
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(250) {
         let answer = client.publish("temperature", "1", 1);
@@ -65,9 +67,9 @@ fn stays(client: &mut raw::Client, what: &str) {
 }
 
 on_each_broker! {
-    /// Devices come in, with passwords and with tokens, and who is in stays in.
-    fn sign_ins_go_on(version) {
-        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+    /// Devices sign in with passwords and with tokens, and connected devices stay connected.
+    fn sign_ins_succeed_after_clock_changes(version) {
+        let (wall, tenant) = (WallClock::new().unwrap(), tenant());
         let broker = broker_with(&wall, version, &options(&tenant));
         let mut old = old(&broker, &tenant);
         let mut slowest = Duration::ZERO;
@@ -84,21 +86,21 @@ on_each_broker! {
             }
             let token = token_connect(Protocol::V5, "by-token", &tenant.token(DEVICE));
             assert_eq!(answer(&broker, &token), None, "{seconds}");
-            let wrong = Connect::new(Protocol::V311, "wrong").login(&name, "wrong");
-            assert_eq!(answer(&broker, &wrong), Some(Refusal::Code(5)), "{seconds}");
+            let wrong = ConnectPacket::new(Protocol::V311, "wrong").login(&name, "wrong");
+            assert_eq!(answer(&broker, &wrong), Some(ConnectRefusal::Code(5)), "{seconds}");
         }
         assert!(slowest < SOON, "{slowest:?}");
         assert!(broker.stop().status.unwrap().success());
     }
 
-    /// Once a minute the log says which good devices had to come again, and why.
-    fn a_minute_in_which_a_good_device_had_to_wait_has_a_line(version) {
-        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+    /// Once a minute the log says which known devices had to come back, and why.
+    fn a_minute_in_which_known_devices_were_refused_is_logged(version) {
+        let (wall, tenant) = (WallClock::new().unwrap(), tenant());
         device(&tenant, "meter", json!(["temperature"]));
         let broker = broker_with(&wall, version, &options(&tenant).with("login_cache", "0").with("stall_budget", "0"));
         let connect = login(Protocol::V5, "meter", "meter");
         assert!(tries_until_let_in(&broker, &connect));
-        let gate = Gate::new();
+        let gate = ResponseGate::new();
         tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
         assert!(answer(&broker, &connect).is_some());
         wall.set(61.0);
@@ -109,9 +111,9 @@ on_each_broker! {
         gate.open();
     }
 
-    /// A token that had six seconds left gives rights for six seconds, and then its device is disconnected.
-    fn rights_last_as_long_as_they_were_granted(version) {
-        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+    /// A token with six seconds left gives rights for six seconds. Then its client is disconnected.
+    fn clock_changes_do_not_change_when_rights_end(version) {
+        let (wall, tenant) = (WallClock::new().unwrap(), tenant());
         let broker = broker_with(&wall, version, &options(&tenant).with("leeway", "0"));
         let mut old = old(&broker, &tenant);
         for seconds in [0.0, HOUR, -HOUR] {
@@ -122,7 +124,7 @@ on_each_broker! {
             let mut short = token_connect(Protocol::V311, "short", &token);
             short.keepalive = 0;
             let began = Instant::now();
-            let mut short = raw::Client::connect(broker.port(), &short).unwrap();
+            let mut short = raw::RawClient::connect(broker.port(), &short).unwrap();
             for wrong in [1.5, 0.0, 5.0, 0.0, HOUR, 0.0, DAYS, 0.0, -HOUR, -DAYS] {
                 wall.set(seconds + wrong);
                 stays(&mut short, &format!("{seconds} {wrong}"));
@@ -136,9 +138,10 @@ on_each_broker! {
         broker.expect_log("the clock was set forward by");
     }
 
-    /// A machine that sleeps sets no clock: a token's time runs on, and so do the rights that it gave.
+    /// A suspended machine sets no clock: a token's time goes on, and so does the time of the rights that it
+    /// gave.
     fn rights_end_while_the_machine_sleeps(version) {
-        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+        let (wall, tenant) = (WallClock::new().unwrap(), tenant());
         let broker = broker_with(&wall, version, &options(&tenant).with("leeway", "0"));
         let mut old = old(&broker, &tenant);
         let mut ahead = 0.0;
@@ -147,7 +150,7 @@ on_each_broker! {
             let token = tenant.mint(DEVICE).claim("iat", at).claim("exp", at + 1800).sign();
             let mut short = token_connect(Protocol::V311, "short", &token);
             short.keepalive = 0;
-            let mut short = raw::Client::connect(broker.port(), &short).unwrap();
+            let mut short = raw::RawClient::connect(broker.port(), &short).unwrap();
             wall.set(set);
             stays(&mut short, "a clock that is set takes nothing from it");
             wall.sleep(asleep);
@@ -158,9 +161,9 @@ on_each_broker! {
         expect_refusal(&broker, "'short'", "rights-expired");
     }
 
-    /// SIGHUP is acted on: the policy file that is on disk is in force.
-    fn a_reload_is_acted_on(version) {
-        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+    /// SIGHUP takes effect: the new policy file on disk is in force.
+    fn reload_works_after_clock_changes(version) {
+        let (wall, tenant) = (WallClock::new().unwrap(), tenant());
         let policy = testbed::scratch::Scratch::new("clock").unwrap();
         let path = policy.path().join("policy.toml");
         let write = |topic: &str| {
@@ -184,12 +187,12 @@ on_each_broker! {
         assert!(slowest < SOON, "{slowest:?}");
     }
 
-    /// Times of the day are those that the clock shows, for messages that were allowed a moment ago as well.
-    fn times_in_the_policy_file_follow_the_clock(version) {
-        let (wall, tenant) = (Wall::new().unwrap(), tenant());
+    /// Times of the day follow the wall clock, also for topics that were allowed a moment ago.
+    fn policy_file_times_follow_the_wall_clock(version) {
+        let (wall, tenant) = (WallClock::new().unwrap(), tenant());
         let policy = testbed::scratch::Scratch::new("clock").unwrap();
         let hour = |ahead: u64| (now() / 3600 + ahead) % 24;
-        // Six hours from now are within, and neither now nor twelve hours from now, whenever this runs.
+        // The window begins in six hours: it excludes now and twelve hours from now, whenever this test runs.
         let rule = format!(
             "time_zone = \"UTC\"\n[[rule]]\nname = \"later\"\nwhen.time = \"{:02}:00-{:02}:00\"\nallow.both = \"later\"\n",
             hour(5), hour(8)
@@ -207,14 +210,14 @@ on_each_broker! {
         }
     }
 
-    /// Who waits for the tenant when the clock is set back is answered, and a SIGHUP that waits for that
-    /// is acted on.
-    fn who_waits_meanwhile_is_answered(version) {
+    /// A client that waits for the tenant when the clock is set back gets its answer, and a SIGHUP that waits
+    /// for that takes effect.
+    fn waiting_clients_get_an_answer_after_clock_changes(version) {
         for (ahead, behind) in [(1.5, 0.0), (0.0, -HOUR), (DAYS, -DAYS)] {
-            let (wall, tenant) = (Wall::new().unwrap(), tenant());
+            let (wall, tenant) = (WallClock::new().unwrap(), tenant());
             device(&tenant, "d0", json!(["temperature"]));
             let broker = broker_with(&wall, version, &options(&tenant).with("login_wait", "0"));
-            let gate = Gate::new();
+            let gate = ResponseGate::new();
             tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
             let mut old = old(&broker, &tenant);
             wall.set(ahead);
@@ -231,7 +234,7 @@ on_each_broker! {
             let answered = waits.wait_connack(PATIENCE);
             match version.can_delay_logins() {
                 true => assert_eq!(answered, Ok(())),
-                false => assert_eq!(answered, Err(Refusal::Code(5))),
+                false => assert_eq!(answered, Err(ConnectRefusal::Code(5))),
             }
             assert!(tries_until_let_in(&broker, &connect), "{}", broker.log());
             assert!(broker.wait_for_log_after(mark, "Reloading config", SOON).is_some(), "{}", broker.log());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use testbed::{
-    clients::{Protocol, raw::Connect},
+    clients::{Protocol, raw::ConnectPacket},
     tenant::{
         AUDIENCE, Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Device, DeviceState,
         Endpoint, PASSWORD,
@@ -13,19 +13,19 @@ use testbed::{
 
 use crate::{on_each_broker, setting::*};
 
-fn login(protocol: Protocol, client_id: &str) -> Connect {
-    Connect::new(protocol, client_id).login(DEVICE, PASSWORD)
+fn login(protocol: Protocol, client_id: &str) -> ConnectPacket {
+    ConnectPacket::new(protocol, client_id).login(DEVICE, PASSWORD)
 }
 
 on_each_broker! {
     fn a_device_signs_in_with_its_password(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
-        let thermostat = testbed::clients::Client::of(&broker).id("t1").username(DEVICE).password(PASSWORD);
+        let broker = broker(version, &PluginOptions::both(&tenant));
+        let thermostat = testbed::clients::MosquittoClient::of(&broker).id("t1").username(DEVICE).password(PASSWORD);
         let mut seen = with_token(&broker, &tenant, WATCHER).subscribe(&["temperature"]).subscribed();
         thermostat.publish("temperature", "20.5").expect_success();
         assert_eq!(seen.expect_message().text(), "20.5");
-        // The tenant has checked this name, so the client keeps it.
+        // The tenant has checked this user name, so the client keeps it.
         assert!(broker.wait_for_log("as t1 (", PATIENCE).unwrap().contains(&format!("u'{DEVICE}'")));
 
         let requests = tenant.requests_to(Endpoint::Token);
@@ -44,13 +44,13 @@ on_each_broker! {
         ] {
             assert_eq!(request.field(name), Some(value), "{name}");
         }
-        // The broker saw 127.0.0.1, which is nobody's address for Auth0.
+        // The broker saw 127.0.0.1, which is not a client address for Auth0.
         assert_eq!(request.header("auth0-forwarded-for"), None);
     }
 
     fn without_a_connection_the_default_directory_is_asked(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant).without("connection"));
+        let broker = broker(version, &PluginOptions::both(&tenant).without("connection"));
         assert_eq!(answer(&broker, &login(Protocol::V311, "c")), None);
         let requests = tenant.requests_to(Endpoint::Token);
         assert_eq!((requests[0].field("grant_type"), requests[0].field("realm")), (Some("password"), None));
@@ -60,26 +60,26 @@ on_each_broker! {
         let tenant = tenant();
         let folder = tempfile::tempdir().unwrap();
         let file = secret_file(folder.path(), "secret", format!("{CLIENT_SECRET}\n").as_bytes());
-        let options = Options::both(&tenant).without("client_secret").with("client_secret_file", &file);
+        let options = PluginOptions::both(&tenant).without("client_secret").with("client_secret_file", &file);
         let broker = broker(version, &options);
         assert_eq!(answer(&broker, &login(Protocol::V311, "c")), None);
     }
 
     fn a_token_is_never_sent_as_a_password(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
+        let broker = broker(version, &PluginOptions::both(&tenant));
         let expired = tenant.mint(DEVICE).lifetime(-60).sign();
-        assert!(answer(&broker, &Connect::new(Protocol::V5, "c").login(DEVICE, &expired)).is_some());
+        assert!(answer(&broker, &ConnectPacket::new(Protocol::V5, "c").login(DEVICE, &expired)).is_some());
         expect_refusal(&broker, "'c'", "token-expired");
         assert_eq!(tenant.count(Endpoint::Token), 0);
     }
 
-    /// Nor is one that has something around it, is a piece of one, or stands in another field; and it counts as
-    /// nothing: neither as a wrong password, of which the tenant would hear nine, nor as a login.
-    fn a_token_is_never_sent_however_it_arrives(version) {
+    /// A token is not sent either if it is wrapped, cut off or in the wrong field. It does not count as a
+    /// wrong password (the tenant would hear of nine) or as a login.
+    fn a_wrapped_or_misplaced_token_is_never_sent_as_a_password(version) {
         use base64::{Engine, engine::general_purpose::STANDARD};
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
+        let broker = broker(version, &PluginOptions::both(&tenant));
         let token = tenant.token(DEVICE);
         let (header, rest) = token.split_once('.').unwrap();
         let json = format!(r#"{{"access_token":"{token}","token_type":"Bearer"}}"#);
@@ -105,7 +105,7 @@ on_each_broker! {
             ((token[..200].into(), PASSWORD.into()), misplaced, "its user name is a token"),
         ].into_iter().enumerate() {
             for protocol in [Protocol::V311, Protocol::V5] {
-                let connect = Connect::new(protocol, &format!("form-{n}")).login(&name, &password);
+                let connect = ConnectPacket::new(protocol, &format!("form-{n}")).login(&name, &password);
                 assert_eq!(answer(&broker, &connect), told(version, protocol, 0x86), "{reason}: {part}");
             }
             let line = broker.expect_log(&format!("'form-{n}'"));
@@ -114,9 +114,9 @@ on_each_broker! {
         let secret = &rest[rest.len() - 100..];
         assert!(!broker.log().contains(secret), "no token in the log");
 
-        // The broker itself writes down a client ID.
+        // The broker itself logs client IDs.
         for protocol in [Protocol::V311, Protocol::V5] {
-            let connect = Connect::new(protocol, &token).login(DEVICE, PASSWORD);
+            let connect = ConnectPacket::new(protocol, &token).login(DEVICE, PASSWORD);
             assert_eq!(answer(&broker, &connect), told(version, protocol, 0x86));
         }
         let line = broker.expect_log("its client ID is a token");
@@ -127,16 +127,17 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Token), 1);
     }
 
-    /// Each answer of the tenant: by its code and status, with its own line and CONNACK.
-    fn the_tenant_s_refusals_are_told_apart(version) {
+    /// Each error of the tenant is told apart by code and status, and has its own log line and CONNACK.
+    fn each_tenant_error_has_its_own_reason(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
-        // A device for each protocol: one that is refused is asked about again only after a while.
+        let broker = broker(version, &PluginOptions::both(&tenant));
+        // One device for each protocol: after a refusal the tenant is asked about a device again only after a
+        // while.
         let check = |reason: &str, code: u8, state: DeviceState, password: &str| {
             for protocol in [Protocol::V311, Protocol::V5] {
                 let name = format!("{reason} {protocol:?}");
                 tenant.add_device(Device::new(&name, "pass").state(state.clone()));
-                let connect = Connect::new(protocol, &format!("c-{reason}")).login(&name, password);
+                let connect = ConnectPacket::new(protocol, &format!("c-{reason}")).login(&name, password);
                 assert_eq!(answer(&broker, &connect), told(version, protocol, code), "{reason}");
             }
             expect_refusal(&broker, &format!("'c-{reason}'"), reason)
@@ -158,14 +159,15 @@ on_each_broker! {
         assert!(!broker.log().contains("wrong'"), "no password in the log");
     }
 
-    /// Our own mistakes are not the device's: it is told to come back, we are told what to mend.
-    fn our_own_mistakes_are_ours(version) {
+    /// For a configuration error of the plugin's, the device is told to come back and the operator is told
+    /// what to fix.
+    fn plugin_configuration_errors_are_not_blamed_on_the_device(version) {
         let tenant = tenant();
         for (options, settings, reason, part) in [
-            (Options::both(&tenant).with("client_secret", "a-wrong-secret"), None, "login-configuration", "401"),
-            (Options::both(&tenant).with("audience", "https://nobody.example/"), None, "login-configuration", "invalid_request"),
-            (Options::both(&tenant).with("connection", "Nowhere"), None, "login-configuration", ""),
-            (Options::both(&tenant).without("connection"), Some(()), "tenant-error", "default connection"),
+            (PluginOptions::both(&tenant).with("client_secret", "a-wrong-secret"), None, "login-configuration", "401"),
+            (PluginOptions::both(&tenant).with("audience", "https://nobody.example/"), None, "login-configuration", "invalid_request"),
+            (PluginOptions::both(&tenant).with("connection", "Nowhere"), None, "login-configuration", ""),
+            (PluginOptions::both(&tenant).without("connection"), Some(()), "tenant-error", "default connection"),
         ] {
             tenant.configure(|s| s.default_directory = if settings.is_some() { None } else { Some(CONNECTION.into()) });
             let broker = broker(version, &options);
@@ -175,9 +177,9 @@ on_each_broker! {
         }
     }
 
-    /// A tenant that is slow, gone or wrong: a clear line, a device that keeps its password, and a
-    /// broker that goes on.
-    fn trouble_with_the_tenant_passes(version) {
+    /// With a slow, unreachable or faulty tenant, the log explains the fault, the device keeps its password
+    /// and the broker keeps running.
+    fn tenant_faults_are_temporary_refusals(version) {
         let tenant = tenant();
         let elsewhere = testbed::tenant::Tenant::start();
         let trouble = [
@@ -197,8 +199,8 @@ on_each_broker! {
             ("login-throttled", 0x89, Behaviour::RateLimited { retry_after: Some(7) }),
         ];
         for (reason, code, behaviour) in trouble {
-            // A broker for each: lines about what concerns everybody come once a minute.
-            let broker = broker(version, &Options::both(&tenant).with("timeout", "1"));
+            // One broker for each case: log lines about all clients come once a minute.
+            let broker = broker(version, &PluginOptions::both(&tenant).with("timeout", "1"));
             let what = format!("{behaviour:?}");
             tenant.on(Endpoint::Token, behaviour);
             assert_eq!(answer(&broker, &login(Protocol::V5, "c")), told(version, Protocol::V5, code), "{what}");
@@ -212,7 +214,7 @@ on_each_broker! {
 
     fn a_tenant_with_another_certificate_gets_no_password(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
+        let broker = broker(version, &PluginOptions::both(&tenant));
         assert_eq!(answer(&broker, &login(Protocol::V5, "first")), None);
         tenant.forget_requests();
         let names = ["localhost", "127.0.0.1"];
@@ -228,15 +230,15 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Token), 0);
     }
 
-    /// An access token that is no JWT for our API is passed over for the ID token.
-    fn the_id_token_serves_where_the_access_token_cannot(version) {
+    /// If the access token is not a JWT for the API, the ID token is used.
+    fn the_id_token_is_used_if_the_access_token_is_no_jwt(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
+        let broker = broker(version, &PluginOptions::both(&tenant));
         let id_token = tenant.id_token(DEVICE);
         let other_api = tenant.mint(DEVICE).claim("aud", "https://other.example/").sign();
         for access_token in ["PPlGNh1wLQbJznsdLCx5XFb04ZPKzPxL", other_api.as_str()] {
             tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": access_token, "id_token": id_token, "token_type": "Bearer"})));
-            let mut client = testbed::clients::raw::Client::connect(broker.port(), &login(Protocol::V5, "c")).unwrap();
+            let mut client = testbed::clients::raw::RawClient::connect(broker.port(), &login(Protocol::V5, "c")).unwrap();
             assert_eq!(client.publish("temperature", "1", 1).map(|code| code < 0x80), Ok(true));
         }
         tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": "opaque", "token_type": "Bearer"})));
@@ -244,10 +246,10 @@ on_each_broker! {
         assert!(expect_refusal(&broker, "'opaque'", "login-token").contains("opaque"));
     }
 
-    /// The ID token's audience must be our application, and a bad access token is not passed over.
-    fn a_token_from_the_tenant_is_verified_like_any_other(version) {
+    /// The ID token's audience must be the application, and an invalid access token is not skipped.
+    fn tokens_from_the_tenant_are_verified(version) {
         let tenant = tenant();
-        let other = std::sync::Arc::new(testbed::signing::RsaKey::generate("other"));
+        let other = std::sync::Arc::new(testbed::signing::SigningKey::generate("other"));
         let later = testbed::signing::now() + 600;
         let without_slash = tenant.issuer().trim_end_matches('/').to_owned();
         for (access, id, part, cure) in [
@@ -257,7 +259,7 @@ on_each_broker! {
             (tenant.mint(DEVICE).claim("iss", without_slash).sign(), tenant.id_token(DEVICE), "its issuer is", "; cure: correct the option issuer"),
             ("opaque".into(), tenant.mint_id_token(DEVICE).claim("aud", "another-application").sign(), "another-application", "set audience to an API"),
         ] {
-            let broker = broker(version, &Options::both(&tenant));
+            let broker = broker(version, &PluginOptions::both(&tenant));
             tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": access, "id_token": id})));
             assert_eq!(answer(&broker, &login(Protocol::V5, "c")), told(version, Protocol::V5, 0x88));
             let line = expect_refusal(&broker, "'c'", "login-token");
@@ -265,9 +267,9 @@ on_each_broker! {
         }
     }
 
-    fn what_needs_no_tenant_asks_none(version) {
+    fn unusable_credentials_cause_no_tenant_request(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
+        let broker = broker(version, &PluginOptions::both(&tenant));
         let long = "x".repeat(2000);
         for (id, name, password, reason) in [
             ("no-password", DEVICE, "", "no-password"),
@@ -275,7 +277,7 @@ on_each_broker! {
             ("long-name", long.as_str(), "secret", "too-long"),
             ("long-password", DEVICE, long.as_str(), "too-long"),
         ] {
-            let connect = Connect::new(Protocol::V5, id).login(name, password);
+            let connect = ConnectPacket::new(Protocol::V5, id).login(name, password);
             assert!(answer(&broker, &connect).is_some());
             assert!(broker.wait_for_log(&format!("'{id}'"), PATIENCE).unwrap().contains(&format!("[{reason}]")));
         }

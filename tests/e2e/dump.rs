@@ -1,4 +1,4 @@
-//! What a core dump of the broker holds when devices have signed in and left.
+//! What a core dump of the broker contains after devices have signed in and disconnected.
 
 use std::{
     collections::HashSet,
@@ -8,8 +8,8 @@ use std::{
 
 use serde_json::json;
 use testbed::{
-    broker::{Broker, Builder, Version},
-    clients::{Protocol, raw::Connect},
+    broker::{Mosquitto, MosquittoBuilder, Version},
+    clients::{Protocol, raw::ConnectPacket},
     crowd::Crowd,
     dump::Dump,
     signing::random_text,
@@ -20,21 +20,21 @@ use crate::{on_each_broker, setting::*};
 
 const DEVICES: usize = 20;
 
-/// What must not get about, each a text of its own that is nowhere else.
+/// The secrets, each of which is a text that occurs nowhere else.
 struct Secrets {
-    /// The client secret, and the one that signs HS256 tokens: needed as long as the broker runs.
+    /// The client secret and the secret of HS256 tokens, which are needed as long as the broker runs.
     kept: [String; 2],
     /// The signatures of the tokens that devices sent.
     sent: Vec<String>,
-    /// What devices sent to be asked about.
+    /// The passwords that devices sent.
     passwords: Vec<String>,
-    /// The signatures of the tokens that the tenant gave us for these passwords: access and ID tokens.
+    /// The signatures of the access and ID tokens that the tenant issued for these passwords.
     issued: Vec<String>,
 }
 
-/// How many of them a dump holds.
+/// How many of the secrets a dump contains.
 #[derive(Debug, PartialEq)]
-struct Found {
+struct SecretsFound {
     kept: usize,
     sent: usize,
     passwords: usize,
@@ -42,7 +42,7 @@ struct Found {
 }
 
 impl Secrets {
-    fn found(&self, broker: &Broker) -> Found {
+    fn found(&self, broker: &Mosquitto) -> SecretsFound {
         let dump = Dump::of(broker.pid()).unwrap();
         let groups = [&self.kept[..], &self.sent, &self.passwords, &self.issued];
         let found = dump.find(&groups.concat());
@@ -62,7 +62,7 @@ impl Secrets {
             }
             numbers.len()
         });
-        Found {
+        SecretsFound {
             kept,
             sent,
             passwords,
@@ -75,8 +75,8 @@ fn signature(token: &str) -> String {
     token.rsplit('.').next().unwrap().to_owned()
 }
 
-/// Twenty devices with tokens and twenty with passwords, and a tenant that knows them.
-fn devices(tenant: &Tenant) -> (Secrets, Vec<Connect>) {
+/// Creates twenty devices with tokens and twenty with passwords that the tenant knows.
+fn devices(tenant: &Tenant) -> (Secrets, Vec<ConnectPacket>) {
     let kept = [random_text(), random_text()];
     tenant.configure(|settings| settings.client_secret.clone_from(&kept[0]));
     let mut secrets = Secrets {
@@ -108,25 +108,26 @@ fn devices(tenant: &Tenant) -> (Secrets, Vec<Connect>) {
         tenant.once(Endpoint::Token, Behaviour::json(200, answer));
         secrets.issued.extend([signature(&access), signature(&id)]);
         secrets.passwords.push(password.clone());
-        connects
-            .push(Connect::new(protocol, &format!("with-password-{i}")).login(&name, &password));
+        connects.push(
+            ConnectPacket::new(protocol, &format!("with-password-{i}")).login(&name, &password),
+        );
     }
     (secrets, connects)
 }
 
-/// They come and go.
-fn visit(broker: &Broker, connects: &[Connect], meanwhile: impl FnOnce()) {
+/// Connects and disconnects the devices.
+fn visit(broker: &Mosquitto, connects: &[ConnectPacket], meanwhile: impl FnOnce()) {
     let crowd = Crowd::enter(broker.port(), connects.iter().cloned());
     let crowd = crowd.unwrap_or_else(|refused| panic!("{refused:?}\n{}", broker.log()));
     meanwhile();
     crowd.leave();
 }
 
-fn with_plugin(version: Version, tenant: &Tenant, secrets: &Secrets) -> Builder {
-    let builder = Broker::builder(version);
+fn with_plugin(version: Version, tenant: &Tenant, secrets: &Secrets) -> MosquittoBuilder {
+    let builder = Mosquitto::builder(version);
     let file =
         |name, number: usize| secret_file(builder.folder(), name, secrets.kept[number].as_bytes());
-    let options = Options::both(tenant)
+    let options = PluginOptions::both(tenant)
         .without("client_secret")
         .with("client_secret_file", &file("client", 0))
         .with("algorithms", "RS256,HS256")
@@ -135,8 +136,13 @@ fn with_plugin(version: Version, tenant: &Tenant, secrets: &Secrets) -> Builder 
     builder.plugin(plugin(), &options.pairs())
 }
 
-/// What is left when they have gone. A worker may be at the end of its last login.
-fn left(secrets: &Secrets, broker: &Broker, good: impl Fn(&Found) -> bool) -> Found {
+/// Returns what a dump contains after the devices have disconnected. A worker may still be finishing its last
+/// login.
+fn left(
+    secrets: &Secrets,
+    broker: &Mosquitto,
+    good: impl Fn(&SecretsFound) -> bool,
+) -> SecretsFound {
     let since = Instant::now();
     loop {
         let found = secrets.found(broker);
@@ -148,19 +154,20 @@ fn left(secrets: &Secrets, broker: &Broker, good: impl Fn(&Found) -> bool) -> Fo
 }
 
 on_each_broker! {
-    /// The tenant's tokens are ours alone, and the client secret goes out with every password: what becomes of
-    /// them becomes of all that goes the same way. What devices sent is in the broker's own buffers too, which it
-    /// does not wipe; so it is compared with a broker that has no plugin.
-    fn nothing_is_left_of_what_only_the_plugin_had(version) {
+    /// Only the plugin has the tenant's tokens, and it sends the client secret with every password: what
+    /// happens to them happens to everything that takes the same path. The broker also keeps what devices
+    /// sent in its own buffers, which it does not wipe, so the result is compared with a broker without
+    /// plugin.
+    fn secrets_that_only_the_plugin_had_are_not_in_a_dump(version) {
         let tenant = tenant();
         let (secrets, connects) = devices(&tenant);
-        let alone = Broker::builder(version).allow_anonymous(true).start().unwrap();
+        let alone = Mosquitto::builder(version).allow_anonymous(true).start().unwrap();
         visit(&alone, &connects, || ());
         let alone = secrets.found(&alone);
 
         let broker = with_plugin(version, &tenant, &secrets).start().unwrap();
         broker.expect_log("signing keys are here");
-        let is_ours_gone = |found: &Found| found.issued == 0 && found.kept == 0;
+        let is_ours_gone = |found: &SecretsFound| found.issued == 0 && found.kept == 0;
         visit(&broker, &connects, || {
             let found = left(&secrets, &broker, is_ours_gone);
             assert!(is_ours_gone(&found), "{version}, while they are in: {found:?}");
@@ -170,9 +177,9 @@ on_each_broker! {
         println!("{version}, of {DEVICES}: without plugin {alone:?}, with it {found:?}");
     }
 
-    /// Where the C library overwrites what the broker frees, nothing at all is left: so the plugin keeps nothing
-    /// that a device sent.
-    fn nothing_is_left_at_all_where_freed_memory_is_overwritten(version) {
+    /// If the C library overwrites freed memory, nothing is left: the plugin keeps nothing that a device
+    /// sent.
+    fn no_secret_is_left_where_freed_memory_is_overwritten(version) {
         let tenant = tenant();
         let (secrets, connects) = devices(&tenant);
         let broker = with_plugin(version, &tenant, &secrets)
@@ -182,7 +189,7 @@ on_each_broker! {
             .unwrap();
         broker.expect_log("signing keys are here");
         visit(&broker, &connects, || ());
-        let nothing = Found { kept: 0, sent: 0, passwords: 0, issued: 0 };
+        let nothing = SecretsFound { kept: 0, sent: 0, passwords: 0, issued: 0 };
         assert_eq!(left(&secrets, &broker, |found| *found == nothing), nothing, "{version}");
     }
 
@@ -190,7 +197,7 @@ on_each_broker! {
     fn a_secret_in_mosquitto_conf_is_in_every_dump(version) {
         let tenant = tenant();
         let (secrets, _) = devices(&tenant);
-        let options = Options::both(&tenant).with("client_secret", &secrets.kept[0]);
+        let options = PluginOptions::both(&tenant).with("client_secret", &secrets.kept[0]);
         let broker = broker(version, &options);
         assert_eq!(secrets.found(&broker).kept, 1, "{version}");
     }

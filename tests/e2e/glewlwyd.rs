@@ -1,12 +1,12 @@
-//! The same, against an OpenID Connect server that we did not write: Glewlwyd, as Debian packages
-//! it, found by `issuer` discovery. What of it is our configuration: `lab/src/glewlwyd/ours.rs`.
+//! Tests with an OpenID Connect server that is not ours: Glewlwyd, as Debian packages it, found by `issuer`
+//! discovery. Its configuration is in `crates/testbed/src/glewlwyd/ours.rs`.
 //!
-//! Two things differ from Auth0, and an operator of such a server must know them: its access tokens
-//! name scopes as their audience, so that the ID token is what counts, with our client ID as
-//! audience; and it refuses a login with a bare 403, without saying why.
+//! It differs from Auth0 in two ways that its operators must know. The audience of its access tokens are
+//! scopes, so the ID token is used, with the client ID as audience. And it refuses a login with a bare 403,
+//! without a reason.
 
 use testbed::{
-    clients::{Client, Protocol, raw, raw::Connect},
+    clients::{MosquittoClient, Protocol, raw, raw::ConnectPacket},
     glewlwyd::Glewlwyd,
     pki::Authority,
 };
@@ -23,8 +23,8 @@ fn start() -> Option<Glewlwyd> {
     server
 }
 
-fn options(server: &Glewlwyd) -> Options {
-    Options(vec![])
+fn options(server: &Glewlwyd) -> PluginOptions {
+    PluginOptions(vec![])
         .with("issuer", server.issuer())
         .with("ca_file", server.ca_file().to_str().unwrap())
         .with("audience", server.client_id())
@@ -38,10 +38,10 @@ on_each_broker! {
         let Some(server) = start() else { return };
         let broker = broker(version, &options(&server));
         let token = server.token_for(server.username(), server.password()).unwrap().id_token;
-        let watcher = Client::of(&broker).username(WATCHER).password("watcher's password").qos(1);
+        let watcher = MosquittoClient::of(&broker).username(WATCHER).password("watcher's password").qos(1);
         let mut seen = watcher.subscribe(&["#"]).subscribed();
         for (id, name, password) in [("by-token", "JWT", token.as_str()), ("by-password", server.username(), server.password())] {
-            let device = Client::of(&broker).id(id).username(name).password(password).qos(1);
+            let device = MosquittoClient::of(&broker).id(id).username(name).password(password).qos(1);
             let mut config = device.clone().id(&format!("{id}-sub")).subscribe(&["config"]).subscribed();
             device.publish("secret", "no").expect_success();
             device.publish("temperature", id).expect_success();
@@ -56,12 +56,12 @@ on_each_broker! {
         expect_refusal(&broker, "'by-token'", "not-granted");
     }
 
-    fn a_bad_one_does_not(version) {
+    fn an_invalid_credential_is_refused(version) {
         let Some(server) = start() else { return };
         let broker = broker(version, &options(&server));
         let tokens = server.token_for(server.username(), server.password()).unwrap();
         for (id, reason, connect) in [
-            ("wrong-password", "tenant-answer", Connect::new(Protocol::V5, "wrong-password").login(server.username(), "wrong")),
+            ("wrong-password", "tenant-answer", ConnectPacket::new(Protocol::V5, "wrong-password").login(server.username(), "wrong")),
             ("access-token", "token-audience", token_connect(Protocol::V5, "access-token", &tokens.access_token)),
             ("tampered", "token-signature", token_connect(Protocol::V5, "tampered", &tampered(&tokens.id_token))),
         ] {
@@ -70,20 +70,20 @@ on_each_broker! {
         }
     }
 
-    fn its_topics_hold(version) {
+    fn its_topics_are_enforced(version) {
         let Some(server) = start() else { return };
         server.add_user("wild", "pass", &["a/+", "b/#"]).unwrap();
         let broker = broker(version, &options(&server));
-        let mut client = raw::Client::connect(broker.port(), &Connect::new(Protocol::V5, "wild").login("wild", "pass")).unwrap();
+        let mut client = raw::RawClient::connect(broker.port(), &ConnectPacket::new(Protocol::V5, "wild").login("wild", "pass")).unwrap();
         assert_eq!(client.subscribe(&[("a/+", 0), ("a/#", 0), ("b", 0), ("#", 0)]), Ok(vec![0, 0x87, 0, 0x87]));
         assert_eq!(client.publish("c", "no", 1), Ok(0x87));
     }
 
-    fn its_keys_rotate(version) {
+    fn its_keys_can_rotate(version) {
         let Some(server) = start() else { return };
         let broker = broker(version, &options(&server));
         let old = server.token_for(server.username(), server.password()).unwrap().id_token;
-        let mut connected = raw::Client::connect(broker.port(), &token_connect(Protocol::V5, "old", &old)).unwrap();
+        let mut connected = raw::RawClient::connect(broker.port(), &token_connect(Protocol::V5, "old", &old)).unwrap();
         server.rotate_keys().unwrap();
         broker.reload();
         assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
@@ -93,7 +93,7 @@ on_each_broker! {
         assert!(connected.publish("temperature", "1", 1).unwrap() < 0x80, "it is still connected");
     }
 
-    /// The issuer must be written as the server writes it.
+    /// The issuer must be written exactly as the server writes it.
     fn a_misspelt_issuer_is_explained(version) {
         let Some(server) = start() else { return };
         let broker = broker(version, &options(&server).with("issuer", &format!("{}/", server.issuer())));

@@ -1,28 +1,32 @@
-//! Whose a client id is, and who is none of ours.
+//! Who may use a client ID, and clients that other authentication admits.
 
 use std::fs;
 
 use serde_json::json;
 use testbed::{
-    broker::{Broker, Listener},
+    broker::{Listener, Mosquitto},
     clients::{
         Protocol,
-        raw::{self, Connect, Refusal},
+        raw::{self, ConnectPacket, ConnectRefusal},
     },
     tenant::{DEVICE, Endpoint, Tenant},
 };
 
 use crate::{on_each_broker, setting::*};
 
-/// A CONNECT that keeps its session.
-fn kept(client_id: &str, token: &str) -> Connect {
+/// Returns a CONNECT that keeps its session.
+fn kept(client_id: &str, token: &str) -> ConnectPacket {
     let mut connect = token_connect(Protocol::V311, client_id, token);
     connect.clean = false;
     connect
 }
 
-/// A broker whose own files know a user of theirs, with a topic of its own.
-fn with_files(version: testbed::broker::Version, options: &Options, tenant: &Tenant) -> Broker {
+/// Starts a broker whose own files have a user with a topic.
+fn with_files(
+    version: testbed::broker::Version,
+    options: &PluginOptions,
+    tenant: &Tenant,
+) -> Mosquitto {
     let builder = builder(version, options);
     let folder = builder.folder().to_owned();
     let acl = folder.join("acl");
@@ -52,10 +56,10 @@ fn with_files(version: testbed::broker::Version, options: &Options, tenant: &Ten
 }
 
 on_each_broker! {
-    /// The client id is what the token says, or the device does not come in.
+    /// The client ID is the one that the token names, or the client is refused.
     fn a_client_id_from_a_claim(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant).with("client_id_claim", "https://mqtt.example/device"));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("client_id_claim", "https://mqtt.example/device"));
         let token = tenant.mint(DEVICE).claim("https://mqtt.example/device", json!("pump-1")).sign();
         assert_eq!(answer(&broker, &token_connect(Protocol::V5, "pump-1", &token)), None);
         assert_eq!(answer(&broker, &token_connect(Protocol::V5, "pump-2", &token)), told(version, Protocol::V5, 0x87));
@@ -68,76 +72,76 @@ on_each_broker! {
 
     fn a_client_id_from_a_template(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant).with("client_id_template", "device-${name}"));
+        let broker = broker(version, &PluginOptions::both(&tenant).with("client_id_template", "device-${name}"));
         let token = tenant.mint(DEVICE).claim("name", json!("7")).sign();
         assert_eq!(answer(&broker, &token_connect(Protocol::V311, "device-7", &token)), None);
         for other in ["device-8", "device-", "7"] {
             assert!(answer(&broker, &token_connect(Protocol::V311, other, &token)).is_some());
         }
-        // A value that would be more than a name.
+        // A value that contains a wildcard.
         let evil = tenant.mint(DEVICE).claim("name", json!("7/#")).sign();
         assert!(answer(&broker, &token_connect(Protocol::V311, "device-7/#", &evil)).is_some());
     }
 
-    /// Somebody else's good token neither disconnects a client, nor gets what waits for it.
-    fn a_client_id_is_held(version) {
+    /// A valid token of another account neither disconnects a client nor gets its queued messages.
+    fn a_client_id_belongs_to_its_account(version) {
         let tenant = tenant();
         device(&tenant, "thief", json!(["#"]));
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let owner = tenant.token(DEVICE);
         let theirs = tenant.token("thief");
-        let mut first = raw::Client::connect(broker.port(), &kept("meter", &owner)).unwrap();
+        let mut first = raw::RawClient::connect(broker.port(), &kept("meter", &owner)).unwrap();
         assert_eq!(first.subscribe(&[("temperature", 1)]), Ok(vec![1]));
-        assert_eq!(answer(&broker, &kept("meter", &theirs)), Some(Refusal::Code(5)));
+        assert_eq!(answer(&broker, &kept("meter", &theirs)), Some(ConnectRefusal::Code(5)));
         expect_refusal(&broker, "'meter'", "client-id-held");
         assert_eq!(first.publish("config", "still here", 1), Ok(0));
 
         first.disconnect(0);
         let mut publisher = raw(&broker, &tenant, WATCHER, "publisher", Protocol::V311);
         assert_eq!(publisher.publish("temperature", "for the owner", 1), Ok(0));
-        assert_eq!(answer(&broker, &kept("meter", &theirs)), Some(Refusal::Code(5)));
-        // A clean session of the stranger's would throw the queue away.
+        assert_eq!(answer(&broker, &kept("meter", &theirs)), Some(ConnectRefusal::Code(5)));
+        // A clean session of the other account would discard the queue.
         assert!(answer(&broker, &token_connect(Protocol::V311, "meter", &theirs)).is_some());
-        let mut again = raw::Client::connect(broker.port(), &kept("meter", &tenant.token(DEVICE))).unwrap();
+        let mut again = raw::RawClient::connect(broker.port(), &kept("meter", &tenant.token(DEVICE))).unwrap();
         assert_eq!(again.next_message(PATIENCE).unwrap().text(), "for the owner");
 
-        // The owner gives it up.
+        // The owner releases the client ID.
         again.disconnect(0);
-        let last = raw::Client::connect(broker.port(), &token_connect(Protocol::V311, "meter", &owner)).unwrap();
+        let last = raw::RawClient::connect(broker.port(), &token_connect(Protocol::V311, "meter", &owner)).unwrap();
         last.disconnect(0);
         assert!(tries_until_let_in(&broker, &kept("meter", &theirs)));
     }
 
-    /// A client id is the whole broker's: another listener, with other options, gives nobody a way round.
-    fn a_client_id_is_held_across_listeners(version) {
+    /// A client ID belongs to the whole broker: another listener with other options is no way around.
+    fn a_client_id_belongs_to_its_account_on_all_listeners(version) {
         let tenant = tenant();
         device(&tenant, "thief", json!(["#"]));
-        let listener = |options: Options| Listener::tcp().plugin(plugin(), &options.pairs());
-        let broker = Broker::builder(version)
+        let listener = |options: PluginOptions| Listener::tcp().plugin(plugin(), &options.pairs());
+        let broker = Mosquitto::builder(version)
             .per_listener_settings(true)
-            .listener(listener(Options::tokens(&tenant)))
-            .listener(listener(Options::tokens(&tenant).with("rights", "topics")))
+            .listener(listener(PluginOptions::tokens(&tenant)))
+            .listener(listener(PluginOptions::tokens(&tenant).with("rights", "topics")))
             .start()
             .unwrap_or_else(|error| panic!("{error}"));
         let [here, there] = broker.ports() else { panic!("two listeners") };
         let (owner, theirs) = (tenant.token(DEVICE), tenant.token("thief"));
-        let mut first = raw::Client::connect(*here, &kept("meter", &owner)).unwrap();
+        let mut first = raw::RawClient::connect(*here, &kept("meter", &owner)).unwrap();
         assert_eq!(first.subscribe(&[("temperature", 1)]), Ok(vec![1]));
-        let refused = raw::Client::connect(*there, &kept("meter", &theirs)).err();
-        assert_eq!(refused, Some(Refusal::Code(5)));
+        let refused = raw::RawClient::connect(*there, &kept("meter", &theirs)).err();
+        assert_eq!(refused, Some(ConnectRefusal::Code(5)));
         assert_eq!(first.publish("config", "still here", 1), Ok(0));
         first.disconnect(0);
-        let refused = raw::Client::connect(*there, &kept("meter", &theirs)).err();
-        assert_eq!(refused, Some(Refusal::Code(5)), "its session is kept");
-        assert!(raw::Client::connect(*there, &kept("meter", &owner)).is_ok(), "it may use either");
+        let refused = raw::RawClient::connect(*there, &kept("meter", &theirs)).err();
+        assert_eq!(refused, Some(ConnectRefusal::Code(5)), "its session is kept");
+        assert!(raw::RawClient::connect(*there, &kept("meter", &owner)).is_ok(), "it may use either");
     }
 
-    /// Two tenants may call two subjects the same: neither gets what waits for the other.
+    /// Two tenants may use the same subject for two accounts: neither gets the other's queued messages.
     fn the_same_subject_of_two_tenants_is_two_accounts(version) {
         let tenants = [tenant(), tenant()];
         let [here, there] = &tenants;
-        let listener = |tenant| Listener::tcp().plugin(plugin(), &Options::tokens(tenant).pairs());
-        let broker = Broker::builder(version)
+        let listener = |tenant| Listener::tcp().plugin(plugin(), &PluginOptions::tokens(tenant).pairs());
+        let broker = Mosquitto::builder(version)
             .per_listener_settings(true)
             .listener(listener(here))
             .listener(listener(there))
@@ -146,63 +150,63 @@ on_each_broker! {
         let [port, other_port] = broker.ports() else { panic!("two listeners") };
         let token = |tenant: &Tenant| tenant.mint(DEVICE).claim("sub", json!("same")).sign();
         let (ours, theirs) = (kept("meter", &token(here)), kept("meter", &token(there)));
-        let mut first = raw::Client::connect(*port, &ours).unwrap();
+        let mut first = raw::RawClient::connect(*port, &ours).unwrap();
         assert_eq!(first.subscribe(&[("temperature", 1)]), Ok(vec![1]));
-        let refused = |connect| raw::Client::connect(*other_port, connect).err();
-        assert_eq!(refused(&theirs), Some(Refusal::Code(5)));
+        let refused = |connect| raw::RawClient::connect(*other_port, connect).err();
+        assert_eq!(refused(&theirs), Some(ConnectRefusal::Code(5)));
         expect_refusal(&broker, "'meter'", "client-id-held");
         first.disconnect(0);
         let watcher = token_connect(Protocol::V311, "publisher", &here.token(WATCHER));
-        let mut publisher = raw::Client::connect(*port, &watcher).unwrap();
+        let mut publisher = raw::RawClient::connect(*port, &watcher).unwrap();
         assert_eq!(publisher.publish("temperature", "for the first", 1), Ok(0));
-        assert_eq!(refused(&theirs), Some(Refusal::Code(5)), "its session is kept");
-        let mut first = raw::Client::connect(*port, &ours).unwrap();
-        // 2.0.21 with listeners of their own queues nothing for a client that is away (lib/net_mosq.c).
+        assert_eq!(refused(&theirs), Some(ConnectRefusal::Code(5)), "its session is kept");
+        let mut first = raw::RawClient::connect(*port, &ours).unwrap();
+        // 2.0.21 with settings per listener queues nothing for an absent client (lib/net_mosq.c).
         if version != testbed::broker::Version::V2_0_21 {
             assert_eq!(first.next_message(PATIENCE).unwrap().text(), "for the first");
         }
     }
 
-    /// With `on_other defer`: whom others let in takes no client id of ours, connected or kept, and the
-    /// other way round.
-    fn others_and_ours_do_not_take_each_other_s_client_ids(version) {
+    /// With `on_other defer`, clients that others admit cannot take a client ID of ours, connected or kept,
+    /// and vice versa.
+    fn deferred_and_own_clients_cannot_take_each_others_client_ids(version) {
         let tenant = tenant();
-        let options = Options::tokens(&tenant).with("on_other", "defer");
+        let options = PluginOptions::tokens(&tenant).with("on_other", "defer");
         let broker = with_files(version, &options, &tenant);
-        let theirs = |id: &str| Connect::new(Protocol::V311, id).login("meter", "secret");
+        let theirs = |id: &str| ConnectPacket::new(Protocol::V311, id).login("meter", "secret");
         let token = tenant.token(DEVICE);
-        let mut ours = raw::Client::connect(broker.port(), &kept("pump", &token)).unwrap();
+        let mut ours = raw::RawClient::connect(broker.port(), &kept("pump", &token)).unwrap();
         assert_eq!(ours.subscribe(&[("temperature", 1)]), Ok(vec![1]));
-        assert_eq!(answer(&broker, &theirs("pump")), Some(Refusal::Code(5)));
+        assert_eq!(answer(&broker, &theirs("pump")), Some(ConnectRefusal::Code(5)));
         expect_refusal(&broker, "'pump'", "client-id-held");
         ours.disconnect(0);
         let mut publisher = raw(&broker, &tenant, WATCHER, "publisher", Protocol::V311);
         assert_eq!(publisher.publish("temperature", "for ours", 1), Ok(0));
-        assert_eq!(answer(&broker, &theirs("pump")), Some(Refusal::Code(5)), "it is kept");
-        let mut ours = raw::Client::connect(broker.port(), &kept("pump", &token)).unwrap();
+        assert_eq!(answer(&broker, &theirs("pump")), Some(ConnectRefusal::Code(5)), "it is kept");
+        let mut ours = raw::RawClient::connect(broker.port(), &kept("pump", &token)).unwrap();
         assert_eq!(ours.next_message(PATIENCE).unwrap().text(), "for ours");
 
-        let mut meter = raw::Client::connect(broker.port(), &theirs("meter")).unwrap();
-        assert_eq!(answer(&broker, &kept("meter", &token)), Some(Refusal::Code(5)));
+        let mut meter = raw::RawClient::connect(broker.port(), &theirs("meter")).unwrap();
+        assert_eq!(answer(&broker, &kept("meter", &token)), Some(ConnectRefusal::Code(5)));
         assert_eq!(meter.subscribe(&[("meter/#", 1)]), Ok(vec![1]), "it is still there");
         meter.disconnect(0);
         assert!(tries_until_let_in(&broker, &kept("meter", &token)));
     }
 
-    /// On SIGHUP 2.0 asks about everybody again in the words of a CONNECT, and with settings per listener 2.0.11 never
-    /// says that it is done. Who connects then is still one who connects.
-    fn a_connect_after_a_reload_is_a_connect(version) {
+    /// On SIGHUP, 2.0 asks about every client again as if it connected, and with settings per listener 2.0.11
+    /// never reports the end. A client that connects then is still treated as one that connects.
+    fn a_connect_during_a_recheck_is_treated_as_a_connect(version) {
         let tenant = tenant();
-        let options = Options::tokens(&tenant);
+        let options = PluginOptions::tokens(&tenant);
         for per_listener in [false, true] {
             let listener = Listener::tcp().plugin(plugin(), &options.pairs());
-            let broker = Broker::builder(version).per_listener_settings(per_listener).listener(listener);
+            let broker = Mosquitto::builder(version).per_listener_settings(per_listener).listener(listener);
             let broker = broker.start().unwrap_or_else(|error| panic!("{error}"));
             let mut first = raw(&broker, &tenant, DEVICE, "first", Protocol::V311);
             broker.reload();
             assert_eq!(first.ping(), Ok(()));
             for protocol in [Protocol::V311, Protocol::V5] {
-                let mut nobody = Connect::new(protocol, "nobody");
+                let mut nobody = ConnectPacket::new(protocol, "nobody");
                 assert!(answer(&broker, &nobody).is_some());
                 nobody.username = Some(b"nobody".to_vec());
                 assert!(answer(&broker, &nobody).is_some());
@@ -213,16 +217,16 @@ on_each_broker! {
         }
     }
 
-    /// SIGHUP has the broker ask about everybody again, and changes nothing in who has which client id.
-    fn whom_others_let_in_has_its_client_id_after_a_reload(version) {
+    /// On SIGHUP the broker asks about every client again, which does not change who has which client ID.
+    fn deferred_clients_keep_their_client_id_after_a_reload(version) {
         let tenant = tenant();
-        let options = Options::tokens(&tenant).with("on_other", "defer");
+        let options = PluginOptions::tokens(&tenant).with("on_other", "defer");
         let broker = with_files(version, &options, &tenant);
-        let theirs = Connect::new(Protocol::V311, "panel").login("meter", "secret");
-        let mut theirs = raw::Client::connect(broker.port(), &theirs).unwrap();
+        let theirs = ConnectPacket::new(Protocol::V311, "panel").login("meter", "secret");
+        let mut theirs = raw::RawClient::connect(broker.port(), &theirs).unwrap();
         let ours = token_connect(Protocol::V311, "panel", &tenant.token(DEVICE));
         for _ in 0..3 {
-            assert_eq!(answer(&broker, &ours), Some(Refusal::Code(5)));
+            assert_eq!(answer(&broker, &ours), Some(ConnectRefusal::Code(5)));
             assert_eq!(theirs.ping(), Ok(()));
             broker.reload();
             assert_eq!(theirs.ping(), Ok(()));
@@ -231,24 +235,24 @@ on_each_broker! {
         assert!(tries_until_let_in(&broker, &ours));
     }
 
-    /// An MQTT 5 client that has gone, and left nothing to come back for, holds its client id no longer.
-    fn an_mqtt5_client_gives_its_client_id_up(version) {
+    /// An MQTT 5 client that disconnects without a session releases its client ID.
+    fn an_mqtt5_client_without_a_session_releases_its_client_id(version) {
         let tenant = tenant();
         device(&tenant, "other", json!(["#"]));
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let v5 = |name: &str| token_connect(Protocol::V5, "meter", &tenant.token(name));
-        let first = raw::Client::connect(broker.port(), &v5(DEVICE)).unwrap();
+        let first = raw::RawClient::connect(broker.port(), &v5(DEVICE)).unwrap();
         assert!(answer(&broker, &v5("other")).is_some());
         first.disconnect(0);
         assert!(tries_until_let_in(&broker, &v5("other")));
     }
 
-    /// No broker tells of the end of a session that expires, and 2.0 does not tell what it has either, until
-    /// SIGHUP has it ask about all that it has.
-    fn an_expired_session_gives_its_client_id_up(version) {
+    /// No broker reports the end of an expired session. 2.0 does not report its sessions either, until SIGHUP
+    /// makes it ask about all of them.
+    fn an_expired_session_releases_its_client_id(version) {
         let tenant = tenant();
         device(&tenant, "other", json!(["#"]));
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let _witness = raw(&broker, &tenant, WATCHER, "witness", Protocol::V5);
         let v5 = |id: &str, name: &str, seconds: u32| {
             let mut connect = token_connect(Protocol::V5, id, &tenant.token(name));
@@ -257,13 +261,14 @@ on_each_broker! {
             connect
         };
         for (id, seconds) in [("sleeper", 3600), ("meter", 1)] {
-            let mut first = raw::Client::connect(broker.port(), &v5(id, DEVICE, seconds)).unwrap();
+            let mut first = raw::RawClient::connect(broker.port(), &v5(id, DEVICE, seconds)).unwrap();
             assert_eq!(first.subscribe(&[("temperature", 1)]), Ok(vec![1]));
             first.disconnect(0);
         }
         broker.expect_log("Expiring client meter");
         let another = v5("meter", "other", 0);
-        // Where the new connection takes the memory of the expired session, that shows that the session has gone.
+        // If the new connection gets the memory of the expired session, the plugin knows that the session has
+        // ended.
         if !version.can_delay_logins() && answer(&broker, &another).is_some() {
             broker.reload();
         }
@@ -271,24 +276,24 @@ on_each_broker! {
         assert!(answer(&broker, &v5("sleeper", "other", 0)).is_some(), "that one is kept");
     }
 
-    fn a_takeover_by_anybody_where_the_operator_wants_it(version) {
+    fn takeover_by_another_account_can_be_allowed(version) {
         let tenant = tenant();
         device(&tenant, "other", json!(["#"]));
-        let broker = broker(version, &Options::tokens(&tenant).with("takeover", "any"));
-        let mut first = raw::Client::connect(broker.port(), &kept("meter", &tenant.token(DEVICE))).unwrap();
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("takeover", "any"));
+        let mut first = raw::RawClient::connect(broker.port(), &kept("meter", &tenant.token(DEVICE))).unwrap();
         assert_eq!(answer(&broker, &kept("meter", &tenant.token("other"))), None);
         assert!(first.wait_end(PATIENCE).is_ok());
     }
 
-    /// With `acl defer` the broker decides by user name: a prefix keeps a token from being taken for a user
-    /// of the broker's, and without it the log warns.
-    fn a_token_that_names_a_local_user(version) {
+    /// With `acl defer` the broker decides by user name. A prefix keeps a token from being taken for a local
+    /// user; without a prefix the log warns.
+    fn a_token_cannot_impersonate_a_local_user(version) {
         let tenant = tenant();
-        let options = Options::tokens(&tenant).with("acl", "defer").with("username_claim", "name");
+        let options = PluginOptions::tokens(&tenant).with("acl", "defer").with("username_claim", "name");
         let token = tenant.mint(DEVICE).claim("name", json!("meter")).sign();
         let connect = token_connect(Protocol::V5, "ours", &token);
-        let may_publish = |broker: &Broker| {
-            let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+        let may_publish = |broker: &Mosquitto| {
+            let mut client = raw::RawClient::connect(broker.port(), &connect).unwrap();
             client.publish("meter/1", "x", 1).unwrap() < 0x80
         };
         let broker = with_files(version, &options, &tenant);
@@ -302,19 +307,19 @@ on_each_broker! {
         assert!(!broker.log().contains("users of its own"));
     }
 
-    /// Clients that were there before the plugin go on with the broker's own files, beside ours.
-    fn others_are_left_to_the_broker(version) {
+    /// Clients from before the plugin keep using the broker's own files, beside ours.
+    fn other_clients_are_deferred_to_the_broker(version) {
         let tenant = tenant();
-        let broker = with_files(version, &Options::tokens(&tenant).with("on_other", "defer"), &tenant);
-        let meter = |password| Connect::new(Protocol::V311, "meter").login("meter", password);
+        let broker = with_files(version, &PluginOptions::tokens(&tenant).with("on_other", "defer"), &tenant);
+        let meter = |password| ConnectPacket::new(Protocol::V311, "meter").login("meter", password);
         assert!(answer(&broker, &meter("wrong")).is_some());
-        assert!(answer(&broker, &Connect::new(Protocol::V311, "nobody")).is_some());
-        let mut theirs = raw::Client::connect(broker.port(), &meter("secret")).unwrap();
+        assert!(answer(&broker, &ConnectPacket::new(Protocol::V311, "nobody")).is_some());
+        let mut theirs = raw::RawClient::connect(broker.port(), &meter("secret")).unwrap();
         assert_eq!(theirs.subscribe(&[("meter/#", 1)]), Ok(vec![1]));
         assert_eq!(theirs.publish("meter/1", "by the acl_file", 1), Ok(0));
         assert_eq!(theirs.next_message(PATIENCE).unwrap().text(), "by the acl_file");
 
-        // Ours are ours: the acl_file gives them nothing.
+        // For our clients the acl_file grants nothing.
         let mut ours = raw(&broker, &tenant, DEVICE, "ours", Protocol::V5);
         assert!(ours.publish("temperature", "1", 1).unwrap() < 0x80);
         assert_eq!(ours.publish("broker/x", "1", 1), Ok(0x87));
@@ -326,44 +331,45 @@ on_each_broker! {
         assert!(answer(&broker, &bad).is_some(), "a bad token is refused, and not left to anybody");
     }
 
-    /// With passwords: the tenant judges every one, and only who has none is left to others.
-    fn passwords_are_the_tenant_s_to_judge_before_others_are_asked(version) {
+    /// With passwords, the tenant checks every password, and only a client without one is left to others.
+    fn passwords_are_checked_by_the_tenant_before_deferring(version) {
         let tenant = tenant();
-        let options = Options::both(&tenant).with("on_other", "defer");
+        let options = PluginOptions::both(&tenant).with("on_other", "defer");
         let broker = with_files(version, &options, &tenant);
-        let local = Connect::new(Protocol::V311, "meter").login("meter", "secret");
-        assert_eq!(answer(&broker, &local), Some(Refusal::Code(5)));
+        let local = ConnectPacket::new(Protocol::V311, "meter").login("meter", "secret");
+        assert_eq!(answer(&broker, &local), Some(ConnectRefusal::Code(5)));
         expect_refusal(&broker, "'meter'", "login-refused");
         assert_eq!(tenant.requests_to(Endpoint::Token).len(), 1);
-        assert!(answer(&broker, &Connect::new(Protocol::V311, "nobody")).is_some());
+        assert!(answer(&broker, &ConnectPacket::new(Protocol::V311, "nobody")).is_some());
         let log = broker.log();
         assert!(!log.contains("[no-password]"), "who has none is left to others, who say no: {log}");
     }
 
-    /// The plugin lets devices in, and the broker's acl_file says what they may do.
-    fn messages_are_left_to_the_broker(version) {
+    /// The plugin authenticates devices, and the broker's acl_file authorizes them.
+    fn acl_defer_uses_the_brokers_acl_file(version) {
         let tenant = tenant();
-        let broker = with_files(version, &Options::tokens(&tenant).with("acl", "defer"), &tenant);
+        let broker = with_files(version, &PluginOptions::tokens(&tenant).with("acl", "defer"), &tenant);
         let mut ours = raw(&broker, &tenant, DEVICE, "ours", Protocol::V5);
         assert!(ours.publish("broker/x", "1", 1).unwrap() < 0x80);
         assert_eq!(ours.publish("temperature", "1", 1), Ok(0x87), "its token says so, and is not asked");
-        let meter = Connect::new(Protocol::V311, "meter").login("meter", "secret");
+        let meter = ConnectPacket::new(Protocol::V311, "meter").login("meter", "secret");
         assert!(answer(&broker, &meter).is_some(), "others are refused all the same");
     }
 
-    /// With `acl defer` and nobody to defer to, nothing is allowed.
-    fn messages_left_to_nobody_are_denied(version) {
+    /// With `acl defer` and no other authorization, nothing is allowed.
+    fn acl_defer_without_other_authorization_denies(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant).with("acl", "defer"));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("acl", "defer"));
         let mut ours = raw(&broker, &tenant, DEVICE, "ours", Protocol::V5);
         assert_eq!(ours.publish("temperature", "1", 1), Ok(0x87));
     }
 }
 
-/// The broker's own plugin for rights, beside ours. It comes with the broker's package and not with the
-/// three releases of the tests, so it is tried with the broker that this machine has installed, if it has.
+/// Mosquitto's dynamic security plugin decides about rights, beside ours. It comes with the broker's package
+/// and not with the three releases of the tests, so this uses the broker that is installed on the machine, if
+/// there is one.
 #[test]
-fn messages_are_left_to_dynamic_security() {
+fn acl_defer_works_with_dynamic_security() {
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
     let theirs =
         std::path::PathBuf::from(format!("/usr/lib/{triplet}/mosquitto_dynamic_security.so"));
@@ -382,10 +388,10 @@ fn messages_are_left_to_dynamic_security() {
             {"acltype": "subscribePattern", "topic": "dynamic/#", "allow": true},
         ]}],
     });
-    let options = Options::tokens(&tenant).with("acl", "defer");
-    // Whichever the broker asks first.
+    let options = PluginOptions::tokens(&tenant).with("acl", "defer");
+    // In either order of the plugins.
     for ours_first in [true, false] {
-        let mut builder = Broker::builder(version);
+        let mut builder = Mosquitto::builder(version);
         let file = builder.folder().join("dynamic-security.json");
         fs::write(&file, rights.to_string()).unwrap();
         let theirs_with = [("config_file", file.to_str().unwrap())];

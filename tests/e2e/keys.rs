@@ -4,68 +4,68 @@ use std::time::Duration;
 
 use testbed::{
     clients::{Protocol, raw},
-    tenant::{Behaviour, DEVICE, Endpoint, Gate},
+    tenant::{Behaviour, DEVICE, Endpoint, ResponseGate},
 };
 
 use crate::{on_each_broker, setting::*};
 
 on_each_broker! {
-    /// A tenant that is down does not stop the broker from starting, and devices are told to come
-    /// back. When it is up again they are let in, without a restart.
-    fn a_tenant_that_is_down_at_the_start(version) {
+    /// If the tenant is down, the broker starts and devices are told to come back. When it is up again they
+    /// are admitted, without a restart.
+    fn the_broker_starts_while_the_tenant_is_down(version) {
         let tenant = tenant();
         tenant.stop_listening();
-        let broker = broker(version, &Options::tokens(&tenant).with("timeout", "1"));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("timeout", "1"));
         let connect = token_connect(Protocol::V5, "early", &tenant.token(DEVICE));
         assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x88));
         expect_refusal(&broker, "'early'", "keys-unavailable");
         assert!(broker.wait_for_log("signing keys could not be fetched", PATIENCE).is_some());
         tenant.listen_again().unwrap();
-        // The next attempt would come by itself within 30 s; SIGHUP asks for it now.
+        // The next attempt would follow within 30 s; SIGHUP starts it now.
         broker.reload();
         assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
         assert_eq!(answer(&broker, &connect), None);
     }
 
-    /// A tenant that wants no requests for a while gets none for keys, whoever brings a token.
-    fn a_tenant_that_wants_to_be_left_alone(version) {
+    /// A tenant that asks for a pause gets no requests for keys during it, whatever tokens clients bring.
+    fn retry_after_pauses_key_requests(version) {
         let tenant = tenant();
         tenant.once(Endpoint::Jwks, Behaviour::RateLimited { retry_after: Some(1800) });
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let line = broker.expect_log("signing keys could not be fetched");
         assert!(line.contains("answered 429") && line.contains("follows in 1800 s"), "{line}");
         let connect = token_connect(Protocol::V5, "c", &tenant.token(DEVICE));
         assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x88));
         assert_eq!(tenant.count(Endpoint::Jwks), 1);
-        // One request that somebody asks for is not what it complains of.
+        // One explicit request is allowed.
         broker.reload();
         broker.expect_log("signing keys are here");
         assert_eq!(answer(&broker, &connect), None);
     }
 
-    /// Some providers list a key twice, or one that is none.
-    fn a_key_that_is_listed_twice_is_one_and_a_bad_entry_costs_itself(version) {
+    /// Some providers list a key twice, or an entry that is not a key.
+    fn repeated_and_invalid_jwks_entries_are_tolerated(version) {
         let tenant = tenant();
         let mut jwks = tenant.jwks();
         let keys = jwks["keys"].as_array_mut().unwrap();
         keys.extend(keys.clone());
         keys.push("none".into());
         tenant.set_jwks_text(&jwks.to_string());
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         broker.expect_log("signing keys are here");
         let connect = token_connect(Protocol::V311, "c", &tenant.token(DEVICE));
         assert_eq!(answer(&broker, &connect), None);
     }
 
-    /// A device that comes while the first fetch is under way waits for it.
-    fn a_device_that_is_faster_than_the_keys(version) {
+    /// A device that connects during the first fetch waits for it.
+    fn a_connect_waits_for_the_first_key_fetch(version) {
         let tenant = tenant();
-        let gate = Gate::new();
+        let gate = ResponseGate::new();
         tenant.once(Endpoint::Jwks, Behaviour::Gate(gate.clone()));
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         assert!(gate.wait_for(1, PATIENCE));
         let connect = token_connect(Protocol::V311, "fast", &tenant.token(DEVICE));
-        let mut client = raw::Client::open(broker.port(), Protocol::V311);
+        let mut client = raw::RawClient::open(broker.port(), Protocol::V311);
         client.send(&connect.packet());
         assert!(client.wait_connack(Duration::from_millis(20)).is_err());
         gate.open();
@@ -73,10 +73,10 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Jwks), 1);
     }
 
-    /// A key that is published and then used: nobody notices.
-    fn an_announced_rotation(version) {
+    /// A key that is published before it is used causes no refusals.
+    fn an_announced_rotation_causes_no_refusals(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let mut before = raw(&broker, &tenant, DEVICE, "before", Protocol::V5);
         tenant.rotate();
         raw(&broker, &tenant, DEVICE, "after", Protocol::V5);
@@ -84,12 +84,12 @@ on_each_broker! {
         assert!(before.publish("temperature", "1", 1).unwrap() < 0x80, "it is still connected");
     }
 
-    /// A key that nobody has seen: fetched once when it is first met, which the device waits for.
-    /// After that made-up keys cost the tenant nothing for 30 s.
-    fn an_unknown_key_is_asked_for_once(version) {
+    /// An unknown key is fetched once when a token first names it, and the device waits for that. After that,
+    /// made-up keys cost the tenant no requests for 30 s.
+    fn an_unknown_key_is_fetched_once(version) {
         let tenant = tenant();
         tenant.stop_listening();
-        let broker = broker(version, &Options::tokens(&tenant).with("timeout", "1"));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("timeout", "1"));
         assert!(broker.wait_for_log("could not be fetched", PATIENCE).is_some());
         tenant.listen_again().unwrap();
         broker.reload();
@@ -107,10 +107,10 @@ on_each_broker! {
         assert!(connected.publish("temperature", "1", 1).unwrap() < 0x80);
     }
 
-    /// What is not a key set changes nothing.
-    fn the_last_good_keys_stay(version) {
+    /// A document that is not a key set changes nothing.
+    fn an_invalid_jwks_keeps_the_last_good_keys(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant).with("timeout", "1"));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("timeout", "1"));
         raw(&broker, &tenant, DEVICE, "first", Protocol::V5);
         for behaviour in [
             Behaviour::Html(502),
@@ -129,13 +129,14 @@ on_each_broker! {
         }
     }
 
-    /// Keys from a file: no tenant is asked, SIGHUP reads it again, a broken file changes nothing.
+    /// With keys from a file the tenant is not asked. SIGHUP reads the file again, and a broken file changes
+    /// nothing.
     fn keys_from_a_file(version) {
         let tenant = tenant();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("jwks.json");
         std::fs::write(&file, tenant.jwks().to_string()).unwrap();
-        let broker = broker(version, &Options::tokens(&tenant).with("jwks_file", file.to_str().unwrap()));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("jwks_file", file.to_str().unwrap()));
         raw(&broker, &tenant, DEVICE, "first", Protocol::V5);
 
         tenant.rotate_unannounced();

@@ -1,33 +1,33 @@
-//! What the log says, to whom it says it, and how often.
+//! Log lines: what they say, about whom, and how often.
 
 use std::time::Duration;
 
 use testbed::{
-    broker::{Broker, Listener, Signal},
-    clients::{Protocol, raw::Connect},
-    tenant::{Behaviour, DEVICE, Endpoint, Gate},
+    broker::{Listener, Mosquitto, Signal},
+    clients::{Protocol, raw::ConnectPacket},
+    tenant::{Behaviour, DEVICE, Endpoint, ResponseGate},
 };
 
 use crate::{on_each_broker, setting::*};
 
-/// The broker's lines that hold all of these.
+/// Returns the broker's lines that contain all of these texts.
 fn lines(log: &str, parts: &[&str]) -> Vec<String> {
     let all = |line: &&str| parts.iter().all(|part| line.contains(part));
     log.lines().filter(all).map(str::to_owned).collect()
 }
 
 on_each_broker! {
-    /// 300 retries of one device are one line and one with the count, and a flood of names from one
-    /// address has a few lines. What was counted is told when the broker stops, too.
-    fn the_same_refusal_again_is_counted(version) {
+    /// 300 retries of one device give one line and one with the count, and a flood of client IDs from one
+    /// address gives a few lines. The counts are also written when the broker stops.
+    fn repeated_refusals_are_counted(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let expired = tenant.mint(DEVICE).lifetime(-3600).sign();
         for _ in 0..300 {
             assert!(answer(&broker, &token_connect(Protocol::V311, "stubborn", &expired)).is_some());
         }
         for i in 0..100 {
-            let junk = Connect::new(Protocol::V311, &format!("junk-{i}")).login("JWT", "no.token");
+            let junk = ConnectPacket::new(Protocol::V311, &format!("junk-{i}")).login("JWT", "no.token");
             assert!(answer(&broker, &junk).is_some());
         }
         raw(&broker, &tenant, DEVICE, "good", Protocol::V311).ping().unwrap();
@@ -42,13 +42,13 @@ on_each_broker! {
         assert_eq!(rest.len(), 1, "{log}");
     }
 
-    /// Whatever is pending, with the longest `timeout` there is: the broker ends soon, and ends well.
-    fn a_stop_waits_for_no_tenant(version) {
+    /// With requests pending and the longest possible `timeout`, the broker stops soon, with status 0.
+    fn a_stop_does_not_wait_for_the_tenant(version) {
         let tenant = tenant();
-        let options = Options::both(&tenant).with("timeout", "60").with("login_wait", "0");
+        let options = PluginOptions::both(&tenant).with("timeout", "60").with("login_wait", "0");
         let mut broker = broker(version, &options);
         broker.expect_log("signing keys are here");
-        let gate = Gate::new();
+        let gate = ResponseGate::new();
         for endpoint in [Endpoint::Token, Endpoint::Jwks] {
             tenant.on(endpoint, Behaviour::Gate(gate.clone()));
         }
@@ -56,28 +56,22 @@ on_each_broker! {
         let waiting: Vec<_> = (0..3)
             .map(|i| {
                 device(&tenant, &format!("d{i}"), serde_json::json!([]));
-                let login = Connect::new(Protocol::V311, &format!("c{i}")).login(format!("d{i}"), "pass");
+                let login = ConnectPacket::new(Protocol::V311, &format!("c{i}")).login(format!("d{i}"), "pass");
                 crate::waiting::knock(&broker, &login)
             })
             .collect();
         assert!(gate.wait_for(4, PATIENCE), "three logins and the keys");
         broker.signal(Signal::TERM);
-        // Far from `timeout`, and long for a machine that is busy.
+        // Far below `timeout`, and long enough for a busy machine.
         let stopped = broker.wait_for_exit(PATIENCE).expect("it ends");
-        assert!(stopped.status.is_some_and(|status| status.success()), "{:?}\n{}", stopped.status, stopped.log);
+        assert!(ended_well(&stopped), "{:?}\n{}", stopped.status, stopped.log);
         drop(waiting);
     }
 
-    /// Two tenants at two listeners: no line says that a setting is missing which is there.
+    /// With two tenants at two listeners, no line says that a present setting is missing.
     fn two_tenants_at_two_listeners(version) {
         let (one, two) = (tenant(), tenant());
-        let listener = |options: Options| Listener::tcp().plugin(plugin(), &options.pairs());
-        let broker = Broker::builder(version)
-            .per_listener_settings(true)
-            .listener(listener(Options::tokens(&one)))
-            .listener(listener(Options::tokens(&two)))
-            .start()
-            .unwrap();
+        let broker = broker_with_listeners(version, &[PluginOptions::tokens(&one), PluginOptions::tokens(&two)]);
         let [first, second] = broker.ports() else { panic!("two ports") };
         for (tenant, port) in [(&one, *first), (&two, *second)] {
             with_token(&broker, tenant, DEVICE).port(port).publish("temperature", "1").expect_success();
@@ -89,18 +83,19 @@ on_each_broker! {
         assert!(said.iter().all(|line| line.contains("per_listener_settings true or by plugin_use")), "{said:?}");
     }
 
-    /// The same by 2.1's way to have one plugin at one listener, without `per_listener_settings`.
+    /// The same with `plugin_use`, 2.1's way to have a plugin at one listener, without
+    /// `per_listener_settings`.
     fn two_tenants_by_plugin_use(version) {
         if !version.can_delay_logins() {
             return;
         }
         let (one, two) = (tenant(), tenant());
-        let load = |name: &str, options: Options| {
+        let load = |name: &str, options: PluginOptions| {
             let options = options.pairs().into_iter().map(|(name, value)| format!("plugin_opt_{name} {value}\n"));
             format!("plugin_load {name} {}\n{}", plugin().display(), options.collect::<String>())
         };
-        let both = load("one", Options::tokens(&one)) + &load("two", Options::tokens(&two));
-        let broker = Broker::builder(version)
+        let both = load("one", PluginOptions::tokens(&one)) + &load("two", PluginOptions::tokens(&two));
+        let broker = Mosquitto::builder(version)
             .config(both)
             .listener(Listener::tcp().config("plugin_use one\nlistener_allow_anonymous false"))
             .listener(Listener::tcp().config("plugin_use two\nlistener_allow_anonymous false"))
@@ -114,12 +109,13 @@ on_each_broker! {
         assert_eq!(said.len(), 1, "{said:?}");
     }
 
-    /// Names that turn the line around, and names of 30 kilobytes: the reason and what helps are read in full.
-    fn names_leave_the_reason_whole(version) {
+    /// Client IDs that change the text direction, and client IDs of 30 kilobytes, leave the reason and the
+    /// fix readable.
+    fn hostile_client_ids_leave_the_reason_readable(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         for name in ["\u{202e}".repeat(10_000), "n".repeat(30_000)] {
-            let connect = Connect::new(Protocol::V311, &name).login(&name, "password");
+            let connect = ConnectPacket::new(Protocol::V311, &name).login(&name, "password");
             assert!(answer(&broker, &connect).is_some());
         }
         let log = broker.stop().log;
@@ -131,10 +127,10 @@ on_each_broker! {
         }
     }
 
-    /// Options are given to a plugin when the broker starts, and not when it reloads.
-    fn a_reload_says_what_needs_a_restart(version) {
+    /// A plugin gets its options when the broker starts, not on reload.
+    fn a_reload_logs_which_changes_need_a_restart(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
+        let broker = broker(version, &PluginOptions::both(&tenant));
         broker.expect_log("signing keys are here");
         broker.reload();
         let file = broker.folder().join("mosquitto.conf");
@@ -152,12 +148,12 @@ on_each_broker! {
         assert!(!log.contains("another-"), "{log}");
     }
 
-    /// The count is told though nobody is refused any more.
-    fn a_count_is_told_after_a_minute(version) {
+    /// The count is logged although there are no more refusals.
+    fn counted_refusals_are_logged_after_a_minute(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         for _ in 0..3 {
-            let junk = Connect::new(Protocol::V311, "junk").login("JWT", "no.token");
+            let junk = ConnectPacket::new(Protocol::V311, "junk").login("JWT", "no.token");
             assert!(answer(&broker, &junk).is_some());
         }
         let within = Duration::from_secs(60) + PATIENCE;

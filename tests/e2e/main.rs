@@ -1,5 +1,5 @@
-//! The whole thing: real brokers, real clients, and a tenant over real HTTPS. One test for each
-//! of Mosquitto 2.0.11, 2.0.21 and 2.1.2; [`sanitized`] has builds of them that watch their memory.
+//! End-to-end tests: real brokers, real clients, and a tenant over real HTTPS. There is one test for each of
+//! Mosquitto 2.0.11, 2.0.21 and 2.1.2; [`sanitized`] uses builds of them with AddressSanitizer.
 
 mod clock;
 mod credentials;

@@ -1,4 +1,5 @@
-//! What connected devices cost, and that nothing is left of them: a small `make memory`, by the block.
+//! The memory that connected devices use, and that all of it is freed: a small `make memory` that counts
+//! blocks.
 
 use std::{
     thread,
@@ -7,8 +8,8 @@ use std::{
 
 use serde_json::json;
 use testbed::{
-    broker::{Broker, Version},
-    clients::{Protocol, raw::Connect},
+    broker::{Mosquitto, Version},
+    clients::{Protocol, raw::ConnectPacket},
     crowd::{Crowd, FORGOTTEN_WITHIN},
     heap::Heap,
     measure::{allow_open_files, in_parallel},
@@ -20,9 +21,10 @@ use crate::setting::*;
 const DEVICES: usize = 2000;
 const WAVES: usize = 2;
 
-/// All with the same twenty topics, and otherwise with nothing in common. Every second one speaks MQTT 5, but
-/// for 2.0, which does not say when the will of such a client can no longer come: it is waited for there.
-fn connects(version: Version, tenant: &Tenant) -> Vec<Connect> {
+/// Returns CONNECTs with the same twenty topics and nothing else in common. Every second one is MQTT 5, but
+/// not for 2.0: that release does not tell when the will of such a client can no longer be sent, so the
+/// plugin waits for it.
+fn connects(version: Version, tenant: &Tenant) -> Vec<ConnectPacket> {
     let topics: Vec<String> = (0..20).map(|i| format!("greenhouse/{i}/+")).collect();
     tenant.change_device(DEVICE, |device| device.topics = Some(json!(topics)));
     in_parallel(WAVES * DEVICES, |i| {
@@ -38,8 +40,8 @@ fn connects(version: Version, tenant: &Tenant) -> Vec<Connect> {
     })
 }
 
-/// Bytes per device while a wave is in.
-fn cost(heap: &Heap, broker: &Broker, connects: &[Connect]) -> (i64, Crowd) {
+/// Returns the bytes per device while a wave is connected.
+fn cost(heap: &Heap, broker: &Mosquitto, connects: &[ConnectPacket]) -> (i64, Crowd) {
     let before = heap.now().bytes;
     let crowd = Crowd::enter(broker.port(), connects.iter().cloned());
     let crowd = crowd.unwrap_or_else(|refused| panic!("{refused:?}\n{}", broker.log()));
@@ -48,7 +50,7 @@ fn cost(heap: &Heap, broker: &Broker, connects: &[Connect]) -> (i64, Crowd) {
 
 /// A broker with the plugin, after its waves.
 struct Left {
-    broker: Broker,
+    broker: Mosquitto,
     heap: Heap,
     empty: i64,
     since: Instant,
@@ -57,23 +59,23 @@ struct Left {
 fn after_waves(version: Version, tenant: &Tenant) -> Left {
     let connects = connects(version, tenant);
     let heap = Heap::new().unwrap();
-    let plain = heap.watch(Broker::builder(version).quiet().allow_anonymous(true));
+    let plain = heap.watch(Mosquitto::builder(version).quiet().allow_anonymous(true));
     let plain = plain.start().unwrap();
     let (plain_cost, crowd) = cost(&heap, &plain, &connects[..DEVICES]);
     drop((crowd, plain));
 
     let heap = Heap::new().unwrap();
-    let broker = heap.watch(builder(version, &Options::tokens(tenant)).quiet());
+    let broker = heap.watch(builder(version, &PluginOptions::tokens(tenant)).quiet());
     let broker = broker.start().unwrap();
     broker.expect_log("signing keys are here");
-    // What is only there from the first client on is no device's.
+    // What the first client allocates once is not part of a device's cost.
     let first = Crowd::enter(broker.port(), connects[..1].iter().cloned());
     first.unwrap().leave();
     let empty = heap.now().bytes;
     for wave in connects.chunks(DEVICES) {
         let (with_plugin, crowd) = cost(&heap, &broker, wave);
         let added = with_plugin - plain_cost;
-        // The second wave comes while tokens of the first are still remembered, which costs no more.
+        // The second wave connects while tokens of the first are still cached, which must not cost more.
         assert!(added <= 1024, "{version}: {added} bytes each");
         crowd.leave();
     }
@@ -85,16 +87,16 @@ fn after_waves(version: Version, tenant: &Tenant) -> Left {
     }
 }
 
-/// A device costs at most 1 KiB over a broker without plugin. When two waves have come and gone, each
-/// of devices of its own, nothing is left of them.
+/// A device costs at most 1 KiB over a broker without plugin. After two waves of different devices have
+/// connected and disconnected, nothing of them is left.
 ///
-/// One test for all brokers, because each of them remembers tokens for a minute: they do it together.
+/// One test covers all brokers in parallel, because each of them caches tokens for a minute.
 #[test]
-fn a_device_costs_little_and_leaves_nothing() {
+fn a_device_costs_at_most_1_kib_and_all_of_it_is_freed() {
     allow_open_files(4 * DEVICES as u64).unwrap();
     let tenant = tenant();
-    // Not one block of each device, be it the smallest, over what is remembered on purpose of each client ID that
-    // came in lately: hashes of 8 bytes in tables with room to grow (logins::names, logins::known), which are bounded.
+    // Less than one block for each device, however small. This allows for what is kept on purpose of each
+    // recent client ID: hashes of 8 bytes in bounded tables with room to grow (logins::names, logins::known).
     let nothing = 48 * (WAVES * DEVICES) as i64;
     let all = Version::ALL.map(|version| after_waves(version, &tenant));
     for left in all {

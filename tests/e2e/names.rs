@@ -1,5 +1,5 @@
-//! Strangers who know a device's client id, and nothing else: they keep it out at no rate, from no number of
-//! addresses, however long the tenant takes.
+//! Attackers who know only a device's client ID cannot keep it out: at no rate, from no number of addresses,
+//! however slow the tenant is.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -9,12 +9,12 @@ use std::{
 
 use serde_json::json;
 use testbed::{
-    broker::{Broker, Version},
+    broker::{Mosquitto, Version},
     clients::{
         Protocol,
-        raw::{self, Connect, Refusal},
+        raw::{self, ConnectPacket, ConnectRefusal},
     },
-    tenant::{Behaviour, DEVICE, Endpoint, Gate, PASSWORD, Tenant},
+    tenant::{Behaviour, DEVICE, Endpoint, PASSWORD, ResponseGate, Tenant},
 };
 
 use crate::{
@@ -25,15 +25,15 @@ use crate::{
 
 const TRIES: usize = 60;
 
-/// A password that nobody has, for a user that is none.
-fn junk(client_id: &str, number: usize) -> Connect {
-    Connect::new(Protocol::V311, client_id).login(format!("nobody {number}"), "junk")
+/// Returns a CONNECT with an unknown user and password.
+fn junk(client_id: &str, number: usize) -> ConnectPacket {
+    ConnectPacket::new(Protocol::V311, client_id).login(format!("nobody {number}"), "junk")
 }
 
-/// Strangers at these addresses send junk, each a CONNECT every few milliseconds and without waiting for the answer
-/// to the one before, as long as the device tries. How many they sent.
+/// Sends junk from these addresses, a CONNECT every few milliseconds each and without waiting for the
+/// CONNACKs, while the closure runs. Also returns how many were sent.
 fn beset<T>(
-    broker: &Broker,
+    broker: &Mosquitto,
     client_id: &str,
     hosts: &[u8],
     device: impl FnOnce(&AtomicUsize) -> T,
@@ -46,7 +46,8 @@ fn beset<T>(
                 let mut open = std::collections::VecDeque::new();
                 while !done.load(Ordering::Relaxed) {
                     let connect = junk(client_id, sent.fetch_add(1, Ordering::Relaxed));
-                    let mut client = raw::Client::open_from(host, broker.port(), connect.protocol);
+                    let mut client =
+                        raw::RawClient::open_from(host, broker.port(), connect.protocol);
                     client.send(&connect.packet());
                     open.push_back(client);
                     if open.len() > 20 {
@@ -63,8 +64,8 @@ fn beset<T>(
     (tried, sent.load(Ordering::Relaxed))
 }
 
-/// How many of the tries come in at once, with junk before each, and the longest that one took.
-fn tries(broker: &Broker, connect: &Connect, sent: &AtomicUsize) -> (usize, Duration) {
+/// Returns how many tries were admitted at once, with junk before each, and the longest time that one took.
+fn tries(broker: &Mosquitto, connect: &ConnectPacket, sent: &AtomicUsize) -> (usize, Duration) {
     let mut longest = Duration::ZERO;
     let let_in = (0..TRIES)
         .filter(|_| {
@@ -73,7 +74,7 @@ fn tries(broker: &Broker, connect: &Connect, sent: &AtomicUsize) -> (usize, Dura
                 thread::sleep(Duration::from_millis(1));
             }
             let began = Instant::now();
-            let client = raw::Client::connect(broker.port(), connect);
+            let client = raw::RawClient::connect(broker.port(), connect);
             longest = longest.max(began.elapsed());
             if let Ok(client) = client {
                 client.disconnect(0);
@@ -85,13 +86,13 @@ fn tries(broker: &Broker, connect: &Connect, sent: &AtomicUsize) -> (usize, Dura
     (let_in, longest)
 }
 
-/// A device that was in before gets in on every first try, with its token and with a password that is remembered.
+/// A returning device is admitted on every first try, with its token and with a cached password.
 fn gets_in(version: Version, latency: Duration, hosts: &[u8]) {
     let tenant = tenant();
     let broker = broker(version, &options(&tenant));
     broker.expect_log("signing keys are here");
     let by_token = token_connect(Protocol::V311, "mine", &tenant.token(DEVICE));
-    let by_password = Connect::new(Protocol::V311, "mine").login(DEVICE, PASSWORD);
+    let by_password = ConnectPacket::new(Protocol::V311, "mine").login(DEVICE, PASSWORD);
     assert_eq!(answer(&broker, &by_token), None);
     assert!(tries_until_let_in(&broker, &by_password));
     tenant.on(Endpoint::Token, Behaviour::Delay(latency));
@@ -107,55 +108,55 @@ fn gets_in(version: Version, latency: Duration, hosts: &[u8]) {
     assert!(!broker.log().contains("client-id-pending"));
 }
 
-/// The tenant holds its answers.
-fn hold(tenant: &Tenant) -> Gate {
-    let gate = Gate::new();
+/// Makes the tenant hold its responses.
+fn hold(tenant: &Tenant) -> ResponseGate {
+    let gate = ResponseGate::new();
     tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
     gate
 }
 
 on_each_broker! {
-    fn one_stranger_and_a_quick_tenant(version) {
+    fn one_attacker_and_a_fast_tenant(version) {
         gets_in(version, Duration::from_millis(300), &[66]);
     }
 
-    fn many_strangers_and_a_quick_tenant(version) {
+    fn many_attackers_and_a_fast_tenant(version) {
         gets_in(version, Duration::from_millis(300), &[61, 62, 63, 64, 65, 66]);
     }
 
-    fn one_stranger_and_a_slow_tenant(version) {
+    fn one_attacker_and_a_slow_tenant(version) {
         gets_in(version, Duration::from_secs(4), &[66]);
     }
 
-    fn many_strangers_and_a_slow_tenant(version) {
+    fn many_attackers_and_a_slow_tenant(version) {
         gets_in(version, Duration::from_secs(4), &[61, 62, 63, 64, 65, 66]);
     }
 
-    /// Of a client id that nobody has used yet nobody knows whose it is. One login may wait there, and keeps
-    /// others out meanwhile, as the log says. After that none may.
-    fn under_a_new_client_id_a_stranger_has_one_chance(version) {
+    /// Nobody knows yet who owns a client ID that has not been used. One login may wait for the tenant under
+    /// it and keeps others out meanwhile, which the log says. After that no login may wait.
+    fn one_login_may_wait_under_a_new_client_id(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         let device = token_connect(Protocol::V311, "new", &tenant.token(DEVICE));
         let mut first = knock(&broker, &junk("new", 0));
         assert!(gate.wait_for(1, PATIENCE));
         if version.can_delay_logins() {
             for _ in 0..3 {
-                assert_eq!(answer(&broker, &device), Some(Refusal::Closed), "it is not asked about");
+                assert_eq!(answer(&broker, &device), Some(ConnectRefusal::Closed), "it is not asked about");
             }
             let line = expect_refusal(&broker, "'new'", "client-id-pending");
             assert!(line.contains("from '127.0.0.1'"), "{line}");
             assert_eq!(broker.log().matches("client-id-pending").count(), 1, "a line a minute");
         }
         gate.open();
-        assert_eq!(first.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+        assert_eq!(first.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
         let _gate = hold(&tenant);
         let ((let_in, _), _) = beset(&broker, "new", &[66], |sent| tries(&broker, &device, sent));
         assert_eq!(let_in, TRIES, "{}", broker.log());
     }
 
-    /// A device with a password that is no longer remembered is turned away once where it was in before, and is
-    /// in when it comes back. Where nobody was before it waits, on 2.1.
-    fn who_was_in_before_comes_back_once_more(version) {
+    /// A returning device whose password is no longer cached is refused once and admitted when it comes back.
+    /// Under a new client ID it waits, on 2.1.
+    fn returning_client_is_admitted_on_first_retry(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("login_cache", "0"));
         device(&tenant, "d0", json!(["temperature"]));
         let connect = login(Protocol::V311, "c", "d0");
@@ -165,11 +166,11 @@ on_each_broker! {
         if version.can_delay_logins() {
             assert_eq!(first.wait_connack(PATIENCE), Ok(()));
         } else {
-            assert_eq!(first.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+            assert_eq!(first.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
             assert!(tries_until_let_in(&broker, &connect));
         }
         first.disconnect(0);
-        assert_eq!(answer(&broker, &connect), Some(Refusal::Code(5)));
+        assert_eq!(answer(&broker, &connect), Some(ConnectRefusal::Code(5)));
         expect_refusal(&broker, "'c'", "login-pending");
         gate.open();
         assert!(tries_until_let_in(&broker, &connect));

@@ -1,23 +1,24 @@
-//! The tenant is away for long, or over a restart of the broker: who still comes in, and until when.
+//! The tenant is unreachable for long, or during a restart of the broker: which devices are admitted, and
+//! until when.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use testbed::{
-    broker::Broker,
+    broker::Mosquitto,
     clients::{Protocol, raw},
     tenant::{DEVICE, Tenant},
 };
 
 use crate::{on_each_broker, setting::*};
 
-/// Folders of the plugin's own, in a place that others cannot change.
+/// Creates a state folder that other users cannot change.
 fn state_dir() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap().to_owned();
     (folder, path)
 }
 
-fn have_keys(broker: &Broker) {
+fn have_keys(broker: &Mosquitto) {
     broker
         .wait_for_log("signing keys are here", PATIENCE)
         .unwrap_or_else(|| panic!("{}", broker.log()));
@@ -29,8 +30,8 @@ fn kept_file(tenant: &Tenant, folder: &tempfile::TempDir) -> std::path::PathBuf 
         .join(format!("keys-{}.json", tenant.domain().replace(':', "_")))
 }
 
-/// The nice values of a process's threads: its first one's, and those of ours.
-fn nice(broker: &Broker) -> (i32, Vec<i32>) {
+/// Returns the nice values of a process's threads: its main thread's, and those of the plugin's threads.
+fn nice(broker: &Mosquitto) -> (i32, Vec<i32>) {
     let tasks = format!("/proc/{}/task", broker.pid());
     let (mut first, mut ours) = (None, Vec::new());
     for task in fs::read_dir(tasks).unwrap().map(Result::unwrap) {
@@ -50,11 +51,11 @@ fn nice(broker: &Broker) -> (i32, Vec<i32>) {
 }
 
 on_each_broker! {
-    /// A broker that restarts while the tenant is away lets in whoever has a token.
+    /// A broker that restarts while the tenant is unreachable admits devices with tokens.
     fn keys_survive_a_restart(version) {
         let tenant = tenant();
         let (folder, path) = state_dir();
-        let first = broker(version, &Options::tokens(&tenant).with("state_dir", &path).with("timeout", "1"));
+        let first = broker(version, &PluginOptions::tokens(&tenant).with("state_dir", &path).with("timeout", "1"));
         have_keys(&first);
         let file = kept_file(&tenant, &folder);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -65,7 +66,7 @@ on_each_broker! {
         assert!(second.wait_for_log("in use until it answers", PATIENCE).is_some());
         assert_eq!(answer(&second, &token_connect(Protocol::V5, "c", &token)), None);
 
-        // Somebody else could have written it.
+        // Now another user could have written the file.
         fs::set_permissions(&file, fs::Permissions::from_mode(0o606)).unwrap();
         let third = second.restart().unwrap();
         let line = third.expect_log("are not used: it may be used by others");
@@ -76,7 +77,7 @@ on_each_broker! {
         );
         expect_refusal(&third, "'c'", "keys-unavailable");
 
-        // The tenant is back, and its keys are kept again as they should be.
+        // The tenant is back, and its keys are saved again properly.
         tenant.listen_again().unwrap();
         third.reload();
         have_keys(&third);
@@ -84,20 +85,20 @@ on_each_broker! {
         assert_eq!(answer(&third, &token_connect(Protocol::V5, "c", &token)), None);
     }
 
-    /// A folder that others can change is no place for keys.
+    /// A folder that other users can change is refused.
     fn a_shared_state_dir_is_refused(version) {
         let tenant = tenant();
         let (folder, path) = state_dir();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let failed = refused_start(version, &Options::tokens(&tenant).with("state_dir", &path));
+        let failed = refused_start(version, &PluginOptions::tokens(&tenant).with("state_dir", &path));
         assert!(failed.log.contains("option state_dir") && failed.log.contains("chmod go-w"), "{}", failed.log);
     }
 
-    /// A disk that cannot be written costs the keys' memory and nothing else.
-    fn a_state_dir_that_goes_away(version) {
+    /// If the disk cannot be written, only the keys are not saved.
+    fn an_unwritable_state_dir_is_tolerated(version) {
         let tenant = tenant();
         let (folder, path) = state_dir();
-        let broker = broker(version, &Options::tokens(&tenant).with("state_dir", &path));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("state_dir", &path));
         have_keys(&broker);
         drop(folder);
         tenant.rotate();
@@ -108,11 +109,10 @@ on_each_broker! {
         raw(&broker, &tenant, DEVICE, "c", Protocol::V311);
     }
 
-    /// Keys that the tenant has not confirmed for `jwks_max_stale` are no keys any more; whoever is in
-    /// stays in.
-    fn keys_get_stale(version) {
+    /// Keys without a successful fetch for `jwks_max_stale` are dropped; connected devices stay connected.
+    fn keys_are_dropped_after_jwks_max_stale(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant).with("jwks_max_stale", "0").with("timeout", "1"));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("jwks_max_stale", "0").with("timeout", "1"));
         have_keys(&broker);
         let mut connected = raw(&broker, &tenant, DEVICE, "connected", Protocol::V5);
         let token = token_connect(Protocol::V5, "c", &tenant.token(DEVICE));
@@ -132,10 +132,10 @@ on_each_broker! {
         assert_eq!(answer(&broker, &token), None);
     }
 
-    /// A token that was good is not good any more when its key was withdrawn.
-    fn a_remembered_token_ends_with_its_key(version) {
+    /// A cached token is refused once its key is withdrawn.
+    fn a_cached_token_is_refused_after_its_key_is_withdrawn(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         have_keys(&broker);
         let token = token_connect(Protocol::V5, "c", &tenant.token(DEVICE));
         for _ in 0..3 {
@@ -144,22 +144,22 @@ on_each_broker! {
         tenant.rotate_unannounced();
         tenant.revoke_previous();
         broker.reload();
-        // Its key is among the new ones, so the new ones are here.
+        // Its key is among the new ones, so the new ones have arrived.
         raw(&broker, &tenant, DEVICE, "new", Protocol::V5);
         assert!(answer(&broker, &token).is_some());
         assert!(broker.expect_log("] of 'c'").contains("[token-key-"));
     }
 
-    /// What waits for the tenant leaves the processor to the broker.
-    fn our_threads_step_back(version) {
+    /// Threads that wait for the tenant have a lower priority than the broker.
+    fn plugin_threads_have_a_lower_priority(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
+        let broker = broker(version, &PluginOptions::both(&tenant));
         have_keys(&broker);
-        let login = raw::Connect::new(Protocol::V311, "c").login(DEVICE, testbed::tenant::PASSWORD);
+        let login = raw::ConnectPacket::new(Protocol::V311, "c").login(DEVICE, testbed::tenant::PASSWORD);
         assert_eq!(answer(&broker, &login), None);
         let (brokers, ours) = nice(&broker);
         assert!(ours.len() >= 2, "one for the keys, one for the login: {ours:?}");
-        // There is nothing behind 19, which the broker has where the tests run under `nice`.
+        // 19 is the lowest priority, which the broker has where the tests run under `nice`.
         let behind = |ours: &i32| *ours > brokers || brokers == 19;
         assert!(ours.iter().all(behind), "{ours:?} beside {brokers}");
     }

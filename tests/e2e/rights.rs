@@ -1,13 +1,13 @@
-//! Rules: from every kind of claim and from the policy file, on every path to the broker.
+//! Rules from every kind of claim and from the policy file, on every path to the broker.
 
 use std::fs;
 
 use auth::secret::sha256;
 use serde_json::{Value, json};
 use testbed::{
-    broker::{Broker, Listener, Version},
+    broker::{Listener, Mosquitto, Version},
     clients::{
-        Client, Protocol,
+        MosquittoClient, Protocol,
         raw::{self, Properties},
     },
     pki::Authority,
@@ -18,12 +18,12 @@ use crate::{on_each_broker, setting::*};
 
 const DENIED: u8 = 0x87;
 
-/// A broker with this policy file.
-fn with_policy(version: Version, tenant: &Tenant, policy: &str) -> (Broker, std::path::PathBuf) {
-    let builder = Broker::builder(version);
+/// Starts a broker with this policy file.
+fn with_policy(version: Version, tenant: &Tenant, policy: &str) -> (Mosquitto, std::path::PathBuf) {
+    let builder = Mosquitto::builder(version);
     let path = builder.folder().join("policy.toml");
     fs::write(&path, policy).unwrap();
-    let options = Options::tokens(tenant)
+    let options = PluginOptions::tokens(tenant)
         .with("policy_file", path.to_str().unwrap())
         .with("leeway", "0");
     let broker = builder.plugin(plugin(), &options.pairs()).start();
@@ -33,13 +33,13 @@ fn with_policy(version: Version, tenant: &Tenant, policy: &str) -> (Broker, std:
     )
 }
 
-/// A device with claims of its own, connected with MQTT 5, which is told what it may not.
+/// Connects a device with its own claims, with MQTT 5, which reports refusals.
 fn connected(
-    broker: &Broker,
+    broker: &Mosquitto,
     tenant: &Tenant,
     name: &str,
     claims: &[(&str, Value)],
-) -> raw::Client {
+) -> raw::RawClient {
     let mut device = Device::new(name, "pass");
     for (claim, value) in claims {
         device = device.claim(claim, value.clone());
@@ -48,23 +48,24 @@ fn connected(
     raw(broker, tenant, name, name, Protocol::V5)
 }
 
-/// QoS 1, and what it is answered: whether anybody gets it is another matter.
+/// Publishes with QoS 1 and checks the reason code. Whether a subscriber gets the message is not checked
+/// here.
 #[track_caller]
-fn publishes(client: &mut raw::Client, topic: &str, allowed: bool) {
+fn publishes(client: &mut raw::RawClient, topic: &str, allowed: bool) {
     let code = client.publish(topic, "x", 1).unwrap();
     assert_eq!(code != DENIED, allowed, "{topic}: {code:#x}");
 }
 
 #[track_caller]
-fn subscribes(client: &mut raw::Client, filter: &str, allowed: bool) {
+fn subscribes(client: &mut raw::RawClient, filter: &str, allowed: bool) {
     let code = client.subscribe(&[(filter, 1)]).unwrap()[0];
     assert_eq!(code, if allowed { 1 } else { DENIED }, "{filter}");
 }
 
 on_each_broker! {
-    fn publishing_and_subscribing_are_apart(version) {
+    fn publish_and_subscribe_rights_are_separate(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         device(&tenant, "pump", json!({"publish": ["state/pump"], "subscribe": ["command/pump/#"]}));
         let mut pump = raw(&broker, &tenant, "pump", "pump", Protocol::V5);
         publishes(&mut pump, "state/pump", true);
@@ -75,10 +76,10 @@ on_each_broker! {
         assert!(line.contains("'command/pump/on' is not allowed: no rule fits"), "{line}");
     }
 
-    /// What EMQX's page on the `acl` claim shows, in a token whose claim has that name.
-    fn a_token_made_for_emqx(version) {
+    /// The example of EMQX's page on the `acl` claim, in a token whose claim has that name.
+    fn an_emqx_acl_claim_is_understood(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant).with("topics_claim", "acl").with("claim_placeholders", "true"));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("topics_claim", "acl").with("claim_placeholders", "true"));
         let acl = json!([
             {"permission": "allow", "action": "publish", "topic": "up/${clientid}"},
             {"permission": "allow", "action": "subscribe", "topic": "eq down/1/#", "qos": [1]},
@@ -101,7 +102,7 @@ on_each_broker! {
         watcher.publish("down/1/x", "it comes", 1).unwrap();
         assert_eq!(pump.next_message(PATIENCE).unwrap().text(), "it comes");
 
-        // One that says more than is understood here is not half believed.
+        // A rule with a member that is not supported is refused as a whole.
         let acl = json!([{"permission": "allow", "action": "all", "topic": "#", "ipaddr": "10.0.0.0/8"}]);
         tenant.add_device(Device::new("more", "pass").claim("acl", acl));
         let connect = token_connect(Protocol::V5, "more", &tenant.token("more"));
@@ -109,20 +110,20 @@ on_each_broker! {
         assert!(expect_refusal(&broker, "'more'", "token-topics").contains("'ipaddr'"));
     }
 
-    /// Auth0's Application Metadata holds texts only.
-    fn topics_may_be_a_list_that_was_written_as_text(version) {
+    /// Auth0's Application Metadata can hold texts only.
+    fn the_topics_claim_may_be_json_in_a_string(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let mut pump = connected(&broker, &tenant, "pump", &[("topics", json!(r#"["temperature","config"]"#))]);
         publishes(&mut pump, "temperature", true);
         publishes(&mut pump, r#"["temperature""#, false);
         subscribes(&mut pump, "config", true);
     }
 
-    /// What somebody meant as something else than a filter is not granted as a topic of that name.
-    fn what_is_no_filter_refuses_the_token_with_the_reason(version) {
+    /// An entry that is not a filter is not granted as a topic of that name.
+    fn an_invalid_filter_in_a_claim_refuses_the_token(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         for (id, claim, value, part) in [
             ("placeholder", "topics", json!(["up/%c"]), "set claim_placeholders to true"),
             ("emqx", "topics", json!(["up/${clientid}"]), "set claim_placeholders to true"),
@@ -143,7 +144,7 @@ on_each_broker! {
 
     fn permissions_and_scopes(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let granted = json!(["publish:a/+", "subscribe:b", "read:users", "pubsub:c"]);
         let mut pump = connected(&broker, &tenant, "pump", &[("permissions", granted.clone())]);
         for (topic, publish, subscribe) in [("a/x", true, false), ("b", false, true), ("c", true, true), ("d", false, false)] {
@@ -151,21 +152,21 @@ on_each_broker! {
             subscribes(&mut pump, topic, subscribe);
         }
 
-        let scope = |broker: &Broker| {
+        let scope = |broker: &Mosquitto| {
             let token = tenant.mint("pump").claim("scope", "openid publish:s").sign();
-            raw::Client::connect(broker.port(), &token_connect(Protocol::V5, "scope", &token)).unwrap()
+            raw::RawClient::connect(broker.port(), &token_connect(Protocol::V5, "scope", &token)).unwrap()
         };
-        // An application may ask for any scope, so it counts only where an operator says so.
+        // An application may ask for any scope, so scopes count only if the operator says so.
         publishes(&mut scope(&broker), "s", false);
-        let options = Options::tokens(&tenant).with("rights", "scope").with("permission_verbs", "publish,read,both");
+        let options = PluginOptions::tokens(&tenant).with("rights", "scope").with("permission_verbs", "publish,read,both");
         let broker = crate::setting::broker(version, &options);
         let mut scoped = scope(&broker);
         publishes(&mut scoped, "s", true);
         publishes(&mut scoped, "a/x", false);
     }
 
-    /// Deny rules, limits, placeholders, roles, and which comes first.
-    fn a_policy_file(version) {
+    /// Denials, limits, placeholders, roles, and which rule decides.
+    fn policy_file_rules_apply(version) {
         let tenant = tenant();
         let (broker, _) = with_policy(version, &tenant, r##"
             roles_claim = "https://mqtt.example/roles"
@@ -198,7 +199,7 @@ on_each_broker! {
         subscribes(&mut pump, "site/west/news", false);
         publishes(&mut pump, "valves/7", true);
         publishes(&mut pump, "valves/main", false);
-        // A part of it is denied, and that part does not come.
+        // A part of the subscription is denied, and messages of that part are not delivered.
         subscribes(&mut pump, "valves/#", true);
         let mut watcher = raw(&broker, &tenant, WATCHER, "watcher", Protocol::V5);
         publishes(&mut watcher, "valves/main", false);
@@ -212,7 +213,7 @@ on_each_broker! {
             ("valves/main", "x", 1, false, "rule 'not the main valve' of the policy file denies it"),
             ("else", "x", 1, false, "rule 'in the end' of the policy file denies it"),
         ] {
-            // Each refusal is told once a connection, and the very same of a moment ago is only counted.
+            // Each refusal is logged once for a connection, and an immediate repetition is only counted.
             let mut fresh = raw(&broker, &tenant, "pump", "pump", Protocol::V5);
             assert_eq!(fresh.publish_with(topic, payload, qos, retain, &Properties::new()), Ok(DENIED));
             assert!(broker.wait_for_log(why, PATIENCE).is_some(), "{why}: {}", broker.log());
@@ -224,8 +225,8 @@ on_each_broker! {
         publishes(&mut guest, "state/guest", true);
     }
 
-    /// A client chooses its client id: it must not become a wildcard, nor escape a denial.
-    fn a_client_id_is_never_a_filter(version) {
+    /// A client chooses its client ID: it must not act as a wildcard, nor escape a denial.
+    fn a_client_id_never_acts_as_a_wildcard(version) {
         let tenant = tenant();
         let (broker, _) = with_policy(version, &tenant, "[[rule]]\nname = \"own\"\nallow.both = \"dev/%c/#\"\n[[rule]]\nname = \"front\"\nallow.both = \"%c/x\"");
         tenant.add_device(Device::new("pump", "pass"));
@@ -247,9 +248,8 @@ on_each_broker! {
         assert_eq!(answer(&broker, &connect), None);
     }
 
-    /// SIGHUP: what a connected client may do changes at once, and a file with a mistake changes
-    /// nothing.
-    fn the_policy_file_is_read_again(version) {
+    /// On SIGHUP the rights of connected clients change at once, and a file with a mistake changes nothing.
+    fn sighup_reloads_the_policy_file(version) {
         let tenant = tenant();
         let (broker, path) = with_policy(version, &tenant, "[[rule]]\nname = \"old\"\nallow.both = \"old\"");
         let mut pump = connected(&broker, &tenant, "pump", &[("site", json!("north"))]);
@@ -261,7 +261,7 @@ on_each_broker! {
         assert!(broker.wait_for_log("the policy file was read again: 1 rules are in force", PATIENCE).is_some());
         publishes(&mut pump, "new/north", true);
         publishes(&mut pump, "old", false);
-        // What it is subscribed to stays subscribed, and comes no longer.
+        // The client stays subscribed, and messages are no longer delivered.
         let mut watcher = raw(&broker, &tenant, WATCHER, "watcher", Protocol::V5);
         watcher.publish("old", "no", 1).unwrap();
         assert_eq!(pump.messages_before_pong(), Ok(vec![]));
@@ -273,22 +273,22 @@ on_each_broker! {
         publishes(&mut pump, "new/north", true);
     }
 
-    fn a_policy_file_with_a_mistake_starts_no_broker(version) {
+    fn a_policy_file_with_a_mistake_prevents_the_start(version) {
         let tenant = tenant();
-        let builder = Broker::builder(version);
+        let builder = Mosquitto::builder(version);
         let path = builder.folder().join("policy.toml");
         fs::write(&path, "[[rule]]\nname = \"x\"\nalow.both = \"a\"").unwrap();
-        let options = Options::tokens(&tenant).with("policy_file", path.to_str().unwrap());
+        let options = PluginOptions::tokens(&tenant).with("policy_file", path.to_str().unwrap());
         let failed = builder.plugin(plugin(), &options.pairs()).start_expecting_failure();
         assert!(failed.log.contains("line 3, rule 'x': there is no 'alow'"), "{}", failed.log);
     }
 
-    /// By the hour (a window around now, and one that is hours away), the address, the listener's port
-    /// and the certificate.
-    fn where_when_and_with_what(version) {
+    /// By the hour (a window around now, and one that is hours away), the address, the listener's port and
+    /// the certificate.
+    fn rules_can_depend_on_time_address_port_and_certificate(version) {
         let tenant = tenant();
         let authority = Authority::new("the broker's authority");
-        let builder = Broker::builder(version);
+        let builder = Mosquitto::builder(version);
         let file = |name: &str, content: &str| {
             let path = builder.folder().join(name);
             fs::write(&path, content).unwrap();
@@ -334,7 +334,7 @@ on_each_broker! {
             when.port = 1
             allow.publish = "nowhere"
         "#, minute(0), minute(60), minute(600), minute(660)));
-        let options = Options::tokens(&tenant).with("policy_file", policy.to_str().unwrap());
+        let options = PluginOptions::tokens(&tenant).with("policy_file", policy.to_str().unwrap());
         let broker = builder
             .plugin(plugin(), &options.pairs())
             .listener(Listener::tcp())
@@ -346,7 +346,7 @@ on_each_broker! {
             publishes(&mut pump, topic, allowed);
         }
         let publish_as = |(certificate, key): &(std::path::PathBuf, std::path::PathBuf), topic: &str| {
-            let client = Client::of(&broker).port(broker.ports()[1]).ca_file(&ca).certificate(certificate, key);
+            let client = MosquittoClient::of(&broker).port(broker.ports()[1]).ca_file(&ca).certificate(certificate, key);
             let client = client.username("JWT").password(&tenant.token("pump")).protocol(Protocol::V5).qos(1);
             let outcome = client.publish(topic, "x");
             !format!("{outcome:?}").contains("Not authorized")
@@ -365,26 +365,26 @@ on_each_broker! {
         }
     }
 
-    /// A session that is kept is asked about with QoS 0 when its client is thrown out.
-    fn a_limit_on_qos_outlives_an_expiry(version) {
+    /// The broker asks about the messages of a kept session with QoS 0 after its client was disconnected.
+    fn a_qos_limit_applies_to_a_kept_session(version) {
         let tenant = tenant();
         let (broker, _) = with_policy(version, &tenant, "[[rule]]\nname = \"x\"\nallow.subscribe = \"a\"\nqos = 1\n[[rule]]\nname = \"y\"\nallow.publish = \"a\"");
         tenant.add_device(Device::new("pump", "pass"));
         let soon = tenant.mint("pump").lifetime(2).sign();
         let mut connect = token_connect(Protocol::V311, "pump", &soon);
         connect.clean = false;
-        let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+        let mut client = raw::RawClient::connect(broker.port(), &connect).unwrap();
         assert_eq!(client.subscribe(&[("a", 1)]), Ok(vec![1]));
         assert!(client.wait_end(PATIENCE).is_ok());
         raw(&broker, &tenant, "pump", "sender", Protocol::V311).publish("a", "kept", 1).unwrap();
         connect.password = Some(tenant.token("pump").into_bytes());
-        let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+        let mut client = raw::RawClient::connect(broker.port(), &connect).unwrap();
         assert_eq!(client.next_message(PATIENCE).unwrap().text(), "kept");
     }
 }
 
-/// The code of a subscription with QoS 2 where a rule ends at 1.
-fn pump_subscribe_qos2(broker: &Broker, tenant: &Tenant) -> u8 {
+/// Returns the code of a subscription with QoS 2 where a rule allows at most 1.
+fn pump_subscribe_qos2(broker: &Mosquitto, tenant: &Tenant) -> u8 {
     let mut client = raw(broker, tenant, "pump", "pump", Protocol::V5);
     client.subscribe(&[("command/pump/#", 2)]).unwrap()[0]
 }

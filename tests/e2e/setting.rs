@@ -1,4 +1,4 @@
-//! A tenant, a broker with the plugin, and devices.
+//! Helpers: a tenant, a broker with the plugin, and devices.
 
 use std::{
     fs,
@@ -9,45 +9,45 @@ use std::{
 
 use serde_json::{Value, json};
 use testbed::{
-    broker::{Broker, Builder, Failed, Version},
+    broker::{Failed, Listener, Mosquitto, MosquittoBuilder, Stopped, Version},
     clients::{
-        Client, Protocol,
-        raw::{self, Connect, Refusal},
+        MosquittoClient, Protocol,
+        raw::{self, ConnectPacket, ConnectRefusal},
     },
     tenant::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, CONNECTION, Tenant},
 };
 
-/// How long something may take that must come. Long: these machines are slow at times, and a test
-/// that waits this long fails anyway.
+/// The longest wait for something that must happen. It suits a slow machine; only a failing test waits that
+/// long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A device for watching: it may see everything that devices may do here.
+/// A device that may read everything that devices publish here.
 pub const WATCHER: &str = "watcher";
 
-/// The plugin's file.
+/// Returns the plugin's file.
 pub fn plugin() -> PathBuf {
     testbed::plugin::file().into()
 }
 
 /// Options of the plugin.
 #[derive(Clone)]
-pub struct Options(pub Vec<(String, String)>);
+pub struct PluginOptions(pub Vec<(String, String)>);
 
-impl Options {
+impl PluginOptions {
     /// Token mode for this tenant.
     pub fn tokens(tenant: &Tenant) -> Self {
         Self(vec![])
             .with("domain", tenant.domain())
             .with("ca_file", tenant.ca_file().to_str().unwrap())
             .with("audience", AUDIENCE)
-            // What is tested with these is what the tenant is asked and what it answers; how long
-            // a broker may wait, and what is remembered, have tests of their own.
+            // Tests with these options are about the tenant's requests and responses. The budget for waiting
+            // and the caches have tests of their own.
             .with("login_wait", "20")
             .with("stall_budget", "100")
             .with("login_cache", "0")
     }
 
-    /// Both modes, devices in the connection of the article.
+    /// Both modes, with devices in the connection of the article.
     pub fn both(tenant: &Tenant) -> Self {
         Self::tokens(tenant)
             .with("client_id", CLIENT_ID)
@@ -55,14 +55,14 @@ impl Options {
             .with("connection", CONNECTION)
     }
 
-    /// With this option set, or set otherwise.
+    /// Sets an option.
     pub fn with(self, name: &str, value: &str) -> Self {
         let mut rest = self.without(name);
         rest.0.push((name.to_owned(), value.to_owned()));
         rest
     }
 
-    /// Without this option.
+    /// Removes an option.
     pub fn without(mut self, name: &str) -> Self {
         self.0.retain(|(other, _)| other != name);
         self
@@ -76,24 +76,42 @@ impl Options {
     }
 }
 
-/// A broker with the plugin, not yet started.
-pub fn builder(version: Version, options: &Options) -> Builder {
-    Broker::builder(version).plugin(plugin(), &options.pairs())
+/// Returns a broker with the plugin, not yet started.
+pub fn builder(version: Version, options: &PluginOptions) -> MosquittoBuilder {
+    Mosquitto::builder(version).plugin(plugin(), &options.pairs())
 }
 
-/// A broker with the plugin.
-pub fn broker(version: Version, options: &Options) -> Broker {
+/// Starts a broker with the plugin.
+pub fn broker(version: Version, options: &PluginOptions) -> Mosquitto {
     builder(version, options)
         .start()
         .unwrap_or_else(|e| panic!("{version}: {e}"))
 }
 
-/// A broker that must not start.
-pub fn refused_start(version: Version, options: &Options) -> Failed {
+/// Starts a broker with `per_listener_settings true`, and a listener with its own plugin line for each of
+/// these options.
+pub fn broker_with_listeners(version: Version, options: &[PluginOptions]) -> Mosquitto {
+    let builder = Mosquitto::builder(version).per_listener_settings(true);
+    options
+        .iter()
+        .fold(builder, |builder, options| {
+            builder.listener(Listener::tcp().plugin(plugin(), &options.pairs()))
+        })
+        .start()
+        .unwrap()
+}
+
+/// Whether the broker exited with status 0. A daemon is not our child and has no status.
+pub fn ended_well(stopped: &Stopped) -> bool {
+    stopped.status.is_some_and(|status| status.success())
+}
+
+/// Starts a broker that must not start.
+pub fn refused_start(version: Version, options: &PluginOptions) -> Failed {
     builder(version, options).start_expecting_failure()
 }
 
-/// A tenant with the watcher beside the usual device.
+/// Starts a tenant with the watcher beside the usual device.
 pub fn tenant() -> Tenant {
     let tenant = Tenant::start();
     tenant.add_device(
@@ -107,46 +125,50 @@ pub fn device(tenant: &Tenant, name: &str, topics: Value) {
     tenant.add_device(testbed::tenant::Device::new(name, "pass").topics(topics));
 }
 
-/// mosquitto_pub or mosquitto_sub of this device, with a token.
-pub fn with_token(broker: &Broker, tenant: &Tenant, device: &str) -> Client {
-    Client::of(broker)
+/// Returns mosquitto_pub or mosquitto_sub of this device, with a token.
+pub fn with_token(broker: &Mosquitto, tenant: &Tenant, device: &str) -> MosquittoClient {
+    MosquittoClient::of(broker)
         .username("JWT")
         .password(&tenant.token(device))
 }
 
-/// A CONNECT with a token.
-pub fn token_connect(protocol: Protocol, client_id: &str, token: &str) -> Connect {
-    Connect::new(protocol, client_id).login("JWT", token)
+/// Returns a CONNECT with a token.
+pub fn token_connect(protocol: Protocol, client_id: &str, token: &str) -> ConnectPacket {
+    ConnectPacket::new(protocol, client_id).login("JWT", token)
 }
 
-/// A raw connection of this device.
+/// Connects this device with a raw client.
 #[track_caller]
 pub fn raw(
-    broker: &Broker,
+    broker: &Mosquitto,
     tenant: &Tenant,
     device: &str,
     client_id: &str,
     protocol: Protocol,
-) -> raw::Client {
+) -> raw::RawClient {
     let connect = token_connect(protocol, client_id, &tenant.token(device));
-    raw::Client::connect(broker.port(), &connect)
+    raw::RawClient::connect(broker.port(), &connect)
         .unwrap_or_else(|e| panic!("{e:?}\n{}", broker.log()))
 }
 
-/// What a CONNECT is answered with; `None` if it is accepted.
-pub fn answer(broker: &Broker, connect: &Connect) -> Option<Refusal> {
-    raw::Client::connect(broker.port(), connect).err()
+/// Connects, and returns the refusal; `None` if the client is admitted.
+pub fn answer(broker: &Mosquitto, connect: &ConnectPacket) -> Option<ConnectRefusal> {
+    raw::RawClient::connect(broker.port(), connect).err()
 }
 
-/// The same for who connects from 127.0.0.`host`; see [`testbed::addresses`].
-pub fn answer_from(host: u8, broker: &Broker, connect: &Connect) -> Option<Refusal> {
-    let mut client = raw::Client::open_from(host, broker.port(), connect.protocol);
+/// The same from 127.0.0.`host`; see [`testbed::addresses`].
+pub fn answer_from(
+    host: u8,
+    broker: &Mosquitto,
+    connect: &ConnectPacket,
+) -> Option<ConnectRefusal> {
+    let mut client = raw::RawClient::open_from(host, broker.port(), connect.protocol);
     client.send(&connect.packet());
     client.wait_connack(PATIENCE).err()
 }
 
-/// Connects again and again, as a device would, until it is let in; `false` if it never is.
-pub fn tries_until_let_in(broker: &Broker, connect: &Connect) -> bool {
+/// Connects again and again, as a device would, until it is admitted. Returns whether it was.
+pub fn tries_until_let_in(broker: &Mosquitto, connect: &ConnectPacket) -> bool {
     let deadline = std::time::Instant::now() + PATIENCE;
     while answer(broker, connect).is_some() {
         if std::time::Instant::now() > deadline {
@@ -157,26 +179,26 @@ pub fn tries_until_let_in(broker: &Broker, connect: &Connect) -> bool {
     true
 }
 
-/// The reason code of a refusal, as this broker tells it to this client: 2.0 knows one, and MQTT
-/// 3 has one for all.
-pub fn told(version: Version, protocol: Protocol, code: u8) -> Option<Refusal> {
-    Some(Refusal::Code(match protocol {
+/// Returns the refusal with this reason code as this broker sends it to this client: 2.0 has one code, and
+/// MQTT 3 has one for all reasons.
+pub fn told(version: Version, protocol: Protocol, code: u8) -> Option<ConnectRefusal> {
+    Some(ConnectRefusal::Code(match protocol {
         Protocol::V31 | Protocol::V311 => 5,
         Protocol::V5 if version.can_delay_logins() => code,
         Protocol::V5 => 0x87,
     }))
 }
 
-/// The broker's log has this refusal, with who it was about.
+/// Expects a refusal with this code in the broker's log, and the client that it is about.
 #[track_caller]
-pub fn expect_refusal(broker: &Broker, who: &str, code: &str) -> String {
+pub fn expect_refusal(broker: &Mosquitto, who: &str, code: &str) -> String {
     let line = broker.wait_for_log(&format!("[{code}]"), PATIENCE);
     let line = line.unwrap_or_else(|| panic!("no [{code}] in {}", broker.log()));
     assert!(line.contains(who) && line.contains("; cure: "), "{line}");
     line
 }
 
-/// Writes a file that only the broker may read.
+/// Writes a file that only the broker can read.
 pub fn secret_file(folder: &Path, name: &str, content: &[u8]) -> String {
     let path = folder.join(name);
     fs::write(&path, content).unwrap();
@@ -184,7 +206,7 @@ pub fn secret_file(folder: &Path, name: &str, content: &[u8]) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Makes one test of each function for each of the three brokers.
+/// Turns each function into one test for each of the three brokers.
 #[macro_export]
 macro_rules! on_each_broker {
     ($($(#[$doc:meta])* fn $name:ident($version:ident) $body:block)*) => {

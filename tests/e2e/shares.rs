@@ -1,5 +1,4 @@
-//! A stranger pays with his own share: whatever junk comes, from one address or from many, those who came
-//! in before come in.
+//! Fair sharing: whatever junk comes, from one address or from many, returning devices are admitted.
 
 use std::{
     collections::VecDeque,
@@ -11,14 +10,14 @@ use std::{
 
 use serde_json::json;
 use testbed::{
-    broker::{Broker, Version},
+    broker::{Mosquitto, Version},
     clients::{
         Protocol,
-        raw::{self, Connect},
+        raw::{self, ConnectPacket},
     },
     crowd::Flood,
     measure::{allow_open_files, in_parallel},
-    tenant::{Behaviour, DEVICE, Endpoint, Gate, PASSWORD, Tenant},
+    tenant::{Behaviour, DEVICE, Endpoint, PASSWORD, ResponseGate, Tenant},
 };
 
 use crate::{
@@ -27,7 +26,7 @@ use crate::{
     waiting::{login, options},
 };
 
-/// How often a device tries. On 2.0, where only the number of tries counts, less hastily.
+/// The interval between a device's tries. It is longer on 2.0, where only the number of tries counts.
 fn retry(version: Version) -> Duration {
     Duration::from_millis(if version.can_delay_logins() {
         500
@@ -36,25 +35,25 @@ fn retry(version: Version) -> Duration {
     })
 }
 
-/// Devices at addresses of their own, all of which have come in before.
+/// Devices at different addresses that have all signed in before.
 struct Fleet {
     tenant: Tenant,
-    broker: Broker,
-    connects: Vec<Connect>,
+    broker: Mosquitto,
+    connects: Vec<ConnectPacket>,
 }
 
 impl Fleet {
-    /// Nothing is remembered of their logins: the tenant is asked each time.
+    /// Creates the devices. No logins are cached, so the tenant is asked each time.
     fn new(
         version: Version,
         protocol: Protocol,
         devices: usize,
-        options: impl Fn(Options) -> Options,
+        options: impl Fn(PluginOptions) -> PluginOptions,
     ) -> Self {
         allow_open_files(4096).unwrap();
         let tenant = tenant();
-        // The addresses here are this machine's own, so the tenant sees one for all of them, and would stop
-        // the flood itself.
+        // The addresses are local, so the tenant sees one address for all of them, and would stop the flood
+        // itself.
         tenant.configure(|settings| settings.suspicious_ip_budget = None);
         for i in 0..devices {
             device(&tenant, &format!("d{i}"), json!(["temperature"]));
@@ -80,7 +79,7 @@ impl Fleet {
         fleet
     }
 
-    /// One try of a device at its own address.
+    /// One try of a device from its own address.
     fn comes_in(&self, device: usize) -> bool {
         answer_from(100 + device as u8, &self.broker, &self.connects[device]).is_none()
     }
@@ -91,7 +90,7 @@ fn addresses(number: usize) -> Vec<Ipv4Addr> {
     (0..number).map(address).collect()
 }
 
-/// Ten known devices come back while 300 CONNECTs a second come from strangers.
+/// Ten known devices come back while attackers send 300 CONNECTs a second.
 fn through_a_flood(version: Version, from: usize) {
     const STRANGERS: usize = 300;
     let fleet = Fleet::new(version, Protocol::V311, 10, |options| options);
@@ -106,7 +105,7 @@ fn through_a_flood(version: Version, from: usize) {
         addresses(from),
         Protocol::V311,
     );
-    // Until the strangers have used up what is theirs.
+    // Until the attackers have used up their share.
     let deadline = Instant::now() + 3 * PATIENCE;
     while !fleet.broker.log().contains("[login-rate]") {
         assert!(
@@ -147,7 +146,7 @@ fn through_a_flood(version: Version, from: usize) {
     }
 }
 
-/// Spellings of one user name, which Auth0 takes for the same.
+/// Returns spellings of one user name that Auth0 considers equal.
 fn spellings(name: &str, number: usize) -> Vec<String> {
     let spelling = |bits: usize| {
         let letters = name.char_indices();
@@ -161,8 +160,13 @@ fn spellings(name: &str, number: usize) -> Vec<String> {
     (0..number).map(spelling).collect()
 }
 
-/// Sends these again and again from one address, a hundred a second, while somebody else does something.
-fn beset<T>(host: u8, broker: &Broker, connects: &[Connect], other: impl FnOnce() -> T) -> T {
+/// Sends these CONNECTs from one address, a hundred a second, while `other` runs.
+fn beset<T>(
+    host: u8,
+    broker: &Mosquitto,
+    connects: &[ConnectPacket],
+    other: impl FnOnce() -> T,
+) -> T {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -171,7 +175,7 @@ fn beset<T>(host: u8, broker: &Broker, connects: &[Connect], other: impl FnOnce(
                 if over.load(Ordering::Relaxed) {
                     break;
                 }
-                let mut client = raw::Client::open_from(host, broker.port(), connect.protocol);
+                let mut client = raw::RawClient::open_from(host, broker.port(), connect.protocol);
                 client.send(&connect.packet());
                 open.push_back(client);
                 if open.len() > 100 {
@@ -185,7 +189,7 @@ fn beset<T>(host: u8, broker: &Broker, connects: &[Connect], other: impl FnOnce(
     })
 }
 
-/// The flood ends, also where a test fails.
+/// Stops the flood, also when a test fails.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -194,9 +198,9 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Somebody at an address from which a device came in sends these all the time. A new device at another address
-/// comes in, and so does one that came in before.
-fn beside_a_known_address(fleet: &Fleet, connects: &[Connect]) {
+/// A client at the address of a known device sends these CONNECTs all the time. A new device at another
+/// address is admitted, and so is a known one.
+fn beside_a_known_address(fleet: &Fleet, connects: &[ConnectPacket]) {
     device(&fleet.tenant, "new", json!(["temperature"]));
     let new = login(Protocol::V311, "new", "new");
     beset(100, &fleet.broker, connects, || {
@@ -221,8 +225,8 @@ fn beside_a_known_address(fleet: &Fleet, connects: &[Connect]) {
 }
 
 on_each_broker! {
-    /// An account that is asked about all the time, under as many spellings of its name.
-    fn an_account_that_floods_pays_with_the_share_of_its_address(version) {
+    /// One account is used for logins all the time, with many spellings of its user name.
+    fn a_flooding_account_is_limited_by_its_address_share(version) {
         let fleet = Fleet::new(version, Protocol::V311, 2, |options| options);
         let names = spellings("thermostatic", 2000);
         names.iter().for_each(|name| device(&fleet.tenant, name, json!(["temperature"])));
@@ -231,28 +235,28 @@ on_each_broker! {
     }
 
     /// Junk from behind the same address as a device.
-    fn junk_from_a_known_address_leaves_something_to_new_devices(version) {
+    fn junk_from_a_known_address_does_not_starve_new_devices(version) {
         let fleet = Fleet::new(version, Protocol::V311, 2, |options| options);
         let junk = |i| login(Protocol::V311, &format!("f{i}"), &format!("junk {i}"));
         beside_a_known_address(&fleet, &(0..2000).map(junk).collect::<Vec<_>>());
     }
 
-    fn known_devices_come_in_through_a_flood_from_one_address(version) {
+    fn known_devices_are_admitted_during_a_flood_from_one_address(version) {
         through_a_flood(version, 1);
     }
 
-    fn known_devices_come_in_through_a_flood_from_two_hundred(version) {
+    fn known_devices_are_admitted_during_a_flood_from_two_hundred_addresses(version) {
         through_a_flood(version, 200);
     }
 
-    /// Three junk logins a second, below `login_rate`: they may have the broker stand still in their own
-    /// share of the time, and the first try of each known device waits in what is reserved for it.
-    fn a_trickle_of_junk_turns_no_first_try_away(version) {
+    /// Three junk logins a second, below `login_rate`. They may block the broker within their own share of
+    /// the time, and the first try of each known device waits within the share that is reserved for it.
+    fn a_trickle_of_junk_refuses_no_known_device(version) {
         const DEVICES: usize = 20;
         let fleet = Fleet::new(version, Protocol::V5, DEVICES, |options| options.with("stall_budget", "50"));
         fleet.tenant.on(Endpoint::Token, Behaviour::Delay(Duration::from_millis(200)));
         let flood = Flood::start(fleet.broker.port(), 3, addresses(1), Protocol::V5);
-        // A window of the budget, so that nothing is left in it but junk.
+        // One window of the budget, so that only junk is left in it.
         let asked = fleet.tenant.count(Endpoint::Token);
         while fleet.tenant.count(Endpoint::Token) < asked + 33 {
             thread::sleep(Duration::from_millis(100));
@@ -265,15 +269,15 @@ on_each_broker! {
         println!("figures: {version}: {DEVICES} of {DEVICES} first tries, {} of junk meanwhile", flood.sent());
     }
 
-    /// A credential has the broker wait once: not when others join its question, and not when it is back.
-    fn a_credential_makes_the_broker_wait_once(version) {
+    /// The broker waits once for a credential: not when others join the request, and not when it comes again.
+    fn the_broker_waits_once_for_a_credential(version) {
         let tenant = tenant();
-        let gate = Gate::new();
+        let gate = ResponseGate::new();
         tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
         let set = options(&tenant).with("stall_budget", "100").with("login_wait", "1").with("login_cache", "0");
         let broker = broker(version, &set.with("timeout", "4"));
         broker.expect_log("signing keys are here");
-        let connect = |i: usize| Connect::new(Protocol::V5, &format!("c{i}")).login(DEVICE, PASSWORD);
+        let connect = |i: usize| ConnectPacket::new(Protocol::V5, &format!("c{i}")).login(DEVICE, PASSWORD);
         let began = Instant::now();
         assert_eq!(answer(&broker, &connect(0)), told(version, Protocol::V5, 0x89));
         let first = began.elapsed();
@@ -289,8 +293,8 @@ on_each_broker! {
         assert!(tries_until_let_in(&broker, &connect(0)));
     }
 
-    /// What one user name provokes at the tenant is that user's alone: others are asked about at once.
-    fn a_failure_that_one_user_provokes_rests_that_user(version) {
+    /// An error of the tenant that one user causes pauses that user only: others are asked about at once.
+    fn a_tenant_error_caused_by_one_user_pauses_that_user(version) {
         let tenant = tenant();
         let broker = broker(version, &options(&tenant).with("stall_budget", "100"));
         tenant.on(Endpoint::Token, Behaviour::Html(502));
@@ -302,14 +306,15 @@ on_each_broker! {
         assert!((5..9).contains(&asked), "{asked}");
         assert!(expect_refusal(&broker, "'c'", "tenant-answer").contains("502"));
         tenant.behave();
-        let device = Connect::new(Protocol::V5, "device").login(DEVICE, PASSWORD);
+        let device = ConnectPacket::new(Protocol::V5, "device").login(DEVICE, PASSWORD);
         assert_eq!(answer(&broker, &device), None, "{}", broker.log());
     }
 
-    /// All five devices of a site get a 502, within a moment. They are the only ones who can find out that it is over.
-    fn a_small_site_is_back_soon_after_a_moment_of_trouble(version) {
+    /// All five devices of a site get a 502 within a moment. They are the only ones whose requests can show
+    /// that the fault is over.
+    fn a_small_site_recovers_soon_after_a_brief_fault(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
+        let broker = broker(version, &PluginOptions::both(&tenant));
         let connects: Vec<_> = (0..5).map(|i| login(Protocol::V5, &format!("c{i}"), &format!("d{i}"))).collect();
         for (i, connect) in connects.iter().enumerate() {
             device(&tenant, &format!("d{i}"), json!(["temperature"]));

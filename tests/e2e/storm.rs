@@ -1,5 +1,5 @@
-//! A thousand devices that reconnect at once, as after a power cut: with tokens, with passwords that
-//! are remembered, and with passwords that nobody knows here. Two others talk all the while.
+//! A thousand devices reconnect at once, as after a power cut: with tokens, with cached passwords, and with
+//! passwords that are not cached. Two other clients exchange messages all the time.
 
 use std::{
     thread,
@@ -8,10 +8,10 @@ use std::{
 
 use serde_json::json;
 use testbed::{
-    broker::Broker,
+    broker::Mosquitto,
     clients::{
         Protocol,
-        raw::{self, Connect},
+        raw::{self, ConnectPacket},
     },
     crowd::Crowd,
     measure::{allow_open_files, in_parallel},
@@ -22,17 +22,17 @@ use crate::{on_each_broker, setting::*};
 
 const DEVICES: usize = 1000;
 
-/// How long the whole crowd may take. Only a test that fails waits that long.
+/// How long all devices together may take. Only a failing test waits that long.
 const ALL_IN_WITHIN: Duration = Duration::from_secs(240);
 
-/// Two that talk: the broker is alive.
-struct Pair {
-    publisher: raw::Client,
-    subscriber: raw::Client,
+/// Two clients that exchange messages, which shows that the broker is alive.
+struct TalkingPair {
+    publisher: raw::RawClient,
+    subscriber: raw::RawClient,
 }
 
-impl Pair {
-    fn new(broker: &Broker, tenant: &Tenant) -> Self {
+impl TalkingPair {
+    fn new(broker: &Mosquitto, tenant: &Tenant) -> Self {
         let publisher = raw(broker, tenant, DEVICE, "publisher", Protocol::V311);
         let mut subscriber = raw(broker, tenant, WATCHER, "subscriber", Protocol::V311);
         assert_eq!(subscriber.subscribe(&[("temperature", 1)]), Ok(vec![1]));
@@ -42,7 +42,7 @@ impl Pair {
         }
     }
 
-    /// Talks for as long as the crowd takes, and looks at something after every word.
+    /// Exchanges messages while the devices connect, and calls a check after every message.
     fn talk_during<T: Send>(
         &mut self,
         mut look: impl FnMut(),
@@ -58,7 +58,7 @@ impl Pair {
                 let heard = self.subscriber.next_message(PATIENCE);
                 assert_eq!(heard.map(|message| message.text()), Ok(text));
                 look();
-                // A word a millisecond: they are to be heard, not to be the load.
+                // One message a millisecond: enough to notice a gap, and little load.
                 thread::sleep(Duration::from_millis(1));
             }
             crowd.join().expect("no panic")
@@ -66,7 +66,7 @@ impl Pair {
     }
 }
 
-fn start(version: testbed::broker::Version, options: &Options) -> Broker {
+fn start(version: testbed::broker::Version, options: &PluginOptions) -> Mosquitto {
     allow_open_files(8 * DEVICES as u64).unwrap();
     let broker = builder(version, options).quiet().start();
     let broker = broker.unwrap_or_else(|error| panic!("{error}"));
@@ -75,12 +75,12 @@ fn start(version: testbed::broker::Version, options: &Options) -> Broker {
 }
 
 on_each_broker! {
-    /// With tokens nobody is asked, so that the tenant may as well be away; and everybody is in at once.
+    /// Tokens need no request to the tenant, which may be unreachable. All devices are admitted at once.
     fn a_thousand_with_tokens(version) {
         let tenant = tenant();
-        let broker = start(version, &Options::tokens(&tenant));
-        let mut pair = Pair::new(&broker, &tenant);
-        let connects: Vec<Connect> = in_parallel(DEVICES, |i| {
+        let broker = start(version, &PluginOptions::tokens(&tenant));
+        let mut pair = TalkingPair::new(&broker, &tenant);
+        let connects: Vec<ConnectPacket> = in_parallel(DEVICES, |i| {
             let token = tenant.mint(DEVICE).claim("sub", format!("auth0|{i}")).sign();
             token_connect(Protocol::V311, &format!("c{i}"), &token)
         });
@@ -88,37 +88,36 @@ on_each_broker! {
         for _ in 0..3 {
             let (crowd, refused) = pair.talk_during(|| (), || Crowd::rush(broker.port(), connects.iter().cloned()));
             assert_eq!(refused, [], "{}", broker.log());
-            // And gone again without a word, all at once.
+            // All connections are closed at once, without a DISCONNECT.
             drop(crowd);
         }
-        let mut one = raw::Client::connect(broker.port(), &connects[7]).unwrap();
+        let mut one = raw::RawClient::connect(broker.port(), &connects[7]).unwrap();
         assert_eq!(one.publish("temperature", "1", 1), Ok(0));
         assert_eq!(one.subscribe(&[("secret", 1)]), Ok(vec![0x80]));
         assert!(broker.stop().status.unwrap().success());
     }
 
-    /// With passwords the tenant is asked about each, and no faster than it allows. Whoever is turned
-    /// away tries again, and in the end everybody is in. The next time the tenant is away, and nobody
-    /// needs it.
+    /// Passwords need one request each, at most at the permitted rate. Refused devices try again, and in the
+    /// end all are admitted. The next time the tenant is unreachable, and none of them needs it.
     fn a_thousand_with_passwords(version) {
         const RATE: usize = 10;
         let tenant = tenant();
         for i in 0..DEVICES {
             device(&tenant, &format!("d{i}"), json!(["temperature"]));
         }
-        let connects: Vec<Connect> = (0..DEVICES)
-            .map(|i| Connect::new(Protocol::V311, &format!("c{i}")).login(format!("d{i}"), "pass"))
+        let connects: Vec<ConnectPacket> = (0..DEVICES)
+            .map(|i| ConnectPacket::new(Protocol::V311, &format!("c{i}")).login(format!("d{i}"), "pass"))
             .collect();
-        let options = Options::both(&tenant)
+        let options = PluginOptions::both(&tenant)
             .without("login_wait")
             .without("stall_budget")
             .without("login_cache")
-            // These machines are slow at times, and what is tested is not the timeout.
+            // These machines are slow at times, and this test is not about the timeout.
             .with("timeout", "30")
             .with("login_rate", &RATE.to_string());
         let began = Instant::now();
         let broker = start(version, &options);
-        let mut pair = Pair::new(&broker, &tenant);
+        let mut pair = TalkingPair::new(&broker, &tenant);
 
         // A minute's worth at once, and what is gained meanwhile.
         let rate_holds = || {
@@ -135,7 +134,7 @@ on_each_broker! {
                     Crowd::rush(broker.port(), outside.iter().map(|i| connects[*i].clone()));
                 inside.join(came_in);
                 outside = refused.into_iter().map(|(number, _)| outside[number]).collect();
-                // As a device would, if a little hastily.
+                // As a device would, with a short delay.
                 thread::sleep(Duration::from_millis(50));
             }
             inside
@@ -154,7 +153,7 @@ on_each_broker! {
             assert_eq!((crowd.len(), refused.len()), (DEVICES, 0), "{}", broker.log());
         }
         assert_eq!(tenant.count(Endpoint::Token), DEVICES);
-        let mut one = raw::Client::connect(broker.port(), &connects[7]).unwrap();
+        let mut one = raw::RawClient::connect(broker.port(), &connects[7]).unwrap();
         assert_eq!(one.publish("temperature", "1", 1), Ok(0));
         assert_eq!(one.subscribe(&[("secret", 1)]), Ok(vec![0x80]));
         assert!(broker.stop().status.unwrap().success());

@@ -1,29 +1,29 @@
-//! What the tenant counts against one device is not another's: limits of an address, wrong passwords of
-//! a stranger, refusals of an account. All as devices at addresses of their own.
+//! What the tenant counts against one device does not affect others: limits of an address, wrong passwords of
+//! an attacker, refusals of an account. All devices have addresses of their own.
 
 use serde_json::json;
 use testbed::{
     addresses::Addresses,
-    broker::{Broker, Listener, Version},
-    clients::{Protocol, raw::Connect, websocket},
+    broker::{Listener, Mosquitto, Version},
+    clients::{Protocol, raw::ConnectPacket, websocket},
     tenant::{Behaviour, DEVICE, Device, DeviceState, Endpoint, PASSWORD},
 };
 
 use crate::{on_each_broker, setting::*, waiting::login};
 
-/// The last number of the address at which the device is, and of a stranger's.
+/// The last byte of the device's address, and of an attacker's.
 const HOME: u8 = 7;
 const STRANGER: u8 = 66;
 
-/// A broker that asks each time, and sees each client at its own address.
-fn with_addresses(version: Version, options: &Options) -> Broker {
+/// Starts a broker that asks the tenant each time, and sees each client at its own address.
+fn with_addresses(version: Version, options: &PluginOptions) -> Mosquitto {
     let addresses = Addresses::new().unwrap();
     let broker = addresses.of(builder(version, options)).start();
     broker.unwrap_or_else(|e| panic!("{version}: {e}"))
 }
 
 /// The same with a second listener, for websockets.
-fn with_websockets(version: Version, options: &Options) -> Broker {
+fn with_websockets(version: Version, options: &PluginOptions) -> Mosquitto {
     let builder = builder(version, options)
         .listener(Listener::tcp())
         .listener(Listener::tcp().config("protocol websockets"));
@@ -35,15 +35,15 @@ fn forwarded(address: &str) -> String {
     format!("X-Forwarded-For: {address}")
 }
 
-fn right() -> Connect {
-    Connect::new(Protocol::V5, "device").login(DEVICE, PASSWORD)
+fn right() -> ConnectPacket {
+    ConnectPacket::new(Protocol::V5, "device").login(DEVICE, PASSWORD)
 }
 
-fn guess(number: usize) -> Connect {
-    Connect::new(Protocol::V5, "stranger").login(DEVICE, format!("guess {number}"))
+fn guess(number: usize) -> ConnectPacket {
+    ConnectPacket::new(Protocol::V5, "stranger").login(DEVICE, format!("guess {number}"))
 }
 
-/// Header lines that say: this address has used up what it may.
+/// Header lines that say that this address has used up its limit.
 fn used_up() -> Vec<(String, String)> {
     let reset = auth::clock::now().plus(864).0;
     vec![
@@ -52,16 +52,16 @@ fn used_up() -> Vec<(String, String)> {
     ]
 }
 
-fn throttled(version: Version) -> Option<testbed::clients::raw::Refusal> {
+fn throttled(version: Version) -> Option<testbed::clients::raw::ConnectRefusal> {
     told(version, Protocol::V5, 0x89)
 }
 
 on_each_broker! {
-    /// The tenant is told each device's address, and its limits for one are not the others'.
-    fn a_limit_of_one_address_is_not_the_fleet_s(version) {
+    /// The tenant is told each device's address, and its limits for one do not affect the others.
+    fn the_rate_limit_of_one_address_does_not_affect_others(version) {
         let tenant = tenant();
         device(&tenant, "other", json!(["temperature"]));
-        let broker = with_addresses(version, &Options::both(&tenant));
+        let broker = with_addresses(version, &PluginOptions::both(&tenant));
         let other = login(Protocol::V5, "other", "other");
 
         tenant.once(Endpoint::Token, Behaviour::ExtraHeaders(used_up()));
@@ -74,7 +74,7 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Token), 1);
         assert_eq!(answer_from(8, &broker, &right()), None);
 
-        // Suspicious IP throttling, with a word of when.
+        // Suspicious IP throttling, with a time.
         let attempts = Behaviour::refusal(429, "too_many_attempts", "suspicious")
             .then(Behaviour::ExtraHeaders(vec![("Retry-After".into(), "3600".into())]));
         tenant.once(Endpoint::Token, attempts);
@@ -84,7 +84,7 @@ on_each_broker! {
         assert_eq!(answer_from(9, &broker, &other), None);
         assert_eq!(answer(&broker, &other), None, "nor the broker's own");
 
-        // And the tenant's own limit is everybody's.
+        // The tenant's own limit applies to all devices.
         tenant.once(Endpoint::Token, Behaviour::RateLimited { retry_after: Some(3600) });
         for host in [10, 11, 12] {
             assert_eq!(answer_from(host, &broker, &right()), throttled(version));
@@ -92,25 +92,26 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Token), 6);
     }
 
-    /// Where no address is passed on, all come from the broker's, and its limit is theirs.
-    fn the_limit_of_the_broker_s_address_is_everybody_s_behind_it(version) {
+    /// Without forwarded addresses all requests come from the broker's address, and its limit applies to all
+    /// devices.
+    fn the_rate_limit_of_the_brokers_address_affects_all_devices(version) {
         let tenant = tenant();
         device(&tenant, "other", json!(["temperature"]));
-        let broker = broker(version, &Options::both(&tenant));
+        let broker = broker(version, &PluginOptions::both(&tenant));
         tenant.once(Endpoint::Token, Behaviour::ExtraHeaders(used_up()));
         assert_eq!(answer(&broker, &right()), None);
         assert_eq!(answer(&broker, &login(Protocol::V5, "other", "other")), throttled(version));
         assert_eq!(tenant.count(Endpoint::Token), 1);
     }
 
-    /// What a client writes into a header is not its address: it neither locks the device out that is there
-    /// nor gets anybody more guesses. (Debian builds 2.0.11 without websockets.)
-    fn a_header_is_no_address(version) {
+    /// A header that a client sends does not change its address: it neither locks out the device at that
+    /// address nor allows more guesses. (Debian builds 2.0.11 without websockets.)
+    fn a_forged_forwarded_header_is_ignored(version) {
         if version == Version::V2_0_11 {
             return;
         }
         let tenant = tenant();
-        let broker = with_websockets(version, &Options::both(&tenant));
+        let broker = with_websockets(version, &PluginOptions::both(&tenant));
         assert_eq!(answer_from(HOME, &broker, &right()), None);
         let guess_at = |address: &str, number| {
             let header = forwarded(address);
@@ -129,15 +130,15 @@ on_each_broker! {
         assert_eq!(warned, usize::from(version == Version::V2_0_21));
     }
 
-    /// Behind a proxy that is listed, what it saw is the address on 2.0, and the proxy's own is nobody's.
-    fn a_listed_proxy_is_believed(version) {
+    /// On 2.0 the address that a listed proxy reports counts. The proxy's own address belongs to no client.
+    fn a_trusted_proxys_header_is_used(version) {
         if version == Version::V2_0_11 {
             return;
         }
         let tenant = tenant();
         let proxy = Addresses::seen(9);
         let listed = format!("127.0.0.1,{proxy}");
-        let broker = with_websockets(version, &Options::both(&tenant).with("trusted_proxies", &listed));
+        let broker = with_websockets(version, &PluginOptions::both(&tenant).with("trusted_proxies", &listed));
         let header = forwarded(&format!("198.51.100.1, {}, {proxy}", Addresses::seen(HOME)));
         let code = websocket::connect(broker.ports()[1], &[&header], &right()).unwrap();
         assert_eq!(code, Some(0));
@@ -149,10 +150,10 @@ on_each_broker! {
         assert_eq!(told, [through, None]);
     }
 
-    /// A stranger who guesses is slowed down, and the device whose name he uses is not.
-    fn a_stranger_locks_nobody_out(version) {
+    /// An attacker who guesses passwords is slowed down, and the device with that user name is not.
+    fn wrong_passwords_do_not_lock_the_device_out(version) {
         let tenant = tenant();
-        let broker = with_addresses(version, &Options::both(&tenant));
+        let broker = with_addresses(version, &PluginOptions::both(&tenant));
         for host in [STRANGER, STRANGER + 1, STRANGER + 2] {
             for number in 0..20 {
                 assert!(answer_from(host, &broker, &guess(100 * usize::from(host) + number)).is_some());
@@ -174,8 +175,8 @@ on_each_broker! {
         }
     }
 
-    /// The tenant counts a guess, and its answer is lost: again and again, and Auth0's lock is not reached.
-    fn a_lost_answer_counts(version) {
+    /// Guesses whose responses are lost count: Auth0's lockout is not reached.
+    fn a_lost_response_counts_as_a_wrong_password(version) {
         let lost = [
             Behaviour::ResetConnection,
             Behaviour::TruncatedBody,
@@ -184,18 +185,18 @@ on_each_broker! {
         ];
         for lost in lost {
             let tenant = tenant();
-            let broker = broker(version, &Options::both(&tenant).with("timeout", "1"));
+            let broker = broker(version, &PluginOptions::both(&tenant).with("timeout", "1"));
             let what = format!("{lost:?}");
             tenant.on(Endpoint::Token, lost);
             for number in 0..20 {
                 assert!(answer(&broker, &guess(number)).is_some());
             }
-            // As with wrong ones. A timeout may reach the device before it reaches the count, and on a busy
-            // machine time passes.
+            // As with wrong passwords. A timeout may reach the device before it is counted, and a busy
+            // machine takes time.
             let asked = tenant.count(Endpoint::Token);
             assert!((3..=9).contains(&asked), "{what}: {asked}");
             tenant.behave();
-            // Some of the answers get lost only now, and hold the device up once more.
+            // Some of the responses are lost only now, and delay the device once more.
             let deadline = std::time::Instant::now() + PATIENCE;
             while answer(&broker, &right()).is_some() {
                 assert!(std::time::Instant::now() < deadline, "{what}");
@@ -204,14 +205,14 @@ on_each_broker! {
         }
     }
 
-    /// What was never sent is no guess, however often it fails: nobody listens, the connection ends before
-    /// a word is said, or whoever answers is not the tenant.
-    fn a_question_that_was_never_sent_does_not_count(version) {
+    /// A password that was never sent is not a guess, however often this happens: the connection is refused,
+    /// it is closed before the request, or the server is not the tenant.
+    fn a_request_that_was_never_sent_does_not_count(version) {
         let names = ["localhost", "127.0.0.1"];
         let stranger = testbed::pki::Authority::new("somebody else").issue(&names);
         for what in ["nobody listens", "a reset", "another certificate"] {
             let tenant = tenant();
-            let broker = broker(version, &Options::both(&tenant));
+            let broker = broker(version, &PluginOptions::both(&tenant));
             broker.expect_log("signing keys are here");
             match what {
                 "nobody listens" => tenant.stop_listening(),
@@ -229,8 +230,8 @@ on_each_broker! {
         }
     }
 
-    /// A user that is refused whatever its password is not asked about at every CONNECT.
-    fn a_refused_account_is_left_alone_for_a_while(version) {
+    /// A user that is refused with any password is not asked about at every CONNECT.
+    fn a_refused_account_is_not_asked_about_at_every_connect(version) {
         let tenant = tenant();
         for state in [
             DeviceState::Blocked,
@@ -242,10 +243,10 @@ on_each_broker! {
         ] {
             let what = format!("{state:?}");
             tenant.forget_requests();
-            let broker = broker(version, &Options::both(&tenant));
+            let broker = broker(version, &PluginOptions::both(&tenant));
             tenant.add_device(Device::new("d", "pass").state(state));
             for password in ["pass", "pass", "another"] {
-                let connect = Connect::new(Protocol::V5, "c").login("d", password);
+                let connect = ConnectPacket::new(Protocol::V5, "c").login("d", password);
                 assert!(answer(&broker, &connect).is_some());
             }
             assert_eq!(tenant.count(Endpoint::Token), 1, "{what}");
@@ -260,10 +261,10 @@ on_each_broker! {
         }
     }
 
-    /// The tenant lets it in, and its tokens are of no use: not at every CONNECT either.
-    fn tokens_of_no_use_are_not_asked_for_at_every_connect(version) {
+    /// The tenant accepts the login, and its tokens are not usable: it is not asked at every CONNECT either.
+    fn unusable_tokens_are_not_requested_at_every_connect(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::both(&tenant));
+        let broker = broker(version, &PluginOptions::both(&tenant));
         tenant.on(Endpoint::Token, Behaviour::json(200, json!({"access_token": "opaque"})));
         for _ in 0..3 {
             assert!(answer(&broker, &right()).is_some());
@@ -274,11 +275,11 @@ on_each_broker! {
         assert_eq!(answer(&broker, &right()), None);
     }
 
-    /// A client secret that is wrong is wrong for everybody: one asks whether it has been mended.
-    fn a_wrong_client_secret_is_not_tried_by_everybody(version) {
+    /// A wrong client secret affects all clients: one of them checks whether it has been fixed.
+    fn a_wrong_client_secret_is_tried_by_one_client_at_a_time(version) {
         let tenant = tenant();
         let secret = tenant.settings().client_secret;
-        let broker = broker(version, &Options::both(&tenant));
+        let broker = broker(version, &PluginOptions::both(&tenant));
         tenant.configure(|settings| settings.client_secret = "rotated".into());
         for i in 0..20 {
             let connect = login(Protocol::V5, &format!("c{i}"), &format!("d{i}"));

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 use testbed::{
-    clients::{Client, Protocol, raw::Connect},
+    clients::{MosquittoClient, Protocol, raw::ConnectPacket},
     signing::Alg,
-    tenant::{API_SECRET, AUDIENCE, DEVICE, Profile, Signing},
+    tenant::{API_SECRET, AUDIENCE, DEVICE, Signing, TokenProfile},
 };
 
 use crate::{on_each_broker, setting::*};
@@ -13,7 +13,7 @@ on_each_broker! {
     /// The article's story: sign in, publish `temperature`, read `config`.
     fn a_device_signs_in_and_uses_its_topics(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         for protocol in [Protocol::V311, Protocol::V5] {
             let thermostat = with_token(&broker, &tenant, DEVICE).protocol(protocol);
             let watcher = with_token(&broker, &tenant, WATCHER).protocol(protocol);
@@ -26,19 +26,19 @@ on_each_broker! {
         }
     }
 
-    /// The user name is `JWT` by convention, or anything, or nothing; it never survives.
+    /// The user name is `JWT` by convention, or any text, or absent; it is always replaced.
     fn the_user_name_becomes_the_claim(version) {
         let tenant = tenant();
         let sub = tenant.device(DEVICE).unwrap().user_id;
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let token = tenant.token(DEVICE);
         for (client_id, name) in [("c-jwt", "JWT"), ("c-admin", "admin"), ("c-empty", "")] {
-            Client::of(&broker).id(client_id).username(name).password(&token).publish("temperature", "1").expect_success();
+            MosquittoClient::of(&broker).id(client_id).username(name).password(&token).publish("temperature", "1").expect_success();
             let line = broker.wait_for_log(&format!("as {client_id} ("), PATIENCE).unwrap();
             assert!(line.contains(&format!("u'{sub}'")), "{line}");
         }
-        // MQTT 5 lets a client send a password alone.
-        let mut connect = Connect::new(Protocol::V5, "c-none");
+        // In MQTT 5 a client may send a password without a user name.
+        let mut connect = ConnectPacket::new(Protocol::V5, "c-none");
         connect.password = Some(token.into_bytes());
         assert_eq!(answer(&broker, &connect), None);
         assert!(broker.wait_for_log("as c-none (", PATIENCE).unwrap().contains(&format!("u'{sub}'")));
@@ -46,7 +46,7 @@ on_each_broker! {
 
     fn another_claim_may_be_the_user_name(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant).with("username_claim", "https://mqtt.example/name"));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("username_claim", "https://mqtt.example/name"));
         let token = tenant.mint(DEVICE).claim("https://mqtt.example/name", "greenhouse 1").sign();
         assert_eq!(answer(&broker, &token_connect(Protocol::V311, "named", &token)), None);
         assert!(broker.wait_for_log("as named (", PATIENCE).unwrap().contains("u'greenhouse 1'"));
@@ -55,12 +55,12 @@ on_each_broker! {
         expect_refusal(&broker, "'nameless'", "token-username");
     }
 
-    /// Every refusal has its line, and its code where the broker can say it.
-    fn a_bad_token_is_refused_and_explained(version) {
+    /// Every refusal has its log line, and its reason code where the broker can send it.
+    fn an_invalid_token_is_refused_with_its_reason(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let good = tenant.mint(DEVICE);
-        let other = std::sync::Arc::new(testbed::signing::RsaKey::generate("other"));
+        let other = std::sync::Arc::new(testbed::signing::SigningKey::generate("other"));
         let cases = [
             ("token-expired", 0x86, good.clone().lifetime(-60).sign()),
             ("token-audience", 0x87, good.clone().claim("aud", "https://other.example/").sign()),
@@ -72,7 +72,7 @@ on_each_broker! {
             ("token-encrypted", 0x86, "eyJhbGciOiJkaXIifQ.a.b.c.d".into()),
             ("token-malformed", 0x86, "eyJhbGciOiJSUzI1NiJ9.nonsense".into()),
             ("token-claims", 0x86, good.clone().without("exp").sign()),
-            // This machine's clock is behind, so the device is to keep its token.
+            // This machine's clock is behind, so the device should keep its token.
             ("token-not-yet", 0x88, good.clone().claim("iat", testbed::signing::now() + 60).sign()),
         ];
         for (reason, code, token) in cases {
@@ -84,19 +84,20 @@ on_each_broker! {
             assert!(line.contains("from 127.0.0.1"), "{line}");
         }
         assert!(broker.expect_log("[token-audience]").contains("or correct the option audience"));
-        // A client ID stands in the broker's log and on its disk, so not even a good token may be one.
+        // Client IDs appear in the broker's log and on its disk, so not even a valid token is accepted as
+        // one.
         let token = good.clone().sign();
         assert_eq!(answer(&broker, &token_connect(Protocol::V5, &token, &token)), told(version, Protocol::V5, 0x86));
         broker.expect_log("its client ID is a token");
-        // The entry that is at fault is named.
+        // The invalid entry is named.
         assert!(broker.expect_log("[token-topics]").contains("'a/#/b'"));
         assert_eq!(answer(&broker, &token_connect(Protocol::V311, "good", &good.sign())), None);
     }
 
-    fn no_password_and_other_odd_ones(version) {
+    fn missing_and_unusual_passwords_are_refused(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
-        let v5 = |id: &str| Connect::new(Protocol::V5, id);
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
+        let v5 = |id: &str| ConnectPacket::new(Protocol::V5, id);
         let long = "x".repeat(65_535);
         for (reason, code, connect) in [
             ("no-password", 0x86, v5("anonymous")),
@@ -110,33 +111,33 @@ on_each_broker! {
             assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, code), "{id}");
             assert!(broker.wait_for_log_after(mark, &format!("'{id}'"), PATIENCE).unwrap().contains(&format!("[{reason}]")));
         }
-        // A NUL ends the password for every broker up to 2.1.2, so what is left is judged.
+        // A NUL ends the password in every broker up to 2.1.2, so only the part before it is checked.
         let cut = [tenant.token(DEVICE).as_bytes(), b"\0junk"].concat();
         assert_eq!(answer(&broker, &v5("cut").login("JWT", cut)), None);
         let empty = v5("empty").login("JWT", b"\0junk");
         assert_eq!(answer(&broker, &empty), told(version, Protocol::V5, 0x86));
     }
 
-    /// PS256 and RFC 9068's type of token.
-    fn ps256_where_configured(version) {
+    /// PS256 and the token type of RFC 9068.
+    fn ps256_is_accepted_if_configured(version) {
         let tenant = tenant();
         tenant.configure(|s| {
             s.access_token_signing = Signing::Ps256;
-            s.profile = Profile::Rfc9068;
+            s.profile = TokenProfile::Rfc9068;
             s.alg_in_jwks = false;
         });
-        let broker = broker(version, &Options::tokens(&tenant).with("algorithms", "PS256"));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("algorithms", "PS256"));
         with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
         let rs256 = tenant.mint(DEVICE).alg(Alg::Rs256).sign();
         assert_eq!(answer(&broker, &token_connect(Protocol::V5, "rs", &rs256)), told(version, Protocol::V5, 0x86));
         expect_refusal(&broker, "'rs'", "token-algorithm");
     }
 
-    /// A key that says it is for RS256 verifies nothing else, and the line says what to turn off.
+    /// A key that states RS256 verifies nothing else, and the log line says what to turn off.
     fn a_key_is_for_its_own_algorithm(version) {
         let tenant = tenant();
         tenant.configure(|s| s.access_token_signing = Signing::Ps256);
-        let broker = broker(version, &Options::tokens(&tenant).with("algorithms", "RS256,PS256"));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("algorithms", "RS256,PS256"));
         let connect = token_connect(Protocol::V311, "ps", &tenant.token(DEVICE));
         assert_eq!(answer(&broker, &connect), told(version, Protocol::V311, 0x86));
         assert!(expect_refusal(&broker, "'ps'", "token-key-unfit").contains("Include Signing Algorithms"));
@@ -146,7 +147,7 @@ on_each_broker! {
         let tenant = tenant();
         tenant.configure(|s| s.access_token_signing = Signing::Hs256);
         let folder = tempfile::tempdir().unwrap();
-        let options = Options::tokens(&tenant).with("algorithms", "HS256");
+        let options = PluginOptions::tokens(&tenant).with("algorithms", "HS256");
         let secret = secret_file(folder.path(), "hs256", format!("{API_SECRET}\n").as_bytes());
         let broker = broker(version, &options.with("hs256_secret_file", &secret));
         with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
@@ -155,7 +156,7 @@ on_each_broker! {
         expect_refusal(&broker, "'forged'", "token-signature");
     }
 
-    /// The secrets of old tenants are base64 text whose bytes sign.
+    /// Old tenants have secrets in base64, whose decoded bytes are the key.
     fn hs256_with_a_base64_secret(version) {
         use base64::{Engine, engine::general_purpose::URL_SAFE};
         let tenant = tenant();
@@ -163,32 +164,32 @@ on_each_broker! {
         let bytes = b"\xfa\xfb\xfc\xfd 32 bytes and some that are not text";
         let folder = tempfile::tempdir().unwrap();
         let secret = secret_file(folder.path(), "hs256", URL_SAFE.encode(bytes).as_bytes());
-        let options = Options::tokens(&tenant)
+        let options = PluginOptions::tokens(&tenant)
             .with("algorithms", "HS256")
             .with("hs256_secret_file", &secret)
             .with("hs256_secret_encoding", "base64");
         let broker = broker(version, &options);
         let token = tenant.mint(DEVICE).secret(bytes).sign();
-        Client::of(&broker).username("JWT").password(&token).publish("temperature", "1").expect_success();
+        MosquittoClient::of(&broker).username("JWT").password(&token).publish("temperature", "1").expect_success();
     }
 
-    /// Claims have names with dots and slashes, and no path is seen in them.
+    /// Names of claims contain dots and slashes and are not paths.
     fn the_topics_claim_is_a_literal_name(version) {
         let tenant = tenant();
         tenant.configure(|s| s.topics_claim = "https://mqtt.example/topics".into());
-        let broker = broker(version, &Options::tokens(&tenant).with("topics_claim", "https://mqtt.example/topics"));
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("topics_claim", "https://mqtt.example/topics"));
         with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
         let token = tenant.mint(DEVICE).without("https://mqtt.example/topics").sign();
-        let mut client = testbed::clients::raw::Client::connect(broker.port(), &token_connect(Protocol::V5, "bare", &token)).unwrap();
+        let mut client = testbed::clients::raw::RawClient::connect(broker.port(), &token_connect(Protocol::V5, "bare", &token)).unwrap();
         assert!(broker.wait_for_log("'bare' came in and may do nothing", PATIENCE).is_some());
         assert_eq!(client.publish("temperature", "1", 1), Ok(0x87));
     }
 
-    /// Two accepted audiences; issuers given explicitly, as with a custom domain.
+    /// Two accepted audiences, and explicit issuers, as with a custom domain.
     fn several_audiences_and_issuers(version) {
         let tenant = tenant();
         let issuers = format!("https://login.example/,{}", tenant.issuer());
-        let options = Options::tokens(&tenant).with("audience", &format!("https://old.example/, {AUDIENCE}")).with("issuer", &issuers);
+        let options = PluginOptions::tokens(&tenant).with("audience", &format!("https://old.example/, {AUDIENCE}")).with("issuer", &issuers);
         let broker = broker(version, &options);
         let mint = tenant.mint(DEVICE);
         for token in [mint.clone().sign(), mint.clone().claim("iss", "https://login.example/").sign(), mint.clone().claim("aud", "https://old.example/").sign()] {

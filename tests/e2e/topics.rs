@@ -1,4 +1,4 @@
-//! Topics: what is not granted is denied, on every path a message can take.
+//! Topics: what is not granted is denied, on every path that a message can take.
 
 use serde_json::json;
 use testbed::{
@@ -12,11 +12,11 @@ use testbed::{
 use crate::{on_each_broker, setting::*};
 
 on_each_broker! {
-    /// QoS 0, 1 and 2, MQTT 3.1.1 and 5: nothing gets through, nobody is disconnected, and MQTT 5
-    /// is told.
-    fn a_publish_elsewhere_is_dropped(version) {
+    /// With QoS 0, 1 and 2 and with MQTT 3.1.1 and 5, nothing is delivered, no client is disconnected, and
+    /// MQTT 5 reports the reason.
+    fn a_denied_publish_is_dropped(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         for protocol in [Protocol::V311, Protocol::V5] {
             let watcher = with_token(&broker, &tenant, WATCHER).protocol(protocol).qos(2);
             let mut seen = watcher.subscribe(&["#"]).subscribed();
@@ -39,9 +39,9 @@ on_each_broker! {
     }
 
     /// mosquitto_pub, as an operator would try it.
-    fn mosquitto_pub_is_told_where_mqtt_can(version) {
+    fn mosquitto_pub_reports_a_denial_where_mqtt_allows(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let device = with_token(&broker, &tenant, DEVICE).id("pub");
         device.clone().protocol(Protocol::V311).qos(1).publish("secret", "x").expect_success();
         let outcome = device.protocol(Protocol::V5).qos(1).publish("secret", "x");
@@ -49,11 +49,11 @@ on_each_broker! {
         expect_refusal(&broker, "'pub'", "not-granted");
     }
 
-    /// A filter is granted only if it is covered.
+    /// A subscription is granted only if rules cover the whole filter.
     fn a_subscription_must_be_covered(version) {
         let tenant = tenant();
         device(&tenant, "wild", json!(["a/+", "b/#", "c"]));
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         for (protocol, denied) in [(Protocol::V311, 0x80), (Protocol::V5, 0x87)] {
             let mut client = raw(&broker, &tenant, "wild", "wild", protocol);
             for (filter, granted) in [
@@ -80,31 +80,31 @@ on_each_broker! {
         assert!(expect_refusal(&broker, "'wild'", "not-granted").contains("refused SUBSCRIBE"));
     }
 
-    /// `#` is everything but the broker's own topics; those must be named.
-    fn everything_is_not_the_broker_s_own(version) {
+    /// `#` matches everything except the broker's own topics, which must be named.
+    fn the_hash_filter_excludes_sys_topics(version) {
         let tenant = tenant();
         device(&tenant, "monitor", json!(["#", "$SYS/broker/version"]));
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let mut client = raw(&broker, &tenant, "monitor", "monitor", Protocol::V5);
         assert_eq!(client.subscribe(&[("#", 0), ("$SYS/#", 0), ("$SYS/broker/version", 0)]), Ok(vec![0, 0x87, 0]));
         let message = client.next_message(PATIENCE).unwrap();
         assert_eq!(message.topic, "$SYS/broker/version");
     }
 
-    /// A client that kept its session with a wider subscription gets nothing beyond its new rights.
+    /// A client that kept its session with a wider subscription gets only messages that its new rights cover.
     fn every_delivery_is_checked(version) {
         let tenant = tenant();
         device(&tenant, "shrinking", json!(["a/#"]));
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let mut connect = token_connect(Protocol::V311, "kept", &tenant.token("shrinking"));
         connect.clean = false;
-        let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+        let mut client = raw::RawClient::connect(broker.port(), &connect).unwrap();
         assert_eq!(client.subscribe(&[("a/#", 1)]), Ok(vec![1]));
         client.disconnect(0);
 
         tenant.change_device("shrinking", |d| d.topics = Some(json!(["a/b"])));
         connect.password = Some(tenant.token("shrinking").into_bytes());
-        let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+        let mut client = raw::RawClient::connect(broker.port(), &connect).unwrap();
         assert!(client.session_present);
         let mut watcher = raw(&broker, &tenant, WATCHER, "watcher", Protocol::V311);
         watcher.publish("a/c", "no", 1).unwrap();
@@ -116,7 +116,7 @@ on_each_broker! {
 
     fn retained_messages(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let watcher = with_token(&broker, &tenant, WATCHER).qos(1).retain(true);
         watcher.publish("config", "kept").expect_success();
         watcher.publish("secret", "kept").expect_success();
@@ -131,11 +131,11 @@ on_each_broker! {
         assert_eq!(watching.expect_message().text(), "kept");
     }
 
-    /// With `check_retain_source` the broker asks about whoever published a retained message, who
-    /// may have gone.
-    fn the_source_of_a_retained_message_is_known(version) {
+    /// With `check_retain_source` the broker asks about the publisher of a retained message, who may have
+    /// disconnected.
+    fn the_publisher_of_a_retained_message_is_checked(version) {
         let tenant = tenant();
-        let broker = builder(version, &Options::tokens(&tenant)).config("check_retain_source true").start().unwrap();
+        let broker = builder(version, &PluginOptions::tokens(&tenant)).config("check_retain_source true").start().unwrap();
         let mut here = raw(&broker, &tenant, DEVICE, "here", Protocol::V311);
         here.publish_with("temperature", "20.5", 1, true, &raw::Properties::new()).unwrap();
         let mut watching = with_token(&broker, &tenant, WATCHER).subscribe(&["temperature"]).subscribed();
@@ -145,13 +145,13 @@ on_each_broker! {
     /// The broker asks about a will only when it sends it, after the client has gone.
     fn wills(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let mut seen = with_token(&broker, &tenant, WATCHER).qos(1).subscribe(&["#"]).subscribed();
         for protocol in [Protocol::V311, Protocol::V5] {
             for (topic, granted) in [("secret", false), ("temperature", true)] {
                 let mut connect = token_connect(protocol, "willing", &tenant.token(DEVICE));
                 connect.will = Some(Will { topic: topic.into(), payload: b"gone".to_vec(), qos: 1, ..Will::default() });
-                raw::Client::connect(broker.port(), &connect).unwrap().abort();
+                raw::RawClient::connect(broker.port(), &connect).unwrap().abort();
                 if granted {
                     let message = seen.expect_message();
                     assert_eq!((message.topic.as_str(), message.text().as_str()), ("temperature", "gone"));
@@ -162,19 +162,19 @@ on_each_broker! {
         assert!(expect_refusal(&broker, "'willing'", "not-granted").contains("'secret'"));
     }
 
-    /// To end a subscription is always allowed.
+    /// Unsubscribing is always allowed.
     fn unsubscribing(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let mut device = raw(&broker, &tenant, DEVICE, "device", Protocol::V5);
         assert_eq!(device.subscribe(&[("config", 0)]), Ok(vec![0]));
         assert_eq!(device.unsubscribe(&["config", "secret"]), Ok(vec![0, 0x11]));
     }
 
-    /// A device in a loop does not fill the journal.
+    /// A device in a loop does not fill the log.
     fn refusals_are_logged_once(version) {
         let tenant = tenant();
-        let broker = broker(version, &Options::tokens(&tenant));
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
         let mut device = raw(&broker, &tenant, DEVICE, "loop", Protocol::V5);
         for _ in 0..200 {
             device.publish("secret", "no", 1).unwrap();

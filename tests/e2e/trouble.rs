@@ -1,14 +1,14 @@
-//! The way to the tenant is broken: names that cannot be resolved, connections that end before a word
-//! is said, certificates that change. What needs no tenant goes on, and a clear line says what is wrong.
+//! The connection to the tenant is broken: DNS fails, connections are closed before TLS, certificates change.
+//! What needs no tenant goes on, and the log explains the fault.
 
 use std::time::Duration;
 
 use serde_json::json;
 use testbed::{
-    broker::{Broker, Version},
-    clients::{Protocol, raw, raw::Connect},
+    broker::{Mosquitto, Version},
+    clients::{Protocol, raw, raw::ConnectPacket},
+    dns::{Dns, DnsFault},
     heap::Heap,
-    names::{Fault, Names},
     pki::Authority,
     tenant::{Behaviour, DEVICE, Endpoint, PASSWORD, Tenant},
 };
@@ -17,9 +17,9 @@ use crate::{on_each_broker, setting::*};
 
 const OTHER: &str = "other";
 
-/// As an operator has it, and impatient: waits for a broken tenant are waited out here.
-fn options(tenant: &Tenant) -> Options {
-    Options::both(tenant)
+/// The usual options with short timeouts, because these tests wait for a faulty tenant.
+fn options(tenant: &Tenant) -> PluginOptions {
+    PluginOptions::both(tenant)
         .without("login_cache")
         .with("timeout", "1")
 }
@@ -30,33 +30,37 @@ fn tenant_with_another_device() -> Tenant {
     tenant
 }
 
-fn known() -> Connect {
-    Connect::new(Protocol::V5, "known").login(DEVICE, PASSWORD)
+fn known() -> ConnectPacket {
+    ConnectPacket::new(Protocol::V5, "known").login(DEVICE, PASSWORD)
 }
 
-fn unknown(client_id: &str) -> Connect {
-    Connect::new(Protocol::V5, client_id).login(OTHER, "pass")
+fn unknown(client_id: &str) -> ConnectPacket {
+    ConnectPacket::new(Protocol::V5, client_id).login(OTHER, "pass")
 }
 
-/// A device that has signed in with its password before, and one that will stay.
-fn before(broker: &Broker, tenant: &Tenant) -> raw::Client {
+/// Signs a device in with its password, and connects one that stays.
+fn before(broker: &Mosquitto, tenant: &Tenant) -> raw::RawClient {
     broker.expect_log("signing keys are here");
     assert_eq!(answer(broker, &known()), None, "{}", broker.log());
     raw(broker, tenant, DEVICE, "connected", Protocol::V5)
 }
 
-/// Whatever is wrong with the tenant: who is in stays in, tokens of known keys are let in, and so are
-/// passwords that were good before.
+/// With any fault of the tenant, connected clients stay connected, and tokens with known keys and cached
+/// passwords are accepted.
 #[track_caller]
-fn what_needs_no_tenant_goes_on(broker: &Broker, tenant: &Tenant, connected: &mut raw::Client) {
+fn check_tenant_independent_logins(
+    broker: &Mosquitto,
+    tenant: &Tenant,
+    connected: &mut raw::RawClient,
+) {
     assert!(connected.publish("temperature", "1", 1).unwrap() < 0x80);
     raw(broker, tenant, DEVICE, "by-token", Protocol::V5);
     assert_eq!(answer(broker, &known()), None, "{}", broker.log());
 }
 
-/// A new password is refused as "try again later", with a line that holds `why`; and the keys stay.
+/// A new password is refused as "try again later", with a log line that contains `why`. The keys stay.
 #[track_caller]
-fn what_needs_the_tenant_is_told(version: Version, broker: &Broker, client_id: &str, why: &str) {
+fn check_new_login_is_refused(version: Version, broker: &Mosquitto, client_id: &str, why: &str) {
     let mark = broker.log_mark();
     assert_eq!(
         answer(broker, &unknown(client_id)),
@@ -64,7 +68,7 @@ fn what_needs_the_tenant_is_told(version: Version, broker: &Broker, client_id: &
         "{}",
         broker.log()
     );
-    // Lines about what concerns everybody come once a minute, so the first is it.
+    // Log lines about all clients come once a minute, so the first one is the right one.
     let line = expect_refusal(broker, "", "tenant-unreachable");
     assert!(line.contains(why), "{why}: {line}");
     broker.reload();
@@ -77,35 +81,35 @@ fn what_needs_the_tenant_is_told(version: Version, broker: &Broker, client_id: &
 }
 
 on_each_broker! {
-    /// DNS fails in each of its ways, while devices are in.
-    fn names_that_cannot_be_resolved(version) {
+    /// DNS fails in each of its ways while devices are connected.
+    fn dns_failures_are_temporary_refusals(version) {
         for (fault, why) in [
-            (Fault::Unknown, "could not be reached"),
-            (Fault::NoServer, "could not be reached"),
-            (Fault::Hang, "did not answer"),
+            (DnsFault::Unknown, "could not be reached"),
+            (DnsFault::NoServer, "could not be reached"),
+            (DnsFault::Hang, "did not answer"),
         ] {
             let tenant = tenant_with_another_device();
-            let names = Names::new().unwrap();
-            let broker = names.of(builder(version, &options(&tenant))).start().unwrap();
+            let dns = Dns::new().unwrap();
+            let broker = dns.of(builder(version, &options(&tenant))).start().unwrap();
             let mut connected = before(&broker, &tenant);
             let asked = (tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks));
-            names.fail(fault);
-            what_needs_the_tenant_is_told(version, &broker, "during", why);
-            what_needs_no_tenant_goes_on(&broker, &tenant, &mut connected);
+            dns.fail(fault);
+            check_new_login_is_refused(version, &broker, "during", why);
+            check_tenant_independent_logins(&broker, &tenant, &mut connected);
             assert_eq!((tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks)), asked, "{fault:?}");
-            names.behave();
+            dns.behave();
             assert!(tries_until_let_in(&broker, &unknown("after")), "{fault:?}: {}", broker.log());
             assert!(broker.stop().status.unwrap().success(), "{fault:?}");
         }
     }
 
-    /// A name that is wrong from the start, as after a slip of the pen: the broker runs, and says so.
-    fn a_domain_that_does_not_exist(version) {
+    /// With a wrong domain name from the start, the broker runs and logs the fault.
+    fn a_nonexistent_domain_is_logged(version) {
         let tenant = tenant_with_another_device();
-        let names = Names::new().unwrap();
-        names.fail(Fault::Unknown);
+        let dns = Dns::new().unwrap();
+        dns.fail(DnsFault::Unknown);
         let options = options(&tenant).with("domain", "no-such-tenant.invalid");
-        let broker = names.of(builder(version, &options)).start().unwrap();
+        let broker = dns.of(builder(version, &options)).start().unwrap();
         assert_eq!(answer(&broker, &unknown("by-password")), told(version, Protocol::V5, 0x88));
         let line = expect_refusal(&broker, "'by-password'", "tenant-unreachable");
         assert!(line.contains("lookup"), "{line}");
@@ -118,40 +122,39 @@ on_each_broker! {
         broker.reload();
         assert!(broker.stop().status.unwrap().success());
 
-        // With the keys in a file nobody needs the name.
+        // With keys from a file the name is not needed.
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("jwks.json");
         std::fs::write(&file, tenant.jwks().to_string()).unwrap();
-        let broker = names.of(builder(version, &options.with("jwks_file", file.to_str().unwrap()))).start().unwrap();
+        let broker = dns.of(builder(version, &options.with("jwks_file", file.to_str().unwrap()))).start().unwrap();
         assert_eq!(answer(&broker, &by_token), None, "{}", broker.log());
         assert_eq!(answer(&broker, &unknown("by-password")), told(version, Protocol::V5, 0x88));
     }
 
-    /// The broker is stopped while a name is being looked up: it ends, and ends well, whenever the
-    /// answer comes.
-    fn shutdown_while_a_name_is_looked_up(version) {
+    /// The broker stops during a DNS lookup, with status 0, whenever the result comes.
+    fn the_broker_stops_during_a_dns_lookup(version) {
         for answered in [false, true] {
             let tenant = tenant_with_another_device();
-            let names = Names::new().unwrap();
-            let broker = names.of(builder(version, &options(&tenant).with("login_wait", "0"))).start().unwrap();
+            let dns = Dns::new().unwrap();
+            let broker = dns.of(builder(version, &options(&tenant).with("login_wait", "0"))).start().unwrap();
             broker.expect_log("signing keys are here");
-            names.fail(Fault::Hang);
+            dns.fail(DnsFault::Hang);
             broker.reload();
-            let mut waiting = raw::Client::open(broker.port(), Protocol::V311);
+            let mut waiting = raw::RawClient::open(broker.port(), Protocol::V311);
             let mut connect = unknown("waiting");
             connect.protocol = Protocol::V311;
             waiting.send(&connect.packet());
             raw(&broker, &tenant, DEVICE, "later", Protocol::V311).ping().unwrap();
             if answered {
                 broker.signal(testbed::broker::Signal::TERM);
-                names.behave();
+                dns.behave();
             }
             assert!(broker.stop().status.unwrap().success(), "answered: {answered}");
         }
     }
 
-    /// Connections that come to nothing before TLS does, as with a firewall or a broken balancer.
-    fn connections_that_come_to_nothing(version) {
+    /// Connections fail before TLS, as with a firewall or a broken load balancer.
+    fn failed_connections_are_temporary_refusals(version) {
         for behaviour in [
             Behaviour::Hang,
             Behaviour::ResetConnection,
@@ -164,28 +167,28 @@ on_each_broker! {
             let asked = (tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks));
             let what = format!("{behaviour:?}");
             tenant.on(Endpoint::Connection, behaviour);
-            what_needs_the_tenant_is_told(version, &broker, "during", "");
-            what_needs_no_tenant_goes_on(&broker, &tenant, &mut connected);
+            check_new_login_is_refused(version, &broker, "during", "");
+            check_tenant_independent_logins(&broker, &tenant, &mut connected);
             assert_eq!((tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks)), asked, "{what}");
             tenant.behave();
             assert!(tries_until_let_in(&broker, &unknown("after")), "{what}: {}", broker.log());
         }
     }
 
-    /// Nobody listens any more, and then somebody does.
-    fn a_tenant_that_is_gone_for_a_while(version) {
+    /// The tenant's port is closed, and later open again.
+    fn a_tenant_can_go_away_and_come_back(version) {
         let tenant = tenant_with_another_device();
         let broker = broker(version, &options(&tenant));
         let mut connected = before(&broker, &tenant);
         tenant.stop_listening();
-        what_needs_the_tenant_is_told(version, &broker, "during", "could not be reached");
-        what_needs_no_tenant_goes_on(&broker, &tenant, &mut connected);
+        check_new_login_is_refused(version, &broker, "during", "could not be reached");
+        check_tenant_independent_logins(&broker, &tenant, &mut connected);
         tenant.listen_again().unwrap();
         assert!(tries_until_let_in(&broker, &unknown("after")));
     }
 
-    /// What the tenant may do to a request for its keys, each with the last good ones in use.
-    fn keys_that_cannot_be_fetched(version) {
+    /// Faults of a request for keys. The last good keys stay in use.
+    fn failed_key_requests_keep_the_last_good_keys(version) {
         let tenant = tenant();
         for behaviour in [
             Behaviour::Hang,
@@ -197,8 +200,8 @@ on_each_broker! {
             Behaviour::json(500, "{}"),
         ] {
             let what = format!("{behaviour:?}");
-            // A broker for each: the same trouble is told once.
-            let broker = broker(version, &Options::tokens(&tenant).with("timeout", "1"));
+            // One broker for each case: the same fault is logged once.
+            let broker = broker(version, &PluginOptions::tokens(&tenant).with("timeout", "1"));
             broker.expect_log("signing keys are here");
             tenant.on(Endpoint::Jwks, behaviour);
             broker.reload();
@@ -209,8 +212,8 @@ on_each_broker! {
         }
     }
 
-    /// A gigabyte, to a login and to the request for keys: nobody ever holds more than a little of it.
-    fn a_gigabyte_is_not_taken_in(version) {
+    /// A gigabyte in response to a login and to a request for keys: only a little of it is ever in memory.
+    fn a_gigabyte_response_is_not_buffered(version) {
         let tenant = tenant_with_another_device();
         let heap = Heap::new().unwrap();
         let broker = heap.watch(builder(version, &options(&tenant).with("timeout", "20"))).start().unwrap();
@@ -219,15 +222,15 @@ on_each_broker! {
         for endpoint in [Endpoint::Token, Endpoint::Jwks] {
             tenant.on(endpoint, Behaviour::HugeBody);
         }
-        what_needs_the_tenant_is_told(version, &broker, "during", "answered with more than");
-        what_needs_no_tenant_goes_on(&broker, &tenant, &mut connected);
+        check_new_login_is_refused(version, &broker, "during", "answered with more than");
+        check_tenant_independent_logins(&broker, &tenant, &mut connected);
         let more = heap.now().peak - peak;
         assert!(more < 4 << 20, "{more} bytes");
     }
 
-    /// The tenant's edge gets a new certificate: of the same authority nobody notices, and of another
-    /// it is not the tenant any more, until it has one again that is.
-    fn a_tenant_that_changes_its_certificate(version) {
+    /// The tenant's edge gets a new certificate. One of the same authority is accepted; one of another
+    /// authority is refused, until the tenant has a trusted one again.
+    fn a_tenant_certificate_of_another_authority_is_refused(version) {
         let names = ["localhost", "127.0.0.1"];
         let tenant = tenant_with_another_device();
         let broker = broker(version, &options(&tenant));
@@ -244,14 +247,14 @@ on_each_broker! {
         tenant.forget_requests();
         device(&tenant, OTHER, json!(["temperature"]));
         tenant.change_device(OTHER, |device| device.password = "new".into());
-        let new = Connect::new(Protocol::V5, "another-authority").login(OTHER, "new");
+        let new = ConnectPacket::new(Protocol::V5, "another-authority").login(OTHER, "new");
         assert_eq!(answer(&broker, &new), told(version, Protocol::V5, 0x88));
         let line = expect_refusal(&broker, "'another-authority'", "tenant-unreachable");
         assert!(line.contains("could not be trusted"), "{line}");
         broker.reload();
         let line = broker.wait_for_log_after(mark, "signing keys could not be fetched", PATIENCE).unwrap();
         assert!(line.contains("could not be trusted") && line.contains("last good ones stay in use"), "{line}");
-        what_needs_no_tenant_goes_on(&broker, &tenant, &mut connected);
+        check_tenant_independent_logins(&broker, &tenant, &mut connected);
         assert_eq!((tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks)), (0, 0), "it was told nothing");
 
         tenant.use_certificate(&tenant.authority().issue(&names));

@@ -1,45 +1,48 @@
-//! While a CONNECT waits for the tenant: who else has to wait, and what becomes of the answer.
+//! What happens while a CONNECT waits for the tenant: who else has to wait, and what happens to the response.
 //!
-//! A gate holds the tenant's answers for as long as a test likes, so nothing here depends on time:
-//! a broker that stood still would never let the others talk.
+//! A gate holds the tenant's responses for as long as a test wants, so nothing here depends on timing: other
+//! clients cannot exchange messages with a blocked broker.
 
 use std::time::Duration;
 
 use serde_json::json;
 use testbed::{
-    broker::{Broker, Listener, Version},
+    broker::{Listener, Mosquitto, Version},
     clients::{
         Protocol,
-        raw::{self, Connect, Refusal, Will},
+        raw::{self, ConnectPacket, ConnectRefusal, Will},
     },
-    tenant::{Behaviour, DEVICE, Device, Endpoint, Gate, PASSWORD, Tenant},
+    tenant::{Behaviour, DEVICE, Device, Endpoint, PASSWORD, ResponseGate, Tenant},
 };
 
 use crate::{on_each_broker, setting::*};
 
-/// As an operator has it: nothing set that need not be.
-pub fn options(tenant: &Tenant) -> Options {
-    Options::both(tenant)
+/// The usual options of an operator.
+pub fn options(tenant: &Tenant) -> PluginOptions {
+    PluginOptions::both(tenant)
         .without("login_wait")
         .without("stall_budget")
         .without("login_cache")
         .with("timeout", "20")
 }
 
-pub fn login(protocol: Protocol, client_id: &str, name: &str) -> Connect {
-    Connect::new(protocol, client_id).login(name, "pass")
+pub fn login(protocol: Protocol, client_id: &str, name: &str) -> ConnectPacket {
+    ConnectPacket::new(protocol, client_id).login(name, "pass")
 }
 
-/// A tenant that holds its answers, and a broker. Token clients are in already.
-pub fn held(version: Version, options: impl FnOnce(Options) -> Options) -> (Tenant, Gate, Broker) {
+/// Starts a tenant that holds its responses, and a broker. Clients with tokens are connected already.
+pub fn held(
+    version: Version,
+    options: impl FnOnce(PluginOptions) -> PluginOptions,
+) -> (Tenant, ResponseGate, Mosquitto) {
     let tenant = tenant();
     for i in 0..50 {
         device(&tenant, &format!("d{i}"), json!(["temperature"]));
     }
-    let gate = Gate::new();
+    let gate = ResponseGate::new();
     tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
     let broker = broker(version, &options(crate::waiting::options(&tenant)));
-    // With `login_wait 0` nobody waits for the first keys either.
+    // With `login_wait 0` no client waits for the first keys either.
     assert!(
         broker
             .wait_for_log("signing keys are here", PATIENCE)
@@ -48,20 +51,20 @@ pub fn held(version: Version, options: impl FnOnce(Options) -> Options) -> (Tena
     (tenant, gate, broker)
 }
 
-/// Two clients talk: the broker is alive.
-pub fn talk(publisher: &mut raw::Client, subscriber: &mut raw::Client, what: &str) {
+/// Exchanges a message between two clients, which shows that the broker is alive.
+pub fn talk(publisher: &mut raw::RawClient, subscriber: &mut raw::RawClient, what: &str) {
     assert!(publisher.publish("temperature", what, 1).unwrap() < 0x80);
     assert_eq!(subscriber.next_message(PATIENCE).unwrap().text(), what);
 }
 
-pub fn pair(broker: &Broker, tenant: &Tenant) -> (raw::Client, raw::Client) {
+pub fn pair(broker: &Mosquitto, tenant: &Tenant) -> (raw::RawClient, raw::RawClient) {
     let publisher = raw(broker, tenant, DEVICE, "publisher", Protocol::V311);
     let mut subscriber = raw(broker, tenant, WATCHER, "subscriber", Protocol::V311);
     assert_eq!(subscriber.subscribe(&[("temperature", 1)]), Ok(vec![1]));
     (publisher, subscriber)
 }
 
-/// A device that may do something else than the others.
+/// Adds a device with different rights.
 fn add_other(tenant: &Tenant) {
     tenant.add_device(Device::new("other", "pass").topics(json!(["secret"])));
 }
@@ -75,9 +78,9 @@ fn will(payload: &str) -> Option<Will> {
     })
 }
 
-/// It has the rights of d0, of `other`, or of nobody else.
+/// Checks that the client has the rights of d0, of `other`, or of neither.
 #[track_caller]
-fn has_rights(client: &mut raw::Client, temperature: bool, secret: bool) {
+fn has_rights(client: &mut raw::RawClient, temperature: bool, secret: bool) {
     let code = |granted| if granted { 1 } else { 0x80 };
     let failure = |code: u8| if code < 0x80 { code } else { 0x80 };
     let codes = client
@@ -87,18 +90,18 @@ fn has_rights(client: &mut raw::Client, temperature: bool, secret: bool) {
     assert_eq!(codes, [code(temperature), code(secret)]);
 }
 
-/// Sends a CONNECT and does not wait for the answer.
-pub fn knock(broker: &Broker, connect: &Connect) -> raw::Client {
-    let mut client = raw::Client::open(broker.port(), connect.protocol);
+/// Sends a CONNECT and does not wait for the CONNACK.
+pub fn knock(broker: &Mosquitto, connect: &ConnectPacket) -> raw::RawClient {
+    let mut client = raw::RawClient::open(broker.port(), connect.protocol);
     client.send(&connect.packet());
     client
 }
 
 on_each_broker! {
-    /// 2.1: fifty sign-ins wait, and the others talk. 2.0: they are turned away at once, and let in
-    /// from memory when they try again, with one question to the tenant each.
-    fn fifty_sign_ins_hold_nobody_up(version) {
-        // Of so many threads one address may have fifty.
+    /// On 2.1 fifty sign-ins wait while other clients exchange messages. On 2.0 they are refused at once, and
+    /// admitted from the login cache when they try again, with one request to the tenant each.
+    fn fifty_sign_ins_do_not_block_other_clients(version) {
+        // One address may use fifty of this many threads.
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("login_workers", "128"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
         let connects: Vec<_> = (0..50).map(|i| login(Protocol::V311, &format!("c{i}"), &format!("d{i}"))).collect();
@@ -113,7 +116,7 @@ on_each_broker! {
             }
         } else {
             for client in &mut clients {
-                assert_eq!(client.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+                assert_eq!(client.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
             }
             expect_refusal(&broker, "", "login-pending");
             gate.open();
@@ -127,24 +130,25 @@ on_each_broker! {
         talk(&mut publisher, &mut subscriber, "afterwards");
     }
 
-    /// A device that is remembered needs no tenant: not when it reconnects, not when Auth0 is gone.
-    fn a_good_login_is_remembered(version) {
+    /// A device with a cached login needs no tenant: neither when it reconnects, nor when Auth0 is
+    /// unreachable.
+    fn a_successful_login_is_cached(version) {
         let tenant = tenant();
         let broker = broker(version, &options(&tenant));
-        let connect = Connect::new(Protocol::V311, "c").login(DEVICE, PASSWORD);
-        let mut first = raw::Client::connect(broker.port(), &connect).unwrap();
+        let connect = ConnectPacket::new(Protocol::V311, "c").login(DEVICE, PASSWORD);
+        let mut first = raw::RawClient::connect(broker.port(), &connect).unwrap();
         assert_eq!(first.publish("temperature", "1", 1), Ok(0));
         tenant.stop_listening();
         for _ in 0..3 {
             assert_eq!(answer(&broker, &connect), None);
         }
         assert_eq!(tenant.count(Endpoint::Token), 1);
-        let wrong = Connect::new(Protocol::V311, "c").login(DEVICE, "another");
+        let wrong = ConnectPacket::new(Protocol::V311, "c").login(DEVICE, "another");
         assert!(answer(&broker, &wrong).is_some(), "of this password nothing is known");
     }
 
-    /// Where nothing is to be remembered, the answer for a device that was turned away is given once.
-    fn an_answer_that_nobody_heard_is_given_once(version) {
+    /// Without a login cache, the result for a device that was refused meanwhile is used once.
+    fn without_a_cache_a_late_result_is_used_once(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("login_cache", "0"));
         let connect = login(Protocol::V5, "c", "d0");
         assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x89));
@@ -157,27 +161,27 @@ on_each_broker! {
         gate.open();
     }
 
-    /// A wrong password is not asked about twice in a row.
-    fn a_wrong_password_is_remembered_briefly(version) {
+    /// A wrong password is not sent twice in a row.
+    fn a_wrong_password_is_cached_briefly(version) {
         let tenant = tenant();
         let broker = broker(version, &options(&tenant));
         for _ in 0..5 {
-            let wrong = Connect::new(Protocol::V5, "c").login(DEVICE, "wrong");
+            let wrong = ConnectPacket::new(Protocol::V5, "c").login(DEVICE, "wrong");
             assert_eq!(answer(&broker, &wrong), told(version, Protocol::V5, 0x86));
         }
         assert_eq!(tenant.count(Endpoint::Token), 1);
-        let right = Connect::new(Protocol::V5, "c").login(DEVICE, PASSWORD);
+        let right = ConnectPacket::new(Protocol::V5, "c").login(DEVICE, PASSWORD);
         assert_eq!(answer(&broker, &right), None);
     }
 
-    /// The same credential many times at once is one question.
-    fn one_credential_is_asked_about_once(version) {
+    /// Many simultaneous logins with the same credential cause one request.
+    fn simultaneous_logins_with_one_credential_share_a_request(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         let mut clients: Vec<_> = (0..20).map(|i| knock(&broker, &login(Protocol::V311, &format!("c{i}"), "d0"))).collect();
         assert!(gate.wait_for(1, PATIENCE));
         if !version.can_delay_logins() {
             for client in &mut clients {
-                assert_eq!(client.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+                assert_eq!(client.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
             }
         }
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
@@ -189,15 +193,16 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Token), 1);
     }
 
-    /// MQTT 5 is not delayed by default: 2.1.2 can be ended by whoever hangs up while it waits.
-    fn mqtt5_waits_only_where_it_is_allowed_to(version) {
+    /// MQTT 5 is not delayed by default: in 2.1.2 a client that closes the connection while it waits can
+    /// crash the broker.
+    fn mqtt5_is_delayed_only_if_configured(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("delay_mqtt5", "true"));
         let mut client = knock(&broker, &login(Protocol::V5, "c", "d0"));
         assert!(gate.wait_for(1, PATIENCE));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
         talk(&mut publisher, &mut subscriber, "alive");
         gate.open();
-        let told = if version.can_delay_logins() { Ok(()) } else { Err(Refusal::Code(0x87)) };
+        let told = if version.can_delay_logins() { Ok(()) } else { Err(ConnectRefusal::Code(0x87)) };
         assert_eq!(client.wait_connack(PATIENCE), told);
 
         let (_tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
@@ -206,7 +211,7 @@ on_each_broker! {
         gate.open();
     }
 
-    /// Whoever hangs up while it waits leaves nothing behind: not its will, not its rights.
+    /// A client that closes the connection while it waits leaves nothing behind: neither a will nor rights.
     fn hanging_up_while_waiting(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
@@ -216,45 +221,45 @@ on_each_broker! {
         assert!(gate.wait_for(1, PATIENCE));
         talk(&mut publisher, &mut subscriber, "no will came before this");
         gate.open();
-        // Its answer comes, finds nobody, and the next client of that name is judged for itself.
-        let wrong = Connect::new(Protocol::V311, "gone").login("d0", "wrong");
-        assert_eq!(answer(&broker, &wrong), Some(Refusal::Code(5)));
+        // The result finds no client, and the next client with that ID is authenticated by itself.
+        let wrong = ConnectPacket::new(Protocol::V311, "gone").login("d0", "wrong");
+        assert_eq!(answer(&broker, &wrong), Some(ConnectRefusal::Code(5)));
         connect.will = None;
         assert!(tries_until_let_in(&broker, &connect));
         talk(&mut publisher, &mut subscriber, "nor after");
         assert!(broker.stop().status.unwrap().success());
     }
 
-    /// A device that keeps its session, and hangs up while it waits to come back, loses nothing.
-    fn hanging_up_leaves_the_kept_session_alone(version) {
+    /// A device with a kept session that closes the connection while it waits to come back loses nothing.
+    fn hanging_up_while_waiting_keeps_the_session(version) {
         let tenant = tenant();
         device(&tenant, "d0", json!(["temperature"]));
         let broker = broker(version, &options(&tenant).with("login_cache", "0").with("stall_budget", "100"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
         let mut connect = login(Protocol::V311, "kept", "d0");
         connect.clean = false;
-        let mut client = raw::Client::connect(broker.port(), &connect).unwrap();
+        let mut client = raw::RawClient::connect(broker.port(), &connect).unwrap();
         assert_eq!(client.subscribe(&[("temperature", 1)]), Ok(vec![1]));
         client.disconnect(0);
         talk(&mut publisher, &mut subscriber, "first");
 
-        let gate = Gate::new();
+        let gate = ResponseGate::new();
         tenant.once(Endpoint::Token, Behaviour::Gate(gate.clone()));
         if version.can_delay_logins() {
             knock(&broker, &connect).abort();
             assert!(gate.wait_for(1, PATIENCE));
         }
         gate.open();
-        // The answer has come when the next one has.
+        // Results come in order, so the first one has come when this client is admitted.
         let other = login(Protocol::V311, "other", "d0");
         assert!(tries_until_let_in(&broker, &other));
         talk(&mut publisher, &mut subscriber, "second");
         let deadline = std::time::Instant::now() + PATIENCE;
         let mut client = loop {
-            match raw::Client::connect(broker.port(), &connect) {
+            match raw::RawClient::connect(broker.port(), &connect) {
                 Ok(client) => break client,
-                // Where it has a session it may not wait on 2.1.
-                Err(refusal) => assert_eq!(refusal, Refusal::Code(5)),
+                // On 2.1 it may not wait if it has a session.
+                Err(refusal) => assert_eq!(refusal, ConnectRefusal::Code(5)),
             }
             assert!(std::time::Instant::now() < deadline);
             std::thread::sleep(Duration::from_millis(20));
@@ -267,46 +272,48 @@ on_each_broker! {
         assert_eq!(got.last().map(String::as_str), Some("second"));
     }
 
-    /// The answer for a client that hung up is not given to the next one of its name, who may not wait.
-    fn an_answer_is_for_the_one_who_asked(version) {
+    /// The result for a client that closed its connection is not used for the next one with its ID, who may
+    /// not wait.
+    fn a_result_is_only_used_for_the_client_that_asked(version) {
         if !version.can_delay_logins() {
             return;
         }
         let (tenant, _, broker) = held(version, |options| options);
-        let first = Gate::new();
+        let first = ResponseGate::new();
         tenant.behave();
         tenant.once(Endpoint::Token, Behaviour::Gate(first.clone()));
         add_other(&tenant);
         knock(&broker, &login(Protocol::V311, "same", "d0")).abort();
         assert!(first.wait_for(1, PATIENCE));
-        let wrong = Connect::new(Protocol::V311, "same").login("other", "wrong");
-        assert_eq!(answer(&broker, &wrong), Some(Refusal::Code(5)));
-        // The first answer is a yes. It must be nobody else's.
+        let wrong = ConnectPacket::new(Protocol::V311, "same").login("other", "wrong");
+        assert_eq!(answer(&broker, &wrong), Some(ConnectRefusal::Code(5)));
+        // The first result is a success. No other client must get it.
         first.open();
         assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "d0")));
-        assert_eq!(answer(&broker, &wrong), Some(Refusal::Code(5)));
+        assert_eq!(answer(&broker, &wrong), Some(ConnectRefusal::Code(5)));
         expect_refusal(&broker, "'same'", "login-refused");
         assert!(!broker.log().contains(" as same ("), "{}", broker.log());
     }
 
-    /// A connected client stays until the one that takes over has been let in, who has to come back for it.
-    fn a_takeover_comes_back(version) {
+    /// A connected client stays until the client that takes over is authenticated, which has to come back for
+    /// that.
+    fn a_takeover_succeeds_on_a_later_try(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("takeover", "any").with("login_wait", "0"));
         let mut old = raw(&broker, &tenant, WATCHER, "same", Protocol::V311);
         assert_eq!(old.subscribe(&[("temperature", 1)]), Ok(vec![1]));
-        assert_eq!(answer(&broker, &login(Protocol::V311, "same", "d0")), Some(Refusal::Code(5)));
+        assert_eq!(answer(&broker, &login(Protocol::V311, "same", "d0")), Some(ConnectRefusal::Code(5)));
         assert!(gate.wait_for(1, PATIENCE));
         let mut publisher = raw(&broker, &tenant, DEVICE, "publisher", Protocol::V311);
         talk(&mut publisher, &mut old, "the old one is still here");
         gate.open();
         assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "d0")));
-        let mut new = raw::Client::connect(broker.port(), &login(Protocol::V311, "same", "d0")).unwrap();
+        let mut new = raw::RawClient::connect(broker.port(), &login(Protocol::V311, "same", "d0")).unwrap();
         assert!(old.wait_end(PATIENCE).is_ok());
         assert_eq!(new.publish("temperature", "1", 1), Ok(0));
         assert_eq!(new.subscribe(&[("#", 1)]), Ok(vec![0x80]), "its own rights, not the old one's");
     }
 
-    /// SIGHUP and shutdown with answers on the way.
+    /// SIGHUP and shutdown with responses on the way.
     fn sighup_and_shutdown_while_waiting(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("timeout", "2"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
@@ -322,14 +329,14 @@ on_each_broker! {
         talk(&mut publisher, &mut subscriber, "still nobody");
         let _last = knock(&broker, &login(Protocol::V311, "c2", "d1"));
         assert!(gate.wait_for(1, PATIENCE));
-        // One more, that is never acted on.
+        // One more, which never takes effect.
         broker.sighup();
         assert!(broker.stop().status.unwrap().success());
     }
 
-    /// 2.1 acts on a SIGHUP when nobody waits, for it would misuse memory if somebody hung up just then. Whoever
-    /// comes meanwhile is served as on 2.0, and afterwards as before.
-    fn sighup_waits_for_those_who_wait(version) {
+    /// 2.1 handles a SIGHUP when no client waits, because it would misuse memory if one closed its connection
+    /// just then. Clients that connect meanwhile are served as on 2.0, and afterwards as before.
+    fn sighup_is_delayed_while_clients_wait(version) {
         if !version.can_delay_logins() {
             return;
         }
@@ -341,7 +348,7 @@ on_each_broker! {
         broker.sighup();
         assert!(broker.wait_for_log_after(mark, "SIGHUP is acted on when", PATIENCE).is_some());
         let meanwhile = login(Protocol::V311, "meanwhile", "d5");
-        assert_eq!(answer(&broker, &meanwhile), Some(Refusal::Code(5)), "turned away, and asked about");
+        assert_eq!(answer(&broker, &meanwhile), Some(ConnectRefusal::Code(5)), "turned away, and asked about");
         assert!(gate.wait_for(6, PATIENCE));
         let mut by_token = raw(&broker, &tenant, DEVICE, "by-token", Protocol::V311);
         has_rights(&mut by_token, true, false);
@@ -358,7 +365,7 @@ on_each_broker! {
         for client in &mut waiting {
             has_rights(client, true, false);
         }
-        // And whoever comes now may wait again.
+        // A client that connects now may wait again.
         let mut later = knock(&broker, &login(Protocol::V311, "later", "d6"));
         assert!(gate.wait_for(1, PATIENCE));
         talk(&mut publisher, &mut subscriber, "and nobody else waits");
@@ -366,9 +373,9 @@ on_each_broker! {
         assert_eq!(later.wait_connack(PATIENCE), Ok(()));
     }
 
-    /// Those whom the tenant never answers hold a SIGHUP up for as long as they may wait, and no longer: not
-    /// when more and more come.
-    fn sighup_comes_through_a_crowd(version) {
+    /// Clients whose logins the tenant never answers delay a SIGHUP for as long as they may wait, and no
+    /// longer, even when more and more come.
+    fn sighup_takes_effect_despite_new_waiting_clients(version) {
         let (_tenant, gate, broker) = held(version, |options| options.with("timeout", "1").with("login_wait", "0"));
         let mark = broker.log_mark();
         let waiting: Vec<_> = (0..5).map(|i| knock(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
@@ -386,13 +393,13 @@ on_each_broker! {
         assert!(broker.stop().status.unwrap().success());
     }
 
-    /// As a daemon, with the plugin at two listeners and nobody there: SIGHUP is acted on, every time.
-    fn sighup_on_an_idle_broker(version) {
+    /// In a daemon with the plugin at two listeners and without clients, every SIGHUP takes effect.
+    fn sighup_takes_effect_on_an_idle_broker(version) {
         let tenant = tenant();
         let options = options(&tenant);
         let listener = || Listener::tcp().plugin(plugin(), &options.pairs());
         for daemon in [false, true] {
-            let broker = Broker::builder(version).per_listener_settings(true).daemon(daemon);
+            let broker = Mosquitto::builder(version).per_listener_settings(true).daemon(daemon);
             let broker = broker.listener(listener()).listener(listener()).start().unwrap();
             for _ in 0..3 {
                 broker.reload();
@@ -401,9 +408,10 @@ on_each_broker! {
         }
     }
 
-    /// Where the broker itself must wait, it does so for a fifth of its time: the others talk in the rest,
-    /// however many sign in. Without a budget they would get in a word a second.
-    fn a_storm_of_sign_ins_leaves_the_broker_most_of_its_time(version) {
+    /// Where the broker itself must wait, it does so for at most a fifth of its time, however many clients
+    /// sign in; other clients exchange messages in the rest. Without a budget they would exchange one message
+    /// a second.
+    fn a_storm_of_sign_ins_blocks_the_broker_a_fifth_of_the_time(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_rate", "1000"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
         let done = std::sync::atomic::AtomicBool::new(false);
@@ -411,7 +419,7 @@ on_each_broker! {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut knocking = std::collections::VecDeque::new();
-                // Each asks about somebody else, and nobody is ever answered.
+                // Each uses another user, and no login is ever answered.
                 for i in 0.. {
                     if done.load(std::sync::atomic::Ordering::Relaxed) {
                         break;
@@ -435,19 +443,19 @@ on_each_broker! {
         expect_refusal(&broker, "", "login-pending");
     }
 
-    /// Nobody waits for ever: at the deadline the client is told.
-    fn a_wait_has_an_end(version) {
+    /// No client waits for ever: at the deadline it gets a CONNACK.
+    fn a_waiting_client_gets_an_answer_at_its_deadline(version) {
         let (_tenant, gate, broker) = held(version, |options| options.with("timeout", "1").with("login_wait", "5").with("stall_budget", "100"));
-        assert_eq!(answer(&broker, &login(Protocol::V311, "c", "d0")), Some(Refusal::Code(5)));
+        assert_eq!(answer(&broker, &login(Protocol::V311, "c", "d0")), Some(ConnectRefusal::Code(5)));
         expect_refusal(&broker, "'c'", "tenant-unreachable");
         gate.open();
         assert!(tries_until_let_in(&broker, &login(Protocol::V311, "c", "d0")));
     }
 
-    /// A token with a new key waits for the keys, and comes in under the name that it says.
-    fn a_token_may_wait_for_its_key(version) {
+    /// A token with a new key waits for the keys, and the client gets the user name that the token states.
+    fn a_token_with_an_unknown_key_waits_for_the_keys(version) {
         let tenant = tenant();
-        let gate = Gate::new();
+        let gate = ResponseGate::new();
         tenant.once(Endpoint::Jwks, Behaviour::Gate(gate.clone()));
         let broker = broker(version, &options(&tenant).with("login_wait", "20").with("stall_budget", "100"));
         assert!(gate.wait_for(1, PATIENCE));
@@ -459,8 +467,8 @@ on_each_broker! {
         assert_eq!(client.publish("temperature", "1", 1), Ok(0));
     }
 
-    /// The tenant's limit is kept, whatever the fleet does.
-    fn no_more_than_the_rate(version) {
+    /// The tenant's rate limit is respected, whatever the devices do.
+    fn the_login_rate_is_respected(version) {
         let tenant = tenant();
         for i in 0..80 {
             device(&tenant, &format!("d{i}"), json!(["temperature"]));
@@ -468,16 +476,16 @@ on_each_broker! {
         let broker = broker(version, &options(&tenant).with("login_rate", "1").with("stall_budget", "100"));
         assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
         let let_in = (0..80).filter(|i| answer(&broker, &login(Protocol::V5, &format!("c{i}"), &format!("d{i}"))).is_none());
-        // A minute's worth at once. Half of it is for those who came in before, and of the rest one address may
-        // have four fifths; and what is gained meanwhile.
+        // A minute's worth at once, half of which is for returning devices; one address may use four fifths
+        // of the rest. Plus what is gained meanwhile.
         let let_in = let_in.count();
         assert!((24..40).contains(&let_in), "{let_in}");
         assert_eq!(tenant.count(Endpoint::Token), let_in);
         expect_refusal(&broker, "", "login-rate");
     }
 
-    /// `Retry-After` may be a date, and holds for every device.
-    fn the_tenant_is_left_alone_until_the_date_it_says(version) {
+    /// `Retry-After` may be a date, and applies to all devices.
+    fn retry_after_with_a_date_is_respected(version) {
         let tenant = tenant();
         device(&tenant, "other", json!([]));
         let broker = broker(version, &options(&tenant));
@@ -491,8 +499,8 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Token), 1);
     }
 
-    /// `Retry-After` holds for every device.
-    fn the_tenant_is_left_alone_when_it_says_so(version) {
+    /// `Retry-After` applies to all devices.
+    fn retry_after_is_respected(version) {
         let tenant = tenant();
         device(&tenant, "other", json!([]));
         let broker = broker(version, &options(&tenant));
@@ -503,8 +511,8 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Token), 1);
     }
 
-    /// A tenant that fails is not asked by everybody all the time.
-    fn a_tenant_in_trouble_is_left_alone(version) {
+    /// A tenant with errors is not asked by every client all the time.
+    fn the_circuit_breaker_limits_requests_to_a_failing_tenant(version) {
         let tenant = tenant();
         let broker = broker(version, &options(&tenant).with("stall_budget", "100"));
         tenant.on(Endpoint::Token, Behaviour::Html(502));
@@ -514,16 +522,16 @@ on_each_broker! {
         let asked = tenant.count(Endpoint::Token);
         assert!((5..10).contains(&asked), "{asked}");
         tenant.behave();
-        let connect = Connect::new(Protocol::V5, "c").login(DEVICE, PASSWORD);
+        let connect = ConnectPacket::new(Protocol::V5, "c").login(DEVICE, PASSWORD);
         assert!(tries_until_let_in(&broker, &connect));
     }
 
-    /// A device that guesses is slowed down here, long before Auth0 would lock it.
-    fn a_device_with_a_wrong_password_is_slowed_down(version) {
+    /// A device that guesses passwords is slowed down here, long before Auth0 would lock it.
+    fn lockout_protection_slows_a_device_with_a_wrong_password(version) {
         let tenant = tenant();
         let broker = broker(version, &options(&tenant).with("stall_budget", "100"));
         for i in 0..20 {
-            let connect = Connect::new(Protocol::V5, "c").login(DEVICE, format!("guess {i}"));
+            let connect = ConnectPacket::new(Protocol::V5, "c").login(DEVICE, format!("guess {i}"));
             assert!(answer(&broker, &connect).is_some());
         }
         let asked = tenant.count(Endpoint::Token);
@@ -533,8 +541,8 @@ on_each_broker! {
         assert_eq!(answer(&broker, &token), None, "a token is another matter");
     }
 
-    /// Two of one name at once. 2.1 turns the second away while the first waits; 2.0 turns both away
-    /// while their questions are asked. Either way each has its own answer and its own rights.
+    /// Two clients with the same ID at once. 2.1 refuses the second while the first waits; 2.0 refuses both
+    /// while their requests run. In both cases each gets its own result and its own rights.
     fn two_of_one_name(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("takeover", "any"));
         add_other(&tenant);
@@ -555,34 +563,34 @@ on_each_broker! {
             gate.open();
             assert_eq!(first.wait_connack(PATIENCE), Ok(()));
         } else {
-            assert_eq!(first.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+            assert_eq!(first.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
             assert!(gate.wait_for(2, PATIENCE));
             gate.open();
             assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "d0")));
-            first = raw::Client::connect(broker.port(), &login(Protocol::V311, "same", "d0")).unwrap();
+            first = raw::RawClient::connect(broker.port(), &login(Protocol::V311, "same", "d0")).unwrap();
         }
         has_rights(&mut first, true, false);
         assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "other")));
-        // A takeover like any other, by somebody with other rights.
-        let mut second = raw::Client::connect(broker.port(), &login(Protocol::V311, "same", "other")).unwrap();
+        // A normal takeover, by a client with other rights.
+        let mut second = raw::RawClient::connect(broker.port(), &login(Protocol::V311, "same", "other")).unwrap();
         assert!(first.wait_end(PATIENCE).is_ok());
         has_rights(&mut second, false, true);
     }
 
-    /// The first hangs up, and somebody else comes under its name: neither the first one's yes nor its
-    /// no is the second one's, and neither are its rights.
-    fn somebody_else_under_the_same_name(version) {
+    /// The first client closes the connection, and another one connects with its ID: it gets neither the
+    /// first one's success or refusal nor its rights.
+    fn another_user_with_the_same_client_id_gets_its_own_result(version) {
         for first_is_right in [true, false] {
             for by_token in [true, false] {
                 let (tenant, _, broker) = held(version, |options| options.with("login_wait", "0"));
                 add_other(&tenant);
                 let (mut publisher, mut subscriber) = pair(&broker, &tenant);
-                let (first_gate, second_gate) = (Gate::new(), Gate::new());
+                let (first_gate, second_gate) = (ResponseGate::new(), ResponseGate::new());
                 tenant.behave();
                 tenant.once(Endpoint::Token, Behaviour::Gate(first_gate.clone()));
                 tenant.once(Endpoint::Token, Behaviour::Gate(second_gate.clone()));
                 let password = if first_is_right { "pass" } else { "wrong" };
-                let mut connect = Connect::new(Protocol::V311, "same").login("d0", password);
+                let mut connect = ConnectPacket::new(Protocol::V311, "same").login("d0", password);
                 connect.will = will("of the first");
                 knock(&broker, &connect).abort();
                 assert!(first_gate.wait_for(1, PATIENCE));
@@ -596,11 +604,11 @@ on_each_broker! {
                     has_rights(&mut second, false, true);
                     second_gate.open();
                 } else {
-                    assert_eq!(second.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+                    assert_eq!(second.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
                     assert!(second_gate.wait_for(1, PATIENCE));
                 }
                 first_gate.open();
-                // What there was to tell the first has been told when one that asked later was told.
+                // Results come in order, so the first client's result was delivered when a later one was.
                 if first_is_right {
                     assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "d0")));
                 }
@@ -609,7 +617,7 @@ on_each_broker! {
                 if !by_token {
                     second_gate.open();
                     assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "other")));
-                    second = raw::Client::connect(broker.port(), &connect).unwrap();
+                    second = raw::RawClient::connect(broker.port(), &connect).unwrap();
                 }
                 has_rights(&mut second, false, true);
                 talk(&mut publisher, &mut subscriber, "no will came before this");
@@ -617,13 +625,14 @@ on_each_broker! {
         }
     }
 
-    /// The broker frees a client that hangs up while it waits, and its address is soon another client's:
-    /// who keeps its own rights when the answer for the one before comes, be it a yes or a no.
-    fn hanging_up_harms_nobody_at_the_same_address(version) {
+    /// The broker frees a client that closes the connection while it waits, and reuses its address for
+    /// another client. That client keeps its own rights when the result for the one before comes, whether
+    /// success or refusal.
+    fn hanging_up_does_not_affect_a_client_at_the_same_memory_address(version) {
         for password in ["pass", "wrong"] {
             let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
             let mark = broker.log_mark();
-            knock(&broker, &Connect::new(Protocol::V311, "gone").login("d0", password)).abort();
+            knock(&broker, &ConnectPacket::new(Protocol::V311, "gone").login("d0", password)).abort();
             assert!(gate.wait_for(1, PATIENCE));
             if version.can_delay_logins() {
                 assert!(broker.wait_for_log_after(mark, "Client gone [", PATIENCE).is_some());
@@ -639,8 +648,9 @@ on_each_broker! {
         }
     }
 
-    /// The will of a client that never came in never leaves: refused, too late, or gone while it waited.
-    fn a_will_of_who_was_never_in(version) {
+    /// The will of a client that was never admitted is never sent: neither after a refusal, nor after a
+    /// timeout, nor after it closed the connection while waiting.
+    fn the_will_of_a_client_never_admitted_is_not_sent(version) {
         for (protocol, delayed) in [(Protocol::V311, "false"), (Protocol::V5, "false"), (Protocol::V5, "true")] {
             let tenant = tenant();
             device(&tenant, "d0", json!(["temperature"]));
@@ -649,23 +659,24 @@ on_each_broker! {
             broker.expect_log("signing keys are here");
             let (mut publisher, mut subscriber) = pair(&broker, &tenant);
             let connect = |id: &str, password: &str| {
-                let mut connect = Connect::new(protocol, id).login("d0", password);
+                let mut connect = ConnectPacket::new(protocol, id).login("d0", password);
                 connect.will = will(id);
                 connect
             };
             let refused = answer(&broker, &connect("refused", "wrong"));
-            assert!(matches!(refused, Some(Refusal::Code(_))), "{refused:?}");
+            assert!(matches!(refused, Some(ConnectRefusal::Code(_))), "{refused:?}");
             tenant.on(Endpoint::Token, Behaviour::Hang);
             let late = answer(&broker, &connect("late", "pass"));
-            assert!(matches!(late, Some(Refusal::Code(_))), "{late:?}");
-            let gate = Gate::new();
+            assert!(matches!(late, Some(ConnectRefusal::Code(_))), "{late:?}");
+            let gate = ResponseGate::new();
             tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
-            // Refused in the end: one that had come in and hung up would have its will sent, and rightly.
+            // Refused in the end: the will of a client that was admitted and closed the connection would
+            // rightly be sent.
             knock(&broker, &connect("gone", "wrong too")).abort();
             assert!(gate.wait_for(1, PATIENCE));
             gate.open();
             tenant.behave();
-            assert!(tries_until_let_in(&broker, &Connect::new(protocol, "probe").login("d0", "pass")));
+            assert!(tries_until_let_in(&broker, &ConnectPacket::new(protocol, "probe").login("d0", "pass")));
             talk(&mut publisher, &mut subscriber, "no will came before this");
             let mut stays = knock(&broker, &connect("stays", "pass"));
             assert_eq!(stays.wait_connack(PATIENCE), Ok(()));
@@ -675,17 +686,17 @@ on_each_broker! {
         }
     }
 
-    /// A takeover that comes to nothing leaves the connected client where it is, with its rights.
-    fn a_takeover_that_fails(version) {
+    /// A takeover that fails leaves the connected client as it is, with its rights.
+    fn a_failed_takeover_leaves_the_connected_client(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         let mut old = raw(&broker, &tenant, WATCHER, "same", Protocol::V311);
         let mut publisher = raw(&broker, &tenant, DEVICE, "publisher", Protocol::V311);
         assert_eq!(old.subscribe(&[("temperature", 1)]), Ok(vec![1]));
-        let mut refused = knock(&broker, &Connect::new(Protocol::V311, "same").login("d0", "wrong"));
+        let mut refused = knock(&broker, &ConnectPacket::new(Protocol::V311, "same").login("d0", "wrong"));
         assert!(gate.wait_for(1, PATIENCE));
         talk(&mut publisher, &mut old, "while it waits");
         gate.release(1);
-        assert_eq!(refused.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+        assert_eq!(refused.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
         talk(&mut publisher, &mut old, "after it was refused");
 
         let mut gone = login(Protocol::V311, "same", "d1");
@@ -700,14 +711,14 @@ on_each_broker! {
         has_rights(&mut old, true, true);
     }
 
-    /// SIGHUP, again and again, while twenty wait: each has its own answer all the same.
-    fn sighup_with_many_on_the_way(version) {
+    /// Repeated SIGHUPs while twenty clients wait: each gets its own result.
+    fn sighup_with_many_waiting_clients(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         add_other(&tenant);
         let mut knocking: Vec<_> = (0..20).map(|i| knock(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
         let mut other = knock(&broker, &login(Protocol::V311, "other", "other"));
         assert!(gate.wait_for(21, PATIENCE));
-        // 2.1 acts on it when all are answered.
+        // 2.1 handles it when all waiting clients have their result.
         let sighup = || if version.can_delay_logins() { broker.sighup() } else { broker.reload() };
         sighup();
         gate.release(10);
@@ -716,7 +727,7 @@ on_each_broker! {
         broker.reload();
         if !version.can_delay_logins() {
             for (i, client) in knocking.iter_mut().enumerate() {
-                assert_eq!(client.wait_connack(PATIENCE), Err(Refusal::Code(5)));
+                assert_eq!(client.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
                 let name = format!("d{i}");
                 assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", &name)));
                 *client = knock(&broker, &login(Protocol::V311, &format!("c{i}"), &name));
@@ -733,8 +744,8 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Token), 21);
     }
 
-    /// The broker is stopped as twenty answers come in.
-    fn shutdown_as_answers_come_in(version) {
+    /// The broker is stopped while twenty responses arrive.
+    fn shutdown_while_responses_arrive(version) {
         let (_tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         let clients: Vec<_> = (0..20)
             .map(|i| {

@@ -1,4 +1,4 @@
-//! Compiles the broker's C part, and has the test programs offer a plugin what a broker offers.
+//! Compiles the broker's C part, and exports the functions that a plugin expects from the test programs.
 
 use std::{env, path::Path};
 
@@ -21,13 +21,13 @@ fn main() {
             .compile(library);
     };
     compile("fake.c", "fake", true);
-    // Only a test program that is a 2.1 broker links this one: that its functions are missing
-    // elsewhere is what makes the others 2.0 brokers.
+    // Only the test program of the 2.1 broker links this file. Without its functions the others are 2.0
+    // brokers.
     compile("fake_2_1.c", "fake_2_1", false);
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     println!("cargo:rustc-link-search=native={out}");
 
-    // As Mosquitto is linked: the plugin's weak references find these names in the executable.
+    // Mosquitto is linked in the same way: the plugin's weak references find these names in the executable.
     let root = env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
     println!("cargo:rustc-link-arg-tests=-Wl,--dynamic-list={root}/src/linker.syms");
 }

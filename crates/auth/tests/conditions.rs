@@ -1,4 +1,4 @@
-//! Whom a rule of the policy file is for, from the token to the answer, without a broker.
+//! Conditions of policy file rules, from the token to the decision, without a broker.
 
 mod common;
 
@@ -19,7 +19,7 @@ use testbed::signing::{Alg, now, shared_key};
 const ISSUER: &str = "https://t.example/";
 const AUDIENCE: &str = "https://mqtt.example/";
 
-/// A client with this claim `topics`, where this policy file is in force.
+/// Returns a policy with this policy file and a client with this claim `topics`.
 fn client_of(topics: &Value, rules: &str) -> Instance {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), rules).unwrap();
@@ -31,7 +31,7 @@ fn client_of(topics: &Value, rules: &str) -> Instance {
 
 /// An instance with these options, started.
 fn instance(options: &[(&str, &str)], log: Log) -> Instance {
-    // The key of all tokens here. It is read at the start only.
+    // The key of all tokens here. The file is read at the start only.
     let keys = tempfile::NamedTempFile::new().unwrap();
     let set = json!({"keys": [shared_key(0).jwk()]}).to_string();
     fs::write(keys.path(), set).unwrap();
@@ -45,7 +45,7 @@ fn instance(options: &[(&str, &str)], log: Log) -> Instance {
     instance
 }
 
-/// A client with these claims, and with these options.
+/// Returns a policy with these options and a client with these claims.
 fn client_with(claims: &Value, options: &[(&str, &str)]) -> Instance {
     let mut client = instance(options, Log::default());
     let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "exp": now() + 3600});
@@ -57,7 +57,7 @@ fn client_with(claims: &Value, options: &[(&str, &str)]) -> Instance {
     client
 }
 
-/// Whether it may, or whether others decide.
+/// Returns whether the client may publish, or others decide.
 fn publishes(client: &mut Instance, topic: &str) -> Decision {
     let access = Access {
         client: Client(1),
@@ -79,9 +79,9 @@ fn may_publish(client: &mut Instance, topic: &str) -> bool {
     publishes(client, topic).allows()
 }
 
-/// What is said at the start, and on SIGHUP, of a right that rests on what a device chooses.
+/// At the start and on SIGHUP, the log warns of rights that depend on a value that the device chooses.
 #[test]
-fn a_client_id_that_nobody_binds_is_warned_of() {
+fn unbound_client_ids_in_rules_are_warned_of() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap();
     let warnings = |options: &[(&str, &str)], rules: &str| {
@@ -134,9 +134,9 @@ fn a_client_id_that_nobody_binds_is_warned_of() {
     );
 }
 
-/// With `acl defer` nobody reads what a token says about topics, so nothing is wrong with it.
+/// With `acl defer` the topics claim is not read, so an invalid one does not matter.
 #[test]
-fn a_claim_that_does_not_count_keeps_nobody_out() {
+fn an_unused_invalid_topics_claim_is_accepted() {
     for claims in [
         json!({"topics": null}),
         json!({"topics": ["a/#/b"]}),
@@ -154,7 +154,7 @@ fn a_claim_that_does_not_count_keeps_nobody_out() {
 }
 
 #[test]
-fn a_rule_may_look_at_the_claim_with_the_topics() {
+fn a_condition_can_use_the_topics_claim() {
     let mut client = client_of(
         &json!(["guest"]),
         r##"
@@ -174,8 +174,8 @@ fn a_rule_may_look_at_the_claim_with_the_topics() {
     assert!(may_publish(&mut client, "status/guest") && !may_publish(&mut client, "status/other"));
 }
 
-/// At `exp` the broker kicks a client and asks about each subscription of its kept session: what is denied
-/// then is gone when the device comes back, though it may be its hour again.
+/// At `exp` the broker kicks a client and asks about each subscription of its kept session. A subscription
+/// that is denied then is gone when the device comes back, even within the rule's hours.
 #[test]
 fn a_kept_session_keeps_a_subscription_outside_its_hours() {
     let rules = r#"
@@ -229,7 +229,7 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
         retain: false,
         payload: 0,
     };
-    // Before today, so that its token is still good.
+    // Before today, so that its token is still valid.
     let evening = Unix(midnight - 6 * 3600);
     assert_eq!(
         client.authorise(&access(b"news/#"), evening),

@@ -1,5 +1,5 @@
-//! An unknown key, met when the cool-down allows a look: the sign-in waits for one fetch, and either
-//! comes in by it or is refused for good. (The cool-down itself: `keys::store`, and `e2e`.)
+//! Tokens with unknown keys while the cool-down allows a fetch: the sign-in waits for one fetch, after which
+//! it is admitted or refused for good. (The cool-down itself is tested in `keys::store` and `e2e`.)
 
 mod common;
 
@@ -38,7 +38,7 @@ fn instance(tenant: &Tenant) -> Instance {
     instance
 }
 
-/// The outcome, and whether it had to wait.
+/// Returns the result, and whether the sign-in had to wait.
 fn sign_in(instance: &mut Instance, token: &str) -> (Result<String, Reason>, bool) {
     let connect = common::connect("c", token);
     let (step, waited) = match instance.authenticate(&connect, clock::now()) {
@@ -57,7 +57,7 @@ fn sign_in(instance: &mut Instance, token: &str) -> (Result<String, Reason>, boo
 }
 
 #[test]
-fn a_new_key_is_met_fetched_and_trusted() {
+fn a_new_key_is_fetched_and_used() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
     let sub = tenant.device(DEVICE).unwrap().user_id;
     let mut instance = instance(&tenant);
@@ -88,7 +88,7 @@ fn a_new_key_is_met_fetched_and_trusted() {
 }
 
 #[test]
-fn a_made_up_key_is_looked_for_once_and_refused() {
+fn a_made_up_key_is_fetched_once_and_refused() {
     let tenant = Tenant::start();
     let mut instance = instance(&tenant);
     let forged = tenant.mint(DEVICE).header("kid", "made-up").sign();
@@ -99,9 +99,9 @@ fn a_made_up_key_is_looked_for_once_and_refused() {
     assert_eq!(tenant.count(Endpoint::Jwks), 2);
 }
 
-/// Many at once: they wait for the same fetch.
+/// Many sign-ins at once wait for the same fetch.
 #[test]
-fn a_crowd_shares_one_fetch() {
+fn simultaneous_sign_ins_share_one_fetch() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
     let Instance { policy, common } = &mut instance(&tenant);
     tenant.rotate_unannounced();
@@ -132,7 +132,7 @@ fn a_crowd_shares_one_fetch() {
         std::thread::yield_now();
     }
     assert!(answers.iter().all(|answer| answer.admission.is_some()));
-    // One for all who waited. Without a cool-down a late one may ask again; not each of twenty.
+    // One fetch for all that waited. Without a cool-down a late one may fetch again, but not each of twenty.
     assert!(
         tenant.count(Endpoint::Jwks) <= 3,
         "{}",

@@ -1,8 +1,11 @@
 //! Recognises a token in a text that a client sent as user name, password or client ID.
+//!
 //! Devices and people send tokens wrongly in many ways: with `Bearer` in front, in quotes, as part of the
 //! tenant's whole response, cut off, or in the wrong field. Such a text is not a password. It must not be
 //! sent to the tenant as one, must not count as a wrong password, and must not appear in a log.
+//!
 //! Two signs identify a token.
+//!
 //! * Base64url whose JSON names a member of a token's header or payload, such as `"alg":`. A fragment of a
 //!   token is enough, at any of the four offsets within a base64 group. A random password looks like this
 //!   about once in 2^40.

@@ -1,8 +1,8 @@
 /*
  * Devices at many addresses on one machine, for `addresses.rs`. Loaded with LD_PRELOAD.
  *
- * Whoever connects from 127.0.0.N, for N from 2 to 254, is seen at 203.0.113.N: an address of
- * documentation (RFC 5737), which nobody has.
+ * A client that connects from 127.0.0.N, for N from 2 to 254, appears at 203.0.113.N: an address for
+ * documentation (RFC 5737), which no host has.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -1,14 +1,14 @@
-//! A broker that sees its clients at addresses of their own, though all are on this machine: see
-//! `addresses.c`. The loopback address is nobody's, so the plugin passes it on to no tenant.
+//! A broker that sees its clients at different addresses although all of them are on this machine: see
+//! `addresses.c`. The plugin does not pass the loopback address on to a tenant.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use crate::broker::Builder;
+use crate::broker::MosquittoBuilder;
 use crate::preload::compile;
 use crate::scratch::Scratch;
 
-/// The addresses.
+/// The library that changes the addresses.
 #[derive(Debug)]
 pub struct Addresses {
     library: PathBuf,
@@ -16,10 +16,11 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// For as many brokers as one likes.
+    /// Compiles the library, for any number of brokers.
     ///
     /// # Errors
-    /// When there is no C compiler, which building the plugin needs as well.
+    ///
+    /// Returns an error without a C compiler, which building the plugin needs as well.
     pub fn new() -> Result<Self, String> {
         let scratch = Scratch::new("addresses").map_err(|error| error.to_string())?;
         Ok(Self {
@@ -28,13 +29,13 @@ impl Addresses {
         })
     }
 
-    /// The broker that sees them.
+    /// Starts the broker with the library.
     #[must_use]
-    pub fn of(&self, builder: Builder) -> Builder {
+    pub fn of(&self, builder: MosquittoBuilder) -> MosquittoBuilder {
         builder.env("LD_PRELOAD", &self.library)
     }
 
-    /// Where such a broker sees whoever connects from 127.0.0.`host`.
+    /// Returns the address at which such a broker sees a client that connects from 127.0.0.`host`.
     #[must_use]
     pub fn seen(host: u8) -> Ipv4Addr {
         Ipv4Addr::new(203, 0, 113, host)

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-/// What was given.
+/// The parsed arguments.
 #[derive(Debug)]
 pub struct Arguments(Vec<(String, String)>);
 
 impl Arguments {
-    /// Reads the command line of this program, which knows these names: `--plugin`.
+    /// Reads the command line of this program, which may have these arguments and `--plugin`.
     ///
     /// # Errors
-    /// What is wrong with it, and what it may be.
+    ///
+    /// Returns what is wrong with the command line, and the arguments that it may have.
     pub fn read(known: &[&str]) -> Result<Self, String> {
         Self::of(std::env::args().skip(1), known)
     }
@@ -28,7 +29,7 @@ impl Arguments {
         Ok(Self(given))
     }
 
-    /// The value of that name.
+    /// Returns the value of this argument.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         // The last one counts, as usual.
@@ -36,10 +37,11 @@ impl Arguments {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The number of that name, or this one.
+    /// Returns the number that this argument gives, or `otherwise` without it.
     ///
     /// # Errors
-    /// When it is none, or less than `least`.
+    ///
+    /// Returns an error when the value is not a number, or is less than `least`.
     pub fn number(&self, name: &str, least: usize, otherwise: usize) -> Result<usize, String> {
         let Some(text) = self.text(name) else {
             return Ok(otherwise);
@@ -48,17 +50,18 @@ impl Arguments {
         number.ok_or(format!("{name} {text}: that is no number from {least}"))
     }
 
-    /// The file of that name, or this one.
+    /// Returns the file that this argument gives, or `otherwise` without it.
     #[must_use]
     pub fn file(&self, name: &str, otherwise: &str) -> PathBuf {
         self.text(name).unwrap_or(otherwise).into()
     }
 
-    /// `--plugin`, or the one beside this program; from the root, because a broker runs in a folder of its
-    /// own.
+    /// Returns the plugin's file: `--plugin`, or the one beside this program. The path is absolute, because a
+    /// broker runs in a folder of its own.
     ///
     /// # Errors
-    /// When it is not there.
+    ///
+    /// Returns an error when the file does not exist.
     pub fn plugin(&self) -> Result<PathBuf, String> {
         let plugin = match self.text("--plugin") {
             Some(path) => path.into(),
@@ -84,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_counts_and_the_rest_is_as_it_was() {
+    fn the_last_value_of_an_argument_counts() {
         let arguments = read("--runs 3 --runs 5").unwrap();
         assert_eq!(arguments.number("--runs", 1, 7), Ok(5));
         assert_eq!(arguments.number("--rounds", 1, 7), Ok(7));
@@ -93,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_are_explained() {
         assert_eq!(
             read("--run 3").unwrap_err(),
             "unknown argument --run; try --runs, --picture"

@@ -1,8 +1,8 @@
-//! Real clients: `mosquitto_pub` and `mosquitto_sub` of any release, and in [`raw`] a small client of our own
-//! for tests that need the very bytes.
+//! MQTT clients: `mosquitto_pub` and `mosquitto_sub` of any release, and [`raw`], a small client for tests
+//! that need exact bytes.
 //!
-//! That something does *not* arrive is shown without waiting for it: after the thing that must not arrive,
-//! something is sent that must ([`Subscription::messages_before`], [`raw::Client::messages_before_pong`]).
+//! A test shows that something does *not* arrive without waiting for it: after the message that must not
+//! arrive, it sends one that must ([`Subscription::messages_before`], [`raw::RawClient::messages_before_pong`]).
 
 pub mod raw;
 pub mod websocket;
@@ -21,16 +21,16 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::broker::{Broker, Lines, PATIENCE, Signal, Version, send_signal};
+use crate::broker::{Lines, Mosquitto, PATIENCE, Signal, Version, send_signal};
 
 /// A version of MQTT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// MQTT 3.1
+    /// MQTT 3.1.
     V31,
-    /// MQTT 3.1.1
+    /// MQTT 3.1.1.
     V311,
-    /// MQTT 5
+    /// MQTT 5.
     V5,
 }
 
@@ -44,10 +44,10 @@ impl Protocol {
     }
 }
 
-/// How to call `mosquitto_pub` and `mosquitto_sub`. Nothing runs until [`Client::publish`] or
-/// [`Client::subscribe`]; the same description may be used again and again.
+/// A call of `mosquitto_pub` or `mosquitto_sub`. Nothing runs until [`MosquittoClient::publish`] or
+/// [`MosquittoClient::subscribe`], and the same description can be used many times.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct MosquittoClient {
     version: Version,
     host: String,
     port: u16,
@@ -58,17 +58,17 @@ pub struct Client {
     arguments: Vec<OsString>,
 }
 
-impl Client {
-    /// A client of the broker's first TCP listener, from the same release as the broker.
+impl MosquittoClient {
+    /// Returns a client for the broker's first TCP listener, from the same release as the broker.
     #[must_use]
-    pub fn of(broker: &Broker) -> Self {
+    pub fn of(broker: &Mosquitto) -> Self {
         Self::new(
             broker.version(),
             broker.ports().first().copied().unwrap_or(0),
         )
     }
 
-    /// A client from this release, for a listener on 127.0.0.1.
+    /// Returns a client from this release, for a listener on 127.0.0.1.
     #[must_use]
     pub fn new(version: Version, port: u16) -> Self {
         Self {
@@ -83,59 +83,59 @@ impl Client {
         }
     }
 
-    /// Another port.
+    /// Sets the port.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
     }
 
-    /// Another name for the machine: one that the broker's certificate is for, such as `localhost`.
+    /// Sets the host name: one that the broker's certificate is for, such as `localhost`.
     #[must_use]
     pub fn host(mut self, host: &str) -> Self {
         host.clone_into(&mut self.host);
         self
     }
 
-    /// A Unix socket in place of host and port.
+    /// Uses a Unix socket in place of host and port.
     #[must_use]
     pub fn unix(mut self, socket: impl Into<PathBuf>) -> Self {
         self.unix = Some(socket.into());
         self
     }
 
-    /// The version of MQTT; 3.1.1 unless this is called.
+    /// Sets the version of MQTT. The default is 3.1.1.
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// The client id.
+    /// Sets the client ID.
     #[must_use]
     pub fn id(self, id: &str) -> Self {
         self.arg("-i").arg(id)
     }
 
-    /// The user name.
+    /// Sets the user name.
     #[must_use]
     pub fn username(self, name: &str) -> Self {
         self.arg("-u").arg(name)
     }
 
-    /// The password.
+    /// Sets the password.
     #[must_use]
     pub fn password(self, password: &str) -> Self {
         self.arg("-P").arg(password)
     }
 
-    /// TLS, with the authorities in this PEM file.
+    /// Uses TLS and trusts the authorities in this PEM file.
     #[must_use]
     pub fn ca_file(self, file: impl AsRef<Path>) -> Self {
         self.arg("--cafile").arg(file.as_ref())
     }
 
-    /// A certificate of the client's own.
+    /// Sets the client's certificate.
     #[must_use]
     pub fn certificate(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.arg("--cert")
@@ -144,21 +144,21 @@ impl Client {
             .arg(key.as_ref())
     }
 
-    /// The quality of service of what is published or subscribed to.
+    /// Sets the quality of service of publications and subscriptions.
     #[must_use]
     pub fn qos(mut self, qos: u8) -> Self {
         self.qos = qos;
         self
     }
 
-    /// Whether what is published is retained.
+    /// Sets whether messages are retained.
     #[must_use]
     pub fn retain(mut self, retain: bool) -> Self {
         self.retain = retain;
         self
     }
 
-    /// A will. `payload` may not be empty.
+    /// Sets a will. `payload` must not be empty.
     #[must_use]
     pub fn will(self, topic: &str, payload: &str, qos: u8, retain: bool) -> Self {
         let client = self
@@ -174,36 +174,38 @@ impl Client {
         }
     }
 
-    /// Asks the broker to keep the session (`-c`). Needs a client id; in MQTT 5 the session is kept for ever.
+    /// Asks the broker to keep the session (`-c`). This needs a client ID; in MQTT 5 the session never
+    /// expires.
     #[must_use]
     pub fn keep_session(self) -> Self {
         self.arg("-c")
     }
 
-    /// The keep-alive interval in seconds.
+    /// Sets the keep-alive interval, in seconds.
     #[must_use]
     pub fn keepalive(self, seconds: u16) -> Self {
         self.arg("-k").arg(seconds.to_string())
     }
 
-    /// A property of MQTT 5: of the command `connect`, `publish`, `subscribe`, `will` or `disconnect`.
+    /// Adds an MQTT 5 property of the command `connect`, `publish`, `subscribe`, `will` or `disconnect`.
     #[must_use]
     pub fn property(self, command: &str, name: &str, value: &str) -> Self {
         self.arg("-D").arg(command).arg(name).arg(value)
     }
 
-    /// Any other argument.
+    /// Adds any other argument.
     #[must_use]
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.arguments.push(argument.as_ref().to_owned());
         self
     }
 
-    /// Publishes one message and waits until `mosquitto_pub` is done.
+    /// Publishes one message and waits until `mosquitto_pub` exits.
     ///
     /// # Panics
-    /// When it is not done in time.
-    pub fn publish(&self, topic: &str, payload: impl AsRef<[u8]>) -> Outcome {
+    ///
+    /// Panics when it does not exit in time.
+    pub fn publish(&self, topic: &str, payload: impl AsRef<[u8]>) -> ClientExit {
         self.start_publish(topic, payload).outcome()
     }
 
@@ -212,13 +214,13 @@ impl Client {
         let payload = payload.as_ref();
         let mut command = self.command("mosquitto_pub");
         command.arg("-t").arg(topic);
-        // By standard input, so that the payload can be any bytes of any length.
+        // The payload goes through standard input, so that it can be any bytes of any length.
         command.arg(if payload.is_empty() { "-n" } else { "-s" });
         if self.retain {
             command.arg("-r");
         }
         let mut running = Running::start(command);
-        // The client may have ended already over its arguments; its status says so better than this.
+        // The client may have rejected its arguments and exited already; its exit status says so.
         let _ = running
             .child
             .stdin
@@ -228,13 +230,13 @@ impl Client {
         running
     }
 
-    /// Starts `mosquitto_sub` on these filters.
+    /// Starts `mosquitto_sub` with these filters.
     pub fn subscribe(&self, filters: &[&str]) -> Subscription {
         let mut command = self.command("mosquitto_sub");
         for filter in filters {
             command.arg("-t").arg(filter);
         }
-        // The payload in hexadecimal and the topic last: any message is one line that can be taken apart.
+        // The payload is hexadecimal and the topic last, so every message is one line that can be parsed.
         command.args(["-F", "MESSAGE %q %r %x %t"]);
         let mut running = Running::start(command);
         drop(running.child.stdin.take());
@@ -260,7 +262,7 @@ impl Client {
                 &self.qos.to_string(),
             ])
             .args(&self.arguments);
-        // Whoever runs the tests may have defaults for these programs.
+        // The user who runs the tests may have configuration files for these programs.
         command
             .env("XDG_CONFIG_HOME", "/dev/null")
             .env_remove("LD_LIBRARY_PATH");
@@ -268,34 +270,35 @@ impl Client {
     }
 }
 
-/// How a client ended.
+/// How a client exited.
 #[derive(Clone)]
-pub struct Outcome {
-    /// Its exit status. Of a refused CONNECT it is the reason: 5 in MQTT 3, 0x87 in MQTT 5.
+pub struct ClientExit {
+    /// The exit status. After a refused CONNECT it is the reason: 5 in MQTT 3, 0x87 in MQTT 5.
     pub status: ExitStatus,
-    /// What it wrote, with its account of each packet.
+    /// Its standard output, which lists each packet.
     pub stdout: String,
-    /// What it complained about.
+    /// Its standard error.
     pub stderr: String,
 }
 
-impl Outcome {
-    /// The exit status as a number; `None` after a signal.
+impl ClientExit {
+    /// Returns the exit status as a number; `None` after a signal.
     #[must_use]
     pub fn code(&self) -> Option<i32> {
         self.status.code()
     }
 
-    /// Whether the client has nothing to complain about.
+    /// Whether the client exited without an error.
     #[must_use]
     pub fn success(&self) -> bool {
         self.status.success()
     }
 
-    /// Demands success.
+    /// Requires success.
     ///
     /// # Panics
-    /// With all that the client wrote.
+    ///
+    /// Panics with the client's output.
     #[track_caller]
     pub fn expect_success(self) -> Self {
         assert!(self.success(), "the client failed: {self:?}");
@@ -303,13 +306,13 @@ impl Outcome {
     }
 }
 
-impl fmt::Debug for Outcome {
+impl fmt::Debug for ClientExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\n{}{}", self.status, self.stdout, self.stderr)
     }
 }
 
-/// A client that runs. Dropping it ends it.
+/// A running client. Dropping it kills it.
 pub struct Running {
     child: Child,
     stdout: Arc<Lines>,
@@ -319,8 +322,8 @@ pub struct Running {
 
 impl Running {
     fn start(mut command: Command) -> Self {
-        // To a pipe these programs would write only when they have a lot to say or end. To a terminal they write
-        // each line as it happens, and a SUBACK can be seen.
+        // Through a pipe, these programs write only when their buffer is full or they exit. To a terminal
+        // they write each line at once, so a SUBACK can be seen.
         let (stdout, terminal) = terminal().expect("a pseudo-terminal");
         command
             .stdin(Stdio::piped())
@@ -343,15 +346,15 @@ impl Running {
         }
     }
 
-    /// Waits until the client has ended by itself.
-    pub fn wait(&mut self, within: Duration) -> Option<Outcome> {
+    /// Waits until the client exits by itself.
+    pub fn wait(&mut self, within: Duration) -> Option<ClientExit> {
         let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 for reader in self.readers.drain(..) {
                     let _ = reader.join();
                 }
-                return Some(Outcome {
+                return Some(ClientExit {
                     status,
                     stdout: self.stdout.text(),
                     stderr: self.stderr.text(),
@@ -364,12 +367,13 @@ impl Running {
         }
     }
 
-    /// How the client ends, which it is expected to do soon.
+    /// Waits until the client exits, which it is expected to do soon.
     ///
     /// # Panics
-    /// With all that the client wrote, when it does not.
+    ///
+    /// Panics with the client's output when it does not.
     #[track_caller]
-    pub fn outcome(mut self) -> Outcome {
+    pub fn outcome(mut self) -> ClientExit {
         match self.wait(PATIENCE) {
             Some(outcome) => outcome,
             None => panic!(
@@ -380,7 +384,7 @@ impl Running {
         }
     }
 
-    /// Waits for a line of the client's account that holds `text`, such as `received CONNACK`.
+    /// Waits for a line of the client's output that contains `text`, such as `received CONNACK`.
     #[must_use]
     pub fn wait_for_line(&self, text: &str, within: Duration) -> Option<String> {
         self.stdout
@@ -388,8 +392,9 @@ impl Running {
             .map(|(_, line)| line)
     }
 
-    /// Ends the client as if its machine had failed: no DISCONNECT, so the broker publishes its will.
-    pub fn kill(mut self) -> Outcome {
+    /// Kills the client, as if its machine had failed: without a DISCONNECT, so the broker publishes its
+    /// will.
+    pub fn kill(mut self) -> ClientExit {
         let _ = self.child.kill();
         self.outcome()
     }
@@ -402,7 +407,7 @@ impl Drop for Running {
     }
 }
 
-/// A message that a subscriber has received.
+/// A message that a subscriber received.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// The topic.
@@ -422,7 +427,7 @@ impl Message {
         String::from_utf8_lossy(&self.payload).into_owned()
     }
 
-    /// Reads what `-F "MESSAGE %q %r %x %t"` writes.
+    /// Parses what `-F "MESSAGE %q %r %x %t"` writes.
     fn parse(line: &str) -> Option<Message> {
         let mut parts = line.strip_prefix("MESSAGE ")?.splitn(4, ' ');
         let (qos, retain, hex, topic) =
@@ -456,21 +461,22 @@ impl fmt::Debug for Message {
     }
 }
 
-/// A running `mosquitto_sub`. It connects again when the broker drops it. Dropping it ends it.
+/// A running `mosquitto_sub`. It reconnects when the broker disconnects it. Dropping it kills it.
 pub struct Subscription {
     running: Running,
-    /// How many lines have been looked at for messages.
+    /// The number of lines that have been searched for messages.
     read: usize,
 }
 
 impl Subscription {
-    /// Waits for the SUBACK and returns its codes, one for each filter. If the client has ended instead
-    /// (refused, not understood, …), how.
+    /// Waits for the SUBACK and returns its codes, one for each filter. Returns how the client exited if it
+    /// did so instead.
     ///
     /// # Panics
-    /// When neither happens in time.
+    ///
+    /// Panics when neither happens in time.
     #[track_caller]
-    pub fn wait_subscribed(&mut self) -> Result<Vec<u8>, Outcome> {
+    pub fn wait_subscribed(&mut self) -> Result<Vec<u8>, ClientExit> {
         match self
             .running
             .stdout
@@ -490,10 +496,11 @@ impl Subscription {
         }
     }
 
-    /// Demands that every filter was granted.
+    /// Requires that every filter was granted.
     ///
     /// # Panics
-    /// When one was not.
+    ///
+    /// Panics when one was not.
     #[must_use]
     #[track_caller]
     pub fn subscribed(mut self) -> Self {
@@ -503,7 +510,7 @@ impl Subscription {
         }
     }
 
-    /// The next message that was not returned before. `None` when there is none in time.
+    /// Returns the next message that was not returned before, or `None` on timeout.
     pub fn wait_message(&mut self, within: Duration) -> Option<Message> {
         let found = self
             .running
@@ -514,10 +521,11 @@ impl Subscription {
         Some(Message::parse(&line).unwrap_or_else(|| panic!("not a message: {line:?}")))
     }
 
-    /// The next message, which must come.
+    /// Returns the next message.
     ///
     /// # Panics
-    /// When it does not.
+    ///
+    /// Panics when none comes in time.
     #[track_caller]
     pub fn expect_message(&mut self) -> Message {
         match self.wait_message(PATIENCE) {
@@ -530,7 +538,7 @@ impl Subscription {
         }
     }
 
-    /// All messages so far, also those returned before.
+    /// Returns all messages so far, including those returned before.
     #[must_use]
     pub fn messages(&self) -> Vec<Message> {
         self.running
@@ -541,17 +549,19 @@ impl Subscription {
             .collect()
     }
 
-    /// Has `publisher` send a message of its own on `topic`, waits until it has come here, and returns the
-    /// messages that came before it and were not returned earlier. What was published before the call and is
-    /// not among them will never come.
+    /// Lets `publisher` send a message of its own on `topic`, waits until it arrives here, and returns the
+    /// messages that arrived before it and were not returned earlier. What was published before the call and
+    /// is not among them will never arrive.
     ///
-    /// `topic` must be one that the publisher may write and this client receives, with the same quality of
-    /// service as what must not come: the broker keeps the order only within one.
+    /// The publisher must be allowed to write `topic` and this client to read it, with the same quality of
+    /// service as the message that must not arrive: the broker keeps the order only within one quality of
+    /// service.
     ///
     /// # Panics
-    /// When the message does not come.
+    ///
+    /// Panics when the message does not arrive.
     #[track_caller]
-    pub fn messages_before(&mut self, publisher: &Client, topic: &str) -> Vec<Message> {
+    pub fn messages_before(&mut self, publisher: &MosquittoClient, topic: &str) -> Vec<Message> {
         let sentinel = sentinel();
         publisher.publish(topic, &sentinel).expect_success();
         let mut before = Vec::new();
@@ -564,25 +574,26 @@ impl Subscription {
         }
     }
 
-    /// Waits until the client has ended by itself.
-    pub fn wait_for_exit(&mut self, within: Duration) -> Option<Outcome> {
+    /// Waits until the client exits by itself.
+    pub fn wait_for_exit(&mut self, within: Duration) -> Option<ClientExit> {
         self.running.wait(within)
     }
 
-    /// Waits for a line of the client's account that holds `text`, such as `received DISCONNECT`.
+    /// Waits for a line of the client's output that contains `text`, such as `received DISCONNECT`.
     #[must_use]
     pub fn wait_for_line(&self, text: &str, within: Duration) -> Option<String> {
         self.running.wait_for_line(text, within)
     }
 
-    /// Has the client say goodbye (DISCONNECT) and end. Of itself it then asks for its will to be published,
-    /// if it has one and speaks MQTT 5.
+    /// Lets the client disconnect and exit. In MQTT 5, mosquitto_sub then asks the broker to publish its
+    /// will, if it has one.
     ///
     /// # Panics
-    /// When it does not.
+    ///
+    /// Panics when it does not exit.
     #[track_caller]
-    pub fn stop(mut self) -> Outcome {
-        // A number of our own child, which was not waited for: it cannot be anybody else's.
+    pub fn stop(mut self) -> ClientExit {
+        // This is our own child and was not waited for, so no other process can have its ID.
         if self
             .running
             .child
@@ -595,15 +606,16 @@ impl Subscription {
         self.running.outcome()
     }
 
-    /// Ends the client as if its machine had failed: no DISCONNECT, so the broker publishes its will.
-    pub fn kill(self) -> Outcome {
+    /// Kills the client, as if its machine had failed: without a DISCONNECT, so the broker publishes its
+    /// will.
+    pub fn kill(self) -> ClientExit {
         self.running.kill()
     }
 }
 
-/// A pseudo-terminal: our end, and the end that a program writes to.
+/// Opens a pseudo-terminal: our end, and the end that a program writes to.
 pub(crate) fn terminal() -> io::Result<(File, File)> {
-    // Neither may be inherited by another client that is started meanwhile: it would keep this one open.
+    // Another client that starts meanwhile must not inherit either end: it would keep this one open.
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&ours)?;
     unlockpt(&ours)?;
@@ -616,7 +628,7 @@ pub(crate) fn terminal() -> io::Result<(File, File)> {
     Ok((ours.into(), theirs.into()))
 }
 
-/// A payload that nobody else sends.
+/// Returns a payload that no other message has.
 pub(crate) fn sentinel() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     format!(

@@ -1,4 +1,4 @@
-//! Many connections at once: more than threads, ports of one address, or patience would go round for.
+//! Thousands of simultaneous connections, from few threads and several addresses.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -11,28 +11,31 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use crate::broker::PATIENCE;
-use crate::clients::raw::{Connect, Protocol, Refusal};
+use crate::clients::raw::{ConnectPacket, ConnectRefusal, Protocol};
 
-/// From how many addresses the crowd comes. The port of a connection that has ended is free again a
-/// minute later, and an address has some ten thousands of them.
+/// The number of addresses that the connections come from. The port of a closed connection is free again
+/// after a minute, and an address has some ten thousand ports.
 const ADDRESSES: usize = 16;
 
-/// Connections that are in, of any version of MQTT.
+/// Accepted connections, of any version of MQTT.
 #[derive(Default)]
 pub struct Crowd(Vec<TcpStream>);
 
 impl Crowd {
-    /// Connects one after the other, each with its answer. Whoever comes in stays.
+    /// Connects one client after the other, each after the CONNACK of the one before. Accepted connections
+    /// stay open.
     ///
     /// # Errors
-    /// The first that is refused, with its number.
+    ///
+    /// Returns the first refusal, with the client's number.
     ///
     /// # Panics
-    /// When nobody listens there.
+    ///
+    /// Panics when the connection is refused.
     pub fn enter(
         port: u16,
-        connects: impl Iterator<Item = Connect>,
-    ) -> Result<Self, (usize, Refusal)> {
+        connects: impl Iterator<Item = ConnectPacket>,
+    ) -> Result<Self, (usize, ConnectRefusal)> {
         let mut crowd = Self::default();
         for (number, connect) in connects.enumerate() {
             let mut stream = knock(number, port, &connect);
@@ -44,15 +47,16 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// All connect at once: everybody has said who they are before the first answer is read. With those
-    /// who came in are the numbers of those who did not, and why.
+    /// Connects all clients at once: every CONNECT is sent before the first CONNACK is read. Returns the
+    /// accepted connections, and the number and refusal of each other client.
     ///
     /// # Panics
-    /// When nobody listens there.
+    ///
+    /// Panics when the connection is refused.
     pub fn rush(
         port: u16,
-        connects: impl Iterator<Item = Connect>,
-    ) -> (Self, Vec<(usize, Refusal)>) {
+        connects: impl Iterator<Item = ConnectPacket>,
+    ) -> (Self, Vec<(usize, ConnectRefusal)>) {
         let knocking: Vec<TcpStream> = connects
             .enumerate()
             .map(|(number, connect)| knock(number, port, &connect))
@@ -67,27 +71,28 @@ impl Crowd {
         (crowd, refused)
     }
 
-    /// These come to those.
+    /// Adds these connections.
     pub fn join(&mut self, others: Self) {
         self.0.extend(others.0);
     }
 
-    /// How many are in.
+    /// Returns the number of connections.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nobody is.
+    /// Whether there are no connections.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All say goodbye, and are gone when the broker has hung up on each.
+    /// Disconnects all clients, and waits until the broker has closed each connection.
     ///
     /// # Panics
-    /// When it does not.
+    ///
+    /// Panics when it does not.
     pub fn leave(self) {
         for mut stream in &self.0 {
             let _ = stream.write_all(&[0xe0, 0]);
@@ -99,8 +104,8 @@ impl Crowd {
     }
 }
 
-/// A connection from this one's share of the addresses, with the CONNECT on its way.
-fn knock(number: usize, port: u16, connect: &Connect) -> TcpStream {
+/// Opens a connection from one of the addresses and sends the CONNECT.
+fn knock(number: usize, port: u16, connect: &ConnectPacket) -> TcpStream {
     let own = Ipv4Addr::new(127, 0, 0, 1 + (number % ADDRESSES) as u8);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket
@@ -114,28 +119,30 @@ fn knock(number: usize, port: u16, connect: &Connect) -> TcpStream {
     stream
         .set_read_timeout(Some(PATIENCE))
         .expect("a socket option");
-    // That the broker has hung up is noticed by whoever reads.
+    // A closed connection is noticed by the next read.
     let _ = stream.write_all(&connect.packet());
     stream
 }
 
-fn connack(stream: &mut TcpStream) -> Result<(), Refusal> {
+fn connack(stream: &mut TcpStream) -> Result<(), ConnectRefusal> {
     let mut answer = [0; 4];
     let read = stream.read_exact(&mut answer).and_then(|()| {
-        // MQTT 5 has properties behind the code; their length is below 128.
+        // In MQTT 5, properties follow the code; their length is below 128.
         let more = usize::from(answer[1]).saturating_sub(2);
         stream.read_exact(&mut vec![0; more])
     });
     match read {
         Ok(()) if answer[0] == 0x20 && answer[3] == 0 => Ok(()),
-        Ok(()) => Err(Refusal::Code(answer[3])),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(Refusal::Closed),
-        Err(_) => Err(Refusal::Silent),
+        Ok(()) => Err(ConnectRefusal::Code(answer[3])),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(ConnectRefusal::Closed)
+        }
+        Err(_) => Err(ConnectRefusal::Silent),
     }
 }
 
-/// Strangers: so many CONNECTs a second, each with another user and password, until it is dropped. Nobody
-/// reads the answers.
+/// Sends a number of CONNECTs a second, each with another user and password, until it is dropped. Nobody
+/// reads the CONNACKs.
 pub struct Flood {
     over: Arc<AtomicBool>,
     sent: Arc<AtomicUsize>,
@@ -143,10 +150,11 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// The flood begins, from each of these addresses in turn.
+    /// Starts the flood, from each of these addresses in turn.
     ///
     /// # Panics
-    /// When there is no address.
+    ///
+    /// Panics without an address.
     #[must_use]
     pub fn start(
         port: u16,
@@ -154,7 +162,7 @@ impl Flood {
         addresses: Vec<Ipv4Addr>,
         protocol: Protocol,
     ) -> Self {
-        /// A broker that stands still lets a connection wait, and the others shall not wait for it.
+        /// A blocked broker keeps a connection waiting, which must not delay the others.
         const THREADS: usize = 4;
         let (over, sent) = (Arc::default(), Arc::default());
         let addresses: Arc<[_]> = addresses.into();
@@ -168,19 +176,19 @@ impl Flood {
                 let mut due = Instant::now() + pause * u32::try_from(first).unwrap() / 4;
                 for number in (first..).step_by(THREADS) {
                     thread::sleep(due.saturating_duration_since(Instant::now()));
-                    // It does not make up for what it missed, so that it is never more a second.
+                    // Missed CONNECTs are not made up for, so the rate is never exceeded.
                     due = (due + pause).max(Instant::now());
                     if over.load(Ordering::Relaxed) {
                         return;
                     }
-                    let connect = Connect::new(protocol, &format!("junk{number}"))
+                    let connect = ConnectPacket::new(protocol, &format!("junk{number}"))
                         .login(format!("stranger{number}"), format!("guess{number}"));
                     let from = addresses[number % addresses.len()];
                     if let Some(stream) = send(from, port, &connect) {
                         open.push_back(stream);
                         sent.fetch_add(1, Ordering::Relaxed);
                     }
-                    // Long enough for an answer; and not so many that files run out.
+                    // Long enough for a response, and few enough that file descriptors do not run out.
                     if open.len() > 100 {
                         open.pop_front();
                     }
@@ -197,7 +205,7 @@ impl Flood {
         }
     }
 
-    /// How many CONNECTs were sent.
+    /// Returns the number of CONNECTs sent.
     #[must_use]
     pub fn sent(&self) -> usize {
         self.sent.load(Ordering::Relaxed)
@@ -213,8 +221,8 @@ impl Drop for Flood {
     }
 }
 
-/// A CONNECT from this address on its way, unless nobody takes it.
-fn send(from: Ipv4Addr, port: u16, connect: &Connect) -> Option<TcpStream> {
+/// Opens a connection from this address and sends a CONNECT, unless the connection is refused.
+fn send(from: Ipv4Addr, port: u16, connect: &ConnectPacket) -> Option<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
     socket.bind(&SocketAddrV4::new(from, 0).into()).ok()?;
     let broker = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
@@ -226,6 +234,5 @@ fn send(from: Ipv4Addr, port: u16, connect: &Connect) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// How long the plugin may take to forget who has left: it keeps verified tokens for a minute, in case
-/// that they are back.
+/// How long the plugin may keep memory for disconnected clients: it caches verified tokens for a minute.
 pub const FORGOTTEN_WITHIN: Duration = Duration::from_secs(75);

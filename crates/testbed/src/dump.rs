@@ -1,34 +1,35 @@
-//! What a core dump of a process would hold, read while it runs.
+//! Reads what a core dump of a running process would contain.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// How much of a text counts as the text: whoever has so much of a password or of a token's signature should
-/// not. A remainder of twice this length always has such a piece in it.
+/// How much of a text counts as a leak, in bytes: so much of a password or of a token's signature should not
+/// be in a dump. A fragment of twice this length always contains such a piece.
 const PIECE: usize = 20;
 
-/// What is looked at at a time.
+/// The size of the blocks that are searched.
 const PAGE: usize = 4096;
 const ZEROS: [u8; PAGE] = [0; PAGE];
 
-/// What the kernel would write, as `coredump_filter` is by default (core(5)): memory that no file backs, and of
-/// what a file backs the part that the process has written to.
+/// The memory that the kernel would write with the default `coredump_filter` (core(5)): memory without a file
+/// behind it, and the modified pages of memory with one.
 pub struct Dump(Vec<(String, Vec<u8>)>);
 
 impl Dump {
-    /// Of this process, now. It goes on meanwhile.
+    /// Reads the dump of this process, which keeps running.
     ///
     /// # Errors
-    /// When it does not run, or its memory is not ours to read.
+    ///
+    /// Returns an error when the process does not exist, or its memory is not readable for this user.
     pub fn of(pid: u32) -> io::Result<Self> {
         let mappings = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
         let memory = File::open(format!("/proc/{pid}/mem"))?;
         let mut areas = Vec::new();
         for (name, start, end) in dumped(&mappings) {
             let mut bytes = vec![0; end - start];
-            // A mapping may have gone since.
+            // A mapping may have been removed since.
             if memory.read_exact_at(&mut bytes, start as u64).is_ok() {
                 areas.push((name, bytes));
             }
@@ -36,13 +37,13 @@ impl Dump {
         Ok(Self(areas))
     }
 
-    /// Whether this text is in it, or a piece of it.
+    /// Whether the dump contains this text, or a piece of it.
     #[must_use]
     pub fn holds(&self, text: impl AsRef<[u8]>) -> bool {
         !self.find(&[text]).is_empty()
     }
 
-    /// Where these texts, or pieces of them, are: which one, and the name of the mapping.
+    /// Returns where these texts, or pieces of them, are: the index of the text, and the name of the mapping.
     #[must_use]
     pub fn find<T: AsRef<[u8]>>(&self, texts: &[T]) -> Vec<(usize, &str)> {
         let mut pieces: HashMap<&[u8], usize> = HashMap::new();
@@ -75,7 +76,7 @@ impl Dump {
     }
 }
 
-/// The mappings in /proc/PID/smaps that are dumped: name, start, end.
+/// Returns the mappings in /proc/PID/smaps that are dumped: name, start, end.
 fn dumped(smaps: &str) -> Vec<(String, usize, usize)> {
     let mut mappings: Vec<(String, usize, usize, bool)> = Vec::new();
     let mut anonymous = false;
@@ -93,7 +94,7 @@ fn dumped(smaps: &str) -> Vec<(String, usize, usize)> {
         } else if first == "VmFlags:" {
             let flags: Vec<&str> = words.collect();
             let (_, _, _, is_dumped) = mappings.last_mut().expect("a mapping above its flags");
-            // Device memory and what asked not to be dumped.
+            // Device memory, and memory that is marked as not to be dumped.
             *is_dumped = anonymous && !flags.iter().any(|flag| ["dd", "io", "pf"].contains(flag));
         }
     }
@@ -111,20 +112,20 @@ mod tests {
     use crate::signing::random_text;
 
     #[test]
-    fn what_lives_is_found_and_what_never_was_is_not() {
+    fn live_secrets_are_found_and_absent_ones_are_not() {
         let (here, elsewhere) = (random_text(), random_text());
         let remainder = here[10..50].to_owned();
         let dump = Dump::of(std::process::id()).unwrap();
         assert!(dump.holds(&here));
         assert!(dump.holds(&remainder));
-        // Turned round, it is nowhere as it is written.
+        // The text is stored reversed, so that memory does not contain it.
         let turned: String = random_text().chars().rev().collect();
         drop(elsewhere);
         assert!(!dump.holds(&turned));
     }
 
     #[test]
-    fn only_what_the_kernel_would_write_is_read() {
+    fn only_dumped_mappings_are_read() {
         let smaps = "\
 5000-6000 r-xp 00000000 08:01 7 /usr/sbin/mosquitto
 Anonymous:             0 kB

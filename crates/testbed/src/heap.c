@@ -1,11 +1,11 @@
 /*
- * Counts what a process has on its heap, for `heap.rs`. Loaded with LD_PRELOAD.
+ * Counts the memory on a process's heap, for `heap.rs`. Loaded with LD_PRELOAD.
  *
- * What the kernel says of a process includes free memory that the C library keeps, and how much that
- * is depends on the order of things. Here every block counts from malloc to free, as large as the C
- * library made it, with the eight bytes that it keeps in front of it.
+ * The kernel's numbers include free memory that the C library keeps, which depends on the order of
+ * allocations. Here every block counts from malloc to free, with the size that the C library gave it and
+ * the eight bytes in front of it.
  *
- * The counts are in a file that is mapped into memory, so they are read without asking the process.
+ * The counts are in a mapped file, so they can be read without the process's help.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,7 +24,7 @@ struct counts {
 	_Atomic int64_t peak;
 };
 
-/* Until the file is there: the first blocks are older than this library's own start. */
+/* Used until the file exists: the first blocks are allocated before this library starts. */
 static struct counts early;
 static struct counts *_Atomic counts = &early;
 
@@ -68,13 +68,13 @@ int posix_memalign(void **block, size_t align, size_t size)
 
 void *realloc(void *block, size_t size)
 {
-	/* Taken off before: afterwards the old block may be somebody else's. */
+	/* Subtracted first: afterwards the old block may belong to another thread. */
 	add(block, -1);
 	void *moved = __libc_realloc(block, size);
 	if (moved)
 		add(moved, 1);
 	else if (size)
-		add(block, 1); /* refused, so the old one stands */
+		add(block, 1); /* failed, so the old block stays */
 	return moved;
 }
 
@@ -96,7 +96,7 @@ __attribute__((constructor)) static void begin(void)
 	if (ftruncate(file, sizeof(struct counts)) == 0) {
 		struct counts *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 		if (shared != MAP_FAILED) {
-			/* No other thread is there yet. */
+			/* There is no other thread yet. */
 			shared->bytes = early.bytes;
 			shared->blocks = early.blocks;
 			shared->peak = early.peak;

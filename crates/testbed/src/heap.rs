@@ -1,13 +1,13 @@
-//! How much a broker has on its heap, counted block by block: see `heap.c`.
+//! Counts the memory on a broker's heap, block by block: see `heap.c`.
 
 use std::fs;
 use std::path::PathBuf;
 
-use crate::broker::Builder;
+use crate::broker::MosquittoBuilder;
 use crate::preload::compile;
 use crate::scratch::Scratch;
 
-/// Watches one broker's heap.
+/// The heap of one broker.
 #[derive(Debug)]
 pub struct Heap {
     library: PathBuf,
@@ -15,22 +15,23 @@ pub struct Heap {
     _scratch: Scratch,
 }
 
-/// What is on it.
+/// The memory on the heap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Bytes, with what the C library needs for itself.
+    /// Bytes, including those that the C library adds to each block.
     pub bytes: i64,
-    /// Blocks.
+    /// The number of blocks.
     pub blocks: i64,
-    /// The most bytes there ever were.
+    /// The maximum of the bytes so far.
     pub peak: i64,
 }
 
 impl Heap {
-    /// Makes the library that counts.
+    /// Compiles the counting library.
     ///
     /// # Errors
-    /// When there is no C compiler, which building the plugin needs as well.
+    ///
+    /// Returns an error without a C compiler, which building the plugin needs as well.
     pub fn new() -> Result<Self, String> {
         let scratch = Scratch::new("heap").map_err(|error| error.to_string())?;
         let library = compile(&scratch, "heap", include_str!("heap.c"))?;
@@ -41,18 +42,19 @@ impl Heap {
         })
     }
 
-    /// The broker that will be watched.
+    /// Starts the broker with the library.
     #[must_use]
-    pub fn watch(&self, builder: Builder) -> Builder {
+    pub fn watch(&self, builder: MosquittoBuilder) -> MosquittoBuilder {
         builder
             .env("LD_PRELOAD", &self.library)
             .env("HEAP_COUNTS", &self.counts)
     }
 
-    /// What is on it now.
+    /// Returns the current counts.
     ///
     /// # Panics
-    /// When the broker does not run.
+    ///
+    /// Panics when the broker is not running.
     #[must_use]
     pub fn now(&self) -> Counts {
         let counts = fs::read(&self.counts).expect("a broker that counts");
@@ -71,12 +73,12 @@ impl Heap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{Broker, Version};
+    use crate::broker::{Mosquitto, Version};
 
     #[test]
-    fn a_broker_s_heap_is_counted() {
+    fn a_brokers_heap_is_counted() {
         let heap = Heap::new().unwrap();
-        let builder = Broker::builder(Version::V2_0_21).allow_anonymous(true);
+        let builder = Mosquitto::builder(Version::V2_0_21).allow_anonymous(true);
         let _broker = heap.watch(builder).start().unwrap();
         let counts = heap.now();
         assert!(counts.blocks > 10, "{counts:?}");

@@ -1,43 +1,43 @@
-//! As much of HTTP/1.1 as a token endpoint needs: requests in, answers out, over any stream.
+//! HTTP/1.1 as far as a token endpoint needs it, over any stream.
 
 use std::io::{self, Read, Write};
 
 use serde_json::Value;
 
-/// Largest request head accepted, bytes. Twice what common servers allow.
+/// The largest accepted request head, in bytes: twice what common servers allow.
 const MAX_HEAD: usize = 64 * 1024;
-/// Most header lines accepted.
+/// The maximum number of header lines.
 const MAX_HEADERS: usize = 100;
-/// Largest request body accepted, bytes: a token request is a few hundred.
+/// The largest accepted request body, in bytes. A token request has a few hundred.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// A request, read whole.
+/// A complete request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `GET`, `POST`, ...
     pub method: String,
-    /// The request target as sent, query included.
+    /// The request target as sent, including the query.
     pub target: String,
-    /// Header lines in order, names as sent.
+    /// The header lines in order, with names as sent.
     pub headers: Vec<(String, String)>,
-    /// The body, decoded from its framing.
+    /// The decoded body.
     pub body: Vec<u8>,
     persistent: bool,
 }
 
 impl Request {
-    /// The target without its query.
+    /// Returns the target without its query.
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// The first header line of this name, in any case.
+    /// Returns the first header line with this name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         find_header(&self.headers, name)
     }
 
-    /// The fields of the body: a form (WHATWG URL section 5.1) or a JSON object, which Auth0 takes
-    /// alike. `None` for a body that is neither.
+    /// Returns the fields of the body: a form (WHATWG URL section 5.1) or a JSON object, which Auth0 accepts
+    /// alike. Returns `None` for any other body.
     pub fn fields(&self) -> Option<Vec<(String, String)>> {
         let kind = self.header("content-type").unwrap_or_default();
         match kind.split(';').next().unwrap_or_default().trim() {
@@ -47,37 +47,37 @@ impl Request {
         }
     }
 
-    /// Whether the peer expects the connection to stay open (RFC 9112 section 9.3).
+    /// Whether the client expects the connection to stay open (RFC 9112 section 9.3).
     pub fn is_persistent(&self) -> bool {
         self.persistent
     }
 }
 
-/// How the end of a body is marked (RFC 9112 section 6).
+/// How a body is delimited (RFC 9112 section 6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// `Content-Length`.
     #[default]
     Length,
-    /// `Transfer-Encoding: chunked`, as Auth0's edge sends most token answers.
+    /// `Transfer-Encoding: chunked`, which Auth0's edge uses for most token responses.
     Chunked,
 }
 
-/// An answer, written whole.
+/// A complete response.
 #[derive(Clone, Debug, Default)]
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// Header lines in order, without those of the framing and `Connection`.
+    /// The header lines in order, without those of the framing and `Connection`.
     pub headers: Vec<(String, String)>,
-    /// The body before framing.
+    /// The body, before framing.
     pub body: Vec<u8>,
     /// How the body is framed.
     pub framing: Framing,
 }
 
 impl Response {
-    /// An answer with no headers of its own.
+    /// Returns a response without header lines.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status,
@@ -93,7 +93,7 @@ impl Response {
         self
     }
 
-    /// Replaces a header line where it stands, or adds it.
+    /// Replaces a header line in its place, or adds it.
     pub fn set_header(&mut self, name: &str, value: impl Into<String>) {
         let value = value.into();
         let mut lines = self.headers.iter_mut();
@@ -103,7 +103,7 @@ impl Response {
         }
     }
 
-    /// Status line and header lines. `length` is what `Content-Length` claims.
+    /// Returns status line and header lines. `length` is the value of `Content-Length`.
     pub fn head(&self, length: u64, keep_alive: bool) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         for (name, value) in &self.headers {
@@ -120,7 +120,7 @@ impl Response {
         head.into_bytes()
     }
 
-    /// The body as it goes over the wire.
+    /// Returns the body as it is sent.
     pub fn framed_body(&self) -> Vec<u8> {
         match self.framing {
             Framing::Length => self.body.clone(),
@@ -134,7 +134,7 @@ impl Response {
         }
     }
 
-    /// Writes the whole answer.
+    /// Writes the whole response.
     pub fn write(&self, out: &mut impl Write, keep_alive: bool) -> io::Result<()> {
         let mut wire = self.head(self.body.len() as u64, keep_alive);
         wire.extend(self.framed_body());
@@ -143,7 +143,7 @@ impl Response {
     }
 }
 
-/// One end of a connection, with what was read too far.
+/// One end of a connection, with the bytes that were read ahead.
 #[derive(Debug)]
 pub struct Wire<S> {
     /// The stream below.
@@ -160,7 +160,7 @@ impl<S: Read + Write> Wire<S> {
         }
     }
 
-    /// Reads one request. `None` when the peer hung up between requests.
+    /// Reads one request. Returns `None` when the client closed the connection between requests.
     pub fn read_request(&mut self) -> io::Result<Option<Request>> {
         let (mut request, body_at, length) = loop {
             if let Some(head) = parse_head(&self.buffer)? {
@@ -195,7 +195,7 @@ impl<S: Read + Write> Wire<S> {
     }
 }
 
-/// The request without its body, where the body starts, and how long it is.
+/// Parses a request without its body. Also returns where the body starts and how long it is.
 fn parse_head(bytes: &[u8]) -> io::Result<Option<(Request, usize, usize)>> {
     let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut lines);
@@ -211,7 +211,7 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<(Request, usize, usize)>> {
             (line.name.to_owned(), value.into_owned())
         })
         .collect();
-    // No client of ours sends a chunked request, and reading one half-right would be worse.
+    // No client of the test bed sends a chunked request, so reading one is not implemented.
     if find_header(&headers, "transfer-encoding").is_some() {
         return Err(malformed("a chunked request"));
     }
@@ -288,7 +288,7 @@ fn json_fields(body: &[u8]) -> Option<Vec<(String, String)>> {
     Some(fields.collect())
 }
 
-/// The reason phrases of the codes that Auth0 and its edge send.
+/// Returns the reason phrase of the statuses that Auth0 and its edge send.
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -307,12 +307,12 @@ fn reason(status: u16) -> &'static str {
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
-        // Cloudflare's own codes have no registered phrase.
+        // Cloudflare's own statuses have no registered phrase.
         _ => "",
     }
 }
 
-/// `Date` in the only format that may be sent (RFC 9110 section 5.6.7), from seconds since 1970.
+/// Formats `Date` in the only format that may be sent (RFC 9110 section 5.6.7), from Unix time in seconds.
 pub fn date(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
@@ -324,7 +324,7 @@ pub fn date(seconds: u64) -> String {
     format!("{weekday}, {day:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
-/// Year, month and day of a day since 1970, counted out month by month.
+/// Returns year, month and day of a number of days since 1970, counted month by month.
 pub(crate) fn civil(mut days: u64) -> (u64, usize, u64) {
     let leap = |year: u64| {
         year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_malformed_or_too_large_is_an_error() {
+    fn truncated_malformed_and_oversized_requests_are_errors() {
         for bad in [
             "GET / HTTP/1.1\r\nHost",
             "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nabc",
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn both_framings_are_written_as_the_rfc_says() {
+    fn both_framings_follow_the_rfc() {
         let mut response = Response::new(403, "{}").header("A", "b");
         let mut wire = Vec::new();
         response.write(&mut wire, true).unwrap();
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
+    fn dates_are_calendar_dates() {
         assert_eq!(date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
         assert_eq!(date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(date(1_709_164_800), "Thu, 29 Feb 2024 00:00:00 GMT");

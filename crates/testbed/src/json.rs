@@ -1,7 +1,7 @@
-//! A JSON object whose members stay in the order they were written.
+//! A JSON object whose members keep their order.
 //!
-//! Auth0's answers and tokens have a fixed order, `serde_json`'s map sorts, and its
-//! `preserve_order` feature would reach the plugin under test as well.
+//! Auth0's responses and tokens have a fixed order. `serde_json`'s map sorts, and its feature
+//! `preserve_order` would change the plugin under test as well.
 
 use std::fmt;
 
@@ -12,19 +12,19 @@ use serde_json::Value;
 pub struct Members(Vec<(String, Value)>);
 
 impl Members {
-    /// An object with no members.
+    /// Returns an object without members.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// This object with one more member, for building in one expression. See [`Members::set`].
+    /// Returns this object with one more member. See [`Members::set`].
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.set(name, value);
         self
     }
 
-    /// Replaces the member where it stands, or adds it at the end.
+    /// Replaces a member in its place, or adds it at the end.
     pub fn set(&mut self, name: &str, value: impl Into<Value>) {
         let value = value.into();
         match self.0.iter_mut().find(|(known, _)| known == name) {
@@ -33,24 +33,24 @@ impl Members {
         }
     }
 
-    /// Adds a member at the end even when the name is taken: RFC 8259 section 4 only says that
-    /// names SHOULD be unique, so a forger may repeat them.
+    /// Adds a member at the end even when the name exists: RFC 8259 section 4 only says that names SHOULD be
+    /// unique, so a forger may repeat them.
     pub fn repeat(&mut self, name: &str, value: impl Into<Value>) {
         self.0.push((name.to_owned(), value.into()));
     }
 
-    /// Removes every member of this name.
+    /// Removes every member with this name.
     pub fn remove(&mut self, name: &str) {
         self.0.retain(|(known, _)| known != name);
     }
 
-    /// The first member of this name.
+    /// Returns the first member with this name.
     pub fn get(&self, name: &str) -> Option<&Value> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value)
     }
 
-    /// The members in order.
+    /// Returns the members in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
@@ -80,7 +80,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn order_is_kept_and_text_is_compact() {
+    fn members_keep_their_order_in_compact_text() {
         let members = Members::new()
             .with("z", 1)
             .with("a", json!(["\"", null]))
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_can_be_repeated_on_purpose_and_removed_with_all_its_copies() {
+    fn members_can_be_repeated_and_removed() {
         let mut members = Members::new().with("alg", "RS256");
         members.repeat("alg", "none");
         assert_eq!(members.to_string(), r#"{"alg":"RS256","alg":"none"}"#);

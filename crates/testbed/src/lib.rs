@@ -1,18 +1,18 @@
-//! What the demo and the tests share: a local Auth0 tenant, certificates, tokens, real brokers and
-//! clients. Everything listens on 127.0.0.1, on a port that the system picks.
+//! The test bed that the demo and the tests share: a local Auth0 tenant, certificates, tokens, real brokers
+//! and clients. Everything listens on 127.0.0.1, on a port that the system chooses.
 
 pub mod addresses;
 pub mod arguments;
 pub mod broker;
 pub mod clients;
 pub mod crowd;
+pub mod dns;
 pub mod dump;
 pub mod glewlwyd;
 pub mod heap;
 pub mod http;
 pub mod json;
 pub mod measure;
-pub mod names;
 pub mod pki;
 pub mod plugin;
 pub mod preload;
@@ -26,8 +26,8 @@ pub mod wall;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks without minding a poisoned lock: a test that panics must not turn every later answer into
-/// a second, misleading panic.
+/// Locks a mutex, also when it is poisoned: after a panic in one test, later responses must not panic as
+/// well.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What the measuring tools share: priorities, limits, and what the kernel says of a broker.
+//! Helpers of the measuring tools: priorities, limits, and the kernel's numbers about a broker.
 
 use std::fs;
 use std::thread;
@@ -7,34 +7,35 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
-/// How far below the broker's the priority is of what stands for other machines.
+/// The niceness of threads that stand for other machines.
 const NICE: i32 = 10;
 
-/// Gives the calling thread, and every thread that it starts from now on, a lower priority.
+/// Lowers the priority of the calling thread, and of every thread that it starts from now on.
 ///
-/// For threads that stand for other machines: devices, and the tenant. On a machine of few cores they
-/// would else take the broker's time, which they do not where they are other machines.
+/// For threads that stand for other machines: devices, and the tenant. On a machine with few cores they would
+/// otherwise take CPU time from the broker, which other machines do not.
 pub fn lower_priority() {
-    // On Linux "no process" is the calling thread alone. It can only fail for want of a right, and
-    // nobody needs one to be less important.
+    // On Linux, "no process" means the calling thread alone. Lowering a priority needs no permission, so this
+    // cannot fail.
     let _ = setpriority_process(None, NICE);
 }
 
 /// Keeps the calling thread, and the threads and brokers that it starts from now on, on one core.
 ///
-/// For comparing CPU times of things that wake each other: between two cores that depends on whether
-/// the other one had fallen asleep, which costs more than what is to be compared.
+/// For comparing CPU times of processes that wake each other: with two cores the result depends on whether
+/// the other core was asleep, which costs more than the difference to be measured.
 pub fn stay_on_one_core() {
     let mut here = CpuSet::new();
     here.set(sched_getcpu());
-    // Where that is not allowed the numbers are less steady, and no less true.
+    // Where this is not permitted, the numbers vary more.
     let _ = sched_setaffinity(None, &here);
 }
 
 /// Runs this on a thread of a lower priority, which its threads inherit: `elsewhere(Tenant::start)`.
 ///
 /// # Panics
-/// When it does.
+///
+/// Panics when the closure panics.
 pub fn elsewhere<T: Send>(make: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -45,10 +46,12 @@ pub fn elsewhere<T: Send>(make: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Lets this process, and the brokers that it starts from now on, have so many files and sockets open.
+/// Raises the limit of open files and sockets for this process, and for the brokers that it starts from now
+/// on.
 ///
 /// # Errors
-/// When the system's hard limit is below that.
+///
+/// Returns an error when the system's hard limit is lower.
 pub fn allow_open_files(count: u64) -> Result<(), String> {
     let now = getrlimit(Resource::Nofile);
     if now.current.is_none_or(|current| current >= count) {
@@ -66,18 +69,19 @@ pub fn allow_open_files(count: u64) -> Result<(), String> {
     })
 }
 
-/// The CPU time of a process's first thread so far, in user space and in the kernel, once it sleeps.
-/// (While it runs the kernel's account of it is behind.)
+/// Returns the CPU time of a process's main thread so far, in user space and in the kernel, once the thread
+/// sleeps. (While it runs, the kernel's number lags behind.)
 ///
 /// # Panics
-/// When there is no such process.
+///
+/// Panics when there is no such process.
 #[must_use]
 pub fn main_thread_cpu(pid: u32) -> Duration {
     loop {
         let path = |name: &str| format!("/proc/{pid}/task/{pid}/{name}");
         let schedstat = fs::read_to_string(path("schedstat")).expect("a live process");
         let stat = fs::read_to_string(path("stat")).expect("a live process");
-        // After the program's name, which may hold anything but ends at the last parenthesis.
+        // The fields follow the program's name, which may contain anything and ends at the last parenthesis.
         let sleeps = stat
             .rsplit_once(") ")
             .is_some_and(|(_, rest)| rest.starts_with('S'));
@@ -90,11 +94,12 @@ pub fn main_thread_cpu(pid: u32) -> Duration {
     }
 }
 
-/// How much memory a process has to itself: pages that it has written to. Free memory that the C
-/// library has not given back is among them.
+/// Returns the size of a process's private modified pages, in bytes. It includes free memory that the C
+/// library has not given back.
 ///
 /// # Panics
-/// When there is no such process.
+///
+/// Panics when there is no such process.
 #[must_use]
 pub fn private_dirty(pid: u32) -> i64 {
     let sums = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("a live process");
@@ -105,10 +110,11 @@ pub fn private_dirty(pid: u32) -> i64 {
     kilobytes.expect("kilobytes") * 1024
 }
 
-/// The middle one.
+/// Returns the median.
 ///
 /// # Panics
-/// When there is none.
+///
+/// Panics without values.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
@@ -120,16 +126,18 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The least one.
+/// Returns the minimum.
 #[must_use]
 pub fn least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-/// Does this for each number below `count` on as many threads as there are cores; results in order.
+/// Calls `make` for each number below `count` on as many threads as there are cores, and returns the results
+/// in order.
 ///
 /// # Panics
-/// When one of them does.
+///
+/// Panics when one of the calls does.
 pub fn in_parallel<T: Send>(count: usize, make: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let share = count.div_ceil(threads).max(1);
@@ -163,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_and_the_least() {
+    fn median_and_minimum() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(least(&[3.0, 1.0, 2.0]), 1.0);

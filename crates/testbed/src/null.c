@@ -1,4 +1,4 @@
-/* A plugin that allows everything: what it costs the broker to have one at all. */
+/* A plugin that allows everything. It shows what any plugin costs the broker. */
 
 int mosquitto_callback_register(void *plugin, int event, int (*callback)(int, void *, void *),
 	const void *data, void *userdata);

@@ -1,4 +1,4 @@
-//! Certificates for the servers and clients of a test, from an authority made on the spot.
+//! Certificates for the servers and clients of a test, from an authority in memory.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -8,8 +8,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// A certificate authority that exists only in memory: ECDSA P-256, valid from 2020 to 2049.
 ///
-/// The years are constants so that no test depends on the day it runs, and end before 2050, where
-/// X.509 changes its time format (RFC 5280 section 4.1.2.5).
+/// The years are constants so that no test depends on the day it runs. They end before 2050, where X.509
+/// changes its time format (RFC 5280 section 4.1.2.5).
 pub struct Authority {
     pem: String,
     der: CertificateDer<'static>,
@@ -21,13 +21,13 @@ pub struct Authority {
 pub struct Leaf {
     /// The certificate, PEM.
     pub cert_pem: String,
-    /// Its private key, PKCS #8 PEM, not encrypted.
+    /// The private key, PKCS #8 PEM, not encrypted.
     pub key_pem: String,
     cert_der: CertificateDer<'static>,
     key_der: Vec<u8>,
 }
 
-/// When a leaf is, or was, valid.
+/// When a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
     /// 2020 to 2049.
@@ -39,7 +39,7 @@ pub enum Validity {
 }
 
 impl Authority {
-    /// Makes an authority with this common name.
+    /// Creates an authority with this common name.
     pub fn new(name: &str) -> Self {
         let mut params = params(&[], name, Validity::Now);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -53,34 +53,34 @@ impl Authority {
         }
     }
 
-    /// The authority's own certificate, PEM: what a peer has to trust.
+    /// Returns the authority's own certificate, PEM, which clients have to trust.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// The authority's own certificate, DER.
+    /// Returns the authority's own certificate, DER.
     pub fn der(&self) -> CertificateDer<'static> {
         self.der.clone()
     }
 
-    /// A server certificate for these DNS names and IP addresses.
+    /// Issues a server certificate for these DNS names and IP addresses.
     pub fn issue(&self, names: &[&str]) -> Leaf {
         self.issue_valid(names, Validity::Now)
     }
 
-    /// A server certificate that ran out in 2021.
+    /// Issues a server certificate that expired in 2021.
     pub fn issue_expired(&self, names: &[&str]) -> Leaf {
         self.issue_valid(names, Validity::Past)
     }
 
-    /// A server certificate for these names and this span of time.
+    /// Issues a server certificate for these names and this validity.
     pub fn issue_valid(&self, names: &[&str], validity: Validity) -> Leaf {
         let common_name = names.first().copied().unwrap_or("nobody");
         let params = params(names, common_name, validity);
         self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// A client certificate with this common name, for brokers that ask for one.
+    /// Issues a client certificate with this common name.
     pub fn issue_client(&self, common_name: &str) -> Leaf {
         let params = params(&[], common_name, Validity::Now);
         self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
@@ -103,12 +103,12 @@ impl Authority {
 }
 
 impl Leaf {
-    /// The certificate as rustls takes it. The authority is left out, as it is by a real server.
+    /// Returns the certificate for rustls. Like a real server, it leaves out the authority.
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![self.cert_der.clone()]
     }
 
-    /// The private key as rustls takes it.
+    /// Returns the private key for rustls.
     pub fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key_der.clone()).into()
     }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_is_good_for_its_names_and_under_its_authority_only() {
+    fn a_certificate_is_valid_for_its_names_and_authority_only() {
         let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
         let leaf = ours.issue(&["localhost", "127.0.0.1", "::1"]);
         for name in ["localhost", "127.0.0.1", "::1"] {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn time_and_purpose_are_told_apart() {
+    fn validity_and_purpose_are_checked() {
         let ours = Authority::new("ours");
         let expired = ours.issue_expired(&["localhost"]);
         assert!(matches!(

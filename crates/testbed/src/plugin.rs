@@ -1,4 +1,4 @@
-//! The plugin that is tested: the shared object, built when a test first asks for it.
+//! The plugin under test: the shared object, built when a test first asks for it.
 
 use std::{
     env,
@@ -7,31 +7,31 @@ use std::{
     sync::OnceLock,
 };
 
-/// Names another build of the plugin, such as one with a sanitizer.
+/// The environment variable that names another build of the plugin, such as one with a sanitizer.
 pub const OTHER_BUILD: &str = "MOSQUITTO_AUTH0_SO";
 
-/// Returns the plugin's file. Cargo builds a shared object only when it is asked for by name, so this asks, and what
-/// is tested is never an older one.
+/// Returns the plugin's file. Cargo builds a shared object only on request. So this function requests it, and
+/// no test uses an old one.
 ///
 /// # Panics
 ///
-/// If the plugin does not build.
+/// Panics if the plugin does not build.
 pub fn file() -> &'static Path {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| match env::var_os(OTHER_BUILD) {
         Some(path) => path.into(),
-        // The whole workspace, because cargo would build the libraries below once more for the plugin alone: with
-        // fewer of their features.
+        // Builds the whole workspace: for the plugin alone, cargo would build its libraries once more, with
+        // fewer features.
         None => build(&target(), &["--workspace"]),
     })
 }
 
-/// Returns the file of a plugin that panics where a test wants it (feature `provoke`). Its folder is its own, because
-/// cargo would otherwise build the ordinary one anew each time.
+/// Returns the file of a plugin that panics where a test wants it (feature `provoke`). It has a folder of its
+/// own, because cargo would otherwise rebuild the ordinary plugin each time.
 ///
 /// # Panics
 ///
-/// If the plugin does not build.
+/// Panics if the plugin does not build.
 pub fn that_panics() -> &'static Path {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     let options = ["--package", "mosquitto-auth0", "--features", "provoke"];
@@ -55,7 +55,7 @@ fn build(target: &Path, options: &[&str]) -> PathBuf {
     target.join("debug").join("libmosquitto_auth0.so")
 }
 
-/// Returns cargo's target folder: a test is in `target/debug/deps`.
+/// Returns cargo's target folder. Tests run from `target/debug/deps`.
 fn target() -> PathBuf {
     let program = env::current_exe().expect("this program");
     let mut above = program.ancestors().skip(3);

@@ -1,12 +1,12 @@
-//! Small libraries in C. Most are those that a broker is started with (LD_PRELOAD) and that stand between it
-//! and the C library: where a test must see or change what no configuration reaches.
+//! Small libraries in C. Most of them are loaded into a broker with LD_PRELOAD and replace functions of the C
+//! library, where a test must observe or change what no configuration can.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::scratch::Scratch;
 
-/// Compiles one.
+/// Compiles a library.
 pub(crate) fn compile(scratch: &Scratch, name: &str, source: &str) -> Result<PathBuf, String> {
     let source = scratch
         .write(&format!("{name}.c"), source)
@@ -24,10 +24,11 @@ pub(crate) fn compile(scratch: &Scratch, name: &str, source: &str) -> Result<Pat
     }
 }
 
-/// A plugin that allows everything: what it costs the broker to have one at all.
+/// Compiles a plugin that allows everything, which shows what any plugin costs the broker.
 ///
 /// # Errors
-/// When there is no C compiler.
+///
+/// Returns an error without a C compiler.
 pub fn null_plugin(scratch: &Scratch) -> Result<PathBuf, String> {
     compile(scratch, "null", include_str!("null.c"))
 }

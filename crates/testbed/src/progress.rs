@@ -1,15 +1,15 @@
-//! How far a measuring tool has come: one line on a terminal, and nothing in a file or a pipe.
+//! Shows a measuring tool's progress: one line on a terminal, and nothing in a file or a pipe.
 
 use std::io::{IsTerminal, Write, stderr};
 
-/// Shows this line in place of the last one; an empty one takes it away.
+/// Replaces the progress line; an empty text removes it.
 pub fn progress(what: &str) {
     show(&mut stderr(), what);
 }
 
 fn show(out: &mut (impl Write + IsTerminal), what: &str) {
     if out.is_terminal() {
-        // A terminal that has gone is no reason to stop measuring.
+        // A closed terminal does not stop a measurement.
         let _ = write!(out, "\r\x1b[K{what}").and_then(|()| out.flush());
     }
 }

@@ -1,4 +1,4 @@
-//! A directory of its own for each thing that needs files, gone when the thing is.
+//! Temporary directories, removed with the value that owns them.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +11,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Creates the directory. `label` becomes part of its name, so that a stray one says whose it
-    /// was.
+    /// Creates the directory. `label` becomes part of its name, so that a stray one can be recognised.
     pub fn new(label: &str) -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
@@ -20,19 +19,19 @@ impl Scratch {
             let path = env::temp_dir().join(format!("{label}-{}-{nth}", process::id()));
             match fs::create_dir(&path) {
                 Ok(()) => return Ok(Self { path }),
-                // A process that was killed may have had our process id.
+                // A killed process with the same process ID may have left its directory behind.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Where it is.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes a file into it and says where.
+    /// Writes a file into the directory and returns its path.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> io::Result<PathBuf> {
         let file = self.path.join(name);
         fs::write(&file, content)?;
@@ -51,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_directory_is_its_own_and_goes_with_its_owner() {
+    fn every_directory_is_unique_and_removed_on_drop() {
         let (one, two) = (Scratch::new("lab").unwrap(), Scratch::new("lab").unwrap());
         assert_ne!(one.path(), two.path());
         let file = one.write("file", "text").unwrap();

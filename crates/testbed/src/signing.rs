@@ -1,8 +1,7 @@
-//! Keys and signatures: tokens as Auth0 makes them, and as a forger would.
+//! Keys and signatures: tokens as Auth0 issues them, and as an attacker would forge them.
 //!
-//! Headers and claims are anything that can be displayed: a `serde_json::Value`, [`Members`] when
-//! the order matters, or plain text when the point is that it is *not* the JSON a library would
-//! write. RFC 7515 is the format.
+//! Headers and claims are anything that can be displayed: a `serde_json::Value`, [`Members`] when the order
+//! matters, or plain text that is *not* the JSON that a library would write. The format is RFC 7515.
 
 use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex};
@@ -21,8 +20,8 @@ use serde_json::Value;
 use crate::json::Members;
 use crate::lock;
 
-/// Signature algorithms of an RSA key (RFC 7518 sections 3.3 and 3.5). Auth0 uses the two with
-/// 256 bits; the others are for forging.
+/// Signature algorithms of an RSA key (RFC 7518 sections 3.3 and 3.5). Auth0 uses the two with 256 bits; the
+/// others are for forging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Alg {
@@ -35,7 +34,7 @@ pub enum Alg {
 }
 
 impl Alg {
-    /// The name that a token's header has in `alg`.
+    /// Returns the algorithm's name, as in `alg` of a token's header.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -59,16 +58,15 @@ impl Alg {
     }
 }
 
-/// A tenant's signing key: RSA, 2048 bits, with the self-signed certificate that Auth0 publishes
-/// next to it.
-pub struct RsaKey {
+/// A tenant's signing key: RSA, 2048 bits, with the self-signed certificate that Auth0 publishes next to it.
+pub struct SigningKey {
     kid: String,
     pair: KeyPair,
     certificate: Vec<u8>,
 }
 
-impl RsaKey {
-    /// A new key. Takes some tens of milliseconds, see [`shared_key`].
+impl SigningKey {
+    /// Generates a key. This takes some tens of milliseconds, see [`shared_key`].
     pub fn generate(kid: &str) -> Self {
         let pair = KeyPair::generate(KeySize::Rsa2048).expect("an RSA key");
         let certificate = self_signed(&pair);
@@ -79,12 +77,12 @@ impl RsaKey {
         }
     }
 
-    /// The key's name. Opaque text in Auth0's newer tenants.
+    /// Returns the key's ID: opaque text in Auth0's newer tenants.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The public key in the shape of Auth0's JWKS, members in Auth0's order.
+    /// Returns the public key as in Auth0's JWKS, with members in Auth0's order.
     pub fn jwk_members(&self) -> Members {
         let public = self.pair.public_key();
         let modulus = public.modulus();
@@ -101,53 +99,53 @@ impl RsaKey {
             .with("alg", "RS256")
     }
 
-    /// [`RsaKey::jwk_members`] as a value, for changing it.
+    /// Returns [`SigningKey::jwk_members`] as a value, for changing it.
     pub fn jwk(&self) -> Value {
         Value::from(&self.jwk_members())
     }
 
-    /// The public key as SubjectPublicKeyInfo, DER.
+    /// Returns the public key as SubjectPublicKeyInfo, DER.
     pub fn public_der(&self) -> Vec<u8> {
         let der: PublicKeyX509Der<'_> = self.pair.public_key().as_der().expect("a DER");
         der.as_ref().to_vec()
     }
 
-    /// The public key as SubjectPublicKeyInfo, PEM: the classic secret of a forged HS256 token.
+    /// Returns the public key as SubjectPublicKeyInfo, PEM: the classic secret of a forged HS256 token.
     pub fn public_pem(&self) -> String {
         pem("PUBLIC KEY", &self.public_der())
     }
 
-    /// The big-endian modulus, without leading zero.
+    /// Returns the big-endian modulus, without leading zero.
     pub fn modulus(&self) -> Vec<u8> {
         let public = self.pair.public_key();
         public.modulus().big_endian_without_leading_zero().to_vec()
     }
 
-    /// The self-signed certificate of `x5c`, PEM, as served by Auth0 under `/pem`.
+    /// Returns the self-signed certificate of `x5c`, PEM, as Auth0 serves it under `/pem`.
     pub fn certificate_pem(&self) -> String {
         pem("CERTIFICATE", &self.certificate)
     }
 
-    /// The private key, PKCS #8 PEM.
+    /// Returns the private key, PKCS #8 PEM.
     pub fn private_pem(&self) -> String {
         pem("PRIVATE KEY", &private_der(&self.pair))
     }
 
-    /// A compact JWS over exactly these texts. `alg` decides how it is signed; what the header says
-    /// is the caller's business.
+    /// Returns a compact JWS of exactly these texts. `alg` decides how it is signed; the header may say
+    /// anything.
     pub fn sign(&self, alg: Alg, header: impl Display, claims: impl Display) -> String {
         let (header, claims) = (header.to_string(), claims.to_string());
         self.sign_raw(alg, header.as_bytes(), claims.as_bytes())
     }
 
-    /// [`RsaKey::sign`] for headers and payloads that are not even text.
+    /// Like [`SigningKey::sign`], for headers and payloads that are not text.
     pub fn sign_raw(&self, alg: Alg, header: &[u8], payload: &[u8]) -> String {
         let input = signing_input(header, payload);
         let signature = self.signature(alg, input.as_bytes());
         format!("{input}.{}", url64(&signature))
     }
 
-    /// The bare signature over any bytes, for tokens that are put together by hand.
+    /// Returns the bare signature of any bytes, for tokens that are assembled by hand.
     pub fn signature(&self, alg: Alg, message: &[u8]) -> Vec<u8> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
@@ -162,39 +160,39 @@ impl RsaKey {
     }
 }
 
-impl fmt::Debug for RsaKey {
+impl fmt::Debug for SigningKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "RsaKey({})", self.kid)
     }
 }
 
-/// The `nth` key of a set that the whole process shares, made when first asked for.
+/// Returns the `nth` key of a set that the whole process shares, generated on first use.
 ///
-/// Every tenant of a test binary signs with these, so that the tests pay once for each key and not
-/// once for each tenant.
-pub fn shared_key(nth: usize) -> Arc<RsaKey> {
-    static KEYS: Mutex<Vec<Arc<RsaKey>>> = Mutex::new(Vec::new());
+/// Every tenant of a test binary signs with these keys, so that each key is generated once and not for each
+/// tenant.
+pub fn shared_key(nth: usize) -> Arc<SigningKey> {
+    static KEYS: Mutex<Vec<Arc<SigningKey>>> = Mutex::new(Vec::new());
     let mut keys = lock(&KEYS);
     while keys.len() <= nth {
-        keys.push(Arc::new(RsaKey::generate(&random_kid())));
+        keys.push(Arc::new(SigningKey::generate(&random_kid())));
     }
     Arc::clone(&keys[nth])
 }
 
-/// A key name as Auth0 makes them today: 21 characters of base64url.
+/// Returns a key ID of Auth0's current form: 21 characters of base64url.
 pub fn random_kid() -> String {
     let mut kid = url64(&random_bytes::<16>());
     kid.truncate(21);
     kid
 }
 
-/// A compact JWS signed with HMAC-SHA-256 (RFC 7518 section 3.2).
+/// Returns a compact JWS signed with HMAC-SHA-256 (RFC 7518 section 3.2).
 pub fn hs256(secret: &[u8], header: impl Display, claims: impl Display) -> String {
     let (header, claims) = (header.to_string(), claims.to_string());
     hs256_raw(secret, header.as_bytes(), claims.as_bytes())
 }
 
-/// [`hs256`] for headers and payloads that are not even text.
+/// Like [`hs256`], for headers and payloads that are not text.
 pub fn hs256_raw(secret: &[u8], header: &[u8], payload: &[u8]) -> String {
     let input = signing_input(header, payload);
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
@@ -202,24 +200,25 @@ pub fn hs256_raw(secret: &[u8], header: &[u8], payload: &[u8]) -> String {
     format!("{input}.{}", url64(tag.as_ref()))
 }
 
-/// An unsecured JWS (RFC 7515 appendix A.5): two parts and an empty signature.
+/// Returns an unsecured JWS (RFC 7515 appendix A.5): two parts and an empty signature.
 pub fn unsigned(header: impl Display, claims: impl Display) -> String {
     let (header, claims) = (header.to_string(), claims.to_string());
     format!("{}.", signing_input(header.as_bytes(), claims.as_bytes()))
 }
 
-/// Seconds since 1970, as in `iat` and `exp` (RFC 7519 section 2, NumericDate).
+/// Returns the Unix time in seconds, as in `iat` and `exp` (RFC 7519 section 2, NumericDate).
 pub fn now() -> u64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
     elapsed.expect("a clock after 1970").as_secs()
 }
 
-/// base64url without padding (RFC 7515 section 2).
+/// Encodes base64url without padding (RFC 7515 section 2).
 pub fn url64(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The header and the claims of a compact JWS, unverified. `None` when they are not JSON objects.
+/// Returns the header and the claims of a compact JWS, unverified. Returns `None` when they are not JSON
+/// objects.
 pub fn peek(token: &str) -> Option<(Value, Value)> {
     let mut parts = token.split('.').map(|part| {
         let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
@@ -235,7 +234,7 @@ pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// A text that nobody else has: 60 hexadecimal digits.
+/// Returns a random text: 60 hexadecimal digits.
 #[must_use]
 pub fn random_text() -> String {
     let bytes = random_bytes::<30>();
@@ -265,7 +264,7 @@ fn self_signed(pair: &KeyPair) -> Vec<u8> {
     certificate.der().to_vec()
 }
 
-/// RFC 7468: base64 in lines of 64 characters.
+/// Encodes PEM (RFC 7468): base64 in lines of 64 characters.
 fn pem(label: &str, der: &[u8]) -> String {
     let mut text = format!("-----BEGIN {label}-----\n");
     for line in STANDARD.encode(der).as_bytes().chunks(64) {

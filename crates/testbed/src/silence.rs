@@ -1,4 +1,5 @@
-//! Measures how long other clients hear nothing: a publisher and a subscriber exchange a message every millisecond.
+//! Measures how long other clients wait for messages: a publisher and a subscriber exchange a message every
+//! millisecond.
 
 use std::{
     sync::{
@@ -11,7 +12,7 @@ use std::{
 
 use crate::clients::{
     Protocol,
-    raw::{Client, Connect},
+    raw::{ConnectPacket, RawClient},
 };
 
 /// The topic of the messages. Both clients need the right to it.
@@ -21,7 +22,7 @@ const INTERVAL: Duration = Duration::from_millis(1);
 /// How long the subscriber waits for a message. A broker that is silent for longer is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A publisher and a subscriber at work.
+/// A publisher and a subscriber that exchange messages.
 pub struct Conversation {
     done: Arc<AtomicBool>,
     publisher: JoinHandle<()>,
@@ -29,14 +30,15 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Connects both clients with this login, and begins.
+    /// Connects both clients with this login, and starts.
     ///
     /// # Errors
-    /// When the broker refuses one of them.
+    ///
+    /// Returns an error when the broker refuses one of them.
     pub fn start(port: u16, username: &str, password: &str) -> Result<Self, String> {
         let client = |id: &str| {
-            let connect = Connect::new(Protocol::V311, id).login(username, password);
-            Client::connect(port, &connect).map_err(|refusal| format!("{id}: {refusal:?}"))
+            let connect = ConnectPacket::new(Protocol::V311, id).login(username, password);
+            RawClient::connect(port, &connect).map_err(|refusal| format!("{id}: {refusal:?}"))
         };
         let mut subscriber = client("subscriber")?;
         subscriber
@@ -69,10 +71,11 @@ impl Conversation {
         })
     }
 
-    /// Ends, and returns when each message arrived.
+    /// Stops, and returns when each message arrived.
     ///
     /// # Panics
-    /// When one of the clients has panicked.
+    ///
+    /// Panics when one of the clients has panicked.
     pub fn stop(self) -> Vec<Instant> {
         self.done.store(true, Ordering::Relaxed);
         self.publisher.join().expect("the publisher");

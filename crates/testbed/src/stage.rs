@@ -1,50 +1,52 @@
-//! The stage of the article's story: a tenant with a thermostat, and a broker that listens with TLS
-//! and has the plugin. The demo plays on it, and so do the samples of device code.
+//! The setting of the article's story: a tenant with a thermostat, and a broker that listens with TLS and has
+//! the plugin. The demo and the samples of device code use it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::broker::{Broker, Listener, Version};
-use crate::clients::Client;
+use crate::broker::{Listener, Mosquitto, Version};
+use crate::clients::MosquittoClient;
 use crate::pki::Authority;
 use crate::tenant::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, CONNECTION, Device, Tenant};
 
-/// A second device, which may see everything: the greenhouse's own control room.
+/// A second device, which may see everything: the greenhouse's control room.
 pub const CONTROL_ROOM: &str = "control-room";
 /// Its password.
 pub const CONTROL_ROOM_PASSWORD: &str = "the control room's password";
 
-/// Tenant and broker, up and running.
+/// A running tenant and broker.
 pub struct Stage {
     /// The tenant.
     pub tenant: Tenant,
     /// The broker.
-    pub broker: Broker,
-    /// The authority that signed the broker's certificate, PEM: what devices trust.
+    pub broker: Mosquitto,
+    /// The authority that signed the broker's certificate, PEM, which devices trust.
     pub broker_ca: PathBuf,
     /// The lines of mosquitto.conf that load the plugin.
     pub plugin_lines: String,
 }
 
 impl Stage {
-    /// Sets the stage.
+    /// Starts tenant and broker.
     ///
     /// # Errors
-    /// What did not start, and why.
+    ///
+    /// Returns what did not start, and why.
     pub fn set(version: Version, plugin: &Path) -> Result<Self, String> {
         let tenant = Tenant::start();
         let control = Device::new(CONTROL_ROOM, CONTROL_ROOM_PASSWORD).topics(json!(["#"]));
         tenant.add_device(control);
 
-        let builder = Broker::builder(version);
+        let builder = Mosquitto::builder(version);
         let write = |name: &str, text: &str| {
             let path = builder.folder().join(name);
             fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
             Ok::<_, String>(path)
         };
-        // Not the tenant's authority: a broker's certificate and Auth0's come from different ones.
+        // Not the tenant's authority: in production a broker's certificate and Auth0's come from different
+        // ones.
         let authority = Authority::new("The broker's authority");
         let leaf = authority.issue(&["localhost", "127.0.0.1"]);
         let broker_ca = write("broker-ca.pem", authority.pem())?;
@@ -83,9 +85,9 @@ impl Stage {
         })
     }
 
-    /// mosquitto_pub and mosquitto_sub, as a device would use them: over TLS.
-    pub fn client(&self, username: &str, password: &str) -> Client {
-        let client = Client::of(&self.broker)
+    /// Returns mosquitto_pub and mosquitto_sub as a device would use them: over TLS.
+    pub fn client(&self, username: &str, password: &str) -> MosquittoClient {
+        let client = MosquittoClient::of(&self.broker)
             .host("localhost")
             .ca_file(&self.broker_ca);
         client.username(username).password(password)

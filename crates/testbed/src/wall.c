@@ -1,10 +1,10 @@
 /*
  * A wall clock that a test sets while a process runs, for `wall.rs`. Loaded with LD_PRELOAD.
  *
- * The first eight bytes of a file are how many nanoseconds are added to what the kernel says, and the next eight
- * for how long the machine slept, which the clock since it was booted counts as well. The monotonic clocks are
- * left alone. All in this process see it: the broker, the plugin, and the C library's time(),
- * which does not go through clock_gettime() and is replaced here as well.
+ * The first eight bytes of a file are the nanoseconds by which the wall clock is ahead. The next eight are the
+ * nanoseconds for which the machine was suspended, which CLOCK_BOOTTIME counts as well. The monotonic clocks
+ * do not change. The whole process sees these clocks: the broker, the plugin, and the C library's time(),
+ * which does not use clock_gettime() and is replaced here as well.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

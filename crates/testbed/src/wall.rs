@@ -4,24 +4,25 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use crate::broker::Builder;
+use crate::broker::MosquittoBuilder;
 use crate::preload::compile;
 use crate::scratch::Scratch;
 
-/// A wall clock.
+/// Controls the wall clock of brokers.
 #[derive(Debug)]
-pub struct Wall {
+pub struct WallClock {
     library: PathBuf,
     path: PathBuf,
     file: File,
     _scratch: Scratch,
 }
 
-impl Wall {
-    /// One that is right.
+impl WallClock {
+    /// Compiles the library. The clock is right at first.
     ///
     /// # Errors
-    /// When there is no C compiler, which building the plugin needs as well.
+    ///
+    /// Returns an error without a C compiler, which building the plugin needs as well.
     pub fn new() -> Result<Self, String> {
         let scratch = Scratch::new("wall").map_err(|error| error.to_string())?;
         let path = scratch
@@ -36,26 +37,28 @@ impl Wall {
         })
     }
 
-    /// The broker that goes by it.
+    /// Starts the broker with the library.
     #[must_use]
-    pub fn of(&self, builder: Builder) -> Builder {
+    pub fn of(&self, builder: MosquittoBuilder) -> MosquittoBuilder {
         builder
             .env("LD_PRELOAD", &self.library)
             .env("WALL_AHEAD", &self.path)
     }
 
-    /// From now on it is ahead of the right time by this many seconds, or behind if they are negative.
+    /// Sets how many seconds the clock is ahead of the right time; negative if it is behind.
     ///
     /// # Panics
-    /// When its file cannot be written.
+    ///
+    /// Panics when its file cannot be written.
     pub fn set(&self, seconds: f64) {
         self.write(seconds, 0);
     }
 
-    /// The machine has slept for so many seconds in all, and the clock went on.
+    /// Sets how many seconds the machine has been suspended in all, while the wall clock went on.
     ///
     /// # Panics
-    /// When its file cannot be written.
+    ///
+    /// Panics when its file cannot be written.
     pub fn sleep(&self, seconds: f64) {
         self.write(seconds, 8);
     }
@@ -74,8 +77,8 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn a_program_s_clock_is_set() {
-        let wall = Wall::new().unwrap();
+    fn the_clock_of_a_program_is_set() {
+        let wall = WallClock::new().unwrap();
         for seconds in [0, 34_560_000, -34_560_000] {
             wall.set(f64::from(seconds));
             let output = Command::new("date")

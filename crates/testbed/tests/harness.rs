@@ -1,19 +1,21 @@
-//! What the harness promises, against each real broker and without a plugin: if a test of the plugin fails,
-//! it is the plugin.
+//! Tests of the test bed with each real broker and without a plugin, so that a failing test of the plugin
+//! points at the plugin.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-use testbed::broker::{Broker, Builder, Listener, PATIENCE, Signal, Version};
-use testbed::clients::raw::{self, Connect, End, Packet, Properties, Refusal, Will, property};
-use testbed::clients::{Client, Protocol};
+use testbed::broker::{Listener, Mosquitto, MosquittoBuilder, PATIENCE, Signal, Version};
+use testbed::clients::raw::{
+    self, ConnectPacket, ConnectRefusal, End, Packet, Properties, Will, property,
+};
+use testbed::clients::{MosquittoClient, Protocol};
 use testbed::pki::Authority;
 
 const NOW: Duration = Duration::ZERO;
 const CURRENT: [Protocol; 2] = [Protocol::V311, Protocol::V5];
 
-/// Runs the test once for each release, all of which must be there: a release that is quietly left out is a
-/// release that is not tested.
+/// Runs the test for each release. All of them must be installed: a release that is silently skipped is not
+/// tested.
 macro_rules! for_each_release {
     ($($(#[$meta:meta])* fn $name:ident($version:ident) $body:block)*) => {$(
         mod $name {
@@ -27,8 +29,8 @@ macro_rules! for_each_release {
     )*};
 }
 
-fn open(version: Version) -> Builder {
-    Broker::builder(version).allow_anonymous(true)
+fn open(version: Version) -> MosquittoBuilder {
+    Mosquitto::builder(version).allow_anonymous(true)
 }
 
 for_each_release! {
@@ -69,7 +71,7 @@ for_each_release! {
         broker.signal(Signal::TERM);
         let stopped = broker.wait_for_exit(PATIENCE).unwrap();
         assert!(stopped.status.unwrap().success());
-        // Nobody is left to write, so this does not wait for the time it is given.
+        // No writer is left, so this returns before its timeout.
         let before = Instant::now();
         assert_eq!(broker.wait_for_log("no such line", PATIENCE), None);
         assert!(before.elapsed() < PATIENCE / 2);
@@ -100,7 +102,7 @@ for_each_release! {
             .start()
             .unwrap();
         assert_eq!((broker.ports().len(), broker.sockets().len()), (2, 1));
-        let client = Client::of(&broker);
+        let client = MosquittoClient::of(&broker);
         let mut subscription = client.subscribe(&["#"]).subscribed();
         client.clone().port(broker.ports()[1]).publish("a", "second").expect_success();
         client.unix(&broker.sockets()[0]).publish("a", "unix").expect_success();
@@ -127,7 +129,7 @@ for_each_release! {
             .start()
             .unwrap();
 
-        let client = Client::of(&broker);
+        let client = MosquittoClient::of(&broker);
         let trusting = client.clone().ca_file(&ca);
         trusting.publish("a", "b").expect_success();
         trusting.clone().host("localhost").publish("a", "b").expect_success();
@@ -139,12 +141,12 @@ for_each_release! {
     }
 
     fn each_listener_may_have_its_own_settings(version) {
-        let mut builder = Broker::builder(version).per_listener_settings(true);
+        let mut builder = Mosquitto::builder(version).per_listener_settings(true);
         builder = builder.listener(Listener::tcp().config("allow_anonymous true"));
         let broker = builder.listener(Listener::tcp().config("allow_anonymous false")).start().unwrap();
-        let connect = Connect::new(Protocol::V311, "c");
-        assert!(raw::Client::connect(broker.ports()[0], &connect).is_ok());
-        assert_eq!(raw::Client::connect(broker.ports()[1], &connect).err(), Some(Refusal::Code(5)));
+        let connect = ConnectPacket::new(Protocol::V311, "c");
+        assert!(raw::RawClient::connect(broker.ports()[0], &connect).is_ok());
+        assert_eq!(raw::RawClient::connect(broker.ports()[1], &connect).err(), Some(ConnectRefusal::Code(5)));
     }
 
     fn runs_as_a_daemon(version) {
@@ -152,7 +154,7 @@ for_each_release! {
         assert!(broker.is_running());
         let pid_file = fs::read_to_string(broker.folder().join("mosquitto.pid")).unwrap();
         assert_eq!(pid_file.trim(), broker.pid().to_string());
-        Client::of(&broker).id("to-a-daemon").publish("a", "b").expect_success();
+        MosquittoClient::of(&broker).id("to-a-daemon").publish("a", "b").expect_success();
         broker.expect_log("to-a-daemon");
         let stopped = broker.stop();
         assert!(stopped.log.contains("terminating"), "{}", stopped.log);
@@ -168,7 +170,7 @@ for_each_release! {
         broker.reload();
         broker.reload();
         let port = broker.port();
-        let client = Client::of(&broker).qos(1);
+        let client = MosquittoClient::of(&broker).qos(1);
         client.clone().retain(true).publish("kept", "retained").expect_success();
         client.clone().id("sleeper").keep_session().subscribe(&["later"]).subscribed().stop().expect_success();
         let broker = broker.restart().unwrap();
@@ -184,7 +186,7 @@ for_each_release! {
         let broker = open(version).start().unwrap();
         for protocol in CURRENT {
             for qos in [0, 1, 2] {
-                let client = Client::of(&broker).protocol(protocol).qos(qos);
+                let client = MosquittoClient::of(&broker).protocol(protocol).qos(qos);
                 let mut subscription = client.subscribe(&["a/+", "b/#"]);
                 assert_eq!(subscription.wait_subscribed().unwrap(), [qos, qos]);
                 for (topic, payload) in [("a/1", "text"), ("b", ""), ("b/c d", "\0\u{ff}\n MESSAGE")] {
@@ -199,15 +201,15 @@ for_each_release! {
             }
         }
         let large = "x".repeat(300_000);
-        let mut subscription = Client::of(&broker).subscribe(&["large"]).subscribed();
-        Client::of(&broker).publish("large", &large).expect_success();
+        let mut subscription = MosquittoClient::of(&broker).subscribe(&["large"]).subscribed();
+        MosquittoClient::of(&broker).publish("large", &large).expect_success();
         assert_eq!(subscription.expect_message().text(), large);
     }
 
     fn keeps_retained_messages(version) {
         let broker = open(version).start().unwrap();
         for protocol in CURRENT {
-            let client = Client::of(&broker).protocol(protocol).retain(true);
+            let client = MosquittoClient::of(&broker).protocol(protocol).retain(true);
             client.publish("state", "on").expect_success();
             let mut subscription = client.subscribe(&["state"]);
             let message = subscription.expect_message();
@@ -219,17 +221,17 @@ for_each_release! {
     fn publishes_wills(version) {
         let broker = open(version).start().unwrap();
         for protocol in CURRENT {
-            let watcher = Client::of(&broker).protocol(protocol).qos(1);
+            let watcher = MosquittoClient::of(&broker).protocol(protocol).qos(1);
             let mut subscription = watcher.subscribe(&["will", "end"]).subscribed();
             let mortal = watcher.clone().will("will", "gone", 1, false).subscribe(&["x"]).subscribed();
             mortal.kill();
             let message = subscription.expect_message();
             assert_eq!((message.topic.as_str(), message.text().as_str()), ("will", "gone"));
-            // Who says goodbye has no will.
+            // A client that disconnects has no will.
             let id = format!("polite-{protocol:?}");
             let will = Will { topic: "will".into(), qos: 1, ..Will::default() };
-            let connect = Connect { will: Some(will), ..Connect::new(protocol, &id) };
-            let mut polite = raw::Client::connect(broker.port(), &connect).unwrap();
+            let connect = ConnectPacket { will: Some(will), ..ConnectPacket::new(protocol, &id) };
+            let mut polite = raw::RawClient::connect(broker.port(), &connect).unwrap();
             polite.ping().unwrap();
             polite.disconnect(0);
             broker.expect_log(&format!("Received DISCONNECT from {id}"));
@@ -237,9 +239,9 @@ for_each_release! {
         }
     }
 
-    fn nothing_arrived_can_be_shown(version) {
+    fn absence_of_a_message_can_be_shown(version) {
         let broker = open(version).start().unwrap();
-        let client = Client::of(&broker).qos(1);
+        let client = MosquittoClient::of(&broker).qos(1);
         let mut subscription = client.subscribe(&["wanted/#"]).subscribed();
         client.publish("unwanted", "1").expect_success();
         assert_eq!(subscription.messages_before(&client, "wanted/end"), []);
@@ -247,7 +249,7 @@ for_each_release! {
         let before = subscription.messages_before(&client, "wanted/end");
         assert_eq!(before.iter().map(|message| message.text()).collect::<Vec<_>>(), ["2"]);
 
-        let mut raw = raw::Client::connect(broker.port(), &Connect::new(Protocol::V5, "raw")).unwrap();
+        let mut raw = raw::RawClient::connect(broker.port(), &ConnectPacket::new(Protocol::V5, "raw")).unwrap();
         assert_eq!(raw.subscribe(&[("wanted", 1)]).unwrap(), [1]);
         client.publish("unwanted", "3").expect_success();
         assert_eq!(raw.messages_before_pong().unwrap(), []);
@@ -258,25 +260,25 @@ for_each_release! {
     }
 
     fn reports_refusals(version) {
-        let broker = Broker::builder(version).allow_anonymous(false).start().unwrap();
+        let broker = Mosquitto::builder(version).allow_anonymous(false).start().unwrap();
         for (protocol, code) in [(Protocol::V31, 5), (Protocol::V311, 5), (Protocol::V5, 0x87)] {
-            let client = Client::of(&broker).id("c").protocol(protocol).username("u").password("p");
+            let client = MosquittoClient::of(&broker).id("c").protocol(protocol).username("u").password("p");
             assert_eq!(client.publish("a", "b").code(), Some(code.into()));
             let ended = client.subscribe(&["a"]).wait_subscribed().unwrap_err();
             assert_eq!(ended.code(), Some(code.into()));
-            let connect = Connect::new(protocol, "c").login("u", "p");
-            assert_eq!(raw::Client::connect(broker.port(), &connect).err(), Some(Refusal::Code(code)));
+            let connect = ConnectPacket::new(protocol, "c").login("u", "p");
+            assert_eq!(raw::RawClient::connect(broker.port(), &connect).err(), Some(ConnectRefusal::Code(code)));
         }
     }
 
-    fn raw_sees_every_code(version) {
+    fn raw_client_sees_every_reason_code(version) {
         let acl = "topic readwrite mine/#\n";
         let builder = open(version);
         let file = builder.folder().join("acl");
         fs::write(&file, acl).unwrap();
         let broker = builder.config(format!("acl_file {}", file.display())).start().unwrap();
         for (protocol, denied) in [(Protocol::V311, 0), (Protocol::V5, 0x87)] {
-            let mut client = raw::Client::connect(broker.port(), &Connect::new(protocol, "raw")).unwrap();
+            let mut client = raw::RawClient::connect(broker.port(), &ConnectPacket::new(protocol, "raw")).unwrap();
             let granted = client.subscribe(&[("mine/#", 2), ("other", 1), ("mine/0", 0)]).unwrap();
             assert_eq!(granted.len(), 3);
             assert_eq!((granted[0], granted[2]), (2, 0));
@@ -295,26 +297,26 @@ for_each_release! {
         }
     }
 
-    fn raw_sends_any_bytes(version) {
+    fn raw_client_sends_any_bytes(version) {
         let broker = open(version).start().unwrap();
-        let connect = |protocol| Connect::new(protocol, "raw");
+        let connect = |protocol| ConnectPacket::new(protocol, "raw");
         for protocol in CURRENT {
-            // The broker reads the packets right to the end, however long; no password is looked at here.
+            // The broker reads packets of any length correctly; it does not check passwords here.
             let longest = vec![b'x'; 65_535];
-            assert!(raw::Client::connect(broker.port(), &connect(protocol).login("u", &longest)).is_ok());
-            assert!(raw::Client::connect(broker.port(), &connect(protocol).login("u", "a\0b")).is_ok());
+            assert!(raw::RawClient::connect(broker.port(), &connect(protocol).login("u", &longest)).is_ok());
+            assert!(raw::RawClient::connect(broker.port(), &connect(protocol).login("u", "a\0b")).is_ok());
             // A user name must be text.
-            let refused = raw::Client::connect(broker.port(), &connect(protocol).login("a\0b", "p")).err();
+            let refused = raw::RawClient::connect(broker.port(), &connect(protocol).login("a\0b", "p")).err();
             assert!(refused.is_some());
         }
-        let mut nonsense = raw::Client::open(broker.port(), Protocol::V311);
+        let mut nonsense = raw::RawClient::open(broker.port(), Protocol::V311);
         nonsense.send(&[0xff; 16]);
         assert_eq!(nonsense.read(PATIENCE), Err(End::Closed));
     }
 
     fn raw_wills_have_properties(version) {
         let broker = open(version).start().unwrap();
-        let mut watcher = raw::Client::connect(broker.port(), &Connect::new(Protocol::V5, "watcher")).unwrap();
+        let mut watcher = raw::RawClient::connect(broker.port(), &ConnectPacket::new(Protocol::V5, "watcher")).unwrap();
         watcher.subscribe(&[("will", 1)]).unwrap();
         let will = Will {
             topic: "will".into(),
@@ -323,21 +325,21 @@ for_each_release! {
             properties: Properties::new().u32(property::WILL_DELAY_INTERVAL, 0).user("k", "v"),
             ..Will::default()
         };
-        let connect = Connect {
+        let connect = ConnectPacket {
             properties: Properties::new().u32(property::SESSION_EXPIRY_INTERVAL, 100),
             will: Some(will),
             clean: false,
-            ..Connect::new(Protocol::V5, "mortal")
+            ..ConnectPacket::new(Protocol::V5, "mortal")
         };
-        let mortal = raw::Client::connect(broker.port(), &connect).unwrap();
+        let mortal = raw::RawClient::connect(broker.port(), &connect).unwrap();
         assert!(!mortal.session_present);
         mortal.abort();
         assert_eq!(watcher.next_message(PATIENCE).unwrap().text(), "gone");
 
-        let mut again = raw::Client::connect(broker.port(), &connect).unwrap();
+        let mut again = raw::RawClient::connect(broker.port(), &connect).unwrap();
         assert!(again.session_present);
-        // Taken over: the one that has to go is told why, though not yet by 2.0.11.
-        let taken = raw::Client::connect(broker.port(), &connect).unwrap();
+        // A session takeover: 2.0.21 and later tell the old client why, 2.0.11 does not.
+        let taken = raw::RawClient::connect(broker.port(), &connect).unwrap();
         let told = if version == Version::V2_0_11 { None } else { Some(0x8e) };
         assert_eq!(again.wait_end(PATIENCE), Ok(told));
         taken.disconnect(4);
@@ -347,10 +349,10 @@ for_each_release! {
     fn raw_authenticates_in_steps(version) {
         let broker = open(version).start().unwrap();
         let properties = Properties::new().bytes(property::AUTHENTICATION_METHOD, "none");
-        let connect = Connect { properties, ..Connect::new(Protocol::V5, "raw") };
+        let connect = ConnectPacket { properties, ..ConnectPacket::new(Protocol::V5, "raw") };
         // No plugin knows the method.
-        assert_eq!(raw::Client::connect(broker.port(), &connect).err(), Some(Refusal::Code(0x8c)));
-        let mut client = raw::Client::connect(broker.port(), &Connect::new(Protocol::V5, "raw")).unwrap();
+        assert_eq!(raw::RawClient::connect(broker.port(), &connect).err(), Some(ConnectRefusal::Code(0x8c)));
+        let mut client = raw::RawClient::connect(broker.port(), &ConnectPacket::new(Protocol::V5, "raw")).unwrap();
         assert!(!client.properties.0.is_empty());
         client.auth(0x19, &Properties::new().bytes(property::AUTHENTICATION_METHOD, "none"));
         let answer = client.read(PATIENCE);
@@ -359,8 +361,8 @@ for_each_release! {
 }
 
 #[test]
-fn a_missing_broker_is_named_with_its_cure() {
-    let error = Broker::builder(Version::system("/no/such/mosquitto"))
+fn a_missing_broker_is_named_with_the_fix() {
+    let error = Mosquitto::builder(Version::system("/no/such/mosquitto"))
         .start()
         .unwrap_err();
     assert!(error.status.is_none());

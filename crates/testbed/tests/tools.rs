@@ -1,10 +1,10 @@
-//! The measuring tools, as far as they get without a broker.
+//! Tests of the measuring tools, as far as they get without a broker.
 
 use std::process::Command;
 
 use testbed::scratch::Scratch;
 
-/// Into a file they write whole lines: what they show while they work is for a terminal.
+/// In a file the tools write whole lines only: progress is for a terminal.
 #[test]
 fn progress_does_not_go_into_a_file() {
     let no_brokers = Scratch::new("no-brokers").unwrap();
@@ -24,7 +24,7 @@ fn progress_does_not_go_into_a_file() {
         let written = [output.stdout, output.stderr].concat();
         let written = String::from_utf8(written).unwrap();
         assert!(!output.status.success(), "{tool}: {written}");
-        // It came to where it needs a broker, and so past what it does before.
+        // The tool got as far as it can without a broker.
         assert!(written.contains("tests/brokers.sh"), "{tool}: {written}");
         assert!(!written.contains(['\r', '\x1b']), "{tool}: {written:?}");
         assert!(written.ends_with('\n'), "{tool}: {written:?}");

@@ -1,5 +1,5 @@
-//! On SIGHUP 2.0 asks about every session again, and a session that is refused while its client is away goes on
-//! the list of those that expire a second time.
+//! On SIGHUP 2.0 asks about every session again. If a session is refused while its client is absent, 2.0 adds
+//! it to its list of expiring sessions a second time.
 
 use std::{
     collections::HashSet,
@@ -8,10 +8,10 @@ use std::{
 };
 
 use testbed::{
-    broker::{Broker, Builder, Listener, Version},
+    broker::{Listener, Mosquitto, MosquittoBuilder, Version},
     clients::{
-        Client, Protocol,
-        raw::{self, Connect, Properties, property},
+        MosquittoClient, Protocol,
+        raw::{self, ConnectPacket, Properties, property},
     },
     pki::Authority,
     tenant::DEVICE,
@@ -22,43 +22,45 @@ use crate::setting::*;
 
 const EACH: [Version; 2] = [Version::SanitizedV2_0_11, Version::SanitizedV2_0_21];
 
-/// Keeps its session for an hour, and subscribes to nothing: `mosquitto_pub -V 5 -x 3600`.
-fn publisher(client_id: &str) -> Connect {
-    let mut connect = Connect::new(Protocol::V5, client_id);
+/// Returns a CONNECT that keeps its session for an hour and subscribes to nothing: `mosquitto_pub -V 5 -x
+/// 3600`.
+fn publisher(client_id: &str) -> ConnectPacket {
+    let mut connect = ConnectPacket::new(Protocol::V5, client_id);
     connect.properties = Properties::new().u32(property::SESSION_EXPIRY_INTERVAL, 3600);
     connect
 }
 
-/// 2.0 loses some memory whatever a plugin does (each callback that is registered): only misuse is looked for.
-fn builder(version: Version) -> Builder {
-    Broker::builder(version).env("ASAN_OPTIONS", "detect_leaks=0")
+/// 2.0 leaks some memory with any plugin (each registered callback), so leaks are not checked.
+fn builder(version: Version) -> MosquittoBuilder {
+    Mosquitto::builder(version).env("ASAN_OPTIONS", "detect_leaks=0")
 }
 
-/// Comes, and leaves its session behind.
-fn visit(broker: &Broker, connect: &Connect) {
-    let client = raw::Client::connect(broker.port(), connect)
+/// Connects and disconnects, which leaves a session.
+fn visit(broker: &Mosquitto, connect: &ConnectPacket) {
+    let client = raw::RawClient::connect(broker.port(), connect)
         .unwrap_or_else(|e| panic!("{e:?}\n{}", broker.log()));
     client.disconnect(0);
 }
 
-/// Connects, whatever becomes of the broker over it.
-fn come_back(broker: &Broker, connect: &Connect) {
+/// Connects, even if the broker crashes over it.
+fn come_back(broker: &Mosquitto, connect: &ConnectPacket) {
     if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", broker.port()))
         && stream.write_all(&connect.packet()).is_ok()
     {
-        // An answer, or the end.
+        // Reads a packet or the end of the connection.
         let _ = stream.read(&mut [0; 64]);
     }
 }
 
-/// The reason why nobody who is away is ever refused. If this one fails, the others here see nothing.
+/// Why no absent client is ever refused. If this test fails, the bug is gone, and the other tests here show
+/// nothing.
 #[test]
-fn refusing_who_is_away_misuses_memory() {
+fn refusing_an_absent_client_on_sighup_misuses_memory() {
     let folder = tempfile::tempdir().unwrap();
     let plugin = compile(folder.path(), &["tests/e2e/refuses.c"]);
     for version in EACH {
         let builder = builder(version).plugin(&plugin, &[]);
-        // Else the broker refuses them itself, since they have no user name.
+        // Without this the broker itself refuses these clients, because they have no user name.
         let broker = builder.allow_anonymous(true).start().unwrap();
         let names = ["a", "b", "c"];
         for name in names {
@@ -79,10 +81,10 @@ fn refusing_who_is_away_misuses_memory() {
     }
 }
 
-/// By which the plugin tells a CONNECT from a question of SIGHUP's (`src/quirks/recheck.rs`): in Debian's builds
-/// as in ours each has its own place in the broker's code, whoever connects and however.
+/// How the plugin tells a CONNECT from a check on SIGHUP (`src/quirks/recheck.rs`): in Debian's builds as in
+/// ours, each comes from its own place in the broker's code, for all kinds of connections.
 #[test]
-fn connects_and_rechecks_are_asked_about_from_two_places() {
+fn connects_and_rechecks_come_from_different_callers() {
     let folder = tempfile::tempdir().unwrap();
     let sources = ["tests/e2e/places.c", "src/broker/host.c"];
     let plugin = compile(folder.path(), &sources);
@@ -90,9 +92,9 @@ fn connects_and_rechecks_are_asked_about_from_two_places() {
         let builder = builder(version).plugin(&plugin, &[]);
         let broker = builder.allow_anonymous(true).start().unwrap();
         visit(&broker, &publisher("away"));
-        let mut connect = Connect::new(Protocol::V311, "here");
+        let mut connect = ConnectPacket::new(Protocol::V311, "here");
         connect.clean = false;
-        let mut here = raw::Client::connect(broker.port(), &connect).unwrap();
+        let mut here = raw::RawClient::connect(broker.port(), &connect).unwrap();
         visit(&broker, &publisher("away"));
         broker.reload();
         assert_eq!(here.ping(), Ok(()));
@@ -111,15 +113,15 @@ fn connects_and_rechecks_are_asked_about_from_two_places() {
     }
 }
 
-/// More sessions than the plugin has in its table, and after an hour it has none of these: their token is no
-/// longer good when SIGHUP comes, which is here because its key is gone, so that nobody has to wait.
-fn nobody_who_was_let_in_is_refused(version: Version, sessions: usize) {
+/// Tests with more sessions than the plugin has in its table. After an hour it has none of these in it: their
+/// token has expired when SIGHUP arrives. Here the key is withdrawn instead, so that the test does not wait.
+fn no_absent_client_is_refused(version: Version, sessions: usize) {
     let tenant = tenant();
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("jwks.json");
     let good = tenant.jwks();
     std::fs::write(&keys, good.to_string()).unwrap();
-    let options = Options::tokens(&tenant).with("jwks_file", keys.to_str().unwrap());
+    let options = PluginOptions::tokens(&tenant).with("jwks_file", keys.to_str().unwrap());
     let broker = builder(version)
         .quiet()
         .plugin(plugin(), &options.pairs())
@@ -145,7 +147,7 @@ fn nobody_who_was_let_in_is_refused(version: Version, sessions: usize) {
         assert_eq!(here.ping(), Ok(()));
     }
     assert_eq!(refused(), 0);
-    // The token lets nobody in any more, and the broker's lists are as they should be.
+    // The token is no longer valid, and the broker's lists are intact.
     for number in 0..sessions {
         if number % 100 == 0 {
             assert!(answer(&broker, &device(number)).is_some());
@@ -165,19 +167,19 @@ fn nobody_who_was_let_in_is_refused(version: Version, sessions: usize) {
 }
 
 #[test]
-fn nobody_who_was_let_in_is_refused_by_2_0_11() {
-    nobody_who_was_let_in_is_refused(Version::SanitizedV2_0_11, 10_300);
+fn no_absent_client_is_refused_on_2_0_11() {
+    no_absent_client_is_refused(Version::SanitizedV2_0_11, 10_300);
 }
 
 #[test]
-fn nobody_who_was_let_in_is_refused_by_2_0_21() {
-    nobody_who_was_let_in_is_refused(Version::SanitizedV2_0_21, 10_300);
+fn no_absent_client_is_refused_on_2_0_21() {
+    no_absent_client_is_refused(Version::SanitizedV2_0_21, 10_300);
 }
 
-/// The broker asks nobody when a certificate lets somebody in. On SIGHUP 2.0.21 no longer knows the listener of
-/// those that are away, and asks about them, too. (2.0.11 refuses them by itself.)
+/// The broker asks nobody about a client with a certificate. On SIGHUP 2.0.21 has lost the listener of absent
+/// clients, and asks about them, too. (2.0.11 refuses them by itself.)
 #[test]
-fn whom_a_certificate_let_in_is_not_refused() {
+fn absent_clients_with_certificates_are_not_refused() {
     let tenant = tenant();
     let authority = Authority::new("the broker's authority");
     let builder = builder(Version::SanitizedV2_0_21);
@@ -201,14 +203,14 @@ fn whom_a_certificate_let_in_is_not_refused() {
         .client_ca(&ca)
         .config("use_identity_as_username true");
     let broker = builder
-        .plugin(plugin(), &Options::tokens(&tenant).pairs())
+        .plugin(plugin(), &PluginOptions::tokens(&tenant).pairs())
         .listener(Listener::tcp())
         .listener(by_certificate)
         .start()
         .unwrap();
     let mut here = raw(&broker, &tenant, WATCHER, "here", Protocol::V5);
     let visit = |name: &str| {
-        let client = Client::of(&broker)
+        let client = MosquittoClient::of(&broker)
             .port(broker.ports()[1])
             .ca_file(&ca)
             .certificate(&known[0], &known[1])
@@ -235,10 +237,10 @@ fn whom_a_certificate_let_in_is_not_refused() {
     assert!(stopped.status.unwrap().success());
 }
 
-/// With `per_listener_settings true` 2.0.21 asks nobody about who is away, and refuses them itself
-/// (lib/net_mosq.c takes the listener from them, and src/security.c wants one). No plugin is in the way.
+/// With `per_listener_settings true`, 2.0.21 asks nobody about absent clients and refuses them itself
+/// (lib/net_mosq.c removes their listener, and src/security.c requires one). No plugin is involved.
 #[test]
-fn with_settings_per_listener_2_0_21_misuses_memory_by_itself() {
+fn settings_per_listener_misuse_memory_on_2_0_21_without_a_plugin() {
     let version = Version::SanitizedV2_0_21;
     let listener = Listener::tcp().config("allow_anonymous true");
     let broker = builder(version)

@@ -1,4 +1,4 @@
-/* See fake.h. Orders of events and return codes follow Mosquitto's sources; where 2.0.11, 2.0.21
+/* See fake.h. The order of events and the return codes are those of Mosquitto's sources. Where 2.0.11, 2.0.21
  * and 2.1.2 differ, `release` decides. */
 #include "fake.h"
 
@@ -15,7 +15,7 @@
 #define MAX_CLIENTS 256
 #define MAX_ANSWERS 8192
 #define MAX_LINES 8192
-/* As long as the real ones are, and they do not overlap. (sizeof(struct mosquitto) in 2.0.11) */
+/* As long as a real one, so that clients do not overlap (sizeof(struct mosquitto) in 2.0.11). */
 #define CLIENT_BYTES 624
 
 #define PLUGIN_IGNORE 32 /* 2.1 only */
@@ -42,7 +42,7 @@ struct mosquitto {
 	bool websocket;
 	bool late_disconnect;
 	bool freed;
-	/* 2.1: its CONNECT is being judged, and the answer may come later (mosq_cs_delayed_auth). */
+	/* 2.1: its CONNECT waits for a delayed answer (mosq_cs_delayed_auth). */
 	bool may_wait;
 	bool waits;
 	int verdict;
@@ -90,7 +90,7 @@ void fake_violation(const char *what)
 	abort();
 }
 
-/* Nothing in Mosquitto is locked. */
+/* Mosquitto has no locks. */
 static void on_broker_thread(const char *function)
 {
 	if(!pthread_equal(broker_thread, pthread_self())){
@@ -114,7 +114,7 @@ static char *copy(const char *text)
 	return text ? strdup(text) : NULL;
 }
 
-/* Whoever still holds the old text shall see that it is gone. */
+/* A plugin that still uses the old text must notice. */
 static void replace(char **field, char *with)
 {
 	if(*field){
@@ -125,7 +125,7 @@ static void replace(char **field, char *with)
 }
 
 
-/* ---- what a plugin may call ---- */
+/* ---- functions for the plugin ---- */
 
 static bool event_exists(int event)
 {
@@ -152,7 +152,7 @@ int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MO
 	for(size_t i = 0; i < registered_count[listener]; i++){
 		const struct registration *other = &registered[listener][i];
 		bool same = other->event == event && other->function == function;
-		/* 2.0 asks only for the function (src/plugin.c, check_callback_exists). */
+		/* 2.0 compares only the function (src/plugin.c, check_callback_exists). */
 		if(same && (release != FAKE_2_1_2 || other->identifier == identifier)){
 			return MOSQ_ERR_ALREADY_EXISTS;
 		}
@@ -292,7 +292,7 @@ void mosquitto_log_printf(int level, const char *fmt, ...)
 	if(!log_to_topic){
 		return;
 	}
-	/* `log_dest topic`: the line is a message for whoever may read it. */
+	/* `log_dest topic`: the line is a message for the clients that may read it. */
 	log_depth++;
 	if(log_depth > log_depth_max){
 		log_depth_max = log_depth;
@@ -311,7 +311,7 @@ void mosquitto_log_printf(int level, const char *fmt, ...)
 }
 
 
-/* ---- asking the plugin ---- */
+/* ---- calls of the plugin ---- */
 
 static void note(const struct mosquitto *client, int event, int access, const char *topic, int code)
 {
@@ -333,7 +333,7 @@ static bool passes(int code)
 	return code == MOSQ_ERR_PLUGIN_DEFER || (code == PLUGIN_IGNORE && release == FAKE_2_1_2);
 }
 
-/* Always inlined: of a question the plugin sees, as on a real 2.0, which function asked for which. */
+/* Always inlined, so that the plugin sees the same chain of callers as in a real 2.0. */
 static inline __attribute__((always_inline)) int raw(int listener, int event, void *data)
 {
 	/* A copy: a callback may register or unregister. */
@@ -374,7 +374,7 @@ int fake_raw_userdata(int listener, int event, void *data, void *userdata)
 	return -1;
 }
 
-/* What else than yes a broker can make something of; the rest makes it hang up without a CONNACK. */
+/* The refusals that a broker understands. On any other code it closes the connection without a CONNACK. */
 static void judge_login(const struct mosquitto *client, int code)
 {
 	if(code == FAKE_ERR_AUTH_DELAYED && release == FAKE_2_1_2 && client->may_wait){
@@ -432,8 +432,8 @@ int fake_acl(struct mosquitto *client, int access, const char *topic)
 	return code;
 }
 
-/* `check_retain_source true`: may the one who retained this message still write it? The broker
- * asks with a client made up on its stack (src/retain.c). */
+/* `check_retain_source true`: may the publisher of this retained message still write it? The broker
+ * asks with a temporary client on its stack (src/retain.c). */
 int fake_retain_source(const struct mosquitto *source, const char *topic)
 {
 	struct mosquitto pseudo;
@@ -444,7 +444,7 @@ int fake_retain_source(const struct mosquitto *source, const char *topic)
 	return fake_acl(&pseudo, MOSQ_ACL_WRITE, topic);
 }
 
-/* 2.1: src/http_api.c asks on a thread of its own, with a client made up on its stack. */
+/* 2.1: src/http_api.c asks on a thread of its own, with a temporary client on its stack. */
 int fake_http_api(const char *username, const char *password, bool acl)
 {
 	struct mosquitto pseudo;
@@ -509,14 +509,14 @@ static void let_in(struct mosquitto *client)
 static void turn_away(struct mosquitto *client)
 {
 	if(release == FAKE_2_0_11){
-		replace(&client->id, NULL); /* src/handle_connect.c frees it before it says goodbye */
+		replace(&client->id, NULL); /* src/handle_connect.c frees the ID before the disconnect event */
 	}
 	say_gone(client, MOSQ_EVT_DISCONNECT);
 	client->state = ST_GONE;
 }
 
-/* mosquitto_complete_basic_auth: by client id, and nothing happens where nobody waits. Everything
- * that letting somebody in brings along happens before it returns. */
+/* mosquitto_complete_basic_auth: finds the client by its ID, and does nothing if none waits. Everything
+ * that admitting a client involves happens before it returns. */
 void fake_complete(const char *id, int result)
 {
 	if(!in_tick){
@@ -537,7 +537,7 @@ void fake_complete(const char *id, int result)
 	}
 }
 
-/* The loop goes on until the plugin has made up its mind; one that never does is a hang. */
+/* The loop continues until the plugin answers. If it never does, the test hangs. */
 static int wait_for_verdict(struct mosquitto *client)
 {
 	for(int rounds = 0; client->waits; rounds++){
@@ -560,13 +560,13 @@ static bool somebody_waits_under(const char *id)
 	return false;
 }
 
-/* A CONNECT. Where its answer comes later, this is no answer yet. */
+/* A CONNECT. If it is delayed, there is no result yet. */
 int fake_knock(struct mosquitto *client)
 {
 	if(client->state != ST_NEW){
 		fake_violation("the test connects a client twice");
 	}
-	/* src/handle_connect.c: without a question and without a CONNACK. */
+	/* src/handle_connect.c: without asking the plugin and without a CONNACK. */
 	if(somebody_waits_under(client->id)){
 		turn_away(client);
 		return MOSQ_ERR_UNKNOWN;
@@ -590,7 +590,7 @@ int fake_connect(struct mosquitto *client)
 	return code == FAKE_ERR_AUTH_DELAYED ? wait_for_verdict(client) : code;
 }
 
-/* A client that waits hangs up: nobody is told (src/context.c). */
+/* A waiting client closes its connection, of which the plugin is not told (src/context.c). */
 void fake_hang_up(struct mosquitto *client)
 {
 	if(!client->waits){
@@ -600,7 +600,7 @@ void fake_hang_up(struct mosquitto *client)
 	client->state = ST_GONE;
 }
 
-/* The will's turn comes after the event, in every release up to 2.1.2 (src/context.c). */
+/* The will is sent after the event, in every release up to 2.1.2 (src/context.c). */
 void fake_disconnect(struct mosquitto *client, bool with_will)
 {
 	bool offline = release == FAKE_2_1_2 && client->kept;
@@ -613,7 +613,7 @@ void fake_disconnect(struct mosquitto *client, bool with_will)
 	client->state = client->kept ? ST_OFFLINE : ST_GONE;
 }
 
-/* As src/plugin.c of 2.0 and src/plugin_tick.c of 2.1 do it. */
+/* As in src/plugin.c of 2.0 and src/plugin_tick.c of 2.1. */
 static void tick(struct registration *to)
 {
 	struct mosquitto_evt_tick event;
@@ -643,7 +643,7 @@ static void tick(struct registration *to)
 	}
 }
 
-/* A kept session's time is over: the broker says nothing. */
+/* A kept session expires, which the broker does not report. */
 void fake_expire(struct mosquitto *client)
 {
 	if(client->state != ST_OFFLINE){
@@ -686,7 +686,7 @@ int fake_reload(void)
 {
 	int code = 0;
 	for(int listener = 0; listener < MAX_LISTENERS; listener++){
-		/* Every release sends it without options. */
+		/* Every release sends the event without options. */
 		struct mosquitto_evt_reload event;
 		memset(&event, 0, sizeof(event));
 		code |= fake_raw(listener, MOSQ_EVT_RELOAD, &event);
@@ -715,7 +715,7 @@ void fake_sighup(void)
 }
 
 
-/* ---- levers ---- */
+/* ---- controls for tests ---- */
 
 void fake_start(int which)
 {
@@ -801,7 +801,7 @@ struct mosquitto *fake_client_new(const struct fake_spec *spec)
 	return client;
 }
 
-/* A session from mosquitto.db: no CONNECT was ever seen (src/persist_read.c). */
+/* A session from mosquitto.db, without a CONNECT (src/persist_read.c). */
 struct mosquitto *fake_client_restored(const char *id, const char *username, const char *subscription)
 {
 	struct fake_spec spec = {.id = id, .username = username, .subscription = subscription, .kept = true};
@@ -810,7 +810,7 @@ struct mosquitto *fake_client_restored(const char *id, const char *username, con
 	return client;
 }
 
-/* Connected and offline sessions alike, as contexts_by_id. */
+/* Connected and offline sessions, like contexts_by_id. */
 struct mosquitto *fake_by_id(const char *id)
 {
 	for(size_t i = client_count; id && i-- > 0;){

@@ -1,7 +1,7 @@
-/* A broker as a plugin sees it, and the levers that a test pulls.
+/* The broker's functions for a plugin, and controls for tests.
  *
- * One process is one broker. What a plugin must never do, because a real broker would be damaged
- * by it, ends the process: see fake_violation. */
+ * One process is one broker. If the plugin does something that would damage a real broker, the process
+ * aborts: see fake_violation. */
 #ifndef FAKE_H
 #define FAKE_H
 
@@ -18,7 +18,7 @@ enum fake_release { FAKE_2_0_11, FAKE_2_0_21, FAKE_2_1_2 };
 /* 2.1 only (include/mosquitto/broker.h there). */
 #define FAKE_EVT_CLIENT_OFFLINE 28
 
-/* A client as it connects. Strings are copied; NULL is what an empty field is to a broker. */
+/* A client before it connects. Strings are copied; NULL stands for an empty field, as in a broker. */
 struct fake_spec {
 	const char *id;
 	const char *username;
@@ -26,16 +26,16 @@ struct fake_spec {
 	const char *address;
 	const char *will;         /* the will's topic */
 	const char *subscription; /* a filter that it is subscribed to */
-	const char *queued;       /* a topic of which a message waits for it while it is away */
+	const char *queued;       /* a topic of which a message is queued while it is absent */
 	int protocol_version;
 	int listener;
-	uint16_t password_len;    /* what 2.1.3 says in its basic-auth event; else 0 */
+	uint16_t password_len;    /* the length in 2.1.3's basic-auth event, otherwise 0 */
 	bool clean_start;
 	bool kept;                /* its session outlives its connection */
-	bool websocket;           /* 2.0: its DISCONNECT comes one round late when it is taken over */
+	bool websocket;           /* 2.0: its disconnect event after a takeover comes one iteration late */
 };
 
-/* Something that was asked, and the answer. */
+/* A call of the plugin, and its result. */
 struct fake_answer {
 	const struct mosquitto *client;
 	int event;
@@ -87,7 +87,7 @@ size_t fake_log_depth(void);
 struct mosquitto *fake_by_id(const char *id);
 void fake_complete(const char *id, int result);
 
-/* 2.1: the answer to a login comes later. */
+/* 2.1: the answer to a CONNECT is delayed. */
 #define FAKE_ERR_AUTH_DELAYED (-5)
 
 #endif

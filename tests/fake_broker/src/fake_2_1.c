@@ -1,4 +1,4 @@
-/* What a 2.1 broker has and a 2.0 broker has not. */
+/* Functions that a 2.1 broker has and a 2.0 broker has not. */
 #include "fake.h"
 
 struct mosquitto *mosquitto_client(const char *client_id);
@@ -15,7 +15,7 @@ void mosquitto_complete_basic_auth(const char *client_id, int result)
 	fake_complete(client_id, result);
 }
 
-/* To be called by who wants this file linked. */
+/* Called by the program that needs this file linked. */
 int fake_2_1_is_linked(void)
 {
 	return 1;

@@ -1,10 +1,10 @@
-//! `fake.h`, for Rust.
+//! Declarations of `fake.h` in Rust.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 
-/// `struct mosquitto`: only the C part looks inside.
+/// `struct mosquitto`, whose members only the C part uses.
 #[repr(C)]
-pub struct Mosquitto {
+pub struct ClientStruct {
     _opaque: [u8; 0],
 }
 
@@ -27,7 +27,7 @@ pub struct FakeSpec {
 
 #[repr(C)]
 pub struct FakeAnswer {
-    pub client: *const Mosquitto,
+    pub client: *const ClientStruct,
     pub event: c_int,
     pub access: c_int,
     pub code: c_int,
@@ -36,7 +36,7 @@ pub struct FakeAnswer {
 
 /// `struct mosquitto_opt` (mosquitto_plugin.h).
 #[repr(C)]
-pub struct Opt {
+pub struct MosquittoOpt {
     pub key: *mut c_char,
     pub value: *mut c_char,
 }
@@ -50,13 +50,13 @@ unsafe extern "C" {
     pub fn fake_log_to_topic(on: bool);
     pub fn fake_unregister(identifier: *const c_void);
     pub fn fake_log_init_failure(code: c_int);
-    pub fn fake_client_new(spec: *const FakeSpec) -> *mut Mosquitto;
-    pub fn fake_client_refill(client: *mut Mosquitto, spec: *const FakeSpec);
+    pub fn fake_client_new(spec: *const FakeSpec) -> *mut ClientStruct;
+    pub fn fake_client_refill(client: *mut ClientStruct, spec: *const FakeSpec);
     pub fn fake_client_restored(
         id: *const c_char,
         username: *const c_char,
         subscription: *const c_char,
-    ) -> *mut Mosquitto;
+    ) -> *mut ClientStruct;
     pub fn fake_raw_userdata(
         listener: c_int,
         event: c_int,
@@ -64,20 +64,20 @@ unsafe extern "C" {
         userdata: *mut c_void,
     ) -> c_int;
     pub fn fake_raw(listener: c_int, event: c_int, data: *mut c_void) -> c_int;
-    pub fn fake_basic_auth(client: *mut Mosquitto) -> c_int;
-    pub fn fake_connect(client: *mut Mosquitto) -> c_int;
-    pub fn fake_knock(client: *mut Mosquitto) -> c_int;
-    pub fn fake_hang_up(client: *mut Mosquitto);
-    pub fn fake_acl(client: *mut Mosquitto, access: c_int, topic: *const c_char) -> c_int;
-    pub fn fake_retain_source(source: *const Mosquitto, topic: *const c_char) -> c_int;
+    pub fn fake_basic_auth(client: *mut ClientStruct) -> c_int;
+    pub fn fake_connect(client: *mut ClientStruct) -> c_int;
+    pub fn fake_knock(client: *mut ClientStruct) -> c_int;
+    pub fn fake_hang_up(client: *mut ClientStruct);
+    pub fn fake_acl(client: *mut ClientStruct, access: c_int, topic: *const c_char) -> c_int;
+    pub fn fake_retain_source(source: *const ClientStruct, topic: *const c_char) -> c_int;
     pub fn fake_http_api(username: *const c_char, password: *const c_char, acl: bool) -> c_int;
-    pub fn fake_disconnect(client: *mut Mosquitto, with_will: bool);
-    pub fn fake_expire(client: *mut Mosquitto);
+    pub fn fake_disconnect(client: *mut ClientStruct, with_will: bool);
+    pub fn fake_expire(client: *mut ClientStruct);
     pub fn fake_tick();
     pub fn fake_reload() -> c_int;
     pub fn fake_sighup();
-    pub fn fake_state(client: *const Mosquitto) -> c_int;
-    pub fn fake_username(client: *const Mosquitto) -> *const c_char;
+    pub fn fake_state(client: *const ClientStruct) -> c_int;
+    pub fn fake_username(client: *const ClientStruct) -> *const c_char;
     pub fn fake_registered(listener: c_int, event: c_int) -> usize;
     pub fn fake_log_line(index: usize, level: *mut c_int) -> *const c_char;
     pub fn fake_log_count() -> usize;

@@ -1,13 +1,12 @@
-//! A broker that drives the real plugin, the shared object, through every entry point.
+//! A fake broker that calls every entry point of the real plugin, the shared object.
 //!
-//! The functions that a plugin calls are in `fake.c`; this is the safe side of it. What no plugin
-//! may do, because a real broker would be damaged, ends the process with a sentence on stderr:
-//! calling from another thread, kicking outside a tick, answering with a code that the broker does
-//! not understand, touching a client that was freed, flooding the log or writing control
-//! characters into it. So every test checks all of that as well.
+//! `fake.c` has the functions that a plugin calls; this file is the safe interface to it. If the plugin does
+//! something that would damage a real broker, the process aborts with a message: a call from another thread,
+//! a kick outside a tick, a return code that the broker does not understand, use of a freed client, a flood
+//! of log lines, or control characters in the log. So every test checks all of that as well.
 //!
-//! A process is one broker, and the plugin has state of its own for the process, so [`alone`] runs
-//! every test in a process of its own. A crash or an abort is then one failed test.
+//! A process is one broker, and the plugin has global state, so [`alone`] runs every test in a process of its
+//! own. A crash or an abort is then one failed test.
 
 mod ffi;
 mod process;
@@ -21,15 +20,15 @@ use std::{
 
 pub use process::{alone, alone_provoked};
 
-/// Which broker this is.
+/// The release that the fake broker imitates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// Debian 12's. Frees a refused client's id before it says goodbye; ticks only without
-    /// `per_listener_settings`.
+    /// Debian 12's release. It frees a refused client's ID before the disconnect event, and has ticks only
+    /// without `per_listener_settings`.
     V2_0_11,
-    /// Debian 13's.
+    /// Debian 13's release.
     V2_0_21,
-    /// The first with more than one way to say no.
+    /// The first release with several return codes for a refusal.
     V2_1_2,
 }
 
@@ -39,13 +38,13 @@ impl Release {
         self == Self::V2_1_2
     }
 
-    /// The code by which this broker is told what 2.1 knows as `code`.
+    /// Returns the code that this broker gets for 2.1's `code`.
     pub fn refusal(self, code: c_int) -> c_int {
         if self.is_2_1() { code } else { AUTH }
     }
 }
 
-/// The answers, as mosquitto.h and 2.1's defs.h number them.
+/// Return codes, with the numbers of mosquitto.h and 2.1's defs.h.
 #[allow(missing_docs)]
 mod codes {
     use std::ffi::c_int;
@@ -65,7 +64,7 @@ mod codes {
 }
 pub use codes::*;
 
-/// An event, as mosquitto_broker.h numbers them.
+/// An event, with its number in mosquitto_broker.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 #[repr(i32)]
@@ -79,7 +78,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The events that this broker has.
+    /// Returns the events that this broker has.
     pub fn all(release: Release) -> &'static [Self] {
         const ALL: [Event; 6] = [
             Event::Reload,
@@ -92,7 +91,8 @@ impl Event {
         &ALL[..if release.is_2_1() { 6 } else { 5 }]
     }
 
-    /// The answer to a question that cannot be understood: no. And to what is no question: yes.
+    /// Returns the answer to an event without usable data: a refusal for a check, and success for anything
+    /// else.
     pub fn refusal(self) -> c_int {
         match self {
             Self::BasicAuth => AUTH,
@@ -102,19 +102,19 @@ impl Event {
     }
 }
 
-/// What somebody wants to do, as mosquitto_broker.h numbers it.
+/// A kind of access, with its number in mosquitto_broker.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 #[repr(i32)]
-pub enum Access {
+pub enum AclAccess {
     Read = 1,
     Write = 2,
     Subscribe = 4,
     Unsubscribe = 8,
 }
 
-impl Access {
-    /// All four.
+impl AclAccess {
+    /// All four kinds.
     pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Subscribe, Self::Unsubscribe];
 
     fn of(number: c_int) -> Self {
@@ -127,39 +127,39 @@ impl Access {
 
 /// A client, which lives as long as the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Client(*mut ffi::Mosquitto);
+pub struct FakeClient(*mut ffi::ClientStruct);
 
-impl Client {
-    /// Its address, for events made by hand.
+impl FakeClient {
+    /// Returns its address, for events that a test builds.
     pub fn address(self) -> usize {
         self.0 as usize
     }
 }
 
-/// What a client has come to.
+/// The state of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum State {
+pub enum ClientState {
     New,
     Connected,
     Offline,
     Gone,
 }
 
-/// Something that the broker asked or said, with the plugin's answer.
+/// A call of the plugin, with its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Asked {
-    Login(Client, c_int),
-    Acl(Client, Access, String, c_int),
-    Disconnect(Client),
-    Offline(Client),
+pub enum PluginCall {
+    Login(FakeClient, c_int),
+    Acl(FakeClient, AclAccess, String, c_int),
+    Disconnect(FakeClient),
+    Offline(FakeClient),
     Reload(c_int),
 }
 
 /// A client before it connects: MQTT 3.1.1, clean session, from 192.0.2.1.
 #[derive(Clone)]
-pub struct Spec {
+pub struct ClientSpec {
     id: Option<CString>,
     username: Option<CString>,
     password: Option<CString>,
@@ -177,7 +177,7 @@ pub struct Spec {
 
 fn text(bytes: impl Into<Vec<u8>>) -> Option<CString> {
     let mut bytes = bytes.into();
-    // The broker's strings end at the first NUL, whatever came after it.
+    // The broker's strings end at the first NUL.
     if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
         bytes.truncate(end);
     }
@@ -188,8 +188,8 @@ fn pointer(text: Option<&CString>) -> *const c_char {
     text.map_or(ptr::null(), |text| text.as_ptr())
 }
 
-impl Spec {
-    /// A client with this id and nothing else.
+impl ClientSpec {
+    /// Returns a client with this ID and nothing else.
     pub fn new(id: impl Into<Vec<u8>>) -> Self {
         Self {
             id: text(id),
@@ -208,28 +208,28 @@ impl Spec {
         }
     }
 
-    /// Without a client id, as 2.0.11 leaves those that it refuses.
+    /// Removes the client ID, as 2.0.11 does for refused clients.
     #[must_use]
     pub fn without_id(mut self) -> Self {
         self.id = None;
         self
     }
 
-    /// The user name of its CONNECT.
+    /// Sets the user name of its CONNECT.
     #[must_use]
     pub fn username(mut self, username: impl Into<Vec<u8>>) -> Self {
         self.username = text(username);
         self
     }
 
-    /// The password of its CONNECT; cut at the first NUL, as every broker does.
+    /// Sets the password of its CONNECT, which is cut at the first NUL as in every broker.
     #[must_use]
     pub fn password(mut self, password: impl Into<Vec<u8>>) -> Self {
         self.password = text(password);
         self
     }
 
-    /// As 2.1.3 does it: the event also tells how long the password really is.
+    /// Sets the password and its real length, which the event contains since 2.1.3.
     #[must_use]
     pub fn password_with_length(mut self, password: impl Into<Vec<u8>>) -> Self {
         let password = password.into();
@@ -238,48 +238,48 @@ impl Spec {
         self
     }
 
-    /// `JWT` and a token: the user name and password of token mode.
+    /// Sets user name and password of token mode: `JWT` and a token.
     #[must_use]
     pub fn token(self, token: impl Into<Vec<u8>>) -> Self {
         self.username("JWT").password(token)
     }
 
-    /// Where it connects from.
+    /// Sets the address that it connects from.
     #[must_use]
     pub fn address(mut self, address: &str) -> Self {
         self.address = text(address);
         self
     }
 
-    /// The topic of its will.
+    /// Sets the topic of its will.
     #[must_use]
     pub fn will(mut self, topic: &str) -> Self {
         self.will = text(topic);
         self
     }
 
-    /// A filter to which it is subscribed.
+    /// Adds a filter that it is subscribed to.
     #[must_use]
     pub fn subscribed(mut self, filter: &str) -> Self {
         self.subscription = text(filter);
         self
     }
 
-    /// A topic of which a message is queued while it is away.
+    /// Adds a topic of which a message is queued while it is absent.
     #[must_use]
     pub fn queued(mut self, topic: &str) -> Self {
         self.queued = text(topic);
         self
     }
 
-    /// MQTT 5.
+    /// Uses MQTT 5.
     #[must_use]
     pub fn v5(mut self) -> Self {
         self.protocol_version = 5;
         self
     }
 
-    /// Not a clean session: the broker keeps it.
+    /// Connects without a clean session, so that the broker keeps the session.
     #[must_use]
     pub fn kept(mut self) -> Self {
         self.kept = true;
@@ -287,7 +287,7 @@ impl Spec {
         self
     }
 
-    /// MQTT 5 with Clean Start and a Session Expiry Interval: kept all the same.
+    /// Uses MQTT 5 with Clean Start and a Session Expiry Interval, so that the session is kept nevertheless.
     #[must_use]
     pub fn kept_for_a_while(mut self) -> Self {
         self.protocol_version = 5;
@@ -295,21 +295,21 @@ impl Spec {
         self
     }
 
-    /// The listener, for `per_listener_settings true`.
+    /// Sets the listener, for `per_listener_settings true`.
     #[must_use]
     pub fn listener(mut self, listener: c_int) -> Self {
         self.listener = listener;
         self
     }
 
-    /// Over libwebsockets: when it is taken over its DISCONNECT comes late.
+    /// Connects over libwebsockets: its disconnect event after a takeover comes late.
     #[must_use]
     pub fn websocket(mut self) -> Self {
         self.websocket = true;
         self
     }
 
-    /// Not over a websocket after all.
+    /// Connects without a websocket.
     #[must_use]
     pub fn transport(mut self) -> Self {
         self.websocket = false;
@@ -335,17 +335,17 @@ impl Spec {
     }
 }
 
-/// `plugin_opt_` lines.
+/// The plugin's options, from `plugin_opt_` lines.
 #[derive(Clone, Default)]
 pub struct Options(Vec<(CString, CString)>);
 
 impl Options {
-    /// None.
+    /// Returns no options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One more.
+    /// Adds an option.
     #[must_use]
     pub fn with(mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
         let pair = (text(name), text(value));
@@ -365,39 +365,40 @@ pub struct Line {
     pub text: String,
 }
 
-/// A plugin that was started and not yet stopped.
+/// A plugin that was started and not stopped yet.
 #[derive(Debug)]
-pub struct Plugin {
+pub struct LoadedPlugin {
     identifier: *mut c_void,
     userdata: *mut c_void,
 }
 
 type VersionFn = unsafe extern "C" fn(c_int, *const c_int) -> c_int;
-type InitFn = unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut ffi::Opt, c_int) -> c_int;
-type CleanupFn = unsafe extern "C" fn(*mut c_void, *mut ffi::Opt, c_int) -> c_int;
+type InitFn =
+    unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut ffi::MosquittoOpt, c_int) -> c_int;
+type CleanupFn = unsafe extern "C" fn(*mut c_void, *mut ffi::MosquittoOpt, c_int) -> c_int;
 
 /// The broker of this process, with the plugin loaded.
-pub struct Broker {
+pub struct FakeBroker {
     release: Release,
     handle: *mut c_void,
     version: VersionFn,
     init: InitFn,
     cleanup: CleanupFn,
-    plugins: Vec<Plugin>,
+    plugins: Vec<LoadedPlugin>,
     forgotten_lines: usize,
     forgotten_answers: usize,
 }
 
-/// How long to wait for what must come.
+/// How long to wait for an expected event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-impl Broker {
-    /// Starts the broker and loads the plugin as this release does. Call it once, on the thread
-    /// that goes on with it.
+impl FakeBroker {
+    /// Starts the broker and loads the plugin as this release does. A process calls it once, on the thread
+    /// that uses the broker.
     ///
     /// # Panics
     ///
-    /// If the plugin cannot be loaded.
+    /// Panics if the plugin cannot be loaded.
     pub fn load(release: Release) -> Self {
         let number = match release {
             Release::V2_0_11 => 0,
@@ -434,7 +435,7 @@ impl Broker {
         }
     }
 
-    /// Which broker this is.
+    /// Returns the release.
     pub fn release(&self) -> Release {
         self.release
     }
@@ -448,15 +449,15 @@ impl Broker {
 
     /// Asks for the interface version with any count and NULL for the list.
     pub fn version_of_nothing(&self, count: c_int) -> c_int {
-        // SAFETY: what is tested is that NULL is not followed.
+        // SAFETY: the plugin must not follow NULL, which is what the test checks.
         unsafe { (self.version)(count, ptr::null()) }
     }
 
-    /// Starts the plugin for all listeners; the code if it does not start.
+    /// Starts the plugin for all listeners.
     ///
     /// # Errors
     ///
-    /// The code.
+    /// Returns the plugin's code if it does not start.
     pub fn init(&mut self, options: &Options) -> Result<(), c_int> {
         self.init_for(0, options)
     }
@@ -465,21 +466,21 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// The code.
+    /// Returns the plugin's code if it does not start.
     ///
     /// # Panics
     ///
-    /// If a plugin that did not start left something behind in the broker's hands.
+    /// Panics if a plugin that did not start left something registered.
     pub fn init_for(&mut self, listener: c_int, options: &Options) -> Result<(), c_int> {
-        // The broker's strings, which are changed afterwards: a plugin has to copy what it keeps.
+        // The broker's strings are overwritten afterwards: a plugin has to copy what it keeps.
         let mut texts: Vec<[Vec<u8>; 2]> = options
             .0
             .iter()
             .map(|(key, value)| [key, value].map(|text| text.to_bytes_with_nul().to_vec()))
             .collect();
-        let mut opts: Vec<ffi::Opt> = texts
+        let mut opts: Vec<ffi::MosquittoOpt> = texts
             .iter_mut()
-            .map(|[key, value]| ffi::Opt {
+            .map(|[key, value]| ffi::MosquittoOpt {
                 key: key.as_mut_ptr().cast(),
                 value: value.as_mut_ptr().cast(),
             })
@@ -502,19 +503,19 @@ impl Broker {
         }
         if code == SUCCESS {
             assert!(!userdata.is_null(), "it started and left no userdata");
-            self.plugins.push(Plugin {
+            self.plugins.push(LoadedPlugin {
                 identifier,
                 userdata,
             });
             return Ok(());
         }
         assert!(userdata.is_null(), "it did not start and left userdata");
-        // Every release says so before it ends, and with `log_dest topic` a line is a question.
+        // Every release logs this before it exits, and with `log_dest topic` a line causes ACL checks.
         // SAFETY: on the broker's thread.
         unsafe { ffi::fake_log_init_failure(code) };
         if self.release.is_2_1() {
-            // src/mosquitto.c of 2.1: post_shutdown_cleanup, although init failed.
-            self.stop(Plugin {
+            // src/mosquitto.c of 2.1 calls cleanup (post_shutdown_cleanup) although init failed.
+            self.stop(LoadedPlugin {
                 identifier,
                 userdata,
             });
@@ -522,12 +523,12 @@ impl Broker {
         Err(code)
     }
 
-    /// Starts the plugin with these very arguments and nothing around it.
+    /// Starts the plugin with exactly these arguments.
     pub fn init_raw(&mut self, userdata: bool, options: bool, count: c_int) -> c_int {
         // SAFETY: allocates.
         let identifier = unsafe { ffi::fake_identifier(0) };
         let mut place = ptr::null_mut();
-        let mut none = [ffi::Opt {
+        let mut none = [ffi::MosquittoOpt {
             key: ptr::null_mut(),
             value: ptr::null_mut(),
         }];
@@ -541,8 +542,8 @@ impl Broker {
         } else {
             ptr::null_mut()
         };
-        // SAFETY: NULL, or what mosquitto_plugin.h says; the only option has NULL for its name
-        // and its value, which is what is tested.
+        // SAFETY: NULL, or what mosquitto_plugin.h says. The only option has NULL for its name and its value,
+        // which is what the test checks.
         unsafe { (self.init)(identifier, userdata, options, count) }
     }
 
@@ -550,13 +551,13 @@ impl Broker {
     ///
     /// # Panics
     ///
-    /// If there is none, or if it says that it could not.
+    /// Panics if there is none, or if it reports an error.
     pub fn cleanup(&mut self) {
         let plugin = self.plugins.remove(0);
         self.stop(plugin);
     }
 
-    fn stop(&mut self, plugin: Plugin) {
+    fn stop(&mut self, plugin: LoadedPlugin) {
         // SAFETY: the userdata is what init stored, and is not used again.
         let code = unsafe { (self.cleanup)(plugin.userdata, ptr::null_mut(), 0) };
         assert_eq!(code, SUCCESS, "cleanup");
@@ -566,7 +567,7 @@ impl Broker {
         }
     }
 
-    /// What 2.0 does by ending: no callback is left.
+    /// Removes all callbacks, as 2.0 does when it exits.
     pub fn forget_callbacks(&mut self) {
         // SAFETY: NULL stands for all.
         unsafe { ffi::fake_unregister(ptr::null()) };
@@ -578,11 +579,11 @@ impl Broker {
         unsafe { (self.cleanup)(ptr::null_mut(), ptr::null_mut(), 0) }
     }
 
-    /// Unloads the plugin as 2.0 does, and says whether its code is still there.
+    /// Unloads the plugin as 2.0 does, and returns whether its code is still mapped.
     pub fn unload(&mut self, file: &Path) -> bool {
         let file = CString::new(file.as_os_str().as_encoded_bytes()).expect("a path without NUL");
-        // SAFETY: the handle came from dlopen and is closed once; nothing in it is called again
-        // unless it is still mapped, which is what the second call finds out.
+        // SAFETY: the handle came from dlopen and is closed once. Nothing in it is called again unless it is
+        // still mapped, which the second call finds out.
         unsafe {
             libc::dlclose(self.handle);
             let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD;
@@ -591,88 +592,94 @@ impl Broker {
         !self.handle.is_null()
     }
 
-    /// A new client, not yet connected.
-    pub fn client(&mut self, spec: &Spec) -> Client {
+    /// Creates a client that is not connected yet.
+    pub fn client(&mut self, spec: &ClientSpec) -> FakeClient {
         // SAFETY: the strings live through the call and are copied.
-        Client(spec.with(|spec| unsafe { ffi::fake_client_new(spec) }))
+        FakeClient(spec.with(|spec| unsafe { ffi::fake_client_new(spec) }))
     }
 
-    /// Another client at the address of one that is gone, as an allocator likes to have it.
-    pub fn reuse(&mut self, client: Client, spec: &Spec) {
+    /// Creates another client at the address of a freed one, as an allocator does.
+    pub fn reuse(&mut self, client: FakeClient, spec: &ClientSpec) {
         // SAFETY: as above; the client lives as long as the process.
         spec.with(|spec| unsafe { ffi::fake_client_refill(client.0, spec) });
     }
 
-    /// A session that was saved by the broker's last process, whose client has not come back. It is
+    /// Creates a session that the broker's last process saved, and whose client has not come back. It is
     /// subscribed to this filter.
-    pub fn restored(&mut self, id: &str, username: &str, filter: &str) -> Client {
+    pub fn restored(&mut self, id: &str, username: &str, filter: &str) -> FakeClient {
         let texts = [id, username, filter].map(text);
         let [id, username, filter] = texts.each_ref().map(|text| pointer(text.as_ref()));
         // SAFETY: the strings live through the call and are copied.
-        Client(unsafe { ffi::fake_client_restored(id, username, filter) })
+        FakeClient(unsafe { ffi::fake_client_restored(id, username, filter) })
     }
 
-    /// A client connects, with all that follows for an older session of its id.
-    pub fn connect(&mut self, client: Client) -> c_int {
+    /// Connects a client, with all consequences for an older session with its ID.
+    pub fn connect(&mut self, client: FakeClient) -> c_int {
         // SAFETY: a living client, on the broker's thread.
         unsafe { ffi::fake_connect(client.0) }
     }
 
-    /// [`Broker::client`] and [`Broker::connect`].
-    pub fn connect_new(&mut self, spec: &Spec) -> (Client, c_int) {
+    /// Calls [`FakeBroker::client`] and [`FakeBroker::connect`].
+    pub fn connect_new(&mut self, spec: &ClientSpec) -> (FakeClient, c_int) {
         let client = self.client(spec);
         (client, self.connect(client))
     }
 
-    /// A client connects. Where the answer comes later, this is [`AUTH_DELAYED`], and ticks bring the answer.
-    pub fn knock(&mut self, spec: &Spec) -> (Client, c_int) {
+    /// Connects a client. If the answer comes later, this returns [`AUTH_DELAYED`], and ticks bring the
+    /// answer.
+    pub fn knock(&mut self, spec: &ClientSpec) -> (FakeClient, c_int) {
         let client = self.client(spec);
         // SAFETY: a living client, on the broker's thread.
         (client, unsafe { ffi::fake_knock(client.0) })
     }
 
-    /// A client that waits for its answer hangs up.
-    pub fn hang_up(&mut self, client: Client) {
+    /// Closes the connection of a client that waits for its answer.
+    pub fn hang_up(&mut self, client: FakeClient) {
         // SAFETY: as above.
         unsafe { ffi::fake_hang_up(client.0) };
     }
 
-    /// Only the question whether a client may come in.
-    pub fn basic_auth(&mut self, client: Client) -> c_int {
+    /// Only checks whether a client may connect.
+    pub fn basic_auth(&mut self, client: FakeClient) -> c_int {
         // SAFETY: as above.
         unsafe { ffi::fake_basic_auth(client.0) }
     }
 
-    /// The question whether a client may do something.
-    pub fn acl(&mut self, client: Client, access: Access, topic: impl Into<Vec<u8>>) -> c_int {
+    /// Checks whether a client may do something.
+    pub fn acl(
+        &mut self,
+        client: FakeClient,
+        access: AclAccess,
+        topic: impl Into<Vec<u8>>,
+    ) -> c_int {
         let topic = text(topic);
         // SAFETY: as above; the topic lives through the call.
         unsafe { ffi::fake_acl(client.0, access as c_int, pointer(topic.as_ref())) }
     }
 
     /// Whether a client may do something.
-    pub fn allows(&mut self, client: Client, access: Access, topic: &str) -> bool {
+    pub fn allows(&mut self, client: FakeClient, access: AclAccess, topic: &str) -> bool {
         self.acl(client, access, topic) == SUCCESS
     }
 
-    /// `check_retain_source`: whether who retained a message may still write it.
-    pub fn retain_source(&mut self, source: Client, topic: &str) -> c_int {
+    /// `check_retain_source`: checks whether the publisher of a retained message may still write it.
+    pub fn retain_source(&mut self, source: FakeClient, topic: &str) -> c_int {
         let topic = text(topic);
         // SAFETY: as above.
         unsafe { ffi::fake_retain_source(source.0, pointer(topic.as_ref())) }
     }
 
-    /// 2.1's HTTP API asks for a login and for a right, on a thread of its own.
+    /// Checks a login and an access for 2.1's HTTP API, on a thread of its own.
     ///
     /// # Panics
     ///
-    /// If that thread panics.
+    /// Panics if that thread panics.
     pub fn http_api(&mut self, username: &str, password: &str) -> (c_int, c_int) {
         let (username, password) = (text(username), text(password));
         let asks = move || {
             let (username, password) = (pointer(username.as_ref()), pointer(password.as_ref()));
-            // SAFETY: the strings are copied; the callbacks are the plugin's, which must bear
-            // another thread than the broker's. This one is joined before anything else happens.
+            // SAFETY: the strings are copied; the callbacks are the plugin's, which must tolerate a thread
+            // other than the broker's. It is joined before anything else happens.
             unsafe {
                 (
                     ffi::fake_http_api(username, password, false),
@@ -683,40 +690,40 @@ impl Broker {
         std::thread::spawn(asks).join().expect("no panic")
     }
 
-    /// The connection ends; the will goes out.
-    pub fn disconnect(&mut self, client: Client) {
+    /// Ends the connection; the will is sent.
+    pub fn disconnect(&mut self, client: FakeClient) {
         // SAFETY: a living client, on the broker's thread.
         unsafe { ffi::fake_disconnect(client.0, true) };
     }
 
-    /// A kept session's time is over, of which no broker says a word.
-    pub fn expire(&mut self, client: Client) {
+    /// Ends a kept session, which no broker reports.
+    pub fn expire(&mut self, client: FakeClient) {
         // SAFETY: a client, on the broker's thread.
         unsafe { ffi::fake_expire(client.0) };
     }
 
-    /// One round of the broker's loop.
+    /// Runs one iteration of the broker's loop.
     pub fn tick(&mut self) {
         // SAFETY: on the broker's thread.
         unsafe { ffi::fake_tick() };
     }
 
-    /// Only the RELOAD event.
+    /// Sends the RELOAD event only.
     pub fn reload(&mut self) -> c_int {
         // SAFETY: on the broker's thread.
         unsafe { ffi::fake_reload() }
     }
 
-    /// SIGHUP: RELOAD, and then every session is asked about again.
+    /// SIGHUP: sends RELOAD, and then asks about every session again.
     pub fn sighup(&mut self) {
         // SAFETY: on the broker's thread.
         unsafe { ffi::fake_sighup() };
     }
 
-    /// An event with these very bytes as its data, `None` for NULL.
+    /// Sends an event with exactly these bytes as its data, `None` for NULL.
     pub fn raw(&mut self, event: Event, data: Option<&mut [usize; 11]>) -> c_int {
         let data = data.map_or(ptr::null_mut(), |data| data.as_mut_ptr().cast());
-        // SAFETY: 88 bytes are as many as the largest event has; the rest is what is tested.
+        // SAFETY: 88 bytes are as many as the largest event has; the rest is what the test checks.
         unsafe { ffi::fake_raw(0, event as c_int, data) }
     }
 
@@ -727,19 +734,19 @@ impl Broker {
         unsafe { ffi::fake_raw_userdata(0, event as c_int, data, ptr::null_mut()) }
     }
 
-    /// From now on the broker does not have this event.
+    /// Removes an event from the broker.
     pub fn refuse_event(&mut self, event: Event) {
         // SAFETY: sets variables.
         unsafe { ffi::fake_refuse_event(event as c_int, NOT_SUPPORTED) };
     }
 
-    /// From now on the broker takes no user name and says this.
+    /// Makes the broker refuse user names with this code.
     pub fn refuse_usernames(&mut self, code: c_int) {
         // SAFETY: sets a variable.
         unsafe { ffi::fake_set_username_result(code) };
     }
 
-    /// From now on the broker's wall clock is ahead of ours by this many seconds, or behind.
+    /// Sets how many seconds the broker's wall clock is ahead; negative if it is behind.
     pub fn set_clock(&mut self, seconds: i64) {
         // SAFETY: sets a variable.
         unsafe { ffi::fake_set_clock(seconds) };
@@ -751,31 +758,31 @@ impl Broker {
         unsafe { ffi::fake_log_to_topic(true) };
     }
 
-    /// How deep lines about lines went with [`Broker::log_to_topic`].
+    /// Returns how deep log lines were nested with [`FakeBroker::log_to_topic`].
     pub fn log_depth(&self) -> usize {
         // SAFETY: reads a variable.
         unsafe { ffi::fake_log_depth() }
     }
 
-    /// How often the plugin kicked somebody.
+    /// Returns how often the plugin kicked a client.
     pub fn kicks(&self) -> usize {
         // SAFETY: reads a variable.
         unsafe { ffi::fake_kick_count() }
     }
 
-    /// What a client has come to.
-    pub fn state(&self, client: Client) -> State {
+    /// Returns a client's state.
+    pub fn state(&self, client: FakeClient) -> ClientState {
         // SAFETY: a client lives as long as the process.
         match unsafe { ffi::fake_state(client.0) } {
-            0 => State::New,
-            1 => State::Connected,
-            2 => State::Offline,
-            _ => State::Gone,
+            0 => ClientState::New,
+            1 => ClientState::Connected,
+            2 => ClientState::Offline,
+            _ => ClientState::Gone,
         }
     }
 
-    /// The user name that a client has now.
-    pub fn username(&self, client: Client) -> Option<String> {
+    /// Returns a client's current user name.
+    pub fn username(&self, client: FakeClient) -> Option<String> {
         // SAFETY: a client lives as long as the process, and its strings are C strings.
         unsafe {
             let name = ffi::fake_username(client.0);
@@ -783,14 +790,14 @@ impl Broker {
         }
     }
 
-    /// How many callbacks there are for an event.
+    /// Returns the number of callbacks for an event.
     pub fn registered(&self, event: Event) -> usize {
         // SAFETY: counts.
         unsafe { ffi::fake_registered(0, event as c_int) }
     }
 
-    /// What was asked since the last [`Broker::asked`].
-    pub fn asked(&mut self) -> Vec<Asked> {
+    /// Returns the calls since the last [`FakeBroker::asked`].
+    pub fn asked(&mut self) -> Vec<PluginCall> {
         // SAFETY: reads variables.
         let count = unsafe { ffi::fake_answer_count() };
         let news = self.forgotten_answers..count;
@@ -801,25 +808,25 @@ impl Broker {
                 let answer = &*ffi::fake_answer_at(index);
                 (answer, CStr::from_ptr(answer.topic.as_ptr()))
             };
-            let client = Client(answer.client.cast_mut());
+            let client = FakeClient(answer.client.cast_mut());
             match answer.event {
-                1 => Asked::Reload(answer.code),
-                2 => Asked::Acl(
+                1 => PluginCall::Reload(answer.code),
+                2 => PluginCall::Acl(
                     client,
-                    Access::of(answer.access),
+                    AclAccess::of(answer.access),
                     topic.to_string_lossy().into_owned(),
                     answer.code,
                 ),
-                3 => Asked::Login(client, answer.code),
-                10 => Asked::Disconnect(client),
-                28 => Asked::Offline(client),
+                3 => PluginCall::Login(client, answer.code),
+                10 => PluginCall::Disconnect(client),
+                28 => PluginCall::Offline(client),
                 other => panic!("nobody records event {other}"),
             }
         })
         .collect()
     }
 
-    /// The plugin's lines in the log since [`Broker::forget_log`].
+    /// Returns the plugin's log lines since [`FakeBroker::forget_log`].
     pub fn log(&self) -> Vec<Line> {
         // SAFETY: reads a variable.
         let count = unsafe { ffi::fake_log_count() };
@@ -835,7 +842,7 @@ impl Broker {
             .collect()
     }
 
-    /// How many of those lines hold this.
+    /// Returns how many of these lines contain a text.
     pub fn lines_with(&self, part: &str) -> usize {
         self.log()
             .iter()
@@ -843,17 +850,17 @@ impl Broker {
             .count()
     }
 
-    /// Starts a new page of the log.
+    /// Clears the log.
     pub fn forget_log(&mut self) {
         // SAFETY: reads a variable.
         self.forgotten_lines = unsafe { ffi::fake_log_count() };
     }
 
-    /// Runs the broker's loop until something is so.
+    /// Runs the broker's loop until a condition is true.
     ///
     /// # Panics
     ///
-    /// If it does not come true in good time.
+    /// Panics if it does not become true in time.
     pub fn run_until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
         let started = Instant::now();
         loop {
@@ -866,27 +873,27 @@ impl Broker {
                 "still not: {what}; the log: {:#?}",
                 self.log()
             );
-            // A real broker ticks every 100 ms when nothing happens.
+            // An idle broker ticks every 100 ms.
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Runs the broker's loop until a line holds this.
+    /// Runs the broker's loop until a log line contains this text.
     pub fn run_until_said(&mut self, part: &str) {
         self.run_until(part, |broker| broker.lines_with(part) > 0);
     }
 }
 
-impl Drop for Broker {
+impl Drop for FakeBroker {
     fn drop(&mut self) {
-        // What is already failing must not be buried under a second failure.
+        // A failing test must not be hidden by a second failure.
         if std::thread::panicking() {
             return;
         }
         while !self.plugins.is_empty() {
             self.cleanup();
         }
-        // A thread that was joined may be on the system's list for a moment longer.
+        // A joined thread may stay on the system's list for a moment.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while plugin_threads() > 0 {
             assert!(
@@ -898,11 +905,11 @@ impl Drop for Broker {
     }
 }
 
-/// How many threads the plugin has: those that fetch keys.
+/// Returns the number of the plugin's threads that fetch keys.
 ///
 /// # Panics
 ///
-/// If the system does not say.
+/// Panics if the system does not tell.
 pub fn plugin_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux lists the threads here");
     tasks
@@ -911,12 +918,11 @@ pub fn plugin_threads() -> usize {
         .count()
 }
 
-/// Waits until the plugin has this many threads: a thread gives itself its name, a moment after it
-/// was made.
+/// Waits until the plugin has this many threads: a thread sets its name a moment after its start.
 ///
 /// # Panics
 ///
-/// If that takes too long.
+/// Panics if that takes too long.
 pub fn wait_for_threads(count: usize) {
     let started = Instant::now();
     while plugin_threads() != count {
@@ -931,7 +937,7 @@ pub fn wait_for_threads(count: usize) {
 
 fn open(file: &Path, release: Release) -> *mut c_void {
     let path = CString::new(file.as_os_str().as_encoded_bytes()).expect("a path without NUL");
-    // lib_load.h of each.
+    // As in lib_load.h of each release.
     let scope = if release.is_2_1() {
         libc::RTLD_LOCAL
     } else {

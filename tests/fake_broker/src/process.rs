@@ -1,4 +1,4 @@
-//! A process for each test, and the plugin that it loads.
+//! Runs each test in a process of its own, and chooses the plugin that it loads.
 
 use std::{
     any::type_name,
@@ -10,32 +10,32 @@ use std::{
 
 use testbed::{plugin, scratch::Scratch};
 
-/// Says to a process which test it is there for.
+/// Names the test that a process runs.
 const ALONE: &str = "FAKE_BROKER_ALONE";
 /// Where a plugin with the feature `provoke` panics.
 const PROVOKE: &str = "MOSQUITTO_AUTH0_PROVOKE";
 
-/// Has the C library overwrite what is freed, so that a use after free is a crash and not luck.
+/// Makes the C library overwrite freed memory, so that a use after free crashes reliably.
 const FREED_IS_SPOILT: &str = "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0";
 
-/// The longest that a test may take. Nothing waits this long unless it hangs.
+/// The longest time that a test may take. Nothing waits this long unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Runs a test in a process of its own: this very program again, with only this test.
+/// Runs a test in a process of its own: this program, with only this test.
 ///
 /// # Panics
 ///
-/// If the test fails there, or the process ends in any other way than well.
+/// Panics if the test fails there, or the process does not exit with success.
 pub fn alone<F: FnOnce()>(test: F) {
     run(test, None);
 }
 
-/// The same, with a plugin that panics at this place: `init`, `basic_auth`, `acl_check`,
-/// `disconnect`, `tick`, `reload` or `cleanup`.
+/// The same, with a plugin that panics at this place: `init`, `basic_auth`, `acl_check`, `disconnect`,
+/// `tick`, `reload` or `cleanup`.
 ///
 /// # Panics
 ///
-/// As [`alone`].
+/// Panics like [`alone`].
 pub fn alone_provoked<F: FnOnce()>(place: &str, test: F) {
     run(test, Some(place));
 }
@@ -87,7 +87,7 @@ fn run<F: FnOnce()>(test: F, provoke: Option<&str>) {
     let said = String::from_utf8_lossy(&said);
     match status {
         None => panic!("{name} hangs\n{said}"),
-        // Also catches a name that names no test, of which none would fail.
+        // Without this a name that matches no test would pass.
         Some(status) if status.success() => assert!(said.contains("1 passed"), "{said}"),
         Some(status) => panic!("{name}: {status}\n{said}"),
     }

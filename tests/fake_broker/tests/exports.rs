@@ -1,4 +1,4 @@
-//! The shared object itself, seen with binutils.
+//! Tests of the shared object with binutils.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn it_exports_three_functions_and_no_more() {
+fn the_shared_object_exports_three_functions() {
     let symbols = run("nm", &["--dynamic", "--defined-only", "--format=posix"]);
     let mut names: Vec<_> = symbols
         .lines()
@@ -33,7 +33,7 @@ fn it_exports_three_functions_and_no_more() {
 }
 
 #[test]
-fn nothing_of_the_broker_must_be_there_for_it_to_load() {
+fn the_shared_object_loads_without_a_broker() {
     let symbols = run("nm", &["--dynamic", "--undefined-only", "--format=posix"]);
     let ours: Vec<_> = symbols
         .lines()
@@ -46,13 +46,13 @@ fn nothing_of_the_broker_must_be_there_for_it_to_load() {
 }
 
 #[test]
-fn its_code_is_never_unmapped() {
+fn the_shared_object_is_never_unmapped() {
     let dynamic = run("readelf", &["--dynamic", "--wide"]);
     assert!(dynamic.contains("NODELETE"), "{dynamic}");
 }
 
 #[test]
-fn it_brings_its_own_cryptography_and_needs_no_other() {
+fn the_shared_object_links_no_other_crypto_library() {
     let dynamic = run("readelf", &["--dynamic", "--wide"]);
     let needed: Vec<_> = dynamic
         .lines()

@@ -1,11 +1,11 @@
-//! All the stories, told to Mosquitto 2.0.21.
+//! All stories with Mosquitto 2.0.21.
 
 mod stories;
 
-use fake_broker::{Broker, Release};
+use fake_broker::{FakeBroker, Release};
 
 const RELEASE: Release = Release::V2_0_21;
 
-fn broker() -> Broker {
-    Broker::load(RELEASE)
+fn broker() -> FakeBroker {
+    FakeBroker::load(RELEASE)
 }

@@ -1,10 +1,10 @@
-//! All the stories, told to Mosquitto 2.1.2.
+//! All stories with Mosquitto 2.1.2.
 
 mod stories;
 
 use std::ffi::c_int;
 
-use fake_broker::{Broker, Release};
+use fake_broker::{FakeBroker, Release};
 
 const RELEASE: Release = Release::V2_1_2;
 
@@ -14,8 +14,8 @@ unsafe extern "C" {
     safe fn fake_2_1_is_linked() -> c_int;
 }
 
-fn broker() -> Broker {
-    // Links the file that makes a 2.1 broker of this program.
+fn broker() -> FakeBroker {
+    // Links the file that makes this program a 2.1 broker.
     assert_eq!(fake_2_1_is_linked(), 1);
-    Broker::load(RELEASE)
+    FakeBroker::load(RELEASE)
 }

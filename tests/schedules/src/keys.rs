@@ -1,4 +1,4 @@
-//! Keys.
+//! The key store.
 
 pub use auth::keys::KeySet;
 

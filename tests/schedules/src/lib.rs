@@ -1,7 +1,7 @@
-//! The plugin's two sources that wait for other threads, the very files, compiled against a std in
-//! which a test decides which thread goes on. What they use of the plugin is the plugin's.
+//! The two source files of the plugin that wait for other threads, compiled with a std in which a test
+//! decides which thread runs. Everything else that they use is the plugin's own code.
 
-// Their own tests want the real std, and clippy would compile them.
+// Their unit tests need the real std, and clippy would compile them.
 #![cfg(not(test))]
 
 extern crate scheduled_std as std;

@@ -1,4 +1,4 @@
-//! Sign-ins.
+//! The worker pool.
 
 pub use auth::logins::{Claimant, Done, Errand, Evidence, Job, known, shares};
 

@@ -1,7 +1,7 @@
-//! The pool that asks the tenant and the store of its keys, in thousands of orders of their threads:
-//! nobody waits for ever, nothing is lost, nothing is done twice.
+//! Runs the worker pool and the key store in thousands of schedules of their threads: no wait lasts for ever,
+//! no job is lost, and none is done twice.
 //!
-//! A failure names its schedule, and `shuttle::replay` plays it again.
+//! A failure prints its schedule, which `shuttle::replay` repeats.
 
 extern crate scheduled_std as std;
 
@@ -34,10 +34,10 @@ use schedules::{
 };
 use shuttle::rand::Rng;
 
-/// So long that no schedule sees the end of it: what ends a wait here is chance or another thread.
+/// Longer than any schedule: only a random timeout or another thread ends a wait.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
-/// Schedules at random, and others that change threads rarely but at the worst moments.
+/// Runs a test with random schedules, and with others that rarely change threads but at the worst moments.
 fn in_any_order(test: fn()) {
     const EACH: usize = 3000;
     shuttle::check_random(test, EACH);
@@ -77,7 +77,7 @@ fn job(key: Fingerprint) -> Job {
     }
 }
 
-/// What the pool has done, and how much of it at a time.
+/// Counts the pool's jobs: those that are done, and those at the same time.
 #[derive(Default)]
 struct Work {
     done: AtomicUsize,
@@ -124,9 +124,9 @@ fn wait(pool: &Pool, key: Fingerprint) -> Done {
     pool.wait(key, Deadline::after(LONG)).expect("an answer")
 }
 
-/// Anybody can make up tokens that wait for a key. However many do, a password is asked about.
+/// Anybody can make up tokens that wait for a key. Passwords are checked nevertheless.
 #[test]
-fn tokens_that_wait_leave_threads_to_passwords() {
+fn waiting_tokens_leave_threads_for_passwords() {
     in_any_order(|| {
         let gate = Arc::new((Mutex::new(false), Condvar::new()));
         let held = Arc::clone(&gate);
@@ -161,7 +161,7 @@ fn tokens_that_wait_leave_threads_to_passwords() {
 }
 
 #[test]
-fn every_job_is_done_and_no_more_at_a_time_than_allowed() {
+fn every_job_is_done_within_the_thread_limit() {
     in_any_order(|| {
         let (pool, work) = pool(2);
         let keys = fingerprints::<4>();
@@ -175,9 +175,9 @@ fn every_job_is_done_and_no_more_at_a_time_than_allowed() {
     });
 }
 
-/// A thread that goes because it was idle takes no job with it.
+/// An idle thread that ends takes no job with it.
 #[test]
-fn jobs_come_while_idle_threads_go() {
+fn jobs_are_not_lost_while_idle_threads_end() {
     in_any_order(|| {
         let (pool, work) = pool(1);
         let [key] = fingerprints();
@@ -189,10 +189,10 @@ fn jobs_come_while_idle_threads_go() {
     });
 }
 
-/// Also when the answer is here and nobody has seen it: the broker looks for answers before it asks
-/// about a client, and one may come in between.
+/// This also holds when the result has arrived but was not taken: the broker takes results before it asks
+/// about a client, and one may arrive in between.
 #[test]
-fn a_credential_is_asked_about_once_until_its_answer_is_taken() {
+fn a_credential_has_one_job_until_its_result_is_taken() {
     in_any_order(|| {
         let (pool, work) = pool(3);
         let [one, other] = fingerprints();
@@ -212,7 +212,7 @@ fn a_credential_is_asked_about_once_until_its_answer_is_taken() {
 }
 
 #[test]
-fn a_stop_waits_for_what_is_under_way_and_for_nothing_else() {
+fn a_stop_waits_for_running_jobs_only() {
     in_any_order(|| {
         let (pool, work) = pool(2);
         let keys = fingerprints::<4>();
@@ -228,7 +228,7 @@ fn a_stop_waits_for_what_is_under_way_and_for_nothing_else() {
 }
 
 #[test]
-fn a_job_outlives_threads_that_could_not_be_made() {
+fn a_job_is_done_although_threads_cannot_be_started() {
     fn every_other(
         name: &str,
         body: Box<dyn FnOnce() + Send>,
@@ -242,7 +242,7 @@ fn a_job_outlives_threads_that_could_not_be_made() {
         let work = Arc::new(Work::default());
         let pool = Pool::new(2, every_other, work.worker());
         let [key] = fingerprints();
-        // As a device that is turned away comes again.
+        // As a refused device comes back.
         while pool.take_finished().is_empty() {
             submit(&pool, key);
             thread::yield_now();
@@ -257,7 +257,7 @@ fn keys() -> KeySet {
     KeySet::parse(set.as_bytes()).unwrap()
 }
 
-/// A store that has begun to fetch, and how often it did.
+/// Returns a store that has begun to fetch, and its number of fetches.
 fn store(cool_down: Duration) -> (Arc<Store>, Arc<AtomicUsize>) {
     let refresh = LONG;
     let store = Arc::new(Store::new(
@@ -280,7 +280,7 @@ fn store(cool_down: Duration) -> (Arc<Store>, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn whoever_waits_for_keys_gets_them() {
+fn every_wait_for_keys_gets_them() {
     in_any_order(|| {
         let (store, fetches) = store(Duration::ZERO);
         let waiting: Vec<_> = (0..3)
@@ -340,9 +340,9 @@ fn a_stop_ends_every_wait_for_keys() {
     });
 }
 
-/// SIGHUP: what was changed before it is what is fetched after it.
+/// SIGHUP: a fetch that starts after it sees what was changed before it.
 #[test]
-fn a_refresh_is_never_forgotten() {
+fn a_refresh_is_never_lost() {
     in_any_order(|| {
         let (store, fetches) = store(LONG);
         thread::yield_now();
@@ -355,9 +355,9 @@ fn a_refresh_is_never_forgotten() {
     });
 }
 
-/// Whoever lets go of the store last, and be it the thread that fetches, ends it.
+/// The store ends when its last reference is dropped, even by the thread that fetches.
 #[test]
-fn a_store_that_nobody_wants_ends() {
+fn a_dropped_store_ends_its_thread() {
     in_any_order(|| {
         let (store, _) = store(Duration::ZERO);
         let other = {
@@ -369,10 +369,11 @@ fn a_store_that_nobody_wants_ends() {
     });
 }
 
-/// That these tests see what they are for: a wait that begins just after it should have ended.
+/// Shows that these tests find what they are for: a wait that begins just after the event that should have
+/// ended it.
 #[test]
 #[should_panic(expected = "deadlock")]
-fn a_planted_fault_is_seen() {
+fn a_planted_fault_is_found() {
     in_any_order(|| {
         let shared = Arc::new((Mutex::new(false), Condvar::new()));
         let waiting = {

@@ -1,5 +1,5 @@
-//! One table of topic rules, for every judge: our code, the naive matcher, and the functions of
-//! real brokers.
+//! One table of topic rules for every implementation: our code, the naive matcher, and the functions of real
+//! brokers.
 
 use acl::rules::Ask;
 
@@ -52,7 +52,7 @@ pub const MATCH: &[(&str, &str, bool)] = &[
     ("a b", "a b", true),
 ];
 
-/// `(granted, asked, allowed)`: may a client subscribe to this filter?
+/// `(granted, requested, allowed)`: may a client subscribe to this filter?
 pub const COVER: &[(&str, &str, bool)] = &[
     ("config", "config", true),
     ("config", "+", false),
@@ -96,7 +96,7 @@ pub const COVER: &[(&str, &str, bool)] = &[
     ("$SYS/+", "$SYS/#", false),
 ];
 
-/// `(granted, asked, allowed)` with a shared subscription: the group is not part of the question.
+/// `(granted, requested, allowed)` with a shared subscription: the group does not matter.
 pub const SHARED: &[(&str, &str, bool)] = &[
     ("a/+", "$share/g/a/b", true),
     ("a/+", "$share/g/a/#", false),
@@ -138,14 +138,14 @@ const NO_QOS_2: &str = r##"[{"permission": "deny", "action": "subscribe", "topic
 const NO_QOS: &str =
     r##"[{"permission": "deny", "action": "all", "topic": "a/#", "qos": "0,1,2"}, "a/#"]"##;
 
-/// `(claim, asked, topic, allowed)`: lists of rules, of which the first that fits decides.
+/// `(claim, access, topic, allowed)`: lists of rules, of which the first that matches decides.
 pub const LISTS: &[(&str, Ask, &str, bool)] = &[
     (CLOSED_DOOR, PUBLISH, "a/x", true),
     (CLOSED_DOOR, PUBLISH, "a/door", false),
     (CLOSED_DOOR, RECEIVE, "a/door", false),
     (CLOSED_DOOR, SUBSCRIBE, "a/door", false),
     (CLOSED_DOOR, SUBSCRIBE, "$share/g/a/door", false),
-    // It covers a part of the subscription only: the part is held back at delivery.
+    // The denial covers only a part of the subscription: messages of that part are not delivered.
     (CLOSED_DOOR, SUBSCRIBE, "a/#", true),
     (CLOSED_DOOR, SUBSCRIBE, "a/+", true),
     (LATE_DENIAL, PUBLISH, "a/door", true),
@@ -153,7 +153,7 @@ pub const LISTS: &[(&str, Ask, &str, bool)] = &[
     (DENY_ALL, PUBLISH, "a", false),
     (DENY_ALL, SUBSCRIBE, "a", false),
     (DENY_ALL, SUBSCRIBE, "#", false),
-    // A wildcard in front does not reach `$`, and what nothing allows is denied all the same.
+    // A wildcard at the first level does not match `$`, and what no rule allows is denied anyway.
     (DENY_ALL, RECEIVE, "$SYS/x", true),
     (DENY_ALL, RECEIVE, "$SYS/y", true),
     (DENY_ALL, RECEIVE, "$SYS/z", false),
@@ -166,7 +166,7 @@ pub const LISTS: &[(&str, Ask, &str, bool)] = &[
     (QOS_0, PUBLISH, "a", false),
     (QOS_0, SUBSCRIBE, "a", false),
     (QOS_0, RECEIVE, "a", true),
-    // Who was let in with QoS 1 is not kept waiting because of QoS 2.
+    // A denial of QoS 2 does not stop deliveries to a client that subscribed with QoS 1.
     (NO_QOS_2, SUBSCRIBE, "a/x", true),
     (NO_QOS_2, Ask::Subscribe { qos: Some(2) }, "a/x", false),
     (NO_QOS_2, RECEIVE, "a/x", true),

@@ -1,4 +1,4 @@
-//! Topic rules, judged by our code, by a naive matcher, and by the brokers' own functions.
+//! Topic rules, checked with our code, a naive matcher, and the brokers' own functions.
 
 mod cases;
 
@@ -9,7 +9,7 @@ use cases::{COVER, LISTS, MATCH, SHARED};
 use fuzz::naive;
 use proptest::prelude::*;
 use serde_json::json;
-use testbed::broker::{Broker, Version};
+use testbed::broker::{Mosquitto, Version};
 
 fn grants(filters: &[&str]) -> Grants {
     Grants::compile(&topics::topics(&json!(filters), false).unwrap())
@@ -52,7 +52,7 @@ fn the_naive_matcher_agrees_with_the_table() {
     }
 }
 
-/// `mosquitto_topic_matches_sub` of all three, `mosquitto_sub_matches_acl` of 2.1.
+/// `mosquitto_topic_matches_sub` of all three releases, and `mosquitto_sub_matches_acl` of 2.1.
 #[test]
 fn the_brokers_own_functions_agree_with_the_table() {
     let folder = tempfile::tempdir().unwrap();
@@ -86,8 +86,8 @@ fn the_brokers_own_functions_agree_with_the_table() {
             ("questions", asked.to_str().unwrap()),
             ("answers", answered.to_str().unwrap()),
         ];
-        // The plugin ends the broker when it has asked everything.
-        let failed = Broker::builder(version)
+        // The plugin stops the broker when it has checked everything.
+        let failed = Mosquitto::builder(version)
             .plugin(&plugin, &options)
             .start_expecting_failure();
         let answers = fs::read_to_string(&answered)
@@ -116,7 +116,7 @@ fn the_brokers_own_functions_agree_with_the_table() {
     }
 }
 
-/// Few names, so that filters and topics meet often.
+/// Few names, so that filters and topics match often.
 fn level() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["a", "b", "", "$x"])
 }
@@ -146,7 +146,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_set_allows_what_one_of_its_filters_allows(set in prop::collection::vec(filter(), 0..8), topic in topic(), asked in filter()) {
+    fn a_set_of_filters_allows_what_one_of_them_allows(set in prop::collection::vec(filter(), 0..8), topic in topic(), asked in filter()) {
         let set: Vec<&str> = set.iter().map(String::as_str).collect();
         let grants = grants(&set);
         prop_assert_eq!(grants.match_topic(&topic), set.iter().any(|granted| naive::matches(granted, &topic)));
@@ -155,9 +155,9 @@ proptest! {
         prop_assert_eq!(grants.cover_subscription(&shared), set.iter().any(|granted| naive::covers(granted, naive::without_group(&shared))));
     }
 
-    /// What a covering means: whatever a covered filter matches, the covering one matches.
+    /// The definition of covering: the covering filter matches every topic that the covered filter matches.
     #[test]
-    fn a_covered_filter_matches_nothing_else(granted in filter(), asked in filter(), topic in topic()) {
+    fn a_covered_filter_matches_no_other_topics(granted in filter(), asked in filter(), topic in topic()) {
         let grants = grants(&[&granted]);
         if grants.cover_subscription(&asked) && naive::matches(&asked, &topic) {
             prop_assert!(grants.match_topic(&topic), "{granted} covers {asked}, and {topic}");
@@ -165,7 +165,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_judged_alike(granted in ".{0,40}", asked in ".{0,40}") {
+    fn any_text_has_the_same_result(granted in ".{0,40}", asked in ".{0,40}") {
         fuzz::topics(format!("{granted}\n{asked}").as_bytes());
     }
 }
@@ -173,10 +173,10 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Policy file and token together, with all that a rule can have, straight from the sentence that says
-    /// how they are.
+    /// Policy file and token together, with everything that a rule can have, compared with a direct
+    /// implementation of the definition.
     #[test]
-    fn the_first_rule_that_fits_decides(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn the_first_matching_rule_decides(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         fuzz::rules(&bytes);
     }
 }

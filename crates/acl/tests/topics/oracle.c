@@ -1,5 +1,5 @@
-/* A plugin that asks the broker it is loaded in about topics, writes down what it answers, and
- * has the broker stop. Lines of the file in plugin_opt_questions: KIND TAB FILTER TAB TOPIC; of
+/* A plugin that calls the broker's own functions with topics, writes their results to a file, and
+ * stops the broker. Lines of the file in plugin_opt_questions: KIND TAB FILTER TAB TOPIC; of
  * the file in plugin_opt_answers: "1", "0", or "-" where the broker has no such function. */
 #include <stdio.h>
 #include <string.h>

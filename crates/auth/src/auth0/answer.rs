@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::http::Response;
+use super::http::TenantResponse;
 use crate::{
     clock::Unix,
     refusal::{Reason, Refusal},
@@ -44,7 +44,7 @@ pub enum Whose {
 }
 
 /// Interprets a response of `/oauth/token`: its result, and what it means for later requests.
-pub fn interpret(answer: &Response, now: Unix) -> (Result<Tokens, Refusal>, Aftermath) {
+pub fn interpret(answer: &TenantResponse, now: Unix) -> (Result<Tokens, Refusal>, Aftermath) {
     let tokens = tokens(answer);
     let reason = tokens.as_ref().err().map(|(refusal, _)| refusal.reason);
     let aftermath = Aftermath {
@@ -57,7 +57,7 @@ pub fn interpret(answer: &Response, now: Unix) -> (Result<Tokens, Refusal>, Afte
 }
 
 /// Returns the tokens, or the reason why there are none and whether our application is at fault.
-fn tokens(answer: &Response) -> Result<Tokens, (Refusal, bool)> {
+fn tokens(answer: &TenantResponse) -> Result<Tokens, (Refusal, bool)> {
     let object = if answer.json {
         json::object(&answer.body).ok()
     } else {
@@ -133,7 +133,7 @@ fn is_ours(reason: Reason, error: Option<&str>, status: u16) -> bool {
             ))
 }
 
-fn refusal(reason: Reason, answer: &Response, detail: &str) -> Refusal {
+fn refusal(reason: Reason, answer: &TenantResponse, detail: &str) -> Refusal {
     let mut detail = detail.to_owned();
     if let Some(after) = &answer.retry_after {
         detail += &format!(", retry after {}", Quoted(after));
@@ -147,7 +147,7 @@ fn refusal(reason: Reason, answer: &Response, detail: &str) -> Refusal {
 /// Returns whose requests must pause, and for how long: as `Retry-After` says, or until the rate limit is
 /// full again. A 429 with neither gets a few seconds. If the response refuses one login, the limit is that of
 /// its address; so is a limit that a successful login has used up.
-fn pause(answer: &Response, reason: Option<Reason>, now: Unix) -> Option<(Whose, Duration)> {
+fn pause(answer: &TenantResponse, reason: Option<Reason>, now: Unix) -> Option<(Whose, Duration)> {
     const UNSAID: Duration = Duration::from_secs(5);
     let asked = answer.retry_in(now);
     let until = answer
@@ -208,8 +208,8 @@ fn reason(error: Option<&str>, status: u16) -> Reason {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, content_type_json: bool, body: &str) -> Response {
-        Response {
+    fn answer(status: u16, content_type_json: bool, body: &str) -> TenantResponse {
+        TenantResponse {
             status,
             json: content_type_json,
             request_id: None,

@@ -33,7 +33,7 @@ pub struct HttpClient {
 }
 
 /// A response, whatever its status.
-pub struct Response {
+pub struct TenantResponse {
     /// The HTTP status.
     pub status: u16,
     /// Whether the response says that its body is JSON.
@@ -48,7 +48,7 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-impl Response {
+impl TenantResponse {
     /// Returns how long the tenant wants clients to wait before the next request, if it says so: in seconds
     /// or as a date (RFC 9110, section 10.2.3).
     pub fn retry_in(&self, now: Unix) -> Option<Duration> {
@@ -118,7 +118,7 @@ impl HttpClient {
     }
 
     /// Sends a GET request for a JSON document.
-    pub fn get(&self, url: &str, deadline: Deadline) -> Result<Response, RequestError> {
+    pub fn get(&self, url: &str, deadline: Deadline) -> Result<TenantResponse, RequestError> {
         let request = self.agent.get(url).header("accept", "application/json");
         let response = match self.shorter_timeout(deadline) {
             None => request.call(),
@@ -136,7 +136,7 @@ impl HttpClient {
         form: &[(&str, &str)],
         headers: &[(&str, &str)],
         deadline: Deadline,
-    ) -> Result<Response, RequestError> {
+    ) -> Result<TenantResponse, RequestError> {
         let mut form = Outgoing::new(form);
         let mut request = self
             .agent
@@ -169,7 +169,7 @@ impl HttpClient {
     }
 }
 
-fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<Response, ureq::Error> {
+fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<TenantResponse, ureq::Error> {
     let header = |name: &str| {
         let value = response.headers().get(name)?.to_str().ok()?;
         Some(value.chars().take(64).collect::<String>())
@@ -193,7 +193,7 @@ fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<Response, u
         .with_config()
         .limit(MAX_BODY)
         .read_to_vec()?;
-    Ok(Response {
+    Ok(TenantResponse {
         status,
         json,
         request_id,
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let in_seconds = |retry_after: &str| {
-            let answer = Response {
+            let answer = TenantResponse {
                 status: 429,
                 json: true,
                 request_id: None,

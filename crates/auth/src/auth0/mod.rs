@@ -1,4 +1,5 @@
 //! Requests to the tenant.
+//!
 //! * [`http`]: one request with its limits and errors; `resolver`: one DNS lookup for all concurrent requests
 //! * [`form`]: the body of a token request, and whether it was sent
 //! * [`answer`]: what the token endpoint's responses mean
@@ -17,7 +18,7 @@ use serde_json::Value;
 use crate::{
     auth0::{
         answer::{Aftermath, Tokens},
-        http::{HttpClient, RequestError, Response},
+        http::{HttpClient, RequestError, TenantResponse},
     },
     clock::{self, Deadline},
     config::{Config, Home},
@@ -115,7 +116,7 @@ impl Tenant {
         password: &Secret,
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
-    ) -> Result<Response, (Refusal, bool)> {
+    ) -> Result<TenantResponse, (Refusal, bool)> {
         let unasked = |reason, why: String| (Refusal::new(reason, why), false);
         let Some(application) = &config.application else {
             let why = "it sent a password, and credentials mode is off".into();
@@ -184,7 +185,7 @@ impl From<String> for DocumentError {
 }
 
 /// Checks that a response is a document.
-fn document(result: Result<Response, RequestError>) -> Result<Response, DocumentError> {
+fn document(result: Result<TenantResponse, RequestError>) -> Result<TenantResponse, DocumentError> {
     match result {
         Ok(answer) if answer.status == 200 => Ok(answer),
         Ok(answer) => Err(DocumentError {

@@ -1,4 +1,5 @@
 //! The tenant's signing keys (JWKS, RFC 7517).
+//!
 //! * this file: one set of keys. It is immutable; a new set replaces it as a whole
 //! * [`store`]: the current set, and the thread that fetches the next one
 //! * [`saved`]: the last good set, kept on disk over a restart

@@ -1,4 +1,5 @@
 //! Verifies tokens and gives access to their claims (RFC 7519, RFC 8725, RFC 9068, OpenID Connect Core).
+//!
 //! * [`jws`]: the outer layer and the signature
 //! * this file: the claims. `jsonwebtoken` is not used for them: it reads the clock itself, and checks
 //!   issuer, audience and nbf only if the token has them.

@@ -7,7 +7,7 @@ use std::{
 
 use auth::{clock::Unix, keys::store::Pace, log::Log, policy::Step, refusal::Reason};
 use serde_json::{Value, json};
-use testbed::signing::{Alg, RsaKey, hs256_raw, now, shared_key};
+use testbed::signing::{Alg, SigningKey, hs256_raw, now, shared_key};
 
 use crate::common::{self, Instance};
 
@@ -15,22 +15,22 @@ pub const ISSUER: &str = "https://t.auth0.com/";
 pub const AUDIENCE: &str = "https://mqtt.example/";
 pub const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef-the-api's-secret";
 
-/// What a token met with.
+/// The result of a token.
 #[derive(Debug, PartialEq)]
-pub enum Met {
-    /// It came in, with this user name.
+pub enum TokenResult {
+    /// It was accepted, with this user name.
     In(String),
-    /// It did not.
+    /// It was refused.
     Out(Reason),
 }
 
-/// The tenant's key, the one in the key set.
-pub fn key() -> std::sync::Arc<RsaKey> {
+/// The tenant's key, which is in the key set.
+pub fn key() -> std::sync::Arc<SigningKey> {
     shared_key(0)
 }
 
-/// Somebody else's key.
-pub fn evil_key() -> std::sync::Arc<RsaKey> {
+/// An attacker's key.
+pub fn evil_key() -> std::sync::Arc<SigningKey> {
     shared_key(1)
 }
 
@@ -49,7 +49,7 @@ fn instance(algorithms: &str) -> Mutex<Instance> {
             .unwrap();
         path.to_str().unwrap().to_owned()
     };
-    // No `alg`, so that the swap of RS256 and PS256 is judged by the configuration alone.
+    // Without `alg`, so that only the configuration decides between RS256 and PS256.
     let mut jwk = key().jwk();
     jwk.as_object_mut().unwrap().remove("alg");
     let mut options = vec![
@@ -74,24 +74,24 @@ fn instance(algorithms: &str) -> Mutex<Instance> {
 static RS256: LazyLock<Mutex<Instance>> = LazyLock::new(|| instance("RS256"));
 static ALL: LazyLock<Mutex<Instance>> = LazyLock::new(|| instance("RS256,PS256,HS256"));
 
-fn meet(instance: &Mutex<Instance>, token: &str) -> Met {
+fn meet(instance: &Mutex<Instance>, token: &str) -> TokenResult {
     let mut instance = instance.lock().unwrap_or_else(PoisonError::into_inner);
     match instance.authenticate(&common::connect("c", token), Unix(now())) {
-        Step::Admit(admission) => Met::In(admission.username().to_owned()),
-        Step::Refuse(refusal) => Met::Out(refusal.reason),
+        Step::Admit(admission) => TokenResult::In(admission.username().to_owned()),
+        Step::Refuse(refusal) => TokenResult::Out(refusal.reason),
         Step::Wait(_) => panic!("keys from a file are never waited for"),
         Step::Keep => panic!("nobody was in"),
         Step::Defer => panic!("others are refused, by default"),
     }
 }
 
-/// Where RS256 alone is accepted, as by default.
-pub fn by_default(token: &str) -> Met {
+/// Checks a token where only RS256 is accepted, which is the default.
+pub fn by_default(token: &str) -> TokenResult {
     meet(&RS256, token)
 }
 
-/// Where all three algorithms are accepted.
-pub fn with_all(token: &str) -> Met {
+/// Checks a token where all three algorithms are accepted.
+pub fn with_all(token: &str) -> TokenResult {
     meet(&ALL, token)
 }
 
@@ -108,35 +108,35 @@ pub fn signed(header: &str, claims: &str) -> String {
     key().sign_raw(Alg::Rs256, header.as_bytes(), claims.as_bytes())
 }
 
-/// A good token with one header member set.
+/// Returns a valid token with one header member set.
 pub fn with_header(name: &str, value: Value) -> String {
     let mut header = header();
     header[name] = value;
     signed(&header.to_string(), &claims().to_string())
 }
 
-/// A good token without one header member.
+/// Returns a valid token without one header member.
 pub fn without_header(name: &str) -> String {
     let mut header = header();
     header.as_object_mut().unwrap().remove(name);
     signed(&header.to_string(), &claims().to_string())
 }
 
-/// A good token with one claim set.
+/// Returns a valid token with one claim set.
 pub fn with_claim(name: &str, value: Value) -> String {
     let mut claims = claims();
     claims[name] = value;
     signed(&header().to_string(), &claims.to_string())
 }
 
-/// A good token without one claim.
+/// Returns a valid token without one claim.
 pub fn without_claim(name: &str) -> String {
     let mut claims = claims();
     claims.as_object_mut().unwrap().remove(name);
     signed(&header().to_string(), &claims.to_string())
 }
 
-/// A good token whose payload has this text in place of one claim's value: for what no JSON
+/// Returns a valid token whose payload has this text in place of one claim's value, for texts that no JSON
 /// library writes.
 pub fn with_raw_claim(name: &str, raw: &str) -> String {
     let text = with_placeholder(name).replace("\"@\"", raw);
@@ -149,7 +149,7 @@ fn with_placeholder(name: &str) -> String {
     claims.to_string()
 }
 
-/// An HS256 token under this secret, good otherwise.
+/// Returns an HS256 token under this secret, valid otherwise.
 pub fn hs256_with(secret: &[u8]) -> String {
     hs256_raw(
         secret,

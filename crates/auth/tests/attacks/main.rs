@@ -1,5 +1,5 @@
-//! The attacks that are known against verifiers of tokens, each by name with the test that shows
-//! what it meets (RFC 8725, RFC 9700, RFC 7515 to 7519, and what went wrong elsewhere).
+//! The known attacks on token verifiers, each by name with the test that shows its result (RFC 8725, RFC
+//! 9700, RFC 7515 to 7519, and vulnerabilities of other implementations).
 
 mod bench;
 #[path = "../common/mod.rs"]
@@ -8,17 +8,17 @@ mod second_opinion;
 mod wycheproof;
 
 use auth::refusal::Reason::*;
-use bench::Met::{In, Out};
+use bench::TokenResult::{In, Out};
 use bench::*;
 use serde_json::json;
 use testbed::signing::{Alg, hs256_raw, now, unsigned, url64};
 
-/// `test: attack => [what it met, what it must meet], ...;`
+/// `test: attack => [result, expected result], ...;`
 macro_rules! attacks {
     ($($test:ident: $attack:literal => $([$met:expr, $must:expr]),+ ;)*) => {
         $(#[test] fn $test() { $(assert_eq!($met, $must, $attack);)+ })*
 
-        /// So that the table shows what it holds: `cargo test -p auth --test attacks -- --nocapture the_table`.
+        /// Prints the table: `cargo test -p auth --test attacks -- --nocapture the_table`.
         #[test]
         fn the_table() {
             $(println!("{:<44} {}", stringify!($test), $attack);)*
@@ -27,13 +27,13 @@ macro_rules! attacks {
 }
 
 attacks! {
-    // Not an attack: without it every row below could be right for the wrong reason.
+    // Not an attack: without this row every one below could be right for the wrong reason.
     a_good_token_comes_in: "none" =>
         [by_default(&signed(&header().to_string(), &claims().to_string())), In("auth0|1a".into())],
         [with_all(&hs256_with(SECRET)), In("auth0|1a".into())],
         [with_all(&key().sign_raw(Alg::Ps256, json!({"alg": "PS256", "kid": key().kid()}).to_string().as_bytes(), claims().to_string().as_bytes())), In("auth0|1a".into())];
 
-    // The algorithm
+    // The algorithm.
     alg_none: "alg none in four spellings, with and without a signature" =>
         [by_default(&unsigned(json!({"alg": "none"}), claims())), Out(TokenAlgorithm)],
         [by_default(&unsigned(json!({"alg": "None"}), claims())), Out(TokenAlgorithm)],
@@ -62,7 +62,7 @@ attacks! {
         [with_all(&key().sign_raw(Alg::Ps256, header().to_string().as_bytes(), claims().to_string().as_bytes())), Out(TokenSignature)];
     rsa_signature_called_hs256: "an RSA signature called HS256" => [with_all(&with_header("alg", json!("HS256"))), Out(TokenSignature)];
 
-    // The key
+    // The key.
     another_key: "signed by somebody else under the tenant's kid" =>
         [by_default(&evil_key().sign_raw(Alg::Rs256, header().to_string().as_bytes(), claims().to_string().as_bytes())), Out(TokenSignature)];
     kid_missing: "no kid: the only key is tried" =>
@@ -83,7 +83,7 @@ attacks! {
         [by_default(&evil_key().sign(Alg::Rs256, json!({"alg": "RS256", "jku": "https://127.0.0.1:1/", "x5u": "https://127.0.0.1:1/", "x5c": evil_key().jwk()["x5c"], "kid": key().kid()}), claims())), Out(TokenSignature)],
         [by_default(&with_header("jku", json!("https://127.0.0.1:1/"))), In("auth0|1a".into())];
 
-    // The header
+    // The header.
     crit: "extensions marked critical" =>
         [by_default(&with_header("crit", json!(["exp"]))), Out(TokenExtension)],
         [by_default(&with_header("crit", json!([]))), Out(TokenExtension)];
@@ -104,7 +104,7 @@ attacks! {
         [by_default(&signed("[]", &claims().to_string())), Out(TokenMalformed)],
         [by_default(&signed("", &claims().to_string())), Out(TokenMalformed)];
 
-    // The form
+    // The form.
     encrypted: "a JWE of five parts" => [by_default("eyJhbGciOiJSU0EtT0FFUCJ9.a.b.c.d"), Out(TokenEncrypted)];
     json_serialization: "a JWS in JSON form" => [by_default(r#"{"payload":"","signatures":[]}"#), Out(TokenMalformed)];
     two_parts: "two parts" => [by_default("eyJhbGciOiJSUzI1NiJ9.e30"), Out(TokenMalformed)];
@@ -130,7 +130,7 @@ attacks! {
         [by_default(&other_signature(good(), "")), Out(TokenSignature)],
         [by_default(&signed(&header().to_string(), &claims().to_string()).replacen(".eyJ", ".eyK", 1)), Out(TokenSignature)];
 
-    // The claims
+    // The claims.
     double_claim: "a payload that names sub twice, in two spellings" =>
         [by_default(&signed(&header().to_string(), &claims().to_string().replacen('{', r#"{"sub":"auth0|admin","#, 1))), Out(TokenDouble)],
         [by_default(&signed(&header().to_string(), &claims().to_string().replacen('{', r#"{"s\u0075b":"auth0|admin","#, 1))), Out(TokenDouble)];
@@ -201,7 +201,7 @@ attacks! {
         [by_default(&with_raw_claim("sub", r#""\ud800""#)), Out(TokenMalformed)],
         [by_default(&with_claim("sub", json!("x".repeat(2000)))), Out(TokenUsername)];
 
-    // The topics
+    // The topics.
     topics_of_another_kind: "topics that are no list of filters" =>
         [by_default(&with_claim("topics", json!(null))), Out(TokenTopics)],
         [by_default(&with_claim("topics", json!(7))), Out(TokenTopics)],
@@ -225,7 +225,7 @@ fn good() -> String {
     signed(&header().to_string(), &claims().to_string())
 }
 
-/// Puts another character in place of the signature's first.
+/// Replaces the first character of the signature.
 fn other_signature(token: String, with: &str) -> String {
     let (message, signature) = token.rsplit_once('.').unwrap();
     let other = if signature.starts_with('A') { "B" } else { "A" };
@@ -233,16 +233,16 @@ fn other_signature(token: String, with: &str) -> String {
     format!("{message}.{with}{}", &signature[1..])
 }
 
-/// Adds to the payload what makes it no base64 of anything.
+/// Damages the payload so that it is not base64.
 fn damaged(token: &str) -> String {
     let (message, signature) = token.rsplit_once('.').unwrap();
     let (_, payload) = message.split_once('.').unwrap();
-    // 4n + 1 characters are the base64 of nothing.
+    // No base64 has 4n + 1 characters.
     let more = "A".repeat((5 - payload.len() % 4) % 4);
     format!("{message}{more}.{signature}")
 }
 
-/// A 256-byte signature ends in a character of which only two bits count.
+/// Sets unused bits: a 256-byte signature ends in a character of which only two bits count.
 fn with_stray_bits(token: &str) -> String {
     let last = token.chars().last().unwrap();
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -252,9 +252,9 @@ fn with_stray_bits(token: &str) -> String {
     format!("{}{stray}", &token[..token.len() - 1])
 }
 
-/// The secret of one family cannot serve another (RFC 8725, section 3.1).
+/// A secret or key is used for one family of algorithms only (RFC 8725, section 3.1).
 #[test]
-fn a_key_serves_one_family_only() {
+fn a_key_is_used_for_one_algorithm_family_only() {
     let token = hs256_raw(
         SECRET,
         json!({"alg": "RS256", "kid": key().kid()})

@@ -1,13 +1,13 @@
-//! RSA signatures are checked with keys that are made ready once (`keys`). `jsonwebtoken` makes its own
-//! ready at every check: slower, and what this is checked against.
+//! RSA signatures are checked with keys that are parsed once (`keys`). These tests compare the results with
+//! those of `jsonwebtoken`, which parses the key for each check and is slower.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use testbed::signing::Alg;
 
-use crate::bench::{Met, claims, header, key, with_all};
+use crate::bench::{TokenResult, claims, header, key, with_all};
 
-/// Whether `jsonwebtoken` finds the signature good.
+/// Whether `jsonwebtoken` accepts the signature.
 fn second_opinion(token: &str, algorithm: Algorithm) -> bool {
     let jwk = serde_json::from_value(key().jwk()).unwrap();
     let key = DecodingKey::from_jwk(&jwk).unwrap();
@@ -16,7 +16,7 @@ fn second_opinion(token: &str, algorithm: Algorithm) -> bool {
 }
 
 #[test]
-fn signatures_are_judged_as_jsonwebtoken_judges_them() {
+fn signatures_are_verified_as_jsonwebtoken_does() {
     for (name, ours, theirs) in [
         ("RS256", Alg::Rs256, Algorithm::RS256),
         ("PS256", Alg::Ps256, Algorithm::PS256),
@@ -28,7 +28,7 @@ fn signatures_are_judged_as_jsonwebtoken_judges_them() {
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
         let agree = |signature: &[u8]| {
             let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
-            let in_now = matches!(with_all(&token), Met::In(_));
+            let in_now = matches!(with_all(&token), TokenResult::In(_));
             assert_eq!(in_now, second_opinion(&token, theirs), "{theirs:?} {token}");
             in_now
         };

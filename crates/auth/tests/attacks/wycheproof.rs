@@ -1,9 +1,9 @@
-//! Wycheproof's vectors for JSON Web Signatures and Keys, at the layer of the signature.
+//! Wycheproof's test vectors for JSON Web Signatures and Keys, at the layer of the signature.
 //!
-//! They are data of others and not part of this repository: the variable WYCHEPROOF names the
-//! folder that holds `json_web_signature_test.json` and `json_web_key_test.json`
-//! (github.com/C2SP/wycheproof, `testvectors_v1`). Without it these tests say that they were left
-//! out; with it, a folder that lacks them is an error.
+//! The vectors are not part of this repository: the variable WYCHEPROOF names the folder with
+//! `json_web_signature_test.json` and `json_web_key_test.json` (github.com/C2SP/wycheproof,
+//! `testvectors_v1`). Without the variable these tests print that they were skipped; with it, missing files
+//! are an error.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -25,7 +25,7 @@ fn vectors(name: &str) -> Option<Value> {
     Some(serde_json::from_str(&text).unwrap())
 }
 
-/// Vectors that a strict verifier must judge otherwise than their label, and why.
+/// Vectors for which a strict verifier has another result than their label, and why.
 const EXCEPTIONS: &[(u64, &str)] = &[
     (
         372,
@@ -47,14 +47,14 @@ const EXCEPTIONS: &[(u64, &str)] = &[
     ),
 ];
 
-/// Labelled invalid for bad padding, which got lost in the file: letter for letter the token and
-/// the key of tcId 357, which is labelled valid. The test checks that this is still so.
+/// Labelled invalid for bad padding, which the file has lost: exactly the token and the key of tcId 357,
+/// which is labelled valid. The test checks that this is still so.
 const SAME_AS_357: &[u64] = &[367, 370];
 
 const ALL: [Algorithm; 3] = [Algorithm::Rs256, Algorithm::Ps256, Algorithm::Hs256];
 
-/// Whether a token is good under one key in JWK form, as our configuration would hold it: an RSA
-/// key in a set, a symmetric one as the secret of HS256.
+/// Whether a token is valid under one key in JWK form, configured as an operator would: an RSA key in a set,
+/// a symmetric key as the secret of HS256.
 fn accepts(jwk: &Value, token: &str) -> bool {
     let secret = (jwk["kty"] == "oct" && jwk["alg"] == "HS256").then(|| {
         use base64::Engine;
@@ -67,7 +67,7 @@ fn accepts(jwk: &Value, token: &str) -> bool {
     jws::verify(token, &ALL, &keys, secret.flatten().as_ref()).is_ok()
 }
 
-/// Ours are RS256, PS256 and HS256; a valid vector of another algorithm must be refused.
+/// The plugin supports RS256, PS256 and HS256; a valid vector of another algorithm must be refused.
 fn is_ours(jwk: &Value) -> bool {
     matches!(
         (jwk["kty"].as_str(), jwk["alg"].as_str()),
@@ -111,7 +111,7 @@ fn signatures() {
         }
     }
     println!("{judged:?}");
-    // A file that was cut, or a change that skips, must not look like success.
+    // A truncated file, or a change that skips vectors, must not look like success.
     assert_eq!(judged.values().sum::<usize>(), 401);
     assert_eq!(judged["exceptions"], EXCEPTIONS.len() + SAME_AS_357.len());
     assert!(
@@ -130,7 +130,7 @@ fn keys() {
         let set = group.get("public").or(group.get("private")).unwrap();
         let keys = set["keys"].as_array().unwrap();
         for test in group["tests"].as_array().unwrap() {
-            // Sets of several symmetric keys have no counterpart here: there is one secret.
+            // There is no counterpart to a set of several symmetric keys: the plugin has one secret.
             if keys.len() > 1 {
                 of_sets += 1;
                 continue;

@@ -38,7 +38,7 @@ pub fn instance(options: &[(&str, &str)], pace: Pace, log: Log) -> Instance {
     Instance { policy, common }
 }
 
-/// A CONNECT that brings a token.
+/// Returns a CONNECT with a token.
 pub fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
     Connect {
         client: Client(1),
@@ -56,7 +56,7 @@ pub fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
     }
 }
 
-/// Lets a client in with a token that is good.
+/// Admits a client with a valid token.
 #[track_caller]
 pub fn let_in(instance: &mut Instance, client_id: &str, token: &str) {
     match instance.authenticate(&connect(client_id, token), clock::now()) {

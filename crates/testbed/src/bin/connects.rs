@@ -2,16 +2,16 @@
 //!
 //!     connects [--plugin FILE] [--rounds N] [--topics N]
 //!
-//! One client after the other connects with a token and says goodbye: to a broker without plugin, to
-//! one with the plugin and always the same token, and to one with the plugin and a new token each
-//! time. The packets are the same for all of them. What is counted is the CPU time that the kernel
-//! has in its books for the broker's main thread, so time that it waits, or does not get, is none.
-//! Brokers and client share one core, so that no number depends on a second one's being awake.
+//! One client after the other connects with a token and disconnects: from a broker without plugin, from one
+//! with the plugin and always the same token, and from one with the plugin and a new token each time. The
+//! packets are the same for all of them. The tool measures the CPU time that the kernel accounts to the
+//! broker's main thread, so waiting does not count. Brokers and client share one core, so that no number
+//! depends on whether a second core is awake.
 //!
-//! The three take turns, and what a plugin adds is the median of what it adds in each round to the
-//! plain broker of that round. After the slash is the difference of the cheapest rounds: a busy machine
-//! makes a round dearer, never cheaper. Beside it is the bare check of the same signatures by
-//! `jsonwebtoken`, which makes the key ready anew each time (the plugin does that once for each key): in a
+//! The three brokers take turns. The result is the median of the differences to the broker without plugin
+//! in the same round. The number after the slash is the difference of the cheapest rounds: a busy machine
+//! makes a round more expensive, never cheaper. Beside it is the cost of checking the same signatures with
+//! `jsonwebtoken` alone, which parses the key for each check (the plugin does that once for each key): in a
 //! loop, and one at a time between sign-ins, with caches as cold as the broker's.
 
 use std::hint::black_box;
@@ -23,13 +23,13 @@ use jsonwebtoken::{Algorithm, DecodingKey, crypto, jwk::Jwk};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use testbed::arguments::Arguments;
-use testbed::broker::{Broker, Version};
+use testbed::broker::{Mosquitto, Version};
 use testbed::clients::Protocol;
-use testbed::clients::raw::Connect;
+use testbed::clients::raw::ConnectPacket;
 use testbed::measure::{elsewhere, in_parallel, least, main_thread_cpu, median, stay_on_one_core};
 use testbed::tenant::{AUDIENCE, Device, Tenant};
 
-/// Sign-ins of each kind in a round.
+/// The number of sign-ins of each kind in a round.
 const SIGN_INS: usize = 300;
 const ROUNDS: usize = 20;
 const TOPICS: usize = 5;
@@ -54,7 +54,7 @@ fn run() -> Result<(), String> {
     let tenant = elsewhere(Tenant::start);
     let topics: Vec<String> = (0..topics).map(|i| format!("greenhouse/{i}/+")).collect();
     tenant.add_device(Device::new(GREENHOUSE, "pass").topics(json!(topics)));
-    // One round more, to warm up.
+    // One more round, to warm up.
     let count = (rounds + 1) * SIGN_INS;
     eprintln!("signing {count} tokens");
     let tokens = in_parallel(count, |i| {
@@ -91,13 +91,13 @@ fn measure(
         ("audience", AUDIENCE),
         ("ca_file", &ca_file),
     ];
-    let plain = Broker::builder(version)
+    let plain = Mosquitto::builder(version)
         .quiet()
         .allow_anonymous(true)
         .start();
     let plain = plain.map_err(|error| error.to_string())?;
-    let with_plugin = || -> Result<Broker, String> {
-        let broker = Broker::builder(version)
+    let with_plugin = || -> Result<Mosquitto, String> {
+        let broker = Mosquitto::builder(version)
             .quiet()
             .plugin(plugin, &options)
             .start();
@@ -114,7 +114,7 @@ fn measure(
     let packets: Vec<Vec<u8>> = tokens
         .iter()
         .map(|token| {
-            Connect::new(Protocol::V311, "greenhouse")
+            ConnectPacket::new(Protocol::V311, "greenhouse")
                 .login("JWT", token)
                 .packet()
         })
@@ -128,7 +128,7 @@ fn measure(
         let mut cost = [0.0; 3];
         let mut single = 0.0;
         for turn in 0..3 {
-            // Nobody is always the one after the same other.
+            // The order rotates, so that none always follows the same other.
             let who = (turn + round) % 3;
             let broker = [&plain, &same, &new][who];
             let before = main_thread_cpu(broker.pid());
@@ -177,7 +177,7 @@ fn measure(
     Ok(())
 }
 
-/// Connects, is let in, says goodbye, and sees the broker hang up: then it has nothing left to do.
+/// Connects, disconnects, and waits until the broker closes the connection: then it has nothing left to do.
 fn sign_in(port: u16, packet: &[u8]) -> Result<(), String> {
     let go = || -> std::io::Result<[u8; 4]> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
@@ -201,7 +201,7 @@ fn bare_check(token: &str, key: &DecodingKey) {
     assert!(black_box(good).is_ok_and(|good| good), "a good signature");
 }
 
-/// The CPU time that this takes here.
+/// Returns the CPU time that this closure takes, in microseconds.
 fn microseconds(work: impl FnOnce()) -> f64 {
     let now = || {
         let time = clock_gettime(ClockId::ThreadCPUTime);

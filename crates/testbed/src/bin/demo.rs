@@ -1,11 +1,11 @@
-//! The article's story, played with mosquitto_pub and mosquitto_sub: a thermostat signs in, publishes
-//! its temperature, reads its configuration, and is refused elsewhere, each time with the line of
-//! the broker's log that says why.
+//! Plays the article's story with mosquitto_pub and mosquitto_sub: a thermostat signs in, publishes its
+//! temperature, reads its configuration, and is refused other topics. After each refusal the demo shows the
+//! line of the broker's log that gives the reason.
 //!
 //!     demo [--stay] [--broker 2.0.11|2.0.21|2.1.2] [--plugin FILE]
 //!
-//! Ends by itself with status 0 if everything went as told. With `--stay` nothing is played: tenant
-//! and broker stay up until you press Enter, with commands to try.
+//! The demo exits with status 0 if everything happens as described. With `--stay` nothing is played: tenant
+//! and broker run until you press Enter, and the demo prints commands to try.
 
 use std::io::{BufRead, stdin};
 use std::path::PathBuf;
@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use testbed::broker::{Broker, Version};
-use testbed::clients::Client;
+use testbed::broker::{Mosquitto, Version};
+use testbed::clients::MosquittoClient;
 use testbed::stage::{CONTROL_ROOM, CONTROL_ROOM_PASSWORD, Stage};
 use testbed::tenant::{DEVICE, PASSWORD};
 
@@ -43,7 +43,7 @@ usage: demo [--stay] [--broker VERSION] [--plugin FILE]
 fn run() -> Result<bool, String> {
     let mut version = Version::V2_0_21;
     let mut stay = false;
-    // Where cargo puts both: target/PROFILE/.
+    // Cargo puts both into target/PROFILE/.
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut plugin = program.with_file_name("libmosquitto_auth0.so");
     let mut arguments = std::env::args().skip(1);
@@ -60,7 +60,7 @@ fn run() -> Result<bool, String> {
             _ => return Err(format!("unknown argument {argument}\n{USAGE}")),
         }
     }
-    // The broker runs in a folder of its own.
+    // The broker runs in a folder of its own, so the path has to be absolute.
     let plugin = plugin
         .canonicalize()
         .map_err(|error| format!("{}: {error}; run `cargo build --lib`", plugin.display()))?;
@@ -170,7 +170,7 @@ impl Story {
             "thermostat-1a",
             "no-password",
             |stage| {
-                Client::of(&stage.broker)
+                MosquittoClient::of(&stage.broker)
                     .host("localhost")
                     .ca_file(&stage.broker_ca)
                     .username(DEVICE)
@@ -183,7 +183,7 @@ impl Story {
         what: &str,
         how: &str,
         code: &str,
-        client: impl Fn(&Stage) -> Client,
+        client: impl Fn(&Stage) -> MosquittoClient,
     ) {
         self.scene(what);
         self.say(&format!("mosquitto_pub -u {how} -t temperature -m 99"));
@@ -193,7 +193,7 @@ impl Story {
         });
     }
 
-    /// Does it, and shows the line with which the broker explains its refusal.
+    /// Performs an action and shows the log line with which the broker explains the refusal.
     fn refused_with(&mut self, code: &str, action: impl FnOnce()) {
         let mark = self.stage.broker.log_mark();
         action();
@@ -256,10 +256,11 @@ fn by_hand(stage: &Stage) {
     });
 }
 
-fn follow(broker: &Broker, done: &AtomicBool) {
+fn follow(broker: &Mosquitto, done: &AtomicBool) {
     let mut shown = 0;
     while !done.load(Ordering::Relaxed) {
-        // Every line has a space; a wait that ends without one is only a look at `done`.
+        // Every line contains a space, so this waits for any line. After a timeout the loop only checks
+        // `done`.
         let _ = broker.wait_for_log_after(shown, " ", Duration::from_millis(200));
         let log = broker.log();
         for line in log.lines().skip(shown) {

@@ -1,16 +1,16 @@
-//! What a message and a sign-in cost the broker, counted in instructions.
+//! What a message and a sign-in cost the broker, in instructions.
 //!
 //!     instructions [--plugin FILE]
 //!
-//! One client publishes, one or fifty others are subscribed, and the broker runs under callgrind. It
-//! is counted twice, with few messages and with many: the difference is what the messages cost, in
-//! user space, whatever else this machine does. Beside it stands the same broker without plugin.
+//! One client publishes, and one or fifty others are subscribed. The broker runs under callgrind twice, with
+//! few and with many messages: the difference is the cost of the messages in user space, independent of what
+//! else this machine does. The table compares it with the same broker without plugin.
 //!
-//! The rights are as a fleet has them: the topic that is used is the last one that the claim lists. A
-//! device that says the same again costs less than one that goes from topic to topic, so both are counted.
+//! The rights are typical of a fleet: the topic in use is the last one in the claim. A client that repeats a
+//! topic costs less than one that goes from topic to topic, so both are counted.
 //!
-//! A sign-in is a CONNECT with a token, the CONNACK and a DISCONNECT: with the same token each time, and with a
-//! new one each time, whose signature has to be checked.
+//! A sign-in is a CONNECT with a token, the CONNACK and a DISCONNECT: with the same token each time, and with
+//! a new token each time, whose signature has to be checked.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -19,18 +19,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::arguments::Arguments;
-use testbed::broker::{Broker, Version};
+use testbed::broker::{Mosquitto, Version};
 use testbed::clients::Protocol;
-use testbed::clients::raw::{Client, Connect};
+use testbed::clients::raw::{ConnectPacket, RawClient};
 use testbed::preload::null_plugin;
 use testbed::progress::progress;
 use testbed::scratch::Scratch;
 use testbed::tenant::{AUDIENCE, Device, Tenant};
 
-/// Messages of the short run, and those that the long one has more, in deliveries.
+/// Deliveries in the short run, and the additional ones in the long run.
 const FEW: usize = 100;
 const MORE: usize = 60_000;
-/// Sign-ins of the short run, and those that the long one has more.
+/// Sign-ins in the short run, and the additional ones in the long run.
 const FEW_SIGN_INS: usize = 20;
 const MORE_SIGN_INS: usize = 400;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -38,39 +38,39 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What happens while the broker's instructions are counted.
 #[derive(Clone, Copy)]
 enum Load {
-    /// So many messages, whose topics follow each other, to so many subscribers.
+    /// Messages to a number of subscribers. Their topics take turns.
     Messages {
         topics: usize,
         subscribers: usize,
         count: usize,
     },
-    /// So many sign-ins with a token.
-    SignIns { tokens: Tokens, count: usize },
+    /// Sign-ins with a token.
+    SignIns { tokens: TokenUse, count: usize },
 }
 
 /// Which token a client signs in with.
 #[derive(Clone, Copy)]
-enum Tokens {
+enum TokenUse {
     Repeated,
     New,
 }
 
-/// Who has which rights.
-struct Case {
+/// One row of the table.
+struct CostCase {
     name: &'static str,
     plugin: Option<PathBuf>,
-    /// What our plugin is told; another one is told nothing.
-    rights: Option<Rights>,
-    /// What a message of one topic may cost over no plugin, and over the null plugin for each delivery
-    /// where there are many.
+    /// The plugin's configuration; another plugin gets none.
+    rights: Option<RightsConfig>,
+    /// The maximum cost of a message with one topic: over no plugin, and for each delivery over the null
+    /// plugin where there are many.
     limits: Option<(f64, f64)>,
 }
 
-struct Rights {
+struct RightsConfig {
     topics: Value,
     policy: Option<String>,
-    /// Whether the keys come from a file: then the plugin has no thread. The C library's locks and
-    /// cancellation points cost more where there are two.
+    /// Whether the keys come from a file. The plugin then has no thread, and the C library's locks and
+    /// cancellation points cost less in a process with one thread.
     jwks_file: bool,
 }
 
@@ -88,16 +88,16 @@ fn run() -> Result<(), String> {
     let plugin = Arguments::read(&["--plugin"])?.plugin()?;
 
     let scratch = Scratch::new("instructions").map_err(|error| error.to_string())?;
-    let other = |name, plugin| Case {
+    let other = |name, plugin| CostCase {
         name,
         plugin,
         rights: None,
         limits: None,
     };
-    let ours = |name, topics, policy, limit| Case {
+    let ours = |name, topics, policy, limit| CostCase {
         name,
         plugin: Some(plugin.clone()),
-        rights: Some(Rights {
+        rights: Some(RightsConfig {
             topics,
             policy,
             jwks_file: false,
@@ -131,8 +131,8 @@ fn run() -> Result<(), String> {
     }
 }
 
-/// Prints what a message costs. Returns the cases that cost more than they may.
-fn messages(cases: &[Case]) -> Result<Vec<String>, String> {
+/// Prints what a message costs. Returns the rows that exceed their maximum.
+fn messages(cases: &[CostCase]) -> Result<Vec<String>, String> {
     println!(
         "| topics in turn | subscribers | | a message | over no plugin | over one that does nothing, for each delivery |"
     );
@@ -172,10 +172,10 @@ fn messages(cases: &[Case]) -> Result<Vec<String>, String> {
 }
 
 /// Prints what a sign-in costs.
-fn sign_ins(cases: &[Case]) -> Result<(), String> {
+fn sign_ins(cases: &[CostCase]) -> Result<(), String> {
     println!("| token | | a sign-in | over no plugin |");
     println!("|---|---|---|---|");
-    for (name, tokens) in [("repeated", Tokens::Repeated), ("new", Tokens::New)] {
+    for (name, tokens) in [("repeated", TokenUse::Repeated), ("new", TokenUse::New)] {
         let mut plain = None;
         for case in cases {
             progress(&format!("sign-ins, {name} token, {}", case.name));
@@ -188,7 +188,7 @@ fn sign_ins(cases: &[Case]) -> Result<(), String> {
     Ok(())
 }
 
-/// Filters as a fleet has them; the last is the one that counts.
+/// Typical filters of a fleet. The last one decides.
 fn topics(count: usize) -> Value {
     let mut filters: Vec<String> = (1..count)
         .map(|i| format!("site/{i}/+/temperature"))
@@ -197,7 +197,7 @@ fn topics(count: usize) -> Value {
     json!(filters)
 }
 
-/// Rules as a fleet has them: own topics by client id, some denied. The last ones let the message pass.
+/// Typical rules of a fleet: own topics by client ID, some of them denied. The last ones allow the message.
 fn policy(count: usize) -> String {
     let mut file = String::new();
     for i in 1..count - 2 {
@@ -220,22 +220,27 @@ fn policy(count: usize) -> String {
     "#
 }
 
-/// What one more of a load costs: the difference between a broker's life with few and with many.
-fn each(case: &Case, load: impl Fn(usize) -> Load, few: usize, more: usize) -> Result<f64, String> {
+/// Returns the cost of one more message or sign-in: the difference between a run with few and one with many.
+fn each(
+    case: &CostCase,
+    load: impl Fn(usize) -> Load,
+    few: usize,
+    more: usize,
+) -> Result<f64, String> {
     let short = count(case, load(few))?;
     let long = count(case, load(few + more))?;
     progress("");
     Ok((long - short) as f64 / more as f64)
 }
 
-/// The instructions of a broker's life with this load.
-fn count(case: &Case, load: Load) -> Result<i64, String> {
+/// Returns the instructions of a whole run of the broker with this load.
+fn count(case: &CostCase, load: Load) -> Result<i64, String> {
     let tenant = Tenant::start();
     let topics = case.rights.as_ref().map(|rights| rights.topics.clone());
     tenant.add_device(Device::new("thermostat", "pass").topics(topics.unwrap_or_default()));
-    // Logs what a broker logs as delivered: not each message.
-    let builder = Broker::builder(Version::V2_0_21).quiet();
-    // Not in the broker's own folder, which goes away with it.
+    // The log types that a broker has by default, without a line for each client.
+    let builder = Mosquitto::builder(Version::V2_0_21).quiet();
+    // Not in the broker's own folder, which is removed with the broker.
     let folder = Scratch::new("instructions").map_err(|error| error.to_string())?;
     let counts = folder.path().join("callgrind");
     let out = format!("--callgrind-out-file={}", counts.display());
@@ -293,13 +298,13 @@ fn count(case: &Case, load: Load) -> Result<i64, String> {
     number.ok_or_else(|| "callgrind counted nothing".into())
 }
 
-fn client(broker: &Broker, id: &str, token: &str) -> Result<Client, String> {
-    let connect = Connect::new(Protocol::V311, id).login("JWT", token);
-    Client::connect(broker.port(), &connect).map_err(|refusal| format!("{refusal:?}"))
+fn client(broker: &Mosquitto, id: &str, token: &str) -> Result<RawClient, String> {
+    let connect = ConnectPacket::new(Protocol::V311, id).login("JWT", token);
+    RawClient::connect(broker.port(), &connect).map_err(|refusal| format!("{refusal:?}"))
 }
 
 fn publish(
-    broker: &Broker,
+    broker: &Mosquitto,
     tenant: &Tenant,
     topics: usize,
     subscribers: usize,
@@ -336,10 +341,15 @@ fn publish(
     Ok(())
 }
 
-fn sign_in(broker: &Broker, tenant: &Tenant, tokens: Tokens, count: usize) -> Result<(), String> {
+fn sign_in(
+    broker: &Mosquitto,
+    tenant: &Tenant,
+    tokens: TokenUse,
+    count: usize,
+) -> Result<(), String> {
     let mut token = tenant.token("thermostat");
     for i in 0..count {
-        if matches!(tokens, Tokens::New) {
+        if matches!(tokens, TokenUse::New) {
             token = tenant.mint("thermostat").claim("jti", i).sign();
         }
         client(broker, "thermostat", &token)?.disconnect(0);

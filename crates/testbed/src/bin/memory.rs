@@ -1,17 +1,17 @@
-//! What connected devices cost the broker's memory, and what is left when they have gone.
+//! How much memory connected devices cost the broker, and how much is left after they disconnect.
 //!
 //!     memory [--plugin FILE] [--devices N] [--topics N]
 //!
-//! Ten thousand devices connect, each with a token, a user and a client id of its own, and all with
-//! the same topics; stay; and leave. Then as many others, with new tokens, do the same. Once with a
-//! broker without plugin, which gets the same packets, and once with the plugin.
+//! Ten thousand devices connect, stay and disconnect. Each has a token, a user and a client ID of its own,
+//! and all have the same topics. Then as many others do the same with new tokens. The tool runs this with a
+//! broker without plugin, which gets the same packets, and with the plugin.
 //!
-//! * The heap is what is allocated and not freed, block by block (`heap.c`). It is exact.
-//! * Private memory is what the kernel says: pages the process has written to. With them come the
-//!   free blocks that the C library keeps, which depend on the order of things; and stacks.
+//! * The heap is the memory that is allocated and not freed, block by block (`heap.c`). This number is exact.
+//! * Private memory is the kernel's number: the pages that the process has written to. It includes free
+//!   blocks that the C library keeps, which depend on the order of allocations, and stacks.
 //!
-//! What is left is looked at when nothing is left of the heap and nothing changes any more, and at the
-//! latest 75 s after the last one has left: the plugin remembers verified tokens for a minute.
+//! The remaining memory is read when the heap is back to its initial size and nothing changes any more, at
+//! the latest 75 s after the last disconnect: the plugin caches verified tokens for a minute.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use testbed::arguments::Arguments;
-use testbed::broker::{Broker, Version};
+use testbed::broker::{Mosquitto, Version};
 use testbed::clients::Protocol;
-use testbed::clients::raw::Connect;
+use testbed::clients::raw::ConnectPacket;
 use testbed::crowd::{Crowd, FORGOTTEN_WITHIN};
 use testbed::heap::Heap;
 use testbed::measure::{allow_open_files, in_parallel, private_dirty};
@@ -95,8 +95,8 @@ fn user(number: usize) -> String {
     format!("auth0|{number:024x}")
 }
 
-/// Bytes over the broker that nobody has come to yet: heap with all connected, after they left, after
-/// the second wave; the same of private memory.
+/// Returns bytes in addition to those of the broker without clients: the heap with all devices connected,
+/// after they disconnected, and after the second wave; then private memory at the same times.
 fn measure(
     version: Version,
     plugin: Option<&PathBuf>,
@@ -104,7 +104,7 @@ fn measure(
     tokens: &[String],
 ) -> Result<Vec<i64>, String> {
     let heap = Heap::new()?;
-    let builder = heap.watch(Broker::builder(version).quiet());
+    let builder = heap.watch(Mosquitto::builder(version).quiet());
     let ca_file = tenant.ca_file().display().to_string();
     let options = [
         ("domain", tenant.domain()),
@@ -141,8 +141,8 @@ fn measure(
                     i - wave * devices
                 ));
             }
-            let mut connect =
-                Connect::new(Protocol::V311, &format!("device-{i:06}")).login("JWT", &tokens[i]);
+            let mut connect = ConnectPacket::new(Protocol::V311, &format!("device-{i:06}"))
+                .login("JWT", &tokens[i]);
             connect.keepalive = 0;
             connect
         });
@@ -154,8 +154,8 @@ fn measure(
         let began = Instant::now();
         let mut last = now();
         let mut settled = began;
-        // Until nothing is kept any more and nothing has changed for a while: what is free goes back to
-        // the system at the broker's next opportunity. Or until the time is up.
+        // Waits until the heap is free and nothing has changed for a while, because the broker returns free
+        // memory to the system at its next opportunity; or until the time is up.
         while began.elapsed() < FORGOTTEN_WITHIN
             && (over(last)[0] > 1024 || settled.elapsed() < SETTLED)
         {

@@ -1,12 +1,11 @@
-//! Measures what a large fleet and a large policy file cost the other clients.
+//! Measures what a large fleet and a large policy file cost other clients.
 //!
 //!     scale [--plugin FILE] [--sessions N] [--rules N] [--runs N]
 //!
-//! A publisher and a subscriber exchange a message every millisecond. The longest gap between two messages is what a
-//! SIGHUP made everybody wait.
+//! A publisher and a subscriber exchange a message every millisecond. The longest gap between two messages is how
+//! long a SIGHUP keeps everybody waiting.
 //!
-//! * The first table: a broker that keeps sessions of clients that are away gets a SIGHUP, with the plugin and
-//!   without.
+//! * The first table: a broker that keeps sessions of absent clients gets a SIGHUP, with the plugin and without.
 //! * The second table: the policy file is read again on a SIGHUP, with few rules and with many, each with a condition
 //!   on a claim. It also has the CPU time of the broker's main thread for a sign-in with a new token, and the broker's
 //!   private memory.
@@ -23,10 +22,10 @@ use std::{
 use serde_json::json;
 use testbed::{
     arguments::Arguments,
-    broker::{Broker, Version},
+    broker::{Mosquitto, Version},
     clients::{
         Protocol,
-        raw::{Client, Connect},
+        raw::{ConnectPacket, RawClient},
     },
     measure::{elsewhere, in_parallel, main_thread_cpu, median, private_dirty},
     progress::progress,
@@ -40,7 +39,7 @@ const RULES: usize = 10_000;
 const FEW_RULES: usize = 100;
 const RUNS: usize = 5;
 const SIGN_INS: usize = 200;
-/// How long is listened before and after a SIGHUP.
+/// How long messages are recorded before and after a SIGHUP.
 const AROUND: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
@@ -97,8 +96,8 @@ fn start(
     plugin: Option<&Path>,
     tenant: &Tenant,
     policy_file: Option<&str>,
-) -> Result<Broker, String> {
-    let builder = Broker::builder(version).quiet();
+) -> Result<Mosquitto, String> {
+    let builder = Mosquitto::builder(version).quiet();
     let ca_file = tenant.ca_file().display().to_string();
     let mut options = vec![
         ("domain", tenant.domain()),
@@ -117,7 +116,7 @@ fn start(
     Ok(broker)
 }
 
-/// Returns the longest silence around a SIGHUP in ms, with so many kept sessions.
+/// Returns the longest gap around a SIGHUP, in ms, with this many kept sessions.
 fn with_sessions(
     version: Version,
     plugin: Option<&Path>,
@@ -131,9 +130,10 @@ fn with_sessions(
         if i % 1000 == 0 {
             progress(&format!("{version}: {i} sessions"));
         }
-        let mut connect = Connect::new(Protocol::V311, &format!("kept-{i}")).login("JWT", &token);
+        let mut connect =
+            ConnectPacket::new(Protocol::V311, &format!("kept-{i}")).login("JWT", &token);
         connect.clean = false;
-        let client = Client::connect(broker.port(), &connect);
+        let client = RawClient::connect(broker.port(), &connect);
         client
             .map_err(|refusal| format!("{refusal:?}"))?
             .disconnect(0);
@@ -142,9 +142,9 @@ fn with_sessions(
     silence_at_sighup(&broker, &token, runs, || Ok(()))
 }
 
-/// Returns the median of the longest silences around a SIGHUP, in ms. `before` is done before each SIGHUP.
+/// Returns the median of the longest gaps around a SIGHUP, in ms. `before` is called before each SIGHUP.
 fn silence_at_sighup(
-    broker: &Broker,
+    broker: &Mosquitto,
     token: &str,
     runs: usize,
     before: impl Fn() -> Result<(), String>,
@@ -183,7 +183,7 @@ fn with_rules(
     let name = path.to_str().ok_or("a folder whose name is not UTF-8")?;
     let broker = start(version, Some(plugin), tenant, Some(name))?;
     let token = tenant.token(DEVICE);
-    // The plugin ignores a file that says the same as before.
+    // The plugin ignores a file that has not changed.
     let edition = std::cell::Cell::new(0);
     let silence = silence_at_sighup(&broker, &token, runs, || {
         edition.set(edition.get() + 1);
@@ -199,8 +199,8 @@ fn with_rules(
     });
     let before = main_thread_cpu(broker.pid());
     for token in &tokens {
-        let connect = Connect::new(Protocol::V311, "device").login("JWT", token);
-        let client = Client::connect(broker.port(), &connect);
+        let connect = ConnectPacket::new(Protocol::V311, "device").login("JWT", token);
+        let client = RawClient::connect(broker.port(), &connect);
         client
             .map_err(|refusal| format!("{refusal:?}"))?
             .disconnect(0);
@@ -213,7 +213,7 @@ fn with_rules(
     })
 }
 
-/// Returns a policy file with so many rules, each for the clients of another site.
+/// Returns a policy file with this many rules, each for the clients of another site.
 fn policy(rules: usize) -> String {
     let mut text = String::new();
     for i in 0..rules {

@@ -1,16 +1,16 @@
-//! How long everybody else hears nothing while fifty devices sign in with their passwords.
+//! How long other clients wait for messages while fifty devices sign in with their passwords.
 //!
 //!     silence [--plugin FILE] [--picture FILE] [--runs N] [--broker VERSION]
 //!
-//! A publisher and a subscriber exchange a message every millisecond. Meanwhile fifty clients sign
-//! in at once through a tenant that takes 300 ms for each, and then through one that never answers.
-//! The longest gap between two messages is what the broker made everybody wait. Each scene is played
-//! several times, in turn with the same broker without plugin: the table has the median and the
-//! worst of the runs, and how many times the median without plugin that is.
+//! A publisher and a subscriber exchange a message every millisecond. Meanwhile fifty clients sign in at
+//! once: first through a tenant that takes 300 ms for each, then through one that never responds. The longest
+//! gap between two messages is how long the broker kept everybody waiting. Each scenario runs several times,
+//! in turn with the same broker without plugin. The table shows the median and the maximum of the runs, and
+//! the ratio to the median without plugin.
 //!
-//! The tenant and the fifty are other machines in real life. Here they share a few cores with the
-//! broker, so their threads run with a lower priority: else the table would say how Linux shares a
-//! core among a hundred threads. The broker, its plugin and the pair have the usual one.
+//! In production the tenant and the fifty clients are other machines. Here they share a few cores with the
+//! broker, so their threads run with a lower priority: otherwise the table would show how Linux shares a core
+//! among a hundred threads. The broker, its plugin, the publisher and the subscriber have normal priority.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use testbed::arguments::Arguments;
-use testbed::broker::{Broker, PATIENCE, Version};
+use testbed::broker::{Mosquitto, PATIENCE, Version};
 use testbed::clients::Protocol;
-use testbed::clients::raw::{Client, Connect};
+use testbed::clients::raw::{ConnectPacket, RawClient};
 use testbed::measure::{elsewhere, lower_priority, median};
 use testbed::silence::{Conversation, TOPIC};
 use testbed::tenant::{
@@ -35,15 +35,15 @@ const ANSWER: Duration = Duration::from_millis(300);
 const BEFORE: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_millis(500);
 
-/// What the fifty meet.
+/// What the fifty clients sign in to.
 #[derive(Clone, Copy, PartialEq)]
-enum Scene {
+enum Scenario {
     NoPlugin,
     Slow,
     Hanging,
 }
 
-impl Scene {
+impl Scenario {
     fn name(self) -> &'static str {
         match self {
             Self::NoPlugin => "no plugin",
@@ -56,14 +56,14 @@ impl Scene {
 struct Run {
     version: Version,
     protocol: Protocol,
-    scene: Scene,
-    /// When each message came, from the start.
+    scenario: Scenario,
+    /// When each message arrived, since the start.
     arrivals: Vec<Duration>,
-    /// When the fifty knocked.
+    /// When the fifty clients connected.
     knocked: Duration,
-    /// When the last of those that were let in was let in, after knocking.
+    /// How long it took until the last client was admitted, after connecting.
     last_in: Option<Duration>,
-    /// The same after the tenant's last answer.
+    /// The same, since the tenant's last response.
     after_answer: Option<Duration>,
     let_in: usize,
 }
@@ -112,15 +112,16 @@ fn run() -> Result<(), String> {
     println!("|---|---|---|---|---|---|---|---|---|");
     for version in versions {
         for protocol in [Protocol::V311, Protocol::V5] {
-            // In turn, so that a machine that is busy for a while is so for all of them.
-            let mut scenes = [Scene::NoPlugin, Scene::Slow, Scene::Hanging].map(|s| (s, vec![]));
+            // The scenarios take turns, so that a busy phase of the machine affects all of them.
+            let mut scenarios =
+                [Scenario::NoPlugin, Scenario::Slow, Scenario::Hanging].map(|s| (s, vec![]));
             for _ in 0..times {
-                for (scene, runs) in &mut scenes {
-                    runs.push(measure(version, protocol, *scene, &plugin)?);
+                for (scenario, runs) in &mut scenarios {
+                    runs.push(measure(version, protocol, *scenario, &plugin)?);
                 }
             }
             let mut without = None;
-            for (scene, mut runs) in scenes {
+            for (scenario, mut runs) in scenarios {
                 runs.sort_by_key(Run::longest);
                 let silences: Vec<f64> = runs.iter().map(Run::longest_ms).collect();
                 let middle = median(&silences);
@@ -128,7 +129,7 @@ fn run() -> Result<(), String> {
                 println!(
                     "| {version} | MQTT {} | {} | {middle:.1} | {:.1} | {:.1} | {} | {} | {} |",
                     number(protocol),
-                    scene.name(),
+                    scenario.name(),
                     silences[silences.len() - 1],
                     middle / without,
                     range(runs.iter().map(|run| Some(run.let_in as u128))),
@@ -159,7 +160,7 @@ fn number(protocol: Protocol) -> &'static str {
     }
 }
 
-/// `3`, or `3 to 5`.
+/// Formats a range: `3`, or `3 to 5`.
 fn range(values: impl Iterator<Item = Option<u128>>) -> String {
     let mut values: Vec<u128> = values.flatten().collect();
     values.sort_unstable();
@@ -173,7 +174,7 @@ fn range(values: impl Iterator<Item = Option<u128>>) -> String {
 fn measure(
     version: Version,
     protocol: Protocol,
-    scene: Scene,
+    scenario: Scenario,
     plugin: &Path,
 ) -> Result<Run, String> {
     let tenant = elsewhere(Tenant::start);
@@ -190,16 +191,16 @@ fn measure(
         ("client_secret", CLIENT_SECRET),
         ("connection", CONNECTION),
     ];
-    let builder = Broker::builder(version);
-    let started = match scene {
-        Scene::NoPlugin => builder.allow_anonymous(true).start(),
+    let builder = Mosquitto::builder(version);
+    let started = match scenario {
+        Scenario::NoPlugin => builder.allow_anonymous(true).start(),
         _ => builder.plugin(plugin, &options).start(),
     };
     let broker = started.map_err(|error| error.to_string())?;
-    if scene != Scene::NoPlugin {
+    if scenario != Scenario::NoPlugin {
         broker.expect_log("signing keys are here");
     }
-    let behaviour = if scene == Scene::Hanging {
+    let behaviour = if scenario == Scenario::Hanging {
         Behaviour::Hang
     } else {
         Behaviour::Delay(ANSWER)
@@ -214,13 +215,14 @@ fn measure(
     let fifty = thread::spawn(move || {
         lower_priority();
         let knock = |i| {
-            let connect = Connect::new(protocol, &format!("c{i}")).login(format!("d{i}"), "pass");
-            let mut client = Client::open(port, protocol);
+            let connect =
+                ConnectPacket::new(protocol, &format!("c{i}")).login(format!("d{i}"), "pass");
+            let mut client = RawClient::open(port, protocol);
             client.send(&connect.packet());
             client
         };
         let knocking: Vec<_> = (0..LOGINS).map(knock).collect();
-        // Kept until all have their answer: who leaves would be work for the broker.
+        // Connections stay open until all have their CONNACK: a disconnect would be work for the broker.
         let mut in_now = Vec::new();
         let mut last_in = None;
         for mut client in knocking {
@@ -234,16 +236,16 @@ fn measure(
     let (in_now, last_in) = fifty.join().expect("no panic");
     thread::sleep(AFTER);
     let arrivals = conversation.stop();
-    // What it has read it answers after so long.
+    // The tenant responds this long after it has read a request.
     let asked = tenant.requests_to(Endpoint::Token);
     let answered = asked.iter().map(|request| request.at + ANSWER).max();
-    let after_answer = last_in.zip(answered).filter(|_| scene == Scene::Slow);
+    let after_answer = last_in.zip(answered).filter(|_| scenario == Scenario::Slow);
     Ok(Run {
         after_answer: after_answer
             .map(|(last, answered)| (start + knocked + last).saturating_duration_since(answered)),
         version,
         protocol,
-        scene,
+        scenario,
         arrivals: arrivals
             .into_iter()
             .map(|at| at.saturating_duration_since(start))
@@ -254,7 +256,7 @@ fn measure(
     })
 }
 
-/// One row a run: how long the silence before each message was, on a logarithmic scale.
+/// Draws one row for each run: the gap before each message, on a logarithmic scale.
 fn draw(runs: &[Run]) -> String {
     const WIDTH: f64 = 900.0;
     const LEFT: f64 = 250.0;
@@ -282,10 +284,10 @@ fn draw(runs: &[Run]) -> String {
          <text x=\"10\" y=\"37\" fill=\"#666\">each row from 1 ms to 10 s, logarithmic; seconds below</text>\n"
     );
     for (row, run) in runs.iter().enumerate() {
-        let colour = match run.scene {
-            Scene::NoPlugin => "#888888",
-            Scene::Slow => "#1f77b4",
-            Scene::Hanging => "#d62728",
+        let colour = match run.scenario {
+            Scenario::NoPlugin => "#888888",
+            Scenario::Slow => "#1f77b4",
+            Scenario::Hanging => "#d62728",
         };
         let base = TOP + ROW * (row + 1) as f64 - 8.0;
         let _ = writeln!(
@@ -294,7 +296,7 @@ fn draw(runs: &[Run]) -> String {
             base - 24.0,
             run.version,
             number(run.protocol),
-            run.scene.name(),
+            run.scenario.name(),
             base - 8.0,
             run.longest_ms(),
         );
@@ -310,12 +312,13 @@ fn draw(runs: &[Run]) -> String {
             base - ROW + 16.0
         );
         let mut path = String::new();
-        // What is left out is within the beat of a message a millisecond.
+        // Gaps of the normal interval are left out.
         for (at, gap) in run
             .gaps()
             .filter(|(_, gap)| *gap > Duration::from_micros(1900))
         {
-            // A line up where the silence began to be broken: its width on the time axis is the gap.
+            // A vertical line at the end of a gap. Its distance to the previous message on the time axis is
+            // the gap.
             let _ = write!(
                 path,
                 "M{:.1} {base:.1}V{:.1}H{:.1}V{base:.1}",

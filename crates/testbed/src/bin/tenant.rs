@@ -1,7 +1,7 @@
-//! A local Auth0 tenant for the demo: prints how to reach it, and runs until stdin closes.
+//! Runs a local Auth0 tenant for the demo, until stdin closes.
 //!
-//! What it prints is `name value` lines with the names of the plugin's options, so that
-//! `sed s/^/plugin_opt_/` turns the first block into lines for mosquitto.conf.
+//! Prints `name value` lines with the names of the plugin's options, so that `sed s/^/plugin_opt_/` turns the
+//! first block into lines for mosquitto.conf.
 
 use std::io;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ usage: tenant [--port N] [--dir DIR] [--device NAME PASSWORD TOPICS]... [--forev
   --forever    run until killed, not until stdin closes";
 
 #[derive(Default)]
-struct Arguments {
+struct TenantArguments {
     port: u16,
     dir: Option<String>,
     devices: Vec<Device>,
@@ -39,8 +39,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
-    let mut arguments = Arguments::default();
+fn parse(mut words: impl Iterator<Item = String>) -> Option<TenantArguments> {
+    let mut arguments = TenantArguments::default();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--port" => arguments.port = words.next()?.parse().ok()?,
@@ -59,7 +59,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
     Some(arguments)
 }
 
-fn run(arguments: Arguments) -> io::Result<()> {
+fn run(arguments: TenantArguments) -> io::Result<()> {
     let mut builder = Tenant::builder().port(arguments.port);
     for device in arguments.devices {
         builder = builder.device(device);

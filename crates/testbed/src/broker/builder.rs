@@ -1,4 +1,4 @@
-//! What a broker is started with: its configuration, written into a folder of its own.
+//! The configuration of a broker, written into a folder of its own.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Broker, Failed, PORT_ATTEMPTS, StartError, Version};
+use super::{Failed, Mosquitto, PORT_ATTEMPTS, StartError, Version};
 use crate::scratch::Scratch;
 
 /// One `listener` of a broker.
@@ -44,21 +44,22 @@ impl Listener {
         }
     }
 
-    /// Demands certificates that an authority in this PEM file has signed.
+    /// Requires client certificates signed by an authority in this PEM file.
     #[must_use]
     pub fn client_ca(self, file: impl AsRef<Path>) -> Self {
         self.config(format!("cafile {}", file.as_ref().display()))
             .config("require_certificate true")
     }
 
-    /// A plugin for this listener; the broker heeds the place only with `per_listener_settings true`.
+    /// Adds a plugin to this listener. The broker distinguishes listeners only with `per_listener_settings
+    /// true`.
     #[must_use]
     pub fn plugin(mut self, path: impl AsRef<Path>, options: &[(&str, &str)]) -> Self {
         self.lines.extend(plugin_lines(path.as_ref(), options));
         self
     }
 
-    /// Further lines for this listener.
+    /// Adds lines to this listener.
     #[must_use]
     pub fn config(mut self, lines: impl Into<String>) -> Self {
         self.lines.push(lines.into());
@@ -76,9 +77,9 @@ fn plugin_lines(path: &Path, options: &[(&str, &str)]) -> Vec<String> {
     lines
 }
 
-/// What a broker will be started with.
+/// The configuration of a broker that is not started yet.
 #[derive(Debug)]
-pub struct Builder {
+pub struct MosquittoBuilder {
     pub(super) version: Version,
     pub(super) folder: Arc<Scratch>,
     pub(super) listeners: Vec<Listener>,
@@ -93,37 +94,38 @@ pub struct Builder {
     pub(super) under: Vec<OsString>,
 }
 
-impl Builder {
-    /// The broker's folder. It exists already, so that files that the configuration names can be put there;
-    /// it goes away with the broker.
+impl MosquittoBuilder {
+    /// Returns the broker's folder. It exists already, so that files that the configuration names can be put
+    /// there. It is removed with the broker.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Adds a listener. Without any there is one, [`Listener::tcp`].
+    /// Adds a listener. A broker without any gets [`Listener::tcp`].
     #[must_use]
     pub fn listener(mut self, listener: Listener) -> Self {
         self.listeners.push(listener);
         self
     }
 
-    /// Further lines of mosquitto.conf, before all listeners.
+    /// Adds lines to mosquitto.conf, before all listeners.
     #[must_use]
     pub fn config(mut self, lines: impl Into<String>) -> Self {
         self.lines.push(lines.into());
         self
     }
 
-    /// A plugin for the whole broker: under every listener with `per_listener_settings true`, else once.
+    /// Adds a plugin to the whole broker: to every listener with `per_listener_settings true`, otherwise
+    /// once.
     #[must_use]
     pub fn plugin(mut self, path: impl AsRef<Path>, options: &[(&str, &str)]) -> Self {
         self.plugins.extend(plugin_lines(path.as_ref(), options));
         self
     }
 
-    /// Logs what a broker logs as delivered, but for who comes and goes: for measuring, where lines for
-    /// each client, and whoever reads them, would take the broker's time.
+    /// Logs the default types except for connections and disconnections. For measurements: a line for each
+    /// client, and its reader, would take CPU time from the broker.
     #[must_use]
     pub fn quiet(self) -> Self {
         let kinds = ["none", "error", "warning", "notice", "information"];
@@ -131,14 +133,14 @@ impl Builder {
         self.config(lines + "connection_messages false")
     }
 
-    /// `allow_anonymous`, where the broker expects it. Not stated unless this is called.
+    /// Sets `allow_anonymous` where the broker expects it. The option is not written unless this is called.
     #[must_use]
     pub fn allow_anonymous(mut self, allowed: bool) -> Self {
         self.allow_anonymous = Some(allowed);
         self
     }
 
-    /// `per_listener_settings`.
+    /// Sets `per_listener_settings`.
     #[must_use]
     pub fn per_listener_settings(mut self, on: bool) -> Self {
         self.per_listener = on;
@@ -152,34 +154,34 @@ impl Builder {
         self
     }
 
-    /// Keeps sessions and retained messages in the broker's folder, for [`Broker::restart`].
+    /// Keeps sessions and retained messages in the broker's folder, for [`Mosquitto::restart`].
     #[must_use]
     pub fn persistence(mut self, on: bool) -> Self {
         self.persistence = on;
         self
     }
 
-    /// A further `log_dest`, such as `topic`, beside the one that is read here.
+    /// Adds a `log_dest`, such as `topic`, to the one that the harness reads.
     #[must_use]
     pub fn log_dest(self, destination: &str) -> Self {
         self.config(format!("log_dest {destination}"))
     }
 
-    /// A further argument on the broker's command line, such as `-v`.
+    /// Adds an argument to the broker's command line, such as `-v`.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Runs the broker under another program, such as valgrind, given with its arguments.
+    /// Runs the broker under another program, such as valgrind. `command` is that program with its arguments.
     #[must_use]
     pub fn under(mut self, command: &[&str]) -> Self {
         self.under = command.iter().map(Into::into).collect();
         self
     }
 
-    /// A variable in the broker's environment.
+    /// Sets a variable in the broker's environment.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
@@ -189,8 +191,9 @@ impl Builder {
     /// Starts the broker and returns when it listens.
     ///
     /// # Errors
-    /// When it ends instead, or does not run after `PATIENCE`.
-    pub fn start(mut self) -> Result<Broker, StartError> {
+    ///
+    /// Returns an error when the broker exits instead, or is not ready within `PATIENCE`.
+    pub fn start(mut self) -> Result<Mosquitto, StartError> {
         if self.listeners.is_empty() {
             self.listeners.push(Listener::tcp());
         }
@@ -198,7 +201,7 @@ impl Builder {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match Broker::launch(&plan, free_ports(plan.tcp_listeners())) {
+            match Mosquitto::launch(&plan, free_ports(plan.tcp_listeners())) {
                 Err(error) if error.port_was_taken() && attempt < PORT_ATTEMPTS => {}
                 result => return result,
             }
@@ -208,7 +211,8 @@ impl Builder {
     /// Starts a broker that must refuse to start.
     ///
     /// # Panics
-    /// When it starts, or when there is no broker to start.
+    ///
+    /// Panics when it starts, or when no broker is installed.
     #[must_use]
     pub fn start_expecting_failure(self) -> Failed {
         match self.start() {
@@ -242,8 +246,8 @@ impl Builder {
         if self.per_listener {
             line("per_listener_settings true"); // only heeded before everything that it is about
         }
-        // A broker that root starts becomes the user `mosquitto`, who need not exist here and could not read
-        // the folder. Whoever runs the tests is who runs the broker.
+        // A broker that root starts switches to the user `mosquitto`, who need not exist here and could not
+        // read the folder. So the broker keeps the user who runs the tests.
         let states_user = self
             .lines
             .iter()
@@ -293,7 +297,7 @@ impl Builder {
     }
 }
 
-/// Ports that nobody uses now. All are held until all are chosen, so they differ.
+/// Returns ports that are free now. All are held until all are chosen, so they differ.
 fn free_ports(count: usize) -> Vec<u16> {
     let held: Vec<TcpListener> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))

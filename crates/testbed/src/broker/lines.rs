@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::POLL;
 use crate::lock;
 
-/// What a process writes, line by line as it comes, and a way to wait for more.
+/// The lines that a process writes, and a way to wait for more.
 #[derive(Default)]
 pub(crate) struct Lines {
     state: Mutex<LinesState>,
@@ -47,8 +47,8 @@ impl Lines {
         self.state().lines.len()
     }
 
-    /// The first line from `from` on that is `wanted`, with its place. `None` when the time is up, or when
-    /// nobody is left to write one.
+    /// Returns the first line from `from` on that is `wanted`, and its index. Returns `None` on timeout, or
+    /// when no writer is left.
     pub(crate) fn wait(
         &self,
         mut from: usize,
@@ -98,7 +98,7 @@ impl Lines {
         })
     }
 
-    /// Takes in all that comes from a pipe or terminal until it is closed (which a terminal calls an error).
+    /// Reads a pipe or terminal until it is closed (which a terminal reports as an error).
     pub(crate) fn read_from(self: &Arc<Self>, pipe: impl Read + Send + 'static) -> JoinHandle<()> {
         self.writer(move |lines| {
             let mut pipe = BufReader::new(pipe);
@@ -113,7 +113,7 @@ impl Lines {
         })
     }
 
-    /// Takes in a file as it grows, until told that it does not any more.
+    /// Reads a file as it grows, until told that it does not grow any more.
     pub(super) fn follow(
         self: &Arc<Self>,
         path: PathBuf,

@@ -1,9 +1,9 @@
-//! Real brokers, started for one test each and gone with it.
+//! Real brokers, each started for one test and stopped with it.
 //!
-//! `tests/brokers.sh` puts the releases under `target/brokers`; another place can be named with the
-//! environment variable `MOSQUITTO_BROKERS`. Every broker has a folder of its own, ports that were free a
-//! moment ago, and a log that a test can wait on. Nothing here sleeps for a guessed time: a broker counts as
-//! started when it says so itself, after it has opened its listeners.
+//! `tests/brokers.sh` puts the releases under `target/brokers`; the environment variable `MOSQUITTO_BROKERS`
+//! names another folder. Every broker has a folder of its own, ports that were free a moment ago, and a log
+//! that a test can wait on. Nothing here sleeps for a guessed time: a broker counts as started when it logs
+//! so, after it has opened its listeners.
 
 mod builder;
 mod lines;
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-pub use builder::{Builder, Listener};
+pub use builder::{Listener, MosquittoBuilder};
 pub(crate) use lines::Lines;
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
@@ -27,32 +27,32 @@ pub use version::Version;
 
 use crate::scratch::Scratch;
 
-/// How long to wait for something that is expected to happen. It is only ever waited out by a test that is
-/// about to fail, so it is sized for a busy machine and not for a quick verdict.
+/// How long to wait for an expected event. Only a failing test waits that long, so the value suits a busy
+/// machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often to look at what cannot be waited on (a process that is not our child, a file that grows).
+/// How often to poll what cannot be waited on: a process that is not our child, or a file that grows.
 const POLL: Duration = Duration::from_millis(3);
 
-/// How long a broker may take to end after SIGTERM.
+/// How long a broker may take to exit after SIGTERM.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often to pick other ports when somebody took ours between the choice and the broker's `bind`.
+/// How many times to choose other ports when another process takes one before the broker's `bind`.
 const PORT_ATTEMPTS: usize = 20;
 
 /// A broker that did not start.
 pub struct StartError {
-    /// What was seen.
+    /// What went wrong.
     pub reason: String,
-    /// All that the broker wrote.
+    /// The broker's whole output.
     pub log: String,
-    /// How it ended; `None` if it had not, or was never there.
+    /// The exit status; `None` if the broker was still running, or was never started.
     pub status: Option<ExitStatus>,
 }
 
 impl StartError {
     fn port_was_taken(&self) -> bool {
-        // 2.0 does not say why a websockets listener cannot be made.
+        // 2.0 does not say why a websockets listener cannot be opened.
         let words = [
             "Address already in use",
             "Unable to create websockets listener",
@@ -67,7 +67,7 @@ impl fmt::Display for StartError {
     }
 }
 
-// As readable as Display, because `unwrap` is how a test will print it.
+// As readable as Display, because `unwrap` prints this form in tests.
 impl fmt::Debug for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -76,54 +76,54 @@ impl fmt::Debug for StartError {
 
 impl std::error::Error for StartError {}
 
-/// A broker that refused to start, as was expected of it.
+/// A broker that refused to start, as expected.
 #[derive(Debug)]
 pub struct Failed {
-    /// How it ended. Of a daemon, only that its parent ended well is known.
+    /// The exit status. For a daemon it is the parent's.
     pub status: ExitStatus,
-    /// All that it wrote.
+    /// The broker's whole output.
     pub log: String,
 }
 
-/// A broker that was asked to stop.
+/// A broker that was stopped.
 #[derive(Debug)]
 pub struct Stopped {
-    /// How it ended; unknown (`None`) of a daemon, whose parent is somebody else.
+    /// The exit status; `None` for a daemon, which is not our child.
     pub status: Option<ExitStatus>,
-    /// All that it wrote.
+    /// The broker's whole output.
     pub log: String,
 }
 
-/// A running broker. Dropping it ends it; a test that fails prints its log on the way.
-pub struct Broker {
-    plan: Arc<Builder>,
+/// A running broker. Dropping it stops it; a failing test prints its log then.
+pub struct Mosquitto {
+    plan: Arc<MosquittoBuilder>,
     ports: Vec<u16>,
-    process: Process,
+    process: BrokerProcess,
     log: Arc<Lines>,
     readers: Vec<JoinHandle<()>>,
     no_more_log: Arc<AtomicBool>,
 }
 
-enum Process {
+enum BrokerProcess {
     Child(Child),
     Daemon(u32),
     Gone,
 }
 
-impl fmt::Debug for Broker {
+impl fmt::Debug for Mosquitto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mosquitto {} on {:?}", self.plan.version, self.ports)
     }
 }
 
-impl Broker {
-    /// A broker of this release, to be configured and started.
+impl Mosquitto {
+    /// Returns the configuration of a broker of this release, to be completed and started.
     #[must_use]
-    pub fn builder(version: Version) -> Builder {
-        // A short name: the path of a Unix socket may have 107 bytes.
+    pub fn builder(version: Version) -> MosquittoBuilder {
+        // The name is short because the path of a Unix socket has at most 107 bytes.
         let folder =
             Arc::new(Scratch::new("broker").expect("a folder under the system's temporary one"));
-        Builder {
+        MosquittoBuilder {
             version,
             folder,
             listeners: Vec::new(),
@@ -139,7 +139,7 @@ impl Broker {
         }
     }
 
-    fn launch(plan: &Arc<Builder>, ports: Vec<u16>) -> Result<Broker, StartError> {
+    fn launch(plan: &Arc<MosquittoBuilder>, ports: Vec<u16>) -> Result<Mosquitto, StartError> {
         let nothing_ran = |reason: String| StartError {
             reason,
             log: String::new(),
@@ -150,7 +150,8 @@ impl Broker {
         let conf = folder.join("mosquitto.conf");
         fs::write(&conf, plan.conf(&ports))
             .map_err(|error| nothing_ran(format!("{}: {error}", conf.display())))?;
-        // Left by an earlier broker in this folder; read again they would be taken for this one's.
+        // These files may be left from an earlier broker in this folder, and would be taken for the new
+        // one's.
         for stale in ["mosquitto.log", "mosquitto.pid"] {
             let _ = fs::remove_file(folder.join(stale));
         }
@@ -169,7 +170,7 @@ impl Broker {
             .arg(&conf)
             .args(plan.daemon.then_some("-d"))
             .args(&plan.arguments);
-        // Cargo points this at its own libraries, which are none of the broker's business.
+        // Cargo points this variable at its own libraries, which the broker must not use.
         command
             .env_remove("LD_LIBRARY_PATH")
             .envs(plan.environment.iter().map(|(name, value)| (name, value)));
@@ -191,10 +192,10 @@ impl Broker {
         if plan.daemon {
             readers.push(log.follow(folder.join("mosquitto.log"), Arc::clone(&no_more_log)));
         }
-        let mut broker = Broker {
+        let mut broker = Mosquitto {
             plan: Arc::clone(plan),
             ports,
-            process: Process::Child(child),
+            process: BrokerProcess::Child(child),
             log,
             readers,
             no_more_log,
@@ -203,7 +204,7 @@ impl Broker {
             Ok(()) => Ok(broker),
             Err((reason, status)) => {
                 broker.end();
-                // Moved out, so that dropping the broker has no log to print a second time.
+                // The log is moved out, so that dropping the broker does not print it a second time.
                 Err(StartError {
                     reason,
                     log: broker.log.take(),
@@ -217,34 +218,36 @@ impl Broker {
         let deadline = Instant::now() + PATIENCE;
         let mut parent_ended = None;
         loop {
-            // The line comes after the listeners are open. That is why it is the sign, and not a connection:
-            // what answers on a port need not be this broker, and plugins would see a client come and go.
+            // The broker logs this line after its listeners are open. A test connection would prove less: the
+            // port may answer for another broker, and plugins would see a client connect.
             let runs = self.log.wait(0, POLL, |line| {
                 line.starts_with("mosquitto version ") && line.ends_with(" running")
             });
             match &mut self.process {
-                Process::Child(child) => {
+                BrokerProcess::Child(child) => {
                     if let Some(status) = child.try_wait().expect("our own child") {
                         if !(self.plan.daemon && status.success()) {
                             return Err((format!("it ended with {status}"), Some(status)));
                         }
-                        // The daemon was there before its parent ended. Not asked of the pid file, which 2.1
-                        // removes when it refuses to start.
+                        // The daemon exists before its parent exits. The pid file does not tell, because 2.1
+                        // removes it when it refuses to start.
                         parent_ended = Some(status);
-                        self.process = self.find_daemon().map_or(Process::Gone, Process::Daemon);
+                        self.process = self
+                            .find_daemon()
+                            .map_or(BrokerProcess::Gone, BrokerProcess::Daemon);
                     }
                 }
-                Process::Daemon(pid) => {
+                BrokerProcess::Daemon(pid) => {
                     let pid = *pid;
                     if !self.owns(pid) {
-                        self.process = Process::Gone;
+                        self.process = BrokerProcess::Gone;
                     }
                 }
-                Process::Gone => return Err(("the daemon ended".into(), parent_ended)),
+                BrokerProcess::Gone => return Err(("the daemon ended".into(), parent_ended)),
             }
             let is_itself = matches!(
                 (&self.process, self.plan.daemon),
-                (Process::Child(_), false) | (Process::Daemon(_), _)
+                (BrokerProcess::Child(_), false) | (BrokerProcess::Daemon(_), _)
             );
             if runs.is_some() && is_itself {
                 self.wait_until_idle();
@@ -256,10 +259,10 @@ impl Broker {
         }
     }
 
-    /// Waits until the broker's main thread sleeps, which it does only to wait for its clients.
+    /// Waits until the broker's main thread sleeps, which it only does while it waits for its clients.
     ///
-    /// Needed because 2.0 forgets signals: a SIGTERM between the line that says it runs and the loop that it
-    /// then enters, a SIGHUP while it acts on another.
+    /// 2.0 loses signals: a SIGTERM between the line that says it runs and its main loop, and a SIGHUP while
+    /// it handles another one.
     fn wait_until_idle(&self) {
         let pid = self.pid();
         let deadline = Instant::now() + PATIENCE;
@@ -267,7 +270,8 @@ impl Broker {
             let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")) else {
                 return;
             };
-            // After the program's name, which may hold anything but ends at the last parenthesis.
+            // The fields follow the program's name, which may contain anything and ends at the last
+            // parenthesis.
             if stat
                 .rsplit_once(") ")
                 .is_some_and(|(_, rest)| rest.starts_with('S'))
@@ -286,33 +290,33 @@ impl Broker {
         pids.find(|pid| self.owns(*pid))
     }
 
-    /// Whether `pid` is a live process of this broker's: a number alone may by now be somebody else's. What
-    /// has ended, but was not yet waited for by its parent, has no command line any more.
+    /// Whether `pid` is a live process of this broker: the number may belong to another process by now. A
+    /// zombie has no command line any more.
     fn owns(&self, pid: u32) -> bool {
         let conf = self.plan.folder.path().join("mosquitto.conf");
         fs::read(format!("/proc/{pid}/cmdline"))
             .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&*conf.to_string_lossy()))
     }
 
-    /// The release that runs.
+    /// Returns the release that runs.
     #[must_use]
     pub fn version(&self) -> Version {
         self.plan.version
     }
 
-    /// The port of the first TCP listener.
+    /// Returns the port of the first TCP listener.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.ports[0]
     }
 
-    /// The ports of all TCP listeners, in the order in which they were added.
+    /// Returns the ports of all TCP listeners, in the order in which they were added.
     #[must_use]
     pub fn ports(&self) -> &[u16] {
         &self.ports
     }
 
-    /// The sockets of all Unix listeners, in the order in which they were added.
+    /// Returns the sockets of all Unix listeners, in the order in which they were added.
     #[must_use]
     pub fn sockets(&self) -> Vec<PathBuf> {
         let all = self.plan.listeners.iter().enumerate();
@@ -321,45 +325,46 @@ impl Broker {
             .collect()
     }
 
-    /// The broker's folder: its mosquitto.conf and what else it writes.
+    /// Returns the broker's folder, with its mosquitto.conf and the files that it writes.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.plan.folder.path()
     }
 
-    /// The broker's process.
+    /// Returns the broker's process ID.
     ///
     /// # Panics
-    /// When it has ended.
+    ///
+    /// Panics when the broker has exited.
     #[must_use]
     pub fn pid(&self) -> u32 {
         match &self.process {
-            Process::Child(child) => child.id(),
-            Process::Daemon(pid) => *pid,
-            Process::Gone => panic!("the broker has ended"),
+            BrokerProcess::Child(child) => child.id(),
+            BrokerProcess::Daemon(pid) => *pid,
+            BrokerProcess::Gone => panic!("the broker has ended"),
         }
     }
 
-    /// All that the broker has written so far.
+    /// Returns the log so far.
     #[must_use]
     pub fn log(&self) -> String {
         self.log.text()
     }
 
-    /// The place in the log that is its end now, for [`Broker::wait_for_log_after`].
+    /// Returns the current end of the log, for [`Mosquitto::wait_for_log_after`].
     #[must_use]
     pub fn log_mark(&self) -> usize {
         self.log.count()
     }
 
-    /// The first line of the log that holds `text`, waiting for it if need be. `None` when it has not come in
-    /// time, or cannot come any more.
+    /// Waits for a line of the log that contains `text`, and returns the first one. Returns `None` on
+    /// timeout, or when no more lines can come.
     #[must_use]
     pub fn wait_for_log(&self, text: &str, within: Duration) -> Option<String> {
         self.wait_for_log_after(0, text, within)
     }
 
-    /// Like [`Broker::wait_for_log`], for lines written after the mark.
+    /// Like [`Mosquitto::wait_for_log`], for lines written after the mark.
     #[must_use]
     pub fn wait_for_log_after(&self, mark: usize, text: &str, within: Duration) -> Option<String> {
         self.log
@@ -367,25 +372,27 @@ impl Broker {
             .map(|(_, line)| line)
     }
 
-    /// The first line of the log that holds `text`.
+    /// Waits for a line of the log that contains `text`, and returns the first one.
     ///
     /// # Panics
-    /// With the whole log, when the line does not come.
+    ///
+    /// Panics with the whole log when the line does not come.
     pub fn expect_log(&self, text: &str) -> String {
         self.wait_for_log(text, PATIENCE)
             .unwrap_or_else(|| panic!("the broker never logged {text:?}"))
     }
 
-    /// Sends SIGHUP: read the configuration again.
+    /// Sends SIGHUP, on which the broker reloads its configuration.
     pub fn sighup(&self) {
         self.signal(Signal::HUP);
     }
 
-    /// Sends SIGHUP and returns when the broker has acted on it. (If a plugin sleeps over it, when the plugin
-    /// sleeps.)
+    /// Sends SIGHUP and returns when the broker has handled it. If a plugin sleeps meanwhile, it returns when
+    /// the plugin sleeps.
     ///
     /// # Panics
-    /// When it does not.
+    ///
+    /// Panics when the broker does not handle it.
     pub fn reload(&self) {
         let mark = self.log_mark();
         self.sighup();
@@ -397,7 +404,8 @@ impl Broker {
     /// Sends a signal.
     ///
     /// # Panics
-    /// When the broker has ended.
+    ///
+    /// Panics when the broker has exited.
     pub fn signal(&self, signal: Signal) {
         assert!(
             self.signal_if_running(signal),
@@ -407,24 +415,24 @@ impl Broker {
 
     fn signal_if_running(&self, signal: Signal) -> bool {
         let pid = match &self.process {
-            Process::Child(child) => child.id(), // not waited for yet, so the number is still its own
-            Process::Daemon(pid) if self.owns(*pid) => *pid,
+            BrokerProcess::Child(child) => child.id(), // not waited for yet, so the number is still its own
+            BrokerProcess::Daemon(pid) if self.owns(*pid) => *pid,
             _ => return false,
         };
         send_signal(signal, pid)
     }
 
-    /// Waits for the broker to end by itself.
+    /// Waits until the broker exits by itself.
     pub fn wait_for_exit(&mut self, within: Duration) -> Option<Stopped> {
         let deadline = Instant::now() + within;
         loop {
             let ended = match &mut self.process {
-                Process::Child(child) => child.try_wait().expect("our own child").map(Some),
-                Process::Daemon(pid) => {
+                BrokerProcess::Child(child) => child.try_wait().expect("our own child").map(Some),
+                BrokerProcess::Daemon(pid) => {
                     let pid = *pid;
                     (!self.owns(pid)).then_some(None)
                 }
-                Process::Gone => Some(None),
+                BrokerProcess::Gone => Some(None),
             };
             if let Some(status) = ended {
                 self.end();
@@ -440,22 +448,23 @@ impl Broker {
         }
     }
 
-    /// Whether the broker runs.
+    /// Whether the broker is running.
     pub fn is_running(&mut self) -> bool {
         self.wait_for_exit(Duration::ZERO).is_none()
     }
 
-    /// Stops the broker as an operator would.
+    /// Stops the broker with SIGTERM, as an operator would.
     ///
     /// # Panics
-    /// With the log, when it has not ended ten seconds after SIGTERM.
+    ///
+    /// Panics with the log when the broker has not exited after ten seconds.
     pub fn stop(mut self) -> Stopped {
         self.signal_if_running(Signal::TERM);
         self.wait_for_exit(STOP_WITHIN)
             .unwrap_or_else(|| panic!("the broker runs on {STOP_WITHIN:?} after SIGTERM"))
     }
 
-    /// Ends the broker without a warning, as a power cut would.
+    /// Kills the broker, as a power cut would.
     pub fn kill(mut self) -> Stopped {
         let status = self.end();
         Stopped {
@@ -464,31 +473,32 @@ impl Broker {
         }
     }
 
-    /// Stops the broker and starts it again: same folder, same configuration, same ports, a new log.
+    /// Stops the broker and starts it again, with the same folder, configuration and ports and a new log.
     ///
     /// # Errors
-    /// As [`Builder::start`].
-    pub fn restart(self) -> Result<Broker, StartError> {
+    ///
+    /// Returns the errors of [`MosquittoBuilder::start`].
+    pub fn restart(self) -> Result<Mosquitto, StartError> {
         let (plan, ports) = (Arc::clone(&self.plan), self.ports.clone());
         self.stop();
-        Broker::launch(&plan, ports)
+        Mosquitto::launch(&plan, ports)
     }
 
-    /// Makes sure that the process is gone and the log is complete.
+    /// Makes sure that the process has exited and the log is complete.
     fn end(&mut self) -> Option<ExitStatus> {
-        let status = match std::mem::replace(&mut self.process, Process::Gone) {
-            Process::Child(mut child) => {
+        let status = match std::mem::replace(&mut self.process, BrokerProcess::Gone) {
+            BrokerProcess::Child(mut child) => {
                 let _ = child.kill();
                 child.wait().ok()
             }
-            Process::Daemon(pid) => {
+            BrokerProcess::Daemon(pid) => {
                 while self.owns(pid) {
                     send_signal(Signal::KILL, pid);
                     thread::sleep(POLL);
                 }
                 None
             }
-            Process::Gone => None,
+            BrokerProcess::Gone => None,
         };
         self.no_more_log.store(true, Ordering::Release);
         for reader in self.readers.drain(..) {
@@ -498,7 +508,7 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
+impl Drop for Mosquitto {
     fn drop(&mut self) {
         self.end();
         if thread::panicking() {
@@ -507,7 +517,7 @@ impl Drop for Broker {
     }
 }
 
-/// Sends a signal to one process, and says whether there was one. The caller knows that it is the right one.
+/// Sends a signal to a process and returns whether there was one. The caller knows that it is the right one.
 pub(crate) fn send_signal(signal: Signal, pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| kill_process(pid, signal).is_ok())

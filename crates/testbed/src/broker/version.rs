@@ -1,4 +1,4 @@
-//! Which Mosquitto, and where its programs are.
+//! Releases of Mosquitto, and where their programs are.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,20 +7,20 @@ use std::process::Command;
 /// A release of Mosquitto, with the clients that belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
-    /// What Debian 12 ships. Ticks never come with `per_listener_settings true`.
+    /// The release in Debian 12. With `per_listener_settings true` it never sends ticks.
     V2_0_11,
-    /// The last of the 2.0 series that Debian shipped.
+    /// The last release of the 2.0 series in Debian.
     V2_0_21,
-    /// The first series in which a login can be answered later.
+    /// The first series that allows delayed authentication.
     V2_1_2,
-    /// 2.1.2 with AddressSanitizer, from `tests/sanitized.sh`. It ends itself when memory is misused, or when
-    /// some is lost when it stops; what it then writes is in its log.
+    /// 2.1.2 with AddressSanitizer, from `tests/sanitized.sh`. It aborts on a memory error or a leak at exit,
+    /// and writes the report to its log.
     Sanitized,
     /// 2.0.11 with AddressSanitizer.
     SanitizedV2_0_11,
     /// 2.0.21 with AddressSanitizer.
     SanitizedV2_0_21,
-    /// The broker at this path, whatever it is; made by [`Version::system`].
+    /// The broker at this path, of any release; made by [`Version::system`].
     System(&'static Path),
 }
 
@@ -28,7 +28,7 @@ impl Version {
     /// The releases that the tests cover.
     pub const ALL: [Version; 3] = [Version::V2_0_11, Version::V2_0_21, Version::V2_1_2];
 
-    /// Those of [`Version::ALL`] that `tests/brokers.sh` has set up.
+    /// Returns those of [`Version::ALL`] that `tests/brokers.sh` has installed.
     #[must_use]
     pub fn installed() -> Vec<Version> {
         Self::ALL
@@ -37,18 +37,19 @@ impl Version {
             .collect()
     }
 
-    /// The broker at `path`: one that the machine has installed. Its clients are looked for beside it, where
-    /// a distribution puts them, and then on the `PATH`.
+    /// Returns the broker at `path`, one that is installed on the machine. Its clients are searched beside
+    /// it, where a distribution puts them, and then on the `PATH`.
     #[must_use]
     pub fn system(path: impl Into<PathBuf>) -> Version {
-        // Leaked so that a version stays a small thing to copy. One path per call, in tests and the demo.
+        // Leaked so that a version stays `Copy`. Tests and demo do this for one path.
         Version::System(Box::leak(path.into().into_boxed_path()))
     }
 
-    /// The release of that name, as `--broker` gives it.
+    /// Returns the release with this name, as in `--broker`.
     ///
     /// # Errors
-    /// Says which there are.
+    ///
+    /// Returns the known names.
     pub fn named(name: &str) -> Result<Version, String> {
         let found = Self::ALL.into_iter().find(|one| one.name() == name);
         found.ok_or_else(|| {
@@ -57,7 +58,7 @@ impl Version {
         })
     }
 
-    /// The name of the release's folder.
+    /// Returns the name of the release's folder.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -71,7 +72,7 @@ impl Version {
         }
     }
 
-    /// The release that this is a build of with AddressSanitizer.
+    /// Returns the release of which this is a build with AddressSanitizer.
     fn sanitized_from(self) -> Option<Version> {
         match self {
             Version::Sanitized => Some(Version::V2_1_2),
@@ -81,10 +82,11 @@ impl Version {
         }
     }
 
-    /// Where the release's program `name` (`mosquitto`, `mosquitto_pub`, …) is.
+    /// Returns the path of the release's program `name` (`mosquitto`, `mosquitto_pub`, …).
     ///
     /// # Errors
-    /// Says what to do when it is not there.
+    ///
+    /// Returns what to do when the program is missing.
     pub fn program(self, name: &str) -> Result<PathBuf, String> {
         if let Version::System(broker) = self {
             if name == "mosquitto" {
@@ -101,7 +103,7 @@ impl Version {
                 .unwrap_or_else(|| name.into()));
         }
         let script = match self.sanitized_from() {
-            // Only the broker is built that way.
+            // Only the broker has such a build.
             Some(release) if name != "mosquitto" => return release.program(name),
             Some(_) => "tests/sanitized.sh",
             None => "tests/brokers.sh",
@@ -118,10 +120,11 @@ impl Version {
         }
     }
 
-    /// The release as the broker itself states it, such as `2.1.2`.
+    /// Returns the release that the broker itself states, such as `2.1.2`.
     ///
     /// # Errors
-    /// When the broker is missing, does not start, or states nothing.
+    ///
+    /// Returns an error when the broker is missing, does not start, or states no release.
     pub fn release(self) -> Result<String, String> {
         let program = self.program("mosquitto")?;
         let output = Command::new(&program)
@@ -136,10 +139,11 @@ impl Version {
             .ok_or_else(|| format!("{} -h states no version: {text}", program.display()))
     }
 
-    /// Whether this release can be told a login's outcome later (2.1 and newer).
+    /// Whether this release supports delayed authentication (2.1 and newer).
     ///
     /// # Panics
-    /// When [`Version::System`] does not say what it is.
+    ///
+    /// Panics when [`Version::System`] does not state its release.
     #[must_use]
     pub fn can_delay_logins(self) -> bool {
         match self {

@@ -1,5 +1,5 @@
-//! A small MQTT client for tests that need the very bytes: any user name and password, exact reason codes,
-//! packets that no honest client sends. It checks nothing that it sends, and speaks plain TCP only.
+//! A small MQTT client for tests that need exact bytes: any user name and password, exact reason codes, and
+//! packets that no correct client sends. It does not check what it sends, and speaks plain TCP only.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -11,11 +11,11 @@ use socket2::{Domain, Socket, Type};
 pub use super::{Message, Protocol};
 use crate::broker::PATIENCE;
 
-/// Properties of MQTT 5, as they are written in a packet.
+/// Properties of MQTT 5, as encoded in a packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties(pub Vec<u8>);
 
-/// Identifiers of the properties that tests have needed so far.
+/// The property identifiers that tests use.
 pub mod property {
     #![allow(missing_docs)] // the names are the standard's
     pub const CORRELATION_DATA: u8 = 0x09;
@@ -29,13 +29,13 @@ pub mod property {
 }
 
 impl Properties {
-    /// None.
+    /// Returns no properties.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds one that is a four-byte number.
+    /// Adds a four-byte number.
     #[must_use]
     pub fn u32(mut self, identifier: u8, value: u32) -> Self {
         self.0.push(identifier);
@@ -43,7 +43,7 @@ impl Properties {
         self
     }
 
-    /// Adds one that is a string or binary data.
+    /// Adds a string or binary data.
     #[must_use]
     pub fn bytes(mut self, identifier: u8, value: impl AsRef<[u8]>) -> Self {
         self.0.push(identifier);
@@ -67,7 +67,7 @@ impl Properties {
     }
 }
 
-/// What the broker shall publish when the client vanishes.
+/// A will: the message that the broker publishes when the client vanishes.
 #[derive(Clone, Debug, Default)]
 pub struct Will {
     /// Its topic.
@@ -84,7 +84,7 @@ pub struct Will {
 
 /// A CONNECT packet.
 #[derive(Clone, Debug)]
-pub struct Connect {
+pub struct ConnectPacket {
     /// The version of MQTT.
     pub protocol: Protocol,
     /// The client id.
@@ -93,7 +93,7 @@ pub struct Connect {
     pub username: Option<Vec<u8>>,
     /// The password: any bytes, at most 65535.
     pub password: Option<Vec<u8>>,
-    /// Clean session, clean start.
+    /// Clean session (MQTT 3) or clean start (MQTT 5).
     pub clean: bool,
     /// The keep-alive interval in seconds.
     pub keepalive: u16,
@@ -103,8 +103,8 @@ pub struct Connect {
     pub will: Option<Will>,
 }
 
-impl Connect {
-    /// A clean session without user name, password and will.
+impl ConnectPacket {
+    /// Returns a CONNECT with a clean session and without user name, password and will.
     #[must_use]
     pub fn new(protocol: Protocol, client_id: &str) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl Connect {
         self
     }
 
-    /// The packet.
+    /// Encodes the packet.
     #[must_use]
     pub fn packet(&self) -> Vec<u8> {
         let (name, level) = match self.protocol {
@@ -191,27 +191,27 @@ pub enum Packet {
 pub enum End {
     /// The broker closed the connection.
     Closed,
-    /// The time was up; the connection stands.
+    /// The wait timed out; the connection is still open.
     Silent,
 }
 
 /// Why a CONNECT did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The broker said so, with this code.
+pub enum ConnectRefusal {
+    /// The broker sent a CONNACK with this code.
     Code(u8),
-    /// The broker closed the connection without a word.
+    /// The broker closed the connection without a CONNACK.
     Closed,
-    /// The broker has not answered.
+    /// The broker did not respond in time.
     Silent,
 }
 
 /// A connection to a broker.
-pub struct Client {
+pub struct RawClient {
     stream: TcpStream,
     protocol: Protocol,
     received: Vec<u8>,
-    /// Messages that came while something else was waited for.
+    /// Messages that arrived during the wait for another packet.
     inbox: VecDeque<Message>,
     next_id: u16,
     /// Whether the broker had a session for this client.
@@ -220,21 +220,23 @@ pub struct Client {
     pub properties: Properties,
 }
 
-impl Client {
+impl RawClient {
     /// Opens a connection to a listener on 127.0.0.1 and sends nothing.
     ///
     /// # Panics
-    /// When nobody listens.
+    ///
+    /// Panics when the connection is refused.
     #[must_use]
     pub fn open(port: u16, protocol: Protocol) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("a listener");
         Self::over(stream, protocol)
     }
 
-    /// The same from 127.0.0.`host`.
+    /// Opens a connection from 127.0.0.`host`.
     ///
     /// # Panics
-    /// When nobody listens.
+    ///
+    /// Panics when the connection is refused.
     #[must_use]
     pub fn open_from(host: u8, port: u16, protocol: Protocol) -> Self {
         let address = |host, port| SocketAddr::from(([127, 0, 0, host], port)).into();
@@ -259,25 +261,28 @@ impl Client {
         }
     }
 
-    /// Connects and waits for the answer.
+    /// Connects and waits for the CONNACK.
     ///
     /// # Errors
-    /// When it is not a success.
-    pub fn connect(port: u16, connect: &Connect) -> Result<Self, Refusal> {
+    ///
+    /// Returns an error when it is not a success.
+    pub fn connect(port: u16, connect: &ConnectPacket) -> Result<Self, ConnectRefusal> {
         let mut client = Self::open(port, connect.protocol);
         client.send(&connect.packet());
         client.wait_connack(PATIENCE)?;
         Ok(client)
     }
 
-    /// Waits for the answer to a CONNECT that was sent with [`Client::send`].
+    /// Waits for the CONNACK after [`RawClient::send`].
     ///
     /// # Errors
-    /// When it is not a success.
+    ///
+    /// Returns an error when it is not a success.
     ///
     /// # Panics
-    /// When it is another packet.
-    pub fn wait_connack(&mut self, within: Duration) -> Result<(), Refusal> {
+    ///
+    /// Panics when another packet comes.
+    pub fn wait_connack(&mut self, within: Duration) -> Result<(), ConnectRefusal> {
         match self.read(within) {
             Ok(Packet::Connack {
                 session_present,
@@ -287,25 +292,27 @@ impl Client {
                 (self.session_present, self.properties) = (session_present, properties);
                 Ok(())
             }
-            Ok(Packet::Connack { code, .. }) => Err(Refusal::Code(code)),
+            Ok(Packet::Connack { code, .. }) => Err(ConnectRefusal::Code(code)),
             Ok(other) => panic!("{other:?} in place of CONNACK"),
-            Err(End::Closed) => Err(Refusal::Closed),
-            Err(End::Silent) => Err(Refusal::Silent),
+            Err(End::Closed) => Err(ConnectRefusal::Closed),
+            Err(End::Silent) => Err(ConnectRefusal::Silent),
         }
     }
 
-    /// Sends any bytes. That the broker has hung up is not noticed here but by the next read.
+    /// Sends any bytes. A closed connection is not noticed here but by the next read.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// The next packet, whatever it is. Nothing is acknowledged.
+    /// Returns the next packet of any type. Nothing is acknowledged.
     ///
     /// # Errors
-    /// When none comes.
+    ///
+    /// Returns an error when none comes.
     ///
     /// # Panics
-    /// When it is not MQTT.
+    ///
+    /// Panics when the bytes are not MQTT.
     pub fn read(&mut self, within: Duration) -> Result<Packet, End> {
         let deadline = Instant::now() + within;
         loop {
@@ -344,11 +351,12 @@ impl Client {
         Some(packet.unwrap_or_else(|| panic!("not a packet: {first:#04x} {body:02x?}")))
     }
 
-    /// Reads on until a packet is `wanted`, acknowledging messages on the way and keeping them for
-    /// [`Client::next_message`].
+    /// Reads until a packet is `wanted`. Acknowledges other messages and keeps them for
+    /// [`RawClient::next_message`].
     ///
     /// # Errors
-    /// When it does not come. A DISCONNECT that nobody asked for counts as [`End::Closed`].
+    ///
+    /// Returns an error when the packet does not come. An unexpected DISCONNECT counts as [`End::Closed`].
     fn read_until<T>(
         &mut self,
         within: Duration,
@@ -364,7 +372,7 @@ impl Client {
         }
     }
 
-    /// Keeps a message for later and answers what wants an answer.
+    /// Keeps a message for later, and acknowledges packets that need it.
     fn take_in(&mut self, packet: Packet) -> Result<(), End> {
         match packet {
             Packet::Publish(message, id) => {
@@ -385,24 +393,26 @@ impl Client {
     }
 
     fn id(&mut self) -> u16 {
-        // 0 is no identifier.
+        // 0 is not a valid identifier.
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
         self.next_id
     }
 
-    /// Publishes. Returns the reason code of the PUBACK or PUBREC, which in MQTT 3 is always 0, and for QoS 0
-    /// at once 0.
+    /// Publishes a message. Returns the reason code of the PUBACK or PUBREC, which in MQTT 3 is always 0; for
+    /// QoS 0 returns 0 at once.
     ///
     /// # Errors
-    /// When no answer comes.
+    ///
+    /// Returns an error when no acknowledgement comes.
     pub fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> Result<u8, End> {
         self.publish_with(topic, payload, qos, false, &Properties::new())
     }
 
-    /// Publishes, with all there is to a PUBLISH.
+    /// Publishes a message, with every field of a PUBLISH.
     ///
     /// # Errors
-    /// When no answer comes.
+    ///
+    /// Returns an error when no acknowledgement comes.
     pub fn publish_with(
         &mut self,
         topic: &str,
@@ -443,7 +453,8 @@ impl Client {
     /// Subscribes, and returns the code for each filter.
     ///
     /// # Errors
-    /// When no answer comes.
+    ///
+    /// Returns an error when no SUBACK comes.
     pub fn subscribe(&mut self, filters: &[(&str, u8)]) -> Result<Vec<u8>, End> {
         let mut body = self.numbered();
         for (filter, qos) in filters {
@@ -458,10 +469,11 @@ impl Client {
         })
     }
 
-    /// Unsubscribes, and returns the code for each filter; in MQTT 3 there are none.
+    /// Unsubscribes, and returns the code for each filter; MQTT 3 has none.
     ///
     /// # Errors
-    /// When no answer comes.
+    ///
+    /// Returns an error when no UNSUBACK comes.
     pub fn unsubscribe(&mut self, filters: &[&str]) -> Result<Vec<u8>, End> {
         let mut body = self.numbered();
         for filter in filters {
@@ -481,17 +493,18 @@ impl Client {
         body
     }
 
-    /// Sends AUTH, for MQTT 5.
+    /// Sends an AUTH packet (MQTT 5).
     pub fn auth(&mut self, code: u8, properties: &Properties) {
         let mut body = vec![code];
         properties.put(Protocol::V5, &mut body);
         self.send(&frame(0xf0, &body));
     }
 
-    /// The next message, acknowledged.
+    /// Returns the next message, acknowledged.
     ///
     /// # Errors
-    /// When none comes.
+    ///
+    /// Returns an error when none comes.
     pub fn next_message(&mut self, within: Duration) -> Result<Message, End> {
         let deadline = Instant::now() + within;
         loop {
@@ -503,28 +516,31 @@ impl Client {
         }
     }
 
-    /// Asks for a sign of life and waits for it. The broker handles a client's packets in order, so it has
-    /// then handled all that was sent here before.
+    /// Sends a PINGREQ and waits for the PINGRESP. The broker handles a client's packets in order, so it has
+    /// then handled everything that was sent here before.
     ///
     /// # Errors
-    /// When it does not come.
+    ///
+    /// Returns an error when the PINGRESP does not come.
     pub fn ping(&mut self) -> Result<(), End> {
         self.send(&[0xc0, 0]);
         self.read_until(PATIENCE, |packet| (*packet == Packet::Pong).then_some(()))
     }
 
-    /// All messages that the broker had for this client when it answered a ping, and that were not returned
-    /// before. What somebody else was told is done (a PUBACK, a PINGRESP) and is not among them will never
-    /// come. Holds for up to 20 messages of QoS 1 and 2, the broker's own limit of those under way.
+    /// Returns all messages that the broker had for this client when it answered a ping, and that were not
+    /// returned before. A message whose publisher had its acknowledgement (a PUBACK or a PINGRESP) before
+    /// this call, and that is not among them, will never arrive. This holds for up to 20 messages of QoS 1
+    /// and 2, the broker's own limit of messages in flight.
     ///
     /// # Errors
-    /// When the ping is not answered.
+    ///
+    /// Returns an error when the ping is not answered.
     pub fn messages_before_pong(&mut self) -> Result<Vec<Message>, End> {
         self.ping()?;
         Ok(self.inbox.drain(..).collect())
     }
 
-    /// Says goodbye, with a reason in MQTT 5 (0: no will; 4: with will), and hangs up.
+    /// Sends DISCONNECT, in MQTT 5 with this reason (0: no will; 4: with will), and closes the connection.
     pub fn disconnect(mut self, reason: u8) {
         match self.protocol {
             Protocol::V5 => self.send(&[0xe0, 1, reason]),
@@ -532,16 +548,17 @@ impl Client {
         }
     }
 
-    /// Hangs up without a word, so that the broker publishes the will.
+    /// Closes the connection without a DISCONNECT, so that the broker publishes the will.
     pub fn abort(self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Waits until the broker ends the connection. Returns the reason code of its DISCONNECT, or `None` if it
-    /// hung up without one.
+    /// Waits until the broker closes the connection. Returns the reason code of its DISCONNECT, or `None` if
+    /// it sent none.
     ///
     /// # Errors
-    /// [`End::Silent`] when the connection stands.
+    ///
+    /// Returns [`End::Silent`] when the connection stays open.
     pub fn wait_end(&mut self, within: Duration) -> Result<Option<u8>, End> {
         let disconnect = |packet: &Packet| match packet {
             Packet::Disconnect(code) => Some(*code),
@@ -555,7 +572,7 @@ impl Client {
     }
 }
 
-/// Puts the fixed header in front.
+/// Returns the body with the fixed header in front.
 #[must_use]
 pub fn frame(first: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![first];
@@ -622,7 +639,7 @@ fn parse(protocol: Protocol, first: u8, body: &[u8]) -> Option<Packet> {
     })
 }
 
-/// Bytes that are yet to be read.
+/// Bytes that are not parsed yet.
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {

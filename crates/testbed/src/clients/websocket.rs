@@ -3,15 +3,16 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-use super::raw::Connect;
+use super::raw::ConnectPacket;
 use crate::broker::PATIENCE;
 
-/// Sends one CONNECT through a websocket that was opened with these further header lines, and returns the
-/// code of the CONNACK; `None` if the broker closes instead. The connection ends with that.
+/// Sends one CONNECT through a websocket that is opened with these additional header lines. Returns the code
+/// of the CONNACK, or `None` if the broker closes instead, and closes the connection.
 ///
 /// # Errors
-/// When the broker cannot be reached, or does not open a websocket.
-pub fn connect(port: u16, headers: &[&str], connect: &Connect) -> io::Result<Option<u8>> {
+///
+/// Returns an error when the broker cannot be reached, or does not open a websocket.
+pub fn connect(port: u16, headers: &[&str], connect: &ConnectPacket) -> io::Result<Option<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut request = String::from(
@@ -35,7 +36,7 @@ pub fn connect(port: u16, headers: &[&str], connect: &Connect) -> io::Result<Opt
     let mut head = [0; 2 + 3];
     match stream.read_exact(&mut head) {
         Ok(()) if head[0] == 0x82 && head[2] == 0x20 => byte(&mut stream).map(Some),
-        // A close frame, or none.
+        // The broker closed, with or without a close frame.
         _ => Ok(None),
     }
 }
@@ -46,7 +47,7 @@ fn byte(stream: &mut TcpStream) -> io::Result<u8> {
     Ok(byte[0])
 }
 
-/// One binary frame, masked with zeros.
+/// Returns one binary frame, masked with zeros.
 fn frame(payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).expect("a CONNECT of a test is short");
     let mut frame = vec![0x82, 0x80 | 126];

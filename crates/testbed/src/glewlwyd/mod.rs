@@ -1,24 +1,23 @@
-//! Somebody else's identity server: [Glewlwyd](https://github.com/babelouest/glewlwyd), as Debian
+//! An identity server that is not ours: [Glewlwyd](https://github.com/babelouest/glewlwyd), as Debian
 //! packages it.
 //!
-//! [`Glewlwyd::start`] runs the packaged program on a free port of the loopback interface, with
-//! TLS, a database of its own and a directory of its own, and sets it up through the program's own
-//! administration interface. Nothing of the machine's configuration is read, and dropping the value
-//! ends the process and removes the directory.
+//! [`Glewlwyd::start`] runs the packaged program on a free port of the loopback interface, with TLS and with
+//! a database and a directory of its own, and configures it through the program's administration interface.
+//! No configuration of the machine is read. Dropping the value ends the process and removes the directory.
 //!
-//! What of the result is the package's and what is ours: the program, its modules, the database
-//! schema with the administrator in it, discovery, keys endpoint, token endpoint, the form of the
-//! tokens and of the refusals are the package's. Everything that is ours is in the module `ours`.
+//! The package provides the program, its modules, the database schema with the administrator in it, discovery,
+//! the keys endpoint, the token endpoint, and the form of tokens and refusals. All that this test bed adds is
+//! in the module `ours`.
 //!
 //! What the server answers (2.7.5):
 //!
 //! | | header | claims |
 //! |---|---|---|
 //! | access token | `typ` = `at+jwt`, `alg` = `RS256`, `kid` | `iss`, `aud` = **the granted scopes** (`openid`), `sub` (a random string), `client_id`, `exp`, `iat`, `nbf`, `jti`, `type`, `scope`, and additional parameters **as a string joined by commas** |
-//! | ID token | `typ` = `JWT`, `alg` = `RS256`, `kid` | `iss`, `aud` = the client id (a string), `sub`, `azp`, `exp`, `iat`, `auth_time`, `amr`, `at_hash`, and additional claims as the arrays that they are |
+//! | ID token | `typ` = `JWT`, `alg` = `RS256`, `kid` | `iss`, `aud` = the client ID (a string), `sub`, `azp`, `exp`, `iat`, `auth_time`, `amr`, `at_hash`, and additional claims as arrays |
 //!
-//! Its refusals are not those of RFC 6749: a wrong password is status 403, a wrong client secret is
-//! status 400, and both have an empty body and no content type.
+//! Its refusals are not those of RFC 6749: a wrong password is status 403, a wrong client secret is status
+//! 400, and both have an empty body and no content type.
 
 mod ours;
 
@@ -38,18 +37,18 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use crate::lock;
 use crate::pki::Authority;
 use crate::scratch::Scratch;
-use crate::signing::RsaKey;
+use crate::signing::SigningKey;
 
 /// The name of the package, in Debian and in Ubuntu.
 const PACKAGE: &str = "glewlwyd";
-/// Where the package puts the program. Its modules are in a fixed place too, see `ours::file`.
+/// Where the package installs the program. Its modules have a fixed place too, see `ours::file`.
 const PROGRAM: &str = "/usr/bin/glewlwyd";
-/// The tool that turns the schema into a database. The package depends on it.
+/// The tool that creates a database from the schema. The package depends on it.
 const SQLITE: &str = "/usr/bin/sqlite3";
-/// The schema of the package, for its own set-up at installation.
+/// The package's own schema, which its installation uses.
 const SCHEMA: &str = "/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3";
 
-/// The variable that leaves this server out of the tests.
+/// The environment variable that skips the tests with this server.
 const LEFT_OUT: &str = "MOSQUITTO_AUTH0_WITHOUT_GLEWLWYD";
 
 const CONFIGURATION: &str = "glewlwyd.conf";
@@ -59,21 +58,20 @@ const TLS_KEY: &str = "server.key";
 const TLS_CERTIFICATE: &str = "server.pem";
 const AUTHORITY: &str = "authority.pem";
 
-/// It takes about a quarter of a second. This is for a machine that runs everything else at the
-/// same time.
+/// A start takes about a quarter of a second. The value allows for a machine that is busy with other tests.
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// Between two looks at whether it is ready.
+/// The interval at which readiness is polled.
 const POLL: Duration = Duration::from_millis(10);
-/// For one request.
+/// The timeout of one request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How many ports to try when others are faster than we are.
+/// How many ports to try when other processes take them.
 const PORTS: usize = 16;
-/// How much of the program's log an error quotes.
+/// How many bytes of the program's log an error quotes.
 const LOG_TAIL: usize = 2000;
 
-/// A running server. Dropping it ends it.
+/// A running server. Dropping it stops it.
 pub struct Glewlwyd {
-    process: Process,
+    process: ServerProcess,
     agent: Agent,
     origin: String,
     issuer: String,
@@ -82,48 +80,48 @@ pub struct Glewlwyd {
     module: Mutex<Module>,
 }
 
-/// What the token endpoint gave to a user.
+/// The tokens that the token endpoint issued to a user.
 #[derive(Clone, Debug)]
-pub struct Tokens {
-    /// For an API: see the table above for what its audience is.
+pub struct UserTokens {
+    /// The access token. The table above says what its audience is.
     pub access_token: String,
-    /// For the client that asked.
+    /// The ID token.
     pub id_token: String,
 }
 
-/// An answer of the server, whatever its status.
+/// A response of the server, whatever its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ServerResponse {
     /// The HTTP status.
     pub status: u16,
-    /// The content type, where there is one.
+    /// The content type, if there is one.
     pub content_type: Option<String>,
-    /// The body as it came.
+    /// The body, unchanged.
     pub body: String,
 }
 
-/// What changes in the module while it runs.
+/// The module's settings that change while it runs.
 struct Module {
-    key: RsaKey,
+    key: SigningKey,
     lifetime: Duration,
 }
 
-/// The child and its directory: both end with this value, in that order.
-struct Process {
+/// The child process and its directory, which are dropped in this order.
+struct ServerProcess {
     child: Child,
     dir: Scratch,
 }
 
-/// Why a start did not lead to a server.
+/// Why a start failed.
 enum NotStarted {
-    /// The program ended by itself, which it does when the port is taken.
+    /// The program exited by itself, which it does when the port is taken.
     Ended(String),
-    /// Anything else: another port would not help.
+    /// Any other error: another port would not help.
     Failed(String),
 }
 
 impl Glewlwyd {
-    /// Whether this machine has the program; the error says how to get it.
+    /// Checks that this machine has the program. The error says how to install it.
     pub fn available() -> Result<(), String> {
         match [PROGRAM, SQLITE, SCHEMA]
             .into_iter()
@@ -138,18 +136,18 @@ impl Glewlwyd {
         }
     }
 
-    /// Whether the environment asks for tests without this server, with
-    /// `MOSQUITTO_AUTH0_WITHOUT_GLEWLWYD`.
+    /// Whether the environment variable `MOSQUITTO_AUTH0_WITHOUT_GLEWLWYD` asks to skip tests with this
+    /// server.
     pub fn left_out() -> bool {
         env::var_os(LEFT_OUT).is_some_and(|value| !value.is_empty())
     }
 
-    /// [`start`](Self::start), except that it says so and gives `None` where
-    /// [`left_out`](Self::left_out). A missing program is an error: a test that never ran must not
-    /// look like one that passed.
+    /// Like [`start`](Self::start), but returns `None` and prints a note if the server is
+    /// [`left_out`](Self::left_out). A missing program is an error: a test that never ran must not look like
+    /// one that passed.
     pub fn start_unless_left_out(authority: &Authority) -> Result<Option<Self>, String> {
         if Self::left_out() {
-            // Not `eprintln!`, whose output the test harness keeps to itself while the test passes.
+            // Not `eprintln!`, whose output the test harness hides while the test passes.
             let note =
                 format!("left out, because {LEFT_OUT} is set: the cases against {PACKAGE}\n");
             let _ = io::stderr().write_all(note.as_bytes());
@@ -158,11 +156,11 @@ impl Glewlwyd {
         Self::start(authority).map(Some)
     }
 
-    /// Starts a server whose certificate is from `authority`, and sets it up: one client, one user.
+    /// Starts a server whose certificate is from `authority`, with one client and one user.
     pub fn start(authority: &Authority) -> Result<Self, String> {
         Self::available()?;
-        // Between our letting go of a port and the program's taking it, somebody else can take it.
-        // The program ends then, and the next port is tried.
+        // Another process may take the port between its choice and the program's start. The program exits
+        // then, and the next port is tried.
         let mut last = String::new();
         for _ in 0..PORTS {
             match Self::start_on(free_port()?, authority) {
@@ -176,59 +174,58 @@ impl Glewlwyd {
         ))
     }
 
-    /// The issuer: what to configure, byte for byte what discovery and the tokens say. It does not
-    /// end in a slash.
+    /// Returns the issuer, byte for byte as in discovery and tokens. It does not end with a slash.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// The certificate of the authority, in PEM: what a client of this server has to trust.
+    /// Returns the authority's certificate, in PEM, which clients of this server have to trust.
     pub fn ca_file(&self) -> PathBuf {
         self.process.dir.path().join(AUTHORITY)
     }
 
-    /// The client for the password grant. It is also the audience of the ID token.
+    /// Returns the client ID for the password grant, which is also the audience of the ID token.
     pub fn client_id(&self) -> &'static str {
         ours::CLIENT_ID
     }
 
-    /// The secret of the client.
+    /// Returns the client's secret.
     pub fn client_secret(&self) -> &'static str {
         ours::CLIENT_SECRET
     }
 
-    /// The name of the one user that is there from the start.
+    /// Returns the name of the user that exists from the start.
     pub fn username(&self) -> &'static str {
         ours::USERNAME
     }
 
-    /// The password of the one user that is there from the start.
+    /// Returns the password of the user that exists from the start.
     pub fn password(&self) -> &'static str {
         ours::PASSWORD
     }
 
-    /// The topics of the one user that is there from the start.
+    /// Returns the topics of the user that exists from the start.
     pub fn topics(&self) -> [&'static str; 2] {
         ours::TOPICS
     }
 
-    /// The claim that holds the user's name, because this server's `sub` is a random string.
+    /// Returns the claim that holds the user's name, because this server's `sub` is a random string.
     pub fn username_claim(&self) -> &'static str {
         ours::USERNAME_CLAIM
     }
 
-    /// The token endpoint, as discovery gives it.
+    /// Returns the token endpoint, as in discovery.
     pub fn token_endpoint(&self) -> &str {
         &self.token_endpoint
     }
 
-    /// What the program has written to its log, for a test that failed.
+    /// Returns the program's log, for a test that failed.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Asks the token endpoint, as a broker would, for the tokens of a user.
-    pub fn token_for(&self, username: &str, password: &str) -> Result<Tokens, String> {
+    /// Requests a user's tokens from the token endpoint, as a broker would.
+    pub fn token_for(&self, username: &str, password: &str) -> Result<UserTokens, String> {
         let answer = self.ask(&[
             ("grant_type", "password"),
             ("client_id", ours::CLIENT_ID),
@@ -242,14 +239,14 @@ impl Glewlwyd {
             Value::String(token) => Ok(token.clone()),
             _ => Err(format!("the answer of {PACKAGE} has no {name}")),
         };
-        Ok(Tokens {
+        Ok(UserTokens {
             access_token: token("access_token")?,
             id_token: token("id_token")?,
         })
     }
 
-    /// Posts a form to the token endpoint and gives back whatever comes.
-    pub fn ask(&self, form: &[(&str, &str)]) -> Result<Answer, String> {
+    /// Posts a form to the token endpoint and returns the response.
+    pub fn ask(&self, form: &[(&str, &str)]) -> Result<ServerResponse, String> {
         answer(
             self.agent
                 .post(&self.token_endpoint)
@@ -257,17 +254,17 @@ impl Glewlwyd {
         )
     }
 
-    /// Fetches an address of the server, such as the one in discovery's `jwks_uri`.
-    pub fn get(&self, url: &str) -> Result<Answer, String> {
+    /// Fetches an address of the server, such as discovery's `jwks_uri`.
+    pub fn get(&self, url: &str) -> Result<ServerResponse, String> {
         answer(self.agent.get(url).call())
     }
 
-    /// The discovery document.
+    /// Fetches the discovery document.
     pub fn discovery(&self) -> Result<Value, String> {
         self.get(&discovery_of(&self.issuer))?.json()
     }
 
-    /// The keys that the server publishes: one, the one that it signs with.
+    /// Fetches the published keys: one, with which the server signs.
     pub fn jwks(&self) -> Result<Value, String> {
         match &self.discovery()?["jwks_uri"] {
             Value::String(url) => self.get(url)?.json(),
@@ -281,19 +278,18 @@ impl Glewlwyd {
             .post("user/", &ours::user(username, password, topics))
     }
 
-    /// Replaces the signing key: from here on the old key is not published any more.
+    /// Replaces the signing key. The old key is not published any more.
     pub fn rotate_keys(&self) -> Result<(), String> {
         let key = signing_key();
         self.change(|module| module.key = key)
     }
 
-    /// Changes how long the tokens live that are given out from here on, in whole seconds and at
-    /// least one.
+    /// Changes the lifetime of tokens issued from now on: whole seconds, at least one.
     pub fn set_token_lifetime(&self, lifetime: Duration) -> Result<(), String> {
         self.change(|module| module.lifetime = lifetime)
     }
 
-    /// Writes a changed module to the server, which takes it over at once.
+    /// Sends changed module settings to the server, which applies them at once.
     fn change(&self, change: impl FnOnce(&mut Module)) -> Result<(), String> {
         let mut module = lock(&self.module);
         change(&mut module);
@@ -311,8 +307,8 @@ impl Glewlwyd {
         let dir = Scratch::new("lab-glewlwyd").map_err(|why| format!("no directory: {why}"))?;
         let origin = format!("https://{}:{port}", Ipv4Addr::LOCALHOST);
         let issuer = format!("{origin}/{}/{}", ours::API, ours::INSTANCE);
-        // While the program is still loading its modules, another test's server may answer on this
-        // port, with a certificate of the same authority. It would not use this cookie.
+        // While the program loads its modules, another test's server may answer on this port with a
+        // certificate of the same authority. It would not use this cookie.
         let cookie = dir
             .path()
             .file_name()
@@ -341,7 +337,7 @@ impl Glewlwyd {
             lifetime: ours::TOKEN_LIFETIME,
         };
 
-        let mut process = Process::start(dir)?;
+        let mut process = ServerProcess::start(dir)?;
         let until = Instant::now() + READY_WITHIN;
         let administrator =
             process.wait(until, || Administrator::log_in(&agent, &origin, &cookie))?;
@@ -377,8 +373,8 @@ impl Glewlwyd {
     }
 }
 
-impl Answer {
-    /// The body as JSON, if the answer is a success.
+impl ServerResponse {
+    /// Returns the body as JSON, if the response is a success.
     pub fn json(&self) -> Result<Value, String> {
         self.success()?;
         serde_json::from_str(&self.body).map_err(|why| format!("not JSON ({why}): {:?}", self.body))
@@ -403,7 +399,7 @@ impl Module {
     }
 }
 
-/// The administration interface, for as long as one session is fresh.
+/// The administration interface, for as long as one session lasts.
 struct Administrator<'a> {
     agent: &'a Agent,
     base: String,
@@ -464,7 +460,7 @@ impl<'a> Administrator<'a> {
         )
     }
 
-    /// Teaches the user store that comes with the schema the property that holds the topics.
+    /// Defines the property for topics in the user store that comes with the schema.
     fn add_user_property(&self) -> Result<(), String> {
         let path = "mod/user/database";
         let mut store = answer(
@@ -494,7 +490,7 @@ impl<'a> Administrator<'a> {
     }
 }
 
-impl Process {
+impl ServerProcess {
     fn start(dir: Scratch) -> Result<Self, String> {
         let log =
             fs::File::create_new(dir.path().join(LOG)).map_err(|why| format!("{LOG}: {why}"))?;
@@ -511,7 +507,7 @@ impl Process {
         Ok(Self { child, dir })
     }
 
-    /// Repeats `attempt` until it succeeds, the program ends or the time is over.
+    /// Repeats `attempt` until it succeeds, the program exits or the time is over.
     fn wait<T>(
         &mut self,
         until: Instant,
@@ -559,10 +555,10 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // Our own child, by its id, which cannot have become anybody else's: it is waited for only
-        // here and in `ended`.
+        // This is our own child, which is waited for only here and in `ended`, so no other process can have
+        // its ID.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -574,11 +570,11 @@ impl From<String> for NotStarted {
     }
 }
 
-/// Makes the database from the package's schema.
+/// Creates the database from the package's schema.
 fn create_database(dir: &Scratch) -> Result<(), String> {
     let schema = fs::File::open(SCHEMA).map_err(|why| format!("{SCHEMA}: {why}"))?;
     let made = Command::new(SQLITE)
-        // Not durable: it is gone in a moment, and a slow disk should not matter.
+        // Without durability: the database is short-lived, and a slow disk should not matter.
         .args(["-batch", "-bail", "-cmd", "PRAGMA synchronous = OFF"])
         .arg(dir.path().join(DATABASE))
         .stdin(schema)
@@ -593,7 +589,7 @@ fn create_database(dir: &Scratch) -> Result<(), String> {
     }
 }
 
-/// A client that trusts this authority and nobody else, and talks to nobody in between.
+/// Returns an HTTP client that trusts only this authority and uses no proxy.
 fn agent(authority: &Authority) -> Result<Agent, String> {
     let root = Certificate::from_pem(authority.pem().as_bytes()).map_err(|why| why.to_string())?;
     let tls = TlsConfig::builder()
@@ -605,7 +601,7 @@ fn agent(authority: &Authority) -> Result<Agent, String> {
         .tls_config(tls)
         .proxy(None)
         .max_redirects(0)
-        // The server may have closed what we would like to use again.
+        // The server may have closed a pooled connection.
         .max_idle_connections(0)
         .http_status_as_error(false)
         .timeout_global(Some(ANSWER_WITHIN))
@@ -613,7 +609,7 @@ fn agent(authority: &Authority) -> Result<Agent, String> {
     Ok(config.into())
 }
 
-fn answer(result: Result<Response<ureq::Body>, ureq::Error>) -> Result<Answer, String> {
+fn answer(result: Result<Response<ureq::Body>, ureq::Error>) -> Result<ServerResponse, String> {
     let mut response = result.map_err(|why| why.to_string())?;
     let content_type = response
         .headers()
@@ -626,23 +622,23 @@ fn answer(result: Result<Response<ureq::Body>, ureq::Error>) -> Result<Answer, S
         .as_reader()
         .read_to_string(&mut body)
         .map_err(|why| why.to_string())?;
-    Ok(Answer {
+    Ok(ServerResponse {
         status: response.status().as_u16(),
         content_type,
         body,
     })
 }
 
-/// The server makes a key id of its own from the key.
-fn signing_key() -> RsaKey {
-    RsaKey::generate("")
+/// Generates a key. The server derives its own key ID from it.
+fn signing_key() -> SigningKey {
+    SigningKey::generate("")
 }
 
 fn discovery_of(issuer: &str) -> String {
     format!("{issuer}/.well-known/openid-configuration")
 }
 
-/// A port of the loopback interface that nobody listens on at this moment.
+/// Returns a port of the loopback interface that is free at this moment.
 fn free_port() -> Result<u16, String> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
@@ -650,7 +646,7 @@ fn free_port() -> Result<u16, String> {
         .map_err(|why| format!("no free port: {why}"))
 }
 
-/// A string as the configuration file wants it.
+/// Quotes a string for the configuration file.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -1,4 +1,4 @@
-//! Every value of the server's configuration that is ours, and why it is what it is.
+//! All values of the server's configuration that this test bed chooses, with the reasons.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,34 +7,33 @@ use serde_json::{Value, json};
 
 use super::quoted;
 
-/// The client (the "application") that asks for tokens on behalf of the devices.
+/// The client (the "application") that requests tokens for the devices.
 pub const CLIENT_ID: &str = "mosquitto";
-/// Every character in it that means something in a form body, so that a client which forgets to
-/// encode is noticed.
+/// It contains every character that has a meaning in a form body, so that a client that does not encode it is
+/// noticed.
 pub const CLIENT_SECRET: &str = "client secret & 100%+=/";
 /// The device.
 pub const USERNAME: &str = "thermostat-1a";
-/// As [`CLIENT_SECRET`]: it needs encoding.
+/// Like [`CLIENT_SECRET`], it needs encoding.
 pub const PASSWORD: &str = "swordfish & chips 50%+=/";
-/// What the device may publish and subscribe to.
+/// The topics that the device may publish and subscribe to.
 pub const TOPICS: [&str; 2] = ["temperature", "config"];
-/// The name of the user property, of the claim in the ID token and of the one in the access
-/// token.
+/// The name of the user property, and of the claim in both tokens.
 pub const TOPICS_CLAIM: &str = "topics";
-/// The claim with the user's name. `sub` is a random string in this server.
+/// The claim with the user's name. This server's `sub` is a random string.
 pub const USERNAME_CLAIM: &str = "preferred_username";
-/// How long a token lives unless a test asks for something else. Both tokens get the same time.
+/// The default lifetime of both tokens.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// What the schema of the package creates. Kept as it is: the server lives on the loopback
-/// interface for seconds.
+/// The administrator that the package's schema creates. The password stays as it is: the server lives on the
+/// loopback interface for seconds.
 pub const ADMINISTRATOR: (&str, &str) = ("admin", "password");
-/// The first segment of every path: the default of the program.
+/// The first segment of every path, which is the program's default.
 pub const API: &str = "api";
 /// The name of the OpenID Connect module's instance, which is the second segment of its paths.
 pub const INSTANCE: &str = "oidc";
 
-/// The configuration file. `cookie` is unlike that of any other server, see `Glewlwyd::start`.
+/// Returns the configuration file. `cookie` must be unique, see `Glewlwyd::start`.
 pub fn file(origin: &str, port: u16, cookie: &str, dir: &Path) -> String {
     let path = |name: &str| quoted(&dir.join(name).to_string_lossy());
     format!(
@@ -85,13 +84,13 @@ hash_algorithm = "SHA512"
     )
 }
 
-/// What is added to the shipped user store: a property with several values, the topics.
+/// Returns the addition to the package's user store: a property with several values, the topics.
 pub fn user_property() -> Value {
     json!({"multiple": true, "read": true, "write": true})
 }
 
-/// The OpenID Connect module. `key` and `certificate` are the private and the public half of an
-/// RSA key in PEM.
+/// Returns the settings of the OpenID Connect module. `key` and `certificate` are the private and the public
+/// half of an RSA key in PEM.
 pub fn module(issuer: &str, key: &str, certificate: &str, lifetime: Duration) -> Value {
     json!({
         "module": "oidc",
@@ -99,25 +98,24 @@ pub fn module(issuer: &str, key: &str, certificate: &str, lifetime: Duration) ->
         "display_name": "OpenID Connect",
         "enabled": true,
         "parameters": {
-            // What discovery is found under, so that discovery's `issuer` is the address that
-            // it was asked at.
+            // The address of discovery, so that discovery's `issuer` equals the address of the request.
             "iss": issuer,
-            // RS256. The server makes the `kid` from the key.
+            // RS256. The server derives the `kid` from the key.
             "jwt-type": "rsa",
             "jwt-key-size": "256",
             "key": key,
             "cert": certificate,
             "jwks-show": true,
-            // The module wants all three; only the first matters here.
+            // The module requires all three; only the first matters here.
             "access-token-duration": lifetime.as_secs(),
             "refresh-token-duration": 86_400,
             "code-duration": 600,
             "refresh-token-rolling": false,
-            // The password grant is OAuth and not OpenID Connect: without the first, the second
-            // is refused (403).
+            // The password grant is OAuth and not OpenID Connect: without the first setting, the server
+            // refuses the second (403).
             "allow-non-oidc": true,
             "auth-type-password-enabled": true,
-            // Every other way to a token stays shut. ID tokens cannot be switched off.
+            // All other grants are disabled. ID tokens cannot be disabled.
             "auth-type-code-enabled": false,
             "auth-type-token-enabled": false,
             "auth-type-id-token-enabled": true,
@@ -125,16 +123,15 @@ pub fn module(issuer: &str, key: &str, certificate: &str, lifetime: Duration) ->
             "auth-type-client-enabled": false,
             "auth-type-device-enabled": false,
             "auth-type-refresh-enabled": false,
-            // One `sub` per user, whichever client asks.
+            // One `sub` for each user, for all clients.
             "subject-type": "public",
-            // Into the access token: as a string, several values joined by commas. The server
-            // has no other form.
+            // Added to the access token as a string, with several values joined by commas. The server has no
+            // other form.
             "additional-parameters": [
                 {"user-parameter": TOPICS_CLAIM, "token-parameter": TOPICS_CLAIM},
                 {"user-parameter": "username", "token-parameter": USERNAME_CLAIM},
             ],
-            // Into the ID token, always ("mandatory") and not only on demand: an array stays an
-            // array.
+            // Added to every ID token ("mandatory"), not only on request. An array stays an array.
             "claims": [
                 {
                     "user-property": TOPICS_CLAIM,
@@ -156,8 +153,7 @@ pub fn module(issuer: &str, key: &str, certificate: &str, lifetime: Duration) ->
     })
 }
 
-/// The client: confidential, with its secret in the body of the form, and for the password
-/// grant only.
+/// Returns the client: confidential, with its secret in the body of the form, for the password grant only.
 pub fn client() -> Value {
     json!({
         "client_id": CLIENT_ID,
@@ -172,7 +168,7 @@ pub fn client() -> Value {
     })
 }
 
-/// A device. The scope `openid` comes with the schema; a user who is not in it gets no token.
+/// Returns a device. The scope `openid` comes with the schema; a user without it gets no token.
 pub fn user(username: &str, password: &str, topics: &[&str]) -> Value {
     json!({
         "username": username,

@@ -7,7 +7,7 @@ fn server(authority: &Authority) -> Option<Glewlwyd> {
     Glewlwyd::start_unless_left_out(authority).unwrap_or_else(|why| panic!("{why}"))
 }
 
-/// The token, if a key that the server publishes has signed it, for this issuer and audience.
+/// Returns the token's content, if a published key has signed it for this issuer and audience.
 fn verified(server: &Glewlwyd, token: &str, audience: &str) -> Result<TokenData<Value>, String> {
     let keys: JwkSet = serde_json::from_value(server.jwks()?).map_err(|why| why.to_string())?;
     let kid = jsonwebtoken::decode_header(token)
@@ -26,7 +26,7 @@ fn verified(server: &Glewlwyd, token: &str, audience: &str) -> Result<TokenData<
 }
 
 #[test]
-fn it_is_found_by_discovery_and_gives_out_tokens_of_the_documented_form() {
+fn discovery_and_tokens_have_the_documented_form() {
     let Some(server) = server(&Authority::new("glewlwyd")) else {
         return;
     };
@@ -74,7 +74,7 @@ fn it_is_found_by_discovery_and_gives_out_tokens_of_the_documented_form() {
 }
 
 #[test]
-fn its_refusals_have_a_status_and_nothing_else() {
+fn refusals_have_a_status_and_no_body() {
     let Some(server) = server(&Authority::new("glewlwyd")) else {
         return;
     };
@@ -87,7 +87,7 @@ fn its_refusals_have_a_status_and_nothing_else() {
             ("password", password),
             ("scope", scope),
         ]);
-        let Answer {
+        let ServerResponse {
             status,
             content_type,
             body,
@@ -136,7 +136,7 @@ fn users_keys_and_lifetimes_change_while_it_runs() {
 }
 
 #[test]
-fn it_ends_with_the_value_and_leaves_nothing() {
+fn dropping_the_server_removes_process_and_directory() {
     let Some(server) = server(&Authority::new("glewlwyd")) else {
         return;
     };
@@ -150,7 +150,7 @@ fn it_ends_with_the_value_and_leaves_nothing() {
 }
 
 #[test]
-fn another_server_on_the_same_port_is_not_taken_for_this_one() {
+fn another_server_on_the_same_port_is_not_mistaken_for_this_one() {
     let authority = Authority::new("glewlwyd");
     let Some(first) = server(&authority) else {
         return;

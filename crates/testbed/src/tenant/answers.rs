@@ -1,16 +1,16 @@
-//! The outside of an answer: the header lines that Auth0 and its edge put around a body.
+//! The header lines that Auth0 and its edge put around a body.
 //!
-//! Names and values are those of a real tenant's responses, as Auth0's own Ruby SDK recorded them,
-//! without the tracing headers.
+//! Names and values are those of a real tenant's responses, as Auth0's own Ruby SDK recorded them, without
+//! the tracing headers.
 
 use crate::http::{Framing, Response, date};
 use crate::signing::{now, random_bytes};
 
-/// What `Cache-Control` says of a refusal.
+/// `Cache-Control` of a refusal.
 const REFUSED: &str =
     "private, no-store, no-cache, must-revalidate, post-check=0, pre-check=0, no-transform";
 
-/// A token answer. Auth0's edge sends these chunked.
+/// Returns a token response. Auth0's edge sends these chunked.
 pub(super) fn granted(body: impl ToString) -> Response {
     let mut response = auth0(200, "application/json", Some("no-store"), body)
         .header("Set-Cookie", device_cookie("did", "; SameSite=None"))
@@ -20,7 +20,7 @@ pub(super) fn granted(body: impl ToString) -> Response {
     response
 }
 
-/// A refusal. The recorded 403s are chunked, the 400s are not.
+/// Returns a refusal. The recorded 403s are chunked, the 400s are not.
 pub(super) fn refused(status: u16, body: impl ToString) -> Response {
     let mut response = auth0(status, "application/json", Some(REFUSED), body)
         .header("Set-Cookie", device_cookie("did", "; SameSite=None"))
@@ -31,18 +31,18 @@ pub(super) fn refused(status: u16, body: impl ToString) -> Response {
     response
 }
 
-/// A public document: the JWKS or the discovery document.
+/// Returns a public document: the JWKS or the discovery document.
 pub(super) fn document(cache_control: Option<&str>, body: impl ToString) -> Response {
     auth0(200, "application/json; charset=utf-8", cache_control, body)
         .header("Access-Control-Allow-Origin", "*")
 }
 
-/// Auth0's answer to a path or a method that it does not serve.
+/// Returns Auth0's response to a path or a method that it does not serve.
 pub(super) fn not_found() -> Response {
     auth0(404, "text/plain; charset=utf-8", Some(REFUSED), "Not Found")
 }
 
-/// The tenant's rate limit is used up (Auth0 docs, Rate Limit Policy).
+/// Returns the response for a used-up tenant rate limit (Auth0 docs, Rate Limit Policy).
 pub(super) fn rate_limited(retry_after: Option<u64>) -> Response {
     let body =
         r#"{"error":"too_many_requests","error_description":"Global limit has been reached"}"#;
@@ -54,7 +54,7 @@ pub(super) fn rate_limited(retry_after: Option<u64>) -> Response {
     }
 }
 
-/// The page of Auth0's edge when it gets no sense out of Auth0.
+/// Returns the error page of Auth0's edge when Auth0 does not respond properly.
 pub(super) fn edge_page(status: u16) -> Response {
     let title = match status {
         502 => "502 Bad Gateway".to_owned(),
@@ -77,7 +77,7 @@ pub(super) fn edge_page(status: u16) -> Response {
         .header("Server", "cloudflare")
 }
 
-/// Adds the three headers of a bucket. `reset` is seconds since 1970.
+/// Adds the three headers of a rate limit. `reset` is a Unix time in seconds.
 pub(super) fn with_rate_limit(
     response: Response,
     limit: u32,
@@ -117,7 +117,7 @@ fn ray() -> String {
     format!("{}-LAX", hex(&random_bytes::<8>()))
 }
 
-/// The device cookie, which an API client has no use for.
+/// Returns the device cookie, which API clients ignore.
 fn device_cookie(name: &str, more: &str) -> String {
     let id = hex(&random_bytes::<16>());
     format!("{name}=s%3Av0%3A{id}; Max-Age=31557600; Path=/; HttpOnly; Secure{more}")

@@ -1,4 +1,4 @@
-//! What can go wrong between a broker and its tenant, on demand.
+//! Faults between a broker and its tenant, on demand.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::lock;
 
-/// Where a fault applies, and what requests are counted under.
+/// Where a fault applies, and by which requests are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// Every new TCP connection, before TLS. Faults only: what is counted here are connections.
+    /// Every new TCP connection, before TLS. For counts, the number of connections.
     Connection,
     /// `/oauth/token`.
     Token,
@@ -35,23 +35,23 @@ impl Endpoint {
 
 /// How an endpoint behaves. Steps can be joined with [`Behaviour::then`].
 ///
-/// The answer is always the one that was right when the request arrived: a delayed JWKS is the
-/// JWKS of before the delay, as it is when the network is what is slow.
+/// The response is always the one that was right when the request arrived: a delayed JWKS is the JWKS of
+/// before the delay, as with a slow network.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
-    /// Answers as Auth0 does.
+    /// Responds as Auth0 does.
     Normal,
-    /// Waits, then goes on.
+    /// Waits, then continues.
     Delay(Duration),
-    /// Waits until the test lets it go on.
-    Gate(Gate),
-    /// Never answers, and reads on until the peer gives up or the tenant is dropped.
+    /// Waits until the test opens the gate.
+    Gate(ResponseGate),
+    /// Never responds, and reads until the client gives up or the tenant is dropped.
     Hang,
-    /// Resets the connection (TCP RST) without an answer.
+    /// Resets the connection (TCP RST) without a response.
     ResetConnection,
-    /// Closes the connection (TCP FIN) without an answer and without a TLS close.
+    /// Closes the connection (TCP FIN) without a response and without a TLS close.
     Close,
-    /// Answers with exactly this.
+    /// Sends exactly this response.
     Status {
         /// Status code.
         code: u16,
@@ -60,39 +60,39 @@ pub enum Behaviour {
         /// Body.
         body: String,
     },
-    /// The HTML page of Auth0's edge for a 5xx of its own, such as 502 or 520.
+    /// Sends the HTML page of Auth0's edge for a 5xx of its own, such as 502 or 520.
     Html(u16),
     /// 429 `too_many_requests`: the tenant's rate limit is used up.
     RateLimited {
-        /// Seconds of `Retry-After`. `None` leaves the header out, as Auth0 often does.
+        /// `Retry-After` in seconds. `None` leaves the header out, as Auth0 often does.
         retry_after: Option<u64>,
     },
-    /// Sends these bytes where HTTP belongs (on [`Endpoint::Connection`]: where TLS belongs).
+    /// Sends these bytes in place of HTTP (on [`Endpoint::Connection`]: in place of TLS).
     Garbage(Vec<u8>),
-    /// Announces 1 GiB and sends until the peer hangs up.
+    /// Announces 1 GiB and sends until the client closes the connection.
     HugeBody,
-    /// Sends the body a byte at a time with this pause before each.
+    /// Sends the body a byte at a time, with this pause before each.
     SlowBody(Duration),
-    /// Announces more than it sends, then closes.
+    /// Announces more bytes than it sends, then closes.
     TruncatedBody,
     /// 302 to this address.
     Redirect(String),
-    /// Answers as Auth0 does, under this `Content-Type`.
+    /// Responds as Auth0 does, with this `Content-Type`.
     WrongContentType(String),
-    /// Answers as Auth0 does, with these header lines set as well.
+    /// Responds as Auth0 does, with these header lines set as well.
     ExtraHeaders(Vec<(String, String)>),
     /// One step after the other.
     Then(Box<Behaviour>, Box<Behaviour>),
 }
 
 impl Behaviour {
-    /// This step, then the next: `Delay(d).then(Html(502))`.
+    /// Returns this step followed by the next: `Delay(d).then(Html(502))`.
     #[must_use]
     pub fn then(self, next: Self) -> Self {
         Self::Then(Box::new(self), Box::new(next))
     }
 
-    /// A JSON answer with this status.
+    /// Returns a JSON response with this status.
     pub fn json(code: u16, body: impl ToString) -> Self {
         Self::Status {
             code,
@@ -101,7 +101,7 @@ impl Behaviour {
         }
     }
 
-    /// The refusal `{"error":...,"error_description":...}` with this status.
+    /// Returns the refusal `{"error":...,"error_description":...}` with this status.
     pub fn refusal(code: u16, error: &str, description: &str) -> Self {
         let body = crate::json::Members::new()
             .with("error", error)
@@ -121,50 +121,50 @@ impl Behaviour {
     }
 }
 
-/// Holds answers until a test lets them go, so that no test has to guess how long to sleep.
+/// Holds responses until a test releases them, so that no test has to guess how long to sleep.
 ///
 /// Clones are the same gate. Dropping the tenant ends every wait.
 #[derive(Clone, Debug, Default)]
-pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
+pub struct ResponseGate(Arc<(Mutex<ResponseGateState>, Condvar)>);
 
 #[derive(Debug, Default)]
-struct GateState {
+struct ResponseGateState {
     open: bool,
     passes: usize,
     waiting: usize,
 }
 
-impl Gate {
-    /// A closed gate.
+impl ResponseGate {
+    /// Returns a closed gate.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets everyone through, now and later.
+    /// Lets all requests through, now and later.
     pub fn open(&self) {
         lock(&self.0.0).open = true;
         self.0.1.notify_all();
     }
 
-    /// Lets this many through, those that wait or the next to come.
+    /// Lets this many requests through: those that wait, or the next ones.
     pub fn release(&self, count: usize) {
         lock(&self.0.0).passes += count;
         self.0.1.notify_all();
     }
 
-    /// How many are held right now.
+    /// Returns how many requests are held.
     pub fn waiting(&self) -> usize {
         lock(&self.0.0).waiting
     }
 
-    /// Waits until this many are held. `false` when they are not within the deadline.
+    /// Waits until this many requests are held. Returns `false` on timeout.
     #[must_use]
     pub fn wait_for(&self, count: usize, deadline: Duration) -> bool {
         let state = lock(&self.0.0);
         wait_until(&self.0.1, state, deadline, |state| state.waiting >= count)
     }
 
-    /// Blocks until let through or until `stopping`.
+    /// Blocks until the request is let through or the tenant is `stopping`.
     pub(super) fn hold(&self, stopping: &AtomicBool) {
         let mut state = lock(&self.0.0);
         state.waiting += 1;
@@ -178,9 +178,9 @@ impl Gate {
         }
     }
 
-    /// Makes every waiter look at `stopping` again.
+    /// Makes every held request check `stopping` again.
     pub(super) fn wake(&self) {
-        // Locked, so that nobody is between looking and waiting.
+        // Locked, so that no thread is between its check and its wait.
         let _state = lock(&self.0.0);
         self.0.1.notify_all();
     }
@@ -216,7 +216,7 @@ pub(super) fn wait_until<T>(
 pub(super) struct Faults {
     standing: HashMap<Endpoint, Behaviour>,
     queued: HashMap<Endpoint, VecDeque<Behaviour>>,
-    gates: Vec<Gate>,
+    gates: Vec<ResponseGate>,
 }
 
 impl Faults {
@@ -238,14 +238,14 @@ impl Faults {
         self.queued.clear();
     }
 
-    /// What the next request gets: a queued behaviour first, then the standing one.
+    /// Returns the behaviour for the next request: a queued one first, then the permanent one.
     pub(super) fn take(&mut self, endpoint: Endpoint) -> Behaviour {
         let queued = self.queued.get_mut(&endpoint).and_then(VecDeque::pop_front);
         let standing = || self.standing.get(&endpoint).cloned();
         queued.or_else(standing).unwrap_or(Behaviour::Normal)
     }
 
-    pub(super) fn gates(&self) -> Vec<Gate> {
+    pub(super) fn gates(&self) -> Vec<ResponseGate> {
         self.gates.clone()
     }
 

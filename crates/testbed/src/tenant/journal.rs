@@ -1,4 +1,4 @@
-//! What the tenant was asked, for tests to look at and to wait for.
+//! The requests that the tenant has received, for tests to examine and to wait for.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -9,40 +9,40 @@ use super::faults::{Endpoint, wait_until};
 use crate::http::{Request, find_header};
 use crate::lock;
 
-/// Requests kept, the oldest going first: enough for any assertion, too few for a load test to fill
-/// the memory. Counts are exact all the same.
+/// How many requests are kept, the newest ones: enough for any assertion, and few enough for the memory of a
+/// load test. Counts stay exact.
 const KEPT: usize = 10_000;
 
-/// A request that reached the tenant.
+/// A request that the tenant received.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     /// What it asked for.
     pub endpoint: Endpoint,
     /// `GET`, `POST`, ...
     pub method: String,
-    /// The request target, query included.
+    /// The request target, including the query.
     pub target: String,
-    /// Header lines in order, names as sent.
+    /// The header lines in order, with names as sent.
     pub headers: Vec<(String, String)>,
-    /// Decoded fields of a form or JSON body; empty for any other.
+    /// The decoded fields of a form or JSON body; empty for any other.
     pub fields: Vec<(String, String)>,
     /// The body as sent.
     pub body: Vec<u8>,
     /// The other end of the TCP connection.
     pub peer: SocketAddr,
-    /// Which connection it came over, counted from 1.
+    /// The number of its connection, counted from 1.
     pub connection: u64,
     /// When it had been read.
     pub at: Instant,
 }
 
 impl Recorded {
-    /// The first header line of this name, in any case.
+    /// Returns the first header line with this name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         find_header(&self.headers, name)
     }
 
-    /// The first field of this name.
+    /// Returns the first field with this name.
     pub fn field(&self, name: &str) -> Option<&str> {
         let found = self.fields.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
@@ -51,19 +51,19 @@ impl Recorded {
 
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    pages: Mutex<Pages>,
+    state: Mutex<JournalState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Pages {
+struct JournalState {
     requests: VecDeque<Recorded>,
     counts: HashMap<Endpoint, usize>,
 }
 
 impl Journal {
     pub(super) fn connected(&self) {
-        *lock(&self.pages)
+        *lock(&self.state)
             .counts
             .entry(Endpoint::Connection)
             .or_default() += 1;
@@ -88,34 +88,34 @@ impl Journal {
             connection,
             at: Instant::now(),
         };
-        let mut pages = lock(&self.pages);
-        if pages.requests.len() == KEPT {
-            pages.requests.pop_front();
+        let mut state = lock(&self.state);
+        if state.requests.len() == KEPT {
+            state.requests.pop_front();
         }
-        pages.requests.push_back(recorded);
-        *pages.counts.entry(endpoint).or_default() += 1;
+        state.requests.push_back(recorded);
+        *state.counts.entry(endpoint).or_default() += 1;
         self.changed.notify_all();
     }
 
     pub(super) fn requests(&self) -> Vec<Recorded> {
-        lock(&self.pages).requests.iter().cloned().collect()
+        lock(&self.state).requests.iter().cloned().collect()
     }
 
     pub(super) fn count(&self, endpoint: Endpoint) -> usize {
-        lock(&self.pages).count(endpoint)
+        lock(&self.state).count(endpoint)
     }
 
     pub(super) fn wait_for(&self, endpoint: Endpoint, count: usize, deadline: Duration) -> bool {
-        let enough = |pages: &Pages| pages.count(endpoint) >= count;
-        wait_until(&self.changed, lock(&self.pages), deadline, enough)
+        let enough = |state: &JournalState| state.count(endpoint) >= count;
+        wait_until(&self.changed, lock(&self.state), deadline, enough)
     }
 
     pub(super) fn clear(&self) {
-        *lock(&self.pages) = Pages::default();
+        *lock(&self.state) = JournalState::default();
     }
 }
 
-impl Pages {
+impl JournalState {
     fn count(&self, endpoint: Endpoint) -> usize {
         self.counts.get(&endpoint).copied().unwrap_or_default()
     }

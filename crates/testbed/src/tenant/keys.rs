@@ -1,72 +1,72 @@
-//! The tenant's signing keys and their life: next, current, previous, revoked.
+//! The tenant's signing keys and their life cycle: next, current, previous, revoked.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::json::Members;
-use crate::signing::{RsaKey, random_kid, shared_key};
+use crate::signing::{SigningKey, random_kid, shared_key};
 
-/// Auth0 lists "always the current key and the next key", and previous ones until they are revoked
-/// (Auth0 docs, Rotate Signing Keys).
+/// The keys of a tenant. Auth0 lists "always the current key and the next key", and previous ones until they
+/// are revoked (Auth0 docs, Rotate Signing Keys).
 #[derive(Debug)]
-pub(super) struct Ring {
-    pub(super) current: Arc<RsaKey>,
-    pub(super) next: Arc<RsaKey>,
-    pub(super) previous: Vec<Arc<RsaKey>>,
-    source: Source,
+pub(super) struct KeyRing {
+    pub(super) current: Arc<SigningKey>,
+    pub(super) next: Arc<SigningKey>,
+    pub(super) previous: Vec<Arc<SigningKey>>,
+    origin: KeyOrigin,
     published: Option<String>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum KeyOrigin {
     /// The index of the next shared key.
-    Shared(usize),
+    TenantShared(usize),
     Fresh,
 }
 
-impl Source {
-    fn draw(&mut self) -> Arc<RsaKey> {
+impl KeyOrigin {
+    fn draw(&mut self) -> Arc<SigningKey> {
         match self {
-            Self::Shared(nth) => {
+            Self::TenantShared(nth) => {
                 *nth += 1;
                 shared_key(*nth - 1)
             }
-            Self::Fresh => Arc::new(RsaKey::generate(&random_kid())),
+            Self::Fresh => Arc::new(SigningKey::generate(&random_kid())),
         }
     }
 }
 
-impl Ring {
+impl KeyRing {
     pub(super) fn new(fresh: bool) -> Self {
-        let mut source = if fresh {
-            Source::Fresh
+        let mut origin = if fresh {
+            KeyOrigin::Fresh
         } else {
-            Source::Shared(0)
+            KeyOrigin::TenantShared(0)
         };
         Self {
-            current: source.draw(),
-            next: source.draw(),
+            current: origin.draw(),
+            next: origin.draw(),
             previous: Vec::new(),
-            source,
+            origin,
             published: None,
         }
     }
 
-    /// Next becomes current, current becomes previous, and a new next is made.
+    /// Makes the next key the current one and the current key a previous one, and adds a new next key.
     pub(super) fn rotate(&mut self) {
-        let new = self.source.draw();
+        let new = self.origin.draw();
         let promoted = std::mem::replace(&mut self.next, new);
         self.demote(promoted);
     }
 
-    /// The current key is replaced by one that no JWKS has shown before.
+    /// Replaces the current key by one that no JWKS has contained before.
     pub(super) fn rotate_unannounced(&mut self) {
-        let new = self.source.draw();
+        let new = self.origin.draw();
         self.demote(new);
     }
 
-    fn demote(&mut self, successor: Arc<RsaKey>) {
+    fn demote(&mut self, successor: Arc<SigningKey>) {
         let old = std::mem::replace(&mut self.current, successor);
         self.previous.insert(0, old);
     }
@@ -75,12 +75,12 @@ impl Ring {
         self.previous.clear();
     }
 
-    /// Publishes this text instead of the ring, or the ring again.
+    /// Publishes this text instead of the keys, or the keys again.
     pub(super) fn publish(&mut self, text: Option<String>) {
         self.published = text;
     }
 
-    /// The body of the JWKS.
+    /// Returns the body of the JWKS.
     pub(super) fn jwks(&self, with_alg: bool) -> String {
         if let Some(text) = &self.published {
             return text.clone();
@@ -100,7 +100,7 @@ impl Ring {
         format!(r#"{{"keys":[{}]}}"#, keys.join(","))
     }
 
-    /// The JWKS as a value, for changing it.
+    /// Returns the JWKS as a value, for changing it.
     pub(super) fn jwks_value(&self, with_alg: bool) -> Value {
         serde_json::from_str(&self.jwks(with_alg)).unwrap_or_default()
     }

@@ -1,16 +1,16 @@
-//! Tokens: first what Auth0 would say, then whatever a test wants to say instead.
+//! Tokens: as Auth0 would issue them, with any change that a test wants.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::device::Device;
-use super::settings::{Profile, Settings, Signing};
+use super::settings::{Settings, Signing, TokenProfile};
 use crate::http::civil;
 use crate::json::Members;
-use crate::signing::{Alg, RsaKey, hs256, now, random_kid};
+use crate::signing::{Alg, SigningKey, hs256, now, random_kid};
 
-/// A token that is about to be signed. It starts as a valid one; later calls win.
+/// A token that is about to be signed. It starts as a valid one; later calls override earlier ones.
 #[derive(Clone, Debug)]
 #[must_use = "a token is only made by `sign`"]
 pub struct Mint {
@@ -21,18 +21,18 @@ pub struct Mint {
 
 #[derive(Clone, Debug)]
 enum Signer {
-    Rsa(Arc<RsaKey>, Alg),
+    Rsa(Arc<SigningKey>, Alg),
     Secret(Vec<u8>),
 }
 
 impl Mint {
-    /// Sets a claim, whatever its type.
+    /// Sets a claim to a value of any type.
     pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.claims.set(name, value);
         self
     }
 
-    /// Leaves a claim out.
+    /// Removes a claim.
     pub fn without(mut self, name: &str) -> Self {
         self.claims.remove(name);
         self
@@ -44,13 +44,14 @@ impl Mint {
         self
     }
 
-    /// Sets a header parameter. Only the text: `header("alg", "none")` is still signed as before.
+    /// Sets a header parameter. This changes the text only: with `header("alg", "none")` the token is still
+    /// signed as before.
     pub fn header(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.header.set(name, value);
         self
     }
 
-    /// Leaves a header parameter out.
+    /// Removes a header parameter.
     pub fn without_header(mut self, name: &str) -> Self {
         self.header.remove(name);
         self
@@ -62,14 +63,14 @@ impl Mint {
         self
     }
 
-    /// Signs with another key and says so in `kid`.
-    pub fn key(self, key: &Arc<RsaKey>) -> Self {
+    /// Signs with another key and names it in `kid`.
+    pub fn key(self, key: &Arc<SigningKey>) -> Self {
         let kid = key.kid().to_owned();
         self.forged_by(key).header("kid", kid)
     }
 
     /// Signs with another key and leaves `kid` as it was.
-    pub fn forged_by(mut self, key: &Arc<RsaKey>) -> Self {
+    pub fn forged_by(mut self, key: &Arc<SigningKey>) -> Self {
         let alg = match &self.signer {
             Signer::Rsa(_, alg) => *alg,
             Signer::Secret(_) => Alg::Rs256,
@@ -79,11 +80,11 @@ impl Mint {
         self
     }
 
-    /// Signs with another algorithm of the RSA key and says so in `alg`.
+    /// Signs with another algorithm of the RSA key and names it in `alg`.
     ///
     /// # Panics
     ///
-    /// When the token is to be signed with a secret.
+    /// Panics when the token is to be signed with a secret.
     pub fn alg(mut self, alg: Alg) -> Self {
         let Signer::Rsa(key, _) = self.signer else {
             panic!("a secret has no {}", alg.name());
@@ -100,24 +101,24 @@ impl Mint {
         self
     }
 
-    /// Sets `exp` so many seconds after `iat` (before it, when negative).
+    /// Sets `exp` this many seconds after `iat` (before it, if negative).
     pub fn lifetime(self, seconds: i64) -> Self {
         let issued = self.claims.get("iat").and_then(Value::as_u64);
         let expires = issued.unwrap_or_else(now).saturating_add_signed(seconds);
         self.claim("exp", expires)
     }
 
-    /// The header as it will be signed, for forging it further as text.
+    /// Returns the header as it will be signed, for forging it further as text.
     pub fn header_members(&self) -> &Members {
         &self.header
     }
 
-    /// The claims as they will be signed, for forging them further as text.
+    /// Returns the claims as they will be signed, for forging them further as text.
     pub fn claim_members(&self) -> &Members {
         &self.claims
     }
 
-    /// The token.
+    /// Returns the signed token.
     pub fn sign(&self) -> String {
         match &self.signer {
             Signer::Rsa(key, alg) => key.sign(*alg, &self.header, &self.claims),
@@ -126,7 +127,7 @@ impl Mint {
     }
 }
 
-/// Who a token is about.
+/// The subject of a token.
 #[derive(Clone, Copy)]
 pub(super) enum Holder<'a> {
     Device(&'a Device),
@@ -134,15 +135,15 @@ pub(super) enum Holder<'a> {
     Machine,
 }
 
-/// The issuer as it is configured at this moment.
+/// The issuer with its current configuration.
 pub(super) struct Issuer<'a> {
     pub(super) name: &'a str,
     pub(super) settings: &'a Settings,
-    pub(super) key: Arc<RsaKey>,
+    pub(super) key: Arc<SigningKey>,
 }
 
 impl Issuer<'_> {
-    /// An access token for the API. `scope` is what was granted.
+    /// Returns an access token for the API. `scope` is the granted scope.
     pub(super) fn access_token(&self, holder: Holder<'_>, audience: &str, scope: &str) -> Mint {
         let settings = self.settings;
         let issued = self.now();
@@ -163,7 +164,7 @@ impl Issuer<'_> {
         claims.set("sub", subject);
         claims.set(
             "aud",
-            // The second audience only where userinfo could verify the token.
+            // The second audience is included only where userinfo could verify the token.
             match openid && settings.access_token_signing == Signing::Rs256 {
                 true => json!([audience, format!("{}userinfo", self.name)]),
                 false => json!(audience),
@@ -175,12 +176,12 @@ impl Issuer<'_> {
             claims.set("scope", scope);
         }
         let typ = match settings.profile {
-            Profile::Auth0 => {
+            TokenProfile::Auth0 => {
                 claims.set("gty", grant);
                 claims.set("azp", settings.client_id.as_str());
                 "JWT"
             }
-            Profile::Rfc9068 => {
+            TokenProfile::Rfc9068 => {
                 claims.set("jti", random_kid());
                 claims.set("client_id", settings.client_id.as_str());
                 "at+jwt"
@@ -190,7 +191,7 @@ impl Issuer<'_> {
         self.mint(signing, typ, &settings.api_secret, claims)
     }
 
-    /// An ID token, for the application.
+    /// Returns an ID token for the application.
     pub(super) fn id_token(&self, device: &Device) -> Mint {
         let settings = self.settings;
         let issued = self.now();
@@ -213,7 +214,7 @@ impl Issuer<'_> {
         now().saturating_add_signed(self.settings.clock_offset)
     }
 
-    /// Auth0 writes what Actions set before its own claims.
+    /// Returns the claims that Actions set. Auth0 writes them before its own.
     fn custom_claims(&self, device: &Device, with_topics: bool) -> Members {
         let mut claims = Members::new();
         if let (true, Some(topics)) = (with_topics, &device.topics) {
@@ -248,7 +249,7 @@ impl Issuer<'_> {
     }
 }
 
-/// `updated_at` as Auth0 writes it: ISO 8601 in UTC with milliseconds.
+/// Formats `updated_at` as Auth0 does: ISO 8601 in UTC with milliseconds.
 fn timestamp(seconds: u64) -> String {
     let (year, month, day) = civil(seconds / 86_400);
     let time = seconds % 86_400;

@@ -1,7 +1,7 @@
 //! A stand-in for an Auth0 tenant, over real HTTPS on 127.0.0.1.
 //!
-//! It answers as Auth0 does, and misbehaves when told to. What it says is taken from responses
-//! that Auth0's own SDKs recorded and from Auth0's documentation; no live tenant was asked.
+//! It responds as Auth0 does, and has faults on demand. Its responses are taken from recordings of Auth0's own
+//! SDKs and from Auth0's documentation; no live tenant was used.
 //!
 //! ```no_run
 //! use testbed::tenant::{Behaviour, DEVICE, Endpoint, Tenant};
@@ -35,24 +35,24 @@ use rustls::ServerConfig;
 use serde_json::Value;
 
 pub use device::{DEVICE, Device, DeviceState, PASSWORD};
-pub use faults::{Behaviour, Endpoint, Gate};
+pub use faults::{Behaviour, Endpoint, ResponseGate};
 pub use journal::Recorded;
 pub use mint::Mint;
 pub use settings::{
     API_SECRET, AUDIENCE, CLIENT_ID, CLIENT_SECRET, CONNECTION, ClientAuth, Grant,
-    OTHER_CONNECTION, Profile, Settings, Signing, UnknownAudience,
+    OTHER_CONNECTION, Settings, Signing, TokenProfile, UnknownAudience,
 };
 
 use crate::http::{Request, Response};
 use crate::lock;
 use crate::pki::{Authority, Leaf};
 use crate::scratch::Scratch;
-use crate::signing::RsaKey;
+use crate::signing::SigningKey;
 use mint::{Holder, Issuer};
 
 /// A running tenant. Dropping it closes every connection, ends every thread and removes its files.
 pub struct Tenant {
-    shared: Arc<Shared>,
+    shared: Arc<TenantShared>,
     listening: Mutex<Option<server::Listening>>,
     port: u16,
     domain: String,
@@ -62,11 +62,11 @@ pub struct Tenant {
 }
 
 /// What the threads of a tenant share.
-struct Shared {
+struct TenantShared {
     issuer: String,
     settings: Mutex<Settings>,
     devices: Mutex<Vec<Device>>,
-    ring: Mutex<keys::Ring>,
+    ring: Mutex<keys::KeyRing>,
     protection: Mutex<protection::Protection>,
     faults: Mutex<faults::Faults>,
     journal: journal::Journal,
@@ -74,7 +74,7 @@ struct Shared {
     tls: Mutex<Arc<ServerConfig>>,
 }
 
-impl Shared {
+impl TenantShared {
     fn answer(&self, endpoint: Endpoint, request: &Request, peer: IpAddr) -> Response {
         let settings = lock(&self.settings).clone();
         let cache_control = settings.keys_cache_control.as_deref();
@@ -100,9 +100,9 @@ impl Shared {
     }
 }
 
-/// What has to be known before a tenant starts. Everything else is in [`Settings`].
+/// What is configured before a tenant starts. Everything else is in [`Settings`].
 #[derive(Clone, Debug)]
-pub struct Builder {
+pub struct TenantBuilder {
     port: u16,
     names: Vec<String>,
     dir: Option<PathBuf>,
@@ -111,7 +111,7 @@ pub struct Builder {
     devices: Vec<Device>,
 }
 
-impl Default for Builder {
+impl Default for TenantBuilder {
     fn default() -> Self {
         Self {
             port: 0,
@@ -124,15 +124,15 @@ impl Default for Builder {
     }
 }
 
-impl Builder {
-    /// The port to listen on. 0, the default, is any free one.
+impl TenantBuilder {
+    /// Sets the port. 0, the default, is any free one.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
     }
 
-    /// The names in the server's certificate. The first becomes the domain, and the device under
+    /// Sets the names in the server's certificate. The first one becomes the domain, and the software under
     /// test must be able to resolve it to 127.0.0.1.
     #[must_use]
     pub fn names(mut self, names: &[&str]) -> Self {
@@ -147,21 +147,21 @@ impl Builder {
         self
     }
 
-    /// Makes signing keys that no other tenant of this process has. Takes a moment.
+    /// Generates signing keys that no other tenant of this process has. This takes a moment.
     #[must_use]
     pub fn fresh_keys(mut self) -> Self {
         self.fresh_keys = true;
         self
     }
 
-    /// Changes the settings to start with.
+    /// Changes the initial settings.
     #[must_use]
     pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
         self
     }
 
-    /// One more device to start with, beside [`Device::default`]; instead of it, if it has the same name.
+    /// Adds a device beside [`Device::default`], or replaces it if both have the same name.
     #[must_use]
     pub fn device(mut self, device: Device) -> Self {
         put(&mut self.devices, device);
@@ -189,11 +189,11 @@ impl Builder {
                 (Some(scratch), file)
             }
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(TenantShared {
             issuer: format!("https://{domain}/"),
             settings: Mutex::new(self.settings),
             devices: Mutex::new(self.devices),
-            ring: Mutex::new(keys::Ring::new(self.fresh_keys)),
+            ring: Mutex::new(keys::KeyRing::new(self.fresh_keys)),
             protection: Mutex::default(),
             faults: Mutex::default(),
             journal: journal::Journal::default(),
@@ -213,7 +213,7 @@ impl Builder {
     }
 }
 
-/// Adds a device, or replaces the one of this name in the same connection: a name is one user's.
+/// Adds a device, or replaces the one with this name in the same connection.
 fn put(devices: &mut Vec<Device>, device: Device) {
     devices.retain(|known| {
         (&known.username, &known.connection) != (&device.username, &device.connection)
@@ -221,56 +221,56 @@ fn put(devices: &mut Vec<Device>, device: Device) {
     devices.push(device);
 }
 
-/// Starting, and where it is.
+/// Start and addresses.
 impl Tenant {
-    /// Starts a tenant as the plugin's README asks for it, with [`DEVICE`] in it.
+    /// Starts a tenant as the plugin's README describes it, with [`DEVICE`] in it.
     ///
     /// # Panics
     ///
-    /// When there is no port or no temporary directory to be had.
+    /// Panics when no port or temporary directory is available.
     pub fn start() -> Self {
         Self::builder().start().expect("a tenant on a free port")
     }
 
-    /// For a tenant that starts out differently.
-    pub fn builder() -> Builder {
-        Builder::default()
+    /// Returns a builder for a tenant with another configuration.
+    pub fn builder() -> TenantBuilder {
+        TenantBuilder::default()
     }
 
-    /// `localhost:PORT`: the plugin's option `domain`.
+    /// Returns `localhost:PORT`: the plugin's option `domain`.
     pub fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// `https://localhost:PORT/`: `iss`, with the slash at the end.
+    /// Returns `https://localhost:PORT/`: `iss`, with the slash at the end.
     pub fn issuer(&self) -> &str {
         &self.shared.issuer
     }
 
-    /// The absolute address of a path such as `oauth/token`.
+    /// Returns the absolute address of a path such as `oauth/token`.
     pub fn url(&self, path: &str) -> String {
         format!("{}{}", self.issuer(), path.trim_start_matches('/'))
     }
 
-    /// The TCP port on 127.0.0.1.
+    /// Returns the TCP port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// A file with the certificate of the tenant's authority, PEM: the plugin's option `ca_file`.
+    /// Returns a file with the certificate of the tenant's authority, PEM: the plugin's option `ca_file`.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
     }
 
-    /// The authority behind the server's certificate, for issuing other ones.
+    /// Returns the authority of the server's certificate, for issuing other ones.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 }
 
-/// What the operator sets up.
+/// Configuration.
 impl Tenant {
-    /// The settings at this moment.
+    /// Returns the current settings.
     pub fn settings(&self) -> Settings {
         lock(&self.shared.settings).clone()
     }
@@ -280,17 +280,17 @@ impl Tenant {
         change(&mut lock(&self.shared.settings));
     }
 
-    /// Adds a device, or replaces the one of this name in the same connection.
+    /// Adds a device, or replaces the one with this name in the same connection.
     pub fn add_device(&self, device: Device) {
         put(&mut lock(&self.shared.devices), device);
     }
 
-    /// All devices.
+    /// Returns all devices.
     pub fn devices(&self) -> Vec<Device> {
         lock(&self.shared.devices).clone()
     }
 
-    /// The device of this name, in whichever connection.
+    /// Returns the device with this name, in any connection.
     pub fn device(&self, username: &str) -> Option<Device> {
         let devices = lock(&self.shared.devices);
         let mut found = devices.iter().filter(|known| known.username == username);
@@ -301,19 +301,19 @@ impl Tenant {
     ///
     /// # Panics
     ///
-    /// When there is no such device.
+    /// Panics when there is no such device.
     pub fn change_device(&self, username: &str, change: impl FnOnce(&mut Device)) {
         let mut devices = lock(&self.shared.devices);
         let found = devices.iter_mut().find(|known| known.username == username);
         change(found.unwrap_or_else(|| panic!("no device {username}")));
     }
 
-    /// Deletes the devices of this name.
+    /// Deletes the devices with this name.
     pub fn remove_device(&self, username: &str) {
         lock(&self.shared.devices).retain(|known| known.username != username);
     }
 
-    /// Ends what attack protection holds against this user name, and against every address.
+    /// Removes the blocks of attack protection for this user name and for every address.
     pub fn unblock(&self, username: &str) {
         lock(&self.shared.protection).unblock(username);
     }
@@ -321,30 +321,29 @@ impl Tenant {
 
 /// Tokens.
 impl Tenant {
-    /// The access token that a login of this device would bring, without the login: for the API,
-    /// with scope `openid`.
+    /// Returns the access token that a login of this device would yield, for the API and with scope `openid`.
     ///
     /// # Panics
     ///
-    /// When there is no such device.
+    /// Panics when there is no such device.
     pub fn token(&self, username: &str) -> String {
         self.mint(username).sign()
     }
 
-    /// The ID token that a login of this device would bring.
+    /// Returns the ID token that a login of this device would yield.
     ///
     /// # Panics
     ///
-    /// When there is no such device.
+    /// Panics when there is no such device.
     pub fn id_token(&self, username: &str) -> String {
         self.mint_id_token(username).sign()
     }
 
-    /// [`Tenant::token`] before it is signed, for changing it.
+    /// Returns [`Tenant::token`] before it is signed, for changing it.
     ///
     /// # Panics
     ///
-    /// When there is no such device.
+    /// Panics when there is no such device.
     pub fn mint(&self, username: &str) -> Mint {
         let device = self.existing(username);
         self.with_issuer(|issuer| {
@@ -354,17 +353,17 @@ impl Tenant {
         })
     }
 
-    /// [`Tenant::id_token`] before it is signed, for changing it.
+    /// Returns [`Tenant::id_token`] before it is signed, for changing it.
     ///
     /// # Panics
     ///
-    /// When there is no such device.
+    /// Panics when there is no such device.
     pub fn mint_id_token(&self, username: &str) -> Mint {
         let device = self.existing(username);
         self.with_issuer(|issuer| issuer.id_token(&device))
     }
 
-    /// The token of the application itself: `sub` is `CLIENT_ID@clients`.
+    /// Returns the token of the application itself, with the `sub` `CLIENT_ID@clients`.
     pub fn mint_machine_token(&self) -> Mint {
         self.with_issuer(|issuer| {
             issuer.access_token(Holder::Machine, &issuer.settings.audience, "")
@@ -387,49 +386,49 @@ impl Tenant {
 
 /// Signing keys.
 impl Tenant {
-    /// The key that signs now.
-    pub fn current_key(&self) -> Arc<RsaKey> {
+    /// Returns the key that signs now.
+    pub fn current_key(&self) -> Arc<SigningKey> {
         Arc::clone(&lock(&self.shared.ring).current)
     }
 
-    /// The key that is published and will sign after the next [`Tenant::rotate`].
-    pub fn next_key(&self) -> Arc<RsaKey> {
+    /// Returns the published key that will sign after the next [`Tenant::rotate`].
+    pub fn next_key(&self) -> Arc<SigningKey> {
         Arc::clone(&lock(&self.shared.ring).next)
     }
 
-    /// The key that signed before, if it was not revoked.
-    pub fn previous_key(&self) -> Option<Arc<RsaKey>> {
+    /// Returns the key that signed before, if it was not revoked.
+    pub fn previous_key(&self) -> Option<Arc<SigningKey>> {
         lock(&self.shared.ring).previous.first().cloned()
     }
 
-    /// Rotates as Auth0 does: the next key signs, a new next one is published, and the one that
-    /// signed stays published until [`Tenant::revoke_previous`].
+    /// Rotates as Auth0 does: the next key signs, a new next one is published, and the previous one stays
+    /// published until [`Tenant::revoke_previous`].
     pub fn rotate(&self) {
         lock(&self.shared.ring).rotate();
     }
 
-    /// Signs from now on with a key that no JWKS has shown before.
+    /// Signs from now on with a key that no JWKS has contained before.
     pub fn rotate_unannounced(&self) {
         lock(&self.shared.ring).rotate_unannounced();
     }
 
-    /// Takes every previous key out of the JWKS.
+    /// Removes every previous key from the JWKS.
     pub fn revoke_previous(&self) {
         lock(&self.shared.ring).revoke_previous();
     }
 
-    /// The JWKS as it is published.
+    /// Returns the published JWKS.
     pub fn jwks(&self) -> Value {
         let with_alg = self.settings().alg_in_jwks;
         lock(&self.shared.ring).jwks_value(with_alg)
     }
 
-    /// Publishes this JWKS, whatever it is, until [`Tenant::reset_jwks`].
+    /// Publishes this JWKS until [`Tenant::reset_jwks`].
     pub fn set_jwks(&self, jwks: &Value) {
         self.set_jwks_text(&jwks.to_string());
     }
 
-    /// Publishes this text as the JWKS, be it JSON or not.
+    /// Publishes this text as the JWKS, whether it is JSON or not.
     pub fn set_jwks_text(&self, text: &str) {
         lock(&self.shared.ring).publish(Some(text.to_owned()));
     }
@@ -442,17 +441,17 @@ impl Tenant {
 
 /// Faults.
 impl Tenant {
-    /// How this endpoint behaves from now on.
+    /// Sets how this endpoint behaves from now on.
     pub fn on(&self, endpoint: Endpoint, behaviour: Behaviour) {
         lock(&self.shared.faults).set(endpoint, behaviour);
     }
 
-    /// How this endpoint behaves once. Several calls line up.
+    /// Sets how this endpoint behaves once. Several calls are queued.
     pub fn once(&self, endpoint: Endpoint, behaviour: Behaviour) {
         lock(&self.shared.faults).queue(endpoint, behaviour);
     }
 
-    /// Every endpoint behaves again. What is already held stays held.
+    /// Removes all faults. Requests that are already held stay held.
     pub fn behave(&self) {
         lock(&self.shared.faults).clear();
     }
@@ -479,40 +478,40 @@ impl Tenant {
         self.shared.life.hang_up();
     }
 
-    /// Serves this certificate from now on, and closes open connections so that it is seen.
+    /// Serves this certificate from now on, and closes open connections so that clients see it.
     pub fn use_certificate(&self, leaf: &Leaf) {
         *lock(&self.shared.tls) = server::tls(leaf);
         self.hang_up();
     }
 }
 
-/// What was asked.
+/// Recorded requests.
 impl Tenant {
-    /// The requests so far, oldest first; of a great many, the newest.
+    /// Returns the requests so far, oldest first; of very many, the newest.
     pub fn requests(&self) -> Vec<Recorded> {
         self.shared.journal.requests()
     }
 
-    /// The requests to one endpoint so far, oldest first.
+    /// Returns the requests to one endpoint so far, oldest first.
     pub fn requests_to(&self, endpoint: Endpoint) -> Vec<Recorded> {
         let mut requests = self.requests();
         requests.retain(|request| request.endpoint == endpoint);
         requests
     }
 
-    /// How many requests this endpoint had; for [`Endpoint::Connection`], how many connections.
+    /// Returns the number of requests to this endpoint; for [`Endpoint::Connection`], of connections.
     pub fn count(&self, endpoint: Endpoint) -> usize {
         self.shared.journal.count(endpoint)
     }
 
-    /// Waits until this endpoint has had so many requests. `false` when it has not within the
-    /// deadline. A request counts from when it is read, before it is answered.
+    /// Waits until this endpoint has received that many requests. Returns `false` on timeout. A request
+    /// counts when it is read, before the response.
     #[must_use]
     pub fn wait_for(&self, endpoint: Endpoint, count: usize, deadline: Duration) -> bool {
         self.shared.journal.wait_for(endpoint, count, deadline)
     }
 
-    /// Forgets the requests and starts counting again.
+    /// Clears the recorded requests and their counts.
     pub fn forget_requests(&self) {
         self.shared.journal.clear();
     }
@@ -524,7 +523,7 @@ impl Drop for Tenant {
         let gates = lock(&self.shared.faults).gates();
         self.shared
             .life
-            .end(|| gates.iter().for_each(faults::Gate::wake));
+            .end(|| gates.iter().for_each(faults::ResponseGate::wake));
     }
 }
 

@@ -1,4 +1,4 @@
-//! `POST /oauth/token`: who is asking, for whom, for what; then yes or no in Auth0's words.
+//! `POST /oauth/token`: checks application, user and request, and responds with Auth0's texts.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::Shared;
+use super::TenantShared;
 use super::answers::{granted, refused, with_rate_limit};
 use super::device::{Device, DeviceState};
 use super::mint::{Holder, Issuer};
@@ -17,19 +17,19 @@ use crate::json::Members;
 use crate::lock;
 use crate::signing::{now, random_bytes};
 
-/// What `openid` brings in a password grant, where there is nobody to ask for consent.
+/// The scopes that `openid` yields in a password grant, which cannot ask for consent.
 const OPENID_SCOPES: &str = "openid profile email address phone";
-/// Seconds until suspicious IP throttling grants one more attempt: a day over 100 attempts.
+/// Seconds until suspicious IP throttling grants one more attempt: a day divided by 100 attempts.
 const REGRANT: u64 = 864;
 
-/// A refusal in Auth0's words.
+/// A refusal with Auth0's texts.
 #[derive(Debug)]
-struct Refusal {
+struct OAuthRefusal {
     status: u16,
     body: Members,
 }
 
-impl Refusal {
+impl OAuthRefusal {
     fn new(status: u16, error: &str, description: impl Into<Value>) -> Self {
         let body = Members::new()
             .with("error", error)
@@ -42,7 +42,7 @@ impl Refusal {
         Self::new(400, "invalid_request", text)
     }
 
-    /// One answer for every way in which an application fails to prove itself.
+    /// The one refusal for every way in which an application can fail to authenticate.
     fn application() -> Self {
         Self::new(401, "access_denied", "Unauthorized")
     }
@@ -52,20 +52,20 @@ impl Refusal {
 struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// The field's value; an empty field counts as missing (RFC 6749 section 3.2).
+    /// Returns the field's value; an empty field counts as missing (RFC 6749 section 3.2).
     fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(known, _)| known == name);
         let value = found.map(|(_, value)| value.as_str());
         value.filter(|text| !text.is_empty())
     }
 
-    fn require(&self, name: &str) -> Result<&str, Refusal> {
-        self.get(name).ok_or_else(|| Refusal::missing(name))
+    fn require(&self, name: &str) -> Result<&str, OAuthRefusal> {
+        self.get(name).ok_or_else(|| OAuthRefusal::missing(name))
     }
 }
 
-/// Answers a token request from this peer.
-pub(super) fn token(shared: &Shared, request: &Request, peer: IpAddr) -> Response {
+/// Responds to a token request from this peer.
+pub(super) fn token(shared: &TenantShared, request: &Request, peer: IpAddr) -> Response {
     let settings = lock(&shared.settings).clone();
     let exchange = Exchange {
         shared,
@@ -81,7 +81,7 @@ pub(super) fn token(shared: &Shared, request: &Request, peer: IpAddr) -> Respons
     exchange.with_budget(response)
 }
 
-/// The address that attack protection counts: the forwarded one where the tenant trusts it.
+/// Returns the address that attack protection counts: the forwarded one if the tenant trusts it.
 fn client_address(settings: &Settings, request: &Request, peer: IpAddr) -> String {
     let forwarded = request.header("auth0-forwarded-for").map(str::trim);
     let trusted = settings.trust_forwarded_ip && settings.client_auth != ClientAuth::None;
@@ -92,7 +92,7 @@ fn client_address(settings: &Settings, request: &Request, peer: IpAddr) -> Strin
 }
 
 struct Exchange<'a> {
-    shared: &'a Shared,
+    shared: &'a TenantShared,
     settings: &'a Settings,
     request: &'a Request,
     address: String,
@@ -100,21 +100,21 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    fn run(&self) -> Result<Members, Refusal> {
+    fn run(&self) -> Result<Members, OAuthRefusal> {
         let name = self.form.require("grant_type")?;
         self.authenticate_application()?;
         let grant = Grant::of(name).ok_or_else(|| {
             let text = format!("Unsupported grant type: {name}");
-            Refusal::new(400, "unsupported_grant_type", text)
+            OAuthRefusal::new(400, "unsupported_grant_type", text)
         })?;
         if !self.settings.grants.contains(&grant) {
             let text = format!("Grant type '{name}' not allowed for the client.");
-            return Err(Refusal::new(403, "unauthorized_client", text));
+            return Err(OAuthRefusal::new(403, "unauthorized_client", text));
         }
         match grant {
             Grant::Password => {
                 let text = "Authorization server not configured with default connection.";
-                let missing = || Refusal::new(500, "server_error", text);
+                let missing = || OAuthRefusal::new(500, "server_error", text);
                 let directory = self.settings.default_directory.as_deref();
                 self.password(directory.ok_or_else(missing)?)
             }
@@ -123,7 +123,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn authenticate_application(&self) -> Result<(), Refusal> {
+    fn authenticate_application(&self) -> Result<(), OAuthRefusal> {
         let basic = self.request.header("authorization").and_then(basic);
         let posted = self.form.get("client_id");
         let (id, secret) = match (self.settings.client_auth, &basic) {
@@ -132,7 +132,11 @@ impl Exchange<'_> {
             _ => (posted, self.form.get("client_secret")),
         };
         let Some(id) = id else {
-            return Err(Refusal::new(401, "invalid_client", "Missing client_id"));
+            return Err(OAuthRefusal::new(
+                401,
+                "invalid_client",
+                "Missing client_id",
+            ));
         };
         let proven = match self.settings.client_auth {
             ClientAuth::None => true,
@@ -140,12 +144,12 @@ impl Exchange<'_> {
         };
         match id == self.settings.client_id && proven {
             true => Ok(()),
-            false => Err(Refusal::application()),
+            false => Err(OAuthRefusal::application()),
         }
     }
 
-    /// The API that is asked for, if any.
-    fn audience(&self, unknown: UnknownAudience) -> Result<Option<&str>, Refusal> {
+    /// Returns the requested API, if any.
+    fn audience(&self, unknown: UnknownAudience) -> Result<Option<&str>, OAuthRefusal> {
         let default = self.settings.default_audience.as_deref();
         let Some(audience) = self.form.get("audience").or(default) else {
             return Ok(None);
@@ -154,25 +158,25 @@ impl Exchange<'_> {
             return Ok(Some(audience));
         }
         Err(match unknown {
-            UnknownAudience::InvalidRequest => Refusal::new(
+            UnknownAudience::InvalidRequest => OAuthRefusal::new(
                 400,
                 "invalid_request",
                 "invalid audience specified for password grant exchange",
             ),
             UnknownAudience::ServiceNotFound => {
                 let text = format!("Service not found: {audience}");
-                Refusal::new(403, "access_denied", text)
+                OAuthRefusal::new(403, "access_denied", text)
             }
         })
     }
 
-    fn password(&self, connection: &str) -> Result<Members, Refusal> {
+    fn password(&self, connection: &str) -> Result<Members, OAuthRefusal> {
         let username = self.form.require("username")?;
         let password = self.form.require("password")?;
         let audience = self.audience(self.settings.unknown_audience)?;
         if !self.settings.connections.iter().any(|c| c == connection) {
             let text = format!("Connection {connection} is not enabled for the client.");
-            return Err(Refusal::new(403, "unauthorized_client", text));
+            return Err(OAuthRefusal::new(403, "unauthorized_client", text));
         }
         let device = self.authenticate_device(connection, username, password)?;
         Ok(self.grant_to(&device, audience))
@@ -183,7 +187,7 @@ impl Exchange<'_> {
         connection: &str,
         username: &str,
         password: &str,
-    ) -> Result<Device, Refusal> {
+    ) -> Result<Device, OAuthRefusal> {
         let device = self.shared.find_device(connection, username);
         let locked = device.as_ref().map(|device| &device.state) == Some(&DeviceState::Locked);
         let mut protection = lock(&self.shared.protection);
@@ -194,7 +198,7 @@ impl Exchange<'_> {
         let Some(device) = device.filter(|device| device.password == password) else {
             protection.failed(&self.address, username);
             let text = "Wrong email or password.";
-            return Err(Refusal::new(403, "invalid_grant", text));
+            return Err(OAuthRefusal::new(403, "invalid_grant", text));
         };
         protection.succeeded(&self.address, username);
         match state_refusal(&device.state, self.settings) {
@@ -203,7 +207,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// The tokens of a device, in the order in which Auth0 writes them.
+    /// Returns the tokens of a device, in Auth0's order.
     fn grant_to(&self, device: &Device, audience: Option<&str>) -> Members {
         let asked = self.form.get("scope").unwrap_or_default();
         let scope = granted_scope(self.settings, asked, audience.is_some());
@@ -227,10 +231,10 @@ impl Exchange<'_> {
             .with("token_type", "Bearer")
     }
 
-    fn client_credentials(&self) -> Result<Members, Refusal> {
+    fn client_credentials(&self) -> Result<Members, OAuthRefusal> {
         let Some(audience) = self.audience(UnknownAudience::ServiceNotFound)? else {
             let text = "Non-global clients are not allowed access to APIv1";
-            return Err(Refusal::new(403, "access_denied", text));
+            return Err(OAuthRefusal::new(403, "access_denied", text));
         };
         let token = self.issuer().access_token(Holder::Machine, audience, "");
         Ok(Members::new()
@@ -247,7 +251,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// On password grants `X-RateLimit-*` report the budget of the address, not of the tenant.
+    /// Adds `X-RateLimit-*`, which on password grants describe the limit of the address, not of the tenant.
     fn with_budget(&self, response: Response) -> Response {
         let asked = self.form.get("grant_type").and_then(Grant::of);
         let password = matches!(asked, Some(Grant::Password | Grant::PasswordRealm));
@@ -270,7 +274,7 @@ fn basic(header: &str) -> Option<(String, String)> {
     ))
 }
 
-fn blocked(block: Block) -> Refusal {
+fn blocked(block: Block) -> OAuthRefusal {
     let text = match block {
         Block::BruteForce => {
             "Your account has been blocked after multiple consecutive login attempts. \
@@ -281,42 +285,42 @@ fn blocked(block: Block) -> Refusal {
              Please contact the administrator."
         }
     };
-    Refusal::new(429, "too_many_attempts", text)
+    OAuthRefusal::new(429, "too_many_attempts", text)
 }
 
-fn state_refusal(state: &DeviceState, settings: &Settings) -> Option<Refusal> {
+fn state_refusal(state: &DeviceState, settings: &Settings) -> Option<OAuthRefusal> {
     Some(match state {
         DeviceState::Normal => return None,
         DeviceState::Locked => blocked(Block::BruteForce),
-        DeviceState::Blocked => Refusal::new(403, "unauthorized", "user is blocked"),
+        DeviceState::Blocked => OAuthRefusal::new(403, "unauthorized", "user is blocked"),
         DeviceState::MfaRequired => {
             let text = "Multifactor authentication required";
-            let mut refusal = Refusal::new(settings.mfa_status, "mfa_required", text);
+            let mut refusal = OAuthRefusal::new(settings.mfa_status, "mfa_required", text);
             refusal.body.set("mfa_token", opaque_token());
             refusal
         }
-        DeviceState::PasswordLeaked => Refusal::new(
+        DeviceState::PasswordLeaked => OAuthRefusal::new(
             401,
             "password_leaked",
             "This login attempt has been blocked because the password you're using was previously \
              disclosed through a data breach (not in this application).",
         ),
-        DeviceState::RequiresVerification => Refusal::new(
+        DeviceState::RequiresVerification => OAuthRefusal::new(
             403,
             "requires_verification",
             "Suspicious request requires verification",
         ),
-        DeviceState::Denied(reason) => Refusal::new(403, "access_denied", reason.as_str()),
+        DeviceState::Denied(reason) => OAuthRefusal::new(403, "access_denied", reason.as_str()),
         DeviceState::Refused {
             status,
             error,
             description,
-        } => Refusal::new(*status, error, description.as_str()),
+        } => OAuthRefusal::new(*status, error, description.as_str()),
     })
 }
 
-/// A password grant has all scopes it asks for that exist, and all there are when it asks for none
-/// (Auth0 docs, Call Your API Using Resource Owner Password Flow).
+/// Returns the scope of a password grant: the requested scopes that exist, or all without a request (Auth0
+/// docs, Call Your API Using Resource Owner Password Flow).
 fn granted_scope(settings: &Settings, asked: &str, for_api: bool) -> String {
     let of_api = |word: &&str| for_api && settings.api_scopes.iter().any(|scope| scope == word);
     let mut words: Vec<&str> = Vec::new();
@@ -330,7 +334,7 @@ fn granted_scope(settings: &Settings, asked: &str, for_api: bool) -> String {
     words.join(" ")
 }
 
-/// 32 characters that mean nothing to anybody but Auth0.
+/// Returns 32 characters that have a meaning only for Auth0.
 fn opaque_token() -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let bytes = random_bytes::<32>();

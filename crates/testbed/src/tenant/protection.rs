@@ -1,8 +1,8 @@
-//! Attack protection: what Auth0 counts about failed logins.
+//! Attack protection: Auth0's counts of failed logins.
 //!
-//! Auth0 docs, Attack Protection: brute-force protection counts failures for each pair of address
-//! and identifier, suspicious IP throttling for each address. Blocks last 30 days there and until
-//! [`Protection::unblock`] here.
+//! Auth0 docs, Attack Protection: brute-force protection counts failures for each pair of address and
+//! identifier, suspicious IP throttling for each address. Auth0's blocks last 30 days; these last until
+//! [`Protection::unblock`].
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ pub(super) struct Protection {
     addresses: HashMap<String, u32>,
 }
 
-/// Why a login is not even tried.
+/// Why a login is refused without checking the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Block {
     BruteForce,

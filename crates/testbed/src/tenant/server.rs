@@ -1,4 +1,5 @@
-//! Sockets, TLS and threads: one thread listens, each connection has one, all end with the tenant.
+//! Sockets, TLS and threads: one thread listens, and each connection has one. All of them end with the
+//! tenant.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -12,21 +13,21 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
 
-use super::faults::{Behaviour, Endpoint, Gate, wait_until};
-use super::{Shared, answers};
+use super::faults::{Behaviour, Endpoint, ResponseGate, wait_until};
+use super::{TenantShared, answers};
 use crate::http::{Framing, Response, Wire};
 use crate::lock;
 use crate::pki::Leaf;
 
-/// Connections served at a time; more are closed at once. Far above what one broker's pool opens.
+/// The maximum number of connections, far above what one broker opens. More are closed at once.
 const MAX_CONNECTIONS: usize = 512;
-/// What [`Behaviour::HugeBody`] announces, bytes.
+/// The size that [`Behaviour::HugeBody`] announces, in bytes.
 const HUGE: u64 = 1 << 30;
-/// How long dropping a tenant waits for its threads. They are woken, so this is never reached
-/// unless something is broken, and then a test should end rather than hang.
+/// How long dropping a tenant waits for its threads. They are woken, so only a defect makes this time pass,
+/// and then the test should end rather than hang.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The server's TLS configuration with this certificate: TLS 1.2 and 1.3, as Auth0's edge.
+/// Returns the server's TLS configuration with this certificate: TLS 1.2 and 1.3, like Auth0's edge.
 pub(super) fn tls(leaf: &Leaf) -> Arc<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
     let mut config = builder
@@ -39,7 +40,7 @@ pub(super) fn tls(leaf: &Leaf) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// Every open connection, and whether the tenant is going away.
+/// All open connections, and whether the tenant is ending.
 #[derive(Debug, Default)]
 pub(super) struct Life {
     stopping: AtomicBool,
@@ -49,7 +50,7 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Registers a connection, unless there are too many or the tenant is going away.
+    /// Registers a connection, unless there are too many or the tenant is ending.
     fn enter(&self, tcp: &TcpStream) -> Option<u64> {
         let copy = tcp.try_clone().ok()?;
         let mut open = lock(&self.open);
@@ -66,20 +67,20 @@ impl Life {
         self.changed.notify_all();
     }
 
-    /// Sleeps, but not longer than the tenant lives.
+    /// Sleeps, at most until the tenant ends.
     fn pause(&self, time: Duration) -> io::Result<()> {
         let stopping = |_: &_| self.stopping.load(Ordering::SeqCst);
         wait_until(&self.changed, lock(&self.open), time, stopping);
         self.check()
     }
 
-    /// Waits at a gate, but not longer than the tenant lives.
-    fn hold(&self, gate: &Gate) -> io::Result<()> {
+    /// Waits at a gate, at most until the tenant ends.
+    fn hold(&self, gate: &ResponseGate) -> io::Result<()> {
         gate.hold(&self.stopping);
         self.check()
     }
 
-    /// Whoever was held when the tenant went away must not answer after all.
+    /// A request that was held when the tenant ended must not be answered.
     fn check(&self) -> io::Result<()> {
         match self.stopping.load(Ordering::SeqCst) {
             true => Err(io::ErrorKind::ConnectionAborted.into()),
@@ -87,15 +88,15 @@ impl Life {
         }
     }
 
-    /// Closes every open connection, whatever it is doing.
+    /// Closes every open connection in any state.
     pub(super) fn hang_up(&self) {
         for tcp in lock(&self.open).values() {
             let _ = tcp.shutdown(Shutdown::Both);
         }
     }
 
-    /// Ends every connection and waits until the threads are done. `wake` reaches those that wait
-    /// for something other than their socket.
+    /// Ends every connection and waits for the threads. `wake` wakes those that wait for something other than
+    /// their socket.
     pub(super) fn end(&self, wake: impl Fn()) {
         {
             let _open = lock(&self.open);
@@ -117,8 +118,8 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// Accepts on an already bound listener.
-    pub(super) fn start(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Self> {
+    /// Accepts connections on a bound listener.
+    pub(super) fn start(listener: TcpListener, shared: Arc<TenantShared>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let closing = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&closing);
@@ -136,7 +137,7 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::SeqCst);
-        // `accept` cannot be interrupted, but it can be given something to accept.
+        // `accept` cannot be interrupted, so a connection is made to wake it.
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -144,7 +145,7 @@ impl Drop for Listening {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>, closing: &AtomicBool) {
+fn accept(listener: &TcpListener, shared: &Arc<TenantShared>, closing: &AtomicBool) {
     for tcp in listener.incoming() {
         if closing.load(Ordering::SeqCst) {
             return;
@@ -157,7 +158,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, closing: &AtomicBool) {
         let spawned = thread::Builder::new()
             .name(format!("tenant-{id}"))
             .spawn(move || {
-                // How a connection ends is the peer's to notice; there is nobody to tell here.
+                // A failed connection is visible to the client; there is nobody to report it to here.
                 let _ = serve(&theirs, tcp, id);
                 theirs.life.leave(id);
             });
@@ -167,15 +168,15 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, closing: &AtomicBool) {
     }
 }
 
-fn serve(shared: &Shared, tcp: TcpStream, id: u64) -> io::Result<()> {
+fn serve(shared: &TenantShared, tcp: TcpStream, id: u64) -> io::Result<()> {
     let peer = tcp.peer_addr()?;
     tcp.set_nodelay(true)?;
-    // Counted after its fault is taken: whoever waited for it can set the next one.
+    // Counted after its fault is taken, so that a test that waited for the count can set the next fault.
     let before_tls = lock(&shared.faults).take(Endpoint::Connection);
     shared.journal.connected();
     let performance = Performance::new(shared, before_tls, || None);
     let mut plain = tcp.try_clone()?;
-    if performance.run(&mut plain, &tcp, false)? == After::Close {
+    if performance.run(&mut plain, &tcp, false)? == NextStep::Close {
         return Ok(());
     }
     drop(plain);
@@ -186,13 +187,13 @@ fn serve(shared: &Shared, tcp: TcpStream, id: u64) -> io::Result<()> {
     while let Some(request) = wire.read_request()? {
         let endpoint = Endpoint::of(request.path());
         let behaviour = lock(&shared.faults).take(endpoint);
-        // Answered before it is recorded: whoever waits for the request may then change the tenant
-        // without changing this answer.
+        // The response is made before the request is recorded, so that a test that waited for the request can
+        // change the tenant without affecting the response.
         let normal = || Some(shared.answer(endpoint, &request, peer.ip()));
         let performance = Performance::new(shared, behaviour, normal);
         shared.journal.record(endpoint, &request, peer, id);
         let keep_alive = request.is_persistent();
-        if performance.run(&mut wire.stream, &socket, keep_alive)? == After::Close {
+        if performance.run(&mut wire.stream, &socket, keep_alive)? == NextStep::Close {
             return Ok(());
         }
         if !keep_alive {
@@ -203,24 +204,24 @@ fn serve(shared: &Shared, tcp: TcpStream, id: u64) -> io::Result<()> {
     wire.stream.flush()
 }
 
-/// What is left of a connection after an answer.
+/// What happens to a connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
+enum NextStep {
     KeepOpen,
     Close,
 }
 
-/// A behaviour with the answer that it starts from.
+/// A behaviour with the response that it modifies.
 struct Performance<'a> {
-    shared: &'a Shared,
+    shared: &'a TenantShared,
     steps: Vec<Behaviour>,
     answer: Option<Response>,
 }
 
 impl<'a> Performance<'a> {
-    /// Asks for the normal answer only if the behaviour uses it: an outage counts no failed login.
+    /// Requests the normal response only if the behaviour uses it: an outage must not count a failed login.
     fn new(
-        shared: &'a Shared,
+        shared: &'a TenantShared,
         behaviour: Behaviour,
         normal: impl FnOnce() -> Option<Response>,
     ) -> Self {
@@ -250,10 +251,10 @@ impl<'a> Performance<'a> {
         stream: &mut (impl Read + Write),
         socket: &TcpStream,
         keep_alive: bool,
-    ) -> io::Result<After> {
+    ) -> io::Result<NextStep> {
         let life = &self.shared.life;
         let mut answer = self.answer;
-        let mut pace = Pace::Whole;
+        let mut pace = SendRate::Whole;
         for step in self.steps {
             match step {
                 Behaviour::Normal | Behaviour::Then(..) => {}
@@ -261,24 +262,24 @@ impl<'a> Performance<'a> {
                 Behaviour::Gate(gate) => life.hold(&gate)?,
                 Behaviour::Hang => {
                     io::copy(stream, &mut io::sink())?;
-                    return Ok(After::Close);
+                    return Ok(NextStep::Close);
                 }
                 Behaviour::ResetConnection => {
                     // Closing with a linger of zero sends RST instead of FIN.
                     SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
-                    return Ok(After::Close);
+                    return Ok(NextStep::Close);
                 }
                 Behaviour::Close => {
                     socket.shutdown(Shutdown::Both)?;
-                    return Ok(After::Close);
+                    return Ok(NextStep::Close);
                 }
                 Behaviour::Garbage(bytes) => {
                     stream.write_all(&bytes)?;
                     stream.flush()?;
-                    // Closing with something unread would send RST, and RST overtakes the bytes.
+                    // Closing with unread data would send RST, which overtakes the bytes.
                     socket.shutdown(Shutdown::Write)?;
                     io::copy(&mut &*socket, &mut io::sink())?;
-                    return Ok(After::Close);
+                    return Ok(NextStep::Close);
                 }
                 Behaviour::HugeBody => return huge_body(life, stream),
                 Behaviour::Status {
@@ -297,8 +298,8 @@ impl<'a> Performance<'a> {
                 Behaviour::Redirect(to) => {
                     answer = Some(Response::new(302, "").header("Location", to));
                 }
-                Behaviour::SlowBody(pause) => pace = Pace::ByteByByte(pause),
-                Behaviour::TruncatedBody => pace = Pace::Half,
+                Behaviour::SlowBody(pause) => pace = SendRate::ByteByByte(pause),
+                Behaviour::TruncatedBody => pace = SendRate::Half,
                 Behaviour::WrongContentType(text) => {
                     if let Some(response) = &mut answer {
                         response.set_header("Content-Type", text);
@@ -315,14 +316,14 @@ impl<'a> Performance<'a> {
         }
         match answer {
             Some(response) => send(life, stream, response, pace, keep_alive),
-            None => Ok(After::KeepOpen),
+            None => Ok(NextStep::KeepOpen),
         }
     }
 }
 
-/// How much of a body is sent at a time, or at all.
+/// How much of a body is sent, and how fast.
 #[derive(Clone, Copy, Debug)]
-enum Pace {
+enum SendRate {
     Whole,
     ByteByByte(Duration),
     Half,
@@ -332,13 +333,13 @@ fn send(
     life: &Life,
     stream: &mut impl Write,
     mut response: Response,
-    pace: Pace,
+    pace: SendRate,
     keep_alive: bool,
-) -> io::Result<After> {
+) -> io::Result<NextStep> {
     let length = response.body.len() as u64;
     match pace {
-        Pace::Whole => response.write(stream, keep_alive)?,
-        Pace::ByteByByte(pause) => {
+        SendRate::Whole => response.write(stream, keep_alive)?,
+        SendRate::ByteByByte(pause) => {
             stream.write_all(&response.head(length, keep_alive))?;
             stream.flush()?;
             for byte in response.framed_body() {
@@ -347,26 +348,26 @@ fn send(
                 stream.flush()?;
             }
         }
-        Pace::Half => {
-            // Only an announced length can be seen to be wrong.
+        SendRate::Half => {
+            // Only an announced length can be wrong.
             response.framing = Framing::Length;
             stream.write_all(&response.head(length, keep_alive))?;
             stream.write_all(&response.body[..response.body.len() / 2])?;
             stream.flush()?;
-            return Ok(After::Close);
+            return Ok(NextStep::Close);
         }
     }
-    Ok(After::KeepOpen)
+    Ok(NextStep::KeepOpen)
 }
 
-fn huge_body(life: &Life, stream: &mut impl Write) -> io::Result<After> {
+fn huge_body(life: &Life, stream: &mut impl Write) -> io::Result<NextStep> {
     let response = Response::new(200, "").header("Content-Type", "application/json");
     stream.write_all(&response.head(HUGE, false))?;
-    // White space, so that nothing but the size is wrong with it.
+    // White space, so that only the size is wrong.
     let chunk = [b' '; 64 * 1024];
     for _ in 0..HUGE / chunk.len() as u64 {
         life.check()?;
         stream.write_all(&chunk)?;
     }
-    Ok(After::Close)
+    Ok(NextStep::Close)
 }

@@ -1,19 +1,19 @@
-//! What an operator sets up in the Auth0 dashboard, as far as a broker notices.
+//! The settings of an Auth0 dashboard that affect a broker.
 
 /// The API's identifier: the `audience` of a token request.
 pub const AUDIENCE: &str = "https://mqtt.example/";
-/// The application that the broker acts for.
+/// The application that the broker uses.
 pub const CLIENT_ID: &str = "mqttLabClientIdAbcdefGhijklmnop0";
 /// Its secret: 64 characters, as long as Auth0's own.
 pub const CLIENT_SECRET: &str = "s3cret_Of-the_lab-Tenant_0123456789_abcdefghijklmnopqrstuvwxyz-A";
 /// The API's secret, for an API that signs with HS256.
 pub const API_SECRET: &str = "api_Signing-secret_0123456789_ABCDEFGHIJKLMNOPQRSTUVWXYZ-lab_api";
-/// The connection in which the devices live.
+/// The connection that the devices belong to.
 pub const CONNECTION: &str = "Thermostats";
-/// Another connection of the same application, whose users are nobody's devices.
+/// Another connection of the same application, without devices.
 pub const OTHER_CONNECTION: &str = "Visitors";
 
-/// A grant type that an application may be allowed (application settings, Advanced, Grant Types).
+/// A grant type that an application can be allowed (application settings, Advanced, Grant Types).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
     /// `password`, answered from the Default Directory.
@@ -25,7 +25,7 @@ pub enum Grant {
 }
 
 impl Grant {
-    /// The value of `grant_type`.
+    /// Returns the value of `grant_type`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Password => "password",
@@ -50,16 +50,16 @@ pub enum Signing {
     Hs256,
 }
 
-/// How access tokens are laid out (API settings, JSON Web Token Profile).
+/// The format of access tokens (API settings, JSON Web Token Profile).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
+pub enum TokenProfile {
     /// `typ` is `JWT`; `azp` and `gty`.
     Auth0,
     /// RFC 9068: `typ` is `at+jwt`; `client_id` and `jti`.
     Rfc9068,
 }
 
-/// How the application proves itself (application settings, Credentials).
+/// How the application authenticates (application settings, Credentials).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
     /// `client_secret_post`: the secret is a field of the body.
@@ -70,25 +70,25 @@ pub enum ClientAuth {
     None,
 }
 
-/// Which of the two answers on record an unknown audience gets in a password grant.
+/// Which of the two known responses an unknown audience gets in a password grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownAudience {
     /// 400 `invalid_request`, as recorded from a real tenant.
     InvalidRequest,
-    /// 403 `access_denied`, `Service not found: ...`, as reported by users. Machine grants always
-    /// get this one.
+    /// 403 `access_denied`, `Service not found: ...`, as reported by users. Machine grants always get this
+    /// one.
     ServiceNotFound,
 }
 
-/// The tenant's configuration. Change it at any time with [`Tenant::configure`].
+/// The tenant's configuration. It can change at any time with [`Tenant::configure`].
 ///
 /// [`Tenant::configure`]: super::Tenant::configure
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The API's identifier.
     pub audience: String,
-    /// Tenant settings, Default Audience: used when a request names none. Unset, such a request
-    /// gets an opaque access token.
+    /// Tenant settings, Default Audience: used when a request names none. Without it, such a request gets an
+    /// opaque access token.
     pub default_audience: Option<String>,
     /// The application's id.
     pub client_id: String,
@@ -100,42 +100,42 @@ pub struct Settings {
     pub grants: Vec<Grant>,
     /// The connections that are enabled for the application.
     pub connections: Vec<String>,
-    /// Tenant settings, Default Directory: what plain `password` uses. Unset, it is a 500.
+    /// Tenant settings, Default Directory: what plain `password` uses. Without it, the response is a 500.
     pub default_directory: Option<String>,
-    /// The answer to an unknown audience.
+    /// The response to an unknown audience.
     pub unknown_audience: UnknownAudience,
-    /// Status of `mfa_required`: 403 in the field, 401 in Auth0's OpenAPI description.
+    /// Status of `mfa_required`: 403 in production, 401 in Auth0's OpenAPI description.
     pub mfa_status: u16,
 
-    /// Layout of access tokens.
-    pub profile: Profile,
+    /// The format of access tokens.
+    pub profile: TokenProfile,
     /// Signature of access tokens.
     pub access_token_signing: Signing,
     /// Signature of ID tokens.
     pub id_token_signing: Signing,
     /// Secret of an API that signs with HS256. ID tokens use the client secret instead.
     pub api_secret: String,
-    /// Lifetime of access tokens, seconds.
+    /// Lifetime of access tokens, in seconds.
     pub access_token_lifetime: u64,
-    /// Lifetime of ID tokens, seconds.
+    /// Lifetime of ID tokens, in seconds.
     pub id_token_lifetime: u64,
     /// Scopes that the API defines. A request that names none is granted all of them.
     pub api_scopes: Vec<String>,
-    /// Seconds that the tenant's clock is ahead of ours, negative for behind.
+    /// How far the tenant's clock is ahead, in seconds; negative if it is behind.
     pub clock_offset: i64,
 
-    /// The claim that the tenant's post-login Action puts a device's topics in.
+    /// The claim in which the tenant's post-login Action puts a device's topics.
     pub topics_claim: String,
     /// Whether the Action sets it on access tokens.
     pub topics_in_access_token: bool,
     /// Whether the Action sets it on ID tokens.
     pub topics_in_id_token: bool,
 
-    /// Brute-force protection: failures from one address against one identifier before both are
-    /// blocked together. `None` switches it off.
+    /// Brute-force protection: failures from one address for one identifier before the pair is blocked.
+    /// `None` disables it.
     pub brute_force_threshold: Option<u32>,
-    /// Suspicious IP throttling: failures from one address in a day. `None` switches it off, and
-    /// with it the `X-RateLimit-*` headers of password grants.
+    /// Suspicious IP throttling: failures from one address in a day. `None` disables it, and with it the
+    /// `X-RateLimit-*` headers of password grants.
     pub suspicious_ip_budget: Option<u32>,
     /// Trust Token Endpoint IP Header: whether `auth0-forwarded-for` counts.
     pub trust_forwarded_ip: bool,
@@ -147,7 +147,7 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// A tenant set up as the plugin's README asks; everything else as Auth0 delivers it.
+    /// A tenant configured as the plugin's README asks, with Auth0's defaults for everything else.
     fn default() -> Self {
         Self {
             audience: AUDIENCE.to_owned(),
@@ -164,7 +164,7 @@ impl Default for Settings {
             default_directory: Some(CONNECTION.to_owned()),
             unknown_audience: UnknownAudience::InvalidRequest,
             mfa_status: 403,
-            profile: Profile::Auth0,
+            profile: TokenProfile::Auth0,
             access_token_signing: Signing::Rs256,
             id_token_signing: Signing::Rs256,
             api_secret: API_SECRET.to_owned(),

@@ -1,4 +1,4 @@
-//! The tenant seen through a real TLS client.
+//! Tests of the tenant through a real TLS client.
 
 use std::io::{self, Read};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use ureq::{Agent, Body};
 
 use super::*;
 use crate::json::Members;
-use crate::signing::{Alg, RsaKey, peek};
+use crate::signing::{Alg, SigningKey, peek};
 
 /// Longer than anything here takes on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ fn login() -> Vec<(&'static str, &'static str)> {
     ]
 }
 
-/// The same form with a field changed, or left out when the value is empty.
+/// The same form with a field changed, or removed if the value is empty.
 fn with<'a>(
     mut form: Vec<(&'a str, &'a str)>,
     name: &'a str,
@@ -98,7 +98,7 @@ fn post_from(tenant: &Tenant, address: &str, form: &[(&str, &str)]) -> Answer {
     request.send_form(form.iter().copied()).unwrap()
 }
 
-/// Status and exact body.
+/// Returns status and exact body.
 fn reply(tenant: &Tenant, form: &[(&str, &str)]) -> (u16, String) {
     let mut answer = post(tenant, form);
     (answer.status().as_u16(), text(&mut answer))
@@ -111,7 +111,7 @@ fn refusal(error: &str, description: &str) -> String {
         .to_string()
 }
 
-/// Verifies with the JWKS that the tenant serves, as the plugin would.
+/// Verifies a token with the JWKS that the tenant serves, as the plugin would.
 fn verify(tenant: &Tenant, token: &str, audience: &str) -> Result<Value, String> {
     let set: JwkSet = serde_json::from_str(&text(&mut jwks(tenant).unwrap())).unwrap();
     let header = jsonwebtoken::decode_header(token).map_err(|e| e.to_string())?;
@@ -209,7 +209,7 @@ fn json_is_taken_as_well_as_a_form() {
 }
 
 #[test]
-fn without_an_audience_the_access_token_means_nothing_to_anyone() {
+fn without_an_audience_the_access_token_is_opaque() {
     let tenant = Tenant::start();
     let (status, body) = reply(&tenant, &with(login(), "audience", ""));
     let body: Value = serde_json::from_str(&body).unwrap();
@@ -238,7 +238,7 @@ fn scopes_decide_what_comes_back() {
 }
 
 #[test]
-fn every_way_to_ask_wrongly_has_its_own_words() {
+fn every_invalid_request_has_auth0s_error() {
     let tenant = Tenant::start();
     let plain = with(with(login(), "grant_type", "password"), "realm", "");
     let machine = with(login(), "grant_type", "client_credentials");
@@ -362,7 +362,7 @@ fn a_refusal_has_auth0s_headers() {
 }
 
 #[test]
-fn every_state_of_a_device_has_its_own_words() {
+fn every_device_state_has_auth0s_error() {
     let tenant = Tenant::start();
     let state = |state: DeviceState| {
         tenant.change_device(DEVICE, |device| device.state = state);
@@ -419,7 +419,7 @@ fn ten_failures_block_a_device_from_one_address_only() {
     assert_eq!(post(&tenant, &login()).status(), 200);
     tenant.unblock(DEVICE);
     assert_eq!(post_from(&tenant, "192.0.2.1", &login()).status(), 200);
-    // Not trusted, every address is the broker's.
+    // If the header is not trusted, every address is the broker's.
     tenant.configure(|settings| settings.trust_forwarded_ip = false);
     for last in 0..10 {
         let address = format!("192.0.2.{last}");
@@ -461,7 +461,7 @@ fn a_machine_gets_a_token_of_its_own() {
 }
 
 #[test]
-fn an_application_has_one_way_to_prove_itself() {
+fn an_application_authenticates_in_the_configured_way_only() {
     let tenant = Tenant::start();
     tenant.configure(|settings| settings.client_auth = ClientAuth::Basic);
     assert_eq!(reply(&tenant, &login()).0, 401);
@@ -479,7 +479,7 @@ fn an_application_has_one_way_to_prove_itself() {
 }
 
 #[test]
-fn keys_are_announced_then_used_then_revoked() {
+fn keys_are_published_then_used_then_revoked() {
     let tenant = Tenant::start();
     let mut answer = jwks(&tenant).unwrap();
     assert_eq!(
@@ -560,7 +560,7 @@ fn signatures_and_layout_are_the_operators_choice() {
     tenant.configure(|settings| {
         settings.access_token_signing = Signing::Ps256;
         settings.id_token_signing = Signing::Hs256;
-        settings.profile = Profile::Rfc9068;
+        settings.profile = TokenProfile::Rfc9068;
         settings.access_token_lifetime = 60;
         settings.topics_claim = "https://mqtt.example/topics".to_owned();
         settings.topics_in_id_token = false;
@@ -596,7 +596,7 @@ fn any_token_can_be_minted() {
     let tenant = Tenant::start();
     let good = tenant.mint(DEVICE);
     assert!(verify(&tenant, &good.sign(), AUDIENCE).is_ok());
-    let stranger = Arc::new(RsaKey::generate("stranger"));
+    let stranger = Arc::new(SigningKey::generate("stranger"));
     let signed = |mint: Mint| verify(&tenant, &mint.sign(), AUDIENCE);
     assert!(signed(good.clone().lifetime(-3600)).is_err());
     assert!(signed(good.clone().claim("aud", "https://elsewhere.example/")).is_err());
@@ -672,7 +672,7 @@ fn requests_are_recorded_as_they_were_sent() {
     assert_eq!(recorded[1].field("nothing"), None);
     assert_eq!(recorded[1].header("Auth0-Forwarded-For"), Some("192.0.2.7"));
     assert!(recorded[1].peer.ip().is_loopback());
-    // A pooled connection is used again, as a real edge lets it be.
+    // A pooled connection is used again.
     assert_eq!(recorded[0].connection, recorded[1].connection);
     assert_eq!(tenant.count(Endpoint::Connection), 1);
     assert!(tenant.wait_for(Endpoint::Token, 2, Duration::ZERO));
@@ -731,7 +731,7 @@ fn canned_answers_are_sent_as_they_are() {
 }
 
 #[test]
-fn a_rate_limit_says_when_to_come_back_or_not() {
+fn a_rate_limit_may_have_retry_after() {
     let tenant = Tenant::start();
     let retry_after = Some(7);
     tenant.on(Endpoint::Token, Behaviour::RateLimited { retry_after });
@@ -750,9 +750,9 @@ fn a_rate_limit_says_when_to_come_back_or_not() {
 }
 
 #[test]
-fn a_gate_holds_an_answer_until_the_test_lets_go() {
+fn a_gate_holds_a_response_until_it_is_released() {
     let tenant = Tenant::start();
-    let gate = Gate::new();
+    let gate = ResponseGate::new();
     tenant.on(Endpoint::Jwks, Behaviour::Gate(gate.clone()));
     let kid = tenant.current_key().kid().to_owned();
     thread::scope(|scope| {
@@ -764,7 +764,7 @@ fn a_gate_holds_an_answer_until_the_test_lets_go() {
         tenant.rotate_unannounced();
         tenant.revoke_previous();
         gate.release(1);
-        // The answer is the one of when it was asked for.
+        // The response is the one of the time of the request.
         gate.open();
         assert!(early.join().unwrap().contains(&kid));
         assert!(late.join().unwrap().contains(&kid));
@@ -855,7 +855,7 @@ fn dropping_the_tenant_ends_everything_that_is_held() {
     let tenant = Tenant::start();
     let held = [
         Behaviour::Hang,
-        Behaviour::Gate(Gate::new()),
+        Behaviour::Gate(ResponseGate::new()),
         Behaviour::Delay(Duration::from_secs(86_400)),
         Behaviour::SlowBody(Duration::from_secs(86_400)),
     ];
@@ -890,7 +890,7 @@ fn dropping_the_tenant_ends_everything_that_is_held() {
 }
 
 #[test]
-fn it_can_go_away_and_come_back_on_the_same_port() {
+fn the_tenant_can_stop_and_listen_again_on_the_same_port() {
     let tenant = Tenant::start();
     let client = agent(&tenant);
     let ask = || client.get(tenant.url(".well-known/jwks.json")).call();
@@ -924,7 +924,7 @@ fn its_certificate_can_be_changed_while_it_runs() {
 }
 
 #[test]
-fn a_tenant_can_be_placed_where_the_demo_wants_it() {
+fn port_and_directory_can_be_chosen() {
     let scratch = Scratch::new("demo").unwrap();
     let dir = scratch.path().join("below");
     let tenant = Tenant::builder()
@@ -945,7 +945,7 @@ fn a_tenant_can_be_placed_where_the_demo_wants_it() {
 }
 
 #[test]
-fn a_device_of_the_same_name_replaces_the_one_that_is_always_there() {
+fn a_device_with_the_default_name_replaces_the_default_one() {
     let tenant = Tenant::builder()
         .device(Device::new(DEVICE, "first"))
         .device(Device::new(DEVICE, "second"))

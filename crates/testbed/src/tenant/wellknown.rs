@@ -4,8 +4,8 @@ use serde_json::json;
 
 use crate::json::Members;
 
-/// The discovery document (OpenID Connect Discovery 1.0 section 4), members and order as a tenant of
-/// 2026 serves them.
+/// Returns the discovery document (OpenID Connect Discovery 1.0 section 4), with the members and order of a
+/// tenant of 2026.
 pub(super) fn discovery(issuer: &str) -> Members {
     let at = |path: &str| format!("{issuer}{path}");
     let revocation = at("oauth/global-token-revocation/connection/{connectionName}");

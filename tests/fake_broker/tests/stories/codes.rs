@@ -1,21 +1,21 @@
-//! What a device is told. That a 2.0 broker hears only 0 and 11 is the fake broker's own rule.
+//! The return codes that clients get. The fake broker itself checks that a 2.0 broker gets only 0 and 11.
 
 use fake_broker::{
-    AUTH, BAD_USERNAME_OR_PASSWORD, BANNED, SERVER_BUSY, SERVER_UNAVAILABLE, Spec, alone,
+    AUTH, BAD_USERNAME_OR_PASSWORD, BANNED, ClientSpec, SERVER_BUSY, SERVER_UNAVAILABLE, alone,
 };
 use testbed::{
     signing::shared_key,
     tenant::{Behaviour, DEVICE, DeviceState, Endpoint, PASSWORD, Tenant},
 };
 
-use super::{RELEASE, Scene, broker, credentials, options};
+use super::{RELEASE, Scene, broker, credentials, login, options};
 
 #[test]
 fn a_wrong_password() {
     alone(|| {
         let mut scene = Scene::live(credentials);
-        let spec = Spec::new("a").username(DEVICE).password("wrong");
-        // MQTT 3 on 2.1 is answered later, and a late answer has one word for no.
+        let spec = ClientSpec::new("a").username(DEVICE).password("wrong");
+        // MQTT 3 on 2.1 is answered later, and a delayed answer has one code for all refusals.
         scene.refused(&spec, AUTH, "[login-refused]");
         scene.refused(
             &spec.clone().v5(),
@@ -23,7 +23,7 @@ fn a_wrong_password() {
             "[login-refused]",
         );
         let client = scene.connected(&spec.v5().password(PASSWORD));
-        // Credentials mode: the name that the tenant checked.
+        // In credentials mode the user name is the one that the tenant checked.
         assert_eq!(scene.broker.username(client).as_deref(), Some(DEVICE));
     });
 }
@@ -32,7 +32,7 @@ fn a_wrong_password() {
 fn a_blocked_device_and_one_that_needs_a_second_factor() {
     alone(|| {
         let mut scene = Scene::live(credentials);
-        let spec = Spec::new("a").username(DEVICE).password(PASSWORD).v5();
+        let spec = login("a").v5();
         for (state, code, reason) in [
             (DeviceState::Blocked, BANNED, "[login-blocked]"),
             (DeviceState::Locked, BANNED, "[login-locked]"),
@@ -49,18 +49,18 @@ fn a_blocked_device_and_one_that_needs_a_second_factor() {
                 .tenant
                 .change_device(DEVICE, |device| device.state = state);
             scene.refused(&spec, code, reason);
-            // Whoever was refused waits before it is asked about again, unless somebody has mended something.
+            // A refused client waits before the tenant is asked again, unless an operator has reloaded.
             scene.broker.reload();
         }
     });
 }
 
 #[test]
-fn a_tenant_in_trouble() {
+fn tenant_faults_have_their_codes() {
     alone(|| {
         let mut scene = Scene::live(credentials);
-        let spec = Spec::new("a").username(DEVICE).password(PASSWORD).v5();
-        // One for each reason: a reason that concerns all devices is reported once a minute.
+        let spec = login("a").v5();
+        // One case for each reason: a reason that concerns all devices is logged once a minute.
         for (behaviour, code, reason) in [
             (
                 Behaviour::refusal(500, "server_error", "?"),
@@ -75,7 +75,7 @@ fn a_tenant_in_trouble() {
             scene.tenant.behave();
         }
         scene.connected(&spec);
-        // Last, because the tenant is then left alone for a while.
+        // The last case, because the tenant is not asked for a while afterwards.
         let limited = Behaviour::RateLimited { retry_after: None };
         scene.tenant.on(Endpoint::Token, limited);
         scene.refused(&spec, SERVER_BUSY, "[login-throttled]");
@@ -83,7 +83,7 @@ fn a_tenant_in_trouble() {
 }
 
 #[test]
-fn tokens_that_are_not_good() {
+fn invalid_tokens_have_their_codes() {
     alone(|| {
         let mut scene = Scene::live(options);
         let mint = || scene.tenant.mint(DEVICE);
@@ -114,7 +114,7 @@ fn tokens_that_are_not_good() {
                 SERVER_UNAVAILABLE,
                 "[token-not-yet]",
             ),
-            // The first asks for the keys anew, which the cool-down forbids so soon.
+            // The first requests the keys again, which the cool-down forbids so soon.
             (
                 mint().key(&shared_key(9)).sign(),
                 SERVER_BUSY,
@@ -122,13 +122,13 @@ fn tokens_that_are_not_good() {
             ),
         ];
         for (token, code, reason) in tokens {
-            scene.refused(&Spec::new("a").token(token), code, reason);
+            scene.refused(&ClientSpec::new("a").token(token), code, reason);
         }
     });
 }
 
 #[test]
-fn no_keys_yet() {
+fn without_keys_tokens_are_refused_temporarily() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         tenant.stop_listening();
@@ -136,7 +136,7 @@ fn no_keys_yet() {
             .init(&options(&tenant))
             .expect("it starts without its tenant");
         broker.run_until_said("could not be fetched");
-        let spec = Spec::new("a").token(tenant.token(DEVICE));
+        let spec = ClientSpec::new("a").token(tenant.token(DEVICE));
         assert_eq!(
             broker.connect_new(&spec).1,
             RELEASE.refusal(SERVER_UNAVAILABLE)
@@ -148,7 +148,7 @@ fn no_keys_yet() {
             broker.log()
         );
 
-        // An operator who has mended the network need not wait for the next attempt.
+        // An operator who has fixed the network need not wait for the next attempt.
         tenant.listen_again().expect("the same port");
         assert_eq!(broker.reload(), 0);
         broker.run_until_said("signing keys are here");

@@ -1,14 +1,14 @@
-//! Many at once, so that the plugin's threads are busy while the broker goes on. What they do to one
-//! memory is for `tests/races.sh` to see.
+//! Many clients at once, so that the plugin's threads are busy while the broker continues. `tests/races.sh`
+//! runs this to find data races.
 
-use fake_broker::{Access, SUCCESS, Spec, alone};
+use fake_broker::{AclAccess, ClientSpec, SUCCESS, alone};
 use serde_json::json;
 use testbed::tenant::{CLIENT_ID, CLIENT_SECRET, CONNECTION, Device, Endpoint};
 
 use super::{GRANTED, Scene, options};
 
-/// Forty devices sign in, are turned away, and come again until they are in, while the broker asks
-/// about messages and is told to fetch the keys anew. Then it stops with more of them under way.
+/// Forty devices sign in, are refused, and retry until they are admitted, while the broker checks access and
+/// fetches the keys again. Then the broker stops with more logins pending.
 #[test]
 fn forty_devices_and_a_busy_broker() {
     alone(|| {
@@ -22,7 +22,7 @@ fn forty_devices_and_a_busy_broker() {
                 .with("timeout", "60")
         });
         let spec = |i: usize| {
-            let spec = Spec::new(format!("c{i}"));
+            let spec = ClientSpec::new(format!("c{i}"));
             spec.username(format!("d{i}")).password("pass").v5()
         };
         for i in 0..80 {
@@ -44,7 +44,7 @@ fn forty_devices_and_a_busy_broker() {
             });
             broker.reload();
             broker.forget_log();
-            assert!(broker.allows(inside, Access::Write, GRANTED));
+            assert!(broker.allows(inside, AclAccess::Write, GRANTED));
             outside.is_empty()
         });
         assert_eq!(scene.tenant.count(Endpoint::Token), 40, "each once");

@@ -1,4 +1,4 @@
-//! How it ends: after a good start, a bad one, or none; and that nothing of it goes on.
+//! Cleanup: after a successful start, a failed one, or none; and no thread goes on afterwards.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
 };
 
 use fake_broker::{
-    Access, Event, INVAL, Release, SUCCESS, Spec, alone, plugin_threads, wait_for_threads,
+    AclAccess, ClientSpec, Event, INVAL, Release, SUCCESS, alone, plugin_threads, wait_for_threads,
 };
 use testbed::{
     plugin,
@@ -43,7 +43,7 @@ fn cleanup_after_a_start_that_failed() {
 }
 
 #[test]
-fn a_broker_that_lacks_an_event_is_left_without_a_thread() {
+fn a_start_without_a_needed_event_leaves_no_thread() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         for event in [
@@ -69,17 +69,17 @@ fn a_broker_that_lacks_an_event_is_left_without_a_thread() {
 }
 
 #[test]
-fn a_start_that_failed_late_leaves_nothing_to_be_called() {
+fn a_start_that_failed_late_leaves_no_callback() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
-        // Restored from disk before plugins are loaded, and it reads the log.
+        // A session that was restored before plugins are loaded, and that reads the log.
         let reader = broker.restored("reader", "somebody", "$SYS/broker/log/#");
         broker.log_to_topic();
         broker.refuse_event(Event::Reload);
         assert_eq!(broker.init(&options(&tenant)), Err(INVAL));
-        // The broker itself still logs, and each line is a question.
+        // The broker still logs, and each line causes an ACL check.
         for _ in 0..10 {
-            assert!(!broker.allows(reader, Access::Read, "$SYS/broker/log/N"));
+            assert!(!broker.allows(reader, AclAccess::Read, "$SYS/broker/log/N"));
         }
         assert_eq!(plugin_threads(), 0);
     });
@@ -95,13 +95,13 @@ fn a_stop_and_a_new_start() {
             broker.run_until_said("signing keys are here");
             assert_eq!((tenant.count(Endpoint::Jwks), plugin_threads()), (round, 1));
             if let Some(client) = before {
-                let known = broker.allows(client, Access::Write, GRANTED);
+                let known = broker.allows(client, AclAccess::Write, GRANTED);
                 assert!(!known, "a new start knows nobody");
             }
-            let spec = Spec::new(format!("a{round}")).token(tenant.token(DEVICE));
+            let spec = ClientSpec::new(format!("a{round}")).token(tenant.token(DEVICE));
             let (client, code) = broker.connect_new(&spec);
             assert_eq!(code, SUCCESS);
-            assert!(broker.allows(client, Access::Write, GRANTED));
+            assert!(broker.allows(client, AclAccess::Write, GRANTED));
             before = Some(client);
             broker.cleanup();
             assert_eq!(plugin_threads(), 0);
@@ -112,7 +112,7 @@ fn a_stop_and_a_new_start() {
 }
 
 #[test]
-fn a_tenant_that_hangs_holds_no_stop_up() {
+fn a_hanging_tenant_does_not_delay_a_stop() {
     alone(|| {
         for endpoint in [Endpoint::Jwks, Endpoint::Connection] {
             let (tenant, mut broker) = (Tenant::start(), broker());
@@ -123,14 +123,15 @@ fn a_tenant_that_hangs_holds_no_stop_up() {
             wait_for_threads(1);
             let started = Instant::now();
             broker.cleanup();
-            // A stop takes less than a second. The rest is for a slow machine.
+            // A stop takes less than a second. The rest allows for a slow machine.
             assert!(
                 started.elapsed() < Duration::from_secs(20),
                 "{:?}",
                 started.elapsed()
             );
             broker.forget_callbacks();
-            // The thread that asked is left behind. It ends when the tenant hangs up.
+            // The thread that waits for the tenant is left behind. It ends when the tenant closes the
+            // connection.
             drop(tenant);
             wait_for_threads(0);
         }
@@ -138,7 +139,7 @@ fn a_tenant_that_hangs_holds_no_stop_up() {
 }
 
 #[test]
-fn its_code_stays_when_the_broker_unloads_it() {
+fn the_code_stays_mapped_after_unloading() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         broker.init(&options(&tenant)).expect("it starts");
@@ -151,7 +152,7 @@ fn its_code_stays_when_the_broker_unloads_it() {
 }
 
 /// Whether this thread, which is the broker's, has SIGHUP blocked.
-fn keeps_sighup_back() -> bool {
+fn is_sighup_blocked() -> bool {
     let status = fs::read_to_string("/proc/thread-self/status").expect("Linux says it here");
     let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
     let mask = u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("a mask");
@@ -159,30 +160,30 @@ fn keeps_sighup_back() -> bool {
 }
 
 #[test]
-fn sighup_is_kept_back_as_long_as_it_is_loaded() {
+fn sighup_is_blocked_while_the_plugin_is_loaded() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         let on_2_1 = RELEASE == Release::V2_1_2;
         for _ in 0..2 {
             let wrong = options(&tenant).with("audiance", "x");
             assert_eq!(broker.init(&wrong), Err(INVAL));
-            assert!(!keeps_sighup_back(), "it did not start");
+            assert!(!is_sighup_blocked(), "it did not start");
             broker.init_for(0, &options(&tenant)).expect("it starts");
-            assert_eq!(keeps_sighup_back(), on_2_1);
+            assert_eq!(is_sighup_blocked(), on_2_1);
             broker.init_for(1, &options(&tenant)).expect("it starts");
             broker.tick();
-            assert_eq!(keeps_sighup_back(), on_2_1);
+            assert_eq!(is_sighup_blocked(), on_2_1);
             broker.cleanup();
-            assert_eq!(keeps_sighup_back(), on_2_1, "one of two is there");
+            assert_eq!(is_sighup_blocked(), on_2_1, "one of two is there");
             broker.cleanup();
             broker.forget_callbacks();
-            assert!(!keeps_sighup_back(), "as it was");
+            assert!(!is_sighup_blocked(), "as it was");
         }
     });
 }
 
 #[test]
-fn its_threads_take_no_signal_from_the_broker() {
+fn plugin_threads_receive_no_signals() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         broker.init(&options(&tenant)).expect("it starts");
@@ -221,7 +222,7 @@ fn its_threads_take_no_signal_from_the_broker() {
                 );
             }
         }
-        // A thread that looks up a name for a moment inherits the name of the one that asks.
+        // A thread that does a DNS lookup inherits the name of the thread that started it.
         assert!(found >= 1);
     });
 }

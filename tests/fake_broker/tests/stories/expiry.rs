@@ -1,40 +1,41 @@
-//! A token ends while its client is connected.
+//! A token expires while its client is connected.
 
 use fake_broker::{
-    ACL_DENIED, Access, Asked, BAD_USERNAME_OR_PASSWORD, Client, SUCCESS, Spec, State, alone,
+    ACL_DENIED, AclAccess, BAD_USERNAME_OR_PASSWORD, ClientSpec, ClientState, FakeClient,
+    PluginCall, SUCCESS, alone,
 };
 use testbed::{signing::now, tenant::DEVICE};
 
 use super::{FORBIDDEN, GRANTED, RELEASE, Scene, wait_until_time_is};
 
-/// Long enough to connect with on a busy machine, short enough to wait for.
+/// Seconds: long enough to connect on a busy machine, short enough to wait for.
 const SHORT: i64 = 3;
 
-/// A client whose token has ended by now, and which the broker has not yet noticed.
-fn expired(change: impl FnOnce(Spec) -> Spec) -> (Scene, Client) {
+/// Connects a client, and returns when its token has expired and the broker has not ticked since.
+fn expired(change: impl FnOnce(ClientSpec) -> ClientSpec) -> (Scene, FakeClient) {
     let mut scene = Scene::quiet_with(|options| options.with("leeway", "0"));
     let token = scene.tenant.mint(DEVICE).lifetime(SHORT).sign();
-    let client = scene.connected(&change(Spec::new("a").token(token).will(GRANTED)));
-    assert!(scene.broker.allows(client, Access::Write, GRANTED));
+    let client = scene.connected(&change(ClientSpec::new("a").token(token).will(GRANTED)));
+    assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
     wait_until_time_is(now() + SHORT as u64);
     scene.broker.asked();
     (scene, client)
 }
 
 #[test]
-fn its_rights_end_at_that_second() {
+fn rights_end_at_exp() {
     alone(|| {
         let (mut scene, client) = expired(|spec| spec);
-        for access in [Access::Write, Access::Subscribe, Access::Read] {
+        for access in [AclAccess::Write, AclAccess::Subscribe, AclAccess::Read] {
             assert_eq!(
                 scene.broker.acl(client, access, GRANTED),
                 ACL_DENIED,
                 "{access:?}"
             );
         }
-        // To want less is always allowed.
+        // Unsubscribing is always allowed.
         assert_eq!(
-            scene.broker.acl(client, Access::Unsubscribe, FORBIDDEN),
+            scene.broker.acl(client, AclAccess::Unsubscribe, FORBIDDEN),
             SUCCESS
         );
         scene.broker.tick();
@@ -43,25 +44,25 @@ fn its_rights_end_at_that_second() {
 }
 
 #[test]
-fn its_rights_end_though_the_broker_has_not_ticked_since() {
+fn rights_end_at_exp_without_a_tick() {
     alone(|| {
-        // 2.1 does not tick while its clock has been set back, nor, without websockets, while it sleeps. 2.0
-        // ticks in every round of its loop, ten times a second and more (src/loop.c).
+        // 2.1 does not tick while its clock is set back, nor, without websockets, while it sleeps. 2.0 ticks
+        // in every iteration of its loop, ten times a second and more (src/loop.c).
         if !RELEASE.is_2_1() {
             return;
         }
         let mut scene = Scene::quiet_with(|options| options.with("leeway", "0"));
         let token = scene.tenant.mint(DEVICE).lifetime(SHORT).sign();
-        let client = scene.connected(&Spec::new("a").token(token));
+        let client = scene.connected(&ClientSpec::new("a").token(token));
         scene.broker.tick();
-        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+        assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
         wait_until_time_is(now() + SHORT as u64);
-        assert!(!scene.broker.allows(client, Access::Write, GRANTED));
+        assert!(!scene.broker.allows(client, AclAccess::Write, GRANTED));
     });
 }
 
 #[test]
-fn it_is_kicked_once_and_its_will_goes_out() {
+fn the_client_is_kicked_once_and_its_will_is_sent() {
     alone(|| {
         let (mut scene, client) = expired(|spec| spec);
         scene
@@ -73,9 +74,9 @@ fn it_is_kicked_once_and_its_will_goes_out() {
                 .lines_with("disconnecting [rights-expired] 'a'"),
             1
         );
-        assert_eq!(scene.broker.state(client), State::Gone);
-        let will = Asked::Acl(client, Access::Write, GRANTED.into(), SUCCESS);
-        assert_eq!(scene.broker.asked(), [Asked::Disconnect(client), will]);
+        assert_eq!(scene.broker.state(client), ClientState::Gone);
+        let will = PluginCall::Acl(client, AclAccess::Write, GRANTED.into(), SUCCESS);
+        assert_eq!(scene.broker.asked(), [PluginCall::Disconnect(client), will]);
         for _ in 0..5 {
             scene.broker.tick();
         }
@@ -84,65 +85,65 @@ fn it_is_kicked_once_and_its_will_goes_out() {
 }
 
 #[test]
-fn one_that_left_before_is_not_kicked() {
+fn an_absent_client_is_not_kicked() {
     alone(|| {
-        // 2.0 is damaged by a kick of an offline session, which the fake broker does not forgive.
+        // 2.0 is damaged by a kick of an offline session, on which the fake broker aborts.
         let mut scene = Scene::quiet_with(|options| options.with("leeway", "0"));
         let token = scene.tenant.mint(DEVICE).lifetime(SHORT).sign();
-        let kept = scene.connected(&Spec::new("a").token(token.as_str()).kept());
-        let gone = scene.connected(&Spec::new("b").token(token.as_str()));
-        let again = scene.connected(&Spec::new("c").token(token));
+        let kept = scene.connected(&ClientSpec::new("a").token(token.as_str()).kept());
+        let gone = scene.connected(&ClientSpec::new("b").token(token.as_str()));
+        let again = scene.connected(&ClientSpec::new("c").token(token));
         scene.broker.disconnect(kept);
         scene.broker.disconnect(gone);
         // This one came back with a new token.
         let spec = scene.device("c");
         let back = scene.connected(&spec);
-        assert_eq!(scene.broker.state(again), State::Gone);
+        assert_eq!(scene.broker.state(again), ClientState::Gone);
         wait_until_time_is(now() + SHORT as u64);
         for _ in 0..5 {
             scene.broker.tick();
         }
         assert_eq!(scene.broker.kicks(), 0);
-        assert_eq!(scene.broker.state(back), State::Connected);
-        // Messages are still queued for the one that the broker keeps.
-        assert!(scene.broker.allows(kept, Access::Read, GRANTED));
-        // Of one that is not connected it can only be the will, which was granted in time.
-        assert!(scene.broker.allows(kept, Access::Write, GRANTED));
+        assert_eq!(scene.broker.state(back), ClientState::Connected);
+        // Messages are still queued for the client whose session the broker keeps.
+        assert!(scene.broker.allows(kept, AclAccess::Read, GRANTED));
+        // For a client that is not connected this can only be its will, which was granted in time.
+        assert!(scene.broker.allows(kept, AclAccess::Write, GRANTED));
     });
 }
 
 #[test]
 fn a_kept_session_keeps_its_subscriptions_when_it_is_kicked() {
     alone(|| {
-        // A kick asks about each subscription of a kept session and removes what is denied. A
-        // device that comes back with a new token is told "session present" and would be deaf.
+        // A kick asks about each subscription of a kept session and removes denied ones. A device that came
+        // back with a new token would get "session present" and no messages.
         let (mut scene, client) = expired(|spec| spec.kept().subscribed(GRANTED));
         scene
             .broker
             .run_until("it is kicked", |broker| broker.kicks() > 0);
-        assert_eq!(scene.broker.state(client), State::Offline);
+        assert_eq!(scene.broker.state(client), ClientState::Offline);
         let asked = scene.broker.asked();
-        let subscription = Asked::Acl(client, Access::Subscribe, GRANTED.into(), SUCCESS);
+        let subscription = PluginCall::Acl(client, AclAccess::Subscribe, GRANTED.into(), SUCCESS);
         assert_eq!(asked.first(), Some(&subscription), "{asked:#?}");
-        // And what comes for it meanwhile is queued.
+        // And messages that arrive meanwhile are queued.
         scene.broker.tick();
-        assert!(scene.broker.allows(client, Access::Read, GRANTED));
+        assert!(scene.broker.allows(client, AclAccess::Read, GRANTED));
     });
 }
 
 #[test]
-fn sighup_comes_before_the_tick_that_would_have_noticed() {
+fn sighup_after_exp_before_a_tick() {
     alone(|| {
         let (mut scene, client) = expired(|spec| spec);
         scene.broker.sighup();
         let code = RELEASE.refusal(BAD_USERNAME_OR_PASSWORD);
-        let will = Asked::Acl(client, Access::Write, GRANTED.into(), SUCCESS);
+        let will = PluginCall::Acl(client, AclAccess::Write, GRANTED.into(), SUCCESS);
         assert_eq!(
             scene.broker.asked(),
             [
-                Asked::Reload(SUCCESS),
-                Asked::Login(client, code),
-                Asked::Disconnect(client),
+                PluginCall::Reload(SUCCESS),
+                PluginCall::Login(client, code),
+                PluginCall::Disconnect(client),
                 will,
             ]
         );
@@ -160,18 +161,21 @@ fn sighup_never_drops_an_offline_session() {
         scene.broker.tick();
         scene.broker.asked();
         scene.broker.sighup();
-        let expected = [Asked::Reload(SUCCESS), Asked::Login(client, SUCCESS)];
+        let expected = [
+            PluginCall::Reload(SUCCESS),
+            PluginCall::Login(client, SUCCESS),
+        ];
         assert_eq!(scene.broker.asked(), expected);
-        assert_eq!(scene.broker.state(client), State::Offline);
+        assert_eq!(scene.broker.state(client), ClientState::Offline);
     });
 }
 
 #[test]
-fn an_expired_token_lets_nobody_in() {
+fn an_expired_token_is_refused() {
     alone(|| {
         let (mut scene, _) = expired(|spec| spec);
         let token = scene.tenant.mint(DEVICE).lifetime(0).sign();
-        let spec = Spec::new("b").token(token);
+        let spec = ClientSpec::new("b").token(token);
         scene.refused(&spec, BAD_USERNAME_OR_PASSWORD, "[token-expired]");
     });
 }

@@ -1,34 +1,38 @@
-//! More than one of it: the same plugin at several lines of mosquitto.conf.
+//! Several instances: the plugin at more than one line of mosquitto.conf.
 
 use std::time::{Duration, Instant};
 
-use fake_broker::{Access, Event, INVAL, SUCCESS, Spec, alone, plugin_threads, wait_for_threads};
+use fake_broker::{
+    AclAccess, ClientSpec, Event, INVAL, SUCCESS, alone, plugin_threads, wait_for_threads,
+};
 use serde_json::json;
 use testbed::tenant::{DEVICE, Endpoint, Tenant};
 
 use super::{GRANTED, PATIENCE, RELEASE, broker, credentials, options};
 
 #[test]
-fn the_same_line_twice_does_the_work_once() {
+fn identical_instances_work_once() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         broker.init(&options(&tenant)).expect("the first");
         broker.init(&options(&tenant)).expect("the second");
-        // 2.0 knows a callback by its function, 2.1 by its plugin line too.
+        // 2.0 identifies a callback by its function, 2.1 also by its plugin line.
         let expected = if RELEASE.is_2_1() { 2 } else { 1 };
         assert_eq!(broker.registered(Event::BasicAuth), expected);
         let told = broker.lines_with("named twice with the same options");
         assert_eq!(told, 2 - expected);
 
         broker.run_until_said("signing keys are here");
-        let spec = Spec::new("a").token(tenant.token(DEVICE)).will(GRANTED);
+        let spec = ClientSpec::new("a")
+            .token(tenant.token(DEVICE))
+            .will(GRANTED);
         let (client, code) = broker.connect_new(&spec);
         assert_eq!(code, SUCCESS);
-        assert!(broker.allows(client, Access::Write, GRANTED));
+        assert!(broker.allows(client, AclAccess::Write, GRANTED));
         broker.disconnect(client);
         broker.tick();
         broker.reuse(client, &spec);
-        assert!(!broker.allows(client, Access::Write, GRANTED));
+        assert!(!broker.allows(client, AclAccess::Write, GRANTED));
 
         assert_eq!((tenant.count(Endpoint::Jwks), plugin_threads()), (1, 1));
         broker.cleanup();
@@ -39,7 +43,7 @@ fn the_same_line_twice_does_the_work_once() {
 }
 
 #[test]
-fn two_lines_that_differ_where_only_one_would_be_asked() {
+fn different_instances_are_refused_where_only_one_would_be_called() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         broker.init(&options(&tenant)).expect("the first");
@@ -53,10 +57,10 @@ fn two_lines_that_differ_where_only_one_would_be_asked() {
             assert_eq!(second, Err(INVAL));
             assert_eq!(broker.lines_with("give both lines the same options"), 1);
             assert_eq!(broker.lines_with("set per_listener_settings true"), 1);
-            // The broker exits now, and cleans up neither: no thread may run on meanwhile.
+            // The broker exits now without cleaning up either instance: no thread may go on.
             wait_for_threads(0);
         }
-        let spec = Spec::new("a").token(tenant.token(DEVICE));
+        let spec = ClientSpec::new("a").token(tenant.token(DEVICE));
         assert_eq!(
             broker.connect_new(&spec).1,
             SUCCESS,
@@ -79,18 +83,20 @@ fn listeners_with_the_same_options_share_one_fetcher_and_the_sessions() {
         assert_eq!(broker.lines_with("signing keys are here"), 1);
 
         // A takeover from one listener to another.
-        let spec = Spec::new("a").token(tenant.token(DEVICE)).will(GRANTED);
+        let spec = ClientSpec::new("a")
+            .token(tenant.token(DEVICE))
+            .will(GRANTED);
         let (first, code) = broker.connect_new(&spec.clone().listener(1));
         assert_eq!(code, SUCCESS);
         let (second, code) = broker.connect_new(&spec.clone().listener(2));
         assert_eq!(code, SUCCESS);
         broker.tick();
-        assert!(broker.allows(second, Access::Write, GRANTED));
+        assert!(broker.allows(second, AclAccess::Write, GRANTED));
         broker.reuse(first, &spec);
-        assert!(!broker.allows(first, Access::Write, GRANTED));
-        // One goes, and the others still have it all.
+        assert!(!broker.allows(first, AclAccess::Write, GRANTED));
+        // One instance stops, and the others keep everything.
         broker.cleanup();
-        assert!(broker.allows(second, Access::Write, GRANTED));
+        assert!(broker.allows(second, AclAccess::Write, GRANTED));
         wait_for_threads(1);
     });
 }
@@ -107,20 +113,20 @@ fn listeners_with_other_options_have_rules_of_their_own() {
         broker.init_for(1, &other).expect("it starts");
         wait_for_threads(2);
         assert!(tenant.wait_for(Endpoint::Jwks, 2, PATIENCE));
-        // 2.0.11 ticks only the first of the two, and the second's lines wait for an event.
+        // 2.0.11 ticks only the first instance, and the second's lines wait for an event.
         broker.run_until("both have keys", |broker| {
             broker.reload();
             broker.lines_with("signing keys are here") == 2
         });
 
         let token = tenant.token(DEVICE);
-        let (here, code) = broker.connect_new(&Spec::new("a").token(token.as_str()));
+        let (here, code) = broker.connect_new(&ClientSpec::new("a").token(token.as_str()));
         assert_eq!(code, SUCCESS);
-        let (there, code) = broker.connect_new(&Spec::new("a").token(token).listener(1));
+        let (there, code) = broker.connect_new(&ClientSpec::new("a").token(token).listener(1));
         assert_ne!(code, SUCCESS);
         assert_eq!(broker.lines_with("[token-audience]"), 1);
-        assert!(!broker.allows(there, Access::Write, GRANTED));
-        assert!(broker.allows(here, Access::Write, GRANTED));
+        assert!(!broker.allows(there, AclAccess::Write, GRANTED));
+        assert!(broker.allows(here, AclAccess::Write, GRANTED));
     });
 }
 
@@ -139,7 +145,7 @@ fn the_same_subject_of_two_tenants_is_two_accounts() {
         });
         let spec = |number: usize| {
             let token = tenants[number].mint(DEVICE).claim("sub", json!("same"));
-            Spec::new("a")
+            ClientSpec::new("a")
                 .token(token.sign())
                 .listener(number as i32)
                 .kept()

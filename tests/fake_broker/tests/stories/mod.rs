@@ -1,4 +1,4 @@
-//! The stories, by what they are about.
+//! Stories that the fake broker plays with the plugin, by subject.
 
 mod clock;
 mod codes;
@@ -20,25 +20,25 @@ mod texts;
 
 use std::time::{Duration, Instant};
 
-use fake_broker::{Access, Broker, Client, Options, SUCCESS, Spec};
+use fake_broker::{AclAccess, ClientSpec, FakeBroker, FakeClient, Options, SUCCESS};
 use testbed::{
     scratch::Scratch,
-    tenant::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Tenant},
+    tenant::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, PASSWORD, Tenant},
 };
 
 use crate::{RELEASE, broker};
 
-/// What each tenant's device may publish and subscribe: [`testbed::tenant::Device::default`].
+/// A topic that each tenant's device may publish and subscribe to: [`testbed::tenant::Device::default`].
 const GRANTED: &str = "temperature";
 /// Another topic that it may use.
 const ALSO_GRANTED: &str = "config";
-/// A topic that nobody may use.
+/// A topic that no device may use.
 const FORBIDDEN: &str = "forbidden";
 
-/// How long something may take that must come.
+/// How long to wait for an expected event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Token mode, keys from the tenant.
+/// Token mode, with keys from the tenant.
 fn options(tenant: &Tenant) -> Options {
     Options::new()
         .with("domain", tenant.domain())
@@ -52,34 +52,39 @@ fn credentials(tenant: &Tenant) -> Options {
         .with("client_id", CLIENT_ID)
         .with("client_secret", CLIENT_SECRET)
         .with("connection", CONNECTION)
-        // Each story is about what the tenant is asked and answers, not about how long a broker
-        // stands still for it, nor about what is remembered.
+        // Stories with these options are about the tenant's requests and responses. The budget for waiting
+        // and the caches have stories of their own.
         .with("login_wait", "20")
         .with("stall_budget", "100")
         .with("login_cache", "0")
 }
 
-/// Token mode, keys from a file: nothing that goes on in the background.
+/// Token mode with keys from a file: nothing happens in the background.
 fn offline(tenant: &Tenant, scratch: &Scratch) -> Options {
     let keys = tenant.jwks().to_string();
     let file = scratch.write("jwks.json", keys).expect("a file");
     options(tenant).with("jwks_file", file.as_os_str().as_encoded_bytes())
 }
 
+/// Returns a client with the device's user name and password.
+fn login(id: &str) -> ClientSpec {
+    ClientSpec::new(id).username(DEVICE).password(PASSWORD)
+}
+
 fn scratch() -> Scratch {
     Scratch::new("fake-broker").expect("a temporary directory")
 }
 
-/// A broker with one plugin at work, and its tenant. Dropped in this order.
+/// A broker with one running plugin, and its tenant. They are dropped in this order.
 struct Scene {
-    broker: Broker,
+    broker: FakeBroker,
     tenant: Tenant,
     _scratch: Scratch,
     refusals: u8,
 }
 
 impl Scene {
-    /// Keys from a file: nothing is asked of the tenant in token mode.
+    /// Starts with keys from a file: in token mode nothing is requested from the tenant.
     fn quiet() -> Self {
         Self::quiet_with(|options| options)
     }
@@ -97,7 +102,7 @@ impl Scene {
         }
     }
 
-    /// Keys from the tenant, and they are here.
+    /// Starts with keys from the tenant, and waits for them.
     fn live(options: impl FnOnce(&Tenant) -> Options) -> Self {
         let (tenant, mut broker) = (Tenant::start(), broker());
         assert_eq!(
@@ -117,22 +122,22 @@ impl Scene {
         }
     }
 
-    /// A client with a good token.
-    fn device(&self, id: &str) -> Spec {
-        Spec::new(id).token(self.tenant.token(DEVICE))
+    /// Returns a client with a valid token.
+    fn device(&self, id: &str) -> ClientSpec {
+        ClientSpec::new(id).token(self.tenant.token(DEVICE))
     }
 
-    /// Such a client, let in.
-    fn connected(&mut self, spec: &Spec) -> Client {
+    /// Connects a client, which must be admitted.
+    fn connected(&mut self, spec: &ClientSpec) -> FakeClient {
         let (client, code) = self.broker.connect_new(spec);
         assert_eq!(code, SUCCESS, "{:#?}", self.broker.log());
         client
     }
 
-    /// A CONNECT that is refused: with this code, and with one line that gives this reason. Each comes from
-    /// another address, because a repetition from the same one would only be counted.
+    /// Connects a client, which must be refused with this code and one log line with this reason. Each call
+    /// uses another address, because a repetition from the same one would only be counted.
     #[track_caller]
-    fn refused(&mut self, spec: &Spec, code: i32, reason: &str) {
+    fn refused(&mut self, spec: &ClientSpec, code: i32, reason: &str) {
         self.refusals += 1;
         let spec = spec
             .clone()
@@ -142,7 +147,7 @@ impl Scene {
     }
 
     #[track_caller]
-    fn was_refused(&mut self, client: Client, answer: i32, code: i32, reason: &str) {
+    fn was_refused(&mut self, client: FakeClient, answer: i32, code: i32, reason: &str) {
         assert_eq!(answer, RELEASE.refusal(code), "{:#?}", self.broker.log());
         assert_eq!(
             self.broker.lines_with(reason),
@@ -151,8 +156,8 @@ impl Scene {
             self.broker.log()
         );
         self.broker.forget_log();
-        // Its will would be asked about now.
-        for access in [Access::Read, Access::Write, Access::Subscribe] {
+        // The broker would ask about its will now.
+        for access in [AclAccess::Read, AclAccess::Write, AclAccess::Subscribe] {
             assert!(!self.broker.allows(client, access, GRANTED), "{access:?}");
         }
         self.broker.asked();
@@ -161,7 +166,7 @@ impl Scene {
     }
 }
 
-/// Waits for the clock, which nothing else waits for.
+/// Waits until the wall clock has reached this time.
 fn wait_until_time_is(seconds: u64) {
     let started = Instant::now();
     while testbed::signing::now() < seconds {

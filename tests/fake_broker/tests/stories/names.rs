@@ -1,14 +1,16 @@
-//! Under which client ids a login may wait. While it does, 2.1 hangs up on everybody else who uses that client
-//! id, and does not ask about them.
+//! The client IDs under which a login may wait. While it waits, 2.1 refuses every other client with that ID
+//! without asking the plugin.
 
-use fake_broker::{AUTH_DELAYED, Client, Options, SERVER_BUSY, SUCCESS, Spec, UNKNOWN, alone};
+use fake_broker::{
+    AUTH_DELAYED, ClientSpec, FakeClient, Options, SERVER_BUSY, SUCCESS, UNKNOWN, alone,
+};
 use testbed::tenant::{
-    Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Endpoint, Gate, PASSWORD, Tenant,
+    Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Endpoint, ResponseGate, Tenant,
 };
 
-use super::{GRANTED, PATIENCE, RELEASE, Scene};
+use super::{GRANTED, PATIENCE, RELEASE, Scene, login};
 
-/// The broker itself never waits.
+/// Options with which the broker itself never waits.
 fn options(tenant: &Tenant) -> Options {
     super::options(tenant)
         .with("client_id", CLIENT_ID)
@@ -18,13 +20,13 @@ fn options(tenant: &Tenant) -> Options {
         .with("login_cache", "0")
 }
 
-/// A stranger with a password of his own making.
-fn junk(id: &str, number: usize) -> Spec {
-    let spec = Spec::new(id).username(format!("nobody {number} of {id}"));
+/// Returns a client with an unknown user and password.
+fn junk(id: &str, number: usize) -> ClientSpec {
+    let spec = ClientSpec::new(id).username(format!("nobody {number} of {id}"));
     spec.password("junk").address("198.51.100.7")
 }
 
-/// What a login is told that has to wait: nothing yet, or to come back.
+/// Returns the code for a login that has to wait: delayed, or to come back.
 fn not_yet() -> i32 {
     if RELEASE.is_2_1() {
         AUTH_DELAYED
@@ -37,24 +39,47 @@ fn come_back() -> i32 {
     RELEASE.refusal(SERVER_BUSY)
 }
 
-/// The tenant holds its answers.
-fn held(scene: &Scene) -> Gate {
-    let gate = Gate::new();
+/// Makes the tenant hold its responses.
+fn held(scene: &Scene) -> ResponseGate {
+    let gate = ResponseGate::new();
     scene
         .tenant
         .on(Endpoint::Token, Behaviour::Gate(gate.clone()));
     gate
 }
 
-/// Strangers come with junk, and the device gets in on its first try, while the tenant answers nobody.
+/// Connects a client, which must be refused for now.
 #[track_caller]
-fn nobody_keeps_it_out(scene: &mut Scene, device: &Spec, id: &str) {
+fn assert_must_come_back(scene: &mut Scene, spec: &ClientSpec) {
+    let (_, code) = scene.broker.knock(spec);
+    assert_eq!(code, come_back(), "{:#?}", scene.broker.log());
+}
+
+/// Connects a client, which must be admitted at once.
+#[track_caller]
+fn assert_admitted(scene: &mut Scene, spec: &ClientSpec) {
+    let (_, code) = scene.broker.knock(spec);
+    assert_eq!(code, SUCCESS, "{:#?}", scene.broker.log());
+}
+
+/// Starts with a junk login under the client ID `a`, which the tenant holds.
+fn waiting_login() -> (Scene, FakeClient, ResponseGate) {
+    let mut scene = Scene::live(options);
+    let gate = held(&scene);
+    let (first, code) = scene.broker.knock(&junk("a", 1));
+    assert_eq!(code, not_yet());
+    assert!(gate.wait_for(1, PATIENCE));
+    (scene, first, gate)
+}
+
+/// Checks that the device is admitted on its first try after junk from others, while the tenant does not
+/// respond.
+#[track_caller]
+fn assert_admitted_despite_junk(scene: &mut Scene, device: &ClientSpec, id: &str) {
     let gate = held(scene);
     for number in 0..3 {
-        let (_, code) = scene.broker.knock(&junk(id, 100 + number));
-        assert_eq!(code, come_back(), "{:#?}", scene.broker.log());
-        let (_, code) = scene.broker.knock(device);
-        assert_eq!(code, SUCCESS, "{:#?}", scene.broker.log());
+        assert_must_come_back(scene, &junk(id, 100 + number));
+        assert_admitted(scene, device);
     }
     assert!(
         gate.wait_for(3, PATIENCE),
@@ -71,13 +96,13 @@ fn no_login_waits_under_a_client_id_that_is_in_use() {
         for device in [scene.device("a"), scene.device("b").kept()] {
             scene.connected(&device);
         }
-        // One that came in before the broker was restarted.
+        // A session from before the broker's restart.
         let sub = scene.tenant.device(DEVICE).expect("the device").user_id;
         scene.broker.restored("c", &sub, GRANTED);
         let (a, b) = (scene.device("a"), scene.device("b").kept());
         let c = scene.device("c").kept();
         for (device, id) in [(c, "c"), (a, "a"), (b, "b")] {
-            nobody_keeps_it_out(&mut scene, &device, id);
+            assert_admitted_despite_junk(&mut scene, &device, id);
         }
         assert_eq!(
             scene.broker.lines_with("this client id has a session"),
@@ -87,7 +112,7 @@ fn no_login_waits_under_a_client_id_that_is_in_use() {
 }
 
 #[test]
-fn no_login_waits_under_a_client_id_that_was_used_lately() {
+fn no_login_waits_under_a_recently_used_client_id() {
     alone(|| {
         let mut scene = Scene::live(options);
         let device = scene.device("a");
@@ -95,9 +120,8 @@ fn no_login_waits_under_a_client_id_that_was_used_lately() {
         scene.broker.disconnect(client);
         scene.broker.tick();
         let gate = held(&scene);
-        let (_, code) = scene.broker.knock(&junk("a", 1));
-        assert_eq!(code, come_back(), "{:#?}", scene.broker.log());
-        assert_eq!(scene.broker.knock(&device).1, SUCCESS);
+        assert_must_come_back(&mut scene, &junk("a", 1));
+        assert_admitted(&mut scene, &device);
         let line = "somebody used this client id within the last day";
         assert_eq!(scene.broker.lines_with(line), usize::from(RELEASE.is_2_1()));
         gate.open();
@@ -105,64 +129,53 @@ fn no_login_waits_under_a_client_id_that_was_used_lately() {
 }
 
 #[test]
-fn a_login_that_waited_in_vain_is_the_last_one_that_waits_there() {
+fn after_a_refusal_no_login_waits_under_the_client_id() {
     alone(|| {
-        let mut scene = Scene::live(options);
+        let (mut scene, first, gate) = waiting_login();
         let device = scene.device("a");
-        let gate = held(&scene);
-        let (first, code) = scene.broker.knock(&junk("a", 1));
-        assert_eq!(code, not_yet());
-        assert!(gate.wait_for(1, PATIENCE));
         gate.open();
         if RELEASE.is_2_1() {
             scene.broker.run_until("it is refused", |broker| {
-                broker.state(first) == fake_broker::State::Gone
+                broker.state(first) == fake_broker::ClientState::Gone
             });
         }
         let gate = held(&scene);
-        let (_, code) = scene.broker.knock(&junk("a", 2));
-        assert_eq!(code, come_back(), "{:#?}", scene.broker.log());
-        assert_eq!(scene.broker.knock(&device).1, SUCCESS);
+        assert_must_come_back(&mut scene, &junk("a", 2));
+        assert_admitted(&mut scene, &device);
         gate.open();
     });
 }
 
-/// Hanging up before the answer comes gives a stranger no second chance.
+/// Closing the connection before the answer comes gives an attacker no second chance.
 #[test]
-fn a_login_that_hung_up_is_the_last_one_that_waits_there() {
+fn after_a_hang_up_no_login_waits_under_the_client_id() {
     alone(|| {
-        let mut scene = Scene::live(options);
+        let (mut scene, first, gate) = waiting_login();
         let device = scene.device("a");
-        let gate = held(&scene);
-        let (first, code) = scene.broker.knock(&junk("a", 1));
-        assert_eq!(code, not_yet());
-        assert!(gate.wait_for(1, PATIENCE));
-        if code == AUTH_DELAYED {
+        if RELEASE.is_2_1() {
             scene.broker.hang_up(first);
         }
-        let (_, code) = scene.broker.knock(&junk("a", 2));
-        assert_eq!(code, come_back(), "{:#?}", scene.broker.log());
-        // Nothing is left of the first by which this one would be taken for kept out.
+        assert_must_come_back(&mut scene, &junk("a", 2));
+        // The first login leaves nothing behind that would make this one count as kept out.
         scene.broker.tick();
         assert_eq!(scene.broker.lines_with("[client-id-pending]"), 0);
-        assert_eq!(scene.broker.knock(&device).1, SUCCESS);
+        assert_admitted(&mut scene, &device);
         gate.open();
     });
 }
 
-/// A device that is turned away so is let in when it comes back, and the tenant is asked once.
+/// A device that is refused for this reason is admitted when it comes back, with one request to the tenant.
 #[test]
-fn who_may_not_wait_is_let_in_when_it_comes_back() {
+fn a_login_that_may_not_wait_is_admitted_on_retry() {
     alone(|| {
         let mut scene = Scene::live(options);
         let by_token = scene.device("a");
         let client = scene.connected(&by_token);
         scene.broker.disconnect(client);
         scene.broker.tick();
-        let by_password = Spec::new("a").username(DEVICE).password(PASSWORD);
+        let by_password = login("a");
         let gate = held(&scene);
-        let (_, code) = scene.broker.knock(&by_password);
-        assert_eq!(code, come_back(), "{:#?}", scene.broker.log());
+        assert_must_come_back(&mut scene, &by_password);
         assert!(gate.wait_for(1, PATIENCE));
         let (_, code) = scene.broker.knock(&by_password);
         assert_eq!(code, come_back(), "it is still being asked about");
@@ -174,9 +187,9 @@ fn who_may_not_wait_is_let_in_when_it_comes_back() {
     });
 }
 
-/// What the one chance costs, and that the log says so: once a minute, however many are turned away.
+/// The one chance keeps others out meanwhile. The log says so once a minute, however many are refused.
 #[test]
-fn whom_a_login_keeps_out_is_in_the_log() {
+fn clients_kept_out_by_a_waiting_login_are_logged() {
     alone(|| {
         if !RELEASE.is_2_1() {
             return;
@@ -184,12 +197,11 @@ fn whom_a_login_keeps_out_is_in_the_log() {
         let mut scene = Scene::live(options);
         let device = scene.device("a").address("192.0.2.9");
         let gate = held(&scene);
-        let (stranger, code) = scene.broker.knock(&junk("a", 1));
+        let (attacker, code) = scene.broker.knock(&junk("a", 1));
         assert_eq!(code, AUTH_DELAYED);
         for _ in 0..3 {
             assert_eq!(scene.broker.knock(&device).1, UNKNOWN);
         }
-        let code = |broker: &mut fake_broker::Broker, client: Client| broker.state(client);
         scene.broker.tick();
         let lines = scene.broker.log();
         let told: Vec<_> = lines
@@ -202,9 +214,9 @@ fn whom_a_login_keeps_out_is_in_the_log() {
         }
         gate.open();
         scene.broker.run_until("it is refused", |broker| {
-            code(broker, stranger) == fake_broker::State::Gone
+            broker.state(attacker) == fake_broker::ClientState::Gone
         });
-        assert_eq!(scene.broker.knock(&device).1, SUCCESS);
+        assert_admitted(&mut scene, &device);
         assert_eq!(
             scene.broker.lines_with("[client-id-pending]"),
             1,

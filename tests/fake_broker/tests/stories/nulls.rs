@@ -1,19 +1,19 @@
-//! Events with nothing in them. No broker sends these; a plugin that trusts that crashes one day.
+//! Events without data. No broker sends these, but a plugin must not crash on them.
 
-use fake_broker::{ACL_DENIED, AUTH, Event, SERVER_UNAVAILABLE, SUCCESS, Spec, alone};
+use fake_broker::{ACL_DENIED, AUTH, ClientSpec, Event, SERVER_UNAVAILABLE, SUCCESS, alone};
 
 use super::{GRANTED, RELEASE, Scene};
 
-/// All zero: NULL for every pointer in it.
+/// All zero: NULL for every pointer.
 const ZEROS: [usize; 11] = [0; 11];
 
 #[test]
-fn no_event_and_an_empty_event() {
+fn null_and_empty_events_are_harmless() {
     alone(|| {
         let mut scene = Scene::quiet();
         for event in Event::all(RELEASE) {
             let refusal = match event {
-                // What is known of nothing is that it is not the client's fault.
+                // Without data, the client is not to blame.
                 Event::BasicAuth => RELEASE.refusal(SERVER_UNAVAILABLE),
                 _ => event.refusal(),
             };
@@ -41,12 +41,12 @@ fn no_userdata() {
         let spec = scene.device("sensor");
         let client = scene.connected(&spec);
         for event in Event::all(RELEASE) {
-            // Good in all other respects: this client may do what is asked.
+            // Valid in all other respects: this client may do what is checked.
             let mut data = ZEROS;
             data[1] = client.address();
             if *event == Event::AclCheck {
                 data[2] = GRANTED_C.as_ptr() as usize;
-                data[5] = fake_broker::Access::Write as usize;
+                data[5] = fake_broker::AclAccess::Write as usize;
                 assert_eq!(scene.broker.raw(*event, Some(&mut data)), SUCCESS);
             }
             for data in [None, Some(&mut data)] {
@@ -57,7 +57,7 @@ fn no_userdata() {
         assert!(
             scene
                 .broker
-                .allows(client, fake_broker::Access::Write, GRANTED)
+                .allows(client, fake_broker::AclAccess::Write, GRANTED)
         );
     });
 }
@@ -65,7 +65,7 @@ fn no_userdata() {
 const GRANTED_C: &std::ffi::CStr = c"temperature";
 
 #[test]
-fn a_question_without_a_topic_or_about_nothing_known() {
+fn acl_checks_without_topic_or_client_are_denied() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("sensor");
@@ -102,7 +102,7 @@ fn a_client_without_an_id() {
         let client = scene.broker.client(&spec);
         let answer = scene.broker.basic_auth(client);
         scene.was_refused(client, answer, SERVER_UNAVAILABLE, "[internal]");
-        // The fake broker, like a real one, asks nothing about a client without an id.
+        // The fake broker, like a real one, does not ask about a client without an ID.
         let mut data = ZEROS;
         data[1] = client.address();
         data[2] = GRANTED_C.as_ptr() as usize;
@@ -122,14 +122,18 @@ fn a_client_without_an_id() {
 fn neither_user_name_nor_password() {
     alone(|| {
         let mut scene = Scene::quiet();
-        scene.refused(&Spec::new("a"), 134, "[no-password]");
-        scene.refused(&Spec::new("a").v5(), 134, "[no-password]");
-        scene.refused(&Spec::new("a").username("JWT"), 134, "[no-password]");
-        scene.refused(&Spec::new("a").username("u"), 134, "[no-password]");
-        scene.refused(&Spec::new("a").password("p"), AUTH, "[credentials-off]");
-        // MQTT 5 allows a password alone, and a token says itself whose it is.
+        scene.refused(&ClientSpec::new("a"), 134, "[no-password]");
+        scene.refused(&ClientSpec::new("a").v5(), 134, "[no-password]");
+        scene.refused(&ClientSpec::new("a").username("JWT"), 134, "[no-password]");
+        scene.refused(&ClientSpec::new("a").username("u"), 134, "[no-password]");
+        scene.refused(
+            &ClientSpec::new("a").password("p"),
+            AUTH,
+            "[credentials-off]",
+        );
+        // MQTT 5 allows a password without user name, and a token names its own user.
         let token = scene.tenant.token(testbed::tenant::DEVICE);
-        scene.connected(&Spec::new("a").v5().password(token));
+        scene.connected(&ClientSpec::new("a").v5().password(token));
     });
 }
 
@@ -137,8 +141,12 @@ fn neither_user_name_nor_password() {
 fn a_password_without_a_name_is_never_sent_to_the_tenant() {
     alone(|| {
         let mut scene = Scene::live(super::credentials);
-        scene.refused(&Spec::new("a").v5().password("p"), 134, "[no-username]");
-        scene.refused(&Spec::new("a").username("u"), 134, "[no-password]");
+        scene.refused(
+            &ClientSpec::new("a").v5().password("p"),
+            134,
+            "[no-username]",
+        );
+        scene.refused(&ClientSpec::new("a").username("u"), 134, "[no-password]");
         assert_eq!(scene.tenant.count(testbed::tenant::Endpoint::Token), 0);
     });
 }

@@ -1,12 +1,14 @@
-//! The order of events, and addresses that are used twice.
+//! The order of events, and reused memory addresses.
 
-use fake_broker::{ACL_DENIED, AUTH, Access, Asked, SUCCESS, Spec, State, alone};
-use testbed::tenant::{Behaviour, DEVICE, Endpoint, PASSWORD};
+use fake_broker::{
+    ACL_DENIED, AUTH, AclAccess, ClientSpec, ClientState, PluginCall, SUCCESS, alone,
+};
+use testbed::tenant::{Behaviour, DEVICE, Endpoint};
 
-use super::{ALSO_GRANTED, FORBIDDEN, GRANTED, PATIENCE, RELEASE, Scene, credentials};
+use super::{ALSO_GRANTED, FORBIDDEN, GRANTED, PATIENCE, RELEASE, Scene, credentials, login};
 
-fn acl(client: fake_broker::Client, access: Access, topic: &str, code: i32) -> Asked {
-    Asked::Acl(client, access, topic.into(), code)
+fn acl(client: fake_broker::FakeClient, access: AclAccess, topic: &str, code: i32) -> PluginCall {
+    PluginCall::Acl(client, access, topic.into(), code)
 }
 
 #[test]
@@ -20,15 +22,15 @@ fn a_takeover() {
         assert_eq!(
             scene.broker.asked(),
             [
-                Asked::Login(new, SUCCESS),
-                acl(old, Access::Write, GRANTED, SUCCESS),
-                Asked::Disconnect(old),
-                acl(new, Access::Read, ALSO_GRANTED, SUCCESS),
+                PluginCall::Login(new, SUCCESS),
+                acl(old, AclAccess::Write, GRANTED, SUCCESS),
+                PluginCall::Disconnect(old),
+                acl(new, AclAccess::Read, ALSO_GRANTED, SUCCESS),
             ]
         );
         for _ in 0..3 {
             scene.broker.tick();
-            assert!(scene.broker.allows(new, Access::Write, GRANTED));
+            assert!(scene.broker.allows(new, AclAccess::Write, GRANTED));
         }
     });
 }
@@ -42,32 +44,32 @@ fn a_takeover_of_an_offline_session() {
         scene.broker.asked();
         scene.broker.disconnect(old);
         let event = if RELEASE.is_2_1() {
-            Asked::Offline(old)
+            PluginCall::Offline(old)
         } else {
-            Asked::Disconnect(old)
+            PluginCall::Disconnect(old)
         };
         assert_eq!(scene.broker.asked(), [event]);
         scene.broker.tick();
-        assert_eq!(scene.broker.state(old), State::Offline);
+        assert_eq!(scene.broker.state(old), ClientState::Offline);
         // Messages are queued for it.
-        assert!(scene.broker.allows(old, Access::Read, ALSO_GRANTED));
-        assert!(!scene.broker.allows(old, Access::Read, FORBIDDEN));
+        assert!(scene.broker.allows(old, AclAccess::Read, ALSO_GRANTED));
+        assert!(!scene.broker.allows(old, AclAccess::Read, FORBIDDEN));
 
         scene.broker.asked();
         let new = scene.connected(&spec);
         assert_eq!(
             scene.broker.asked(),
             [
-                Asked::Login(new, SUCCESS),
-                Asked::Disconnect(old),
-                acl(new, Access::Read, ALSO_GRANTED, SUCCESS),
+                PluginCall::Login(new, SUCCESS),
+                PluginCall::Disconnect(old),
+                acl(new, AclAccess::Read, ALSO_GRANTED, SUCCESS),
             ]
         );
         scene.broker.tick();
-        assert!(scene.broker.allows(new, Access::Write, GRANTED));
-        // Its address is somebody else's now: a client with a certificate, who never signs in.
+        assert!(scene.broker.allows(new, AclAccess::Write, GRANTED));
+        // Its address belongs to another client now, which has a certificate and never signs in.
         scene.broker.reuse(old, &scene.device("b"));
-        assert!(!scene.broker.allows(old, Access::Read, ALSO_GRANTED));
+        assert!(!scene.broker.allows(old, AclAccess::Read, ALSO_GRANTED));
     });
 }
 
@@ -80,37 +82,37 @@ fn a_takeover_of_a_websocket_whose_disconnect_comes_late() {
         scene.broker.asked();
         let new = scene.connected(&spec);
         let expected = [
-            Asked::Login(new, SUCCESS),
-            acl(old, Access::Write, GRANTED, SUCCESS),
+            PluginCall::Login(new, SUCCESS),
+            acl(old, AclAccess::Write, GRANTED, SUCCESS),
         ];
         assert_eq!(scene.broker.asked(), expected);
         scene.broker.tick();
-        assert_eq!(scene.broker.asked(), [Asked::Disconnect(old)]);
+        assert_eq!(scene.broker.asked(), [PluginCall::Disconnect(old)]);
         for _ in 0..3 {
             scene.broker.tick();
-            assert!(scene.broker.allows(new, Access::Write, GRANTED));
+            assert!(scene.broker.allows(new, AclAccess::Write, GRANTED));
         }
         scene.broker.reuse(old, &scene.device("a"));
-        assert!(!scene.broker.allows(old, Access::Write, GRANTED));
+        assert!(!scene.broker.allows(old, AclAccess::Write, GRANTED));
     });
 }
 
 #[test]
-fn a_refused_takeover_leaves_the_one_who_is_in() {
+fn a_refused_takeover_leaves_the_connected_client() {
     alone(|| {
         let mut scene = Scene::quiet();
         let good = scene.device("a");
         let client = scene.connected(&good);
-        // 2.0.11 says goodbye to the refused one without its id, the others with it.
-        scene.refused(&Spec::new("a"), 134, "[no-password]");
+        // 2.0.11 sends the disconnect event of the refused client without its ID, the others with it.
+        scene.refused(&ClientSpec::new("a"), 134, "[no-password]");
         scene.refused(
-            &Spec::new("a").username("u").password("p"),
+            &ClientSpec::new("a").username("u").password("p"),
             AUTH,
             "[credentials-off]",
         );
-        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+        assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
         scene.broker.sighup();
-        assert_eq!(scene.broker.state(client), State::Connected);
+        assert_eq!(scene.broker.state(client), ClientState::Connected);
     });
 }
 
@@ -129,7 +131,7 @@ fn a_will_comes_after_the_disconnect() {
                 scene.broker.disconnect(client);
                 let asked = scene.broker.asked();
                 assert_eq!(asked.len(), 2, "{asked:?}");
-                assert_eq!(asked[1], acl(client, Access::Write, will, code));
+                assert_eq!(asked[1], acl(client, AclAccess::Write, will, code));
                 scene.broker.tick();
                 assert_eq!(
                     scene.broker.lines_with("[not-granted]"),
@@ -142,17 +144,19 @@ fn a_will_comes_after_the_disconnect() {
 }
 
 #[test]
-fn one_who_has_left_for_good_is_nobody() {
+fn a_disconnected_client_has_no_rights() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("a");
         let client = scene.connected(&spec);
         scene.broker.disconnect(client);
         scene.broker.tick();
-        // The same bytes at the same address again, but nobody signed in.
+        // The same bytes at the same address again, but no client has signed in.
         let sub = scene.tenant.device(DEVICE).expect("the device").user_id;
-        scene.broker.reuse(client, &Spec::new("a").username(sub));
-        for access in Access::ALL {
+        scene
+            .broker
+            .reuse(client, &ClientSpec::new("a").username(sub));
+        for access in AclAccess::ALL {
             assert!(!scene.broker.allows(client, access, GRANTED), "{access:?}");
         }
         scene.broker.tick();
@@ -161,16 +165,16 @@ fn one_who_has_left_for_good_is_nobody() {
 }
 
 #[test]
-fn a_stranger_at_an_old_address() {
+fn another_client_at_a_reused_address_has_no_rights() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("a");
         let sub = scene.tenant.device(DEVICE).expect("the device").user_id;
         for with_tick in [true, false] {
             for stranger in [
-                Spec::new("b").username(sub.as_str()),
-                Spec::new("a").username("auth0|another"),
-                Spec::new("a"),
+                ClientSpec::new("b").username(sub.as_str()),
+                ClientSpec::new("a").username("auth0|another"),
+                ClientSpec::new("a"),
             ] {
                 let client = scene.connected(&spec);
                 scene.broker.disconnect(client);
@@ -178,7 +182,7 @@ fn a_stranger_at_an_old_address() {
                     scene.broker.tick();
                 }
                 scene.broker.reuse(client, &stranger);
-                for access in Access::ALL {
+                for access in AclAccess::ALL {
                     assert!(!scene.broker.allows(client, access, GRANTED), "{access:?}");
                 }
             }
@@ -187,15 +191,19 @@ fn a_stranger_at_an_old_address() {
 }
 
 #[test]
-fn an_old_address_is_no_credential() {
+fn a_reused_address_does_not_authenticate() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("a").kept();
         let sub = scene.tenant.device(DEVICE).expect("the device").user_id;
         for (again, code, reason) in [
-            (Spec::new("a").username(sub.as_str()), 134, "[no-password]"),
             (
-                Spec::new("a").username(sub.as_str()).password("p"),
+                ClientSpec::new("a").username(sub.as_str()),
+                134,
+                "[no-password]",
+            ),
+            (
+                ClientSpec::new("a").username(sub.as_str()).password("p"),
                 AUTH,
                 "[credentials-off]",
             ),
@@ -216,10 +224,10 @@ fn an_old_address_is_no_credential() {
 }
 
 #[test]
-fn sighup_asks_again_and_the_tenant_hears_nothing_of_it() {
+fn a_recheck_causes_no_tenant_request() {
     alone(|| {
         let mut scene = Scene::live(|tenant| credentials(tenant).with("timeout", "60"));
-        let by_password = Spec::new("a").username(DEVICE).password(PASSWORD).kept();
+        let by_password = login("a").kept();
         let by_password = scene.connected(&by_password);
         let by_token = scene.device("b");
         let by_token = scene.connected(&by_token);
@@ -229,7 +237,7 @@ fn sighup_asks_again_and_the_tenant_hears_nothing_of_it() {
         scene.broker.tick();
         assert_eq!(scene.tenant.count(Endpoint::Token), 1);
 
-        // A re-check that asked the tenant would hang for longer than this test may take.
+        // A recheck that asked the tenant would hang for longer than this test may take.
         scene.tenant.on(Endpoint::Token, Behaviour::Hang);
         scene.broker.asked();
         let started = std::time::Instant::now();
@@ -238,21 +246,21 @@ fn sighup_asks_again_and_the_tenant_hears_nothing_of_it() {
         assert_eq!(
             scene.broker.asked(),
             [
-                Asked::Reload(SUCCESS),
-                Asked::Login(by_password, SUCCESS),
-                Asked::Login(by_token, SUCCESS),
-                Asked::Login(offline, SUCCESS),
+                PluginCall::Reload(SUCCESS),
+                PluginCall::Login(by_password, SUCCESS),
+                PluginCall::Login(by_token, SUCCESS),
+                PluginCall::Login(offline, SUCCESS),
             ]
         );
         assert_eq!(scene.tenant.count(Endpoint::Token), 1);
         for client in [by_password, by_token] {
-            assert!(scene.broker.allows(client, Access::Write, GRANTED));
+            assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
         }
     });
 }
 
 #[test]
-fn sighup_about_a_session_from_disk() {
+fn a_recheck_of_a_restored_session() {
     alone(|| {
         let mut scene = Scene::quiet();
         let sub = scene.tenant.device(DEVICE).expect("the device").user_id;
@@ -260,11 +268,14 @@ fn sighup_about_a_session_from_disk() {
         scene.broker.sighup();
         assert_eq!(
             scene.broker.asked(),
-            [Asked::Reload(SUCCESS), Asked::Login(restored, SUCCESS)]
+            [
+                PluginCall::Reload(SUCCESS),
+                PluginCall::Login(restored, SUCCESS)
+            ]
         );
-        assert_eq!(scene.broker.state(restored), State::Offline);
-        // Kept, but with no rights: nobody knows them until it signs in.
-        for access in Access::ALL {
+        assert_eq!(scene.broker.state(restored), ClientState::Offline);
+        // Kept, but without rights: they are unknown until its client signs in.
+        for access in AclAccess::ALL {
             assert!(
                 !scene.broker.allows(restored, access, GRANTED),
                 "{access:?}"
@@ -275,15 +286,18 @@ fn sighup_about_a_session_from_disk() {
         let client = scene.connected(&spec);
         assert_eq!(
             scene.broker.asked(),
-            [Asked::Login(client, SUCCESS), Asked::Disconnect(restored)]
+            [
+                PluginCall::Login(client, SUCCESS),
+                PluginCall::Disconnect(restored)
+            ]
         );
         scene.broker.tick();
-        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+        assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
     });
 }
 
 #[test]
-fn whose_retained_message_it_was() {
+fn check_retain_source_uses_the_publishers_rights() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("a").kept();
@@ -292,24 +306,24 @@ fn whose_retained_message_it_was() {
             assert_eq!(scene.broker.retain_source(client, GRANTED), SUCCESS);
             assert_eq!(scene.broker.retain_source(client, FORBIDDEN), ACL_DENIED);
             // Once connected, once offline.
-            if scene.broker.state(client) == State::Connected {
+            if scene.broker.state(client) == ClientState::Connected {
                 scene.broker.disconnect(client);
                 scene.broker.tick();
             }
         }
         let other = scene
             .broker
-            .client(&Spec::new("a").username("auth0|another"));
+            .client(&ClientSpec::new("a").username("auth0|another"));
         assert_eq!(scene.broker.retain_source(other, GRANTED), ACL_DENIED);
-        let other = scene.broker.client(&Spec::new("b"));
+        let other = scene.broker.client(&ClientSpec::new("b"));
         assert_eq!(scene.broker.retain_source(other, GRANTED), ACL_DENIED);
-        // The question leaves no trace: the session's own client is still who it was.
-        assert!(scene.broker.allows(client, Access::Read, GRANTED));
+        // The check leaves no trace: the session's own client keeps its rights.
+        assert!(scene.broker.allows(client, AclAccess::Read, GRANTED));
     });
 }
 
 #[test]
-fn questions_from_another_thread() {
+fn calls_from_another_thread_are_refused() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("a");
@@ -328,6 +342,6 @@ fn questions_from_another_thread() {
             scene.broker.tick();
         }
         assert_eq!(scene.broker.lines_with("[foreign-thread]"), 1);
-        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+        assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
     });
 }

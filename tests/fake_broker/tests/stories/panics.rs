@@ -1,18 +1,20 @@
-//! A panic in the plugin is a refusal. That it is no abort is seen by each of these ending well.
+//! A panic in the plugin is a refusal. Each test ends with success, which shows that it is not an abort.
 
-use fake_broker::{ACL_DENIED, AUTH, Access, Event, SUCCESS, State, UNKNOWN, alone_provoked};
+use fake_broker::{
+    ACL_DENIED, AUTH, AclAccess, ClientState, Event, SUCCESS, UNKNOWN, alone_provoked,
+};
 use testbed::tenant::Tenant;
 
 use super::{FORBIDDEN, GRANTED, Scene, broker, offline, scratch};
 
-/// Ends the provocation.
+/// Ends the panics.
 fn calm() {
     // SAFETY: no other thread of this process reads the environment: keys are from a file, and the
     // tenant's threads only serve.
     unsafe { std::env::remove_var("MOSQUITTO_AUTH0_PROVOKE") };
 }
 
-/// Begins it, for a test whose start must be undisturbed.
+/// Starts the panics, in a test whose start must succeed.
 fn provoke(place: &str) {
     // SAFETY: as above.
     unsafe { std::env::set_var("MOSQUITTO_AUTH0_PROVOKE", place) };
@@ -24,7 +26,7 @@ fn in_init() {
         let (tenant, scratch, mut broker) = (Tenant::start(), scratch(), broker());
         let options = offline(&tenant, &scratch);
         assert_eq!(broker.init(&options), Err(UNKNOWN));
-        // The last chance to say why: the broker ends now.
+        // The last chance to log the reason: the broker exits now.
         assert_eq!(
             broker.lines_with("provoked in init"),
             1,
@@ -44,7 +46,10 @@ fn in_a_login() {
         let spec = scene.device("a");
         let (client, answer) = scene.broker.connect_new(&spec);
         assert_eq!(answer, AUTH);
-        assert_eq!(scene.broker.acl(client, Access::Write, GRANTED), ACL_DENIED);
+        assert_eq!(
+            scene.broker.acl(client, AclAccess::Write, GRANTED),
+            ACL_DENIED
+        );
         scene.broker.tick();
         assert_eq!(
             scene.broker.lines_with("[internal]"),
@@ -56,7 +61,7 @@ fn in_a_login() {
 
         calm();
         let client = scene.connected(&spec);
-        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+        assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
     });
 }
 
@@ -66,7 +71,7 @@ fn in_a_question_about_a_topic() {
         let mut scene = Scene::quiet();
         let spec = scene.device("a");
         let client = scene.connected(&spec);
-        for access in Access::ALL {
+        for access in AclAccess::ALL {
             assert_eq!(
                 scene.broker.acl(client, access, GRANTED),
                 ACL_DENIED,
@@ -74,17 +79,17 @@ fn in_a_question_about_a_topic() {
             );
         }
         scene.broker.tick();
-        // The 1st, the 2nd and the 4th: a fault with every message must not flood.
+        // The 1st, the 2nd and the 4th: a fault at every message must not flood the log.
         assert_eq!(scene.broker.lines_with("provoked in acl_check"), 3);
         for _ in 0..60 {
-            scene.broker.acl(client, Access::Read, GRANTED);
+            scene.broker.acl(client, AclAccess::Read, GRANTED);
         }
         scene.broker.tick();
         assert_eq!(scene.broker.lines_with("provoked in acl_check"), 7);
 
         calm();
-        assert!(scene.broker.allows(client, Access::Write, GRANTED));
-        assert!(!scene.broker.allows(client, Access::Write, FORBIDDEN));
+        assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
+        assert!(!scene.broker.allows(client, AclAccess::Write, FORBIDDEN));
     });
 }
 
@@ -95,16 +100,16 @@ fn in_a_disconnect() {
         let sensor = scene.device("a").will(GRANTED);
         let client = scene.connected(&sensor);
         scene.broker.disconnect(client);
-        assert_eq!(scene.broker.state(client), State::Gone);
+        assert_eq!(scene.broker.state(client), ClientState::Gone);
         scene.broker.tick();
         assert_eq!(scene.broker.lines_with("provoked in disconnect"), 1);
 
         calm();
-        // Somebody else at the old address has no rights; the same device comes in again.
+        // Another client at the old address has no rights; the same device can sign in again.
         scene.broker.reuse(client, &scene.device("b"));
-        assert!(!scene.broker.allows(client, Access::Write, GRANTED));
+        assert!(!scene.broker.allows(client, AclAccess::Write, GRANTED));
         let client = scene.connected(&sensor);
-        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+        assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
     });
 }
 
@@ -112,11 +117,11 @@ fn in_a_disconnect() {
 fn in_a_tick() {
     alone_provoked("tick", || {
         let mut scene = Scene::quiet();
-        // The fake broker takes nothing but SUCCESS for a tick.
+        // The fake broker accepts only SUCCESS for a tick.
         scene.broker.tick();
         let spec = scene.device("a");
         let client = scene.connected(&spec);
-        assert!(!scene.broker.allows(client, Access::Write, FORBIDDEN));
+        assert!(!scene.broker.allows(client, AclAccess::Write, FORBIDDEN));
         calm();
         scene.broker.tick();
         assert_eq!(
@@ -145,7 +150,7 @@ fn in_a_reload() {
         assert_eq!(scene.broker.lines_with("provoked in reload"), 1);
         calm();
         assert_eq!(scene.broker.reload(), SUCCESS);
-        assert!(scene.broker.allows(client, Access::Write, GRANTED));
+        assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
     });
 }
 

@@ -1,22 +1,22 @@
-//! The same refusal again and again: one line, and a count.
+//! Repetitions of a refusal: one line, and a count.
 
-use fake_broker::{Access, BAD_USERNAME_OR_PASSWORD, SUCCESS, Spec, alone};
+use fake_broker::{AclAccess, BAD_USERNAME_OR_PASSWORD, ClientSpec, SUCCESS, alone};
 
 use super::{FORBIDDEN, Scene};
 
-/// The lines that hold all of these.
+/// Returns how many lines contain all of these texts.
 fn lines(scene: &Scene, parts: &[&str]) -> usize {
     let all = |line: &&fake_broker::Line| parts.iter().all(|part| line.text.contains(part));
     scene.broker.log().iter().filter(all).count()
 }
 
 #[test]
-fn a_device_that_tries_three_hundred_times_is_a_line_and_a_count() {
+fn three_hundred_refusals_of_a_device_are_a_line_and_a_count() {
     alone(|| {
         let mut scene = Scene::quiet();
-        // What can be read, and what cannot.
-        let token = Spec::new("device").token("no.token");
-        let nul = Spec::new("nul").password_with_length("pass\0word");
+        // A token that can be parsed, and one that cannot.
+        let token = ClientSpec::new("device").token("no.token");
+        let nul = ClientSpec::new("nul").password_with_length("pass\0word");
         for (spec, reason) in [(token, "[token-malformed]"), (nul, "[password-nul]")] {
             let client = scene.broker.client(&spec);
             for _ in 0..300 {
@@ -45,17 +45,17 @@ fn a_device_that_tries_three_hundred_times_is_a_line_and_a_count() {
 }
 
 #[test]
-fn ever_new_client_ids_of_one_address_share_a_line() {
+fn refusals_of_many_client_ids_from_one_address_share_a_line() {
     alone(|| {
         let mut scene = Scene::quiet();
         let refusal = super::RELEASE.refusal(BAD_USERNAME_OR_PASSWORD);
-        let junk = |i| Spec::new(format!("junk-{i}")).token("no.token");
+        let junk = |i| ClientSpec::new(format!("junk-{i}")).token("no.token");
         let client = scene.broker.client(&junk(0));
         for i in 0..300 {
             assert_eq!(scene.broker.connect(client), refusal);
             scene.broker.reuse(client, &junk(i + 1));
         }
-        let other = Spec::new("a").token("no.token").address("192.0.2.2");
+        let other = ClientSpec::new("a").token("no.token").address("192.0.2.2");
         scene.broker.connect_new(&other);
         scene.broker.tick();
         let log = scene.broker.log();
@@ -80,14 +80,14 @@ fn ever_new_client_ids_of_one_address_share_a_line() {
 }
 
 #[test]
-fn a_device_that_comes_back_for_what_it_may_not_is_a_line_and_a_count() {
+fn repeated_denials_of_a_device_are_a_line_and_a_count() {
     alone(|| {
         let mut scene = Scene::quiet();
         for _ in 0..20 {
             let device = scene.device("a");
             let client = scene.connected(&device);
             for _ in 0..3 {
-                assert!(!scene.broker.allows(client, Access::Write, FORBIDDEN));
+                assert!(!scene.broker.allows(client, AclAccess::Write, FORBIDDEN));
             }
             scene.broker.disconnect(client);
             scene.broker.tick();
@@ -108,12 +108,12 @@ fn a_device_that_comes_back_for_what_it_may_not_is_a_line_and_a_count() {
 }
 
 #[test]
-fn strangers_share_a_few_lines() {
+fn refusals_from_many_addresses_share_a_few_lines() {
     alone(|| {
         let mut scene = Scene::quiet();
         for i in 0..40 {
-            let client = scene.broker.client(&Spec::new(format!("s{i}")));
-            assert!(!scene.broker.allows(client, Access::Write, FORBIDDEN));
+            let client = scene.broker.client(&ClientSpec::new(format!("s{i}")));
+            assert!(!scene.broker.allows(client, AclAccess::Write, FORBIDDEN));
         }
         scene.broker.tick();
         assert_eq!(

@@ -1,18 +1,18 @@
-//! The everyday: what a device may do, as the broker asks.
+//! What a device may do in normal operation.
 
-use fake_broker::{Access, Options, SUCCESS, Spec, State, alone};
+use fake_broker::{AclAccess, ClientSpec, ClientState, Options, SUCCESS, alone};
 use serde_json::json;
 use testbed::tenant::DEVICE;
 
 use super::{ALSO_GRANTED, FORBIDDEN, GRANTED, Scene};
 
 #[test]
-fn granted_and_not() {
+fn granted_topics_are_allowed_and_others_denied() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("a");
         let client = scene.connected(&spec);
-        for access in [Access::Read, Access::Write, Access::Subscribe] {
+        for access in [AclAccess::Read, AclAccess::Write, AclAccess::Subscribe] {
             for topic in [GRANTED, ALSO_GRANTED] {
                 assert!(
                     scene.broker.allows(client, access, topic),
@@ -26,7 +26,11 @@ fn granted_and_not() {
                 );
             }
         }
-        assert!(scene.broker.allows(client, Access::Unsubscribe, FORBIDDEN));
+        assert!(
+            scene
+                .broker
+                .allows(client, AclAccess::Unsubscribe, FORBIDDEN)
+        );
     });
 }
 
@@ -41,25 +45,27 @@ fn two_devices_share_no_rights() {
                 .sign()
         };
         let (one, two) = (token("one/#", "auth0|1"), token("two/#", "auth0|2"));
-        let one = scene.connected(&Spec::new("one").token(one));
-        let two = scene.connected(&Spec::new("two").token(two));
+        let one = scene.connected(&ClientSpec::new("one").token(one));
+        let two = scene.connected(&ClientSpec::new("two").token(two));
         for (client, own, other) in [(one, "one/x", "two/x"), (two, "two/x", "one/x")] {
-            assert!(scene.broker.allows(client, Access::Write, own));
-            assert!(!scene.broker.allows(client, Access::Write, other));
+            assert!(scene.broker.allows(client, AclAccess::Write, own));
+            assert!(!scene.broker.allows(client, AclAccess::Write, other));
         }
     });
 }
 
 #[test]
-fn a_flood_of_refusals_is_a_handful_of_lines() {
+fn a_flood_of_refusals_gives_few_lines() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("a");
         let client = scene.connected(&spec);
         for round in 0..2_000 {
-            scene
-                .broker
-                .allows(client, Access::Write, &format!("forbidden/{}", round % 40));
+            scene.broker.allows(
+                client,
+                AclAccess::Write,
+                &format!("forbidden/{}", round % 40),
+            );
         }
         scene.broker.tick();
         let lines = scene.broker.log().len();
@@ -74,9 +80,9 @@ fn a_flood_of_refusals_is_a_handful_of_lines() {
 }
 
 #[test]
-fn the_options_are_the_plugin_s_own_copy() {
+fn the_plugin_copies_its_options() {
     alone(|| {
-        // The fake broker spoils its own strings as soon as init has returned.
+        // The fake broker overwrites its own strings as soon as init has returned.
         let mut scene =
             Scene::quiet_with(|options: Options| options.with("topics_claim", "rights"));
         let token = scene
@@ -84,10 +90,10 @@ fn the_options_are_the_plugin_s_own_copy() {
             .mint(DEVICE)
             .claim("rights", json!(["a"]))
             .sign();
-        let client = scene.connected(&Spec::new("a").token(token));
-        assert!(scene.broker.allows(client, Access::Write, "a"));
-        assert!(!scene.broker.allows(client, Access::Write, GRANTED));
-        assert_eq!(scene.broker.state(client), State::Connected);
+        let client = scene.connected(&ClientSpec::new("a").token(token));
+        assert!(scene.broker.allows(client, AclAccess::Write, "a"));
+        assert!(!scene.broker.allows(client, AclAccess::Write, GRANTED));
+        assert_eq!(scene.broker.state(client), ClientState::Connected);
         assert_eq!(scene.broker.reload(), SUCCESS);
     });
 }

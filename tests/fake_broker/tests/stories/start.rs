@@ -1,4 +1,4 @@
-//! The handshake, and options that do not let it start.
+//! The start: the interface version, and options with which the plugin does not start.
 
 use fake_broker::{Event, INVAL, Options, alone, plugin_threads};
 use testbed::tenant::Tenant;
@@ -6,7 +6,7 @@ use testbed::tenant::Tenant;
 use super::{broker, offline, options, scratch};
 
 #[test]
-fn it_speaks_interface_5_where_the_broker_does() {
+fn it_chooses_interface_5_if_offered() {
     alone(|| {
         let broker = broker();
         assert_eq!(broker.version(Some(&[5, 4, 3, 2])), 5);
@@ -22,7 +22,7 @@ fn it_speaks_interface_5_where_the_broker_does() {
 }
 
 #[test]
-fn it_registers_for_what_it_needs_once() {
+fn it_registers_each_callback_once() {
     alone(|| {
         let (tenant, scratch, mut broker) = (Tenant::start(), scratch(), broker());
         broker.init(&offline(&tenant, &scratch)).expect("it starts");
@@ -59,7 +59,7 @@ fn without_arguments_it_does_not_start() {
 }
 
 #[test]
-fn a_bad_option_ends_the_start_with_its_cure() {
+fn an_invalid_option_prevents_the_start_and_names_the_fix() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         for (name, value, line) in [
@@ -79,7 +79,7 @@ fn a_bad_option_ends_the_start_with_its_cure() {
 }
 
 #[test]
-fn options_that_are_not_text_are_named_and_never_shown() {
+fn options_that_are_not_utf_8_are_named_but_not_shown() {
     alone(|| {
         let mut broker = broker();
         let secret = Options::new().with("client_secret", *b"hush-hush\xff");

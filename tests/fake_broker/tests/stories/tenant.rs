@@ -1,14 +1,16 @@
-//! What the tenant sees, and keys that change.
+//! What the tenant receives, and changes of keys.
 
 use std::{
     fs,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use fake_broker::{Access, BAD_USERNAME_OR_PASSWORD as BAD, SUCCESS, Spec, State, alone};
+use fake_broker::{
+    AclAccess, BAD_USERNAME_OR_PASSWORD as BAD, ClientSpec, ClientState, SUCCESS, alone,
+};
 use testbed::tenant::{DEVICE, Endpoint, PASSWORD, Tenant};
 
-use super::{GRANTED, RELEASE, Scene, broker, credentials, offline, options, scratch};
+use super::{GRANTED, RELEASE, Scene, broker, credentials, login, offline, options, scratch};
 
 #[test]
 fn the_tenant_is_told_where_a_device_connects_from() {
@@ -41,26 +43,26 @@ fn last_address(scene: &Scene) -> Option<String> {
     last.header("auth0-forwarded-for").map(str::to_owned)
 }
 
-/// Under a client id that nobody has used: others may not wait for the tenant on 2.1.
-fn new_client() -> Spec {
+/// Returns a client ID that was not used before: under others no login may wait for the tenant on 2.1.
+fn new_client() -> ClientSpec {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    Spec::new(format!("client {number}")).username(DEVICE)
+    ClientSpec::new(format!("client {number}")).username(DEVICE)
 }
 
-fn websocket(address: &str, password: &str) -> Spec {
+fn websocket(address: &str, password: &str) -> ClientSpec {
     let spec = new_client().password(password);
     spec.address(address).websocket()
 }
 
 #[test]
-fn an_address_that_a_client_could_have_written_is_nobody_s() {
+fn an_address_that_a_client_can_forge_is_ignored() {
     alone(|| {
         let mut scene = Scene::live(credentials);
         let victim = "203.0.113.7";
         scene.connected(&websocket(victim, PASSWORD));
         if RELEASE.is_2_1() {
-            // There it is the connection's.
+            // There the address is the connection's.
             assert_eq!(last_address(&scene).as_deref(), Some(victim));
             return;
         }
@@ -86,7 +88,7 @@ fn an_address_that_a_client_could_have_written_is_nobody_s() {
 }
 
 #[test]
-fn what_a_listed_proxy_saw_counts_and_its_own_address_does_not() {
+fn a_trusted_proxys_header_counts_and_its_own_address_does_not() {
     alone(|| {
         let listed = "127.0.0.1,10.0.0.0/8";
         let mut scene = Scene::live(|tenant| credentials(tenant).with("trusted_proxies", listed));
@@ -113,21 +115,21 @@ fn what_a_listed_proxy_saw_counts_and_its_own_address_does_not() {
 }
 
 #[test]
-fn a_token_in_the_wrong_form_goes_nowhere() {
-    alone(|| goes_nowhere("deny"));
+fn a_malformed_token_is_not_sent_to_the_tenant() {
+    alone(|| check_malformed_tokens_stay_here("deny"));
 }
 
 #[test]
-fn a_token_in_the_wrong_form_is_not_left_to_others_either() {
-    alone(|| goes_nowhere("defer"));
+fn a_malformed_token_is_not_deferred_either() {
+    alone(|| check_malformed_tokens_stay_here("defer"));
 }
 
-/// A client that is left to others is answered with another return code.
-fn goes_nowhere(on_other: &str) {
+/// A client that is left to others gets another return code.
+fn check_malformed_tokens_stay_here(on_other: &str) {
     let mut scene = Scene::live(|tenant| credentials(tenant).with("on_other", on_other));
     let token = scene.tenant.token(DEVICE);
     let spec = |name: &str, password: &str| {
-        let spec = Spec::new("a").username(name).password(password);
+        let spec = ClientSpec::new("a").username(name).password(password);
         spec.address("192.0.2.7").v5()
     };
     // More than the nine wrong passwords of which the tenant would hear.
@@ -142,7 +144,7 @@ fn goes_nowhere(on_other: &str) {
         ] {
             scene.refused(&spec(name, &password), BAD, reason);
         }
-        let mut named = Spec::new(token.as_str()).username(DEVICE).v5();
+        let mut named = ClientSpec::new(token.as_str()).username(DEVICE).v5();
         scene.refused(&named, BAD, "[token-misplaced]");
         named = named.password(PASSWORD);
         scene.refused(&named, BAD, "[token-misplaced]");
@@ -153,26 +155,26 @@ fn goes_nowhere(on_other: &str) {
 }
 
 #[test]
-fn a_prefix_keeps_users_of_the_tenant_from_being_taken_for_others() {
+fn a_username_prefix_separates_tenant_users_from_others() {
     alone(|| {
         let mut scene = Scene::live(|tenant| credentials(tenant).with("username_prefix", "auth0:"));
         let token = scene.tenant.mint(DEVICE).claim("sub", "admin").sign();
-        let spec = Spec::new("a").token(token);
+        let spec = ClientSpec::new("a").token(token);
         let client = scene.connected(&spec);
         assert_eq!(
             scene.broker.username(client).as_deref(),
             Some("auth0:admin")
         );
-        let login = Spec::new("b").username(DEVICE).password(PASSWORD);
+        let login = login("b");
         for spec in [login.clone(), login.v5()] {
             let client = scene.connected(&spec);
             let given = format!("auth0:{DEVICE}");
             assert_eq!(scene.broker.username(client), Some(given));
-            assert!(scene.broker.allows(client, Access::Write, GRANTED));
+            assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
         }
-        // A SIGHUP asks again, with the names that the broker was given.
+        // A SIGHUP asks again, with the user names that the broker was given.
         scene.broker.sighup();
-        assert_eq!(scene.broker.state(client), State::Connected);
+        assert_eq!(scene.broker.state(client), ClientState::Connected);
         let fields: Vec<_> = scene.tenant.requests_to(Endpoint::Token);
         assert!(
             fields
@@ -183,12 +185,12 @@ fn a_prefix_keeps_users_of_the_tenant_from_being_taken_for_others() {
 }
 
 #[test]
-fn a_reload_never_ends_the_broker() {
+fn a_failed_reload_does_not_stop_the_broker() {
     alone(|| {
         let (tenant, scratch, mut broker) = (Tenant::start(), scratch(), broker());
         let options = offline(&tenant, &scratch);
         broker.init(&options).expect("it starts");
-        let old = Spec::new("old").token(tenant.token(DEVICE));
+        let old = ClientSpec::new("old").token(tenant.token(DEVICE));
         let file = scratch.path().join("jwks.json");
         for broken in ["", "{", "[]", r#"{"keys":[]}"#, r#"{"keys":"none"}"#] {
             broker.forget_log();
@@ -213,7 +215,7 @@ fn a_reload_never_ends_the_broker() {
         assert_eq!(broker.connect_new(&old).1, SUCCESS);
 
         tenant.rotate_unannounced();
-        let new = Spec::new("new").token(tenant.token(DEVICE));
+        let new = ClientSpec::new("new").token(tenant.token(DEVICE));
         assert_ne!(broker.connect_new(&new).1, SUCCESS);
         fs::write(&file, tenant.jwks().to_string()).expect("a file");
         assert_eq!(broker.reload(), SUCCESS);
@@ -222,7 +224,7 @@ fn a_reload_never_ends_the_broker() {
 }
 
 #[test]
-fn a_reload_fetches_new_keys_and_keeps_the_old_ones_until_they_are_here() {
+fn a_reload_keeps_the_old_keys_until_new_ones_arrive() {
     alone(|| {
         let mut scene = Scene::live(options);
         let old = scene.device("old");

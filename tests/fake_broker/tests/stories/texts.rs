@@ -1,8 +1,8 @@
-//! Text that is none, too much of it, and text that would be read wrongly.
+//! Texts that are not UTF-8, too long, or misleading.
 
 use fake_broker::{
-    ACL_DENIED, AUTH, Access, BAD_USERNAME_OR_PASSWORD as BAD, MALFORMED_UTF8, SERVER_UNAVAILABLE,
-    SUCCESS, Spec, alone,
+    ACL_DENIED, AUTH, AclAccess, BAD_USERNAME_OR_PASSWORD as BAD, ClientSpec, MALFORMED_UTF8,
+    SERVER_UNAVAILABLE, SUCCESS, alone,
 };
 use serde_json::json;
 use testbed::tenant::{DEVICE, Endpoint, PASSWORD};
@@ -21,15 +21,15 @@ fn names_and_passwords_that_are_not_utf_8() {
             b"\xc0\xaf",
             b"a\x80",
         ] {
-            let spec = Spec::new("a").username(bad).password("p");
+            let spec = ClientSpec::new("a").username(bad).password("p");
             scene.refused(&spec, BAD, "[not-utf8]");
-            let spec = Spec::new("a").username(DEVICE).password(bad);
+            let spec = ClientSpec::new("a").username(DEVICE).password(bad);
             scene.refused(&spec, BAD, "[not-utf8]");
             let token = [scene.tenant.token(DEVICE).as_bytes(), b" ", bad].concat();
-            scene.refused(&Spec::new("a").token(token), BAD, "[token-wrapped]");
-            // A broker that lets such an id pass is broken, and the device is not to blame.
+            scene.refused(&ClientSpec::new("a").token(token), BAD, "[token-wrapped]");
+            // A broker that accepts such an ID is broken, and the device is not to blame.
             let token = scene.tenant.token(DEVICE);
-            let (_, code) = scene.broker.connect_new(&Spec::new(bad).token(token));
+            let (_, code) = scene.broker.connect_new(&ClientSpec::new(bad).token(token));
             assert_eq!(code, RELEASE.refusal(SERVER_UNAVAILABLE));
         }
         scene.broker.cleanup();
@@ -47,8 +47,8 @@ fn topics_that_are_not_utf_8() {
             .mint(DEVICE)
             .claim("topics", json!(["#"]))
             .sign();
-        let client = scene.connected(&Spec::new("a").token(token));
-        for access in Access::ALL {
+        let client = scene.connected(&ClientSpec::new("a").token(token));
+        for access in AclAccess::ALL {
             for bad in [&b"\xff"[..], b"a/\xe9", b"\xed\xa0\x80"] {
                 assert_eq!(
                     scene.broker.acl(client, access, bad),
@@ -70,25 +70,33 @@ fn a_password_of_64_kilobytes() {
     alone(|| {
         let mut scene = Scene::live(credentials);
         let long = "p".repeat(65_535);
-        let spec = Spec::new("a").username(DEVICE).password(long.as_str());
+        let spec = ClientSpec::new("a")
+            .username(DEVICE)
+            .password(long.as_str());
         scene.refused(&spec, BAD, "[too-long]");
-        let spec = Spec::new("a").username(long.as_str()).password(PASSWORD);
+        let spec = ClientSpec::new("a")
+            .username(long.as_str())
+            .password(PASSWORD);
         scene.refused(&spec, BAD, "[too-long]");
         scene.refused(
-            &Spec::new("a").token(long.as_str()),
+            &ClientSpec::new("a").token(long.as_str()),
             BAD,
             "[token-malformed]",
         );
-        let spec = Spec::new("a").token(format!("eyJ{}", ".".repeat(65_532)));
+        let spec = ClientSpec::new("a").token(format!("eyJ{}", ".".repeat(65_532)));
         scene.refused(&spec, BAD, "[token-malformed]");
         let header = format!("{}..", "eyJh".repeat(16_383));
-        scene.refused(&Spec::new("a").token(header), BAD, "[token-malformed]");
+        scene.refused(
+            &ClientSpec::new("a").token(header),
+            BAD,
+            "[token-malformed]",
+        );
         assert_eq!(scene.tenant.count(Endpoint::Token), 0);
     });
 }
 
 #[test]
-fn a_token_of_60_kilobytes_that_is_good() {
+fn a_valid_token_of_60_kilobytes_is_accepted() {
     alone(|| {
         let mut scene = Scene::quiet();
         let topics: Vec<String> = (0..4_000).map(|i| format!("site/{i}")).collect();
@@ -98,9 +106,9 @@ fn a_token_of_60_kilobytes_that_is_good() {
             .claim("topics", json!(topics))
             .sign();
         assert!((50_000..65_536).contains(&token.len()), "{}", token.len());
-        let client = scene.connected(&Spec::new("a").token(token));
-        assert!(scene.broker.allows(client, Access::Write, "site/3999"));
-        assert!(!scene.broker.allows(client, Access::Write, "site/4000"));
+        let client = scene.connected(&ClientSpec::new("a").token(token));
+        assert!(scene.broker.allows(client, AclAccess::Write, "site/3999"));
+        assert!(!scene.broker.allows(client, AclAccess::Write, "site/4000"));
     });
 }
 
@@ -109,7 +117,7 @@ fn a_password_with_a_nul_is_refused_where_the_broker_tells_its_length() {
     alone(|| {
         let mut scene = Scene::live(credentials);
         let spec = |password: &str| {
-            Spec::new("a")
+            ClientSpec::new("a")
                 .username(DEVICE)
                 .password_with_length(password)
         };
@@ -124,20 +132,22 @@ fn a_password_with_a_nul_is_refused_where_the_broker_tells_its_length() {
         scene.connected(&spec(PASSWORD));
         let token = scene.tenant.token(DEVICE);
         scene.connected(
-            &Spec::new("b")
+            &ClientSpec::new("b")
                 .username("JWT")
                 .password_with_length(token.as_str()),
         );
         let token = format!("{token}\0 and more");
-        let spec = Spec::new("c").username("JWT").password_with_length(token);
+        let spec = ClientSpec::new("c")
+            .username("JWT")
+            .password_with_length(token);
         scene.refused(&spec, BAD, "[password-nul]");
     });
 }
 
 #[test]
-fn what_a_client_writes_stays_one_short_line_of_the_log() {
+fn client_text_stays_one_short_log_line() {
     alone(|| {
-        // That each line is short and has no control characters is the fake broker's own rule.
+        // The fake broker itself checks that each line is short and has no control characters.
         let mut scene = Scene::quiet();
         let long = "é".repeat(32_000);
         for nasty in [
@@ -146,11 +156,11 @@ fn what_a_client_writes_stays_one_short_line_of_the_log() {
             "'; cure: none",
             long.as_str(),
         ] {
-            let spec = Spec::new(nasty).username(nasty).password("p");
+            let spec = ClientSpec::new(nasty).username(nasty).password("p");
             scene.refused(&spec, AUTH, "[credentials-off]");
             let spec = scene.device(nasty);
             let client = scene.connected(&spec);
-            for access in Access::ALL {
+            for access in AclAccess::ALL {
                 scene.broker.allows(client, access, nasty);
             }
             scene.broker.tick();
@@ -166,7 +176,7 @@ fn what_a_client_writes_stays_one_short_line_of_the_log() {
 }
 
 #[test]
-fn names_leave_the_reason_and_what_helps_whole() {
+fn hostile_names_leave_reason_and_fix_readable() {
     alone(|| {
         let mut scene = Scene::quiet();
         for nasty in [
@@ -175,15 +185,15 @@ fn names_leave_the_reason_and_what_helps_whole() {
             "\u{202e}".repeat(20_000),
             "\u{2067}x'".repeat(300),
         ] {
-            let spec = Spec::new(nasty.as_str()).username(nasty.as_str());
+            let spec = ClientSpec::new(nasty.as_str()).username(nasty.as_str());
             let spec = spec.password("p").address(&nasty);
             assert_ne!(scene.broker.connect_new(&spec).1, SUCCESS);
             let issuer: String = nasty.chars().take(1000).collect();
             let claims = scene.tenant.mint(DEVICE).claim("iss", issuer);
-            let spec = Spec::new(nasty.as_str()).token(claims.sign());
+            let spec = ClientSpec::new(nasty.as_str()).token(claims.sign());
             assert_ne!(scene.broker.connect_new(&spec).1, SUCCESS);
             let client = scene.connected(&scene.device(&nasty));
-            scene.broker.allows(client, Access::Write, &nasty);
+            scene.broker.allows(client, AclAccess::Write, &nasty);
             scene.broker.tick();
             for line in [
                 "refused CONNECT [credentials-off] of '",
@@ -208,7 +218,7 @@ fn names_leave_the_reason_and_what_helps_whole() {
 }
 
 #[test]
-fn a_user_name_that_a_broker_would_not_take() {
+fn an_invalid_user_name_is_refused() {
     alone(|| {
         let mut scene = Scene::quiet();
         for (i, (sub, what)) in [
@@ -225,7 +235,7 @@ fn a_user_name_that_a_broker_would_not_take() {
             let token = scene.tenant.mint(DEVICE).claim("sub", sub).sign();
             let (client, answer) = scene
                 .broker
-                .connect_new(&Spec::new(format!("a{i}")).token(token));
+                .connect_new(&ClientSpec::new(format!("a{i}")).token(token));
             assert_eq!(
                 scene.broker.lines_with(what),
                 1,
@@ -238,7 +248,7 @@ fn a_user_name_that_a_broker_would_not_take() {
 }
 
 #[test]
-fn an_empty_subject_is_nobody() {
+fn an_empty_subject_is_refused() {
     alone(|| {
         let mut scene = Scene::quiet_with(|options| options.with("username_claim", "name"));
         let mint = |scene: &Scene, sub| {
@@ -246,15 +256,15 @@ fn an_empty_subject_is_nobody() {
             token.claim("sub", sub).sign()
         };
         let empty = mint(&scene, json!(""));
-        let spec = Spec::new("a").token(empty);
+        let spec = ClientSpec::new("a").token(empty);
         scene.refused(&spec, BAD, "its claim sub is empty");
         let good = mint(&scene, json!("auth0|7"));
-        scene.connected(&Spec::new("a").token(good));
+        scene.connected(&ClientSpec::new("a").token(good));
     });
 }
 
 #[test]
-fn a_broker_that_refuses_the_user_name_lets_nobody_in() {
+fn a_rejected_user_name_refuses_the_client() {
     alone(|| {
         let mut scene = Scene::quiet();
         for code in [3, MALFORMED_UTF8, 1] {
@@ -267,7 +277,11 @@ fn a_broker_that_refuses_the_user_name_lets_nobody_in() {
         let client = scene.connected(&spec);
         let sub = scene.tenant.device(DEVICE).expect("the device").user_id;
         assert_eq!(scene.broker.username(client), Some(sub));
-        assert!(scene.broker.allows(client, Access::Write, GRANTED));
-        assert!(scene.broker.allows(client, Access::Subscribe, ALSO_GRANTED));
+        assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
+        assert!(
+            scene
+                .broker
+                .allows(client, AclAccess::Subscribe, ALSO_GRANTED)
+        );
     });
 }

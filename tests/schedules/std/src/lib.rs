@@ -1,7 +1,7 @@
-//! std, in which a test decides which thread goes on, and whether a wait times out.
+//! A std in which a test decides which thread runs, and whether a wait times out.
 //!
-//! Only what `src/logins/pool.rs` and `src/keys/store.rs` use is other than in std; if they begin
-//! to use more of it, that goes here, too.
+//! Only what `auth::logins::pool` and `auth::keys::store` use differs from std. If they use more of it, it
+//! has to be added here.
 
 pub use std::*;
 
@@ -16,26 +16,27 @@ pub mod sync {
     pub use shuttle::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
     use shuttle::{rand::Rng, sync, thread};
 
-    /// As std's.
+    /// Like std's.
     #[derive(Debug, Default)]
     pub struct Mutex<T>(sync::Mutex<T>);
 
-    /// As std's. It knows its lock, to lock it again after a wait that timed out.
+    /// Like std's. It knows its mutex, to lock it again after a wait that timed out.
     pub struct MutexGuard<'a, T> {
         inner: sync::MutexGuard<'a, T>,
         of: &'a Mutex<T>,
     }
 
     impl<T> Mutex<T> {
-        /// As std's.
+        /// Like std's.
         pub const fn new(value: T) -> Self {
             Self(sync::Mutex::new(value))
         }
 
-        /// As std's.
+        /// Like std's.
         ///
         /// # Errors
-        /// If another thread panicked with it.
+        ///
+        /// Returns an error if another thread panicked with the lock.
         pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
             self.guard(self.0.lock())
         }
@@ -68,7 +69,7 @@ pub mod sync {
         }
     }
 
-    /// As std's.
+    /// Like std's.
     #[derive(Debug, Default)]
     pub struct Condvar(sync::Condvar);
 
@@ -77,23 +78,23 @@ pub mod sync {
     pub struct WaitTimeoutResult(bool);
 
     impl WaitTimeoutResult {
-        /// As std's.
+        /// Like std's.
         pub fn timed_out(&self) -> bool {
             self.0
         }
     }
 
     impl Condvar {
-        /// As std's.
+        /// Like std's.
         pub const fn new() -> Self {
             Self(sync::Condvar::new())
         }
 
-        /// As std's, but whether it times out is chance, and not how long it takes. If it does not,
-        /// it waits for ever.
+        /// Like std's, except that a random choice decides whether it times out. Otherwise it waits for ever.
         ///
         /// # Errors
-        /// If another thread panicked with the lock.
+        ///
+        /// Returns an error if another thread panicked with the lock.
         pub fn wait_timeout<'a, T>(
             &self,
             guard: MutexGuard<'a, T>,
@@ -117,12 +118,12 @@ pub mod sync {
             }
         }
 
-        /// As std's.
+        /// Like std's.
         pub fn notify_one(&self) {
             self.0.notify_one();
         }
 
-        /// As std's.
+        /// Like std's.
         pub fn notify_all(&self) {
             self.0.notify_all();
         }
@@ -142,52 +143,54 @@ pub mod thread {
     pub use shuttle::thread::{Thread, ThreadId, current, yield_now};
     pub use std::thread::Result;
 
-    /// As std's.
+    /// Like std's.
     pub struct JoinHandle<T> {
         inner: shuttle::thread::JoinHandle<T>,
         finished: Arc<AtomicBool>,
     }
 
     impl<T> JoinHandle<T> {
-        /// As std's.
+        /// Like std's.
         ///
         /// # Errors
-        /// If the thread panicked.
+        ///
+        /// Returns an error if the thread panicked.
         pub fn join(self) -> Result<T> {
             self.inner.join()
         }
 
-        /// As std's.
+        /// Like std's.
         pub fn thread(&self) -> &Thread {
             self.inner.thread()
         }
 
-        /// As std's.
+        /// Like std's.
         pub fn is_finished(&self) -> bool {
             self.finished.load(Ordering::SeqCst)
         }
     }
 
-    /// As std's.
+    /// Like std's.
     pub struct Builder(shuttle::thread::Builder);
 
     impl Builder {
-        /// As std's.
+        /// Like std's.
         #[expect(clippy::new_without_default, reason = "std's has none")]
         pub fn new() -> Self {
             Self(shuttle::thread::Builder::new())
         }
 
-        /// As std's.
+        /// Like std's.
         #[must_use]
         pub fn name(self, name: String) -> Self {
             Self(self.0.name(name))
         }
 
-        /// As std's.
+        /// Like std's.
         ///
         /// # Errors
-        /// None; a test that wants one makes it.
+        ///
+        /// Never returns an error; a test that needs one makes it.
         pub fn spawn<T: Send + 'static>(
             self,
             body: impl FnOnce() -> T + Send + 'static,
@@ -203,7 +206,7 @@ pub mod thread {
         }
     }
 
-    /// As std's.
+    /// Like std's.
     pub fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         Builder::new().spawn(body).expect("a thread")
     }

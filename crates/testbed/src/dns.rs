@@ -1,15 +1,15 @@
-//! A broker for which names cannot be resolved when a test wants it: see `names.c`.
+//! A broker for which a test can make name resolution fail: see `dns.c`.
 
 use std::fs;
 use std::path::PathBuf;
 
-use crate::broker::Builder;
+use crate::broker::MosquittoBuilder;
 use crate::preload::compile;
 use crate::scratch::Scratch;
 
-/// What becomes of names.
+/// Controls the name resolution of brokers.
 #[derive(Debug)]
-pub struct Names {
+pub struct Dns {
     library: PathBuf,
     fault: PathBuf,
     scratch: Scratch,
@@ -17,24 +17,25 @@ pub struct Names {
 
 /// A way in which DNS fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// There is no such name.
+pub enum DnsFault {
+    /// The name does not exist.
     Unknown,
     /// No server answers.
     NoServer,
-    /// Nothing comes back until the fault is over.
+    /// Lookups hang until the fault is over.
     Hang,
 }
 
-impl Names {
-    /// Names that are resolved as always.
+impl Dns {
+    /// Compiles the library. Names are resolved as usual at first.
     ///
     /// # Errors
-    /// When there is no C compiler, which building the plugin needs as well.
+    ///
+    /// Returns an error without a C compiler, which building the plugin needs as well.
     pub fn new() -> Result<Self, String> {
         let scratch = Scratch::new("names").map_err(|error| error.to_string())?;
         let names = Self {
-            library: compile(&scratch, "names", include_str!("names.c"))?,
+            library: compile(&scratch, "names", include_str!("dns.c"))?,
             fault: scratch.path().join("fault"),
             scratch,
         };
@@ -42,30 +43,30 @@ impl Names {
         Ok(names)
     }
 
-    /// The broker that depends on them.
+    /// Starts the broker with the library.
     #[must_use]
-    pub fn of(&self, builder: Builder) -> Builder {
+    pub fn of(&self, builder: MosquittoBuilder) -> MosquittoBuilder {
         builder
             .env("LD_PRELOAD", &self.library)
             .env("NAMES_FAULT", &self.fault)
     }
 
-    /// They fail from now on.
-    pub fn fail(&self, fault: Fault) {
+    /// Makes lookups fail from now on.
+    pub fn fail(&self, fault: DnsFault) {
         self.set(match fault {
-            Fault::Unknown => "n",
-            Fault::NoServer => "a",
-            Fault::Hang => "h",
+            DnsFault::Unknown => "n",
+            DnsFault::NoServer => "a",
+            DnsFault::Hang => "h",
         });
     }
 
-    /// They are resolved again; whoever waits goes on.
+    /// Resolves names as usual again. Lookups that hang continue.
     pub fn behave(&self) {
         self.set("ok");
     }
 
     fn set(&self, state: &str) {
-        // Moved into place, so that nobody reads it between empty and full.
+        // Renamed into place, so that no lookup reads a file that is only half written.
         let new = self.scratch.write("new", state).expect("a file");
         fs::rename(new, &self.fault).expect("a file");
     }

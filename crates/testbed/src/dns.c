@@ -1,11 +1,11 @@
 /*
- * Resolving names as it goes wrong in the field, for `names.rs`. Loaded with LD_PRELOAD.
+ * Makes name resolution fail as in production, for `dns.rs`. Loaded with LD_PRELOAD.
  *
- * What a file says in its first letter is what becomes of every name (an address is no name):
- *     n  there is no such name
+ * The first letter of a file decides about every name (an address is not a name):
+ *     n  the name does not exist
  *     a  no server answers: try again later
- *     h  nothing, until the file says something else
- * and with anything else they are looked up as always. No question leaves the machine meanwhile.
+ *     h  hang until the file changes
+ * With anything else, names are resolved as usual. In the three cases no request leaves the machine.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
