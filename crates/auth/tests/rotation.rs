@@ -105,7 +105,7 @@ fn simultaneous_sign_ins_share_one_fetch() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
     let Instance { policy, common } = &mut instance(&tenant);
     tenant.rotate_unannounced();
-    let gate = testbed::tenant::Gate::new();
+    let gate = testbed::tenant::ResponseGate::new();
     tenant.once(
         Endpoint::Jwks,
         testbed::tenant::Behaviour::Gate(gate.clone()),

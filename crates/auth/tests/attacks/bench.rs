@@ -1,4 +1,4 @@
-//! An instance with keys from a file, and tokens that are good but for what a test changes.
+//! An instance with keys from a file, and tokens that are valid except for what a test changes.
 
 use std::{
     io::Write,

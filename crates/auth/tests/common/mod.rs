@@ -1,4 +1,4 @@
-//! What the tests of the policy alone share: an instance with options, and a CONNECT that brings a token.
+//! Helpers of the tests of sign-in without a broker: an instance with options, and a CONNECT with a token.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
