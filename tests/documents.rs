@@ -308,8 +308,8 @@ fn the_example_of_more_rules() {
         let found = gateway.allow(ask, topic.as_bytes(), now);
         assert_eq!(found, allowed, "{ask:?} {topic} {now:?}");
     }
-    let stranger = rights(8883, Some([7; 32]), json!({}));
-    assert!(!stranger.allow(PLAIN, b"gateway/1/x", NOON));
+    let attacker = rights(8883, Some([7; 32]), json!({}));
+    assert!(!attacker.allow(PLAIN, b"gateway/1/x", NOON));
 
     let large = rights(8883, None, json!({"app": {"plan": "large"}}));
     assert!(large.allow(PLAIN, b"reports/auth0|1", NOON));

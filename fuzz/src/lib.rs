@@ -11,7 +11,7 @@
 //! | [`policy_file`] | TOML: a policy file | no panic; an error has a line of the file |
 
 pub mod case;
-pub mod judge;
+pub mod compare;
 pub mod naive;
 
 use std::sync::Arc;
@@ -26,14 +26,14 @@ use acl::{
 use serde_json::{Value, json};
 
 use case::Case;
-use judge::{Outcome, judge};
+use compare::{Outcome, compare};
 
 /// Takes any bytes, and returns whether they were a valid input.
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets, by the names of their folders in `seeds/`.
 pub const TARGETS: [(&str, Target); 4] = [
-    ("rules", |input| !rules(input).hopeless),
+    ("rules", |input| !rules(input).unusable_value),
     ("topics", topics),
     ("claims", claims),
     ("policy_file", policy_file),
@@ -41,7 +41,7 @@ pub const TARGETS: [(&str, Target); 4] = [
 
 /// Compares the compiled rules with the naive implementation.
 pub fn rules(input: &[u8]) -> Outcome {
-    judge(&Case::of(input))
+    compare(&Case::of(input))
 }
 
 /// Takes a line with a filter, and one with a topic or another filter. Returns whether the filter was valid.

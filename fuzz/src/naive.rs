@@ -166,7 +166,7 @@ pub fn expand(filter: &str, client: &NaiveClient) -> Option<Vec<String>> {
 }
 
 /// Whether a rule matches an access.
-pub fn fits(rule: &NaiveRule, client: &NaiveClient, ask: NaiveAsk, topic: &str) -> bool {
+pub fn applies(rule: &NaiveRule, client: &NaiveClient, ask: NaiveAsk, topic: &str) -> bool {
     let filters = expand(&rule.filter, client).unwrap_or_default();
     match ask {
         NaiveAsk::Publish {
@@ -241,5 +241,5 @@ pub fn first<'r>(
 ) -> Option<&'r NaiveRule> {
     rules
         .into_iter()
-        .find(|rule| fits(rule, client, ask, topic))
+        .find(|rule| applies(rule, client, ask, topic))
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use fuzz::{TARGETS, judge::Outcome};
+use fuzz::{TARGETS, compare::Outcome};
 
 /// Returns the seeds of a target, with their names.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -37,19 +37,19 @@ fn the_seeds_cover_every_decision() {
         let Outcome {
             by_file,
             by_token,
-            by_nobody,
-            hopeless,
+            undecided,
+            unusable_value,
         } = fuzz::rules(&seed);
         for i in 0..2 {
             all.by_file[i] += by_file[i];
             all.by_token[i] += by_token[i];
         }
-        all.by_nobody += by_nobody;
-        all.hopeless |= hopeless;
+        all.undecided += undecided;
+        all.unusable_value |= unusable_value;
     }
     let said = [all.by_file, all.by_token].concat();
     assert!(
-        said.iter().all(|times| *times > 10) && all.by_nobody > 10 && all.hopeless,
+        said.iter().all(|times| *times > 10) && all.undecided > 10 && all.unusable_value,
         "{all:?}"
     );
 }

@@ -9,7 +9,7 @@
 //! **Versions.** 2.0.15 and later 2.0 versions. A 2.0 broker does not say which version it is, so this treats all of
 //! them alike. 2.1 ignores the header (src/http_serv.c).
 //!
-//! **Proof.** `cargo test --test e2e strangers::a_forged_forwarded_header_is_ignored`.
+//! **Proof.** `cargo test --test e2e isolation::a_forged_forwarded_header_is_ignored`.
 //!
 //! **Delete it** when 2.0 is no longer supported.
 

@@ -18,9 +18,9 @@ use testbed::{
 };
 
 use crate::{
+    helpers::*,
     on_each_broker,
-    setting::*,
-    waiting::{knock, login, options},
+    waiting::{login, options, send_connect},
 };
 
 const HOUR: f64 = 3600.0;
@@ -81,7 +81,7 @@ on_each_broker! {
             stays(&mut old, &format!("{seconds}"));
             for protocol in [Protocol::V311, Protocol::V5] {
                 let began = Instant::now();
-                assert!(tries_until_let_in(&broker, &login(protocol, &name, &name)), "{seconds}: {}", broker.log());
+                assert!(retry_until_admitted(&broker, &login(protocol, &name, &name)), "{seconds}: {}", broker.log());
                 slowest = slowest.max(began.elapsed());
             }
             let token = token_connect(Protocol::V5, "by-token", &tenant.token(DEVICE));
@@ -99,7 +99,7 @@ on_each_broker! {
         device(&tenant, "meter", json!(["temperature"]));
         let broker = broker_with(&wall, version, &options(&tenant).with("login_cache", "0").with("stall_budget", "0"));
         let connect = login(Protocol::V5, "meter", "meter");
-        assert!(tries_until_let_in(&broker, &connect));
+        assert!(retry_until_admitted(&broker, &connect));
         let gate = ResponseGate::new();
         tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
         assert!(answer(&broker, &connect).is_some());
@@ -224,7 +224,7 @@ on_each_broker! {
             set_others(&tenant, behind);
             stays(&mut old, "ahead");
             let connect = login(Protocol::V311, "c", "d0");
-            let mut waits = knock(&broker, &connect);
+            let mut waits = send_connect(&broker, &connect);
             assert!(gate.wait_for(1, PATIENCE));
             wall.set(behind);
             stays(&mut old, "behind");
@@ -236,7 +236,7 @@ on_each_broker! {
                 true => assert_eq!(answered, Ok(())),
                 false => assert_eq!(answered, Err(ConnectRefusal::Code(5))),
             }
-            assert!(tries_until_let_in(&broker, &connect), "{}", broker.log());
+            assert!(retry_until_admitted(&broker, &connect), "{}", broker.log());
             assert!(broker.wait_for_log_after(mark, "Reloading config", SOON).is_some(), "{}", broker.log());
         }
     }

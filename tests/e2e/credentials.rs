@@ -11,7 +11,7 @@ use testbed::{
     },
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 fn login(protocol: Protocol, client_id: &str) -> ConnectPacket {
     ConnectPacket::new(protocol, client_id).login(DEVICE, PASSWORD)
@@ -106,7 +106,7 @@ on_each_broker! {
         ].into_iter().enumerate() {
             for protocol in [Protocol::V311, Protocol::V5] {
                 let connect = ConnectPacket::new(protocol, &format!("form-{n}")).login(&name, &password);
-                assert_eq!(answer(&broker, &connect), told(version, protocol, 0x86), "{reason}: {part}");
+                assert_eq!(answer(&broker, &connect), expected_refusal(version, protocol, 0x86), "{reason}: {part}");
             }
             let line = broker.expect_log(&format!("'form-{n}'"));
             assert!(line.contains(&format!("[{reason}] ")) && line.contains(part), "{line}");
@@ -117,7 +117,7 @@ on_each_broker! {
         // The broker itself logs client IDs.
         for protocol in [Protocol::V311, Protocol::V5] {
             let connect = ConnectPacket::new(protocol, &token).login(DEVICE, PASSWORD);
-            assert_eq!(answer(&broker, &connect), told(version, protocol, 0x86));
+            assert_eq!(answer(&broker, &connect), expected_refusal(version, protocol, 0x86));
         }
         let line = broker.expect_log("its client ID is a token");
         assert!(line.contains(&format!("[{misplaced}]")) && !line.contains(secret), "{line}");
@@ -138,7 +138,7 @@ on_each_broker! {
                 let name = format!("{reason} {protocol:?}");
                 tenant.add_device(Device::new(&name, "pass").state(state.clone()));
                 let connect = ConnectPacket::new(protocol, &format!("c-{reason}")).login(&name, password);
-                assert_eq!(answer(&broker, &connect), told(version, protocol, code), "{reason}");
+                assert_eq!(answer(&broker, &connect), expected_refusal(version, protocol, code), "{reason}");
             }
             expect_refusal(&broker, &format!("'c-{reason}'"), reason)
         };
@@ -171,7 +171,7 @@ on_each_broker! {
         ] {
             tenant.configure(|s| s.default_directory = if settings.is_some() { None } else { Some(CONNECTION.into()) });
             let broker = broker(version, &options);
-            assert_eq!(answer(&broker, &login(Protocol::V5, "c")), told(version, Protocol::V5, 0x88), "{reason}");
+            assert_eq!(answer(&broker, &login(Protocol::V5, "c")), expected_refusal(version, Protocol::V5, 0x88), "{reason}");
             let line = expect_refusal(&broker, "'c'", reason);
             assert!(line.contains(part), "{line}");
         }
@@ -203,11 +203,11 @@ on_each_broker! {
             let broker = broker(version, &PluginOptions::both(&tenant).with("timeout", "1"));
             let what = format!("{behaviour:?}");
             tenant.on(Endpoint::Token, behaviour);
-            assert_eq!(answer(&broker, &login(Protocol::V5, "c")), told(version, Protocol::V5, code), "{what}");
+            assert_eq!(answer(&broker, &login(Protocol::V5, "c")), expected_refusal(version, Protocol::V5, code), "{what}");
             let line = expect_refusal(&broker, "'c'", reason);
             assert!(!line.contains(PASSWORD) && !line.contains(CLIENT_SECRET), "{line}");
             tenant.behave();
-            assert!(tries_until_let_in(&broker, &login(Protocol::V5, "c")), "{what}: and then it is over");
+            assert!(retry_until_admitted(&broker, &login(Protocol::V5, "c")), "{what}: and then it is over");
         }
         assert_eq!(elsewhere.count(Endpoint::Token), 0, "redirects are not followed");
     }
@@ -224,7 +224,7 @@ on_each_broker! {
             tenant.authority().issue(&["elsewhere.example"]),
         ] {
             tenant.use_certificate(&leaf);
-            assert_eq!(answer(&broker, &login(Protocol::V5, "second")), told(version, Protocol::V5, 0x88));
+            assert_eq!(answer(&broker, &login(Protocol::V5, "second")), expected_refusal(version, Protocol::V5, 0x88));
         }
         assert!(expect_refusal(&broker, "'second'", "tenant-unreachable").contains("could not be trusted"));
         assert_eq!(tenant.count(Endpoint::Token), 0);
@@ -242,7 +242,7 @@ on_each_broker! {
             assert_eq!(client.publish("temperature", "1", 1).map(|code| code < 0x80), Ok(true));
         }
         tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": "opaque", "token_type": "Bearer"})));
-        assert_eq!(answer(&broker, &login(Protocol::V5, "opaque")), told(version, Protocol::V5, 0x88));
+        assert_eq!(answer(&broker, &login(Protocol::V5, "opaque")), expected_refusal(version, Protocol::V5, 0x88));
         assert!(expect_refusal(&broker, "'opaque'", "login-token").contains("opaque"));
     }
 
@@ -261,7 +261,7 @@ on_each_broker! {
         ] {
             let broker = broker(version, &PluginOptions::both(&tenant));
             tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": access, "id_token": id})));
-            assert_eq!(answer(&broker, &login(Protocol::V5, "c")), told(version, Protocol::V5, 0x88));
+            assert_eq!(answer(&broker, &login(Protocol::V5, "c")), expected_refusal(version, Protocol::V5, 0x88));
             let line = expect_refusal(&broker, "'c'", "login-token");
             assert!(line.contains(part) && line.contains(cure), "{line}");
         }

@@ -16,7 +16,7 @@ use testbed::{
     tenant::{Behaviour, Device, Endpoint, Tenant},
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 const DEVICES: usize = 20;
 
@@ -117,7 +117,7 @@ fn devices(tenant: &Tenant) -> (Secrets, Vec<ConnectPacket>) {
 
 /// Connects and disconnects the devices.
 fn visit(broker: &Mosquitto, connects: &[ConnectPacket], meanwhile: impl FnOnce()) {
-    let crowd = Crowd::enter(broker.port(), connects.iter().cloned());
+    let crowd = Crowd::connect_in_turn(broker.port(), connects.iter().cloned());
     let crowd = crowd.unwrap_or_else(|refused| panic!("{refused:?}\n{}", broker.log()));
     meanwhile();
     crowd.leave();

@@ -11,7 +11,7 @@ use testbed::{
     pki::Authority,
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 fn start() -> Option<Glewlwyd> {
     let server = Glewlwyd::start_unless_left_out(&Authority::new("glewlwyd's authority")).unwrap();
@@ -89,7 +89,7 @@ on_each_broker! {
         assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
         let new = server.token_for(server.username(), server.password()).unwrap().id_token;
         let connect = token_connect(Protocol::V5, "new", &new);
-        assert!(tries_until_let_in(&broker, &connect), "{}", broker.log());
+        assert!(retry_until_admitted(&broker, &connect), "{}", broker.log());
         assert!(connected.publish("temperature", "1", 1).unwrap() < 0x80, "it is still connected");
     }
 

@@ -7,7 +7,7 @@ use testbed::{
     tenant::{Behaviour, DEVICE, Endpoint, ResponseGate},
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 on_each_broker! {
     /// If the tenant is down, the broker starts and devices are told to come back. When it is up again they
@@ -17,7 +17,7 @@ on_each_broker! {
         tenant.stop_listening();
         let broker = broker(version, &PluginOptions::tokens(&tenant).with("timeout", "1"));
         let connect = token_connect(Protocol::V5, "early", &tenant.token(DEVICE));
-        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x88));
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, 0x88));
         expect_refusal(&broker, "'early'", "keys-unavailable");
         assert!(broker.wait_for_log("signing keys could not be fetched", PATIENCE).is_some());
         tenant.listen_again().unwrap();
@@ -35,7 +35,7 @@ on_each_broker! {
         let line = broker.expect_log("signing keys could not be fetched");
         assert!(line.contains("answered 429") && line.contains("follows in 1800 s"), "{line}");
         let connect = token_connect(Protocol::V5, "c", &tenant.token(DEVICE));
-        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x88));
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, 0x88));
         assert_eq!(tenant.count(Endpoint::Jwks), 1);
         // One explicit request is allowed.
         broker.reload();
@@ -100,7 +100,7 @@ on_each_broker! {
         tenant.rotate_unannounced();
         for i in 0..20 {
             let connect = token_connect(Protocol::V5, &format!("c{i}"), &tenant.token(DEVICE));
-            assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x89));
+            assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, 0x89));
         }
         expect_refusal(&broker, "'c0'", "token-key-pending");
         assert_eq!(tenant.count(Endpoint::Jwks), asked, "20 unknown keys within the cool-down: no request");
@@ -141,7 +141,7 @@ on_each_broker! {
 
         tenant.rotate_unannounced();
         let new = token_connect(Protocol::V5, "new", &tenant.token(DEVICE));
-        assert_eq!(answer(&broker, &new), told(version, Protocol::V5, 0x86));
+        assert_eq!(answer(&broker, &new), expected_refusal(version, Protocol::V5, 0x86));
         expect_refusal(&broker, "'new'", "token-key-unknown");
 
         std::fs::write(&file, "{").unwrap();

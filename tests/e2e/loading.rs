@@ -6,7 +6,7 @@ use testbed::{
     tenant::{DEVICE, Endpoint},
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 on_each_broker! {
     fn the_plugin_loads_and_the_broker_stops_cleanly(version) {

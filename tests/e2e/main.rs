@@ -1,25 +1,25 @@
 //! End-to-end tests: real brokers, real clients, and a tenant over real HTTPS. There is one test for each of
 //! Mosquitto 2.0.11, 2.0.21 and 2.1.2; [`sanitized`] uses builds of them with AddressSanitizer.
 
+mod client_ids;
 mod clock;
 mod credentials;
 mod dump;
 mod glewlwyd;
+mod helpers;
 mod identity;
+mod isolation;
 mod keys;
-mod life;
-mod lines;
 mod loading;
+mod log_lines;
 mod memory;
-mod names;
 mod outage;
+mod reconnects;
 mod rights;
 mod sanitized;
-mod setting;
+mod sessions;
 mod shares;
-mod storm;
-mod strangers;
+mod tenant_faults;
 mod tokens;
 mod topics;
-mod trouble;
 mod waiting;

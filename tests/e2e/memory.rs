@@ -10,13 +10,13 @@ use serde_json::json;
 use testbed::{
     broker::{Mosquitto, Version},
     clients::{Protocol, raw::ConnectPacket},
-    crowd::{Crowd, FORGOTTEN_WITHIN},
+    crowd::{Crowd, FREED_WITHIN},
     heap::Heap,
     measure::{allow_open_files, in_parallel},
     tenant::{DEVICE, Tenant},
 };
 
-use crate::setting::*;
+use crate::helpers::*;
 
 const DEVICES: usize = 2000;
 const WAVES: usize = 2;
@@ -43,7 +43,7 @@ fn connects(version: Version, tenant: &Tenant) -> Vec<ConnectPacket> {
 /// Returns the bytes per device while a wave is connected.
 fn cost(heap: &Heap, broker: &Mosquitto, connects: &[ConnectPacket]) -> (i64, Crowd) {
     let before = heap.now().bytes;
-    let crowd = Crowd::enter(broker.port(), connects.iter().cloned());
+    let crowd = Crowd::connect_in_turn(broker.port(), connects.iter().cloned());
     let crowd = crowd.unwrap_or_else(|refused| panic!("{refused:?}\n{}", broker.log()));
     ((heap.now().bytes - before) / connects.len() as i64, crowd)
 }
@@ -69,7 +69,7 @@ fn after_waves(version: Version, tenant: &Tenant) -> Left {
     let broker = broker.start().unwrap();
     broker.expect_log("signing keys are here");
     // What the first client allocates once is not part of a device's cost.
-    let first = Crowd::enter(broker.port(), connects[..1].iter().cloned());
+    let first = Crowd::connect_in_turn(broker.port(), connects[..1].iter().cloned());
     first.unwrap().leave();
     let empty = heap.now().bytes;
     for wave in connects.chunks(DEVICES) {
@@ -102,7 +102,7 @@ fn a_device_costs_at_most_1_kib_and_all_of_it_is_freed() {
     for left in all {
         let bytes = loop {
             let bytes = left.heap.now().bytes - left.empty;
-            if bytes < nothing || left.since.elapsed() > FORGOTTEN_WITHIN + PATIENCE {
+            if bytes < nothing || left.since.elapsed() > FREED_WITHIN + PATIENCE {
                 break bytes;
             }
             thread::sleep(Duration::from_millis(100));

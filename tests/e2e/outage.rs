@@ -9,7 +9,7 @@ use testbed::{
     tenant::{DEVICE, Tenant},
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 /// Creates a state folder that other users cannot change.
 fn state_dir() -> (tempfile::TempDir, String) {
@@ -73,7 +73,7 @@ on_each_broker! {
         assert!(line.contains("cure: remove it"), "{line}");
         assert_eq!(
             answer(&third, &token_connect(Protocol::V5, "c", &token)),
-            told(version, Protocol::V5, 0x88)
+            expected_refusal(version, Protocol::V5, 0x88)
         );
         expect_refusal(&third, "'c'", "keys-unavailable");
 
@@ -121,7 +121,7 @@ on_each_broker! {
         tenant.stop_listening();
         broker.reload();
         broker.expect_log("longer than jwks_max_stale");
-        assert_eq!(answer(&broker, &token), told(version, Protocol::V5, 0x88), "a remembered token needs keys too");
+        assert_eq!(answer(&broker, &token), expected_refusal(version, Protocol::V5, 0x88), "a remembered token needs keys too");
         expect_refusal(&broker, "'c'", "keys-unavailable");
         assert!(connected.publish("temperature", "1", 1).unwrap() < 0x80);
 

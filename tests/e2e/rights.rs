@@ -14,7 +14,7 @@ use testbed::{
     tenant::{Device, Tenant},
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 const DENIED: u8 = 0x87;
 
@@ -106,7 +106,7 @@ on_each_broker! {
         let acl = json!([{"permission": "allow", "action": "all", "topic": "#", "ipaddr": "10.0.0.0/8"}]);
         tenant.add_device(Device::new("more", "pass").claim("acl", acl));
         let connect = token_connect(Protocol::V5, "more", &tenant.token("more"));
-        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, DENIED));
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, DENIED));
         assert!(expect_refusal(&broker, "'more'", "token-topics").contains("'ipaddr'"));
     }
 
@@ -135,7 +135,7 @@ on_each_broker! {
             let token = tenant.mint(testbed::tenant::DEVICE).claim(claim, value).sign();
             for protocol in [Protocol::V311, Protocol::V5] {
                 let connect = token_connect(protocol, id, &token);
-                assert_eq!(answer(&broker, &connect), told(version, protocol, DENIED), "{id}");
+                assert_eq!(answer(&broker, &connect), expected_refusal(version, protocol, DENIED), "{id}");
             }
             let line = broker.wait_for_log(&format!("'{id}'"), PATIENCE).unwrap();
             assert!(line.contains("[token-topics]") && line.contains(part), "{line}");
@@ -159,7 +159,7 @@ on_each_broker! {
         // An application may ask for any scope, so scopes count only if the operator says so.
         publishes(&mut scope(&broker), "s", false);
         let options = PluginOptions::tokens(&tenant).with("rights", "scope").with("permission_verbs", "publish,read,both");
-        let broker = crate::setting::broker(version, &options);
+        let broker = crate::helpers::broker(version, &options);
         let mut scoped = scope(&broker);
         publishes(&mut scoped, "s", true);
         publishes(&mut scoped, "a/x", false);
@@ -241,7 +241,7 @@ on_each_broker! {
 
         let (broker, _) = with_policy(version, &tenant, "[[rule]]\nname = \"not its own\"\ndeny.publish = \"config/%c\"\n[[rule]]\nname = \"all\"\nallow.both = \"#\"");
         let connect = token_connect(Protocol::V5, "a/b", &tenant.token("pump"));
-        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, DENIED));
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, DENIED));
         let line = expect_refusal(&broker, "'a/b'", "policy-value");
         assert!(line.contains("rule 'not its own' of the policy file: its client id is 'a/b'"), "{line}");
         let connect = token_connect(Protocol::V5, "a", &tenant.token("pump"));

@@ -14,8 +14,8 @@ use std::{
 };
 
 use crate::{
-    setting::*,
-    waiting::{held, knock, login, options, pair, talk},
+    helpers::*,
+    waiting::{held, login, options, pair, send_connect, talk},
 };
 use testbed::{
     broker::{Mosquitto, Signal, Version},
@@ -28,7 +28,7 @@ use testbed::{
 
 /// Returns a CONNECT that anybody can send without a password: with a will that is delayed by `delay`
 /// seconds, and with another client's ID.
-fn stranger(number: usize, delay: u32) -> ConnectPacket {
+fn attacker(number: usize, delay: u32) -> ConnectPacket {
     let client_id = format!("stranger {number}");
     let name = format!("nobody {number}");
     let mut connect = ConnectPacket::new(Protocol::V5, &client_id).login(name, "a guess");
@@ -39,7 +39,7 @@ fn stranger(number: usize, delay: u32) -> ConnectPacket {
 
 /// Sends a CONNECT as another broker would: with a bit in the protocol level that Mosquitto treats as a
 /// bridge.
-fn knock_as_bridge(broker: &Mosquitto, connect: &ConnectPacket) -> raw::RawClient {
+fn send_connect_as_bridge(broker: &Mosquitto, connect: &ConnectPacket) -> raw::RawClient {
     let mut packet = connect.packet();
     let name = [&b"\0\x04MQTT"[..], &b"\0\x06MQIsdp"[..]];
     let level = name.iter().find_map(|name| {
@@ -100,9 +100,11 @@ fn delaying_mqtt5_lets_anybody_crash_2_1_2() {
     let (_tenant, gate, mut broker) = held(Version::Sanitized, |options| {
         options.with("login_wait", "0").with("delay_mqtt5", "true")
     });
-    let strangers: Vec<_> = (0..2).map(|i| knock(&broker, &stranger(i, 1))).collect();
+    let attackers: Vec<_> = (0..2)
+        .map(|i| send_connect(&broker, &attacker(i, 1)))
+        .collect();
     assert!(gate.wait_for(2, PATIENCE), "both wait");
-    strangers.into_iter().for_each(raw::RawClient::abort);
+    attackers.into_iter().for_each(raw::RawClient::abort);
     let Some(ended) = broker.wait_for_exit(PATIENCE) else {
         panic!(
             "Mosquitto {} outlives two MQTT 5 clients that hang up while they wait, each with a delayed will: \
@@ -124,28 +126,28 @@ fn unauthenticated_clients_do_no_harm_by_default() {
     let (tenant, gate, broker) = held(Version::Sanitized, |options| options);
     let (mut publisher, mut subscriber) = pair(&broker, &tenant);
     for number in 0..2 {
-        let stranger = knock(&broker, &stranger(number, 1));
+        let attacker = send_connect(&broker, &attacker(number, 1));
         assert!(gate.wait_for(number + 1, PATIENCE), "the tenant is asked");
-        stranger.abort();
+        attacker.abort();
     }
     let delays = [0, 1, 2, u32::MAX];
     for round in 0..3 {
-        let strangers: Vec<_> = (0..40)
+        let attackers: Vec<_> = (0..40)
             .map(|i| {
                 let number = 100 * (round + 1) + i;
-                let mut connect = stranger(number, delays[number % delays.len()]);
+                let mut connect = attacker(number, delays[number % delays.len()]);
                 if i % 3 == 0 {
                     connect.clean = false;
                     let expiry = property::SESSION_EXPIRY_INTERVAL;
                     connect.properties = Properties::new().u32(expiry, 1);
                 }
                 match i % 5 {
-                    0 => knock_as_bridge(&broker, &connect),
-                    _ => knock(&broker, &connect),
+                    0 => send_connect_as_bridge(&broker, &connect),
+                    _ => send_connect(&broker, &connect),
                 }
             })
             .collect();
-        strangers.into_iter().for_each(raw::RawClient::abort);
+        attackers.into_iter().for_each(raw::RawClient::abort);
         talk(&mut publisher, &mut subscriber, "alive");
     }
     expect_refusal(&broker, "'stranger ", "login-pending");
@@ -172,17 +174,17 @@ fn made_up_tokens_do_no_harm() {
     let broker = broker(Version::Sanitized, &options(&tenant));
     assert!(gate.wait_for(1, PATIENCE));
     let token = tenant.token(DEVICE);
-    let strangers: Vec<_> = (0..20)
+    let attackers: Vec<_> = (0..20)
         .map(|number| {
-            let mut connect = stranger(number, 1).login("JWT", &token);
+            let mut connect = attacker(number, 1).login("JWT", &token);
             if number % 2 == 0 {
                 connect.protocol = Protocol::V311;
             }
-            knock(&broker, &connect)
+            send_connect(&broker, &connect)
         })
         .collect();
-    let mut device = knock(&broker, &token_connect(Protocol::V311, "device", &token));
-    strangers.into_iter().for_each(raw::RawClient::abort);
+    let mut device = send_connect(&broker, &token_connect(Protocol::V311, "device", &token));
+    attackers.into_iter().for_each(raw::RawClient::abort);
     gate.open();
     assert_eq!(device.wait_connack(PATIENCE), Ok(()));
     let (mut publisher, mut subscriber) = pair(&broker, &tenant);
@@ -223,8 +225,8 @@ fn waiting_and_hanging_up() {
             // A client ID that was used before may not wait again.
             connect.client_id = format!("c{round}-{i}");
             match i % 5 {
-                0 => knock_as_bridge(&broker, &connect),
-                _ => knock(&broker, &connect),
+                0 => send_connect_as_bridge(&broker, &connect),
+                _ => send_connect(&broker, &connect),
             }
         });
         let mut all: Vec<_> = all.collect();
@@ -258,7 +260,7 @@ fn protocol_violations_while_waiting() {
         b"\xff\xff\xff\xff\xff\xff",
     ];
     for (number, bytes) in rude.iter().enumerate() {
-        let mut client = knock(&broker, &device_with_will(number));
+        let mut client = send_connect(&broker, &device_with_will(number));
         assert!(gate.wait_for(number + 1, PATIENCE));
         client.send(bytes);
         let end = client.wait_end(PATIENCE);
@@ -268,12 +270,12 @@ fn protocol_violations_while_waiting() {
     // And one client whose keep-alive expires.
     let mut connect = device_with_will(rude.len());
     connect.keepalive = 1;
-    let mut client = knock(&broker, &connect);
+    let mut client = send_connect(&broker, &connect);
     assert!(client.wait_end(PATIENCE).is_ok());
     talk(&mut publisher, &mut subscriber, "alive");
     gate.open();
     let connect = login(Protocol::V311, "c0", "d0");
-    assert!(tries_until_let_in(&broker, &connect));
+    assert!(retry_until_admitted(&broker, &connect));
     sound(broker);
 }
 
@@ -284,7 +286,7 @@ fn two_of_one_name() {
     let (tenant, gate, broker) = held_for_mqtt3("20");
     let (mut publisher, mut subscriber) = pair(&broker, &tenant);
     let connect = device_with_will(0);
-    let mut first = knock(&broker, &connect);
+    let mut first = send_connect(&broker, &connect);
     assert!(gate.wait_for(1, PATIENCE));
     for name in ["d0", "d1", "d2"] {
         let second = login(Protocol::V311, &connect.client_id, name);
@@ -297,7 +299,7 @@ fn two_of_one_name() {
     gate.release(1);
     assert_eq!(first.wait_connack(PATIENCE), Ok(()));
 
-    knock(&broker, &connect).abort();
+    send_connect(&broker, &connect).abort();
     assert!(gate.wait_for(1, PATIENCE));
     talk(&mut publisher, &mut subscriber, "the other has hung up");
     gate.release(1);
@@ -315,7 +317,7 @@ fn two_of_one_name() {
         "still in"
     );
     gate.open();
-    assert!(tries_until_let_in(&broker, &other));
+    assert!(retry_until_admitted(&broker, &other));
     assert!(first.wait_end(PATIENCE).is_ok());
     assert_eq!(
         subscriber.next_message(PATIENCE).unwrap().text(),
@@ -331,7 +333,7 @@ fn sighup_and_deadlines() {
     let (tenant, gate, broker) = held_for_mqtt3("2");
     let (mut publisher, mut subscriber) = pair(&broker, &tenant);
     let mut all: Vec<_> = (0..6)
-        .map(|i| knock(&broker, &device_with_will(i)))
+        .map(|i| send_connect(&broker, &device_with_will(i)))
         .collect();
     assert!(gate.wait_for(6, PATIENCE));
     let mark = broker.log_mark();
@@ -366,7 +368,7 @@ fn sighup_with_a_simultaneous_hang_up_misuses_memory() {
             .unwrap();
         let mut all = Vec::new();
         for name in ["c0", "c1", "c2"] {
-            all.push(knock(&broker, &login(Protocol::V311, name, name)));
+            all.push(send_connect(&broker, &login(Protocol::V311, name, name)));
             broker.expect_log(&format!("{name} waits"));
         }
         in_one_round(&broker, || all.drain(..2).for_each(raw::RawClient::abort));
@@ -415,7 +417,9 @@ fn delayed_sighup_with_a_simultaneous_hang_up_does_no_harm() {
         // Only a client ID that was not used before may wait.
         let connects =
             (0..3).map(|i| login(Protocol::V311, &format!("c{round}-{i}"), &format!("d{i}")));
-        let mut all: Vec<_> = connects.map(|connect| knock(&broker, &connect)).collect();
+        let mut all: Vec<_> = connects
+            .map(|connect| send_connect(&broker, &connect))
+            .collect();
         assert!(gate.wait_for(3, PATIENCE));
         let last = in_one_round(&broker, || all.drain(..2).for_each(raw::RawClient::abort));
         assert!(gate.wait_for(4, PATIENCE), "the broker stands still");
@@ -443,24 +447,24 @@ fn unauthenticated_clients_hang_up_during_sighup() {
     let mut asleep = Vec::new();
     for round in 0..60 {
         let mark = broker.log_mark();
-        let mut strangers = Vec::new();
+        let mut attackers = Vec::new();
         for i in 0..5 {
             let mut connect = device_with_will(i);
             connect.client_id = format!("stranger {round} {i}");
             connect = connect.login(format!("nobody {round} {i}"), "a guess");
             // One and a half seconds, rounded down: this expires together with the timeout.
             connect.keepalive = if i == 0 { 1 } else { 60 };
-            let mut stranger = knock(&broker, &connect);
+            let mut attacker = send_connect(&broker, &connect);
             if i == 1 {
-                stranger.send(b"\xc0\x00");
+                attacker.send(b"\xc0\x00");
             }
-            strangers.push(stranger);
+            attackers.push(attacker);
         }
         if round % 3 == 0 {
             broker.sighup();
         }
-        asleep.push(strangers.remove(0));
-        strangers.into_iter().for_each(raw::RawClient::abort);
+        asleep.push(attackers.remove(0));
+        attackers.into_iter().for_each(raw::RawClient::abort);
         if round % 3 == 1 {
             broker.sighup();
         }
@@ -484,7 +488,7 @@ fn shutdown_while_clients_wait() {
     for answered in [true, false] {
         let (_tenant, gate, broker) = held_for_mqtt3("2");
         let mut all: Vec<_> = (0..20)
-            .map(|i| knock(&broker, &device_with_will(i)))
+            .map(|i| send_connect(&broker, &device_with_will(i)))
             .collect();
         assert!(gate.wait_for(20, PATIENCE));
         all.drain(..10).for_each(raw::RawClient::abort);
@@ -504,7 +508,7 @@ fn stopping_while_the_tenant_hangs() {
     let clients: Vec<_> = (0..3)
         .map(|i| {
             let (client_id, name) = (format!("c{i}"), format!("d{i}"));
-            knock(&broker, &login(Protocol::V311, &client_id, &name))
+            send_connect(&broker, &login(Protocol::V311, &client_id, &name))
         })
         .collect();
     assert!(gate.wait_for(3, PATIENCE), "all are asked about");

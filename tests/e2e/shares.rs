@@ -21,8 +21,8 @@ use testbed::{
 };
 
 use crate::{
+    helpers::*,
     on_each_broker,
-    setting::*,
     waiting::{login, options},
 };
 
@@ -161,7 +161,7 @@ fn spellings(name: &str, number: usize) -> Vec<String> {
 }
 
 /// Sends these CONNECTs from one address, a hundred a second, while `other` runs.
-fn beset<T>(
+fn while_sending<T>(
     host: u8,
     broker: &Mosquitto,
     connects: &[ConnectPacket],
@@ -203,7 +203,7 @@ impl Drop for Stop<'_> {
 fn beside_a_known_address(fleet: &Fleet, connects: &[ConnectPacket]) {
     device(&fleet.tenant, "new", json!(["temperature"]));
     let new = login(Protocol::V311, "new", "new");
-    beset(100, &fleet.broker, connects, || {
+    while_sending(100, &fleet.broker, connects, || {
         let deadline = Instant::now() + 3 * PATIENCE;
         while !fleet.broker.log().contains("[login-rate]") {
             assert!(Instant::now() < deadline, "{}", fleet.broker.log());
@@ -279,18 +279,18 @@ on_each_broker! {
         broker.expect_log("signing keys are here");
         let connect = |i: usize| ConnectPacket::new(Protocol::V5, &format!("c{i}")).login(DEVICE, PASSWORD);
         let began = Instant::now();
-        assert_eq!(answer(&broker, &connect(0)), told(version, Protocol::V5, 0x89));
+        assert_eq!(answer(&broker, &connect(0)), expected_refusal(version, Protocol::V5, 0x89));
         let first = began.elapsed();
         assert!(first >= Duration::from_secs(1), "{first:?}");
         let began = Instant::now();
         for i in 1..10 {
-            assert_eq!(answer(&broker, &connect(i)), told(version, Protocol::V5, 0x89));
+            assert_eq!(answer(&broker, &connect(i)), expected_refusal(version, Protocol::V5, 0x89));
         }
         let joined = began.elapsed();
         assert!(joined < Duration::from_secs(2), "nine join the question: {joined:?}");
         assert_eq!(tenant.count(Endpoint::Token), 1);
         gate.open();
-        assert!(tries_until_let_in(&broker, &connect(0)));
+        assert!(retry_until_admitted(&broker, &connect(0)));
     }
 
     /// An error of the tenant that one user causes pauses that user only: others are asked about at once.
@@ -298,9 +298,9 @@ on_each_broker! {
         let tenant = tenant();
         let broker = broker(version, &options(&tenant).with("stall_budget", "100"));
         tenant.on(Endpoint::Token, Behaviour::Html(502));
-        let stranger = login(Protocol::V5, "c", "provokes");
+        let attacker = login(Protocol::V5, "c", "provokes");
         for _ in 0..20 {
-            assert_eq!(answer(&broker, &stranger), told(version, Protocol::V5, 0x88));
+            assert_eq!(answer(&broker, &attacker), expected_refusal(version, Protocol::V5, 0x88));
         }
         let asked = tenant.count(Endpoint::Token);
         assert!((5..9).contains(&asked), "{asked}");
@@ -326,7 +326,7 @@ on_each_broker! {
         }
         tenant.behave();
         for connect in &connects {
-            assert!(tries_until_let_in(&broker, connect), "{}", broker.log());
+            assert!(retry_until_admitted(&broker, connect), "{}", broker.log());
         }
     }
 }

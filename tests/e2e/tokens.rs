@@ -7,7 +7,7 @@ use testbed::{
     tenant::{API_SECRET, AUDIENCE, DEVICE, Signing, TokenProfile},
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 on_each_broker! {
     /// The article's story: sign in, publish `temperature`, read `config`.
@@ -51,7 +51,7 @@ on_each_broker! {
         assert_eq!(answer(&broker, &token_connect(Protocol::V311, "named", &token)), None);
         assert!(broker.wait_for_log("as named (", PATIENCE).unwrap().contains("u'greenhouse 1'"));
         let connect = token_connect(Protocol::V5, "nameless", &tenant.token(DEVICE));
-        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x87));
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, 0x87));
         expect_refusal(&broker, "'nameless'", "token-username");
     }
 
@@ -78,7 +78,7 @@ on_each_broker! {
         for (reason, code, token) in cases {
             for protocol in [Protocol::V311, Protocol::V5] {
                 let connect = token_connect(protocol, &format!("c-{reason}"), &token);
-                assert_eq!(answer(&broker, &connect), told(version, protocol, code), "{reason}");
+                assert_eq!(answer(&broker, &connect), expected_refusal(version, protocol, code), "{reason}");
             }
             let line = expect_refusal(&broker, &format!("'c-{reason}'"), reason);
             assert!(line.contains("from 127.0.0.1"), "{line}");
@@ -87,7 +87,7 @@ on_each_broker! {
         // Client IDs appear in the broker's log and on its disk, so not even a valid token is accepted as
         // one.
         let token = good.clone().sign();
-        assert_eq!(answer(&broker, &token_connect(Protocol::V5, &token, &token)), told(version, Protocol::V5, 0x86));
+        assert_eq!(answer(&broker, &token_connect(Protocol::V5, &token, &token)), expected_refusal(version, Protocol::V5, 0x86));
         broker.expect_log("its client ID is a token");
         // The invalid entry is named.
         assert!(broker.expect_log("[token-topics]").contains("'a/#/b'"));
@@ -108,14 +108,14 @@ on_each_broker! {
         ] {
             let id = connect.client_id.clone();
             let mark = broker.log_mark();
-            assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, code), "{id}");
+            assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, code), "{id}");
             assert!(broker.wait_for_log_after(mark, &format!("'{id}'"), PATIENCE).unwrap().contains(&format!("[{reason}]")));
         }
         // A NUL ends the password in every broker up to 2.1.2, so only the part before it is checked.
         let cut = [tenant.token(DEVICE).as_bytes(), b"\0junk"].concat();
         assert_eq!(answer(&broker, &v5("cut").login("JWT", cut)), None);
         let empty = v5("empty").login("JWT", b"\0junk");
-        assert_eq!(answer(&broker, &empty), told(version, Protocol::V5, 0x86));
+        assert_eq!(answer(&broker, &empty), expected_refusal(version, Protocol::V5, 0x86));
     }
 
     /// PS256 and the token type of RFC 9068.
@@ -129,7 +129,7 @@ on_each_broker! {
         let broker = broker(version, &PluginOptions::tokens(&tenant).with("algorithms", "PS256"));
         with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
         let rs256 = tenant.mint(DEVICE).alg(Alg::Rs256).sign();
-        assert_eq!(answer(&broker, &token_connect(Protocol::V5, "rs", &rs256)), told(version, Protocol::V5, 0x86));
+        assert_eq!(answer(&broker, &token_connect(Protocol::V5, "rs", &rs256)), expected_refusal(version, Protocol::V5, 0x86));
         expect_refusal(&broker, "'rs'", "token-algorithm");
     }
 
@@ -139,7 +139,7 @@ on_each_broker! {
         tenant.configure(|s| s.access_token_signing = Signing::Ps256);
         let broker = broker(version, &PluginOptions::tokens(&tenant).with("algorithms", "RS256,PS256"));
         let connect = token_connect(Protocol::V311, "ps", &tenant.token(DEVICE));
-        assert_eq!(answer(&broker, &connect), told(version, Protocol::V311, 0x86));
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V311, 0x86));
         assert!(expect_refusal(&broker, "'ps'", "token-key-unfit").contains("Include Signing Algorithms"));
     }
 
@@ -152,7 +152,7 @@ on_each_broker! {
         let broker = broker(version, &options.with("hs256_secret_file", &secret));
         with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
         let forged = tenant.mint(DEVICE).secret(b"another secret, as long as it must be").sign();
-        assert_eq!(answer(&broker, &token_connect(Protocol::V311, "forged", &forged)), told(version, Protocol::V311, 0x86));
+        assert_eq!(answer(&broker, &token_connect(Protocol::V311, "forged", &forged)), expected_refusal(version, Protocol::V311, 0x86));
         expect_refusal(&broker, "'forged'", "token-signature");
     }
 

@@ -9,7 +9,7 @@ use testbed::{
     tenant::DEVICE,
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 on_each_broker! {
     /// With QoS 0, 1 and 2 and with MQTT 3.1.1 and 5, nothing is delivered, no client is disconnected, and

@@ -15,7 +15,7 @@ use testbed::{
     tenant::{Behaviour, DEVICE, Device, Endpoint, PASSWORD, ResponseGate, Tenant},
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 /// The usual options of an operator.
 pub fn options(tenant: &Tenant) -> PluginOptions {
@@ -91,7 +91,7 @@ fn has_rights(client: &mut raw::RawClient, temperature: bool, secret: bool) {
 }
 
 /// Sends a CONNECT and does not wait for the CONNACK.
-pub fn knock(broker: &Mosquitto, connect: &ConnectPacket) -> raw::RawClient {
+pub fn send_connect(broker: &Mosquitto, connect: &ConnectPacket) -> raw::RawClient {
     let mut client = raw::RawClient::open(broker.port(), connect.protocol);
     client.send(&connect.packet());
     client
@@ -105,7 +105,7 @@ on_each_broker! {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("login_workers", "128"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
         let connects: Vec<_> = (0..50).map(|i| login(Protocol::V311, &format!("c{i}"), &format!("d{i}"))).collect();
-        let mut clients: Vec<_> = connects.iter().map(|connect| knock(&broker, connect)).collect();
+        let mut clients: Vec<_> = connects.iter().map(|connect| send_connect(&broker, connect)).collect();
         assert!(gate.wait_for(50, PATIENCE), "all fifty are asked about");
         talk(&mut publisher, &mut subscriber, "while they wait");
 
@@ -151,11 +151,11 @@ on_each_broker! {
     fn without_a_cache_a_late_result_is_used_once(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("login_cache", "0"));
         let connect = login(Protocol::V5, "c", "d0");
-        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x89));
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, 0x89));
         gate.release(1);
-        assert!(tries_until_let_in(&broker, &connect));
+        assert!(retry_until_admitted(&broker, &connect));
         assert_eq!(tenant.count(Endpoint::Token), 1);
-        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x89), "asked again");
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, 0x89), "asked again");
         assert!(gate.wait_for(1, PATIENCE));
         assert_eq!(tenant.count(Endpoint::Token), 2);
         gate.open();
@@ -167,7 +167,7 @@ on_each_broker! {
         let broker = broker(version, &options(&tenant));
         for _ in 0..5 {
             let wrong = ConnectPacket::new(Protocol::V5, "c").login(DEVICE, "wrong");
-            assert_eq!(answer(&broker, &wrong), told(version, Protocol::V5, 0x86));
+            assert_eq!(answer(&broker, &wrong), expected_refusal(version, Protocol::V5, 0x86));
         }
         assert_eq!(tenant.count(Endpoint::Token), 1);
         let right = ConnectPacket::new(Protocol::V5, "c").login(DEVICE, PASSWORD);
@@ -177,7 +177,7 @@ on_each_broker! {
     /// Many simultaneous logins with the same credential cause one request.
     fn simultaneous_logins_with_one_credential_share_a_request(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
-        let mut clients: Vec<_> = (0..20).map(|i| knock(&broker, &login(Protocol::V311, &format!("c{i}"), "d0"))).collect();
+        let mut clients: Vec<_> = (0..20).map(|i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), "d0"))).collect();
         assert!(gate.wait_for(1, PATIENCE));
         if !version.can_delay_logins() {
             for client in &mut clients {
@@ -197,7 +197,7 @@ on_each_broker! {
     /// crash the broker.
     fn mqtt5_is_delayed_only_if_configured(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("delay_mqtt5", "true"));
-        let mut client = knock(&broker, &login(Protocol::V5, "c", "d0"));
+        let mut client = send_connect(&broker, &login(Protocol::V5, "c", "d0"));
         assert!(gate.wait_for(1, PATIENCE));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
         talk(&mut publisher, &mut subscriber, "alive");
@@ -207,7 +207,7 @@ on_each_broker! {
 
         let (_tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         let connect = login(Protocol::V5, "c", "d0");
-        assert_eq!(answer(&broker, &connect), crate::setting::told(version, Protocol::V5, 0x89));
+        assert_eq!(answer(&broker, &connect), crate::helpers::expected_refusal(version, Protocol::V5, 0x89));
         gate.open();
     }
 
@@ -217,7 +217,7 @@ on_each_broker! {
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
         let mut connect = login(Protocol::V311, "gone", "d0");
         connect.will = Some(Will { topic: "temperature".into(), payload: b"will".to_vec(), qos: 1, ..Will::default() });
-        knock(&broker, &connect).abort();
+        send_connect(&broker, &connect).abort();
         assert!(gate.wait_for(1, PATIENCE));
         talk(&mut publisher, &mut subscriber, "no will came before this");
         gate.open();
@@ -225,7 +225,7 @@ on_each_broker! {
         let wrong = ConnectPacket::new(Protocol::V311, "gone").login("d0", "wrong");
         assert_eq!(answer(&broker, &wrong), Some(ConnectRefusal::Code(5)));
         connect.will = None;
-        assert!(tries_until_let_in(&broker, &connect));
+        assert!(retry_until_admitted(&broker, &connect));
         talk(&mut publisher, &mut subscriber, "nor after");
         assert!(broker.stop().status.unwrap().success());
     }
@@ -246,13 +246,13 @@ on_each_broker! {
         let gate = ResponseGate::new();
         tenant.once(Endpoint::Token, Behaviour::Gate(gate.clone()));
         if version.can_delay_logins() {
-            knock(&broker, &connect).abort();
+            send_connect(&broker, &connect).abort();
             assert!(gate.wait_for(1, PATIENCE));
         }
         gate.open();
         // Results come in order, so the first one has come when this client is admitted.
         let other = login(Protocol::V311, "other", "d0");
-        assert!(tries_until_let_in(&broker, &other));
+        assert!(retry_until_admitted(&broker, &other));
         talk(&mut publisher, &mut subscriber, "second");
         let deadline = std::time::Instant::now() + PATIENCE;
         let mut client = loop {
@@ -283,13 +283,13 @@ on_each_broker! {
         tenant.behave();
         tenant.once(Endpoint::Token, Behaviour::Gate(first.clone()));
         add_other(&tenant);
-        knock(&broker, &login(Protocol::V311, "same", "d0")).abort();
+        send_connect(&broker, &login(Protocol::V311, "same", "d0")).abort();
         assert!(first.wait_for(1, PATIENCE));
         let wrong = ConnectPacket::new(Protocol::V311, "same").login("other", "wrong");
         assert_eq!(answer(&broker, &wrong), Some(ConnectRefusal::Code(5)));
         // The first result is a success. No other client must get it.
         first.open();
-        assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "d0")));
+        assert!(retry_until_admitted(&broker, &login(Protocol::V311, "probe", "d0")));
         assert_eq!(answer(&broker, &wrong), Some(ConnectRefusal::Code(5)));
         expect_refusal(&broker, "'same'", "login-refused");
         assert!(!broker.log().contains(" as same ("), "{}", broker.log());
@@ -306,7 +306,7 @@ on_each_broker! {
         let mut publisher = raw(&broker, &tenant, DEVICE, "publisher", Protocol::V311);
         talk(&mut publisher, &mut old, "the old one is still here");
         gate.open();
-        assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "d0")));
+        assert!(retry_until_admitted(&broker, &login(Protocol::V311, "probe", "d0")));
         let mut new = raw::RawClient::connect(broker.port(), &login(Protocol::V311, "same", "d0")).unwrap();
         assert!(old.wait_end(PATIENCE).is_ok());
         assert_eq!(new.publish("temperature", "1", 1), Ok(0));
@@ -317,7 +317,7 @@ on_each_broker! {
     fn sighup_and_shutdown_while_waiting(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("timeout", "2"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
-        let mut client = knock(&broker, &login(Protocol::V311, "c", "d0"));
+        let mut client = send_connect(&broker, &login(Protocol::V311, "c", "d0"));
         assert!(gate.wait_for(1, PATIENCE));
         broker.sighup();
         talk(&mut publisher, &mut subscriber, "nobody was dropped");
@@ -327,7 +327,7 @@ on_each_broker! {
         }
         broker.expect_log("Reloading config");
         talk(&mut publisher, &mut subscriber, "still nobody");
-        let _last = knock(&broker, &login(Protocol::V311, "c2", "d1"));
+        let _last = send_connect(&broker, &login(Protocol::V311, "c2", "d1"));
         assert!(gate.wait_for(1, PATIENCE));
         // One more, which never takes effect.
         broker.sighup();
@@ -342,7 +342,7 @@ on_each_broker! {
         }
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
-        let mut waiting: Vec<_> = (0..5).map(|i| knock(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
+        let mut waiting: Vec<_> = (0..5).map(|i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
         assert!(gate.wait_for(5, PATIENCE));
         let mark = broker.log_mark();
         broker.sighup();
@@ -360,13 +360,13 @@ on_each_broker! {
             assert_eq!(client.wait_connack(PATIENCE), Ok(()));
         }
         broker.expect_log("Reloading config");
-        assert!(tries_until_let_in(&broker, &meanwhile));
+        assert!(retry_until_admitted(&broker, &meanwhile));
         assert_eq!(tenant.count(Endpoint::Token), 6, "nobody was asked about twice");
         for client in &mut waiting {
             has_rights(client, true, false);
         }
         // A client that connects now may wait again.
-        let mut later = knock(&broker, &login(Protocol::V311, "later", "d6"));
+        let mut later = send_connect(&broker, &login(Protocol::V311, "later", "d6"));
         assert!(gate.wait_for(1, PATIENCE));
         talk(&mut publisher, &mut subscriber, "and nobody else waits");
         gate.open();
@@ -378,7 +378,7 @@ on_each_broker! {
     fn sighup_takes_effect_despite_new_waiting_clients(version) {
         let (_tenant, gate, broker) = held(version, |options| options.with("timeout", "1").with("login_wait", "0"));
         let mark = broker.log_mark();
-        let waiting: Vec<_> = (0..5).map(|i| knock(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
+        let waiting: Vec<_> = (0..5).map(|i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
         assert!(gate.wait_for(5, PATIENCE));
         broker.sighup();
         let deadline = std::time::Instant::now() + PATIENCE;
@@ -386,7 +386,7 @@ on_each_broker! {
         while broker.wait_for_log_after(mark, "Reloading config", Duration::from_millis(20)).is_none() {
             assert!(std::time::Instant::now() < deadline, "it never comes");
             let number = crowd.len();
-            crowd.push(knock(&broker, &login(Protocol::V311, &format!("more {number}"), &format!("nobody {number}"))));
+            crowd.push(send_connect(&broker, &login(Protocol::V311, &format!("more {number}"), &format!("nobody {number}"))));
         }
         gate.open();
         drop(waiting);
@@ -425,7 +425,7 @@ on_each_broker! {
                         break;
                     }
                     let connect = login(Protocol::V5, &format!("c{i}"), &format!("nobody{i}"));
-                    knocking.push_back(knock(&broker, &connect));
+                    knocking.push_back(send_connect(&broker, &connect));
                     if knocking.len() > 20 {
                         let _ = knocking.pop_front().map(|mut first| first.wait_connack(PATIENCE));
                     }
@@ -449,7 +449,7 @@ on_each_broker! {
         assert_eq!(answer(&broker, &login(Protocol::V311, "c", "d0")), Some(ConnectRefusal::Code(5)));
         expect_refusal(&broker, "'c'", "tenant-unreachable");
         gate.open();
-        assert!(tries_until_let_in(&broker, &login(Protocol::V311, "c", "d0")));
+        assert!(retry_until_admitted(&broker, &login(Protocol::V311, "c", "d0")));
     }
 
     /// A token with a new key waits for the keys, and the client gets the user name that the token states.
@@ -459,7 +459,7 @@ on_each_broker! {
         tenant.once(Endpoint::Jwks, Behaviour::Gate(gate.clone()));
         let broker = broker(version, &options(&tenant).with("login_wait", "20").with("stall_budget", "100"));
         assert!(gate.wait_for(1, PATIENCE));
-        let mut client = knock(&broker, &token_connect(Protocol::V311, "early", &tenant.token(DEVICE)));
+        let mut client = send_connect(&broker, &token_connect(Protocol::V311, "early", &tenant.token(DEVICE)));
         gate.open();
         assert_eq!(client.wait_connack(PATIENCE), Ok(()));
         let sub = tenant.device(DEVICE).unwrap().user_id;
@@ -475,12 +475,12 @@ on_each_broker! {
         }
         let broker = broker(version, &options(&tenant).with("login_rate", "1").with("stall_budget", "100"));
         assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
-        let let_in = (0..80).filter(|i| answer(&broker, &login(Protocol::V5, &format!("c{i}"), &format!("d{i}"))).is_none());
+        let admitted = (0..80).filter(|i| answer(&broker, &login(Protocol::V5, &format!("c{i}"), &format!("d{i}"))).is_none());
         // A minute's worth at once, half of which is for returning devices; one address may use four fifths
         // of the rest. Plus what is gained meanwhile.
-        let let_in = let_in.count();
-        assert!((24..40).contains(&let_in), "{let_in}");
-        assert_eq!(tenant.count(Endpoint::Token), let_in);
+        let admitted = admitted.count();
+        assert!((24..40).contains(&admitted), "{admitted}");
+        assert_eq!(tenant.count(Endpoint::Token), admitted);
         expect_refusal(&broker, "", "login-rate");
     }
 
@@ -493,7 +493,7 @@ on_each_broker! {
         let throttled = Behaviour::RateLimited { retry_after: None };
         tenant.once(Endpoint::Token, throttled.then(Behaviour::ExtraHeaders(date)));
         for name in [DEVICE, "other"] {
-            assert_eq!(answer(&broker, &login(Protocol::V5, name, name)), told(version, Protocol::V5, 0x89));
+            assert_eq!(answer(&broker, &login(Protocol::V5, name, name)), expected_refusal(version, Protocol::V5, 0x89));
         }
         assert!(expect_refusal(&broker, "", "login-throttled").contains("9999"));
         assert_eq!(tenant.count(Endpoint::Token), 1);
@@ -506,7 +506,7 @@ on_each_broker! {
         let broker = broker(version, &options(&tenant));
         tenant.once(Endpoint::Token, Behaviour::RateLimited { retry_after: Some(3600) });
         for name in [DEVICE, "other", DEVICE] {
-            assert_eq!(answer(&broker, &login(Protocol::V5, name, name)), told(version, Protocol::V5, 0x89));
+            assert_eq!(answer(&broker, &login(Protocol::V5, name, name)), expected_refusal(version, Protocol::V5, 0x89));
         }
         assert_eq!(tenant.count(Endpoint::Token), 1);
     }
@@ -517,13 +517,13 @@ on_each_broker! {
         let broker = broker(version, &options(&tenant).with("stall_budget", "100"));
         tenant.on(Endpoint::Token, Behaviour::Html(502));
         for i in 0..50 {
-            assert_eq!(answer(&broker, &login(Protocol::V5, &format!("c{i}"), DEVICE)), told(version, Protocol::V5, 0x88));
+            assert_eq!(answer(&broker, &login(Protocol::V5, &format!("c{i}"), DEVICE)), expected_refusal(version, Protocol::V5, 0x88));
         }
         let asked = tenant.count(Endpoint::Token);
         assert!((5..10).contains(&asked), "{asked}");
         tenant.behave();
         let connect = ConnectPacket::new(Protocol::V5, "c").login(DEVICE, PASSWORD);
-        assert!(tries_until_let_in(&broker, &connect));
+        assert!(retry_until_admitted(&broker, &connect));
     }
 
     /// A device that guesses passwords is slowed down here, long before Auth0 would lock it.
@@ -552,7 +552,7 @@ on_each_broker! {
             connect.will = will(name);
             connect
         };
-        let mut first = knock(&broker, &with_will("d0"));
+        let mut first = send_connect(&broker, &with_will("d0"));
         assert!(gate.wait_for(1, PATIENCE));
         for _ in 0..3 {
             assert!(answer(&broker, &with_will("other")).is_some());
@@ -566,11 +566,11 @@ on_each_broker! {
             assert_eq!(first.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
             assert!(gate.wait_for(2, PATIENCE));
             gate.open();
-            assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "d0")));
+            assert!(retry_until_admitted(&broker, &login(Protocol::V311, "probe", "d0")));
             first = raw::RawClient::connect(broker.port(), &login(Protocol::V311, "same", "d0")).unwrap();
         }
         has_rights(&mut first, true, false);
-        assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "other")));
+        assert!(retry_until_admitted(&broker, &login(Protocol::V311, "probe", "other")));
         // A normal takeover, by a client with other rights.
         let mut second = raw::RawClient::connect(broker.port(), &login(Protocol::V311, "same", "other")).unwrap();
         assert!(first.wait_end(PATIENCE).is_ok());
@@ -592,13 +592,13 @@ on_each_broker! {
                 let password = if first_is_right { "pass" } else { "wrong" };
                 let mut connect = ConnectPacket::new(Protocol::V311, "same").login("d0", password);
                 connect.will = will("of the first");
-                knock(&broker, &connect).abort();
+                send_connect(&broker, &connect).abort();
                 assert!(first_gate.wait_for(1, PATIENCE));
                 let connect = match by_token {
                     true => token_connect(Protocol::V311, "same", &tenant.token("other")),
                     false => login(Protocol::V311, "same", "other"),
                 };
-                let mut second = knock(&broker, &connect);
+                let mut second = send_connect(&broker, &connect);
                 if by_token {
                     assert_eq!(second.wait_connack(PATIENCE), Ok(()));
                     has_rights(&mut second, false, true);
@@ -610,13 +610,13 @@ on_each_broker! {
                 first_gate.open();
                 // Results come in order, so the first client's result was delivered when a later one was.
                 if first_is_right {
-                    assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "d0")));
+                    assert!(retry_until_admitted(&broker, &login(Protocol::V311, "probe", "d0")));
                 }
                 let probe = login(Protocol::V311, "probe", "d1");
-                assert!(tries_until_let_in(&broker, &probe));
+                assert!(retry_until_admitted(&broker, &probe));
                 if !by_token {
                     second_gate.open();
-                    assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "other")));
+                    assert!(retry_until_admitted(&broker, &login(Protocol::V311, "probe", "other")));
                     second = raw::RawClient::connect(broker.port(), &connect).unwrap();
                 }
                 has_rights(&mut second, false, true);
@@ -632,7 +632,7 @@ on_each_broker! {
         for password in ["pass", "wrong"] {
             let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
             let mark = broker.log_mark();
-            knock(&broker, &ConnectPacket::new(Protocol::V311, "gone").login("d0", password)).abort();
+            send_connect(&broker, &ConnectPacket::new(Protocol::V311, "gone").login("d0", password)).abort();
             assert!(gate.wait_for(1, PATIENCE));
             if version.can_delay_logins() {
                 assert!(broker.wait_for_log_after(mark, "Client gone [", PATIENCE).is_some());
@@ -640,7 +640,7 @@ on_each_broker! {
             let mut others: Vec<_> = (0..10).map(|i| raw(&broker, &tenant, DEVICE, &format!("other{i}"), Protocol::V311)).collect();
             gate.open();
             for name in ["d1", "d2"] {
-                assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", name)));
+                assert!(retry_until_admitted(&broker, &login(Protocol::V311, "probe", name)));
             }
             for other in &mut others {
                 has_rights(other, true, false);
@@ -672,13 +672,13 @@ on_each_broker! {
             tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
             // Refused in the end: the will of a client that was admitted and closed the connection would
             // rightly be sent.
-            knock(&broker, &connect("gone", "wrong too")).abort();
+            send_connect(&broker, &connect("gone", "wrong too")).abort();
             assert!(gate.wait_for(1, PATIENCE));
             gate.open();
             tenant.behave();
-            assert!(tries_until_let_in(&broker, &ConnectPacket::new(protocol, "probe").login("d0", "pass")));
+            assert!(retry_until_admitted(&broker, &ConnectPacket::new(protocol, "probe").login("d0", "pass")));
             talk(&mut publisher, &mut subscriber, "no will came before this");
-            let mut stays = knock(&broker, &connect("stays", "pass"));
+            let mut stays = send_connect(&broker, &connect("stays", "pass"));
             assert_eq!(stays.wait_connack(PATIENCE), Ok(()));
             stays.abort();
             assert_eq!(subscriber.next_message(PATIENCE).unwrap().text(), "stays", "of one that was in");
@@ -692,7 +692,7 @@ on_each_broker! {
         let mut old = raw(&broker, &tenant, WATCHER, "same", Protocol::V311);
         let mut publisher = raw(&broker, &tenant, DEVICE, "publisher", Protocol::V311);
         assert_eq!(old.subscribe(&[("temperature", 1)]), Ok(vec![1]));
-        let mut refused = knock(&broker, &ConnectPacket::new(Protocol::V311, "same").login("d0", "wrong"));
+        let mut refused = send_connect(&broker, &ConnectPacket::new(Protocol::V311, "same").login("d0", "wrong"));
         assert!(gate.wait_for(1, PATIENCE));
         talk(&mut publisher, &mut old, "while it waits");
         gate.release(1);
@@ -701,11 +701,11 @@ on_each_broker! {
 
         let mut gone = login(Protocol::V311, "same", "d1");
         gone.will = will("of one that waited");
-        knock(&broker, &gone).abort();
+        send_connect(&broker, &gone).abort();
         assert!(gate.wait_for(1, PATIENCE));
         gate.open();
         for name in ["d1", "d2"] {
-            assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", name)));
+            assert!(retry_until_admitted(&broker, &login(Protocol::V311, "probe", name)));
         }
         talk(&mut publisher, &mut old, "after one had hung up");
         has_rights(&mut old, true, true);
@@ -715,8 +715,8 @@ on_each_broker! {
     fn sighup_with_many_waiting_clients(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         add_other(&tenant);
-        let mut knocking: Vec<_> = (0..20).map(|i| knock(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
-        let mut other = knock(&broker, &login(Protocol::V311, "other", "other"));
+        let mut knocking: Vec<_> = (0..20).map(|i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
+        let mut other = send_connect(&broker, &login(Protocol::V311, "other", "other"));
         assert!(gate.wait_for(21, PATIENCE));
         // 2.1 handles it when all waiting clients have their result.
         let sighup = || if version.can_delay_logins() { broker.sighup() } else { broker.reload() };
@@ -729,11 +729,11 @@ on_each_broker! {
             for (i, client) in knocking.iter_mut().enumerate() {
                 assert_eq!(client.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
                 let name = format!("d{i}");
-                assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", &name)));
-                *client = knock(&broker, &login(Protocol::V311, &format!("c{i}"), &name));
+                assert!(retry_until_admitted(&broker, &login(Protocol::V311, "probe", &name)));
+                *client = send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), &name));
             }
-            assert!(tries_until_let_in(&broker, &login(Protocol::V311, "probe", "other")));
-            other = knock(&broker, &login(Protocol::V311, "other", "other"));
+            assert!(retry_until_admitted(&broker, &login(Protocol::V311, "probe", "other")));
+            other = send_connect(&broker, &login(Protocol::V311, "other", "other"));
         }
         for client in &mut knocking {
             assert_eq!(client.wait_connack(PATIENCE), Ok(()));
@@ -751,7 +751,7 @@ on_each_broker! {
             .map(|i| {
                 let mut connect = login(Protocol::V311, &format!("c{i}"), &format!("d{i}"));
                 connect.will = will("of one that waits");
-                knock(&broker, &connect)
+                send_connect(&broker, &connect)
             })
             .collect();
         assert!(gate.wait_for(20, PATIENCE));

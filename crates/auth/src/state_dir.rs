@@ -27,7 +27,7 @@ impl StateDir {
     ///
     /// Returns a sentence with the fix, which follows the folder's name.
     pub fn open(path: &Path) -> Result<Self, String> {
-        let cure = format!(
+        let fix = format!(
             "run: install -d -o mosquitto -g mosquitto -m 700 {}",
             path.display()
         );
@@ -36,18 +36,16 @@ impl StateDir {
         }
         let real = path
             .canonicalize()
-            .map_err(|e| format!("cannot be used ({e}); {cure}"))?;
+            .map_err(|e| format!("cannot be used ({e}); {fix}"))?;
         if !real.is_dir() {
-            return Err(format!("is not a folder; remove it and {cure}"));
+            return Err(format!("is not a folder; remove it and {fix}"));
         }
         let probe = Self {
             path: real,
             user: 0,
         };
         let (name, file) = probe.create().map_err(|e| {
-            format!(
-                "cannot be written in by the broker's own user, usually mosquitto ({e}); {cure}"
-            )
+            format!("cannot be written in by the broker's own user, usually mosquitto ({e}); {fix}")
         })?;
         let user = file.metadata().map(|metadata| metadata.uid());
         let _ = fs::remove_file(&name);
@@ -226,13 +224,13 @@ mod tests {
         fs::write(dir.path_of("long"), vec![b'x'; MAX_FILE as usize + 1]).unwrap();
         mode(&dir.path_of("long"), 0o600);
         assert!(dir.read("long").unwrap_err().contains("longer"));
-        let stranger = StateDir {
+        let other = StateDir {
             user: dir.user + 4242,
             path: dir.path.clone(),
         };
         mode(&dir.path_of("a"), 0o600);
         // Files of root are trusted too, so as root there is nothing to check.
-        assert!(dir.user == 0 || stranger.read("a").unwrap_err().contains("belongs to"));
+        assert!(dir.user == 0 || other.read("a").unwrap_err().contains("belongs to"));
     }
 
     #[test]

@@ -32,13 +32,13 @@ impl Crowd {
     /// # Panics
     ///
     /// Panics when the connection is refused.
-    pub fn enter(
+    pub fn connect_in_turn(
         port: u16,
         connects: impl Iterator<Item = ConnectPacket>,
     ) -> Result<Self, (usize, ConnectRefusal)> {
         let mut crowd = Self::default();
         for (number, connect) in connects.enumerate() {
-            let mut stream = knock(number, port, &connect);
+            let mut stream = send_connect(number, port, &connect);
             match connack(&mut stream) {
                 Ok(()) => crowd.0.push(stream),
                 Err(refusal) => return Err((number, refusal)),
@@ -53,16 +53,16 @@ impl Crowd {
     /// # Panics
     ///
     /// Panics when the connection is refused.
-    pub fn rush(
+    pub fn connect_at_once(
         port: u16,
         connects: impl Iterator<Item = ConnectPacket>,
     ) -> (Self, Vec<(usize, ConnectRefusal)>) {
-        let knocking: Vec<TcpStream> = connects
+        let connecting: Vec<TcpStream> = connects
             .enumerate()
-            .map(|(number, connect)| knock(number, port, &connect))
+            .map(|(number, connect)| send_connect(number, port, &connect))
             .collect();
         let (mut crowd, mut refused) = (Self::default(), Vec::new());
-        for (number, mut stream) in knocking.into_iter().enumerate() {
+        for (number, mut stream) in connecting.into_iter().enumerate() {
             match connack(&mut stream) {
                 Ok(()) => crowd.0.push(stream),
                 Err(refusal) => refused.push((number, refusal)),
@@ -105,7 +105,7 @@ impl Crowd {
 }
 
 /// Opens a connection from one of the addresses and sends the CONNECT.
-fn knock(number: usize, port: u16, connect: &ConnectPacket) -> TcpStream {
+fn send_connect(number: usize, port: u16, connect: &ConnectPacket) -> TcpStream {
     let own = Ipv4Addr::new(127, 0, 0, 1 + (number % ADDRESSES) as u8);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket
@@ -235,4 +235,4 @@ fn send(from: Ipv4Addr, port: u16, connect: &ConnectPacket) -> Option<TcpStream>
 }
 
 /// How long the plugin may keep memory for disconnected clients: it caches verified tokens for a minute.
-pub const FORGOTTEN_WITHIN: Duration = Duration::from_secs(75);
+pub const FREED_WITHIN: Duration = Duration::from_secs(75);

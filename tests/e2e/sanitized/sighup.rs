@@ -18,7 +18,7 @@ use testbed::{
 };
 
 use super::{compile, report};
-use crate::setting::*;
+use crate::helpers::*;
 
 const EACH: [Version; 2] = [Version::SanitizedV2_0_11, Version::SanitizedV2_0_21];
 

@@ -561,7 +561,7 @@ static bool somebody_waits_under(const char *id)
 }
 
 /* A CONNECT. If it is delayed, there is no result yet. */
-int fake_knock(struct mosquitto *client)
+int fake_start_connect(struct mosquitto *client)
 {
 	if(client->state != ST_NEW){
 		fake_violation("the test connects a client twice");
@@ -586,7 +586,7 @@ int fake_knock(struct mosquitto *client)
 
 int fake_connect(struct mosquitto *client)
 {
-	int code = fake_knock(client);
+	int code = fake_start_connect(client);
 	return code == FAKE_ERR_AUTH_DELAYED ? wait_for_verdict(client) : code;
 }
 

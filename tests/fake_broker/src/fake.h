@@ -63,7 +63,7 @@ int fake_raw(int listener, int event, void *data);
 int fake_raw_userdata(int listener, int event, void *data, void *userdata);
 int fake_basic_auth(struct mosquitto *client);
 int fake_connect(struct mosquitto *client);
-int fake_knock(struct mosquitto *client);
+int fake_start_connect(struct mosquitto *client);
 void fake_hang_up(struct mosquitto *client);
 int fake_acl(struct mosquitto *client, int access, const char *topic);
 int fake_retain_source(const struct mosquitto *source, const char *topic);

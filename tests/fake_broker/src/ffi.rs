@@ -66,7 +66,7 @@ unsafe extern "C" {
     pub fn fake_raw(listener: c_int, event: c_int, data: *mut c_void) -> c_int;
     pub fn fake_basic_auth(client: *mut ClientStruct) -> c_int;
     pub fn fake_connect(client: *mut ClientStruct) -> c_int;
-    pub fn fake_knock(client: *mut ClientStruct) -> c_int;
+    pub fn fake_start_connect(client: *mut ClientStruct) -> c_int;
     pub fn fake_hang_up(client: *mut ClientStruct);
     pub fn fake_acl(client: *mut ClientStruct, access: c_int, topic: *const c_char) -> c_int;
     pub fn fake_retain_source(source: *const ClientStruct, topic: *const c_char) -> c_int;

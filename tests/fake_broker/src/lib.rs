@@ -627,10 +627,10 @@ impl FakeBroker {
 
     /// Connects a client. If the answer comes later, this returns [`AUTH_DELAYED`], and ticks bring the
     /// answer.
-    pub fn knock(&mut self, spec: &ClientSpec) -> (FakeClient, c_int) {
+    pub fn start_connect(&mut self, spec: &ClientSpec) -> (FakeClient, c_int) {
         let client = self.client(spec);
         // SAFETY: a living client, on the broker's thread.
-        (client, unsafe { ffi::fake_knock(client.0) })
+        (client, unsafe { ffi::fake_start_connect(client.0) })
     }
 
     /// Closes the connection of a client that waits for its answer.

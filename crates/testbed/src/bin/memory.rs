@@ -23,7 +23,7 @@ use testbed::arguments::Arguments;
 use testbed::broker::{Mosquitto, Version};
 use testbed::clients::Protocol;
 use testbed::clients::raw::ConnectPacket;
-use testbed::crowd::{Crowd, FORGOTTEN_WITHIN};
+use testbed::crowd::{Crowd, FREED_WITHIN};
 use testbed::heap::Heap;
 use testbed::measure::{allow_open_files, in_parallel, private_dirty};
 use testbed::progress::progress;
@@ -146,9 +146,10 @@ fn measure(
             connect.keepalive = 0;
             connect
         });
-        let crowd = Crowd::enter(broker.port(), connects).map_err(|(number, refusal)| {
-            format!("device {number}: {refusal:?}\n{}", broker.log())
-        })?;
+        let crowd =
+            Crowd::connect_in_turn(broker.port(), connects).map_err(|(number, refusal)| {
+                format!("device {number}: {refusal:?}\n{}", broker.log())
+            })?;
         connected.get_or_insert(over(now()));
         crowd.leave();
         let began = Instant::now();
@@ -156,7 +157,7 @@ fn measure(
         let mut settled = began;
         // Waits until the heap is free and nothing has changed for a while, because the broker returns free
         // memory to the system at its next opportunity; or until the time is up.
-        while began.elapsed() < FORGOTTEN_WITHIN
+        while began.elapsed() < FREED_WITHIN
             && (over(last)[0] > 1024 || settled.elapsed() < SETTLED)
         {
             thread::sleep(Duration::from_secs(1));

@@ -60,12 +60,12 @@ struct Run {
     /// When each message arrived, since the start.
     arrivals: Vec<Duration>,
     /// When the fifty clients connected.
-    knocked: Duration,
+    connected_at: Duration,
     /// How long it took until the last client was admitted, after connecting.
     last_in: Option<Duration>,
     /// The same, since the tenant's last response.
     after_answer: Option<Duration>,
-    let_in: usize,
+    admitted: usize,
 }
 
 impl Run {
@@ -132,7 +132,7 @@ fn run() -> Result<(), String> {
                     scenario.name(),
                     silences[silences.len() - 1],
                     middle / without,
-                    range(runs.iter().map(|run| Some(run.let_in as u128))),
+                    range(runs.iter().map(|run| Some(run.admitted as u128))),
                     range(
                         runs.iter()
                             .map(|run| run.last_in.map(|last| last.as_millis()))
@@ -210,30 +210,30 @@ fn measure(
     let conversation = Conversation::start(broker.port(), "JWT", &tenant.token("pair"))?;
     let start = Instant::now();
     thread::sleep(BEFORE);
-    let knocked = start.elapsed();
+    let connected_at = start.elapsed();
     let port = broker.port();
     let fifty = thread::spawn(move || {
         lower_priority();
-        let knock = |i| {
+        let send_connect = |i| {
             let connect =
                 ConnectPacket::new(protocol, &format!("c{i}")).login(format!("d{i}"), "pass");
             let mut client = RawClient::open(port, protocol);
             client.send(&connect.packet());
             client
         };
-        let knocking: Vec<_> = (0..LOGINS).map(knock).collect();
+        let connecting: Vec<_> = (0..LOGINS).map(send_connect).collect();
         // Connections stay open until all have their CONNACK: a disconnect would be work for the broker.
-        let mut in_now = Vec::new();
+        let mut admitted_now = Vec::new();
         let mut last_in = None;
-        for mut client in knocking {
+        for mut client in connecting {
             if client.wait_connack(PATIENCE).is_ok() {
-                last_in = Some(start.elapsed() - knocked);
-                in_now.push(client);
+                last_in = Some(start.elapsed() - connected_at);
+                admitted_now.push(client);
             }
         }
-        (in_now, last_in)
+        (admitted_now, last_in)
     });
-    let (in_now, last_in) = fifty.join().expect("no panic");
+    let (admitted_now, last_in) = fifty.join().expect("no panic");
     thread::sleep(AFTER);
     let arrivals = conversation.stop();
     // The tenant responds this long after it has read a request.
@@ -241,8 +241,9 @@ fn measure(
     let answered = asked.iter().map(|request| request.at + ANSWER).max();
     let after_answer = last_in.zip(answered).filter(|_| scenario == Scenario::Slow);
     Ok(Run {
-        after_answer: after_answer
-            .map(|(last, answered)| (start + knocked + last).saturating_duration_since(answered)),
+        after_answer: after_answer.map(|(last, answered)| {
+            (start + connected_at + last).saturating_duration_since(answered)
+        }),
         version,
         protocol,
         scenario,
@@ -250,9 +251,9 @@ fn measure(
             .into_iter()
             .map(|at| at.saturating_duration_since(start))
             .collect(),
-        knocked,
+        connected_at,
         last_in,
-        let_in: in_now.len(),
+        admitted: admitted_now.len(),
     })
 }
 
@@ -305,10 +306,10 @@ fn draw(runs: &[Run]) -> String {
             "<line x1=\"{LEFT}\" y1=\"{base:.1}\" x2=\"{:.1}\" y2=\"{base:.1}\" stroke=\"#ddd\"/>",
             WIDTH - 20.0
         );
-        let knock = x(run.knocked);
+        let send_connect = x(run.connected_at);
         let _ = writeln!(
             svg,
-            "<line x1=\"{knock:.1}\" y1=\"{:.1}\" x2=\"{knock:.1}\" y2=\"{base:.1}\" stroke=\"#999\" stroke-dasharray=\"3 3\"/>",
+            "<line x1=\"{send_connect:.1}\" y1=\"{:.1}\" x2=\"{send_connect:.1}\" y2=\"{base:.1}\" stroke=\"#999\" stroke-dasharray=\"3 3\"/>",
             base - ROW + 16.0
         );
         let mut path = String::new();

@@ -1,12 +1,12 @@
 //! Stories that the fake broker plays with the plugin, by subject.
 
+mod client_ids;
 mod clock;
 mod codes;
 mod crowds;
 mod exits;
 mod expiry;
 mod instances;
-mod names;
 mod nulls;
 mod order;
 mod panics;

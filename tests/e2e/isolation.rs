@@ -9,7 +9,7 @@ use testbed::{
     tenant::{Behaviour, DEVICE, Device, DeviceState, Endpoint, PASSWORD},
 };
 
-use crate::{on_each_broker, setting::*, waiting::login};
+use crate::{helpers::*, on_each_broker, waiting::login};
 
 /// The last byte of the device's address, and of an attacker's.
 const HOME: u8 = 7;
@@ -53,7 +53,7 @@ fn used_up() -> Vec<(String, String)> {
 }
 
 fn throttled(version: Version) -> Option<testbed::clients::raw::ConnectRefusal> {
-    told(version, Protocol::V5, 0x89)
+    expected_refusal(version, Protocol::V5, 0x89)
 }
 
 on_each_broker! {
@@ -209,7 +209,7 @@ on_each_broker! {
     /// it is closed before the request, or the server is not the tenant.
     fn a_request_that_was_never_sent_does_not_count(version) {
         let names = ["localhost", "127.0.0.1"];
-        let stranger = testbed::pki::Authority::new("somebody else").issue(&names);
+        let attacker = testbed::pki::Authority::new("somebody else").issue(&names);
         for what in ["nobody listens", "a reset", "another certificate"] {
             let tenant = tenant();
             let broker = broker(version, &PluginOptions::both(&tenant));
@@ -217,7 +217,7 @@ on_each_broker! {
             match what {
                 "nobody listens" => tenant.stop_listening(),
                 "a reset" => tenant.on(Endpoint::Connection, Behaviour::ResetConnection),
-                _ => tenant.use_certificate(&stranger),
+                _ => tenant.use_certificate(&attacker),
             }
             for _ in 0..5 {
                 assert!(answer(&broker, &right()).is_some(), "{what}");
@@ -225,7 +225,7 @@ on_each_broker! {
             tenant.behave();
             tenant.use_certificate(&tenant.authority().issue(&names));
             tenant.listen_again().unwrap();
-            assert!(tries_until_let_in(&broker, &right()), "{what}");
+            assert!(retry_until_admitted(&broker, &right()), "{what}");
             assert!(!broker.log().contains("login-backoff"), "{what}");
         }
     }
@@ -283,12 +283,12 @@ on_each_broker! {
         tenant.configure(|settings| settings.client_secret = "rotated".into());
         for i in 0..20 {
             let connect = login(Protocol::V5, &format!("c{i}"), &format!("d{i}"));
-            assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x88));
+            assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, 0x88));
         }
         let asked = tenant.count(Endpoint::Token);
         assert!((1..4).contains(&asked), "{asked}");
         assert!(expect_refusal(&broker, "'c0'", "login-configuration").contains("client_secret_file"));
         tenant.configure(|settings| settings.client_secret = secret);
-        assert!(tries_until_let_in(&broker, &right()));
+        assert!(retry_until_admitted(&broker, &right()));
     }
 }

@@ -18,7 +18,7 @@ use testbed::{
     tenant::{DEVICE, Endpoint, Tenant},
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 const DEVICES: usize = 1000;
 
@@ -86,7 +86,7 @@ on_each_broker! {
         });
         tenant.stop_listening();
         for _ in 0..3 {
-            let (crowd, refused) = pair.talk_during(|| (), || Crowd::rush(broker.port(), connects.iter().cloned()));
+            let (crowd, refused) = pair.talk_during(|| (), || Crowd::connect_at_once(broker.port(), connects.iter().cloned()));
             assert_eq!(refused, [], "{}", broker.log());
             // All connections are closed at once, without a DISCONNECT.
             drop(crowd);
@@ -131,7 +131,7 @@ on_each_broker! {
             while !outside.is_empty() {
                 assert!(began.elapsed() < ALL_IN_WITHIN, "{} are not in", outside.len());
                 let (came_in, refused) =
-                    Crowd::rush(broker.port(), outside.iter().map(|i| connects[*i].clone()));
+                    Crowd::connect_at_once(broker.port(), outside.iter().map(|i| connects[*i].clone()));
                 inside.join(came_in);
                 outside = refused.into_iter().map(|(number, _)| outside[number]).collect();
                 // As a device would, with a short delay.
@@ -149,7 +149,7 @@ on_each_broker! {
 
         tenant.stop_listening();
         for _ in 0..3 {
-            let (crowd, refused) = pair.talk_during(|| (), || Crowd::rush(broker.port(), connects.iter().cloned()));
+            let (crowd, refused) = pair.talk_during(|| (), || Crowd::connect_at_once(broker.port(), connects.iter().cloned()));
             assert_eq!((crowd.len(), refused.len()), (DEVICES, 0), "{}", broker.log());
         }
         assert_eq!(tenant.count(Endpoint::Token), DEVICES);

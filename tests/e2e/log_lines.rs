@@ -8,7 +8,7 @@ use testbed::{
     tenant::{Behaviour, DEVICE, Endpoint, ResponseGate},
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 /// Returns the broker's lines that contain all of these texts.
 fn lines(log: &str, parts: &[&str]) -> Vec<String> {
@@ -57,7 +57,7 @@ on_each_broker! {
             .map(|i| {
                 device(&tenant, &format!("d{i}"), serde_json::json!([]));
                 let login = ConnectPacket::new(Protocol::V311, &format!("c{i}")).login(format!("d{i}"), "pass");
-                crate::waiting::knock(&broker, &login)
+                crate::waiting::send_connect(&broker, &login)
             })
             .collect();
         assert!(gate.wait_for(4, PATIENCE), "three logins and the keys");

@@ -168,7 +168,7 @@ pub fn answer_from(
 }
 
 /// Connects again and again, as a device would, until it is admitted. Returns whether it was.
-pub fn tries_until_let_in(broker: &Mosquitto, connect: &ConnectPacket) -> bool {
+pub fn retry_until_admitted(broker: &Mosquitto, connect: &ConnectPacket) -> bool {
     let deadline = std::time::Instant::now() + PATIENCE;
     while answer(broker, connect).is_some() {
         if std::time::Instant::now() > deadline {
@@ -181,7 +181,7 @@ pub fn tries_until_let_in(broker: &Mosquitto, connect: &ConnectPacket) -> bool {
 
 /// Returns the refusal with this reason code as this broker sends it to this client: 2.0 has one code, and
 /// MQTT 3 has one for all reasons.
-pub fn told(version: Version, protocol: Protocol, code: u8) -> Option<ConnectRefusal> {
+pub fn expected_refusal(version: Version, protocol: Protocol, code: u8) -> Option<ConnectRefusal> {
     Some(ConnectRefusal::Code(match protocol {
         Protocol::V31 | Protocol::V311 => 5,
         Protocol::V5 if version.can_delay_logins() => code,

@@ -18,9 +18,9 @@ use testbed::{
 };
 
 use crate::{
+    helpers::*,
     on_each_broker,
-    setting::*,
-    waiting::{held, knock, login, options},
+    waiting::{held, login, options, send_connect},
 };
 
 const TRIES: usize = 60;
@@ -32,7 +32,7 @@ fn junk(client_id: &str, number: usize) -> ConnectPacket {
 
 /// Sends junk from these addresses, a CONNECT every few milliseconds each and without waiting for the
 /// CONNACKs, while the closure runs. Also returns how many were sent.
-fn beset<T>(
+fn while_sending<T>(
     broker: &Mosquitto,
     client_id: &str,
     hosts: &[u8],
@@ -67,7 +67,7 @@ fn beset<T>(
 /// Returns how many tries were admitted at once, with junk before each, and the longest time that one took.
 fn tries(broker: &Mosquitto, connect: &ConnectPacket, sent: &AtomicUsize) -> (usize, Duration) {
     let mut longest = Duration::ZERO;
-    let let_in = (0..TRIES)
+    let admitted = (0..TRIES)
         .filter(|_| {
             let before = sent.load(Ordering::Relaxed);
             while sent.load(Ordering::Relaxed) < before + 10 {
@@ -83,7 +83,7 @@ fn tries(broker: &Mosquitto, connect: &ConnectPacket, sent: &AtomicUsize) -> (us
             false
         })
         .count();
-    (let_in, longest)
+    (admitted, longest)
 }
 
 /// A returning device is admitted on every first try, with its token and with a cached password.
@@ -94,16 +94,16 @@ fn gets_in(version: Version, latency: Duration, hosts: &[u8]) {
     let by_token = token_connect(Protocol::V311, "mine", &tenant.token(DEVICE));
     let by_password = ConnectPacket::new(Protocol::V311, "mine").login(DEVICE, PASSWORD);
     assert_eq!(answer(&broker, &by_token), None);
-    assert!(tries_until_let_in(&broker, &by_password));
+    assert!(retry_until_admitted(&broker, &by_password));
     tenant.on(Endpoint::Token, Behaviour::Delay(latency));
     for (what, connect) in [("token", &by_token), ("remembered password", &by_password)] {
-        let ((let_in, longest), sent) =
-            beset(&broker, "mine", hosts, |sent| tries(&broker, connect, sent));
+        let ((admitted, longest), sent) =
+            while_sending(&broker, "mine", hosts, |sent| tries(&broker, connect, sent));
         eprintln!(
-            "{version}, tenant {latency:?}, {} addresses, {what}: {let_in} of {TRIES} first tries, longest {longest:?}, beside {sent} junk logins",
+            "{version}, tenant {latency:?}, {} addresses, {what}: {admitted} of {TRIES} first tries, longest {longest:?}, beside {sent} junk logins",
             hosts.len()
         );
-        assert_eq!(let_in, TRIES, "{what}\n{}", broker.log());
+        assert_eq!(admitted, TRIES, "{what}\n{}", broker.log());
     }
     assert!(!broker.log().contains("client-id-pending"));
 }
@@ -137,7 +137,7 @@ on_each_broker! {
     fn one_login_may_wait_under_a_new_client_id(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         let device = token_connect(Protocol::V311, "new", &tenant.token(DEVICE));
-        let mut first = knock(&broker, &junk("new", 0));
+        let mut first = send_connect(&broker, &junk("new", 0));
         assert!(gate.wait_for(1, PATIENCE));
         if version.can_delay_logins() {
             for _ in 0..3 {
@@ -150,8 +150,8 @@ on_each_broker! {
         gate.open();
         assert_eq!(first.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
         let _gate = hold(&tenant);
-        let ((let_in, _), _) = beset(&broker, "new", &[66], |sent| tries(&broker, &device, sent));
-        assert_eq!(let_in, TRIES, "{}", broker.log());
+        let ((admitted, _), _) = while_sending(&broker, "new", &[66], |sent| tries(&broker, &device, sent));
+        assert_eq!(admitted, TRIES, "{}", broker.log());
     }
 
     /// A returning device whose password is no longer cached is refused once and admitted when it comes back.
@@ -160,20 +160,20 @@ on_each_broker! {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("login_cache", "0"));
         device(&tenant, "d0", json!(["temperature"]));
         let connect = login(Protocol::V311, "c", "d0");
-        let mut first = knock(&broker, &connect);
+        let mut first = send_connect(&broker, &connect);
         assert!(gate.wait_for(1, PATIENCE));
         gate.release(1);
         if version.can_delay_logins() {
             assert_eq!(first.wait_connack(PATIENCE), Ok(()));
         } else {
             assert_eq!(first.wait_connack(PATIENCE), Err(ConnectRefusal::Code(5)));
-            assert!(tries_until_let_in(&broker, &connect));
+            assert!(retry_until_admitted(&broker, &connect));
         }
         first.disconnect(0);
         assert_eq!(answer(&broker, &connect), Some(ConnectRefusal::Code(5)));
         expect_refusal(&broker, "'c'", "login-pending");
         gate.open();
-        assert!(tries_until_let_in(&broker, &connect));
+        assert!(retry_until_admitted(&broker, &connect));
         assert_eq!(tenant.count(Endpoint::Token), 2, "asked about once each time");
     }
 }

@@ -25,9 +25,9 @@ pub struct Outcome {
     /// Accesses that the token allowed, and denied.
     pub by_token: [usize; 2],
     /// Accesses that no rule decided.
-    pub by_nobody: usize,
+    pub undecided: usize,
     /// Whether the client has no rights at all, because a placeholder's value is not usable.
-    pub hopeless: bool,
+    pub unusable_value: bool,
 }
 
 /// Compares both.
@@ -35,7 +35,7 @@ pub struct Outcome {
 /// # Panics
 ///
 /// Panics when they disagree.
-pub fn judge(case: &Case) -> Outcome {
+pub fn compare(case: &Case) -> Outcome {
     let client = &case.client;
     let text = in_toml(&case.file);
     let book = Rulebook::read(&text).unwrap_or_else(|mistake| panic!("{mistake}\n{text}"));
@@ -61,7 +61,7 @@ pub fn judge(case: &Case) -> Outcome {
                 Hopeless::Token(why) => assert!(!case.token.iter().all(pasted), "{why}"),
             }
             return Outcome {
-                hopeless: true,
+                unusable_value: true,
                 ..Outcome::default()
             };
         }
@@ -90,7 +90,7 @@ pub fn judge(case: &Case) -> Outcome {
         };
         let allowed = wanted.is_some_and(|rule| !rule.deny);
         count[usize::from(!allowed)] += 1;
-        outcome.by_nobody += usize::from(found.is_none());
+        outcome.undecided += usize::from(found.is_none());
         let found = found.map(|(source, ruling)| {
             assert_eq!(ruling.effect == Effect::Allow, allowed);
             match source {

@@ -10,7 +10,7 @@ use testbed::{
     tenant::{DEVICE, Endpoint, PASSWORD},
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 /// Disconnects, and returns when the broker has logged it.
 fn leave(broker: &Mosquitto, client: raw::RawClient, id: &str) {
@@ -107,7 +107,7 @@ on_each_broker! {
         assert_eq!(client.wait_end(PATIENCE), Ok(Some(0x98)));
         assert_eq!(seen.expect_message().text(), "cut off");
         expect_refusal(&broker, "'short'", "rights-expired");
-        assert_eq!(answer(&broker, &connect), told(version, Protocol::V5, 0x86));
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, 0x86));
         assert_eq!(answer(&broker, &token_connect(Protocol::V5, "short", &tenant.token(DEVICE))), None);
     }
 
@@ -170,11 +170,11 @@ on_each_broker! {
             std::thread::yield_now();
         }
         for _ in 0..30 {
-            assert_eq!(answer(&broker, &by_token), told(version, Protocol::V5, 0x86));
+            assert_eq!(answer(&broker, &by_token), expected_refusal(version, Protocol::V5, 0x86));
         }
         // Below the ten attempts of brute-force protection.
         for _ in 0..5 {
-            assert_eq!(answer(&broker, &by_password), told(version, Protocol::V5, 0x86));
+            assert_eq!(answer(&broker, &by_password), expected_refusal(version, Protocol::V5, 0x86));
         }
     }
 

@@ -51,14 +51,14 @@ fn held(scene: &Scene) -> ResponseGate {
 /// Connects a client, which must be refused for now.
 #[track_caller]
 fn assert_must_come_back(scene: &mut Scene, spec: &ClientSpec) {
-    let (_, code) = scene.broker.knock(spec);
+    let (_, code) = scene.broker.start_connect(spec);
     assert_eq!(code, come_back(), "{:#?}", scene.broker.log());
 }
 
 /// Connects a client, which must be admitted at once.
 #[track_caller]
 fn assert_admitted(scene: &mut Scene, spec: &ClientSpec) {
-    let (_, code) = scene.broker.knock(spec);
+    let (_, code) = scene.broker.start_connect(spec);
     assert_eq!(code, SUCCESS, "{:#?}", scene.broker.log());
 }
 
@@ -66,7 +66,7 @@ fn assert_admitted(scene: &mut Scene, spec: &ClientSpec) {
 fn waiting_login() -> (Scene, FakeClient, ResponseGate) {
     let mut scene = Scene::live(options);
     let gate = held(&scene);
-    let (first, code) = scene.broker.knock(&junk("a", 1));
+    let (first, code) = scene.broker.start_connect(&junk("a", 1));
     assert_eq!(code, not_yet());
     assert!(gate.wait_for(1, PATIENCE));
     (scene, first, gate)
@@ -177,12 +177,12 @@ fn a_login_that_may_not_wait_is_admitted_on_retry() {
         let gate = held(&scene);
         assert_must_come_back(&mut scene, &by_password);
         assert!(gate.wait_for(1, PATIENCE));
-        let (_, code) = scene.broker.knock(&by_password);
+        let (_, code) = scene.broker.start_connect(&by_password);
         assert_eq!(code, come_back(), "it is still being asked about");
         gate.open();
-        scene
-            .broker
-            .run_until("it is in", |broker| broker.knock(&by_password).1 == SUCCESS);
+        scene.broker.run_until("it is in", |broker| {
+            broker.start_connect(&by_password).1 == SUCCESS
+        });
         assert_eq!(scene.tenant.count(Endpoint::Token), 1);
     });
 }
@@ -197,10 +197,10 @@ fn clients_kept_out_by_a_waiting_login_are_logged() {
         let mut scene = Scene::live(options);
         let device = scene.device("a").address("192.0.2.9");
         let gate = held(&scene);
-        let (attacker, code) = scene.broker.knock(&junk("a", 1));
+        let (attacker, code) = scene.broker.start_connect(&junk("a", 1));
         assert_eq!(code, AUTH_DELAYED);
         for _ in 0..3 {
-            assert_eq!(scene.broker.knock(&device).1, UNKNOWN);
+            assert_eq!(scene.broker.start_connect(&device).1, UNKNOWN);
         }
         scene.broker.tick();
         let lines = scene.broker.log();

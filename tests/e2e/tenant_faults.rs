@@ -13,7 +13,7 @@ use testbed::{
     tenant::{Behaviour, DEVICE, Endpoint, PASSWORD, Tenant},
 };
 
-use crate::{on_each_broker, setting::*};
+use crate::{helpers::*, on_each_broker};
 
 const OTHER: &str = "other";
 
@@ -64,7 +64,7 @@ fn check_new_login_is_refused(version: Version, broker: &Mosquitto, client_id: &
     let mark = broker.log_mark();
     assert_eq!(
         answer(broker, &unknown(client_id)),
-        told(version, Protocol::V5, 0x88),
+        expected_refusal(version, Protocol::V5, 0x88),
         "{}",
         broker.log()
     );
@@ -98,7 +98,7 @@ on_each_broker! {
             check_tenant_independent_logins(&broker, &tenant, &mut connected);
             assert_eq!((tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks)), asked, "{fault:?}");
             dns.behave();
-            assert!(tries_until_let_in(&broker, &unknown("after")), "{fault:?}: {}", broker.log());
+            assert!(retry_until_admitted(&broker, &unknown("after")), "{fault:?}: {}", broker.log());
             assert!(broker.stop().status.unwrap().success(), "{fault:?}");
         }
     }
@@ -110,14 +110,14 @@ on_each_broker! {
         dns.fail(DnsFault::Unknown);
         let options = options(&tenant).with("domain", "no-such-tenant.invalid");
         let broker = dns.of(builder(version, &options)).start().unwrap();
-        assert_eq!(answer(&broker, &unknown("by-password")), told(version, Protocol::V5, 0x88));
+        assert_eq!(answer(&broker, &unknown("by-password")), expected_refusal(version, Protocol::V5, 0x88));
         let line = expect_refusal(&broker, "'by-password'", "tenant-unreachable");
         assert!(line.contains("lookup"), "{line}");
         let line = broker.expect_log("signing keys could not be fetched");
         assert!(line.contains("no-such-tenant.invalid") && line.contains("lookup"), "{line}");
         let token = tenant.mint(DEVICE).claim("iss", "https://no-such-tenant.invalid/").sign();
         let by_token = token_connect(Protocol::V5, "by-token", &token);
-        assert_eq!(answer(&broker, &by_token), told(version, Protocol::V5, 0x88));
+        assert_eq!(answer(&broker, &by_token), expected_refusal(version, Protocol::V5, 0x88));
         expect_refusal(&broker, "'by-token'", "keys-unavailable");
         broker.reload();
         assert!(broker.stop().status.unwrap().success());
@@ -128,7 +128,7 @@ on_each_broker! {
         std::fs::write(&file, tenant.jwks().to_string()).unwrap();
         let broker = dns.of(builder(version, &options.with("jwks_file", file.to_str().unwrap()))).start().unwrap();
         assert_eq!(answer(&broker, &by_token), None, "{}", broker.log());
-        assert_eq!(answer(&broker, &unknown("by-password")), told(version, Protocol::V5, 0x88));
+        assert_eq!(answer(&broker, &unknown("by-password")), expected_refusal(version, Protocol::V5, 0x88));
     }
 
     /// The broker stops during a DNS lookup, with status 0, whenever the result comes.
@@ -171,7 +171,7 @@ on_each_broker! {
             check_tenant_independent_logins(&broker, &tenant, &mut connected);
             assert_eq!((tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks)), asked, "{what}");
             tenant.behave();
-            assert!(tries_until_let_in(&broker, &unknown("after")), "{what}: {}", broker.log());
+            assert!(retry_until_admitted(&broker, &unknown("after")), "{what}: {}", broker.log());
         }
     }
 
@@ -184,7 +184,7 @@ on_each_broker! {
         check_new_login_is_refused(version, &broker, "during", "could not be reached");
         check_tenant_independent_logins(&broker, &tenant, &mut connected);
         tenant.listen_again().unwrap();
-        assert!(tries_until_let_in(&broker, &unknown("after")));
+        assert!(retry_until_admitted(&broker, &unknown("after")));
     }
 
     /// Faults of a request for keys. The last good keys stay in use.
@@ -248,7 +248,7 @@ on_each_broker! {
         device(&tenant, OTHER, json!(["temperature"]));
         tenant.change_device(OTHER, |device| device.password = "new".into());
         let new = ConnectPacket::new(Protocol::V5, "another-authority").login(OTHER, "new");
-        assert_eq!(answer(&broker, &new), told(version, Protocol::V5, 0x88));
+        assert_eq!(answer(&broker, &new), expected_refusal(version, Protocol::V5, 0x88));
         let line = expect_refusal(&broker, "'another-authority'", "tenant-unreachable");
         assert!(line.contains("could not be trusted"), "{line}");
         broker.reload();
@@ -258,6 +258,6 @@ on_each_broker! {
         assert_eq!((tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks)), (0, 0), "it was told nothing");
 
         tenant.use_certificate(&tenant.authority().issue(&names));
-        assert!(tries_until_let_in(&broker, &new), "{}", broker.log());
+        assert!(retry_until_admitted(&broker, &new), "{}", broker.log());
     }
 }
