@@ -41,7 +41,7 @@ fn jwks() -> String {
 }
 
 /// An instance with one signed-in client that holds these topics.
-fn signed_in(topics: &[String]) -> common::Instance {
+fn signed_in(topics: &[String]) -> common::TestInstance {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), jwks()).unwrap();
     let options = [
@@ -126,7 +126,7 @@ fn verification(c: &mut Criterion) {
         .unwrap();
 
     let keys = KeySet::parse(jwks().as_bytes()).unwrap();
-    let rules = token::Rules {
+    let rules = token::Requirements {
         issuers: vec![ISSUER.into()],
         algorithms: vec![Algorithm::Rs256],
         secret: None,

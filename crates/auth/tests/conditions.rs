@@ -12,7 +12,7 @@ use auth::{
     policy_file::Tells,
     sessions::{Afterlife, Client, Known},
 };
-use common::Instance;
+use common::TestInstance;
 use serde_json::{Value, json};
 use testbed::signing::{Alg, now, shared_key};
 
@@ -20,7 +20,7 @@ const ISSUER: &str = "https://t.example/";
 const AUDIENCE: &str = "https://mqtt.example/";
 
 /// Returns a policy with this policy file and a client with this claim `topics`.
-fn client_of(topics: &Value, rules: &str) -> Instance {
+fn client_of(topics: &Value, rules: &str) -> TestInstance {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), rules).unwrap();
     client_with(
@@ -30,7 +30,7 @@ fn client_of(topics: &Value, rules: &str) -> Instance {
 }
 
 /// An instance with these options, started.
-fn instance(options: &[(&str, &str)], log: Log) -> Instance {
+fn instance(options: &[(&str, &str)], log: Log) -> TestInstance {
     // The key of all tokens here. The file is read at the start only.
     let keys = tempfile::NamedTempFile::new().unwrap();
     let set = json!({"keys": [shared_key(0).jwk()]}).to_string();
@@ -46,7 +46,7 @@ fn instance(options: &[(&str, &str)], log: Log) -> Instance {
 }
 
 /// Returns a policy with these options and a client with these claims.
-fn client_with(claims: &Value, options: &[(&str, &str)]) -> Instance {
+fn client_with(claims: &Value, options: &[(&str, &str)]) -> TestInstance {
     let mut client = instance(options, Log::default());
     let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "exp": now() + 3600});
     let members = all.as_object_mut().unwrap();
@@ -58,7 +58,7 @@ fn client_with(claims: &Value, options: &[(&str, &str)]) -> Instance {
 }
 
 /// Returns whether the client may publish, or others decide.
-fn publishes(client: &mut Instance, topic: &str) -> Decision {
+fn publishes(client: &mut TestInstance, topic: &str) -> Decision {
     let access = Access {
         client: Client(1),
         who: Known {
@@ -75,7 +75,7 @@ fn publishes(client: &mut Instance, topic: &str) -> Decision {
     client.authorise(&access, Unix(now()))
 }
 
-fn may_publish(client: &mut Instance, topic: &str) -> bool {
+fn may_publish(client: &mut TestInstance, topic: &str) -> bool {
     publishes(client, topic).allows()
 }
 
@@ -186,7 +186,7 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
     "#;
     let mut client = client_of(&json!([]), rules);
     let midnight = now() / 86_400 * 86_400;
-    let may_subscribe = |client: &mut Instance, hour: u64| {
+    let may_subscribe = |client: &mut TestInstance, hour: u64| {
         let access = Access {
             client: Client(1),
             who: Known {

@@ -14,10 +14,10 @@ use auth::{
     refusal::Reason,
     sessions::Client,
 };
-use common::Instance;
+use common::TestInstance;
 use testbed::tenant::{AUDIENCE, DEVICE, Endpoint, Tenant};
 
-fn instance(tenant: &Tenant) -> Instance {
+fn instance(tenant: &Tenant) -> TestInstance {
     let options = [
         ("domain", tenant.domain()),
         ("audience", AUDIENCE),
@@ -39,7 +39,7 @@ fn instance(tenant: &Tenant) -> Instance {
 }
 
 /// Returns the result, and whether the sign-in had to wait.
-fn sign_in(instance: &mut Instance, token: &str) -> (Result<String, Reason>, bool) {
+fn sign_in(instance: &mut TestInstance, token: &str) -> (Result<String, Reason>, bool) {
     let connect = common::connect("c", token);
     let (step, waited) = match instance.authenticate(&connect, clock::now()) {
         Step::Wait(wait) => {
@@ -103,7 +103,7 @@ fn a_made_up_key_is_fetched_once_and_refused() {
 #[test]
 fn simultaneous_sign_ins_share_one_fetch() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
-    let Instance { policy, common } = &mut instance(&tenant);
+    let TestInstance { policy, common } = &mut instance(&tenant);
     tenant.rotate_unannounced();
     let gate = testbed::tenant::ResponseGate::new();
     tenant.once(

@@ -60,7 +60,7 @@ pub enum Token<'t> {
     /// The text contains a token.
     Wrapped(Wrapping<'t>),
     /// The text is a fragment of a token.
-    Piece(Piece),
+    Piece(Fragment),
 }
 
 /// What surrounds a token.
@@ -78,7 +78,7 @@ pub enum Wrapping<'t> {
 
 /// A fragment of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum Fragment {
     /// The token's header or the beginning of it, with its length in bytes.
     Header(usize),
     /// A part of the token that lacks its beginning.
@@ -138,7 +138,7 @@ fn find(text: &[u8], depth: u8) -> Option<Token<'_>> {
         for skipped in 0..4.min(run.len() - MIN_RUN + 1) {
             decode(&run[skipped..], &mut decoded);
             if names(&decoded, &[&IN_HEADER, &IN_PAYLOAD]) {
-                return Some(Token::Piece(Piece::Rest));
+                return Some(Token::Piece(Fragment::Rest));
             }
         }
         if depth > 0 && run.len() >= MIN_ENCODED_RUN && is_encoded(run, &mut decoded, depth) {
@@ -157,7 +157,7 @@ fn classify(text: &[u8], start: usize) -> Token<'_> {
     let (token, after) = rest.split_at(length);
     // Some payloads also have members of a header.
     if before.ends_with(b".") {
-        return Token::Piece(Piece::Rest);
+        return Token::Piece(Fragment::Rest);
     }
     if !before.is_empty() || !after.trim_ascii().is_empty() {
         let is_blank = |byte: &u8| byte.is_ascii_whitespace();
@@ -173,7 +173,7 @@ fn classify(text: &[u8], start: usize) -> Token<'_> {
     } else if token.contains(&b'.') {
         Token::Wrapped(Wrapping::Alphabet)
     } else {
-        Token::Piece(Piece::Header(text.len()))
+        Token::Piece(Fragment::Header(text.len()))
     }
 }
 
@@ -367,11 +367,13 @@ impl fmt::Display for Token<'_> {
                     (None, None) => f.write_str("something around it"),
                 }
             }
-            Self::Piece(Piece::Header(length)) => write!(
+            Self::Piece(Fragment::Header(length)) => write!(
                 f,
                 "is the beginning of a token, cut off in its header after {length} bytes"
             ),
-            Self::Piece(Piece::Rest) => f.write_str("is a piece of a token without its beginning"),
+            Self::Piece(Fragment::Rest) => {
+                f.write_str("is a piece of a token without its beginning")
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ pub struct Tokens {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Aftermath {
     /// Whose requests must pause, and for how long.
-    pub pause: Option<(Whose, Duration)>,
+    pub pause: Option<(PauseScope, Duration)>,
     /// Whether a password was sent and its result is unknown: the tenant may have counted it as a wrong one.
     pub lost: bool,
     /// Whether the tenant rejects our application, so that no client can sign in.
@@ -35,12 +35,12 @@ pub struct Aftermath {
 
 /// Whose requests the tenant wants to pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub enum PauseScope {
     /// All requests: the tenant's own rate limit is used up.
-    Everybodys,
+    AllRequests,
     /// Requests with the address that was passed on. Auth0's "Suspicious IP Throttling" counts by address,
     /// and `x-ratelimit-*` describes that limit in responses to password grants.
-    Addresses,
+    SameAddress,
 }
 
 /// Interprets a response of `/oauth/token`: its result, and what it means for later requests.
@@ -147,7 +147,11 @@ fn refusal(reason: Reason, answer: &TenantResponse, detail: &str) -> Refusal {
 /// Returns whose requests must pause, and for how long: as `Retry-After` says, or until the rate limit is
 /// full again. A 429 with neither gets a few seconds. If the response refuses one login, the limit is that of
 /// its address; so is a limit that a successful login has used up.
-fn pause(answer: &TenantResponse, reason: Option<Reason>, now: Unix) -> Option<(Whose, Duration)> {
+fn pause(
+    answer: &TenantResponse,
+    reason: Option<Reason>,
+    now: Unix,
+) -> Option<(PauseScope, Duration)> {
     const UNSAID: Duration = Duration::from_secs(5);
     let asked = answer.retry_in(now);
     let until = answer
@@ -157,11 +161,11 @@ fn pause(answer: &TenantResponse, reason: Option<Reason>, now: Unix) -> Option<(
         .map(Duration::from_secs);
     if reason == Some(Reason::LoginThrottled) {
         let pause = asked.or(until).unwrap_or(UNSAID);
-        return Some((Whose::Everybodys, pause));
+        return Some((PauseScope::AllRequests, pause));
     }
     match (answer.status, asked) {
-        (500.., Some(pause)) => Some((Whose::Everybodys, pause)),
-        _ => Some((Whose::Addresses, asked.or(until)?)),
+        (500.., Some(pause)) => Some((PauseScope::AllRequests, pause)),
+        _ => Some((PauseScope::SameAddress, asked.or(until)?)),
     }
 }
 
@@ -324,8 +328,8 @@ mod tests {
             let pause = interpret(&answer, Unix(1000)).1.pause;
             pause.map(|(whose, pause)| (whose, pause.as_secs()))
         };
-        let everybodys = |seconds| Some((Whose::Everybodys, seconds));
-        let addresses = |seconds| Some((Whose::Addresses, seconds));
+        let everybodys = |seconds| Some((PauseScope::AllRequests, seconds));
+        let addresses = |seconds| Some((PauseScope::SameAddress, seconds));
         let throttled = "too_many_requests";
         for error in [throttled, "rate_limit_exceeded", "of no known kind"] {
             assert_eq!(said(429, error, Some("7"), None), everybodys(7), "{error}");

@@ -29,7 +29,7 @@ use crate::{
 use input::{json, text::Quoted};
 
 /// A tenant of Auth0, or another OpenID provider.
-pub struct Tenant {
+pub struct TenantClient {
     http: HttpClient,
     home: Home,
     endpoints: OnceLock<Endpoints>,
@@ -41,7 +41,7 @@ struct Endpoints {
     jwks: String,
 }
 
-impl Tenant {
+impl TenantClient {
     /// Prepares the tenant's client. No request is made yet.
     ///
     /// # Errors

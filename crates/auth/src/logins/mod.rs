@@ -36,7 +36,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     auth0::{
-        Tenant,
+        TenantClient,
         answer::{Aftermath, Tokens},
     },
     clock::{Deadline, Unix},
@@ -193,7 +193,7 @@ pub struct Desk {
     /// The configuration.
     pub config: Arc<Config>,
     /// The tenant.
-    pub tenant: Arc<Tenant>,
+    pub tenant: Arc<TenantClient>,
     /// Its keys.
     pub keys: Arc<Store>,
 }

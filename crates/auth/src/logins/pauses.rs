@@ -12,7 +12,7 @@ use std::{
 
 use super::source::Source;
 use crate::{
-    auth0::answer::Whose,
+    auth0::answer::PauseScope,
     refusal::{Reason, Refusal},
 };
 
@@ -52,11 +52,17 @@ impl Pauses {
     }
 
     /// The tenant wants a pause. It never ends one that is longer.
-    pub fn add(&mut self, whose: Whose, address: Option<IpAddr>, pause: Duration, now: Instant) {
+    pub fn add(
+        &mut self,
+        whose: PauseScope,
+        address: Option<IpAddr>,
+        pause: Duration,
+        now: Instant,
+    ) {
         let until = now + pause.min(LONGEST);
         match whose {
-            Whose::Everybodys => self.everybodys = self.everybodys.max(Some(until)),
-            Whose::Addresses => {
+            PauseScope::AllRequests => self.everybodys = self.everybodys.max(Some(until)),
+            PauseScope::SameAddress => {
                 self.make_room(now);
                 let known = self.addresses.entry(address.into()).or_insert(until);
                 *known = until.max(*known);
@@ -94,7 +100,7 @@ mod tests {
     fn a_pause_of_one_address_is_nobody_else_s() {
         let start = Instant::now();
         let mut pauses = Pauses::default();
-        pauses.add(Whose::Addresses, address(1), S(864), start);
+        pauses.add(PauseScope::SameAddress, address(1), S(864), start);
         let refusal = pauses.ask(address(1), start + S(863)).unwrap_err();
         assert_eq!(refusal.reason, Reason::LoginThrottled);
         assert!(refusal.detail.contains("from its address for 2 s"));
@@ -102,11 +108,11 @@ mod tests {
         assert!(pauses.ask(address(2), start).is_ok());
         assert!(pauses.ask(None, start).is_ok(), "nor the broker's");
 
-        pauses.add(Whose::Addresses, None, S(7), start);
+        pauses.add(PauseScope::SameAddress, None, S(7), start);
         assert!(pauses.ask(None, start).is_err());
         assert!(pauses.ask(address(2), start).is_ok());
 
-        pauses.add(Whose::Everybodys, address(1), S(7), start);
+        pauses.add(PauseScope::AllRequests, address(1), S(7), start);
         assert!(pauses.ask(address(2), start + S(6)).is_err());
         assert!(pauses.ask(address(2), start + S(7)).is_ok());
     }
@@ -116,7 +122,7 @@ mod tests {
         let start = Instant::now();
         let mut pauses = Pauses::default();
         let at = |text: &str| Some(text.parse().unwrap());
-        pauses.add(Whose::Addresses, at("2001:db8::1"), S(7), start);
+        pauses.add(PauseScope::SameAddress, at("2001:db8::1"), S(7), start);
         assert!(pauses.ask(at("2001:db8::2"), start).is_err());
         assert!(pauses.ask(at("2001:db8:0:1::1"), start).is_ok());
     }
@@ -124,7 +130,7 @@ mod tests {
     #[test]
     fn no_tenant_silences_us_for_ever_and_none_shortens_what_it_said() {
         let start = Instant::now();
-        for whose in [Whose::Everybodys, Whose::Addresses] {
+        for whose in [PauseScope::AllRequests, PauseScope::SameAddress] {
             let mut pauses = Pauses::default();
             pauses.add(whose, None, S(1_000_000), start);
             pauses.add(whose, None, S(1), start);
@@ -137,13 +143,13 @@ mod tests {
     fn many_addresses_do_not_fill_the_memory() {
         let start = Instant::now();
         let mut pauses = Pauses::default();
-        pauses.add(Whose::Addresses, None, S(3600), start);
+        pauses.add(PauseScope::SameAddress, None, S(3600), start);
         for number in 0..3 * MAX_ADDRESSES as u32 {
-            pauses.add(Whose::Addresses, address(number), S(60), start);
+            pauses.add(PauseScope::SameAddress, address(number), S(60), start);
             assert!(pauses.addresses.len() <= MAX_ADDRESSES);
         }
         assert!(pauses.ask(None, start).is_err(), "the longest stays");
-        pauses.add(Whose::Addresses, None, S(60), start + S(3600));
+        pauses.add(PauseScope::SameAddress, None, S(60), start + S(3600));
         assert!(pauses.addresses.len() <= MAX_ADDRESSES);
     }
 }

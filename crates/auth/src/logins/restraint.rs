@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
     use crate::logins::source::Source;
-    use crate::{auth0::answer::Whose, logins::known::Standing, secret::Fingerprinter};
+    use crate::{auth0::answer::PauseScope, logins::known::Standing, secret::Fingerprinter};
 
     /// One who came in before.
     const CALLER: Caller = Caller {
@@ -179,7 +179,7 @@ mod tests {
         result.err().map(|refusal| refusal.reason)
     }
 
-    fn pause(whose: Whose, seconds: u64) -> Aftermath {
+    fn pause(whose: PauseScope, seconds: u64) -> Aftermath {
         Aftermath {
             pause: Some((whose, S(seconds))),
             ..Aftermath::default()
@@ -192,7 +192,7 @@ mod tests {
         let mut restraint = Restraint::new(5, start);
         let (stranger, device) = (at([198, 51, 100, 1]), at([203, 0, 113, 1]));
         let question = restraint.ask(stranger, CALLER, start).unwrap();
-        restraint.heard(question, None, pause(Whose::Addresses, 864), start);
+        restraint.heard(question, None, pause(PauseScope::SameAddress, 864), start);
         assert_eq!(
             refused(restraint.ask(stranger, CALLER, start + S(863))),
             Some(Reason::LoginThrottled)
@@ -201,7 +201,7 @@ mod tests {
         restraint.heard(
             question,
             Some(Reason::LoginThrottled),
-            pause(Whose::Everybodys, 7),
+            pause(PauseScope::AllRequests, 7),
             start,
         );
         for origin in [device, stranger, at([203, 0, 113, 2])] {

@@ -29,7 +29,7 @@ use std::{
 };
 
 use crate::{
-    auth0::Tenant,
+    auth0::TenantClient,
     clock::Unix,
     config::{Algorithm, Config, ConfigError, KeySource},
     files,
@@ -66,7 +66,7 @@ pub use usernames::LocalUsers;
 /// has a lock but what the threads of the pool and of the key store share with it.
 pub struct Policy {
     config: Arc<Config>,
-    rules: token::Rules,
+    rules: token::Requirements,
     desk: Arc<Desk>,
     pool: Pool,
     prints: Fingerprinter,
@@ -102,19 +102,21 @@ impl Policy {
         common: &mut Common,
     ) -> Result<Self, String> {
         let config = Arc::new(config);
-        let tenant = Arc::new(Tenant::new(&config).map_err(|why| match &config.ca_file {
-            Some(path) => format!(
-                "option ca_file, value {}: it {why}",
-                Quoted(&path.display().to_string())
-            ),
-            None => format!("option ca_file is missing: {why}"),
-        })?);
+        let tenant = Arc::new(
+            TenantClient::new(&config).map_err(|why| match &config.ca_file {
+                Some(path) => format!(
+                    "option ca_file, value {}: it {why}",
+                    Quoted(&path.display().to_string())
+                ),
+                None => format!("option ca_file is missing: {why}"),
+            })?,
+        );
         let max_stale = config.jwks_max_stale;
         let keys = Arc::new(Store::new(Pace { max_stale, ..pace }, spawn));
         if let Some(set) = keys_from_file(&config)? {
             keys.replace(set);
         }
-        let rules = token::Rules {
+        let rules = token::Requirements {
             issuers: config.issuers.iter().map(|one| (&**one).into()).collect(),
             algorithms: config.algorithms.clone(),
             secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),

@@ -20,7 +20,7 @@ use input::{json, text::Quoted};
 
 /// What a token must satisfy.
 #[derive(Debug)]
-pub struct Rules {
+pub struct Requirements {
     /// Accepted values of `iss`, compared byte for byte.
     pub issuers: Vec<Arc<str>>,
     /// Accepted signature algorithms.
@@ -110,7 +110,7 @@ const MAX_USERNAME: usize = 1024;
 /// Returns a reason from one of the `token-…` rows of [`Reason`].
 pub fn verify(
     token: &str,
-    rules: &Rules,
+    rules: &Requirements,
     audiences: &[String],
     keys: &KeySet,
     now: Unix,
@@ -138,7 +138,7 @@ fn object(bytes: &[u8], name: &str) -> Result<Map<String, Value>, Refusal> {
 
 fn check(
     claims: &Map<String, Value>,
-    rules: &Rules,
+    rules: &Requirements,
     audiences: &[String],
     now: Unix,
 ) -> Result<(Arc<str>, Unix), Refusal> {

@@ -9,7 +9,7 @@ use auth::{clock::Unix, keys::store::Pace, log::Log, policy::Step, refusal::Reas
 use serde_json::{Value, json};
 use testbed::signing::{Alg, SigningKey, hs256_raw, now, shared_key};
 
-use crate::common::{self, Instance};
+use crate::common::{self, TestInstance};
 
 pub const ISSUER: &str = "https://t.auth0.com/";
 pub const AUDIENCE: &str = "https://mqtt.example/";
@@ -34,7 +34,7 @@ pub fn evil_key() -> std::sync::Arc<SigningKey> {
     shared_key(1)
 }
 
-fn instance(algorithms: &str) -> Mutex<Instance> {
+fn instance(algorithms: &str) -> Mutex<TestInstance> {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &[u8]| {
         let path = folder.path().join(name);
@@ -71,10 +71,10 @@ fn instance(algorithms: &str) -> Mutex<Instance> {
     Mutex::new(common::instance(&options, Pace::default(), Log::default()))
 }
 
-static RS256: LazyLock<Mutex<Instance>> = LazyLock::new(|| instance("RS256"));
-static ALL: LazyLock<Mutex<Instance>> = LazyLock::new(|| instance("RS256,PS256,HS256"));
+static RS256: LazyLock<Mutex<TestInstance>> = LazyLock::new(|| instance("RS256"));
+static ALL: LazyLock<Mutex<TestInstance>> = LazyLock::new(|| instance("RS256,PS256,HS256"));
 
-fn meet(instance: &Mutex<Instance>, token: &str) -> TokenResult {
+fn meet(instance: &Mutex<TestInstance>, token: &str) -> TokenResult {
     let mut instance = instance.lock().unwrap_or_else(PoisonError::into_inner);
     match instance.authenticate(&common::connect("c", token), Unix(now())) {
         Step::Admit(admission) => TokenResult::In(admission.username().to_owned()),

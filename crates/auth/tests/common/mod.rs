@@ -13,12 +13,12 @@ use auth::{
 };
 
 /// The only instance in its broker.
-pub struct Instance {
+pub struct TestInstance {
     pub policy: Policy,
     pub common: Common,
 }
 
-impl Instance {
+impl TestInstance {
     pub fn authenticate(&mut self, connect: &Connect, now: Unix) -> Step {
         self.policy.authenticate(&mut self.common, connect, now)
     }
@@ -30,12 +30,12 @@ impl Instance {
 
 /// An instance with these options, which asks nobody yet.
 #[track_caller]
-pub fn instance(options: &[(&str, &str)], pace: Pace, log: Log) -> Instance {
+pub fn instance(options: &[(&str, &str)], pace: Pace, log: Log) -> TestInstance {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let config = Config::read(options.iter().map(owned).collect()).unwrap();
     let mut common = Common::default();
     let policy = Policy::new(config, pace, log, threads::plain, &mut common).unwrap();
-    Instance { policy, common }
+    TestInstance { policy, common }
 }
 
 /// Returns a CONNECT with a token.
@@ -58,7 +58,7 @@ pub fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
 
 /// Admits a client with a valid token.
 #[track_caller]
-pub fn let_in(instance: &mut Instance, client_id: &str, token: &str) {
+pub fn let_in(instance: &mut TestInstance, client_id: &str, token: &str) {
     match instance.authenticate(&connect(client_id, token), clock::now()) {
         Step::Admit(admission) => drop(instance.common.admit(admission)),
         Step::Refuse(refusal) => panic!("{refusal}"),
