@@ -32,7 +32,7 @@ case ${1:-} in
 esac
 
 # The compiler comes first: nothing is fetched if it is too old.
-needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml")
+needed=$(sed -n '/^rust-version/{s/.*"\(.*\)"/\1/p;q}' "$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml")
 for tool in cargo rustc; do
   if path=$(command -v "$tool"); then
     answer=$("$tool" --version 2>&1) || true
