@@ -20,7 +20,7 @@
 //!  C event ─► event.rs ─► policy.authorise (memory only) ─► codes ─► C
 //! ```
 //!
-//! [`auth::policy`] decides and is read top to bottom (`sign_in.rs`, `judge.rs`, `access.rs`). It knows neither broker nor network, and takes
+//! [`auth::policy`] decides and is read top to bottom (`authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`). It knows neither broker nor network, and takes
 //! the time as an argument. What has to wait is a value, a [`auth::logins::Job`], done by a pool of
 //! threads that never touch the broker. One path, two schedulers: where the broker takes the answer
 //! later (2.1), the client waits and nobody else does; where it does not (2.0), the broker stands

@@ -1,7 +1,8 @@
 //! The decisions, top to bottom: who may come in, and what they may do.
 //!
 //! * this file: what there is to decide with, started, reloaded and stopped
-//! * `sign_in`: from the CONNECT to the answer · `judge`: what tokens are worth
+//! * `authenticate`: one CONNECT, on one page · `verify`: what tokens are worth · `admission`: which session follows
+//! * `pending`: sign-ins that wait for the tenant
 //! * `usernames`: the user names that the broker is told
 //! * `names`: under which client IDs a sign-in may wait
 //! * `access`: messages and subscriptions · `report`: what the operator is told, and `repeats`: how often
@@ -11,14 +12,16 @@
 //! [`Job`](crate::logins::Job) for a thread that may, and comes back as a [`Done`](crate::logins::Done).
 
 mod access;
+mod admission;
+mod authenticate;
 mod common;
-mod judge;
 mod names;
+mod pending;
 mod repeats;
 mod report;
-mod sign_in;
 mod tally;
 mod usernames;
+mod verify;
 
 use std::{
     sync::{
@@ -55,10 +58,12 @@ use acl::{claims::Grants, interner::Interner};
 use input::text::Quoted;
 
 pub use access::{Access, Action, Decision};
+pub use admission::Admission;
+pub use authenticate::{Connect, Step};
 pub use common::Common;
 use common::TenantId;
+pub use pending::{Answer, Wait};
 use repeats::Repeats;
-pub use sign_in::{Admission, Answer, Connect, Step, Wait};
 use tally::Tally;
 pub use usernames::LocalUsers;
 

@@ -1,4 +1,4 @@
-//! What tokens are worth: whose they are, and what they say that he may do.
+//! What tokens are worth: whose they are, and what they say that their bearer may do.
 
 use std::sync::Arc;
 
@@ -8,21 +8,17 @@ use crate::{
     clock::Unix,
     identity::Account,
     keys::KeySet,
-    logins::{Claimant, Evidence, Terms, Verdict},
-    policy_file::InForce,
+    logins::{Evidence, Terms, Verdict},
     refusal::{Reason, Refusal},
     secret::Fingerprint,
     token::{self, Claims},
 };
-use acl::{
-    claims::Grants,
-    rights::{Hopeless, Profile, Rights},
-};
+use acl::claims::Grants;
 use input::{json::Place, recognise};
 
 impl Policy {
-    /// Judges what a job brought; `None` if the keys have to be looked at again first.
-    pub(super) fn judge(
+    /// Verifies what a job brought; `None` if the keys have to be looked at again first.
+    pub(super) fn verify(
         &mut self,
         evidence: &Evidence,
         keys_refetched: Option<bool>,
@@ -30,13 +26,13 @@ impl Policy {
     ) -> Option<Verdict> {
         match evidence {
             Evidence::Presented { token, print } => {
-                self.judge_presented(token, *print, keys_refetched, now)
+                self.verify_presented(token, *print, keys_refetched, now)
             }
             Evidence::Issued {
                 username, tokens, ..
             } => {
-                let (claims, _) = self.judge_under_keys(keys_refetched, |keys| {
-                    self.judge_issued(tokens, keys, now)
+                let (claims, _) = self.verify_under_keys(keys_refetched, |keys| {
+                    self.verify_issued(tokens, keys, now)
                 })?;
                 Some(claims.and_then(|claims| self.terms(claims, username.as_str().into())))
             }
@@ -45,14 +41,14 @@ impl Policy {
 
     /// A token from a client: the user name it sent is nobody's, the token says who it is. `None` if the
     /// keys have to be looked at again first.
-    pub(super) fn judge_presented(
+    pub(super) fn verify_presented(
         &mut self,
         token: &str,
         print: Fingerprint,
         keys_refetched: Option<bool>,
         now: Unix,
     ) -> Option<Verdict> {
-        let (claims, keys) = self.judge_under_keys(keys_refetched, |keys| {
+        let (claims, keys) = self.verify_under_keys(keys_refetched, |keys| {
             token::verify(token, &self.rules, &self.config.audiences, keys, now)
         })?;
         let verdict = claims.and_then(|claims| {
@@ -65,15 +61,15 @@ impl Policy {
         Some(verdict)
     }
 
-    /// Judges under the keys that there are, and says which. `None` if there may be others.
-    fn judge_under_keys(
+    /// Checks a token under the keys that there are, and returns which those were. `None` if there may be others.
+    fn verify_under_keys(
         &self,
         keys_refetched: Option<bool>,
-        judge: impl Fn(&KeySet) -> Result<Claims, Refusal>,
+        check: impl Fn(&KeySet) -> Result<Claims, Refusal>,
     ) -> Option<(Result<Claims, Refusal>, Arc<KeySet>)> {
         loop {
             let keys = self.desk.keys.current();
-            let claims = judge(&keys);
+            let claims = check(&keys);
             // A key that is not here may have been published since: worth one look, for everybody.
             if let Err(refusal) = &claims
                 && matches!(
@@ -108,7 +104,7 @@ impl Policy {
 
     /// Tokens from the tenant: the access token if it is one for our API, else the ID token. That
     /// either cannot be used is never the device's fault.
-    fn judge_issued(&self, tokens: &Tokens, keys: &KeySet, now: Unix) -> Result<Claims, Refusal> {
+    fn verify_issued(&self, tokens: &Tokens, keys: &KeySet, now: Unix) -> Result<Claims, Refusal> {
         let unusable = |which: &str, refusal: Refusal| match refusal.reason {
             Reason::KeysUnavailable | Reason::TokenKeyUnknown => refusal,
             cause => Refusal::caused_by(
@@ -196,26 +192,6 @@ impl Policy {
             grants,
             claims,
             until,
-        })
-    }
-
-    /// What one client may do with a credential.
-    pub(super) fn rights(&self, claimant: &Claimant, terms: Terms) -> Result<Rights, Refusal> {
-        // IPv6 addresses may name the interface (RFC 4007, section 11).
-        let address = claimant.address.as_deref();
-        let address = address.and_then(|text| text.split('%').next()?.parse().ok());
-        let profile = Profile {
-            client_id: Arc::clone(&claimant.client_id),
-            username: terms.username,
-            claims: terms.claims.unwrap_or_default(),
-            address,
-            port: claimant.port,
-            certificate: claimant.certificate,
-        };
-        let book = self.policy_file.as_ref().map(InForce::book);
-        Rights::new(terms.grants, book, profile).map_err(|why| match why {
-            Hopeless::Token(why) => Refusal::new(Reason::TokenTopics, why.to_string()),
-            Hopeless::Policy(why) => Refusal::new(Reason::PolicyValue, why.to_string()),
         })
     }
 }

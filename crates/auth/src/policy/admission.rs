@@ -1,0 +1,160 @@
+//! From a credential that was checked to a session: whether its client ID is free for it, and which rights it gets.
+
+use std::sync::Arc;
+
+use super::{Common, Policy, Step, report::Who};
+use crate::{
+    clock::Unix,
+    identity,
+    log::Level,
+    logins::{Claimant, Terms, Verdict},
+    policy_file::InForce,
+    refusal::{Reason, Refusal},
+    sessions::{Client, Session},
+};
+use acl::rights::{Hopeless, Profile, Rights};
+use input::{json::Place, text::Quoted};
+
+/// The terms on which a client comes in.
+#[must_use]
+#[derive(Debug)]
+pub struct Admission {
+    /// The client.
+    pub client: Client,
+    session: Session,
+}
+
+impl Admission {
+    /// The user name that the client gets.
+    pub fn username(&self) -> &str {
+        &self.session.username
+    }
+
+    pub(super) fn into_session(self) -> (Client, Session) {
+        (self.client, self.session)
+    }
+}
+
+impl Policy {
+    /// Authorizes a client whose credential was checked, or reports why it is refused.
+    pub(super) fn admit_or_refuse(
+        &mut self,
+        common: &Common,
+        claimant: &Claimant,
+        verdict: Verdict,
+        now: Unix,
+    ) -> Step {
+        let session = verdict.and_then(|terms| self.session(common, claimant, terms));
+        match session {
+            Ok(session) => {
+                self.known.came_in(claimant.login, claimant.caller.source);
+                if session.rights.is_empty() && !self.config.defer_acl {
+                    self.warn_of_no_rights(&session.client_id);
+                }
+                Step::Admit(Admission {
+                    client: claimant.client,
+                    session,
+                })
+            }
+            Err(refusal) => {
+                self.report_refused_connect(claimant, &refusal, now);
+                Step::Refuse(refusal)
+            }
+        }
+    }
+
+    /// The session that a client gets with a credential.
+    fn session(
+        &self,
+        common: &Common,
+        claimant: &Claimant,
+        terms: Terms,
+    ) -> Result<Session, Refusal> {
+        self.may_use_client_id(common, claimant, &terms)?;
+        Ok(Session {
+            client_id: Arc::clone(&claimant.client_id),
+            username: self.username_for_broker(&terms.username),
+            account: terms.account.clone(),
+            until: terms.until,
+            credential: claimant.credential,
+            rights: self.rights(claimant, terms)?,
+        })
+    }
+
+    fn warn_of_no_rights(&self, client_id: &str) {
+        let nor_file = match self.policy_file {
+            Some(_) => ", and no rule of the policy file is for it",
+            None => "",
+        };
+        let topics = self.config.reading.topics.as_ref();
+        self.log.line(
+            Level::Warning,
+            format!(
+                "{} came in and may do nothing: its token lists no topic{nor_file}; cure: add topics to the device's \
+                 app_metadata in the tenant, and an Action that copies them into the token's claim {}",
+                Quoted(client_id),
+                Quoted(topics.map_or("permissions", Place::text))
+            ),
+        );
+    }
+
+    /// Returns an error unless the client ID is one that this token may be used with, and nobody else holds it.
+    fn may_use_client_id(
+        &self,
+        common: &Common,
+        claimant: &Claimant,
+        terms: &Terms,
+    ) -> Result<(), Refusal> {
+        identity::check(&terms.client_ids, &claimant.client_id)?;
+        if self.config.any_takeover
+            || claimant.id_is_free
+            || !common
+                .sessions
+                .is_held_by_another(&claimant.client_id, Some(&terms.account))
+        {
+            return Ok(());
+        }
+        Err(client_id_is_held())
+    }
+
+    /// Reports a client that does not come in, because the broker does not take its user name.
+    pub fn refuse_username(&mut self, client_id: &str, now: Unix) {
+        let refusal = Refusal::new(
+            Reason::TokenUsername,
+            "the broker does not take its user name",
+        );
+        let who = Who {
+            client_id,
+            username: None,
+            address: None,
+        };
+        self.report(&who, &refusal, now);
+    }
+
+    /// What one client may do with a credential.
+    pub(super) fn rights(&self, claimant: &Claimant, terms: Terms) -> Result<Rights, Refusal> {
+        // IPv6 addresses may name the interface (RFC 4007, section 11).
+        let address = claimant.address.as_deref();
+        let address = address.and_then(|text| text.split('%').next()?.parse().ok());
+        let profile = Profile {
+            client_id: Arc::clone(&claimant.client_id),
+            username: terms.username,
+            claims: terms.claims.unwrap_or_default(),
+            address,
+            port: claimant.port,
+            certificate: claimant.certificate,
+        };
+        let book = self.policy_file.as_ref().map(InForce::book);
+        Rights::new(terms.grants, book, profile).map_err(|why| match why {
+            Hopeless::Token(why) => Refusal::new(Reason::TokenTopics, why.to_string()),
+            Hopeless::Policy(why) => Refusal::new(Reason::PolicyValue, why.to_string()),
+        })
+    }
+}
+
+pub(super) fn client_id_is_held() -> Refusal {
+    Refusal::new(
+        Reason::ClientIdHeld,
+        "somebody else is connected with this client id, or has a kept session under it",
+    )
+}

@@ -1,0 +1,378 @@
+//! A CONNECT, from its fields to the outcome. [`Policy::authenticate`] is the page; below it are its steps, in order.
+
+use super::{Admission, Common, Policy, admission::client_id_is_held, pending::Wait};
+use crate::{
+    auth0::forwarded,
+    clock::{Deadline, Unix, moment},
+    logins::{Claimant, Errand, Evidence, Job, Origin, Terms, Verdict, source::Source},
+    refusal::{Reason, Refusal},
+    secret::Secret,
+    sessions::Client,
+    token::jws,
+};
+use input::recognise::{self, Token};
+
+/// A CONNECT, as the broker tells it.
+pub struct Connect<'a> {
+    /// Who.
+    pub client: Client,
+    /// The client id.
+    pub client_id: &'a str,
+    /// The user name, unverified. On a re-check (SIGHUP) it is the one that was given.
+    pub username: Option<&'a str>,
+    /// The password: any bytes.
+    pub password: Option<&'a [u8]>,
+    /// Its own address, if the broker told it and it counts ([`crate::proxies`]).
+    pub address: Option<&'a str>,
+    /// Whether everybody could have written the address that the broker told.
+    pub unverified_address: bool,
+    /// The port of the listener, if the broker tells it.
+    pub port: Option<u16>,
+    /// The SHA-256 fingerprint of its certificate, if the broker tells it and
+    /// [`Policy::looks_at_certificates`].
+    pub certificate: Option<[u8; 32]>,
+    /// Whether the broker says that it has no session under this client id. 2.0 does not say.
+    pub id_is_free: bool,
+    /// No CONNECT, perhaps: the broker may be asking again about a client that is in (SIGHUP).
+    pub again: bool,
+    /// No CONNECT at all: SIGHUP asks about a session restored from disk, whose client has not
+    /// come back yet.
+    pub restored: bool,
+    /// No CONNECT, for certain: SIGHUP asks about a session that the broker has. 2.0 only.
+    pub rechecked: bool,
+}
+
+/// How a sign-in goes on.
+#[must_use]
+pub enum Step {
+    /// It is good. Give the client this user name, then [`Common::admit`] it.
+    Admit(Admission),
+    /// It is not.
+    Refuse(Refusal),
+    /// It has to wait: [`Policy::wait`] here, or, where the broker takes the answer later, [`Policy::delay`]
+    /// or [`Policy::postpone`].
+    Wait(Box<Wait>),
+    /// The client is already in, or is nobody yet: let the broker keep it, with what it has.
+    Keep,
+    /// It is none of ours: the next plugin, or the broker itself, decides.
+    Defer,
+}
+
+/// Passwords and user names longer than this, in bytes, are refused without asking anybody:
+/// Auth0's end at 128, and a 64 KB one would only be a load on the tenant.
+const MAX_CREDENTIAL: usize = 1024;
+
+/// What came of a CONNECT so far.
+enum Outcome {
+    /// It is no CONNECT, and the client keeps what it has.
+    Keep,
+    /// Others decide.
+    Defer,
+    /// The credential was checked, or need not be.
+    Verdict(Verdict),
+    /// It cannot be decided from memory.
+    Wait {
+        job: Box<Job>,
+        /// The user name for the broker, where it differs from the one that the client sent.
+        username: Option<String>,
+    },
+}
+
+/// A step that does not end the sign-in returns what the next ones need.
+type Next<T> = Result<T, Outcome>;
+
+fn refuse<T>(reason: Reason, detail: impl Into<String>) -> Next<T> {
+    Err(Outcome::Verdict(Err(Refusal::new(reason, detail))))
+}
+
+impl Policy {
+    /// Decides about a client that wants to come in. Waits for nothing.
+    pub fn authenticate(&mut self, common: &mut Common, connect: &Connect, now: Unix) -> Step {
+        if !connect.again {
+            self.arrivals.forget(connect.client, connect.client_id);
+        }
+        if connect.unverified_address {
+            self.warn_of_unverified_address();
+        }
+        let mut claimant = self.claimant(connect);
+        let outcome = self.outcome(common, connect, &mut claimant, now);
+        match outcome.unwrap_or_else(|ended| ended) {
+            Outcome::Keep => Step::Keep,
+            Outcome::Defer => Step::Defer,
+            Outcome::Verdict(verdict) => self.admit_or_refuse(common, &claimant, verdict, now),
+            Outcome::Wait { job, username } => Step::Wait(Box::new(Wait {
+                claimant,
+                job: *job,
+                username,
+            })),
+        }
+    }
+
+    fn outcome(
+        &mut self,
+        common: &mut Common,
+        connect: &Connect,
+        claimant: &mut Claimant,
+        now: Unix,
+    ) -> Next<Outcome> {
+        recheck_session(common, connect, claimant, now)?;
+        let cached = self.cached_token(claimant, now);
+        // Before anything is asked, counted or left to others: they might pass the token on, or log it.
+        let is_token = recognise_token(connect, cached.is_some())?;
+        if let Some(terms) = cached {
+            return Ok(Outcome::Verdict(Ok(terms)));
+        }
+        let password = password_of(connect)?;
+        // `JWT` as the user name is how the old integration told a token from a password.
+        if is_token || connect.username == Some("JWT") && !password.is_empty() {
+            return Ok(self.authenticate_token(claimant, password, now));
+        }
+        match self.login_username(connect, password)? {
+            Ok(username) => {
+                self.authenticate_login(common, connect, claimant, username, password, now)
+            }
+            Err(refusal) => Ok(self.not_ours(common, connect, claimant, refusal)),
+        }
+    }
+
+    fn claimant(&self, connect: &Connect) -> Claimant {
+        Claimant {
+            client: connect.client,
+            client_id: connect.client_id.into(),
+            username: connect.username.map(Into::into),
+            address: connect.address.map(Into::into),
+            port: connect.port,
+            certificate: connect.certificate,
+            credential: self.prints.of(connect.password.unwrap_or_default()),
+            login: None,
+            caller: self
+                .known
+                .caller(None, Source::of(connect.address), moment()),
+            id_is_free: connect.id_is_free,
+        }
+    }
+
+    /// What this token is good for, if it was checked before under the same keys.
+    fn cached_token(&mut self, claimant: &Claimant, now: Unix) -> Option<Terms> {
+        let keys = self.desk.keys.current();
+        self.verified.recall(claimant.credential, &keys, now)
+    }
+
+    /// Checks a token, or has it wait for the key that signed it.
+    fn authenticate_token(&mut self, claimant: &Claimant, token: &str, now: Unix) -> Outcome {
+        let print = claimant.credential;
+        let deadline = Deadline::after(self.config.timeout);
+        if let Some(verdict) = self.verify_presented(token, print, None, now) {
+            return Outcome::Verdict(verdict);
+        }
+        let evidence = Evidence::Presented {
+            token: token.to_owned(),
+            print,
+        };
+        Outcome::Wait {
+            job: Box::new(Job {
+                claimant: claimant.clone(),
+                key: print,
+                question: None,
+                errand: Errand::Keys(evidence),
+                deadline,
+            }),
+            username: jws::unverified_text_claim(token, &self.config.username_claim)
+                .map(|name| self.username_for_broker(&name.into()).to_string()),
+        }
+    }
+
+    /// The tenant's user whose password this may be. The inner error says why it is nothing to ask the tenant about.
+    fn login_username<'a>(
+        &self,
+        connect: &Connect<'a>,
+        password: &str,
+    ) -> Next<Result<&'a str, Refusal>> {
+        let not_ours = |reason, detail: &str| Ok(Err(Refusal::new(reason, detail)));
+        if password.is_empty() {
+            return not_ours(Reason::NoPassword, "it sent no password");
+        }
+        if self.config.application.is_none() {
+            return not_ours(
+                Reason::CredentialsOff,
+                "it sent a password, and credentials mode is off",
+            );
+        }
+        let username = connect
+            .username
+            .map(|name| self.username_of_tenant(name, connect.again));
+        let Some(username) = username.filter(|name| !name.is_empty()) else {
+            return not_ours(Reason::NoUsername, "it sent a password and no user name");
+        };
+        for (what, length) in [("user name", username.len()), ("password", password.len())] {
+            if length > MAX_CREDENTIAL {
+                return refuse(
+                    Reason::TooLong,
+                    format!("its {what} has {length} bytes, more than {MAX_CREDENTIAL}"),
+                );
+            }
+        }
+        Ok(Ok(username))
+    }
+
+    /// Answers a login from the login cache, or has it wait for the tenant.
+    fn authenticate_login(
+        &mut self,
+        common: &mut Common,
+        connect: &Connect,
+        claimant: &mut Claimant,
+        username: &str,
+        password: &str,
+        now: Unix,
+    ) -> Next<Outcome> {
+        let deadline = Deadline::after(self.config.timeout);
+        // As Auth0 compares them: it takes `Device` for `device`.
+        let user = self.prints.of(username.trim().to_lowercase().as_bytes());
+        claimant.login = Some(user);
+        let source = claimant.caller.source;
+        claimant.caller = self.known.caller(claimant.login, source, moment());
+        // With the length in front, `a` with `bc` is not `ab` with `c`.
+        let both = format!("{}:{username}{password}", username.len());
+        let key = self.prints.of(both.as_bytes());
+        if let Some(verdict) = self.memory.recall(key, now) {
+            return Ok(Outcome::Verdict(verdict));
+        }
+        let address = connect.address.and_then(forwarded::device_address);
+        let origin = Origin { user, address };
+        // A login that joins a question that is under way asks none.
+        let question = match self.pool.is_busy(key) {
+            true => None,
+            false => {
+                let restraint = common.restraint(self.tenant);
+                let question = restraint
+                    .ask(origin, claimant.caller, moment())
+                    .map_err(|refusal| Outcome::Verdict(Err(refusal)))?;
+                self.known.asked(user, moment());
+                self.count_question(claimant.caller);
+                Some(question)
+            }
+        };
+        let errand = Errand::Login {
+            username: username.into(),
+            password: Secret::new(password),
+            address,
+        };
+        Ok(Outcome::Wait {
+            job: Box::new(Job {
+                claimant: claimant.clone(),
+                key,
+                question,
+                errand,
+                deadline,
+            }),
+            username: (!self.config.username_prefix.is_empty())
+                .then(|| self.username_for_broker(&username.into()).to_string()),
+        })
+    }
+
+    /// Leaves a client that brought neither a token nor a login to others, or refuses it. Nobody else decides
+    /// about a client ID that one of our sessions holds.
+    fn not_ours(
+        &self,
+        common: &mut Common,
+        connect: &Connect,
+        claimant: &Claimant,
+        refusal: Refusal,
+    ) -> Outcome {
+        if !self.config.defer_others {
+            return Outcome::Verdict(Err(refusal));
+        }
+        let sessions = &mut common.sessions;
+        let free = self.config.any_takeover || claimant.id_is_free;
+        if !free && sessions.is_held_by_another(&claimant.client_id, None) {
+            return Outcome::Verdict(Err(client_id_is_held()));
+        }
+        sessions.other_comes(claimant.client, &claimant.client_id, connect.again);
+        Outcome::Defer
+    }
+}
+
+/// Lets a client that is in stay in, when the broker asks about it again (SIGHUP).
+fn recheck_session(
+    common: &mut Common,
+    connect: &Connect,
+    claimant: &Claimant,
+    now: Unix,
+) -> Next<()> {
+    if connect.restored {
+        return Err(Outcome::Keep);
+    }
+    let sessions = &mut common.sessions;
+    match sessions.recheck(
+        connect.client,
+        connect.client_id,
+        connect.username,
+        claimant.credential,
+        connect.again,
+        now,
+    ) {
+        Some(true) => Err(Outcome::Keep),
+        Some(false) => refuse(
+            Reason::TokenExpired,
+            "its rights have ended since it signed in",
+        ),
+        // Others let it in, and it is still connected: its client ID stays taken.
+        None if connect.again && sessions.is_other(connect.client) => Ok(()),
+        None => {
+            // A new connection at an old address inherits nothing.
+            sessions.arrives(connect.client);
+            match connect.rechecked {
+                // A certificate or another plugin let it in, and decides again when it comes back. 2.0 must not be
+                // told no about a client that is away (`sessions::forgotten`), and does not say whether this one is.
+                true => Err(Outcome::Keep),
+                false => Ok(()),
+            }
+        }
+    }
+}
+
+/// Whether the password is a token. `cached` says that it is known to be one.
+fn recognise_token(connect: &Connect, cached: bool) -> Next<bool> {
+    let token = match cached {
+        true => Some(Token::Alone),
+        false => recognise::token(connect.password.unwrap_or_default()),
+    };
+    match misused(connect, token) {
+        Some(refusal) => Err(Outcome::Verdict(Err(refusal))),
+        None => Ok(token.is_some()),
+    }
+}
+
+fn password_of<'a>(connect: &Connect<'a>) -> Next<&'a str> {
+    match std::str::from_utf8(connect.password.unwrap_or_default()) {
+        Ok(password) => Ok(password),
+        Err(_) => refuse(Reason::NotUtf8, "its password is not UTF-8 text"),
+    }
+}
+
+/// Why a token cannot be taken as it arrived: it is not whole, has something around it, or stands in
+/// another field.
+fn misused(connect: &Connect, password: Option<Token>) -> Option<Refusal> {
+    match password {
+        Some(token @ Token::Wrapped(_)) => {
+            let detail = format!("its password {token}");
+            return Some(Refusal::new(Reason::TokenWrapped, detail));
+        }
+        Some(token @ Token::Piece(_)) => {
+            let detail = format!("its password {token}");
+            return Some(Refusal::new(Reason::TokenMalformed, detail));
+        }
+        Some(Token::Alone) | None => {}
+    }
+    // With a token as the password the user name is nobody's, whatever it is.
+    let username = connect.username.filter(|_| password.is_none());
+    // A shorter client ID holds no more of a token than the beginning of its header, which is no secret.
+    const LEAST: usize = 16;
+    let client_id = Some(connect.client_id).filter(|id| id.len() >= LEAST);
+    let fields = [("user name", username), ("client ID", client_id)];
+    fields.into_iter().find_map(|(field, text)| {
+        let token = recognise::token(text?.as_bytes())?;
+        let detail = format!("its {field} {token}");
+        Some(Refusal::new(Reason::TokenMisplaced, detail))
+    })
+}
