@@ -121,14 +121,6 @@ pub struct Told<'e> {
     client: ClientRef<'e>,
 }
 
-impl Told<'_> {
-    /// Where the broker keeps its texts.
-    #[inline]
-    pub fn places(&self) -> Places {
-        self.broker.places(self.client)
-    }
-}
-
 impl Asker for Told<'_> {
     fn client_id(&self) -> &[u8] {
         self.broker.client_id_bytes(self.client).unwrap_or_default()
@@ -140,6 +132,11 @@ impl Asker for Told<'_> {
 
     fn is_connected(&self) -> bool {
         self.broker.is_connected(self.client)
+    }
+
+    #[inline]
+    fn places(&self) -> Places {
+        self.broker.places(self.client)
     }
 
     #[inline]

@@ -48,7 +48,7 @@
 //! | Which number does the broker get as an answer? | `codes.rs` |
 //! | Where do panics and foreign threads end? | `guard.rs` |
 //! | Which bugs of Mosquitto does the plugin work around? | `quirks/mod.rs` |
-//! | What was allowed a moment ago? | `again.rs` |
+//! | What was allowed a moment ago? | `answer_cache.rs` |
 //! | What is wiped, what is in no core dump? | `memory.rs`, `auth::secret` |
 //!
 //! # Rules
@@ -73,7 +73,7 @@
 //!   what the number of rules would. (Rules with a name and a `+` beside each other at every level
 //!   cost both ways; no check visits a node of the tree twice.) Its branches know their earliest rule,
 //!   so "the first that fits" needs no list either. And what was allowed a moment ago is kept beside the
-//!   broker's door, because most devices say the same again (`again.rs`).
+//!   broker's door, because most devices say the same again (`answer_cache.rs`).
 //! * **The first rule that fits decides**, not "deny wins": lists in the form of EMQX's `acl` claim
 //!   are read so, and one sentence is enough to predict it.
 //! * **MQTT 5 is not answered later by default**: in 2.1.2 a client that hangs up while it waits
@@ -114,7 +114,7 @@
 //!   and could not know whether the loop is where SIGHUP does no harm.
 
 mod abi;
-mod again;
+mod answer_cache;
 mod cell;
 mod codes;
 mod event;

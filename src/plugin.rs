@@ -8,7 +8,7 @@ use std::ffi::{c_int, c_void};
 
 use crate::{
     abi,
-    again::Question,
+    answer_cache::Question,
     codes::{self, Generation},
     event::{self, Reload},
     guard,
@@ -297,7 +297,7 @@ fn basic_auth(
     client: host::ClientRef<'_>,
     connect: &Connect<'_>,
 ) -> c_int {
-    instance.again.forget(broker, connect.client.0);
+    instance.answers.forget(broker, connect.client.0);
     let mut step = instance.policy.authenticate(common, connect, time::now());
     if let Step::Wait(wait) = step {
         let hindrance = may_delay(broker, instance, client, connect)
@@ -406,7 +406,7 @@ fn answer_pending(broker: &Broker, userdata: *mut c_void, answers: Vec<Answer>) 
         broker.complete(&client_id, codes::SUCCESS);
         if broker.has_client(&client_id, client.0) != Some(true) {
             state::with(broker, userdata, |instance, common| {
-                instance.again.forget(broker, client.0);
+                instance.answers.forget(broker, client.0);
                 common.retract(client, older.flatten());
             });
         }
@@ -428,13 +428,13 @@ unsafe extern "C" fn on_acl_check(
         let answer = state::with(broker, userdata, |instance, common| {
             let now = instance.round.now();
             if let Some(question) = &question
-                && instance.again.allows(broker, question, now)
+                && instance.answers.allows(broker, question, now)
             {
                 return (Decision::Allow { until: now }, true);
             }
             let decision = instance.policy.authorise(common, &access, now);
             if let (Decision::Allow { until }, Some(question)) = (decision, &question) {
-                instance.again.keep(broker, question, now, until);
+                instance.answers.keep(broker, question, now, until);
             }
             (decision, instance.ticks)
         });
@@ -507,7 +507,7 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
                     None => {}
                 }
             }
-            instance.again.forget(broker, client.address());
+            instance.answers.forget(broker, client.address());
             let client = auth::sessions::Client(client.address());
             instance.policy.leave(common, client, afterlife, now);
         });
@@ -578,7 +578,7 @@ fn disconnect_expired(broker: &Broker, userdata: *mut c_void, now: Unix) {
         // It is leaving from here on: the kick has the broker ask about each subscription of a
         // kept session, and drop those that are denied.
         state::with(broker, userdata, |instance, common| {
-            instance.again.forget(broker, client.0);
+            instance.answers.forget(broker, client.0);
             let policy = &mut instance.policy;
             policy.leave(common, client, Afterlife::Kept, now);
         });
@@ -611,7 +611,7 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
                     ),
                 );
             }
-            instance.again.forget_all(broker);
+            instance.answers.forget_all(broker);
         });
         state::write_log(broker, userdata);
         codes::SUCCESS

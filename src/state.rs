@@ -6,8 +6,8 @@
 use std::{ffi::c_void, time::Duration};
 
 use crate::{
-    again::Again, cell::BrokerCell, codes::Generation, guard, heap, host::Broker, quirks::recheck,
-    signals, time,
+    answer_cache::AnswerCache, cell::BrokerCell, codes::Generation, guard, heap, host::Broker,
+    quirks::recheck, signals, time,
 };
 use auth::{
     clock::{Deadline, Unix},
@@ -55,7 +55,7 @@ pub struct Instance {
     /// Whether a client has come or gone since the last tick with something to do.
     pub stirred: bool,
     /// What was allowed a moment ago.
-    pub again: Again,
+    pub answers: AnswerCache,
     /// The time that messages are checked by.
     pub round: time::Round,
     /// Until when the broker may ask about its sessions because of SIGHUP, unless a tick comes before.
@@ -182,7 +182,7 @@ pub fn follow_clock(broker: &Broker) {
                 instance.policy.report_clock(by);
             }
             instance.policy.clock_was_set(by);
-            instance.again.forget_all(broker);
+            instance.answers.forget_all(broker);
             instance.see_round(broker, time::Coarse::now());
         }
     }
@@ -224,7 +224,7 @@ impl Instance {
             on_disk,
             ticks: false,
             stirred: true,
-            again: Again::default(),
+            answers: AnswerCache::default(),
             round: time::Round::default(),
             recheck_ends: None,
             looked: time::Coarse::now().millis(),

@@ -166,10 +166,6 @@ impl Rights {
     /// The rule that decides. Allocates nothing.
     #[inline]
     pub fn decide(&self, what: Ask, topic: &[u8], now: Unix) -> Option<(Source, Ruling)> {
-        // What is no text is no topic. Nearly all are ASCII, which is quicker to see.
-        if !topic.is_ascii() && std::str::from_utf8(topic).is_err() {
-            return None;
-        }
         let share = match &self.policy {
             None => None,
             Some(policy) => {

@@ -1,7 +1,67 @@
 //! The levels of a topic, one after the other.
 //!
-//! This runs at every message, so it looks at eight bytes at a time, and hands a level on as a number:
-//! most are no longer than that, and two numbers are compared at once.
+//! This runs at every message. So all slashes are found beforehand, eight bytes at a time, and a level comes with
+//! its first eight bytes as a number: most levels are no longer than that, and one comparison of numbers tells whether
+//! they are the same.
+
+/// A topic or filter, with the places of its slashes.
+pub(super) struct Levels<'t> {
+    text: &'t [u8],
+    /// Bit `n` is set if byte `n` is a slash, for the first 64 bytes. The bit of the topic's end is set, too: a level
+    /// ends there as well.
+    ends: u64,
+    is_ascii: bool,
+}
+
+impl<'t> Levels<'t> {
+    /// Finds the slashes.
+    #[inline(always)]
+    pub fn of(text: &'t [u8]) -> Self {
+        let mut ends = 1_u64.checked_shl(text.len() as u32).unwrap_or(0);
+        let mut all = 0;
+        let (words, _) = text.as_chunks();
+        for (i, word) in words.iter().take(8).enumerate() {
+            let word = u64::from_le_bytes(*word);
+            ends |= slashes(word) << (8 * i);
+            all |= word;
+        }
+        if text.len() < 64 {
+            // What is left: fewer than eight bytes, or none.
+            let at = 8 * words.len();
+            let word = word(text, at);
+            ends |= slashes(word) << at;
+            all |= word;
+        }
+        let high = 0x8080_8080_8080_8080;
+        let is_ascii = all & high == 0 && text.get(64..).is_none_or(<[u8]>::is_ascii);
+        Self {
+            text,
+            ends,
+            is_ascii,
+        }
+    }
+
+    /// Whether the topic has ASCII characters only.
+    #[inline(always)]
+    pub fn are_ascii(&self) -> bool {
+        self.is_ascii
+    }
+
+    /// Returns where the level ends that begins at `start`, which is in the topic or right behind its end.
+    #[inline(always)]
+    pub fn end(&self, start: usize) -> usize {
+        match self.ends.checked_shr(start as u32).unwrap_or(0) {
+            0 => far_end(self.text, start),
+            ahead => start + ahead.trailing_zeros() as usize,
+        }
+    }
+
+    /// The level that begins at `start`.
+    #[inline(always)]
+    pub fn at(&self, start: usize) -> Level {
+        Level::between(self.text, start, self.end(start))
+    }
+}
 
 /// One level of a topic or filter.
 #[derive(Clone, Copy)]
@@ -16,38 +76,21 @@ pub(super) struct Level {
 }
 
 impl Level {
-    /// The level that begins at `start`, which is in the topic or right behind its end.
-    #[inline(always)]
-    pub fn at(text: &[u8], start: usize) -> Self {
-        let word = word(text, start);
-        let marks = slashes(word);
-        if marks != 0 {
-            // The lowest bit set is the highest of the first slash's byte.
-            let before = ((marks & marks.wrapping_neg()) >> 7) - 1;
-            return Self {
-                word: word & before,
-                start,
-                end: start + (marks.trailing_zeros() / 8) as usize,
-            };
-        }
-        let end = if text.len() - start <= 8 {
-            text.len()
-        } else {
-            far_end(text, start + 8)
-        };
-        Self { word, start, end }
+    /// A text that is one level as a whole.
+    pub fn of(text: &[u8]) -> Self {
+        Self::between(text, 0, text.len())
     }
 
     /// A part of a level, as if it were a level.
-    #[inline]
+    #[inline(always)]
     pub fn between(text: &[u8], start: usize, end: usize) -> Self {
-        let beyond = 64_usize.saturating_sub(8 * (end - start)) as u32;
-        let kept = u64::MAX.checked_shr(beyond).unwrap_or(0);
-        Self {
-            word: word(text, start) & kept,
-            start,
-            end,
-        }
+        let word = word(text, start);
+        let length = end - start;
+        let word = match length < 8 {
+            true => word & ((1 << (8 * length)) - 1),
+            false => word,
+        };
+        Self { word, start, end }
     }
 
     /// Its bytes. More than eight have a tail.
@@ -56,29 +99,17 @@ impl Level {
         self.end - self.start
     }
 
-    /// The level of a filter that stands for one whole level, or for the rest of the topic.
-    #[inline(always)]
-    pub fn is(&self, wildcard: u8) -> bool {
-        self.word == u64::from(wildcard)
-    }
-
     /// What it has beyond its first eight bytes, if any.
     pub fn tail<'t>(&self, text: &'t [u8]) -> &'t [u8] {
         text.get(self.start + 8..self.end).unwrap_or_default()
     }
 }
 
-/// Where a level ends that has no slash before `at`.
-#[inline(never)]
-fn far_end(text: &[u8], mut at: usize) -> usize {
-    while at < text.len() {
-        let marks = slashes(word(text, at));
-        if marks != 0 {
-            return at + (marks.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    text.len()
+/// The end of a level that ends beyond the first 64 bytes.
+#[cold]
+fn far_end(text: &[u8], start: usize) -> usize {
+    let rest = text[start..].iter().position(|byte| *byte == b'/');
+    rest.map_or(text.len(), |length| start + length)
 }
 
 /// The eight bytes at `at`, or what there is of them and zeros.
@@ -105,13 +136,15 @@ fn short_word(text: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// Marks the highest bit of the first byte that is a `/`; above it there may be one mark too many.
-/// The well-known test for a zero byte.
+/// A bit for each of the eight bytes: whether it is a slash.
 #[inline(always)]
 fn slashes(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let unlike = word ^ (ONES * 0x2f);
-    unlike.wrapping_sub(ONES) & !unlike & (ONES * 0x80)
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let unlike = word ^ 0x2f2f_2f2f_2f2f_2f2f;
+    // The highest bit of each byte that is zero.
+    let zeros = !((unlike & LOW) + LOW | unlike | LOW);
+    // Brings the eight bits together in the highest byte.
+    zeros.wrapping_mul(0x0002_0408_1020_4081) >> 56
 }
 
 #[cfg(test)]
@@ -123,27 +156,28 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 8000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn the_levels_are_what_the_slashes_part(text in "[-a.0+#/é]{0,40}") {
+        fn the_levels_are_what_the_slashes_part(text in "[-a.0+#/é]{0,90}") {
             let mut start = 0;
+            let levels = Levels::of(text.as_bytes());
             for part in text.split('/') {
-                let level = Level::at(text.as_bytes(), start);
+                let level = levels.at(start);
                 prop_assert_eq!(&text[level.start..level.end], part);
                 prop_assert_eq!(level.len(), part.len());
                 prop_assert_eq!(level.tail(text.as_bytes()), part.as_bytes().get(8..).unwrap_or_default());
                 // The same level is the same number wherever it stands.
-                prop_assert_eq!(level.word, Level::at(part.as_bytes(), 0).word);
-                prop_assert_eq!(level.is(b'#'), part == "#");
+                prop_assert_eq!(level.word, Level::of(part.as_bytes()).word);
                 for (i, _) in part.char_indices() {
                     let piece = Level::between(text.as_bytes(), start + i, level.end);
-                    let same = Level::at(&part.as_bytes()[i..], 0);
+                    let same = Level::of(&part.as_bytes()[i..]);
                     prop_assert_eq!((piece.word, piece.len()), (same.word, same.len()));
                     let piece = Level::between(text.as_bytes(), start, start + i);
-                    let same = Level::at(&part.as_bytes()[..i], 0);
+                    let same = Level::of(&part.as_bytes()[..i]);
                     prop_assert_eq!((piece.word, piece.len()), (same.word, same.len()));
                 }
                 start = level.end + 1;
             }
             prop_assert_eq!(start, text.len() + 1);
+            prop_assert_eq!(levels.are_ascii(), text.is_ascii());
         }
     }
 }

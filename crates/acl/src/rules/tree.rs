@@ -21,7 +21,7 @@ use super::{
     Ask, Effect, Limits, Rule,
     bind::{self, Bound, Unusable, Values},
     filter,
-    levels::Level,
+    levels::{Level, Levels},
     names::Names,
     template::{self, Piece, Placeholder},
 };
@@ -165,6 +165,7 @@ impl Gates {
 /// A question, made ready for any number of trees.
 pub struct Asked<'a> {
     text: &'a [u8],
+    levels: Levels<'a>,
     classes: u16,
     payload: u32,
 }
@@ -172,7 +173,7 @@ pub struct Asked<'a> {
 /// Makes a question ready. `None` if what is asked about is empty, or no filter: then nothing is
 /// allowed. Allocates nothing.
 ///
-/// The topic of a message is taken as it is: the broker has checked that it is UTF-8, has no wildcard
+/// The topic of a message is not checked for more than UTF-8: the broker has checked that it has no wildcard
 /// and is not too long or deep before it asks (lib/util_topic.c, mosquitto_pub_topic_check).
 #[inline]
 pub fn ask<R>(ask: Ask, topic: &[u8], then: impl FnOnce(&Asked<'_>) -> R) -> Option<R> {
@@ -183,8 +184,14 @@ pub fn ask<R>(ask: Ask, topic: &[u8], then: impl FnOnce(&Asked<'_>) -> R) -> Opt
     if text.is_empty() {
         return None;
     }
+    let levels = Levels::of(text);
+    // What is no text is no topic. Nearly all are ASCII.
+    if !levels.are_ascii() && std::str::from_utf8(text).is_err() {
+        return None;
+    }
     Some(then(&Asked {
         text,
+        levels,
         classes: ask.kinds(),
         payload: ask.payload(),
     }))
@@ -268,7 +275,7 @@ fn set(values: &[Box<str>]) -> Names {
     let mut names = Names::default();
     for value in values {
         let value = value.as_bytes();
-        let level = Level::at(value, 0);
+        let level = Level::of(value);
         if names.find(0, &level, value) == 0 {
             names.add(0, &level, value, 1);
         }
@@ -298,14 +305,17 @@ impl Walk<'_> {
             if start > text.len() {
                 return self.scan(here.ends, here.entries_end, best);
             }
-            let level = Level::at(text, start);
-            start = level.end + 1;
-            let named = self.named(here, node, &level);
+            let (from, end) = (start, self.asked.levels.end(start));
+            start = end + 1;
+            let named = match here.named {
+                0 => 0,
+                _ => self.named(here, node, &Level::between(text, from, end)),
+            };
             if here.shapes != here.shapes_end {
-                best = self.by_value(here, &level, best);
+                best = self.by_value(here, &Level::between(text, from, end), best);
             }
             // What is subscribed to beyond `+` is not covered by `+`.
-            if here.single == 0 || level.is(b'#') {
+            if here.single == 0 || text.get(from..end) == Some(b"#") {
                 if named == 0 {
                     break;
                 }
@@ -324,7 +334,7 @@ impl Walk<'_> {
     /// (MQTT 5.0, section 4.7.2).
     #[cold]
     fn beyond_dollar(&self) -> u32 {
-        let level = Level::at(self.asked.text, 0);
+        let level = self.asked.levels.at(0);
         let Some(root) = self.rules.nodes.first() else {
             return NOBODY;
         };
@@ -528,7 +538,7 @@ impl Builder {
     }
 
     fn named(&mut self, parent: usize, name: &[u8]) -> usize {
-        let level = Level::at(name, 0);
+        let level = Level::of(name);
         let found = self.names.find(parent as u32, &level, name);
         if found != 0 {
             return found as usize;
@@ -572,7 +582,7 @@ impl Builder {
         });
         let mut next = self.shapes[shape].next;
         for (i, text) in texts.iter().enumerate() {
-            let level = Level::at(text, 0);
+            let level = Level::of(text);
             let from = next;
             next = self.texts.find(from, &level, text);
             if next == 0 {
@@ -612,7 +622,7 @@ impl Builder {
 
     /// The rules added so far, compiled.
     pub fn build(self) -> Rules {
-        let (mut entries, mut shapes, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut entries, mut shapes, mut parts) = (Vec::<Entry>::new(), Vec::new(), Vec::new());
         let (mut nodes, mut tails) = (Vec::with_capacity(self.nodes.len()), Vec::new());
         let parents: Vec<u32> = self.nodes.iter().map(|draft| draft.parent).collect();
         let behind: Vec<_> = self.nodes.iter().map(|draft| draft.shape).collect();
@@ -620,7 +630,7 @@ impl Builder {
         let mut names = Names::default();
         for (child, draft) in self.nodes.iter().enumerate().skip(1) {
             if self.nodes[draft.parent as usize].named == MANY && draft.is_named {
-                let level = Level::at(&draft.name, 0);
+                let level = Level::of(&draft.name);
                 names.add(draft.parent, &level, &draft.name, child as u32);
             }
         }
@@ -652,7 +662,7 @@ impl Builder {
                 });
             }
             let only = only.unwrap_or_default();
-            let level = Level::at(&only, 0);
+            let level = Level::of(&only);
             let name_tail = tails.len() as u32;
             tails.extend_from_slice(level.tail(&only));
             nodes.push(Node {
@@ -679,9 +689,7 @@ impl Builder {
             }
         }
         Rules {
-            weigh_payloads: entries
-                .iter()
-                .any(|entry: &Entry| entry.max_payload < u32::MAX),
+            weigh_payloads: entries.iter().any(|entry| entry.max_payload < u32::MAX),
             nodes: nodes.into(),
             entries: entries.into(),
             names,

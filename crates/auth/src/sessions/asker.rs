@@ -9,6 +9,11 @@ pub trait Asker {
     fn username(&self) -> Option<&[u8]>;
     /// Whether there is a connection (an address).
     fn is_connected(&self) -> bool;
+    /// Where the broker keeps both texts; zeros if that is not known.
+    #[inline]
+    fn places(&self) -> Places {
+        Places::default()
+    }
     /// Whether these are its client id and its user name.
     #[inline]
     fn is(&self, client_id: &str, username: &str) -> bool {

@@ -79,6 +79,9 @@ struct Entry {
     session: Session,
     state: State,
     noted: Noted,
+    /// Where the broker kept client ID and user name when they were last compared. Zeros if they have not been
+    /// compared since the last CONNECT.
+    places: Places,
     /// Which departure it is, of those after which the broker may forget the session without a word.
     departure: Option<u64>,
     /// At which census the broker asked about it last.
@@ -116,8 +119,22 @@ impl Entry {
         self.state == State::Offline(Afterlife::Unsure)
     }
 
-    /// Whether this is who signed in.
+    /// Whether this is who signed in, for a session that is [`State::Active`]. The texts are compared at the first
+    /// message; while the client is connected the broker keeps no other texts in the same places.
     #[inline]
+    fn recognises(&mut self, who: &impl Asker) -> bool {
+        let places = who.places();
+        if places == self.places && places != Places::default() {
+            return true;
+        }
+        let same = self.is(who);
+        if same {
+            self.places = places;
+        }
+        same
+    }
+
+    /// Whether this is who signed in.
     fn is(&self, who: &impl Asker) -> bool {
         who.is(&self.session.client_id, &self.session.username)
     }
@@ -195,6 +212,7 @@ impl Sessions {
                 session,
                 state: State::Active,
                 noted: Noted::default(),
+                places: Places::default(),
                 departure: None,
                 asked: self.census.number,
             }),
@@ -282,6 +300,7 @@ impl Sessions {
             self.census.asks_about_absent |= recognised;
             return recognised.then_some(true);
         };
+        entry.places = Places::default();
         let session = &entry.session;
         let same = &*session.client_id == client_id
             && Some(&*session.username) == username
@@ -356,11 +375,13 @@ impl Sessions {
         at: impl FnOnce(Found<'_>) -> R,
     ) -> Option<R> {
         if let Some(entry) = self.by_client.get_mut(&client) {
-            let connected = entry.state == State::Active;
+            if entry.state == State::Active {
+                return entry.recognises(who).then(|| at(entry.found(true)));
+            }
             if matches!(entry.state, State::Offline(_)) {
                 self.census.asks_about_absent = true;
             }
-            return entry.is(who).then(|| at(entry.found(connected)));
+            return entry.is(who).then(|| at(entry.found(false)));
         }
         self.source(who).map(at)
     }

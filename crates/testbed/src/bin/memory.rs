@@ -2,9 +2,10 @@
 //!
 //!     memory [--plugin FILE] [--devices N] [--topics N]
 //!
-//! Ten thousand devices connect, stay and disconnect. Each has a token, a user and a client ID of its own,
-//! and all have the same topics. Then as many others do the same with new tokens. The tool runs this with a
-//! broker without plugin, which gets the same packets, and with the plugin.
+//! Ten thousand devices connect, stay and disconnect. Each has a token, a user and a client ID of its own. Then
+//! as many others do the same with new tokens. The tool runs this with a broker without plugin, which gets the
+//! same packets, and with the plugin: once with the same topics for all devices, and once with topics of its own
+//! for each.
 //!
 //! * The heap is the memory that is allocated and not freed, block by block (`heap.c`). This number is exact.
 //! * Private memory is the kernel's number: the pages that the process has written to. It includes free
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::arguments::Arguments;
 use testbed::broker::{Mosquitto, Version};
 use testbed::clients::Protocol;
@@ -54,23 +55,44 @@ fn run() -> Result<(), String> {
     let tenant = Tenant::start();
     let topics: Vec<String> = (0..topics).map(|i| format!("greenhouse/{i}/+")).collect();
     tenant.add_device(Device::new(DEVICE, "pass").topics(json!(topics)));
-    progress(&format!("signing {} tokens", WAVES * devices));
-    let tokens = in_parallel(WAVES * devices, |i| {
-        tenant.mint(DEVICE).claim("sub", user(i)).sign()
-    });
-    progress("");
-    println!(
-        "{devices} devices, tokens of {} bytes with {} topics; bytes per device\n",
-        tokens[0].len(),
-        topics.len()
-    );
+    for own in [false, true] {
+        progress(&format!("signing {} tokens", WAVES * devices));
+        let tokens = in_parallel(WAVES * devices, |i| {
+            let token = tenant.mint(DEVICE).claim("sub", user(i));
+            match own {
+                false => token.sign(),
+                true => token.claim("topics", own_topics(i, topics.len())).sign(),
+            }
+        });
+        progress("");
+        println!(
+            "{devices} devices, tokens of {} bytes with {} topics{}; bytes per device\n",
+            tokens[0].len(),
+            topics.len(),
+            if own { " of its own" } else { "" },
+        );
+        compare(&plugin, &tenant, &tokens)?;
+        println!();
+    }
+    Ok(())
+}
+
+/// Returns topics as a device has them that no other device shares.
+fn own_topics(device: usize, topics: usize) -> Value {
+    let topics = (0..topics).map(|i| format!("greenhouse/device-{device:06}/{i}/+"));
+    topics.collect::<Vec<_>>().into()
+}
+
+/// Measures with each broker, and prints what the plugin adds.
+fn compare(plugin: &PathBuf, tenant: &Tenant, tokens: &[String]) -> Result<(), String> {
+    let devices = tokens.len() / WAVES;
     println!(
         "| broker | | heap: connected | left | after the second wave | private: connected | left | after the second wave |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     for version in [Version::V2_0_21, Version::V2_1_2] {
-        let plain = measure(version, None, &tenant, &tokens)?;
-        let with = measure(version, Some(&plugin), &tenant, &tokens)?;
+        let plain = measure(version, None, tenant, tokens)?;
+        let with = measure(version, Some(plugin), tenant, tokens)?;
         let more: Vec<i64> = with
             .iter()
             .zip(&plain)
