@@ -86,7 +86,7 @@ fn refusing_an_absent_client_on_sighup_misuses_memory() {
 #[test]
 fn connects_and_rechecks_come_from_different_callers() {
     let folder = tempfile::tempdir().unwrap();
-    let sources = ["tests/e2e/places.c", "src/broker/host.c"];
+    let sources = ["tests/e2e/places.c", "src/host.c"];
     let plugin = compile(folder.path(), &sources);
     for version in [Version::V2_0_11, Version::V2_0_21].into_iter().chain(EACH) {
         let builder = builder(version).plugin(&plugin, &[]);
