@@ -92,9 +92,8 @@ pub unsafe fn connect<'e>(
     }
 
     // 2.1 says which clients it has; a new one is not among them before it was let in.
-    let again = broker
-        .has_client(client_id, client.address())
-        .unwrap_or(reload != Reload::No);
+    let has_it = broker.has_client(client_id, client.address());
+    let again = has_it.unwrap_or(reload != Reload::No);
     let restored = password.is_none() && told.is_none() && broker.protocol_version(client) == 0;
     Ok((
         client,
@@ -107,7 +106,7 @@ pub unsafe fn connect<'e>(
             unverified_address: from == AddressFrom::Header && proxies.is_empty(),
             port: broker.port(client),
             certificate: certificates.then(|| broker.certificate(client)).flatten(),
-            id_is_free: broker.has_session(client_id) == Some(false),
+            id_is_free: has_it == Some(false) && broker.has_session(client_id) == Some(false),
             again,
             restored,
             rechecked: reload == Reload::Certain && from == AddressFrom::Transport,

@@ -215,13 +215,17 @@ unsafe extern "C" fn on_basic_auth(
 ) -> c_int {
     guard::enter(codes::AUTH, |broker| {
         provoke("basic_auth");
-        let question = state::with(broker, userdata, |instance, _| {
+        let question = state::with(broker, userdata, |instance, common| {
             instance.stirred = true;
             // SAFETY: the event that belongs to this callback.
-            unsafe { read_connect(broker, instance, data) }
+            let question = unsafe { read_connect(broker, instance, data) };
+            let stays = matches!(&question, Ok((_, connect)) if stays(broker, common, connect));
+            (question, stays)
         });
-        let Some(question) = question else {
-            return codes::AUTH;
+        let question = match question {
+            Some((question, false)) => question,
+            Some((_, true)) => return codes::SUCCESS,
+            None => return codes::AUTH,
         };
         state::follow_clock(broker);
         let code = state::with(broker, userdata, |instance, common| {
@@ -248,6 +252,24 @@ unsafe extern "C" fn on_basic_auth(
         state::write_log(broker, userdata);
         code.unwrap_or(codes::AUTH)
     })
+}
+
+/// Returns whether the event certainly is about a session that the broker has, and that stays as it is. A session that
+/// was restored from disk has no rights yet: its client has to sign in first.
+fn stays(broker: &Broker, common: &mut Common, connect: &Connect<'_>) -> bool {
+    // 2.1 says which clients it has. 2.0 does not, but where it asks from may tell (`quirks::recheck`).
+    let is_certain = match broker.generation() {
+        Generation::V2_0 => connect.rechecked,
+        Generation::V2_1 => connect.again,
+    };
+    connect.restored
+        || is_certain
+            && common.stays(
+                connect.client,
+                connect.client_id,
+                connect.username,
+                time::now(),
+            )
 }
 
 /// Reads the event, and whether it is a CONNECT or a question because of SIGHUP.
@@ -600,6 +622,7 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
                 common.begin_census();
             }
             instance.policy.reload(common);
+            instance.trim_soon();
             let changed = instance.on_disk.as_ref().map(OnDisk::changed);
             if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
                 instance.log.line(

@@ -31,7 +31,7 @@ const LOOK_MILLIS: u64 = 50;
 /// After so many milliseconds without a tick nobody can say when the next one comes.
 const LATE_MILLIS: u64 = 1000;
 
-/// How long after the last departure a fleet counts as gone.
+/// How long after the last departure a fleet counts as gone, and after which free memory goes back to the system.
 const SETTLED: Duration = Duration::from_secs(2);
 
 static STATE: BrokerCell<Option<State>> = BrokerCell::new(None);
@@ -62,7 +62,7 @@ pub struct Instance {
     recheck_ends: Option<Deadline>,
     /// When a tick last had something to do, in milliseconds of the monotonic clock.
     looked: u64,
-    /// When memory is to be given back to the system, after a fleet has gone.
+    /// When memory is to be given back to the system: after a fleet has gone, or a policy file was read.
     trim: Option<Deadline>,
     /// The fingerprint of its options, which may hold a secret.
     options: Fingerprint,
@@ -206,6 +206,11 @@ pub fn write_faults(broker: &Broker) {
 }
 
 impl Instance {
+    /// Has free memory given back to the system in a moment.
+    pub fn trim_soon(&mut self) {
+        self.trim = Some(Deadline::after(SETTLED));
+    }
+
     fn new(
         options: Vec<(String, String)>,
         print: Fingerprint,
@@ -228,7 +233,8 @@ impl Instance {
             round: time::Round::default(),
             recheck_ends: None,
             looked: time::Coarse::now().millis(),
-            trim: None,
+            // What reading a policy file took is free again.
+            trim: Some(Deadline::after(SETTLED)),
             options: print,
             references: 1,
         })

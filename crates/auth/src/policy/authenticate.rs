@@ -307,7 +307,7 @@ fn recheck_session(
         connect.client,
         connect.client_id,
         connect.username,
-        claimant.credential,
+        Some(claimant.credential),
         connect.again,
         now,
     ) {

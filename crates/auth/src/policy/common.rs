@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Admission;
 use crate::{
-    clock::moment,
+    clock::{Unix, moment},
     config::Config,
     logins::{budget::Budget, names::Names, restraint::Restraint},
     sessions::{Client, Sessions},
@@ -49,6 +49,24 @@ impl Common {
     pub fn admit(&mut self, admission: Admission) -> Option<Client> {
         let (client, session) = admission.into_session();
         self.sessions.admit(client, session)
+    }
+
+    /// Returns whether the client stays as it is, where the broker certainly asks about a session that it has. `false`
+    /// leaves the answer to [`Policy::authenticate`](super::Policy::authenticate).
+    ///
+    /// On SIGHUP the broker asks about every session at once, and meanwhile nobody else is served. So this looks at
+    /// nothing but the session: it compares no credential, because nobody presents one.
+    pub fn stays(
+        &mut self,
+        client: Client,
+        client_id: &str,
+        username: Option<&str>,
+        now: Unix,
+    ) -> bool {
+        let stays = self
+            .sessions
+            .recheck(client, client_id, username, None, true, now);
+        stays == Some(true)
     }
 
     /// Takes an admission back that the broker had no use for.

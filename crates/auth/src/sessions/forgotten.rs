@@ -70,7 +70,7 @@ impl Forgotten {
         &mut self,
         client: Client,
         who: &impl Asker,
-        credential: Fingerprint,
+        credential: Option<Fingerprint>,
         census: u32,
     ) -> bool {
         if !self.has(client, who) {
@@ -78,7 +78,7 @@ impl Forgotten {
         }
         self.by_address.get_mut(&client.0).is_some_and(|trace| {
             trace.asked = census;
-            trace.credential == credential.part()
+            credential.is_none_or(|credential| trace.credential == credential.part())
         })
     }
 

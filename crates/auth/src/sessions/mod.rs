@@ -277,6 +277,8 @@ impl Sessions {
     /// id, user name (the one we gave) and credential. Anyone who can present all of them could
     /// have signed in; whether the rights have ended is in the answer.
     ///
+    /// `credential` is `None` where the broker certainly asks about a session that it has: then nobody presents any.
+    ///
     /// `again` says that the broker may be asking again at all (SIGHUP). Otherwise an offline
     /// session's pointer is a new connection at an address that became free: the broker frees such
     /// sessions without a word.
@@ -285,7 +287,7 @@ impl Sessions {
         client: Client,
         client_id: &str,
         username: Option<&str>,
-        credential: Fingerprint,
+        credential: Option<Fingerprint>,
         again: bool,
         now: Unix,
     ) -> Option<bool> {
@@ -304,7 +306,7 @@ impl Sessions {
         let session = &entry.session;
         let same = &*session.client_id == client_id
             && Some(&*session.username) == username
-            && session.credential == credential;
+            && credential.is_none_or(|credential| session.credential == credential);
         if !same {
             return None;
         }

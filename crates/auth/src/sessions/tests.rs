@@ -73,7 +73,7 @@ impl Table {
             Client(client),
             id,
             Some(&format!("user-{id}")),
-            credential,
+            Some(credential),
             again,
             Unix(now),
         )
@@ -333,6 +333,14 @@ fn a_recheck_needs_the_same_credential_and_living_rights() {
         assert_eq!(table.recheck(1, "a", b"password", again, 1999), Some(true));
         assert_eq!(table.recheck(1, "a", b"password", again, 2000), Some(false));
         assert_eq!(table.recheck(1, "a", b"other", again, 1000), None);
+        let mut nobody_presents = |id: &str| {
+            let username = format!("user-{id}");
+            table
+                .sessions
+                .recheck(Client(1), id, Some(&username), None, again, Unix(1000))
+        };
+        assert_eq!(nobody_presents("a"), Some(true));
+        assert_eq!(nobody_presents("b"), None);
         assert_eq!(table.recheck(2, "a", b"password", again, 1000), None);
         assert_eq!(table.recheck(1, "b", b"password", again, 1000), None);
     }
