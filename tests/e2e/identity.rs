@@ -303,7 +303,7 @@ on_each_broker! {
 
         let broker = with_files(version, &options.with("username_prefix", "auth0:"), &tenant);
         assert!(!may_publish(&broker));
-        assert!(broker.log().contains("auth0:meter"));
+        broker.expect_log("auth0:meter");
         assert!(!broker.log().contains("users of its own"));
     }
 
