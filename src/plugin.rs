@@ -155,6 +155,22 @@ fn register(
             ));
         }
     }
+    register_others(register)?;
+    // 2.1 only; 2.0 says NOT_SUPPORTED and uses DISCONNECT for both.
+    register(abi::MOSQUITTO_AUTH0_EVT_CLIENT_OFFLINE, on_client_offline);
+
+    if shared {
+        return Ok(());
+    }
+    let started = state::with(broker, userdata, |instance, _| {
+        instance.policy.warn_of_local_users(&local_users::find());
+        instance.policy.start(broker.tells())
+    });
+    started.expect("it was obtained above")
+}
+
+/// Registers for the events that every broker offers beside the check of logins.
+fn register_others(register: impl Fn(u32, host::Callback) -> c_int) -> Result<(), String> {
     for (event, callback) in [
         (abi::MOSQ_EVT_ACL_CHECK, on_acl_check as host::Callback),
         (abi::MOSQ_EVT_DISCONNECT, on_disconnect),
@@ -170,17 +186,7 @@ fn register(
             }
         }
     }
-    // 2.1 only; 2.0 says NOT_SUPPORTED and uses DISCONNECT for both.
-    register(abi::MOSQUITTO_AUTH0_EVT_CLIENT_OFFLINE, on_client_offline);
-
-    if shared {
-        return Ok(());
-    }
-    let started = state::with(broker, userdata, |instance, _| {
-        instance.policy.warn_of_local_users(&local_users::find());
-        instance.policy.start(broker.tells())
-    });
-    started.expect("it was obtained above")
+    Ok(())
 }
 
 /// Stops the plugin (mosquitto_plugin.h). 2.1 calls it even after an init that failed.

@@ -107,15 +107,7 @@ impl Policy {
         common: &mut Common,
     ) -> Result<Self, String> {
         let config = Arc::new(config);
-        let tenant = Arc::new(
-            TenantClient::new(&config).map_err(|why| match &config.ca_file {
-                Some(path) => format!(
-                    "option ca_file, value {}: it {why}",
-                    Quoted(&path.display().to_string())
-                ),
-                None => format!("option ca_file is missing: {why}"),
-            })?,
-        );
+        let tenant = Arc::new(tenant_client(&config)?);
         let max_stale = config.jwks_max_stale;
         let keys = Arc::new(Store::new(Pace { max_stale, ..pace }, spawn));
         if let Some(set) = keys_from_file(&config)? {
@@ -366,6 +358,16 @@ impl Policy {
         }
         expired
     }
+}
+
+fn tenant_client(config: &Config) -> Result<TenantClient, String> {
+    TenantClient::new(config).map_err(|why| match &config.ca_file {
+        Some(path) => format!(
+            "option ca_file, value {}: it {why}",
+            Quoted(&path.display().to_string())
+        ),
+        None => format!("option ca_file is missing: {why}"),
+    })
 }
 
 fn keys_from_file(config: &Config) -> Result<Option<KeySet>, String> {
