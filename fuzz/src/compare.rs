@@ -19,7 +19,7 @@ use crate::{
 
 /// What a case covered. The seeds together must cover everything.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Outcome {
+pub struct Coverage {
     /// Accesses that the policy file allowed, and denied.
     pub by_file: [usize; 2],
     /// Accesses that the token allowed, and denied.
@@ -35,7 +35,7 @@ pub struct Outcome {
 /// # Panics
 ///
 /// Panics when they disagree.
-pub fn compare(case: &Case) -> Outcome {
+pub fn compare(case: &Case) -> Coverage {
     let client = &case.client;
     let text = in_toml(&case.file);
     let book = Rulebook::read(&text).unwrap_or_else(|mistake| panic!("{mistake}\n{text}"));
@@ -60,9 +60,9 @@ pub fn compare(case: &Case) -> Outcome {
                 Hopeless::Policy(why) => assert!(lost_denial, "{why}"),
                 Hopeless::Token(why) => assert!(!case.token.iter().all(pasted), "{why}"),
             }
-            return Outcome {
+            return Coverage {
                 unusable_value: true,
-                ..Outcome::default()
+                ..Coverage::default()
             };
         }
     };
@@ -71,7 +71,7 @@ pub fn compare(case: &Case) -> Outcome {
         "a value was pasted, or left out"
     );
 
-    let mut outcome = Outcome::default();
+    let mut outcome = Coverage::default();
     // Twice: time goes on, and goes back.
     for (question, topic, now) in case.questions.iter().chain(&case.questions) {
         let wanted = |question, now| {

@@ -26,7 +26,7 @@ use acl::{
 use serde_json::{Value, json};
 
 use case::Case;
-use compare::{Outcome, compare};
+use compare::{Coverage, compare};
 
 /// Takes any bytes, and returns whether they were a valid input.
 pub type Target = fn(&[u8]) -> bool;
@@ -40,7 +40,7 @@ pub const TARGETS: [(&str, Target); 4] = [
 ];
 
 /// Compares the compiled rules with the naive implementation.
-pub fn rules(input: &[u8]) -> Outcome {
+pub fn rules(input: &[u8]) -> Coverage {
     compare(&Case::of(input))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use fuzz::{TARGETS, compare::Outcome};
+use fuzz::{TARGETS, compare::Coverage};
 
 /// Returns the seeds of a target, with their names.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -32,9 +32,9 @@ fn each_target_has_valid_and_invalid_seeds() {
 
 #[test]
 fn the_seeds_cover_every_decision() {
-    let mut all = Outcome::default();
+    let mut all = Coverage::default();
     for (_, seed) in seeds("rules") {
-        let Outcome {
+        let Coverage {
             by_file,
             by_token,
             undecided,
