@@ -142,7 +142,7 @@ fn slashes(word: u64) -> u64 {
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     let unlike = word ^ 0x2f2f_2f2f_2f2f_2f2f;
     // The highest bit of each byte that is zero.
-    let zeros = !((unlike & LOW) + LOW | unlike | LOW);
+    let zeros = !(((unlike & LOW) + LOW) | unlike | LOW);
     // Brings the eight bits together in the highest byte.
     zeros.wrapping_mul(0x0002_0408_1020_4081) >> 56
 }
