@@ -24,12 +24,19 @@ const _: () = assert!(align_of::<Pages<u8>>() == PAGE_ALIGN);
 impl Pages<[u8]> {
     /// Copies bytes to pages of their own. The rest of the last page is zero.
     fn copy(bytes: &[u8]) -> Box<Self> {
-        let mut pages: Box<Self> = match bytes.len() {
-            0..=0x1000 => Box::new(Pages([0; 0x1000])),
-            _ => Box::new(Pages([0; MAX_SECRET])),
+        let mut pages = match bytes.len() {
+            0..=PAGE_ALIGN => Self::zeros::<PAGE_ALIGN>(),
+            _ => Self::zeros::<MAX_SECRET>(),
         };
         pages.0[..bytes.len()].copy_from_slice(bytes);
         pages
+    }
+
+    // Never inlined: a build without optimisation makes the bytes on the stack first, and a password must not take as
+    // much of it as the largest secret.
+    #[inline(never)]
+    fn zeros<const N: usize>() -> Box<Self> {
+        Box::new(Pages([0; N]))
     }
 }
 
