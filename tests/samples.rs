@@ -228,7 +228,7 @@ fn the_demo_succeeds() {
                 "run",
                 "--quiet",
                 "-p",
-                "lab",
+                "testbed",
                 "--bin",
                 "demo",
                 "--",
