@@ -8,7 +8,7 @@
 //!
 //! Only what was allowed is kept (a refusal goes into the log), only for connected clients, and only as long as the
 //! decision says that it holds. Answers about a client are dropped when a client comes or goes at its address, and
-//! all of them when rules are read cache.
+//! all of them when rules are read again.
 //!
 //! One table for all clients, of a fixed size: a place for each client would cost a fleet's memory for what most of
 //! it does once a minute.

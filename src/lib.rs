@@ -20,8 +20,8 @@
 //!  C event ─► event.rs ─► policy.authorise (memory only) ─► codes ─► C
 //! ```
 //!
-//! [`auth::policy`] decides and is read top to bottom (`authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`). It knows neither broker nor network, and takes
-//! the time as an argument. What has to wait is a value, a [`auth::logins::Job`], done by a pool of
+//! [`auth::policy`] decides and is read top to bottom (`authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`). It
+//! knows neither broker nor network, and takes the time as an argument. What has to wait is a value, a [`auth::logins::Job`], done by a pool of
 //! threads that never touch the broker. One path, two schedulers: where the broker takes the answer
 //! later (2.1), the client waits and nobody else does; where it does not (2.0), the broker stands
 //! still for a stated part of its time at most, and what comes too late is there when the device

@@ -1,7 +1,7 @@
 //! Everything between a CONNECT and the rights that a client gets.
 //!
-//! [`policy`] decides and is read top to bottom (`authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`). It knows neither broker nor
-//! network, and takes the time as an argument. What has to wait is a value, a [`logins::Job`], done by a pool of
+//! [`policy`] decides and is read top to bottom (`authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`). It knows
+//! neither broker nor network, and takes the time as an argument. What has to wait is a value, a [`logins::Job`], done by a pool of
 //! threads that never touch the broker.
 //!
 //! | question | file |
