@@ -17,7 +17,7 @@
 //!                                │                          └─ 2.0: within the budget    ║
 //!  tick ─► policy.collect ◄──────┴──────────────── Done ◄════════════════════════════════╝
 //!          └─► admit, complete; reap, expire ─► kick; log   (the state is closed: they call back)
-//!  C event ─► event.rs ─► policy.authorise (memory only) ─► codes ─► C
+//!  C event ─► event.rs ─► policy.authorize (memory only) ─► codes ─► C
 //! ```
 //!
 //! [`auth::policy`] decides and is read top to bottom (`authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`). It
@@ -68,7 +68,7 @@
 //!   ready at every signature, for a seventh of the price of a check. HS256 stays with `jsonwebtoken`, which is
 //!   also the second opinion on the rest (`tests/attacks/second_opinion.rs`).
 //! * **One table of refusals**, not an error type in each module: an operator sees one vocabulary,
-//!   and every row has a cure.
+//!   and every row has a fix.
 //! * **A tree of levels for rules**, not a list: a check costs what the topic's levels cost, not
 //!   what the number of rules would. (Rules with a name and a `+` beside each other at every level
 //!   cost both ways; no check visits a node of the tree twice.) Its branches know their earliest rule,

@@ -460,7 +460,7 @@ unsafe extern "C" fn on_acl_check(
             {
                 return (Decision::Allow { until: now }, true);
             }
-            let decision = instance.policy.authorise(common, &access, now);
+            let decision = instance.policy.authorize(common, &access, now);
             if let (Decision::Allow { until }, Some(question)) = (decision, &question) {
                 instance.answers.keep(broker, question, now, until);
             }
@@ -634,7 +634,7 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
                 instance.log.line(
                     Level::Warning,
                     format!(
-                        "the configuration on disk is not what runs, in {}: a reload changes no options; cure: \
+                        "the configuration on disk is not what runs, in {}: a reload changes no options; fix: \
                          restart the broker",
                         changed.join(", ")
                     ),

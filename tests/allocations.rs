@@ -202,10 +202,10 @@ fn checking_a_message_allocates_nothing() {
                 retain: false,
                 payload: 9,
             };
-            let first = instance.authorise(&access, now).allows();
+            let first = instance.authorize(&access, now).allows();
             assert_eq!(first, allowed, "{action:?} {topic} {now:?}");
             let count = allocations(|| {
-                let _ = instance.authorise(&access, now);
+                let _ = instance.authorize(&access, now);
             });
             assert_eq!(count, 0, "{action:?} {topic}");
         }

@@ -92,7 +92,7 @@ fn the_table_of_refusals_is_the_list_of_reasons() {
         assert_eq!(row[0], format!("`[{}]`", reason.code()));
         assert_eq!(
             (row[1].as_str(), row[3].as_str()),
-            (told, reason.cure()),
+            (told, reason.fix()),
             "{}",
             reason.code()
         );

@@ -252,18 +252,18 @@ on_each_broker! {
         let other = std::sync::Arc::new(testbed::signing::SigningKey::generate("other"));
         let later = testbed::signing::now() + 600;
         let without_slash = tenant.issuer().trim_end_matches('/').to_owned();
-        for (access, id, part, cure) in [
+        for (access, id, part, fix) in [
             (tenant.mint(DEVICE).forged_by(&other).sign(), tenant.id_token(DEVICE), "signature", "check domain and hs256_secret_file"),
-            (tenant.mint(DEVICE).lifetime(-60).sign(), tenant.id_token(DEVICE), "expired", "; cure: check the clock of this machine"),
-            (tenant.mint(DEVICE).claim("iat", later).sign(), tenant.id_token(DEVICE), "(iat)", "; cure: check the clock of this machine"),
-            (tenant.mint(DEVICE).claim("iss", without_slash).sign(), tenant.id_token(DEVICE), "its issuer is", "; cure: correct the option issuer"),
+            (tenant.mint(DEVICE).lifetime(-60).sign(), tenant.id_token(DEVICE), "expired", "; fix: check the clock of this machine"),
+            (tenant.mint(DEVICE).claim("iat", later).sign(), tenant.id_token(DEVICE), "(iat)", "; fix: check the clock of this machine"),
+            (tenant.mint(DEVICE).claim("iss", without_slash).sign(), tenant.id_token(DEVICE), "its issuer is", "; fix: correct the option issuer"),
             ("opaque".into(), tenant.mint_id_token(DEVICE).claim("aud", "another-application").sign(), "another-application", "set audience to an API"),
         ] {
             let broker = broker(version, &PluginOptions::both(&tenant));
             tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": access, "id_token": id})));
             assert_eq!(answer(&broker, &login(Protocol::V5, "c")), expected_refusal(version, Protocol::V5, 0x88));
             let line = expect_refusal(&broker, "'c'", "login-token");
-            assert!(line.contains(part) && line.contains(cure), "{line}");
+            assert!(line.contains(part) && line.contains(fix), "{line}");
         }
     }
 

@@ -194,7 +194,7 @@ pub fn expected_refusal(version: Version, protocol: Protocol, code: u8) -> Optio
 pub fn expect_refusal(broker: &Mosquitto, who: &str, code: &str) -> String {
     let line = broker.wait_for_log(&format!("[{code}]"), PATIENCE);
     let line = line.unwrap_or_else(|| panic!("no [{code}] in {}", broker.log()));
-    assert!(line.contains(who) && line.contains("; cure: "), "{line}");
+    assert!(line.contains(who) && line.contains("; fix: "), "{line}");
     line
 }
 

@@ -34,7 +34,7 @@ on_each_broker! {
         let log = broker.stop().log;
         let stubborn = lines(&log, &["CONNECT", "of 'stubborn'"]);
         assert_eq!(stubborn.len(), 2, "{stubborn:#?}");
-        assert!(stubborn[0].contains("refused CONNECT [token-expired] of 'stubborn'") && stubborn[0].contains("; cure: "));
+        assert!(stubborn[0].contains("refused CONNECT [token-expired] of 'stubborn'") && stubborn[0].contains("; fix: "));
         assert!(stubborn[0].ends_with("; repeats are counted, and told once a minute"), "{stubborn:#?}");
         assert!(stubborn[1].contains("refused 299 more times [token-expired] within a minute: CONNECT of 'stubborn'"), "{stubborn:#?}");
         assert_eq!(lines(&log, &["refused CONNECT [token-malformed] of 'junk-"]).len(), 17);
@@ -142,7 +142,7 @@ on_each_broker! {
         std::fs::write(&file, &changed).unwrap();
         broker.reload();
         let line = broker.expect_log("the configuration on disk is not what runs");
-        assert!(line.contains("in audience, client_secret: a reload changes no options; cure: restart"), "{line}");
+        assert!(line.contains("in audience, client_secret: a reload changes no options; fix: restart"), "{line}");
         let log = broker.stop().log;
         assert_eq!(lines(&log, &["the configuration on disk is not"]).len(), 1, "{log}");
         assert!(!log.contains("another-"), "{log}");

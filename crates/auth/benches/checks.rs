@@ -88,7 +88,7 @@ fn acl_check(c: &mut Criterion) {
         let mut instance = signed_in(&topics);
         let topic = format!("site/{}{client_id}/boiler/temperature", grants - 1);
         let denied = format!("site/x{client_id}/boiler/temperature");
-        let mut decide = |topic| instance.authorise(&access(Action::Publish, topic), clock::now());
+        let mut decide = |topic| instance.authorize(&access(Action::Publish, topic), clock::now());
         assert!(decide(&topic).allows());
         assert_eq!(decide(&denied), Decision::Deny);
         let id = |what: &str| {
@@ -96,14 +96,14 @@ fn acl_check(c: &mut Criterion) {
             BenchmarkId::new(what, grants)
         };
         group.bench_with_input(id("publish_granted"), &topic, |b, topic| {
-            b.iter(|| instance.authorise(black_box(&access(Action::Publish, topic)), clock::now()))
+            b.iter(|| instance.authorize(black_box(&access(Action::Publish, topic)), clock::now()))
         });
         group.bench_with_input(id("publish_denied"), &denied, |b, topic| {
-            b.iter(|| instance.authorise(black_box(&access(Action::Publish, topic)), clock::now()))
+            b.iter(|| instance.authorize(black_box(&access(Action::Publish, topic)), clock::now()))
         });
         group.bench_with_input(id("subscribe_granted"), &topic, |b, topic| {
             b.iter(|| {
-                instance.authorise(black_box(&access(Action::Subscribe, topic)), clock::now())
+                instance.authorize(black_box(&access(Action::Subscribe, topic)), clock::now())
             })
         });
     }

@@ -38,7 +38,7 @@ impl InForce {
     ///
     /// # Errors
     ///
-    /// One line that names file, line, rule and cure.
+    /// One line that names file, line, rule and fix.
     pub fn read(path: &Path) -> Result<Self, String> {
         let (text, book) = read(path)?;
         Ok(Self {
@@ -59,7 +59,7 @@ impl InForce {
     }
 
     fn check_book(&self, book: &Rulebook, tells: Tells, log: &Log) -> Result<(), String> {
-        for (told, what, cure) in [
+        for (told, what, fix) in [
             (
                 tells.port,
                 "port",
@@ -82,7 +82,7 @@ impl InForce {
                 let line = error(
                     &self.path,
                     format!(
-                        "rule {} has the condition {what}, which this broker does not tell; {cure}",
+                        "rule {} has the condition {what}, which this broker does not tell; {fix}",
                         Quoted(name)
                     ),
                 );

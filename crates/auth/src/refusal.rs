@@ -34,11 +34,11 @@ pub enum Fault {
 }
 
 macro_rules! reasons {
-    ($($variant:ident, $code:literal, $told:ident, $fault:ident, $cure:literal;)*) => {
+    ($($variant:ident, $code:literal, $told:ident, $fault:ident, $fix:literal;)*) => {
         /// Why something was refused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
-            $(#[doc = concat!("`", $code, "`: ", $cure)] $variant,)*
+            $(#[doc = concat!("`", $code, "`: ", $fix)] $variant,)*
         }
 
         impl Reason {
@@ -61,8 +61,8 @@ macro_rules! reasons {
             }
 
             /// What to do about it.
-            pub const fn cure(self) -> &'static str {
-                match self { $(Self::$variant => $cure,)* }
+            pub const fn fix(self) -> &'static str {
+                match self { $(Self::$variant => $fix,)* }
             }
         }
     };
@@ -205,7 +205,7 @@ pub struct Refusal {
     pub reason: Reason,
     /// What was found, for the operator's log. Never holds a secret; foreign text is quoted.
     pub detail: String,
-    /// Where one reason stands inside another: the one whose cure helps.
+    /// Where one reason stands inside another: the one whose fix helps.
     cause: Option<Reason>,
     /// For how many seconds there is nothing to do but wait.
     wait: Option<u64>,
@@ -230,7 +230,7 @@ impl Refusal {
         }
     }
 
-    /// A refusal whose cure is that of `cause`.
+    /// A refusal whose fix is that of `cause`.
     pub fn caused_by(cause: Reason, reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             cause: Some(cause),
@@ -239,7 +239,7 @@ impl Refusal {
     }
 
     /// What to do about it.
-    pub fn cure(&self) -> &'static str {
+    pub fn fix(&self) -> &'static str {
         match (self.reason, self.cause) {
             // Of a token that the tenant has just issued, so there is nothing that the device could do.
             (Reason::LoginToken, Some(Reason::TokenExpired | Reason::TokenNotYet)) => {
@@ -248,19 +248,19 @@ impl Refusal {
             (Reason::LoginToken, Some(Reason::TokenIssuer)) => {
                 "correct the option issuer: write the token's issuer exactly so (Auth0's ends with a slash)"
             }
-            (Reason::LoginToken, Some(Reason::TokenAudience)) | (_, None) => self.reason.cure(),
-            (_, Some(cause)) => cause.cure(),
+            (Reason::LoginToken, Some(Reason::TokenAudience)) | (_, None) => self.reason.fix(),
+            (_, Some(cause)) => cause.fix(),
         }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}] {}; cure: ", self.reason.code(), self.detail)?;
+        write!(f, "[{}] {}; fix: ", self.reason.code(), self.detail)?;
         if let Some(seconds) = self.wait {
             write!(f, "wait {seconds} s; if that does not help, ")?;
         }
-        f.write_str(self.cure())
+        f.write_str(self.fix())
     }
 }
 
@@ -281,7 +281,7 @@ mod tests {
                     .bytes()
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             );
-            assert!(reason.cure().len() > 10, "{}", reason.code());
+            assert!(reason.fix().len() > 10, "{}", reason.code());
         }
     }
 
@@ -291,9 +291,7 @@ mod tests {
             Refusal::new(Reason::LoginBackoff, "it sent 3 wrong passwords").wait_first(10);
         let line = refusal.to_string();
         assert!(
-            line.contains(
-                "; cure: wait 10 s; if that does not help, correct the device's password"
-            ),
+            line.contains("; fix: wait 10 s; if that does not help, correct the device's password"),
             "{line}"
         );
     }

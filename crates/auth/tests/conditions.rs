@@ -72,7 +72,7 @@ fn publishes(client: &mut TestInstance, topic: &str) -> Decision {
         retain: false,
         payload: 0,
     };
-    client.authorise(&access, Unix(now()))
+    client.authorize(&access, Unix(now()))
 }
 
 fn may_publish(client: &mut TestInstance, topic: &str) -> bool {
@@ -107,7 +107,7 @@ fn unbound_client_ids_in_rules_are_warned_of() {
     assert!(
         line.starts_with(
             "rule 'own' of the policy file looks at the client id, which every device chooses"
-        ) && line.ends_with("cure: set client_id_template or client_id_claim"),
+        ) && line.ends_with("fix: set client_id_template or client_id_claim"),
         "{line}"
     );
     let (at_start, _) = warnings(&[("claim_placeholders", "true")], "");
@@ -201,7 +201,7 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
             payload: 0,
         };
         client
-            .authorise(&access, Unix(midnight + hour * 3600))
+            .authorize(&access, Unix(midnight + hour * 3600))
             .allows()
     };
     let policy = &mut client.policy;
@@ -232,7 +232,7 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
     // Before today, so that its token is still valid.
     let evening = Unix(midnight - 6 * 3600);
     assert_eq!(
-        client.authorise(&access(b"news/#"), evening),
+        client.authorize(&access(b"news/#"), evening),
         Decision::Deny
     );
 }

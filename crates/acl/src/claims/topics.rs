@@ -165,12 +165,12 @@ impl Reader {
         let (mut effect, mut actions, mut filters) = (None, None, None);
         let mut limits = Limits::NONE;
         for (name, value) in members {
-            let wrong = |cure: &str| {
+            let wrong = |fix: &str| {
                 let shown = match value {
                     Value::Array(_) | Value::Object(_) => kind(value).to_owned(),
                     other => Quoted(&other.to_string()).to_string(),
                 };
-                bad(format!("has {name} {shown}; write {cure}"))
+                bad(format!("has {name} {shown}; write {fix}"))
             };
             match (name.as_str(), value) {
                 ("permission", Value::String(word)) if word == "allow" => {

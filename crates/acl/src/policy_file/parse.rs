@@ -145,12 +145,9 @@ impl Reader<'_> {
         }
     }
 
-    fn wrong(&self, member: &str, value: Found, cure: &str) -> Mistake {
+    fn wrong(&self, member: &str, value: Found, fix: &str) -> Mistake {
         let shown = self.text.get(value.span()).unwrap_or_default();
-        self.mistake(
-            value,
-            format!("{member} is {}; write {cure}", Quoted(shown)),
-        )
+        self.mistake(value, format!("{member} is {}; write {fix}", Quoted(shown)))
     }
 
     fn string(&self, member: &str, value: Found) -> Result<String> {
@@ -181,7 +178,7 @@ impl Reader<'_> {
         &self,
         member: &str,
         value: Found,
-        cure: &str,
+        fix: &str,
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<Vec<T>> {
         self.list(member, value)?
@@ -189,20 +186,20 @@ impl Reader<'_> {
             .map(|element| {
                 let text = element.get_ref().as_str().filter(|text| !text.is_empty());
                 text.and_then(&read)
-                    .ok_or_else(|| self.wrong(member, element, cure))
+                    .ok_or_else(|| self.wrong(member, element, fix))
             })
             .collect()
     }
 
     fn strings(&self, member: &str, value: Found) -> Result<Vec<String>> {
-        let cure = "text in quotes, or a list of texts";
-        self.each(member, value, cure, |text| Some(text.to_owned()))
+        let fix = "text in quotes, or a list of texts";
+        self.each(member, value, fix, |text| Some(text.to_owned()))
     }
 
-    fn table<'v>(&self, member: &str, value: Found<'v>, cure: &str) -> Result<&'v DeTable<'v>> {
+    fn table<'v>(&self, member: &str, value: Found<'v>, fix: &str) -> Result<&'v DeTable<'v>> {
         match value.get_ref() {
             DeValue::Table(members) => Ok(members),
-            _ => Err(self.wrong(member, value, cure)),
+            _ => Err(self.wrong(member, value, fix)),
         }
     }
 
@@ -263,16 +260,16 @@ impl Reader<'_> {
                     let most = self
                         .integer(value)
                         .and_then(|most| u32::try_from(most).ok());
-                    let cure = "a number of bytes";
+                    let fix = "a number of bytes";
                     limits.max_payload =
-                        most.ok_or_else(|| self.wrong("max_payload", value, cure))?;
+                        most.ok_or_else(|| self.wrong("max_payload", value, fix))?;
                 }
                 "priority" => {
                     let number = self
                         .integer(value)
                         .and_then(|number| i32::try_from(number).ok());
-                    let cure = "a whole number; the highest comes first";
-                    priority = number.ok_or_else(|| self.wrong("priority", value, cure))?;
+                    let fix = "a whole number; the highest comes first";
+                    priority = number.ok_or_else(|| self.wrong("priority", value, fix))?;
                 }
                 other => {
                     let known = "name, when, allow or deny, qos, retain, max_payload and priority";
@@ -293,7 +290,7 @@ impl Reader<'_> {
         let publishing = about(Actions::Publish) || about(Actions::Both);
         for (member, value) in [("retain", retain), ("max_payload", max_payload)] {
             let Some(value) = value else { continue };
-            let cure = match (effect, member) {
+            let fix = match (effect, member) {
                 _ if !publishing => "is about publishing, and the rule is not; leave it out",
                 // It reads as if what is larger were denied, and what is not larger is.
                 (Effect::Deny, "max_payload") => {
@@ -305,7 +302,7 @@ impl Reader<'_> {
                 }
                 _ => continue,
             };
-            return Err(self.mistake(value, format!("{member} {cure}")));
+            return Err(self.mistake(value, format!("{member} {fix}")));
         }
         Ok(Written {
             name,
@@ -317,12 +314,12 @@ impl Reader<'_> {
     }
 
     fn qos(&self, value: Found) -> Result<u8> {
-        let cure = "0, 1, 2 or a list of these";
+        let fix = "0, 1, 2 or a list of these";
         self.list("qos", value)?
             .into_iter()
             .try_fold(0, |set, element| match self.integer(element) {
                 Some(qos @ 0..=2) => Ok(set | 1 << qos),
-                _ => Err(self.wrong("qos", element, cure)),
+                _ => Err(self.wrong("qos", element, fix)),
             })
     }
 
@@ -421,13 +418,13 @@ impl Reader<'_> {
                     fingerprint,
                 )?),
                 "time" => {
-                    let cure = "two times of day, as in \"22:00-06:00\"";
-                    times = Some(self.each(name, value, cure, schedule::times)?);
+                    let fix = "two times of day, as in \"22:00-06:00\"";
+                    times = Some(self.each(name, value, fix, schedule::times)?);
                     continue;
                 }
                 "days" => {
-                    let cure = "days of the week, as in \"Mon-Fri\" or \"Sat,Sun\"";
-                    let sets = self.each(name, value, cure, schedule::days)?;
+                    let fix = "days of the week, as in \"Mon-Fri\" or \"Sat,Sun\"";
+                    let sets = self.each(name, value, fix, schedule::days)?;
                     days = Some(sets.into_iter().fold(0, |all, set| all | set));
                     continue;
                 }
@@ -446,8 +443,8 @@ impl Reader<'_> {
 
     /// One condition, or several of which one has to hold, if a list of values is given.
     fn claim(&self, value: Found) -> Result<Vec<Claim>> {
-        let cure = "a table, as in { name = \"site\", is = \"north\" }";
-        let members = self.table("claim", value, cure)?;
+        let fix = "a table, as in { name = \"site\", is = \"north\" }";
+        let members = self.table("claim", value, fix)?;
         let (mut place, mut tests) = (None, None);
         for (member, value) in members {
             match member.get_ref().as_ref() {
@@ -496,7 +493,7 @@ impl Reader<'_> {
             }
         }
         let (Some(place), Some((exactly, values))) = (place, tests) else {
-            return Err(self.wrong("claim", value, &cure[2..]));
+            return Err(self.wrong("claim", value, &fix[2..]));
         };
         Ok(values
             .into_iter()

@@ -1,6 +1,6 @@
 //! Options become a typed configuration, or the broker does not start.
 //!
-//! Every error is one line that names the option, its value and the cure. A secret's value is
+//! Every error is one line that names the option, its value and the fix. A secret's value is
 //! never in it.
 
 pub mod on_disk;
@@ -184,8 +184,8 @@ impl ConfigError {
         }
     }
 
-    fn missing(option: &str, cure: &str) -> Self {
-        Self(format!("option {option} is missing: {cure}"))
+    fn missing(option: &str, fix: &str) -> Self {
+        Self(format!("option {option} is missing: {fix}"))
     }
 }
 
@@ -460,12 +460,12 @@ impl Values {
         let Some(list) = self.take_list("trusted_proxies") else {
             return Ok(TrustedProxies::default());
         };
-        const CURE: &str =
+        const FIX: &str =
             "write addresses or networks with commas between them, as in 127.0.0.1,10.0.0.0/8";
         match TrustedProxies::parse(&list) {
             Ok(proxies) if !proxies.is_empty() => Ok(proxies),
-            Ok(_) => Err(ConfigError::of("trusted_proxies", "", CURE)),
-            Err(bad) => Err(ConfigError::of("trusted_proxies", bad, CURE)),
+            Ok(_) => Err(ConfigError::of("trusted_proxies", "", FIX)),
+            Err(bad) => Err(ConfigError::of("trusted_proxies", bad, FIX)),
         }
     }
 
@@ -603,7 +603,7 @@ impl Values {
     /// not as it should be keeps nobody out. The options about them may stay: unlike a policy file, they
     /// deny nothing that would now go.
     fn reading(&mut self, defer_acl: bool) -> Result<Reading> {
-        const CURE: &str =
+        const FIX: &str =
             "write one or more of topics, permissions, scope, with commas between them";
         let topics = match (
             self.take_text("topics_claim"),
@@ -640,11 +640,11 @@ impl Values {
                 "topics" => reading.topics = Some(topics.clone()),
                 "permissions" => reading.permissions = true,
                 "scope" => reading.scope = true,
-                other => return Err(ConfigError::of("rights", other, CURE)),
+                other => return Err(ConfigError::of("rights", other, FIX)),
             }
         }
         if sources.is_empty() {
-            return Err(ConfigError::of("rights", "", CURE));
+            return Err(ConfigError::of("rights", "", FIX));
         }
         if defer_acl {
             (reading.topics, reading.permissions, reading.scope) = (None, false, false);

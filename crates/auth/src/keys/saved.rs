@@ -62,7 +62,7 @@ impl Saved {
         let about = |why: String| {
             let path = self.dir.path_of(&self.file);
             format!(
-                "the keys kept in {} are not used: it {why}; cure: remove it, it is written again",
+                "the keys kept in {} are not used: it {why}; fix: remove it, it is written again",
                 Quoted(&path.display().to_string())
             )
         };
@@ -107,7 +107,7 @@ impl Saved {
         self.dir.write(&self.file, &text).map_err(|why| {
             let path = self.dir.path_of(&self.file);
             format!(
-                "the tenant's keys cannot be kept over a restart: {} {why}; cure: make room there, or let the broker's user write in state_dir",
+                "the tenant's keys cannot be kept over a restart: {} {why}; fix: make room there, or let the broker's user write in state_dir",
                 Quoted(&path.display().to_string())
             )
         })?;
@@ -199,7 +199,7 @@ mod tests {
         ] {
             fs::write(&path, bad).unwrap();
             let why = saved.load_at(Unix(1001)).err().unwrap();
-            assert!(why.contains("cure: remove it"), "{why}");
+            assert!(why.contains("fix: remove it"), "{why}");
         }
         saved.save_at(&keys("b"), Unix(1002)).unwrap();
         assert!(

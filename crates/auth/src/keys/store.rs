@@ -155,7 +155,7 @@ impl Store {
         self.replace(KeySet::default());
         log.line(
             Level::Error,
-            "the tenant's signing keys could not be fetched for longer than jwks_max_stale: they are not used any more, and nobody comes in with a token; cure: see the line that says why they cannot be fetched",
+            "the tenant's signing keys could not be fetched for longer than jwks_max_stale: they are not used any more, and nobody comes in with a token; fix: see the line that says why they cannot be fetched",
         );
     }
 
@@ -369,7 +369,7 @@ fn report(
             let seconds = pace.after_failure(*pause).as_secs();
             log.line(
                 Level::Warning,
-                format!("the tenant's signing keys {why}; {meanwhile}the next attempt follows in {seconds} s; cure: check domain (or issuer) and ca_file, and this machine's network and time"),
+                format!("the tenant's signing keys {why}; {meanwhile}the next attempt follows in {seconds} s; fix: check domain (or issuer) and ca_file, and this machine's network and time"),
             );
         }
     }

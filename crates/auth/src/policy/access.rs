@@ -72,7 +72,7 @@ impl Decision {
 impl Policy {
     /// A client wants to do something.
     #[inline]
-    pub fn authorise(
+    pub fn authorize(
         &mut self,
         common: &mut Common,
         access: &Access<impl Asker>,

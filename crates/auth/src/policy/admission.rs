@@ -90,7 +90,7 @@ impl Policy {
         self.log.line(
             Level::Warning,
             format!(
-                "{} came in and may do nothing: its token lists no topic{nor_file}; cure: add topics to the device's \
+                "{} came in and may do nothing: its token lists no topic{nor_file}; fix: add topics to the device's \
                  app_metadata in the tenant, and an Action that copies them into the token's claim {}",
                 Quoted(client_id),
                 Quoted(topics.map_or("permissions", Place::text))

@@ -98,7 +98,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// One line that names the option, its value and the cure.
+    /// One line that names the option, its value and the fix.
     pub fn new(
         config: Config,
         pace: Pace,
@@ -254,7 +254,7 @@ impl Policy {
             self.log.line(
                 Level::Warning,
                 "a websockets client came, and this broker takes its address from the header X-Forwarded-For, which \
-                 every client can write: such clients count as having no address; cure: let them come through a proxy \
+                 every client can write: such clients count as having no address; fix: let them come through a proxy \
                  only, and list it in trusted_proxies",
             );
         }
@@ -304,7 +304,7 @@ impl Policy {
         };
         self.log.line(
             Level::Warning,
-            format!("{what} the client id, which every device chooses for itself; cure: set client_id_template or client_id_claim"),
+            format!("{what} the client id, which every device chooses for itself; fix: set client_id_template or client_id_claim"),
         );
     }
 

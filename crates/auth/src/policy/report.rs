@@ -203,8 +203,8 @@ const MAX_REPEATS: usize = 100;
 /// gives way.
 pub(super) fn sentence(what: &str, whom: impl fmt::Display, refusal: &Refusal) -> String {
     let head = format!("{what} [{}] {whom}: ", refusal.reason.code());
-    let cure = format!("; cure: {}", refusal.cure());
-    text::line_around(&head, &refusal.detail, &cure, MAX_REPEATS)
+    let fix = format!("; fix: {}", refusal.fix());
+    text::line_around(&head, &refusal.detail, &fix, MAX_REPEATS)
 }
 
 /// What was refused, and to whom.
@@ -319,7 +319,7 @@ mod tests {
         let nasty = [
             "\x1b[2J\r\n1970: forged [token-expired]".repeat(2000),
             "\u{202e}\u{2066}".repeat(20_000),
-            "'; cure: none".repeat(4000),
+            "'; fix: none".repeat(4000),
             "n".repeat(1000),
             "\u{1f600}".repeat(16_000),
             "d\u{e9}".into(),
@@ -344,7 +344,7 @@ mod tests {
                 let code = format!("refused CONNECT [{}] of '", reason.code());
                 assert!(line.starts_with(&code), "{line}");
                 assert!(
-                    line.ends_with(&format!("; cure: {}", reason.cure())),
+                    line.ends_with(&format!("; fix: {}", reason.fix())),
                     "{line}"
                 );
                 assert!(line.contains("it says '"), "{line}");

@@ -127,7 +127,7 @@ impl Tally {
                 "; the tenant was asked {asked_in_all} times, most for {asked}"
             );
         }
-        line += "; cure: if these addresses send junk, block them in the firewall; else raise login_rate to what your \
+        line += "; fix: if these addresses send junk, block them in the firewall; else raise login_rate to what your \
                  Auth0 plan allows, or let devices use tokens";
         Some(line)
     }
@@ -214,7 +214,7 @@ mod tests {
             "([login-rate] 30 times, [login-pending] 3 times)",
             "strangers were turned away 1000 times",
             "asked 1000 times, most for 0.0.0.0 143 times, 0.0.0.1 143 times, 0.0.0.2 143 times;",
-            "cure: ",
+            "fix: ",
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }

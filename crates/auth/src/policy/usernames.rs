@@ -60,7 +60,7 @@ impl Policy {
             Level::Warning,
             format!(
                 "the broker has users of its own, such as {}{others}: whoever comes in through the tenant with such a \
-                 user name has that user's rights; cure: set username_prefix, for instance to auth0:, and write the \
+                 user name has that user's rights; fix: set username_prefix, for instance to auth0:, and write the \
                  prefix in front of the tenant's users in the broker's own rules",
                 Quoted(first)
             ),

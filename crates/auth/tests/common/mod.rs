@@ -23,8 +23,8 @@ impl TestInstance {
         self.policy.authenticate(&mut self.common, connect, now)
     }
 
-    pub fn authorise(&mut self, access: &Access<impl Asker>, now: Unix) -> Decision {
-        self.policy.authorise(&mut self.common, access, now)
+    pub fn authorize(&mut self, access: &Access<impl Asker>, now: Unix) -> Decision {
+        self.policy.authorize(&mut self.common, access, now)
     }
 }
 

@@ -209,7 +209,7 @@ fn clients_kept_out_by_a_waiting_login_are_logged() {
             .filter(|line| line.text.contains("[client-id-pending]"))
             .collect();
         assert_eq!(told.len(), 1, "{lines:#?}");
-        for part in ["'a'", "192.0.2.9", "198.51.100.7", "; cure: "] {
+        for part in ["'a'", "192.0.2.9", "198.51.100.7", "; fix: "] {
             assert!(told[0].text.contains(part), "{}", told[0].text);
         }
         gate.open();

@@ -153,7 +153,7 @@ fn client_text_stays_one_short_log_line() {
         for nasty in [
             "x\n1970: forged\r\x1b[2J",
             "%s%n%x",
-            "'; cure: none",
+            "'; fix: none",
             long.as_str(),
         ] {
             let spec = ClientSpec::new(nasty).username(nasty).password("p");
@@ -204,7 +204,7 @@ fn hostile_names_leave_reason_and_fix_readable() {
                 let found = log.iter().find(|one| one.text.contains(line));
                 let text = &found.unwrap_or_else(|| panic!("{line}: {log:#?}")).text;
                 assert!(
-                    text.contains("; cure: ") && text.ends_with("once a minute"),
+                    text.contains("; fix: ") && text.ends_with("once a minute"),
                     "{text}"
                 );
                 assert!(
