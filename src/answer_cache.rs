@@ -1,44 +1,44 @@
-//! The answer cache: what was allowed a moment ago, because a device repeats itself: its temperature, every second,
-//! to the same topic.
+//! The answer cache: messages that were allowed a moment ago.
 //!
-//! What it buys, counted in instructions of the broker per message over no plugin (two checks, 20 topics or 1,000):
-//! a message whose topic repeats costs about 1,000, and one with 3,500 topics in turn about 3,000. Without the cache
-//! both cost about 2,300. So it pays for devices and for deliveries to many subscribers, and gateways pay for it. It
-//! can go when a check without it costs less than 750: `instructions --topics 3500` measures that.
+//! A device usually repeats itself: it sends its temperature every second, to the same topic. The broker asks about
+//! every message, so the cache answers what it has answered before.
 //!
-//! Only what was allowed is kept (a refusal goes into the log), only for connected clients, and only as long as the
-//! decision says that it holds. Answers about a client are dropped when a client comes or goes at its address, and
-//! all of them when rules are read again.
+//! What it buys, in instructions of the broker per message over no plugin (two checks, 20 topics or 1,000): a message
+//! whose topic repeats costs about 1,000, and one of 3,500 topics that take turns about 3,000. Without the cache, both
+//! cost about 2,300. So the cache pays for devices and for deliveries to many subscribers, and gateways pay for it.
+//! Delete it when a check without it costs less than 750; `instructions --topics 3500` measures that.
 //!
-//! One table for all clients, of a fixed size: a place for each client would cost a fleet's memory for what most of
-//! it does once a minute.
+//! The cache holds only checks that were allowed (a refusal is logged), only of connected clients, and only as long as
+//! the decision says that it holds. All entries of a client are dropped when a client comes or goes at its address, and
+//! all entries of everybody when rules are read again.
+//!
+//! There is one table of a fixed size for all clients. A table for each client would cost the memory of a whole fleet,
+//! and most devices send a message once a minute.
 
-use std::cell::UnsafeCell;
-
-use crate::{event::Told, host::Broker};
+use crate::event::EventClient;
 use auth::{
     clock::Unix,
     policy::{Access, Action},
     sessions::{Address, Asker, Places},
 };
 
-/// How many answers are kept: some 200 KiB.
+/// How many answers are kept. They take about 200 KiB.
 const SLOTS: usize = 2048;
 
-/// Topics longer than this, in bytes, are not kept.
+/// The longest topic that is kept, in bytes.
 const LONGEST: usize = 62;
 
-/// A question about a message, as far as its answer depends on it.
+/// What the answer to a check of a message depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'e> {
-    /// Whose: an address, never 0.
-    pub client: usize,
-    /// Where its client id and user name are: others cannot be there while it is connected.
-    pub places: Places,
-    /// What it wants, in bits.
-    pub kind: u32,
-    /// The topic.
-    pub topic: &'e [u8],
+pub struct MessageCheck<'e> {
+    /// The address of the client, never 0.
+    client: usize,
+    /// Where the broker keeps its client ID and user name. While the client is connected, no other client has its
+    /// own there.
+    places: Places,
+    /// The action, QoS and retain flag, in bits.
+    kind: u32,
+    topic: &'e [u8],
 }
 
 #[derive(Clone)]
@@ -53,40 +53,33 @@ struct Slot {
 }
 
 impl Slot {
-    /// Whether it is about this.
+    /// Returns whether the slot holds the answer to this check.
     #[inline]
-    fn is(&self, question: &Question) -> bool {
-        self.client == question.client
-            && self.places == question.places
-            && self.kind == question.kind
-            && usize::from(self.length) == question.topic.len()
-            && self.topic.get(..question.topic.len()) == Some(question.topic)
+    fn holds(&self, check: &MessageCheck) -> bool {
+        self.client == check.client
+            && self.places == check.places
+            && self.kind == check.kind
+            && usize::from(self.length) == check.topic.len()
+            && self.topic.get(..check.topic.len()) == Some(check.topic)
     }
 }
 
-struct Table {
-    /// A mark of the client that each slot is about, or [`NOBODY`]. Beside each other and small, because
-    /// all of them are looked at whenever somebody comes or goes.
-    marks: Box<[u8; SLOTS]>,
-    slots: Box<[Slot]>,
-}
+/// The mark of a slot that holds nothing.
+const EMPTY: u8 = 0;
 
-const NOBODY: u8 = 0;
-
-/// Another client may have the same mark: it is forgotten along with this one, and asks once more.
+/// Returns the mark of a client. Clients may share a mark: then they are forgotten together, and checked once more.
 #[inline]
 fn mark(client: usize) -> u8 {
     ((Address::mix(client) >> 56) as u8).max(1)
 }
 
-/// The answers. Only the broker's thread gets at them, so that a look takes no lock.
-pub struct AnswerCache(UnsafeCell<Table>);
-
-// SAFETY: every method takes a `Broker`, which exists on the broker's thread only and cannot leave it, and
-// none of them calls anything that could come back here.
-unsafe impl Sync for AnswerCache {}
-// SAFETY: what is in it is owned and bound to no thread.
-unsafe impl Send for AnswerCache {}
+/// Messages that were allowed a moment ago.
+pub struct AnswerCache {
+    /// For each slot the mark of its client, or [`EMPTY`]. The marks are small and lie together, because all of them
+    /// are read whenever a client comes or goes.
+    marks: Box<[u8; SLOTS]>,
+    slots: Box<[Slot]>,
+}
 
 impl Default for AnswerCache {
     fn default() -> Self {
@@ -99,82 +92,74 @@ impl Default for AnswerCache {
             length: 0,
             topic: [0; LONGEST],
         };
-        Self(UnsafeCell::new(Table {
-            marks: Box::new([NOBODY; SLOTS]),
+        Self {
+            marks: Box::new([EMPTY; SLOTS]),
             slots: vec![empty; SLOTS].into(),
-        }))
+        }
     }
 }
 
 impl AnswerCache {
-    /// Whether the very same was allowed, and that still holds.
+    /// Returns whether the same check was allowed before and that still holds.
     #[inline]
-    pub fn allows(&self, _: &Broker, question: &Question, now: Unix) -> bool {
-        // SAFETY: the broker's thread, and nobody else looks at it now: see above.
-        let table = unsafe { &*self.0.get() };
-        let place = question.place();
-        [place, place ^ 1].into_iter().any(|place| {
-            let slot = &table.slots[place];
-            table.marks[place] != NOBODY
-                && slot.is(question)
+    pub fn allows(&self, check: &MessageCheck, now: Unix) -> bool {
+        let slot = check.slot();
+        [slot, slot ^ 1].into_iter().any(|at| {
+            let slot = &self.slots[at];
+            self.marks[at] != EMPTY
+                && slot.holds(check)
                 && (slot.since..slot.until).contains(&now.0)
         })
     }
 
-    /// Keeps what was allowed, until it may no longer hold. Allocates nothing.
+    /// Keeps a check that was allowed, until it may no longer hold. Allocates nothing.
     #[inline]
-    pub fn keep(&self, _: &Broker, question: &Question, now: Unix, until: Unix) {
-        if until <= now || question.places == Places::default() || question.topic.len() > LONGEST {
+    pub fn keep(&mut self, check: &MessageCheck, now: Unix, until: Unix) {
+        if until <= now || check.places == Places::default() || check.topic.len() > LONGEST {
             return;
         }
-        // SAFETY: as above.
-        let table = unsafe { &mut *self.0.get() };
-        // In the other of two places if somebody else is in the first: few questions have to share.
-        let first = question.place();
-        let free = table.marks[first] == NOBODY || table.slots[first].is(question);
-        let (place, other) = if free {
+        // Each check may lie in one of two slots, so that few of them displace each other.
+        let first = check.slot();
+        let free = self.marks[first] == EMPTY || self.slots[first].holds(check);
+        let (at, other) = if free {
             (first, first ^ 1)
         } else {
             (first ^ 1, first)
         };
-        // What it was told before, when somebody else was in the way, counts no more.
-        if table.slots[other].is(question) {
-            table.marks[other] = NOBODY;
+        // An older answer to the same check may lie in the other slot. It no longer counts.
+        if self.slots[other].holds(check) {
+            self.marks[other] = EMPTY;
         }
-        table.marks[place] = mark(question.client);
-        let slot = &mut table.slots[place];
-        slot.client = question.client;
-        slot.places = question.places;
-        slot.kind = question.kind;
+        self.marks[at] = mark(check.client);
+        let slot = &mut self.slots[at];
+        slot.client = check.client;
+        slot.places = check.places;
+        slot.kind = check.kind;
         (slot.since, slot.until) = (now.0, until.0);
-        // At most LONGEST.
-        slot.length = question.topic.len() as u8;
-        slot.topic[..question.topic.len()].copy_from_slice(question.topic);
+        // At most LONGEST, so it fits.
+        slot.length = check.topic.len() as u8;
+        slot.topic[..check.topic.len()].copy_from_slice(check.topic);
     }
 
-    /// Somebody comes or goes at this address.
-    pub fn forget(&self, _: &Broker, client: usize) {
-        // SAFETY: as above.
-        let table = unsafe { &mut *self.0.get() };
+    /// Forgets the client at this address.
+    pub fn forget(&mut self, client: usize) {
         let gone = mark(client);
-        // Written in each case, so that sixteen are done at once.
-        for of in table.marks.iter_mut() {
-            *of = if *of == gone { NOBODY } else { *of };
+        // Every mark is written, so that the compiler handles sixteen of them at once.
+        for of in self.marks.iter_mut() {
+            *of = if *of == gone { EMPTY } else { *of };
         }
     }
 
-    /// The rules may be others.
-    pub fn forget_all(&self, _: &Broker) {
-        // SAFETY: as above.
-        let table = unsafe { &mut *self.0.get() };
-        table.marks.fill(NOBODY);
+    /// Forgets everything, because the rules may have changed.
+    pub fn forget_all(&mut self) {
+        self.marks.fill(EMPTY);
     }
 }
 
-impl<'e> Question<'e> {
-    /// The question of an ACL event, if it is about a message.
+impl<'e> MessageCheck<'e> {
+    /// Returns the check that an ACL event asks for, if it is about a message.
     #[inline]
-    pub fn of(access: &Access<'e, Told<'_>>) -> Option<Self> {
+    pub fn of(access: &Access<'e, EventClient<'_>>) -> Option<Self> {
         let kind = match access.action {
             Action::Receive => 1,
             Action::Publish => 2 | u32::from(access.qos) << 2 | u32::from(access.retain) << 10,
@@ -188,9 +173,10 @@ impl<'e> Question<'e> {
         })
     }
 
-    /// The topic's last letters are where a device's topics differ.
+    /// Returns the first of the two slots that this check may lie in. The topics of one device mostly differ in their
+    /// last letters.
     #[inline]
-    fn place(&self) -> usize {
+    fn slot(&self) -> usize {
         let end = match self.topic.last_chunk::<8>() {
             Some(end) => u64::from_le_bytes(*end),
             None => self
@@ -213,8 +199,8 @@ mod tests {
         username: 2,
     };
 
-    fn question<'e>(client: usize, kind: u32, topic: &'e str) -> Question<'e> {
-        Question {
+    fn check<'e>(client: usize, kind: u32, topic: &'e str) -> MessageCheck<'e> {
+        MessageCheck {
             client,
             places: HERE,
             kind,
@@ -223,88 +209,76 @@ mod tests {
     }
 
     #[test]
-    fn only_the_very_same_is_allowed_again_and_only_as_long_as_it_holds() {
-        // SAFETY: of the broker nothing is used.
-        let broker = unsafe { Broker::on_its_thread() };
-        let cache = AnswerCache::default();
-        let asked = question(16, 1, "a/b");
-        assert!(!cache.allows(&broker, &asked, Unix(0)));
-        cache.keep(&broker, &asked, Unix(5), Unix(9));
+    fn only_the_same_check_is_answered_and_only_as_long_as_the_answer_holds() {
+        let mut cache = AnswerCache::default();
+        let asked = check(16, 1, "a/b");
+        assert!(!cache.allows(&asked, Unix(0)));
+        cache.keep(&asked, Unix(5), Unix(9));
         for now in 0..12 {
-            assert_eq!(
-                cache.allows(&broker, &asked, Unix(now)),
-                (5..9).contains(&now)
-            );
+            assert_eq!(cache.allows(&asked, Unix(now)), (5..9).contains(&now));
         }
         let elsewhere = Places {
             username: 3,
             ..HERE
         };
         for other in [
-            question(16, 2, "a/b"),
-            question(32, 1, "a/b"),
-            question(16, 1, "a/c"),
-            question(16, 1, "a/"),
-            question(16, 1, "a/b/c"),
-            question(16, 1, ""),
-            Question {
+            check(16, 2, "a/b"),
+            check(32, 1, "a/b"),
+            check(16, 1, "a/c"),
+            check(16, 1, "a/"),
+            check(16, 1, "a/b/c"),
+            check(16, 1, ""),
+            MessageCheck {
                 places: elsewhere,
                 ..asked
             },
         ] {
-            assert!(!cache.allows(&broker, &other, Unix(6)), "{other:?}");
+            assert!(!cache.allows(&other, Unix(6)), "{other:?}");
         }
         let long = "x".repeat(LONGEST + 1);
         for not_kept in [
-            question(16, 1, &long),
-            Question {
+            check(16, 1, &long),
+            MessageCheck {
                 places: Places::default(),
                 ..asked
             },
         ] {
-            cache.keep(&broker, &not_kept, Unix(5), Unix(9));
-            assert!(!cache.allows(&broker, &not_kept, Unix(6)));
+            cache.keep(&not_kept, Unix(5), Unix(9));
+            assert!(!cache.allows(&not_kept, Unix(6)));
         }
-        let longest = question(16, 1, &long[1..]);
-        cache.keep(&broker, &longest, Unix(5), Unix(5));
-        assert!(!cache.allows(&broker, &longest, Unix(5)), "it never held");
-        cache.keep(&broker, &longest, Unix(5), Unix(6));
-        assert!(cache.allows(&broker, &longest, Unix(5)));
+        let longest = check(16, 1, &long[1..]);
+        cache.keep(&longest, Unix(5), Unix(5));
+        assert!(!cache.allows(&longest, Unix(5)), "it never held");
+        cache.keep(&longest, Unix(5), Unix(6));
+        assert!(cache.allows(&longest, Unix(5)));
     }
 
     #[test]
-    fn who_has_the_same_mark_is_forgotten_along() {
-        // SAFETY: of the broker nothing is used.
-        let broker = unsafe { Broker::on_its_thread() };
-        let cache = AnswerCache::default();
+    fn clients_with_the_same_mark_are_forgotten_together() {
+        let mut cache = AnswerCache::default();
         let one = 16;
         let other = (2..)
             .map(|i| 16 * i)
             .find(|i| mark(*i) == mark(one))
             .unwrap();
-        let (of_one, of_other) = (question(one, 1, "a/b"), question(other, 1, "a/b"));
+        let (of_one, of_other) = (check(one, 1, "a/b"), check(other, 1, "a/b"));
         for asked in [&of_one, &of_other] {
-            cache.keep(&broker, asked, Unix(5), Unix(9));
-            assert!(cache.allows(&broker, asked, Unix(6)));
+            cache.keep(asked, Unix(5), Unix(9));
+            assert!(cache.allows(asked, Unix(6)));
         }
-        cache.forget(&broker, one);
+        cache.forget(one);
         for asked in [&of_one, &of_other] {
-            assert!(!cache.allows(&broker, asked, Unix(6)));
+            assert!(!cache.allows(asked, Unix(6)));
         }
-        cache.keep(&broker, &of_other, Unix(5), Unix(9));
-        assert!(cache.allows(&broker, &of_other, Unix(6)));
-        assert!(
-            !cache.allows(&broker, &of_one, Unix(6)),
-            "a mark is no identity"
-        );
+        cache.keep(&of_other, Unix(5), Unix(9));
+        assert!(cache.allows(&of_other, Unix(6)));
+        assert!(!cache.allows(&of_one, Unix(6)), "a mark is not an identity");
     }
 
-    /// Against a map that forgets nothing by itself: the table may forget more, and never knows better.
+    /// Compares the cache with a map that forgets nothing by itself. The cache may forget more, and never allows more.
     #[test]
-    fn it_never_knows_better() {
-        // SAFETY: of the broker nothing is used.
-        let broker = unsafe { Broker::on_its_thread() };
-        let cache = AnswerCache::default();
+    fn it_never_allows_more_than_a_map_would() {
+        let mut cache = AnswerCache::default();
         let mut known: HashMap<(usize, u32, String), u64> = HashMap::new();
         let mut random = 1_u64;
         let mut next = |below: u64| {
@@ -317,18 +291,18 @@ mod tests {
         for _ in 0..100_000 {
             let client = 16 * (1 + next(300) as usize);
             let (kind, topic) = (next(2) as u32, format!("site/{}", next(6)));
-            let asked = question(client, kind, &topic);
+            let asked = check(client, kind, &topic);
             let now = Unix(next(10));
             match next(20) {
                 0 => {
-                    cache.forget(&broker, client);
+                    cache.forget(client);
                     known.retain(|(of, ..), _| *of != client);
                 }
                 1..10 => {
-                    cache.keep(&broker, &asked, Unix(0), Unix(now.0 + 1));
+                    cache.keep(&asked, Unix(0), Unix(now.0 + 1));
                     known.insert((client, kind, topic), now.0 + 1);
                 }
-                _ if cache.allows(&broker, &asked, now) => {
+                _ if cache.allows(&asked, now) => {
                     hits += 1;
                     assert!(known[&(client, kind, topic)] > now.0);
                 }
@@ -336,9 +310,9 @@ mod tests {
             }
         }
         assert!(hits > 1000, "{hits}");
-        cache.forget_all(&broker);
+        cache.forget_all();
         for (client, kind, topic) in known.keys() {
-            assert!(!cache.allows(&broker, &question(*client, *kind, topic), Unix(0)));
+            assert!(!cache.allows(&check(*client, *kind, topic), Unix(0)));
         }
     }
 }

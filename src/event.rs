@@ -114,13 +114,13 @@ pub unsafe fn connect<'e>(
     ))
 }
 
-/// A client, as the broker tells of it when asked.
-pub struct Told<'e> {
+/// The client of an ACL event. What is not in the event, the broker is asked for.
+pub struct EventClient<'e> {
     broker: &'e Broker,
     client: ClientRef<'e>,
 }
 
-impl Asker for Told<'_> {
+impl Asker for EventClient<'_> {
     fn client_id(&self) -> &[u8] {
         self.broker.client_id_bytes(self.client).unwrap_or_default()
     }
@@ -152,7 +152,7 @@ impl Asker for Told<'_> {
 pub unsafe fn access<'e>(
     broker: &'e Broker,
     event: *const abi::mosquitto_evt_acl_check,
-) -> Option<Access<'e, Told<'e>>> {
+) -> Option<Access<'e, EventClient<'e>>> {
     // SAFETY: the caller's promise; NULL is handled.
     let event = unsafe { event.as_ref() }?;
     // SAFETY: the event's client lives as long as the event.
@@ -168,7 +168,7 @@ pub unsafe fn access<'e>(
     let topic = unsafe { string(event.topic) }?.to_bytes();
     Some(Access {
         client: Client(client.address()),
-        who: Told { broker, client },
+        who: EventClient { broker, client },
         action,
         topic,
         qos: event.qos,

@@ -8,7 +8,7 @@ use std::ffi::{c_int, c_void};
 
 use crate::{
     abi,
-    answer_cache::Question,
+    answer_cache::MessageCheck,
     codes::{self, Generation},
     event::{self, Reload},
     guard,
@@ -325,7 +325,7 @@ fn basic_auth(
     client: host::ClientRef<'_>,
     connect: &Connect<'_>,
 ) -> c_int {
-    instance.answers.forget(broker, connect.client.0);
+    instance.answers.forget(connect.client.0);
     let mut step = instance.policy.authenticate(common, connect, time::now());
     if let Step::Wait(wait) = step {
         let hindrance = may_delay(broker, instance, client, connect)
@@ -434,7 +434,7 @@ fn answer_pending(broker: &Broker, userdata: *mut c_void, answers: Vec<Answer>) 
         broker.complete(&client_id, codes::SUCCESS);
         if broker.has_client(&client_id, client.0) != Some(true) {
             state::with(broker, userdata, |instance, common| {
-                instance.answers.forget(broker, client.0);
+                instance.answers.forget(client.0);
                 common.retract(client, older.flatten());
             });
         }
@@ -452,17 +452,17 @@ unsafe extern "C" fn on_acl_check(
         let Some(access) = (unsafe { event::access(broker, data.cast()) }) else {
             return codes::ACL_DENIED;
         };
-        let question = Question::of(&access);
+        let check = MessageCheck::of(&access);
         let answer = state::with(broker, userdata, |instance, common| {
             let now = instance.round.now();
-            if let Some(question) = &question
-                && instance.answers.allows(broker, question, now)
+            if let Some(check) = &check
+                && instance.answers.allows(check, now)
             {
                 return (Decision::Allow { until: now }, true);
             }
             let decision = instance.policy.authorize(common, &access, now);
-            if let (Decision::Allow { until }, Some(question)) = (decision, &question) {
-                instance.answers.keep(broker, question, now, until);
+            if let (Decision::Allow { until }, Some(check)) = (decision, &check) {
+                instance.answers.keep(check, now, until);
             }
             (decision, instance.ticks)
         });
@@ -535,7 +535,7 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
                     None => {}
                 }
             }
-            instance.answers.forget(broker, client.address());
+            instance.answers.forget(client.address());
             let client = auth::sessions::Client(client.address());
             instance.policy.leave(common, client, afterlife, now);
         });
@@ -606,7 +606,7 @@ fn disconnect_expired(broker: &Broker, userdata: *mut c_void, now: Unix) {
         // It is leaving from here on: the kick has the broker ask about each subscription of a
         // kept session, and drop those that are denied.
         state::with(broker, userdata, |instance, common| {
-            instance.answers.forget(broker, client.0);
+            instance.answers.forget(client.0);
             let policy = &mut instance.policy;
             policy.leave(common, client, Afterlife::Kept, now);
         });
@@ -640,7 +640,7 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
                     ),
                 );
             }
-            instance.answers.forget_all(broker);
+            instance.answers.forget_all();
         });
         state::write_log(broker, userdata);
         codes::SUCCESS

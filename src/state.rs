@@ -182,7 +182,7 @@ pub fn follow_clock(broker: &Broker) {
                 instance.policy.report_clock(by);
             }
             instance.policy.clock_was_set(by);
-            instance.answers.forget_all(broker);
+            instance.answers.forget_all();
             instance.see_round(broker, time::Coarse::now());
         }
     }
