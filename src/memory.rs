@@ -1,20 +1,38 @@
-//! What a core dump must not tell: memory is wiped when it is freed, and secrets that stay are kept out of dumps.
+//! Keeps secrets out of core dumps: the allocator wipes memory when it is freed, and the kernel leaves out the
+//! blocks that hold secrets for longer.
 //!
-//! JSON, HTTP and TLS make copies of passwords and tokens on the way, in buffers that are theirs to free. To wipe
-//! each of ours by hand was the alternative, and left those. Nothing is allocated where a message is judged, so
-//! nothing is wiped there.
+//! JSON, HTTP and TLS copy passwords and tokens into buffers of their own. Wiping only the plugin's own buffers
+//! would miss those copies. Authorizing a message allocates nothing, so it pays nothing for this.
 //!
-//! Who wants a value kept out of dumps gives it [whole pages](auth::secret::Pages): the allocator sees that by the
-//! alignment, so the crate of the secrets needs no unsafe code.
+//! Two kinds of blocks are left out of dumps:
+//!
+//! * Blocks that ask for it with their alignment ([`auth::secret::Pages`]), so that the `auth` crate needs no unsafe
+//!   code.
+//! * Blocks of a page or more that a thread of the plugin allocates. A connection to the tenant that is kept open
+//!   also keeps its buffers, and with them its last request and response: a password, the client secret, a device's
+//!   tokens. Each of these buffers has at least a page (ureq's have 16 KiB, rustls's grows in steps of 4 KiB).
+//!   Blocks of the broker's thread are not left out: there may be one for each of 100,000 clients, and Linux allows
+//!   a process 65,530 areas of memory with differing flags.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
     sync::LazyLock,
 };
 
 use auth::secret::PAGE_ALIGN;
 
-/// The system's allocator, which wipes what it is given back, and keeps whole pages out of core dumps.
+thread_local! {
+    /// Whether this thread's large blocks are left out of core dumps.
+    static KEEPS_OUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Leaves the blocks of a page or more that this thread allocates from now on out of core dumps.
+pub fn keep_out_of_dumps() {
+    KEEPS_OUT.set(true);
+}
+
+/// The system's allocator, with wiping on free, and with whole pages for the blocks that are left out of core dumps.
 struct Wiping;
 
 // SAFETY: every block comes from the system's allocator and goes back to it with the layout that it came with. In
@@ -28,7 +46,8 @@ unsafe impl GlobalAlloc for Wiping {
         };
         // SAFETY: no smaller than the caller's layout, which is not empty.
         let block = unsafe { System.alloc(pages) };
-        if !block.is_null() {
+        let keep_out = layout.align() >= PAGE_ALIGN || KEEPS_OUT.get();
+        if keep_out && !block.is_null() {
             // SAFETY: whole pages, and all of them ours. Where the kernel cannot do it, they are dumped.
             unsafe { libc::madvise(block.cast(), pages.size(), libc::MADV_DONTDUMP) };
         }
@@ -64,9 +83,10 @@ unsafe impl GlobalAlloc for Wiping {
     }
 }
 
-/// Returns the layout of the pages that a block gets for itself, if it is one that wants pages.
+/// Returns the layout of the pages that a block gets for itself: one of a page or more, or one that asks for
+/// pages by its alignment. It does not depend on the thread, because another one may free the block.
 fn whole_pages(layout: Layout) -> Option<Layout> {
-    if layout.align() < PAGE_ALIGN {
+    if layout.size().max(layout.align()) < PAGE_ALIGN {
         return None;
     }
     let size = layout.size().checked_next_multiple_of(*PAGE)?;
@@ -159,6 +179,34 @@ mod tests {
             assert!(pages.size() >= size && pages.size().is_multiple_of(*PAGE));
             assert!(pages.align() >= align && pages.align() >= *PAGE);
         }
-        assert_eq!(whole_pages(Layout::new::<[u64; 4096]>()), None);
+        assert_eq!(whole_pages(Layout::new::<[u64; 511]>()), None);
+    }
+
+    #[test]
+    fn a_large_buffer_of_a_plugin_thread_is_not_dumped() {
+        let (hidden, text) = Hidden::new();
+        let copy = |text: &str| {
+            let mut buffer = vec![0; PAGE_ALIGN];
+            buffer[..text.len()].copy_from_slice(text.as_bytes());
+            buffer
+        };
+        let on_this_thread = copy(&text);
+        let buffer = std::thread::scope(|scope| {
+            let plugin = scope.spawn(|| {
+                keep_out_of_dumps();
+                copy(&text)
+            });
+            plugin.join().unwrap()
+        });
+        drop(text);
+        assert!(hidden.is_dumped());
+        drop(on_this_thread);
+        assert!(!hidden.is_dumped());
+        assert!(
+            buffer
+                .iter()
+                .zip(&hidden.turned)
+                .all(|(byte, hidden)| *byte == !hidden)
+        );
     }
 }

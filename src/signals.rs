@@ -14,6 +14,7 @@ pub fn spawn(
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let body = move || {
         step_back();
+        crate::memory::keep_out_of_dumps();
         body();
     };
     blocked(|| auth::threads::plain(name, Box::new(body)))

@@ -216,7 +216,10 @@ on_each_broker! {
             broker.expect_log("signing keys are here");
             match what {
                 "nobody listens" => tenant.stop_listening(),
-                "a reset" => tenant.on(Endpoint::Connection, Behaviour::ResetConnection),
+                "a reset" => {
+                    tenant.on(Endpoint::Connection, Behaviour::ResetConnection);
+                    tenant.hang_up();
+                }
                 _ => tenant.use_certificate(&attacker),
             }
             for _ in 0..5 {

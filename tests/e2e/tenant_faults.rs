@@ -1,7 +1,7 @@
 //! The connection to the tenant is broken: DNS fails, connections are closed before TLS, certificates change.
 //! What needs no tenant goes on, and the log explains the fault.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use serde_json::json;
 use testbed::{
@@ -10,7 +10,7 @@ use testbed::{
     dns::{Dns, DnsFault},
     heap::Heap,
     pki::Authority,
-    tenant::{Behaviour, DEVICE, Endpoint, PASSWORD, Tenant},
+    tenant::{Behaviour, DEVICE, Endpoint, PASSWORD, Recorded, Tenant},
 };
 
 use crate::{helpers::*, on_each_broker};
@@ -94,6 +94,7 @@ on_each_broker! {
             let mut connected = before(&broker, &tenant);
             let asked = (tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks));
             dns.fail(fault);
+            tenant.hang_up();
             check_new_login_is_refused(version, &broker, "during", why);
             check_tenant_independent_logins(&broker, &tenant, &mut connected);
             assert_eq!((tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks)), asked, "{fault:?}");
@@ -139,6 +140,7 @@ on_each_broker! {
             let broker = dns.of(builder(version, &options(&tenant).with("login_wait", "0"))).start().unwrap();
             broker.expect_log("signing keys are here");
             dns.fail(DnsFault::Hang);
+            tenant.hang_up();
             broker.reload();
             let mut waiting = raw::RawClient::open(broker.port(), Protocol::V311);
             let mut connect = unknown("waiting");
@@ -150,6 +152,49 @@ on_each_broker! {
                 dns.behave();
             }
             assert!(broker.stop().status.unwrap().success(), "answered: {answered}");
+        }
+    }
+
+    /// Logins in turn share a connection. One that the tenant has closed meanwhile is replaced before anything is
+    /// sent, so the login is good at the first attempt, and no password is sent twice.
+    fn connections_are_kept_and_replaced(version) {
+        let tenant = tenant();
+        let broker = broker(version, &options(&tenant).with("timeout", "20"));
+        broker.expect_log("signing keys are here");
+        let login = |number: usize| {
+            let name = format!("device-{number}");
+            device(&tenant, &name, json!([]));
+            let connect = ConnectPacket::new(Protocol::V5, &name).login(&name, "pass");
+            assert_eq!(answer(&broker, &connect), None, "{number}: {}", broker.log());
+        };
+        (0..10).for_each(login);
+        let asked = tenant.requests_to(Endpoint::Token);
+        let connections = |asked: &[Recorded]| asked.iter().map(|one| one.connection).collect::<HashSet<_>>();
+        // The next login may come before the worker has given the connection back.
+        assert!(connections(&asked).len() < 5, "{:?}", connections(&asked));
+
+        for number in 10..15 {
+            tenant.hang_up();
+            login(number);
+        }
+        let all = tenant.requests_to(Endpoint::Token);
+        let users: HashSet<_> = all.iter().map(|one| one.field("username")).collect();
+        assert_eq!((all.len(), users.len()), (15, 15), "one request for each login");
+        assert_eq!(connections(&all[10..]).len(), 5);
+    }
+
+    /// A tenant that closes a kept connection when it has read the request, without a response, has the password:
+    /// it is not sent again.
+    fn a_password_is_not_sent_twice_over_kept_connections(version) {
+        let tenant = tenant_with_another_device();
+        let broker = broker(version, &options(&tenant).with("timeout", "20"));
+        before(&broker, &tenant);
+        for behaviour in [Behaviour::Close, Behaviour::ResetConnection] {
+            let what = format!("{behaviour:?}");
+            let asked = tenant.count(Endpoint::Token);
+            tenant.once(Endpoint::Token, behaviour);
+            assert_eq!(answer(&broker, &unknown("lost")), expected_refusal(version, Protocol::V5, 0x88), "{what}");
+            assert_eq!(tenant.count(Endpoint::Token), asked + 1, "{what}");
         }
     }
 
@@ -167,6 +212,7 @@ on_each_broker! {
             let asked = (tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks));
             let what = format!("{behaviour:?}");
             tenant.on(Endpoint::Connection, behaviour);
+            tenant.hang_up();
             check_new_login_is_refused(version, &broker, "during", "");
             check_tenant_independent_logins(&broker, &tenant, &mut connected);
             assert_eq!((tenant.count(Endpoint::Token), tenant.count(Endpoint::Jwks)), asked, "{what}");
