@@ -22,6 +22,7 @@
 //! | Why was it refused, and what helps? | [`refusal`], one table |
 //! | Whose address does the broker tell? | [`proxies`] |
 //! | Which options are there? | [`config`], [`config::options`] |
+//! | What do operators read? | `messages.rs` |
 
 pub mod auth0;
 pub mod clock;
@@ -31,6 +32,7 @@ pub mod identity;
 pub mod keys;
 pub mod log;
 pub mod logins;
+mod messages;
 pub mod policy;
 pub mod policy_file;
 pub mod proxies;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    config::ConfigError,
+    config::{ConfigError, errors::Problem},
     files,
     log::{Level, Log},
 };
@@ -128,7 +128,12 @@ impl InForce {
 }
 
 fn error(path: &Path, what: String) -> String {
-    ConfigError::of("policy_file", &path.display().to_string(), what).to_string()
+    ConfigError::new(
+        "policy_file",
+        &path.display().to_string(),
+        Problem::Other(what),
+    )
+    .to_string()
 }
 
 /// What the file says, and the rules that it is.

@@ -86,8 +86,8 @@ impl OnDisk {
 
 fn digest(options: &[(String, String)], prints: &Fingerprinter) -> Options {
     let print = |name: &str, value: &str| {
-        // These two are read again on a reload.
-        let read_once = name.ends_with("_file") && !matches!(name, "policy_file" | "jwks_file");
+        // What SIGHUP reads again is no news.
+        let read_once = name.ends_with("_file") && !options::find(name).is_some_and(|o| o.reread);
         let content = read_once
             .then(|| files::read(Path::new(value), MAX_FILE).ok())
             .flatten()

@@ -1,4 +1,6 @@
 use super::*;
+use acl::claims::permissions::Verbs;
+use input::json::Place;
 use std::{fs, os::unix::fs::PermissionsExt};
 
 fn read(pairs: &[(&str, &str)]) -> Result<Config> {
@@ -121,7 +123,11 @@ fn unknown_double_and_empty_options_are_refused() {
         "'audiance'",
         &["value 'x'", "did you mean audience?"],
     );
-    refuses(with(&[("nonsense", "x")]), "'nonsense'", &["README"]);
+    refuses(
+        with(&[("nonsense", "x")]),
+        "'nonsense'",
+        &["docs/options.md"],
+    );
     refuses(
         with(&[("audience", "again")]),
         "audience",
@@ -446,6 +452,16 @@ fn numbers_have_limits() {
         ("timeout", "1.5"),
     ] {
         refuses(with(&[(option, bad)]), option, &["whole seconds", bad]);
+    }
+    for (option, bad, range) in [
+        ("login_wait", "60.5", "seconds from 0 to 60"),
+        ("stall_budget", "101", "percent from 0 to 100"),
+        ("login_workers", "0", "number from 1 to 256"),
+        ("login_rate", "10001", "number from 1 to 10000"),
+        ("login_cache", "2592001", "seconds from 0 to 2592000"),
+        ("jwks_max_stale", "2592001", "seconds from 0 to 2592000"),
+    ] {
+        refuses(with(&[(option, bad)]), option, &[range, bad]);
     }
 }
 

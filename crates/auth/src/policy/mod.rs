@@ -34,7 +34,7 @@ use std::{
 use crate::{
     auth0::TenantClient,
     clock::Unix,
-    config::{Algorithm, Config, ConfigError, KeySource},
+    config::{Algorithm, Config, ConfigError, KeySource, errors::Problem},
     files,
     identity::ClientIds,
     keys::{
@@ -377,12 +377,7 @@ fn keys_from_file(config: &Config) -> Result<Option<KeySet>, String> {
         return Ok(None);
     };
     let error = |why: String| {
-        ConfigError::of(
-            "jwks_file",
-            &path.display().to_string(),
-            format!("it {why}"),
-        )
-        .to_string()
+        ConfigError::new("jwks_file", &path.display().to_string(), Problem::File(why)).to_string()
     };
     let content = files::read(path, MAX_FILE).map_err(error)?;
     KeySet::parse(&content.bytes).map(Some).map_err(|why| {

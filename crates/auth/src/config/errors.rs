@@ -1,0 +1,133 @@
+//! What can be wrong with a configuration, as data. `messages.rs` has the sentences.
+
+use acl::rules::filter::Malformed;
+
+use super::options;
+
+/// The first thing that is wrong with a configuration. Displayed as one line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The option's name, as written.
+    pub option: String,
+    /// Its value; `None` if it is or may be a secret.
+    pub value: Option<String>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What is wrong with an option.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// There is no option with this name.
+    Unknown {
+        /// The option that may be meant.
+        nearest: Option<&'static str>,
+    },
+    /// The value is empty.
+    Empty,
+    /// The value is in quotes, or has a comment behind it.
+    QuotesOrComment,
+    /// The option is set twice.
+    SetTwice,
+    /// The value is none of those that the option takes, as its row in the table says.
+    Form,
+    /// The address begins with `http://`.
+    PlainHttp,
+    /// Another option is set that excludes this one.
+    Excluded {
+        /// The other option.
+        by: &'static str,
+    },
+    /// The option means nothing without another one.
+    Alone {
+        /// The other option.
+        without: &'static str,
+    },
+    /// The option is for credentials mode, which is off.
+    CredentialsModeOff,
+    /// Neither `domain` nor `issuer` is set.
+    NoDomain,
+    /// `audience` is not set.
+    NoAudience,
+    /// `client_id` is set and no client secret.
+    NoClientSecret,
+    /// A client secret is set and no `client_id`.
+    NoClientId,
+    /// `algorithms` has HS256, and there is no secret for it.
+    NoHs256Secret,
+    /// There is a secret for HS256, and `algorithms` does not have it.
+    Hs256NotListed,
+    /// The client secret is set, and a file with it, too.
+    TwoSecrets,
+    /// The client secret is not UTF-8 text.
+    SecretNotText,
+    /// The secret for HS256 is not base64.
+    SecretNotBase64,
+    /// The secret for HS256 is too short.
+    SecretTooShort,
+    /// `policy_file` is set, and `acl` leaves decisions to others.
+    PolicyFileUnused,
+    /// The template of client IDs is not well formed.
+    Template(Malformed),
+    /// The template of client IDs refers to the client ID.
+    TemplateOfItself,
+    /// The template of client IDs is the same for every device.
+    TemplateWithoutClaim,
+    /// The file of options is not UTF-8 text.
+    FileNotText,
+    /// The file of options is not TOML.
+    NotToml {
+        /// The line with the mistake.
+        line: usize,
+        /// The TOML reader's words, which quote nothing.
+        message: String,
+    },
+    /// The file of options holds a secret, and others can read it.
+    SecretInPublicFile(String),
+    /// The file of options has an option whose value is of a wrong type.
+    WrongType {
+        /// The option in the file.
+        name: String,
+    },
+    /// The file of options names another one.
+    Nested,
+    /// Something with the file or folder that the option names. The sentence follows "it".
+    File(String),
+    /// Something that another module found. A sentence.
+    Other(String),
+}
+
+impl ConfigError {
+    /// An option whose value is wrong. The value of a secret option is left out.
+    pub fn new(option: &str, value: &str, problem: Problem) -> Self {
+        let is_secret = options::find(option).is_some_and(|option| option.secret);
+        Self {
+            option: option.into(),
+            value: (!is_secret).then(|| value.into()),
+            problem,
+        }
+    }
+
+    /// An option whose value is not shown, because it is or may be a secret, or is missing.
+    pub fn hidden(option: &str, problem: Problem) -> Self {
+        Self {
+            option: option.into(),
+            value: None,
+            problem,
+        }
+    }
+}
+
+impl Problem {
+    /// Whether it is that the option is not set.
+    pub fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::NoDomain
+                | Self::NoAudience
+                | Self::NoClientSecret
+                | Self::NoClientId
+                | Self::NoHs256Secret
+        )
+    }
+}

@@ -1,0 +1,225 @@
+//! The options that an operator has set, and how one of them is read by its row in the table.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    ConfigError, Result,
+    errors::Problem,
+    nearest::nearest,
+    options::{self, DefaultValue, Kind, Opt},
+};
+use crate::{
+    files,
+    secret::{Secret, read_secret_file},
+};
+
+/// The longest configuration file read, in bytes: room for every option many times over.
+const MAX_CONFIG_FILE: u64 = 256 * 1024;
+
+/// The longest file that another option may name, in bytes. The system's whole bundle of certificates has a
+/// quarter of a megabyte.
+const MAX_NAMED_FILE: u64 = 4 * 1024 * 1024;
+
+/// The options that are set, by name.
+#[derive(Default)]
+pub(super) struct Given(HashMap<&'static str, String>);
+
+impl Given {
+    /// Adds an option, as written in mosquitto.conf or in the file of options.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let Some(option) = options::find(name) else {
+            return Err(unknown(name, value));
+        };
+        let error = |problem| Err(ConfigError::new(name, value, problem));
+        let trimmed = value.trim();
+        if trimmed.is_empty() {
+            return error(Problem::Empty);
+        }
+        let is_quoted = value.len() > 1 && value.starts_with('"') && value.ends_with('"');
+        if is_quoted || (value.contains(" #") && !option.secret) {
+            return error(Problem::QuotesOrComment);
+        }
+        if self.0.contains_key(name) {
+            return error(Problem::SetTwice);
+        }
+        self.0.insert(option.name, trimmed.to_owned());
+        Ok(())
+    }
+
+    /// Adds the options of a file.
+    pub fn add_file(&mut self, path: &str) -> Result<()> {
+        let error = |problem| ConfigError::new("config_file", path, problem);
+        let content = files::read(Path::new(path), MAX_CONFIG_FILE)
+            .map_err(|why| error(Problem::File(why)))?;
+        let text = std::str::from_utf8(&content.bytes).map_err(|_| error(Problem::FileNotText))?;
+        let table: toml::Table = text.parse().map_err(|e| error(not_toml(text, &e)))?;
+        let is_secret = |name: &String| options::find(name).is_some_and(|option| option.secret);
+        if table.keys().any(is_secret) {
+            content
+                .is_private(Path::new(path))
+                .map_err(|why| error(Problem::SecretInPublicFile(why)))?;
+        }
+        for (name, value) in table {
+            if name == "config_file" {
+                return Err(error(Problem::Nested));
+            }
+            let value = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Array(list) if list.iter().all(toml::Value::is_str) => list
+                    .iter()
+                    .filter_map(toml::Value::as_str)
+                    .collect::<Vec<_>>()
+                    .join(","),
+                _ => return Err(error(Problem::WrongType { name })),
+            };
+            self.set(&name, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the value, if the option is set.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Returns the value that holds: the one that is set, or the default.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.given(name).or(match row(name).default {
+            DefaultValue::Value(value) => Some(value),
+            DefaultValue::Needed(_) | DefaultValue::Unset(_) => None,
+        })
+    }
+
+    /// Returns the parts between commas, without empty ones.
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        let parts = self.text(name).unwrap_or_default().split(',');
+        parts
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .collect()
+    }
+
+    /// Returns which of the option's words the value is.
+    pub fn one_of(&self, name: &str) -> Result<&'static str> {
+        let Kind::OneOf(words) = row(name).kind else {
+            unreachable!("{name} is one of some words")
+        };
+        let value = self.text(name).unwrap_or_default();
+        let word = words.iter().find(|word| **word == value);
+        word.copied().ok_or_else(|| wrong(name, value))
+    }
+
+    /// Returns whether the value is `true`.
+    pub fn is_true(&self, name: &str) -> Result<bool> {
+        Ok(self.one_of(name)? == "true")
+    }
+
+    /// Returns those of the option's words that are in the list: at least one, each once.
+    pub fn some_of(&self, name: &str) -> Result<Vec<&'static str>> {
+        let Kind::SomeOf(words) = row(name).kind else {
+            unreachable!("{name} is a list of some words")
+        };
+        let mut found = Vec::new();
+        for part in self.list(name) {
+            match words.iter().find(|word| **word == part) {
+                Some(word) if !found.contains(word) => found.push(*word),
+                Some(_) => {}
+                None => return Err(wrong(name, part)),
+            }
+        }
+        if found.is_empty() {
+            return Err(wrong(name, ""));
+        }
+        Ok(found)
+    }
+
+    /// Returns a whole number within the option's range.
+    pub fn whole(&self, name: &str) -> Result<u64> {
+        let Kind::Whole { least, most, .. } = row(name).kind else {
+            unreachable!("{name} is a whole number")
+        };
+        let value = self.text(name).unwrap_or_default();
+        let number = value.parse().ok();
+        number
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| wrong(name, value))
+    }
+
+    /// Returns a time within the option's range, with fractions of a second.
+    pub fn seconds(&self, name: &str) -> Result<Duration> {
+        let Kind::Seconds { most } = row(name).kind else {
+            unreachable!("{name} is a time in seconds")
+        };
+        let value = self.text(name).unwrap_or_default();
+        let seconds = value.parse().ok();
+        seconds
+            .filter(|seconds| (0.0..=f64::from(most)).contains(seconds))
+            .map(Duration::from_secs_f64)
+            .ok_or_else(|| wrong(name, value))
+    }
+
+    /// Returns the path of a file that can be read. Whoever needs its content reads it again: here it is only
+    /// read so that the error names the option.
+    pub fn file(&self, name: &str) -> Result<Option<PathBuf>> {
+        let Some(value) = self.given(name) else {
+            return Ok(None);
+        };
+        let path = PathBuf::from(value);
+        files::read(&path, MAX_NAMED_FILE)
+            .map_err(|why| ConfigError::new(name, value, Problem::File(why)))?;
+        Ok(Some(path))
+    }
+
+    /// Returns the secret that a file holds.
+    pub fn secret_file(&self, name: &str) -> Result<Option<Secret>> {
+        let Some(value) = self.given(name) else {
+            return Ok(None);
+        };
+        // The value may be the secret itself, pasted where its file belongs.
+        if !value.contains('/') {
+            return Err(ConfigError::hidden(name, Problem::Form));
+        }
+        let secret = read_secret_file(Path::new(value));
+        secret
+            .map(Some)
+            .map_err(|why| ConfigError::new(name, value, Problem::File(why)))
+    }
+}
+
+/// The error for a value that does not have the option's form.
+pub(super) fn wrong(name: &str, value: &str) -> ConfigError {
+    ConfigError::new(name, value, Problem::Form)
+}
+
+fn row(name: &str) -> &'static Opt {
+    options::find(name).expect("the table has every option that is read")
+}
+
+fn unknown(name: &str, value: &str) -> ConfigError {
+    let nearest = nearest(name);
+    let problem = Problem::Unknown { nearest };
+    // The value of a misspelt `client_secret` is still the secret.
+    let is_secret = nearest
+        .and_then(options::find)
+        .is_some_and(|meant| meant.secret);
+    if is_secret || name.contains("secret") {
+        ConfigError::hidden(name, problem)
+    } else {
+        ConfigError::new(name, value, problem)
+    }
+}
+
+/// Only the place and the kind of a mistake: a quoted line could be the one with the secret.
+fn not_toml(text: &str, error: &toml::de::Error) -> Problem {
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or_default();
+    Problem::NotToml {
+        line: before.matches('\n').count() + 1,
+        message: error.message().to_owned(),
+    }
+}

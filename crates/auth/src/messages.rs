@@ -1,0 +1,110 @@
+//! The sentences that operators read. Other modules say what happened as data.
+
+use std::fmt;
+
+use crate::config::{ConfigError, errors::Problem, options};
+use input::text::Quoted;
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let option = options::find(&self.option);
+        match option {
+            Some(option) => write!(f, "option {}", option.name)?,
+            None => write!(f, "option {}", Quoted(&self.option))?,
+        }
+        match &self.value {
+            _ if self.problem.is_missing() => write!(f, " is missing: ")?,
+            Some(value) => write!(f, ", value {}: ", Quoted(value))?,
+            None => write!(f, ", value (not shown): ")?,
+        }
+        match option {
+            Some(option) if self.problem == Problem::Form => write!(f, "write {}", option.kind),
+            Some(option) if self.problem == Problem::PlainHttp => {
+                write!(f, "{}; write {}", self.problem, option.kind)
+            }
+            _ => write!(f, "{}", self.problem),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sentence = match self {
+            Self::Unknown {
+                nearest: Some(near),
+            } => {
+                return write!(f, "there is no such option; did you mean {near}?");
+            }
+            Self::Excluded { by } => return write!(f, "{by} is set too; leave one of the two out"),
+            Self::Alone { without } => {
+                return write!(f, "it needs {without}; set that or leave this out");
+            }
+            Self::Template(malformed) => return write!(f, "{malformed}"),
+            Self::NotToml { line, message } => {
+                return write!(
+                    f,
+                    "line {line} is not good TOML ({message}); write NAME = \"VALUE\""
+                );
+            }
+            Self::SecretInPublicFile(why) => return write!(f, "it holds a secret and {why}"),
+            Self::WrongType { name } => {
+                let name = Quoted(name);
+                return write!(
+                    f,
+                    "its option {name} is neither text nor a number nor a list of texts"
+                );
+            }
+            Self::File(why) => return write!(f, "it {why}"),
+            Self::Other(what) => what,
+            Self::Unknown { nearest: None } => {
+                "there is no such option; docs/options.md lists the options"
+            }
+            Self::Empty => "it is empty; give it a value or leave the line out",
+            Self::QuotesOrComment => {
+                "mosquitto.conf takes the whole rest of a line as the value; leave quotes and comments out"
+            }
+            Self::SetTwice => "it is set twice; leave one of the two out",
+            Self::Form => "the option does not take this value",
+            Self::PlainHttp => {
+                "plain http would let anyone on the way read passwords and hand out keys"
+            }
+            Self::CredentialsModeOff => {
+                "it is for credentials mode, which is off; set client_id and client_secret_file, or leave it out"
+            }
+            Self::NoDomain => "add the line: plugin_opt_domain YOUR-TENANT.eu.auth0.com",
+            Self::NoAudience => {
+                "add the line: plugin_opt_audience IDENTIFIER-OF-YOUR-API (in Auth0: Applications > APIs)"
+            }
+            Self::NoClientSecret => {
+                "client_id is set; add the file with its secret, or leave client_id out to turn credentials mode off"
+            }
+            Self::NoClientId => "a client secret is set; add the client ID of the same application",
+            Self::NoHs256Secret => {
+                "algorithms lists HS256; add a file with the API's signing secret"
+            }
+            Self::Hs256NotListed => "algorithms does not list HS256; add it, or leave the file out",
+            Self::TwoSecrets => "client_secret_file is set too; keep the file and leave this out",
+            Self::SecretNotText => {
+                "the client secret is not UTF-8 text; copy it from the application's settings again"
+            }
+            Self::SecretNotBase64 => {
+                "the secret in hs256_secret_file is not base64; write utf8 unless the tenant is from before 2017"
+            }
+            Self::SecretTooShort => {
+                "the secret has fewer than 32 bytes, which HS256 forbids (RFC 7518, section 3.2); use a longer one"
+            }
+            Self::PolicyFileUnused => {
+                "acl is defer, so nobody would ask it; leave one of the two out"
+            }
+            Self::TemplateOfItself => {
+                "it asks for the client ID itself; name a claim, as in device-${sub}"
+            }
+            Self::TemplateWithoutClaim => {
+                "every device would need the same client ID; name a claim, as in device-${sub}"
+            }
+            Self::FileNotText => "it is not UTF-8 text",
+            Self::Nested => "it names another config_file; put everything in one",
+        };
+        f.write_str(sentence)
+    }
+}
