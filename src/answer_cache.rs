@@ -19,7 +19,7 @@ use crate::event::EventClient;
 use auth::{
     clock::Unix,
     policy::{Access, Action},
-    sessions::{Address, Asker, Places},
+    sessions::{AddressHasher, ClientView, TextAddresses},
 };
 
 /// How many answers are kept. They take about 200 KiB.
@@ -35,7 +35,7 @@ pub struct MessageCheck<'e> {
     client: usize,
     /// Where the broker keeps its client ID and user name. While the client is connected, no other client has its
     /// own there.
-    places: Places,
+    places: TextAddresses,
     /// The action, QoS and retain flag, in bits.
     kind: u32,
     topic: &'e [u8],
@@ -44,7 +44,7 @@ pub struct MessageCheck<'e> {
 #[derive(Clone)]
 struct Slot {
     client: usize,
-    places: Places,
+    places: TextAddresses,
     since: u64,
     until: u64,
     kind: u32,
@@ -70,7 +70,7 @@ const EMPTY: u8 = 0;
 /// Returns the mark of a client. Clients may share a mark: then they are forgotten together, and checked once more.
 #[inline]
 fn mark(client: usize) -> u8 {
-    ((Address::mix(client) >> 56) as u8).max(1)
+    ((AddressHasher::mix(client) >> 56) as u8).max(1)
 }
 
 /// Messages that were allowed a moment ago.
@@ -85,7 +85,7 @@ impl Default for AnswerCache {
     fn default() -> Self {
         let empty = Slot {
             client: 0,
-            places: Places::default(),
+            places: TextAddresses::default(),
             since: 0,
             until: 0,
             kind: 0,
@@ -115,7 +115,7 @@ impl AnswerCache {
     /// Keeps a check that was allowed, until it may no longer hold. Allocates nothing.
     #[inline]
     pub fn keep(&mut self, check: &MessageCheck, now: Unix, until: Unix) {
-        if until <= now || check.places == Places::default() || check.topic.len() > LONGEST {
+        if until <= now || check.places == TextAddresses::default() || check.topic.len() > LONGEST {
             return;
         }
         // Each check may lie in one of two slots, so that few of them displace each other.
@@ -185,7 +185,7 @@ impl<'e> MessageCheck<'e> {
                 .fold(0, |end, byte| end << 8 | u64::from(*byte)),
         };
         let all = self.client ^ (end as usize).rotate_left(20) ^ self.kind as usize;
-        Address::mix(all) as usize % SLOTS
+        AddressHasher::mix(all) as usize % SLOTS
     }
 }
 
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
-    const HERE: Places = Places {
+    const HERE: TextAddresses = TextAddresses {
         client_id: 1,
         username: 2,
     };
@@ -217,7 +217,7 @@ mod tests {
         for now in 0..12 {
             assert_eq!(cache.allows(&asked, Unix(now)), (5..9).contains(&now));
         }
-        let elsewhere = Places {
+        let elsewhere = TextAddresses {
             username: 3,
             ..HERE
         };
@@ -239,7 +239,7 @@ mod tests {
         for not_kept in [
             check(16, 1, &long),
             MessageCheck {
-                places: Places::default(),
+                places: TextAddresses::default(),
                 ..asked
             },
         ] {

@@ -12,7 +12,7 @@ use auth::{
     policy::{Access, Action, Connect},
     proxies::{AddressFrom, TrustedProxies},
     refusal::{Reason, Refusal},
-    sessions::{Asker, Client, Places},
+    sessions::{ClientKey, ClientView, TextAddresses},
 };
 
 /// Whether 2.0 asks because of SIGHUP.
@@ -98,7 +98,7 @@ pub unsafe fn connect<'e>(
     Ok((
         client,
         Connect {
-            client: Client(client.address()),
+            client: ClientKey(client.address()),
             client_id,
             username,
             password,
@@ -120,7 +120,7 @@ pub struct EventClient<'e> {
     client: ClientRef<'e>,
 }
 
-impl Asker for EventClient<'_> {
+impl ClientView for EventClient<'_> {
     fn client_id(&self) -> &[u8] {
         self.broker.client_id_bytes(self.client).unwrap_or_default()
     }
@@ -134,7 +134,7 @@ impl Asker for EventClient<'_> {
     }
 
     #[inline]
-    fn places(&self) -> Places {
+    fn places(&self) -> TextAddresses {
         self.broker.places(self.client)
     }
 
@@ -167,7 +167,7 @@ pub unsafe fn access<'e>(
     // SAFETY: the event's topic lives as long as the event.
     let topic = unsafe { string(event.topic) }?.to_bytes();
     Some(Access {
-        client: Client(client.address()),
+        client: ClientKey(client.address()),
         who: EventClient { broker, client },
         action,
         topic,

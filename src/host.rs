@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{abi, codes::Generation};
-use auth::{log::Level, policy_file::Tells, secret::sha256, sessions::Places};
+use auth::{log::Level, policy_file::Tells, secret::sha256, sessions::TextAddresses};
 use input::text;
 
 /// The broker, in the hands of its own thread. Not `Send`: nothing in Mosquitto is locked, and a
@@ -131,15 +131,15 @@ impl Broker {
 
     /// Where the broker keeps the client's id and user name.
     #[inline]
-    pub fn places(&self, client: ClientRef<'_>) -> Places {
+    pub fn places(&self, client: ClientRef<'_>) -> TextAddresses {
         let (Some(id_of), Some(name_of)) =
             (self.functions.client_id, self.functions.client_username)
         else {
-            return Places::default();
+            return TextAddresses::default();
         };
         // SAFETY: the client lives; its strings are not looked at.
         unsafe {
-            Places {
+            TextAddresses {
                 client_id: id_of(client.pointer) as usize,
                 username: name_of(client.pointer) as usize,
             }

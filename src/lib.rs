@@ -12,16 +12,16 @@
 //!  broker's thread                                            threads that may wait
 //!  C event ─► event.rs ─► policy.authenticate ─► Step
 //!             (null-safe,        │                    ├─ Admit, Refuse, Keep ─► codes.rs ─► C
-//!              UTF-8 refused,    │                    └─ Wait ─► logins::pool ══► Desk.perform
+//!              UTF-8 refused,    │                    └─ Wait ─► workers::pool ══► JobRunner.run
 //!              not mended)       │                          ├─ 2.1: AUTH_DELAYED ─► C    ║ auth0, keys
 //!                                │                          └─ 2.0: within the budget    ║
-//!  tick ─► policy.collect ◄──────┴──────────────── Done ◄════════════════════════════════╝
+//!  tick ─► policy.collect ◄──────┴──────────────── FinishedJob ◄══════════════════════════════╝
 //!          └─► admit, complete; reap, expire ─► kick; log   (the state is closed: they call back)
 //!  C event ─► event.rs ─► policy.authorize (memory only) ─► codes ─► C
 //! ```
 //!
 //! [`auth::policy`] decides and is read top to bottom (`authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`). It
-//! knows neither broker nor network, and takes the time as an argument. What has to wait is a value, a [`auth::logins::Job`], done by a pool of
+//! knows neither broker nor network, and takes the time as an argument. What has to wait is a value, a [`auth::workers::Job`], done by a pool of
 //! threads that never touch the broker. One path, two schedulers: where the broker takes the answer
 //! later (2.1), the client waits and nobody else does; where it does not (2.0), the broker stands
 //! still for a stated part of its time at most, and what comes too late is there when the device
@@ -89,17 +89,17 @@
 //!   and what the second may have the first must not. The time after a reload was the alternative; it
 //!   knows no end where there are no ticks (`quirks/recheck.rs`).
 //! * **An answer belongs to a ticket**, not to a client id, by which 2.1 takes it: the broker tells
-//!   nobody when a waiting client hangs up ([`auth::logins::arrivals`]).
+//!   nobody when a waiting client hangs up ([`auth::pending`]).
 //! * **A login waits only under a client id that nobody has used lately**: while it does, 2.1 hangs up on everybody
 //!   else with that client id. To let it wait where it comes from the last user's address was turned down:
-//!   whoever shares that address could keep the device out ([`auth::logins::names`]).
+//!   whoever shares that address could keep the device out ([`auth::pending::client_ids`]).
 //! * **Wrong passwords are counted by user and address**, and more loosely by user: by user alone a stranger
-//!   would lock devices out, by address alone a tenant that counts by user would ([`auth::logins::guesses`]).
-//! * **Shares adjust themselves**: a source may use a multiple of what is free ([`auth::logins::shares`]). Fixed shares
+//!   would lock devices out, by address alone a tenant that counts by user would ([`auth::limits::lockout`]).
+//! * **Shares adjust themselves**: a source may use a multiple of what is free ([`auth::limits::fair_shares`]). Fixed shares
 //!   would have to know how many sources there are, and a fleet behind one address would be held to one of them.
 //! * **Threads for logins are there from the start**, where devices send passwords, and a name is looked up
 //!   once for all who ask at the same time: made in the moment in which they are needed, threads cost the
-//!   broker more than the sign-ins do ([`auth::logins::pool`], `auth::auth0`).
+//!   broker more than the sign-ins do ([`auth::workers::pool`], `auth::auth0`).
 //! * **Log lines wait for the tick**: with `log_dest topic` a line becomes a message, which becomes
 //!   a question to us.
 //! * **Rights end with the token**: at `exp` a connected client is refused and disconnected, its will

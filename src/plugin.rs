@@ -22,9 +22,9 @@ use auth::{
     clock::Unix,
     config::on_disk::OnDisk,
     log::Level,
-    policy::{Action, Answer, Common, Connect, Decision, Step, Wait},
+    policy::{Action, Common, Connect, Decision, DelayedAnswer, Step, Wait},
     proxies::AddressFrom,
-    sessions::Afterlife,
+    sessions::AfterDisconnect,
 };
 
 /// The plugin interface that we speak.
@@ -328,9 +328,9 @@ fn basic_auth(
     instance.answers.forget(connect.client.0);
     let mut step = instance.policy.authenticate(common, connect, time::now());
     if let Step::Wait(wait) = step {
-        let hindrance = may_delay(broker, instance, client, connect)
-            .then(|| instance.policy.hindrance(common, &wait));
-        step = match hindrance {
+        let delay_obstacle = may_delay(broker, instance, client, connect)
+            .then(|| instance.policy.delay_obstacle(common, &wait));
+        step = match delay_obstacle {
             Some(None) => {
                 return delay(broker, instance, common, client, connect.client_id, wait);
             }
@@ -369,7 +369,7 @@ fn basic_auth(
 }
 
 /// Whether the broker takes the answer later; whether this client may wait for it is
-/// [`Policy::hindrance`](auth::policy::Policy::hindrance)'s to say.
+/// [`Engine::delay_obstacle`](auth::policy::Engine::delay_obstacle)'s to say.
 ///
 /// 2.1 does, but not on SIGHUP, where everything but SUCCESS disconnects (it asks then about clients
 /// that it knows). And not for MQTT 5, unless an operator who trusts his network says so: a client
@@ -412,8 +412,8 @@ fn delay(
 }
 
 /// Answers the clients whose CONNECT the broker holds. It asks about messages that wait for them before it returns.
-fn answer_pending(broker: &Broker, userdata: *mut c_void, answers: Vec<Answer>) {
-    for Answer {
+fn answer_pending(broker: &Broker, userdata: *mut c_void, answers: Vec<DelayedAnswer>) {
+    for DelayedAnswer {
         client_id,
         admission,
     } in answers
@@ -498,28 +498,32 @@ unsafe extern "C" fn on_client_offline(
     userdata: *mut c_void,
 ) -> c_int {
     // SAFETY: passed on. The event has the layout of a DISCONNECT.
-    unsafe { gone(data, userdata, Some(Afterlife::Kept)) }
+    unsafe { gone(data, userdata, Some(AfterDisconnect::Kept)) }
 }
 
 /// # Safety
 ///
 /// `data` and `userdata` belong to one callback of the broker's.
-unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<Afterlife>) -> c_int {
+unsafe fn gone(
+    data: *mut c_void,
+    userdata: *mut c_void,
+    after_disconnect: Option<AfterDisconnect>,
+) -> c_int {
     guard::enter(codes::SUCCESS, |broker| {
         provoke("disconnect");
         // SAFETY: the caller's promise.
         let Some(client) = (unsafe { event::gone(data.cast()) }) else {
             return codes::SUCCESS;
         };
-        let afterlife = afterlife.unwrap_or_else(|| match broker.generation() {
+        let after_disconnect = after_disconnect.unwrap_or_else(|| match broker.generation() {
             // 2.1 says CLIENT_OFFLINE for a session that it keeps; of one that it does not keep it
             // may still send the will, after the delay that an MQTT 5 client asked for.
-            Generation::V2_1 if broker.protocol_version(client) >= 5 => Afterlife::Will,
-            Generation::V2_1 => Afterlife::Ended,
-            Generation::V2_0 if !broker.clean_session(client) => Afterlife::Kept,
-            Generation::V2_0 if broker.protocol_version(client) < 5 => Afterlife::Ended,
-            Generation::V2_0 if !broker.has_subscriptions(client) => Afterlife::Will,
-            Generation::V2_0 => Afterlife::Unsure,
+            Generation::V2_1 if broker.protocol_version(client) >= 5 => AfterDisconnect::Will,
+            Generation::V2_1 => AfterDisconnect::Ended,
+            Generation::V2_0 if !broker.clean_session(client) => AfterDisconnect::Kept,
+            Generation::V2_0 if broker.protocol_version(client) < 5 => AfterDisconnect::Ended,
+            Generation::V2_0 if !broker.has_subscriptions(client) => AfterDisconnect::Will,
+            Generation::V2_0 => AfterDisconnect::Unsure,
         });
         state::with(broker, userdata, |instance, common| {
             let now = time::now();
@@ -536,8 +540,8 @@ unsafe fn gone(data: *mut c_void, userdata: *mut c_void, afterlife: Option<After
                 }
             }
             instance.answers.forget(client.address());
-            let client = auth::sessions::Client(client.address());
-            instance.policy.leave(common, client, afterlife, now);
+            let client = auth::sessions::ClientKey(client.address());
+            instance.policy.leave(common, client, after_disconnect, now);
         });
         codes::SUCCESS
     })
@@ -581,7 +585,7 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     let now = time::now();
     let answers = state::with(broker, userdata, |instance, common| {
         instance.end_recheck();
-        instance.policy.end_census(common);
+        instance.policy.end_recheck(common);
         instance.reap(common, now);
         instance.policy.tell_repeats(now);
         for (client, client_id) in common.wills() {
@@ -608,7 +612,7 @@ fn disconnect_expired(broker: &Broker, userdata: *mut c_void, now: Unix) {
         state::with(broker, userdata, |instance, common| {
             instance.answers.forget(client.0);
             let policy = &mut instance.policy;
-            policy.leave(common, client, Afterlife::Kept, now);
+            policy.leave(common, client, AfterDisconnect::Kept, now);
         });
         if !broker.kick(&client_id) {
             state::with(broker, userdata, |_, common| common.forget(client));
@@ -625,7 +629,7 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
             instance.stirred = true;
             instance.begin_recheck();
             if broker.generation() == Generation::V2_0 {
-                common.begin_census();
+                common.begin_recheck();
             }
             instance.policy.reload(common);
             instance.trim_soon();

@@ -12,9 +12,9 @@ use crate::{
 use auth::{
     clock::{Deadline, Unix},
     config::{Config, on_disk::OnDisk},
-    keys::store::Pace,
+    jwt::jwks_cache::FetchSchedule,
     log::{Level, Log},
-    policy::{Common, Policy},
+    policy::{Common, Engine},
     secret::{Fingerprint, Fingerprinter},
 };
 
@@ -46,7 +46,7 @@ struct State {
 
 /// One configuration at work.
 pub struct Instance {
-    pub policy: Policy,
+    pub policy: Engine,
     pub log: Log,
     /// What the broker's configuration files said, if they can be found.
     pub on_disk: Option<OnDisk>,
@@ -221,8 +221,8 @@ impl Instance {
             .ok()
             .and_then(|prints| OnDisk::find(&options, prints));
         let config = Config::read(options).map_err(|e| e.to_string())?;
-        let pace = Pace::default();
-        let policy = Policy::new(config, pace, log.clone(), signals::spawn, common)?;
+        let pace = FetchSchedule::default();
+        let policy = Engine::new(config, pace, log.clone(), signals::spawn, common)?;
         Ok(Self {
             policy,
             log,

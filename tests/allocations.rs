@@ -13,10 +13,10 @@ use acl::rules::{
 };
 use auth::{
     clock::Unix,
-    keys::store::Pace,
+    jwt::jwks_cache::FetchSchedule,
     log::Log,
     policy::{Access, Action},
-    sessions::{Client, Known},
+    sessions::{ClientKey, ClientSnapshot},
 };
 use serde_json::json;
 use testbed::signing::{Alg, now, shared_key};
@@ -169,7 +169,7 @@ fn checking_a_message_allocates_nothing() {
     let options = options
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
-    let mut instance = common::instance(&options, Pace::default(), Log::default());
+    let mut instance = common::instance(&options, FetchSchedule::default(), Log::default());
     let token = shared_key(0).sign(
         Alg::Rs256,
         json!({"alg": "RS256", "kid": shared_key(0).kid()}),
@@ -190,8 +190,8 @@ fn checking_a_message_allocates_nothing() {
     ] {
         for action in [Action::Publish, Action::Receive, Action::Subscribe] {
             let access = Access {
-                client: Client(1),
-                who: Known {
+                client: ClientKey(1),
+                who: ClientSnapshot {
                     client_id: "pump",
                     username: Some("u"),
                     connected: true,

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-/// Returns the sources of the plugin and its crates, by names such as `src/event.rs` and `auth/keys/mod.rs`.
+/// Returns the sources of the plugin and its crates, by names such as `src/event.rs` and `auth/jwt/jwks.rs`.
 fn sources() -> Vec<(String, String)> {
     fn walk(name: &str, folder: &Path, found: &mut Vec<(String, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -64,13 +64,13 @@ fn only(word: &str, allowed: &[&str]) {
 fn few_modules_use_the_libraries_for_http_and_signatures() {
     only("ureq::", &["auth/auth0/http.rs", "auth/auth0/resolver.rs"]);
     only("rustls::", &["auth/auth0/http.rs"]);
-    only("jsonwebtoken::", &["auth/token/jws.rs"]);
+    only("jsonwebtoken::", &["auth/jwt/jws.rs"]);
     only(
         "aws_lc_rs::",
         &[
             "auth/secret.rs",
-            "auth/keys/mod.rs",
-            "auth/token/jws.rs",
+            "auth/jwt/jwks.rs",
+            "auth/jwt/jws.rs",
             "auth/auth0/http.rs",
         ],
     );
@@ -87,7 +87,10 @@ fn one_module_reads_the_time() {
     only("SystemTime::now", &["auth/clock.rs"]);
     only("clock_gettime", &["src/time.rs"]);
     // Tenant responses and saved keys. The broker's calls get the time from src/time.rs.
-    only("clock::now", &["auth/auth0/mod.rs", "auth/keys/saved.rs"]);
+    only(
+        "clock::now",
+        &["auth/auth0/mod.rs", "auth/jwt/saved_jwks.rs"],
+    );
 }
 
 /// The modules of `auth`, and what each may use, lowest first.
@@ -106,9 +109,11 @@ fn dependencies_point_one_way() {
         ],
         &["identity"],
         &["config"],
-        &["keys", "policy_file"],
-        &["token", "sessions", "auth0"],
-        &["logins"],
+        &["jwt", "policy_file"],
+        &["sessions", "auth0", "cache"],
+        &["limits"],
+        &["sign_in", "stall_budget"],
+        &["pending", "workers"],
         &["policy"],
         // Displays what the others say as data.
         &["messages"],

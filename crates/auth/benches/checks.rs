@@ -12,11 +12,10 @@ use std::{hint::black_box, time::Duration};
 use auth::{
     clock,
     config::Algorithm,
-    keys::{KeySet, store::Pace},
+    jwt::{self, jwks::KeySet, jwks_cache::FetchSchedule},
     log::Log,
     policy::{Access, Action, Decision},
-    sessions::{Client, Known},
-    token,
+    sessions::{ClientKey, ClientSnapshot},
 };
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -50,15 +49,15 @@ fn signed_in(topics: &[String]) -> common::TestInstance {
         ("jwks_file", file.path().to_str().unwrap()),
         ("claim_placeholders", "true"),
     ];
-    let mut instance = common::instance(&options, Pace::default(), Log::default());
+    let mut instance = common::instance(&options, FetchSchedule::default(), Log::default());
     common::let_in(&mut instance, "thermostat", &token_with(topics));
     instance
 }
 
-fn access(action: Action, topic: &str) -> Access<'_, Known<'_>> {
+fn access(action: Action, topic: &str) -> Access<'_, ClientSnapshot<'_>> {
     Access {
-        client: Client(1),
-        who: Known {
+        client: ClientKey(1),
+        who: ClientSnapshot {
             client_id: "thermostat",
             username: Some("auth0|5f7c8ec7c33c6c004bbafe82"),
             connected: true,
@@ -126,7 +125,7 @@ fn verification(c: &mut Criterion) {
         .unwrap();
 
     let keys = KeySet::parse(jwks().as_bytes()).unwrap();
-    let rules = token::Requirements {
+    let rules = jwt::Requirements {
         issuers: vec![ISSUER.into()],
         algorithms: vec![Algorithm::Rs256],
         secret: None,
@@ -142,9 +141,7 @@ fn verification(c: &mut Criterion) {
         })
     });
     group.bench_function("verify", |b| {
-        b.iter(|| {
-            token::verify(black_box(&token), &rules, &audiences, &keys, clock::now()).unwrap()
-        })
+        b.iter(|| jwt::verify(black_box(&token), &rules, &audiences, &keys, clock::now()).unwrap())
     });
     group.finish();
 }

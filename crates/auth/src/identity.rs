@@ -10,8 +10,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::refusal::{Reason, Refusal};
-use acl::rules::{bind::Values, template::Template};
+use crate::{
+    clock::Unix,
+    refusal::{Reason, Refusal},
+};
+use acl::{
+    claims::Grants,
+    rules::{bind::Values, template::Template},
+};
 use input::text::Quoted;
 
 /// The account that a session belongs to.
@@ -85,6 +91,26 @@ impl ClientIds {
         Ok(Some(ids.into()))
     }
 }
+
+/// What a credential is good for.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The user name.
+    pub username: Arc<str>,
+    /// Whose token it is: who may come back for what is kept under a client id.
+    pub account: Account,
+    /// The client ids that it may be used with.
+    pub client_ids: Allowed,
+    /// What its token says that it may publish and subscribe.
+    pub grants: Arc<Grants>,
+    /// The claims, where rules may name them.
+    pub claims: Option<Arc<Map<String, Value>>>,
+    /// When that ends.
+    pub until: Unix,
+}
+
+/// What is known of a credential in the end.
+pub type Verdict = Result<Identity, Refusal>;
 
 /// Checks that a client ID is one of the allowed ones.
 ///

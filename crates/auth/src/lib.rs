@@ -1,44 +1,51 @@
 //! Everything between a CONNECT and the rights that a client gets.
 //!
-//! [`policy`] decides and is read top to bottom (`authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`). It knows
-//! neither broker nor network, and takes the time as an argument. What has to wait is a value, a [`logins::Job`], done by a pool of
-//! threads that never touch the broker.
+//! [`policy`] decides. Read it from top to bottom: `authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`. It knows
+//! neither the broker nor the network, and takes the time as an argument. Work that has to wait is a value, a
+//! [`workers::Job`]. A pool of threads runs jobs; those threads never touch the broker.
 //!
 //! | question | file |
 //! |---|---|
-//! | Is this token good? | [`token`], its outer layer in [`token::jws`] |
-//! | Which key, and when is it fetched again? | [`keys`], [`keys::store`]; over a restart, [`keys::saved`] |
-//! | What does the tenant's answer mean? | [`auth0::answer`] |
+//! | Is this token valid? | [`jwt`]; its outer layer and signature, [`jwt::jws`] |
+//! | Which keys are current, and when are they fetched again? | [`jwt::jwks_cache`]; over a restart, [`jwt::saved_jwks`] |
+//! | What does the tenant's response mean? | [`auth0::answer`] |
 //! | Which policy file is in force? | [`policy_file`] |
-//! | Which client ID may it use? | [`identity`]; who holds one, [`sessions`] |
-//! | Who is connected, until when? | [`sessions`]; what several instances share, [`policy::Common`] |
-//! | Who waits for the tenant, and what did it say before? | [`logins`], [`logins::memory`] |
-//! | Under which client ID may a login wait? | [`logins::names`] |
-//! | May the tenant be asked now, about this user, from there? | [`logins::restraint`] |
-//! | Whose turn is it, where there is not enough for all? | [`logins::known`], [`logins::shares`] |
-//! | Which token was good before? | [`logins::verified`] |
-//! | What is kept on disk, and is it believed? | [`state_dir`] |
+//! | Which client IDs may a token use? | [`identity`] |
+//! | Who is connected, until when, under which client ID? | [`sessions`] |
+//! | What do several instances of the plugin share? | [`policy::Common`] |
+//! | What did the tenant say about this login before? | [`cache::logins`] |
+//! | Which tokens were checked before? | [`cache::tokens`] |
+//! | Who waits for the tenant (2.1)? | [`pending`]; under which client ID, [`pending::client_ids`] |
+//! | How long may the broker wait (2.0)? | [`stall_budget`] |
+//! | May the tenant be asked now, about this user, from there? | [`limits`] |
+//! | Who goes first where there is not enough for all? | [`limits::known_callers`], [`limits::fair_shares`] |
+//! | Which threads wait for the tenant? | [`workers::pool`] |
+//! | What is kept on disk, and when is it trusted? | [`state_dir`] |
 //! | What is kept out of core dumps? | [`secret`] |
-//! | Why was it refused, and what helps? | [`refusal`], one table |
-//! | Whose address does the broker tell? | [`proxies`] |
+//! | Why was a client refused, and how is that fixed? | [`refusal`], one table |
+//! | Which proxies may tell a client's address? | [`proxies`] |
 //! | Which options are there? | [`config`], [`config::options`] |
 //! | What do operators read? | `messages.rs` |
 
 pub mod auth0;
+pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod files;
 pub mod identity;
-pub mod keys;
+pub mod jwt;
+pub mod limits;
 pub mod log;
-pub mod logins;
 mod messages;
+pub mod pending;
 pub mod policy;
 pub mod policy_file;
 pub mod proxies;
 pub mod refusal;
 pub mod secret;
 pub mod sessions;
+pub mod sign_in;
+pub mod stall_budget;
 pub mod state_dir;
 pub mod threads;
-pub mod token;
+pub mod workers;

@@ -6,11 +6,11 @@ use std::fs;
 
 use auth::{
     clock::Unix,
-    keys::store::Pace,
+    jwt::jwks_cache::FetchSchedule,
     log::{Level, Log},
     policy::{Access, Action, Decision},
     policy_file::Tells,
-    sessions::{Afterlife, Client, Known},
+    sessions::{AfterDisconnect, ClientKey, ClientSnapshot},
 };
 use common::TestInstance;
 use serde_json::{Value, json};
@@ -40,7 +40,8 @@ fn instance(options: &[(&str, &str)], log: Log) -> TestInstance {
         ("audience", AUDIENCE),
         ("jwks_file", keys.path().to_str().unwrap()),
     ];
-    let mut instance = common::instance(&[&always, options].concat(), Pace::default(), log);
+    let mut instance =
+        common::instance(&[&always, options].concat(), FetchSchedule::default(), log);
     instance.policy.start(Tells::default()).unwrap();
     instance
 }
@@ -60,8 +61,8 @@ fn client_with(claims: &Value, options: &[(&str, &str)]) -> TestInstance {
 /// Returns whether the client may publish, or others decide.
 fn publishes(client: &mut TestInstance, topic: &str) -> Decision {
     let access = Access {
-        client: Client(1),
-        who: Known {
+        client: ClientKey(1),
+        who: ClientSnapshot {
             client_id: "pump",
             username: Some("u"),
             connected: true,
@@ -188,8 +189,8 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
     let midnight = now() / 86_400 * 86_400;
     let may_subscribe = |client: &mut TestInstance, hour: u64| {
         let access = Access {
-            client: Client(1),
-            who: Known {
+            client: ClientKey(1),
+            who: ClientSnapshot {
                 client_id: "pump",
                 username: Some("u"),
                 connected: true,
@@ -207,8 +208,8 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
     let policy = &mut client.policy;
     policy.leave(
         &mut client.common,
-        Client(1),
-        Afterlife::Kept,
+        ClientKey(1),
+        AfterDisconnect::Kept,
         Unix(midnight),
     );
     assert!(may_subscribe(&mut client, 10));
@@ -217,8 +218,8 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
 
     let mut client = client_of(&json!([]), rules);
     let access = |topic| Access {
-        client: Client(1),
-        who: Known {
+        client: ClientKey(1),
+        who: ClientSnapshot {
             client_id: "pump",
             username: Some("u"),
             connected: true,

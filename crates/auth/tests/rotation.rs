@@ -1,5 +1,5 @@
 //! Tokens with unknown keys while the cool-down allows a fetch: the sign-in waits for one fetch, after which
-//! it is admitted or refused for good. (The cool-down itself is tested in `keys::store` and `e2e`.)
+//! it is admitted or refused for good. (The cool-down itself is tested in `jwt::jwks_cache` and `e2e`.)
 
 mod common;
 
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use auth::{
     clock,
-    keys::store::Pace,
+    jwt::jwks_cache::FetchSchedule,
     log::Log,
     policy::{Connect, Step},
     policy_file::Tells,
     refusal::Reason,
-    sessions::Client,
+    sessions::ClientKey,
 };
 use common::TestInstance;
 use testbed::tenant::{AUDIENCE, DEVICE, Endpoint, Tenant};
@@ -23,10 +23,10 @@ fn instance(tenant: &Tenant) -> TestInstance {
         ("audience", AUDIENCE),
         ("ca_file", tenant.ca_file().to_str().unwrap()),
     ];
-    let pace = Pace {
+    let pace = FetchSchedule {
         refresh: Duration::from_secs(3600),
         cool_down: Duration::ZERO,
-        ..Pace::default()
+        ..FetchSchedule::default()
     };
     let mut instance = common::instance(&options, pace, Log::default());
     instance.policy.start(Tells::default()).unwrap();
@@ -114,7 +114,7 @@ fn simultaneous_sign_ins_share_one_fetch() {
         let token = tenant.mint(DEVICE).claim("jti", i).sign();
         let client_id = format!("c{i}");
         let connect = Connect {
-            client: Client(1 + i),
+            client: ClientKey(1 + i),
             ..common::connect(&client_id, &token)
         };
         match policy.authenticate(common, &connect, clock::now()) {

@@ -6,9 +6,9 @@
 
 extern crate scheduled_std as std;
 
-pub use auth::{auth0, clock, config, log, refusal, secret, sessions};
+pub use auth::{auth0, clock, config, limits, log, refusal, secret, sessions, sign_in};
 
-pub mod keys;
-pub mod logins;
+pub mod jwt;
 #[path = "../../../crates/auth/src/threads.rs"]
 pub mod threads;
+pub mod workers;

@@ -16,21 +16,22 @@ use std::{
 };
 
 use schedules::{
-    auth0::answer::Aftermath,
+    auth0::answer::TenantFeedback,
     clock::Deadline,
-    keys::{
-        KeySet,
-        store::{Pace, Store},
+    jwt::{
+        jwks::KeySet,
+        jwks_cache::{FetchSchedule, JwksCache},
     },
+    limits::known_callers::Caller,
     log::Log,
-    logins::{
-        Claimant, Done, Errand, Evidence, Job,
-        known::Caller,
+    secret::{Fingerprint, Fingerprinter, Secret},
+    sessions::ClientKey,
+    sign_in::SignIn,
+    threads,
+    workers::{
+        FinishedJob, Job, Task, UnverifiedTokens,
         pool::{Pool, Worker},
     },
-    secret::{Fingerprint, Fingerprinter, Secret},
-    sessions::Client,
-    threads,
 };
 use shuttle::rand::Rng;
 
@@ -49,8 +50,8 @@ fn fingerprints<const N: usize>() -> [Fingerprint; N] {
     std::array::from_fn(|i| prints.of(&[u8::try_from(i).unwrap()]))
 }
 
-fn evidence(print: Fingerprint) -> Evidence {
-    Evidence::Presented {
+fn evidence(print: Fingerprint) -> UnverifiedTokens {
+    UnverifiedTokens::FromClient {
         token: String::new(),
         print,
     }
@@ -58,8 +59,8 @@ fn evidence(print: Fingerprint) -> Evidence {
 
 fn job(key: Fingerprint) -> Job {
     Job {
-        claimant: Claimant {
-            client: Client(1),
+        sign_in: SignIn {
+            client: ClientKey(1),
             client_id: "c".into(),
             username: None,
             address: None,
@@ -71,8 +72,8 @@ fn job(key: Fingerprint) -> Job {
             id_is_free: false,
         },
         key,
-        question: None,
-        errand: Errand::Keys(evidence(key)),
+        permit: None,
+        task: Task::Keys(evidence(key)),
         deadline: Deadline::after(LONG),
     }
 }
@@ -99,12 +100,12 @@ impl Work {
     }
 }
 
-fn done(job: Job) -> Done {
-    Done {
-        claimant: job.claimant,
+fn done(job: Job) -> FinishedJob {
+    FinishedJob {
+        sign_in: job.sign_in,
         key: job.key,
-        question: None,
-        aftermath: Aftermath::default(),
+        permit: None,
+        feedback: TenantFeedback::default(),
         result: Ok(evidence(job.key)),
         keys_refetched: None,
         deadline: job.deadline,
@@ -120,7 +121,7 @@ fn submit(pool: &Pool, key: Fingerprint) {
     assert!(pool.submit(job(key)).is_ok());
 }
 
-fn wait(pool: &Pool, key: Fingerprint) -> Done {
+fn wait(pool: &Pool, key: Fingerprint) -> FinishedJob {
     pool.wait(key, Deadline::after(LONG)).expect("an answer")
 }
 
@@ -143,15 +144,12 @@ fn waiting_tokens_leave_threads_for_passwords() {
         pool.fill();
         let [login, tokens @ ..] = fingerprints::<5>();
         tokens.iter().for_each(|token| submit(&pool, *token));
-        let errand = Errand::Login {
+        let task = Task::Login {
             username: "u".into(),
             password: Secret::new("p"),
             address: None,
         };
-        let asked = pool.submit(Job {
-            errand,
-            ..job(login)
-        });
+        let asked = pool.submit(Job { task, ..job(login) });
         assert!(asked.is_ok());
         wait(&pool, login);
         *gate.0.lock().unwrap() = true;
@@ -258,13 +256,13 @@ fn keys() -> KeySet {
 }
 
 /// Returns a store that has begun to fetch, and its number of fetches.
-fn store(cool_down: Duration) -> (Arc<Store>, Arc<AtomicUsize>) {
+fn store(cool_down: Duration) -> (Arc<JwksCache>, Arc<AtomicUsize>) {
     let refresh = LONG;
-    let store = Arc::new(Store::new(
-        Pace {
+    let store = Arc::new(JwksCache::new(
+        FetchSchedule {
             refresh,
             cool_down,
-            ..Pace::default()
+            ..FetchSchedule::default()
         },
         threads::plain,
     ));

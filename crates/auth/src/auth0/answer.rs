@@ -24,7 +24,7 @@ pub struct Tokens {
 
 /// What a response, or its absence, means for later requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Aftermath {
+pub struct TenantFeedback {
     /// Whose requests must pause, and for how long.
     pub pause: Option<(PauseScope, Duration)>,
     /// Whether a password was sent and its result is unknown: the tenant may have counted it as a wrong one.
@@ -44,16 +44,16 @@ pub enum PauseScope {
 }
 
 /// Interprets a response of `/oauth/token`: its result, and what it means for later requests.
-pub fn interpret(answer: &TenantResponse, now: Unix) -> (Result<Tokens, Refusal>, Aftermath) {
+pub fn interpret(answer: &TenantResponse, now: Unix) -> (Result<Tokens, Refusal>, TenantFeedback) {
     let tokens = tokens(answer);
     let reason = tokens.as_ref().err().map(|(refusal, _)| refusal.reason);
-    let aftermath = Aftermath {
+    let feedback = TenantFeedback {
         pause: pause(answer, reason, now),
         // A gateway gave up on the tenant behind it. 504 is HTTP's status for that, 524 is Cloudflare's.
         lost: matches!(answer.status, 504 | 524),
         ours: matches!(tokens, Err((_, true))),
     };
-    (tokens.map_err(|(refusal, _)| refusal), aftermath)
+    (tokens.map_err(|(refusal, _)| refusal), feedback)
 }
 
 /// Returns the tokens, or the reason why there are none and whether our application is at fault.

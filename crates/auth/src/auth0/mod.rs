@@ -17,12 +17,12 @@ use serde_json::Value;
 
 use crate::{
     auth0::{
-        answer::{Aftermath, Tokens},
+        answer::{TenantFeedback, Tokens},
         http::{HttpClient, RequestError, TenantResponse},
     },
     clock::{self, Deadline},
     config::{Config, Home},
-    keys::{KeySet, store::NoKeys},
+    jwt::{jwks::KeySet, jwks_cache::JwksError},
     refusal::{Reason, Refusal},
     secret::Secret,
 };
@@ -69,14 +69,14 @@ impl TenantClient {
     /// # Errors
     ///
     /// Returns why there are none, and when the tenant accepts the next request.
-    pub fn fetch_keys(&self) -> Result<KeySet, NoKeys> {
+    pub fn fetch_keys(&self) -> Result<KeySet, JwksError> {
         let deadline = Deadline::after(self.timeout);
         let fetch = || -> Result<KeySet, DocumentError> {
             let url = &self.endpoints(deadline)?.jwks;
             let answer = document(self.http.get(url, deadline))?;
             KeySet::parse(&answer.body).map_err(|why| format!("its key set {why}").into())
         };
-        fetch().map_err(|DocumentError { why, pause }| NoKeys {
+        fetch().map_err(|DocumentError { why, pause }| JwksError {
             why: format!("could not be fetched from {}: {why}", self.name()),
             pause,
         })
@@ -95,15 +95,15 @@ impl TenantClient {
         password: &Secret,
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
-    ) -> (Result<Tokens, Refusal>, Aftermath) {
+    ) -> (Result<Tokens, Refusal>, TenantFeedback) {
         match self.ask_for_tokens(config, username, password, device, deadline) {
             Ok(answer) => answer::interpret(&answer, clock::now()),
             Err((refusal, lost)) => {
-                let aftermath = Aftermath {
+                let feedback = TenantFeedback {
                     lost,
-                    ..Aftermath::default()
+                    ..TenantFeedback::default()
                 };
-                (Err(refusal), aftermath)
+                (Err(refusal), feedback)
             }
         }
     }

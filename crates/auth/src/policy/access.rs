@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Common, Policy};
+use super::{Common, Engine};
 use crate::{
     clock::Unix,
     log::Level,
     refusal::{Reason, Refusal},
-    sessions::{Asker, Client, Found, Note, Noted},
+    sessions::{ClientKey, ClientView, Note, ReportedRefusals, SessionView},
 };
 use acl::{rights::Rights, rules::Ask};
 use input::text::Quoted;
@@ -29,12 +29,12 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Access<'a, W> {
     /// By which pointer.
-    pub client: Client,
+    pub client: ClientKey,
     /// Who.
     pub who: W,
     /// What.
     pub action: Action,
-    /// The topic, or the filter: as bytes, like everything of [`Asker`].
+    /// The topic, or the filter: as bytes, like everything of [`ClientView`].
     pub topic: &'a [u8],
     /// The QoS, of the message or asked for.
     pub qos: u8,
@@ -69,24 +69,29 @@ impl Decision {
     }
 }
 
-impl Policy {
+impl Engine {
     /// A client wants to do something.
     #[inline]
     pub fn authorize(
         &mut self,
         common: &mut Common,
-        access: &Access<impl Asker>,
+        access: &Access<impl ClientView>,
         now: Unix,
     ) -> Decision {
         let sessions = &mut common.sessions;
         let known = sessions.look(access.client, &access.who, |found| {
             self.decide(access, found, now)
         });
-        known.unwrap_or_else(|| self.decide_stranger(common, access, now))
+        known.unwrap_or_else(|| self.decide_unknown_client(common, access, now))
     }
 
     #[inline]
-    fn decide(&mut self, access: &Access<impl Asker>, found: Found<'_>, now: Unix) -> Decision {
+    fn decide(
+        &mut self,
+        access: &Access<impl ClientView>,
+        found: SessionView<'_>,
+        now: Unix,
+    ) -> Decision {
         let session = found.session;
         if let Some(current) = &self.policy_file
             && session
@@ -140,7 +145,7 @@ impl Policy {
             }
             _ => Reason::NotGranted,
         };
-        self.note_refusal(access, what, &session.rights, reason, found.noted, now);
+        self.note_refusal(access, what, &session.rights, reason, found.reported, now);
         Decision::Deny
     }
 
@@ -148,14 +153,14 @@ impl Policy {
     #[cold]
     fn note_refusal(
         &mut self,
-        access: &Access<impl Asker>,
+        access: &Access<impl ClientView>,
         what: Ask,
         rights: &Rights,
         reason: Reason,
-        noted: &mut Noted,
+        reported: &mut ReportedRefusals,
         now: Unix,
     ) {
-        let note = noted.note((reason, access.action, access.topic));
+        let note = reported.note((reason, access.action, access.topic));
         if note != Note::Silent {
             let topic = String::from_utf8_lossy(access.topic);
             let detail = match reason {
@@ -180,10 +185,10 @@ impl Policy {
     }
 
     #[cold]
-    fn decide_stranger(
+    fn decide_unknown_client(
         &mut self,
         common: &Common,
-        access: &Access<impl Asker>,
+        access: &Access<impl ClientView>,
         now: Unix,
     ) -> Decision {
         if self.config.defer_others && !self.was_never_in(common, access) {
@@ -196,8 +201,8 @@ impl Policy {
     /// Whether others cannot have let this client in. That is so if it was let in here and is forgotten, or
     /// waits for the tenant. If a waiting client hangs up, its will is published without a user name (2.1.2,
     /// src/context.c).
-    fn was_never_in(&self, common: &Common, access: &Access<impl Asker>) -> bool {
-        self.arrivals.has(access.client)
+    fn was_never_in(&self, common: &Common, access: &Access<impl ClientView>) -> bool {
+        self.pending.has(access.client)
             || common.sessions.is_forgotten(access.client, &access.who)
             || access.action == Action::Publish
                 && access.who.username().is_none()

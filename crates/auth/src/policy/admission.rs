@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use super::{Common, Policy, Step, report::Who};
+use super::{Common, Engine, Step, report::Who};
 use crate::{
     clock::Unix,
-    identity,
+    identity::{self, Identity, Verdict},
     log::Level,
-    logins::{Claimant, Terms, Verdict},
     policy_file::InForce,
     refusal::{Reason, Refusal},
-    sessions::{Client, Session},
+    sessions::{ClientKey, Session},
+    sign_in::SignIn,
 };
 use acl::rights::{Hopeless, Profile, Rights};
 use input::{json::Place, text::Quoted};
 
-/// The terms on which a client comes in.
+/// The identity on which a client comes in.
 #[must_use]
 #[derive(Debug)]
 pub struct Admission {
     /// The client.
-    pub client: Client,
+    pub client: ClientKey,
     session: Session,
 }
 
@@ -30,34 +30,35 @@ impl Admission {
         &self.session.username
     }
 
-    pub(super) fn into_session(self) -> (Client, Session) {
+    pub(super) fn into_session(self) -> (ClientKey, Session) {
         (self.client, self.session)
     }
 }
 
-impl Policy {
+impl Engine {
     /// Authorizes a client whose credential was checked, or reports why it is refused.
     pub(super) fn admit_or_refuse(
         &mut self,
         common: &Common,
-        claimant: &Claimant,
+        sign_in: &SignIn,
         verdict: Verdict,
         now: Unix,
     ) -> Step {
-        let session = verdict.and_then(|terms| self.session(common, claimant, terms));
+        let session = verdict.and_then(|identity| self.session(common, sign_in, identity));
         match session {
             Ok(session) => {
-                self.known.came_in(claimant.login, claimant.caller.source);
+                self.known_callers
+                    .came_in(sign_in.login, sign_in.caller.source);
                 if session.rights.is_empty() && !self.config.defer_acl {
                     self.warn_of_no_rights(&session.client_id);
                 }
                 Step::Admit(Admission {
-                    client: claimant.client,
+                    client: sign_in.client,
                     session,
                 })
             }
             Err(refusal) => {
-                self.report_refused_connect(claimant, &refusal, now);
+                self.report_refused_connect(sign_in, &refusal, now);
                 Step::Refuse(refusal)
             }
         }
@@ -67,17 +68,17 @@ impl Policy {
     fn session(
         &self,
         common: &Common,
-        claimant: &Claimant,
-        terms: Terms,
+        sign_in: &SignIn,
+        identity: Identity,
     ) -> Result<Session, Refusal> {
-        self.may_use_client_id(common, claimant, &terms)?;
+        self.may_use_client_id(common, sign_in, &identity)?;
         Ok(Session {
-            client_id: Arc::clone(&claimant.client_id),
-            username: self.username_for_broker(&terms.username),
-            account: terms.account.clone(),
-            until: terms.until,
-            credential: claimant.credential,
-            rights: self.rights(claimant, terms)?,
+            client_id: Arc::clone(&sign_in.client_id),
+            username: self.username_for_broker(&identity.username),
+            account: identity.account.clone(),
+            until: identity.until,
+            credential: sign_in.credential,
+            rights: self.rights(sign_in, identity)?,
         })
     }
 
@@ -102,15 +103,15 @@ impl Policy {
     fn may_use_client_id(
         &self,
         common: &Common,
-        claimant: &Claimant,
-        terms: &Terms,
+        sign_in: &SignIn,
+        identity: &Identity,
     ) -> Result<(), Refusal> {
-        identity::check(&terms.client_ids, &claimant.client_id)?;
+        identity::check(&identity.client_ids, &sign_in.client_id)?;
         if self.config.any_takeover
-            || claimant.id_is_free
+            || sign_in.id_is_free
             || !common
                 .sessions
-                .is_held_by_another(&claimant.client_id, Some(&terms.account))
+                .is_held_by_another(&sign_in.client_id, Some(&identity.account))
         {
             return Ok(());
         }
@@ -132,20 +133,20 @@ impl Policy {
     }
 
     /// What one client may do with a credential.
-    pub(super) fn rights(&self, claimant: &Claimant, terms: Terms) -> Result<Rights, Refusal> {
+    pub(super) fn rights(&self, sign_in: &SignIn, identity: Identity) -> Result<Rights, Refusal> {
         // IPv6 addresses may name the interface (RFC 4007, section 11).
-        let address = claimant.address.as_deref();
+        let address = sign_in.address.as_deref();
         let address = address.and_then(|text| text.split('%').next()?.parse().ok());
         let profile = Profile {
-            client_id: Arc::clone(&claimant.client_id),
-            username: terms.username,
-            claims: terms.claims.unwrap_or_default(),
+            client_id: Arc::clone(&sign_in.client_id),
+            username: identity.username,
+            claims: identity.claims.unwrap_or_default(),
             address,
-            port: claimant.port,
-            certificate: claimant.certificate,
+            port: sign_in.port,
+            certificate: sign_in.certificate,
         };
         let book = self.policy_file.as_ref().map(InForce::book);
-        Rights::new(terms.grants, book, profile).map_err(|why| match why {
+        Rights::new(identity.grants, book, profile).map_err(|why| match why {
             Hopeless::Token(why) => Refusal::new(Reason::TokenTopics, why.to_string()),
             Hopeless::Policy(why) => Refusal::new(Reason::PolicyValue, why.to_string()),
         })

@@ -1,21 +1,24 @@
-//! A CONNECT, from its fields to the outcome. [`Policy::authenticate`] is the page; below it are its steps, in order.
+//! A CONNECT, from its fields to the outcome. [`Engine::authenticate`] is the page; below it are its steps, in order.
 
-use super::{Admission, Common, Policy, admission::client_id_is_held, pending::Wait};
+use super::{Admission, Common, Engine, admission::client_id_is_held, pending::Wait};
 use crate::{
     auth0::forwarded,
     clock::{Deadline, Unix, moment},
-    logins::{Claimant, Errand, Evidence, Job, Origin, Terms, Verdict, source::Source},
+    identity::{Identity, Verdict},
+    jwt::jws,
+    limits::{LoginAttempt, source::SourceNetwork},
     refusal::{Reason, Refusal},
     secret::Secret,
-    sessions::Client,
-    token::jws,
+    sessions::ClientKey,
+    sign_in::SignIn,
+    workers::{Job, Task, UnverifiedTokens},
 };
 use input::recognise::{self, Token};
 
 /// A CONNECT, as the broker tells it.
 pub struct Connect<'a> {
     /// Who.
-    pub client: Client,
+    pub client: ClientKey,
     /// The client id.
     pub client_id: &'a str,
     /// The user name, unverified. On a re-check (SIGHUP) it is the one that was given.
@@ -29,7 +32,7 @@ pub struct Connect<'a> {
     /// The port of the listener, if the broker tells it.
     pub port: Option<u16>,
     /// The SHA-256 fingerprint of its certificate, if the broker tells it and
-    /// [`Policy::looks_at_certificates`].
+    /// [`Engine::looks_at_certificates`].
     pub certificate: Option<[u8; 32]>,
     /// Whether the broker says that it has no session under this client id. 2.0 does not say.
     pub id_is_free: bool,
@@ -49,8 +52,8 @@ pub enum Step {
     Admit(Admission),
     /// It is not.
     Refuse(Refusal),
-    /// It has to wait: [`Policy::wait`] here, or, where the broker takes the answer later, [`Policy::delay`]
-    /// or [`Policy::postpone`].
+    /// It has to wait: [`Engine::wait`] here, or, where the broker takes the answer later, [`Engine::delay`]
+    /// or [`Engine::postpone`].
     Wait(Box<Wait>),
     /// The client is already in, or is nobody yet: let the broker keep it, with what it has.
     Keep,
@@ -85,23 +88,23 @@ fn refuse<T>(reason: Reason, detail: impl Into<String>) -> Next<T> {
     Err(Outcome::Verdict(Err(Refusal::new(reason, detail))))
 }
 
-impl Policy {
+impl Engine {
     /// Decides about a client that wants to come in. Waits for nothing.
     pub fn authenticate(&mut self, common: &mut Common, connect: &Connect, now: Unix) -> Step {
         if !connect.again {
-            self.arrivals.forget(connect.client, connect.client_id);
+            self.pending.forget(connect.client, connect.client_id);
         }
         if connect.unverified_address {
             self.warn_of_unverified_address();
         }
-        let mut claimant = self.claimant(connect);
-        let outcome = self.outcome(common, connect, &mut claimant, now);
+        let mut sign_in = self.sign_in(connect);
+        let outcome = self.outcome(common, connect, &mut sign_in, now);
         match outcome.unwrap_or_else(|ended| ended) {
             Outcome::Keep => Step::Keep,
             Outcome::Defer => Step::Defer,
-            Outcome::Verdict(verdict) => self.admit_or_refuse(common, &claimant, verdict, now),
+            Outcome::Verdict(verdict) => self.admit_or_refuse(common, &sign_in, verdict, now),
             Outcome::Wait { job, username } => Step::Wait(Box::new(Wait {
-                claimant,
+                sign_in,
                 job: *job,
                 username,
             })),
@@ -112,31 +115,31 @@ impl Policy {
         &mut self,
         common: &mut Common,
         connect: &Connect,
-        claimant: &mut Claimant,
+        sign_in: &mut SignIn,
         now: Unix,
     ) -> Next<Outcome> {
-        recheck_session(common, connect, claimant, now)?;
-        let cached = self.cached_token(claimant, now);
+        recheck_session(common, connect, sign_in, now)?;
+        let cached = self.cached_token(sign_in, now);
         // Before anything is asked, counted or left to others: they might pass the token on, or log it.
         let is_token = recognise_token(connect, cached.is_some())?;
-        if let Some(terms) = cached {
-            return Ok(Outcome::Verdict(Ok(terms)));
+        if let Some(identity) = cached {
+            return Ok(Outcome::Verdict(Ok(identity)));
         }
         let password = password_of(connect)?;
         // `JWT` as the user name is how the old integration told a token from a password.
         if is_token || connect.username == Some("JWT") && !password.is_empty() {
-            return Ok(self.authenticate_token(claimant, password, now));
+            return Ok(self.authenticate_token(sign_in, password, now));
         }
         match self.login_username(connect, password)? {
             Ok(username) => {
-                self.authenticate_login(common, connect, claimant, username, password, now)
+                self.authenticate_login(common, connect, sign_in, username, password, now)
             }
-            Err(refusal) => Ok(self.not_ours(common, connect, claimant, refusal)),
+            Err(refusal) => Ok(self.not_ours(common, connect, sign_in, refusal)),
         }
     }
 
-    fn claimant(&self, connect: &Connect) -> Claimant {
-        Claimant {
+    fn sign_in(&self, connect: &Connect) -> SignIn {
+        SignIn {
             client: connect.client,
             client_id: connect.client_id.into(),
             username: connect.username.map(Into::into),
@@ -146,35 +149,35 @@ impl Policy {
             credential: self.prints.of(connect.password.unwrap_or_default()),
             login: None,
             caller: self
-                .known
-                .caller(None, Source::of(connect.address), moment()),
+                .known_callers
+                .caller(None, SourceNetwork::of(connect.address), moment()),
             id_is_free: connect.id_is_free,
         }
     }
 
     /// What this token is good for, if it was checked before under the same keys.
-    fn cached_token(&mut self, claimant: &Claimant, now: Unix) -> Option<Terms> {
-        let keys = self.desk.keys.current();
-        self.verified.recall(claimant.credential, &keys, now)
+    fn cached_token(&mut self, sign_in: &SignIn, now: Unix) -> Option<Identity> {
+        let keys = self.runner.keys.current();
+        self.token_cache.get(sign_in.credential, &keys, now)
     }
 
     /// Checks a token, or has it wait for the key that signed it.
-    fn authenticate_token(&mut self, claimant: &Claimant, token: &str, now: Unix) -> Outcome {
-        let print = claimant.credential;
+    fn authenticate_token(&mut self, sign_in: &SignIn, token: &str, now: Unix) -> Outcome {
+        let print = sign_in.credential;
         let deadline = Deadline::after(self.config.timeout);
         if let Some(verdict) = self.verify_presented(token, print, None, now) {
             return Outcome::Verdict(verdict);
         }
-        let evidence = Evidence::Presented {
+        let unverified = UnverifiedTokens::FromClient {
             token: token.to_owned(),
             print,
         };
         Outcome::Wait {
             job: Box::new(Job {
-                claimant: claimant.clone(),
+                sign_in: sign_in.clone(),
                 key: print,
-                question: None,
-                errand: Errand::Keys(evidence),
+                permit: None,
+                task: Task::Keys(unverified),
                 deadline,
             }),
             username: jws::unverified_text_claim(token, &self.config.username_claim)
@@ -220,7 +223,7 @@ impl Policy {
         &mut self,
         common: &mut Common,
         connect: &Connect,
-        claimant: &mut Claimant,
+        sign_in: &mut SignIn,
         username: &str,
         password: &str,
         now: Unix,
@@ -228,41 +231,41 @@ impl Policy {
         let deadline = Deadline::after(self.config.timeout);
         // As Auth0 compares them: it takes `Device` for `device`.
         let user = self.prints.of(username.trim().to_lowercase().as_bytes());
-        claimant.login = Some(user);
-        let source = claimant.caller.source;
-        claimant.caller = self.known.caller(claimant.login, source, moment());
+        sign_in.login = Some(user);
+        let source = sign_in.caller.source;
+        sign_in.caller = self.known_callers.caller(sign_in.login, source, moment());
         // With the length in front, `a` with `bc` is not `ab` with `c`.
         let both = format!("{}:{username}{password}", username.len());
         let key = self.prints.of(both.as_bytes());
-        if let Some(verdict) = self.memory.recall(key, now) {
+        if let Some(verdict) = self.login_cache.get(key, now) {
             return Ok(Outcome::Verdict(verdict));
         }
         let address = connect.address.and_then(forwarded::device_address);
-        let origin = Origin { user, address };
-        // A login that joins a question that is under way asks none.
-        let question = match self.pool.is_busy(key) {
+        let attempt = LoginAttempt { user, address };
+        // A login that joins a permit that is under way asks none.
+        let permit = match self.pool.is_busy(key) {
             true => None,
             false => {
-                let restraint = common.restraint(self.tenant);
-                let question = restraint
-                    .ask(origin, claimant.caller, moment())
+                let limits = common.limits(self.tenant);
+                let permit = limits
+                    .begin(attempt, sign_in.caller, moment())
                     .map_err(|refusal| Outcome::Verdict(Err(refusal)))?;
-                self.known.asked(user, moment());
-                self.count_question(claimant.caller);
-                Some(question)
+                self.known_callers.asked(user, moment());
+                self.count_question(sign_in.caller);
+                Some(permit)
             }
         };
-        let errand = Errand::Login {
+        let task = Task::Login {
             username: username.into(),
             password: Secret::new(password),
             address,
         };
         Ok(Outcome::Wait {
             job: Box::new(Job {
-                claimant: claimant.clone(),
+                sign_in: sign_in.clone(),
                 key,
-                question,
-                errand,
+                permit,
+                task,
                 deadline,
             }),
             username: (!self.config.username_prefix.is_empty())
@@ -276,18 +279,18 @@ impl Policy {
         &self,
         common: &mut Common,
         connect: &Connect,
-        claimant: &Claimant,
+        sign_in: &SignIn,
         refusal: Refusal,
     ) -> Outcome {
         if !self.config.defer_others {
             return Outcome::Verdict(Err(refusal));
         }
         let sessions = &mut common.sessions;
-        let free = self.config.any_takeover || claimant.id_is_free;
-        if !free && sessions.is_held_by_another(&claimant.client_id, None) {
+        let free = self.config.any_takeover || sign_in.id_is_free;
+        if !free && sessions.is_held_by_another(&sign_in.client_id, None) {
             return Outcome::Verdict(Err(client_id_is_held()));
         }
-        sessions.other_comes(claimant.client, &claimant.client_id, connect.again);
+        sessions.other_comes(sign_in.client, &sign_in.client_id, connect.again);
         Outcome::Defer
     }
 }
@@ -296,7 +299,7 @@ impl Policy {
 fn recheck_session(
     common: &mut Common,
     connect: &Connect,
-    claimant: &Claimant,
+    sign_in: &SignIn,
     now: Unix,
 ) -> Next<()> {
     if connect.restored {
@@ -307,7 +310,7 @@ fn recheck_session(
         connect.client,
         connect.client_id,
         connect.username,
-        Some(claimant.credential),
+        Some(sign_in.credential),
         connect.again,
         now,
     ) {

@@ -8,16 +8,18 @@ use super::Admission;
 use crate::{
     clock::{Unix, moment},
     config::Config,
-    logins::{budget::Budget, names::Names, restraint::Restraint},
-    sessions::{Client, Sessions},
+    limits::TenantLimits,
+    pending::client_ids::ClientIdHistory,
+    sessions::{ClientKey, Sessions},
+    stall_budget::StallBudget,
 };
 
 /// The state that all instances share. There is one for each broker, and every instance is handed the same.
 pub struct Common {
     pub(super) sessions: Sessions,
-    pub(super) budget: Budget,
-    pub(super) names: Names,
-    tenants: Vec<(TenantName, Restraint)>,
+    pub(super) stall_budget: StallBudget,
+    pub(super) client_ids: ClientIdHistory,
+    tenants: Vec<(TenantName, TenantLimits)>,
 }
 
 /// A tenant and the application's client ID there.
@@ -31,8 +33,8 @@ impl Default for Common {
     fn default() -> Self {
         Self {
             sessions: Sessions::default(),
-            budget: Budget::default(),
-            names: Names::new(moment()),
+            stall_budget: StallBudget::default(),
+            client_ids: ClientIdHistory::new(moment()),
             tenants: Vec::new(),
         }
     }
@@ -46,19 +48,19 @@ impl Common {
 
     /// Lets a client in. It has its user name, and from here on it has rights. Returns the older session of its
     /// client ID.
-    pub fn admit(&mut self, admission: Admission) -> Option<Client> {
+    pub fn admit(&mut self, admission: Admission) -> Option<ClientKey> {
         let (client, session) = admission.into_session();
         self.sessions.admit(client, session)
     }
 
     /// Returns whether the client stays as it is, where the broker certainly asks about a session that it has. `false`
-    /// leaves the answer to [`Policy::authenticate`](super::Policy::authenticate).
+    /// leaves the answer to [`Engine::authenticate`](super::Engine::authenticate).
     ///
     /// On SIGHUP the broker asks about every session at once, and meanwhile nobody else is served. So this looks at
     /// nothing but the session: it compares no credential, because nobody presents one.
     pub fn stays(
         &mut self,
-        client: Client,
+        client: ClientKey,
         client_id: &str,
         username: Option<&str>,
         now: Unix,
@@ -70,29 +72,29 @@ impl Common {
     }
 
     /// Takes an admission back that the broker had no use for.
-    pub fn retract(&mut self, client: Client, older: Option<Client>) {
+    pub fn retract(&mut self, client: ClientKey, older: Option<ClientKey>) {
         self.sessions.retract(client, older);
     }
 
     /// Forgets a client: from here on it has no rights.
-    pub fn forget(&mut self, client: Client) {
+    pub fn forget(&mut self, client: ClientKey) {
         self.sessions.remove(client);
     }
 
     /// Returns some of the clients of which nothing is left but, perhaps, a will. Those that the broker no
     /// longer has are to be [forgotten](Self::forget).
-    pub fn wills(&mut self) -> Vec<(Client, Arc<str>)> {
+    pub fn wills(&mut self) -> Vec<(ClientKey, Arc<str>)> {
         self.sessions.wills()
     }
 
-    /// Begins a census: on SIGHUP, 2.0 asks about every session that it has.
-    pub fn begin_census(&mut self) {
-        self.sessions.begin_census();
+    /// Begins a recheck_pass: on SIGHUP, 2.0 asks about every session that it has.
+    pub fn begin_recheck(&mut self) {
+        self.sessions.begin_recheck();
     }
 
     /// Remembers that a client that proved who it is has come in under this client ID, or has left.
     pub fn has_used(&mut self, client_id: &str) {
-        self.names.used(client_id, moment());
+        self.client_ids.used(client_id, moment());
     }
 
     /// The tenant of these options. Where instances differ in `login_rate`, that of the first counts.
@@ -102,14 +104,14 @@ impl Common {
         let name = (config.home.name().to_owned(), client_id.to_owned());
         let place = self.tenants.iter().position(|(other, _)| *other == name);
         TenantId(place.unwrap_or_else(|| {
-            let restraint = Restraint::new(config.login_rate, moment());
-            self.tenants.push((name, restraint));
+            let limits = TenantLimits::new(config.login_rate, moment());
+            self.tenants.push((name, limits));
             self.tenants.len() - 1
         }))
     }
 
     /// How this tenant may be asked.
-    pub(super) fn restraint(&mut self, tenant: TenantId) -> &mut Restraint {
+    pub(super) fn limits(&mut self, tenant: TenantId) -> &mut TenantLimits {
         &mut self.tenants[tenant.0].1
     }
 }

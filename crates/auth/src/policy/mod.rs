@@ -4,18 +4,18 @@
 //! * `authenticate`: one CONNECT, on one page · `verify`: what tokens are worth · `admission`: which session follows
 //! * `pending`: sign-ins that wait for the tenant
 //! * `usernames`: the user names that the broker is told
-//! * `names`: under which client IDs a sign-in may wait
+//! * `delays`: under which client IDs a sign-in may wait
 //! * `access`: messages and subscriptions · `report`: what the operator is told, and `repeats`: how often
 //! * `tally`: once a minute, which devices had to try again
 //!
 //! Nothing here knows the broker or the network; time is an argument. What has to wait becomes a
-//! [`Job`](crate::logins::Job) for a thread that may, and comes back as a [`Done`](crate::logins::Done).
+//! [`Job`](crate::workers::Job) for a thread that may, and comes back as a [`FinishedJob`](crate::workers::FinishedJob).
 
 mod access;
 mod admission;
 mod authenticate;
 mod common;
-mod names;
+mod delays;
 mod pending;
 mod repeats;
 mod report;
@@ -33,26 +33,28 @@ use std::{
 
 use crate::{
     auth0::TenantClient,
+    cache::{logins::LoginCache, tokens::TokenCache},
     clock::Unix,
     config::{Algorithm, Config, ConfigError, KeySource, errors::Problem},
     files,
     identity::ClientIds,
-    keys::{
-        KeySet,
-        saved::Saved,
-        store::{Fetch, Pace, Store},
+    jwt::{
+        self,
+        jwks::KeySet,
+        jwks_cache::{Fetch, FetchSchedule, JwksCache},
+        jws,
+        saved_jwks::SavedJwks,
     },
+    limits::known_callers::KnownCallers,
     log::{Level, Log},
-    logins::{
-        Desk, arrivals::Arrivals, known::Known, memory::Memory, pool::Pool, verified::Verified,
-    },
+    pending::PendingAuthentications,
     policy_file::{InForce, Tells},
     proxies::TrustedProxies,
     refusal::{Reason, Refusal},
     secret::Fingerprinter,
-    sessions::{Afterlife, Client},
+    sessions::{AfterDisconnect, ClientKey},
     threads::Spawn,
-    token::{self, jws},
+    workers::{JobRunner, pool::Pool},
 };
 use acl::{claims::Grants, interner::Interner};
 use input::text::Quoted;
@@ -62,29 +64,29 @@ pub use admission::Admission;
 pub use authenticate::{Connect, Step};
 pub use common::Common;
 use common::TenantId;
-pub use pending::{Answer, Wait};
+pub use pending::{DelayedAnswer, Wait};
 use repeats::Repeats;
 use tally::Tally;
 pub use usernames::LocalUsers;
 
 /// All that one instance of the plugin decides with. Only the broker's thread touches it, so nothing in it
 /// has a lock but what the threads of the pool and of the key store share with it.
-pub struct Policy {
+pub struct Engine {
     config: Arc<Config>,
-    rules: token::Requirements,
-    desk: Arc<Desk>,
+    rules: jwt::Requirements,
+    runner: Arc<JobRunner>,
     pool: Pool,
     prints: Fingerprinter,
     log: Log,
-    memory: Memory,
-    verified: Verified,
+    login_cache: LoginCache,
+    token_cache: TokenCache,
     shared: Interner<Grants>,
     policy_file: Option<InForce>,
     tells: Tells,
     warned_of_address: bool,
-    arrivals: Arrivals,
+    pending: PendingAuthentications,
     tenant: TenantId,
-    known: Known,
+    known_callers: KnownCallers,
     /// Which refusals were told, and how often they came again.
     repeats: Repeats,
     /// When it was told last that the clock was set.
@@ -92,7 +94,7 @@ pub struct Policy {
     tally: Tally,
 }
 
-impl Policy {
+impl Engine {
     /// Prepares everything; starts nothing. `common` is what all instances in the broker share: every later
     /// call takes the same.
     ///
@@ -101,7 +103,7 @@ impl Policy {
     /// One line that names the option, its value and the fix.
     pub fn new(
         config: Config,
-        pace: Pace,
+        pace: FetchSchedule,
         log: Log,
         spawn: Spawn,
         common: &mut Common,
@@ -109,33 +111,33 @@ impl Policy {
         let config = Arc::new(config);
         let tenant = Arc::new(tenant_client(&config)?);
         let max_stale = config.jwks_max_stale;
-        let keys = Arc::new(Store::new(Pace { max_stale, ..pace }, spawn));
+        let keys = Arc::new(JwksCache::new(FetchSchedule { max_stale, ..pace }, spawn));
         if let Some(set) = keys_from_file(&config)? {
             keys.replace(set);
         }
-        let rules = token::Requirements {
+        let rules = jwt::Requirements {
             issuers: config.issuers.iter().map(|one| (&**one).into()).collect(),
             algorithms: config.algorithms.clone(),
             secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
             leeway: config.leeway,
         };
-        let desk = Arc::new(Desk {
+        let runner = Arc::new(JobRunner {
             config: Arc::clone(&config),
             tenant,
             keys,
         });
-        let worker = Arc::clone(&desk);
+        let worker = Arc::clone(&runner);
         Ok(Self {
             rules,
-            desk,
+            runner,
             pool: Pool::new(
                 config.login_workers,
                 spawn,
-                Box::new(move |job| worker.perform(job)),
+                Box::new(move |job| worker.run(job)),
             ),
             prints: Fingerprinter::new()?,
-            memory: Memory::new(config.login_cache),
-            verified: Verified::default(),
+            login_cache: LoginCache::new(config.login_cache),
+            token_cache: TokenCache::default(),
             shared: Interner::default(),
             policy_file: config
                 .policy_file
@@ -144,9 +146,9 @@ impl Policy {
                 .transpose()?,
             tells: Tells::default(),
             warned_of_address: false,
-            arrivals: Arrivals::default(),
+            pending: PendingAuthentications::default(),
             tenant: common.tenant(&config),
-            known: Known::default(),
+            known_callers: KnownCallers::default(),
             config,
             log,
             repeats: Repeats::default(),
@@ -176,7 +178,7 @@ impl Policy {
         if self.config.keys != KeySource::Tenant || only_secrets {
             return Ok(());
         }
-        let tenant = Arc::clone(&self.desk.tenant);
+        let tenant = Arc::clone(&self.runner.tenant);
         let fetch: Fetch = match self.saved_keys() {
             None => Box::new(move || tenant.fetch_keys()),
             Some(saved) => {
@@ -195,13 +197,13 @@ impl Policy {
                 })
             }
         };
-        self.desk.keys.start(fetch, self.log.clone())
+        self.runner.keys.start(fetch, self.log.clone())
     }
 
     /// Where the keys are kept over a restart. Puts those to use that are there.
-    fn saved_keys(&self) -> Option<Saved> {
+    fn saved_keys(&self) -> Option<SavedJwks> {
         let dir = self.config.state_dir.clone()?;
-        let saved = Saved::new(dir, self.config.home.name(), self.config.jwks_max_stale);
+        let saved = SavedJwks::new(dir, self.config.home.name(), self.config.jwks_max_stale);
         match saved.load() {
             Ok(Some((keys, age))) => {
                 self.log.line(
@@ -212,7 +214,7 @@ impl Policy {
                         age.as_secs()
                     ),
                 );
-                self.desk.keys.restore(keys, age);
+                self.runner.keys.restore(keys, age);
             }
             Ok(None) => {}
             Err(why) => self.log.line(Level::Warning, why),
@@ -222,7 +224,7 @@ impl Policy {
 
     /// Ends what [`Self::start`] started, and waits for it.
     pub fn stop(&self) {
-        self.desk.keys.stop();
+        self.runner.keys.stop();
         self.pool.stop();
     }
 
@@ -232,8 +234,8 @@ impl Policy {
     }
 
     /// The tenant's keys.
-    pub fn keys(&self) -> &Store {
-        &self.desk.keys
+    pub fn keys(&self) -> &JwksCache {
+        &self.runner.keys
     }
 
     /// Whether the fingerprints of certificates are of interest.
@@ -263,7 +265,7 @@ impl Policy {
     /// SIGHUP: keys are read or fetched again, and the policy file is read again. A file that is
     /// broken now changes nothing.
     pub fn reload(&mut self, common: &mut Common) {
-        common.restraint(self.tenant).look_again();
+        common.limits(self.tenant).reset_after_reload();
         if let Some(policy) = &mut self.policy_file {
             match policy.reload(self.tells, &self.log) {
                 Ok(rules) => {
@@ -279,8 +281,8 @@ impl Policy {
             }
         }
         match keys_from_file(&self.config) {
-            Ok(Some(set)) => self.desk.keys.replace(set),
-            Ok(None) => self.desk.keys.refresh_soon(),
+            Ok(Some(set)) => self.runner.keys.replace(set),
+            Ok(None) => self.runner.keys.refresh_soon(),
             Err(why) => self.log.line(
                 Level::Error,
                 format!("{why}; the keys read before stay in use"),
@@ -309,19 +311,25 @@ impl Policy {
     }
 
     /// A client has gone.
-    pub fn leave(&mut self, common: &mut Common, client: Client, afterlife: Afterlife, now: Unix) {
-        let credential = common.sessions.leave(client, afterlife);
+    pub fn leave(
+        &mut self,
+        common: &mut Common,
+        client: ClientKey,
+        after_disconnect: AfterDisconnect,
+        now: Unix,
+    ) {
+        let credential = common.sessions.leave(client, after_disconnect);
         // A session that the broker keeps is a device that comes back.
         if let Some(credential) = credential
-            && afterlife != Afterlife::Kept
+            && after_disconnect != AfterDisconnect::Kept
         {
-            self.verified.release(credential, now);
+            self.token_cache.client_left(credential, now);
         }
     }
 
-    /// The broker has asked about every session that it has ([`Common::begin_census`]).
-    pub fn end_census(&self, common: &mut Common) {
-        let gone = common.sessions.end_census();
+    /// The broker has asked about every session that it has ([`Common::begin_recheck`]).
+    pub fn end_recheck(&self, common: &mut Common) {
+        let gone = common.sessions.end_recheck();
         if gone > 0 {
             self.log.line(
                 Level::Info,
@@ -335,19 +343,19 @@ impl Policy {
     pub fn reap(&mut self, common: &mut Common, now: Unix) -> bool {
         self.tell_tally(now);
         let sessions = common.sessions.reap(now);
-        let tokens = self.verified.forget_old(now);
-        let logins = self.memory.forget_old(now);
+        let tokens = self.token_cache.remove_expired(now);
+        let logins = self.login_cache.remove_expired(now);
         sessions || tokens || logins
     }
 
     /// The wall clock was set by this many seconds. What the instances share is told by itself:
     /// [`Common::clock_was_set`]. A token that was verified is as good as its own `exp` says.
     pub fn clock_was_set(&mut self, by: i64) {
-        self.memory.clock_was_set(by);
+        self.login_cache.clock_was_set(by);
     }
 
     /// The clients to disconnect, because their rights have ended.
-    pub fn expire(&mut self, common: &mut Common, now: Unix) -> Vec<(Client, Arc<str>)> {
+    pub fn expire(&mut self, common: &mut Common, now: Unix) -> Vec<(ClientKey, Arc<str>)> {
         let expired = common.sessions.expired(now);
         for (_, client_id) in &expired {
             let refusal = Refusal::new(Reason::RightsExpired, "its token has expired");
@@ -390,10 +398,10 @@ fn keys_from_file(config: &Config) -> Result<Option<KeySet>, String> {
 #[cfg(test)]
 mod testing {
     use super::*;
-    use crate::{keys::store::Pace, threads};
+    use crate::{jwt::jwks_cache::FetchSchedule, threads};
 
     /// A policy that needs no network, and its log.
-    pub fn policy() -> (Policy, Log) {
+    pub fn policy() -> (Engine, Log) {
         let mut secret = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut secret, &[b'x'; 32]).unwrap();
         let options = [
@@ -405,9 +413,9 @@ mod testing {
         let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::read(options.to_vec()).unwrap();
         let log = Log::default();
-        let policy = Policy::new(
+        let policy = Engine::new(
             config,
-            Pace::default(),
+            FetchSchedule::default(),
             log.clone(),
             threads::plain,
             &mut Common::default(),

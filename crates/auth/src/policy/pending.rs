@@ -2,20 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Admission, Common, Policy, Step};
+use super::{Admission, Common, Engine, Step};
 use crate::{
     clock::{Deadline, Unix, moment},
-    logins::{
-        Claimant, Done, Errand, Evidence, Job, Question, Verdict,
-        arrivals::{self, Arrival},
-    },
+    identity::Verdict,
+    limits::LoginPermit,
+    pending::{self, PendingAuthentication},
     refusal::{Reason, Refusal},
+    sign_in::SignIn,
+    workers::{FinishedJob, Job, Task, UnverifiedTokens},
 };
 
 /// A sign-in that cannot be decided from memory.
 #[must_use]
 pub struct Wait {
-    pub(super) claimant: Claimant,
+    pub(super) sign_in: SignIn,
     pub(super) job: Job,
     /// The user name that the client will have if it comes in: what its token says, unverified.
     /// `None` where it keeps the one it sent.
@@ -30,18 +31,18 @@ impl Wait {
 }
 
 /// A client whose CONNECT the broker holds, and what to tell it.
-pub struct Answer {
+pub struct DelayedAnswer {
     /// Its client id, by which the broker is told.
     pub client_id: Arc<str>,
     /// The terms, or `None` for a refusal. It is explained in the log.
     pub admission: Option<Admission>,
 }
 
-impl Policy {
+impl Engine {
     /// Waits for the outcome within the budget. Beyond it the client is turned away, and the tenant
     /// asked all the same: it is let in from memory when it comes back.
     pub fn wait(&mut self, common: &mut Common, wait: Box<Wait>, clock: fn() -> Unix) -> Step {
-        let Wait { claimant, job, .. } = *wait;
+        let Wait { sign_in, job, .. } = *wait;
         let (key, deadline) = (job.key, job.deadline);
         let began = moment();
         let allowance = match self.pool.is_busy(key) {
@@ -49,8 +50,8 @@ impl Policy {
             true => Duration::ZERO,
             false => {
                 let (most, percent) = (self.config.login_wait, self.config.stall_budget);
-                let budget = &mut common.budget;
-                budget.allowance(key, claimant.caller, began, most, percent)
+                let budget = &mut common.stall_budget;
+                budget.allowance(key, sign_in.caller, began, most, percent)
             }
         };
         let until = Deadline::after(allowance.min(deadline.remaining()));
@@ -81,12 +82,12 @@ impl Policy {
             },
         };
         let ended = moment();
-        let budget = &mut common.budget;
-        budget.spend(ended, claimant.caller.source, ended - began);
+        let budget = &mut common.stall_budget;
+        budget.spend(ended, sign_in.caller.source, ended - began);
         if !answered && !allowance.is_zero() {
             budget.waited_for_nothing(key, ended);
         }
-        self.admit_or_refuse(common, &claimant, verdict, clock())
+        self.admit_or_refuse(common, &sign_in, verdict, clock())
     }
 
     /// Has the outcome found while the broker holds the CONNECT; [`Self::collect`] brings it.
@@ -100,27 +101,28 @@ impl Policy {
         wait: Box<Wait>,
         now: Unix,
     ) -> Result<(), Refusal> {
-        let Wait { claimant, job, .. } = *wait;
+        let Wait { sign_in, job, .. } = *wait;
         let (key, deadline) = (job.key, job.deadline);
-        let submitted = match self.arrivals.has_room(claimant.caller) {
+        let submitted = match self.pending.has_room(sign_in.caller) {
             true => self.submit(common, job),
             false => {
-                self.give_back(common, job.question);
+                self.give_back(common, job.permit);
                 Err(Refusal::new(Reason::LoginQueue, "too many sign-ins wait"))
             }
         };
         if let Err(refusal) = submitted {
-            self.report_refused_connect(&claimant, &refusal, now);
+            self.report_refused_connect(&sign_in, &refusal, now);
             return Err(refusal);
         }
-        common.names.try_once(&claimant.client_id, moment());
-        self.arrivals.wait(Arrival::new(claimant, key, deadline));
+        common.client_ids.try_once(&sign_in.client_id, moment());
+        self.pending
+            .wait(PendingAuthentication::new(sign_in, key, deadline));
         Ok(())
     }
 
     /// Whether a client waits whose CONNECT the broker holds: one of this policy's or of another's.
     pub fn somebody_waits(&self) -> bool {
-        arrivals::somebody_waits()
+        pending::somebody_waits()
     }
 
     /// Whether jobs have come to an end since the last time.
@@ -131,30 +133,32 @@ impl Policy {
     /// Remembers what has come of jobs since the last time.
     pub fn absorb(&mut self, common: &mut Common, now: Unix) {
         for done in self.pool.take_finished() {
-            let (key, claimant) = (done.key, done.claimant.clone());
+            let (key, sign_in) = (done.key, done.sign_in.clone());
             match self.finish(common, done, now) {
                 // Whoever asked was turned away meanwhile, and comes back for it.
-                Some((verdict @ Ok(_), 0)) => self.memory.hold(key, &verdict, now),
-                Some((Err(refusal), 0)) => self.report_refused_connect(&claimant, &refusal, now),
+                Some((verdict @ Ok(_), 0)) => {
+                    self.login_cache.insert_until_delivered(key, &verdict, now)
+                }
+                Some((Err(refusal), 0)) => self.report_refused_connect(&sign_in, &refusal, now),
                 _ => {}
             }
         }
     }
 
     /// What has come of jobs since the last time: remembers it, and brings the clients to answer.
-    pub fn collect(&mut self, common: &mut Common, now: Unix) -> Vec<Answer> {
+    pub fn collect(&mut self, common: &mut Common, now: Unix) -> Vec<DelayedAnswer> {
         self.absorb(common, now);
-        if self.arrivals.is_empty() {
+        if self.pending.is_empty() {
             return Vec::new();
         }
         let too_late = self.too_late();
-        self.arrivals.give_up(|| too_late.clone());
-        let ready = self.arrivals.take_ready().into_iter();
+        self.pending.give_up(|| too_late.clone());
+        let ready = self.pending.take_ready().into_iter();
         ready
             .filter(|(arrival, _)| arrival.is_awaited())
-            .map(|(arrival, verdict)| Answer {
-                client_id: Arc::clone(&arrival.claimant.client_id),
-                admission: match self.admit_or_refuse(common, &arrival.claimant, verdict, now) {
+            .map(|(arrival, verdict)| DelayedAnswer {
+                client_id: Arc::clone(&arrival.sign_in.client_id),
+                admission: match self.admit_or_refuse(common, &arrival.sign_in, verdict, now) {
                     Step::Admit(admission) => Some(admission),
                     _ => None,
                 },
@@ -163,18 +167,18 @@ impl Policy {
     }
 
     pub(super) fn submit(&self, common: &mut Common, job: Job) -> Result<(), Refusal> {
-        let question = job.question;
+        let permit = job.permit;
         let submitted = self.pool.submit(job);
         if submitted.is_err() {
-            self.give_back(common, question);
+            self.give_back(common, permit);
         }
         submitted
     }
 
     /// The tenant is not asked after all.
-    fn give_back(&self, common: &mut Common, question: Option<Question>) {
-        if let Some(question) = question {
-            common.restraint(self.tenant).give_back(question, moment());
+    fn give_back(&self, common: &mut Common, permit: Option<LoginPermit>) {
+        if let Some(permit) = permit {
+            common.limits(self.tenant).cancel(permit, moment());
         }
     }
 
@@ -186,36 +190,41 @@ impl Policy {
 
     /// Finishes a job: verifies what came of it, remembers that, and hands it to the clients that wait; how many they
     /// are. `None` if it takes another job first.
-    fn finish(&mut self, common: &mut Common, done: Done, now: Unix) -> Option<(Verdict, usize)> {
-        let restraint = common.restraint(self.tenant);
-        let Done {
-            claimant,
+    fn finish(
+        &mut self,
+        common: &mut Common,
+        done: FinishedJob,
+        now: Unix,
+    ) -> Option<(Verdict, usize)> {
+        let limits = common.limits(self.tenant);
+        let FinishedJob {
+            sign_in,
             key,
-            question,
-            aftermath,
+            permit,
+            feedback,
             result,
             keys_refetched,
             deadline,
         } = done;
-        if let Some(question) = question {
+        if let Some(permit) = permit {
             let no = result.as_ref().err().map(|refusal| refusal.reason);
-            restraint.heard(question, no, aftermath, moment());
+            limits.finish(permit, no, feedback, moment());
         }
-        let issued_to = match &result {
-            Ok(Evidence::Issued { origin, .. }) => *origin,
+        let attempt = match &result {
+            Ok(UnverifiedTokens::FromTenant { attempt, .. }) => *attempt,
             _ => None,
         };
-        let is_login = !matches!(result, Ok(Evidence::Presented { .. }));
+        let is_login = !matches!(result, Ok(UnverifiedTokens::FromClient { .. }));
         let verdict = match result {
             Err(refusal) => Err(refusal),
-            Ok(evidence) => match self.verify(&evidence, keys_refetched, now) {
+            Ok(unverified) => match self.verify(&unverified, keys_refetched, now) {
                 Some(verdict) => verdict,
                 None => {
                     match self.pool.submit(Job {
-                        claimant,
+                        sign_in,
                         key,
-                        question: None,
-                        errand: Errand::Keys(evidence),
+                        permit: None,
+                        task: Task::Keys(unverified),
                         deadline,
                     }) {
                         Ok(()) => return None,
@@ -224,14 +233,14 @@ impl Policy {
                 }
             },
         };
-        if let Some(origin) = issued_to {
+        if let Some(attempt) = attempt {
             let no = verdict.as_ref().err().map(|refusal| refusal.reason);
-            restraint.judged(origin, no, moment());
+            limits.tokens_checked(attempt, no, moment());
         }
         if is_login {
-            self.memory.remember(key, &verdict, now);
+            self.login_cache.insert(key, &verdict, now);
         }
-        let woken = self.arrivals.resolve(key, &verdict);
+        let woken = self.pending.resolve(key, &verdict);
         Some((verdict, woken))
     }
 }

@@ -10,7 +10,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use crate::{clock::Unix, logins::source::Source, refusal::Reason};
+use crate::{clock::Unix, limits::source::SourceNetwork, refusal::Reason};
 
 /// How long, in seconds, repeats are counted before the count is told.
 const WINDOW: u64 = 60;
@@ -26,18 +26,18 @@ const MAX_ENTRIES: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Scope {
     /// One client id from one source.
-    Device(u64, Source),
+    Device(u64, SourceNetwork),
     /// One client's access to one topic.
     Access(u64),
     /// Everybody else from one source.
-    Source(Source),
+    Source(SourceNetwork),
     /// Everybody else.
     All,
 }
 
 impl Scope {
     /// The scope of a client by itself.
-    pub fn device(client: impl Hash, source: Source) -> Self {
+    pub fn device(client: impl Hash, source: SourceNetwork) -> Self {
         Self::Device(hash(client), source)
     }
 
@@ -78,7 +78,7 @@ struct Entry {
 pub(super) struct Repeats {
     entries: HashMap<(Reason, Scope), Entry>,
     /// How many entries of the kind [`Scope::Device`] there are for a reason and a source.
-    names: HashMap<(Reason, Source), usize>,
+    names: HashMap<(Reason, SourceNetwork), usize>,
     looked: Option<Unix>,
 }
 
@@ -182,7 +182,7 @@ mod tests {
 
     const REASON: Reason = Reason::TokenExpired;
 
-    fn source(number: u32) -> Source {
+    fn source(number: u32) -> SourceNetwork {
         std::net::IpAddr::V4(number.into()).into()
     }
 

@@ -3,33 +3,34 @@
 use std::{fmt, net::IpAddr};
 
 use super::{
-    Access, Action, Policy,
+    Access, Action, Engine,
     repeats::{Count, Scope},
 };
 use crate::{
     clock::{Unix, moment},
+    limits::source::SourceNetwork,
     log::Level,
-    logins::{Claimant, source::Source},
     refusal::{Fault, Reason, Refusal, Told},
-    sessions::Asker,
+    sessions::ClientView,
+    sign_in::SignIn,
 };
 use input::text::{self, Quoted};
 
 /// How long, in seconds, it stays told that the clock was set.
 const CLOCK_AGAIN: u64 = 60;
 
-impl Policy {
+impl Engine {
     pub(super) fn report_refused_connect(
         &mut self,
-        claimant: &Claimant,
+        sign_in: &SignIn,
         refusal: &Refusal,
         now: Unix,
     ) {
-        self.count_refusal(claimant, refusal);
-        let (username, address) = (claimant.username.as_deref(), claimant.address.as_deref());
+        self.count_refusal(sign_in, refusal);
+        let (username, address) = (sign_in.username.as_deref(), sign_in.address.as_deref());
         self.report(
             &Who {
-                client_id: &claimant.client_id,
+                client_id: &sign_in.client_id,
                 username,
                 address,
             },
@@ -58,7 +59,7 @@ impl Policy {
         let reason = refusal.reason;
         let scope = match concerns_all(reason) {
             true => Scope::All,
-            false => Scope::device(who.client_id, Source::of(who.address)),
+            false => Scope::device(who.client_id, SourceNetwork::of(who.address)),
         };
         let subject = Subject {
             what: "CONNECT",
@@ -150,7 +151,7 @@ impl Policy {
 
     pub(super) fn report_refused_access(
         &mut self,
-        access: &Access<impl Asker>,
+        access: &Access<impl ClientView>,
         refusal: &Refusal,
         now: Unix,
     ) {
@@ -163,17 +164,20 @@ impl Policy {
         self.tell_access(access, scope, refusal, now);
     }
 
-    pub(super) fn report_stranger(&mut self, access: &Access<impl Asker>, now: Unix) {
+    pub(super) fn report_stranger(&mut self, access: &Access<impl ClientView>, now: Unix) {
         let topic = String::from_utf8_lossy(access.topic);
         let detail = format!("it has not signed in, so {} is refused", Quoted(&topic));
         let refusal = Refusal::new(Reason::UnknownClient, detail);
-        let scope = Scope::device((access.who.client_id(), access.action), Source::Unknown);
+        let scope = Scope::device(
+            (access.who.client_id(), access.action),
+            SourceNetwork::Unknown,
+        );
         self.tell_access(access, scope, &refusal, now);
     }
 
     fn tell_access(
         &mut self,
-        access: &Access<impl Asker>,
+        access: &Access<impl ClientView>,
         scope: Scope,
         refusal: &Refusal,
         now: Unix,
@@ -270,7 +274,7 @@ mod tests {
     #[test]
     fn a_trouble_of_all_has_one_line_and_one_of_a_device_hides_no_other_s() {
         let (mut policy, log) = policy();
-        let lines = |policy: &mut Policy, client_id, reason, now| {
+        let lines = |policy: &mut Engine, client_id, reason, now| {
             let who = Who {
                 client_id,
                 username: None,

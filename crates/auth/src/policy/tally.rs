@@ -10,16 +10,16 @@ use std::{
     mem,
 };
 
-use super::Policy;
+use super::Engine;
 use crate::{
     clock::Unix,
-    log::Level,
-    logins::{
-        Claimant,
-        known::{Caller, Standing},
-        source::Source,
+    limits::{
+        known_callers::{Caller, Standing},
+        source::SourceNetwork,
     },
+    log::Level,
     refusal::{Fault, Reason, Refusal},
+    sign_in::SignIn,
 };
 
 /// How many seconds one line is about.
@@ -46,7 +46,7 @@ pub(super) struct Tally {
     reasons: HashMap<Reason, u64>,
     strangers: u64,
     /// Questions to the tenant.
-    asked: HashMap<Source, u64>,
+    asked: HashMap<SourceNetwork, u64>,
     asked_in_all: u64,
 }
 
@@ -60,9 +60,9 @@ impl Tally {
     }
 
     /// A CONNECT was turned away that may be good.
-    fn turned_away(&mut self, claimant: &Claimant, reason: Reason) {
-        let devices = match claimant.caller.standing {
-            Standing::Stranger => {
+    fn turned_away(&mut self, sign_in: &SignIn, reason: Reason) {
+        let devices = match sign_in.caller.standing {
+            Standing::Unknown => {
                 self.strangers += 1;
                 return;
             }
@@ -70,11 +70,7 @@ impl Tally {
             Standing::Returning => &mut self.returning,
         };
         if devices.len() < MAX_DEVICES {
-            let device = (
-                &claimant.client_id,
-                &claimant.username,
-                claimant.caller.source,
-            );
+            let device = (&sign_in.client_id, &sign_in.username, sign_in.caller.source);
             devices.insert(self.hashes.hash_one(device));
         }
         *self.reasons.entry(reason).or_default() += 1;
@@ -121,7 +117,7 @@ impl Tally {
             let _ = write!(line, "; strangers were turned away {strangers} times");
         }
         if asked_in_all > 0 {
-            let asked = most(asked, Source::to_string);
+            let asked = most(asked, SourceNetwork::to_string);
             let _ = write!(
                 line,
                 "; the tenant was asked {asked_in_all} times, most for {asked}"
@@ -144,15 +140,15 @@ fn most<K: Ord>(counts: HashMap<K, u64>, name: impl Fn(&K) -> String) -> String 
     names.collect::<Vec<_>>().join(", ")
 }
 
-impl Policy {
+impl Engine {
     pub(super) fn count_question(&mut self, caller: Caller) {
         self.tally.asked(caller);
     }
 
     /// Counts a refusal that says nothing against the device.
-    pub(super) fn count_refusal(&mut self, claimant: &Claimant, refusal: &Refusal) {
-        if claimant.login.is_some() && refusal.reason.fault() == Fault::Passing {
-            self.tally.turned_away(claimant, refusal.reason);
+    pub(super) fn count_refusal(&mut self, sign_in: &SignIn, refusal: &Refusal) {
+        if sign_in.login.is_some() && refusal.reason.fault() == Fault::Passing {
+            self.tally.turned_away(sign_in, refusal.reason);
         }
     }
 
@@ -170,14 +166,14 @@ mod tests {
     use crate::{
         policy::{Common, testing::policy},
         secret::Fingerprinter,
-        sessions::Client,
+        sessions::ClientKey,
     };
 
-    fn claimant(number: u32, standing: Standing) -> Claimant {
+    fn sign_in(number: u32, standing: Standing) -> SignIn {
         let print = Fingerprinter::new().unwrap().of(b"");
-        let source = Source::V4(number.into());
-        Claimant {
-            client: Client(1),
+        let source = SourceNetwork::V4(number.into());
+        SignIn {
+            client: ClientKey(1),
             client_id: "c".into(),
             username: None,
             address: None,
@@ -196,16 +192,16 @@ mod tests {
         assert_eq!(tally.line(Unix(1000)), None);
         for tries in 0..3 {
             for number in 0..10 {
-                tally.turned_away(&claimant(number, Standing::Returning), Reason::LoginRate);
+                tally.turned_away(&sign_in(number, Standing::Returning), Reason::LoginRate);
             }
             tally.turned_away(
-                &claimant(100 + tries, Standing::Familiar),
+                &sign_in(100 + tries, Standing::Familiar),
                 Reason::LoginPending,
             );
         }
         for number in 0..1000 {
-            tally.turned_away(&claimant(number, Standing::Stranger), Reason::LoginRate);
-            tally.asked(claimant(number % 7, Standing::Stranger).caller);
+            tally.turned_away(&sign_in(number, Standing::Unknown), Reason::LoginRate);
+            tally.asked(sign_in(number % 7, Standing::Unknown).caller);
         }
         assert_eq!(tally.line(Unix(1059)), None);
         let line = tally.line(Unix(1060)).unwrap();
@@ -219,7 +215,7 @@ mod tests {
             assert!(line.contains(part), "{part} in {line}");
         }
         assert_eq!(tally.line(Unix(1120)), None, "each is counted once");
-        tally.turned_away(&claimant(1, Standing::Stranger), Reason::LoginRate);
+        tally.turned_away(&sign_in(1, Standing::Unknown), Reason::LoginRate);
         assert_eq!(
             tally.line(Unix(1180)),
             None,
@@ -235,13 +231,13 @@ mod tests {
         let mut common = Common::default();
         let mut told = |reason, now| {
             policy.reap(&mut common, Unix(now));
-            let device = claimant(1, Standing::Returning);
-            let token = Claimant {
+            let device = sign_in(1, Standing::Returning);
+            let token = SignIn {
                 login: None,
                 ..device.clone()
             };
-            for claimant in [device, token] {
-                policy.report_refused_connect(&claimant, &Refusal::new(reason, ""), Unix(now));
+            for sign_in in [device, token] {
+                policy.report_refused_connect(&sign_in, &Refusal::new(reason, ""), Unix(now));
             }
             policy.reap(&mut common, Unix(now + PERIOD));
             let lines = log.take().into_iter().map(|(_, line)| line);
@@ -264,12 +260,12 @@ mod tests {
         tally.line(Unix(0));
         for number in 0..2 * MAX_DEVICES as u32 {
             for standing in Standing::ALL {
-                let mut claimant = claimant(number, standing);
+                let mut sign_in = sign_in(number, standing);
                 let network = std::net::Ipv6Addr::from_bits(u128::MAX - (u128::from(number) << 64));
-                claimant.caller.source = Source::V6(network);
-                tally.asked(claimant.caller);
+                sign_in.caller.source = SourceNetwork::V6(network);
+                tally.asked(sign_in.caller);
                 let reason = Reason::ALL[number as usize % Reason::ALL.len()];
-                tally.turned_away(&claimant, reason);
+                tally.turned_away(&sign_in, reason);
             }
         }
         assert_eq!(tally.returning.len(), MAX_DEVICES);

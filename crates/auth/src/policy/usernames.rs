@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::Policy;
+use super::Engine;
 use crate::log::Level;
 use input::text::Quoted;
 
@@ -22,7 +22,7 @@ pub struct LocalUsers {
     pub dynamic_security_first: bool,
 }
 
-impl Policy {
+impl Engine {
     /// The user name that the broker is told for this one of the tenant's.
     pub(super) fn username_for_broker(&self, username: &Arc<str>) -> Arc<str> {
         match self.config.username_prefix.as_str() {

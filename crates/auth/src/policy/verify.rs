@@ -2,39 +2,38 @@
 
 use std::sync::Arc;
 
-use super::Policy;
+use super::Engine;
 use crate::{
     auth0::answer::Tokens,
     clock::Unix,
-    identity::Account,
-    keys::KeySet,
-    logins::{Evidence, Terms, Verdict},
+    identity::{Account, Identity, Verdict},
+    jwt::{self, Claims, jwks::KeySet},
     refusal::{Reason, Refusal},
     secret::Fingerprint,
-    token::{self, Claims},
+    workers::UnverifiedTokens,
 };
 use acl::claims::Grants;
 use input::{json::Place, recognise};
 
-impl Policy {
+impl Engine {
     /// Verifies what a job brought; `None` if the keys have to be looked at again first.
     pub(super) fn verify(
         &mut self,
-        evidence: &Evidence,
+        unverified: &UnverifiedTokens,
         keys_refetched: Option<bool>,
         now: Unix,
     ) -> Option<Verdict> {
-        match evidence {
-            Evidence::Presented { token, print } => {
+        match unverified {
+            UnverifiedTokens::FromClient { token, print } => {
                 self.verify_presented(token, *print, keys_refetched, now)
             }
-            Evidence::Issued {
+            UnverifiedTokens::FromTenant {
                 username, tokens, ..
             } => {
                 let (claims, _) = self.verify_under_keys(keys_refetched, |keys| {
                     self.verify_issued(tokens, keys, now)
                 })?;
-                Some(claims.and_then(|claims| self.terms(claims, username.as_str().into())))
+                Some(claims.and_then(|claims| self.identity(claims, username.as_str().into())))
             }
         }
     }
@@ -49,14 +48,14 @@ impl Policy {
         now: Unix,
     ) -> Option<Verdict> {
         let (claims, keys) = self.verify_under_keys(keys_refetched, |keys| {
-            token::verify(token, &self.rules, &self.config.audiences, keys, now)
+            jwt::verify(token, &self.rules, &self.config.audiences, keys, now)
         })?;
         let verdict = claims.and_then(|claims| {
             let username = claims.username(&self.config.username_claim)?.into();
-            self.terms(claims, username)
+            self.identity(claims, username)
         });
-        if let Ok(terms) = &verdict {
-            self.verified.remember(print, terms, keys, now);
+        if let Ok(identity) = &verdict {
+            self.token_cache.insert(print, identity, keys, now);
         }
         Some(verdict)
     }
@@ -68,7 +67,7 @@ impl Policy {
         check: impl Fn(&KeySet) -> Result<Claims, Refusal>,
     ) -> Option<(Result<Claims, Refusal>, Arc<KeySet>)> {
         loop {
-            let keys = self.desk.keys.current();
+            let keys = self.runner.keys.current();
             let claims = check(&keys);
             // A key that is not here may have been published since: worth one look, for everybody.
             if let Err(refusal) = &claims
@@ -77,17 +76,17 @@ impl Policy {
                     Reason::TokenKeyUnknown | Reason::KeysUnavailable
                 )
             {
-                if keys_refetched.is_none() && self.desk.keys.may_bring_news() {
+                if keys_refetched.is_none() && self.runner.keys.may_bring_news() {
                     return None;
                 }
-                // They came between the look at them and the question whether they will.
-                if !Arc::ptr_eq(&keys, &self.desk.keys.current()) {
+                // They came between the look at them and the permit whether they will.
+                if !Arc::ptr_eq(&keys, &self.runner.keys.current()) {
                     continue;
                 }
                 // Only a look that brought keys proves that this is none of them.
                 if refusal.reason == Reason::TokenKeyUnknown
                     && keys_refetched != Some(true)
-                    && self.desk.keys.is_live()
+                    && self.runner.keys.is_live()
                 {
                     let why = match keys_refetched {
                         None => "were asked for moments ago",
@@ -117,7 +116,7 @@ impl Policy {
             ),
         };
         let verify = |token: &str, audiences: &[String]| -> Result<Claims, Refusal> {
-            let claims = token::verify(token, &self.rules, audiences, keys, now)?;
+            let claims = jwt::verify(token, &self.rules, audiences, keys, now)?;
             claims.subject()?;
             Ok(claims)
         };
@@ -152,7 +151,7 @@ impl Policy {
         })
     }
 
-    fn terms(&mut self, claims: Claims, username: Arc<str>) -> Verdict {
+    fn identity(&mut self, claims: Claims, username: Arc<str>) -> Verdict {
         let reading = &self.config.reading;
         let grants = self
             .shared
@@ -185,7 +184,7 @@ impl Policy {
             }
             Arc::new(members)
         });
-        Ok(Terms {
+        Ok(Identity {
             username,
             account,
             client_ids,

@@ -9,16 +9,16 @@
 //! broker up to 2.1.2 asks about it after DISCONNECT → at the next tick gone, or `Offline` if the
 //! broker keeps the session and queues messages for it, or may send its will later.
 //!
-//! A session that leaves the table while the broker may still have it leaves a trace ([`forgotten`]): on SIGHUP
-//! nobody who was let in and is away may be refused. SIGHUP is also a census: see [`Sessions::end_census`].
+//! A session that leaves the table while the broker may still have it leaves a trace ([`dropped`]): on SIGHUP
+//! nobody who was let in and is away may be refused. SIGHUP is also a recheck_pass: see [`Sessions::end_recheck`].
 //!
 //! One table for all instances of the plugin in a broker: a client id is the whole broker's. Clients that
-//! are left to others are noted, too, as long as they are connected: their client ids are taken.
+//! are left to others are reported, too, as long as they are connected: their client ids are taken.
 
-mod address;
-mod asker;
-mod forgotten;
-mod noted;
+mod address_hasher;
+mod client_view;
+mod dropped;
+mod reported;
 
 use std::{
     cmp::Reverse,
@@ -29,14 +29,14 @@ use std::{
 
 use crate::{clock::Unix, identity::Account, secret::Fingerprint};
 use acl::rights::Rights;
-pub use address::Address;
-pub use asker::{Asker, Known, Places};
-use forgotten::Forgotten;
-pub use noted::{Note, Noted};
+pub use address_hasher::AddressHasher;
+pub use client_view::{ClientSnapshot, ClientView, TextAddresses};
+use dropped::DroppedSessions;
+pub use reported::{Note, ReportedRefusals};
 
 /// The broker's pointer to a client, as a number: never followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Client(pub usize);
+pub struct ClientKey(pub usize);
 
 /// What a session is admitted with.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct Session {
 
 /// What becomes of a session whose client has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Afterlife {
+pub enum AfterDisconnect {
     /// The broker forgets it.
     Ended,
     /// The broker keeps it and queues messages.
@@ -69,22 +69,22 @@ pub enum Afterlife {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum SessionState {
     Active,
-    Leaving(Afterlife),
-    Offline(Afterlife),
+    Leaving(AfterDisconnect),
+    Offline(AfterDisconnect),
 }
 
-struct Entry {
+struct SessionEntry {
     session: Session,
-    state: State,
-    noted: Noted,
+    state: SessionState,
+    reported: ReportedRefusals,
     /// Where the broker kept client ID and user name when they were last compared. Zeros if they have not been
     /// compared since the last CONNECT.
-    places: Places,
+    places: TextAddresses,
     /// Which departure it is, of those after which the broker may forget the session without a word.
     departure: Option<u64>,
-    /// At which census the broker asked about it last.
+    /// At which recheck_pass the broker asked about it last.
     asked: u32,
 }
 
@@ -102,10 +102,10 @@ const WILLS_AT_A_TICK: usize = 64;
 /// So much room given back is worth a look at the heap as a whole.
 const MUCH: usize = 1000;
 
-impl State {
+impl SessionState {
     /// Whether nothing waits for it any more.
     fn is_over(self) -> bool {
-        use Afterlife::{Ended, Will};
+        use AfterDisconnect::{Ended, Will};
         matches!(
             self,
             Self::Leaving(Ended | Will) | Self::Offline(Ended | Will)
@@ -113,18 +113,18 @@ impl State {
     }
 }
 
-impl Entry {
+impl SessionEntry {
     /// Whether it is one of those of which it is unsure that the broker keeps them.
     fn is_unsure(&self) -> bool {
-        self.state == State::Offline(Afterlife::Unsure)
+        self.state == SessionState::Offline(AfterDisconnect::Unsure)
     }
 
-    /// Whether this is who signed in, for a session that is [`State::Active`]. The texts are compared at the first
+    /// Whether this is who signed in, for a session that is [`SessionState::Active`]. The texts are compared at the first
     /// message; while the client is connected the broker keeps no other texts in the same places.
     #[inline]
-    fn recognises(&mut self, who: &impl Asker) -> bool {
+    fn recognises(&mut self, who: &impl ClientView) -> bool {
         let places = who.places();
-        if places == self.places && places != Places::default() {
+        if places == self.places && places != TextAddresses::default() {
             return true;
         }
         let same = self.is(who);
@@ -135,17 +135,17 @@ impl Entry {
     }
 
     /// Whether this is who signed in.
-    fn is(&self, who: &impl Asker) -> bool {
+    fn is(&self, who: &impl ClientView) -> bool {
         who.is(&self.session.client_id, &self.session.username)
     }
 
     /// It as it stands at a question.
     #[inline]
-    fn found(&mut self, connected: bool) -> Found<'_> {
-        Found {
+    fn found(&mut self, connected: bool) -> SessionView<'_> {
+        SessionView {
             connected,
             session: &mut self.session,
-            noted: &mut self.noted,
+            reported: &mut self.reported,
         }
     }
 }
@@ -154,28 +154,28 @@ impl Entry {
 #[derive(Default)]
 pub struct Sessions {
     /// Boxed: up to half of a hash table is empty room.
-    by_client: HashMap<Client, Box<Entry>, BuildHasherDefault<Address>>,
-    by_id: HashMap<Arc<str>, Client>,
-    expiries: BinaryHeap<Reverse<(Unix, Client)>>,
-    departed: Vec<Client>,
+    by_client: HashMap<ClientKey, Box<SessionEntry>, BuildHasherDefault<AddressHasher>>,
+    by_id: HashMap<Arc<str>, ClientKey>,
+    expiries: BinaryHeap<Reverse<(Unix, ClientKey)>>,
+    departed: Vec<ClientKey>,
     departures: u64,
     /// Departures of each account in their order; one is over when its entry is no longer the same.
-    unsure: HashMap<Account, VecDeque<(u64, Client)>>,
+    unsure: HashMap<Account, VecDeque<(u64, ClientKey)>>,
     unsure_kept: usize,
     /// Departures with nothing left but a will, and until when that is waited for.
-    wills: VecDeque<(u64, Unix, Client)>,
+    wills: VecDeque<(u64, Unix, ClientKey)>,
     /// Clients that others let in, and those of them that have gone.
-    others: HashMap<Client, Arc<str>, BuildHasherDefault<Address>>,
-    others_by_id: HashMap<Arc<str>, Client>,
-    others_departed: Vec<Client>,
+    others: HashMap<ClientKey, Arc<str>, BuildHasherDefault<AddressHasher>>,
+    others_by_id: HashMap<Arc<str>, ClientKey>,
+    others_departed: Vec<ClientKey>,
     /// What was in the table.
-    forgotten: Forgotten,
-    census: Census,
+    dropped: DroppedSessions,
+    recheck_pass: Recheck,
 }
 
 /// The questions that SIGHUP brings: the broker asks about every session that it has.
 #[derive(Default)]
-struct Census {
+struct Recheck {
     number: u32,
     under_way: bool,
     /// Whether this broker asks about sessions whose clients are away. With `per_listener_settings true` 2.0.12
@@ -184,11 +184,11 @@ struct Census {
 }
 
 /// A session as it stands at a question.
-pub struct Found<'a> {
+pub struct SessionView<'a> {
     /// Its terms.
     pub session: &'a mut Session,
     /// Which refusals were reported.
-    pub noted: &'a mut Noted,
+    pub reported: &'a mut ReportedRefusals,
     /// Whether it is connected: then its rights end at [`Session::until`]. One that leaves sends its will,
     /// then or later, and the broker asks again about its subscriptions: both were granted in time. What is
     /// queued for it is asked about again when it is back.
@@ -198,7 +198,7 @@ pub struct Found<'a> {
 impl Sessions {
     /// Admits a client. An older session of its client id stays until the broker lets it go; which
     /// that is, is returned for [`Self::retract`].
-    pub fn admit(&mut self, client: Client, session: Session) -> Option<Client> {
+    pub fn admit(&mut self, client: ClientKey, session: Session) -> Option<ClientKey> {
         self.arrives(client);
         let older = self.by_id.insert(Arc::clone(&session.client_id), client);
         if let Some(older) = older {
@@ -208,13 +208,13 @@ impl Sessions {
         self.expiries.push(Reverse((session.until, client)));
         self.by_client.insert(
             client,
-            Box::new(Entry {
+            Box::new(SessionEntry {
                 session,
-                state: State::Active,
-                noted: Noted::default(),
-                places: Places::default(),
+                state: SessionState::Active,
+                reported: ReportedRefusals::default(),
+                places: TextAddresses::default(),
                 departure: None,
-                asked: self.census.number,
+                asked: self.recheck_pass.number,
             }),
         );
         older
@@ -222,7 +222,7 @@ impl Sessions {
 
     /// Takes an admission back: the client had hung up before it was let in. The older session of its
     /// client id is the one again.
-    pub fn retract(&mut self, client: Client, older: Option<Client>) {
+    pub fn retract(&mut self, client: ClientKey, older: Option<ClientKey>) {
         let Some(entry) = self.by_client.get(&client) else {
             return;
         };
@@ -250,7 +250,7 @@ impl Sessions {
 
     /// Others are to decide about this client. `again` says that it may be no CONNECT (SIGHUP): then it may
     /// be a kept session, of whose end nobody tells, and is none that comes.
-    pub fn other_comes(&mut self, client: Client, client_id: &str, again: bool) {
+    pub fn other_comes(&mut self, client: ClientKey, client_id: &str, again: bool) {
         if again && !self.is_other(client) {
             return;
         }
@@ -261,11 +261,11 @@ impl Sessions {
     }
 
     /// Whether others were to decide about this client.
-    pub fn is_other(&self, client: Client) -> bool {
+    pub fn is_other(&self, client: ClientKey) -> bool {
         self.others.contains_key(&client)
     }
 
-    fn forget_other(&mut self, client: Client) {
+    fn forget_other(&mut self, client: ClientKey) {
         if let Some(client_id) = self.others.remove(&client)
             && self.others_by_id.get(&client_id) == Some(&client)
         {
@@ -284,25 +284,25 @@ impl Sessions {
     /// sessions without a word.
     pub fn recheck(
         &mut self,
-        client: Client,
+        client: ClientKey,
         client_id: &str,
         username: Option<&str>,
         credential: Option<Fingerprint>,
         again: bool,
         now: Unix,
     ) -> Option<bool> {
-        let census = self.census.number;
+        let recheck_pass = self.recheck_pass.number;
         let Some(entry) = self.by_client.get_mut(&client) else {
-            let who = Known {
+            let who = ClientSnapshot {
                 client_id,
                 username,
                 connected: true,
             };
-            let recognised = again && self.forgotten.recheck(client, &who, credential, census);
-            self.census.asks_about_absent |= recognised;
+            let recognised = again && self.dropped.recheck(client, &who, credential, recheck_pass);
+            self.recheck_pass.asks_about_absent |= recognised;
             return recognised.then_some(true);
         };
-        entry.places = Places::default();
+        entry.places = TextAddresses::default();
         let session = &entry.session;
         let same = &*session.client_id == client_id
             && Some(&*session.username) == username
@@ -311,32 +311,32 @@ impl Sessions {
             return None;
         }
         if again {
-            entry.asked = census;
+            entry.asked = recheck_pass;
         }
         match entry.state {
-            State::Active => Some(now < session.until),
+            SessionState::Active => Some(now < session.until),
             // Refusing an offline session on SIGHUP makes 2.0 put it on its expiry list twice and
             // free it twice (fixed in 2.0.23). Keeping it is safe: it can only receive, and what it
             // receives is queued until its client signs in again.
-            State::Offline(_) if again => {
-                self.census.asks_about_absent = true;
+            SessionState::Offline(_) if again => {
+                self.recheck_pass.asks_about_absent = true;
                 Some(true)
             }
-            State::Offline(_) | State::Leaving(_) => None,
+            SessionState::Offline(_) | SessionState::Leaving(_) => None,
         }
     }
 
     /// Whether who asks was let in once and is out of the table: then it has no rights.
-    pub fn is_forgotten(&self, client: Client, who: &impl Asker) -> bool {
-        self.forgotten.has(client, who)
+    pub fn is_forgotten(&self, client: ClientKey, who: &impl ClientView) -> bool {
+        self.dropped.has(client, who)
     }
 
     /// SIGHUP: the broker begins to ask about every session that it has. Once for each instance of the plugin,
     /// before the first question.
-    pub fn begin_census(&mut self) {
-        if !self.census.under_way {
-            self.census.under_way = true;
-            self.census.number += 1;
+    pub fn begin_recheck(&mut self) {
+        if !self.recheck_pass.under_way {
+            self.recheck_pass.under_way = true;
+            self.recheck_pass.number += 1;
         }
     }
 
@@ -345,23 +345,26 @@ impl Sessions {
     ///
     /// Nobody is taken for gone unless the broker asks about the absent at all, and asked about everyone of whom
     /// it is known that they are connected: another plugin may answer in our place.
-    pub fn end_census(&mut self) -> usize {
-        if !std::mem::take(&mut self.census.under_way) || !self.census.asks_about_absent {
+    pub fn end_recheck(&mut self) -> usize {
+        if !std::mem::take(&mut self.recheck_pass.under_way) || !self.recheck_pass.asks_about_absent
+        {
             return 0;
         }
-        let census = self.census.number;
+        let recheck_pass = self.recheck_pass.number;
         let mut gone = Vec::new();
         for (client, entry) in &self.by_client {
             match entry.state {
-                _ if entry.asked == census => {}
-                State::Offline(_) => gone.push((*client, !entry.state.is_over())),
-                State::Active if self.by_id.get(&entry.session.client_id) == Some(client) => {
+                _ if entry.asked == recheck_pass => {}
+                SessionState::Offline(_) => gone.push((*client, !entry.state.is_over())),
+                SessionState::Active
+                    if self.by_id.get(&entry.session.client_id) == Some(client) =>
+                {
                     return 0;
                 }
-                State::Active | State::Leaving(_) => {}
+                SessionState::Active | SessionState::Leaving(_) => {}
             }
         }
-        self.forgotten.keep_only(census);
+        self.dropped.keep_only(recheck_pass);
         for (client, _) in &gone {
             self.remove(*client);
         }
@@ -372,16 +375,16 @@ impl Sessions {
     #[inline]
     pub fn look<R>(
         &mut self,
-        client: Client,
-        who: &impl Asker,
-        at: impl FnOnce(Found<'_>) -> R,
+        client: ClientKey,
+        who: &impl ClientView,
+        at: impl FnOnce(SessionView<'_>) -> R,
     ) -> Option<R> {
         if let Some(entry) = self.by_client.get_mut(&client) {
-            if entry.state == State::Active {
+            if entry.state == SessionState::Active {
                 return entry.recognises(who).then(|| at(entry.found(true)));
             }
-            if matches!(entry.state, State::Offline(_)) {
-                self.census.asks_about_absent = true;
+            if matches!(entry.state, SessionState::Offline(_)) {
+                self.recheck_pass.asks_about_absent = true;
             }
             return entry.is(who).then(|| at(entry.found(false)));
         }
@@ -391,7 +394,7 @@ impl Sessions {
     /// With check_retain_source the broker asks about the publisher of a retained message by a pointer
     /// made up for the question. What it published was granted in time, too.
     #[cold]
-    fn source(&mut self, who: &impl Asker) -> Option<Found<'_>> {
+    fn source(&mut self, who: &impl ClientView) -> Option<SessionView<'_>> {
         // What the broker asks about on behalf of nobody's connection.
         if who.is_connected() {
             return None;
@@ -403,7 +406,11 @@ impl Sessions {
 
     /// The client has gone. Its will may still be asked about. What it signed in with is returned, unless
     /// it is back with the same: a takeover tells of the older connection's end when the newer one is in.
-    pub fn leave(&mut self, client: Client, afterlife: Afterlife) -> Option<Fingerprint> {
+    pub fn leave(
+        &mut self,
+        client: ClientKey,
+        after_disconnect: AfterDisconnect,
+    ) -> Option<Fingerprint> {
         if self.is_other(client) {
             self.others_departed.push(client);
         }
@@ -411,7 +418,7 @@ impl Sessions {
         // A kept session that is taken over leaves a second time.
         self.unsure_kept -= usize::from(entry.is_unsure());
         entry.departure = None;
-        entry.state = State::Leaving(afterlife);
+        entry.state = SessionState::Leaving(after_disconnect);
         self.departed.push(client);
         let credential = entry.session.credential;
         let newest = self.by_id.get(&entry.session.client_id);
@@ -434,30 +441,30 @@ impl Sessions {
             let superseded = self.by_id.get(&entry.session.client_id) != Some(&client);
             match entry.state {
                 // An older session whose DISCONNECT is still to come (2.0 with websockets).
-                State::Active => {}
-                State::Leaving(Afterlife::Ended) => self.remove(client),
+                SessionState::Active => {}
+                SessionState::Leaving(AfterDisconnect::Ended) => self.remove(client),
                 _ if superseded => self.drop_from_table(client),
-                State::Leaving(afterlife) => {
-                    entry.state = State::Offline(afterlife);
+                SessionState::Leaving(after_disconnect) => {
+                    entry.state = SessionState::Offline(after_disconnect);
                     self.departures += 1;
                     let departure = self.departures;
-                    match afterlife {
-                        Afterlife::Unsure => {
+                    match after_disconnect {
+                        AfterDisconnect::Unsure => {
                             entry.departure = Some(departure);
                             let account = entry.session.account.clone();
                             let of = self.unsure.entry(account).or_default();
                             of.push_back((departure, client));
                             self.unsure_kept += 1;
                         }
-                        Afterlife::Will => {
+                        AfterDisconnect::Will => {
                             entry.departure = Some(departure);
                             let until = now.plus(LONGEST_DELAY);
                             self.wills.push_back((departure, until, client));
                         }
-                        Afterlife::Kept | Afterlife::Ended => {}
+                        AfterDisconnect::Kept | AfterDisconnect::Ended => {}
                     }
                 }
-                State::Offline(_) => {}
+                SessionState::Offline(_) => {}
             }
         }
         for client in std::mem::take(&mut self.others_departed) {
@@ -477,7 +484,7 @@ impl Sessions {
         self.give_back()
     }
 
-    fn is_departure(&self, client: Client, departure: u64) -> bool {
+    fn is_departure(&self, client: ClientKey, departure: u64) -> bool {
         let entry = self.by_client.get(&client);
         entry.and_then(|entry| entry.departure) == Some(departure)
     }
@@ -502,7 +509,7 @@ impl Sessions {
 
     /// Some of those with nothing left but a will, in turn: whether the broker still has them can be seen
     /// where it says which clients it has.
-    pub fn wills(&mut self) -> Vec<(Client, Arc<str>)> {
+    pub fn wills(&mut self) -> Vec<(ClientKey, Arc<str>)> {
         let mut found = Vec::new();
         for _ in 0..self.wills.len().min(WILLS_AT_A_TICK) {
             let Some(will @ (departure, _, client)) = self.wills.pop_front() else {
@@ -548,7 +555,7 @@ impl Sessions {
     }
 
     /// The connected clients whose rights have ended, each once.
-    pub fn expired(&mut self, now: Unix) -> Vec<(Client, Arc<str>)> {
+    pub fn expired(&mut self, now: Unix) -> Vec<(ClientKey, Arc<str>)> {
         let mut expired = Vec::new();
         while let Some(&Reverse((until, client))) = self.expiries.peek() {
             if until > now {
@@ -557,7 +564,7 @@ impl Sessions {
             self.expiries.pop();
             // The heap is not told of departures: an entry may be stale.
             if let Some(entry) = self.by_client.get(&client)
-                && entry.state == State::Active
+                && entry.state == SessionState::Active
                 && entry.session.until == until
                 && self.by_id.get(&entry.session.client_id) == Some(&client)
             {
@@ -584,24 +591,24 @@ impl Sessions {
     }
 
     /// A pointer that signs in anew is no longer whoever it was.
-    pub fn arrives(&mut self, client: Client) {
+    pub fn arrives(&mut self, client: ClientKey) {
         self.remove(client);
-        self.forgotten.make_room(client);
+        self.dropped.make_room(client);
     }
 
     /// The broker no longer has it.
-    pub fn remove(&mut self, client: Client) {
+    pub fn remove(&mut self, client: ClientKey) {
         self.take(client);
     }
 
     /// The broker may still have it.
-    fn drop_from_table(&mut self, client: Client) {
+    fn drop_from_table(&mut self, client: ClientKey) {
         if let Some(entry) = self.take(client) {
-            self.forgotten.keep(client, &entry.session, entry.asked);
+            self.dropped.keep(client, &entry.session, entry.asked);
         }
     }
 
-    fn take(&mut self, client: Client) -> Option<Box<Entry>> {
+    fn take(&mut self, client: ClientKey) -> Option<Box<SessionEntry>> {
         self.forget_other(client);
         let entry = self.by_client.remove(&client)?;
         self.unsure_kept -= usize::from(entry.is_unsure());

@@ -5,8 +5,8 @@ use crate::{identity::Account, secret::Fingerprinter};
 
 const NOW: Unix = Unix(1000);
 
-fn known<'a>(client_id: &'a str, username: &'a str, connected: bool) -> Known<'a> {
-    Known {
+fn known<'a>(client_id: &'a str, username: &'a str, connected: bool) -> ClientSnapshot<'a> {
+    ClientSnapshot {
         client_id,
         username: Some(username),
         connected,
@@ -46,13 +46,13 @@ impl Table {
             until: Unix(until),
             credential: self.prints.of(b"password"),
         };
-        self.sessions.admit(Client(client), session);
+        self.sessions.admit(ClientKey(client), session);
     }
 
     /// Whether it is connected, if it is known.
-    fn asks(&mut self, client: usize, who: &Known) -> Option<bool> {
+    fn asks(&mut self, client: usize, who: &ClientSnapshot) -> Option<bool> {
         self.sessions
-            .look(Client(client), who, |found| found.connected)
+            .look(ClientKey(client), who, |found| found.connected)
     }
 
     fn knows(&mut self, client: usize, id: &str) -> bool {
@@ -70,7 +70,7 @@ impl Table {
     ) -> Option<bool> {
         let credential = self.prints.of(password);
         self.sessions.recheck(
-            Client(client),
+            ClientKey(client),
             id,
             Some(&format!("user-{id}")),
             Some(credential),
@@ -91,7 +91,7 @@ fn a_pointer_is_no_identity() {
         table.asks(1, &known("a", "user-b", true)).is_none(),
         "another user name"
     );
-    let nameless = Known {
+    let nameless = ClientSnapshot {
         username: None,
         ..known("a", "", true)
     };
@@ -117,17 +117,17 @@ fn a_client_id_is_held_while_there_is_something_to_hold() {
             .is_held_by_another("a", Some(&account("other")))
     };
     assert!(held(&table));
-    for (afterlife, holds) in [
-        (Afterlife::Kept, true),
-        (Afterlife::Unsure, true),
-        (Afterlife::Ended, false),
-        (Afterlife::Will, false),
+    for (after_disconnect, holds) in [
+        (AfterDisconnect::Kept, true),
+        (AfterDisconnect::Unsure, true),
+        (AfterDisconnect::Ended, false),
+        (AfterDisconnect::Will, false),
     ] {
         table.admit(1, "a", 2000);
-        table.sessions.leave(Client(1), afterlife);
-        assert_eq!(held(&table), holds, "{afterlife:?}, just gone");
+        table.sessions.leave(ClientKey(1), after_disconnect);
+        assert_eq!(held(&table), holds, "{after_disconnect:?}, just gone");
         table.sessions.reap(Unix(0));
-        assert_eq!(held(&table), holds, "{afterlife:?}");
+        assert_eq!(held(&table), holds, "{after_disconnect:?}");
     }
 }
 
@@ -137,7 +137,7 @@ fn a_takeover_keeps_the_new_session_when_the_old_disconnect_comes_late() {
     table.admit(1, "a", 2000);
     table.admit(2, "a", 2000);
     assert!(table.knows(1, "a"), "its will is still to come");
-    table.sessions.leave(Client(1), Afterlife::Kept);
+    table.sessions.leave(ClientKey(1), AfterDisconnect::Kept);
     assert!(table.knows(1, "a"));
     table.sessions.reap(Unix(0));
     assert!(!table.knows(1, "a") && table.knows(2, "a"));
@@ -149,8 +149,11 @@ fn a_takeover_with_the_same_credential_does_not_end_it() {
     let mut table = Table::new();
     table.admit(1, "a", 2000);
     table.admit(2, "a", 2000);
-    assert_eq!(table.sessions.leave(Client(1), Afterlife::Ended), None);
-    let last = table.sessions.leave(Client(2), Afterlife::Ended);
+    assert_eq!(
+        table.sessions.leave(ClientKey(1), AfterDisconnect::Ended),
+        None
+    );
+    let last = table.sessions.leave(ClientKey(2), AfterDisconnect::Ended);
     assert_eq!(last, Some(table.prints.of(b"password")));
 }
 
@@ -158,7 +161,7 @@ fn a_takeover_with_the_same_credential_does_not_end_it() {
 fn an_old_session_that_gives_no_disconnect_goes_too() {
     let mut table = Table::new();
     table.admit(1, "a", 2000);
-    table.sessions.leave(Client(1), Afterlife::Kept);
+    table.sessions.leave(ClientKey(1), AfterDisconnect::Kept);
     table.sessions.reap(Unix(0));
     table.admit(2, "a", 2000);
     table.sessions.reap(Unix(0));
@@ -170,7 +173,7 @@ fn an_old_session_that_gives_no_disconnect_goes_too() {
 fn the_will_of_a_client_is_known_until_the_next_tick() {
     let mut table = Table::new();
     table.admit(1, "a", 900);
-    table.sessions.leave(Client(1), Afterlife::Ended);
+    table.sessions.leave(ClientKey(1), AfterDisconnect::Ended);
     let connected = table.asks(1, &known("a", "user-a", true));
     assert_eq!(connected, Some(false), "cut off by its expiry, it says so");
     table.sessions.reap(Unix(0));
@@ -179,10 +182,14 @@ fn the_will_of_a_client_is_known_until_the_next_tick() {
 
 #[test]
 fn an_offline_session_may_receive_whatever_the_hour_and_send_its_will() {
-    for afterlife in [Afterlife::Kept, Afterlife::Unsure, Afterlife::Will] {
+    for after_disconnect in [
+        AfterDisconnect::Kept,
+        AfterDisconnect::Unsure,
+        AfterDisconnect::Will,
+    ] {
         let mut table = Table::new();
         table.admit(1, "a", 2000);
-        table.sessions.leave(Client(1), afterlife);
+        table.sessions.leave(ClientKey(1), after_disconnect);
         table.sessions.reap(Unix(0));
         let connected = table.asks(1, &known("a", "user-a", true));
         assert_eq!(connected, Some(false));
@@ -194,10 +201,10 @@ fn a_will_is_waited_for_and_not_for_ever() {
     let mut table = Table::new();
     for i in 0..2 * WILLS_AT_A_TICK {
         table.admit(i, &format!("c{i}"), 1_000_000);
-        table.sessions.leave(Client(i), Afterlife::Will);
+        table.sessions.leave(ClientKey(i), AfterDisconnect::Will);
     }
     table.admit(9999, "back", 1_000_000);
-    table.sessions.leave(Client(9999), Afterlife::Will);
+    table.sessions.leave(ClientKey(9999), AfterDisconnect::Will);
     table.sessions.reap(Unix(100));
     table.admit(9999, "back", 1_000_000);
     let mut seen = HashSet::new();
@@ -223,17 +230,19 @@ fn a_will_is_waited_for_and_not_for_ever() {
 fn coming_back_again_and_again_counts_as_one() {
     let mut table = Table::new();
     table.admit(0, "a", 2000);
-    table.sessions.leave(Client(0), Afterlife::Unsure);
+    table.sessions.leave(ClientKey(0), AfterDisconnect::Unsure);
     table.sessions.reap(Unix(0));
     for i in 1..100 {
         table.admit(i, "a", 2000);
-        table.sessions.leave(Client(i - 1), Afterlife::Unsure);
+        table
+            .sessions
+            .leave(ClientKey(i - 1), AfterDisconnect::Unsure);
         table.sessions.reap(Unix(0));
-        table.sessions.leave(Client(i), Afterlife::Unsure);
+        table.sessions.leave(ClientKey(i), AfterDisconnect::Unsure);
         table.sessions.reap(Unix(0));
         assert_eq!((table.sessions.len(), table.sessions.unsure_kept), (1, 1));
     }
-    table.sessions.remove(Client(99));
+    table.sessions.remove(ClientKey(99));
     assert_eq!(table.sessions.unsure_kept, 0);
 }
 
@@ -241,10 +250,10 @@ fn coming_back_again_and_again_counts_as_one() {
 fn nobody_makes_another_one_s_kept_session_go() {
     let mut table = Table::new();
     table.admit_of(1, "meter", "victim", 2000);
-    table.sessions.leave(Client(1), Afterlife::Unsure);
+    table.sessions.leave(ClientKey(1), AfterDisconnect::Unsure);
     for i in 2..MAX_UNSURE + 50 {
         table.admit_of(i, &format!("c{i}"), "attacker", 2000);
-        table.sessions.leave(Client(i), Afterlife::Unsure);
+        table.sessions.leave(ClientKey(i), AfterDisconnect::Unsure);
         table.sessions.reap(Unix(0));
     }
     assert!(table.knows(1, "meter"));
@@ -260,27 +269,27 @@ fn nobody_makes_another_one_s_kept_session_go() {
 fn a_client_id_of_somebody_whom_others_let_in_is_taken() {
     let mut table = Table::new();
     let held = |table: &Table| table.sessions.is_held_by_another("a", Some(&account("s")));
-    table.sessions.other_comes(Client(1), "a", false);
-    assert!(held(&table) && table.sessions.is_other(Client(1)));
+    table.sessions.other_comes(ClientKey(1), "a", false);
+    assert!(held(&table) && table.sessions.is_other(ClientKey(1)));
     assert!(
         !table.sessions.is_held_by_another("a", None),
         "theirs to decide"
     );
-    table.sessions.leave(Client(1), Afterlife::Ended);
+    table.sessions.leave(ClientKey(1), AfterDisconnect::Ended);
     assert!(
-        table.sessions.is_other(Client(1)),
+        table.sessions.is_other(ClientKey(1)),
         "its will is still to come"
     );
     table.sessions.reap(Unix(0));
-    assert!(!held(&table) && !table.sessions.is_other(Client(1)));
-    table.sessions.other_comes(Client(2), "kept", true);
+    assert!(!held(&table) && !table.sessions.is_other(ClientKey(1)));
+    table.sessions.other_comes(ClientKey(2), "kept", true);
     assert!(
         !table
             .sessions
             .is_held_by_another("kept", Some(&account("s")))
     );
     // At the same address one of ours comes.
-    table.sessions.other_comes(Client(1), "a", false);
+    table.sessions.other_comes(ClientKey(1), "a", false);
     table.admit(1, "b", 2000);
     assert!(!held(&table) && table.sessions.others_by_id.is_empty());
     assert!(
@@ -293,7 +302,7 @@ fn a_client_id_of_somebody_whom_others_let_in_is_taken() {
 fn a_client_that_hung_up_leaves_the_older_session_as_it_was() {
     let mut table = Table::new();
     table.admit(1, "a", 1000);
-    table.sessions.leave(Client(1), Afterlife::Kept);
+    table.sessions.leave(ClientKey(1), AfterDisconnect::Kept);
     table.sessions.reap(Unix(0));
     let session = Session {
         client_id: "a".into(),
@@ -303,9 +312,9 @@ fn a_client_that_hung_up_leaves_the_older_session_as_it_was() {
         until: Unix(2000),
         credential: table.prints.of(b"password"),
     };
-    let older = table.sessions.admit(Client(2), session);
-    assert_eq!(older, Some(Client(1)));
-    table.sessions.retract(Client(2), older);
+    let older = table.sessions.admit(ClientKey(2), session);
+    assert_eq!(older, Some(ClientKey(1)));
+    table.sessions.retract(ClientKey(2), older);
     table.sessions.reap(Unix(0));
     assert!(
         table.knows(1, "a") && !table.knows(2, "a"),
@@ -318,7 +327,7 @@ fn unsure_sessions_are_kept_up_to_a_number() {
     let mut table = Table::new();
     for i in 0..MAX_UNSURE + 5 {
         table.admit(i, &format!("c{i}"), 2000);
-        table.sessions.leave(Client(i), Afterlife::Unsure);
+        table.sessions.leave(ClientKey(i), AfterDisconnect::Unsure);
         table.sessions.reap(Unix(0));
     }
     assert_eq!(table.sessions.len(), MAX_UNSURE);
@@ -337,7 +346,7 @@ fn a_recheck_needs_the_same_credential_and_living_rights() {
             let username = format!("user-{id}");
             table
                 .sessions
-                .recheck(Client(1), id, Some(&username), None, again, Unix(1000))
+                .recheck(ClientKey(1), id, Some(&username), None, again, Unix(1000))
         };
         assert_eq!(nobody_presents("a"), Some(true));
         assert_eq!(nobody_presents("b"), None);
@@ -350,7 +359,7 @@ fn a_recheck_needs_the_same_credential_and_living_rights() {
 fn an_offline_session_is_rechecked_only_when_the_broker_asks_again() {
     let mut table = Table::new();
     table.admit(1, "a", 2000);
-    table.sessions.leave(Client(1), Afterlife::Kept);
+    table.sessions.leave(ClientKey(1), AfterDisconnect::Kept);
     table.sessions.reap(Unix(0));
     assert_eq!(
         table.recheck(1, "a", b"password", true, 3000),
@@ -368,16 +377,18 @@ fn an_offline_session_is_rechecked_only_when_the_broker_asks_again() {
 fn departures_of_one_client_do_not_crowd_out_others() {
     let mut table = Table::new();
     table.admit(7, "durable", 2000);
-    table.sessions.leave(Client(7), Afterlife::Kept);
+    table.sessions.leave(ClientKey(7), AfterDisconnect::Kept);
     table.sessions.reap(Unix(0));
     for i in 0..3 * MAX_UNSURE {
         table.admit(i % 2, &format!("c{i}"), 2000);
-        table.sessions.leave(Client(i % 2), Afterlife::Unsure);
+        table
+            .sessions
+            .leave(ClientKey(i % 2), AfterDisconnect::Unsure);
         table.sessions.reap(Unix(0));
         // Its address is given to a session that is kept.
         if i == 5 {
             table.admit(0, "kept", 2000);
-            table.sessions.leave(Client(0), Afterlife::Kept);
+            table.sessions.leave(ClientKey(0), AfterDisconnect::Kept);
             table.sessions.reap(Unix(0));
             table.admit(3, "other", 2000);
         }
@@ -412,12 +423,12 @@ fn each_session_expires_once_and_only_while_connected() {
     table.admit(3, "c", 1001);
     table.admit(4, "d", 900);
     table.admit(4, "d", 5000);
-    table.sessions.leave(Client(2), Afterlife::Kept);
-    assert_eq!(table.sessions.expired(NOW), [(Client(1), "a".into())]);
+    table.sessions.leave(ClientKey(2), AfterDisconnect::Kept);
+    assert_eq!(table.sessions.expired(NOW), [(ClientKey(1), "a".into())]);
     assert!(table.sessions.expired(NOW).is_empty());
     assert_eq!(
         table.sessions.expired(Unix(1001)),
-        [(Client(3), "c".into())]
+        [(ClientKey(3), "c".into())]
     );
 }
 
@@ -438,7 +449,7 @@ fn a_fleet_that_has_gone_leaves_nothing_behind() {
         table.admit(i, &format!("c{i}"), 5000);
     }
     for i in 0..10_000 {
-        table.sessions.leave(Client(i), Afterlife::Ended);
+        table.sessions.leave(ClientKey(i), AfterDisconnect::Ended);
     }
     table.sessions.reap(Unix(0));
     let left = &table.sessions;
@@ -459,7 +470,7 @@ fn a_clock_that_is_set_ends_no_rights_and_prolongs_none() {
             let who = known(&id, &name, true);
             table
                 .sessions
-                .look(Client(client), &who, |found| found.session.until)
+                .look(ClientKey(client), &who, |found| found.session.until)
         };
         assert_eq!(until(&mut table, 1, "a"), Some(now(2000)));
         assert_eq!(until(&mut table, 2, "for ever"), Some(Unix(u64::MAX)));
@@ -472,9 +483,11 @@ fn a_clock_that_is_set_ends_no_rights_and_prolongs_none() {
 const APART: usize = 1024;
 
 /// A session of which it is unsure that the broker keeps it, and that is out of the table.
-fn forgotten(table: &mut Table, client: usize, id: &str) {
+fn dropped(table: &mut Table, client: usize, id: &str) {
     table.admit(client, id, 2000);
-    table.sessions.leave(Client(client), Afterlife::Will);
+    table
+        .sessions
+        .leave(ClientKey(client), AfterDisconnect::Will);
     table.sessions.reap(Unix(0));
     table.sessions.reap(Unix(LONGEST_DELAY));
     assert!(!table.knows(client, id), "it is out of the table");
@@ -483,7 +496,7 @@ fn forgotten(table: &mut Table, client: usize, id: &str) {
 #[test]
 fn one_that_was_let_in_is_not_refused_at_a_reload_however_long_ago() {
     let mut table = Table::new();
-    forgotten(&mut table, 0, "a");
+    dropped(&mut table, 0, "a");
     assert_eq!(
         table.recheck(0, "a", b"password", true, 1 << 40),
         Some(true)
@@ -501,23 +514,23 @@ fn one_that_was_let_in_is_not_refused_at_a_reload_however_long_ago() {
         "a CONNECT is not let in for that"
     );
     let who = known("a", "user-a", false);
-    assert!(table.sessions.is_forgotten(Client(0), &who));
+    assert!(table.sessions.is_forgotten(ClientKey(0), &who));
     assert_eq!(table.asks(0, &who), None, "it has no rights");
 }
 
 #[test]
 fn one_that_was_let_in_is_not_refused_at_a_reload_however_many_there_are() {
-    for afterlife in [Afterlife::Unsure, Afterlife::Will] {
+    for after_disconnect in [AfterDisconnect::Unsure, AfterDisconnect::Will] {
         let mut table = Table::new();
         let all = MAX_UNSURE + 300;
         for i in 0..all {
             table.admit(i * APART, &format!("c{i}"), 2000);
-            table.sessions.leave(Client(i * APART), afterlife);
+            table.sessions.leave(ClientKey(i * APART), after_disconnect);
             table.sessions.reap(Unix(0));
         }
         let kept = |i| table.recheck(i * APART, &format!("c{i}"), b"password", true, 9000);
         assert!((0..all).map(kept).all(|keep| keep == Some(true)));
-        assert_eq!(table.sessions.forgotten.len(), 300, "{afterlife:?}");
+        assert_eq!(table.sessions.dropped.len(), 300, "{after_disconnect:?}");
     }
 }
 
@@ -526,7 +539,7 @@ fn the_one_whom_a_newer_session_replaced_is_not_refused_either() {
     // The broker may have refused the newer one after all, for reasons of its own.
     let mut table = Table::new();
     table.admit(0, "a", 2000);
-    table.sessions.leave(Client(0), Afterlife::Kept);
+    table.sessions.leave(ClientKey(0), AfterDisconnect::Kept);
     table.sessions.reap(Unix(0));
     table.admit(APART, "a", 2000);
     table.sessions.reap(Unix(0));
@@ -542,8 +555,8 @@ fn a_client_that_comes_shows_who_is_gone() {
         (APART + 512, false),
     ] {
         let mut table = Table::new();
-        forgotten(&mut table, APART, "a");
-        table.sessions.arrives(Client(at));
+        dropped(&mut table, APART, "a");
+        table.sessions.arrives(ClientKey(at));
         let answer = table.recheck(APART, "a", b"password", true, 0);
         assert_eq!(answer.is_none(), gone, "{at}");
     }
@@ -554,9 +567,9 @@ fn traces_take_a_bounded_part_of_what_clients_took() {
     let mut table = Table::new();
     // Addresses as an allocator gives them out over the years: any multiple of 16.
     for i in 0..20_000 {
-        forgotten(&mut table, (i * 7919) % 4096 * 16, "a");
+        dropped(&mut table, (i * 7919) % 4096 * 16, "a");
     }
-    assert!(table.sessions.forgotten.len() <= 4096 * 16 / 512);
+    assert!(table.sessions.dropped.len() <= 4096 * 16 / 512);
 }
 
 fn ask_about(table: &mut Table, clients: &[(usize, &str)]) {
@@ -569,21 +582,25 @@ fn ask_about(table: &mut Table, clients: &[(usize, &str)]) {
 fn a_census_shows_who_is_gone() {
     let mut table = Table::new();
     table.admit(0, "here", 2000);
-    for (i, afterlife) in [Afterlife::Kept, Afterlife::Unsure, Afterlife::Kept]
-        .into_iter()
-        .enumerate()
+    for (i, after_disconnect) in [
+        AfterDisconnect::Kept,
+        AfterDisconnect::Unsure,
+        AfterDisconnect::Kept,
+    ]
+    .into_iter()
+    .enumerate()
     {
         let client = (i + 1) * APART;
         table.admit(client, &format!("away{i}"), 2000);
-        table.sessions.leave(Client(client), afterlife);
+        table.sessions.leave(ClientKey(client), after_disconnect);
     }
     table.sessions.reap(Unix(0));
-    forgotten(&mut table, 9 * APART, "forgotten");
-    table.sessions.begin_census();
+    dropped(&mut table, 9 * APART, "dropped");
+    table.sessions.begin_recheck();
     ask_about(&mut table, &[(0, "here"), (APART, "away0")]);
     // Comes in the middle of it.
     table.admit(5 * APART, "new", 2000);
-    assert_eq!(table.sessions.end_census(), 2);
+    assert_eq!(table.sessions.end_recheck(), 2);
     assert!(
         table
             .sessions
@@ -598,8 +615,8 @@ fn a_census_shows_who_is_gone() {
         );
     }
     assert!(table.knows(0, "here") && table.knows(5 * APART, "new"));
-    assert_eq!(table.sessions.forgotten.len(), 0);
-    assert_eq!(table.sessions.end_census(), 0, "it is over");
+    assert_eq!(table.sessions.dropped.len(), 0);
+    assert_eq!(table.sessions.end_recheck(), 0, "it is over");
 }
 
 #[test]
@@ -619,26 +636,28 @@ fn nobody_is_gone_by_a_census_that_may_be_incomplete() {
         table.admit(client, id, 2000);
     }
     for client in [2 * APART, 3 * APART] {
-        table.sessions.leave(Client(client), Afterlife::Unsure);
+        table
+            .sessions
+            .leave(ClientKey(client), AfterDisconnect::Unsure);
     }
     table.sessions.reap(Unix(0));
     // A broker that does not ask about the absent.
-    table.sessions.begin_census();
+    table.sessions.begin_recheck();
     ask_about(&mut table, &[(0, "here"), (APART, "here too")]);
-    assert_eq!(table.sessions.end_census(), 0);
+    assert_eq!(table.sessions.end_recheck(), 0);
     assert!(held(&table));
     // Another plugin answers for some.
-    table.sessions.begin_census();
+    table.sessions.begin_recheck();
     ask_about(&mut table, &[(0, "here"), (3 * APART, "absent")]);
-    assert_eq!(table.sessions.end_census(), 0);
+    assert_eq!(table.sessions.end_recheck(), 0);
     assert!(held(&table));
     // Each instance is told of the reload.
-    table.sessions.begin_census();
-    table.sessions.begin_census();
+    table.sessions.begin_recheck();
+    table.sessions.begin_recheck();
     ask_about(
         &mut table,
         &[(0, "here"), (APART, "here too"), (3 * APART, "absent")],
     );
-    assert_eq!(table.sessions.end_census(), 1);
+    assert_eq!(table.sessions.end_recheck(), 1);
     assert!(!held(&table));
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{LazyLock, Mutex, PoisonError},
 };
 
-use auth::{clock::Unix, keys::store::Pace, log::Log, policy::Step, refusal::Reason};
+use auth::{clock::Unix, jwt::jwks_cache::FetchSchedule, log::Log, policy::Step, refusal::Reason};
 use serde_json::{Value, json};
 use testbed::signing::{Alg, SigningKey, hs256_raw, now, shared_key};
 
@@ -68,7 +68,11 @@ fn instance(algorithms: &str) -> Mutex<TestInstance> {
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
-    Mutex::new(common::instance(&options, Pace::default(), Log::default()))
+    Mutex::new(common::instance(
+        &options,
+        FetchSchedule::default(),
+        Log::default(),
+    ))
 }
 
 static RS256: LazyLock<Mutex<TestInstance>> = LazyLock::new(|| instance("RS256"));

@@ -9,9 +9,9 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use auth::{
     config::Algorithm,
-    keys::KeySet,
+    jwt::jwks::KeySet,
+    jwt::jws::{self, HmacSecret},
     secret::Secret,
-    token::jws::{self, HmacSecret},
 };
 use serde_json::{Value, json};
 

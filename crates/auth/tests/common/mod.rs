@@ -5,16 +5,16 @@
 use auth::{
     clock::{self, Unix},
     config::Config,
-    keys::store::Pace,
+    jwt::jwks_cache::FetchSchedule,
     log::Log,
-    policy::{Access, Common, Connect, Decision, Policy, Step},
-    sessions::{Asker, Client},
+    policy::{Access, Common, Connect, Decision, Engine, Step},
+    sessions::{ClientKey, ClientView},
     threads,
 };
 
 /// The only instance in its broker.
 pub struct TestInstance {
-    pub policy: Policy,
+    pub policy: Engine,
     pub common: Common,
 }
 
@@ -23,25 +23,25 @@ impl TestInstance {
         self.policy.authenticate(&mut self.common, connect, now)
     }
 
-    pub fn authorize(&mut self, access: &Access<impl Asker>, now: Unix) -> Decision {
+    pub fn authorize(&mut self, access: &Access<impl ClientView>, now: Unix) -> Decision {
         self.policy.authorize(&mut self.common, access, now)
     }
 }
 
 /// An instance with these options, which asks nobody yet.
 #[track_caller]
-pub fn instance(options: &[(&str, &str)], pace: Pace, log: Log) -> TestInstance {
+pub fn instance(options: &[(&str, &str)], pace: FetchSchedule, log: Log) -> TestInstance {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let config = Config::read(options.iter().map(owned).collect()).unwrap();
     let mut common = Common::default();
-    let policy = Policy::new(config, pace, log, threads::plain, &mut common).unwrap();
+    let policy = Engine::new(config, pace, log, threads::plain, &mut common).unwrap();
     TestInstance { policy, common }
 }
 
 /// Returns a CONNECT with a token.
 pub fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
     Connect {
-        client: Client(1),
+        client: ClientKey(1),
         client_id,
         username: Some("JWT"),
         password: Some(token.as_bytes()),

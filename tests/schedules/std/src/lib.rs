@@ -1,6 +1,6 @@
 //! A std in which a test decides which thread runs, and whether a wait times out.
 //!
-//! Only what `auth::logins::pool` and `auth::keys::store` use differs from std. If they use more of it, it
+//! Only what `auth::workers::pool` and `auth::jwt::jwks_cache` use differs from std. If they use more of it, it
 //! has to be added here.
 
 pub use std::*;

@@ -1,0 +1,115 @@
+//! Tokens whose signature was good: so that a fleet that comes back at once costs no signature
+//! checks.
+//!
+//! Only good tokens are kept, by their keyed fingerprint, and no longer than they are good. A token
+//! was good under a set of keys: when the tenant's set is another one, its key may be the one that
+//! was withdrawn, and the token is checked again.
+
+use std::sync::Arc;
+
+use super::expiring::ExpiringMap;
+use crate::{clock::Unix, identity::Identity, jwt::jwks::KeySet, secret::Fingerprint};
+
+/// How many seconds a token is remembered after its client has gone: long enough for a network that
+/// comes back, short enough that a fleet that is gone leaves nothing behind.
+const AFTER_LEAVING: u64 = 60;
+
+/// The memory.
+#[derive(Default)]
+pub struct TokenCache(ExpiringMap<(Identity, Arc<KeySet>)>);
+
+impl TokenCache {
+    /// What a token is good for, if it was good under these very keys.
+    /// Whoever brings it is about to come back, so it is remembered to its end again.
+    pub fn get(&mut self, token: Fingerprint, keys: &Arc<KeySet>, now: Unix) -> Option<Identity> {
+        let (identity, under) = self.0.get(token, now)?;
+        let identity = Arc::ptr_eq(under, keys).then(|| identity.clone())?;
+        self.0.end_at(token, identity.until);
+        Some(identity)
+    }
+
+    /// Remembers a token that is good under these keys.
+    pub fn insert(
+        &mut self,
+        token: Fingerprint,
+        identity: &Identity,
+        keys: Arc<KeySet>,
+        now: Unix,
+    ) {
+        self.0
+            .insert(token, (identity.clone(), keys), identity.until, now);
+    }
+
+    /// The client that came with this token has gone.
+    pub fn client_left(&mut self, token: Fingerprint, now: Unix) {
+        self.0.end_by(token, now.plus(AFTER_LEAVING));
+    }
+
+    /// Forgets what has ended; whether that was much.
+    pub fn remove_expired(&mut self, now: Unix) -> bool {
+        self.0.remove_expired(now)
+    }
+
+    /// How many tokens are remembered.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Account;
+    use crate::secret::Fingerprinter;
+
+    fn identity() -> Identity {
+        Identity {
+            username: "u".into(),
+            account: Account {
+                issuer: "https://tenant.example/".into(),
+                subject: "u".into(),
+            },
+            client_ids: None,
+            grants: Default::default(),
+            claims: None,
+            until: Unix(2000),
+        }
+    }
+
+    #[test]
+    fn a_token_is_known_as_long_as_it_is_good_under_the_same_keys() {
+        let token = Fingerprinter::new().unwrap().of(b"token");
+        let (keys, others) = (Arc::new(KeySet::default()), Arc::new(KeySet::default()));
+        let identity = identity();
+        let mut cache = TokenCache::default();
+        cache.insert(token, &identity, Arc::clone(&keys), Unix(1000));
+        assert!(cache.get(token, &keys, Unix(1999)).is_some());
+        assert!(cache.get(token, &others, Unix(1999)).is_none());
+        assert!(cache.get(token, &keys, Unix(2000)).is_none());
+
+        cache.insert(token, &identity, Arc::clone(&keys), Unix(1000));
+        cache.client_left(token, Unix(1000));
+        cache.remove_expired(Unix(1059));
+        assert!(!cache.is_empty());
+        cache.remove_expired(Unix(1060));
+        assert!(cache.is_empty());
+    }
+
+    #[test]
+    fn who_came_back_is_known_when_the_network_fails_again() {
+        let token = Fingerprinter::new().unwrap().of(b"token");
+        let keys = Arc::new(KeySet::default());
+        let identity = identity();
+        let mut cache = TokenCache::default();
+        cache.insert(token, &identity, Arc::clone(&keys), Unix(1000));
+        cache.client_left(token, Unix(1000));
+        assert!(cache.get(token, &keys, Unix(1010)).is_some());
+        assert!(cache.get(token, &keys, Unix(1999)).is_some());
+        assert!(cache.get(token, &keys, Unix(2000)).is_none());
+    }
+}

@@ -1,0 +1,664 @@
+//! The current keys, and the thread that fetches the next ones.
+//!
+//! Readers take the current set without waiting for the network. The thread fetches at the start, again
+//! before the keys age, and once out of turn when a token names an unknown key. After that a cool-down
+//! applies to all clients together, so that made-up key names cost the tenant at most one request in that
+//! time.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::jwks::KeySet;
+use crate::{
+    clock::{Deadline, moment},
+    log::{Level, Log},
+    threads::{self, Spawn},
+};
+
+/// The regular interval between fetches. Auth0 advises to keep keys for 5 to 10 minutes or longer. This is
+/// also how long a revoked key is still accepted.
+const REFRESH: Duration = Duration::from_secs(8 * 60);
+
+/// The minimum time between two attempts, after a failure or for an unknown key.
+const COOL_DOWN: Duration = Duration::from_secs(30);
+
+/// How long keys are used without a successful fetch: one day. An outage of the tenant locks nobody out, and
+/// a withdrawn key is dropped after that time even if an attacker blocks the fetches.
+const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// When to fetch keys, and how long they stay valid.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchSchedule {
+    /// The time from one successful fetch to the next.
+    pub refresh: Duration,
+    /// The minimum time between two attempts.
+    pub cool_down: Duration,
+    /// How long keys stay valid after the last successful fetch.
+    pub max_stale: Duration,
+}
+
+impl Default for FetchSchedule {
+    fn default() -> Self {
+        Self {
+            refresh: REFRESH,
+            cool_down: COOL_DOWN,
+            max_stale: MAX_STALE,
+        }
+    }
+}
+
+/// The longest pause that the tenant can ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+impl FetchSchedule {
+    /// Returns the time from a failed attempt to the next one, where the tenant asks for this pause.
+    fn after_failure(&self, pause: Option<Duration>) -> Duration {
+        let pause = pause.unwrap_or_default().min(LONGEST_PAUSE);
+        self.cool_down.max(pause)
+    }
+}
+
+/// Fetches the keys from the tenant.
+pub type Fetch = Box<dyn Fn() -> Result<KeySet, JwksError> + Send + Sync>;
+
+/// Why keys could not be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwksError {
+    /// A sentence that completes "the tenant's keys …".
+    pub why: String,
+    /// How long the tenant wants clients to wait before the next request.
+    pub pause: Option<Duration>,
+}
+
+/// The current keys.
+pub struct JwksCache {
+    current: RwLock<Arc<KeySet>>,
+    shared: Arc<FetchShared>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+    spawn: Spawn,
+}
+
+struct FetchShared {
+    state: Mutex<FetchState>,
+    changed: Condvar,
+    pace: FetchSchedule,
+}
+
+#[derive(Default)]
+struct FetchState {
+    /// Whether a fetch out of turn is wanted.
+    wanted: bool,
+    /// When the last attempt began; after the attempt, when it ended, so that a slow one does not use up the
+    /// cool-down.
+    attempted: Option<Instant>,
+    /// Until when the tenant wants no request.
+    paused: Option<Instant>,
+    /// The number of finished attempts, successful or not.
+    finished: u64,
+    /// Whether the last attempt brought keys.
+    succeeded: bool,
+    fetching: bool,
+    stopping: bool,
+    running: bool,
+    /// Until when the current keys are valid without another fetch.
+    good_until: Option<Instant>,
+}
+
+impl JwksCache {
+    /// Returns an empty store. [`Self::start`] fills it.
+    pub fn new(pace: FetchSchedule, spawn: Spawn) -> Self {
+        Self {
+            current: RwLock::default(),
+            shared: Arc::new(FetchShared {
+                state: Mutex::default(),
+                changed: Condvar::new(),
+                pace,
+            }),
+            thread: Mutex::default(),
+            spawn,
+        }
+    }
+
+    /// Returns the current set, which is empty before the first successful fetch.
+    pub fn current(&self) -> Arc<KeySet> {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Replaces the current set. If both hold the same keys, the current one stays, because cached results
+    /// refer to it.
+    pub fn replace(&self, set: KeySet) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if !current.has_same_keys(&set) {
+            *current = Arc::new(set);
+        }
+    }
+
+    /// Installs a set that was fetched `age` ago, until a fetch brings another.
+    pub fn restore(&self, set: KeySet, age: Duration) {
+        self.replace(set);
+        let left = self.shared.pace.max_stale.saturating_sub(age);
+        lock(&self.shared.state).good_until = Some(moment() + left);
+    }
+
+    /// Drops the keys after a failed fetch if the last successful one is too long ago.
+    fn drop_stale(&self, log: &Log) {
+        let good_until = lock(&self.shared.state).good_until;
+        if self.current().is_empty() || good_until.is_some_and(|until| moment() < until) {
+            return;
+        }
+        self.replace(KeySet::default());
+        log.line(
+            Level::Error,
+            "the tenant's signing keys could not be fetched for longer than jwks_max_stale: they are not used any more, and nobody comes in with a token; fix: see the line that says why they cannot be fetched",
+        );
+    }
+
+    /// Starts fetching in the background, with the first fetch now. [`Self::stop`] ends it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if no thread can be started.
+    pub fn start(self: &Arc<Self>, fetch: Fetch, log: Log) -> Result<(), String> {
+        let store = Arc::downgrade(self);
+        let shared = Arc::clone(&self.shared);
+        lock(&shared.state).running = true;
+        let pace = self.shared.pace;
+        let body = move || {
+            let mut reported = None;
+            shared.run(|| {
+                let result = fetch();
+                let Some(store) = store.upgrade() else {
+                    return Err(None);
+                };
+                report(
+                    &mut reported,
+                    &result,
+                    &log,
+                    pace,
+                    !store.current().is_empty(),
+                );
+                match result {
+                    Ok(set) => {
+                        store.restore(set, Duration::ZERO);
+                        Ok(())
+                    }
+                    Err(no) => {
+                        store.drop_stale(&log);
+                        Err(no.pause)
+                    }
+                }
+            });
+        };
+        let thread = (self.spawn)("auth0-keys", Box::new(body)).map_err(|e| {
+            lock(&self.shared.state).running = false;
+            format!("cannot start a thread to fetch the tenant's keys: {e}")
+        })?;
+        *lock(&self.thread) = Some(thread);
+        Ok(())
+    }
+
+    /// Whether keys are fetched at all. Keys from a file are not.
+    pub fn is_live(&self) -> bool {
+        lock(&self.shared.state).running
+    }
+
+    /// Whether a fetch could bring a missing key: one is under way, or the cool-down allows one.
+    pub fn may_bring_news(&self) -> bool {
+        let state = lock(&self.shared.state);
+        state.running
+            && !state.stopping
+            && (state.fetching || state.wanted || self.shared.cooled_down(&state, moment()))
+    }
+
+    /// Requests a fetch if the cool-down allows it, and waits until it or the one under way ends, at most
+    /// until `deadline`. Returns whether that brought keys.
+    pub fn refetch(&self, deadline: Deadline) -> bool {
+        let mut state = lock(&self.shared.state);
+        if !state.running || state.stopping {
+            return false;
+        }
+        if !state.fetching {
+            if !state.wanted && !self.shared.cooled_down(&state, moment()) {
+                return false;
+            }
+            state.wanted = true;
+            self.shared.changed.notify_all();
+        }
+        let before = state.finished;
+        while state.finished == before && !state.stopping && !deadline.has_passed() {
+            let wait = self
+                .shared
+                .changed
+                .wait_timeout(state, deadline.remaining());
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.finished != before && state.succeeded
+    }
+
+    /// Requests a fetch without waiting, after a SIGHUP.
+    pub fn refresh_soon(&self) {
+        lock(&self.shared.state).wanted = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Ends the thread and waits a moment for it. A thread that waits for the tenant is left behind.
+    pub fn stop(&self) {
+        lock(&self.shared.state).stopping = true;
+        self.shared.changed.notify_all();
+        let thread = lock(&self.thread).take();
+        // The fetching thread itself may hold the last reference. It ends right after.
+        let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id())
+        else {
+            return;
+        };
+        let until = threads::last_moment();
+        let mut state = lock(&self.shared.state);
+        while state.running && !until.has_passed() {
+            let wait = self.shared.changed.wait_timeout(state, until.remaining());
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.running {
+            return threads::leave_behind();
+        }
+        drop(state);
+        let _ = thread.join();
+    }
+}
+
+impl Drop for JwksCache {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl FetchShared {
+    fn cooled_down(&self, state: &FetchState, now: Instant) -> bool {
+        state.paused.is_none_or(|until| now >= until)
+            && state
+                .attempted
+                .is_none_or(|last| now.duration_since(last) >= self.pace.cool_down)
+    }
+
+    /// Makes attempts until the store is stopped. A failed attempt returns the pause that the tenant asks
+    /// for.
+    fn run(&self, mut attempt: impl FnMut() -> Result<(), Option<Duration>>) {
+        let mut state = lock(&self.state);
+        let mut next = moment();
+        loop {
+            // Sleeps until the next fetch is due or wanted; does not sleep while stopping.
+            while !state.stopping && !state.wanted {
+                let Some(left) = next
+                    .checked_duration_since(moment())
+                    .filter(|d| !d.is_zero())
+                else {
+                    break;
+                };
+                state = self
+                    .changed
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+            }
+            if state.stopping {
+                break;
+            }
+            state.wanted = false;
+            state.fetching = true;
+            state.attempted = Some(moment());
+            drop(state);
+
+            // A panic in a fetch must neither leave readers waiting nor end the thread.
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut attempt))
+                .unwrap_or(Err(None));
+
+            state = lock(&self.state);
+            state.fetching = false;
+            state.finished += 1;
+            state.succeeded = result.is_ok();
+            let now = moment();
+            state.attempted = Some(now);
+            next = match result {
+                Ok(()) => now + self.pace.refresh,
+                Err(pause) => now + self.pace.after_failure(pause),
+            };
+            state.paused = result.is_err().then_some(next);
+            self.changed.notify_all();
+        }
+        state.running = false;
+        self.changed.notify_all();
+    }
+}
+
+/// Logs how a fetch ended, and repeats that only after a change.
+fn report(
+    reported: &mut Option<Result<usize, String>>,
+    result: &Result<KeySet, JwksError>,
+    log: &Log,
+    pace: FetchSchedule,
+    have_keys: bool,
+) {
+    let outcome = result
+        .as_ref()
+        .map(KeySet::len)
+        .map_err(|no| no.why.clone());
+    if reported.as_ref() == Some(&outcome) {
+        return;
+    }
+    match result {
+        Ok(set) => {
+            log.line(
+                Level::Info,
+                format!("the tenant's signing keys are here ({} keys)", set.len()),
+            );
+            for why in set.ignored() {
+                log.line(Level::Info, format!("left out of the tenant's keys: {why}"));
+            }
+        }
+        Err(JwksError { why, pause }) => {
+            let meanwhile = if have_keys {
+                "the last good ones stay in use, and "
+            } else {
+                ""
+            };
+            let seconds = pace.after_failure(*pause).as_secs();
+            log.line(
+                Level::Warning,
+                format!("the tenant's signing keys {why}; {meanwhile}the next attempt follows in {seconds} s; fix: check domain (or issuer) and ca_file, and this machine's network and time"),
+            );
+        }
+    }
+    *reported = Some(outcome);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code leaves the state half changed, so a poisoned lock is still good.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const LONG: Duration = Duration::from_secs(3600);
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const QUICK: FetchSchedule = FetchSchedule {
+        refresh: Duration::ZERO,
+        cool_down: Duration::ZERO,
+        max_stale: LONG,
+    };
+
+    fn set(kid: &str) -> KeySet {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        let modulus = URL_SAFE_NO_PAD.encode([0xb1; 256]);
+        KeySet::parse(
+            format!(r#"{{"keys":[{{"kty":"RSA","kid":"{kid}","n":"{modulus}","e":"AQAB"}}]}}"#)
+                .as_bytes(),
+        )
+        .unwrap()
+    }
+
+    fn down(pause: Option<Duration>) -> JwksError {
+        let why = "could not be fetched: it is down".into();
+        JwksError { why, pause }
+    }
+
+    fn has(store: &JwksCache, kid: &str) -> bool {
+        store
+            .current()
+            .rsa(Some(kid), crate::config::Algorithm::Rs256)
+            .is_ok()
+    }
+
+    /// A store whose fetches a test answers by hand. One channel reports that a fetch began; the other takes
+    /// its result.
+    struct Rig {
+        store: Arc<JwksCache>,
+        began: mpsc::Receiver<()>,
+        answer: mpsc::Sender<Result<KeySet, JwksError>>,
+        log: Log,
+    }
+
+    fn rig(pace: FetchSchedule) -> Rig {
+        let store = Arc::new(JwksCache::new(pace, crate::threads::plain));
+        let (began_out, began) = mpsc::channel();
+        let (answer, answers) = mpsc::channel();
+        let (began_out, answers) = (Mutex::new(began_out), Mutex::new(answers));
+        let log = Log::default();
+        let fetch = move || {
+            let _ = lock(&began_out).send(());
+            lock(&answers).recv().unwrap_or_else(|_| Err(down(None)))
+        };
+        store.start(Box::new(fetch), log.clone()).unwrap();
+        Rig {
+            store,
+            began,
+            answer,
+            log,
+        }
+    }
+
+    impl Rig {
+        fn next(&self, result: Result<KeySet, JwksError>) {
+            self.began.recv_timeout(PATIENCE).expect("a fetch begins");
+            self.answer.send(result).unwrap();
+        }
+
+        fn idle(&self) -> bool {
+            self.began.try_recv().is_err()
+        }
+    }
+
+    #[test]
+    fn readers_wait_for_the_first_fetch_and_later_sets_replace_it() {
+        let rig = rig(FetchSchedule {
+            refresh: LONG,
+            cool_down: Duration::ZERO,
+            max_stale: LONG,
+        });
+        assert!(rig.store.current().is_empty() && rig.store.may_bring_news());
+        let waiting = {
+            let store = Arc::clone(&rig.store);
+            thread::spawn(move || store.refetch(Deadline::after(PATIENCE)))
+        };
+        rig.next(Ok(set("a")));
+        // The wait may have joined the first fetch, or have come later and requested a second one.
+        rig.answer.send(Ok(set("a"))).unwrap();
+        waiting.join().unwrap();
+        assert!(has(&rig.store, "a"));
+        drop(rig.answer);
+        rig.store.stop();
+    }
+
+    #[test]
+    fn a_failed_fetch_keeps_the_current_set_and_is_logged_once() {
+        let rig = rig(QUICK);
+        rig.next(Ok(set("a")));
+        for _ in 0..3 {
+            rig.next(Err(down(None)));
+        }
+        rig.began.recv_timeout(PATIENCE).unwrap();
+        assert!(has(&rig.store, "a"));
+        let lines = rig.log.take();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].1.contains("it is down") && lines[1].1.contains("last good"));
+        drop(rig.answer);
+        rig.store.stop();
+    }
+
+    #[test]
+    fn keys_are_dropped_after_max_stale_without_a_successful_fetch() {
+        for (max_stale, kept) in [(LONG, true), (Duration::ZERO, false)] {
+            let rig = rig(FetchSchedule { max_stale, ..QUICK });
+            rig.next(Ok(set("a")));
+            rig.next(Err(down(None)));
+            rig.began.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(has(&rig.store, "a"), kept);
+            let said = rig
+                .log
+                .take()
+                .iter()
+                .any(|(_, line)| line.contains("jwks_max_stale"));
+            assert_eq!(said, !kept);
+            rig.answer.send(Ok(set("a"))).unwrap();
+            rig.began.recv_timeout(PATIENCE).unwrap();
+            assert!(
+                has(&rig.store, "a"),
+                "they are good again when they are confirmed"
+            );
+            drop(rig.answer);
+            rig.store.stop();
+        }
+    }
+
+    #[test]
+    fn restored_keys_expire_by_their_age() {
+        let hour = Duration::from_secs(3600);
+        let pace = FetchSchedule {
+            max_stale: hour,
+            ..QUICK
+        };
+        for (age, kept) in [(hour / 2, true), (hour, false), (2 * hour, false)] {
+            let store = JwksCache::new(pace, crate::threads::plain);
+            store.restore(set("a"), age);
+            assert!(has(&store, "a"));
+            store.drop_stale(&Log::default());
+            assert_eq!(has(&store, "a"), kept, "{age:?}");
+        }
+    }
+
+    #[test]
+    fn fetching_the_same_keys_keeps_the_set() {
+        let store = JwksCache::new(QUICK, crate::threads::plain);
+        store.replace(set("a"));
+        let first = store.current();
+        store.replace(set("a"));
+        assert!(Arc::ptr_eq(&first, &store.current()));
+        store.replace(set("b"));
+        assert!(!Arc::ptr_eq(&first, &store.current()));
+    }
+
+    #[test]
+    fn all_clients_share_one_cool_down() {
+        let rig = rig(FetchSchedule {
+            refresh: LONG,
+            cool_down: LONG,
+            max_stale: LONG,
+        });
+        rig.next(Ok(set("a")));
+        rig.store.refetch(Deadline::after(Duration::ZERO));
+        while lock(&rig.store.shared.state).finished == 0 {
+            thread::yield_now();
+        }
+        assert!(!rig.store.may_bring_news());
+        for _ in 0..1000 {
+            rig.store.refetch(Deadline::after(PATIENCE));
+        }
+        assert!(
+            rig.idle(),
+            "a thousand unknown keys cost the tenant nothing"
+        );
+        rig.store.refresh_soon();
+        rig.next(Ok(set("b")));
+        drop(rig.answer);
+        rig.store.stop();
+    }
+
+    #[test]
+    fn the_tenants_pause_holds_but_a_reload_fetches_at_once() {
+        let rig = rig(QUICK);
+        rig.next(Err(down(Some(LONG))));
+        while lock(&rig.store.shared.state).finished == 0 {
+            thread::yield_now();
+        }
+        assert!(!rig.store.may_bring_news());
+        assert!(!rig.store.refetch(Deadline::after(PATIENCE)));
+        assert!(rig.idle(), "neither in turn nor for an unknown key");
+        let (_, line) = rig.log.take().remove(0);
+        assert!(line.contains("follows in 3600 s"), "{line}");
+        rig.store.refresh_soon();
+        rig.next(Ok(set("a")));
+        rig.began.recv_timeout(PATIENCE).expect("as before");
+        assert!(has(&rig.store, "a"));
+        drop(rig.answer);
+        rig.store.stop();
+    }
+
+    #[test]
+    fn the_tenants_pause_is_limited() {
+        let pace = FetchSchedule::default();
+        for (pause, wait) in [
+            (None, COOL_DOWN),
+            (Some(COOL_DOWN / 2), COOL_DOWN),
+            (Some(2 * COOL_DOWN), 2 * COOL_DOWN),
+            (Some(48 * LONG), LONGEST_PAUSE),
+        ] {
+            assert_eq!(pace.after_failure(pause), wait);
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_while_the_fetch_continues() {
+        let rig = rig(FetchSchedule {
+            refresh: LONG,
+            cool_down: LONG,
+            max_stale: LONG,
+        });
+        rig.began.recv_timeout(PATIENCE).unwrap();
+        rig.store.refetch(Deadline::after(Duration::from_millis(1)));
+        assert!(rig.store.current().is_empty());
+        rig.answer.send(Ok(set("a"))).unwrap();
+        rig.store.refetch(Deadline::after(PATIENCE));
+        while !has(&rig.store, "a") {
+            thread::yield_now();
+        }
+        rig.store.stop();
+    }
+
+    #[test]
+    fn a_panic_in_a_fetch_is_a_failed_fetch() {
+        let store = Arc::new(JwksCache::new(
+            FetchSchedule {
+                refresh: LONG,
+                cool_down: Duration::ZERO,
+                max_stale: LONG,
+            },
+            crate::threads::plain,
+        ));
+        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let fetch = move || match counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => panic!("a bug"),
+            _ => Ok(set("a")),
+        };
+        store.start(Box::new(fetch), Log::default()).unwrap();
+        while !has(&store, "a") {
+            thread::yield_now();
+        }
+        store.stop();
+    }
+
+    #[test]
+    fn stopping_wakes_waiting_readers() {
+        let rig = rig(FetchSchedule {
+            refresh: LONG,
+            cool_down: LONG,
+            max_stale: LONG,
+        });
+        rig.began.recv_timeout(PATIENCE).unwrap();
+        let waiting = {
+            let store = Arc::clone(&rig.store);
+            thread::spawn(move || store.refetch(Deadline::after(LONG)))
+        };
+        drop(rig.answer);
+        rig.store.stop();
+        waiting.join().unwrap();
+        assert!(!rig.store.may_bring_news());
+    }
+}

@@ -1,0 +1,283 @@
+//! The outer layer of a signed token: JWS Compact Serialization (RFC 7515) and the signature.
+
+use aws_lc_rs::signature::ParsedPublicKey;
+use base64::{DecodeError, Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+
+use crate::{
+    config::{Algorithm, HS256_MIN_SECRET},
+    jwt::jwks::{KeyLookupError, KeySet},
+    refusal::{Reason, Refusal},
+    secret::Secret,
+};
+use input::text::Quoted;
+
+/// The longest token that is examined, in bytes. Auth0 lets a tenant add 100 KB of claims, base64 adds a
+/// third, and the rest is small. (MQTT's password field ends at 64 KB anyway.)
+const MAX_TOKEN: usize = 160 * 1024;
+
+/// The longest header, in bytes of base64. A header holds a few short names; a long one is an attack.
+const MAX_HEADER: usize = 4 * 1024;
+
+/// The secret of HS256 tokens. It has a type of its own so that it is never used to verify anything else.
+#[derive(Clone)]
+pub struct HmacSecret(Secret);
+
+impl HmacSecret {
+    /// Returns `None` if the secret is shorter than [`HS256_MIN_SECRET`].
+    pub fn new(secret: &Secret) -> Option<Self> {
+        (secret.reveal().len() >= HS256_MIN_SECRET).then(|| Self(secret.clone()))
+    }
+
+    /// Whether the signature of a token in three parts is correct under this secret.
+    fn has_signed(&self, token: &str) -> bool {
+        let hs256 = jsonwebtoken::Algorithm::HS256;
+        // The decoding key is built for each check: it holds a copy of the secret that a core dump would
+        // contain.
+        let key = jsonwebtoken::DecodingKey::from_secret(self.0.reveal());
+        token.rsplit_once('.').is_some_and(|(message, signature)| {
+            let good = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, hs256);
+            good.is_ok_and(|good| good)
+        })
+    }
+}
+
+impl std::fmt::Debug for HmacSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// Returns a text claim of a token that is not verified.
+///
+/// It serves as the user name of a client whose token is verified later. The client is admitted only if the
+/// verified claim has the same text.
+pub fn unverified_text_claim(token: &str, claim: &str) -> Option<String> {
+    let payload = token.split('.').nth(1)?;
+    let members = super::object(&decode(payload, "payload").ok()?, "payload").ok()?;
+    members.get(claim)?.as_str().map(str::to_owned)
+}
+
+/// Verifies the signature and returns the payload.
+///
+/// The algorithm comes from `algorithms`, the key from `keys` or `secret`; the token only chooses among them
+/// (RFC 8725, sections 3.1 and 3.2). `jku`, `x5u`, `jwk` and `x5c` in its header are ignored.
+///
+/// # Errors
+///
+/// Returns a reason between [`Reason::TokenMalformed`] and [`Reason::TokenSignature`].
+pub fn verify(
+    token: &str,
+    algorithms: &[Algorithm],
+    keys: &KeySet,
+    secret: Option<&HmacSecret>,
+) -> Result<Vec<u8>, Refusal> {
+    let Jws {
+        header,
+        message,
+        payload,
+        signature,
+    } = parse(token)?;
+    check_header(&header)?;
+    let algorithm = algorithm(&header, algorithms)?;
+    let kid = match header.get("kid") {
+        None => None,
+        Some(Value::String(kid)) => Some(kid.as_str()),
+        Some(_) => return Err(malformed("its header's kid is not a string")),
+    };
+
+    let good = match algorithm {
+        Algorithm::Hs256 => {
+            let secret = secret.ok_or_else(|| {
+                Refusal::new(
+                    Reason::TokenAlgorithm,
+                    "it is signed with HS256 and hs256_secret_file is not set",
+                )
+            })?;
+            secret.has_signed(token)
+        }
+        Algorithm::Rs256 | Algorithm::Ps256 => rsa_key(keys, kid, algorithm)?
+            .verify_sig(message.as_bytes(), &signature)
+            .is_ok(),
+    };
+    if good {
+        return Ok(payload);
+    }
+    // An RSA signature is as long as its key (RFC 7518), so at least 2048 bits. An HS256 signature has 32
+    // bytes.
+    let shortest = match algorithm {
+        Algorithm::Hs256 => 32,
+        Algorithm::Rs256 | Algorithm::Ps256 => 256,
+    };
+    let detail = match signature.len() {
+        0 => "its signature is missing".into(),
+        length if length < shortest => format!(
+            "its signature ends too early: the token was cut off after {} bytes",
+            token.len()
+        ),
+        _ => "its signature is not the tenant's".into(),
+    };
+    Err(Refusal::new(Reason::TokenSignature, detail))
+}
+
+/// The parts of a token. Nothing in it is verified.
+struct Jws<'t> {
+    header: Map<String, Value>,
+    /// The signed text: the first two parts and the dot between them.
+    message: &'t str,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// Splits `header.payload.signature` and reads the header.
+fn parse(token: &str) -> Result<Jws<'_>, Refusal> {
+    if token.len() > MAX_TOKEN {
+        return Err(malformed(format!(
+            "it is {} bytes long, more than {MAX_TOKEN}",
+            token.len()
+        )));
+    }
+    if token.starts_with('{') {
+        return Err(malformed("it is a JWS in JSON form"));
+    }
+    let (header, payload, signature) = three_parts(token)?;
+    if header.len() > MAX_HEADER {
+        return Err(malformed(format!(
+            "its header is {} bytes long, more than {MAX_HEADER}",
+            header.len()
+        )));
+    }
+    // The header is checked before any cryptography: RFC 7515, section 5.2, steps 2, 6 and 7.
+    Ok(Jws {
+        message: &token[..header.len() + 1 + payload.len()],
+        payload: decode(payload, "payload")?,
+        signature: decode(signature, "signature")?,
+        header: super::object(&decode(header, "header")?, "header")?,
+    })
+}
+
+fn three_parts(token: &str) -> Result<(&str, &str, &str), Refusal> {
+    let mut parts = token.split('.');
+    if let (Some(header), Some(payload), Some(signature), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    {
+        return Ok((header, payload, signature));
+    }
+    Err(match token.split('.').count() {
+        1 => malformed(
+            "it is opaque, no JSON Web Token: a request for a token must name the API (audience)",
+        ),
+        5 => Refusal::new(
+            Reason::TokenEncrypted,
+            "it has five parts, so it is encrypted (JWE)",
+        ),
+        2 => malformed(format!(
+            "it has 2 parts, not three: it was cut off after {} bytes, or its signature was left out",
+            token.len()
+        )),
+        parts => malformed(format!("it has {parts} parts, not three")),
+    })
+}
+
+/// Decodes strict base64url: no padding, no white space, no `+` or `/`, no stray bits at the end.
+fn decode(part: &str, name: &str) -> Result<Vec<u8>, Refusal> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|why| {
+        malformed(match why {
+            DecodeError::InvalidByte(..) => {
+                format!("its {name} holds a character that no token has (not base64url)")
+            }
+            // No base64url has this length, so its end is missing.
+            _ => format!("its {name} is not base64url: it was cut off, or damaged on the way"),
+        })
+    })
+}
+
+fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {
+    // RFC 7515, section 4.1.11: an extension that the verifier does not understand must be refused, and this
+    // verifier understands none. b64 (RFC 7797) and zip (RFC 7516) change what is signed even if crit does
+    // not list them.
+    for name in ["crit", "b64", "zip"] {
+        if header.contains_key(name) {
+            return Err(Refusal::new(
+                Reason::TokenExtension,
+                format!("its header has the extension `{name}`"),
+            ));
+        }
+    }
+    // RFC 9068, section 4, and RFC 8725, section 3.11. Auth0's own profile says JWT. RFC 7519 makes the
+    // member optional, so it may be absent.
+    match header.get("typ") {
+        None => Ok(()),
+        Some(Value::String(typ)) => {
+            let short = typ
+                .get(..12)
+                .filter(|p| p.eq_ignore_ascii_case("application/"))
+                .map_or(typ.as_str(), |_| &typ[12..]);
+            if short.eq_ignore_ascii_case("JWT") || short.eq_ignore_ascii_case("at+jwt") {
+                Ok(())
+            } else {
+                Err(Refusal::new(
+                    Reason::TokenType,
+                    format!("its type is {}", Quoted(typ)),
+                ))
+            }
+        }
+        Some(_) => Err(malformed("its header's typ is not a string")),
+    }
+}
+
+fn algorithm(header: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Algorithm, Refusal> {
+    let Some(Value::String(name)) = header.get("alg") else {
+        return Err(malformed("its header has no alg"));
+    };
+    // Names are case-sensitive: `rs256` and `nOnE` are not names of algorithms (RFC 7515, section 4.1.1).
+    allowed
+        .iter()
+        .copied()
+        .find(|a| a.name() == name)
+        .ok_or_else(|| {
+            let allowed: Vec<_> = allowed.iter().map(|a| a.name()).collect();
+            Refusal::new(
+                Reason::TokenAlgorithm,
+                format!(
+                    "it is signed with {}, and only {} is accepted",
+                    Quoted(name),
+                    allowed.join(", ")
+                ),
+            )
+        })
+}
+
+fn rsa_key<'k>(
+    keys: &'k KeySet,
+    kid: Option<&str>,
+    algorithm: Algorithm,
+) -> Result<&'k ParsedPublicKey, Refusal> {
+    keys.rsa(kid, algorithm).map_err(|unfit| match unfit {
+        KeyLookupError::Empty => Refusal::new(
+            Reason::KeysUnavailable,
+            "the tenant's signing keys are not known yet",
+        ),
+        KeyLookupError::Unnamed => Refusal::new(
+            Reason::TokenKeyMissing,
+            "it does not say which of the tenant's keys signed it (no kid)",
+        ),
+        KeyLookupError::Unknown => Refusal::new(
+            Reason::TokenKeyUnknown,
+            format!("the tenant has no key {}", Quoted(kid.unwrap_or_default())),
+        ),
+        KeyLookupError::Algorithm(of_key) => Refusal::new(
+            Reason::TokenKeyUnfit,
+            format!(
+                "it is signed with {}, and its key {} is for {} only",
+                algorithm.name(),
+                Quoted(kid.unwrap_or_default()),
+                of_key.name()
+            ),
+        ),
+    })
+}
+
+fn malformed(detail: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::TokenMalformed, detail)
+}

@@ -1,0 +1,279 @@
+//! Verifies tokens and gives access to their claims (RFC 7519, RFC 8725, RFC 9068, OpenID Connect Core).
+//!
+//! * [`jws`]: the outer layer and the signature
+//! * [`jwks`]: the tenant's keys · [`jwks_cache`]: the current keys · [`saved_jwks`]: keys on disk, for a restart
+//! * this file: the claims. `jsonwebtoken` is not used for them: it reads the clock itself, and checks
+//!   issuer, audience and nbf only if the token has them.
+
+pub mod jwks;
+pub mod jwks_cache;
+pub mod jws;
+pub mod saved_jwks;
+
+use std::{slice, sync::Arc};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    clock::Unix,
+    config::Algorithm,
+    jwt::jwks::KeySet,
+    refusal::{Reason, Refusal},
+};
+use input::{json, text::Quoted};
+
+/// What a token must satisfy.
+#[derive(Debug)]
+pub struct Requirements {
+    /// Accepted values of `iss`, compared byte for byte.
+    pub issuers: Vec<Arc<str>>,
+    /// Accepted signature algorithms.
+    pub algorithms: Vec<Algorithm>,
+    /// The secret of HS256 tokens.
+    pub secret: Option<jws::HmacSecret>,
+    /// Allowed difference between clocks, in seconds.
+    pub leeway: u64,
+}
+
+/// The claims of a verified token.
+#[derive(Debug)]
+pub struct Claims {
+    members: Map<String, Value>,
+    /// The token's issuer, one of the accepted ones.
+    pub issuer: Arc<str>,
+    /// When the rights that the token grants end: `exp` plus the leeway.
+    pub until: Unix,
+}
+
+impl Claims {
+    /// Returns the claim with this exact name. Names contain dots and slashes
+    /// (`https://mqtt.example/topics`), so a name is not a path.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.members.get(name)
+    }
+
+    /// Returns all claims.
+    pub fn members(&self) -> &Map<String, Value> {
+        &self.members
+    }
+
+    /// Returns all claims by value.
+    pub fn into_members(self) -> Map<String, Value> {
+        self.members
+    }
+
+    /// Returns the token's subject, or `None` if it has none. Providers other than Auth0 may leave `sub` out
+    /// (RFC 7519, section 4.1.2).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Reason::TokenClaims`] if `sub` is empty: all such tokens would share one account.
+    pub fn subject(&self) -> Result<Option<&str>, Refusal> {
+        match self.members.get("sub") {
+            Some(Value::String(sub)) if sub.is_empty() => Err(unfit("sub", "is empty")),
+            Some(Value::String(sub)) => Ok(Some(sub)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the claim that becomes the client's user name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Reason::TokenUsername`] if the claim is not a text that a broker accepts as a user name.
+    pub fn username(&self, claim: &str) -> Result<&str, Refusal> {
+        let refuse = |what: String| {
+            Err(Refusal::new(
+                Reason::TokenUsername,
+                format!("its claim {} {what}", Quoted(claim)),
+            ))
+        };
+        match self.members.get(claim) {
+            None => refuse("is missing".into()),
+            Some(Value::String(name)) if name.is_empty() => refuse("is empty".into()),
+            Some(Value::String(name)) if name.len() > MAX_USERNAME => {
+                refuse(format!("is longer than {MAX_USERNAME} bytes"))
+            }
+            Some(Value::String(name)) if name.chars().any(char::is_control) => {
+                refuse("holds a control character".into())
+            }
+            Some(Value::String(name)) => Ok(name),
+            Some(_) => refuse("is not a string".into()),
+        }
+    }
+}
+
+/// The longest user name that a client gets, in bytes. User names appear in broker logs; Auth0's `sub` has at
+/// most 255 bytes.
+const MAX_USERNAME: usize = 1024;
+
+/// Verifies a token for one of `audiences`.
+///
+/// # Errors
+///
+/// Returns a reason from one of the `token-…` rows of [`Reason`].
+pub fn verify(
+    token: &str,
+    rules: &Requirements,
+    audiences: &[String],
+    keys: &KeySet,
+    now: Unix,
+) -> Result<Claims, Refusal> {
+    let payload = jws::verify(token, &rules.algorithms, keys, rules.secret.as_ref())?;
+    let members = object(&payload, "payload")?;
+    let (issuer, until) = check(&members, rules, audiences, now)?;
+    Ok(Claims {
+        members,
+        issuer,
+        until,
+    })
+}
+
+/// Parses one of a token's two JSON objects.
+fn object(bytes: &[u8], name: &str) -> Result<Map<String, Value>, Refusal> {
+    json::object(bytes).map_err(|bad| {
+        let reason = match bad {
+            json::Bad::Twice => Reason::TokenDouble,
+            json::Bad::Other(_) => Reason::TokenMalformed,
+        };
+        Refusal::new(reason, format!("its {name} {bad}"))
+    })
+}
+
+fn check(
+    claims: &Map<String, Value>,
+    rules: &Requirements,
+    audiences: &[String],
+    now: Unix,
+) -> Result<(Arc<str>, Unix), Refusal> {
+    let Some(Value::String(iss)) = claims.get("iss") else {
+        return Err(unfit("iss", "is missing or not a string"));
+    };
+    let Some(issuer) = rules.issuers.iter().find(|ours| ***ours == **iss) else {
+        let ours: Vec<_> = rules
+            .issuers
+            .iter()
+            .map(|i| Quoted(i).to_string())
+            .collect();
+        return Err(Refusal::new(
+            Reason::TokenIssuer,
+            format!("its issuer is {}, not {}", Quoted(iss), ours.join(" or ")),
+        ));
+    };
+
+    check_audience(claims.get("aud"), audiences)?;
+
+    // RFC 9449 and RFC 8705: a token that is bound to a key is no proof without that key.
+    if claims.contains_key("cnf") {
+        return Err(Refusal::new(
+            Reason::TokenBound,
+            "it is bound to a key (cnf)",
+        ));
+    }
+    check_kind(claims)?;
+
+    let until = match claims.get("exp") {
+        None => return Err(unfit("exp", "is missing")),
+        // A fraction is rounded down: rights end early rather than late.
+        Some(exp) => Unix(date("exp", exp)?.floor() as u64),
+    };
+    let until_late = until.plus(rules.leeway);
+    if now >= until_late {
+        return Err(Refusal::new(
+            Reason::TokenExpired,
+            format!("it expired {} s ago", now.0 - until.0),
+        ));
+    }
+    // nbf: RFC 7519, section 4.1.5. iat: RFC 7519 leaves the check to the verifier. A token from the future
+    // means that one of two clocks is wrong, and a refusal makes that visible.
+    for name in ["nbf", "iat"] {
+        if let Some(value) = claims.get(name) {
+            let from = Unix(date(name, value)?.ceil() as u64);
+            if from > now.plus(rules.leeway) {
+                return Err(Refusal::new(
+                    Reason::TokenNotYet,
+                    format!("it is valid {} s from now ({name})", from.0 - now.0),
+                ));
+            }
+        }
+    }
+    Ok((Arc::clone(issuer), until_late))
+}
+
+/// RFC 7519, section 4.1.3: `aud` is a string or an array of strings, and one of them must be ours.
+fn check_audience(aud: Option<&Value>, audiences: &[String]) -> Result<(), Refusal> {
+    let found = match aud {
+        Some(one @ Value::String(_)) => slice::from_ref(one),
+        Some(Value::Array(many)) if !many.is_empty() => many,
+        None => return Err(unfit("aud", "is missing")),
+        Some(_) => return Err(unfit("aud", "is neither a string nor an array of strings")),
+    };
+    if !found.iter().all(Value::is_string) {
+        return Err(unfit("aud", "holds something that is not a string"));
+    }
+    if found
+        .iter()
+        .any(|aud| audiences.iter().any(|ours| aud == ours))
+    {
+        return Ok(());
+    }
+    let theirs: Vec<_> = found
+        .iter()
+        .filter_map(Value::as_str)
+        .take(3)
+        .map(|a| Quoted(a).to_string())
+        .collect();
+    let ours: Vec<_> = audiences
+        .iter()
+        .take(3)
+        .map(|a| Quoted(a).to_string())
+        .collect();
+    Err(Refusal::new(
+        Reason::TokenAudience,
+        format!(
+            "its audience is {}, not {}",
+            theirs.join(", "),
+            ours.join(" or ")
+        ),
+    ))
+}
+
+/// Refuses tokens that a tenant signs with the same key for another purpose (RFC 8725, section 3.12). OpenID
+/// Connect Back-Channel Logout 1.0, section 2.4 requires `events` in its tokens; Keycloak and others mark a
+/// refresh token in the payload.
+fn check_kind(claims: &Map<String, Value>) -> Result<(), Refusal> {
+    if claims.contains_key("events") {
+        return Err(Refusal::new(
+            Reason::TokenKind,
+            "it is a logout or event token (claim events)",
+        ));
+    }
+    for name in ["typ", "token_use", "token_type"] {
+        if let Some(Value::String(kind)) = claims.get(name)
+            && ["refresh", "refresh_token", "offline", "logout"]
+                .iter()
+                .any(|k| kind.eq_ignore_ascii_case(k))
+        {
+            return Err(Refusal::new(
+                Reason::TokenKind,
+                format!("its claim {name} is {}", Quoted(kind)),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Parses a NumericDate (RFC 7519, section 2): seconds, possibly with a fraction, after 1970 and before the
+/// year 10000.
+fn date(name: &str, value: &Value) -> Result<f64, Refusal> {
+    const YEAR_10000: f64 = 253_402_300_800.0;
+    match value.as_f64() {
+        Some(seconds) if (0.0..YEAR_10000).contains(&seconds) => Ok(seconds),
+        Some(_) => Err(unfit(name, "is no date between 1970 and 9999")),
+        None => Err(unfit(name, "is not a number")),
+    }
+}
+
+fn unfit(claim: &str, what: &str) -> Refusal {
+    Refusal::new(Reason::TokenClaims, format!("its claim {claim} {what}"))
+}

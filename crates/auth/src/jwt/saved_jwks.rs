@@ -1,0 +1,210 @@
+//! Keeps the last good set of keys on disk, so that a broker that starts during an outage of the tenant can
+//! verify tokens.
+//!
+//! The keys are public. What matters is that nobody else can have written the file: whoever chooses the keys
+//! decides who can sign in ([`crate::state_dir`]).
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::jwks::KeySet;
+use crate::{
+    clock::{self, Unix},
+    state_dir::StateDir,
+};
+use input::{json, text::Quoted};
+
+/// The file with one tenant's keys.
+pub struct SavedJwks {
+    dir: StateDir,
+    tenant: String,
+    file: String,
+    /// How long keys stay valid, in seconds.
+    good_for: u64,
+    /// What is on disk, as far as this process knows.
+    written: Mutex<Option<(KeySet, Unix)>>,
+}
+
+impl SavedJwks {
+    /// Returns the file for a tenant whose keys stay valid for `good_for`.
+    pub fn new(dir: StateDir, tenant: &str, good_for: Duration) -> Self {
+        let safe = |c: char| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
+                c
+            } else {
+                '_'
+            }
+        };
+        let name: String = tenant.chars().take(128).map(safe).collect();
+        Self {
+            dir,
+            tenant: tenant.into(),
+            file: format!("keys-{name}.json"),
+            good_for: good_for.as_secs(),
+            written: Mutex::default(),
+        }
+    }
+
+    /// Returns the saved keys and their age, if there are any that are still valid.
+    ///
+    /// # Errors
+    ///
+    /// Returns a sentence about the file, with the fix.
+    pub fn load(&self) -> Result<Option<(KeySet, Duration)>, String> {
+        self.load_at(clock::now())
+    }
+
+    fn load_at(&self, now: Unix) -> Result<Option<(KeySet, Duration)>, String> {
+        let about = |why: String| {
+            let path = self.dir.path_of(&self.file);
+            format!(
+                "the keys kept in {} are not used: it {why}; fix: remove it, it is written again",
+                Quoted(&path.display().to_string())
+            )
+        };
+        let Some(bytes) = self.dir.read(&self.file).map_err(about)? else {
+            return Ok(None);
+        };
+        let document = json::object(&bytes).map_err(|why| about(why.to_string()))?;
+        let fetched = document.get("fetched").and_then(Value::as_u64);
+        let fetched = fetched.ok_or_else(|| about("does not say from when they are".into()))?;
+        // Two tenants' names may map to the same file name.
+        if document.get("tenant").and_then(Value::as_str) != Some(&self.tenant) {
+            return Ok(None);
+        }
+        let keys = KeySet::parse(&bytes).map_err(about)?;
+        // A date in the future means that a clock was wrong, then or now, and that the keys' age is unknown.
+        let age = now.0.saturating_sub(fetched);
+        Ok((age < self.good_for).then_some((keys, Duration::from_secs(age))))
+    }
+
+    /// Saves the keys, unless the same ones were saved recently: a write every eight minutes would wear out
+    /// an SD card.
+    ///
+    /// # Errors
+    ///
+    /// Returns a sentence about the file, with the fix.
+    pub fn save(&self, keys: &KeySet) -> Result<(), String> {
+        self.save_at(keys, clock::now())
+    }
+
+    fn save_at(&self, keys: &KeySet, now: Unix) -> Result<(), String> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((same, since)) = &*written
+            && same.has_same_keys(keys)
+            && (*since..since.plus(self.good_for / 8)).contains(&now)
+        {
+            return Ok(());
+        }
+        let mut document = keys.to_jwks();
+        document.insert("tenant".into(), self.tenant.clone().into());
+        document.insert("fetched".into(), now.0.into());
+        let text = serde_json::to_vec_pretty(&document).expect("a document of texts");
+        self.dir.write(&self.file, &text).map_err(|why| {
+            let path = self.dir.path_of(&self.file);
+            format!(
+                "the tenant's keys cannot be kept over a restart: {} {why}; fix: make room there, or let the broker's user write in state_dir",
+                Quoted(&path.display().to_string())
+            )
+        })?;
+        let copy = KeySet::parse(&text).expect("what was just written");
+        *written = Some((copy, now));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn keys(kid: &str) -> KeySet {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        let modulus = URL_SAFE_NO_PAD.encode([0xb1; 256]);
+        let jwks =
+            format!(r#"{{"keys":[{{"kty":"RSA","kid":"{kid}","n":"{modulus}","e":"AQAB"}}]}}"#);
+        KeySet::parse(jwks.as_bytes()).unwrap()
+    }
+
+    fn at(folder: &tempfile::TempDir, tenant: &str) -> SavedJwks {
+        SavedJwks::new(StateDir::open(folder.path()).unwrap(), tenant, DAY)
+    }
+
+    #[test]
+    fn saved_keys_load_with_their_age_until_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = at(&folder, "t.auth0.com:8443");
+        assert!(saved.load_at(Unix(1)).unwrap().is_none());
+        saved.save_at(&keys("a"), Unix(1_000_000)).unwrap();
+        let later = at(&folder, "t.auth0.com:8443");
+        let (set, age) = later.load_at(Unix(1_000_100)).unwrap().unwrap();
+        assert!(set.has_same_keys(&keys("a")));
+        assert_eq!(age, Duration::from_secs(100));
+        assert!(later.load_at(Unix(1_000_000 + 86_399)).unwrap().is_some());
+        assert!(later.load_at(Unix(1_000_000 + 86_400)).unwrap().is_none());
+        let (_, age) = later.load_at(Unix(500)).unwrap().unwrap();
+        assert_eq!(age, Duration::ZERO, "a clock that was set back");
+        // Another tenant with the same file name.
+        assert!(
+            at(&folder, "t.auth0.com_8443")
+                .load_at(Unix(1_000_100))
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn unchanged_keys_are_rewritten_rarely() {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = at(&folder, "t");
+        let fetched = |now| {
+            let (_, age) = at(&folder, "t").load_at(Unix(now)).unwrap().unwrap();
+            now - age.as_secs()
+        };
+        saved.save_at(&keys("a"), Unix(1000)).unwrap();
+        saved.save_at(&keys("a"), Unix(1480)).unwrap();
+        assert_eq!(fetched(1480), 1000);
+        saved.save_at(&keys("b"), Unix(1500)).unwrap();
+        assert_eq!(fetched(1500), 1500, "others are");
+        saved.save_at(&keys("b"), Unix(1500 + 86_400 / 8)).unwrap();
+        assert_eq!(fetched(20_000), 1500 + 86_400 / 8, "and so are old ones");
+        saved.save_at(&keys("b"), Unix(100)).unwrap();
+        assert_eq!(fetched(100), 100, "after the clock was set back");
+    }
+
+    #[test]
+    fn a_damaged_or_foreign_file_is_reported_and_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = at(&folder, "t");
+        saved.save_at(&keys("a"), Unix(1000)).unwrap();
+        let path = folder.path().join("keys-t.json");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        let why = saved.load_at(Unix(1001)).err().unwrap();
+        assert!(
+            why.contains("keys-t.json") && why.contains("others"),
+            "{why}"
+        );
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        for bad in [
+            "",
+            "{",
+            r#"{"tenant":"t"}"#,
+            r#"{"tenant":"t","fetched":1000,"keys":[]}"#,
+        ] {
+            fs::write(&path, bad).unwrap();
+            let why = saved.load_at(Unix(1001)).err().unwrap();
+            assert!(why.contains("fix: remove it"), "{why}");
+        }
+        saved.save_at(&keys("b"), Unix(1002)).unwrap();
+        assert!(
+            saved.load_at(Unix(1003)).unwrap().is_some(),
+            "a good one takes its place"
+        );
+    }
+}

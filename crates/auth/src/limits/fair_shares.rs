@@ -1,0 +1,240 @@
+//! Who may use how much of something of which there is not enough for all.
+//!
+//! Two rules, for whatever is divided (questions to the tenant, threads, places in a queue, the time that
+//! the broker stands still):
+//!
+//! * Those who never came in leave half of it to the others, and those who are half known a quarter to
+//!   those who came in before from where they are now ([`Standing`]).
+//! * A source may use at most four times what is free at that moment (Choudhury and Hahne, "Dynamic queue
+//!   length thresholds for shared-memory packet switches", 1998). So one source alone gets four fifths,
+//!   and a second one always finds something. Nothing has to be known in advance of how many there are.
+//!   Who is half known gets no more from one source than strangers do, or one account would do to take
+//!   everything that strangers may have.
+
+use std::collections::HashMap;
+
+use super::{
+    known_callers::{Caller, Standing},
+    source::SourceNetwork,
+};
+
+/// How many times what is free one source may use.
+const GREED: f64 = 4.0;
+
+/// A source that uses less than this is not worth remembering when there are too many of them.
+const LITTLE: f64 = 0.5;
+
+/// Fewer sources than this are never too many.
+const FEW: usize = 1024;
+
+/// What is in use, by source.
+#[derive(Debug)]
+pub struct FairShares {
+    /// In units of `scale`.
+    used: HashMap<SourceNetwork, f64>,
+    /// What everybody's use shrinks by when something comes back that is nobody's in particular.
+    scale: f64,
+    total: f64,
+}
+
+impl Default for FairShares {
+    fn default() -> Self {
+        Self {
+            used: HashMap::new(),
+            scale: 1.0,
+            total: 0.0,
+        }
+    }
+}
+
+impl Standing {
+    /// The part that may be in use when somebody of this standing wants something.
+    fn part(self) -> f64 {
+        match self {
+            Self::Unknown => 0.5,
+            Self::Familiar => 0.75,
+            Self::Returning => 1.0,
+        }
+    }
+}
+
+/// What those of this standing may use together.
+fn part(standing: Standing, whole: f64) -> f64 {
+    // Of a single one a half is none.
+    (whole * standing.part()).max(whole.min(1.0))
+}
+
+/// What one source of this standing gets if it is alone.
+fn most(standing: Standing, whole: f64) -> f64 {
+    let as_one_of = match standing {
+        Standing::Unknown | Standing::Familiar => Standing::Unknown,
+        Standing::Returning => Standing::Returning,
+    };
+    part(as_one_of, whole) * GREED / (1.0 + GREED)
+}
+
+impl FairShares {
+    /// How much this caller may use now, if the whole is so large.
+    pub fn left(&self, caller: Caller, whole: f64) -> f64 {
+        let free = self.free(caller, whole);
+        // What it takes is no longer free.
+        let own = (GREED * free - self.used_by(caller.source)) / (1.0 + GREED);
+        let most = most(caller.standing, whole) - self.used_by(caller.source);
+        free.min(own).min(most).max(0.0)
+    }
+
+    /// Whether there is one more for this caller, if there are so many.
+    pub fn has_one(&self, caller: Caller, whole: usize) -> bool {
+        let whole = whole as f64;
+        let free = self.free(caller, whole);
+        let most = most(caller.standing, whole).min(GREED * free);
+        free >= 1.0 && self.used_by(caller.source) < most
+    }
+
+    fn free(&self, caller: Caller, whole: f64) -> f64 {
+        part(caller.standing, whole) - self.total
+    }
+
+    /// How much is in use.
+    pub fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// A source uses so much more.
+    pub fn take(&mut self, source: SourceNetwork, amount: f64) {
+        *self.used.entry(source).or_default() += amount / self.scale;
+        self.total += amount;
+        // Each remembered source uses a little, so this bounds how many there are.
+        if self.used.len() > FEW + (self.total / LITTLE) as usize {
+            self.forget_little();
+        }
+    }
+
+    /// A source gives so much back.
+    pub fn give_back(&mut self, source: SourceNetwork, amount: f64) {
+        self.total = (self.total - amount).max(0.0);
+        if let Some(used) = self.used.get_mut(&source) {
+            *used -= amount / self.scale;
+            if *used <= 0.0 {
+                self.used.remove(&source);
+            }
+        }
+    }
+
+    /// So much comes back, to all in proportion to what they use.
+    pub fn come_back(&mut self, amount: f64) {
+        /// Below it the numbers would lose their precision.
+        const SMALL: f64 = 1e-9;
+        if self.total <= amount {
+            *self = Self::default();
+            return;
+        }
+        let rest = self.total - amount;
+        self.scale *= rest / self.total;
+        self.total = rest;
+        if self.scale < SMALL {
+            self.forget_little();
+        }
+    }
+
+    fn used_by(&self, source: SourceNetwork) -> f64 {
+        self.used.get(&source).map_or(0.0, |used| used * self.scale)
+    }
+
+    fn forget_little(&mut self) {
+        let scale = std::mem::replace(&mut self.scale, 1.0);
+        self.used.retain(|_, used| {
+            *used *= scale;
+            *used >= LITTLE
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(number: u32, standing: Standing) -> Caller {
+        let source = SourceNetwork::V4(number.into());
+        Caller { source, standing }
+    }
+
+    /// Takes one at a time, as long as there is one.
+    fn exhaust(shares: &mut FairShares, caller: Caller, whole: usize) -> usize {
+        let mut taken = 0;
+        while shares.has_one(caller, whole) {
+            shares.take(caller.source, 1.0);
+            taken += 1;
+        }
+        taken
+    }
+
+    #[test]
+    fn one_source_leaves_something_to_a_second_and_strangers_half_of_it_to_others() {
+        let mut shares = FairShares::default();
+        assert_eq!(exhaust(&mut shares, caller(1, Standing::Unknown), 300), 120);
+        assert_eq!(exhaust(&mut shares, caller(2, Standing::Unknown), 300), 24);
+        for number in 3..1000 {
+            exhaust(&mut shares, caller(number, Standing::Unknown), 300);
+        }
+        assert!((148.0..=150.0).contains(&shares.total()));
+
+        for number in 1000..2000 {
+            exhaust(&mut shares, caller(number, Standing::Familiar), 300);
+        }
+        assert!((223.0..=225.0).contains(&shares.total()));
+        let returning = exhaust(&mut shares, caller(1, Standing::Returning), 300);
+        assert!(returning >= 20, "at a source of strangers: {returning}");
+        let returning = exhaust(&mut shares, caller(3000, Standing::Returning), 300);
+        assert!(returning >= 20, "at a source of its own: {returning}");
+    }
+
+    #[test]
+    fn one_source_that_is_half_known_leaves_strangers_something() {
+        let mut shares = FairShares::default();
+        let (one, other) = (caller(1, Standing::Familiar), caller(2, Standing::Unknown));
+        assert_eq!(exhaust(&mut shares, one, 300), 120);
+        assert_eq!(exhaust(&mut shares, other, 300), 24);
+        shares.come_back(144.0);
+        assert_eq!(shares.left(one, 300.0).round(), 120.0);
+        shares.take(one.source, 100.0);
+        assert_eq!(shares.left(one, 300.0).round(), 20.0);
+    }
+
+    #[test]
+    fn what_comes_back_comes_back_to_all() {
+        let (one, two) = (
+            caller(1, Standing::Returning),
+            caller(2, Standing::Returning),
+        );
+        let mut shares = FairShares::default();
+        shares.take(one.source, 60.0);
+        shares.take(two.source, 30.0);
+        shares.come_back(30.0);
+        assert_eq!(shares.used_by(one.source).round(), 40.0);
+        assert_eq!(shares.used_by(two.source).round(), 20.0);
+        shares.give_back(one.source, 40.0);
+        assert_eq!(shares.total().round(), 20.0);
+        shares.come_back(20.0);
+        assert_eq!(shares.left(one, 100.0), 80.0, "all of it is free");
+    }
+
+    #[test]
+    fn of_a_single_one_everybody_may_have_it() {
+        for standing in Standing::ALL {
+            let mut shares = FairShares::default();
+            assert_eq!(exhaust(&mut shares, caller(1, standing), 1), 1);
+            assert_eq!(exhaust(&mut shares, caller(2, standing), 0), 0);
+        }
+    }
+
+    #[test]
+    fn sources_are_not_remembered_without_end() {
+        let mut shares = FairShares::default();
+        for number in 0..100_000 {
+            shares.take(SourceNetwork::V4(number.into()), 1.0);
+            shares.come_back(1.0 - 1e-3);
+            assert!(shares.used.len() <= FEW + 3 + (shares.total() / LITTLE) as usize);
+        }
+    }
+}

@@ -1,0 +1,710 @@
+//! How often the tenant is asked about one user. Auth0 locks a user after ten wrong passwords, for
+//! thirty days (Auth0, "Brute-force Protection"). A device with an old password, or a stranger who
+//! lockout, must not get a device locked out: not by Auth0, and not by us.
+//!
+//! Auth0 counts by user and address, so that is what is counted here: of the wrong passwords from one
+//! address the tenant hears nine, and a stranger's are not the device's. Where no address is passed
+//! on, all come from the broker's own, and are counted together, as Auth0 does it. Such a caller is nobody
+//! whose address is known to be the user's: the count by user holds for it, too.
+//!
+//! That alone is not enough where the tenant counts otherwise: it does not trust the address that it is
+//! told, or locks accounts whoever lockout (mode *Account Lockout*). There ten from anywhere are the
+//! end. So there is a second count, by user alone. Nine in all would keep every lock from being
+//! reached, and would let two strangers lock a device out with nine CONNECTs. No count at all would
+//! let them have Auth0 do it. The choice: after `MOST_ANYWHERE` in a row from anywhere, one
+//! a day, and never a wait for the address from which the user last came in. A device that signs in
+//! every day (Auth0's tokens last a day) takes the count back before the tenth; one at its usual address
+//! is never held up by others; one that has moved while strangers guess waits a day at most if they
+//! leave it its turn, and comes in at once if its login is remembered. One stranger alone is slowed
+//! down by his own address, and needs a day to get that far.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use super::{LoginAttempt, source::SourceNetwork};
+use crate::{
+    refusal::{Reason, Refusal},
+    secret::Fingerprint,
+};
+
+/// How long a user has to wait after so many wrong passwords in a row. Three at once are a slip; the
+/// rest are spread so that somebody can mend it meanwhile.
+const WAITS: [Duration; (MOST - 1) as usize] = [
+    Duration::ZERO,
+    Duration::ZERO,
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+    Duration::from_secs(600),
+    HOUR,
+    DAY,
+    Duration::from_secs(7 * 24 * 3600),
+];
+
+/// The same after refusals that another password does not change: a blocked user, a second factor. They
+/// lock nobody, so nobody waits longer than it takes to notice that they have been mended.
+const REFUSED_WAITS: [Duration; 4] = [
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+    Duration::from_secs(600),
+    HOUR,
+];
+
+/// The longest wait that is the first thing to try. After it, somebody has to look at the device.
+const LONG_WAIT: Duration = HOUR;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The most wrong passwords from one address that the tenant is to hear of: one less than locks it.
+const MOST: u32 = 9;
+
+/// The most from all addresses together, before it is one a day.
+const MOST_ANYWHERE: u32 = MOST - 1;
+
+/// After so long without a question Auth0 has forgotten too.
+const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How many users, and users at addresses, are kept apart. Beyond it those are forgotten that got it
+/// wrong least often.
+const MAX_KNOWN: usize = 100_000;
+
+/// What the tenant said about a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordResult {
+    /// The password is right.
+    Correct,
+    /// It is wrong.
+    Wrong,
+    /// Nothing, though it was told the password: it may have counted it as wrong.
+    Unknown,
+    /// No, whatever the password.
+    UserRefused,
+    /// Nothing about this login, or it was not asked.
+    NotChecked,
+}
+
+/// The users that the tenant is being asked about, or refused last time.
+#[derive(Default)]
+pub struct Lockout {
+    pairs: HashMap<(Fingerprint, SourceNetwork), Pair>,
+    users: HashMap<Fingerprint, User>,
+}
+
+/// One user at one address.
+#[derive(Default)]
+struct Pair {
+    wrong: u32,
+    /// Answers that were lost since the last that was not. With a wrong one among the others they count
+    /// as wrong; alone they may as well have been right, and are looked at again sooner.
+    lost: u32,
+    /// Refusals in a row.
+    refused: u32,
+    /// Questions under way: each may turn out wrong.
+    asking: u32,
+    /// When the next may be asked; `None` is now.
+    next: Option<Instant>,
+}
+
+/// One user at all addresses.
+#[derive(Default)]
+struct User {
+    wrong: u32,
+    asking: u32,
+    last: Option<Instant>,
+    /// When the next of those beyond the limit may be asked.
+    next: Option<Instant>,
+    /// From where it came in last.
+    home: Option<SourceNetwork>,
+}
+
+impl Lockout {
+    /// Whether the tenant may be asked about this login now. It is counted until it is
+    /// [`finish`](Self::finish).
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn begin(&mut self, attempt: LoginAttempt, now: Instant) -> Result<(), Refusal> {
+        let (key, source) = counted(attempt);
+        if self.pairs.len() >= MAX_KNOWN && !self.pairs.contains_key(&key) {
+            self.make_room_for_pairs(now);
+        }
+        if self.users.len() >= MAX_KNOWN && !self.users.contains_key(&attempt.user) {
+            self.make_room_for_users();
+        }
+        let pair = self.pairs.entry(key).or_default();
+        let user = self.users.entry(attempt.user).or_default();
+        let asked = pair.ask(now).and_then(|()| user.ask(source, now)).map_err(
+            |Backoff { detail, seconds }| {
+                let refusal = Refusal::new(Reason::LoginBackoff, detail);
+                match seconds.filter(|seconds| *seconds <= LONG_WAIT.as_secs()) {
+                    Some(seconds) => refusal.wait_first(seconds),
+                    None => refusal,
+                }
+            },
+        );
+        if asked.is_ok() {
+            pair.asking += 1;
+            user.asking += 1;
+        }
+        self.drop_empty(attempt);
+        asked
+    }
+
+    /// What the tenant said.
+    pub fn finish(&mut self, attempt: LoginAttempt, result: PasswordResult, now: Instant) {
+        let (key, source) = counted(attempt);
+        let pair = self.pairs.entry(key).or_default();
+        let user = self.users.entry(attempt.user).or_default();
+        pair.asking = pair.asking.saturating_sub(1);
+        user.asking = user.asking.saturating_sub(1);
+        match result {
+            PasswordResult::Correct => {
+                (pair.wrong, pair.lost) = (0, 0);
+                if pair.refused == 0 {
+                    pair.next = None;
+                }
+                (user.wrong, user.next) = (0, None);
+                if source != SourceNetwork::Unknown {
+                    user.home = Some(source);
+                }
+            }
+            PasswordResult::Wrong => pair.count_wrong(now),
+            PasswordResult::Unknown => pair.count_lost(now),
+            PasswordResult::UserRefused => pair.count_refused(now),
+            PasswordResult::NotChecked => {}
+        }
+        if matches!(result, PasswordResult::Wrong | PasswordResult::Unknown) {
+            user.count_wrong(now);
+        }
+        self.drop_empty(attempt);
+    }
+
+    /// What it was given is of no use: the same as a refusal, of a question that was answered before.
+    pub fn tokens_refused(&mut self, attempt: LoginAttempt, now: Instant) {
+        let pair = self.pairs.entry(counted(attempt).0).or_default();
+        pair.count_refused(now);
+    }
+
+    /// The device may come in: nothing refuses it any more.
+    pub fn signed_in(&mut self, attempt: LoginAttempt) {
+        if let Some(pair) = self.pairs.get_mut(&counted(attempt).0) {
+            (pair.refused, pair.next) = (0, None);
+        }
+        self.drop_empty(attempt);
+    }
+
+    /// Somebody has mended something (SIGHUP): whoever waits may be asked about now. Wrong passwords
+    /// stay counted, because a log is rotated every night by a SIGHUP, and after the ninth that the
+    /// tenant is known to have result there is nothing to look at before it has forgotten them.
+    pub fn reset_after_reload(&mut self) {
+        for pair in self.pairs.values_mut() {
+            pair.refused = 0;
+            if pair.wrong < MOST {
+                pair.next = None;
+            }
+        }
+        for user in self.users.values_mut() {
+            user.next = None;
+        }
+        self.pairs.retain(|_, pair| !pair.is_empty());
+    }
+
+    fn drop_empty(&mut self, attempt: LoginAttempt) {
+        let (key, _) = counted(attempt);
+        if self.pairs.get(&key).is_some_and(Pair::is_empty) {
+            self.pairs.remove(&key);
+        }
+        if self.users.get(&attempt.user).is_some_and(User::is_empty) {
+            self.users.remove(&attempt.user);
+        }
+    }
+
+    fn make_room_for_pairs(&mut self, now: Instant) {
+        for wrong in 0..=MOST {
+            self.pairs.retain(|_, pair| {
+                pair.asking > 0
+                    || pair.count() > wrong
+                    || pair.next.is_some_and(|next| now < next && wrong == MOST)
+            });
+            if self.pairs.len() < MAX_KNOWN / 2 {
+                return;
+            }
+        }
+    }
+
+    /// Strangers' names go before those of devices that came in once.
+    fn make_room_for_users(&mut self) {
+        for (wrong, strangers_only) in (0..=MOST_ANYWHERE)
+            .map(|wrong| (wrong, true))
+            .chain([(0, false)])
+        {
+            self.users.retain(|_, user| {
+                user.asking > 0 || user.wrong > wrong || (strangers_only && user.home.is_some())
+            });
+            if self.users.len() < MAX_KNOWN / 2 {
+                return;
+            }
+        }
+    }
+}
+
+/// Why the tenant is not asked.
+struct Backoff {
+    detail: String,
+    /// For how many seconds.
+    seconds: Option<u64>,
+}
+
+impl From<String> for Backoff {
+    fn from(detail: String) -> Self {
+        let seconds = None;
+        Self { detail, seconds }
+    }
+}
+
+impl Pair {
+    fn count(&self) -> u32 {
+        self.wrong + self.lost
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count() + self.refused + self.asking == 0
+    }
+
+    fn ask(&mut self, now: Instant) -> Result<(), Backoff> {
+        if let Some(next) = self.next
+            && now < next
+        {
+            let seconds = (next - now).as_secs() + 1;
+            let why = match (self.refused, self.lost) {
+                (1.., _) => format!(
+                    "the tenant refused it {} times in a row, as an earlier line says, and is asked again",
+                    self.refused
+                ),
+                (_, 1..) => format!(
+                    "the tenant lost {} of its passwords in a row, and may have counted them as wrong; the next is looked at",
+                    self.lost
+                ),
+                _ => format!(
+                    "it sent {} wrong passwords in a row; the next is looked at",
+                    self.wrong
+                ),
+            };
+            return Err(Backoff {
+                detail: format!("{why} in {seconds} s"),
+                seconds: Some(seconds),
+            });
+        }
+        if self.wrong >= MOST {
+            // Thirty days have passed.
+            (self.wrong, self.lost) = (0, 0);
+        }
+        // Of those that are only lost there is one more, when its time has come.
+        let one_more = self.lost > 0 && self.asking == 0;
+        if self.count() + self.asking >= MOST && !one_more {
+            let detail = format!(
+                "it sent {} wrong passwords in a row, and {} are being looked at",
+                self.count(),
+                self.asking
+            );
+            return Err(detail.into());
+        }
+        Ok(())
+    }
+
+    fn count_wrong(&mut self, now: Instant) {
+        (self.wrong, self.lost) = (self.count() + 1, 0);
+        self.wait(self.usual_wait().unwrap_or(FORGOTTEN), now);
+    }
+
+    fn count_lost(&mut self, now: Instant) {
+        if self.wrong > 0 {
+            return self.count_wrong(now);
+        }
+        self.lost += 1;
+        // A tenant that answers nobody for a day must not keep devices out for a week.
+        let wait = self.usual_wait().map_or(DAY, |wait| wait.min(HOUR));
+        self.wait(wait, now);
+    }
+
+    fn count_refused(&mut self, now: Instant) {
+        let longest = REFUSED_WAITS.len() - 1;
+        self.wait(REFUSED_WAITS[longest.min(self.refused as usize)], now);
+        self.refused += 1;
+    }
+
+    fn usual_wait(&self) -> Option<Duration> {
+        WAITS.get(self.count() as usize - 1).copied()
+    }
+
+    fn wait(&mut self, wait: Duration, now: Instant) {
+        self.next = self.next.max(Some(now + wait));
+    }
+}
+
+impl User {
+    fn is_empty(&self) -> bool {
+        self.wrong + self.asking == 0 && self.home.is_none()
+    }
+
+    fn ask(&mut self, from: SourceNetwork, now: Instant) -> Result<(), Backoff> {
+        if self.last.is_some_and(|last| now >= last + FORGOTTEN) {
+            (self.wrong, self.next) = (0, None);
+        }
+        if self.home == Some(from) || self.wrong + self.asking < MOST_ANYWHERE {
+            return Ok(());
+        }
+        let waits = self.next.is_some_and(|next| now < next);
+        if !waits && self.asking == 0 {
+            return Ok(());
+        }
+        let detail = format!(
+            "{} wrong passwords in a row came for its user from several addresses, and it is not where it came in last; one more is looked at each day",
+            self.wrong + self.asking
+        );
+        Err(detail.into())
+    }
+
+    fn count_wrong(&mut self, now: Instant) {
+        self.wrong += 1;
+        self.last = Some(now);
+        if self.wrong >= MOST_ANYWHERE {
+            self.next = Some(now + DAY);
+        }
+    }
+}
+
+/// What is counted together, and where that is.
+fn counted(attempt: LoginAttempt) -> ((Fingerprint, SourceNetwork), SourceNetwork) {
+    let source = SourceNetwork::from(attempt.address);
+    ((attempt.user, source), source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Fingerprinter;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+    const MONTH: u64 = 30 * 24 * 3600;
+
+    /// A user without an address, and the same at several.
+    fn user() -> LoginAttempt {
+        LoginAttempt {
+            user: Fingerprinter::new().unwrap().of(b"user"),
+            address: None,
+        }
+    }
+
+    fn at(user: LoginAttempt, address: &str) -> LoginAttempt {
+        LoginAttempt {
+            address: Some(address.parse().unwrap()),
+            ..user
+        }
+    }
+
+    /// The seconds at which a device that tries all the time is asked about.
+    fn asked(
+        lockout: &mut Lockout,
+        attempt: LoginAttempt,
+        result: PasswordResult,
+        start: Instant,
+        seconds: impl IntoIterator<Item = u64>,
+    ) -> Vec<u64> {
+        seconds
+            .into_iter()
+            .filter(|second| {
+                let now = start + S(*second);
+                let asked = lockout.begin(attempt, now).is_ok();
+                if asked {
+                    lockout.finish(attempt, result, now);
+                }
+                asked
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_tenth_is_never_asked_about_within_thirty_days() {
+        let start = Instant::now();
+        for attempt in [user(), at(user(), "203.0.113.7")] {
+            let mut lockout = Lockout::default();
+            let month = (0..MONTH).step_by(30);
+            let first = asked(&mut lockout, attempt, PasswordResult::Wrong, start, month);
+            assert_eq!(first.len(), MOST as usize, "{first:?}");
+            assert!(first[6] < 2 * 3600 && first[7] > 24 * 3600, "{first:?}");
+            let last = first[8];
+            lockout.reset_after_reload();
+            let again = (MONTH..=last + MONTH).step_by(30);
+            let next = asked(&mut lockout, attempt, PasswordResult::Wrong, start, again);
+            assert_eq!(next, [last + MONTH], "and a reload changes nothing");
+        }
+    }
+
+    /// Debian rotates the broker's log with a SIGHUP every night.
+    #[test]
+    fn a_reload_shortens_a_wait_and_forgets_nothing() {
+        let (start, user) = (Instant::now(), user());
+        let mut lockout = Lockout::default();
+        let mut count = 0;
+        for day in 0..30 {
+            let from = day * 86_400;
+            let day = from..from + 300;
+            count += asked(&mut lockout, user, PasswordResult::Wrong, start, day).len();
+            lockout.reset_after_reload();
+        }
+        assert_eq!(count, MOST as usize);
+        let mut lockout = Lockout::default();
+        let first = asked(&mut lockout, user, PasswordResult::Wrong, start, 0..300);
+        assert_eq!(first.len(), 5);
+        lockout.reset_after_reload();
+        assert!(lockout.begin(user, start + S(300)).is_ok(), "at once");
+    }
+
+    #[test]
+    fn questions_under_way_count_as_wrong() {
+        let (now, user) = (Instant::now(), user());
+        let mut lockout = Lockout::default();
+        let asked = (0..50).filter(|_| lockout.begin(user, now).is_ok()).count();
+        assert_eq!(asked, MOST_ANYWHERE as usize);
+        for _ in 0..MOST_ANYWHERE - 1 {
+            lockout.finish(user, PasswordResult::NotChecked, now);
+        }
+        assert!(lockout.begin(user, now).is_ok());
+        lockout.finish(user, PasswordResult::Correct, now);
+        lockout.finish(user, PasswordResult::Correct, now);
+        assert!(lockout.pairs.is_empty() && lockout.users.is_empty());
+    }
+
+    #[test]
+    fn a_stranger_s_wrong_passwords_are_not_the_device_s() {
+        let (start, user) = (Instant::now(), user());
+        let (stranger, device) = (at(user, "198.51.100.1"), at(user, "203.0.113.7"));
+        let mut lockout = Lockout::default();
+        asked(
+            &mut lockout,
+            stranger,
+            PasswordResult::Wrong,
+            start,
+            0..20_000,
+        );
+        assert!(lockout.begin(stranger, start + S(20_000)).is_err());
+        let here = asked(
+            &mut lockout,
+            device,
+            PasswordResult::Correct,
+            start,
+            20_000..20_010,
+        );
+        assert_eq!(here.len(), 10, "asked about whenever it likes");
+        assert!(
+            lockout.begin(stranger, start + S(20_010)).is_err(),
+            "what the device does right is not the stranger's either"
+        );
+    }
+
+    #[test]
+    fn one_network_is_one_stranger() {
+        let (start, user) = (Instant::now(), user());
+        let mut lockout = Lockout::default();
+        let asked: usize = (1..100)
+            .map(|i| at(user, &format!("2001:db8::{i:x}")))
+            .map(|attempt| asked(&mut lockout, attempt, PasswordResult::Wrong, start, 0..1).len())
+            .sum();
+        assert_eq!(asked, 3);
+        let elsewhere = at(user, "2001:db8:0:1::1");
+        assert!(lockout.begin(elsewhere, start).is_ok());
+    }
+
+    #[test]
+    fn many_strangers_reach_no_lock_and_lock_nobody_out() {
+        let (start, user) = (Instant::now(), user());
+        let home = at(user, "203.0.113.7");
+        let strangers = |lockout: &mut Lockout, from: u64| {
+            (0..100)
+                .map(|i| at(user, &format!("198.51.100.{i}")))
+                .map(|attempt| {
+                    asked(
+                        lockout,
+                        attempt,
+                        PasswordResult::Wrong,
+                        start,
+                        from..from + 1,
+                    )
+                    .len()
+                })
+                .sum::<usize>()
+        };
+        let day = 24 * 3600;
+        let mut lockout = Lockout::default();
+        lockout.begin(home, start).unwrap();
+        lockout.finish(home, PasswordResult::Correct, start);
+        let since = strangers(&mut lockout, 0) + strangers(&mut lockout, day - 1);
+        assert_eq!(since, MOST_ANYWHERE as usize);
+        assert_eq!(strangers(&mut lockout, day), 1, "one a day");
+        assert!(lockout.begin(home, start + S(day)).is_ok());
+        lockout.finish(home, PasswordResult::Correct, start + S(day));
+        assert_eq!(
+            strangers(&mut lockout, day + 1),
+            MOST_ANYWHERE as usize,
+            "who came in takes the count back, as in the tenant"
+        );
+
+        let moved = at(user, "192.0.2.7");
+        let refusal = lockout.begin(moved, start + S(day + 2)).unwrap_err();
+        assert!(refusal.detail.contains("one more is looked at each day"));
+        assert!(lockout.begin(moved, start + S(2 * day + 1)).is_ok());
+        lockout.finish(moved, PasswordResult::NotChecked, start + S(2 * day + 1));
+        lockout.users.get_mut(&user.user).unwrap().next = Some(start + S(9 * day));
+        lockout.reset_after_reload();
+        assert!(lockout.begin(moved, start + S(2 * day + 2)).is_ok());
+    }
+
+    /// Nobody can tell two of them apart.
+    #[test]
+    fn who_has_no_address_is_at_nobody_s_home() {
+        let (start, user) = (Instant::now(), user());
+        let home = at(user, "203.0.113.7");
+        let mut lockout = Lockout::default();
+        for attempt in [home, user] {
+            lockout.begin(attempt, start).unwrap();
+            lockout.finish(attempt, PasswordResult::Correct, start);
+        }
+        let strangers = (0..100)
+            .map(|i| at(user, &format!("198.51.100.{i}")))
+            .map(|attempt| asked(&mut lockout, attempt, PasswordResult::Wrong, start, 0..1).len())
+            .sum::<usize>();
+        assert_eq!(strangers, MOST_ANYWHERE as usize);
+        assert!(lockout.begin(user, start).is_err(), "they count for it too");
+        assert!(lockout.begin(home, start).is_ok(), "and not at home");
+    }
+
+    #[test]
+    fn refusals_are_asked_about_less_and_less_until_it_comes_in() {
+        let (start, user) = (Instant::now(), user());
+        let mut lockout = Lockout::default();
+        let refused = asked(
+            &mut lockout,
+            user,
+            PasswordResult::UserRefused,
+            start,
+            0..10_000,
+        );
+        assert_eq!(refused, [0, 10, 70, 670, 4270, 7870]);
+        let refusal = lockout.begin(user, start + S(10_000)).unwrap_err();
+        assert!(refusal.detail.contains("refused it 6 times in a row"));
+        lockout.reset_after_reload();
+        let refused = asked(
+            &mut lockout,
+            user,
+            PasswordResult::UserRefused,
+            start,
+            10_000..10_071,
+        );
+        assert_eq!(
+            refused,
+            [10_000, 10_010, 10_070],
+            "from the start after a reload"
+        );
+        lockout.signed_in(user);
+        let refused = asked(
+            &mut lockout,
+            user,
+            PasswordResult::UserRefused,
+            start,
+            10_071..10_082,
+        );
+        assert_eq!(refused, [10_071, 10_081], "and after it came in");
+    }
+
+    #[test]
+    fn tokens_of_no_use_go_on_slowing_down_though_the_password_is_right() {
+        let (start, user) = (Instant::now(), user());
+        let mut lockout = Lockout::default();
+        let mut seconds = Vec::new();
+        for second in 0..1000 {
+            let now = start + S(second);
+            if lockout.begin(user, now).is_ok() {
+                lockout.finish(user, PasswordResult::Correct, now);
+                lockout.finish(user, PasswordResult::UserRefused, now);
+                seconds.push(second);
+            }
+        }
+        assert_eq!(seconds, [0, 10, 70, 670]);
+    }
+
+    /// The tenant counts, and then its answers get lost.
+    #[test]
+    fn lost_answers_count_until_one_is_right() {
+        let (start, user) = (Instant::now(), at(user(), "203.0.113.7"));
+        let mut lockout = Lockout::default();
+        lockout.finish(user, PasswordResult::Correct, start);
+        let day = 24 * 3600;
+        let lost = asked(&mut lockout, user, PasswordResult::Unknown, start, 0..day);
+        assert_eq!(lost.len(), MOST as usize, "{lost:?}");
+        assert!(lost.windows(2).all(|two| two[1] - two[0] <= 3600));
+        let more = asked(
+            &mut lockout,
+            user,
+            PasswordResult::Unknown,
+            start,
+            day..lost[8] + day + 60,
+        );
+        assert_eq!(more, [lost[8] + day], "one a day");
+        lockout.reset_after_reload();
+        let now = start + S(3 * day);
+        assert!(lockout.begin(user, now).is_ok(), "a reload asks at once");
+        lockout.finish(user, PasswordResult::Correct, now);
+        assert!(lockout.pairs.is_empty());
+    }
+
+    #[test]
+    fn lost_answers_of_a_device_that_is_wrong_are_wrong() {
+        let start = Instant::now();
+        for order in [
+            [PasswordResult::Wrong, PasswordResult::Unknown],
+            [PasswordResult::Unknown, PasswordResult::Wrong],
+        ] {
+            let (mut lockout, user) = (Lockout::default(), user());
+            let mut count = 0;
+            for second in (0..MONTH).step_by(30) {
+                let now = start + S(second);
+                if lockout.begin(user, now).is_ok() {
+                    lockout.finish(user, order[usize::from(count % 2 == 1)], now);
+                    count += 1;
+                }
+            }
+            assert_eq!(count, MOST);
+        }
+    }
+
+    #[test]
+    fn many_users_do_not_make_room_for_a_tenth_guess() {
+        let prints = Fingerprinter::new().unwrap();
+        let (start, user) = (Instant::now(), user());
+        let mut lockout = Lockout::default();
+        let month = (0..MONTH).step_by(30);
+        asked(&mut lockout, user, PasswordResult::Wrong, start, month);
+        let home = at(
+            LoginAttempt {
+                user: prints.of(b"home"),
+                address: None,
+            },
+            "203.0.113.7",
+        );
+        lockout.finish(home, PasswordResult::Correct, start);
+        for i in 0..MAX_KNOWN + 1000 {
+            let other = LoginAttempt {
+                user: prints.of(&i.to_le_bytes()),
+                address: None,
+            };
+            assert!(lockout.begin(other, start).is_ok());
+            lockout.finish(other, PasswordResult::Wrong, start);
+        }
+        assert!(lockout.pairs.len() <= MAX_KNOWN && lockout.pairs.contains_key(&counted(user).0));
+        assert!(lockout.users.len() <= MAX_KNOWN && lockout.users.contains_key(&home.user));
+    }
+}

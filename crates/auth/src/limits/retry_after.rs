@@ -1,0 +1,155 @@
+//! For how long the tenant wants no logins: from anybody, or from one address.
+//!
+//! Auth0 limits an address as well as a tenant, and tells of both in the same headers. If one device's
+//! limit were taken for the tenant's, a stranger with a hundred wrong passwords would keep a whole fleet
+//! out.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use super::source::SourceNetwork;
+use crate::{
+    auth0::answer::PauseScope,
+    refusal::{Reason, Refusal},
+};
+
+/// The longest that is waited because the tenant said so.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// How many addresses are kept apart. Beyond it those go first that would be asked from soonest.
+const MAX_ADDRESSES: usize = 10_000;
+
+/// The retry_after.
+#[derive(Default)]
+pub struct RetryAfter {
+    everybodys: Option<Instant>,
+    /// [`SourceNetwork::Unknown`] is the broker's own address: what counts where none is passed on.
+    addresses: HashMap<SourceNetwork, Instant>,
+}
+
+impl RetryAfter {
+    /// Whether the tenant may be asked from this address now.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn check(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Refusal> {
+        let refuse = |until: Instant, from: &str| {
+            let seconds = (until - now).as_secs() + 1;
+            let detail = format!("the tenant wants no logins{from} for {seconds} s");
+            Err(Refusal::new(Reason::LoginThrottled, detail))
+        };
+        if let Some(until) = self.everybodys.filter(|until| now < *until) {
+            return refuse(until, "");
+        }
+        match self.addresses.get(&address.into()) {
+            Some(until) if now < *until => refuse(*until, " from its address"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tenant wants a pause. It never ends one that is longer.
+    pub fn add(
+        &mut self,
+        whose: PauseScope,
+        address: Option<IpAddr>,
+        pause: Duration,
+        now: Instant,
+    ) {
+        let until = now + pause.min(LONGEST);
+        match whose {
+            PauseScope::AllRequests => self.everybodys = self.everybodys.max(Some(until)),
+            PauseScope::SameAddress => {
+                self.make_room(now);
+                let known = self.addresses.entry(address.into()).or_insert(until);
+                *known = until.max(*known);
+            }
+        }
+    }
+
+    fn make_room(&mut self, now: Instant) {
+        if self.addresses.len() < MAX_ADDRESSES {
+            return;
+        }
+        self.addresses.retain(|_, until| now < *until);
+        if self.addresses.len() < MAX_ADDRESSES {
+            return;
+        }
+        // Half at once: one at a time would be a look at all of them for each.
+        let mut ends: Vec<_> = self.addresses.values().copied().collect();
+        let (_, middle, _) = ends.select_nth_unstable(MAX_ADDRESSES / 2);
+        let middle = *middle;
+        self.addresses.retain(|_, until| middle < *until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    fn address(number: u32) -> Option<IpAddr> {
+        Some(IpAddr::V4(number.into()))
+    }
+
+    #[test]
+    fn a_pause_of_one_address_is_nobody_else_s() {
+        let start = Instant::now();
+        let mut retry_after = RetryAfter::default();
+        retry_after.add(PauseScope::SameAddress, address(1), S(864), start);
+        let refusal = retry_after.check(address(1), start + S(863)).unwrap_err();
+        assert_eq!(refusal.reason, Reason::LoginThrottled);
+        assert!(refusal.detail.contains("from its address for 2 s"));
+        assert!(retry_after.check(address(1), start + S(864)).is_ok());
+        assert!(retry_after.check(address(2), start).is_ok());
+        assert!(retry_after.check(None, start).is_ok(), "nor the broker's");
+
+        retry_after.add(PauseScope::SameAddress, None, S(7), start);
+        assert!(retry_after.check(None, start).is_err());
+        assert!(retry_after.check(address(2), start).is_ok());
+
+        retry_after.add(PauseScope::AllRequests, address(1), S(7), start);
+        assert!(retry_after.check(address(2), start + S(6)).is_err());
+        assert!(retry_after.check(address(2), start + S(7)).is_ok());
+    }
+
+    #[test]
+    fn a_network_waits_together() {
+        let start = Instant::now();
+        let mut retry_after = RetryAfter::default();
+        let at = |text: &str| Some(text.parse().unwrap());
+        retry_after.add(PauseScope::SameAddress, at("2001:db8::1"), S(7), start);
+        assert!(retry_after.check(at("2001:db8::2"), start).is_err());
+        assert!(retry_after.check(at("2001:db8:0:1::1"), start).is_ok());
+    }
+
+    #[test]
+    fn no_tenant_silences_us_for_ever_and_none_shortens_what_it_said() {
+        let start = Instant::now();
+        for whose in [PauseScope::AllRequests, PauseScope::SameAddress] {
+            let mut retry_after = RetryAfter::default();
+            retry_after.add(whose, None, S(1_000_000), start);
+            retry_after.add(whose, None, S(1), start);
+            assert!(retry_after.check(None, start + S(3599)).is_err());
+            assert!(retry_after.check(None, start + S(3600)).is_ok());
+        }
+    }
+
+    #[test]
+    fn many_addresses_do_not_fill_the_memory() {
+        let start = Instant::now();
+        let mut retry_after = RetryAfter::default();
+        retry_after.add(PauseScope::SameAddress, None, S(3600), start);
+        for number in 0..3 * MAX_ADDRESSES as u32 {
+            retry_after.add(PauseScope::SameAddress, address(number), S(60), start);
+            assert!(retry_after.addresses.len() <= MAX_ADDRESSES);
+        }
+        assert!(retry_after.check(None, start).is_err(), "the longest stays");
+        retry_after.add(PauseScope::SameAddress, None, S(60), start + S(3600));
+        assert!(retry_after.addresses.len() <= MAX_ADDRESSES);
+    }
+}

@@ -1,0 +1,63 @@
+//! Under which client IDs a sign-in may wait: [`crate::pending::client_ids`].
+
+use super::{Common, Engine, Wait, report::Who};
+use crate::{
+    clock::{Unix, moment},
+    pending::{self, client_ids::DelayObstacle},
+    refusal::{Reason, Refusal},
+};
+use input::text::Quoted;
+
+impl Engine {
+    /// Why this sign-in may not hold its client ID while it waits, if it may not: then [`Self::delay`] is not
+    /// for it.
+    pub fn delay_obstacle(&self, common: &mut Common, wait: &Wait) -> Option<DelayObstacle> {
+        let sign_in = &wait.sign_in;
+        let history = &mut common.client_ids;
+        history.obstacle(&sign_in.client_id, sign_in.id_is_free, moment())
+    }
+
+    /// Turns a login away and asks the tenant all the same: it is let in from memory when it comes back.
+    pub fn postpone(
+        &mut self,
+        common: &mut Common,
+        wait: Box<Wait>,
+        why: DelayObstacle,
+        now: Unix,
+    ) -> Refusal {
+        let Wait { sign_in, job, .. } = *wait;
+        let refusal = match self.submit(common, job) {
+            Err(refusal) => refusal,
+            Ok(()) => Refusal::new(
+                Reason::LoginPending,
+                format!("the tenant is being asked, and the device may not wait for it: {why}"),
+            ),
+        };
+        self.report_refused_connect(&sign_in, &refusal, now);
+        refusal
+    }
+
+    /// The broker hung up on a client that it has not let in. Where a login waits under that client ID, the
+    /// broker did not ask about this one.
+    pub fn hung_up(&mut self, client_id: &str, address: Option<&str>, now: Unix) {
+        let Some(holder) = pending::who_waits_under(client_id) else {
+            return;
+        };
+        let holder = holder.map_or_else(
+            || "an unknown address".into(),
+            |holder| Quoted(&holder).to_string(),
+        );
+        let refusal = Refusal::new(
+            Reason::ClientIdPending,
+            format!(
+                "the broker hung up, because a login from {holder} waits for the tenant under this client id"
+            ),
+        );
+        let who = Who {
+            client_id,
+            username: None,
+            address,
+        };
+        self.report(&who, &refusal, now);
+    }
+}

@@ -1,0 +1,56 @@
+//! Which refusals were reported.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Which refusals of a client were reported: each once, and only so many. A device that publishes
+/// to a forbidden topic a thousand times a second must not fill the journal.
+#[derive(Default)]
+pub struct ReportedRefusals(Vec<u64>);
+
+/// Whether to report a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// It is new.
+    Report,
+    /// It is new, and the last that is reported.
+    ReportLast,
+    /// It was reported, or there were too many.
+    Silent,
+}
+
+impl ReportedRefusals {
+    const MAX: usize = 16;
+
+    /// Notes a refusal.
+    pub fn note(&mut self, refusal: impl Hash) -> Note {
+        let mut hasher = DefaultHasher::new();
+        refusal.hash(&mut hasher);
+        let hash = hasher.finish();
+        if self.0.len() >= Self::MAX || self.0.contains(&hash) {
+            return Note::Silent;
+        }
+        self.0.push(hash);
+        if self.0.len() == Self::MAX {
+            Note::ReportLast
+        } else {
+            Note::Report
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_noted_once_and_so_many() {
+        let mut reported = ReportedRefusals::default();
+        assert_eq!(reported.note("x"), Note::Report);
+        assert_eq!(reported.note("x"), Note::Silent);
+        for i in 0..ReportedRefusals::MAX - 2 {
+            assert_eq!(reported.note(i), Note::Report);
+        }
+        assert_eq!(reported.note("last"), Note::ReportLast);
+        assert_eq!(reported.note("more"), Note::Silent);
+    }
+}
