@@ -10,6 +10,7 @@
 # make memory   what ten thousand connected devices cost, and what is left of them: a table
 # make instructions what the rights cost a message, counted by valgrind: a table
 # make scale    what a large fleet and a large policy file cost the others on SIGHUP: two tables
+# make docs     writes the documents that are generated: options, refusals, the package's auth0.conf
 # make lint     formatting and clippy
 #
 # demo and test first install what is missing (apt, with sudo unless you are root).
@@ -17,7 +18,7 @@
 CARGO  ?= cargo
 LOCKED ?= --locked
 
-.PHONY: demo test races fuzz plugin deb bench lint clean
+.PHONY: demo test races fuzz plugin deb bench docs lint clean
 
 demo:
 	@tests/dependencies.sh demo
@@ -64,6 +65,9 @@ $(MEASURES): plugin
 	@NEAREST=1 tests/brokers.sh
 	$(CARGO) build $(LOCKED) --release -p testbed --bin $@
 	target/release/$@
+
+docs:
+	UPDATE=1 $(CARGO) test $(LOCKED) --test generated
 
 lint:
 	@tests/dependencies.sh build

@@ -78,7 +78,7 @@ pub enum Unit {
 pub enum DefaultValue {
     /// This value.
     Value(&'static str),
-    /// The broker does not start. The text says what else may be set.
+    /// The broker does not start. The text says when.
     Needed(&'static str),
     /// There is no value. The text says what that means.
     Unset(&'static str),
@@ -140,7 +140,7 @@ const TENANT: Group = Group {
         Opt {
             name: "issuer",
             kind: Kind::List(
-                "addresses as in https://example.eu.auth0.com/, with the slash if the tenant's tokens have it",
+                "addresses, with commas between them, as in https://example.eu.auth0.com/, with the slash if the tokens have it",
             ),
             default: Unset("`https://DOMAIN/`"),
             text: "The accepted `iss` values of tokens, with commas between them, compared byte for byte (Auth0's end \
@@ -177,7 +177,7 @@ const CREDENTIALS: Group = Group {
         Opt {
             name: "client_secret_file",
             kind: Kind::SecretFile,
-            default: Unset("needed with `client_id`"),
+            default: Needed("needed with `client_id`"),
             example: Some("/etc/mosquitto/auth0.secret"),
             text: "The file with the Client Secret of the application, which only root and the broker may be able to \
                    read. Make it, as root, with\n\n    \
@@ -381,7 +381,7 @@ const TOKENS: Group = Group {
         Opt {
             name: "hs256_secret_file",
             kind: Kind::SecretFile,
-            default: Unset("needed with `HS256`"),
+            default: Needed("needed with `HS256`"),
             text: "The file with the API's signing secret, of at least 32 bytes. Whoever knows it can make tokens.",
             ..ROW
         },

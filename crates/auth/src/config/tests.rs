@@ -1,4 +1,4 @@
-use super::*;
+use super::{options::Kind, *};
 use acl::claims::permissions::Verbs;
 use input::json::Place;
 use std::{fs, os::unix::fs::PermissionsExt};
@@ -512,4 +512,25 @@ fn the_file_holds_the_same_options_and_both_may_be_used() {
             .to_string();
         assert!(error.contains(part) && !error.contains('\n'), "{error}");
     }
+}
+
+/// Every commented line of `packaging/auth0.conf`, with files that are there.
+#[test]
+fn the_examples_together_are_a_configuration() {
+    let secret = file("s3cret", 0o640);
+    let policy = file("", 0o644);
+    let mut pairs = Vec::new();
+    for option in options::all() {
+        let Some(example) = option.example else {
+            continue;
+        };
+        pairs.push(match option.kind {
+            Kind::SecretFile => (option.name, path(&secret)),
+            Kind::File => (option.name, path(&policy)),
+            Kind::Folder => continue,
+            _ => (option.name, example),
+        });
+    }
+    assert!(pairs.len() > 20);
+    read(&pairs).unwrap();
 }

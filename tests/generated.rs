@@ -1,0 +1,248 @@
+//! Generates the documents that list options and refusals, and fails where a file is not as generated.
+//!
+//! `make docs` writes the files.
+
+use std::{env, fmt::Write, fs, path::Path};
+
+use auth::{
+    config::options::{self, DefaultValue, GROUPS, Kind, Opt},
+    refusal::{Fault, Reason},
+};
+
+/// The file of this name, without the part that is generated.
+type Generate = fn(&str) -> String;
+
+const FILES: [(&str, Generate); 3] = [
+    ("docs/options.md", options_page),
+    ("docs/refusals.md", refusals_page),
+    ("packaging/auth0.conf", conf_file),
+];
+
+#[test]
+fn generated_files_are_up_to_date() {
+    for (name, generate) in FILES {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        let current = fs::read_to_string(&path).unwrap_or_default();
+        let generated = generate(&current);
+        if env::var_os("UPDATE").is_some() {
+            fs::write(&path, generated).unwrap();
+        } else {
+            assert!(current == generated, "{name} is stale: run `make docs`");
+        }
+    }
+}
+
+#[test]
+fn text_is_wrapped_and_blocks_are_kept() {
+    let text = "One two, [three\nfour](x.md) + five.\n\n    a  command\n    another\n\nSix.";
+    assert_eq!(
+        wrapped(text, 12, ""),
+        "One two,\n[three\nfour](x.md) +\nfive.\n\n    a  command\n    another\n\nSix.\n"
+    );
+    assert_eq!(
+        wrapped(&plain(text), 14, "# "),
+        "# One two,\n# three four +\n# five.\n#\n#     a  command\n#     another\n#\n# Six.\n"
+    );
+    assert_eq!(plain("`${a[*]}` [b](c)"), "${a[*]} b");
+}
+
+const OPTIONS: &str = "\
+# Options
+
+An option is a line `plugin_opt_NAME VALUE` under the `plugin` line in mosquitto.conf, or a line `NAME = \"VALUE\"` in \
+the TOML file that [`config_file`](#config_file) names. In mosquitto.conf the value is the rest of the line as it is, \
+without quotes and comments. A name that does not exist or is set twice, or a value that cannot be right: the broker \
+does not start, and one line of its log names the option, the value and the fix.
+
+Options are read when the broker starts. On SIGHUP only the content of some files is read again, as said below; of \
+anything else that has changed, a line in the log says that it takes a restart.";
+
+fn options_page(_: &str) -> String {
+    let mut page = wrapped(OPTIONS, WIDTH, "");
+    page.push_str("\n| option | default |\n|---|---|\n");
+    for option in options::all() {
+        let name = option.name;
+        writeln!(page, "| [`{name}`](#{name}) | {} |", default(option)).unwrap();
+    }
+    for group in GROUPS {
+        writeln!(page, "\n## {}", group.title).unwrap();
+        if !group.text.is_empty() {
+            page.push('\n');
+            page.push_str(&wrapped(group.text, WIDTH, ""));
+        }
+        for option in group.options {
+            let Opt { name, text, .. } = option;
+            writeln!(page, "\n### `{name}`\n\n{}", wrapped(text, WIDTH, "")).unwrap();
+            writeln!(page, "* Value: {}", option.kind).unwrap();
+            writeln!(page, "* Default: {}", default(option)).unwrap();
+            if option.secret {
+                page.push_str("* Secret: the value is in no log line\n");
+            }
+            if option.reread {
+                page.push_str("* SIGHUP: the file is read again\n");
+            }
+            writeln!(page, "* Since: {}", option.since).unwrap();
+        }
+    }
+    page
+}
+
+fn default(option: &Opt) -> String {
+    match option.default {
+        DefaultValue::Value(value) => format!("`{value}`"),
+        DefaultValue::Needed(text) | DefaultValue::Unset(text) => text.into(),
+    }
+}
+
+const REFUSALS: &str = "\
+# Refusals
+
+Each refusal is one line in the broker's log: who, the reason in brackets, what was found, and the fix. Here is each \
+reason with its usual cause and its fix.
+
+MQTT 3 clients are always told 5 (not authorized), and a 2.0 broker tells MQTT 5 clients always 0x87 (not authorized): \
+they can say nothing else. 2.1 tells MQTT 5 clients the code that is given here, so that devices keep a good \
+credential and try again later (0x88, 0x89) instead of throwing it away. (With `delay_mqtt5 true`, a client that has \
+waited can only be told 0x87.)
+
+A refusal that comes again (same client ID, reason and address) is counted, and one line a minute tells the count; \
+the first line says so. Refusals after which a device is to try again (0x88, 0x89), and for which no single device is \
+to blame, share one line. So do the client IDs of one address beyond the first 16 with the same reason, and all \
+refusals beyond 1024 different ones a minute. What a connected client may not do is told once for each connection.";
+
+fn refusals_page(_: &str) -> String {
+    let mut page = wrapped(REFUSALS, WIDTH, "");
+    for (title, reasons) in Reason::GROUPS {
+        writeln!(page, "\n## {title}").unwrap();
+        for reason in *reasons {
+            let (code, name) = reason.told().mqtt5();
+            let who = match reason.fault() {
+                Fault::Device => "whoever set up the device",
+                Fault::Account => "whoever looks after the device's account in the tenant",
+                Fault::Configuration => "the operator of the broker",
+                Fault::Passing => "nobody, unless it happens often",
+            };
+            let cause = wrapped(reason.cause(), WIDTH, "");
+            writeln!(page, "\n### `[{}]`\n\n{cause}", reason.code()).unwrap();
+            page.push_str(&item("Fix", reason.fix()));
+            page.push_str(&item("Who has to act", who));
+            page.push_str(&item(
+                "The device is told",
+                &format!("0x{code:02X} ({name})"),
+            ));
+        }
+    }
+    page
+}
+
+/// The head of the file, which is written by hand and ends with the `plugin` line, and the options.
+fn conf_file(current: &str) -> String {
+    let (head, rest) = current.split_once("\n#plugin ").expect("a plugin line");
+    let plugin = rest.lines().next().unwrap_or_default();
+    let mut file = format!("{head}\n#plugin {plugin}\n");
+    let shown = |option: &&Opt| option.example.is_some();
+    for group in GROUPS
+        .iter()
+        .filter(|g| g.options.iter().any(|o| shown(&o)))
+    {
+        writeln!(file, "\n\n# ---- {} ----", group.title).unwrap();
+        if !group.text.is_empty() {
+            file.push_str("#\n");
+            file.push_str(&wrapped(&plain(group.text), CONF_WIDTH, "# "));
+        }
+        for option in group.options.iter().filter(shown) {
+            file.push('\n');
+            file.push_str(&wrapped(&plain(&in_short(option)), CONF_WIDTH, "# "));
+            let example = option.example.unwrap_or_default();
+            writeln!(file, "#plugin_opt_{} {example}", option.name).unwrap();
+        }
+    }
+    file
+}
+
+/// Returns all that a comment above an option says: what it does, its range, and its default.
+fn in_short(option: &Opt) -> String {
+    let mut text = option.text.to_owned();
+    let gap = if text.contains("\n\n") { "\n\n" } else { " " };
+    let range = match option.kind {
+        Kind::OneOf(_) | Kind::SomeOf(_) | Kind::Whole { .. } | Kind::Seconds { .. } => {
+            format!("{gap}Write {}.", option.kind)
+        }
+        _ => String::new(),
+    };
+    text.push_str(&range);
+    if !matches!(option.default, DefaultValue::Needed(_)) {
+        let gap = if range.is_empty() { gap } else { " " };
+        write!(text, "{gap}Without this line: {}.", default(option)).unwrap();
+    }
+    text
+}
+
+/// The longest line of a page, and of the configuration file.
+const WIDTH: usize = 120;
+const CONF_WIDTH: usize = 100;
+
+/// Returns an item of a list.
+fn item(name: &str, text: &str) -> String {
+    let lines = wrapped(&format!("{name}: {text}"), WIDTH, "  ");
+    format!("*{}", &lines[1..])
+}
+
+/// Returns Markdown as plain text: without backquotes, and of links only the text.
+fn plain(markdown: &str) -> String {
+    let mut text = String::new();
+    let mut rest = markdown;
+    while let Some((before, after)) = rest.split_once("](") {
+        let (lead, linked) = before.rsplit_once('[').expect("a link");
+        text.extend([lead, linked]);
+        rest = after.split_once(')').expect("a link's end").1;
+    }
+    text.push_str(rest);
+    text.replace('`', "")
+}
+
+/// Wraps paragraphs and keeps indented blocks; each line begins with `prefix`.
+fn wrapped(text: &str, width: usize, prefix: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for block in text.split("\n\n") {
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
+        if block.starts_with("    ") {
+            lines.extend(block.lines().map(str::to_owned));
+            continue;
+        }
+        let mut line = String::new();
+        for word in words(block) {
+            let is_full = prefix.len() + line.len() + 1 + word.len() > width;
+            if is_full && !line.is_empty() {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(&word);
+        }
+        lines.push(line);
+    }
+    let lines = lines.iter();
+    lines
+        .map(|line| format!("{}\n", format!("{prefix}{line}").trim_end()))
+        .collect()
+}
+
+/// Returns the words of a paragraph. What would begin a list, a heading or a quotation at the beginning of a
+/// line stays with the word before it.
+fn words(paragraph: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for word in paragraph.split_whitespace() {
+        match words.last_mut() {
+            Some(last) if matches!(word, "+" | "-" | "*" | "#" | ">") => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => words.push(word.to_owned()),
+        }
+    }
+    words
+}
