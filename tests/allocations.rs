@@ -8,8 +8,10 @@ use std::{cell::Cell, ffi::c_void};
 use acl::rules::{
     Ask, Effect, Rule,
     bind::Values,
+    compile::OrderedRule,
+    gates::Gates,
+    matcher::{Matcher, ask},
     template::Template,
-    tree::{Builder, Gates, ask},
 };
 use auth::{
     clock::Unix,
@@ -68,32 +70,30 @@ fn allocations_are_counted() {
 
 #[test]
 fn finding_the_first_rule_allocates_nothing() {
-    let mut builder = Builder::new();
-    let mut order = 0;
+    let mut rules = Vec::new();
     for i in 0..1000 {
         for filter in [
             format!("site/{i}/+/temperature"),
             format!("a-name-of-many-letters/{i}/%c/#"),
             format!("x-${{sites[*]}}-y/{i}"),
         ] {
-            let effect = if order % 3 == 0 {
+            let effect = if rules.len() % 3 == 0 {
                 Effect::Deny
             } else {
                 Effect::Allow
             };
             let filter = Template::parse(&filter).unwrap();
-            builder.add(
-                order,
-                &Rule {
-                    effect,
-                    ..Rule::allow(filter)
-                },
-                0,
-            );
-            order += 1;
+            rules.push(Rule {
+                effect,
+                ..Rule::allow(filter)
+            });
         }
     }
-    let rules = builder.build();
+    let rules = Matcher::new((0..).zip(&rules).map(|(order, rule)| OrderedRule {
+        order,
+        rule,
+        gate: 0,
+    }));
     let claims = json!({"sites": ["north", "south"]});
     let values = Values {
         client_id: "pump-1",

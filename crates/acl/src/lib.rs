@@ -5,7 +5,7 @@
 //! | question | file |
 //! |---|---|
 //! | Does this filter match that topic? | [`rules::filter`] |
-//! | Which of many rules decides about a topic? | [`rules::tree`] |
+//! | Which of many rules decides about a topic? | [`rules::matcher`]; how it is made, [`rules::compile`] |
 //! | What becomes of `%c` or `${sub}` in a rule? | [`rules::template`], [`rules::bind`] |
 //! | What do the claims of a token grant? | [`claims`] |
 //! | What does the policy file say? | [`policy_file`]; its syntax, [`policy_file::parse`] |

@@ -17,8 +17,9 @@ use crate::{
     policy_file::conditions::Subject,
     rules::{
         Ask, Effect, Limits,
-        bind::{Unusable, Values},
-        tree::{Asked, Bindings, Gates, Rules, Ruling, ask},
+        bind::{Bindings, Unusable, Values},
+        gates::Gates,
+        matcher::{Asked, Matcher, Ruling, ask},
     },
 };
 use input::text::Quoted;
@@ -103,7 +104,7 @@ impl Rights {
             username: &profile.username,
             claims: &profile.claims,
         };
-        let bindings = grants.rules().bind(&values).map_err(Hopeless::Token)?;
+        let bindings = grants.matcher().bind(&values).map_err(Hopeless::Token)?;
         let policy = book
             .map(|book| {
                 let share = book.share(&profile.subject()).map_err(Hopeless::Policy)?;
@@ -141,7 +142,7 @@ impl Rights {
         let policy = self.policy.as_ref().map(|policy| &policy.share);
         self.grants.is_empty()
             && !policy
-                .is_some_and(|share| share.as_ref().is_ok_and(|share| !share.rules.is_empty()))
+                .is_some_and(|share| share.as_ref().is_ok_and(|share| !share.matcher.is_empty()))
     }
 
     /// Whether it may. Allocates nothing.
@@ -154,10 +155,11 @@ impl Rights {
     /// Until when what is allowed now stays so, for every message of the same kind: as long as no rule comes
     /// or goes. `None` if it depends on the message's payload.
     pub fn until(&self, what: Ask) -> Option<Unix> {
-        let weighs = |rules: &Rules| matches!(what, Ask::Publish { .. }) && rules.weigh_payloads();
+        let weighs =
+            |matcher: &Matcher| matches!(what, Ask::Publish { .. }) && matcher.checks_payloads();
         let policy = self.policy.as_deref();
         let share = policy.and_then(|policy| policy.share.as_ref().ok());
-        if weighs(self.grants.rules()) || share.is_some_and(|share| weighs(&share.rules)) {
+        if weighs(self.grants.matcher()) || share.is_some_and(|share| weighs(&share.matcher)) {
             return None;
         }
         Some(policy.map_or(Unix(u64::MAX), |policy| policy.book.until()))
@@ -179,7 +181,7 @@ impl Rights {
     #[inline]
     fn first(&self, asked: &Asked, share: Option<(&Share, &Gates)>) -> Option<(Source, Ruling)> {
         let policy =
-            share.and_then(|(share, gates)| share.rules.first(asked, &share.bindings, gates));
+            share.and_then(|(share, gates)| share.matcher.first(asked, &share.bindings, gates));
         if let Some(ruling) = policy
             && ruling.order < Rulebook::LATE
         {
@@ -187,7 +189,7 @@ impl Rights {
         }
         let token = self
             .grants
-            .rules()
+            .matcher()
             .first(asked, &self.bindings, &Gates::default());
         match token {
             Some(ruling) => Some((Source::Token, ruling)),

@@ -14,9 +14,12 @@ use serde_json::{Map, Value};
 
 use crate::rules::{
     Ask, Effect, Limits, Rule,
+    bind::Bindings,
+    compile::OrderedRule,
     filter::Malformed,
+    gates::Gates,
+    matcher::{Matcher, ask},
     template::Template,
-    tree::{Bindings, Builder, Gates, Rules, ask},
 };
 use input::{json::Place, text::Quoted};
 
@@ -148,33 +151,33 @@ fn kind(value: &Value) -> &'static str {
 /// The rules of a token.
 #[derive(Debug, Default)]
 pub struct Grants {
-    rules: Rules,
+    matcher: Matcher,
     /// The filters of rules that deny or have limits, for log lines.
-    texts: Vec<(u32, Box<str>)>,
+    texts: Box<[(u32, Box<str>)]>,
 }
 
 impl Grants {
     /// Compiles rules, in their order.
     pub fn compile(rules: &[Rule]) -> Self {
-        let mut builder = Builder::new();
-        let mut texts = Vec::new();
-        for (order, rule) in rules.iter().enumerate() {
-            // The token that holds them has a limit, far below.
-            let order = order as u32;
-            builder.add(order, rule, 0);
-            if rule.effect == Effect::Deny || rule.limits != Limits::NONE {
-                texts.push((order, rule.filter.text().into()));
-            }
-        }
+        let ordered = (0..).zip(rules);
+        let explained = ordered
+            .clone()
+            .filter(|(_, rule)| rule.effect == Effect::Deny || rule.limits != Limits::NONE);
         Self {
-            rules: builder.build(),
-            texts,
+            texts: explained
+                .map(|(order, rule)| (order, rule.filter.text().into()))
+                .collect(),
+            matcher: Matcher::new(ordered.map(|(order, rule)| OrderedRule {
+                order,
+                rule,
+                gate: 0,
+            })),
         }
     }
 
-    /// Them, to be asked.
-    pub fn rules(&self) -> &Rules {
-        &self.rules
+    /// Returns the compiled rules.
+    pub fn matcher(&self) -> &Matcher {
+        &self.matcher
     }
 
     /// The filter of a rule that denies or has limits.
@@ -185,18 +188,18 @@ impl Grants {
 
     /// How many rules there are, without those that never decide.
     pub fn len(&self) -> usize {
-        self.rules.len()
+        self.matcher.len()
     }
 
     /// Whether nothing is granted.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.matcher.is_empty()
     }
 
     /// Whether they alone, with no placeholder in them, allow this.
     pub fn allow(&self, what: Ask, topic: &str) -> bool {
         let ruling = ask(what, topic.as_bytes(), |asked| {
-            self.rules
+            self.matcher
                 .first(asked, &Bindings::default(), &Gates::default())
         });
         ruling

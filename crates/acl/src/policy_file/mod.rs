@@ -22,9 +22,11 @@ use std::{
 use crate::interner::Interner;
 use crate::rules::{
     Effect, Limits,
-    bind::{self, Unusable, Values},
+    bind::{self, Bindings, Unusable, Values},
+    compile::OrderedRule,
+    gates::Gates,
+    matcher::Matcher,
     template::Placeholder,
-    tree::{Bindings, Builder, Gates, Rules},
 };
 use crate::time::Unix;
 use conditions::{Condition, Subject};
@@ -43,7 +45,7 @@ pub struct Rulebook {
     /// Compiled rules, by the rules that apply to a client. Clients come in few kinds, so there are few of these. One
     /// matcher for all rules, with a bit set for each client, would have to skip everybody else's rules on the same
     /// topic at every message.
-    compiled: Mutex<Interner<Rules>>,
+    compiled: Mutex<Interner<Matcher>>,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,7 @@ struct Listed {
 #[derive(Debug)]
 pub struct Share {
     /// The rules.
-    pub rules: Arc<Rules>,
+    pub matcher: Arc<Matcher>,
     /// What their placeholders stand for.
     pub bindings: Bindings,
 }
@@ -214,13 +216,13 @@ impl Rulebook {
                 }
             }
         }
-        let rules = self.compile(&applies);
+        let matcher = self.compile(&applies);
         // All of them were looked at above.
-        let bindings = rules.bind(&values).map_err(|why| Inapplicable {
+        let bindings = matcher.bind(&values).map_err(|why| Inapplicable {
             rule: "?".into(),
             why,
         })?;
-        Ok(Share { rules, bindings })
+        Ok(Share { matcher, bindings })
     }
 
     /// Returns the first rule that would apply to this client and would allow something, if its values could stand in
@@ -244,20 +246,21 @@ impl Rulebook {
         })
     }
 
-    fn compile(&self, places: &[u32]) -> Arc<Rules> {
+    fn compile(&self, places: &[u32]) -> Arc<Matcher> {
         let make = || {
-            let mut builder = Builder::new();
-            for place in places {
-                let rule = &self.rules[*place as usize];
-                for one in &rule.written.rules {
-                    builder.add(rule.order, one, rule.gate);
-                }
-            }
-            Ok::<_, Infallible>(builder.build())
+            let listed = places.iter().map(|place| &self.rules[*place as usize]);
+            let rules = listed.flat_map(|listed| {
+                listed.written.rules.iter().map(|rule| OrderedRule {
+                    order: listed.order,
+                    rule,
+                    gate: listed.gate,
+                })
+            });
+            Ok::<_, Infallible>(Matcher::new(rules))
         };
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(rules) = compiled.obtain(places, make);
-        rules
+        let Ok(matcher) = compiled.obtain(places, make);
+        matcher
     }
 }
 
@@ -287,13 +290,13 @@ mod tests {
     use super::*;
     use crate::rules::{
         Ask,
-        tree::{Ruling, ask},
+        matcher::{Ruling, ask},
     };
     use serde_json::{Value, json};
 
     fn first(book: &Rulebook, share: &Share, what: Ask, topic: &str) -> Option<Ruling> {
         ask(what, topic.as_bytes(), |asked| {
-            share.rules.first(asked, &share.bindings, book.gates())
+            share.matcher.first(asked, &share.bindings, book.gates())
         })
         .flatten()
     }
@@ -380,8 +383,8 @@ mod tests {
             .iter()
             .map(|(id, claims)| book.share(&subject(id, claims)).unwrap())
             .collect();
-        assert!(Arc::ptr_eq(&shares[0].rules, &shares[1].rules));
-        assert!(!Arc::ptr_eq(&shares[0].rules, &shares[2].rules));
+        assert!(Arc::ptr_eq(&shares[0].matcher, &shares[1].matcher));
+        assert!(!Arc::ptr_eq(&shares[0].matcher, &shares[2].matcher));
         assert!(first(&book, &shares[1], PUBLISH, "dev/b/x").is_some());
         assert!(first(&book, &shares[1], PUBLISH, "dev/a/x").is_none());
         assert!(first(&book, &shares[2], PUBLISH, "site/north/x").is_some());

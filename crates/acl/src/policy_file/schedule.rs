@@ -20,7 +20,7 @@ use jiff::{
     tz::{TimeZone, TimeZoneDatabase},
 };
 
-use crate::rules::tree::Gates;
+use crate::rules::gates::Gates;
 use crate::time::Unix;
 
 const DAY: u32 = 86_400;
@@ -240,8 +240,10 @@ mod tests {
     use super::*;
     use crate::rules::{
         Ask, Rule,
+        bind::Bindings,
+        compile::OrderedRule,
+        matcher::{Matcher, ask},
         template::Template,
-        tree::{Bindings, Builder, Rules, ask},
     };
 
     fn moment(text: &str) -> Unix {
@@ -249,18 +251,20 @@ mod tests {
     }
 
     /// A rule for each window, to look at the gates with.
-    fn rules(count: usize) -> Vec<Rules> {
+    fn rules(count: usize) -> Vec<Matcher> {
         (1..=count)
             .map(|gate| {
-                let mut builder = Builder::new();
                 let rule = Rule::allow(Template::literal("a").unwrap());
-                builder.add(0, &rule, gate as u32);
-                builder.build()
+                Matcher::new([OrderedRule {
+                    order: 0,
+                    rule: &rule,
+                    gate: gate as u32,
+                }])
             })
             .collect()
     }
 
-    fn is_open(rules: &Rules, gates: &Gates) -> bool {
+    fn is_open(rules: &Matcher, gates: &Gates) -> bool {
         ask(Ask::Receive, b"a", |asked| {
             rules.first(asked, &Bindings::default(), gates)
         })

@@ -67,11 +67,37 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// What one placeholder stands for.
+/// The values of the placeholders of some rules, for one client.
+#[derive(Debug, Default)]
+pub struct Bindings(pub(super) Box<[Binding]>);
+
+/// The value of one placeholder.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Bound {
+pub(super) enum Binding {
     One(Box<str>),
+    /// Any of these, which are sorted.
     Each(Box<[Box<str>]>),
+}
+
+impl Binding {
+    /// Whether a text is the value, or one of the values.
+    pub fn is(&self, text: &[u8]) -> bool {
+        match self {
+            Self::One(value) => value.as_bytes() == text,
+            Self::Each(values) => values
+                .binary_search_by(|value| value.as_bytes().cmp(text))
+                .is_ok(),
+        }
+    }
+
+    /// Returns the length in bytes, if there is only one value.
+    #[inline]
+    pub fn width(&self) -> Option<usize> {
+        match self {
+            Self::One(value) => Some(value.len()),
+            Self::Each(_) => None,
+        }
+    }
 }
 
 /// What a placeholder stands for. `front` says that it is the beginning of a filter.
@@ -79,11 +105,11 @@ pub(super) enum Bound {
 /// # Errors
 ///
 /// If the value cannot be a part of a topic's level.
-pub(super) fn bound(
+pub(super) fn binding(
     placeholder: &Placeholder,
     front: bool,
     values: &Values,
-) -> Result<Bound, Unusable> {
+) -> Result<Binding, Unusable> {
     let refuse = |why| {
         Err(Unusable {
             placeholder: placeholder.clone(),
@@ -111,21 +137,24 @@ pub(super) fn bound(
         _ => refuse(Why::Kind),
     };
     match placeholder {
-        Placeholder::ClientId => usable(values.client_id).map(Bound::One),
-        Placeholder::Username => usable(values.username).map(Bound::One),
+        Placeholder::ClientId => usable(values.client_id).map(Binding::One),
+        Placeholder::Username => usable(values.username).map(Binding::One),
         Placeholder::Claim(name) => match values.claims.get(&**name) {
-            None => refuse(Why::Missing).map(Bound::One),
-            Some(value) => scalar(value).map(Bound::One),
+            None => refuse(Why::Missing).map(Binding::One),
+            Some(value) => scalar(value).map(Binding::One),
         },
         Placeholder::EachOf(name) => match values.claims.get(&**name) {
-            None => refuse(Why::Missing).map(Bound::One),
+            None => refuse(Why::Missing).map(Binding::One),
             // Of nothing, each: no filter, which is not a mistake.
             Some(Value::Array(elements)) => elements
                 .iter()
                 .map(scalar)
-                .collect::<Result<_, _>>()
-                .map(Bound::Each),
-            Some(_) => refuse(Why::NoArray).map(Bound::One),
+                .collect::<Result<Vec<_>, _>>()
+                .map(|mut values| {
+                    values.sort_unstable();
+                    Binding::Each(values.into())
+                }),
+            Some(_) => refuse(Why::NoArray).map(Binding::One),
         },
     }
 }
@@ -136,7 +165,7 @@ pub(super) fn bound(
 ///
 /// If not.
 pub fn check(placeholder: &Placeholder, front: bool, values: &Values) -> Result<(), Unusable> {
-    bound(placeholder, front, values).map(drop)
+    binding(placeholder, front, values).map(drop)
 }
 
 #[cfg(test)]
@@ -164,9 +193,9 @@ mod tests {
                 username: "auth0|1",
                 claims: claims.as_object().unwrap(),
             };
-            match bound(&placeholder, front, &values) {
-                Ok(Bound::One(value)) => value.to_string(),
-                Ok(Bound::Each(values)) => values.join(" "),
+            match binding(&placeholder, front, &values) {
+                Ok(Binding::One(value)) => value.to_string(),
+                Ok(Binding::Each(values)) => values.join(" "),
                 Err(why) => why.to_string(),
             }
         };
@@ -175,7 +204,7 @@ mod tests {
             ("site", "north"),
             ("n", "7"),
             ("list[*]", "a b"),
-            ("mixed[*]", "a 2"),
+            ("mixed[*]", "2 a"),
             ("empty[*]", ""),
             ("dollar", "$SYS"),
         ] {

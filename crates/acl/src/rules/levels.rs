@@ -28,7 +28,7 @@ impl<'t> Levels<'t> {
         if text.len() < 64 {
             // What is left: fewer than eight bytes, or none.
             let at = 8 * words.len();
-            let word = word(text, at);
+            let word = word_at(text, at);
             ends |= slashes(word) << at;
             all |= word;
         }
@@ -55,54 +55,6 @@ impl<'t> Levels<'t> {
             ahead => start + ahead.trailing_zeros() as usize,
         }
     }
-
-    /// The level that begins at `start`.
-    #[inline(always)]
-    pub fn at(&self, start: usize) -> Level {
-        Level::between(self.text, start, self.end(start))
-    }
-}
-
-/// One level of a topic or filter.
-#[derive(Clone, Copy)]
-pub(super) struct Level {
-    /// Its first eight bytes, zeros behind them. A level has no NUL, so up to that length this
-    /// number is the level.
-    pub word: u64,
-    /// Where it begins in the topic.
-    pub start: usize,
-    /// Where it ends: at a `/`, or at the end of the topic.
-    pub end: usize,
-}
-
-impl Level {
-    /// A text that is one level as a whole.
-    pub fn of(text: &[u8]) -> Self {
-        Self::between(text, 0, text.len())
-    }
-
-    /// A part of a level, as if it were a level.
-    #[inline(always)]
-    pub fn between(text: &[u8], start: usize, end: usize) -> Self {
-        let word = word(text, start);
-        let length = end - start;
-        let word = match length < 8 {
-            true => word & ((1 << (8 * length)) - 1),
-            false => word,
-        };
-        Self { word, start, end }
-    }
-
-    /// Its bytes. More than eight have a tail.
-    #[inline(always)]
-    pub fn len(&self) -> usize {
-        self.end - self.start
-    }
-
-    /// What it has beyond its first eight bytes, if any.
-    pub fn tail<'t>(&self, text: &'t [u8]) -> &'t [u8] {
-        text.get(self.start + 8..self.end).unwrap_or_default()
-    }
 }
 
 /// The end of a level that ends beyond the first 64 bytes.
@@ -112,9 +64,19 @@ fn far_end(text: &[u8], start: usize) -> usize {
     rest.map_or(text.len(), |length| start + length)
 }
 
-/// The eight bytes at `at`, or what there is of them and zeros.
+/// Returns the bytes from `start` to `end`, at most eight, as a number.
 #[inline(always)]
-fn word(text: &[u8], at: usize) -> u64 {
+pub(super) fn word(text: &[u8], start: usize, end: usize) -> u64 {
+    let word = word_at(text, start);
+    match end - start {
+        length @ ..8 => word & ((1 << (8 * length)) - 1),
+        _ => word,
+    }
+}
+
+/// Returns the eight bytes at `at`, with zeros beyond the end of the text.
+#[inline(always)]
+fn word_at(text: &[u8], at: usize) -> u64 {
     if let Some(bytes) = text.get(at..).and_then(<[u8]>::first_chunk) {
         return u64::from_le_bytes(*bytes);
     }
@@ -126,7 +88,7 @@ fn word(text: &[u8], at: usize) -> u64 {
     }
 }
 
-/// The same in a topic of fewer than eight bytes.
+/// The same for a text of fewer than eight bytes.
 #[inline(never)]
 fn short_word(text: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
@@ -159,22 +121,20 @@ mod tests {
         fn the_levels_are_what_the_slashes_part(text in "[-a.0+#/é]{0,90}") {
             let mut start = 0;
             let levels = Levels::of(text.as_bytes());
-            for part in text.split('/') {
-                let level = levels.at(start);
-                prop_assert_eq!(&text[level.start..level.end], part);
-                prop_assert_eq!(level.len(), part.len());
-                prop_assert_eq!(level.tail(text.as_bytes()), part.as_bytes().get(8..).unwrap_or_default());
-                // The same level is the same number wherever it stands.
-                prop_assert_eq!(level.word, Level::of(part.as_bytes()).word);
-                for (i, _) in part.char_indices() {
-                    let piece = Level::between(text.as_bytes(), start + i, level.end);
-                    let same = Level::of(&part.as_bytes()[i..]);
-                    prop_assert_eq!((piece.word, piece.len()), (same.word, same.len()));
-                    let piece = Level::between(text.as_bytes(), start, start + i);
-                    let same = Level::of(&part.as_bytes()[..i]);
-                    prop_assert_eq!((piece.word, piece.len()), (same.word, same.len()));
+            for level in text.split('/') {
+                let end = levels.end(start);
+                prop_assert_eq!(&text[start..end], level);
+                for (from, _) in level.char_indices() {
+                    for to in (from..=level.len()).take(9) {
+                        // The same bytes are the same number wherever they are.
+                        let alone = &level.as_bytes()[from..to];
+                        prop_assert_eq!(
+                            word(text.as_bytes(), start + from, start + to),
+                            word(alone, 0, alone.len())
+                        );
+                    }
                 }
-                start = level.end + 1;
+                start = end + 1;
             }
             prop_assert_eq!(start, text.len() + 1);
             prop_assert_eq!(levels.are_ascii(), text.is_ascii());

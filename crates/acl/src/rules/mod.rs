@@ -26,11 +26,12 @@
 //! does it in a deny rule, and need not.
 
 pub mod bind;
+pub mod compile;
 pub mod filter;
+pub mod gates;
 mod levels;
-mod names;
+pub mod matcher;
 pub mod template;
-pub mod tree;
 
 use template::Template;
 

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::{
-    bind::{Bound, Unusable, Values, bound},
+    bind::{Binding, Unusable, Values, binding},
     filter::{self, Malformed},
 };
 
@@ -47,18 +47,18 @@ pub enum Piece {
 
 /// One level of a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum TemplateLevel {
     /// A name, or a wildcard.
     Text(Box<str>),
-    /// Made of values.
-    Made(Vec<Piece>),
+    /// Mixed of values.
+    Mixed(Vec<Piece>),
 }
 
 /// A filter, checked, perhaps with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     text: Box<str>,
-    parts: Vec<Part>,
+    levels: Vec<TemplateLevel>,
 }
 
 impl Template {
@@ -71,9 +71,9 @@ impl Template {
         filter::check_grant(text)?;
         Ok(Self {
             text: text.into(),
-            parts: text
+            levels: text
                 .split('/')
-                .map(|name| Part::Text(name.into()))
+                .map(|name| TemplateLevel::Text(name.into()))
                 .collect(),
         })
     }
@@ -122,17 +122,17 @@ impl Template {
                 value => levels.last_mut().expect("never empty").push(value),
             }
         }
-        let parts = levels
+        let levels = levels
             .into_iter()
             .map(|mut level| match level.as_mut_slice() {
-                [] => Part::Text("".into()),
-                [Piece::Text(name)] => Part::Text(std::mem::take(name)),
-                _ => Part::Made(level),
+                [] => TemplateLevel::Text("".into()),
+                [Piece::Text(name)] => TemplateLevel::Text(std::mem::take(name)),
+                _ => TemplateLevel::Mixed(level),
             })
             .collect();
         Ok(Self {
             text: text.into(),
-            parts,
+            levels,
         })
     }
 
@@ -143,22 +143,24 @@ impl Template {
     /// If a value cannot stand in it.
     pub fn expand(&self, values: &Values) -> Result<Vec<Box<str>>, Unusable> {
         let mut texts = vec![String::new()];
-        for (depth, part) in self.parts.iter().enumerate() {
+        for (depth, part) in self.levels.iter().enumerate() {
             let slash = if depth == 0 { "" } else { "/" };
             texts.iter_mut().for_each(|text| text.push_str(slash));
             let pieces = match part {
-                Part::Text(name) => &[Piece::Text(name.clone())][..],
-                Part::Made(pieces) => pieces,
+                TemplateLevel::Text(name) => &[Piece::Text(name.clone())][..],
+                TemplateLevel::Mixed(pieces) => pieces,
             };
             for (i, piece) in pieces.iter().enumerate() {
                 let each = match piece {
-                    Piece::Text(name) => Bound::One(name.clone()),
-                    Piece::Value(placeholder) => bound(placeholder, depth == 0 && i == 0, values)?,
+                    Piece::Text(name) => Binding::One(name.clone()),
+                    Piece::Value(placeholder) => {
+                        binding(placeholder, depth == 0 && i == 0, values)?
+                    }
                 };
                 texts = match each {
-                    Bound::One(value) => texts.into_iter().map(|text| text + &value).collect(),
+                    Binding::One(value) => texts.into_iter().map(|text| text + &value).collect(),
                     // At most one of them is a list.
-                    Bound::Each(list) => texts
+                    Binding::Each(list) => texts
                         .iter()
                         .flat_map(|text| list.iter().map(move |value| format!("{text}{value}")))
                         .collect(),
@@ -173,16 +175,16 @@ impl Template {
         &self.text
     }
 
-    pub(super) fn parts(&self) -> &[Part] {
-        &self.parts
+    pub(super) fn levels(&self) -> &[TemplateLevel] {
+        &self.levels
     }
 
     /// Its placeholders, and whether each stands at the very front.
     pub fn placeholders(&self) -> impl Iterator<Item = (&Placeholder, bool)> {
-        self.parts.iter().enumerate().flat_map(|(depth, part)| {
+        self.levels.iter().enumerate().flat_map(|(depth, part)| {
             let pieces = match part {
-                Part::Text(_) => &[][..],
-                Part::Made(pieces) => pieces,
+                TemplateLevel::Text(_) => &[][..],
+                TemplateLevel::Mixed(pieces) => pieces,
             };
             pieces
                 .iter()
@@ -263,7 +265,7 @@ mod tests {
             assert_eq!(names.join(" "), found, "{text}");
             assert_eq!(template.text(), text);
             assert_eq!(
-                template.parts().len(),
+                template.levels().len(),
                 text.replace("https://mqtt.example/site", "x")
                     .split('/')
                     .count()

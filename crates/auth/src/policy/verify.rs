@@ -173,10 +173,10 @@ impl Engine {
             Some(Place::Name(name)) => Some(name.as_str()),
             _ => None,
         };
-        let token_names = |one: &str| grants.rules().claims().any(|claim| claim == one);
+        let token_names = |one: &str| grants.matcher().claims().any(|claim| claim == one);
         // The largest. A policy file, the next one too, may look at it; a token's own rules seldom do.
         let spare = topics.filter(|one| self.policy_file.is_none() && !token_names(one));
-        let named = self.policy_file.is_some() || grants.rules().claims().next().is_some();
+        let named = self.policy_file.is_some() || grants.matcher().claims().next().is_some();
         let claims = named.then(|| {
             let mut members = claims.into_members();
             if let Some(topics) = spare {

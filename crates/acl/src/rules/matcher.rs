@@ -1,0 +1,644 @@
+//! Many rules, compiled into a tree, so that one walk finds the first that applies to a request.
+//!
+//! The tree branches where filters differ. A [`Node`] holds what the filters below it have in common: some
+//! named levels, then some `+`. Below that is either the end of a single rule or a [`Branch`]. The walk
+//! follows the levels of a topic by name, by value (placeholders) and by `+`. It keeps the earliest rule that
+//! applies, and does not enter a branch whose earliest rule comes later than that. It visits no node twice and
+//! allocates nothing.
+//!
+//! What the walk costs depends on the number of levels, and hardly on the number of rules. Two exceptions:
+//!
+//! * Rules with the same filter that differ in schedule or limits are tried one by one.
+//! * So are different placeholders at the same place: `a/${x}`, `a/${y}`.
+//!
+//! The values of placeholders come with the request, not with the tree. So clients with the same rules share
+//! a tree. (A tree for each client, with its values filled in, would keep a policy file a hundred thousand
+//! times.) A level that mixes text and values, such as `line-7-%c`, is looked up by its text: see [`Shape`].
+//!
+//! Ten thousand devices may each have rules of their own, so the tree is small: a rule with a filter of its own
+//! costs 16 bytes and its text. Nodes refer to each other by number, and children of a branch lie side by side
+//! in the order of a hash of their first level. To find one is a binary search for a number.
+
+use super::{
+    Ask, Effect,
+    bind::{self, Binding, Bindings, Unusable, Values},
+    filter,
+    gates::Gates,
+    levels::{Levels, word},
+    template::Placeholder,
+};
+
+/// The rule that decides, and its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    /// The order that the rule was given.
+    pub order: u32,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// Many rules, compiled.
+#[derive(Debug, Default)]
+pub struct Matcher {
+    pub(super) nodes: Box<[Node]>,
+    /// The first is the root. Without rules there is none.
+    pub(super) branches: Box<[Branch]>,
+    pub(super) ends: Box<[FilterEnd]>,
+    pub(super) terms: Box<[Terms]>,
+    /// The names in filters.
+    pub(super) text: Box<[u8]>,
+    pub(super) placeholders: Option<Box<Placeholders>>,
+    pub(super) count: u32,
+    pub(super) checks_payloads: bool,
+}
+
+/// What some filters have in common, from the level where they part from others: first named levels (or, below
+/// a [`Shape`], the text of one level), then `+` levels.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Node {
+    /// A hash of the first named level.
+    pub hash: u16,
+    /// The named levels, with slashes between them, in `text`.
+    pub name_len: u16,
+    pub name: u32,
+    /// How many `+` follow.
+    pub singles: u8,
+    pub next: Next,
+    /// The terms of the rule, if a rule ends here.
+    pub terms: u16,
+    /// The rank of the rule, or the number of the branch.
+    pub value: u32,
+}
+
+/// What comes after the levels of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The end of one rule's filter.
+    #[default]
+    End,
+    /// `#`, which ends one rule's filter.
+    Multi,
+    /// Anything else.
+    Branch,
+}
+
+/// Where filters part.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Branch {
+    /// The rank of the earliest rule here or below.
+    pub least: u32,
+    /// The filters that end here, earliest first.
+    pub ends: (u32, u32),
+    /// The nodes behind names, in the order of their hashes.
+    pub names: (u32, u32),
+    /// The node behind `+`, or [`NONE`].
+    pub single: u32,
+    pub shapes: (u32, u32),
+}
+
+/// The end of a filter. A `#` is no level of its own, because it also matches the level above it (MQTT 5.0,
+/// section 4.7.1.2).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FilterEnd {
+    pub rank: u32,
+    pub terms: u32,
+    pub multi: bool,
+}
+
+/// What a rule applies to, besides topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Terms {
+    /// The kinds of requests: see [`Ask::kinds`].
+    pub kinds: u16,
+    pub max_payload: u32,
+    pub gate: u32,
+}
+
+/// What only rules with placeholders need.
+#[derive(Debug, Default)]
+pub(super) struct Placeholders {
+    /// Each with whether it is at the very beginning of a filter.
+    pub list: Box<[(Placeholder, bool)]>,
+    pub shapes: Box<[Shape]>,
+    /// The parts of all shapes.
+    pub parts: Box<[ShapePart]>,
+}
+
+/// What levels made of values and text have in common: which placeholders stand where, and how long the texts
+/// before, between and after them are. All values of one client have a length. So it is known where the texts
+/// are in a level of a topic, whatever they are, and one search finds the filter with these texts. Of a thousand
+/// `line-N-%c` only as many shapes are tried as `N` has lengths.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shape {
+    pub parts: (u32, u32),
+    /// The nodes behind the texts, in the order of their hashes.
+    pub nodes: (u32, u32),
+    /// The rank of the earliest rule behind it.
+    pub least: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ShapePart {
+    /// A text of this many bytes.
+    Text(u32),
+    /// The value of this placeholder.
+    Value(u32),
+}
+
+/// No node.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// The rank of no rule: after all others.
+const LAST: u32 = u32::MAX;
+
+/// Returns order and effect in one number, so that one comparison keeps both.
+pub(super) fn rank(order: u32, effect: Effect) -> u32 {
+    order << 1 | u32::from(effect == Effect::Allow)
+}
+
+fn range<T>(items: &[T], (from, to): (u32, u32)) -> &[T] {
+    items.get(from as usize..to as usize).unwrap_or_default()
+}
+
+/// A request, prepared for any number of matchers.
+pub struct Asked<'a> {
+    text: &'a [u8],
+    levels: Levels<'a>,
+    kinds: u16,
+    payload: u32,
+}
+
+/// Prepares a request. Returns `None` if the topic is empty or not UTF-8, or a subscription's filter is malformed:
+/// then nothing is allowed. Allocates nothing.
+///
+/// The topic of a message is not checked any further: before it asks, the broker has checked that it has no wildcard
+/// and is not too long or deep (lib/util_topic.c, mosquitto_pub_topic_check).
+#[inline]
+pub fn ask<R>(ask: Ask, topic: &[u8], then: impl FnOnce(&Asked<'_>) -> R) -> Option<R> {
+    let text = match ask {
+        Ask::Subscribe { .. } => filter::subscribed(std::str::from_utf8(topic).ok()?)?.as_bytes(),
+        Ask::Publish { .. } | Ask::Receive => topic,
+    };
+    if text.is_empty() {
+        return None;
+    }
+    let levels = Levels::of(text);
+    // Nearly all are ASCII.
+    if !levels.are_ascii() && std::str::from_utf8(text).is_err() {
+        return None;
+    }
+    Some(then(&Asked {
+        text,
+        levels,
+        kinds: ask.kinds(),
+        payload: ask.payload(),
+    }))
+}
+
+impl Matcher {
+    /// Returns how many rules there are, without those that never decide because an earlier one always does.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether a rule applies only to messages whose payload is short enough.
+    pub fn checks_payloads(&self) -> bool {
+        self.checks_payloads
+    }
+
+    /// Returns the placeholders, each with whether it is at the very beginning of a filter.
+    pub(super) fn placeholders(&self) -> &[(Placeholder, bool)] {
+        self.placeholders.as_ref().map_or(&[], |some| &some.list)
+    }
+
+    /// Finds the values of the placeholders for one client.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first value that cannot be in a topic.
+    pub fn bind(&self, values: &Values) -> Result<Bindings, Unusable> {
+        let list = self.placeholders().iter();
+        list.map(|(placeholder, front)| bind::binding(placeholder, *front, values))
+            .collect::<Result<_, _>>()
+            .map(Bindings)
+    }
+
+    /// Returns the claims that the placeholders name.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.placeholders()
+            .iter()
+            .filter_map(|(placeholder, _)| match placeholder {
+                Placeholder::Claim(name) | Placeholder::EachOf(name) => Some(&**name),
+                Placeholder::ClientId | Placeholder::Username => None,
+            })
+    }
+
+    /// Returns the first rule that applies.
+    #[inline]
+    pub fn first(&self, asked: &Asked<'_>, bindings: &Bindings, gates: &Gates) -> Option<Ruling> {
+        let walk = Walk {
+            matcher: self,
+            asked,
+            bindings: &bindings.0,
+            gates,
+        };
+        let rank = match asked.text {
+            [b'$', ..] => walk.below_dollar(),
+            _ => walk.branch(0, 0, LAST),
+        };
+        (rank != LAST).then_some(Ruling {
+            order: rank >> 1,
+            effect: if rank & 1 == 1 {
+                Effect::Allow
+            } else {
+                Effect::Deny
+            },
+        })
+    }
+}
+
+struct Walk<'a> {
+    matcher: &'a Matcher,
+    asked: &'a Asked<'a>,
+    bindings: &'a [Binding],
+    gates: &'a Gates,
+}
+
+/// What is behind a node.
+enum Found {
+    /// The least rank so far.
+    Rank(u32),
+    /// A branch, and where the topic's next level begins.
+    Branch(u32, usize),
+}
+
+impl<'a> Walk<'a> {
+    /// Returns the least rank of a rule that applies in this branch, or `best` if none is less. `start` is where the
+    /// topic's next level begins, which is beyond its end if there is none.
+    fn branch(&self, mut index: u32, mut start: usize, mut best: u32) -> u32 {
+        let text = self.asked.text;
+        while let Some(branch) = self.matcher.branches.get(index as usize) {
+            if branch.least >= best {
+                break;
+            }
+            if branch.ends.0 != branch.ends.1 {
+                best = self.ends(branch, start, best);
+            }
+            if start > text.len() {
+                break;
+            }
+            let named = self.named(branch, start);
+            if branch.shapes.0 != branch.shapes.1 {
+                best = self.by_value(branch, start, best);
+            }
+            let single = self.matcher.nodes.get(branch.single as usize);
+            let (node, after) = match (named, single) {
+                (None, None) => break,
+                (Some(named), None) => named,
+                (None, Some(node)) => (node, start),
+                (Some((named, after)), Some(node)) => {
+                    best = match self.node(named, after, best) {
+                        Found::Rank(rank) => rank,
+                        Found::Branch(index, start) => self.branch(index, start, best),
+                    };
+                    (node, start)
+                }
+            };
+            match self.node(node, after, best) {
+                Found::Rank(rank) => return rank,
+                Found::Branch(next, after) => (index, start) = (next, after),
+            }
+        }
+        best
+    }
+
+    /// The same for the root and a topic that begins with `$`: a wildcard at the first level does not match it (MQTT
+    /// 5.0, section 4.7.2).
+    #[cold]
+    fn below_dollar(&self) -> u32 {
+        let Some(root) = self.matcher.branches.first() else {
+            return LAST;
+        };
+        let best = self.by_value(root, 0, LAST);
+        match self.named(root, 0) {
+            None => best,
+            Some((node, start)) => self.behind(node, start, best),
+        }
+    }
+
+    /// The same for a node whose names match.
+    fn behind(&self, node: &Node, start: usize, best: u32) -> u32 {
+        match self.node(node, start, best) {
+            Found::Rank(rank) => rank,
+            Found::Branch(index, start) => self.branch(index, start, best),
+        }
+    }
+
+    /// Follows a node whose names match.
+    #[inline(always)]
+    fn node(&self, node: &Node, mut start: usize, best: u32) -> Found {
+        let text = self.asked.text;
+        for _ in 0..node.singles {
+            if start > text.len() {
+                return Found::Rank(best);
+            }
+            let end = self.asked.levels.end(start);
+            // A subscription to `#` covers more than `+` does.
+            if end == start + 1 && text.get(start) == Some(&b'#') {
+                return Found::Rank(best);
+            }
+            start = end + 1;
+        }
+        match node.next {
+            Next::Branch => Found::Branch(node.value, start),
+            Next::End if start <= text.len() => Found::Rank(best),
+            Next::End | Next::Multi => Found::Rank(self.rule(node.value, node.terms.into(), best)),
+        }
+    }
+
+    /// Returns the rank of a rule whose filter matches, if it is less than `best` and the rule applies.
+    #[inline(always)]
+    fn rule(&self, rank: u32, terms: u32, best: u32) -> u32 {
+        let applies = |terms: &Terms| {
+            terms.kinds & self.asked.kinds != 0
+                && self.asked.payload <= terms.max_payload
+                && self.gates.is_open(terms.gate)
+        };
+        if rank < best
+            && let Some(terms) = self.matcher.terms.get(terms as usize)
+            && applies(terms)
+        {
+            return rank;
+        }
+        best
+    }
+
+    fn ends(&self, branch: &Branch, start: usize, best: u32) -> u32 {
+        let is_end = start > self.asked.text.len();
+        for end in range(&self.matcher.ends, branch.ends) {
+            if end.rank >= best {
+                break;
+            }
+            if is_end || end.multi {
+                let rank = self.rule(end.rank, end.terms, best);
+                if rank < best {
+                    return rank;
+                }
+            }
+        }
+        best
+    }
+
+    /// Returns the node behind the names that the topic has from `start` on, and where its next level begins.
+    #[inline(always)]
+    fn named(&self, branch: &Branch, start: usize) -> Option<(&'a Node, usize)> {
+        let nodes = range(&self.matcher.nodes, branch.names);
+        let same = |node: &Node| {
+            let end = start + node.name_len as usize;
+            let text = self.asked.text;
+            let is_same = text.get(start..end) == Some(self.name(node))
+                && matches!(text.get(end), None | Some(b'/'));
+            is_same.then_some(end + 1)
+        };
+        match nodes {
+            [] => None,
+            [node] => same(node).map(|after| (node, after)),
+            _ => {
+                let level = start..self.asked.levels.end(start);
+                let hash = short(hash(0, self.asked.text, level.start, level.end));
+                with_hash(nodes, hash).find_map(|node| Some((node, same(node)?)))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn name(&self, node: &Node) -> &'a [u8] {
+        let from = node.name as usize;
+        let name = self.matcher.text.get(from..from + node.name_len as usize);
+        name.unwrap_or_default()
+    }
+
+    #[inline(never)]
+    fn by_value(&self, branch: &Branch, start: usize, mut best: u32) -> u32 {
+        let Some(placeholders) = self.matcher.placeholders.as_deref() else {
+            return best;
+        };
+        let end = self.asked.levels.end(start);
+        for shape in range(&placeholders.shapes, branch.shapes) {
+            #[cfg(test)]
+            tests::TRIED.set(tests::TRIED.get() + 1);
+            let parts = range(&placeholders.parts, shape.parts);
+            if shape.least < best
+                && let Some(node) = self.of_shape(shape, parts, start, end)
+            {
+                best = self.behind(node, end + 1, best);
+            }
+        }
+        best
+    }
+
+    /// Returns the node behind a level that has this shape.
+    fn of_shape(
+        &self,
+        shape: &Shape,
+        parts: &[ShapePart],
+        start: usize,
+        end: usize,
+    ) -> Option<&'a Node> {
+        let text = self.asked.text;
+        let (mut lists, mut known) = (0, 0);
+        for part in parts {
+            match self.width(*part) {
+                Some(width) => known += width,
+                None => lists += 1,
+            }
+        }
+        // What is left is an element of the list, of which there is one at most.
+        let rest = (end - start).checked_sub(known)?;
+        if lists == 0 && rest != 0 {
+            return None;
+        }
+        let (mut at, mut texts) = (start, 0);
+        for part in parts {
+            let from = at;
+            at += self.width(*part).unwrap_or(rest);
+            match part {
+                ShapePart::Text(_) => texts = hash(texts, text, from, at),
+                ShapePart::Value(number) => {
+                    if !self.bindings[*number as usize].is(&text[from..at]) {
+                        return None;
+                    }
+                }
+            }
+        }
+        let nodes = range(&self.matcher.nodes, shape.nodes);
+        with_hash(nodes, short(texts)).find(|node| {
+            let (mut at, mut name) = (start, self.name(node));
+            parts.iter().all(|part| {
+                let from = at;
+                at += self.width(*part).unwrap_or(rest);
+                match part {
+                    ShapePart::Value(_) => true,
+                    ShapePart::Text(length) => {
+                        let (piece, others) = name.split_at(*length as usize);
+                        name = others;
+                        text[from..at] == *piece
+                    }
+                }
+            })
+        })
+    }
+
+    /// Returns the length of a part in bytes, unless it is one of several values.
+    #[inline]
+    fn width(&self, part: ShapePart) -> Option<usize> {
+        match part {
+            ShapePart::Text(length) => Some(length as usize),
+            ShapePart::Value(number) => self.bindings[number as usize].width(),
+        }
+    }
+}
+
+/// Returns the nodes with this hash.
+#[inline(always)]
+fn with_hash(nodes: &[Node], hash: u16) -> impl Iterator<Item = &Node> {
+    let first = nodes.partition_point(|node| node.hash < hash);
+    let nodes = nodes.get(first..).unwrap_or_default();
+    nodes.iter().take_while(move |node| node.hash == hash)
+}
+
+/// Mixes a piece of a text into a hash. The hash has no secret key: rules are signed by the tenant or written by the
+/// operator, so nobody can choose names that have the same hash.
+#[inline(always)]
+pub(super) fn hash(mut mixed: u64, text: &[u8], mut start: usize, end: usize) -> u64 {
+    while start < end {
+        let next = end.min(start + 8);
+        mixed = (mixed ^ word(text, start, next)).wrapping_mul(GOLDEN);
+        mixed ^= mixed >> 32;
+        start = next;
+    }
+    mixed
+}
+
+/// Returns the part of a hash that nodes keep.
+#[inline(always)]
+pub(super) fn short(mixed: u64) -> u16 {
+    (mixed.wrapping_mul(GOLDEN) >> 48) as u16
+}
+
+/// The multiplier of Fibonacci hashing: 2^64 divided by the golden ratio.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{Rule, compile::OrderedRule, template::Template};
+    use serde_json::json;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Shapes that were tried.
+        pub static TRIED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Returns the order of the first rule that applies, and how many shapes were tried.
+    fn first(filters: &[String], topic: &str) -> (Option<u32>, usize) {
+        let rules = filters
+            .iter()
+            .map(|filter| Rule::allow(Template::parse(filter).unwrap()))
+            .collect::<Vec<_>>();
+        let ordered = (0..).zip(&rules).map(|(order, rule)| OrderedRule {
+            order,
+            rule,
+            gate: 0,
+        });
+        let rules = Matcher::new(ordered);
+        let claims = json!({"sites": ["north", "south"], "empty": []});
+        let values = Values {
+            client_id: "pump",
+            username: "u",
+            claims: claims.as_object().unwrap(),
+        };
+        let (bindings, gates) = (rules.bind(&values).unwrap(), Gates::default());
+        TRIED.set(0);
+        let ruling = ask(Ask::Receive, topic.as_bytes(), |asked| {
+            rules.first(asked, &bindings, &gates)
+        });
+        (ruling.flatten().map(|ruling| ruling.order), TRIED.get())
+    }
+
+    #[test]
+    fn levels_of_text_and_value_are_not_tried_one_by_one() {
+        for (filter, topic) in [
+            ("dev/line-N-%c/#", "dev/line-N-pump/x"),
+            ("dev/%c-N/#", "dev/pump-N/x"),
+            ("dev/N-%c-line/#", "dev/N-pump-line/x"),
+            ("dev/a-%c-N-%u-z/#", "dev/a-pump-N-u-z/x"),
+            ("dev/N-${sites[*]}-x/#", "dev/N-south-x/x"),
+            ("dev/%u-${sites[*]}-N/#", "dev/u-south-N/x"),
+            ("N-%c/x", "N-pump/x"),
+        ] {
+            let named = |text: &str, n: u32| text.replace('N', &n.to_string());
+            for count in [9_u32, 99, 3_000] {
+                let filters: Vec<_> = (0..=count).map(|n| named(filter, n)).collect();
+                let lengths = count.to_string().len();
+                for n in [0, 7, count] {
+                    let (found, tried) = first(&filters, &named(topic, n));
+                    assert_eq!(found, Some(n), "{filter} {n}");
+                    assert!(tried <= lengths, "{filter}: {tried} of {count}");
+                }
+                let (found, tried) = first(&filters, &named(topic, count + 1));
+                assert!(found.is_none() && tried <= lengths);
+            }
+        }
+    }
+
+    #[test]
+    fn texts_and_values_are_told_apart() {
+        let filters: Vec<_> = [
+            "a-%c",
+            "%c-a",
+            "a-%c-b",
+            "ab%c",
+            "%c",
+            "%c%u",
+            "%u%c",
+            "a-${sites[*]}",
+            "${sites[*]}-a-%c",
+            "x%cx%ux",
+            "${empty[*]}z",
+        ]
+        .map(String::from)
+        .into();
+        for (topic, found) in [
+            ("a-pump", Some(0)),
+            ("pump-a", Some(1)),
+            ("a-pump-b", Some(2)),
+            ("abpump", Some(3)),
+            ("pump", Some(4)),
+            ("pumpu", Some(5)),
+            ("upump", Some(6)),
+            ("a-north", Some(7)),
+            ("south-a-pump", Some(8)),
+            ("xpumpxux", Some(9)),
+            ("xpumpyux", None),
+            ("xpumpxuxx", None),
+            ("b-pump", None),
+            ("a-pum", None),
+            ("a-pumpx", None),
+            ("a-", None),
+            ("a-west", None),
+            ("-a-pump", None),
+            ("z", None),
+            ("", None),
+            ("pump/pump", None),
+        ] {
+            assert_eq!(first(&filters, topic).0, found, "{topic}");
+        }
+    }
+}
