@@ -59,7 +59,7 @@ bench:
 
 MEASURES = silence connects memory instructions scale
 .PHONY: $(MEASURES)
-instructions: NEEDS = measure
+instructions silence: NEEDS = measure
 $(MEASURES): plugin
 	@tests/dependencies.sh $(or $(NEEDS),demo)
 	@NEAREST=1 tests/brokers.sh

@@ -17,7 +17,7 @@ commands=()
 case ${1:-} in
   build) ;;
   demo) packages+=("${brokers[@]}") ;;
-  measure) packages+=("${brokers[@]}" valgrind) ;;
+  measure) packages+=("${brokers[@]}" valgrind libcurl4-openssl-dev) ;;
   deb) packages+=("${deb[@]}") ;;
   test)
     packages+=("${brokers[@]}" "${sanitized[@]}" "${deb[@]}" "${test[@]}")

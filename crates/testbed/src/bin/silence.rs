@@ -5,8 +5,9 @@
 //! A publisher and a subscriber exchange a message every millisecond. Meanwhile fifty clients sign in at
 //! once: first through a tenant that takes 300 ms for each, then through one that never responds. The longest
 //! gap between two messages is how long the broker kept everybody waiting. Each scenario runs several times,
-//! in turn with the same broker without plugin. The table shows the median and the maximum of the runs, and
-//! the ratio to the median without plugin.
+//! in turn with the same broker without plugin and, on 2.1, with a minimal plugin in C that sends the same logins
+//! to the same tenant (`delayed.c`). The table shows the median and the maximum of the runs, and the ratio to the
+//! median without plugin.
 //!
 //! In production the tenant and the fifty clients are other machines. Here they share a few cores with the
 //! broker, so their threads run with a lower priority: otherwise the table would show how Linux shares a core
@@ -24,6 +25,8 @@ use testbed::broker::{Mosquitto, PATIENCE, Version};
 use testbed::clients::Protocol;
 use testbed::clients::raw::{ConnectPacket, RawClient};
 use testbed::measure::{elsewhere, lower_priority, median};
+use testbed::preload::delayed_plugin;
+use testbed::scratch::Scratch;
 use testbed::silence::{Conversation, TOPIC};
 use testbed::tenant::{
     AUDIENCE, Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, Device, Endpoint, Tenant,
@@ -39,6 +42,7 @@ const AFTER: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, PartialEq)]
 enum Scenario {
     NoPlugin,
+    Minimal,
     Slow,
     Hanging,
 }
@@ -47,6 +51,7 @@ impl Scenario {
     fn name(self) -> &'static str {
         match self {
             Self::NoPlugin => "no plugin",
+            Self::Minimal => "minimal plugin, 300 ms",
             Self::Slow => "tenant takes 300 ms",
             Self::Hanging => "tenant never answers",
         }
@@ -104,6 +109,8 @@ fn run() -> Result<(), String> {
         None => vec![Version::V2_0_21, Version::V2_1_2],
     };
 
+    let scratch = Scratch::new("silence").map_err(|error| error.to_string())?;
+    let minimal = delayed_plugin(&scratch)?;
     let mut pictured = Vec::new();
     println!("{times} runs of each; longest silence in ms\n");
     println!(
@@ -113,11 +120,19 @@ fn run() -> Result<(), String> {
     for version in versions {
         for protocol in [Protocol::V311, Protocol::V5] {
             // The scenarios take turns, so that a busy phase of the machine affects all of them.
-            let mut scenarios =
-                [Scenario::NoPlugin, Scenario::Slow, Scenario::Hanging].map(|s| (s, vec![]));
+            let mut scenarios: Vec<_> = [
+                Scenario::NoPlugin,
+                Scenario::Minimal,
+                Scenario::Slow,
+                Scenario::Hanging,
+            ]
+            .into_iter()
+            .filter(|scenario| *scenario != Scenario::Minimal || version == Version::V2_1_2)
+            .map(|scenario| (scenario, vec![]))
+            .collect();
             for _ in 0..times {
                 for (scenario, runs) in &mut scenarios {
-                    runs.push(measure(version, protocol, *scenario, &plugin)?);
+                    runs.push(measure(version, protocol, *scenario, &plugin, &minimal)?);
                 }
             }
             let mut without = None;
@@ -176,6 +191,7 @@ fn measure(
     protocol: Protocol,
     scenario: Scenario,
     plugin: &Path,
+    minimal: &Path,
 ) -> Result<Run, String> {
     let tenant = elsewhere(Tenant::start);
     for i in 0..LOGINS {
@@ -192,12 +208,22 @@ fn measure(
         ("connection", CONNECTION),
     ];
     let builder = Mosquitto::builder(version);
+    let url = tenant.url("/oauth/token");
+    let minimal_options = [
+        ("url", &*url),
+        ("audience", AUDIENCE),
+        ("ca_file", &ca_file),
+        ("client_id", CLIENT_ID),
+        ("client_secret", CLIENT_SECRET),
+        ("realm", CONNECTION),
+    ];
     let started = match scenario {
         Scenario::NoPlugin => builder.allow_anonymous(true).start(),
+        Scenario::Minimal => builder.plugin(minimal, &minimal_options).start(),
         _ => builder.plugin(plugin, &options).start(),
     };
     let broker = started.map_err(|error| error.to_string())?;
-    if scenario != Scenario::NoPlugin {
+    if matches!(scenario, Scenario::Slow | Scenario::Hanging) {
         broker.expect_log("signing keys are here");
     }
     let behaviour = if scenario == Scenario::Hanging {
@@ -239,7 +265,9 @@ fn measure(
     // The tenant responds this long after it has read a request.
     let asked = tenant.requests_to(Endpoint::Token);
     let answered = asked.iter().map(|request| request.at + ANSWER).max();
-    let after_answer = last_in.zip(answered).filter(|_| scenario == Scenario::Slow);
+    let after_answer = last_in
+        .zip(answered)
+        .filter(|_| matches!(scenario, Scenario::Slow | Scenario::Minimal));
     Ok(Run {
         after_answer: after_answer.map(|(last, answered)| {
             (start + connected_at + last).saturating_duration_since(answered)
@@ -287,6 +315,7 @@ fn draw(runs: &[Run]) -> String {
     for (row, run) in runs.iter().enumerate() {
         let colour = match run.scenario {
             Scenario::NoPlugin => "#888888",
+            Scenario::Minimal => "#2ca02c",
             Scenario::Slow => "#1f77b4",
             Scenario::Hanging => "#d62728",
         };
