@@ -17,9 +17,10 @@
 
 use crate::event::EventClient;
 use auth::{
+    client::{ClientView, TextAddresses},
     clock::Unix,
     policy::{Access, Action},
-    sessions::{AddressHasher, ClientView, TextAddresses},
+    sessions::AddressHasher,
 };
 
 /// How many answers are kept. They take about 200 KiB.
@@ -166,8 +167,8 @@ impl<'e> MessageCheck<'e> {
             Action::Subscribe | Action::Unsubscribe => return None,
         };
         Some(Self {
-            client: access.client.0,
-            places: access.who.places(),
+            client: access.key.0,
+            places: access.client.text_addresses(),
             kind,
             topic: access.topic,
         })

@@ -9,10 +9,10 @@ use crate::{
     quirks::address_header,
 };
 use auth::{
+    client::{Client, ClientKey, ClientView, TextAddresses},
     policy::{Access, Action, Connect},
     proxies::{AddressFrom, TrustedProxies},
     refusal::{Reason, Refusal},
-    sessions::{ClientKey, ClientView, TextAddresses},
 };
 
 /// Whether 2.0 asks because of SIGHUP.
@@ -98,14 +98,16 @@ pub unsafe fn connect<'e>(
     Ok((
         client,
         Connect {
-            client: ClientKey(client.address()),
-            client_id,
-            username,
+            key: ClientKey(client.address()),
+            client: Client {
+                id: client_id,
+                username,
+                address,
+                port: broker.port(client),
+                certificate: certificates.then(|| broker.certificate(client)).flatten(),
+            },
             password,
-            address,
             unverified_address: from == AddressFrom::Header && proxies.is_empty(),
-            port: broker.port(client),
-            certificate: certificates.then(|| broker.certificate(client)).flatten(),
             id_is_free: has_it == Some(false) && broker.has_session(client_id) == Some(false),
             again,
             restored,
@@ -134,7 +136,7 @@ impl ClientView for EventClient<'_> {
     }
 
     #[inline]
-    fn places(&self) -> TextAddresses {
+    fn text_addresses(&self) -> TextAddresses {
         self.broker.places(self.client)
     }
 
@@ -167,8 +169,8 @@ pub unsafe fn access<'e>(
     // SAFETY: the event's topic lives as long as the event.
     let topic = unsafe { string(event.topic) }?.to_bytes();
     Some(Access {
-        client: ClientKey(client.address()),
-        who: EventClient { broker, client },
+        key: ClientKey(client.address()),
+        client: EventClient { broker, client },
         action,
         topic,
         qos: event.qos,

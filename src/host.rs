@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{abi, codes::Generation};
-use auth::{log::Level, policy_file::Tells, secret::sha256, sessions::TextAddresses};
+use auth::{client::TextAddresses, log::Level, policy_file::Tells, secret::sha256};
 use input::text;
 
 /// The broker, in the hands of its own thread. Not `Send`: nothing in Mosquitto is locked, and a

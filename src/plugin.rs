@@ -271,9 +271,9 @@ fn stays(broker: &Broker, common: &mut Common, connect: &Connect<'_>) -> bool {
     connect.restored
         || is_certain
             && common.stays(
-                connect.client,
-                connect.client_id,
-                connect.username,
+                connect.key,
+                connect.client.id,
+                connect.client.username,
                 time::now(),
             )
 }
@@ -325,14 +325,14 @@ fn basic_auth(
     client: host::ClientRef<'_>,
     connect: &Connect<'_>,
 ) -> c_int {
-    instance.answers.forget(connect.client.0);
+    instance.answers.forget(connect.key.0);
     let mut step = instance.policy.authenticate(common, connect, time::now());
     if let Step::Wait(wait) = step {
         let delay_obstacle = may_delay(broker, instance, client, connect)
             .then(|| instance.policy.delay_obstacle(common, &wait));
         step = match delay_obstacle {
             Some(None) => {
-                return delay(broker, instance, common, client, connect.client_id, wait);
+                return delay(broker, instance, common, client, connect.client.id, wait);
             }
             Some(Some(why)) if wait.is_login() => {
                 let policy = &mut instance.policy;
@@ -354,12 +354,12 @@ fn basic_auth(
         Step::Admit(admission) => {
             if !broker.set_username(client, admission.username()) {
                 let policy = &mut instance.policy;
-                policy.refuse_username(connect.client_id, time::now());
+                policy.refuse_username(connect.client.id, time::now());
                 return codes::AUTH;
             }
             // 2.0 holds no CONNECT, so nothing waits under a client ID.
             if broker.generation() == Generation::V2_1 {
-                common.has_used(connect.client_id);
+                common.has_used(connect.client.id);
             }
             common.admit(admission);
             codes::SUCCESS
@@ -422,7 +422,7 @@ fn answer_pending(broker: &Broker, userdata: *mut c_void, answers: Vec<DelayedAn
             broker.complete(&client_id, codes::AUTH);
             continue;
         };
-        let client = admission.client;
+        let client = admission.key;
         // It is in already: another connection at the address of one that hung up while it waited.
         if broker.has_client(&client_id, client.0) == Some(true) {
             continue;
@@ -540,7 +540,7 @@ unsafe fn gone(
                 }
             }
             instance.answers.forget(client.address());
-            let client = auth::sessions::ClientKey(client.address());
+            let client = auth::client::ClientKey(client.address());
             instance.policy.leave(common, client, after_disconnect, now);
         });
         codes::SUCCESS

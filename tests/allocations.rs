@@ -14,11 +14,11 @@ use acl::rules::{
     template::Template,
 };
 use auth::{
+    client::{Client, ClientKey},
     clock::Unix,
     jwt::jwks_cache::FetchSchedule,
     log::Log,
     policy::{Access, Action},
-    sessions::{ClientKey, ClientSnapshot},
 };
 use serde_json::json;
 use testbed::signing::{Alg, now, shared_key};
@@ -190,11 +190,12 @@ fn checking_a_message_allocates_nothing() {
     ] {
         for action in [Action::Publish, Action::Receive, Action::Subscribe] {
             let access = Access {
-                client: ClientKey(1),
-                who: ClientSnapshot {
-                    client_id: "pump",
+                key: ClientKey(1),
+                client: Client {
+                    id: "pump",
                     username: Some("u"),
-                    connected: true,
+                    address: Some("192.0.2.1"),
+                    ..Client::default()
                 },
                 action,
                 topic: topic.as_bytes(),

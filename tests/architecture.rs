@@ -98,6 +98,7 @@ fn one_module_reads_the_time() {
 fn dependencies_point_one_way() {
     let layers: &[&[&str]] = &[
         &[
+            "client",
             "clock",
             "files",
             "secret",

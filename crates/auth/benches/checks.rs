@@ -10,12 +10,12 @@ mod common;
 use std::{hint::black_box, time::Duration};
 
 use auth::{
+    client::{Client, ClientKey},
     clock,
     config::Algorithm,
     jwt::{self, jwks::KeySet, jwks_cache::FetchSchedule},
     log::Log,
     policy::{Access, Action, Decision},
-    sessions::{ClientKey, ClientSnapshot},
 };
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -54,13 +54,14 @@ fn signed_in(topics: &[String]) -> common::TestInstance {
     instance
 }
 
-fn access(action: Action, topic: &str) -> Access<'_, ClientSnapshot<'_>> {
+fn access(action: Action, topic: &str) -> Access<'_, Client<&'_ str>> {
     Access {
-        client: ClientKey(1),
-        who: ClientSnapshot {
-            client_id: "thermostat",
+        key: ClientKey(1),
+        client: Client {
+            id: "thermostat",
             username: Some("auth0|5f7c8ec7c33c6c004bbafe82"),
-            connected: true,
+            address: Some("192.0.2.1"),
+            ..Client::default()
         },
         action,
         topic: topic.as_bytes(),

@@ -29,6 +29,7 @@
 
 pub mod auth0;
 pub mod cache;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod files;

@@ -5,12 +5,13 @@ mod common;
 use std::fs;
 
 use auth::{
+    client::{Client, ClientKey},
     clock::Unix,
     jwt::jwks_cache::FetchSchedule,
     log::{Level, Log},
     policy::{Access, Action, Decision},
     policy_file::Tells,
-    sessions::{AfterDisconnect, ClientKey, ClientSnapshot},
+    sessions::AfterDisconnect,
 };
 use common::TestInstance;
 use serde_json::{Value, json};
@@ -61,11 +62,12 @@ fn client_with(claims: &Value, options: &[(&str, &str)]) -> TestInstance {
 /// Returns whether the client may publish, or others decide.
 fn publishes(client: &mut TestInstance, topic: &str) -> Decision {
     let access = Access {
-        client: ClientKey(1),
-        who: ClientSnapshot {
-            client_id: "pump",
+        key: ClientKey(1),
+        client: Client {
+            id: "pump",
             username: Some("u"),
-            connected: true,
+            address: Some("192.0.2.1"),
+            ..Client::default()
         },
         action: Action::Publish,
         topic: topic.as_bytes(),
@@ -189,11 +191,12 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
     let midnight = now() / 86_400 * 86_400;
     let may_subscribe = |client: &mut TestInstance, hour: u64| {
         let access = Access {
-            client: ClientKey(1),
-            who: ClientSnapshot {
-                client_id: "pump",
+            key: ClientKey(1),
+            client: Client {
+                id: "pump",
                 username: Some("u"),
-                connected: true,
+                address: Some("192.0.2.1"),
+                ..Client::default()
             },
             action: Action::Subscribe,
             topic: b"news/#",
@@ -218,11 +221,12 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
 
     let mut client = client_of(&json!([]), rules);
     let access = |topic| Access {
-        client: ClientKey(1),
-        who: ClientSnapshot {
-            client_id: "pump",
+        key: ClientKey(1),
+        client: Client {
+            id: "pump",
             username: Some("u"),
-            connected: true,
+            address: Some("192.0.2.1"),
+            ..Client::default()
         },
         action: Action::Subscribe,
         topic,

@@ -6,13 +6,13 @@ mod common;
 use std::time::{Duration, Instant};
 
 use auth::{
+    client::ClientKey,
     clock,
     jwt::jwks_cache::FetchSchedule,
     log::Log,
     policy::{Connect, Step},
     policy_file::Tells,
     refusal::Reason,
-    sessions::ClientKey,
 };
 use common::TestInstance;
 use testbed::tenant::{AUDIENCE, DEVICE, Endpoint, Tenant};
@@ -114,7 +114,7 @@ fn simultaneous_sign_ins_share_one_fetch() {
         let token = tenant.mint(DEVICE).claim("jti", i).sign();
         let client_id = format!("c{i}");
         let connect = Connect {
-            client: ClientKey(1 + i),
+            key: ClientKey(1 + i),
             ..common::connect(&client_id, &token)
         };
         match policy.authenticate(common, &connect, clock::now()) {

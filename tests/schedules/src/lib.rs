@@ -6,7 +6,7 @@
 
 extern crate scheduled_std as std;
 
-pub use auth::{auth0, clock, config, limits, log, refusal, secret, sessions, sign_in};
+pub use auth::{auth0, client, clock, config, limits, log, refusal, secret, sessions, sign_in};
 
 pub mod jwt;
 #[path = "../../../crates/auth/src/threads.rs"]

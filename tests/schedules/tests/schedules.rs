@@ -17,6 +17,7 @@ use std::{
 
 use schedules::{
     auth0::answer::TenantFeedback,
+    client::{Client, ClientKey},
     clock::Deadline,
     jwt::{
         jwks::KeySet,
@@ -25,7 +26,6 @@ use schedules::{
     limits::known_callers::Caller,
     log::Log,
     secret::{Fingerprint, Fingerprinter, Secret},
-    sessions::ClientKey,
     sign_in::SignIn,
     threads,
     workers::{
@@ -60,14 +60,10 @@ fn evidence(print: Fingerprint) -> UnverifiedTokens {
 fn job(key: Fingerprint) -> Job {
     Job {
         sign_in: SignIn {
-            client: ClientKey(1),
-            client_id: "c".into(),
-            username: None,
-            address: None,
-            port: None,
-            certificate: None,
+            key: ClientKey(1),
+            client: Client::default(),
             credential: key,
-            login: None,
+            user: None,
             caller: Caller::default(),
             id_is_free: false,
         },

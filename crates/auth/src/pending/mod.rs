@@ -15,11 +15,11 @@ use std::{
 };
 
 use crate::{
+    client::ClientKey,
     clock::Deadline,
     identity::Verdict,
     limits::{fair_shares::FairShares, known_callers::Caller},
     secret::Fingerprint,
-    sessions::ClientKey,
     sign_in::SignIn,
 };
 
@@ -32,7 +32,7 @@ const MAX_WAITING: usize = 4096;
 
 struct Ticket {
     number: u64,
-    address: Option<String>,
+    address: Option<Arc<str>>,
 }
 
 /// A client that waits.
@@ -51,10 +51,10 @@ impl PendingAuthentication {
     /// asks about no second one before.
     pub fn new(sign_in: SignIn, key: Fingerprint, deadline: Deadline) -> Self {
         let number = TICKETS.fetch_add(1, Ordering::Relaxed);
-        let address = sign_in.address.clone();
+        let address = sign_in.client.address.clone();
         newest()
             .get_or_insert_default()
-            .insert(Arc::clone(&sign_in.client_id), Ticket { number, address });
+            .insert(Arc::clone(&sign_in.client.id), Ticket { number, address });
         Self {
             sign_in,
             key,
@@ -67,10 +67,10 @@ impl PendingAuthentication {
     pub fn is_awaited(&self) -> bool {
         let mut newest = newest();
         let tickets = newest.get_or_insert_default();
-        let newest = tickets.get(&self.sign_in.client_id);
+        let newest = tickets.get(&self.sign_in.client.id);
         let awaited = newest.is_some_and(|newest| newest.number == self.ticket);
         if awaited {
-            tickets.remove(&self.sign_in.client_id);
+            tickets.remove(&self.sign_in.client.id);
         }
         awaited
     }
@@ -91,7 +91,7 @@ pub fn somebody_waits() -> bool {
 
 /// From which address the client connects that waits under this client id, if one does: `None` for an address
 /// that the broker did not tell.
-pub fn who_waits_under(client_id: &str) -> Option<Option<String>> {
+pub fn who_waits_under(client_id: &str) -> Option<Option<Arc<str>>> {
     let newest = newest();
     let ticket = newest.as_ref()?.get(client_id)?;
     Some(ticket.address.clone())
@@ -124,23 +124,23 @@ impl PendingAuthentications {
     }
 
     /// Whether this client waits.
-    pub fn has(&self, client: ClientKey) -> bool {
+    pub fn has(&self, key: ClientKey) -> bool {
         let ready = self.ready.iter().map(|(arrival, _)| arrival);
         self.waiting
             .iter()
             .chain(ready)
-            .any(|arrival| arrival.sign_in.client == client)
+            .any(|arrival| arrival.sign_in.key == key)
     }
 
     /// The broker asks about a connection at this address, with this client id. Whoever waited at that address
     /// has hung up, and its answer would be taken for the other's. So has whoever waited under that client id:
     /// the broker asks about no second one before.
-    pub fn forget(&mut self, client: ClientKey, client_id: &str) {
+    pub fn forget(&mut self, key: ClientKey, client_id: &str) {
         if let Some(tickets) = newest().as_mut() {
             tickets.remove(client_id);
         }
         let has_gone = |arrival: &PendingAuthentication| {
-            arrival.sign_in.client == client || &*arrival.sign_in.client_id == client_id
+            arrival.sign_in.key == key || &*arrival.sign_in.client.id == client_id
         };
         let waiting = self.waiting.extract_if(.., |arrival| has_gone(arrival));
         let ready = self.ready.extract_if(.., |(arrival, _)| has_gone(arrival));
@@ -187,6 +187,7 @@ impl PendingAuthentications {
 mod tests {
     use super::*;
     use crate::{
+        client::Client,
         limits::source::SourceNetwork,
         refusal::{Reason, Refusal},
         secret::Fingerprinter,
@@ -196,15 +197,14 @@ mod tests {
     fn arrival(client: usize, client_id: &str) -> PendingAuthentication {
         let key = Fingerprinter::new().unwrap().of(b"a password");
         let sign_in = SignIn {
-            client: ClientKey(client),
-            client_id: client_id.into(),
-            username: None,
-            address: None,
-            port: None,
-            certificate: None,
+            key: ClientKey(client),
+            client: Client {
+                id: client_id.into(),
+                ..Client::default()
+            },
             id_is_free: false,
             credential: key,
-            login: None,
+            user: None,
             caller: Caller::default(),
         };
         PendingAuthentication::new(sign_in, key, Deadline::after(Duration::from_secs(60)))

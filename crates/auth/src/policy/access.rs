@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::{Common, Engine};
 use crate::{
+    client::{ClientKey, ClientView},
     clock::Unix,
     log::Level,
     refusal::{Reason, Refusal},
-    sessions::{ClientKey, ClientView, Note, ReportedRefusals, SessionView},
+    sessions::{Note, ReportedRefusals, SessionView},
 };
 use acl::{rights::Rights, rules::Ask};
 use input::text::Quoted;
@@ -27,11 +28,11 @@ pub enum Action {
 
 /// A question about a message or a subscription.
 #[derive(Debug)]
-pub struct Access<'a, W> {
-    /// By which pointer.
-    pub client: ClientKey,
-    /// Who.
-    pub who: W,
+pub struct Access<'a, C> {
+    /// The broker's pointer to the client.
+    pub key: ClientKey,
+    /// The client.
+    pub client: C,
     /// What.
     pub action: Action,
     /// The topic, or the filter: as bytes, like everything of [`ClientView`].
@@ -79,7 +80,7 @@ impl Engine {
         now: Unix,
     ) -> Decision {
         let sessions = &mut common.sessions;
-        let known = sessions.look(access.client, &access.who, |found| {
+        let known = sessions.look(access.key, &access.client, |found| {
             self.decide(access, found, now)
         });
         known.unwrap_or_else(|| self.decide_unknown_client(common, access, now))
@@ -178,7 +179,7 @@ impl Engine {
                 Level::Notice,
                 format!(
                     "further refusals of {} are not logged until it connects again",
-                    Quoted(&String::from_utf8_lossy(access.who.client_id()))
+                    Quoted(&String::from_utf8_lossy(access.client.client_id()))
                 ),
             );
         }
@@ -202,10 +203,10 @@ impl Engine {
     /// waits for the tenant. If a waiting client hangs up, its will is published without a user name (2.1.2,
     /// src/context.c).
     fn was_never_in(&self, common: &Common, access: &Access<impl ClientView>) -> bool {
-        self.pending.has(access.client)
-            || common.sessions.is_forgotten(access.client, &access.who)
+        self.pending.has(access.key)
+            || common.sessions.is_forgotten(access.key, &access.client)
             || access.action == Action::Publish
-                && access.who.username().is_none()
-                && !common.sessions.is_other(access.client)
+                && access.client.username().is_none()
+                && !common.sessions.is_other(access.key)
     }
 }

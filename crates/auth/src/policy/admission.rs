@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Common, Engine, Step, report::Who};
+use super::{Common, Engine, Step};
 use crate::{
+    client::{Client, ClientKey},
     clock::Unix,
     identity::{self, Identity, Verdict},
     log::Level,
     policy_file::InForce,
     refusal::{Reason, Refusal},
-    sessions::{ClientKey, Session},
+    sessions::Session,
     sign_in::SignIn,
 };
 use acl::rights::{Hopeless, Profile, Rights};
@@ -19,8 +20,8 @@ use input::{json::Place, text::Quoted};
 #[must_use]
 #[derive(Debug)]
 pub struct Admission {
-    /// The client.
-    pub client: ClientKey,
+    /// The broker's pointer to the client.
+    pub key: ClientKey,
     session: Session,
 }
 
@@ -31,7 +32,7 @@ impl Admission {
     }
 
     pub(super) fn into_session(self) -> (ClientKey, Session) {
-        (self.client, self.session)
+        (self.key, self.session)
     }
 }
 
@@ -48,12 +49,12 @@ impl Engine {
         match session {
             Ok(session) => {
                 self.known_callers
-                    .came_in(sign_in.login, sign_in.caller.source);
+                    .came_in(sign_in.user, sign_in.caller.source);
                 if session.rights.is_empty() && !self.config.defer_acl {
                     self.warn_of_no_rights(&session.client_id);
                 }
                 Step::Admit(Admission {
-                    client: sign_in.client,
+                    key: sign_in.key,
                     session,
                 })
             }
@@ -73,7 +74,7 @@ impl Engine {
     ) -> Result<Session, Refusal> {
         self.may_use_client_id(common, sign_in, &identity)?;
         Ok(Session {
-            client_id: Arc::clone(&sign_in.client_id),
+            client_id: Arc::clone(&sign_in.client.id),
             username: self.username_for_broker(&identity.username),
             account: identity.account.clone(),
             until: identity.until,
@@ -106,12 +107,12 @@ impl Engine {
         sign_in: &SignIn,
         identity: &Identity,
     ) -> Result<(), Refusal> {
-        identity::check(&identity.client_ids, &sign_in.client_id)?;
+        identity::check(&identity.client_ids, &sign_in.client.id)?;
         if self.config.any_takeover
             || sign_in.id_is_free
             || !common
                 .sessions
-                .is_held_by_another(&sign_in.client_id, Some(&identity.account))
+                .is_held_by_another(&sign_in.client.id, Some(&identity.account))
         {
             return Ok(());
         }
@@ -124,26 +125,25 @@ impl Engine {
             Reason::TokenUsername,
             "the broker does not take its user name",
         );
-        let who = Who {
-            client_id,
-            username: None,
-            address: None,
+        let client = Client {
+            id: client_id,
+            ..Client::default()
         };
-        self.report(&who, &refusal, now);
+        self.report(&client, &refusal, now);
     }
 
     /// What one client may do with a credential.
     pub(super) fn rights(&self, sign_in: &SignIn, identity: Identity) -> Result<Rights, Refusal> {
         // IPv6 addresses may name the interface (RFC 4007, section 11).
-        let address = sign_in.address.as_deref();
+        let address = sign_in.client.address.as_deref();
         let address = address.and_then(|text| text.split('%').next()?.parse().ok());
         let profile = Profile {
-            client_id: Arc::clone(&sign_in.client_id),
+            client_id: Arc::clone(&sign_in.client.id),
             username: identity.username,
             claims: identity.claims.unwrap_or_default(),
             address,
-            port: sign_in.port,
-            certificate: sign_in.certificate,
+            port: sign_in.client.port,
+            certificate: sign_in.client.certificate,
         };
         let book = self.policy_file.as_ref().map(InForce::book);
         Rights::new(identity.grants, book, profile).map_err(|why| match why {

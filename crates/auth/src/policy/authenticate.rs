@@ -3,13 +3,13 @@
 use super::{Admission, Common, Engine, admission::client_id_is_held, pending::Wait};
 use crate::{
     auth0::forwarded,
+    client::{Client, ClientKey},
     clock::{Deadline, Unix, moment},
     identity::{Identity, Verdict},
     jwt::jws,
     limits::{LoginAttempt, source::SourceNetwork},
     refusal::{Reason, Refusal},
     secret::Secret,
-    sessions::ClientKey,
     sign_in::SignIn,
     workers::{Job, Task, UnverifiedTokens},
 };
@@ -17,31 +17,21 @@ use input::recognise::{self, Token};
 
 /// A CONNECT, as the broker tells it.
 pub struct Connect<'a> {
-    /// Who.
-    pub client: ClientKey,
-    /// The client id.
-    pub client_id: &'a str,
-    /// The user name, unverified. On a re-check (SIGHUP) it is the one that was given.
-    pub username: Option<&'a str>,
+    /// The broker's pointer to the client.
+    pub key: ClientKey,
+    /// The client. Its user name is unverified; on a recheck (SIGHUP) it is the one that the client was given.
+    pub client: Client<&'a str>,
     /// The password: any bytes.
     pub password: Option<&'a [u8]>,
-    /// Its own address, if the broker told it and it counts ([`crate::proxies`]).
-    pub address: Option<&'a str>,
-    /// Whether everybody could have written the address that the broker told.
+    /// Whether the broker told an address that every client can make up. The client has none then.
     pub unverified_address: bool,
-    /// The port of the listener, if the broker tells it.
-    pub port: Option<u16>,
-    /// The SHA-256 fingerprint of its certificate, if the broker tells it and
-    /// [`Engine::looks_at_certificates`].
-    pub certificate: Option<[u8; 32]>,
-    /// Whether the broker says that it has no session under this client id. 2.0 does not say.
+    /// Whether the broker says that it has no session under this client ID. 2.0 does not say.
     pub id_is_free: bool,
-    /// No CONNECT, perhaps: the broker may be asking again about a client that is in (SIGHUP).
+    /// Whether this may be a recheck (SIGHUP) of a client that is in, and no CONNECT.
     pub again: bool,
-    /// No CONNECT at all: SIGHUP asks about a session restored from disk, whose client has not
-    /// come back yet.
+    /// Whether this is a recheck of a session that the broker restored from disk. Its client has not come back yet.
     pub restored: bool,
-    /// No CONNECT, for certain: SIGHUP asks about a session that the broker has. 2.0 only.
+    /// Whether this is certainly a recheck. Only 2.0 makes it certain.
     pub rechecked: bool,
 }
 
@@ -92,7 +82,7 @@ impl Engine {
     /// Decides about a client that wants to come in. Waits for nothing.
     pub fn authenticate(&mut self, common: &mut Common, connect: &Connect, now: Unix) -> Step {
         if !connect.again {
-            self.pending.forget(connect.client, connect.client_id);
+            self.pending.forget(connect.key, connect.client.id);
         }
         if connect.unverified_address {
             self.warn_of_unverified_address();
@@ -127,7 +117,7 @@ impl Engine {
         }
         let password = password_of(connect)?;
         // `JWT` as the user name is how the old integration told a token from a password.
-        if is_token || connect.username == Some("JWT") && !password.is_empty() {
+        if is_token || connect.client.username == Some("JWT") && !password.is_empty() {
             return Ok(self.authenticate_token(sign_in, password, now));
         }
         match self.login_username(connect, password)? {
@@ -139,18 +129,13 @@ impl Engine {
     }
 
     fn sign_in(&self, connect: &Connect) -> SignIn {
+        let source = SourceNetwork::of(connect.client.address);
         SignIn {
-            client: connect.client,
-            client_id: connect.client_id.into(),
-            username: connect.username.map(Into::into),
-            address: connect.address.map(Into::into),
-            port: connect.port,
-            certificate: connect.certificate,
+            key: connect.key,
+            client: connect.client.to_shared(),
             credential: self.prints.of(connect.password.unwrap_or_default()),
-            login: None,
-            caller: self
-                .known_callers
-                .caller(None, SourceNetwork::of(connect.address), moment()),
+            user: None,
+            caller: self.known_callers.caller(None, source, moment()),
             id_is_free: connect.id_is_free,
         }
     }
@@ -202,6 +187,7 @@ impl Engine {
             );
         }
         let username = connect
+            .client
             .username
             .map(|name| self.username_of_tenant(name, connect.again));
         let Some(username) = username.filter(|name| !name.is_empty()) else {
@@ -231,16 +217,16 @@ impl Engine {
         let deadline = Deadline::after(self.config.timeout);
         // As Auth0 compares them: it takes `Device` for `device`.
         let user = self.prints.of(username.trim().to_lowercase().as_bytes());
-        sign_in.login = Some(user);
+        sign_in.user = Some(user);
         let source = sign_in.caller.source;
-        sign_in.caller = self.known_callers.caller(sign_in.login, source, moment());
+        sign_in.caller = self.known_callers.caller(sign_in.user, source, moment());
         // With the length in front, `a` with `bc` is not `ab` with `c`.
         let both = format!("{}:{username}{password}", username.len());
         let key = self.prints.of(both.as_bytes());
         if let Some(verdict) = self.login_cache.get(key, now) {
             return Ok(Outcome::Verdict(verdict));
         }
-        let address = connect.address.and_then(forwarded::device_address);
+        let address = connect.client.address.and_then(forwarded::device_address);
         let attempt = LoginAttempt { user, address };
         // A login that joins a permit that is under way asks none.
         let permit = match self.pool.is_busy(key) {
@@ -287,10 +273,10 @@ impl Engine {
         }
         let sessions = &mut common.sessions;
         let free = self.config.any_takeover || sign_in.id_is_free;
-        if !free && sessions.is_held_by_another(&sign_in.client_id, None) {
+        if !free && sessions.is_held_by_another(&sign_in.client.id, None) {
             return Outcome::Verdict(Err(client_id_is_held()));
         }
-        sessions.other_comes(sign_in.client, &sign_in.client_id, connect.again);
+        sessions.other_comes(sign_in.key, &sign_in.client.id, connect.again);
         Outcome::Defer
     }
 }
@@ -307,9 +293,9 @@ fn recheck_session(
     }
     let sessions = &mut common.sessions;
     match sessions.recheck(
-        connect.client,
-        connect.client_id,
-        connect.username,
+        connect.key,
+        connect.client.id,
+        connect.client.username,
         Some(sign_in.credential),
         connect.again,
         now,
@@ -320,10 +306,10 @@ fn recheck_session(
             "its rights have ended since it signed in",
         ),
         // Others let it in, and it is still connected: its client ID stays taken.
-        None if connect.again && sessions.is_other(connect.client) => Ok(()),
+        None if connect.again && sessions.is_other(connect.key) => Ok(()),
         None => {
             // A new connection at an old address inherits nothing.
-            sessions.arrives(connect.client);
+            sessions.arrives(connect.key);
             match connect.rechecked {
                 // A certificate or another plugin let it in, and decides again when it comes back. 2.0 must not be
                 // told no about a client that is away (`sessions::forgotten`), and does not say whether this one is.
@@ -368,10 +354,10 @@ fn misused(connect: &Connect, password: Option<Token>) -> Option<Refusal> {
         Some(Token::Alone) | None => {}
     }
     // With a token as the password the user name is nobody's, whatever it is.
-    let username = connect.username.filter(|_| password.is_none());
+    let username = connect.client.username.filter(|_| password.is_none());
     // A shorter client ID holds no more of a token than the beginning of its header, which is no secret.
     const LEAST: usize = 16;
-    let client_id = Some(connect.client_id).filter(|id| id.len() >= LEAST);
+    let client_id = Some(connect.client.id).filter(|id| id.len() >= LEAST);
     let fields = [("user name", username), ("client ID", client_id)];
     fields.into_iter().find_map(|(field, text)| {
         let token = recognise::token(text?.as_bytes())?;

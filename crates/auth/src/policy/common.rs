@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::Admission;
 use crate::{
+    client::ClientKey,
     clock::{Unix, moment},
     config::Config,
     limits::TenantLimits,
     pending::client_ids::ClientIdHistory,
-    sessions::{ClientKey, Sessions},
+    sessions::Sessions,
     stall_budget::StallBudget,
 };
 
@@ -49,8 +50,8 @@ impl Common {
     /// Lets a client in. It has its user name, and from here on it has rights. Returns the older session of its
     /// client ID.
     pub fn admit(&mut self, admission: Admission) -> Option<ClientKey> {
-        let (client, session) = admission.into_session();
-        self.sessions.admit(client, session)
+        let (key, session) = admission.into_session();
+        self.sessions.admit(key, session)
     }
 
     /// Returns whether the client stays as it is, where the broker certainly asks about a session that it has. `false`
@@ -60,25 +61,25 @@ impl Common {
     /// nothing but the session: it compares no credential, because nobody presents one.
     pub fn stays(
         &mut self,
-        client: ClientKey,
+        key: ClientKey,
         client_id: &str,
         username: Option<&str>,
         now: Unix,
     ) -> bool {
         let stays = self
             .sessions
-            .recheck(client, client_id, username, None, true, now);
+            .recheck(key, client_id, username, None, true, now);
         stays == Some(true)
     }
 
     /// Takes an admission back that the broker had no use for.
-    pub fn retract(&mut self, client: ClientKey, older: Option<ClientKey>) {
-        self.sessions.retract(client, older);
+    pub fn retract(&mut self, key: ClientKey, older: Option<ClientKey>) {
+        self.sessions.retract(key, older);
     }
 
     /// Forgets a client: from here on it has no rights.
-    pub fn forget(&mut self, client: ClientKey) {
-        self.sessions.remove(client);
+    pub fn forget(&mut self, key: ClientKey) {
+        self.sessions.remove(key);
     }
 
     /// Returns some of the clients of which nothing is left but, perhaps, a will. Those that the broker no

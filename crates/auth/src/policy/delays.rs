@@ -1,7 +1,8 @@
 //! Under which client IDs a sign-in may wait: [`crate::pending::client_ids`].
 
-use super::{Common, Engine, Wait, report::Who};
+use super::{Common, Engine, Wait};
 use crate::{
+    client::Client,
     clock::{Unix, moment},
     pending::{self, client_ids::DelayObstacle},
     refusal::{Reason, Refusal},
@@ -14,7 +15,7 @@ impl Engine {
     pub fn delay_obstacle(&self, common: &mut Common, wait: &Wait) -> Option<DelayObstacle> {
         let sign_in = &wait.sign_in;
         let history = &mut common.client_ids;
-        history.obstacle(&sign_in.client_id, sign_in.id_is_free, moment())
+        history.obstacle(&sign_in.client.id, sign_in.id_is_free, moment())
     }
 
     /// Turns a login away and asks the tenant all the same: it is let in from memory when it comes back.
@@ -53,11 +54,11 @@ impl Engine {
                 "the broker hung up, because a login from {holder} waits for the tenant under this client id"
             ),
         );
-        let who = Who {
-            client_id,
-            username: None,
+        let client = Client {
+            id: client_id,
             address,
+            ..Client::default()
         };
-        self.report(&who, &refusal, now);
+        self.report(&client, &refusal, now);
     }
 }

@@ -34,6 +34,7 @@ use std::{
 use crate::{
     auth0::TenantClient,
     cache::{logins::LoginCache, tokens::TokenCache},
+    client::ClientKey,
     clock::Unix,
     config::{Algorithm, Config, ConfigError, KeySource, errors::Problem},
     files,
@@ -52,7 +53,7 @@ use crate::{
     proxies::TrustedProxies,
     refusal::{Reason, Refusal},
     secret::Fingerprinter,
-    sessions::{AfterDisconnect, ClientKey},
+    sessions::AfterDisconnect,
     threads::Spawn,
     workers::{JobRunner, pool::Pool},
 };
@@ -314,11 +315,11 @@ impl Engine {
     pub fn leave(
         &mut self,
         common: &mut Common,
-        client: ClientKey,
+        key: ClientKey,
         after_disconnect: AfterDisconnect,
         now: Unix,
     ) {
-        let credential = common.sessions.leave(client, after_disconnect);
+        let credential = common.sessions.leave(key, after_disconnect);
         // A session that the broker keeps is a device that comes back.
         if let Some(credential) = credential
             && after_disconnect != AfterDisconnect::Kept

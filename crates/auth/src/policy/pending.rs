@@ -114,7 +114,7 @@ impl Engine {
             self.report_refused_connect(&sign_in, &refusal, now);
             return Err(refusal);
         }
-        common.client_ids.try_once(&sign_in.client_id, moment());
+        common.client_ids.try_once(&sign_in.client.id, moment());
         self.pending
             .wait(PendingAuthentication::new(sign_in, key, deadline));
         Ok(())
@@ -157,7 +157,7 @@ impl Engine {
         ready
             .filter(|(arrival, _)| arrival.is_awaited())
             .map(|(arrival, verdict)| DelayedAnswer {
-                client_id: Arc::clone(&arrival.sign_in.client_id),
+                client_id: Arc::clone(&arrival.sign_in.client.id),
                 admission: match self.admit_or_refuse(common, &arrival.sign_in, verdict, now) {
                     Step::Admit(admission) => Some(admission),
                     _ => None,

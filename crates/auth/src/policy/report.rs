@@ -7,11 +7,11 @@ use super::{
     repeats::{Count, Scope},
 };
 use crate::{
+    client::{Client, ClientView},
     clock::{Unix, moment},
     limits::source::SourceNetwork,
     log::Level,
     refusal::{Fault, Reason, Refusal, Told},
-    sessions::ClientView,
     sign_in::SignIn,
 };
 use input::text::{self, Quoted};
@@ -27,16 +27,7 @@ impl Engine {
         now: Unix,
     ) {
         self.count_refusal(sign_in, refusal);
-        let (username, address) = (sign_in.username.as_deref(), sign_in.address.as_deref());
-        self.report(
-            &Who {
-                client_id: &sign_in.client_id,
-                username,
-                address,
-            },
-            refusal,
-            now,
-        );
+        self.report(&sign_in.client.borrowed(), refusal, now);
     }
 
     /// A CONNECT that the broker's boundary could not read.
@@ -47,24 +38,24 @@ impl Engine {
         refusal: &Refusal,
         now: Unix,
     ) {
-        let who = Who {
-            client_id,
-            username: None,
+        let client = Client {
+            id: client_id,
             address,
+            ..Client::default()
         };
-        self.report(&who, refusal, now);
+        self.report(&client, refusal, now);
     }
 
-    pub(super) fn report(&mut self, who: &Who, refusal: &Refusal, now: Unix) {
+    pub(super) fn report(&mut self, client: &Client<&str>, refusal: &Refusal, now: Unix) {
         let reason = refusal.reason;
         let scope = match concerns_all(reason) {
             true => Scope::All,
-            false => Scope::device(who.client_id, SourceNetwork::of(who.address)),
+            false => Scope::device(client.id, SourceNetwork::of(client.address)),
         };
         let subject = Subject {
             what: "CONNECT",
             of: "of",
-            who,
+            client,
         };
         self.tell_once(&subject, scope, refusal, now);
     }
@@ -87,10 +78,10 @@ impl Engine {
             }
             Scope::All => "more of these, of any client, are counted, and told once a minute".into(),
         };
-        let Subject { what, of, who } = subject;
+        let Subject { what, of, client } = subject;
         let line = sentence(
             &format!("refused {what}"),
-            format_args!("{of} {who}"),
+            format_args!("{of} {client}"),
             refusal,
         );
         self.log.line(level(reason), format!("{line}; {repeats}"));
@@ -156,7 +147,7 @@ impl Engine {
         now: Unix,
     ) {
         let scope = Scope::access((
-            access.who.client_id(),
+            access.client.client_id(),
             access.action,
             access.topic,
             &refusal.detail,
@@ -169,7 +160,7 @@ impl Engine {
         let detail = format!("it has not signed in, so {} is refused", Quoted(&topic));
         let refusal = Refusal::new(Reason::UnknownClient, detail);
         let scope = Scope::device(
-            (access.who.client_id(), access.action),
+            (access.client.client_id(), access.action),
             SourceNetwork::Unknown,
         );
         self.tell_access(access, scope, &refusal, now);
@@ -188,15 +179,14 @@ impl Engine {
             Action::Subscribe => ("SUBSCRIBE", "of"),
             Action::Unsubscribe => ("UNSUBSCRIBE", "of"),
         };
-        let client_id = String::from_utf8_lossy(access.who.client_id());
-        let username = access.who.username().map(String::from_utf8_lossy);
-        let who = Who {
-            client_id: &client_id,
+        let client_id = String::from_utf8_lossy(access.client.client_id());
+        let username = access.client.username().map(String::from_utf8_lossy);
+        let client = &Client {
+            id: &*client_id,
             username: username.as_deref(),
-            address: None,
+            ..Client::default()
         };
-        let who = &who;
-        self.tell_once(&Subject { what, of, who }, scope, refusal, now);
+        self.tell_once(&Subject { what, of, client }, scope, refusal, now);
     }
 }
 
@@ -215,25 +205,19 @@ pub(super) fn sentence(what: &str, whom: impl fmt::Display, refusal: &Refusal) -
 struct Subject<'a> {
     what: &'static str,
     of: &'static str,
-    who: &'a Who<'a>,
+    client: &'a Client<&'a str>,
 }
 
 impl fmt::Display for Subject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, of, who } = self;
-        write!(f, "{what} {of} {who}")
+        let Self { what, of, client } = self;
+        write!(f, "{what} {of} {client}")
     }
 }
 
-pub(super) struct Who<'a> {
-    pub client_id: &'a str,
-    pub username: Option<&'a str>,
-    pub address: Option<&'a str>,
-}
-
-impl fmt::Display for Who<'_> {
+impl fmt::Display for Client<&str> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Quoted(self.client_id))?;
+        write!(f, "{}", Quoted(self.id))?;
         let mut before = " (";
         if let Some(name) = self.username {
             write!(f, "{before}user {}", Quoted(name))?;
@@ -275,12 +259,11 @@ mod tests {
     fn a_trouble_of_all_has_one_line_and_one_of_a_device_hides_no_other_s() {
         let (mut policy, log) = policy();
         let lines = |policy: &mut Engine, client_id, reason, now| {
-            let who = Who {
-                client_id,
-                username: None,
-                address: None,
+            let client = Client {
+                id: client_id,
+                ..Client::default()
             };
-            policy.report(&who, &Refusal::new(reason, ""), Unix(now));
+            policy.report(&client, &Refusal::new(reason, ""), Unix(now));
             let lines = log.take().into_iter();
             lines.map(|(_, line)| line).collect::<Vec<_>>()
         };
@@ -331,15 +314,16 @@ mod tests {
         ];
         for name in &nasty {
             let address = Some(name.as_str());
-            let who = Who {
-                client_id: name,
+            let client = Client {
+                id: name.as_str(),
                 username: address,
                 address,
+                ..Client::default()
             };
             for reason in Reason::ALL {
                 let detail = format!("it says {} and {name}", Quoted(name));
                 let refusal = Refusal::new(*reason, detail);
-                let line = sentence("refused CONNECT", format_args!("of {who}"), &refusal);
+                let line = sentence("refused CONNECT", format_args!("of {client}"), &refusal);
                 assert!(
                     line.len() <= text::MAX_LINE - MAX_REPEATS,
                     "{}: {line}",

@@ -70,7 +70,11 @@ impl Tally {
             Standing::Returning => &mut self.returning,
         };
         if devices.len() < MAX_DEVICES {
-            let device = (&sign_in.client_id, &sign_in.username, sign_in.caller.source);
+            let device = (
+                &sign_in.client.id,
+                &sign_in.client.username,
+                sign_in.caller.source,
+            );
             devices.insert(self.hashes.hash_one(device));
         }
         *self.reasons.entry(reason).or_default() += 1;
@@ -147,7 +151,7 @@ impl Engine {
 
     /// Counts a refusal that says nothing against the device.
     pub(super) fn count_refusal(&mut self, sign_in: &SignIn, refusal: &Refusal) {
-        if sign_in.login.is_some() && refusal.reason.fault() == Fault::Passing {
+        if sign_in.user.is_some() && refusal.reason.fault() == Fault::Passing {
             self.tally.turned_away(sign_in, refusal.reason);
         }
     }
@@ -164,23 +168,19 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::{
+        client::{Client, ClientKey},
         policy::{Common, testing::policy},
         secret::Fingerprinter,
-        sessions::ClientKey,
     };
 
     fn sign_in(number: u32, standing: Standing) -> SignIn {
         let print = Fingerprinter::new().unwrap().of(b"");
         let source = SourceNetwork::V4(number.into());
         SignIn {
-            client: ClientKey(1),
-            client_id: "c".into(),
-            username: None,
-            address: None,
-            port: None,
-            certificate: None,
+            key: ClientKey(1),
+            client: Client::default(),
             credential: print,
-            login: Some(print),
+            user: Some(print),
             caller: Caller { source, standing },
             id_is_free: false,
         }
@@ -233,7 +233,7 @@ mod tests {
             policy.reap(&mut common, Unix(now));
             let device = sign_in(1, Standing::Returning);
             let token = SignIn {
-                login: None,
+                user: None,
                 ..device.clone()
             };
             for sign_in in [device, token] {

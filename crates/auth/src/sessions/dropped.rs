@@ -15,8 +15,11 @@ use std::{
     hash::{BuildHasher, RandomState},
 };
 
-use super::{ClientKey, ClientView, Session};
-use crate::secret::Fingerprint;
+use super::Session;
+use crate::{
+    client::{ClientKey, ClientView},
+    secret::Fingerprint,
+};
 
 /// How many bytes of memory a client takes in the broker, at least. (624 in 2.0.11, more in each later one.)
 const LENGTH: usize = 512;
@@ -39,44 +42,47 @@ struct Trace {
 
 impl DroppedSessions {
     /// Keeps a trace of a session.
-    pub fn keep(&mut self, client: ClientKey, session: &Session, asked: u32) {
+    pub fn keep(&mut self, key: ClientKey, session: &Session, asked: u32) {
         let (id, name) = (session.client_id.as_bytes(), session.username.as_bytes());
         let trace = Trace {
             who: self.hashes.hash_one((id, Some(name))),
             credential: session.credential.part(),
             asked,
         };
-        self.make_room(client);
-        self.by_address.insert(client.0, trace);
+        self.make_room(key);
+        self.by_address.insert(key.0, trace);
     }
 
     /// A client has come: what was there is gone.
-    pub fn make_room(&mut self, client: ClientKey) {
-        let across = client.0.saturating_sub(LENGTH - 1)..client.0.saturating_add(LENGTH);
+    pub fn make_room(&mut self, key: ClientKey) {
+        let across = key.0.saturating_sub(LENGTH - 1)..key.0.saturating_add(LENGTH);
         while let Some((&address, _)) = self.by_address.range(across.clone()).next() {
             self.by_address.remove(&address);
         }
     }
 
     /// Whether there is a trace of who asks.
-    pub fn has(&self, client: ClientKey, who: &impl ClientView) -> bool {
-        self.by_address.get(&client.0).is_some_and(|trace| {
-            trace.who == self.hashes.hash_one((who.client_id(), who.username()))
+    pub fn has(&self, key: ClientKey, client: &impl ClientView) -> bool {
+        self.by_address.get(&key.0).is_some_and(|trace| {
+            trace.who
+                == self
+                    .hashes
+                    .hash_one((client.client_id(), client.username()))
         })
     }
 
     /// Whether there is a trace of who signed in with this. The broker asks about it at this recheck_pass.
     pub fn recheck(
         &mut self,
-        client: ClientKey,
-        who: &impl ClientView,
+        key: ClientKey,
+        client: &impl ClientView,
         credential: Option<Fingerprint>,
         recheck_pass: u32,
     ) -> bool {
-        if !self.has(client, who) {
+        if !self.has(key, client) {
             return false;
         }
-        self.by_address.get_mut(&client.0).is_some_and(|trace| {
+        self.by_address.get_mut(&key.0).is_some_and(|trace| {
             trace.asked = recheck_pass;
             credential.is_none_or(|credential| trace.credential == credential.part())
         })

@@ -16,7 +16,6 @@
 //! are left to others are reported, too, as long as they are connected: their client ids are taken.
 
 mod address_hasher;
-mod client_view;
 mod dropped;
 mod reported;
 
@@ -27,16 +26,16 @@ use std::{
     sync::Arc,
 };
 
-use crate::{clock::Unix, identity::Account, secret::Fingerprint};
+use crate::{
+    client::{Client, ClientKey, ClientView, TextAddresses},
+    clock::Unix,
+    identity::Account,
+    secret::Fingerprint,
+};
 use acl::rights::Rights;
 pub use address_hasher::AddressHasher;
-pub use client_view::{ClientSnapshot, ClientView, TextAddresses};
 use dropped::DroppedSessions;
 pub use reported::{Note, ReportedRefusals};
-
-/// The broker's pointer to a client, as a number: never followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientKey(pub usize);
 
 /// What a session is admitted with.
 #[derive(Debug)]
@@ -81,7 +80,7 @@ struct SessionEntry {
     reported: ReportedRefusals,
     /// Where the broker kept client ID and user name when they were last compared. Zeros if they have not been
     /// compared since the last CONNECT.
-    places: TextAddresses,
+    addresses: TextAddresses,
     /// Which departure it is, of those after which the broker may forget the session without a word.
     departure: Option<u64>,
     /// At which recheck_pass the broker asked about it last.
@@ -122,21 +121,21 @@ impl SessionEntry {
     /// Whether this is who signed in, for a session that is [`SessionState::Active`]. The texts are compared at the first
     /// message; while the client is connected the broker keeps no other texts in the same places.
     #[inline]
-    fn recognises(&mut self, who: &impl ClientView) -> bool {
-        let places = who.places();
-        if places == self.places && places != TextAddresses::default() {
+    fn recognises(&mut self, client: &impl ClientView) -> bool {
+        let addresses = client.text_addresses();
+        if addresses == self.addresses && addresses != TextAddresses::default() {
             return true;
         }
-        let same = self.is(who);
+        let same = self.is(client);
         if same {
-            self.places = places;
+            self.addresses = addresses;
         }
         same
     }
 
     /// Whether this is who signed in.
-    fn is(&self, who: &impl ClientView) -> bool {
-        who.is(&self.session.client_id, &self.session.username)
+    fn is(&self, client: &impl ClientView) -> bool {
+        client.is(&self.session.client_id, &self.session.username)
     }
 
     /// It as it stands at a question.
@@ -154,7 +153,7 @@ impl SessionEntry {
 #[derive(Default)]
 pub struct Sessions {
     /// Boxed: up to half of a hash table is empty room.
-    by_client: HashMap<ClientKey, Box<SessionEntry>, BuildHasherDefault<AddressHasher>>,
+    by_key: HashMap<ClientKey, Box<SessionEntry>, BuildHasherDefault<AddressHasher>>,
     by_id: HashMap<Arc<str>, ClientKey>,
     expiries: BinaryHeap<Reverse<(Unix, ClientKey)>>,
     departed: Vec<ClientKey>,
@@ -198,21 +197,21 @@ pub struct SessionView<'a> {
 impl Sessions {
     /// Admits a client. An older session of its client id stays until the broker lets it go; which
     /// that is, is returned for [`Self::retract`].
-    pub fn admit(&mut self, client: ClientKey, session: Session) -> Option<ClientKey> {
-        self.arrives(client);
-        let older = self.by_id.insert(Arc::clone(&session.client_id), client);
+    pub fn admit(&mut self, key: ClientKey, session: Session) -> Option<ClientKey> {
+        self.arrives(key);
+        let older = self.by_id.insert(Arc::clone(&session.client_id), key);
         if let Some(older) = older {
             // Usually its DISCONNECT follows; an expired session of the broker's gives none.
             self.departed.push(older);
         }
-        self.expiries.push(Reverse((session.until, client)));
-        self.by_client.insert(
-            client,
+        self.expiries.push(Reverse((session.until, key)));
+        self.by_key.insert(
+            key,
             Box::new(SessionEntry {
                 session,
                 state: SessionState::Active,
                 reported: ReportedRefusals::default(),
-                places: TextAddresses::default(),
+                addresses: TextAddresses::default(),
                 departure: None,
                 asked: self.recheck_pass.number,
             }),
@@ -222,15 +221,15 @@ impl Sessions {
 
     /// Takes an admission back: the client had hung up before it was let in. The older session of its
     /// client id is the one again.
-    pub fn retract(&mut self, client: ClientKey, older: Option<ClientKey>) {
-        let Some(entry) = self.by_client.get(&client) else {
+    pub fn retract(&mut self, key: ClientKey, older: Option<ClientKey>) {
+        let Some(entry) = self.by_key.get(&key) else {
             return;
         };
         let client_id = Arc::clone(&entry.session.client_id);
-        self.remove(client);
+        self.remove(key);
         if let Some(older) = older
             && self
-                .by_client
+                .by_key
                 .get(&older)
                 .is_some_and(|entry| entry.session.client_id == client_id)
         {
@@ -243,31 +242,31 @@ impl Sessions {
     pub fn is_held_by_another(&self, client_id: &str, account: Option<&Account>) -> bool {
         let holder = self.by_id.get(client_id);
         let ours = holder
-            .and_then(|client| self.by_client.get(client))
+            .and_then(|key| self.by_key.get(key))
             .is_some_and(|entry| Some(&entry.session.account) != account && !entry.state.is_over());
         ours || account.is_some() && self.others_by_id.contains_key(client_id)
     }
 
     /// Others are to decide about this client. `again` says that it may be no CONNECT (SIGHUP): then it may
     /// be a kept session, of whose end nobody tells, and is none that comes.
-    pub fn other_comes(&mut self, client: ClientKey, client_id: &str, again: bool) {
-        if again && !self.is_other(client) {
+    pub fn other_comes(&mut self, key: ClientKey, client_id: &str, again: bool) {
+        if again && !self.is_other(key) {
             return;
         }
-        self.forget_other(client);
+        self.forget_other(key);
         let client_id: Arc<str> = client_id.into();
-        self.others_by_id.insert(Arc::clone(&client_id), client);
-        self.others.insert(client, client_id);
+        self.others_by_id.insert(Arc::clone(&client_id), key);
+        self.others.insert(key, client_id);
     }
 
     /// Whether others were to decide about this client.
-    pub fn is_other(&self, client: ClientKey) -> bool {
-        self.others.contains_key(&client)
+    pub fn is_other(&self, key: ClientKey) -> bool {
+        self.others.contains_key(&key)
     }
 
-    fn forget_other(&mut self, client: ClientKey) {
-        if let Some(client_id) = self.others.remove(&client)
-            && self.others_by_id.get(&client_id) == Some(&client)
+    fn forget_other(&mut self, key: ClientKey) {
+        if let Some(client_id) = self.others.remove(&key)
+            && self.others_by_id.get(&client_id) == Some(&key)
         {
             self.others_by_id.remove(&client_id);
         }
@@ -284,7 +283,7 @@ impl Sessions {
     /// sessions without a word.
     pub fn recheck(
         &mut self,
-        client: ClientKey,
+        key: ClientKey,
         client_id: &str,
         username: Option<&str>,
         credential: Option<Fingerprint>,
@@ -292,17 +291,17 @@ impl Sessions {
         now: Unix,
     ) -> Option<bool> {
         let recheck_pass = self.recheck_pass.number;
-        let Some(entry) = self.by_client.get_mut(&client) else {
-            let who = ClientSnapshot {
-                client_id,
+        let Some(entry) = self.by_key.get_mut(&key) else {
+            let client = Client {
+                id: client_id,
                 username,
-                connected: true,
+                ..Client::default()
             };
-            let recognised = again && self.dropped.recheck(client, &who, credential, recheck_pass);
+            let recognised = again && self.dropped.recheck(key, &client, credential, recheck_pass);
             self.recheck_pass.asks_about_absent |= recognised;
             return recognised.then_some(true);
         };
-        entry.places = TextAddresses::default();
+        entry.addresses = TextAddresses::default();
         let session = &entry.session;
         let same = &*session.client_id == client_id
             && Some(&*session.username) == username
@@ -327,8 +326,8 @@ impl Sessions {
     }
 
     /// Whether who asks was let in once and is out of the table: then it has no rights.
-    pub fn is_forgotten(&self, client: ClientKey, who: &impl ClientView) -> bool {
-        self.dropped.has(client, who)
+    pub fn is_forgotten(&self, key: ClientKey, client: &impl ClientView) -> bool {
+        self.dropped.has(key, client)
     }
 
     /// SIGHUP: the broker begins to ask about every session that it has. Once for each instance of the plugin,
@@ -352,21 +351,19 @@ impl Sessions {
         }
         let recheck_pass = self.recheck_pass.number;
         let mut gone = Vec::new();
-        for (client, entry) in &self.by_client {
+        for (key, entry) in &self.by_key {
             match entry.state {
                 _ if entry.asked == recheck_pass => {}
-                SessionState::Offline(_) => gone.push((*client, !entry.state.is_over())),
-                SessionState::Active
-                    if self.by_id.get(&entry.session.client_id) == Some(client) =>
-                {
+                SessionState::Offline(_) => gone.push((*key, !entry.state.is_over())),
+                SessionState::Active if self.by_id.get(&entry.session.client_id) == Some(key) => {
                     return 0;
                 }
                 SessionState::Active | SessionState::Leaving(_) => {}
             }
         }
         self.dropped.keep_only(recheck_pass);
-        for (client, _) in &gone {
-            self.remove(*client);
+        for (key, _) in &gone {
+            self.remove(*key);
         }
         gone.iter().filter(|(_, held)| *held).count()
     }
@@ -375,57 +372,59 @@ impl Sessions {
     #[inline]
     pub fn look<R>(
         &mut self,
-        client: ClientKey,
-        who: &impl ClientView,
+        key: ClientKey,
+        client: &impl ClientView,
         at: impl FnOnce(SessionView<'_>) -> R,
     ) -> Option<R> {
-        if let Some(entry) = self.by_client.get_mut(&client) {
+        if let Some(entry) = self.by_key.get_mut(&key) {
             if entry.state == SessionState::Active {
-                return entry.recognises(who).then(|| at(entry.found(true)));
+                return entry.recognises(client).then(|| at(entry.found(true)));
             }
             if matches!(entry.state, SessionState::Offline(_)) {
                 self.recheck_pass.asks_about_absent = true;
             }
-            return entry.is(who).then(|| at(entry.found(false)));
+            return entry.is(client).then(|| at(entry.found(false)));
         }
-        self.source(who).map(at)
+        self.source(client).map(at)
     }
 
     /// With check_retain_source the broker asks about the publisher of a retained message by a pointer
     /// made up for the question. What it published was granted in time, too.
     #[cold]
-    fn source(&mut self, who: &impl ClientView) -> Option<SessionView<'_>> {
+    fn source(&mut self, client: &impl ClientView) -> Option<SessionView<'_>> {
         // What the broker asks about on behalf of nobody's connection.
-        if who.is_connected() {
+        if client.is_connected() {
             return None;
         }
-        let client = self.by_id.get(std::str::from_utf8(who.client_id()).ok()?)?;
-        let entry = self.by_client.get_mut(client)?;
-        entry.is(who).then(|| entry.found(false))
+        let key = self
+            .by_id
+            .get(std::str::from_utf8(client.client_id()).ok()?)?;
+        let entry = self.by_key.get_mut(key)?;
+        entry.is(client).then(|| entry.found(false))
     }
 
     /// The client has gone. Its will may still be asked about. What it signed in with is returned, unless
     /// it is back with the same: a takeover tells of the older connection's end when the newer one is in.
     pub fn leave(
         &mut self,
-        client: ClientKey,
+        key: ClientKey,
         after_disconnect: AfterDisconnect,
     ) -> Option<Fingerprint> {
-        if self.is_other(client) {
-            self.others_departed.push(client);
+        if self.is_other(key) {
+            self.others_departed.push(key);
         }
-        let entry = self.by_client.get_mut(&client)?;
+        let entry = self.by_key.get_mut(&key)?;
         // A kept session that is taken over leaves a second time.
         self.unsure_kept -= usize::from(entry.is_unsure());
         entry.departure = None;
         entry.state = SessionState::Leaving(after_disconnect);
-        self.departed.push(client);
+        self.departed.push(key);
         let credential = entry.session.credential;
         let newest = self.by_id.get(&entry.session.client_id);
         let is_back = newest
-            .filter(|newest| **newest != client)
+            .filter(|newest| **newest != key)
             .is_some_and(|newest| {
-                let newest = self.by_client.get(newest);
+                let newest = self.by_key.get(newest);
                 newest.is_some_and(|newest| newest.session.credential == credential)
             });
         (!is_back).then_some(credential)
@@ -434,16 +433,16 @@ impl Sessions {
     /// Forgets who has gone for good. For a moment when the broker is not in the middle of
     /// disconnecting somebody. Whether it was so many that the memory should be given back.
     pub fn reap(&mut self, now: Unix) -> bool {
-        for client in std::mem::take(&mut self.departed) {
-            let Some(entry) = self.by_client.get_mut(&client) else {
+        for key in std::mem::take(&mut self.departed) {
+            let Some(entry) = self.by_key.get_mut(&key) else {
                 continue;
             };
-            let superseded = self.by_id.get(&entry.session.client_id) != Some(&client);
+            let superseded = self.by_id.get(&entry.session.client_id) != Some(&key);
             match entry.state {
                 // An older session whose DISCONNECT is still to come (2.0 with websockets).
                 SessionState::Active => {}
-                SessionState::Leaving(AfterDisconnect::Ended) => self.remove(client),
-                _ if superseded => self.drop_from_table(client),
+                SessionState::Leaving(AfterDisconnect::Ended) => self.remove(key),
+                _ if superseded => self.drop_from_table(key),
                 SessionState::Leaving(after_disconnect) => {
                     entry.state = SessionState::Offline(after_disconnect);
                     self.departures += 1;
@@ -453,13 +452,13 @@ impl Sessions {
                             entry.departure = Some(departure);
                             let account = entry.session.account.clone();
                             let of = self.unsure.entry(account).or_default();
-                            of.push_back((departure, client));
+                            of.push_back((departure, key));
                             self.unsure_kept += 1;
                         }
                         AfterDisconnect::Will => {
                             entry.departure = Some(departure);
                             let until = now.plus(LONGEST_DELAY);
-                            self.wills.push_back((departure, until, client));
+                            self.wills.push_back((departure, until, key));
                         }
                         AfterDisconnect::Kept | AfterDisconnect::Ended => {}
                     }
@@ -467,25 +466,25 @@ impl Sessions {
                 SessionState::Offline(_) => {}
             }
         }
-        for client in std::mem::take(&mut self.others_departed) {
-            self.forget_other(client);
+        for key in std::mem::take(&mut self.others_departed) {
+            self.forget_other(key);
         }
         self.limit_unsure();
-        while let Some(&(departure, until, client)) = self.wills.front() {
-            let is_it = self.is_departure(client, departure);
+        while let Some(&(departure, until, key)) = self.wills.front() {
+            let is_it = self.is_departure(key, departure);
             if is_it && now < until && self.wills.len() <= MAX_UNSURE {
                 break;
             }
             if is_it {
-                self.drop_from_table(client);
+                self.drop_from_table(key);
             }
             self.wills.pop_front();
         }
         self.give_back()
     }
 
-    fn is_departure(&self, client: ClientKey, departure: u64) -> bool {
-        let entry = self.by_client.get(&client);
+    fn is_departure(&self, key: ClientKey, departure: u64) -> bool {
+        let entry = self.by_key.get(&key);
         entry.and_then(|entry| entry.departure) == Some(departure)
     }
 
@@ -497,8 +496,8 @@ impl Sessions {
             };
             let oldest = self.unsure.get_mut(&account).and_then(VecDeque::pop_front);
             match oldest {
-                Some((departure, client)) if self.is_departure(client, departure) => {
-                    self.drop_from_table(client);
+                Some((departure, key)) if self.is_departure(key, departure) => {
+                    self.drop_from_table(key);
                 }
                 // It came back, or went otherwise.
                 Some(_) => {}
@@ -512,13 +511,13 @@ impl Sessions {
     pub fn wills(&mut self) -> Vec<(ClientKey, Arc<str>)> {
         let mut found = Vec::new();
         for _ in 0..self.wills.len().min(WILLS_AT_A_TICK) {
-            let Some(will @ (departure, _, client)) = self.wills.pop_front() else {
+            let Some(will @ (departure, _, key)) = self.wills.pop_front() else {
                 break;
             };
-            if self.is_departure(client, departure)
-                && let Some(entry) = self.by_client.get(&client)
+            if self.is_departure(key, departure)
+                && let Some(entry) = self.by_key.get(&key)
             {
-                found.push((client, Arc::clone(&entry.session.client_id)));
+                found.push((key, Arc::clone(&entry.session.client_id)));
                 self.wills.push_back(will);
             }
         }
@@ -527,29 +526,29 @@ impl Sessions {
 
     /// Gives back the room of a fleet that has gone. Asked at every tick, so only once it is much.
     fn give_back(&mut self) -> bool {
-        let sessions = self.by_client.len();
+        let sessions = self.by_key.len();
         if self.expiries.len() > 2 * sessions + 64 {
             self.expiries = self
-                .by_client
+                .by_key
                 .iter()
-                .map(|(client, entry)| Reverse((entry.session.until, *client)))
+                .map(|(key, entry)| Reverse((entry.session.until, *key)))
                 .collect();
         }
         let departures: usize = self.unsure.values().map(VecDeque::len).sum();
         if departures > 2 * self.unsure_kept + 64 {
-            let by_client = &self.by_client;
+            let by_key = &self.by_key;
             self.unsure.retain(|_, of| {
-                of.retain(|(departure, client)| {
-                    by_client.get(client).and_then(|entry| entry.departure) == Some(*departure)
+                of.retain(|(departure, key)| {
+                    by_key.get(key).and_then(|entry| entry.departure) == Some(*departure)
                 });
                 !of.is_empty()
             });
         }
-        let room = self.by_client.capacity();
+        let room = self.by_key.capacity();
         if sessions >= room / 8 {
             return false;
         }
-        self.by_client.shrink_to(2 * sessions);
+        self.by_key.shrink_to(2 * sessions);
         self.by_id.shrink_to(2 * sessions);
         room > MUCH
     }
@@ -557,18 +556,18 @@ impl Sessions {
     /// The connected clients whose rights have ended, each once.
     pub fn expired(&mut self, now: Unix) -> Vec<(ClientKey, Arc<str>)> {
         let mut expired = Vec::new();
-        while let Some(&Reverse((until, client))) = self.expiries.peek() {
+        while let Some(&Reverse((until, key))) = self.expiries.peek() {
             if until > now {
                 break;
             }
             self.expiries.pop();
             // The heap is not told of departures: an entry may be stale.
-            if let Some(entry) = self.by_client.get(&client)
+            if let Some(entry) = self.by_key.get(&key)
                 && entry.state == SessionState::Active
                 && entry.session.until == until
-                && self.by_id.get(&entry.session.client_id) == Some(&client)
+                && self.by_id.get(&entry.session.client_id) == Some(&key)
             {
-                expired.push((client, Arc::clone(&entry.session.client_id)));
+                expired.push((key, Arc::clone(&entry.session.client_id)));
             }
         }
         expired
@@ -577,13 +576,13 @@ impl Sessions {
     /// The wall clock was set by this many seconds: rights end when they would have ended, and what is waited
     /// for is waited for as long.
     pub fn clock_was_set(&mut self, by: i64) {
-        for entry in self.by_client.values_mut() {
+        for entry in self.by_key.values_mut() {
             entry.session.until = entry.session.until.moved(by);
         }
         self.expiries = self
             .expiries
             .drain()
-            .map(|Reverse((until, client))| Reverse((until.moved(by), client)))
+            .map(|Reverse((until, key))| Reverse((until.moved(by), key)))
             .collect();
         for (_, until, _) in &mut self.wills {
             *until = until.moved(by);
@@ -591,28 +590,28 @@ impl Sessions {
     }
 
     /// A pointer that signs in anew is no longer whoever it was.
-    pub fn arrives(&mut self, client: ClientKey) {
-        self.remove(client);
-        self.dropped.make_room(client);
+    pub fn arrives(&mut self, key: ClientKey) {
+        self.remove(key);
+        self.dropped.make_room(key);
     }
 
     /// The broker no longer has it.
-    pub fn remove(&mut self, client: ClientKey) {
-        self.take(client);
+    pub fn remove(&mut self, key: ClientKey) {
+        self.take(key);
     }
 
     /// The broker may still have it.
-    fn drop_from_table(&mut self, client: ClientKey) {
-        if let Some(entry) = self.take(client) {
-            self.dropped.keep(client, &entry.session, entry.asked);
+    fn drop_from_table(&mut self, key: ClientKey) {
+        if let Some(entry) = self.take(key) {
+            self.dropped.keep(key, &entry.session, entry.asked);
         }
     }
 
-    fn take(&mut self, client: ClientKey) -> Option<Box<SessionEntry>> {
-        self.forget_other(client);
-        let entry = self.by_client.remove(&client)?;
+    fn take(&mut self, key: ClientKey) -> Option<Box<SessionEntry>> {
+        self.forget_other(key);
+        let entry = self.by_key.remove(&key)?;
         self.unsure_kept -= usize::from(entry.is_unsure());
-        if self.by_id.get(&entry.session.client_id) == Some(&client) {
+        if self.by_id.get(&entry.session.client_id) == Some(&key) {
             self.by_id.remove(&entry.session.client_id);
         }
         Some(entry)
@@ -620,12 +619,12 @@ impl Sessions {
 
     /// How many sessions are remembered.
     pub fn len(&self) -> usize {
-        self.by_client.len()
+        self.by_key.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.by_client.is_empty()
+        self.by_key.is_empty()
     }
 }
 

@@ -5,11 +5,12 @@ use crate::{identity::Account, secret::Fingerprinter};
 
 const NOW: Unix = Unix(1000);
 
-fn known<'a>(client_id: &'a str, username: &'a str, connected: bool) -> ClientSnapshot<'a> {
-    ClientSnapshot {
-        client_id,
+fn known<'a>(client_id: &'a str, username: &'a str, connected: bool) -> Client<&'a str> {
+    Client {
+        id: client_id,
         username: Some(username),
-        connected,
+        address: connected.then_some("192.0.2.1"),
+        ..Client::default()
     }
 }
 
@@ -50,7 +51,7 @@ impl Table {
     }
 
     /// Whether it is connected, if it is known.
-    fn asks(&mut self, client: usize, who: &ClientSnapshot) -> Option<bool> {
+    fn asks(&mut self, client: usize, who: &Client<&str>) -> Option<bool> {
         self.sessions
             .look(ClientKey(client), who, |found| found.connected)
     }
@@ -91,7 +92,7 @@ fn a_pointer_is_no_identity() {
         table.asks(1, &known("a", "user-b", true)).is_none(),
         "another user name"
     );
-    let nameless = ClientSnapshot {
+    let nameless = Client {
         username: None,
         ..known("a", "", true)
     };
@@ -454,7 +455,7 @@ fn a_fleet_that_has_gone_leaves_nothing_behind() {
     table.sessions.reap(Unix(0));
     let left = &table.sessions;
     assert!(left.is_empty() && left.by_id.is_empty() && left.expiries.is_empty());
-    assert!(left.by_client.capacity() < 100 && left.by_id.capacity() < 100);
+    assert!(left.by_key.capacity() < 100 && left.by_id.capacity() < 100);
 }
 
 #[test]

@@ -3,12 +3,12 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use auth::{
+    client::{Client, ClientKey, ClientView},
     clock::{self, Unix},
     config::Config,
     jwt::jwks_cache::FetchSchedule,
     log::Log,
     policy::{Access, Common, Connect, Decision, Engine, Step},
-    sessions::{ClientKey, ClientView},
     threads,
 };
 
@@ -41,14 +41,15 @@ pub fn instance(options: &[(&str, &str)], pace: FetchSchedule, log: Log) -> Test
 /// Returns a CONNECT with a token.
 pub fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
     Connect {
-        client: ClientKey(1),
-        client_id,
-        username: Some("JWT"),
+        key: ClientKey(1),
+        client: Client {
+            id: client_id,
+            username: Some("JWT"),
+            address: Some("192.0.2.1"),
+            ..Client::default()
+        },
         password: Some(token.as_bytes()),
-        address: Some("192.0.2.1"),
         unverified_address: false,
-        port: None,
-        certificate: None,
         id_is_free: false,
         again: false,
         restored: false,
