@@ -2,10 +2,48 @@
 
 use std::{
     fs::{self, Metadata},
-    io::Read,
+    io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
+
+/// What is wrong with a file. Its content is no part of that.
+#[derive(Debug)]
+pub enum FileError {
+    /// It cannot be opened or read.
+    Unreadable(io::Error),
+    /// It cannot be written.
+    Unwritable(io::Error),
+    /// It is not a regular file.
+    NotRegular,
+    /// It is longer than this many bytes.
+    TooLong(u64),
+    /// It is empty.
+    Empty,
+    /// It is not UTF-8 text.
+    NotText,
+    /// It belongs to this user, who is neither the broker's nor root.
+    OwnedBy(u32),
+    /// Others than its owner can use it, and nobody else should.
+    UsableByOthers {
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Every user of the machine can use it.
+    UsableByAll {
+        /// Where it is.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Every user of the machine can change it.
+    ChangeableByAll {
+        /// Where it is.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
 
 /// A file's bytes, which may hold a secret, and its metadata.
 pub struct Content {
@@ -19,37 +57,33 @@ impl Content {
     ///
     /// # Errors
     ///
-    /// Returns a sentence with the fix, which follows the file's name.
-    pub fn is_private(&self, path: &Path) -> Result<(), String> {
-        let mode = self.metadata.mode();
+    /// Returns [`FileError::UsableByAll`].
+    pub fn is_private(&self, path: &Path) -> Result<(), FileError> {
+        let mode = self.mode();
         if mode & 0o007 == 0 {
             return Ok(());
         }
-        Err(format!(
-            "may be used by every user of this machine (mode {:04o}); run: chmod 640 {p} && chgrp mosquitto {p}",
-            mode & 0o7777,
-            p = path.display()
-        ))
+        let path = path.into();
+        Err(FileError::UsableByAll { path, mode })
     }
-}
 
-impl Content {
     /// Refuses a file that users other than its owner and group can change, because its content decides who
     /// may do what.
     ///
     /// # Errors
     ///
-    /// Returns a sentence with the fix, which follows the file's name.
-    pub fn check_only_owner_can_change(&self, path: &Path) -> Result<(), String> {
-        let mode = self.metadata.mode();
+    /// Returns [`FileError::ChangeableByAll`].
+    pub fn check_only_owner_can_change(&self, path: &Path) -> Result<(), FileError> {
+        let mode = self.mode();
         if mode & 0o002 == 0 {
             return Ok(());
         }
-        Err(format!(
-            "may be changed by every user of this machine (mode {:04o}); run: chmod o-w {}",
-            mode & 0o7777,
-            path.display()
-        ))
+        let path = path.into();
+        Err(FileError::ChangeableByAll { path, mode })
+    }
+
+    fn mode(&self) -> u32 {
+        self.metadata.mode() & 0o7777
     }
 }
 
@@ -57,31 +91,28 @@ impl Content {
 ///
 /// # Errors
 ///
-/// Returns a sentence with the fix, which follows the file's name and never quotes its content.
-pub fn read(path: &Path, max: u64) -> Result<Content, String> {
+/// Returns what is wrong with the file.
+pub fn read(path: &Path, max: u64) -> Result<Content, FileError> {
     let file = fs::OpenOptions::new()
         .read(true)
         // Opening a FIFO must not block the broker.
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open(path)
-        .map_err(|e| format!("cannot be read ({e}); the broker's own user (usually `mosquitto`) must be able to read it"))?;
-    let metadata = file
-        .metadata()
-        .map_err(|e| format!("cannot be examined ({e})"))?;
+        .map_err(FileError::Unreadable)?;
+    let metadata = file.metadata().map_err(FileError::Unreadable)?;
     if !metadata.is_file() {
-        return Err("is not a regular file".into());
+        return Err(FileError::NotRegular);
     }
-    let too_long = || format!("is longer than {max} bytes; name the right file");
     if metadata.len() > max {
-        return Err(too_long());
+        return Err(FileError::TooLong(max));
     }
     // Reserved at once: a vector that grows would leave copies of a secret in freed memory.
     let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
     file.take(max + 1)
         .read_to_end(&mut bytes)
-        .map_err(|e| format!("cannot be read ({e})"))?;
+        .map_err(FileError::Unreadable)?;
     if bytes.len() as u64 > max {
-        return Err(too_long());
+        return Err(FileError::TooLong(max));
     }
     Ok(Content { bytes, metadata })
 }
@@ -108,14 +139,14 @@ mod tests {
             (Path::new("/nonexistent"), "cannot be read"),
         ] {
             assert!(
-                read(path, 100).err().unwrap().contains(why),
+                read(path, 100).err().unwrap().to_string().contains(why),
                 "{}",
                 path.display()
             );
         }
         let long = folder.path().join("long");
         fs::write(&long, [b'x'; 101]).unwrap();
-        assert!(read(&long, 100).err().unwrap().contains("longer"));
+        assert!(matches!(read(&long, 100), Err(FileError::TooLong(100))));
         assert_eq!(read(&long, 101).ok().unwrap().bytes.len(), 101);
     }
 }

@@ -2,7 +2,15 @@
 
 use std::fmt;
 
-use crate::config::{ConfigError, errors::Problem, options};
+use crate::{
+    config::{
+        ConfigError,
+        errors::{Problem, Unreported},
+        options,
+    },
+    files::FileError,
+    state_dir::FolderError,
+};
 use input::text::Quoted;
 
 impl fmt::Display for ConfigError {
@@ -18,8 +26,10 @@ impl fmt::Display for ConfigError {
             None => write!(f, ", value (not shown): ")?,
         }
         match option {
-            Some(option) if self.problem == Problem::Form => write!(f, "write {}", option.kind),
-            Some(option) if self.problem == Problem::PlainHttp => {
+            Some(option) if matches!(self.problem, Problem::Form) => {
+                write!(f, "write {}", option.kind)
+            }
+            Some(option) if matches!(self.problem, Problem::PlainHttp) => {
                 write!(f, "{}; write {}", self.problem, option.kind)
             }
             _ => write!(f, "{}", self.problem),
@@ -46,7 +56,7 @@ impl fmt::Display for Problem {
                     "line {line} is not good TOML ({message}); write NAME = \"VALUE\""
                 );
             }
-            Self::SecretInPublicFile(why) => return write!(f, "it holds a secret and {why}"),
+            Self::SecretInPublicFile(why) => return write!(f, "it holds a secret, and {why}"),
             Self::WrongType { name } => {
                 let name = Quoted(name);
                 return write!(
@@ -54,8 +64,41 @@ impl fmt::Display for Problem {
                     "its option {name} is neither text nor a number nor a list of texts"
                 );
             }
-            Self::File(why) => return write!(f, "it {why}"),
-            Self::Other(what) => what,
+            Self::File(why) => return write!(f, "{why}"),
+            Self::Folder(why) => return write!(f, "{why}"),
+            Self::Policy(mistake) => return write!(f, "{mistake}"),
+            Self::NeverHolds { rule, condition } => {
+                let (name, fix) = match condition {
+                    Unreported::Port => (
+                        "port",
+                        "use Mosquitto 2.1, or per_listener_settings true and a policy file for each listener",
+                    ),
+                    Unreported::Certificate => {
+                        ("certificate", "use a broker that was built with TLS")
+                    }
+                };
+                let rule = Quoted(rule);
+                return write!(
+                    f,
+                    "rule {rule} has the condition {name}, which this broker does not tell; {fix}"
+                );
+            }
+            Self::Keys(why) => {
+                return write!(
+                    f,
+                    "it {why}; save the tenant's /.well-known/jwks.json there"
+                );
+            }
+            Self::NotPem(why) => return write!(f, "it is not good PEM ({why})"),
+            Self::BadCertificate(why) => {
+                return write!(f, "it holds a certificate that cannot be read ({why})");
+            }
+            Self::NoCertificate => {
+                "it holds no certificate; name the PEM file of the authority that signed the tenant's"
+            }
+            Self::NoAuthority => {
+                "this machine trusts no certificate authority; install the package ca-certificates, or set ca_file"
+            }
             Self::Unknown { nearest: None } => {
                 "there is no such option; docs/options.md lists the options"
             }
@@ -102,9 +145,90 @@ impl fmt::Display for Problem {
             Self::TemplateWithoutClaim => {
                 "every device would need the same client ID; name a claim, as in device-${sub}"
             }
-            Self::FileNotText => "it is not UTF-8 text",
             Self::Nested => "it names another config_file; put everything in one",
         };
         f.write_str(sentence)
+    }
+}
+
+/// For functions whose caller only shows the sentence.
+impl From<ConfigError> for String {
+    fn from(error: ConfigError) -> Self {
+        error.to_string()
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(e) => write!(
+                f,
+                "it cannot be read ({e}); the broker's own user (usually `mosquitto`) must be able to read it"
+            ),
+            Self::Unwritable(e) => write!(f, "it cannot be written ({e})"),
+            Self::NotRegular => f.write_str("it is not a regular file"),
+            Self::TooLong(max) => {
+                write!(f, "it is longer than {max} bytes; name the right file")
+            }
+            Self::Empty => f.write_str("it is empty; write the secret into it"),
+            Self::NotText => f.write_str("it is not UTF-8 text"),
+            Self::OwnedBy(user) => write!(f, "it belongs to user {user}"),
+            Self::UsableByOthers { mode } => {
+                write!(f, "it may be used by others (mode {mode:04o})")
+            }
+            Self::UsableByAll { path, mode } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "it may be used by every user of this machine (mode {mode:04o}); \
+                     run: chmod 640 {path} && chgrp mosquitto {path}"
+                )
+            }
+            Self::ChangeableByAll { path, mode } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "it may be changed by every user of this machine (mode {mode:04o}); run: chmod o-w {path}"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for FolderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MAKE: &str = "run: install -d -o mosquitto -g mosquitto -m 700";
+        match self {
+            Self::NotAbsolute => f.write_str("it is not a full path; begin it with a slash"),
+            Self::NotAFolder(path) => {
+                write!(
+                    f,
+                    "it is not a folder; remove it and {MAKE} {}",
+                    path.display()
+                )
+            }
+            Self::Unusable(path, e) => {
+                write!(f, "it cannot be used ({e}); {MAKE} {}", path.display())
+            }
+            Self::Unwritable(path, e) => write!(
+                f,
+                "it cannot be written in by the broker's own user, usually mosquitto ({e}); {MAKE} {}",
+                path.display()
+            ),
+            Self::OwnedBy(folder, owner) => {
+                let folder = folder.display();
+                write!(
+                    f,
+                    "it could be changed by user {owner}, who owns {folder}; run: chown mosquitto {folder}"
+                )
+            }
+            Self::ChangeableByOthers(folder, mode) => {
+                let folder = folder.display();
+                write!(
+                    f,
+                    "it could be changed by others ({folder} has mode {mode:04o}); run: chmod go-w {folder}"
+                )
+            }
+        }
     }
 }

@@ -6,12 +6,14 @@ use std::{
 };
 
 use crate::{
-    config::{ConfigError, errors::Problem},
-    files,
+    config::{
+        ConfigError,
+        errors::{Problem, Unreported},
+    },
+    files::{self, FileError},
     log::{Level, Log},
 };
 use acl::policy_file::{Rulebook, conditions::Condition};
-use input::text::Quoted;
 
 /// Which of a client's traits the broker tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl InForce {
     /// # Errors
     ///
     /// One line that names file, line, rule and fix.
-    pub fn read(path: &Path) -> Result<Self, String> {
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let (text, book) = read(path)?;
         Ok(Self {
             path: path.into(),
@@ -54,45 +56,30 @@ impl InForce {
     /// # Errors
     ///
     /// For a rule that denies: nobody would be denied what he should be.
-    pub fn check(&self, tells: Tells, log: &Log) -> Result<(), String> {
+    pub fn check(&self, tells: Tells, log: &Log) -> Result<(), ConfigError> {
         self.check_book(&self.book, tells, log)
     }
 
-    fn check_book(&self, book: &Rulebook, tells: Tells, log: &Log) -> Result<(), String> {
-        for (told, what, fix) in [
-            (
-                tells.port,
-                "port",
-                "use Mosquitto 2.1, or per_listener_settings true and a policy file for each listener",
-            ),
-            (
-                tells.certificate,
-                "certificate",
-                "use a broker that was built with TLS",
-            ),
+    fn check_book(&self, book: &Rulebook, tells: Tells, log: &Log) -> Result<(), ConfigError> {
+        for (told, condition) in [
+            (tells.port, Unreported::Port),
+            (tells.certificate, Unreported::Certificate),
         ] {
             if told {
                 continue;
             }
-            let is_about = |condition: &Condition| match what {
-                "port" => matches!(condition, Condition::Port(_)),
-                _ => matches!(condition, Condition::Certificate(_)),
+            let is_about = |one: &Condition| match condition {
+                Unreported::Port => matches!(one, Condition::Port(_)),
+                Unreported::Certificate => matches!(one, Condition::Certificate(_)),
             };
             for (name, denies) in book.rules_with(is_about) {
-                let line = error(
-                    &self.path,
-                    format!(
-                        "rule {} has the condition {what}, which this broker does not tell; {fix}",
-                        Quoted(name)
-                    ),
-                );
+                let rule = name.to_owned();
+                let error = error(&self.path, Problem::NeverHolds { rule, condition });
                 if denies {
-                    return Err(line);
+                    return Err(error);
                 }
-                log.line(
-                    Level::Warning,
-                    format!("{line}; until then the rule fits nobody"),
-                );
+                let line = format!("{error}; until then the rule fits nobody");
+                log.line(Level::Warning, line);
             }
         }
         Ok(())
@@ -103,7 +90,7 @@ impl InForce {
     /// # Errors
     ///
     /// One line, as of [`Self::read`] and [`Self::check`].
-    pub fn reload(&mut self, tells: Tells, log: &Log) -> Result<usize, String> {
+    pub fn reload(&mut self, tells: Tells, log: &Log) -> Result<usize, ConfigError> {
         let (text, book) = read(&self.path)?;
         // Logs are rotated by a SIGHUP every night: the same rules are not worth a look at every client.
         if self.text == text {
@@ -127,23 +114,17 @@ impl InForce {
     }
 }
 
-fn error(path: &Path, what: String) -> String {
-    ConfigError::new(
-        "policy_file",
-        &path.display().to_string(),
-        Problem::Other(what),
-    )
-    .to_string()
+fn error(path: &Path, problem: Problem) -> ConfigError {
+    ConfigError::new("policy_file", &path.display().to_string(), problem)
 }
 
 /// What the file says, and the rules that it is.
-fn read(path: &Path) -> Result<(Vec<u8>, Rulebook), String> {
-    let it = |why: String| error(path, format!("it {why}"));
-    let content = files::read(path, MAX_FILE).map_err(it)?;
-    content.check_only_owner_can_change(path).map_err(it)?;
-    let text =
-        std::str::from_utf8(&content.bytes).map_err(|_| it("is not UTF-8 text".to_owned()))?;
-    let book = Rulebook::read(text).map_err(|mistake| error(path, mistake.to_string()))?;
+fn read(path: &Path) -> Result<(Vec<u8>, Rulebook), ConfigError> {
+    let of_file = |why| error(path, Problem::File(why));
+    let content = files::read(path, MAX_FILE).map_err(of_file)?;
+    content.check_only_owner_can_change(path).map_err(of_file)?;
+    let text = std::str::from_utf8(&content.bytes).map_err(|_| of_file(FileError::NotText))?;
+    let book = Rulebook::read(text).map_err(|mistake| error(path, Problem::Policy(mistake)))?;
     Ok((content.bytes, book))
 }
 
@@ -169,7 +150,7 @@ mod tests {
         policy.check(all, &log).unwrap();
         let before = Arc::clone(policy.book());
         fs::write(file.path(), format!("{DOOR}qos = 3\n")).unwrap();
-        let why = policy.reload(all, &log).unwrap_err();
+        let why = policy.reload(all, &log).unwrap_err().to_string();
         let path = file.path().display();
         assert!(
             why.starts_with(&format!(
@@ -179,12 +160,12 @@ mod tests {
         );
         assert!(policy.is(&before) && Arc::ptr_eq(policy.book(), &before));
         fs::write(file.path(), "").unwrap();
-        assert_eq!(policy.reload(all, &log), Ok(0));
+        assert_eq!(policy.reload(all, &log).unwrap(), 0);
         assert!(!policy.is(&before) && policy.is(policy.book()));
         assert!(log.take().is_empty());
 
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o646)).unwrap();
-        let why = policy.reload(all, &log).unwrap_err();
+        let why = policy.reload(all, &log).unwrap_err().to_string();
         assert!(
             why.contains("may be changed by every user") && why.contains("chmod o-w"),
             "{why}"
@@ -212,6 +193,7 @@ mod tests {
             .unwrap()
             .check(tells, &log)
             .unwrap_err();
+        let why = why.to_string();
         assert!(why.contains("rule 'door' has the condition port"), "{why}");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use aws_lc_rs::{digest, hmac, rand};
 
-use crate::files;
+use crate::files::{self, FileError};
 
 /// The alignment by which the plugin's allocator recognises memory to be kept out of core dumps.
 pub const PAGE_ALIGN: usize = 4096;
@@ -89,8 +89,8 @@ pub const MAX_SECRET: usize = 64 * 1024;
 ///
 /// # Errors
 ///
-/// Returns a sentence that says what is wrong with the file and how to fix it. It never quotes the content.
-pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
+/// Returns what is wrong with the file.
+pub fn read_secret_file(path: &Path) -> Result<Secret, FileError> {
     let content = files::read(path, MAX_SECRET as u64)?;
     content.is_private(path)?;
     let mut bytes = content.bytes;
@@ -101,7 +101,7 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
         }
     }
     if bytes.is_empty() {
-        return Err("is empty; write the secret into it".into());
+        return Err(FileError::Empty);
     }
     Ok(Secret::new(&bytes[..]))
 }
@@ -208,32 +208,23 @@ mod tests {
     fn a_file_that_others_may_read_is_refused_with_the_fix() {
         for mode in [0o644, 0o601, 0o602] {
             let error = read_secret_file(file(b"x", mode).path()).unwrap_err();
-            assert!(error.contains("chmod 640"), "{error}");
+            assert!(error.to_string().contains("chmod 640"), "{error}");
         }
     }
 
     #[test]
     fn empty_long_missing_and_special_files_are_refused() {
-        assert!(
-            read_secret_file(file(b"\n", 0o600).path())
-                .unwrap_err()
-                .contains("empty")
-        );
-        assert!(
-            read_secret_file(file(&vec![b'x'; 70_000], 0o600).path())
-                .unwrap_err()
-                .contains("longer")
-        );
-        assert!(
-            read_secret_file(Path::new("/nonexistent"))
-                .unwrap_err()
-                .contains("mosquitto")
-        );
-        assert!(
-            read_secret_file(Path::new("/"))
-                .unwrap_err()
-                .contains("regular file")
-        );
+        let empty = file(b"\n", 0o600);
+        let long = file(&vec![b'x'; 70_000], 0o600);
+        for (path, why) in [
+            (empty.path(), "empty"),
+            (long.path(), "longer"),
+            (Path::new("/nonexistent"), "mosquitto"),
+            (Path::new("/"), "regular file"),
+        ] {
+            let error = read_secret_file(path).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

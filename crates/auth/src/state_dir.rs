@@ -9,6 +9,25 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use crate::files::FileError;
+
+/// What is wrong with a folder for state.
+#[derive(Debug)]
+pub enum FolderError {
+    /// Its path does not begin with a slash.
+    NotAbsolute,
+    /// It is not a folder.
+    NotAFolder(PathBuf),
+    /// It cannot be opened.
+    Unusable(PathBuf, io::Error),
+    /// The broker's user cannot create a file in it.
+    Unwritable(PathBuf, io::Error),
+    /// It, or a folder above it, belongs to this user, who could put another one in its place.
+    OwnedBy(PathBuf, u32),
+    /// It, or a folder above it, has these permission bits, with which others could put another one in its place.
+    ChangeableByOthers(PathBuf, u32),
+}
+
 /// The longest file that is read, in bytes. A key set has a few kilobytes.
 const MAX_FILE: u64 = 256 * 1024;
 
@@ -25,31 +44,25 @@ impl StateDir {
     ///
     /// # Errors
     ///
-    /// Returns a sentence with the fix, which follows the folder's name.
-    pub fn open(path: &Path) -> Result<Self, String> {
-        let fix = format!(
-            "run: install -d -o mosquitto -g mosquitto -m 700 {}",
-            path.display()
-        );
+    /// Returns what is wrong with the folder, or with one above it.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
         if !path.is_absolute() {
-            return Err("is not a full path; begin it with a slash".into());
+            return Err(FolderError::NotAbsolute);
         }
-        let real = path
-            .canonicalize()
-            .map_err(|e| format!("cannot be used ({e}); {fix}"))?;
+        let unusable = |e| FolderError::Unusable(path.into(), e);
+        let real = path.canonicalize().map_err(unusable)?;
         if !real.is_dir() {
-            return Err(format!("is not a folder; remove it and {fix}"));
+            return Err(FolderError::NotAFolder(path.into()));
         }
         let probe = Self {
             path: real,
             user: 0,
         };
-        let (name, file) = probe.create().map_err(|e| {
-            format!("cannot be written in by the broker's own user, usually mosquitto ({e}); {fix}")
-        })?;
+        let unwritable = |e| FolderError::Unwritable(path.into(), e);
+        let (name, file) = probe.create().map_err(unwritable)?;
         let user = file.metadata().map(|metadata| metadata.uid());
         let _ = fs::remove_file(&name);
-        let user = user.map_err(|e| format!("cannot be examined ({e})"))?;
+        let user = user.map_err(unusable)?;
         let dir = Self { user, ..probe };
         dir.is_safe()?;
         Ok(dir)
@@ -57,23 +70,19 @@ impl StateDir {
 
     /// Checks the folders above: whoever can rename one of them can put another one in its place. In a sticky
     /// folder (/tmp) only the owner can rename a file.
-    fn is_safe(&self) -> Result<(), String> {
+    fn is_safe(&self) -> Result<(), FolderError> {
         for folder in self.path.ancestors() {
-            let metadata = fs::metadata(folder)
-                .map_err(|e| format!("cannot be examined ({}: {e})", folder.display()))?;
+            let metadata =
+                fs::metadata(folder).map_err(|e| FolderError::Unusable(folder.into(), e))?;
             let (mode, owner) = (metadata.mode(), metadata.uid());
             let sticky = mode & 0o1000 != 0 && folder != self.path;
             if owner != self.user && owner != 0 {
-                return Err(format!(
-                    "could be changed by user {owner}, who owns {p}; run: chown mosquitto {p}",
-                    p = folder.display()
-                ));
+                return Err(FolderError::OwnedBy(folder.into(), owner));
             }
             if mode & 0o022 != 0 && !sticky {
-                return Err(format!(
-                    "could be changed by others ({p} has mode {:04o}); run: chmod go-w {p}",
+                return Err(FolderError::ChangeableByOthers(
+                    folder.into(),
                     mode & 0o7777,
-                    p = folder.display()
                 ));
             }
         }
@@ -84,44 +93,39 @@ impl StateDir {
     ///
     /// # Errors
     ///
-    /// Returns a sentence that follows the file's name if the file cannot be read or somebody else could have
-    /// written it.
-    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+    /// Returns an error if the file cannot be read or somebody else could have written it.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, FileError> {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open(self.path_of(name));
         let file = match file {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(format!("cannot be read ({e})")),
+            Err(e) => return Err(FileError::Unreadable(e)),
             Ok(file) => file,
         };
-        let metadata = file
-            .metadata()
-            .map_err(|e| format!("cannot be examined ({e})"))?;
+        let metadata = file.metadata().map_err(FileError::Unreadable)?;
         self.is_ours(&metadata)?;
         let mut bytes = Vec::new();
         file.take(MAX_FILE + 1)
             .read_to_end(&mut bytes)
-            .map_err(|e| format!("cannot be read ({e})"))?;
+            .map_err(FileError::Unreadable)?;
         if bytes.len() as u64 > MAX_FILE {
-            return Err(format!("is longer than {MAX_FILE} bytes"));
+            return Err(FileError::TooLong(MAX_FILE));
         }
         Ok(Some(bytes))
     }
 
-    fn is_ours(&self, metadata: &Metadata) -> Result<(), String> {
+    fn is_ours(&self, metadata: &Metadata) -> Result<(), FileError> {
         if !metadata.is_file() {
-            return Err("is not a regular file".into());
+            return Err(FileError::NotRegular);
         }
         if metadata.uid() != self.user && metadata.uid() != 0 {
-            return Err(format!("belongs to user {}", metadata.uid()));
+            return Err(FileError::OwnedBy(metadata.uid()));
         }
-        if metadata.mode() & 0o077 != 0 {
-            return Err(format!(
-                "may be used by others (mode {:04o})",
-                metadata.mode() & 0o7777
-            ));
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(FileError::UsableByOthers { mode });
         }
         Ok(())
     }
@@ -131,8 +135,8 @@ impl StateDir {
     ///
     /// # Errors
     ///
-    /// Returns a sentence that follows the file's name.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+    /// Returns [`FileError::Unwritable`].
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         let write = || -> io::Result<()> {
             let (temporary, mut file) = self.create()?;
             let written = file
@@ -145,7 +149,7 @@ impl StateDir {
             written?;
             File::open(&self.path)?.sync_all()
         };
-        write().map_err(|e| format!("cannot be written ({e})"))
+        write().map_err(FileError::Unwritable)
     }
 
     /// Returns the full path of a file in this folder.
@@ -183,7 +187,7 @@ mod tests {
     fn a_file_is_private_and_replaced_whole() {
         let folder = tempfile::tempdir().unwrap();
         let dir = StateDir::open(folder.path()).unwrap();
-        assert_eq!(dir.read("a"), Ok(None));
+        assert_eq!(dir.read("a").unwrap(), None);
         dir.write("a", b"one").unwrap();
         dir.write("a", b"two").unwrap();
         assert_eq!(dir.read("a").unwrap().unwrap(), b"two");
@@ -200,11 +204,8 @@ mod tests {
         let dir = StateDir::open(folder.path()).unwrap();
         // A rename cannot replace a folder by a file.
         fs::create_dir(dir.path_of("a")).unwrap();
-        assert!(
-            dir.write("a", b"x")
-                .unwrap_err()
-                .contains("cannot be written")
-        );
+        let result = dir.write("a", b"x");
+        assert!(matches!(result, Err(FileError::Unwritable(_))));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -215,22 +216,26 @@ mod tests {
         dir.write("a", b"x").unwrap();
         for bad in [0o620, 0o602, 0o640, 0o604] {
             mode(&dir.path_of("a"), bad);
-            assert!(dir.read("a").unwrap_err().contains("others"), "{bad:o}");
+            let result = dir.read("a");
+            assert!(
+                matches!(result, Err(FileError::UsableByOthers { mode }) if mode == bad),
+                "{bad:o}"
+            );
         }
         symlink(dir.path_of("a"), dir.path_of("link")).unwrap();
         assert!(dir.read("link").is_err());
         fs::create_dir(dir.path_of("folder")).unwrap();
-        assert!(dir.read("folder").unwrap_err().contains("regular"));
+        assert!(matches!(dir.read("folder"), Err(FileError::NotRegular)));
         fs::write(dir.path_of("long"), vec![b'x'; MAX_FILE as usize + 1]).unwrap();
         mode(&dir.path_of("long"), 0o600);
-        assert!(dir.read("long").unwrap_err().contains("longer"));
+        assert!(matches!(dir.read("long"), Err(FileError::TooLong(_))));
         let other = StateDir {
             user: dir.user + 4242,
             path: dir.path.clone(),
         };
         mode(&dir.path_of("a"), 0o600);
         // Files of root are trusted too, so as root there is nothing to check.
-        assert!(dir.user == 0 || other.read("a").unwrap_err().contains("belongs to"));
+        assert!(dir.user == 0 || matches!(other.read("a"), Err(FileError::OwnedBy(_))));
     }
 
     #[test]
@@ -244,7 +249,7 @@ mod tests {
             (folder.path(), 0o707),
         ] {
             mode(path, bad);
-            let why = StateDir::open(&inner).unwrap_err();
+            let why = StateDir::open(&inner).unwrap_err().to_string();
             assert!(why.contains("chmod go-w"), "{why}");
             mode(path, 0o700);
         }
@@ -261,7 +266,7 @@ mod tests {
             (PathBuf::from("/dev/null"), "not a folder"),
         ] {
             assert!(
-                StateDir::open(&path).unwrap_err().contains(why),
+                StateDir::open(&path).unwrap_err().to_string().contains(why),
                 "{}",
                 path.display()
             );

@@ -32,7 +32,8 @@ use crate::time::Unix;
 use conditions::{Condition, Subject};
 use index::Index;
 use input::text::Quoted;
-use parse::{Mistake, Written};
+pub use parse::Mistake;
+use parse::Written;
 use schedule::Calendar;
 
 /// A policy file, compiled.

@@ -16,6 +16,7 @@ use ureq::{
 use super::{form::Outgoing, resolver::SharedResolver};
 use crate::{
     clock::{Deadline, Unix},
+    config::errors::Problem,
     files,
 };
 
@@ -86,8 +87,8 @@ impl HttpClient {
     ///
     /// # Errors
     ///
-    /// Returns a sentence about the file, or about the system's certificates.
-    pub fn new(ca_file: Option<&Path>, timeout: Duration) -> Result<Self, String> {
+    /// Returns what is wrong with the file, or with the system's certificates.
+    pub fn new(ca_file: Option<&Path>, timeout: Duration) -> Result<Self, Problem> {
         let roots = match ca_file {
             Some(path) => from_file(path)?,
             None => from_system()?,
@@ -229,10 +230,10 @@ fn failure(error: ureq::Error, sent: bool) -> RequestError {
     RequestError { why, sent }
 }
 
-fn from_file(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+fn from_file(path: &Path) -> Result<Vec<Certificate<'static>>, Problem> {
     /// Four times the size of the system's whole bundle.
     const MAX_FILE: u64 = 1024 * 1024;
-    let pem = files::read(path, MAX_FILE)?;
+    let pem = files::read(path, MAX_FILE).map_err(Problem::File)?;
     let mut certificates = Vec::new();
     for item in ureq::tls::parse_pem(&pem.bytes) {
         match item {
@@ -240,26 +241,23 @@ fn from_file(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
                 // ureq skips certificates that it cannot parse, and would then trust none.
                 let der = rustls::pki_types::CertificateDer::from(certificate.der());
                 let read = rustls::RootCertStore::empty().add(der);
-                read.map_err(|e| format!("holds a certificate that cannot be read ({e})"))?;
+                read.map_err(|e| Problem::BadCertificate(e.to_string()))?;
                 certificates.push(certificate);
             }
             Ok(_) => {}
-            Err(e) => return Err(format!("is not good PEM ({e})")),
+            Err(e) => return Err(Problem::NotPem(e.to_string())),
         }
     }
     if certificates.is_empty() {
-        return Err(
-            "holds no certificate; name the PEM file of the authority that signed the tenant's"
-                .into(),
-        );
+        return Err(Problem::NoCertificate);
     }
     Ok(certificates)
 }
 
-fn from_system() -> Result<Vec<Certificate<'static>>, String> {
+fn from_system() -> Result<Vec<Certificate<'static>>, Problem> {
     let loaded = rustls_native_certs::load_native_certs();
     if loaded.certs.is_empty() {
-        return Err("this machine trusts no certificate authority; install the package ca-certificates, or set ca_file".into());
+        return Err(Problem::NoAuthority);
     }
     Ok(loaded
         .certs

@@ -21,7 +21,7 @@ use crate::{
         http::{HttpClient, RequestError, TenantResponse},
     },
     clock::{self, Deadline},
-    config::{Config, Home},
+    config::{Config, Home, errors::Problem},
     jwt::{jwks::KeySet, jwks_cache::JwksError},
     refusal::{Reason, Refusal},
     secret::Secret,
@@ -47,7 +47,7 @@ impl TenantClient {
     /// # Errors
     ///
     /// Returns a sentence about `ca_file`, or about the system's certificates.
-    pub fn new(config: &Config) -> Result<Self, String> {
+    pub fn new(config: &Config) -> Result<Self, Problem> {
         let endpoints = OnceLock::new();
         if let Home::Domain(domain) = &config.home {
             let token = Some(format!("https://{domain}/oauth/token"));

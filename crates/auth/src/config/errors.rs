@@ -1,11 +1,12 @@
 //! What can be wrong with a configuration, as data. `messages.rs` has the sentences.
 
-use acl::rules::filter::Malformed;
+use acl::{policy_file::Mistake, rules::filter::Malformed};
 
 use super::options;
+use crate::{files::FileError, state_dir::FolderError};
 
 /// The first thing that is wrong with a configuration. Displayed as one line.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct ConfigError {
     /// The option's name, as written.
     pub option: String,
@@ -16,7 +17,7 @@ pub struct ConfigError {
 }
 
 /// What is wrong with an option.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Problem {
     /// There is no option with this name.
     Unknown {
@@ -73,8 +74,6 @@ pub enum Problem {
     TemplateOfItself,
     /// The template of client IDs is the same for every device.
     TemplateWithoutClaim,
-    /// The file of options is not UTF-8 text.
-    FileNotText,
     /// The file of options is not TOML.
     NotToml {
         /// The line with the mistake.
@@ -83,7 +82,7 @@ pub enum Problem {
         message: String,
     },
     /// The file of options holds a secret, and others can read it.
-    SecretInPublicFile(String),
+    SecretInPublicFile(FileError),
     /// The file of options has an option whose value is of a wrong type.
     WrongType {
         /// The option in the file.
@@ -91,10 +90,39 @@ pub enum Problem {
     },
     /// The file of options names another one.
     Nested,
-    /// Something with the file or folder that the option names. The sentence follows "it".
-    File(String),
-    /// Something that another module found. A sentence.
-    Other(String),
+    /// The file cannot be used.
+    File(FileError),
+    /// The folder cannot be used.
+    Folder(FolderError),
+    /// The policy file has a mistake.
+    Policy(Mistake),
+    /// A rule of the policy file has a condition that never holds, because the broker does not report what it is
+    /// about.
+    NeverHolds {
+        /// The rule's name.
+        rule: String,
+        /// The condition.
+        condition: Unreported,
+    },
+    /// The file of keys has none that can be used, for this reason.
+    Keys(String),
+    /// The file of certificates is not PEM, for this reason.
+    NotPem(String),
+    /// The file of certificates has one that cannot be read, for this reason.
+    BadCertificate(String),
+    /// The file of certificates has none.
+    NoCertificate,
+    /// `ca_file` is not set, and this machine trusts no authority.
+    NoAuthority,
+}
+
+/// What some brokers do not report about a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreported {
+    /// The port of its listener.
+    Port,
+    /// Its certificate.
+    Certificate,
 }
 
 impl ConfigError {
@@ -128,6 +156,7 @@ impl Problem {
                 | Self::NoClientSecret
                 | Self::NoClientId
                 | Self::NoHs256Secret
+                | Self::NoAuthority
         )
     }
 }

@@ -13,7 +13,7 @@ use super::{
     options::{self, DefaultValue, Kind, Opt},
 };
 use crate::{
-    files,
+    files::{self, FileError},
     secret::{Secret, read_secret_file},
 };
 
@@ -55,7 +55,8 @@ impl Given {
         let error = |problem| ConfigError::new("config_file", path, problem);
         let content = files::read(Path::new(path), MAX_CONFIG_FILE)
             .map_err(|why| error(Problem::File(why)))?;
-        let text = std::str::from_utf8(&content.bytes).map_err(|_| error(Problem::FileNotText))?;
+        let text = std::str::from_utf8(&content.bytes)
+            .map_err(|_| error(Problem::File(FileError::NotText)))?;
         let table: toml::Table = text.parse().map_err(|e| error(not_toml(text, &e)))?;
         let is_secret = |name: &String| options::find(name).is_some_and(|option| option.secret);
         if table.keys().any(is_secret) {

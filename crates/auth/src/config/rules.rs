@@ -325,5 +325,5 @@ fn state_dir(given: &Given) -> Result<Option<StateDir>> {
     };
     let dir = StateDir::open(Path::new(path));
     dir.map(Some)
-        .map_err(|why| ConfigError::new(NAME, path, Problem::File(why)))
+        .map_err(|why| ConfigError::new(NAME, path, Problem::Folder(why)))
 }

@@ -5,6 +5,7 @@
 //! decides who can sign in ([`crate::state_dir`]).
 
 use std::{
+    fmt,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -59,24 +60,24 @@ impl SavedJwks {
     }
 
     fn load_at(&self, now: Unix) -> Result<Option<(KeySet, Duration)>, String> {
-        let about = |why: String| {
+        let about = |why: &dyn fmt::Display| {
             let path = self.dir.path_of(&self.file);
             format!(
-                "the keys kept in {} are not used: it {why}; fix: remove it, it is written again",
+                "the keys kept in {} are not used: {why}; fix: remove it, it is written again",
                 Quoted(&path.display().to_string())
             )
         };
-        let Some(bytes) = self.dir.read(&self.file).map_err(about)? else {
+        let Some(bytes) = self.dir.read(&self.file).map_err(|why| about(&why))? else {
             return Ok(None);
         };
-        let document = json::object(&bytes).map_err(|why| about(why.to_string()))?;
+        let document = json::object(&bytes).map_err(|why| about(&format_args!("it {why}")))?;
         let fetched = document.get("fetched").and_then(Value::as_u64);
-        let fetched = fetched.ok_or_else(|| about("does not say from when they are".into()))?;
+        let fetched = fetched.ok_or_else(|| about(&"it does not say from when they are"))?;
         // Two tenants' names may map to the same file name.
         if document.get("tenant").and_then(Value::as_str) != Some(&self.tenant) {
             return Ok(None);
         }
-        let keys = KeySet::parse(&bytes).map_err(about)?;
+        let keys = KeySet::parse(&bytes).map_err(|why| about(&format_args!("it {why}")))?;
         // A date in the future means that a clock was wrong, then or now, and that the keys' age is unknown.
         let age = now.0.saturating_sub(fetched);
         Ok((age < self.good_for).then_some((keys, Duration::from_secs(age))))
@@ -107,7 +108,7 @@ impl SavedJwks {
         self.dir.write(&self.file, &text).map_err(|why| {
             let path = self.dir.path_of(&self.file);
             format!(
-                "the tenant's keys cannot be kept over a restart: {} {why}; fix: make room there, or let the broker's user write in state_dir",
+                "the tenant's keys cannot be kept over a restart in {}: {why}; fix: make room there, or let the broker's user write in state_dir",
                 Quoted(&path.display().to_string())
             )
         })?;

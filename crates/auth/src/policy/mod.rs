@@ -370,30 +370,25 @@ impl Engine {
 }
 
 fn tenant_client(config: &Config) -> Result<TenantClient, String> {
-    TenantClient::new(config).map_err(|why| match &config.ca_file {
-        Some(path) => format!(
-            "option ca_file, value {}: it {why}",
-            Quoted(&path.display().to_string())
-        ),
-        None => format!("option ca_file is missing: {why}"),
+    TenantClient::new(config).map_err(|problem| {
+        let error = match &config.ca_file {
+            Some(path) => ConfigError::new("ca_file", &path.display().to_string(), problem),
+            None => ConfigError::hidden("ca_file", problem),
+        };
+        error.to_string()
     })
 }
 
-fn keys_from_file(config: &Config) -> Result<Option<KeySet>, String> {
+fn keys_from_file(config: &Config) -> Result<Option<KeySet>, ConfigError> {
     /// A key set has a few kilobytes.
     const MAX_FILE: u64 = 256 * 1024;
     let KeySource::File(path) = &config.keys else {
         return Ok(None);
     };
-    let error = |why: String| {
-        ConfigError::new("jwks_file", &path.display().to_string(), Problem::File(why)).to_string()
-    };
-    let content = files::read(path, MAX_FILE).map_err(error)?;
-    KeySet::parse(&content.bytes).map(Some).map_err(|why| {
-        error(format!(
-            "{why}; save the tenant's /.well-known/jwks.json there"
-        ))
-    })
+    let error = |problem| ConfigError::new("jwks_file", &path.display().to_string(), problem);
+    let content = files::read(path, MAX_FILE).map_err(|why| error(Problem::File(why)))?;
+    let keys = KeySet::parse(&content.bytes).map_err(|why| error(Problem::Keys(why)))?;
+    Ok(Some(keys))
 }
 
 #[cfg(test)]
