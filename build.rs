@@ -4,11 +4,21 @@
 //! build time, not checked in: `src/host.c` proves with `_Static_assert` that whatever
 //! headers are installed describe the layout that Mosquitto 2.0.11 to 2.1.2 really use.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 fn main() {
+    // `tests/panicking_plugin` is built by this script, too.
+    let package = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let root = Path::new(&package)
+        .ancestors()
+        .find(|folder| folder.join("include/host.h").exists());
+    env::set_current_dir(root.expect("include/host.h")).expect("a folder");
     for file in ["include/host.h", "src/host.c", "build.rs"] {
-        println!("cargo:rerun-if-changed={file}");
+        let path = Path::new(file).canonicalize().expect(file);
+        println!("cargo:rerun-if-changed={}", path.display());
     }
 
     cc::Build::new()

@@ -20,30 +20,35 @@ pub fn file() -> &'static Path {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| match env::var_os(OTHER_BUILD) {
         Some(path) => path.into(),
-        // Builds the whole workspace: for the plugin alone, cargo would build its libraries once more, with
-        // fewer features.
-        None => build(&target(), &["--workspace"]),
+        None => build("libmosquitto_auth0.so"),
     })
 }
 
-/// Returns the file of a plugin that panics where a test wants it (feature `provoke`). It has a folder of its
-/// own, because cargo would otherwise rebuild the ordinary plugin each time.
+/// Returns the file of a plugin that panics where a test wants it (`tests/panicking_plugin`).
 ///
 /// # Panics
 ///
 /// Panics if the plugin does not build.
 pub fn that_panics() -> &'static Path {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
-    let options = ["--package", "mosquitto-auth0", "--features", "provoke"];
-    FILE.get_or_init(|| build(&target().join("provoke"), &options))
+    FILE.get_or_init(|| build("libpanicking_plugin.so"))
 }
 
-fn build(target: &Path, options: &[&str]) -> PathBuf {
+/// Builds the whole workspace: for one plugin alone, cargo would build its libraries once more, with fewer
+/// features.
+fn build(file: &str) -> PathBuf {
+    let target = target();
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--locked", "--quiet", "--lib", "--target-dir"])
-        .arg(target)
-        .args(options)
+        .args([
+            "build",
+            "--locked",
+            "--quiet",
+            "--lib",
+            "--workspace",
+            "--target-dir",
+        ])
+        .arg(&target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo, which runs this test");
@@ -52,7 +57,7 @@ fn build(target: &Path, options: &[&str]) -> PathBuf {
         output.status.success(),
         "the plugin does not build:\n{said}"
     );
-    target.join("debug").join("libmosquitto_auth0.so")
+    target.join("debug").join(file)
 }
 
 /// Returns cargo's target folder. Tests run from `target/debug/deps`.

@@ -12,7 +12,7 @@ use testbed::{plugin, scratch::Scratch};
 
 /// Names the test that a process runs.
 const ALONE: &str = "FAKE_BROKER_ALONE";
-/// Where a plugin with the feature `provoke` panics.
+/// Where `tests/panicking_plugin` panics.
 const PROVOKE: &str = "MOSQUITTO_AUTH0_PROVOKE";
 
 /// Makes the C library overwrite freed memory, so that a use after free crashes reliably.
