@@ -150,7 +150,7 @@ mod tests {
             Ok(allowed) => Ok(allowed.unwrap().iter().map(ToString::to_string).collect()),
             Err(refusal) => {
                 assert_eq!(refusal.reason, Reason::ClientId);
-                Err(refusal.detail)
+                Err(refusal.detail.to_string())
             }
         }
     }
@@ -204,6 +204,7 @@ mod tests {
                 check(&allowed, other)
                     .unwrap_err()
                     .detail
+                    .to_string()
                     .contains("'d1' or 'd2'")
             );
         }

@@ -3,8 +3,6 @@
 //!
 //! `docs/refusals.md` is generated from the table (`tests/generated.rs`).
 
-use std::fmt;
-
 /// What the device is told: the MQTT 5 reason code of its CONNACK, where the broker can send it. `src/codes.rs`
 /// says which broker can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,23 +273,47 @@ reasons! {
     }
 }
 
-/// A refusal: the reason, and the sentence that says what was found.
+/// What was found, for the operator. It holds no secret, and what others wrote is shown in quotes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Detail {
+    /// The client has not signed in, and this topic was asked about.
+    NotSignedIn {
+        /// The topic.
+        topic: String,
+    },
+    /// A sentence.
+    Text(String),
+}
+
+impl From<&str> for Detail {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Detail {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+/// Why a client was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Refusal {
     /// Which row of the table.
     pub reason: Reason,
-    /// What was found, for the operator's log. Never holds a secret; foreign text is quoted.
-    pub detail: String,
-    /// Where one reason stands inside another: the one whose fix helps.
+    /// What was found.
+    pub detail: Detail,
+    /// If the reason stands for another one: that one, whose fix helps.
     cause: Option<Reason>,
     /// For how many seconds there is nothing to do but wait.
-    wait: Option<u64>,
+    pub(crate) wait: Option<u64>,
 }
 
 impl Refusal {
-    /// A refusal with its detail.
-    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+    /// Returns a refusal for this reason.
+    pub fn new(reason: Reason, detail: impl Into<Detail>) -> Self {
         Self {
             reason,
             detail: detail.into(),
@@ -300,7 +322,7 @@ impl Refusal {
         }
     }
 
-    /// The same, where waiting so many seconds is what to try first.
+    /// Returns the same refusal, where waiting so many seconds is what to try first.
     pub fn wait_first(self, seconds: u64) -> Self {
         Self {
             wait: Some(seconds),
@@ -308,20 +330,20 @@ impl Refusal {
         }
     }
 
-    /// A refusal whose fix is that of `cause`.
-    pub fn caused_by(cause: Reason, reason: Reason, detail: impl Into<String>) -> Self {
+    /// Returns a refusal whose fix is that of `cause`.
+    pub fn caused_by(cause: Reason, reason: Reason, detail: impl Into<Detail>) -> Self {
         Self {
             cause: Some(cause),
             ..Self::new(reason, detail)
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about it.
     pub fn fix(&self) -> &'static str {
         match (self.reason, self.cause) {
-            // Of a token that the tenant has just issued, so there is nothing that the device could do.
+            // The tenant has just issued the token, so there is nothing that the device could do.
             (Reason::LoginToken, Some(Reason::TokenExpired | Reason::TokenNotYet)) => {
-                "check the clock of this machine"
+                Reason::TokenNotYet.fix()
             }
             (Reason::LoginToken, Some(Reason::TokenIssuer)) => {
                 "correct the option issuer: write the token's issuer exactly so (Auth0's ends with a slash)"
@@ -329,16 +351,6 @@ impl Refusal {
             (Reason::LoginToken, Some(Reason::TokenAudience)) | (_, None) => self.reason.fix(),
             (_, Some(cause)) => cause.fix(),
         }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}] {}; fix: ", self.reason.code(), self.detail)?;
-        if let Some(seconds) = self.wait {
-            write!(f, "wait {seconds} s; if that does not help, ")?;
-        }
-        f.write_str(self.fix())
     }
 }
 

@@ -277,7 +277,7 @@ mod tests {
             (a.reason, b.reason),
             (Reason::LoginRefused, Reason::LoginBlocked)
         );
-        assert!(a.detail.contains("'user is blocked'"));
+        assert!(a.detail.to_string().contains("'user is blocked'"));
     }
 
     #[test]
@@ -289,7 +289,11 @@ mod tests {
             (400, "invalid_request", "audience"),
         ] {
             let refusal = refused(status, &format!(r#"{{"error":"{error}"}}"#));
-            assert!(refusal.detail.contains(option), "{}", refusal.detail);
+            assert!(
+                refusal.detail.to_string().contains(option),
+                "{}",
+                refusal.detail
+            );
         }
     }
 

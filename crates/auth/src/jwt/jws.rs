@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::{
     config::{Algorithm, HS256_MIN_SECRET},
     jwt::jwks::{KeyLookupError, KeySet},
-    refusal::{Reason, Refusal},
+    refusal::{Detail, Reason, Refusal},
     secret::Secret,
 };
 use input::text::Quoted;
@@ -278,6 +278,6 @@ fn rsa_key<'k>(
     })
 }
 
-fn malformed(detail: impl Into<String>) -> Refusal {
+fn malformed(detail: impl Into<Detail>) -> Refusal {
     Refusal::new(Reason::TokenMalformed, detail)
 }

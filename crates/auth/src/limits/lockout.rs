@@ -555,7 +555,12 @@ mod tests {
 
         let moved = at(user, "192.0.2.7");
         let refusal = lockout.begin(moved, start + S(day + 2)).unwrap_err();
-        assert!(refusal.detail.contains("one more is looked at each day"));
+        assert!(
+            refusal
+                .detail
+                .to_string()
+                .contains("one more is looked at each day")
+        );
         assert!(lockout.begin(moved, start + S(2 * day + 1)).is_ok());
         lockout.finish(moved, PasswordResult::NotChecked, start + S(2 * day + 1));
         lockout.users.get_mut(&user.user).unwrap().next = Some(start + S(9 * day));
@@ -595,7 +600,12 @@ mod tests {
         );
         assert_eq!(refused, [0, 10, 70, 670, 4270, 7870]);
         let refusal = lockout.begin(user, start + S(10_000)).unwrap_err();
-        assert!(refusal.detail.contains("refused it 6 times in a row"));
+        assert!(
+            refusal
+                .detail
+                .to_string()
+                .contains("refused it 6 times in a row")
+        );
         lockout.reset_after_reload();
         let refused = asked(
             &mut lockout,

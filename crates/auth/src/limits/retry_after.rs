@@ -103,7 +103,12 @@ mod tests {
         retry_after.add(PauseScope::SameAddress, address(1), S(864), start);
         let refusal = retry_after.check(address(1), start + S(863)).unwrap_err();
         assert_eq!(refusal.reason, Reason::LoginThrottled);
-        assert!(refusal.detail.contains("from its address for 2 s"));
+        assert!(
+            refusal
+                .detail
+                .to_string()
+                .contains("from its address for 2 s")
+        );
         assert!(retry_after.check(address(1), start + S(864)).is_ok());
         assert!(retry_after.check(address(2), start).is_ok());
         assert!(retry_after.check(None, start).is_ok(), "nor the broker's");

@@ -195,7 +195,7 @@ impl Engine {
         if self.config.defer_others && !self.was_never_in(common, access) {
             return Decision::Defer;
         }
-        self.report_stranger(access, now);
+        self.report_unknown_client(access, now);
         Decision::Deny
     }
 

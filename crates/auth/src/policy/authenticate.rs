@@ -8,7 +8,7 @@ use crate::{
     identity::{Identity, Verdict},
     jwt::jws,
     limits::{LoginAttempt, source::SourceNetwork},
-    refusal::{Reason, Refusal},
+    refusal::{Detail, Reason, Refusal},
     secret::Secret,
     sign_in::SignIn,
     workers::{Job, Task, UnverifiedTokens},
@@ -74,7 +74,7 @@ enum Outcome {
 /// A step that does not end the sign-in returns what the next ones need.
 type Next<T> = Result<T, Outcome>;
 
-fn refuse<T>(reason: Reason, detail: impl Into<String>) -> Next<T> {
+fn refuse<T>(reason: Reason, detail: impl Into<Detail>) -> Next<T> {
     Err(Outcome::Verdict(Err(Refusal::new(reason, detail))))
 }
 

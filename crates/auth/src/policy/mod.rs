@@ -17,9 +17,9 @@ mod authenticate;
 mod common;
 mod delays;
 mod pending;
-mod repeats;
-mod report;
-mod tally;
+pub(crate) mod repeats;
+pub(crate) mod report;
+pub(crate) mod tally;
 mod usernames;
 mod verify;
 
@@ -67,6 +67,7 @@ pub use common::Common;
 use common::TenantId;
 pub use pending::{DelayedAnswer, Wait};
 use repeats::Repeats;
+use report::Report;
 use tally::Tally;
 pub use usernames::LocalUsers;
 
@@ -360,10 +361,8 @@ impl Engine {
         let expired = common.sessions.expired(now);
         for (_, client_id) in &expired {
             let refusal = Refusal::new(Reason::RightsExpired, "its token has expired");
-            self.log.line(
-                Level::Notice,
-                report::sentence("disconnecting", Quoted(client_id), &refusal),
-            );
+            let refusal = &refusal;
+            self.tell(&Report::Disconnected { client_id, refusal });
         }
         expired
     }

@@ -1,8 +1,8 @@
-//! What was told of refusals, and how often each came again.
+//! Counts refusals that come again.
 //!
-//! The first refusal of its kind is a line. The same again is counted, and the count is a line when the
-//! minute is over. One address gets so many lines of its own for one reason, and the whole table so
-//! many: who comes after that is counted together with others.
+//! The first refusal of its kind is told in a line. Those that follow are counted, and the count is told in a line when
+//! the minute is over. The number of such kinds is limited, for one address and in all: beyond that, refusals are
+//! counted together.
 
 use std::{
     collections::HashMap,
@@ -15,33 +15,33 @@ use crate::{clock::Unix, limits::source::SourceNetwork, refusal::Reason};
 /// How long, in seconds, repeats are counted before the count is told.
 const WINDOW: u64 = 60;
 
-/// How many client ids of one source get a line of their own for one reason.
+/// How many client IDs of one source get a line of their own for one reason.
 const MAX_NAMES: usize = 16;
 
-/// How many entries there may be, beyond one for each reason. An entry has less than a kilobyte, most
-/// of it the quoted names of a client.
+/// How many entries there may be, beyond one for each reason. An entry has less than a kilobyte, most of it the quoted
+/// names of a client.
 const MAX_ENTRIES: usize = 1024;
 
-/// Who shares a count.
+/// Which refusals are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Scope {
-    /// One client id from one source.
+pub(crate) enum Scope {
+    /// Those of one client ID from one source.
     Device(u64, SourceNetwork),
-    /// One client's access to one topic.
+    /// Those of one client's access to one topic.
     Access(u64),
-    /// Everybody else from one source.
+    /// All others from one source.
     Source(SourceNetwork),
-    /// Everybody else.
+    /// All others.
     All,
 }
 
 impl Scope {
-    /// The scope of a client by itself.
+    /// Returns the scope of a client.
     pub fn device(client: impl Hash, source: SourceNetwork) -> Self {
         Self::Device(hash(client), source)
     }
 
-    /// The scope of a client's access to a topic.
+    /// Returns the scope of a client's access to a topic.
     pub fn access(access: impl Hash) -> Self {
         Self::Access(hash(access))
     }
@@ -59,10 +59,10 @@ fn hash(what: impl Hash) -> u64 {
 
 /// A count that is due.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Count {
+pub(crate) struct Count {
     pub reason: Reason,
     pub scope: Scope,
-    /// What was refused, and to whom; of several the last.
+    /// What was refused, and to whom: the last one.
     pub subject: String,
     pub times: u64,
 }
@@ -83,7 +83,7 @@ pub(super) struct Repeats {
 }
 
 impl Repeats {
-    /// Notes a refusal. If it is to be told: who shares the count of its repeats.
+    /// Notes a refusal. Returns `None` if it is counted only, and otherwise which refusals are counted from now on.
     pub fn note(
         &mut self,
         reason: Reason,
@@ -111,7 +111,7 @@ impl Repeats {
         Some(scope)
     }
 
-    /// The narrowest scope for which there is an entry, or room for one.
+    /// Returns the narrowest scope for which there is an entry, or room for one.
     fn room_for(&self, reason: Reason, scope: Scope) -> Scope {
         let is_full = self.entries.len() >= MAX_ENTRIES;
         let fits = |scope| match scope {
@@ -130,16 +130,16 @@ impl Repeats {
         }
     }
 
-    /// The counts of which the minute is over. Who was quiet for a minute is news again.
+    /// Takes the counts of which the minute is over. What did not come again within a minute is forgotten.
     pub fn take_due(&mut self, now: Unix) -> Vec<Count> {
         if self.looked.replace(now) == Some(now) {
             return Vec::new();
         }
-        // A clock that was set back must not silence anybody for hours.
+        // If the clock was set back, a minute must not last for hours.
         self.take(now, |since| !(since..since.plus(WINDOW)).contains(&now))
     }
 
-    /// All counts, because there will be no other moment for them.
+    /// Takes all counts.
     pub fn take_all(&mut self, now: Unix) -> Vec<Count> {
         self.take(now, |_| true)
     }

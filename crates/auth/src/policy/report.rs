@@ -1,25 +1,79 @@
-//! What the operator is told of refusals: who, why, and what helps; and not the same thing for ever.
-
-use std::{fmt, net::IpAddr};
+//! What operators are told: each kind of refusal once, and then how often it came again.
 
 use super::{
     Access, Action, Engine,
     repeats::{Count, Scope},
+    tally::Minute,
 };
 use crate::{
     client::{Client, ClientView},
     clock::{Unix, moment},
     limits::source::SourceNetwork,
     log::Level,
-    refusal::{Fault, Reason, Refusal, Told},
+    refusal::{Detail, Fault, Reason, Refusal, Told},
     sign_in::SignIn,
 };
-use input::text::{self, Quoted};
 
-/// How long, in seconds, it stays told that the clock was set.
+/// How many seconds must pass until it is told again that the clock was set.
 const CLOCK_AGAIN: u64 = 60;
 
+/// What the operator is told. Displayed as a line of the log.
+#[derive(Debug)]
+pub(crate) enum Report<'a> {
+    /// A client was refused.
+    Refused {
+        /// What was refused, and to whom.
+        subject: Subject<'a>,
+        /// Why.
+        refusal: &'a Refusal,
+        /// Which refusals are counted, and not told, from now on.
+        scope: Scope,
+    },
+    /// Refusals came again.
+    Repeated(Count),
+    /// A client is disconnected, because it may stay no longer.
+    Disconnected {
+        /// Its client ID.
+        client_id: &'a str,
+        /// Why.
+        refusal: &'a Refusal,
+    },
+    /// Known clients had to try again.
+    Minute(Minute),
+    /// The wall clock was set by so many seconds.
+    ClockSet(i64),
+}
+
+/// What was refused, and to whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    pub attempt: Attempt,
+    pub client: &'a Client<&'a str>,
+}
+
+/// What a client tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Attempt {
+    Connect,
+    Access(Action),
+}
+
+impl Report<'_> {
+    fn level(&self) -> Level {
+        match self {
+            Self::Refused { refusal, .. } => level(refusal.reason),
+            Self::Repeated(count) => level(count.reason),
+            Self::Disconnected { .. } | Self::ClockSet(_) => Level::Notice,
+            Self::Minute(_) => Level::Warning,
+        }
+    }
+}
+
 impl Engine {
+    pub(super) fn tell(&self, report: &Report) {
+        self.log.line(report.level(), report.to_string());
+    }
+
     pub(super) fn report_refused_connect(
         &mut self,
         sign_in: &SignIn,
@@ -30,7 +84,7 @@ impl Engine {
         self.report(&sign_in.client.borrowed(), refusal, now);
     }
 
-    /// A CONNECT that the broker's boundary could not read.
+    /// Reports a CONNECT that the plugin could not read.
     pub fn report_unreadable(
         &mut self,
         client_id: &str,
@@ -47,97 +101,12 @@ impl Engine {
     }
 
     pub(super) fn report(&mut self, client: &Client<&str>, refusal: &Refusal, now: Unix) {
-        let reason = refusal.reason;
-        let scope = match concerns_all(reason) {
+        let scope = match concerns_all(refusal.reason) {
             true => Scope::All,
             false => Scope::device(client.id, SourceNetwork::of(client.address)),
         };
-        let subject = Subject {
-            what: "CONNECT",
-            of: "of",
-            client,
-        };
-        self.tell_once(&subject, scope, refusal, now);
-    }
-
-    /// One line for the first of its kind; what repeats it is counted.
-    fn tell_once(&mut self, subject: &Subject, scope: Scope, refusal: &Refusal, now: Unix) {
-        let reason = refusal.reason;
-        let counts = self.repeats.take_due(now);
-        let told = self.repeats.note(reason, scope, subject, now);
-        self.tell(counts);
-        let Some(scope) = told else { return };
-        let repeats = match scope {
-            Scope::Device(..) => "repeats are counted, and told once a minute".into(),
-            Scope::Access(_) => {
-                "not told again on this connection; after others it is counted, and told once a minute"
-                    .into()
-            }
-            Scope::Source(source) => {
-                format!("more of these from {source} are counted, and told once a minute")
-            }
-            Scope::All => "more of these, of any client, are counted, and told once a minute".into(),
-        };
-        let Subject { what, of, client } = subject;
-        let line = sentence(
-            &format!("refused {what}"),
-            format_args!("{of} {client}"),
-            refusal,
-        );
-        self.log.line(level(reason), format!("{line}; {repeats}"));
-    }
-
-    /// The wall clock was set by this many seconds: told once a minute, for a clock that will not settle.
-    pub fn report_clock(&mut self, by: i64) {
-        let told = self.clock_told.replace(moment());
-        if told.is_some_and(|at| at.elapsed().as_secs() < CLOCK_AGAIN) {
-            return;
-        }
-        let seconds = by.unsigned_abs();
-        let way = if by < 0 { "back" } else { "forward" };
-        self.log.line(
-            Level::Notice,
-            format!(
-                "the clock was set {way} by {seconds} s: connected devices keep the time that their tokens had left, \
-                 new sign-ins are judged by the new time"
-            ),
-        );
-    }
-
-    /// Tells how often refusals were repeated, when it is time.
-    pub fn tell_repeats(&mut self, now: Unix) {
-        let counts = self.repeats.take_due(now);
-        self.tell(counts);
-    }
-
-    /// Tells it now, because the broker stops.
-    pub fn tell_last_repeats(&mut self, now: Unix) {
-        let counts = self.repeats.take_all(now);
-        self.tell(counts);
-    }
-
-    fn tell(&self, counts: Vec<Count>) {
-        for Count {
-            reason,
-            scope,
-            subject,
-            times,
-        } in counts
-        {
-            let code = reason.code();
-            let line = match scope {
-                Scope::Device(..) | Scope::Access(_) => {
-                    format!("refused {times} more times [{code}] within a minute: {subject}")
-                }
-                Scope::Source(source) => format!(
-                    "refused {times} more from {source} [{code}] within a minute, the last: {subject}"
-                ),
-                Scope::All => {
-                    format!("refused {times} more [{code}] within a minute, the last: {subject}")
-                }
-            };
-            self.log.line(level(reason), line);
-        }
+        let attempt = Attempt::Connect;
+        self.tell_once(Subject { attempt, client }, scope, refusal, now);
     }
 
     pub(super) fn report_refused_access(
@@ -146,39 +115,27 @@ impl Engine {
         refusal: &Refusal,
         now: Unix,
     ) {
-        let scope = Scope::access((
-            access.client.client_id(),
-            access.action,
-            access.topic,
-            &refusal.detail,
-        ));
-        self.tell_access(access, scope, refusal, now);
+        let client_id = access.client.client_id();
+        let scope = Scope::access((client_id, access.action, access.topic, &refusal.detail));
+        self.report_access(access, scope, refusal, now);
     }
 
-    pub(super) fn report_stranger(&mut self, access: &Access<impl ClientView>, now: Unix) {
-        let topic = String::from_utf8_lossy(access.topic);
-        let detail = format!("it has not signed in, so {} is refused", Quoted(&topic));
-        let refusal = Refusal::new(Reason::UnknownClient, detail);
-        let scope = Scope::device(
-            (access.client.client_id(), access.action),
-            SourceNetwork::Unknown,
-        );
-        self.tell_access(access, scope, &refusal, now);
+    /// Reports a client that acts without having signed in.
+    pub(super) fn report_unknown_client(&mut self, access: &Access<impl ClientView>, now: Unix) {
+        let topic = String::from_utf8_lossy(access.topic).into_owned();
+        let refusal = Refusal::new(Reason::UnknownClient, Detail::NotSignedIn { topic });
+        let client = (access.client.client_id(), access.action);
+        let scope = Scope::device(client, SourceNetwork::Unknown);
+        self.report_access(access, scope, &refusal, now);
     }
 
-    fn tell_access(
+    fn report_access(
         &mut self,
         access: &Access<impl ClientView>,
         scope: Scope,
         refusal: &Refusal,
         now: Unix,
     ) {
-        let (what, of) = match access.action {
-            Action::Receive => ("delivery", "to"),
-            Action::Publish => ("PUBLISH", "of"),
-            Action::Subscribe => ("SUBSCRIBE", "of"),
-            Action::Unsubscribe => ("UNSUBSCRIBE", "of"),
-        };
         let client_id = String::from_utf8_lossy(access.client.client_id());
         let username = access.client.username().map(String::from_utf8_lossy);
         let client = &Client {
@@ -186,57 +143,52 @@ impl Engine {
             username: username.as_deref(),
             ..Client::default()
         };
-        self.tell_once(&Subject { what, of, client }, scope, refusal, now);
+        let attempt = Attempt::Access(access.action);
+        self.tell_once(Subject { attempt, client }, scope, refusal, now);
     }
-}
 
-/// The longest that is told of repeats behind a refusal, in bytes.
-const MAX_REPEATS: usize = 100;
-
-/// A refusal, told: the code before any name, and whole, as is what helps. If it is too long what was found
-/// gives way.
-pub(super) fn sentence(what: &str, whom: impl fmt::Display, refusal: &Refusal) -> String {
-    let head = format!("{what} [{}] {whom}: ", refusal.reason.code());
-    let fix = format!("; fix: {}", refusal.fix());
-    text::line_around(&head, &refusal.detail, &fix, MAX_REPEATS)
-}
-
-/// What was refused, and to whom.
-struct Subject<'a> {
-    what: &'static str,
-    of: &'static str,
-    client: &'a Client<&'a str>,
-}
-
-impl fmt::Display for Subject<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, of, client } = self;
-        write!(f, "{what} {of} {client}")
-    }
-}
-
-impl fmt::Display for Client<&str> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Quoted(self.id))?;
-        let mut before = " (";
-        if let Some(name) = self.username {
-            write!(f, "{before}user {}", Quoted(name))?;
-            before = ", ";
+    /// Tells the first refusal of its kind, and counts those that follow.
+    fn tell_once(&mut self, subject: Subject, scope: Scope, refusal: &Refusal, now: Unix) {
+        let counts = self.repeats.take_due(now);
+        let scope = self.repeats.note(refusal.reason, scope, subject, now);
+        self.tell_counts(counts);
+        if let Some(scope) = scope {
+            self.tell(&Report::Refused {
+                subject,
+                refusal,
+                scope,
+            });
         }
-        if let Some(address) = self.address {
-            match address.parse::<IpAddr>() {
-                Ok(address) => write!(f, "{before}from {address}")?,
-                // The path of a socket, or what a proxy made of it.
-                Err(_) => write!(f, "{before}from {}", Quoted(address))?,
-            }
-            before = ", ";
+    }
+
+    /// Tells how often refusals were repeated, when it is time.
+    pub fn tell_repeats(&mut self, now: Unix) {
+        let counts = self.repeats.take_due(now);
+        self.tell_counts(counts);
+    }
+
+    /// Tells how often refusals were repeated, because the broker stops.
+    pub fn tell_last_repeats(&mut self, now: Unix) {
+        let counts = self.repeats.take_all(now);
+        self.tell_counts(counts);
+    }
+
+    fn tell_counts(&self, counts: Vec<Count>) {
+        for count in counts {
+            self.tell(&Report::Repeated(count));
         }
-        f.write_str(if before == ", " { ")" } else { "" })
+    }
+
+    /// Tells that the wall clock was set: once a minute at most, because some clocks are set all the time.
+    pub fn report_clock(&mut self, by: i64) {
+        let told = self.clock_told.replace(moment());
+        if told.is_none_or(|at| at.elapsed().as_secs() >= CLOCK_AGAIN) {
+            self.tell(&Report::ClockSet(by));
+        }
     }
 }
 
-/// Whether it is a trouble of all devices, for which one line is enough: whoever is to try again does, and
-/// no device is to blame.
+/// Whether one line is enough for all devices: no device is to blame, and all are to try again.
 fn concerns_all(reason: Reason) -> bool {
     matches!(reason.told(), Told::Unavailable | Told::Busy)
         && matches!(reason.fault(), Fault::Passing | Fault::Configuration)
@@ -298,50 +250,5 @@ mod tests {
         lines(&mut policy, "a", Reason::LoginRefused, 63);
         policy.tell_last_repeats(Unix(64));
         assert_eq!(log.take().len(), 1);
-    }
-
-    /// Whatever a client, a token or the tenant writes, the reason and what helps are read in full.
-    #[test]
-    fn no_name_pushes_a_reason_out_of_the_line() {
-        let nasty = [
-            "\x1b[2J\r\n1970: forged [token-expired]".repeat(2000),
-            "\u{202e}\u{2066}".repeat(20_000),
-            "'; fix: none".repeat(4000),
-            "n".repeat(1000),
-            "\u{1f600}".repeat(16_000),
-            "d\u{e9}".into(),
-            String::new(),
-        ];
-        for name in &nasty {
-            let address = Some(name.as_str());
-            let client = Client {
-                id: name.as_str(),
-                username: address,
-                address,
-                ..Client::default()
-            };
-            for reason in Reason::ALL {
-                let detail = format!("it says {} and {name}", Quoted(name));
-                let refusal = Refusal::new(*reason, detail);
-                let line = sentence("refused CONNECT", format_args!("of {client}"), &refusal);
-                assert!(
-                    line.len() <= text::MAX_LINE - MAX_REPEATS,
-                    "{}: {line}",
-                    line.len()
-                );
-                let code = format!("refused CONNECT [{}] of '", reason.code());
-                assert!(line.starts_with(&code), "{line}");
-                assert!(
-                    line.ends_with(&format!("; fix: {}", reason.fix())),
-                    "{line}"
-                );
-                assert!(line.contains("it says '"), "{line}");
-                assert_eq!(
-                    text::line(&line),
-                    line,
-                    "one line, and no more than it shows"
-                );
-            }
-        }
     }
 }

@@ -1,23 +1,21 @@
-//! Once a minute, if there was reason to: how many good devices had to come again, why, and who used up what
-//! they needed.
+//! Counts, for one line a minute, how many known clients had to try again, why, and who used up what they needed.
 //!
-//! The lines about single refusals name whoever was refused first, and in a flood that is a stranger.
+//! The lines about single refusals do not show that: they name whoever was refused first, and in a flood that is an
+//! unknown client.
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt::Write,
     hash::{BuildHasher, RandomState},
     mem,
 };
 
-use super::Engine;
+use super::{Engine, report::Report};
 use crate::{
     clock::Unix,
     limits::{
         known_callers::{Caller, Standing},
         source::SourceNetwork,
     },
-    log::Level,
     refusal::{Fault, Reason, Refusal},
     sign_in::SignIn,
 };
@@ -25,33 +23,50 @@ use crate::{
 /// How many seconds one line is about.
 const PERIOD: u64 = 60;
 
-/// How many devices are told apart. Of more it is said that there were more.
-const MAX_DEVICES: usize = 10_000;
+/// How many devices are counted one by one. If there are more, the line says so.
+pub(crate) const MAX_DEVICES: usize = 10_000;
 
-/// How many sources are told apart; the others are counted together.
+/// How many sources are counted one by one; the others are counted together.
 const MAX_SOURCES: usize = 1000;
 
 /// How many sources and reasons a line names.
 const NAMED: usize = 3;
+
+/// What happened in a minute.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Minute {
+    /// How many clients that came in before, from where they are, had to try again.
+    pub returning: usize,
+    /// How many clients of whose user or address one came in before had to try again.
+    pub familiar: usize,
+    /// Why, and how often: the most frequent reasons.
+    pub reasons: Vec<(Reason, u64)>,
+    /// How often unknown clients were turned away.
+    pub unknown: u64,
+    /// For whom the tenant was asked most, and how often.
+    pub asked: Vec<(SourceNetwork, u64)>,
+    /// How often the tenant was asked.
+    pub asked_in_all: u64,
+}
 
 /// What has happened since the last line.
 #[derive(Default)]
 pub(super) struct Tally {
     since: Option<Unix>,
     hashes: RandomState,
-    /// The devices that came in before from where they are, and those half known.
+    /// The devices, as hashes: as in [`Minute`].
     returning: HashSet<u64>,
     familiar: HashSet<u64>,
-    /// How often which of them were turned away, and strangers.
+    /// How often they were turned away, and how often unknown clients were.
     reasons: HashMap<Reason, u64>,
-    strangers: u64,
-    /// Questions to the tenant.
+    unknown: u64,
+    /// How often the tenant was asked for whom.
     asked: HashMap<SourceNetwork, u64>,
     asked_in_all: u64,
 }
 
 impl Tally {
-    /// The tenant is asked on this caller's account.
+    /// Counts a request to the tenant.
     fn asked(&mut self, caller: Caller) {
         self.asked_in_all += 1;
         if self.asked.len() < MAX_SOURCES || self.asked.contains_key(&caller.source) {
@@ -59,11 +74,11 @@ impl Tally {
         }
     }
 
-    /// A CONNECT was turned away that may be good.
+    /// Counts a CONNECT that was turned away and may be good.
     fn turned_away(&mut self, sign_in: &SignIn, reason: Reason) {
         let devices = match sign_in.caller.standing {
             Standing::Unknown => {
-                self.strangers += 1;
+                self.unknown += 1;
                 return;
             }
             Standing::Familiar => &mut self.familiar,
@@ -80,68 +95,38 @@ impl Tally {
         *self.reasons.entry(reason).or_default() += 1;
     }
 
-    /// The line about the period that has ended.
-    fn line(&mut self, now: Unix) -> Option<String> {
+    /// Returns what happened in the period that has ended, if known clients had to try again.
+    fn take(&mut self, now: Unix) -> Option<Minute> {
         let since = *self.since.get_or_insert(now);
-        // A clock that was set back begins another.
+        // A clock that was set back begins another period.
         if (since..since.plus(PERIOD)).contains(&now) {
             return None;
         }
-        let Self {
-            returning,
-            familiar,
-            reasons,
-            strangers,
-            asked,
-            asked_in_all,
-            ..
-        } = mem::replace(
-            self,
-            Self {
-                since: Some(now),
-                ..Self::default()
-            },
-        );
-        if returning.len() + familiar.len() == 0 {
+        let next = Self {
+            since: Some(now),
+            ..Self::default()
+        };
+        let past = mem::replace(self, next);
+        if past.returning.len() + past.familiar.len() == 0 {
             return None;
         }
-        let count = |devices: &HashSet<u64>| match devices.len() {
-            1 => "1 device".into(),
-            MAX_DEVICES => format!("{MAX_DEVICES} or more devices"),
-            number => format!("{number} devices"),
-        };
-        let reasons = most(reasons, |reason| format!("[{}]", reason.code()));
-        let mut line = format!(
-            "in the last minute {} that came in before had to try again, and {} whose user or address did \
-             ({reasons})",
-            count(&returning),
-            count(&familiar),
-        );
-        if strangers > 0 {
-            let _ = write!(line, "; strangers were turned away {strangers} times");
-        }
-        if asked_in_all > 0 {
-            let asked = most(asked, SourceNetwork::to_string);
-            let _ = write!(
-                line,
-                "; the tenant was asked {asked_in_all} times, most for {asked}"
-            );
-        }
-        line += "; fix: if these addresses send junk, block them in the firewall; else raise login_rate to what your \
-                 Auth0 plan allows, or let devices use tokens";
-        Some(line)
+        Some(Minute {
+            returning: past.returning.len(),
+            familiar: past.familiar.len(),
+            reasons: most(past.reasons),
+            unknown: past.unknown,
+            asked: most(past.asked),
+            asked_in_all: past.asked_in_all,
+        })
     }
 }
 
-/// The most frequent ones, with their numbers.
-fn most<K: Ord>(counts: HashMap<K, u64>, name: impl Fn(&K) -> String) -> String {
+/// Returns the most frequent ones, with their numbers.
+fn most<K: Ord>(counts: HashMap<K, u64>) -> Vec<(K, u64)> {
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_unstable_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));
-    let names = counts
-        .iter()
-        .take(NAMED)
-        .map(|(what, number)| format!("{} {number} times", name(what)));
-    names.collect::<Vec<_>>().join(", ")
+    counts.truncate(NAMED);
+    counts
 }
 
 impl Engine {
@@ -157,9 +142,8 @@ impl Engine {
     }
 
     pub(super) fn tell_tally(&mut self, now: Unix) {
-        let line = self.tally.line(now);
-        if let Some(line) = line {
-            self.log.line(Level::Warning, line);
+        if let Some(minute) = self.tally.take(now) {
+            self.tell(&Report::Minute(minute));
         }
     }
 }
@@ -189,7 +173,7 @@ mod tests {
     #[test]
     fn a_minute_in_which_good_devices_had_to_wait_has_a_line() {
         let mut tally = Tally::default();
-        assert_eq!(tally.line(Unix(1000)), None);
+        assert_eq!(tally.take(Unix(1000)), None);
         for tries in 0..3 {
             for number in 0..10 {
                 tally.turned_away(&sign_in(number, Standing::Returning), Reason::LoginRate);
@@ -203,25 +187,29 @@ mod tests {
             tally.turned_away(&sign_in(number, Standing::Unknown), Reason::LoginRate);
             tally.asked(sign_in(number % 7, Standing::Unknown).caller);
         }
-        assert_eq!(tally.line(Unix(1059)), None);
-        let line = tally.line(Unix(1060)).unwrap();
+        assert_eq!(tally.take(Unix(1059)), None);
+        let line = tally
+            .take(Unix(1060))
+            .map(Report::Minute)
+            .unwrap()
+            .to_string();
         for part in [
             "10 devices that came in before had to try again, and 3 devices whose user or address did",
             "([login-rate] 30 times, [login-pending] 3 times)",
-            "strangers were turned away 1000 times",
+            "unknown clients were turned away 1000 times",
             "asked 1000 times, most for 0.0.0.0 143 times, 0.0.0.1 143 times, 0.0.0.2 143 times;",
             "fix: ",
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }
-        assert_eq!(tally.line(Unix(1120)), None, "each is counted once");
+        assert_eq!(tally.take(Unix(1120)), None, "each is counted once");
         tally.turned_away(&sign_in(1, Standing::Unknown), Reason::LoginRate);
         assert_eq!(
-            tally.line(Unix(1180)),
+            tally.take(Unix(1180)),
             None,
-            "strangers alone are no reason"
+            "unknown clients alone are no reason"
         );
-        assert_eq!(tally.line(Unix(10)), None, "the clock was set back");
+        assert_eq!(tally.take(Unix(10)), None, "the clock was set back");
     }
 
     /// From the refusal of a CONNECT to the line in the log.
@@ -257,7 +245,7 @@ mod tests {
     #[test]
     fn a_flood_neither_fills_the_memory_nor_the_line() {
         let mut tally = Tally::default();
-        tally.line(Unix(0));
+        tally.take(Unix(0));
         for number in 0..2 * MAX_DEVICES as u32 {
             for standing in Standing::ALL {
                 let mut sign_in = sign_in(number, standing);
@@ -274,8 +262,12 @@ mod tests {
             .asked
             .values_mut()
             .for_each(|number| *number = u64::MAX / 2000);
-        tally.strangers = u64::MAX;
-        let line = tally.line(Unix(60)).unwrap();
+        tally.unknown = u64::MAX;
+        let line = tally
+            .take(Unix(60))
+            .map(Report::Minute)
+            .unwrap()
+            .to_string();
         assert!(line.len() <= 900, "{}: {line}", line.len());
         assert!(line.contains("10000 or more devices"));
     }

@@ -146,7 +146,7 @@ impl Engine {
         };
         let client_id = std::slice::from_ref(&application.client_id);
         verify(id, client_id).map_err(|mut refusal| {
-            refusal.detail = format!("{} ({access})", refusal.detail);
+            refusal.detail = format!("{} ({access})", refusal.detail).into();
             unusable("ID token", refusal)
         })
     }

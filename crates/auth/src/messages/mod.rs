@@ -1,0 +1,8 @@
+//! The sentences that operators read.
+//!
+//! Other modules say what happened as data, which can be shown in another form as well; here it is displayed.
+
+mod config;
+mod files;
+mod refusals;
+mod reports;
