@@ -78,13 +78,22 @@ bool mosquitto_auth0_tells_certificates(void);
 /* A callback that calls this one, and notes who called it. For one callback. */
 MOSQ_FUNC_generic_callback mosquitto_auth0_noting_caller(MOSQ_FUNC_generic_callback callback);
 
-/* Where in the broker's code that callback was called: the address to which it returns, and the one to which
- * its caller returns. The second is 0 where the broker was built without what it takes to see that. Only
- * inside that callback. */
-struct mosquitto_auth0_place {
-	uintptr_t caller;
-	uintptr_t callers_caller;
+/* A place in the broker's code from which that callback was called: the address to which the callback returns, the
+ * one to which its caller returns, and so on. */
+#define MOSQUITTO_AUTH0_LEVELS 3
+struct mosquitto_auth0_call_site {
+	uintptr_t returns_to[MOSQUITTO_AUTH0_LEVELS];
+	/* Where each of them lay on the stack, counted from the callback's frame. 0 where that cannot be told. */
+	uintptr_t offsets[MOSQUITTO_AUTH0_LEVELS];
+	/* How many of them are known. Fewer where the broker was built without unwind tables. */
+	size_t levels;
 };
-struct mosquitto_auth0_place mosquitto_auth0_called_from(void);
+
+/* The call site of the current call. It unwinds the stack, which takes microseconds. Only inside that callback. */
+struct mosquitto_auth0_call_site mosquitto_auth0_called_from(void);
+
+/* Whether this is the call site of the current call, judged by so many levels. It reads that from the stack, which takes
+ * nanoseconds. Where it cannot tell, it says no. Only inside that callback. */
+bool mosquitto_auth0_is_called_from(const struct mosquitto_auth0_call_site *site, size_t levels);
 
 #endif

@@ -5,8 +5,9 @@ use std::ffi::CStr;
 
 use crate::{
     abi,
+    codes::Generation,
     host::{Broker, ClientRef, string},
-    quirks::address_header,
+    quirks::{address_header, recheck::Origin},
 };
 use auth::{
     client::{Client, ClientKey, ClientView, TextAddresses},
@@ -14,17 +15,6 @@ use auth::{
     proxies::{AddressFrom, TrustedProxies},
     refusal::{Reason, Refusal},
 };
-
-/// Whether 2.0 asks because of SIGHUP.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Reload {
-    /// It is a CONNECT, or the broker is another.
-    No,
-    /// One is under way, and it may be a CONNECT all the same.
-    Perhaps,
-    /// It is one of its questions, unless the client is connected over websockets.
-    Certain,
-}
 
 /// A CONNECT that cannot be judged, because the broker's event lacks something or is not text.
 pub struct Unreadable<'e> {
@@ -36,8 +26,23 @@ pub struct Unreadable<'e> {
     pub refusal: Refusal,
 }
 
-/// Reads a basic-auth event. `reload` says whether a SIGHUP brings it, `certificates` that it is of interest
-/// which one a client showed. `proxies` are those whose word about its address counts.
+/// Returns the client of a basic-auth event.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+#[inline]
+pub unsafe fn client<'e>(event: *const abi::mosquitto_evt_basic_auth) -> Option<ClientRef<'e>> {
+    // SAFETY: the caller's promise; the event's client lives as long as the event.
+    unsafe {
+        event
+            .as_ref()
+            .and_then(|event| ClientRef::new(event.client))
+    }
+}
+
+/// Reads a basic-auth event. `certificates` says that the client's certificate is of interest. `proxies` are those whose
+/// word about a client's address counts.
 ///
 /// # Errors
 ///
@@ -49,7 +54,7 @@ pub struct Unreadable<'e> {
 pub unsafe fn connect<'e>(
     broker: &Broker,
     event: *const abi::mosquitto_evt_basic_auth,
-    reload: Reload,
+    origin: Origin,
     certificates: bool,
     proxies: &TrustedProxies,
 ) -> Result<(ClientRef<'e>, Connect<'e>), Unreadable<'e>> {
@@ -91,9 +96,6 @@ pub unsafe fn connect<'e>(
         ));
     }
 
-    // 2.1 says which clients it has; a new one is not among them before it was let in.
-    let has_it = broker.has_client(client_id, client.address());
-    let again = has_it.unwrap_or(reload != Reload::No);
     let restored = password.is_none() && told.is_none() && broker.protocol_version(client) == 0;
     Ok((
         client,
@@ -108,10 +110,10 @@ pub unsafe fn connect<'e>(
             },
             password,
             unverified_address: from == AddressFrom::Header && proxies.is_empty(),
-            id_is_free: has_it == Some(false) && broker.has_session(client_id) == Some(false),
-            again,
+            id_is_free: origin == Origin::Connect && broker.has_session(client_id) == Some(false),
+            again: origin != Origin::Connect,
             restored,
-            rechecked: reload == Reload::Certain && from == AddressFrom::Transport,
+            rechecked: origin == Origin::Recheck && broker.generation() == Generation::V2_0,
         },
     ))
 }

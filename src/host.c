@@ -138,12 +138,14 @@ uint16_t mosquitto_auth0_password_length(const struct mosquitto_evt_basic_auth *
 }
 
 static MOSQ_FUNC_generic_callback noted;
-/* 2.1 asks on other threads, too. */
+/* The return address of the current call, and where it lies on the stack. 2.1 also calls on other threads. */
 static _Thread_local uintptr_t noted_caller;
+static _Thread_local const char *noted_frame;
 
 static int note_caller(int event, void *data, void *userdata)
 {
 	noted_caller = (uintptr_t)__builtin_return_address(0);
+	noted_frame = __builtin_frame_address(0);
 	return noted(event, data, userdata);
 }
 
@@ -155,21 +157,37 @@ MOSQ_FUNC_generic_callback mosquitto_auth0_noting_caller(MOSQ_FUNC_generic_callb
 
 static _Unwind_Reason_Code look(struct _Unwind_Context *frame, void *data)
 {
-	struct mosquitto_auth0_place *place = data;
+	struct mosquitto_auth0_call_site *site = data;
 	uintptr_t here = _Unwind_GetIP(frame);
-	if(place->caller){
-		place->callers_caller = here;
-		return _URC_END_OF_STACK;
+	if(site->levels == 0 && here != noted_caller){
+		return _URC_NO_REASON;
 	}
-	if(here == noted_caller){
-		place->caller = here;
-	}
-	return _URC_NO_REASON;
+#ifdef __x86_64__
+	/* The call instruction has pushed the return address. What lay above it is the frame's "CFA". */
+	site->offsets[site->levels] = _Unwind_GetCFA(frame) - sizeof(uintptr_t) - (uintptr_t)noted_frame;
+#endif
+	site->returns_to[site->levels] = here;
+	site->levels++;
+	return site->levels == MOSQUITTO_AUTH0_LEVELS ? _URC_END_OF_STACK : _URC_NO_REASON;
 }
 
-struct mosquitto_auth0_place mosquitto_auth0_called_from(void)
+struct mosquitto_auth0_call_site mosquitto_auth0_called_from(void)
 {
-	struct mosquitto_auth0_place place = {0, 0};
-	_Unwind_Backtrace(look, &place);
-	return place;
+	struct mosquitto_auth0_call_site site = {0};
+	_Unwind_Backtrace(look, &site);
+	return site;
+}
+
+bool mosquitto_auth0_is_called_from(const struct mosquitto_auth0_call_site *site, size_t levels)
+{
+	if(levels > site->levels || site->returns_to[0] != noted_caller){
+		return false;
+	}
+	for(size_t i = 1; i < levels; i++){
+		/* Every level so far is the same, so the stack has the frames that it had then, and this is in the last. */
+		if(!site->offsets[i] || *(const uintptr_t *)(noted_frame + site->offsets[i]) != site->returns_to[i]){
+			return false;
+		}
+	}
+	return true;
 }

@@ -10,11 +10,13 @@ use crate::{
     abi,
     answer_cache::MessageCheck,
     codes::{self, Generation},
-    event::{self, Reload},
-    guard,
+    event, guard,
     host::{self, Broker},
     local_users,
-    quirks::{address_header, recheck, sighup, ticks},
+    quirks::{
+        recheck::{self, Origin},
+        sighup, ticks,
+    },
     state::{self, Instance},
     time,
 };
@@ -23,7 +25,6 @@ use auth::{
     config::on_disk::OnDisk,
     log::Level,
     policy::{Action, Common, Connect, Decision, DelayedAnswer, Step, Wait},
-    proxies::AddressFrom,
     sessions::AfterDisconnect,
 };
 
@@ -221,21 +222,31 @@ unsafe extern "C" fn on_basic_auth(
 ) -> c_int {
     guard::enter(codes::AUTH, |broker| {
         provoke("basic_auth");
-        let question = state::with(broker, userdata, |instance, common| {
-            instance.stirred = true;
-            // SAFETY: the event that belongs to this callback.
-            let question = unsafe { read_connect(broker, instance, data) };
-            let stays = matches!(&question, Ok((_, connect)) if stays(broker, common, connect));
-            (question, stays)
-        });
-        let question = match question {
-            Some((question, false)) => question,
-            Some((_, true)) => return codes::SUCCESS,
-            None => return codes::AUTH,
-        };
-        state::follow_clock(broker);
+        // SAFETY: the event that belongs to this callback.
+        let client = unsafe { event::client(data.cast()) };
+        let origin = client.map_or(Origin::Connect, |client| recheck::origin(broker, client));
+        if origin != Origin::Recheck {
+            state::follow_clock(broker);
+        }
         let code = state::with(broker, userdata, |instance, common| {
+            instance.stirred = true;
+            let policy = &mut instance.policy;
+            // SAFETY: the event that belongs to this callback.
+            let question = unsafe {
+                event::connect(
+                    broker,
+                    data.cast(),
+                    origin,
+                    policy.looks_at_certificates(),
+                    policy.trusted_proxies(),
+                )
+            };
             let now = time::now();
+            if let Ok((_, connect)) = &question
+                && stays(common, connect, origin, now)
+            {
+                return None;
+            }
             instance.reap(common, now);
             instance.policy.absorb(common, now);
             instance.policy.tell_repeats(now);
@@ -253,69 +264,25 @@ unsafe extern "C" fn on_basic_auth(
             };
             // It may have waited.
             instance.see_round(broker, time::Coarse::now());
-            code
+            Some(code)
         });
-        state::write_log(broker, userdata);
-        code.unwrap_or(codes::AUTH)
+        match code {
+            Some(Some(code)) => {
+                state::write_log(broker, userdata);
+                code
+            }
+            Some(None) => codes::SUCCESS,
+            None => codes::AUTH,
+        }
     })
 }
 
 /// Returns whether the event certainly is about a session that the broker has, and that stays as it is. A session that
 /// was restored from disk has no rights yet: its client has to sign in first.
-fn stays(broker: &Broker, common: &mut Common, connect: &Connect<'_>) -> bool {
-    // 2.1 says which clients it has. 2.0 does not, but where it asks from may tell (`quirks::recheck`).
-    let is_certain = match broker.generation() {
-        Generation::V2_0 => connect.rechecked,
-        Generation::V2_1 => connect.again,
-    };
+fn stays(common: &mut Common, connect: &Connect<'_>, origin: Origin, now: Unix) -> bool {
     connect.restored
-        || is_certain
-            && common.stays(
-                connect.key,
-                connect.client.id,
-                connect.client.username,
-                time::now(),
-            )
-}
-
-/// Reads the event, and whether it is a CONNECT or a question because of SIGHUP.
-///
-/// # Safety
-///
-/// `data` is the event of a basic-auth callback.
-unsafe fn read_connect<'e>(
-    broker: &Broker,
-    instance: &Instance,
-    data: *mut c_void,
-) -> Result<(host::ClientRef<'e>, Connect<'e>), event::Unreadable<'e>> {
-    let is_recheck = instance.is_recheck();
-    let is_2_0 = broker.generation() == Generation::V2_0;
-    let reload = match is_recheck && !recheck::is_connect() {
-        true if is_2_0 && recheck::is_recheck() => Reload::Certain,
-        true => Reload::Perhaps,
-        false => Reload::No,
-    };
-    let policy = &instance.policy;
-    // SAFETY: the caller's promise.
-    let question = unsafe {
-        event::connect(
-            broker,
-            data.cast(),
-            reload,
-            policy.looks_at_certificates(),
-            policy.trusted_proxies(),
-        )
-    };
-    // One restored from disk speaks no protocol yet: a SIGHUP that goes on for longer than is expected.
-    if is_2_0
-        && !is_recheck
-        && let Ok((client, connect)) = &question
-        && !connect.restored
-    {
-        let from = address_header::address_from(broker, *client);
-        recheck::learn_connect(from == AddressFrom::Transport);
-    }
-    question
+        || origin == Origin::Recheck
+            && common.stays(connect.key, connect.client.id, connect.client.username, now)
 }
 
 fn basic_auth(
@@ -584,7 +551,7 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     state::follow_clock(broker);
     let now = time::now();
     let answers = state::with(broker, userdata, |instance, common| {
-        instance.end_recheck();
+        recheck::end(broker);
         instance.policy.end_recheck(common);
         instance.reap(common, now);
         instance.policy.tell_repeats(now);
@@ -627,7 +594,7 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
         sighup::reloaded();
         state::with(broker, userdata, |instance, common| {
             instance.stirred = true;
-            instance.begin_recheck();
+            recheck::begin(broker, instance.ticks);
             if broker.generation() == Generation::V2_0 {
                 common.begin_recheck();
             }

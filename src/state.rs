@@ -7,7 +7,7 @@ use std::{ffi::c_void, time::Duration};
 
 use crate::{
     answer_cache::AnswerCache, cell::BrokerCell, codes::Generation, guard, heap, host::Broker,
-    quirks::recheck, signals, time,
+    signals, time,
 };
 use auth::{
     clock::{Deadline, Unix},
@@ -17,13 +17,6 @@ use auth::{
     policy::{Common, Engine},
     secret::{Fingerprint, Fingerprinter},
 };
-
-/// For how long the broker may ask about its sessions after SIGHUP where no tick ends that, and nothing tells these
-/// questions from a CONNECT. 100,000 sessions take less.
-const RECHECK: Duration = Duration::from_secs(2);
-
-/// The same where a tick ends it, or where the two can be told apart.
-const LONG_RECHECK: Duration = Duration::from_secs(600);
 
 /// How often a tick looks at what time alone changes, in milliseconds.
 const LOOK_MILLIS: u64 = 50;
@@ -58,8 +51,6 @@ pub struct Instance {
     pub answers: AnswerCache,
     /// The time that messages are checked by.
     pub round: time::Round,
-    /// Until when the broker may ask about its sessions because of SIGHUP, unless a tick comes before.
-    recheck_ends: Option<Deadline>,
     /// When a tick last had something to do, in milliseconds of the monotonic clock.
     looked: u64,
     /// When memory is to be given back to the system: after a fleet has gone, or a policy file was read.
@@ -231,31 +222,12 @@ impl Instance {
             stirred: true,
             answers: AnswerCache::default(),
             round: time::Round::default(),
-            recheck_ends: None,
             looked: time::Coarse::now().millis(),
             // What reading a policy file took is free again.
             trim: Some(Deadline::after(SETTLED)),
             options: print,
             references: 1,
         })
-    }
-
-    /// SIGHUP: the broker asks about its sessions from now on.
-    pub fn begin_recheck(&mut self) {
-        let ends = self.ticks || recheck::knows_connect();
-        let most = if ends { LONG_RECHECK } else { RECHECK };
-        self.recheck_ends = Some(Deadline::after(most));
-    }
-
-    /// A tick: the broker has asked about all its sessions.
-    pub fn end_recheck(&mut self) {
-        self.recheck_ends = None;
-    }
-
-    /// Whether the broker may be asking about its sessions because of SIGHUP. It does so right after RELOAD, before
-    /// the next tick; where there are no ticks, within moments.
-    pub fn is_recheck(&self) -> bool {
-        self.recheck_ends.is_some_and(|until| !until.has_passed())
     }
 
     /// Keeps the time for the messages to come. Not at every tick, because a busy broker ticks with every

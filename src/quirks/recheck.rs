@@ -1,68 +1,207 @@
-//! 2.0 asks about a CONNECT and about a recheck in the same words.
+//! A CONNECT and a recheck look alike.
 //!
-//! **The bug.** On SIGHUP 2.0 checks every session again. It sends the same basic-auth event as for a CONNECT, and
-//! nothing in the event tells the two apart. They must be answered differently: a recheck of a session whose client is
-//! away must never be refused (see the table in [`super`]), and a CONNECT must not get what a session may keep. The
-//! time since the reload does not tell either: over websockets CONNECTs come in between, and 2.0.11 with
+//! **The bug.** On SIGHUP the broker checks every session again. It sends the same basic-auth event as for a CONNECT,
+//! and nothing in the event tells the two apart. They must be answered differently: a recheck of a session whose client
+//! is away must never be refused (see the table in [`super`]), and a CONNECT must not get what a session may keep. On
+//! 2.0 the time since the reload does not tell either: over websockets CONNECTs come in between, and 2.0.11 with
 //! `per_listener_settings true` never ticks, so nothing says that the reload is over.
 //!
-//! **The workaround.** The two events come from two places in the broker's code: `handle__connect` and
-//! `mosquitto_security_apply_default` both call `mosquitto_unpwd_check`. The C shim notes the return addresses of the
-//! current call. This file learns what a CONNECT looks like while nothing is being reloaded, and compares later.
-//! A broker without unwind tables shows no return addresses. Then no event is taken for a CONNECT here.
+//! 2.1 can be asked which clients it has. That is a search by client ID, and takes longer than all the rest of a
+//! recheck. A SIGHUP checks a whole fleet while nobody is served.
 //!
-//! **Versions.** All of 2.0. 2.1 says which clients it has, so its events can be told apart.
+//! **The workaround.** The two events come from two places in the broker's code, `handle__connect` and
+//! `mosquitto_security_apply_default`. The C shim tells from which place the current event comes. This file learns the
+//! two places and compares. A place counts as that of a recheck only when a CONNECT was seen to come from another one.
 //!
-//! **Proof.** `cargo test --test e2e sanitized::sighup::connects_and_rechecks_come_from_different_callers`.
+//! * 2.0: an event while nothing is reloaded is a CONNECT. An event during a reload that comes from another place than
+//!   a CONNECT over TCP does, about a client that is not connected over websockets, is a recheck.
+//! * 2.1: the broker is asked, until both places are known. After that it is asked about CONNECTs only.
 //!
-//! **Delete it** when 2.0 is no longer supported.
+//! To learn a place, the stack is unwound. To compare with one that is known, a few words of the stack are read, on
+//! x86-64. On other machines 2.0's stack is unwound at each recheck, and 2.1 is asked each time. A broker without
+//! unwind tables shows no places: then no event of 2.0 is certainly a recheck.
+//!
+//! **Versions.** All of 2.0 and 2.1.
+//!
+//! **Proof.** `cargo test --test e2e sanitized::sighup::connects_and_rechecks_come_from_different_places`.
+//!
+//! **Delete it** when the oldest supported broker says in the event, or at little cost, that it is a recheck.
 
-use std::sync::OnceLock;
+use std::time::Duration;
 
-use crate::abi;
+use auth::{clock::Deadline, proxies::AddressFrom};
 
-/// The return addresses of the broker's caller and of its caller. They are compared, never followed.
-#[derive(PartialEq, Eq)]
-struct CallSite(usize, usize);
+use super::address_header;
+use crate::{
+    abi,
+    cell::BrokerCell,
+    codes::Generation,
+    host::{Broker, ClientRef},
+};
 
-/// The call site of a CONNECT.
-static CONNECT: OnceLock<CallSite> = OnceLock::new();
+/// How long 2.0 may check its sessions after SIGHUP, where neither a tick ends that nor the place of a CONNECT is known.
+/// 100,000 sessions take less.
+const RELOAD: Duration = Duration::from_secs(2);
 
-/// The call site of a CONNECT over TCP. A compiler that inlines the broker's functions may make two of them.
-static CONNECT_OVER_TCP: OnceLock<CallSite> = OnceLock::new();
+/// The same where one of them is.
+const LONG_RELOAD: Duration = Duration::from_secs(600);
 
-fn call_site() -> Option<CallSite> {
-    // SAFETY: it looks at this thread's stack only.
-    let site = unsafe { abi::mosquitto_auth0_called_from() };
-    (site.callers_caller != 0).then_some(CallSite(site.caller, site.callers_caller))
+/// What a basic-auth event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client wants to come in.
+    Connect,
+    /// The broker checks a session that it has.
+    Recheck,
+    /// One of the two (2.0 only).
+    Unknown,
 }
 
-/// Notes that the current event is a CONNECT. After the first time this costs nothing.
-pub fn learn_connect(over_tcp: bool) {
-    for known in [Some(&CONNECT), over_tcp.then_some(&CONNECT_OVER_TCP)] {
-        if let Some(known) = known.filter(|known| known.get().is_none())
-            && let Some(site) = call_site()
-        {
-            let _ = known.set(site);
-        }
+static PLACES: BrokerCell<Places> = BrokerCell::new(Places::new());
+
+/// Notes that SIGHUP has come: the broker rechecks its sessions from now on. `ticks` says whether a tick ends that.
+pub fn begin(broker: &Broker, ticks: bool) {
+    let mut places = PLACES.open(broker);
+    let ends = ticks || !places.connects.is_empty();
+    let longest = if ends { LONG_RELOAD } else { RELOAD };
+    places.reload_ends = Some(Deadline::after(longest));
+}
+
+/// Notes that the broker ticks: it has checked all its sessions.
+pub fn end(broker: &Broker) {
+    PLACES.open(broker).reload_ends = None;
+}
+
+/// Returns what the current event about this client is.
+#[inline]
+pub fn origin(broker: &Broker, client: ClientRef<'_>) -> Origin {
+    PLACES.open(broker).origin(broker, client)
+}
+
+/// A place in the broker's code.
+#[derive(Clone, Copy)]
+struct CallSite {
+    site: abi::mosquitto_auth0_call_site,
+    /// How many levels are compared.
+    levels: usize,
+}
+
+impl CallSite {
+    /// Returns the place that the current event comes from, if that can be seen.
+    fn current(broker: &Broker) -> Option<Self> {
+        // In 2.1 the first two levels are the same, because there is one function more on the way.
+        let levels = match broker.generation() {
+            Generation::V2_0 => 2,
+            Generation::V2_1 => 3,
+        };
+        // SAFETY: it looks at this thread's stack only, inside the callback that the shim calls.
+        let site = unsafe { abi::mosquitto_auth0_called_from() };
+        (site.levels >= levels).then_some(Self { site, levels })
+    }
+
+    /// Returns whether the current event comes from here. `false` where that takes longer to find out.
+    #[inline]
+    fn is_current(&self) -> bool {
+        // SAFETY: it reads this thread's stack only, inside the callback that the shim calls.
+        unsafe { abi::mosquitto_auth0_is_called_from(&raw const self.site, self.levels) }
     }
 }
 
-/// Returns whether the call site of a CONNECT is known.
-pub fn knows_connect() -> bool {
-    CONNECT.get().is_some()
+impl PartialEq for CallSite {
+    fn eq(&self, other: &Self) -> bool {
+        self.site.returns_to[..self.levels] == other.site.returns_to[..other.levels]
+    }
 }
 
-/// Returns whether the current event is a CONNECT, as far as can be seen.
-pub fn is_connect() -> bool {
-    CONNECT
-        .get()
-        .is_some_and(|connect| call_site().as_ref() == Some(connect))
+/// The places that are known.
+struct Places {
+    /// Those of a CONNECT. A compiler that inlines the broker's functions may make several of them.
+    connects: Vec<CallSite>,
+    /// Whether that of a CONNECT over TCP is one of them.
+    knows_tcp: bool,
+    recheck: Option<CallSite>,
+    /// Whether the broker's stack shows no places, or CONNECTs and rechecks come from the same one.
+    is_blind: bool,
+    /// When 2.0 has checked all its sessions after SIGHUP, unless a tick comes before.
+    reload_ends: Option<Deadline>,
 }
 
-/// Returns whether the current event, about a client that is not connected over websockets, is certainly a recheck.
-pub fn is_recheck() -> bool {
-    CONNECT_OVER_TCP
-        .get()
-        .is_some_and(|connect| call_site().is_some_and(|site| site != *connect))
+impl Places {
+    const fn new() -> Self {
+        Self {
+            connects: Vec::new(),
+            knows_tcp: false,
+            recheck: None,
+            is_blind: false,
+            reload_ends: None,
+        }
+    }
+
+    fn origin(&mut self, broker: &Broker, client: ClientRef<'_>) -> Origin {
+        if self.recheck.as_ref().is_some_and(CallSite::is_current) {
+            return Origin::Recheck;
+        }
+        match broker.generation() {
+            Generation::V2_0 => self.origin_2_0(broker, client),
+            Generation::V2_1 => self.origin_2_1(broker, client),
+        }
+    }
+
+    fn origin_2_0(&mut self, broker: &Broker, client: ClientRef<'_>) -> Origin {
+        let over_tcp = address_header::address_from(broker, client) == AddressFrom::Transport;
+        if self.reload_ends.is_none_or(Deadline::has_passed) {
+            // One that was restored from disk speaks no protocol yet: a SIGHUP that takes longer than is expected.
+            let is_new = self.connects.is_empty() || over_tcp && !self.knows_tcp;
+            if is_new && broker.protocol_version(client) != 0 {
+                self.learn_connect(broker);
+                self.knows_tcp |= over_tcp && !self.is_blind;
+            }
+            return Origin::Connect;
+        }
+        if self.connects.iter().any(CallSite::is_current) {
+            return Origin::Connect;
+        }
+        let Some(site) = CallSite::current(broker) else {
+            return Origin::Unknown;
+        };
+        if self.connects.contains(&site) {
+            return Origin::Connect;
+        }
+        if self.recheck == Some(site) {
+            return Origin::Recheck;
+        }
+        if !self.knows_tcp || !over_tcp {
+            return Origin::Unknown;
+        }
+        self.recheck = Some(site);
+        Origin::Recheck
+    }
+
+    fn origin_2_1(&mut self, broker: &Broker, client: ClientRef<'_>) -> Origin {
+        let id = broker.client_id(client);
+        let has_it = id.and_then(|id| broker.has_client(id, client.address()));
+        if has_it != Some(true) {
+            if self.connects.is_empty() {
+                self.learn_connect(broker);
+            }
+            return Origin::Connect;
+        }
+        if self.recheck.is_none() && !self.connects.is_empty() && !self.is_blind {
+            self.recheck = CallSite::current(broker).filter(|site| !self.connects.contains(site));
+            self.is_blind = self.recheck.is_none();
+        }
+        Origin::Recheck
+    }
+
+    /// Learns that a CONNECT comes from where the current event comes from.
+    fn learn_connect(&mut self, broker: &Broker) {
+        if self.is_blind {
+            return;
+        }
+        match CallSite::current(broker) {
+            Some(site) if !self.connects.contains(&site) => self.connects.push(site),
+            Some(_) => {}
+            None => self.is_blind = true,
+        }
+    }
 }
