@@ -64,7 +64,7 @@ on_each_broker! {
         assert_eq!(answer(&broker, &token_connect(Protocol::V5, "pump-1", &token)), None);
         assert_eq!(answer(&broker, &token_connect(Protocol::V5, "pump-2", &token)), expected_refusal(version, Protocol::V5, 0x87));
         let line = expect_refusal(&broker, "'pump-2'", "client-id");
-        assert!(line.contains("for the client id 'pump-1'"), "{line}");
+        assert!(line.contains("for the client ID 'pump-1'"), "{line}");
         let without = token_connect(Protocol::V5, "pump-1", &tenant.token(DEVICE));
         assert!(answer(&broker, &without).is_some());
         assert!(broker.expect_log("is missing").contains("https://mqtt.example/device"));

@@ -12,13 +12,12 @@ use serde_json::{Map, Value};
 
 use crate::{
     clock::Unix,
-    refusal::{Reason, Refusal},
+    refusal::{ClaimProblem, Detail, Reason, Refusal},
 };
 use acl::{
     claims::Grants,
     rules::{bind::Values, template::Template},
 };
-use input::text::Quoted;
 
 /// The account that a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,29 +50,28 @@ impl ClientIds {
     ///
     /// Returns [`Reason::ClientId`] if the claims name none, which makes the token unusable.
     pub fn of(&self, username: &str, claims: &Map<String, Value>) -> Result<Allowed, Refusal> {
-        let refuse = |what: String| Err(Refusal::new(Reason::ClientId, what));
+        let refuse = |detail| Err(Refusal::new(Reason::ClientId, detail));
         let ids: Vec<Box<str>> = match self {
             Self::Any => return Ok(None),
             Self::Claim(name) => {
+                let unfit = |problem| {
+                    let name = name.clone();
+                    refuse(Detail::Claim { name, problem })
+                };
                 let texts = match claims.get(name) {
                     Some(Value::String(one)) if one.is_empty() => {
-                        return refuse(format!("its claim {} is empty", Quoted(name)));
+                        return unfit(ClaimProblem::Empty);
                     }
                     Some(Value::String(one)) => vec![Some(one.as_str())],
                     Some(Value::Array(many)) => many.iter().map(Value::as_str).collect(),
                     Some(_) => vec![None],
-                    None => return refuse(format!("its claim {} is missing", Quoted(name))),
+                    None => return unfit(ClaimProblem::Missing),
                 };
                 let usable =
                     |text: Option<&str>| text.filter(|text| !text.is_empty()).map(Into::into);
                 match texts.into_iter().map(usable).collect() {
                     Some(ids) => ids,
-                    None => {
-                        return refuse(format!(
-                            "its claim {} is neither a text nor a list of texts",
-                            Quoted(name)
-                        ));
-                    }
+                    None => return unfit(ClaimProblem::NotTexts),
                 }
             }
             Self::Template(template) => {
@@ -84,7 +82,7 @@ impl ClientIds {
                 };
                 match template.expand(&values) {
                     Ok(ids) => ids,
-                    Err(why) => return refuse(why.to_string()),
+                    Err(why) => return refuse(why.to_string().into()),
                 }
             }
         };
@@ -124,20 +122,8 @@ pub fn check(allowed: &Allowed, client_id: &str) -> Result<(), Refusal> {
     if ids.iter().any(|id| &**id == client_id) {
         return Ok(());
     }
-    let names: Vec<_> = ids
-        .iter()
-        .take(3)
-        .map(|id| Quoted(id).to_string())
-        .collect();
-    let names = if names.is_empty() {
-        "none".into()
-    } else {
-        names.join(" or ")
-    };
-    Err(Refusal::new(
-        Reason::ClientId,
-        format!("its token is for the client id {names}"),
-    ))
+    let ids = ids.iter().take(3).cloned().collect();
+    Err(Refusal::new(Reason::ClientId, Detail::ClientIds(ids)))
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::http::TenantResponse;
 use crate::{
     clock::Unix,
-    refusal::{Reason, Refusal},
+    refusal::{LookAt, Reason, Refusal, TenantAnswer, TenantBody},
 };
-use input::{json, text::Quoted};
+use input::json;
 
 /// The tokens in a successful response.
 pub struct Tokens {
@@ -74,50 +74,47 @@ fn tokens(answer: &TenantResponse) -> Result<Tokens, (Refusal, bool)> {
                 id: take("id_token"),
             };
             if tokens.access.is_none() && tokens.id.is_none() {
-                let detail = "the tenant answered 200 without a token";
-                return Err((refusal(Reason::TenantAnswer, answer, detail), false));
+                let body = TenantBody::NoToken;
+                return Err((refusal(Reason::TenantAnswer, answer, body), false));
             }
             Ok(tokens)
         }
         (status, Some(members)) => {
             let text = |name: &str| members.get(name).and_then(Value::as_str);
-            let reason = reason(text("error"), status);
-            let error = text("error").map_or_else(String::new, |e| format!(" {}", Quoted(e)));
-            let words =
-                text("error_description").map_or_else(String::new, |d| format!(", {}", Quoted(d)));
-            let look = look_at(reason, text("error"), status);
-            let said = format!("the tenant answered {status}{error}{words}{look}");
-            let ours = is_ours(reason, text("error"), status);
-            Err((refusal(reason, answer, &said), ours))
+            let (error, description) = (text("error"), text("error_description"));
+            let reason = reason(error, status);
+            let body = TenantBody::Error {
+                error: error.map(beginning),
+                description: description.map(beginning),
+                look_at: look_at(reason, error, status),
+            };
+            let ours = is_ours(reason, error, status);
+            Err((refusal(reason, answer, body), ours))
         }
         (429, None) => {
-            let detail = "the tenant answered 429";
-            Err((refusal(Reason::LoginThrottled, answer, detail), false))
+            let body = TenantBody::Ignored;
+            Err((refusal(Reason::LoginThrottled, answer, body), false))
         }
-        (status, None) => {
-            let what = if answer.json {
-                "bad JSON"
-            } else {
-                "something that is not JSON"
+        (_, None) => {
+            let body = match answer.json {
+                true => TenantBody::BadJson,
+                false => TenantBody::NotJson,
             };
-            let detail = format!("the tenant answered {status} with {what}");
-            Err((refusal(Reason::TenantAnswer, answer, &detail), false))
+            Err((refusal(Reason::TenantAnswer, answer, body), false))
         }
     }
 }
 
-/// Names the options to check when our own configuration is at fault.
-fn look_at(reason: Reason, error: Option<&str>, status: u16) -> &'static str {
+/// Returns what to check when our own configuration is at fault.
+fn look_at(reason: Reason, error: Option<&str>, status: u16) -> Option<LookAt> {
     match (reason, error.unwrap_or_default(), status) {
-        (Reason::LoginConfiguration, "unauthorized_client", _) => {
-            ": look at the application's grant types (Password) and connections"
-        }
+        (Reason::LoginConfiguration, "unauthorized_client", _) => Some(LookAt::Application),
         (Reason::LoginConfiguration, "invalid_client", _)
-        | (Reason::LoginConfiguration, _, 401) => ": look at client_id and client_secret_file",
+        | (Reason::LoginConfiguration, _, 401) => Some(LookAt::ClientSecret),
         (Reason::LoginConfiguration, "invalid_request" | "invalid_target", _) => {
-            ": look at audience and connection"
+            Some(LookAt::AudienceAndConnection)
         }
-        _ => "",
+        _ => None,
     }
 }
 
@@ -133,15 +130,19 @@ fn is_ours(reason: Reason, error: Option<&str>, status: u16) -> bool {
             ))
 }
 
-fn refusal(reason: Reason, answer: &TenantResponse, detail: &str) -> Refusal {
-    let mut detail = detail.to_owned();
-    if let Some(after) = &answer.retry_after {
-        detail += &format!(", retry after {}", Quoted(after));
-    }
-    if let Some(id) = &answer.request_id {
-        detail += &format!(", request {}", Quoted(id));
-    }
+fn refusal(reason: Reason, answer: &TenantResponse, body: TenantBody) -> Refusal {
+    let detail = TenantAnswer {
+        status: answer.status,
+        body,
+        retry_after: answer.retry_after.as_deref().map(beginning),
+        request_id: answer.request_id.as_deref().map(beginning),
+    };
     Refusal::new(reason, detail)
+}
+
+/// Returns the beginning of a text of the tenant's. A refusal may be kept for a while, and a line shows no more.
+fn beginning(text: &str) -> String {
+    text.chars().take(256).collect()
 }
 
 /// Returns whose requests must pause, and for how long: as `Retry-After` says, or until the rate limit is

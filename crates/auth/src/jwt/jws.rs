@@ -7,10 +7,9 @@ use serde_json::{Map, Value};
 use crate::{
     config::{Algorithm, HS256_MIN_SECRET},
     jwt::jwks::{KeyLookupError, KeySet},
-    refusal::{Detail, Reason, Refusal},
+    refusal::{Part, Reason, Refusal, TokenDetail},
     secret::Secret,
 };
-use input::text::Quoted;
 
 /// The longest token that is examined, in bytes. Auth0 lets a tenant add 100 KB of claims, base64 adds a
 /// third, and the rest is small. (MQTT's password field ends at 64 KB anyway.)
@@ -54,7 +53,7 @@ impl std::fmt::Debug for HmacSecret {
 /// verified claim has the same text.
 pub fn unverified_text_claim(token: &str, claim: &str) -> Option<String> {
     let payload = token.split('.').nth(1)?;
-    let members = super::object(&decode(payload, "payload").ok()?, "payload").ok()?;
+    let members = super::object(&decode(payload, Part::Payload).ok()?, Part::Payload).ok()?;
     members.get(claim)?.as_str().map(str::to_owned)
 }
 
@@ -83,17 +82,13 @@ pub fn verify(
     let kid = match header.get("kid") {
         None => None,
         Some(Value::String(kid)) => Some(kid.as_str()),
-        Some(_) => return Err(malformed("its header's kid is not a string")),
+        Some(_) => return Err(malformed(TokenDetail::HeaderMember("kid"))),
     };
 
     let good = match algorithm {
         Algorithm::Hs256 => {
-            let secret = secret.ok_or_else(|| {
-                Refusal::new(
-                    Reason::TokenAlgorithm,
-                    "it is signed with HS256 and hs256_secret_file is not set",
-                )
-            })?;
+            let secret = secret
+                .ok_or_else(|| Refusal::new(Reason::TokenAlgorithm, TokenDetail::NoHs256Secret))?;
             secret.has_signed(token)
         }
         Algorithm::Rs256 | Algorithm::Ps256 => rsa_key(keys, kid, algorithm)?
@@ -110,12 +105,9 @@ pub fn verify(
         Algorithm::Rs256 | Algorithm::Ps256 => 256,
     };
     let detail = match signature.len() {
-        0 => "its signature is missing".into(),
-        length if length < shortest => format!(
-            "its signature ends too early: the token was cut off after {} bytes",
-            token.len()
-        ),
-        _ => "its signature is not the tenant's".into(),
+        0 => TokenDetail::NoSignature,
+        length if length < shortest => TokenDetail::SignatureCutOff { bytes: token.len() },
+        _ => TokenDetail::WrongSignature,
     };
     Err(Refusal::new(Reason::TokenSignature, detail))
 }
@@ -132,27 +124,27 @@ struct Jws<'t> {
 /// Splits `header.payload.signature` and reads the header.
 fn parse(token: &str) -> Result<Jws<'_>, Refusal> {
     if token.len() > MAX_TOKEN {
-        return Err(malformed(format!(
-            "it is {} bytes long, more than {MAX_TOKEN}",
-            token.len()
-        )));
+        return Err(malformed(TokenDetail::TooLong {
+            bytes: token.len(),
+            most: MAX_TOKEN,
+        }));
     }
     if token.starts_with('{') {
-        return Err(malformed("it is a JWS in JSON form"));
+        return Err(malformed(TokenDetail::JsonForm));
     }
     let (header, payload, signature) = three_parts(token)?;
     if header.len() > MAX_HEADER {
-        return Err(malformed(format!(
-            "its header is {} bytes long, more than {MAX_HEADER}",
-            header.len()
-        )));
+        return Err(malformed(TokenDetail::HeaderTooLong {
+            bytes: header.len(),
+            most: MAX_HEADER,
+        }));
     }
     // The header is checked before any cryptography: RFC 7515, section 5.2, steps 2, 6 and 7.
     Ok(Jws {
         message: &token[..header.len() + 1 + payload.len()],
-        payload: decode(payload, "payload")?,
-        signature: decode(signature, "signature")?,
-        header: super::object(&decode(header, "header")?, "header")?,
+        payload: decode(payload, Part::Payload)?,
+        signature: decode(signature, Part::Signature)?,
+        header: super::object(&decode(header, Part::Header)?, Part::Header)?,
     })
 }
 
@@ -164,30 +156,22 @@ fn three_parts(token: &str) -> Result<(&str, &str, &str), Refusal> {
         return Ok((header, payload, signature));
     }
     Err(match token.split('.').count() {
-        1 => malformed(
-            "it is opaque, no JSON Web Token: a request for a token must name the API (audience)",
-        ),
-        5 => Refusal::new(
-            Reason::TokenEncrypted,
-            "it has five parts, so it is encrypted (JWE)",
-        ),
-        2 => malformed(format!(
-            "it has 2 parts, not three: it was cut off after {} bytes, or its signature was left out",
-            token.len()
-        )),
-        parts => malformed(format!("it has {parts} parts, not three")),
+        1 => malformed(TokenDetail::Opaque),
+        5 => Refusal::new(Reason::TokenEncrypted, TokenDetail::Encrypted),
+        number => malformed(TokenDetail::Parts {
+            number,
+            bytes: token.len(),
+        }),
     })
 }
 
 /// Decodes strict base64url: no padding, no white space, no `+` or `/`, no stray bits at the end.
-fn decode(part: &str, name: &str) -> Result<Vec<u8>, Refusal> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|why| {
+fn decode(text: &str, part: Part) -> Result<Vec<u8>, Refusal> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|why| {
         malformed(match why {
-            DecodeError::InvalidByte(..) => {
-                format!("its {name} holds a character that no token has (not base64url)")
-            }
+            DecodeError::InvalidByte(..) => TokenDetail::ForeignCharacter(part),
             // No base64url has this length, so its end is missing.
-            _ => format!("its {name} is not base64url: it was cut off, or damaged on the way"),
+            _ => TokenDetail::NotBase64(part),
         })
     })
 }
@@ -198,10 +182,8 @@ fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {
     // not list them.
     for name in ["crit", "b64", "zip"] {
         if header.contains_key(name) {
-            return Err(Refusal::new(
-                Reason::TokenExtension,
-                format!("its header has the extension `{name}`"),
-            ));
+            let detail = TokenDetail::Extension(name);
+            return Err(Refusal::new(Reason::TokenExtension, detail));
         }
     }
     // RFC 9068, section 4, and RFC 8725, section 3.11. Auth0's own profile says JWT. RFC 7519 makes the
@@ -216,19 +198,17 @@ fn check_header(header: &Map<String, Value>) -> Result<(), Refusal> {
             if short.eq_ignore_ascii_case("JWT") || short.eq_ignore_ascii_case("at+jwt") {
                 Ok(())
             } else {
-                Err(Refusal::new(
-                    Reason::TokenType,
-                    format!("its type is {}", Quoted(typ)),
-                ))
+                let detail = TokenDetail::Type(typ.clone());
+                Err(Refusal::new(Reason::TokenType, detail))
             }
         }
-        Some(_) => Err(malformed("its header's typ is not a string")),
+        Some(_) => Err(malformed(TokenDetail::HeaderMember("typ"))),
     }
 }
 
 fn algorithm(header: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Algorithm, Refusal> {
     let Some(Value::String(name)) = header.get("alg") else {
-        return Err(malformed("its header has no alg"));
+        return Err(malformed(TokenDetail::NoAlgorithm));
     };
     // Names are case-sensitive: `rs256` and `nOnE` are not names of algorithms (RFC 7515, section 4.1.1).
     allowed
@@ -236,15 +216,11 @@ fn algorithm(header: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Algor
         .copied()
         .find(|a| a.name() == name)
         .ok_or_else(|| {
-            let allowed: Vec<_> = allowed.iter().map(|a| a.name()).collect();
-            Refusal::new(
-                Reason::TokenAlgorithm,
-                format!(
-                    "it is signed with {}, and only {} is accepted",
-                    Quoted(name),
-                    allowed.join(", ")
-                ),
-            )
+            let detail = TokenDetail::Algorithm {
+                found: name.clone(),
+                accepted: allowed.iter().map(|a| a.name()).collect(),
+            };
+            Refusal::new(Reason::TokenAlgorithm, detail)
         })
 }
 
@@ -253,31 +229,25 @@ fn rsa_key<'k>(
     kid: Option<&str>,
     algorithm: Algorithm,
 ) -> Result<&'k ParsedPublicKey, Refusal> {
-    keys.rsa(kid, algorithm).map_err(|unfit| match unfit {
-        KeyLookupError::Empty => Refusal::new(
-            Reason::KeysUnavailable,
-            "the tenant's signing keys are not known yet",
-        ),
-        KeyLookupError::Unnamed => Refusal::new(
-            Reason::TokenKeyMissing,
-            "it does not say which of the tenant's keys signed it (no kid)",
-        ),
-        KeyLookupError::Unknown => Refusal::new(
-            Reason::TokenKeyUnknown,
-            format!("the tenant has no key {}", Quoted(kid.unwrap_or_default())),
-        ),
-        KeyLookupError::Algorithm(of_key) => Refusal::new(
-            Reason::TokenKeyUnfit,
-            format!(
-                "it is signed with {}, and its key {} is for {} only",
-                algorithm.name(),
-                Quoted(kid.unwrap_or_default()),
-                of_key.name()
+    keys.rsa(kid, algorithm).map_err(|error| {
+        let kid = || kid.unwrap_or_default().to_owned();
+        let (reason, detail) = match error {
+            KeyLookupError::Empty => (Reason::KeysUnavailable, TokenDetail::NoKeys),
+            KeyLookupError::Unnamed => (Reason::TokenKeyMissing, TokenDetail::KeyNotNamed),
+            KeyLookupError::Unknown => (Reason::TokenKeyUnknown, TokenDetail::NoSuchKey(kid())),
+            KeyLookupError::Algorithm(of_key) => (
+                Reason::TokenKeyUnfit,
+                TokenDetail::KeyForAnotherAlgorithm {
+                    kid: kid(),
+                    found: algorithm.name(),
+                    of_key: of_key.name(),
+                },
             ),
-        ),
+        };
+        Refusal::new(reason, detail)
     })
 }
 
-fn malformed(detail: impl Into<Detail>) -> Refusal {
+fn malformed(detail: TokenDetail) -> Refusal {
     Refusal::new(Reason::TokenMalformed, detail)
 }

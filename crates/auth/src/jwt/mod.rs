@@ -18,9 +18,9 @@ use crate::{
     clock::Unix,
     config::Algorithm,
     jwt::jwks::KeySet,
-    refusal::{Reason, Refusal},
+    refusal::{ClaimProblem, Detail, Part, Reason, Refusal, TokenDetail},
 };
-use input::{json, text::Quoted};
+use input::json;
 
 /// What a token must satisfy.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Claims {
     /// Returns [`Reason::TokenClaims`] if `sub` is empty: all such tokens would share one account.
     pub fn subject(&self) -> Result<Option<&str>, Refusal> {
         match self.members.get("sub") {
-            Some(Value::String(sub)) if sub.is_empty() => Err(unfit("sub", "is empty")),
+            Some(Value::String(sub)) if sub.is_empty() => Err(unfit("sub", ClaimProblem::Empty)),
             Some(Value::String(sub)) => Ok(Some(sub)),
             _ => Ok(None),
         }
@@ -82,24 +82,23 @@ impl Claims {
     ///
     /// Returns [`Reason::TokenUsername`] if the claim is not a text that a broker accepts as a user name.
     pub fn username(&self, claim: &str) -> Result<&str, Refusal> {
-        let refuse = |what: String| {
-            Err(Refusal::new(
-                Reason::TokenUsername,
-                format!("its claim {} {what}", Quoted(claim)),
-            ))
-        };
-        match self.members.get(claim) {
-            None => refuse("is missing".into()),
-            Some(Value::String(name)) if name.is_empty() => refuse("is empty".into()),
+        let problem = match self.members.get(claim) {
+            None => ClaimProblem::Missing,
+            Some(Value::String(name)) if name.is_empty() => ClaimProblem::Empty,
             Some(Value::String(name)) if name.len() > MAX_USERNAME => {
-                refuse(format!("is longer than {MAX_USERNAME} bytes"))
+                ClaimProblem::TooLong(MAX_USERNAME)
             }
             Some(Value::String(name)) if name.chars().any(char::is_control) => {
-                refuse("holds a control character".into())
+                ClaimProblem::ControlCharacter
             }
-            Some(Value::String(name)) => Ok(name),
-            Some(_) => refuse("is not a string".into()),
-        }
+            Some(Value::String(name)) => return Ok(name),
+            Some(_) => ClaimProblem::NotText,
+        };
+        let name = claim.to_owned();
+        Err(Refusal::new(
+            Reason::TokenUsername,
+            Detail::Claim { name, problem },
+        ))
     }
 }
 
@@ -120,7 +119,7 @@ pub fn verify(
     now: Unix,
 ) -> Result<Claims, Refusal> {
     let payload = jws::verify(token, &rules.algorithms, keys, rules.secret.as_ref())?;
-    let members = object(&payload, "payload")?;
+    let members = object(&payload, Part::Payload)?;
     let (issuer, until) = check(&members, rules, audiences, now)?;
     Ok(Claims {
         members,
@@ -130,13 +129,14 @@ pub fn verify(
 }
 
 /// Parses one of a token's two JSON objects.
-fn object(bytes: &[u8], name: &str) -> Result<Map<String, Value>, Refusal> {
+fn object(bytes: &[u8], part: Part) -> Result<Map<String, Value>, Refusal> {
     json::object(bytes).map_err(|bad| {
         let reason = match bad {
             json::Bad::Twice => Reason::TokenDouble,
             json::Bad::Other(_) => Reason::TokenMalformed,
         };
-        Refusal::new(reason, format!("its {name} {bad}"))
+        let problem = bad.to_string();
+        Refusal::new(reason, TokenDetail::NotJson { part, problem })
     })
 }
 
@@ -147,53 +147,44 @@ fn check(
     now: Unix,
 ) -> Result<(Arc<str>, Unix), Refusal> {
     let Some(Value::String(iss)) = claims.get("iss") else {
-        return Err(unfit("iss", "is missing or not a string"));
+        return Err(unfit("iss", ClaimProblem::MissingOrNotText));
     };
     let Some(issuer) = rules.issuers.iter().find(|ours| ***ours == **iss) else {
-        let ours: Vec<_> = rules
-            .issuers
-            .iter()
-            .map(|i| Quoted(i).to_string())
-            .collect();
-        return Err(Refusal::new(
-            Reason::TokenIssuer,
-            format!("its issuer is {}, not {}", Quoted(iss), ours.join(" or ")),
-        ));
+        let detail = TokenDetail::Issuer {
+            found: iss.clone(),
+            accepted: rules.issuers.clone(),
+        };
+        return Err(Refusal::new(Reason::TokenIssuer, detail));
     };
 
     check_audience(claims.get("aud"), audiences)?;
 
     // RFC 9449 and RFC 8705: a token that is bound to a key is no proof without that key.
     if claims.contains_key("cnf") {
-        return Err(Refusal::new(
-            Reason::TokenBound,
-            "it is bound to a key (cnf)",
-        ));
+        return Err(Refusal::new(Reason::TokenBound, TokenDetail::Bound));
     }
     check_kind(claims)?;
 
     let until = match claims.get("exp") {
-        None => return Err(unfit("exp", "is missing")),
+        None => return Err(unfit("exp", ClaimProblem::Missing)),
         // A fraction is rounded down: rights end early rather than late.
         Some(exp) => Unix(date("exp", exp)?.floor() as u64),
     };
     let until_late = until.plus(rules.leeway);
     if now >= until_late {
-        return Err(Refusal::new(
-            Reason::TokenExpired,
-            format!("it expired {} s ago", now.0 - until.0),
-        ));
+        let seconds = now.0 - until.0;
+        let detail = TokenDetail::Expired { seconds };
+        return Err(Refusal::new(Reason::TokenExpired, detail));
     }
     // nbf: RFC 7519, section 4.1.5. iat: RFC 7519 leaves the check to the verifier. A token from the future
     // means that one of two clocks is wrong, and a refusal makes that visible.
-    for name in ["nbf", "iat"] {
-        if let Some(value) = claims.get(name) {
-            let from = Unix(date(name, value)?.ceil() as u64);
+    for claim in ["nbf", "iat"] {
+        if let Some(value) = claims.get(claim) {
+            let from = Unix(date(claim, value)?.ceil() as u64);
             if from > now.plus(rules.leeway) {
-                return Err(Refusal::new(
-                    Reason::TokenNotYet,
-                    format!("it is valid {} s from now ({name})", from.0 - now.0),
-                ));
+                let seconds = from.0 - now.0;
+                let detail = TokenDetail::NotYet { claim, seconds };
+                return Err(Refusal::new(Reason::TokenNotYet, detail));
             }
         }
     }
@@ -205,11 +196,11 @@ fn check_audience(aud: Option<&Value>, audiences: &[String]) -> Result<(), Refus
     let found = match aud {
         Some(one @ Value::String(_)) => slice::from_ref(one),
         Some(Value::Array(many)) if !many.is_empty() => many,
-        None => return Err(unfit("aud", "is missing")),
-        Some(_) => return Err(unfit("aud", "is neither a string nor an array of strings")),
+        None => return Err(unfit("aud", ClaimProblem::Missing)),
+        Some(_) => return Err(unfit("aud", ClaimProblem::NotTexts)),
     };
     if !found.iter().all(Value::is_string) {
-        return Err(unfit("aud", "holds something that is not a string"));
+        return Err(unfit("aud", ClaimProblem::NotTexts));
     }
     if found
         .iter()
@@ -217,25 +208,12 @@ fn check_audience(aud: Option<&Value>, audiences: &[String]) -> Result<(), Refus
     {
         return Ok(());
     }
-    let theirs: Vec<_> = found
-        .iter()
-        .filter_map(Value::as_str)
-        .take(3)
-        .map(|a| Quoted(a).to_string())
-        .collect();
-    let ours: Vec<_> = audiences
-        .iter()
-        .take(3)
-        .map(|a| Quoted(a).to_string())
-        .collect();
-    Err(Refusal::new(
-        Reason::TokenAudience,
-        format!(
-            "its audience is {}, not {}",
-            theirs.join(", "),
-            ours.join(" or ")
-        ),
-    ))
+    let found = found.iter().filter_map(Value::as_str);
+    let detail = TokenDetail::Audience {
+        found: found.take(3).map(str::to_owned).collect(),
+        accepted: audiences.iter().take(3).cloned().collect(),
+    };
+    Err(Refusal::new(Reason::TokenAudience, detail))
 }
 
 /// Refuses tokens that a tenant signs with the same key for another purpose (RFC 8725, section 3.12). OpenID
@@ -243,21 +221,17 @@ fn check_audience(aud: Option<&Value>, audiences: &[String]) -> Result<(), Refus
 /// refresh token in the payload.
 fn check_kind(claims: &Map<String, Value>) -> Result<(), Refusal> {
     if claims.contains_key("events") {
-        return Err(Refusal::new(
-            Reason::TokenKind,
-            "it is a logout or event token (claim events)",
-        ));
+        return Err(Refusal::new(Reason::TokenKind, TokenDetail::Event));
     }
-    for name in ["typ", "token_use", "token_type"] {
-        if let Some(Value::String(kind)) = claims.get(name)
+    for claim in ["typ", "token_use", "token_type"] {
+        if let Some(Value::String(kind)) = claims.get(claim)
             && ["refresh", "refresh_token", "offline", "logout"]
                 .iter()
                 .any(|k| kind.eq_ignore_ascii_case(k))
         {
-            return Err(Refusal::new(
-                Reason::TokenKind,
-                format!("its claim {name} is {}", Quoted(kind)),
-            ));
+            let found = kind.clone();
+            let detail = TokenDetail::Kind { claim, found };
+            return Err(Refusal::new(Reason::TokenKind, detail));
         }
     }
     Ok(())
@@ -269,11 +243,12 @@ fn date(name: &str, value: &Value) -> Result<f64, Refusal> {
     const YEAR_10000: f64 = 253_402_300_800.0;
     match value.as_f64() {
         Some(seconds) if (0.0..YEAR_10000).contains(&seconds) => Ok(seconds),
-        Some(_) => Err(unfit(name, "is no date between 1970 and 9999")),
-        None => Err(unfit(name, "is not a number")),
+        Some(_) => Err(unfit(name, ClaimProblem::NotADate)),
+        None => Err(unfit(name, ClaimProblem::NotANumber)),
     }
 }
 
-fn unfit(claim: &str, what: &str) -> Refusal {
-    Refusal::new(Reason::TokenClaims, format!("its claim {claim} {what}"))
+fn unfit(claim: &str, problem: ClaimProblem) -> Refusal {
+    let name = claim.to_owned();
+    Refusal::new(Reason::TokenClaims, Detail::Claim { name, problem })
 }

@@ -34,7 +34,7 @@ use super::{
     source::SourceNetwork,
 };
 use crate::{
-    refusal::{Reason, Refusal},
+    refusal::{FailedFor, LimitDetail, Reason, Refusal},
     secret::Fingerprint,
 };
 
@@ -245,32 +245,20 @@ impl Circuit {
             return Ok(());
         }
         rest.is_wanted |= is_returning && !is_blamed;
-        let troubles = self.troubles;
-        Err(match (rest.why, whose) {
-            (TenantHealth::ApplicationRejected, _) => Refusal::new(
-                Reason::LoginConfiguration,
-                "the tenant did not accept our application, as an earlier line says, and is asked again in a moment",
-            ),
-            (_, Whose::Everybody) => Refusal::new(
-                Reason::TenantUnreachable,
-                format!(
-                    "the tenant failed {troubles} times in a row and is left alone for a moment"
-                ),
-            ),
-            (_, Whose::Source) => Refusal::new(
-                Reason::TenantUnreachable,
-                format!(
-                    "the tenant failed {troubles} times in a row for users at its address, and is not asked for that \
-                     address for a moment"
-                ),
-            ),
-            (_, Whose::User) => Refusal::new(
-                Reason::TenantUnreachable,
-                format!(
-                    "the tenant failed {troubles} times in a row for this user at its address, and is not asked about \
-                     it for a moment"
-                ),
-            ),
+        let whose = match whose {
+            Whose::Everybody => FailedFor::Everybody,
+            Whose::Source => FailedFor::Address,
+            Whose::User => FailedFor::User,
+        };
+        let times = self.troubles;
+        Err(match rest.why {
+            TenantHealth::ApplicationRejected => {
+                Refusal::new(Reason::LoginConfiguration, LimitDetail::ApplicationRejected)
+            }
+            _ => {
+                let detail = LimitDetail::TenantFailed { times, whose };
+                Refusal::new(Reason::TenantUnreachable, detail)
+            }
         })
     }
 

@@ -25,7 +25,7 @@ use std::{
 
 use super::{LoginAttempt, source::SourceNetwork};
 use crate::{
-    refusal::{Reason, Refusal},
+    refusal::{LimitDetail, Reason, Refusal},
     secret::Fingerprint,
 };
 
@@ -253,13 +253,13 @@ impl Lockout {
 
 /// Why the tenant is not asked.
 struct Backoff {
-    detail: String,
+    detail: LimitDetail,
     /// For how many seconds.
     seconds: Option<u64>,
 }
 
-impl From<String> for Backoff {
-    fn from(detail: String) -> Self {
+impl From<LimitDetail> for Backoff {
+    fn from(detail: LimitDetail) -> Self {
         let seconds = None;
         Self { detail, seconds }
     }
@@ -279,22 +279,16 @@ impl Pair {
             && now < next
         {
             let seconds = (next - now).as_secs() + 1;
-            let why = match (self.refused, self.lost) {
-                (1.., _) => format!(
-                    "the tenant refused it {} times in a row, as an earlier line says, and is asked again",
-                    self.refused
-                ),
-                (_, 1..) => format!(
-                    "the tenant lost {} of its passwords in a row, and may have counted them as wrong; the next is looked at",
-                    self.lost
-                ),
-                _ => format!(
-                    "it sent {} wrong passwords in a row; the next is looked at",
-                    self.wrong
-                ),
+            let detail = match (self.refused, self.lost) {
+                (times @ 1.., _) => LimitDetail::UserRefused { times, seconds },
+                (_, times @ 1..) => LimitDetail::PasswordsLost { times, seconds },
+                _ => LimitDetail::WrongPasswords {
+                    times: self.wrong,
+                    seconds,
+                },
             };
             return Err(Backoff {
-                detail: format!("{why} in {seconds} s"),
+                detail,
                 seconds: Some(seconds),
             });
         }
@@ -305,11 +299,10 @@ impl Pair {
         // Of those that are only lost there is one more, when its time has come.
         let one_more = self.lost > 0 && self.asking == 0;
         if self.count() + self.asking >= MOST && !one_more {
-            let detail = format!(
-                "it sent {} wrong passwords in a row, and {} are being looked at",
-                self.count(),
-                self.asking
-            );
+            let detail = LimitDetail::WrongPasswordsAndMore {
+                times: self.count(),
+                asking: self.asking,
+            };
             return Err(detail.into());
         }
         Ok(())
@@ -361,10 +354,9 @@ impl User {
         if !waits && self.asking == 0 {
             return Ok(());
         }
-        let detail = format!(
-            "{} wrong passwords in a row came for its user from several addresses, and it is not where it came in last; one more is looked at each day",
-            self.wrong + self.asking
-        );
+        let detail = LimitDetail::WrongPasswordsElsewhere {
+            times: self.wrong + self.asking,
+        };
         Err(detail.into())
     }
 

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::{fair_shares::FairShares, known_callers::Caller, source::SourceNetwork};
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::{LimitDetail, Reason, Refusal};
 
 /// As Auth0's free plan has it: a burst of 300 at 300 a minute.
 const BURST_SECONDS: usize = 60;
@@ -42,17 +42,11 @@ impl RateLimit {
             self.used.take(caller.source, 1.0);
             return Ok(());
         }
-        let rate = self.per_second;
-        Err(Refusal::new(
-            Reason::LoginRate,
-            match self.used.total() + 1.0 > burst as f64 {
-                true => format!("more than login_rate ({rate}) logins a second"),
-                false => format!(
-                    "more logins than its address, and those who have not come in from theirs, may use of \
-                     login_rate ({rate} a second)"
-                ),
-            },
-        ))
+        let detail = LimitDetail::Rate {
+            per_second: self.per_second,
+            is_share: self.used.total() + 1.0 <= burst as f64,
+        };
+        Err(Refusal::new(Reason::LoginRate, detail))
     }
 
     /// One was not used.

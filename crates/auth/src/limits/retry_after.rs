@@ -13,7 +13,7 @@ use std::{
 use super::source::SourceNetwork;
 use crate::{
     auth0::answer::PauseScope,
-    refusal::{Reason, Refusal},
+    refusal::{LimitDetail, Reason, Refusal},
 };
 
 /// The longest that is waited because the tenant said so.
@@ -37,16 +37,18 @@ impl RetryAfter {
     ///
     /// Why not.
     pub fn check(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Refusal> {
-        let refuse = |until: Instant, from: &str| {
-            let seconds = (until - now).as_secs() + 1;
-            let detail = format!("the tenant wants no logins{from} for {seconds} s");
+        let refuse = |until: Instant, is_address| {
+            let detail = LimitDetail::RetryAfter {
+                seconds: (until - now).as_secs() + 1,
+                is_address,
+            };
             Err(Refusal::new(Reason::LoginThrottled, detail))
         };
         if let Some(until) = self.everybodys.filter(|until| now < *until) {
-            return refuse(until, "");
+            return refuse(until, false);
         }
         match self.addresses.get(&address.into()) {
-            Some(until) if now < *until => refuse(*until, " from its address"),
+            Some(until) if now < *until => refuse(*until, true),
             _ => Ok(()),
         }
     }

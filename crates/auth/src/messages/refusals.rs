@@ -1,8 +1,12 @@
-//! Why a client was refused, and the fix.
+//! Why a client was refused, and the fix. What was found begins with "it" or "its" where it is about the client or
+//! its token.
 
 use std::fmt;
 
-use crate::refusal::{Detail, Refusal};
+use crate::refusal::{
+    ClaimProblem, Detail, FailedFor, LimitDetail, LookAt, Part, Refusal, TenantAnswer, TenantBody,
+    TokenDetail,
+};
 use input::text::Quoted;
 
 impl fmt::Display for Refusal {
@@ -21,7 +25,232 @@ impl fmt::Display for Detail {
             Self::NotSignedIn { topic } => {
                 write!(f, "it has not signed in, so {} is refused", Quoted(topic))
             }
+            Self::Token(detail) => write!(f, "{detail}"),
+            Self::Claim { name, problem } => {
+                let is_word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+                match is_word {
+                    true => write!(f, "its claim {name} {problem}"),
+                    false => write!(f, "its claim {} {problem}", Quoted(name)),
+                }
+            }
+            Self::ClientIds(ids) if ids.is_empty() => f.write_str("its token is for no client ID"),
+            Self::ClientIds(ids) => {
+                write!(
+                    f,
+                    "its token is for the client ID {}",
+                    list(&ids[..ids.len().min(3)], " or ")
+                )
+            }
+            Self::Limit(detail) => write!(f, "{detail}"),
+            Self::Tenant(answer) => write!(f, "{answer}"),
             Self::Text(text) => f.write_str(text),
         }
     }
+}
+
+impl fmt::Display for TokenDetail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { bytes, most } => {
+                write!(f, "it is {bytes} bytes long, more than {most}")
+            }
+            Self::HeaderTooLong { bytes, most } => {
+                write!(f, "its header is {bytes} bytes long, more than {most}")
+            }
+            Self::JsonForm => f.write_str("it is a JWS in JSON form"),
+            Self::Opaque => f.write_str(
+                "it is opaque, no JSON Web Token: a request for a token must name the API (audience)",
+            ),
+            Self::Encrypted => f.write_str("it has five parts, so it is encrypted (JWE)"),
+            Self::Parts { number: 2, bytes } => write!(
+                f,
+                "it has 2 parts, not three: it was cut off after {bytes} bytes, or its signature was left out"
+            ),
+            Self::Parts { number, .. } => write!(f, "it has {number} parts, not three"),
+            Self::ForeignCharacter(part) => {
+                write!(f, "its {part} holds a character that no token has (not base64url)")
+            }
+            Self::NotBase64(part) => write!(
+                f,
+                "its {part} is not base64url: it was cut off, or damaged on the way"
+            ),
+            Self::NotJson { part, problem } => write!(f, "its {part} {problem}"),
+            Self::HeaderMember(name) => write!(f, "its header's {name} is not a string"),
+            Self::NoAlgorithm => f.write_str("its header has no alg"),
+            Self::Algorithm { found, accepted } => {
+                let accepted = accepted.join(", ");
+                write!(f, "it is signed with {}, and only {accepted} is accepted", Quoted(found))
+            }
+            Self::NoHs256Secret => {
+                f.write_str("it is signed with HS256 and hs256_secret_file is not set")
+            }
+            Self::Extension(name) => write!(f, "its header has the extension `{name}`"),
+            Self::Type(found) => write!(f, "its type is {}", Quoted(found)),
+            Self::NoKeys => f.write_str("the tenant's signing keys are not known yet"),
+            Self::KeyNotNamed => {
+                f.write_str("it does not say which of the tenant's keys signed it (no kid)")
+            }
+            Self::NoSuchKey(kid) => write!(f, "the tenant has no key {}", Quoted(kid)),
+            Self::KeyForAnotherAlgorithm { kid, found, of_key } => write!(
+                f,
+                "it is signed with {found}, and its key {} is for {of_key} only",
+                Quoted(kid)
+            ),
+            Self::NoSignature => f.write_str("its signature is missing"),
+            Self::SignatureCutOff { bytes } => write!(
+                f,
+                "its signature ends too early: the token was cut off after {bytes} bytes"
+            ),
+            Self::WrongSignature => f.write_str("its signature is not the tenant's"),
+            Self::Issuer { found, accepted } => {
+                let (found, accepted) = (Quoted(found), list(accepted, " or "));
+                write!(f, "its issuer is {found}, not {accepted}")
+            }
+            Self::Audience { found, accepted } => {
+                let (found, accepted) = (list(found, ", "), list(accepted, " or "));
+                write!(f, "its audience is {found}, not {accepted}")
+            }
+            Self::Bound => f.write_str("it is bound to a key (cnf)"),
+            Self::Event => f.write_str("it is a logout or event token (claim events)"),
+            Self::Kind { claim, found } => write!(f, "its claim {claim} is {}", Quoted(found)),
+            Self::Expired { seconds } => write!(f, "it expired {seconds} s ago"),
+            Self::NotYet { claim, seconds } => {
+                write!(f, "it is valid {seconds} s from now ({claim})")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Header => "header",
+            Self::Payload => "payload",
+            Self::Signature => "signature",
+        })
+    }
+}
+
+impl fmt::Display for ClaimProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "is missing",
+            Self::MissingOrNotText => "is missing or not a string",
+            Self::Empty => "is empty",
+            Self::NotText => "is not a string",
+            Self::NotTexts => "is neither a string nor an array of strings",
+            Self::NotANumber => "is not a number",
+            Self::NotADate => "is no date between 1970 and 9999",
+            Self::TooLong(most) => return write!(f, "is longer than {most} bytes"),
+            Self::ControlCharacter => "holds a control character",
+        })
+    }
+}
+
+impl fmt::Display for LimitDetail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UserRefused { times, seconds } => write!(
+                f,
+                "the tenant refused it {times} times in a row, as an earlier line says, and is asked again in \
+                 {seconds} s"
+            ),
+            Self::PasswordsLost { times, seconds } => write!(
+                f,
+                "the tenant lost {times} of its passwords in a row, and may have counted them as wrong; the next is \
+                 looked at in {seconds} s"
+            ),
+            Self::WrongPasswords { times, seconds } => write!(
+                f,
+                "it sent {times} wrong passwords in a row; the next is looked at in {seconds} s"
+            ),
+            Self::WrongPasswordsAndMore { times, asking } => write!(
+                f,
+                "it sent {times} wrong passwords in a row, and {asking} are being looked at"
+            ),
+            Self::WrongPasswordsElsewhere { times } => write!(
+                f,
+                "{times} wrong passwords in a row came for its user from several addresses, and it is not where it \
+                 came in last; one more is looked at each day"
+            ),
+            Self::Rate {
+                per_second,
+                is_share: false,
+            } => write!(f, "more than login_rate ({per_second}) logins a second"),
+            Self::Rate { per_second, .. } => write!(
+                f,
+                "more logins than its address, and those who have not come in from theirs, may use of login_rate \
+                 ({per_second} a second)"
+            ),
+            Self::RetryAfter {
+                seconds,
+                is_address,
+            } => {
+                let from = if *is_address { " from its address" } else { "" };
+                write!(f, "the tenant wants no logins{from} for {seconds} s")
+            }
+            Self::ApplicationRejected => f.write_str(
+                "the tenant did not accept our application, as an earlier line says, and is asked again in a moment",
+            ),
+            Self::TenantFailed { times, whose } => {
+                write!(f, "the tenant failed {times} times in a row")?;
+                f.write_str(match whose {
+                    FailedFor::Everybody => " and is left alone for a moment",
+                    FailedFor::Address => {
+                        " for users at its address, and is not asked for that address for a moment"
+                    }
+                    FailedFor::User => {
+                        " for this user at its address, and is not asked about it for a moment"
+                    }
+                })
+            }
+        }
+    }
+}
+
+impl fmt::Display for TenantAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the tenant answered {}", self.status)?;
+        match &self.body {
+            TenantBody::Ignored => {}
+            TenantBody::NoToken => f.write_str(" without a token")?,
+            TenantBody::Error {
+                error,
+                description,
+                look_at,
+            } => {
+                if let Some(error) = error {
+                    write!(f, " {}", Quoted(error))?;
+                }
+                if let Some(description) = description {
+                    write!(f, ", {}", Quoted(description))?;
+                }
+                f.write_str(match look_at {
+                    Some(LookAt::Application) => {
+                        ": look at the application's grant types (Password) and connections"
+                    }
+                    Some(LookAt::ClientSecret) => ": look at client_id and client_secret_file",
+                    Some(LookAt::AudienceAndConnection) => ": look at audience and connection",
+                    None => "",
+                })?;
+            }
+            TenantBody::BadJson => f.write_str(" with bad JSON")?,
+            TenantBody::NotJson => f.write_str(" with something that is not JSON")?,
+        }
+        if let Some(after) = &self.retry_after {
+            write!(f, ", retry after {}", Quoted(after))?;
+        }
+        if let Some(id) = &self.request_id {
+            write!(f, ", request {}", Quoted(id))?;
+        }
+        Ok(())
+    }
+}
+
+fn list(texts: &[impl AsRef<str>], between: &str) -> String {
+    let quoted: Vec<_> = texts
+        .iter()
+        .map(|text| Quoted(text.as_ref()).to_string())
+        .collect();
+    quoted.join(between)
 }

@@ -1,5 +1,4 @@
-//! Every reason to refuse a client, in one table: what the device is told, who has to act, what happened, and the
-//! fix.
+//! The table of reasons.
 //!
 //! `docs/refusals.md` is generated from the table (`tests/generated.rs`).
 
@@ -273,93 +272,12 @@ reasons! {
     }
 }
 
-/// What was found, for the operator. It holds no secret, and what others wrote is shown in quotes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Detail {
-    /// The client has not signed in, and this topic was asked about.
-    NotSignedIn {
-        /// The topic.
-        topic: String,
-    },
-    /// A sentence.
-    Text(String),
-}
-
-impl From<&str> for Detail {
-    fn from(text: &str) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<String> for Detail {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-/// Why a client was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct Refusal {
-    /// Which row of the table.
-    pub reason: Reason,
-    /// What was found.
-    pub detail: Detail,
-    /// If the reason stands for another one: that one, whose fix helps.
-    cause: Option<Reason>,
-    /// For how many seconds there is nothing to do but wait.
-    pub(crate) wait: Option<u64>,
-}
-
-impl Refusal {
-    /// Returns a refusal for this reason.
-    pub fn new(reason: Reason, detail: impl Into<Detail>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-            cause: None,
-            wait: None,
-        }
-    }
-
-    /// Returns the same refusal, where waiting so many seconds is what to try first.
-    pub fn wait_first(self, seconds: u64) -> Self {
-        Self {
-            wait: Some(seconds),
-            ..self
-        }
-    }
-
-    /// Returns a refusal whose fix is that of `cause`.
-    pub fn caused_by(cause: Reason, reason: Reason, detail: impl Into<Detail>) -> Self {
-        Self {
-            cause: Some(cause),
-            ..Self::new(reason, detail)
-        }
-    }
-
-    /// Returns what to do about it.
-    pub fn fix(&self) -> &'static str {
-        match (self.reason, self.cause) {
-            // The tenant has just issued the token, so there is nothing that the device could do.
-            (Reason::LoginToken, Some(Reason::TokenExpired | Reason::TokenNotYet)) => {
-                Reason::TokenNotYet.fix()
-            }
-            (Reason::LoginToken, Some(Reason::TokenIssuer)) => {
-                "correct the option issuer: write the token's issuer exactly so (Auth0's ends with a slash)"
-            }
-            (Reason::LoginToken, Some(Reason::TokenAudience)) | (_, None) => self.reason.fix(),
-            (_, Some(cause)) => cause.fix(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_distinct_words_and_every_reason_has_a_cure() {
+    fn codes_are_distinct_words_and_every_reason_has_a_cause_and_a_fix() {
         let mut codes: Vec<_> = Reason::ALL.iter().map(|r| r.code()).collect();
         codes.sort_unstable();
         codes.dedup();
@@ -371,19 +289,9 @@ mod tests {
                     .bytes()
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             );
+            assert!(reason.cause().len() > 10, "{}", reason.code());
             assert!(reason.fix().len() > 10, "{}", reason.code());
         }
-    }
-
-    #[test]
-    fn a_wait_is_the_first_thing_to_try() {
-        let refusal =
-            Refusal::new(Reason::LoginBackoff, "it sent 3 wrong passwords").wait_first(10);
-        let line = refusal.to_string();
-        assert!(
-            line.contains("; fix: wait 10 s; if that does not help, correct the device's password"),
-            "{line}"
-        );
     }
 
     #[test]

@@ -1,0 +1,335 @@
+//! What was found in one case, as data. `messages/refusals.rs` displays it.
+//!
+//! Texts that others wrote are kept as they are here. Where they are displayed, they are quoted.
+
+use std::sync::Arc;
+
+/// What was found. It holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Detail {
+    /// The client has not signed in, and this topic was asked about.
+    NotSignedIn {
+        /// The topic.
+        topic: String,
+    },
+    /// Something about the token itself.
+    Token(TokenDetail),
+    /// Something about a claim of the token.
+    Claim {
+        /// The claim.
+        name: String,
+        /// What is wrong with it.
+        problem: ClaimProblem,
+    },
+    /// The token is for these client IDs only.
+    ClientIds(Vec<Box<str>>),
+    /// The tenant is not asked now.
+    Limit(LimitDetail),
+    /// The tenant's answer.
+    Tenant(Box<TenantAnswer>),
+    /// A sentence.
+    Text(String),
+}
+
+/// What was found about a token, before its claims.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TokenDetail {
+    /// It is too long.
+    TooLong {
+        /// Its length in bytes.
+        bytes: usize,
+        /// The longest that is examined.
+        most: usize,
+    },
+    /// Its header is too long.
+    HeaderTooLong {
+        /// Its length in bytes.
+        bytes: usize,
+        /// The longest that is examined.
+        most: usize,
+    },
+    /// It is a JWS in JSON form.
+    JsonForm,
+    /// It has one part, so it is no JSON Web Token.
+    Opaque,
+    /// It has five parts, so it is encrypted.
+    Encrypted,
+    /// It has another number of parts than three.
+    Parts {
+        /// How many.
+        number: usize,
+        /// Its length in bytes.
+        bytes: usize,
+    },
+    /// A part holds a character that is not base64url.
+    ForeignCharacter(Part),
+    /// A part has a length that base64url does not have.
+    NotBase64(Part),
+    /// A part is no JSON object, or a bad one.
+    NotJson {
+        /// The part.
+        part: Part,
+        /// What is wrong, without any of its text.
+        problem: String,
+    },
+    /// This member of the header is not a string.
+    HeaderMember(&'static str),
+    /// The header names no algorithm.
+    NoAlgorithm,
+    /// The header names an algorithm that is not accepted.
+    Algorithm {
+        /// The algorithm.
+        found: String,
+        /// Those that are accepted.
+        accepted: Vec<&'static str>,
+    },
+    /// It is signed with HS256, for which there is no secret.
+    NoHs256Secret,
+    /// The header has this extension.
+    Extension(&'static str),
+    /// The header says that it is of this type.
+    Type(String),
+    /// The tenant's keys are not known yet.
+    NoKeys,
+    /// It does not name its key.
+    KeyNotNamed,
+    /// The tenant does not have the key with this ID.
+    NoSuchKey(String),
+    /// Its key is for another algorithm.
+    KeyForAnotherAlgorithm {
+        /// The key's ID.
+        kid: String,
+        /// The algorithm in the header.
+        found: &'static str,
+        /// The key's algorithm.
+        of_key: &'static str,
+    },
+    /// It has no signature.
+    NoSignature,
+    /// Its signature is too short.
+    SignatureCutOff {
+        /// The token's length in bytes.
+        bytes: usize,
+    },
+    /// The signature is wrong.
+    WrongSignature,
+    /// Another issuer issued it.
+    Issuer {
+        /// The issuer.
+        found: String,
+        /// Those that are accepted.
+        accepted: Vec<Arc<str>>,
+    },
+    /// It is for another audience.
+    Audience {
+        /// The first few of its audiences.
+        found: Vec<String>,
+        /// The first few that are accepted.
+        accepted: Vec<String>,
+    },
+    /// It is bound to a key.
+    Bound,
+    /// It is a logout token or another event.
+    Event,
+    /// A claim says that it is of another kind.
+    Kind {
+        /// The claim.
+        claim: &'static str,
+        /// Its value.
+        found: String,
+    },
+    /// It has expired.
+    Expired {
+        /// How many seconds ago.
+        seconds: u64,
+    },
+    /// It is not valid yet.
+    NotYet {
+        /// The claim that says so.
+        claim: &'static str,
+        /// In how many seconds it is.
+        seconds: u64,
+    },
+}
+
+/// A part of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The first.
+    Header,
+    /// The second.
+    Payload,
+    /// The third.
+    Signature,
+}
+
+/// What is wrong with a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClaimProblem {
+    /// It is missing.
+    Missing,
+    /// It is missing or not a string.
+    MissingOrNotText,
+    /// It is empty.
+    Empty,
+    /// It is not a string.
+    NotText,
+    /// It is neither a string nor an array of strings.
+    NotTexts,
+    /// It is not a number.
+    NotANumber,
+    /// It is a number, and no date.
+    NotADate,
+    /// It is longer than this many bytes.
+    TooLong(usize),
+    /// It holds a control character.
+    ControlCharacter,
+}
+
+/// Why the tenant is not asked now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LimitDetail {
+    /// The tenant refused the user several times for another reason than a wrong password.
+    UserRefused {
+        /// How often.
+        times: u32,
+        /// In how many seconds it is asked again.
+        seconds: u64,
+    },
+    /// The tenant gave no answer about several passwords, and may have counted them as wrong.
+    PasswordsLost {
+        /// How many.
+        times: u32,
+        /// In how many seconds the next is tried.
+        seconds: u64,
+    },
+    /// Several passwords were wrong.
+    WrongPasswords {
+        /// How many.
+        times: u32,
+        /// In how many seconds the next is tried.
+        seconds: u64,
+    },
+    /// Several passwords were wrong, and others are being tried.
+    WrongPasswordsAndMore {
+        /// How many were wrong.
+        times: u32,
+        /// How many are being tried.
+        asking: u32,
+    },
+    /// Several passwords for the user were wrong that came from several addresses.
+    WrongPasswordsElsewhere {
+        /// How many.
+        times: u32,
+    },
+    /// There are more logins than `login_rate` allows.
+    Rate {
+        /// The option's value.
+        per_second: u32,
+        /// Whether it is only the share of this client that is used up.
+        is_share: bool,
+    },
+    /// The tenant wants no requests.
+    RetryAfter {
+        /// For how many seconds.
+        seconds: u64,
+        /// Whether that is about the client's address only.
+        is_address: bool,
+    },
+    /// The tenant did not accept the application.
+    ApplicationRejected,
+    /// The tenant failed several times.
+    TenantFailed {
+        /// How often.
+        times: u32,
+        /// For whom.
+        whose: FailedFor,
+    },
+}
+
+/// For whom the tenant failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailedFor {
+    /// For clients everywhere.
+    Everybody,
+    /// For users at the client's address.
+    Address,
+    /// For the client's user at its address.
+    User,
+}
+
+/// An answer of the tenant that is not the one asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TenantAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// What the body is.
+    pub body: TenantBody,
+    /// The beginning of the header `Retry-After`.
+    pub retry_after: Option<String>,
+    /// The beginning of the tenant's ID of the request.
+    pub request_id: Option<String>,
+}
+
+/// The body of such an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TenantBody {
+    /// It does not matter.
+    Ignored,
+    /// JSON that should hold a token.
+    NoToken,
+    /// An error (RFC 6749, section 5.2).
+    Error {
+        /// The beginning of its code.
+        error: Option<String>,
+        /// The beginning of its description.
+        description: Option<String>,
+        /// What to check in the configuration.
+        look_at: Option<LookAt>,
+    },
+    /// Bad JSON.
+    BadJson,
+    /// Something else than JSON.
+    NotJson,
+}
+
+/// What to check if the tenant does not accept the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LookAt {
+    /// The application's settings in the tenant.
+    Application,
+    /// `client_id` and `client_secret_file`.
+    ClientSecret,
+    /// `audience` and `connection`.
+    AudienceAndConnection,
+}
+
+impl From<&str> for Detail {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Detail {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<TokenDetail> for Detail {
+    fn from(detail: TokenDetail) -> Self {
+        Self::Token(detail)
+    }
+}
+
+impl From<LimitDetail> for Detail {
+    fn from(detail: LimitDetail) -> Self {
+        Self::Limit(detail)
+    }
+}
+
+impl From<TenantAnswer> for Detail {
+    fn from(answer: TenantAnswer) -> Self {
+        Self::Tenant(Box::new(answer))
+    }
+}
