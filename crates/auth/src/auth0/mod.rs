@@ -21,7 +21,7 @@ use crate::{
         http::{HttpClient, RequestError, TenantResponse},
     },
     clock::{self, Deadline},
-    config::{Config, Home, errors::Problem},
+    config::{Config, TenantAddress, errors::Problem},
     jwt::{jwks::KeySet, jwks_cache::JwksError},
     refusal::{Reason, Refusal},
     secret::Secret,
@@ -31,7 +31,7 @@ use input::{json, text::Quoted};
 /// A tenant of Auth0, or another OpenID provider.
 pub struct TenantClient {
     http: HttpClient,
-    home: Home,
+    address: TenantAddress,
     endpoints: OnceLock<Endpoints>,
     timeout: Duration,
 }
@@ -49,7 +49,7 @@ impl TenantClient {
     /// Returns a sentence about `ca_file`, or about the system's certificates.
     pub fn new(config: &Config) -> Result<Self, Problem> {
         let endpoints = OnceLock::new();
-        if let Home::Domain(domain) = &config.home {
+        if let TenantAddress::Domain(domain) = &config.tenant {
             let token = Some(format!("https://{domain}/oauth/token"));
             let _ = endpoints.set(Endpoints {
                 token,
@@ -58,7 +58,7 @@ impl TenantClient {
         }
         Ok(Self {
             http: HttpClient::new(config.ca_file.as_deref(), config.timeout)?,
-            home: config.home.clone(),
+            address: config.tenant.clone(),
             endpoints,
             timeout: config.timeout,
         })
@@ -150,7 +150,7 @@ impl TenantClient {
     }
 
     fn name(&self) -> &str {
-        self.home.name()
+        self.address.name()
     }
 
     /// Returns the endpoints, which are discovered once (OpenID Connect Discovery 1.0, section 4). Two

@@ -24,24 +24,24 @@ use given::Given;
 
 pub use errors::ConfigError;
 
-/// The shortest secret of HS256, in bytes: as long as the hash (RFC 7518, section 3.2).
+/// The minimum length of a secret for HS256, in bytes: as long as the hash (RFC 7518, section 3.2).
 pub const HS256_MIN_SECRET: usize = 32;
 
-/// A signature algorithm that Auth0 uses.
+/// A signature algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256, Auth0's default.
     Rs256,
     /// RSASSA-PSS with SHA-256.
     Ps256,
-    /// HMAC with SHA-256: everyone who can verify can forge.
+    /// HMAC with SHA-256. Everyone who can verify a token can make one.
     Hs256,
 }
 
 impl Algorithm {
     const ALL: [Self; 3] = [Self::Rs256, Self::Ps256, Self::Hs256];
 
-    /// Its name in a JOSE header (RFC 7518, section 3.1).
+    /// Returns its name in a JOSE header (RFC 7518, section 3.1).
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -50,7 +50,7 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of that name, exactly as written.
+    /// Returns the algorithm with exactly this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
@@ -58,17 +58,17 @@ impl Algorithm {
     }
 }
 
-/// Where the tenant's endpoints are.
+/// Where the tenant's endpoints are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Home {
+pub enum TenantAddress {
     /// An Auth0 tenant: the paths follow from the domain.
     Domain(String),
-    /// Any OpenID provider: they are discovered at this issuer.
+    /// Any OpenID Connect provider: they are discovered at this issuer.
     Issuer(String),
 }
 
-impl Home {
-    /// The domain or the issuer.
+impl TenantAddress {
+    /// Returns the domain or the issuer.
     pub fn name(&self) -> &str {
         match self {
             Self::Domain(name) | Self::Issuer(name) => name,
@@ -81,79 +81,79 @@ impl Home {
 pub enum KeySource {
     /// The tenant.
     Tenant,
-    /// A JWK Set on this machine.
+    /// A file with a JWK Set.
     File(PathBuf),
 }
 
-/// The application that credentials mode acts for.
+/// The application in whose name the plugin asks for tokens.
 #[derive(Clone, Debug)]
 pub struct Application {
     /// Its client ID.
     pub client_id: String,
     /// Its client secret.
     pub client_secret: Secret,
-    /// The connection (realm) in which the devices are; the tenant's default directory if none.
+    /// The connection (realm) of the devices, or `None` for the tenant's default directory.
     pub connection: Option<String>,
     /// The scope asked for.
     pub scope: String,
 }
 
-/// Everything an operator decides.
+/// The configuration. The table in [`options`] describes each option.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the tenant is.
-    pub home: Home,
-    /// Accepted values of `iss`.
+    pub tenant: TenantAddress,
+    /// The accepted values of `iss`; never empty.
     pub issuers: Vec<String>,
-    /// Accepted values of `aud`; never empty. The first is what credentials mode asks for.
+    /// The accepted values of `aud`; never empty. The plugin asks for tokens for the first.
     pub audiences: Vec<String>,
-    /// Credentials mode, if it is on.
+    /// The application of credentials mode, if that mode is on.
     pub application: Option<Application>,
-    /// Which claims say what a device may do.
+    /// The claims that say what a client may do.
     pub reading: Reading,
     /// The policy file, if there is one.
     pub policy_file: Option<PathBuf>,
-    /// The claim that becomes the user name in token mode.
+    /// The claim that becomes the user name of a client with a token.
     pub username_claim: String,
-    /// What the broker is told in front of the user names of those who come in through the tenant.
+    /// What the broker is told in front of the tenant's user names.
     pub username_prefix: String,
-    /// Which client ids a token's bearer may use.
+    /// The client IDs that a token allows.
     pub client_ids: ClientIds,
-    /// Whether a client id that one subject holds may be taken over by another.
+    /// Whether an account may take over a client ID that another one holds.
     pub any_takeover: bool,
-    /// Whether clients that are not ours are left to others.
+    /// Whether clients without a token or a password are left to the next plugin or the broker.
     pub defer_others: bool,
-    /// Whether messages and subscriptions of our clients are left to others.
+    /// Whether decisions about messages and subscriptions are left to the next plugin or the broker.
     pub defer_acl: bool,
-    /// Accepted signature algorithms; never empty.
+    /// The accepted signature algorithms; never empty.
     pub algorithms: Vec<Algorithm>,
-    /// The secret of HS256 tokens; there exactly if HS256 is accepted.
+    /// The secret of HS256 tokens, if HS256 is accepted.
     pub hs256_secret: Option<Secret>,
-    /// Seconds that clocks may differ.
+    /// How many seconds clocks may differ.
     pub leeway: u64,
-    /// The most that one CONNECT may wait for the tenant, and the most one fetch of keys may take.
+    /// How long one CONNECT may wait for the tenant, and how long one fetch of keys may take.
     pub timeout: Duration,
-    /// The most that the broker stands still for one CONNECT.
+    /// How long the broker may stand still for one CONNECT.
     pub login_wait: Duration,
-    /// The most of any ten seconds that the broker stands still, in percent.
+    /// How many percent of any ten seconds the broker may stand still.
     pub stall_budget: u32,
-    /// The most requests to the tenant at a time.
+    /// How many requests to the tenant there may be at a time.
     pub login_workers: usize,
-    /// The most requests to the tenant a second, in the long run.
+    /// How many requests to the tenant there may be a second, in the long run.
     pub login_rate: u32,
-    /// The most seconds that a good login is remembered.
+    /// How many seconds a good login is remembered.
     pub login_cache: u64,
-    /// The proxies whose word about a client's address counts.
+    /// The proxies that may report a client's address.
     pub trusted_proxies: TrustedProxies,
-    /// Whether MQTT 5 clients, too, are answered later.
+    /// Whether MQTT 5 clients, too, are answered later on 2.1.
     pub delay_mqtt5: bool,
-    /// Certificates to trust for the tenant, instead of the system's.
+    /// The authorities to trust for the tenant, if not the system's.
     pub ca_file: Option<PathBuf>,
     /// Where the signing keys come from.
     pub keys: KeySource,
-    /// How long fetched keys stay good while the tenant cannot be asked.
+    /// How long fetched keys stay good while the tenant cannot be reached.
     pub jwks_max_stale: Duration,
-    /// Where keys are kept over a restart, if anywhere.
+    /// The folder in which keys are kept over a restart, if there is one.
     pub state_dir: Option<StateDir>,
 }
 

@@ -1,8 +1,8 @@
-//! Whether the broker's configuration says something else by now than what runs.
+//! Finds out whether mosquitto.conf has other options by now than those that are in use.
 //!
-//! A broker gives options to a plugin when it starts, and never again: not in 2.0, not in 2.1 (src/conf.c of
-//! both skips them on a reload). So a reload changes none of them, and somebody who changed one should hear
-//! that. What the file says is only compared: what cannot be read, or be recognised, is passed over.
+//! The broker gives a plugin its options when it starts, and never again: src/conf.c of 2.0 and 2.1 skips them on a
+//! reload. So an operator who changed an option and reloaded the broker should hear that it takes a restart. The file
+//! is only compared: if it cannot be read, or if the plugin is not found in it, nothing is said.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -13,13 +13,13 @@ use crate::{
 };
 use input::text::Quoted;
 
-/// The most that is read of one file, in bytes.
+/// The longest file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// The most files of an `include_dir` that are read.
+/// How many files of an `include_dir` are read.
 const MAX_INCLUDED: usize = 100;
 
-/// What one `plugin` line had at the start.
+/// What mosquitto.conf said when the broker started, as fingerprints.
 pub struct OnDisk {
     file: String,
     plugin: String,
@@ -27,7 +27,7 @@ pub struct OnDisk {
     prints: Fingerprinter,
 }
 
-/// By name, what the option says, and what is in the file that it names.
+/// A fingerprint for each option: of its value, and of the content of the file that it names.
 type Options = BTreeMap<String, Fingerprint>;
 
 /// A `plugin` line and the options after it.
@@ -37,7 +37,7 @@ struct Plugin {
 }
 
 impl OnDisk {
-    /// Finds these options in the broker's configuration. `None` if they are not there as they are here.
+    /// Finds these options in mosquitto.conf. Returns `None` if they are not there.
     pub fn find(pairs: &[(String, String)], prints: Fingerprinter) -> Option<Self> {
         Self::find_in(own_file()?, pairs, prints)
     }
@@ -58,13 +58,13 @@ impl OnDisk {
         })
     }
 
-    /// The names of the options that are not as they were.
+    /// Returns the names of the options that have changed.
     pub fn changed(&self) -> Vec<String> {
         let plugins = read(&self.file).unwrap_or_default().into_iter();
         let candidates = plugins
             .filter(|plugin| plugin.path == self.plugin)
             .map(|plugin| digest(&plugin.options, &self.prints));
-        // Of several the one that is most like it.
+        // The same plugin may be named several times: the one with the fewest changes is meant.
         let now = candidates.min_by_key(|now| self.differences(now).len());
         now.map(|now| self.differences(&now)).unwrap_or_default()
     }
@@ -86,7 +86,7 @@ impl OnDisk {
 
 fn digest(options: &[(String, String)], prints: &Fingerprinter) -> Options {
     let print = |name: &str, value: &str| {
-        // What SIGHUP reads again is no news.
+        // Files that SIGHUP reads again need no restart.
         let read_once = name.ends_with("_file") && !options::find(name).is_some_and(|o| o.reread);
         let content = read_once
             .then(|| files::read(Path::new(value), MAX_FILE).ok())
@@ -105,7 +105,7 @@ fn digest(options: &[(String, String)], prints: &Fingerprinter) -> Options {
         .collect()
 }
 
-/// The file that the broker was started with, as its command line says.
+/// Returns the path of mosquitto.conf, from the broker's command line.
 fn own_file() -> Option<String> {
     let line = fs::read("/proc/self/cmdline").ok()?;
     let mut words = line.split(|byte| *byte == 0);

@@ -8,7 +8,8 @@ use base64::{
 };
 
 use super::{
-    Algorithm, Application, Config, ConfigError, HS256_MIN_SECRET, Home, KeySource, Result,
+    Algorithm, Application, Config, ConfigError, HS256_MIN_SECRET, KeySource, Result,
+    TenantAddress,
     errors::Problem,
     given::{Given, wrong},
 };
@@ -21,7 +22,7 @@ use input::json::Place;
 
 /// Returns the configuration that these options are.
 pub(super) fn config(given: &Given) -> Result<Config> {
-    let (home, issuers) = tenant(given)?;
+    let (tenant, issuers) = tenant(given)?;
     let audiences = given.list("audience");
     if audiences.is_empty() {
         return Err(ConfigError::hidden("audience", Problem::NoAudience));
@@ -30,7 +31,7 @@ pub(super) fn config(given: &Given) -> Result<Config> {
     let defer_acl = defer_acl(given)?;
     let text = |name| given.text(name).unwrap_or_default().to_owned();
     Ok(Config {
-        home,
+        tenant,
         issuers,
         audiences: audiences.into_iter().map(str::to_owned).collect(),
         application: application(given)?,
@@ -63,7 +64,7 @@ pub(super) fn config(given: &Given) -> Result<Config> {
 }
 
 /// Where the tenant is, and the issuers of its tokens.
-fn tenant(given: &Given) -> Result<(Home, Vec<String>)> {
+fn tenant(given: &Given) -> Result<(TenantAddress, Vec<String>)> {
     let domain = given.given("domain").map(domain).transpose()?;
     let issuers = given.list("issuer").into_iter().map(issuer);
     let issuers = issuers.collect::<Result<Vec<_>>>()?;
@@ -71,10 +72,10 @@ fn tenant(given: &Given) -> Result<(Home, Vec<String>)> {
         (_, None) if given.given("issuer").is_some() => Err(wrong("issuer", "")),
         (Some(domain), None) => {
             let issuer = format!("https://{domain}/");
-            Ok((Home::Domain(domain), vec![issuer]))
+            Ok((TenantAddress::Domain(domain), vec![issuer]))
         }
-        (Some(domain), Some(_)) => Ok((Home::Domain(domain), issuers)),
-        (None, Some(first)) => Ok((Home::Issuer(first.clone()), issuers)),
+        (Some(domain), Some(_)) => Ok((TenantAddress::Domain(domain), issuers)),
+        (None, Some(first)) => Ok((TenantAddress::Issuer(first.clone()), issuers)),
         (None, None) => Err(ConfigError::hidden("domain", Problem::NoDomain)),
     }
 }

@@ -47,7 +47,10 @@ fn refuses(result: Result<Config>, option: &str, parts: &[&str]) {
 #[test]
 fn two_options_are_a_full_set_up_for_tokens() {
     let config = with(&[]).unwrap();
-    assert_eq!(config.home, Home::Domain("example.eu.auth0.com".into()));
+    assert_eq!(
+        config.tenant,
+        TenantAddress::Domain("example.eu.auth0.com".into())
+    );
     assert_eq!(config.issuers, ["https://example.eu.auth0.com/"]);
     assert_eq!(config.audiences, ["https://mqtt.example/"]);
     assert!(config.application.is_none());
@@ -182,9 +185,15 @@ fn a_domain_is_a_host_name_and_never_plain_http() {
 fn issuers_are_a_list_taken_as_written() {
     let config = with(&[("issuer", "https://a.example/, https://b.example")]).unwrap();
     assert_eq!(config.issuers, ["https://a.example/", "https://b.example"]);
-    assert_eq!(config.home, Home::Domain("example.eu.auth0.com".into()));
+    assert_eq!(
+        config.tenant,
+        TenantAddress::Domain("example.eu.auth0.com".into())
+    );
     let config = read(&[("issuer", "https://id.example/realm"), ("audience", "a")]).unwrap();
-    assert_eq!(config.home, Home::Issuer("https://id.example/realm".into()));
+    assert_eq!(
+        config.tenant,
+        TenantAddress::Issuer("https://id.example/realm".into())
+    );
     refuses(
         with(&[("issuer", "http://a.example/")]),
         "issuer",

@@ -205,7 +205,7 @@ impl Engine {
     /// Where the keys are kept over a restart. Puts those to use that are there.
     fn saved_keys(&self) -> Option<SavedJwks> {
         let dir = self.config.state_dir.clone()?;
-        let saved = SavedJwks::new(dir, self.config.home.name(), self.config.jwks_max_stale);
+        let saved = SavedJwks::new(dir, self.config.tenant.name(), self.config.jwks_max_stale);
         match saved.load() {
             Ok(Some((keys, age))) => {
                 self.log.line(
