@@ -500,7 +500,7 @@ unsafe fn gone(
                     Some(true) => common.has_used(client_id),
                     Some(false) => {
                         let address = broker.address(client);
-                        instance.policy.hung_up(client_id, address, now);
+                        instance.policy.hung_up(common, client_id, address, now);
                     }
                     // 2.0 holds nobody.
                     None => {}
@@ -538,8 +538,8 @@ unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mut c_
 /// What a tick does, if there is anything to do.
 fn tick(broker: &Broker, userdata: *mut c_void) {
     // Before anybody is answered: a client that waits may have hung up in this very round.
-    state::with(broker, userdata, |instance, _| {
-        if sighup::tick_begins(instance.policy.somebody_waits()) {
+    state::with(broker, userdata, |instance, common| {
+        if sighup::tick_begins(common.somebody_waits()) {
             instance.log.line(
                 Level::Info,
                 "SIGHUP is acted on when those are answered who wait for the tenant",

@@ -132,13 +132,17 @@ pub fn release(broker: &Broker, userdata: *mut c_void) {
     let Some(place) = (userdata as usize).checked_sub(1) else {
         return;
     };
-    let Some(slot) = all.instances.get_mut(place) else {
+    let State {
+        common, instances, ..
+    } = all;
+    let Some(slot) = instances.get_mut(place) else {
         return;
     };
     if let Some(instance) = slot {
         instance.references -= 1;
         if instance.references == 0 {
             instance.policy.stop();
+            instance.policy.forget_pending(common);
             *slot = None;
         }
     }

@@ -1,6 +1,6 @@
 //! The worker pool.
 
-pub use auth::workers::{FinishedJob, Job, Task, UnverifiedTokens};
+pub use auth::workers::{FinishedJob, Job, JobResult, Login, Task, UnverifiedTokens};
 
 #[path = "../../../crates/auth/src/workers/pool.rs"]
 pub mod pool;

@@ -16,7 +16,7 @@ use std::{
 };
 
 use schedules::{
-    auth0::answer::TenantFeedback,
+    auth0::answer::{TenantFeedback, Tokens},
     client::{Client, ClientKey},
     clock::Deadline,
     jwt::{
@@ -29,7 +29,7 @@ use schedules::{
     sign_in::SignIn,
     threads,
     workers::{
-        FinishedJob, Job, Task, UnverifiedTokens,
+        FinishedJob, Job, JobResult, Login, Task, UnverifiedTokens,
         pool::{Pool, Worker},
     },
 };
@@ -50,14 +50,7 @@ fn fingerprints<const N: usize>() -> [Fingerprint; N] {
     std::array::from_fn(|i| prints.of(&[u8::try_from(i).unwrap()]))
 }
 
-fn evidence(print: Fingerprint) -> UnverifiedTokens {
-    UnverifiedTokens::FromClient {
-        token: String::new(),
-        print,
-    }
-}
-
-fn job(key: Fingerprint) -> Job {
+fn job(key: Fingerprint, task: Task) -> Job {
     Job {
         sign_in: SignIn {
             key: ClientKey(1),
@@ -68,10 +61,27 @@ fn job(key: Fingerprint) -> Job {
             id_is_free: false,
         },
         key,
-        permit: None,
-        task: Task::Keys(evidence(key)),
         deadline: Deadline::after(LONG),
+        task,
     }
+}
+
+/// Returns a job with a password for the tenant.
+fn login(key: Fingerprint) -> Job {
+    let login = Login {
+        username: String::new(),
+        password: Secret::new(""),
+        address: None,
+        permit: None,
+    };
+    job(key, Task::Login(login))
+}
+
+/// Returns a job with a token that is signed with an unknown key.
+fn token(key: Fingerprint) -> Job {
+    let token = String::new();
+    let tokens = UnverifiedTokens::FromClient { token, print: key };
+    job(key, Task::Keys(tokens))
 }
 
 /// Counts the pool's jobs: those that are done, and those at the same time.
@@ -85,73 +95,46 @@ struct Work {
 impl Work {
     fn worker(self: &Arc<Self>) -> Worker {
         let work = Arc::clone(self);
-        Box::new(move |job| {
+        Box::new(move |_, _| {
             let now = work.now.fetch_add(1, Ordering::SeqCst) + 1;
             work.most.fetch_max(now, Ordering::SeqCst);
             thread::yield_now();
             work.now.fetch_sub(1, Ordering::SeqCst);
             work.done.fetch_add(1, Ordering::SeqCst);
-            done(job)
+            let tokens = Tokens {
+                access: None,
+                id: None,
+            };
+            (Ok(tokens), TenantFeedback::default())
         })
     }
 }
 
-fn done(job: Job) -> FinishedJob {
-    FinishedJob {
-        sign_in: job.sign_in,
-        key: job.key,
-        permit: None,
-        feedback: TenantFeedback::default(),
-        result: Ok(evidence(job.key)),
-        keys_refetched: None,
-        deadline: job.deadline,
-    }
+/// Returns a cache that never fetches.
+fn no_keys() -> Arc<JwksCache> {
+    Arc::new(JwksCache::new(FetchSchedule::default(), threads::plain))
 }
 
 fn pool(limit: usize) -> (Pool, Arc<Work>) {
     let work = Arc::new(Work::default());
-    (Pool::new(limit, threads::plain, work.worker()), work)
+    let pool = Pool::new(limit, threads::plain, work.worker(), no_keys());
+    (pool, work)
 }
 
 fn submit(pool: &Pool, key: Fingerprint) {
-    assert!(pool.submit(job(key)).is_ok());
+    assert!(pool.submit(login(key)).is_ok());
 }
 
 fn wait(pool: &Pool, key: Fingerprint) -> FinishedJob {
-    pool.wait(key, Deadline::after(LONG)).expect("an answer")
+    pool.wait(key, Deadline::after(LONG)).expect("a result")
 }
 
-/// Anybody can make up tokens that wait for a key. Passwords are checked nevertheless.
-#[test]
-fn waiting_tokens_leave_threads_for_passwords() {
-    in_any_order(|| {
-        let gate = Arc::new((Mutex::new(false), Condvar::new()));
-        let held = Arc::clone(&gate);
-        let worker: Worker = Box::new(move |job| {
-            if job.is_for_keys() {
-                let mut open = held.0.lock().unwrap();
-                while !*open {
-                    open = held.1.wait_timeout(open, LONG).unwrap().0;
-                }
-            }
-            done(job)
-        });
-        let pool = Pool::new(2, threads::plain, worker);
-        pool.fill();
-        let [login, tokens @ ..] = fingerprints::<5>();
-        tokens.iter().for_each(|token| submit(&pool, *token));
-        let task = Task::Login {
-            username: "u".into(),
-            password: Secret::new("p"),
-            address: None,
-        };
-        let asked = pool.submit(Job { task, ..job(login) });
-        assert!(asked.is_ok());
-        wait(&pool, login);
-        *gate.0.lock().unwrap() = true;
-        gate.1.notify_all();
-        tokens.iter().for_each(|token| drop(wait(&pool, *token)));
-    });
+/// Returns whether a fetch of the keys brought some.
+fn wait_for_keys(pool: &Pool, key: Fingerprint) -> bool {
+    match wait(pool, key).task {
+        JobResult::Keys { fetched, .. } => fetched,
+        JobResult::Login { .. } => panic!("it waits for keys"),
+    }
 }
 
 #[test]
@@ -215,7 +198,7 @@ fn a_stop_waits_for_running_jobs_only() {
         assert_eq!(work.now.load(Ordering::SeqCst), 0, "under way");
         let done = work.done.load(Ordering::SeqCst);
         assert_eq!(pool.take_finished().len(), done);
-        assert!(pool.submit(job(keys[0])).is_err());
+        assert!(pool.submit(login(keys[0])).is_err());
         drop(pool);
         assert_eq!(work.done.load(Ordering::SeqCst), done);
     });
@@ -234,7 +217,7 @@ fn a_job_is_done_although_threads_cannot_be_started() {
     }
     in_any_order(|| {
         let work = Arc::new(Work::default());
-        let pool = Pool::new(2, every_other, work.worker());
+        let pool = Pool::new(2, every_other, work.worker(), no_keys());
         let [key] = fingerprints();
         // As a refused device comes back.
         while pool.take_finished().is_empty() {
@@ -251,70 +234,110 @@ fn keys() -> KeySet {
     KeySet::parse(set.as_bytes()).unwrap()
 }
 
-/// Returns a store that has begun to fetch, and its number of fetches.
-fn store(cool_down: Duration) -> (Arc<JwksCache>, Arc<AtomicUsize>) {
-    let refresh = LONG;
-    let store = Arc::new(JwksCache::new(
-        FetchSchedule {
-            refresh,
-            cool_down,
-            ..FetchSchedule::default()
-        },
-        threads::plain,
-    ));
-    let fetches = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&fetches);
-    let fetch = move || {
-        thread::yield_now();
-        count.fetch_add(1, Ordering::SeqCst);
-        Ok(keys())
-    };
-    store.start(Box::new(fetch), Log::default()).unwrap();
-    (store, fetches)
+/// A pool, and a cache that has begun to fetch the keys for it.
+struct Keys {
+    pool: Arc<Pool>,
+    cache: Arc<JwksCache>,
+    fetches: Arc<AtomicUsize>,
 }
 
-#[test]
-fn every_wait_for_keys_gets_them() {
-    in_any_order(|| {
-        let (store, fetches) = store(Duration::ZERO);
-        let waiting: Vec<_> = (0..3)
-            .map(|_| {
-                let store = Arc::clone(&store);
-                thread::spawn(move || {
-                    assert!(store.may_bring_news());
-                    assert!(store.refetch(Deadline::after(LONG)));
-                    assert!(!store.current().is_empty());
-                })
-            })
-            .collect();
-        for thread in waiting {
-            thread.join().unwrap();
+impl Keys {
+    fn new(cool_down: Duration, before_each: impl Fn() + Send + Sync + 'static) -> Self {
+        let schedule = FetchSchedule {
+            refresh: LONG,
+            cool_down,
+            ..FetchSchedule::default()
+        };
+        let cache = Arc::new(JwksCache::new(schedule, threads::plain));
+        let worker = Arc::new(Work::default()).worker();
+        let pool = Arc::new(Pool::new(1, threads::plain, worker, Arc::clone(&cache)));
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&fetches);
+        let fetch = move || {
+            before_each();
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(keys())
+        };
+        cache
+            .start(Box::new(fetch), pool.on_keys_fetched(), Log::default())
+            .unwrap();
+        Self {
+            pool,
+            cache,
+            fetches,
         }
-        let fetches = fetches.load(Ordering::SeqCst);
+    }
+
+    /// Has three threads wait at once. Returns which of the waits brought keys.
+    fn wait_for_three(&self) -> Vec<bool> {
+        let waiting = fingerprints::<3>().map(|key| {
+            let pool = Arc::clone(&self.pool);
+            thread::spawn(move || {
+                assert!(pool.submit(token(key)).is_ok());
+                wait_for_keys(&pool, key)
+            })
+        });
+        waiting.map(|thread| thread.join().unwrap()).into()
+    }
+
+    fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
+    }
+}
+
+/// Anybody can make up tokens with unknown keys. Passwords are checked nevertheless, even by the only thread.
+#[test]
+fn tokens_that_wait_for_keys_take_no_thread() {
+    in_any_order(|| {
+        let gate = Arc::new((Mutex::new(false), Condvar::new()));
+        let held = Arc::clone(&gate);
+        let keys = Keys::new(LONG, move || {
+            let mut open = held.0.lock().unwrap();
+            while !*open {
+                open = held.1.wait_timeout(open, LONG).unwrap().0;
+            }
+        });
+        let [password, tokens @ ..] = fingerprints::<4>();
+        for key in tokens {
+            assert!(keys.pool.submit(token(key)).is_ok());
+        }
+        submit(&keys.pool, password);
+        wait(&keys.pool, password);
+        assert!(!keys.pool.has_finished() || keys.pool.take_finished().is_empty());
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        for key in tokens {
+            assert!(wait_for_keys(&keys.pool, key));
+        }
+        assert_eq!(keys.fetches(), 1);
+        keys.cache.stop();
+    });
+}
+
+/// A job is parked before its fetch is requested, so no fetch ends unnoticed.
+#[test]
+fn every_wait_for_keys_ends() {
+    in_any_order(|| {
+        let keys = Keys::new(Duration::ZERO, thread::yield_now);
+        assert_eq!(keys.wait_for_three(), [true; 3]);
+        assert!(!keys.cache.current().is_empty());
+        let fetches = keys.fetches();
         assert!((1..=4).contains(&fetches), "{fetches}");
-        store.stop();
-        assert!(!store.may_bring_news());
+        keys.cache.stop();
+        assert!(!keys.cache.may_fetch());
     });
 }
 
 #[test]
 fn many_unknown_keys_cost_one_fetch() {
     in_any_order(|| {
-        let (store, fetches) = store(LONG);
-        let waiting: Vec<_> = (0..3)
-            .map(|_| {
-                let store = Arc::clone(&store);
-                thread::spawn(move || store.refetch(Deadline::after(LONG)))
-            })
-            .collect();
-        for thread in waiting {
-            thread.join().unwrap();
-        }
-        store.stop();
-        let fetches = fetches.load(Ordering::SeqCst);
+        let keys = Keys::new(LONG, thread::yield_now);
+        keys.wait_for_three();
+        keys.cache.stop();
+        let fetches = keys.fetches();
         assert!(
             fetches <= 2,
-            "the first and one that was wanted before it: {fetches}"
+            "the first, and one that was requested before it: {fetches}"
         );
     });
 }
@@ -322,15 +345,20 @@ fn many_unknown_keys_cost_one_fetch() {
 #[test]
 fn a_stop_ends_every_wait_for_keys() {
     in_any_order(|| {
-        let (store, _) = store(Duration::ZERO);
+        let keys = Keys::new(Duration::ZERO, thread::yield_now);
+        let [key, late] = fingerprints();
         let waiting = {
-            let store = Arc::clone(&store);
-            thread::spawn(move || store.refetch(Deadline::after(LONG)))
+            let pool = Arc::clone(&keys.pool);
+            thread::spawn(move || {
+                assert!(pool.submit(token(key)).is_ok());
+                wait_for_keys(&pool, key);
+            })
         };
-        store.refresh_soon();
-        store.stop();
+        keys.cache.refresh_soon();
+        keys.cache.stop();
         waiting.join().unwrap();
-        assert!(!store.refetch(Deadline::after(LONG)));
+        assert!(keys.pool.submit(token(late)).is_ok());
+        assert!(!wait_for_keys(&keys.pool, late), "at once");
     });
 }
 
@@ -338,27 +366,25 @@ fn a_stop_ends_every_wait_for_keys() {
 #[test]
 fn a_refresh_is_never_lost() {
     in_any_order(|| {
-        let (store, fetches) = store(LONG);
+        let keys = Keys::new(LONG, thread::yield_now);
         thread::yield_now();
-        let before = fetches.load(Ordering::SeqCst);
-        store.refresh_soon();
-        while fetches.load(Ordering::SeqCst) <= before {
+        let before = keys.fetches();
+        keys.cache.refresh_soon();
+        while keys.fetches() <= before {
             thread::yield_now();
         }
-        store.stop();
+        keys.cache.stop();
     });
 }
 
-/// The store ends when its last reference is dropped, even by the thread that fetches.
+/// The cache ends when its last reference is dropped, even by the thread that fetches, and while a job waits.
 #[test]
-fn a_dropped_store_ends_its_thread() {
+fn a_dropped_cache_ends_its_thread() {
     in_any_order(|| {
-        let (store, _) = store(Duration::ZERO);
-        let other = {
-            let store = Arc::clone(&store);
-            thread::spawn(move || store.refetch(Deadline::after(LONG)))
-        };
-        drop(store);
+        let Keys { pool, cache, .. } = Keys::new(Duration::ZERO, thread::yield_now);
+        let [key] = fingerprints();
+        let other = thread::spawn(move || drop(pool.submit(token(key))));
+        drop(cache);
         other.join().unwrap();
     });
 }

@@ -13,7 +13,7 @@ use std::{
 
 use super::jwks::KeySet;
 use crate::{
-    clock::{Deadline, moment},
+    clock::moment,
     log::{Level, Log},
     threads::{self, Spawn},
 };
@@ -64,6 +64,9 @@ impl FetchSchedule {
 /// Fetches the keys from the tenant.
 pub type Fetch = Box<dyn Fn() -> Result<KeySet, JwksError> + Send + Sync>;
 
+/// Learns that a fetch has ended, and whether it brought keys.
+pub type Fetched = Box<dyn Fn(bool) + Send + Sync>;
+
 /// Why keys could not be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwksError {
@@ -96,10 +99,6 @@ struct FetchState {
     attempted: Option<Instant>,
     /// Until when the tenant wants no request.
     paused: Option<Instant>,
-    /// The number of finished attempts, successful or not.
-    finished: u64,
-    /// Whether the last attempt brought keys.
-    succeeded: bool,
     fetching: bool,
     stopping: bool,
     running: bool,
@@ -159,19 +158,20 @@ impl JwksCache {
         );
     }
 
-    /// Starts fetching in the background, with the first fetch now. [`Self::stop`] ends it.
+    /// Starts fetching in the background, with the first fetch now. [`Self::stop`] ends it. `fetched` is called after
+    /// every fetch, with whether it brought keys, and once more when the thread ends.
     ///
     /// # Errors
     ///
     /// Returns an error if no thread can be started.
-    pub fn start(self: &Arc<Self>, fetch: Fetch, log: Log) -> Result<(), String> {
+    pub fn start(self: &Arc<Self>, fetch: Fetch, fetched: Fetched, log: Log) -> Result<(), String> {
         let store = Arc::downgrade(self);
         let shared = Arc::clone(&self.shared);
         lock(&shared.state).running = true;
         let pace = self.shared.pace;
         let body = move || {
             let mut reported = None;
-            shared.run(|| {
+            let attempt = || {
                 let result = fetch();
                 let Some(store) = store.upgrade() else {
                     return Err(None);
@@ -193,7 +193,8 @@ impl JwksCache {
                         Err(no.pause)
                     }
                 }
-            });
+            };
+            shared.run(attempt, &fetched);
         };
         let thread = (self.spawn)("auth0-keys", Box::new(body)).map_err(|e| {
             lock(&self.shared.state).running = false;
@@ -209,39 +210,26 @@ impl JwksCache {
     }
 
     /// Whether a fetch could bring a missing key: one is under way, or the cool-down allows one.
-    pub fn may_bring_news(&self) -> bool {
+    pub fn may_fetch(&self) -> bool {
         let state = lock(&self.shared.state);
-        state.running
-            && !state.stopping
-            && (state.fetching || state.wanted || self.shared.cooled_down(&state, moment()))
+        self.shared.may_fetch(&state)
     }
 
-    /// Requests a fetch if the cool-down allows it, and waits until it or the one under way ends, at most
-    /// until `deadline`. Returns whether that brought keys.
-    pub fn refetch(&self, deadline: Deadline) -> bool {
+    /// Requests a fetch for a missing key. Returns whether one will end after this call: the one under way, or the one
+    /// that the cool-down allows.
+    pub fn request(&self) -> bool {
         let mut state = lock(&self.shared.state);
-        if !state.running || state.stopping {
+        if !self.shared.may_fetch(&state) {
             return false;
         }
         if !state.fetching {
-            if !state.wanted && !self.shared.cooled_down(&state, moment()) {
-                return false;
-            }
             state.wanted = true;
             self.shared.changed.notify_all();
         }
-        let before = state.finished;
-        while state.finished == before && !state.stopping && !deadline.has_passed() {
-            let wait = self
-                .shared
-                .changed
-                .wait_timeout(state, deadline.remaining());
-            state = wait.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.finished != before && state.succeeded
+        true
     }
 
-    /// Requests a fetch without waiting, after a SIGHUP.
+    /// Requests a fetch even during the cool-down, after a SIGHUP.
     pub fn refresh_soon(&self) {
         lock(&self.shared.state).wanted = true;
         self.shared.changed.notify_all();
@@ -278,6 +266,12 @@ impl Drop for JwksCache {
 }
 
 impl FetchShared {
+    fn may_fetch(&self, state: &FetchState) -> bool {
+        state.running
+            && !state.stopping
+            && (state.fetching || state.wanted || self.cooled_down(state, moment()))
+    }
+
     fn cooled_down(&self, state: &FetchState, now: Instant) -> bool {
         state.paused.is_none_or(|until| now >= until)
             && state
@@ -287,7 +281,7 @@ impl FetchShared {
 
     /// Makes attempts until the store is stopped. A failed attempt returns the pause that the tenant asks
     /// for.
-    fn run(&self, mut attempt: impl FnMut() -> Result<(), Option<Duration>>) {
+    fn run(&self, mut attempt: impl FnMut() -> Result<(), Option<Duration>>, fetched: &Fetched) {
         let mut state = lock(&self.state);
         let mut next = moment();
         loop {
@@ -319,8 +313,6 @@ impl FetchShared {
 
             state = lock(&self.state);
             state.fetching = false;
-            state.finished += 1;
-            state.succeeded = result.is_ok();
             let now = moment();
             state.attempted = Some(now);
             next = match result {
@@ -328,10 +320,15 @@ impl FetchShared {
                 Err(pause) => now + self.pace.after_failure(pause),
             };
             state.paused = result.is_err().then_some(next);
-            self.changed.notify_all();
+            drop(state);
+            // After `fetching` is false: a request that comes now gets another fetch.
+            fetched(result.is_ok());
+            state = lock(&self.state);
         }
         state.running = false;
+        drop(state);
         self.changed.notify_all();
+        fetched(false);
     }
 }
 
@@ -416,12 +413,13 @@ mod tests {
             .is_ok()
     }
 
-    /// A store whose fetches a test answers by hand. One channel reports that a fetch began; the other takes
-    /// its result.
+    /// A cache whose fetches a test answers by hand. One channel reports that a fetch began, one takes its result, and
+    /// one reports that it ended.
     struct Rig {
         store: Arc<JwksCache>,
         began: mpsc::Receiver<()>,
         answer: mpsc::Sender<Result<KeySet, JwksError>>,
+        ended: mpsc::Receiver<bool>,
         log: Log,
     }
 
@@ -435,11 +433,19 @@ mod tests {
             let _ = lock(&began_out).send(());
             lock(&answers).recv().unwrap_or_else(|_| Err(down(None)))
         };
-        store.start(Box::new(fetch), log.clone()).unwrap();
+        let (ended_out, ended) = mpsc::channel();
+        let ended_out = Mutex::new(ended_out);
+        let fetched = move |fetched| {
+            let _ = lock(&ended_out).send(fetched);
+        };
+        store
+            .start(Box::new(fetch), Box::new(fetched), log.clone())
+            .unwrap();
         Rig {
             store,
             began,
             answer,
+            ended,
             log,
         }
     }
@@ -450,29 +456,43 @@ mod tests {
             self.answer.send(result).unwrap();
         }
 
+        fn ended(&self) -> bool {
+            self.ended.recv_timeout(PATIENCE).expect("a fetch ends")
+        }
+
         fn idle(&self) -> bool {
             self.began.try_recv().is_err()
         }
     }
 
     #[test]
-    fn readers_wait_for_the_first_fetch_and_later_sets_replace_it() {
+    fn a_request_joins_the_fetch_under_way() {
+        let rig = rig(FetchSchedule {
+            refresh: LONG,
+            cool_down: LONG,
+            max_stale: LONG,
+        });
+        rig.began.recv_timeout(PATIENCE).unwrap();
+        assert!(rig.store.current().is_empty());
+        assert!(rig.store.may_fetch() && rig.store.request());
+        rig.answer.send(Ok(set("a"))).unwrap();
+        assert!(rig.ended() && has(&rig.store, "a"));
+        assert!(rig.idle(), "one fetch is enough");
+        rig.store.stop();
+    }
+
+    #[test]
+    fn a_request_brings_a_fetch_after_the_cool_down() {
         let rig = rig(FetchSchedule {
             refresh: LONG,
             cool_down: Duration::ZERO,
             max_stale: LONG,
         });
-        assert!(rig.store.current().is_empty() && rig.store.may_bring_news());
-        let waiting = {
-            let store = Arc::clone(&rig.store);
-            thread::spawn(move || store.refetch(Deadline::after(PATIENCE)))
-        };
         rig.next(Ok(set("a")));
-        // The wait may have joined the first fetch, or have come later and requested a second one.
-        rig.answer.send(Ok(set("a"))).unwrap();
-        waiting.join().unwrap();
-        assert!(has(&rig.store, "a"));
-        drop(rig.answer);
+        assert!(rig.ended() && rig.idle());
+        assert!(rig.store.request());
+        rig.next(Err(down(None)));
+        assert!(!rig.ended() && has(&rig.store, "a"));
         rig.store.stop();
     }
 
@@ -552,13 +572,9 @@ mod tests {
             max_stale: LONG,
         });
         rig.next(Ok(set("a")));
-        rig.store.refetch(Deadline::after(Duration::ZERO));
-        while lock(&rig.store.shared.state).finished == 0 {
-            thread::yield_now();
-        }
-        assert!(!rig.store.may_bring_news());
+        assert!(rig.ended() && !rig.store.may_fetch());
         for _ in 0..1000 {
-            rig.store.refetch(Deadline::after(PATIENCE));
+            assert!(!rig.store.request());
         }
         assert!(
             rig.idle(),
@@ -574,11 +590,8 @@ mod tests {
     fn the_tenants_pause_holds_but_a_reload_fetches_at_once() {
         let rig = rig(QUICK);
         rig.next(Err(down(Some(LONG))));
-        while lock(&rig.store.shared.state).finished == 0 {
-            thread::yield_now();
-        }
-        assert!(!rig.store.may_bring_news());
-        assert!(!rig.store.refetch(Deadline::after(PATIENCE)));
+        assert!(!rig.ended() && !rig.store.may_fetch());
+        assert!(!rig.store.request());
         assert!(rig.idle(), "neither in turn nor for an unknown key");
         let (_, line) = rig.log.take().remove(0);
         assert!(line.contains("follows in 3600 s"), "{line}");
@@ -604,24 +617,6 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_at_its_deadline_while_the_fetch_continues() {
-        let rig = rig(FetchSchedule {
-            refresh: LONG,
-            cool_down: LONG,
-            max_stale: LONG,
-        });
-        rig.began.recv_timeout(PATIENCE).unwrap();
-        rig.store.refetch(Deadline::after(Duration::from_millis(1)));
-        assert!(rig.store.current().is_empty());
-        rig.answer.send(Ok(set("a"))).unwrap();
-        rig.store.refetch(Deadline::after(PATIENCE));
-        while !has(&rig.store, "a") {
-            thread::yield_now();
-        }
-        rig.store.stop();
-    }
-
-    #[test]
     fn a_panic_in_a_fetch_is_a_failed_fetch() {
         let store = Arc::new(JwksCache::new(
             FetchSchedule {
@@ -637,7 +632,9 @@ mod tests {
             0 => panic!("a bug"),
             _ => Ok(set("a")),
         };
-        store.start(Box::new(fetch), Log::default()).unwrap();
+        store
+            .start(Box::new(fetch), Box::new(|_| {}), Log::default())
+            .unwrap();
         while !has(&store, "a") {
             thread::yield_now();
         }
@@ -645,20 +642,18 @@ mod tests {
     }
 
     #[test]
-    fn stopping_wakes_waiting_readers() {
+    fn a_stop_tells_that_no_keys_come() {
         let rig = rig(FetchSchedule {
             refresh: LONG,
             cool_down: LONG,
             max_stale: LONG,
         });
         rig.began.recv_timeout(PATIENCE).unwrap();
-        let waiting = {
-            let store = Arc::clone(&rig.store);
-            thread::spawn(move || store.refetch(Deadline::after(LONG)))
-        };
+        assert!(rig.store.request());
         drop(rig.answer);
         rig.store.stop();
-        waiting.join().unwrap();
-        assert!(!rig.store.may_bring_news());
+        let ended: Vec<_> = rig.ended.iter().collect();
+        assert_eq!(ended, [false, false], "the fetch, and the thread");
+        assert!(!rig.store.may_fetch() && !rig.store.request());
     }
 }

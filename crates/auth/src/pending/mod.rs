@@ -1,18 +1,12 @@
-//! Clients whose CONNECT the broker holds until we answer (Mosquitto 2.1, delayed authentication).
+//! Clients whose CONNECT the broker holds until the plugin answers (Mosquitto 2.1, delayed authentication).
 //!
-//! The broker tells nobody when such a client hangs up, frees it, and takes our answer by client
-//! id. So every arrival has a ticket, the newest of a client id counts, in all instances of the
-//! plugin together, and an answer for an older one is not given.
+//! The broker does not tell when such a client hangs up. It frees the client, and takes the answer by client ID, so the
+//! answer might reach somebody else. Therefore each pending authentication has a ticket. Only the newest ticket of a
+//! client ID is valid, among all instances of the plugin ([`Tickets`]), and a client without one gets no answer.
 
 pub mod client_ids;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     client::ClientKey,
@@ -23,161 +17,167 @@ use crate::{
     sign_in::SignIn,
 };
 
-/// The newest ticket of each client id that waits, whichever instance it waits in.
-static NEWEST: Mutex<Option<HashMap<Arc<str>, Ticket>>> = Mutex::new(None);
-static TICKETS: AtomicU64 = AtomicU64::new(0);
-
-/// How many clients may wait at a time: each has a connection of the broker's, or had one moments ago.
+/// How many clients may wait at a time. Each has a connection to the broker, or had one moments ago.
 const MAX_WAITING: usize = 4096;
 
-struct Ticket {
+/// The newest ticket of each client ID under which a client waits, in whichever instance.
+#[derive(Default)]
+pub struct Tickets {
+    by_client_id: HashMap<Arc<str>, Ticket>,
+    issued: u64,
+}
+
+/// Proof that a client still waits.
+pub struct Ticket {
     number: u64,
-    address: Option<Arc<str>>,
+    /// The address of the client, if the broker told it.
+    pub address: Option<Arc<str>>,
+}
+
+impl Tickets {
+    /// Issues a ticket. An older one of that client ID becomes invalid: its client has hung up, because the broker asks
+    /// about no second client with the same client ID before.
+    fn issue(&mut self, sign_in: &SignIn) -> u64 {
+        self.issued += 1;
+        let ticket = Ticket {
+            number: self.issued,
+            address: sign_in.client.address.clone(),
+        };
+        let client_id = Arc::clone(&sign_in.client.id);
+        self.by_client_id.insert(client_id, ticket);
+        self.issued
+    }
+
+    /// Takes a ticket back. Returns whether it was valid.
+    fn redeem(&mut self, client_id: &str, number: u64) -> bool {
+        let newest = self.by_client_id.get(client_id);
+        let valid = newest.is_some_and(|newest| newest.number == number);
+        if valid {
+            self.by_client_id.remove(client_id);
+        }
+        valid
+    }
+
+    /// Returns the ticket of the client that waits under this client ID.
+    pub fn get(&self, client_id: &str) -> Option<&Ticket> {
+        self.by_client_id.get(client_id)
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.by_client_id.is_empty()
+    }
 }
 
 /// A client that waits.
-pub struct PendingAuthentication {
-    /// Who.
-    pub sign_in: SignIn,
+struct PendingAuthentication {
+    sign_in: SignIn,
     /// The credential whose verdict it waits for.
-    pub key: Fingerprint,
-    /// How long it may wait.
-    pub deadline: Deadline,
+    key: Fingerprint,
+    deadline: Deadline,
     ticket: u64,
 }
 
 impl PendingAuthentication {
-    /// A client that begins to wait. Whoever waited under its client id has hung up: the broker
-    /// asks about no second one before.
-    pub fn new(sign_in: SignIn, key: Fingerprint, deadline: Deadline) -> Self {
-        let number = TICKETS.fetch_add(1, Ordering::Relaxed);
-        let address = sign_in.client.address.clone();
-        newest()
-            .get_or_insert_default()
-            .insert(Arc::clone(&sign_in.client.id), Ticket { number, address });
-        Self {
-            sign_in,
-            key,
-            deadline,
-            ticket: number,
-        }
-    }
-
-    /// Whether an answer is still for this client. Asked once; afterwards nobody waits.
-    pub fn is_awaited(&self) -> bool {
-        let mut newest = newest();
-        let tickets = newest.get_or_insert_default();
-        let newest = tickets.get(&self.sign_in.client.id);
-        let awaited = newest.is_some_and(|newest| newest.number == self.ticket);
-        if awaited {
-            tickets.remove(&self.sign_in.client.id);
-        }
-        awaited
+    fn is_valid(&self, tickets: &mut Tickets) -> bool {
+        tickets.redeem(&self.sign_in.client.id, self.ticket)
     }
 }
 
-impl Drop for PendingAuthentication {
-    /// Whoever is forgotten waits no more.
-    fn drop(&mut self) {
-        self.is_awaited();
-    }
-}
-
-/// Whether a client waits, in whichever instance. Of one that hung up nobody knows: it counts until it
-/// is answered, or until something else shows that it has gone.
-pub fn somebody_waits() -> bool {
-    newest().as_ref().is_some_and(|tickets| !tickets.is_empty())
-}
-
-/// From which address the client connects that waits under this client id, if one does: `None` for an address
-/// that the broker did not tell.
-pub fn who_waits_under(client_id: &str) -> Option<Option<Arc<str>>> {
-    let newest = newest();
-    let ticket = newest.as_ref()?.get(client_id)?;
-    Some(ticket.address.clone())
-}
-
-fn newest() -> MutexGuard<'static, Option<HashMap<Arc<str>, Ticket>>> {
-    NEWEST.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The clients of one instance that wait, and those whose verdict is here.
+/// The clients of one instance that wait, and those whose verdict is known.
 #[derive(Default)]
 pub struct PendingAuthentications {
     waiting: Vec<PendingAuthentication>,
     ready: Vec<(PendingAuthentication, Verdict)>,
-    /// Whose they are.
+    /// How many of them come from which address.
     places: FairShares,
 }
 
 impl PendingAuthentications {
-    /// A client waits.
-    pub fn wait(&mut self, arrival: PendingAuthentication) {
-        self.places.take(arrival.sign_in.caller.source, 1.0);
-        self.waiting.push(arrival);
+    /// Adds a client that begins to wait for the verdict of this credential.
+    pub fn wait(
+        &mut self,
+        tickets: &mut Tickets,
+        sign_in: SignIn,
+        key: Fingerprint,
+        deadline: Deadline,
+    ) {
+        self.places.take(sign_in.caller.source, 1.0);
+        let ticket = tickets.issue(&sign_in);
+        self.waiting.push(PendingAuthentication {
+            sign_in,
+            key,
+            deadline,
+            ticket,
+        });
     }
 
-    /// Whether this caller may wait as well. The broker forgets who hangs up; here they count until their
-    /// time is over.
+    /// Whether this caller may wait too. Clients that hung up count until their deadline, because the broker does not
+    /// tell.
     pub fn has_room(&self, caller: Caller) -> bool {
         self.places.has_one(caller, MAX_WAITING)
     }
 
     /// Whether this client waits.
     pub fn has(&self, key: ClientKey) -> bool {
-        let ready = self.ready.iter().map(|(arrival, _)| arrival);
-        self.waiting
-            .iter()
-            .chain(ready)
-            .any(|arrival| arrival.sign_in.key == key)
+        let ready = self.ready.iter().map(|(pending, _)| pending);
+        let mut all = self.waiting.iter().chain(ready);
+        all.any(|pending| pending.sign_in.key == key)
     }
 
-    /// The broker asks about a connection at this address, with this client id. Whoever waited at that address
-    /// has hung up, and its answer would be taken for the other's. So has whoever waited under that client id:
-    /// the broker asks about no second one before.
-    pub fn forget(&mut self, key: ClientKey, client_id: &str) {
-        if let Some(tickets) = newest().as_mut() {
-            tickets.remove(client_id);
-        }
-        let has_gone = |arrival: &PendingAuthentication| {
-            arrival.sign_in.key == key || &*arrival.sign_in.client.id == client_id
+    /// Forgets who waited with this key or under this client ID: the broker asks about another client now, so the
+    /// earlier one has hung up. Its answer would be taken for the other's.
+    pub fn forget(&mut self, tickets: &mut Tickets, key: ClientKey, client_id: &str) {
+        tickets.by_client_id.remove(client_id);
+        let has_gone = |pending: &PendingAuthentication| {
+            pending.sign_in.key == key || &*pending.sign_in.client.id == client_id
         };
-        let waiting = self.waiting.extract_if(.., |arrival| has_gone(arrival));
-        let ready = self.ready.extract_if(.., |(arrival, _)| has_gone(arrival));
-        for arrival in waiting.chain(ready.map(|(arrival, _)| arrival)) {
-            self.places.give_back(arrival.sign_in.caller.source, 1.0);
+        let waiting = self.waiting.extract_if(.., |pending| has_gone(pending));
+        let ready = self.ready.extract_if(.., |(pending, _)| has_gone(pending));
+        for pending in waiting.chain(ready.map(|(pending, _)| pending)) {
+            self.places.give_back(pending.sign_in.caller.source, 1.0);
+            pending.is_valid(tickets);
         }
     }
 
-    /// A verdict is here, for all who presented that credential; how many they are.
+    /// Gives a verdict to all who presented that credential. Returns how many they are.
     pub fn resolve(&mut self, key: Fingerprint, verdict: &Verdict) -> usize {
         let before = self.ready.len();
-        self.ready.extend(
-            self.waiting
-                .extract_if(.., |arrival| arrival.key == key)
-                .map(|arrival| (arrival, verdict.clone())),
-        );
+        let resolved = self.waiting.extract_if(.., |pending| pending.key == key);
+        let resolved = resolved.map(|pending| (pending, verdict.clone()));
+        self.ready.extend(resolved);
         self.ready.len() - before
     }
 
-    /// Ends the wait of those whose deadline has passed.
+    /// Gives a verdict to those whose deadline has passed.
     pub fn give_up(&mut self, verdict: impl Fn() -> Verdict) {
-        self.ready.extend(
-            self.waiting
-                .extract_if(.., |arrival| arrival.deadline.has_passed())
-                .map(|arrival| (arrival, verdict())),
-        );
+        let late = |pending: &mut PendingAuthentication| pending.deadline.has_passed();
+        let late = self.waiting.extract_if(.., late);
+        self.ready.extend(late.map(|pending| (pending, verdict())));
     }
 
-    /// Those to be answered now.
-    pub fn take_ready(&mut self) -> Vec<(PendingAuthentication, Verdict)> {
-        for (arrival, _) in &self.ready {
-            self.places.give_back(arrival.sign_in.caller.source, 1.0);
+    /// Takes those to be answered now. A client whose ticket is invalid has hung up and gets no answer.
+    pub fn take_ready(&mut self, tickets: &mut Tickets) -> Vec<(SignIn, Verdict)> {
+        let mut answers = Vec::new();
+        for (pending, verdict) in self.ready.drain(..) {
+            self.places.give_back(pending.sign_in.caller.source, 1.0);
+            if pending.is_valid(tickets) {
+                answers.push((pending.sign_in, verdict));
+            }
         }
-        std::mem::take(&mut self.ready)
+        answers
     }
 
-    /// Whether anybody waits or is to be answered: asked at every tick.
+    /// Forgets everybody, when the instance stops.
+    pub fn clear(&mut self, tickets: &mut Tickets) {
+        let ready = self.ready.drain(..).map(|(pending, _)| pending);
+        for pending in self.waiting.drain(..).chain(ready) {
+            pending.is_valid(tickets);
+        }
+        self.places = FairShares::default();
+    }
+
+    /// Whether nobody waits or is to be answered.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.ready.is_empty()
     }
@@ -194,64 +194,86 @@ mod tests {
     };
     use std::time::Duration;
 
-    fn arrival(client: usize, client_id: &str) -> PendingAuthentication {
-        let key = Fingerprinter::new().unwrap().of(b"a password");
-        let sign_in = SignIn {
+    #[derive(Default)]
+    struct Instance {
+        tickets: Tickets,
+        pending: PendingAuthentications,
+    }
+
+    fn sign_in(client: usize, client_id: &str) -> SignIn {
+        SignIn {
             key: ClientKey(client),
             client: Client {
                 id: client_id.into(),
                 ..Client::default()
             },
             id_is_free: false,
-            credential: key,
+            credential: Fingerprinter::new().unwrap().of(b"a password"),
             user: None,
             caller: Caller::default(),
-        };
-        PendingAuthentication::new(sign_in, key, Deadline::after(Duration::from_secs(60)))
-    }
-
-    fn has_ticket(client_id: &str) -> bool {
-        newest().as_ref().unwrap().contains_key(client_id)
-    }
-
-    #[test]
-    fn whoever_is_forgotten_waits_no_more() {
-        let mut arrivals = PendingAuthentications::default();
-        arrivals.wait(arrival(1, "forgotten"));
-        assert!(has_ticket("forgotten") && somebody_waits());
-        assert_eq!(who_waits_under("forgotten"), Some(None));
-        arrivals.forget(ClientKey(1), "another");
-        assert!(!has_ticket("forgotten"));
-        assert_eq!(who_waits_under("forgotten"), None);
-
-        arrivals.wait(arrival(1, "its name"));
-        arrivals.forget(ClientKey(2), "its name");
-        assert!(!has_ticket("its name") && arrivals.is_empty());
-
-        // With the instance that it waited in.
-        arrivals.wait(arrival(2, "stopped"));
-        drop(arrivals);
-        assert!(!has_ticket("stopped"));
-    }
-
-    #[test]
-    fn whoever_waits_no_more_gives_the_place_back() {
-        let mut arrivals = PendingAuthentications::default();
-        for client in 0..4 {
-            arrivals.wait(arrival(client, &format!("place {client}")));
         }
-        arrivals.forget(ClientKey(0), "another");
-        let refusal = Refusal::new(Reason::LoginQueue, "");
-        let key = arrivals.waiting[0].key;
-        arrivals.resolve(key, &Err(refusal.clone()));
-        arrivals.forget(ClientKey(1), "another");
-        assert!(!arrivals.is_empty());
-        arrivals.take_ready();
-        arrivals.resolve(arrivals.waiting[0].key, &Err(refusal));
-        arrivals.take_ready();
-        arrivals.forget(ClientKey(3), "another");
-        assert!(arrivals.is_empty());
-        assert_eq!(arrivals.places.total(), 0.0);
+    }
+
+    impl Instance {
+        fn wait(&mut self, sign_in: SignIn) -> Fingerprint {
+            let key = sign_in.credential;
+            let deadline = Deadline::after(Duration::from_secs(60));
+            self.pending.wait(&mut self.tickets, sign_in, key, deadline);
+            key
+        }
+
+        fn forget(&mut self, client: usize, client_id: &str) {
+            let key = ClientKey(client);
+            self.pending.forget(&mut self.tickets, key, client_id);
+        }
+
+        fn has_ticket(&self, client_id: &str) -> bool {
+            self.tickets.get(client_id).is_some()
+        }
+    }
+
+    fn refused() -> Verdict {
+        Err(Refusal::new(Reason::LoginQueue, ""))
+    }
+
+    #[test]
+    fn a_client_that_is_forgotten_has_no_ticket() {
+        let mut instance = Instance::default();
+        instance.wait(sign_in(1, "forgotten"));
+        assert!(instance.has_ticket("forgotten") && !instance.tickets.is_empty());
+        instance.forget(1, "another");
+        assert!(!instance.has_ticket("forgotten") && instance.tickets.is_empty());
+
+        instance.wait(sign_in(1, "its name"));
+        instance.forget(2, "its name");
+        assert!(!instance.has_ticket("its name") && instance.pending.is_empty());
+
+        instance.wait(sign_in(2, "stopped"));
+        instance.pending.clear(&mut instance.tickets);
+        assert!(!instance.has_ticket("stopped") && instance.pending.is_empty());
+    }
+
+    #[test]
+    fn every_client_gives_its_place_back() {
+        let mut instance = Instance::default();
+        let keys: Vec<_> = (0..4)
+            .map(|client| instance.wait(sign_in(client, &format!("place {client}"))))
+            .collect();
+        instance.forget(0, "another");
+        assert_eq!(instance.pending.resolve(keys[1], &refused()), 1);
+        instance.forget(1, "another");
+        assert!(!instance.pending.is_empty());
+        assert!(
+            instance
+                .pending
+                .take_ready(&mut instance.tickets)
+                .is_empty()
+        );
+        instance.pending.resolve(keys[2], &refused());
+        assert_eq!(instance.pending.take_ready(&mut instance.tickets).len(), 1);
+        instance.forget(3, "another");
+        assert!(instance.pending.is_empty() && instance.tickets.is_empty());
+        assert_eq!(instance.pending.places.total(), 0.0);
     }
 
     #[test]
@@ -260,25 +282,32 @@ mod tests {
             source: SourceNetwork::V4(number.into()),
             ..Caller::default()
         };
-        let mut arrivals = PendingAuthentications::default();
+        let mut instance = Instance::default();
         let mut waiting = 0;
-        while arrivals.has_room(from(1)) {
-            let mut arrival = arrival(waiting, &format!("room {waiting}"));
-            arrival.sign_in.caller = from(1);
-            arrivals.wait(arrival);
+        while instance.pending.has_room(from(1)) {
+            let mut sign_in = sign_in(waiting, &format!("room {waiting}"));
+            sign_in.caller = from(1);
+            instance.wait(sign_in);
             waiting += 1;
         }
         assert_eq!(waiting, MAX_WAITING * 2 / 5 + 1, "four fifths of a half");
-        assert!(arrivals.has_room(from(2)));
+        assert!(instance.pending.has_room(from(2)));
     }
 
+    /// An answer goes to the newest client of a client ID only, in whichever instance it waits.
     #[test]
-    fn an_older_one_takes_no_ticket_with_it() {
-        let older = arrival(1, "twice");
-        let newer = arrival(2, "twice");
-        assert!(!older.is_awaited());
-        drop(older);
-        assert!(newer.is_awaited());
-        assert!(!has_ticket("twice"));
+    fn an_older_ticket_is_invalid_and_does_not_affect_the_newer() {
+        let mut older = Instance::default();
+        let first = older.wait(sign_in(1, "twice"));
+        let mut newer = PendingAuthentications::default();
+        let second = sign_in(2, "twice");
+        let key = second.credential;
+        let deadline = Deadline::after(Duration::from_secs(60));
+        newer.wait(&mut older.tickets, second, key, deadline);
+        older.pending.resolve(first, &refused());
+        assert!(older.pending.take_ready(&mut older.tickets).is_empty());
+        newer.resolve(key, &refused());
+        assert_eq!(newer.take_ready(&mut older.tickets).len(), 1);
+        assert!(!older.has_ticket("twice"));
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     refusal::{Detail, Reason, Refusal},
     secret::Secret,
     sign_in::SignIn,
-    workers::{Job, Task, UnverifiedTokens},
+    workers::{Job, Login, Task, UnverifiedTokens},
 };
 use input::recognise::{self, Token};
 
@@ -64,11 +64,7 @@ enum Outcome {
     /// The credential was checked, or need not be.
     Verdict(Verdict),
     /// It cannot be decided from memory.
-    Wait {
-        job: Box<Job>,
-        /// The user name for the broker, where it differs from the one that the client sent.
-        username: Option<String>,
-    },
+    Wait(Box<Wait>),
 }
 
 /// A step that does not end the sign-in returns what the next ones need.
@@ -82,7 +78,8 @@ impl Engine {
     /// Decides about a client that wants to come in. Waits for nothing.
     pub fn authenticate(&mut self, common: &mut Common, connect: &Connect, now: Unix) -> Step {
         if !connect.again {
-            self.pending.forget(connect.key, connect.client.id);
+            self.pending
+                .forget(&mut common.tickets, connect.key, connect.client.id);
         }
         if connect.unverified_address {
             self.warn_of_unverified_address();
@@ -93,11 +90,7 @@ impl Engine {
             Outcome::Keep => Step::Keep,
             Outcome::Defer => Step::Defer,
             Outcome::Verdict(verdict) => self.admit_or_refuse(common, &sign_in, verdict, now),
-            Outcome::Wait { job, username } => Step::Wait(Box::new(Wait {
-                sign_in,
-                job: *job,
-                username,
-            })),
+            Outcome::Wait(wait) => Step::Wait(wait),
         }
     }
 
@@ -142,7 +135,7 @@ impl Engine {
 
     /// What this token is good for, if it was checked before under the same keys.
     fn cached_token(&mut self, sign_in: &SignIn, now: Unix) -> Option<Identity> {
-        let keys = self.runner.keys.current();
+        let keys = self.keys.current();
         self.token_cache.get(sign_in.credential, &keys, now)
     }
 
@@ -157,17 +150,16 @@ impl Engine {
             token: token.to_owned(),
             print,
         };
-        Outcome::Wait {
-            job: Box::new(Job {
+        Outcome::Wait(Box::new(Wait {
+            job: Job {
                 sign_in: sign_in.clone(),
                 key: print,
-                permit: None,
-                task: Task::Keys(unverified),
                 deadline,
-            }),
+                task: Task::Keys(unverified),
+            },
             username: jws::unverified_text_claim(token, &self.config.username_claim)
                 .map(|name| self.username_for_broker(&name.into()).to_string()),
-        }
+        }))
     }
 
     /// The tenant's user whose password this may be. The inner error says why it is nothing to ask the tenant about.
@@ -241,22 +233,22 @@ impl Engine {
                 Some(permit)
             }
         };
-        let task = Task::Login {
+        let login = Login {
             username: username.into(),
             password: Secret::new(password),
             address,
+            permit,
         };
-        Ok(Outcome::Wait {
-            job: Box::new(Job {
+        Ok(Outcome::Wait(Box::new(Wait {
+            job: Job {
                 sign_in: sign_in.clone(),
                 key,
-                permit,
-                task,
                 deadline,
-            }),
+                task: Task::Login(login),
+            },
             username: (!self.config.username_prefix.is_empty())
                 .then(|| self.username_for_broker(&username.into()).to_string()),
-        })
+        })))
     }
 
     /// Leaves a client that brought neither a token nor a login to others, or refuses it. Nobody else decides

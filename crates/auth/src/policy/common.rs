@@ -10,7 +10,7 @@ use crate::{
     clock::{Unix, moment},
     config::Config,
     limits::TenantLimits,
-    pending::client_ids::ClientIdHistory,
+    pending::{Tickets, client_ids::ClientIdHistory},
     sessions::Sessions,
     stall_budget::StallBudget,
 };
@@ -20,6 +20,7 @@ pub struct Common {
     pub(super) sessions: Sessions,
     pub(super) stall_budget: StallBudget,
     pub(super) client_ids: ClientIdHistory,
+    pub(super) tickets: Tickets,
     tenants: Vec<(TenantName, TenantLimits)>,
 }
 
@@ -36,6 +37,7 @@ impl Default for Common {
             sessions: Sessions::default(),
             stall_budget: StallBudget::default(),
             client_ids: ClientIdHistory::new(moment()),
+            tickets: Tickets::default(),
             tenants: Vec::new(),
         }
     }
@@ -70,6 +72,12 @@ impl Common {
             .sessions
             .recheck(key, client_id, username, None, true, now);
         stays == Some(true)
+    }
+
+    /// Whether a client of any instance waits whose CONNECT the broker holds. A client that hung up counts until it is
+    /// answered, because the broker does not tell.
+    pub fn somebody_waits(&self) -> bool {
+        !self.tickets.is_empty()
     }
 
     /// Takes an admission back that the broker had no use for.

@@ -4,7 +4,7 @@ use super::{Common, Engine, Wait};
 use crate::{
     client::Client,
     clock::{Unix, moment},
-    pending::{self, client_ids::DelayObstacle},
+    pending::client_ids::DelayObstacle,
     refusal::{Reason, Refusal},
 };
 use input::text::Quoted;
@@ -13,7 +13,7 @@ impl Engine {
     /// Why this sign-in may not hold its client ID while it waits, if it may not: then [`Self::delay`] is not
     /// for it.
     pub fn delay_obstacle(&self, common: &mut Common, wait: &Wait) -> Option<DelayObstacle> {
-        let sign_in = &wait.sign_in;
+        let sign_in = &wait.job.sign_in;
         let history = &mut common.client_ids;
         history.obstacle(&sign_in.client.id, sign_in.id_is_free, moment())
     }
@@ -26,7 +26,8 @@ impl Engine {
         why: DelayObstacle,
         now: Unix,
     ) -> Refusal {
-        let Wait { sign_in, job, .. } = *wait;
+        let Wait { job, .. } = *wait;
+        let sign_in = job.sign_in.clone();
         let refusal = match self.submit(common, job) {
             Err(refusal) => refusal,
             Ok(()) => Refusal::new(
@@ -40,13 +41,13 @@ impl Engine {
 
     /// The broker hung up on a client that it has not let in. Where a login waits under that client ID, the
     /// broker did not ask about this one.
-    pub fn hung_up(&mut self, client_id: &str, address: Option<&str>, now: Unix) {
-        let Some(holder) = pending::who_waits_under(client_id) else {
+    pub fn hung_up(&mut self, common: &Common, client_id: &str, address: Option<&str>, now: Unix) {
+        let Some(ticket) = common.tickets.get(client_id) else {
             return;
         };
-        let holder = holder.map_or_else(
+        let holder = ticket.address.as_deref().map_or_else(
             || "an unknown address".into(),
-            |holder| Quoted(&holder).to_string(),
+            |holder| Quoted(holder).to_string(),
         );
         let refusal = Refusal::new(
             Reason::ClientIdPending,

@@ -55,7 +55,7 @@ use crate::{
     secret::Fingerprinter,
     sessions::AfterDisconnect,
     threads::Spawn,
-    workers::{JobRunner, pool::Pool},
+    workers::{self, Login, pool::Pool},
 };
 use acl::{claims::Grants, interner::Interner};
 use input::text::Quoted;
@@ -76,7 +76,8 @@ pub use usernames::LocalUsers;
 pub struct Engine {
     config: Arc<Config>,
     rules: jwt::Requirements,
-    runner: Arc<JobRunner>,
+    keys: Arc<JwksCache>,
+    tenant_client: Arc<TenantClient>,
     pool: Pool,
     prints: Fingerprinter,
     log: Log,
@@ -123,20 +124,21 @@ impl Engine {
             secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
             leeway: config.leeway,
         };
-        let runner = Arc::new(JobRunner {
-            config: Arc::clone(&config),
-            tenant,
-            keys,
-        });
-        let worker = Arc::clone(&runner);
+        let worker = {
+            let (tenant, config) = (Arc::clone(&tenant), Arc::clone(&config));
+            move |login: &Login, deadline| workers::log_in(&tenant, &config, login, deadline)
+        };
+        let pool = Pool::new(
+            config.login_workers,
+            spawn,
+            Box::new(worker),
+            Arc::clone(&keys),
+        );
         Ok(Self {
             rules,
-            runner,
-            pool: Pool::new(
-                config.login_workers,
-                spawn,
-                Box::new(move |job| worker.run(job)),
-            ),
+            keys,
+            tenant_client: tenant,
+            pool,
             prints: Fingerprinter::new()?,
             login_cache: LoginCache::new(config.login_cache),
             token_cache: TokenCache::default(),
@@ -180,7 +182,7 @@ impl Engine {
         if self.config.keys != KeySource::Tenant || only_secrets {
             return Ok(());
         }
-        let tenant = Arc::clone(&self.runner.tenant);
+        let tenant = Arc::clone(&self.tenant_client);
         let fetch: Fetch = match self.saved_keys() {
             None => Box::new(move || tenant.fetch_keys()),
             Some(saved) => {
@@ -199,7 +201,8 @@ impl Engine {
                 })
             }
         };
-        self.runner.keys.start(fetch, self.log.clone())
+        self.keys
+            .start(fetch, self.pool.on_keys_fetched(), self.log.clone())
     }
 
     /// Where the keys are kept over a restart. Puts those to use that are there.
@@ -216,7 +219,7 @@ impl Engine {
                         age.as_secs()
                     ),
                 );
-                self.runner.keys.restore(keys, age);
+                self.keys.restore(keys, age);
             }
             Ok(None) => {}
             Err(why) => self.log.line(Level::Warning, why),
@@ -226,8 +229,13 @@ impl Engine {
 
     /// Ends what [`Self::start`] started, and waits for it.
     pub fn stop(&self) {
-        self.runner.keys.stop();
+        self.keys.stop();
         self.pool.stop();
+    }
+
+    /// Forgets the clients whose CONNECT the broker holds for this instance. They get no answer.
+    pub fn forget_pending(&mut self, common: &mut Common) {
+        self.pending.clear(&mut common.tickets);
     }
 
     /// Whether MQTT 5 clients, too, are answered later where the broker can.
@@ -237,7 +245,7 @@ impl Engine {
 
     /// The tenant's keys.
     pub fn keys(&self) -> &JwksCache {
-        &self.runner.keys
+        &self.keys
     }
 
     /// Whether the fingerprints of certificates are of interest.
@@ -283,8 +291,8 @@ impl Engine {
             }
         }
         match keys_from_file(&self.config) {
-            Ok(Some(set)) => self.runner.keys.replace(set),
-            Ok(None) => self.runner.keys.refresh_soon(),
+            Ok(Some(set)) => self.keys.replace(set),
+            Ok(None) => self.keys.refresh_soon(),
             Err(why) => self.log.line(
                 Level::Error,
                 format!("{why}; the keys read before stay in use"),

@@ -67,7 +67,7 @@ impl Engine {
         check: impl Fn(&KeySet) -> Result<Claims, Refusal>,
     ) -> Option<(Result<Claims, Refusal>, Arc<KeySet>)> {
         loop {
-            let keys = self.runner.keys.current();
+            let keys = self.keys.current();
             let claims = check(&keys);
             // A key that is not here may have been published since: worth one look, for everybody.
             if let Err(refusal) = &claims
@@ -76,17 +76,17 @@ impl Engine {
                     Reason::TokenKeyUnknown | Reason::KeysUnavailable
                 )
             {
-                if keys_refetched.is_none() && self.runner.keys.may_bring_news() {
+                if keys_refetched.is_none() && self.keys.may_fetch() {
                     return None;
                 }
                 // They came between the look at them and the permit whether they will.
-                if !Arc::ptr_eq(&keys, &self.runner.keys.current()) {
+                if !Arc::ptr_eq(&keys, &self.keys.current()) {
                     continue;
                 }
                 // Only a look that brought keys proves that this is none of them.
                 if refusal.reason == Reason::TokenKeyUnknown
                     && keys_refetched != Some(true)
-                    && self.runner.keys.is_live()
+                    && self.keys.is_live()
                 {
                     let why = match keys_refetched {
                         None => "were asked for moments ago",

@@ -1,11 +1,11 @@
-//! Work that waits for the tenant, done outside the broker's thread.
+//! Work that waits for the tenant, outside the broker's thread.
 //!
-//! * this file: a [`Job`], its [`FinishedJob`], and the [`JobRunner`] that makes one from the other
-//! * [`pool`]: the threads that run jobs, one at a time for each credential
+//! * this file: a [`Job`], before and after the wait
+//! * [`pool`]: the threads that ask the tenant, and the jobs that wait for its keys
 
 pub mod pool;
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use crate::{
     auth0::{
@@ -14,144 +14,151 @@ use crate::{
     },
     clock::Deadline,
     config::Config,
-    jwt::jwks_cache::JwksCache,
     limits::{LoginAttempt, LoginPermit},
     refusal::{Reason, Refusal},
     secret::{Fingerprint, Secret},
     sign_in::SignIn,
 };
 
-/// Tokens that speak for somebody.
+/// A sign-in that cannot be decided yet: `T` is what it waits for, and later what came of that. It owns all that it
+/// needs.
+pub struct Job<T = Task> {
+    /// The sign-in that asked first.
+    pub sign_in: SignIn,
+    /// The credential. Everyone who presents the same one waits for the same job.
+    pub key: Fingerprint,
+    /// The time by which the sign-in must be decided.
+    pub deadline: Deadline,
+    /// What it waits for, or what came of that.
+    pub task: T,
+}
+
+/// A job whose wait is over.
+pub type FinishedJob = Job<JobResult>;
+
+/// What a job waits for.
+pub enum Task {
+    /// The tenant checks a password.
+    Login(Login),
+    /// The tenant's keys are fetched again, because these tokens are signed with an unknown key.
+    Keys(UnverifiedTokens),
+}
+
+/// A password for the tenant to check.
+pub struct Login {
+    /// The user name.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
+    /// The client's address, if it may be passed on.
+    pub address: Option<IpAddr>,
+    /// The permit to ask. There is none where the same login was being checked already.
+    pub permit: Option<LoginPermit>,
+}
+
+/// What came of a job.
+pub enum JobResult {
+    /// The tenant checked a password, or could not.
+    Login {
+        /// The user name.
+        username: String,
+        /// The permit that was used.
+        permit: Option<LoginPermit>,
+        /// What the response means for later requests.
+        feedback: TenantFeedback,
+        /// The tokens that the tenant issued.
+        tokens: Result<Tokens, Refusal>,
+    },
+    /// A fetch of the tenant's keys has ended.
+    Keys {
+        /// The tokens that waited for it.
+        tokens: UnverifiedTokens,
+        /// Whether it brought keys.
+        fetched: bool,
+    },
+}
+
+/// Tokens that are not verified yet.
 pub enum UnverifiedTokens {
-    /// The client sent a token.
+    /// A client sent a token.
     FromClient {
         /// The token.
         token: String,
-        /// What it is remembered by.
+        /// Its fingerprint.
         print: Fingerprint,
     },
     /// The tenant issued tokens for a user name and a password.
     FromTenant {
         /// The user name that the tenant checked.
         username: String,
-        /// Whose login it was.
+        /// The attempt that it counted.
         attempt: Option<LoginAttempt>,
-        /// What it issued.
+        /// The tokens.
         tokens: Tokens,
     },
 }
 
-/// Something to wait for.
-pub enum Task {
-    /// Ask the tenant whether a password is right.
-    Login {
-        /// The user name.
-        username: String,
-        /// The password.
-        password: Secret,
-        /// The device's address, if it may be passed on.
-        address: Option<IpAddr>,
-    },
-    /// Wait until the tenant's keys were fetched again, for unverified whose key is not here.
-    Keys(UnverifiedTokens),
-}
+impl<T> Job<T> {
+    /// Takes the task out of the job.
+    pub fn split(self) -> (T, Job<()>) {
+        let Self {
+            sign_in,
+            key,
+            deadline,
+            task,
+        } = self;
+        let rest = Job {
+            sign_in,
+            key,
+            deadline,
+            task: (),
+        };
+        (task, rest)
+    }
 
-/// An task for one credential. It holds all it needs and touches nothing of the broker's.
-pub struct Job {
-    /// Who asked first.
-    pub sign_in: SignIn,
-    /// Which credential, so that many who present the same wait for one answer.
-    pub key: Fingerprint,
-    /// For a login: which permit.
-    pub permit: Option<LoginPermit>,
-    /// What is to be done.
-    pub task: Task,
-    /// When it must have been done.
-    pub deadline: Deadline,
+    /// Replaces the task.
+    pub fn with<U>(self, task: U) -> Job<U> {
+        Job {
+            sign_in: self.sign_in,
+            key: self.key,
+            deadline: self.deadline,
+            task,
+        }
+    }
 }
 
 impl Job {
-    /// Whether it only waits for the keys.
+    /// Whether it waits for the tenant's keys, and not for an answer about a password.
     pub fn is_for_keys(&self) -> bool {
         matches!(self.task, Task::Keys(_))
     }
-}
 
-/// What came of a job.
-pub struct FinishedJob {
-    /// Who asked first.
-    pub sign_in: SignIn,
-    /// Which credential.
-    pub key: Fingerprint,
-    /// For a login: which permit.
-    pub permit: Option<LoginPermit>,
-    /// What its answer means for the questions after it.
-    pub feedback: TenantFeedback,
-    /// The unverified, still to be judged.
-    pub result: Result<UnverifiedTokens, Refusal>,
-    /// Whether the keys were fetched for it, if that was the task.
-    pub keys_refetched: Option<bool>,
-    /// When everything must have been done.
-    pub deadline: Deadline,
-}
-
-/// What jobs need.
-pub struct JobRunner {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// The tenant.
-    pub tenant: Arc<TenantClient>,
-    /// Its keys.
-    pub keys: Arc<JwksCache>,
-}
-
-impl JobRunner {
-    /// Does a job; waits at most until its deadline.
-    pub fn run(&self, job: Job) -> FinishedJob {
-        let Job {
-            sign_in,
-            key,
-            permit,
-            task,
-            deadline,
-        } = job;
-        let done = |result, feedback, keys_refetched| FinishedJob {
-            sign_in,
-            key,
-            permit,
-            feedback,
-            result,
-            keys_refetched,
-            deadline,
-        };
-        match task {
-            Task::Login { .. } if deadline.has_passed() => {
-                let late = Refusal::new(
-                    Reason::LoginQueue,
-                    "its turn to ask the tenant came too late",
-                );
-                done(Err(late), TenantFeedback::default(), None)
-            }
-            Task::Login {
-                username,
-                password,
-                address,
-            } => {
-                let (tokens, feedback) =
-                    self.tenant
-                        .login(&self.config, &username, &password, address, deadline);
-                let attempt = permit.map(|permit| permit.attempt);
-                let issued = |tokens| UnverifiedTokens::FromTenant {
-                    username,
-                    attempt,
-                    tokens,
-                };
-                done(tokens.map(issued), feedback, None)
-            }
-            Task::Keys(unverified) => {
-                let refetched = self.keys.refetch(deadline);
-                done(Ok(unverified), TenantFeedback::default(), Some(refetched))
-            }
+    /// Returns its permit to ask the tenant, if it has one.
+    pub fn permit(&self) -> Option<LoginPermit> {
+        match &self.task {
+            Task::Login(login) => login.permit,
+            Task::Keys(_) => None,
         }
     }
+}
+
+/// Asks the tenant about a login, unless the deadline has passed.
+pub fn log_in(
+    tenant: &TenantClient,
+    config: &Config,
+    login: &Login,
+    deadline: Deadline,
+) -> (Result<Tokens, Refusal>, TenantFeedback) {
+    if deadline.has_passed() {
+        let late = "its turn to ask the tenant came too late";
+        let refusal = Refusal::new(Reason::LoginQueue, late);
+        return (Err(refusal), TenantFeedback::default());
+    }
+    tenant.login(
+        config,
+        &login.username,
+        &login.password,
+        login.address,
+        deadline,
+    )
 }

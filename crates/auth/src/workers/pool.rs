@@ -1,12 +1,14 @@
-//! A bounded number of threads that do what may wait.
+//! A bounded number of threads that ask the tenant about passwords, and the jobs that wait for the tenant's keys.
 //!
-//! A thread is made when a job finds none idle, and ends when it has been idle for a while: a
-//! fleet that signs in with tokens costs none. Where devices send passwords the threads are made at the
-//! start and stay: fifty at once, in the moment in which fifty sign in, cost the broker milliseconds of
-//! waiting for the process's memory map. One job for one credential is under way at a time;
-//! whoever else asks meanwhile gets the same answer.
+//! A job for a password starts a thread if none is idle. The thread ends after it has been idle for a while, so a fleet
+//! that signs in with tokens has none. Where devices send passwords, all threads are started at once and stay: starting
+//! fifty threads while fifty devices sign in makes the broker wait for the memory map of the process.
 //!
-//! Those who came in before go first, and nobody takes all places or all threads ([`crate::limits::fair_shares`]).
+//! A job for a token with an unknown key needs no thread. It is parked until the next fetch of the tenant's keys ends
+//! ([`Pool::on_keys_fetched`]). Anyone can make up such tokens, and they take no thread from those who send passwords.
+//!
+//! Each credential has one job at a time. All who present it meanwhile get the same result. Clients that came in before
+//! go first, and no address takes all places or all threads ([`crate::limits::fair_shares`]).
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -19,34 +21,36 @@ use std::{
     time::Duration,
 };
 
-use super::{FinishedJob, Job};
+use super::{FinishedJob, Job, JobResult, Login, Task, UnverifiedTokens};
 use crate::{
-    auth0::answer::TenantFeedback,
+    auth0::answer::{TenantFeedback, Tokens},
     clock::Deadline,
+    jwt::jwks_cache::JwksCache,
     limits::{fair_shares::FairShares, known_callers::Standing},
     refusal::{Reason, Refusal},
     secret::Fingerprint,
     threads::{self, Spawn},
 };
 
-/// How many logins may wait for a thread, beyond those under way. A thousand devices that come back
-/// at once fit; a flood does not.
+/// How many passwords may wait for a thread. A thousand devices that come back at once fit; a flood does not.
 const MAX_LOGINS: usize = 1024;
 
-/// How many jobs may wait for a thread that only wait for the keys.
-const MAX_FOR_KEYS: usize = 512;
+/// How many tokens may wait for keys.
+const MAX_PARKED: usize = 512;
 
-/// How long a thread waits for another job.
+/// How long a thread waits for another job before it ends.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Does a job.
-pub type Worker = Box<dyn Fn(Job) -> FinishedJob + Send + Sync>;
+/// Asks the tenant about a password.
+pub type Worker =
+    Box<dyn Fn(&Login, Deadline) -> (Result<Tokens, Refusal>, TenantFeedback) + Send + Sync>;
 
 /// The pool.
 pub struct Pool {
     shared: Arc<PoolShared>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     spawn: Spawn,
+    keys: Arc<JwksCache>,
 }
 
 struct PoolShared {
@@ -55,61 +59,73 @@ struct PoolShared {
     state: Mutex<QueueState>,
     queued: Condvar,
     finished: Condvar,
-    /// Whether there may be answers: a tick asks, thousands of times a second, and should cost no lock.
-    answered: AtomicBool,
+    /// Whether there may be finished jobs. A tick reads this thousands of times a second, so it takes no lock.
+    has_finished: AtomicBool,
 }
 
 #[derive(Default)]
 struct QueueState {
-    queue: VecDeque<Job>,
-    /// Whose the logins in the queue are, and the jobs that only wait for the keys.
-    logins: FairShares,
-    keys: FairShares,
-    /// Whose the jobs under way are.
-    at_work: FairShares,
-    /// Credentials that are queued, under way, or answered and the answer not taken yet.
+    /// Passwords that wait for a thread, and whose places they take.
+    queue: VecDeque<Job<Login>>,
+    queued_by: FairShares,
+    /// Tokens that wait for keys, and whose places they take.
+    parked: Vec<Job<UnverifiedTokens>>,
+    parked_by: FairShares,
+    /// Whose passwords the threads are working on.
+    running_by: FairShares,
+    /// The credentials of all jobs whose results were not taken yet.
     busy: HashSet<Fingerprint>,
     finished: Vec<FinishedJob>,
     alive: usize,
     idle: usize,
-    /// How many stay, however idle.
+    /// How many threads stay although they are idle.
     kept: usize,
-    /// Jobs under way that wait for the keys. Anybody can make up tokens that do, so half of the threads
-    /// are left to those who ask the tenant.
-    for_keys: usize,
     stopping: bool,
 }
 
 impl Pool {
-    /// A pool without threads, for at most `limit`.
-    pub fn new(limit: usize, spawn: Spawn, worker: Worker) -> Self {
+    /// Returns a pool of at most `limit` threads, with none yet.
+    pub fn new(limit: usize, spawn: Spawn, worker: Worker, keys: Arc<JwksCache>) -> Self {
         let shared = PoolShared {
             worker,
             limit,
             state: Mutex::default(),
             queued: Condvar::new(),
             finished: Condvar::new(),
-            answered: AtomicBool::new(false),
+            has_finished: AtomicBool::new(false),
         };
         Self {
             shared: Arc::new(shared),
             threads: Mutex::default(),
             spawn,
+            keys,
         }
     }
 
-    /// Has a job done, unless one for the same credential is under way.
+    /// Returns the function to call when a fetch of the tenant's keys has ended, with whether it brought keys. It
+    /// finishes all parked jobs.
+    pub fn on_keys_fetched(&self) -> Box<dyn Fn(bool) + Send + Sync> {
+        // The fetching thread does not keep the pool alive.
+        let shared = Arc::downgrade(&self.shared);
+        Box::new(move |fetched| {
+            if let Some(shared) = shared.upgrade() {
+                shared.finish_parked(fetched, |_| true);
+            }
+        })
+    }
+
+    /// Takes a job, unless there is one for the same credential.
     ///
     /// # Errors
     ///
-    /// A refusal if there is too much to do already.
+    /// Returns a refusal if too many jobs wait already.
     pub fn submit(&self, job: Job) -> Result<(), Refusal> {
         let mut state = self.shared.state();
         if state.stopping {
             return Err(Refusal::new(Reason::LoginQueue, "the broker is stopping"));
         }
         if state.busy.contains(&job.key) {
-            // It is queued, and the thread that was to do it could not be made.
+            // The thread for it could not be started.
             if state.alive == 0 && !state.queue.is_empty() {
                 state.alive += 1;
                 drop(state);
@@ -117,8 +133,11 @@ impl Pool {
             }
             return Ok(());
         }
+        let (places, room) = match job.task {
+            Task::Login(_) => (&mut state.queued_by, MAX_LOGINS),
+            Task::Keys(_) => (&mut state.parked_by, MAX_PARKED),
+        };
         let caller = job.sign_in.caller;
-        let (places, room) = state.places(&job);
         if !places.has_one(caller, room) {
             return Err(Refusal::new(
                 Reason::LoginQueue,
@@ -127,23 +146,38 @@ impl Pool {
         }
         places.take(caller.source, 1.0);
         state.busy.insert(job.key);
-        state.queue.push_back(job);
-        // Those in front may have to wait for their turn, so idle threads are no sign that it runs.
-        if state.idle > 0 {
-            self.shared.queued.notify_one();
-        }
-        if state.idle >= state.queue.len() {
-            return Ok(());
-        }
-        if state.alive < self.shared.limit {
-            state.alive += 1;
-            drop(state);
-            self.spawn();
+        let (task, job) = job.split();
+        let key = job.key;
+        match task {
+            Task::Login(login) => {
+                state.queue.push_back(job.with(login));
+                self.start_thread_if_needed(state);
+            }
+            Task::Keys(tokens) => {
+                state.parked.push(job.with(tokens));
+                drop(state);
+                // The job is parked first, so no fetch ends between the request and the wait.
+                if !self.keys.request() {
+                    self.shared.finish_parked(false, |parked| parked == key);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Makes all threads, to stay.
+    fn start_thread_if_needed(&self, mut state: MutexGuard<'_, QueueState>) {
+        // An idle thread may be needed for a job in front, so each new job wakes one.
+        if state.idle > 0 {
+            self.shared.queued.notify_one();
+        }
+        if state.idle < state.queue.len() && state.alive < self.shared.limit {
+            state.alive += 1;
+            drop(state);
+            self.spawn();
+        }
+    }
+
+    /// Starts all threads. They stay.
     pub fn fill(&self) {
         let missing = {
             let mut state = self.shared.state();
@@ -163,22 +197,22 @@ impl Pool {
         threads.retain(|thread| !thread.is_finished());
         match spawned {
             Ok(thread) => threads.push(thread),
-            // The job stays queued for another thread; with none its clients run into their deadline.
+            // The job stays queued for another thread. If there is none, its clients wait until their deadline.
             Err(_) => self.shared.state().alive -= 1,
         }
     }
 
-    /// Whether this credential is being asked about, or its answer is here and was not taken.
+    /// Whether this credential has a job, or a result that was not taken.
     pub fn is_busy(&self, key: Fingerprint) -> bool {
         self.shared.state().busy.contains(&key)
     }
 
-    /// Waits for one credential's answer, at most until `until`. `None` if it is not here by then;
-    /// it will be among [`Self::take_finished`].
+    /// Waits for the result of one credential, at most until `until`. A result that comes later is among
+    /// [`Self::take_finished`].
     pub fn wait(&self, key: Fingerprint, until: Deadline) -> Option<FinishedJob> {
         let mut state = self.shared.state();
         loop {
-            if let Some(place) = state.finished.iter().position(|done| done.key == key) {
+            if let Some(place) = state.finished.iter().position(|job| job.key == key) {
                 state.busy.remove(&key);
                 return Some(state.finished.swap_remove(place));
             }
@@ -186,42 +220,39 @@ impl Pool {
             if left.is_zero() || !state.busy.contains(&key) {
                 return None;
             }
-            state = self
-                .shared
-                .finished
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            let wait = self.shared.finished.wait_timeout(state, left);
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Whether answers have come.
+    /// Whether there are finished jobs.
     pub fn has_finished(&self) -> bool {
-        self.shared.answered.load(Ordering::Acquire)
+        self.shared.has_finished.load(Ordering::Acquire)
     }
 
-    /// The answers that have come.
+    /// Takes the finished jobs.
     pub fn take_finished(&self) -> Vec<FinishedJob> {
         if !self.has_finished() {
             return Vec::new();
         }
         let mut state = self.shared.state();
-        self.shared.answered.store(false, Ordering::Release);
+        self.shared.has_finished.store(false, Ordering::Release);
         let finished = std::mem::take(&mut state.finished);
-        for done in &finished {
-            state.busy.remove(&done.key);
+        for job in &finished {
+            state.busy.remove(&job.key);
         }
         finished
     }
 
-    /// Drops what is queued, and waits a moment for what is under way. A thread that waits for the tenant
-    /// longer is left behind.
+    /// Drops the jobs that wait, and waits a moment for those that run. A thread that waits longer for the tenant is
+    /// left behind.
     pub fn stop(&self) {
         {
             let mut state = self.shared.state();
             state.stopping = true;
             state.queue.clear();
-            (state.logins, state.keys) = Default::default();
+            state.parked.clear();
+            (state.queued_by, state.parked_by) = Default::default();
         }
         self.shared.queued.notify_all();
         self.shared.finished.notify_all();
@@ -252,33 +283,18 @@ impl Drop for Pool {
 }
 
 impl QueueState {
-    /// Where a job stands in the queue: whose the places are, and how many there are.
-    fn places(&mut self, job: &Job) -> (&mut FairShares, usize) {
-        match job.is_for_keys() {
-            false => (&mut self.logins, MAX_LOGINS),
-            true => (&mut self.keys, MAX_FOR_KEYS),
-        }
-    }
-
-    /// The first job whose turn it is: of those who are known best, the one that has waited longest.
-    fn next(&mut self, limit: usize) -> Option<Job> {
-        let keys_too = self.for_keys < limit.div_ceil(2);
+    /// Takes the next password from the queue: of the clients that are known best, the one that has waited longest.
+    fn next(&mut self, limit: usize) -> Option<Job<Login>> {
         let place = Standing::ALL.into_iter().find_map(|standing| {
             self.queue.iter().position(|job| {
                 let caller = job.sign_in.caller;
-                caller.standing == standing
-                    && (keys_too || !job.is_for_keys())
-                    && (job.is_for_keys() || self.at_work.has_one(caller, limit))
+                caller.standing == standing && self.running_by.has_one(caller, limit)
             })
         })?;
         let job = self.queue.remove(place)?;
         let source = job.sign_in.caller.source;
-        self.places(&job).0.give_back(source, 1.0);
-        // Those that wait for keys have their half of the threads, and take nothing from the logins.
-        if !job.is_for_keys() {
-            self.at_work.take(source, 1.0);
-        }
-        self.for_keys += usize::from(job.is_for_keys());
+        self.queued_by.give_back(source, 1.0);
+        self.running_by.take(source, 1.0);
         Some(job)
     }
 }
@@ -292,10 +308,8 @@ impl PoolShared {
                     break;
                 }
                 state.idle += 1;
-                let (back, timeout) = self
-                    .queued
-                    .wait_timeout(state, IDLE)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let wait = self.queued.wait_timeout(state, IDLE);
+                let (back, timeout) = wait.unwrap_or_else(PoisonError::into_inner);
                 state = back;
                 state.idle -= 1;
                 if timeout.timed_out() && state.queue.is_empty() && state.alive > state.kept {
@@ -304,39 +318,52 @@ impl PoolShared {
                 continue;
             };
             drop(state);
-            let (key, permit, deadline) = (job.key, job.permit, job.deadline);
-            let for_keys = usize::from(job.is_for_keys());
-            let sign_in = job.sign_in.clone();
-            let source = sign_in.caller.source;
-            let done = catch_unwind(AssertUnwindSafe(|| (self.worker)(job))).unwrap_or_else(|_| {
-                FinishedJob {
-                    sign_in,
-                    key,
-                    permit,
-                    // Nobody knows how far it came.
-                    feedback: TenantFeedback {
-                        lost: true,
-                        ..TenantFeedback::default()
-                    },
-                    result: Err(Refusal::new(
-                        Reason::Internal,
-                        "asking the tenant failed within",
-                    )),
-                    keys_refetched: None,
-                    deadline,
-                }
-            });
+            let source = job.sign_in.caller.source;
+            let finished = self.run(job);
             state = self.state();
-            state.for_keys -= for_keys;
-            if for_keys == 0 {
-                state.at_work.give_back(source, 1.0);
-            }
-            // Busy until somebody takes it: whoever asks in between would have it done again.
-            state.finished.push(done);
-            self.answered.store(true, Ordering::Release);
-            self.finished.notify_all();
+            state.running_by.give_back(source, 1.0);
+            self.finish(&mut state, finished);
         }
         state.alive -= 1;
+        self.finished.notify_all();
+    }
+
+    fn run(&self, job: Job<Login>) -> FinishedJob {
+        let (login, job) = job.split();
+        let ask = || (self.worker)(&login, job.deadline);
+        let (tokens, feedback) = catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| {
+            let what = "asking the tenant failed within";
+            let feedback = TenantFeedback {
+                // The tenant may have received the password.
+                lost: true,
+                ..TenantFeedback::default()
+            };
+            (Err(Refusal::new(Reason::Internal, what)), feedback)
+        });
+        job.with(JobResult::Login {
+            username: login.username,
+            permit: login.permit,
+            feedback,
+            tokens,
+        })
+    }
+
+    /// Finishes the parked jobs of these credentials.
+    fn finish_parked(&self, fetched: bool, of: impl Fn(Fingerprint) -> bool) {
+        let mut state = self.state();
+        let ended: Vec<_> = state.parked.extract_if(.., |job| of(job.key)).collect();
+        for job in ended {
+            state.parked_by.give_back(job.sign_in.caller.source, 1.0);
+            let (tokens, job) = job.split();
+            self.finish(&mut state, job.with(JobResult::Keys { tokens, fetched }));
+        }
+    }
+
+    /// Adds a finished job. Its credential stays busy until somebody takes the result, or else whoever presents it
+    /// meanwhile would make a second job.
+    fn finish(&self, state: &mut QueueState, job: FinishedJob) {
+        state.finished.push(job);
+        self.has_finished.store(true, Ordering::Release);
         self.finished.notify_all();
     }
 
@@ -346,6 +373,6 @@ impl PoolShared {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing is half done under these locks, so a panic elsewhere leaves them good.
+    // No code leaves the state half changed, so a poisoned lock is still good.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
