@@ -18,6 +18,7 @@ use crate::{
     clock::{Deadline, Unix},
     config::errors::Problem,
     files,
+    refusal::NoAnswer,
 };
 
 /// The longest body that is read, in bytes. A token with the most claims that Auth0 allows (100 KB) fits
@@ -75,8 +76,8 @@ impl TenantResponse {
 /// No usable response came back.
 #[derive(Debug)]
 pub struct RequestError {
-    /// A sentence that completes "the tenant …".
-    pub why: String,
+    /// Why there is no answer.
+    pub why: NoAnswer,
     /// Whether the tenant may have received the request nevertheless.
     pub sent: bool,
 }
@@ -215,17 +216,17 @@ fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<TenantRespo
 fn failure(error: ureq::Error, sent: bool) -> RequestError {
     use ureq::Error;
     let why = match error {
-        Error::Timeout(_) => "did not answer in time".into(),
-        Error::HostNotFound => "has a name that DNS does not know".into(),
-        Error::BodyExceedsLimit(limit) => format!("answered with more than {limit} bytes"),
-        Error::Rustls(e) => format!("could not be trusted: {e}"),
+        Error::Timeout(_) => NoAnswer::Timeout,
+        Error::HostNotFound => NoAnswer::UnknownHost,
+        Error::BodyExceedsLimit(limit) => NoAnswer::TooLong(limit),
+        Error::Rustls(e) => NoAnswer::Untrusted(e.to_string()),
         // rustls's verdict on a certificate arrives wrapped in an I/O error.
         Error::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-            format!("could not be trusted: {e}")
+            NoAnswer::Untrusted(e.to_string())
         }
-        Error::Io(e) => format!("could not be reached: {e}"),
-        Error::ConnectionFailed => "could not be reached".into(),
-        other => format!("answered in no way that HTTP knows: {other}"),
+        Error::Io(e) => NoAnswer::Unreachable(Some(e.to_string())),
+        Error::ConnectionFailed => NoAnswer::Unreachable(None),
+        other => NoAnswer::NotHttp(other.to_string()),
     };
     RequestError { why, sent }
 }

@@ -23,10 +23,10 @@ use crate::{
     clock::{self, Deadline},
     config::{Config, TenantAddress, errors::Problem},
     jwt::{jwks::KeySet, jwks_cache::JwksError},
-    refusal::{Reason, Refusal},
+    refusal::{Detail, NoAnswer, Reason, Refusal},
     secret::Secret,
 };
-use input::{json, text::Quoted};
+use input::json;
 
 /// A tenant of Auth0, or another OpenID provider.
 pub struct TenantClient {
@@ -74,7 +74,7 @@ impl TenantClient {
         let fetch = || -> Result<KeySet, DocumentError> {
             let url = &self.endpoints(deadline)?.jwks;
             let answer = document(self.http.get(url, deadline))?;
-            KeySet::parse(&answer.body).map_err(|why| format!("its key set {why}").into())
+            KeySet::parse(&answer.body).map_err(|why| NoAnswer::BadKeys(why.to_string()).into())
         };
         fetch().map_err(|DocumentError { why, pause }| JwksError {
             why: format!("could not be fetched from {}: {why}", self.name()),
@@ -117,19 +117,17 @@ impl TenantClient {
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
     ) -> Result<TenantResponse, (Refusal, bool)> {
-        let unasked = |reason, why: String| (Refusal::new(reason, why), false);
+        let unasked = |reason, why: Detail| (Refusal::new(reason, why), false);
         let Some(application) = &config.application else {
             let why = "it sent a password, and credentials mode is off".into();
             return Err(unasked(Reason::CredentialsOff, why));
         };
         let endpoints = self
             .endpoints(deadline)
-            .map_err(|DocumentError { why, .. }| {
-                unasked(Reason::TenantUnreachable, format!("the tenant {why}"))
-            })?;
+            .map_err(|DocumentError { why, .. }| unasked(Reason::TenantUnreachable, why.into()))?;
         let Some(url) = &endpoints.token else {
             let why = format!("{} has no token endpoint", self.name());
-            return Err(unasked(Reason::LoginConfiguration, why));
+            return Err(unasked(Reason::LoginConfiguration, why.into()));
         };
         let Some(password) = password.reveal_str() else {
             let why = "its password is not UTF-8 text".into();
@@ -144,7 +142,6 @@ impl TenantClient {
         self.http
             .post_form(url, &form, &headers, deadline)
             .map_err(|RequestError { why, sent }| {
-                let why = format!("the tenant {why}");
                 (Refusal::new(Reason::TenantUnreachable, why), sent)
             })
     }
@@ -172,14 +169,13 @@ impl TenantClient {
 
 /// Why a document could not be fetched.
 struct DocumentError {
-    /// A sentence that completes "the tenant …".
-    why: String,
+    why: NoAnswer,
     /// How long the tenant wants clients to wait before the next request.
     pause: Option<Duration>,
 }
 
-impl From<String> for DocumentError {
-    fn from(why: String) -> Self {
+impl From<NoAnswer> for DocumentError {
+    fn from(why: NoAnswer) -> Self {
         Self { why, pause: None }
     }
 }
@@ -189,34 +185,35 @@ fn document(result: Result<TenantResponse, RequestError>) -> Result<TenantRespon
     match result {
         Ok(answer) if answer.status == 200 => Ok(answer),
         Ok(answer) => Err(DocumentError {
-            why: format!("answered {}", answer.status),
+            why: NoAnswer::Status(answer.status),
             pause: answer.retry_in(clock::now()),
         }),
         Err(RequestError { why, .. }) => Err(why.into()),
     }
 }
 
-fn discovered(issuer: &str, body: &[u8]) -> Result<Endpoints, String> {
-    let document =
-        json::object(body).map_err(|why| format!("has a discovery document that {why}"))?;
+fn discovered(issuer: &str, body: &[u8]) -> Result<Endpoints, NoAnswer> {
+    let document = json::object(body).map_err(|why| NoAnswer::BadDiscovery(why.to_string()))?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
     // OpenID Connect Discovery 1.0, section 4.3: otherwise one issuer could serve another issuer's keys.
     match text("issuer") {
         Some(same) if same == issuer => {}
         other => {
-            return Err(format!(
-                "calls itself {} where the option issuer says {}; write it exactly so",
-                Quoted(other.unwrap_or("nothing")),
-                Quoted(issuer)
-            ));
+            return Err(NoAnswer::AnotherIssuer {
+                found: other.map(str::to_owned),
+                expected: issuer.to_owned(),
+            });
         }
     }
-    let https = |name: &str| match text(name) {
+    let https = |name: &'static str| match text(name) {
         Some(url) if url.starts_with("https://") => Ok(Some(url.to_owned())),
-        Some(url) => Err(format!("has a {name} without TLS, {}", Quoted(url))),
+        Some(url) => Err(NoAnswer::WithoutTls {
+            name,
+            url: url.to_owned(),
+        }),
         None => Ok(None),
     };
-    let jwks = https("jwks_uri")?.ok_or("has no jwks_uri in its discovery document")?;
+    let jwks = https("jwks_uri")?.ok_or(NoAnswer::NoKeysAddress)?;
     Ok(Endpoints {
         token: https("token_endpoint")?,
         jwks,
@@ -256,7 +253,10 @@ mod tests {
             (r#"{"issuer":"https://id.example/"}"#, "no jwks_uri"),
             ("<html>", "not good JSON"),
         ] {
-            let error = discovered(issuer, body.as_bytes()).err().unwrap();
+            let error = discovered(issuer, body.as_bytes())
+                .err()
+                .unwrap()
+                .to_string();
             assert!(error.contains(why), "{error}");
         }
     }

@@ -104,7 +104,7 @@ pub enum Problem {
         /// The condition.
         condition: Unreported,
     },
-    /// The file of keys has none that can be used, for this reason.
+    /// The file of keys has none that can be used. The sentence says why.
     Keys(String),
     /// The file of certificates is not PEM, for this reason.
     NotPem(String),

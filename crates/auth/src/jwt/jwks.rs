@@ -11,10 +11,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
 use crate::config::Algorithm;
-use input::{json, text::Quoted};
+use input::json;
 
 /// The maximum number of keys from one set. Auth0 lists 2 or 3; a private cloud may add 10 of its own.
-const MAX_KEYS: usize = 64;
+pub(crate) const MAX_KEYS: usize = 64;
 
 /// The longest `kid`, in bytes. Auth0's have 21 to 40.
 const MAX_KID: usize = 256;
@@ -31,7 +31,7 @@ const RSA: [(Algorithm, &RsaParameters); 2] = [
 #[derive(Debug, Default)]
 pub struct KeySet {
     rsa: HashMap<String, RsaKey>,
-    ignored: Vec<String>,
+    ignored: Vec<IgnoredKey>,
 }
 
 struct RsaKey {
@@ -70,32 +70,97 @@ pub enum KeyLookupError {
     Algorithm(Algorithm),
 }
 
+/// Why a document is not a set of keys.
+#[derive(Debug, PartialEq, Eq)]
+pub enum JwksProblem {
+    /// It is not a JSON object, for this reason.
+    NotJson(String),
+    /// It has no array `keys`.
+    NoArray,
+    /// It has more keys than are accepted.
+    TooMany(usize),
+    /// It has no keys.
+    NoKeys,
+    /// It has no usable key. This is the first one.
+    NoneUsable(IgnoredKey),
+}
+
+/// A key that is left out of a set.
+#[derive(Debug, PartialEq, Eq)]
+pub enum IgnoredKey {
+    /// It is not an object.
+    NotAnObject,
+    /// It has no name, or one that is too long.
+    Unnamed,
+    /// Another key has the same name.
+    Ambiguous {
+        /// The name.
+        kid: String,
+    },
+    /// It cannot be used.
+    Unusable {
+        /// Its name.
+        kid: String,
+        /// Why not.
+        problem: KeyProblem,
+    },
+}
+
+/// Why a key cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub enum KeyProblem {
+    /// It is of this type, not RSA.
+    Type(String),
+    /// It is a private key.
+    Private,
+    /// Its `use` is this, not `sig`.
+    Use(String),
+    /// Its `key_ops` do not have `verify`.
+    NotForVerifying,
+    /// It is for this algorithm, which is not supported.
+    Algorithm(String),
+    /// Its `alg` is not a string.
+    AlgorithmNotText,
+    /// This number cannot be read.
+    BadNumber(&'static str),
+    /// Its modulus has this many bits.
+    Bits(usize),
+    /// Its modulus is even.
+    EvenModulus,
+    /// Its exponent is out of range.
+    BadExponent,
+    /// It has the mark of a broken generator (CVE-2017-15361).
+    Roca,
+    /// The cryptographic library rejects it, for this reason.
+    Rejected(String),
+}
+
 impl KeySet {
     /// Parses a JWK Set. Keys of another type or purpose are left out (RFC 7517, section 5), and so are
     /// broken and weak keys; [`Self::ignored`] lists them.
     ///
     /// # Errors
     ///
-    /// Returns a sentence if the document is not a JWK Set, or if no key is left.
-    pub fn parse(jwks: &[u8]) -> Result<Self, String> {
-        let document = json::object(jwks).map_err(|bad| bad.to_string())?;
+    /// Returns why the document is not a JWK Set, or that no key is left.
+    pub fn parse(jwks: &[u8]) -> Result<Self, JwksProblem> {
+        let document = json::object(jwks).map_err(|bad| JwksProblem::NotJson(bad.to_string()))?;
         let Some(Value::Array(keys)) = document.get("keys") else {
-            return Err("has no array `keys`".into());
+            return Err(JwksProblem::NoArray);
         };
         if keys.len() > MAX_KEYS {
-            return Err(format!("has {} keys, more than {MAX_KEYS}", keys.len()));
+            return Err(JwksProblem::TooMany(keys.len()));
         }
         let mut set = Self::default();
         let mut ambiguous = Vec::new();
         for key in keys {
             let Value::Object(jwk) = key else {
-                set.ignored.push("a key that is not an object".into());
+                set.ignored.push(IgnoredKey::NotAnObject);
                 continue;
             };
             let kid = match jwk.get("kid") {
                 Some(Value::String(kid)) if kid.len() <= MAX_KID => kid.clone(),
                 _ => {
-                    set.ignored.push("a key without a usable kid".into());
+                    set.ignored.push(IgnoredKey::Unnamed);
                     continue;
                 }
             };
@@ -109,20 +174,17 @@ impl KeySet {
                         set.rsa.insert(kid, key);
                     }
                 }
-                Err(why) => set.ignored.push(format!("key {} {why}", Quoted(&kid))),
+                Err(problem) => set.ignored.push(IgnoredKey::Unusable { kid, problem }),
             }
         }
         for kid in ambiguous {
             if set.rsa.remove(&kid).is_some() {
-                let why = format!("two keys named {}", Quoted(&kid));
-                set.ignored.push(why);
+                set.ignored.push(IgnoredKey::Ambiguous { kid });
             }
         }
         if set.rsa.is_empty() {
-            return Err(match set.ignored.first() {
-                Some(why) => format!("has no usable key: {why}"),
-                None => "has no keys".into(),
-            });
+            let first = set.ignored.into_iter().next();
+            return Err(first.map_or(JwksProblem::NoKeys, JwksProblem::NoneUsable));
         }
         Ok(set)
     }
@@ -182,58 +244,55 @@ impl KeySet {
     }
 
     /// Returns the keys of the document that were left out, with the reason.
-    pub fn ignored(&self) -> &[String] {
+    pub fn ignored(&self) -> &[IgnoredKey] {
         &self.ignored
     }
 }
 
 /// Parses an RSA key for signatures, or returns why it is not usable.
-fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, String> {
+fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, KeyProblem> {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
     match text("kty") {
         Some("RSA") => {}
         other => {
-            return Err(format!(
-                "is of type {}, not RSA",
-                Quoted(other.unwrap_or("none"))
-            ));
+            return Err(KeyProblem::Type(other.unwrap_or("none").to_owned()));
         }
     }
     if jwk.contains_key("d") {
-        return Err("is a private key".into());
+        return Err(KeyProblem::Private);
     }
     if let Some(purpose) = jwk.get("use").filter(|p| *p != "sig") {
-        return Err(format!("has the use {purpose}, not sig"));
+        return Err(KeyProblem::Use(purpose.to_string()));
     }
     if let Some(operations) = jwk.get("key_ops") {
         let verify = operations
             .as_array()
             .is_some_and(|ops| ops.iter().any(|op| op == "verify"));
         if !verify {
-            return Err("is not for verifying (key_ops)".into());
+            return Err(KeyProblem::NotForVerifying);
         }
     }
     let algorithm = match jwk.get("alg") {
         None => None,
         Some(Value::String(name)) => match Algorithm::parse(name) {
             Some(algorithm) if algorithm != Algorithm::Hs256 => Some(algorithm),
-            _ => return Err(format!("is for {}, which is not supported", Quoted(name))),
+            _ => return Err(KeyProblem::Algorithm(name.clone())),
         },
-        Some(_) => return Err("has an alg that is not a string".into()),
+        Some(_) => return Err(KeyProblem::AlgorithmNotText),
     };
-    let number = |name: &str| {
+    let number = |name: &'static str| {
         text(name)
             .and_then(|part| URL_SAFE_NO_PAD.decode(part).ok())
             .map(|bytes| bytes[bytes.iter().take_while(|&&b| b == 0).count()..].to_vec())
-            .ok_or_else(|| format!("has no good {name}"))
+            .ok_or(KeyProblem::BadNumber(name))
     };
     let (n, e) = (number("n")?, number("e")?);
     let bits = n.len() * 8 - n.first().map_or(0, |b| b.leading_zeros() as usize);
     if !(2048..=8192).contains(&bits) {
-        return Err(format!("has {bits} bits, not 2048 to 8192"));
+        return Err(KeyProblem::Bits(bits));
     }
     if n.last().is_none_or(|last| last % 2 == 0) {
-        return Err("has an even modulus".into());
+        return Err(KeyProblem::EvenModulus);
     }
     // With an exponent of 1 every signature equals its message. No library accepts an exponent of more than
     // 33 bits.
@@ -241,10 +300,10 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, String> {
         (e.len() <= 5).then_some(acc << 8 | u64::from(b))
     });
     if !exponent.is_some_and(|e| (3..1 << 33).contains(&e) && e % 2 == 1) {
-        return Err("has a bad exponent".into());
+        return Err(KeyProblem::BadExponent);
     }
     if is_roca(&n) {
-        return Err("was made by a broken generator (ROCA, CVE-2017-15361)".into());
+        return Err(KeyProblem::Roca);
     }
     let key = RsaPublicKeyComponents { n: &n, e: &e };
     let ready = RSA
@@ -252,7 +311,7 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, String> {
         .filter(|(one, _)| algorithm.is_none_or(|stated| stated == *one))
         .map(|(one, parameters)| Ok((one, key.to_parsed_public_key(parameters)?)))
         .collect::<Result<_, KeyRejected>>()
-        .map_err(|why| format!("is no key ({why})"))?;
+        .map_err(|why| KeyProblem::Rejected(why.to_string()))?;
     Ok(RsaKey {
         ready,
         n,
@@ -304,7 +363,8 @@ mod tests {
     }
 
     fn parse(keys: &[Value]) -> Result<KeySet, String> {
-        KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())
+        let text = json!({ "keys": keys }).to_string();
+        KeySet::parse(text.as_bytes()).map_err(|why| why.to_string())
     }
 
     #[test]
@@ -392,7 +452,8 @@ mod tests {
         ] {
             let set = parse(&[jwk("good"), key.clone()]).unwrap();
             assert_eq!(set.len(), 1, "{key}");
-            assert!(set.ignored()[0].contains(why), "{:?}", set.ignored());
+            let ignored = set.ignored()[0].to_string();
+            assert!(ignored.contains(why), "{ignored}");
             assert!(parse(&[key]).unwrap_err().contains("no usable key"));
         }
     }
@@ -405,9 +466,10 @@ mod tests {
         let other = with("alg", json!("PS256"));
         let set = parse(&[jwk("a"), jwk("k"), other, jwk("k")]).unwrap();
         assert_eq!(set.len(), 1);
-        assert_eq!(set.ignored(), ["two keys named 'k'"]);
+        let kid = "k".to_owned();
+        assert_eq!(set.ignored(), [IgnoredKey::Ambiguous { kid }]);
         let set = parse(&[json!(7), jwk("a")]).unwrap();
-        assert_eq!(set.ignored(), ["a key that is not an object"]);
+        assert_eq!(set.ignored(), [IgnoredKey::NotAnObject]);
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl SavedJwks {
         if document.get("tenant").and_then(Value::as_str) != Some(&self.tenant) {
             return Ok(None);
         }
-        let keys = KeySet::parse(&bytes).map_err(|why| about(&format_args!("it {why}")))?;
+        let keys = KeySet::parse(&bytes).map_err(|why| about(&why))?;
         // A date in the future means that a clock was wrong, then or now, and that the keys' age is unknown.
         let age = now.0.saturating_sub(fetched);
         Ok((age < self.good_for).then_some((keys, Duration::from_secs(age))))

@@ -80,10 +80,7 @@ impl fmt::Display for Problem {
                 );
             }
             Self::Keys(why) => {
-                return write!(
-                    f,
-                    "it {why}; save the tenant's /.well-known/jwks.json there"
-                );
+                return write!(f, "{why}; save the tenant's /.well-known/jwks.json there");
             }
             Self::NotPem(why) => return write!(f, "it is not good PEM ({why})"),
             Self::BadCertificate(why) => {

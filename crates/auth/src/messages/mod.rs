@@ -4,5 +4,6 @@
 
 mod config;
 mod files;
+mod keys;
 mod refusals;
 mod reports;

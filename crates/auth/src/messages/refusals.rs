@@ -4,8 +4,8 @@
 use std::fmt;
 
 use crate::refusal::{
-    ClaimProblem, Detail, FailedFor, LimitDetail, LookAt, Part, Refusal, TenantAnswer, TenantBody,
-    TokenDetail,
+    ClaimProblem, Detail, FailedFor, LimitDetail, LookAt, NoAnswer, Part, Refusal, TenantAnswer,
+    TenantBody, TokenDetail,
 };
 use input::text::Quoted;
 
@@ -43,6 +43,7 @@ impl fmt::Display for Detail {
             }
             Self::Limit(detail) => write!(f, "{detail}"),
             Self::Tenant(answer) => write!(f, "{answer}"),
+            Self::NoAnswer(why) => write!(f, "{why}"),
             Self::Text(text) => f.write_str(text),
         }
     }
@@ -244,6 +245,36 @@ impl fmt::Display for TenantAnswer {
             write!(f, ", request {}", Quoted(id))?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the tenant ")?;
+        match self {
+            Self::Timeout => f.write_str("did not answer in time"),
+            Self::UnknownHost => f.write_str("has a name that DNS does not know"),
+            Self::Unreachable(None) => f.write_str("could not be reached"),
+            Self::Unreachable(Some(why)) => write!(f, "could not be reached: {why}"),
+            Self::Untrusted(why) => write!(f, "could not be trusted: {why}"),
+            Self::TooLong(most) => write!(f, "answered with more than {most} bytes"),
+            Self::NotHttp(why) => write!(f, "answered in no way that HTTP knows: {why}"),
+            Self::Status(status) => write!(f, "answered {status}"),
+            Self::BadDiscovery(why) => write!(f, "has a discovery document that {why}"),
+            Self::AnotherIssuer { found, expected } => {
+                let found = Quoted(found.as_deref().unwrap_or("nothing"));
+                let expected = Quoted(expected);
+                write!(
+                    f,
+                    "calls itself {found} where the option issuer says {expected}; write it exactly so"
+                )
+            }
+            Self::WithoutTls { name, url } => {
+                write!(f, "has a {name} without TLS, {}", Quoted(url))
+            }
+            Self::NoKeysAddress => f.write_str("has no jwks_uri in its discovery document"),
+            Self::BadKeys(why) => write!(f, "has a key set that cannot be used: {why}"),
+        }
     }
 }
 

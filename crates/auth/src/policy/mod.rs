@@ -394,7 +394,8 @@ fn keys_from_file(config: &Config) -> Result<Option<KeySet>, ConfigError> {
     };
     let error = |problem| ConfigError::new("jwks_file", &path.display().to_string(), problem);
     let content = files::read(path, MAX_FILE).map_err(|why| error(Problem::File(why)))?;
-    let keys = KeySet::parse(&content.bytes).map_err(|why| error(Problem::Keys(why)))?;
+    let keys =
+        KeySet::parse(&content.bytes).map_err(|why| error(Problem::Keys(why.to_string())))?;
     Ok(Some(keys))
 }
 

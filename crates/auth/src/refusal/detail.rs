@@ -27,6 +27,8 @@ pub enum Detail {
     Limit(LimitDetail),
     /// The tenant's answer.
     Tenant(Box<TenantAnswer>),
+    /// The tenant gave no answer that is any good.
+    NoAnswer(NoAnswer),
     /// A sentence.
     Text(String),
 }
@@ -271,7 +273,46 @@ pub struct TenantAnswer {
     pub request_id: Option<String>,
 }
 
-/// The body of such an answer.
+/// Why there is no answer of the tenant that is any good.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NoAnswer {
+    /// It did not answer in time.
+    Timeout,
+    /// DNS does not know its name.
+    UnknownHost,
+    /// There is no connection to it, for this reason.
+    Unreachable(Option<String>),
+    /// Its certificate is not trusted, for this reason.
+    Untrusted(String),
+    /// Its answer is longer than this many bytes.
+    TooLong(u64),
+    /// Its answer is not HTTP, for this reason.
+    NotHttp(String),
+    /// It answered with this status.
+    Status(u16),
+    /// Its discovery document is not a JSON object, for this reason.
+    BadDiscovery(String),
+    /// Its discovery document is another issuer's.
+    AnotherIssuer {
+        /// The issuer in the document.
+        found: Option<String>,
+        /// The one in the option `issuer`.
+        expected: String,
+    },
+    /// Its discovery document names an address without TLS.
+    WithoutTls {
+        /// What is there.
+        name: &'static str,
+        /// The address.
+        url: String,
+    },
+    /// Its discovery document does not say where its keys are.
+    NoKeysAddress,
+    /// Its key set cannot be used. The sentence says why.
+    BadKeys(String),
+}
+
+/// The body of a [`TenantAnswer`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TenantBody {
     /// It does not matter.
@@ -325,6 +366,12 @@ impl From<TokenDetail> for Detail {
 impl From<LimitDetail> for Detail {
     fn from(detail: LimitDetail) -> Self {
         Self::Limit(detail)
+    }
+}
+
+impl From<NoAnswer> for Detail {
+    fn from(why: NoAnswer) -> Self {
+        Self::NoAnswer(why)
     }
 }
 

@@ -4,7 +4,7 @@ mod detail;
 mod reasons;
 
 pub use detail::{
-    ClaimProblem, Detail, FailedFor, LimitDetail, LookAt, Part, TenantAnswer, TenantBody,
+    ClaimProblem, Detail, FailedFor, LimitDetail, LookAt, NoAnswer, Part, TenantAnswer, TenantBody,
     TokenDetail,
 };
 pub use reasons::{Fault, Reason, Told};
