@@ -96,7 +96,7 @@ pub unsafe fn connect<'e>(
         ));
     }
 
-    let restored = password.is_none() && told.is_none() && broker.protocol_version(client) == 0;
+    let is_restored = password.is_none() && told.is_none() && broker.protocol_version(client) == 0;
     Ok((
         client,
         Connect {
@@ -111,9 +111,9 @@ pub unsafe fn connect<'e>(
             password,
             unverified_address: from == AddressFrom::Header && proxies.is_empty(),
             id_is_free: origin == Origin::Connect && broker.has_session(client_id) == Some(false),
-            again: origin != Origin::Connect,
-            restored,
-            rechecked: origin == Origin::Recheck && broker.generation() == Generation::V2_0,
+            may_be_recheck: origin != Origin::Connect,
+            is_restored,
+            is_recheck: origin == Origin::Recheck && broker.generation() == Generation::V2_0,
         },
     ))
 }

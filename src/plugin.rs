@@ -248,7 +248,7 @@ unsafe extern "C" fn on_basic_auth(
                 return None;
             }
             instance.reap(common, now);
-            instance.policy.absorb(common, now);
+            instance.policy.take_results(common, now);
             instance.policy.tell_repeats(now);
             let code = match question {
                 Ok((client, connect)) => basic_auth(broker, instance, common, client, &connect),
@@ -280,7 +280,7 @@ unsafe extern "C" fn on_basic_auth(
 /// Returns whether the event certainly is about a session that the broker has, and that stays as it is. A session that
 /// was restored from disk has no rights yet: its client has to sign in first.
 fn stays(common: &mut Common, connect: &Connect<'_>, origin: Origin, now: Unix) -> bool {
-    connect.restored
+    connect.is_restored
         || origin == Origin::Recheck
             && common.stays(connect.key, connect.client.id, connect.client.username, now)
 }
@@ -351,7 +351,7 @@ fn may_delay(
 ) -> bool {
     broker.generation() == Generation::V2_1
         && (broker.protocol_version(client) < 5 || instance.policy.delays_mqtt5())
-        && !connect.again
+        && !connect.may_be_recheck
         && !sighup::is_due()
         && !instance.ticks_are_late()
 }

@@ -248,7 +248,7 @@ impl Instance {
         let millis = now.millis();
         let due = millis >= self.looked + LOOK_MILLIS
             || self.stirred
-            || self.policy.has_news()
+            || self.policy.has_finished_jobs()
             || !self.log.is_empty()
             || !guard::FAULTS.is_empty();
         if due {

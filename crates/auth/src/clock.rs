@@ -1,4 +1,4 @@
-//! Reads the clocks. Everything else takes the time as an argument. (For messages the plugin reads the coarse clock by
+//! Reads the clocks. Everything else takes the time as an argument. (For messages the plugin reads the coarse clock
 //! itself, because that takes unsafe code.)
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,27 +12,27 @@ pub fn now() -> Unix {
     Unix(since.unwrap_or_default().as_secs())
 }
 
-/// The monotonic clock, for how long ago something was; it does not jump.
+/// Returns the time of the monotonic clock, which does not jump.
 pub fn moment() -> Instant {
     Instant::now()
 }
 
-/// A point on the monotonic clock by which something must have ended.
+/// A time on the monotonic clock by which something must have ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// `limit` from now.
+    /// Returns the deadline that is `limit` from now.
     pub fn after(limit: Duration) -> Self {
         Self(Instant::now() + limit)
     }
 
-    /// What is left, zero when it has passed.
+    /// Returns the time that is left, or zero if there is none.
     pub fn remaining(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    /// Whether nothing is left.
+    /// Whether no time is left.
     pub fn has_passed(self) -> bool {
         self.remaining().is_zero()
     }

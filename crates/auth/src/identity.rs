@@ -1,10 +1,10 @@
-//! The account that a session belongs to, and the client IDs that a token allows.
+//! Who a client is: its account, and the client IDs that its token allows.
 //!
-//! A subject is unique within its issuer only (RFC 7519, section 4.1.2), and two tenants may share a broker.
-//! So an account is issuer and subject together.
+//! A subject is unique within its issuer only (RFC 7519, section 4.1.2), and two tenants may share a broker. So an
+//! account is issuer and subject together.
 //!
-//! MQTT lets every client use every client ID, and with it the queued messages of that session. An operator
-//! can bind client IDs to a token: to a claim, or to a template of claims.
+//! MQTT lets every client use every client ID, and with it the queued messages of that session. An operator can bind
+//! client IDs to a token: to a claim, or to a template of claims.
 
 use std::sync::Arc;
 
@@ -90,24 +90,24 @@ impl ClientIds {
     }
 }
 
-/// What a credential is good for.
+/// A verified identity, and what it allows.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The user name.
     pub username: Arc<str>,
-    /// Whose token it is: who may come back for what is kept under a client id.
+    /// The account. It may come back for what is kept under its client ID.
     pub account: Account,
-    /// The client ids that it may be used with.
+    /// The client IDs that it may be used with.
     pub client_ids: Allowed,
-    /// What its token says that it may publish and subscribe.
+    /// What its token allows to publish and subscribe.
     pub grants: Arc<Grants>,
-    /// The claims, where rules may name them.
+    /// The claims, if rules may name them.
     pub claims: Option<Arc<Map<String, Value>>>,
-    /// When that ends.
+    /// When its rights end.
     pub until: Unix,
 }
 
-/// What is known of a credential in the end.
+/// The result of checking a credential.
 pub type Verdict = Result<Identity, Refusal>;
 
 /// Checks that a client ID is one of the allowed ones.

@@ -1,10 +1,10 @@
-//! How much of its time the broker may spend standing still, and for whom.
+//! Limits how much of its time the broker waits for the tenant, and for whom.
 //!
-//! Mosquitto 2.0 has one thread and wants an answer at once: while a CONNECT waits for the tenant,
-//! every client waits. So one CONNECT waits at most `login_wait`, and all of them together at most
-//! `stall_budget` percent of any ten seconds, of which each source has its share. Whoever comes beyond
-//! that is turned away while the tenant is asked in the background, and is let in from memory when it
-//! comes back. So is whoever waited in vain a moment ago.
+//! Mosquitto 2.0 has one thread and wants the answer to a CONNECT at once. While it waits for the tenant, every client
+//! waits. So one CONNECT waits at most `login_wait`, and all together wait at most `stall_budget` percent of any ten
+//! seconds, of which each address has its share. A client beyond that is refused while the tenant is asked in the
+//! background, and comes in from the login cache when it tries again. The same goes for a client whose CONNECT waited
+//! without a result a moment ago.
 
 use std::{
     collections::VecDeque,
@@ -17,31 +17,31 @@ use crate::{
     secret::Fingerprint,
 };
 
-/// Any stretch of this length holds at most the budget.
+/// Every period of this length holds at most the budget.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How long a credential that waited in vain does not wait again, and at most twice as long.
+/// How long a credential that waited without a result does not wait again. It may be up to twice as long.
 const IN_VAIN: Duration = Duration::from_secs(60);
 
-/// How many such credentials are remembered from one such time. Each has cost a millisecond at least.
+/// The maximum number of such credentials from one period. Each of them has cost a millisecond at least.
 const MAX_IN_VAIN: usize = 60_000;
 
-/// The time spent waiting, by all instances of the plugin together: it is the broker's.
+/// The time spent waiting by all instances of the plugin together, because it is the time of the broker.
 #[derive(Debug, Default)]
 pub struct StallBudget {
-    /// When each wait ended, whose it was, and how long.
+    /// When each wait ended, for which address it was, and how long it took.
     spent: VecDeque<(Instant, SourceNetwork, Duration)>,
-    /// The same by source, in nanoseconds.
+    /// The same by address, in nanoseconds.
     shares: FairShares,
-    /// The credentials that waited in vain: in the time that runs, and in the one before.
+    /// The credentials that waited without a result, in this period and the one before.
     in_vain: Generations,
-    /// Since when that time runs.
+    /// When this period began.
     since: Option<Instant>,
 }
 
 impl StallBudget {
-    /// How long a CONNECT may wait now: at most `login_wait` for one, and `percent` of any ten seconds for
-    /// all.
+    /// Returns how long a CONNECT may wait now: at most `login_wait`, and all together at most `percent` of any ten
+    /// seconds.
     pub fn allowance(
         &mut self,
         key: Fingerprint,
@@ -50,14 +50,14 @@ impl StallBudget {
         login_wait: Duration,
         percent: u32,
     ) -> Duration {
-        // A wait counts as long as a window of which it is part could hold it whole.
+        // A wait counts as long as a window with any part of it could hold all of it.
         while let Some((end, source, wait)) = self.spent.front().copied()
             && now.duration_since(end) >= WINDOW
         {
             self.spent.pop_front();
             self.shares.give_back(source, wait.as_nanos() as f64);
         }
-        if self.waited_in_vain(key, now) {
+        if self.has_waited_in_vain(key, now) {
             return Duration::ZERO;
         }
         let whole = WINDOW * percent / 100;
@@ -65,12 +65,12 @@ impl StallBudget {
         login_wait.min(Duration::from_nanos(left as u64))
     }
 
-    /// The broker has stood still until now, for this long and for this source.
+    /// Records that the broker has waited until now, for this long and for this address.
     pub fn spend(&mut self, now: Instant, source: SourceNetwork, wait: Duration) {
-        /// Waits of one source this close together are kept as one that ended with the last: that counts
-        /// them for longer, never for less.
+        /// Waits for one address this close together are kept as one that ended with the last. They count for longer
+        /// then, never for less.
         const TOGETHER: Duration = Duration::from_millis(100);
-        /// A shorter wait counts as this, so that the list of them stays short.
+        /// A shorter wait counts as this long, so that the list stays short.
         const LEAST: Duration = Duration::from_millis(1);
         if wait.is_zero() {
             return;
@@ -85,13 +85,13 @@ impl StallBudget {
         }
     }
 
-    /// A credential waited, and its answer did not come.
-    pub fn waited_for_nothing(&mut self, key: Fingerprint, now: Instant) {
+    /// Records that a credential waited without a result.
+    pub fn waited_in_vain(&mut self, key: Fingerprint, now: Instant) {
         self.turn(now);
         self.in_vain.insert(key.part(), MAX_IN_VAIN);
     }
 
-    fn waited_in_vain(&mut self, key: Fingerprint, now: Instant) -> bool {
+    fn has_waited_in_vain(&mut self, key: Fingerprint, now: Instant) -> bool {
         self.turn(now);
         self.in_vain.contains(key.part())
     }
@@ -116,7 +116,7 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    /// One who came in before.
+    /// A client that came in before.
     fn device(number: u32) -> Caller {
         Caller {
             source: SourceNetwork::V4(number.into()),
@@ -128,7 +128,7 @@ mod tests {
         Fingerprinter::new().unwrap().of(name.as_bytes())
     }
 
-    /// How long waits of 300 ms each may be, one after the other.
+    /// Returns how long waits of 300 ms each may be, one after the other.
     fn waits(
         budget: &mut StallBudget,
         start: Instant,
@@ -139,7 +139,7 @@ mod tests {
             let caller = caller(waits.len() as u32);
             let allowance = budget.allowance(key("a"), caller, now, MS(1000), 20);
             assert!(allowance <= MS(1000));
-            // Of what is left each takes four fifths.
+            // Each takes four fifths of what is left.
             if allowance < MS(1) {
                 return waits;
             }
@@ -195,18 +195,18 @@ mod tests {
         let (start, prints) = (Instant::now(), Fingerprinter::new().unwrap());
         let mut budget = StallBudget::default();
         let slow = prints.of(b"slow");
-        budget.waited_for_nothing(slow, start);
+        budget.waited_in_vain(slow, start);
         let mut allowed = |key, now| !budget.allowance(key, device(1), now, MS(9), 20).is_zero();
         assert!(!allowed(slow, start + IN_VAIN - MS(1)));
         assert!(allowed(prints.of(b"other"), start));
         assert!(allowed(slow, start + 2 * IN_VAIN));
         for number in 0..2 * MAX_IN_VAIN {
-            budget.waited_for_nothing(prints.of(&number.to_le_bytes()), start + 2 * IN_VAIN);
+            budget.waited_in_vain(prints.of(&number.to_le_bytes()), start + 2 * IN_VAIN);
         }
         assert_eq!(budget.in_vain.lengths()[0], MAX_IN_VAIN);
     }
 
-    /// Whatever comes when, no ten seconds hold more than the budget.
+    /// No ten seconds hold more than the budget, whatever comes when.
     #[test]
     fn no_window_holds_more() {
         let (start, key) = (Instant::now(), key("a"));

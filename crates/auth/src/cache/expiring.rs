@@ -1,28 +1,28 @@
-//! A bounded table of credentials whose entries end by themselves.
+//! A table of bounded size whose entries end by themselves. The keys are fingerprints of credentials.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
 
 use crate::{clock::Unix, secret::Fingerprint};
 
-/// How many credentials are remembered: twice the largest fleet this is made for. Beyond it those
-/// go first that would go next anyway.
+/// The maximum number of entries: twice the largest fleet that this is made for. In a full table the entries that end
+/// first are removed.
 const MAX_ENTRIES: usize = 200_000;
 
-/// So much room given back is worth a look at the heap as a whole.
+/// The capacity that is worth returning memory to the system for.
 const MUCH: usize = 1000;
 
 /// The table.
 pub struct ExpiringMap<V> {
     entries: HashMap<Fingerprint, ExpiringEntry<V>>,
-    /// What ends when, in no order. (An ordered set of both would compare fingerprints all the way down,
-    /// and most of what happens to an entry is that its end is another.)
+    /// The keys by when they end, in no order. (An ordered set of both would compare whole fingerprints, and most
+    /// entries change their end.)
     by_end: BTreeMap<Unix, Vec<Fingerprint>>,
 }
 
 struct ExpiringEntry<V> {
     value: V,
     end: Unix,
-    /// Where in the list of those that end then.
+    /// The place in the list of those that end then.
     place: usize,
 }
 
@@ -36,13 +36,13 @@ impl<V> Default for ExpiringMap<V> {
 }
 
 impl<V> ExpiringMap<V> {
-    /// What is entries of this credential.
+    /// Returns an entry.
     pub fn get(&mut self, key: Fingerprint, now: Unix) -> Option<&V> {
         self.remove_expired(now);
         self.entries.get(&key).map(|entry| &entry.value)
     }
 
-    /// Keeps something until `end`, in place of what was kept before.
+    /// Adds an entry that lasts until `end`, in place of an earlier one.
     pub fn insert(&mut self, key: Fingerprint, value: V, end: Unix, now: Unix) {
         self.remove(key);
         if end <= now {
@@ -59,14 +59,14 @@ impl<V> ExpiringMap<V> {
             .insert(key, ExpiringEntry { value, end, place });
     }
 
-    /// Has an entry end no later than this.
+    /// Makes an entry end no later than this.
     pub fn end_by(&mut self, key: Fingerprint, end: Unix) {
         if self.entries.get(&key).is_some_and(|entry| end < entry.end) {
             self.end_at(key, end);
         }
     }
 
-    /// Has an entry end at this moment, sooner or later than it would have.
+    /// Makes an entry end at this time, sooner or later than it would have.
     pub fn end_at(&mut self, key: Fingerprint, end: Unix) {
         let Some(entry) = self.entries.get(&key).filter(|entry| entry.end != end) else {
             return;
@@ -77,21 +77,21 @@ impl<V> ExpiringMap<V> {
         (entry.end, entry.place) = (end, place);
     }
 
-    /// Forgets one.
+    /// Removes an entry.
     pub fn remove(&mut self, key: Fingerprint) {
         if let Some(entry) = self.entries.remove(&key) {
             self.unlist(entry.end, entry.place);
         }
     }
 
-    /// One of those that end first.
+    /// Returns one of the entries that end first.
     fn first(&self) -> Option<Fingerprint> {
         self.by_end.first_key_value()?.1.last().copied()
     }
 
     fn list(&mut self, key: Fingerprint, end: Unix) -> usize {
         match self.by_end.entry(end) {
-            // Most are alone: the room for one, not for the four of an empty list that grows.
+            // Most lists have one entry. An empty list that grows would take room for four.
             btree_map::Entry::Vacant(vacant) => {
                 vacant.insert(vec![key]);
                 0
@@ -106,7 +106,7 @@ impl<V> ExpiringMap<V> {
     fn unlist(&mut self, end: Unix, place: usize) {
         let list = self.by_end.get_mut(&end).expect("a list for each end");
         list.swap_remove(place);
-        // The last one has taken its place.
+        // The last key has taken its place.
         if let Some(moved) = list.get(place)
             && let Some(entry) = self.entries.get_mut(moved)
         {
@@ -119,8 +119,7 @@ impl<V> ExpiringMap<V> {
         }
     }
 
-    /// Forgets what has ended, and gives back the room of a fleet that has gone; whether that was
-    /// much.
+    /// Removes what has ended, and returns the memory of a fleet that has gone. Returns whether that was much.
     pub fn remove_expired(&mut self, now: Unix) -> bool {
         while let Some((&end, _)) = self.by_end.first_key_value()
             && end <= now
@@ -137,13 +136,13 @@ impl<V> ExpiringMap<V> {
         room > MUCH
     }
 
-    /// The clock was set by this many seconds: everything ends when it would have ended.
+    /// Adjusts to a clock that was set by this many seconds: every entry lasts as long as before.
     pub fn clock_was_set(&mut self, by: i64) {
         for entry in self.entries.values_mut() {
             entry.end = entry.end.moved(by);
         }
         for (end, mut keys) in std::mem::take(&mut self.by_end) {
-            // Ends may meet at either end of time.
+            // The first and the last representable time may join several ends.
             let list = self.by_end.entry(end.moved(by)).or_default();
             for (place, key) in (list.len()..).zip(&keys) {
                 if let Some(entry) = self.entries.get_mut(key) {
@@ -154,17 +153,17 @@ impl<V> ExpiringMap<V> {
         }
     }
 
-    /// All that is entries.
+    /// Returns all values.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.entries.values_mut().map(|entry| &mut entry.value)
     }
 
-    /// How many are entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether none is.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.by_end.is_empty()
     }

@@ -1,7 +1,7 @@
-//! A set that forgets what is old, without a time beside each member.
+//! A set that forgets its oldest members, without a time for each of them.
 //!
-//! Members are added to the newer of two generations. When it is full or old enough, its owner calls
-//! [`turn`](Generations::turn): it becomes the older one, and what was the older one is forgotten.
+//! Members are added to the newer of two generations. When that is full or old enough, the owner of the set calls
+//! [`turn`](Generations::turn): the newer generation becomes the older one, and the older one is forgotten.
 
 use std::{
     collections::HashSet,
@@ -9,8 +9,8 @@ use std::{
     mem,
 };
 
-/// The set. Its members are keyed hashes of what they stand for, so they take little room and no stranger can
-/// choose two that are the same.
+/// The set. Its members are keyed hashes, so they take little room, and nobody can choose two values with the same
+/// hash.
 #[derive(Debug, Default)]
 pub struct Generations {
     newer: HashSet<u64, BuildHasherDefault<HashedBefore>>,
@@ -44,14 +44,14 @@ impl Generations {
         !forgotten.is_empty()
     }
 
-    /// How many members the newer and the older generation have.
+    /// Returns the number of members of the newer and the older generation.
     #[cfg(test)]
     pub fn lengths(&self) -> [usize; 2] {
         [self.newer.len(), self.older.len()]
     }
 }
 
-/// Takes a hash as it is, because to hash it once more would only cost time.
+/// A hasher that returns a hash as it is, because hashing it again would only cost time.
 #[derive(Default)]
 struct HashedBefore(u64);
 

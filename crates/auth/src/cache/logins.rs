@@ -1,9 +1,9 @@
-//! What the tenant said about a credential before: so that a device that reconnects is not asked
-//! about again, and comes in while the tenant is away.
+//! Remembers what the tenant said about a user name and password. So a device that reconnects costs no request, and
+//! comes in while the tenant is unreachable.
 //!
-//! Nothing here gives a password away: a credential is its keyed fingerprint. A good answer is kept
-//! until its token expires, or for `login_cache` if that is shorter; of the bad ones only a wrong
-//! password is kept, and only briefly, because it may be set right at any time.
+//! The key is a keyed fingerprint, so the cache gives no password away. A good result is kept until its token expires,
+//! or for `login_cache` seconds if that is shorter. Of the refusals only a wrong password is kept, and only briefly,
+//! because it may be corrected at any time.
 
 use super::expiring::ExpiringMap;
 use crate::{
@@ -13,11 +13,11 @@ use crate::{
     secret::Fingerprint,
 };
 
-/// How many seconds a wrong password stays wrong without asking.
+/// How many seconds a wrong password counts as wrong without asking the tenant.
 const REFUSED: u64 = 10;
 
-/// How many seconds a good answer waits for a device that was turned away before it came. A device that sleeps
-/// between two tries comes back after minutes.
+/// How many seconds a good result is kept for a device that was refused before it came. A device that sleeps between
+/// two tries comes back after minutes.
 const UNDELIVERED: u64 = 15 * 60;
 
 /// The cache.
@@ -28,12 +28,12 @@ pub struct LoginCache {
 
 struct CachedLogin {
     verdict: Verdict,
-    /// Where it was kept for longer than it is good for: when it ends once it has been after_delivery.
+    /// When it ends after it was delivered, if it is kept for longer until then.
     after_delivery: Option<Unix>,
 }
 
 impl LoginCache {
-    /// Good answers are kept at most `keep` seconds; 0 keeps none.
+    /// Returns an empty cache that keeps good results at most `keep` seconds; 0 keeps none.
     pub fn new(keep: u64) -> Self {
         Self {
             keep,
@@ -41,7 +41,7 @@ impl LoginCache {
         }
     }
 
-    /// What is known of this credential.
+    /// Returns what is known about this login.
     pub fn get(&mut self, key: Fingerprint, now: Unix) -> Option<Verdict> {
         let known = self.entries.get(key, now)?;
         if known
@@ -58,24 +58,24 @@ impl LoginCache {
         Some(verdict)
     }
 
-    /// Keeps what may be kept.
+    /// Keeps a verdict, if it is of a kind that is kept.
     pub fn insert(&mut self, key: Fingerprint, verdict: &Verdict, now: Unix) {
         self.keep_for(self.keep, key, verdict, now);
     }
 
-    /// Keeps what nobody has after_delivery yet until its device comes back, even where nothing is remembered.
-    /// It comes back once: then the answer is as old as any other.
+    /// Keeps a verdict until its device comes back, even if the cache is off. It is delivered once; then it is as old
+    /// as any other.
     pub fn insert_until_delivered(&mut self, key: Fingerprint, verdict: &Verdict, now: Unix) {
         self.keep_for(self.keep.max(UNDELIVERED), key, verdict, now);
     }
 
-    /// Forgets what has ended; whether that was much.
+    /// Removes what has ended. Returns whether that was much.
     pub fn remove_expired(&mut self, now: Unix) -> bool {
         self.entries.remove_expired(now)
     }
 
-    /// The clock was set by this many seconds: what is remembered is so for as long as before. A token's own
-    /// end is what its tenant said, by whatever clock.
+    /// Adjusts to a clock that was set by this many seconds: what is kept lasts as long as before. A token still ends
+    /// when its tenant said.
     pub fn clock_was_set(&mut self, by: i64) {
         self.entries.clock_was_set(by);
         for known in self.entries.values_mut() {
@@ -165,7 +165,7 @@ mod tests {
             once.clock_was_set(by);
             assert!(once.get(a, now(1059)).is_some() && once.get(a, now(1059)).is_none());
         }
-        // By the clock as it is now its token has ended.
+        // By the new time its token has ended.
         let mut cache = LoginCache::new(100);
         cache.insert(a, &good(1500), Unix(1000));
         cache.clock_was_set(900);

@@ -1,7 +1,9 @@
 //! What is remembered of earlier sign-ins.
 //!
-//! * [`logins`]: what the tenant said about a login · [`tokens`]: which tokens had a good signature
-//! * [`expiring`]: the table behind both · `generations`: a set that forgets its oldest members
+//! * [`logins`]: what the tenant said about a user name and password
+//! * [`tokens`]: which tokens were verified
+//! * [`expiring`]: the table behind both
+//! * `generations`: a set that forgets its oldest members
 
 pub mod expiring;
 pub(crate) mod generations;

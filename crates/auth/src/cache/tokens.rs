@@ -1,26 +1,25 @@
-//! Tokens whose signature was good: so that a fleet that comes back at once costs no signature
-//! checks.
+//! Remembers tokens that were verified. So a fleet that comes back at once costs no signature checks.
 //!
-//! Only good tokens are kept, by their keyed fingerprint, and no longer than they are good. A token
-//! was good under a set of keys: when the tenant's set is another one, its key may be the one that
-//! was withdrawn, and the token is checked again.
+//! Only valid tokens are kept, by their keyed fingerprint, until they expire. A token was verified with one set of
+//! keys. When the tenant has another set, the key of the token may be the one that was withdrawn, so the token is
+//! verified again.
 
 use std::sync::Arc;
 
 use super::expiring::ExpiringMap;
 use crate::{clock::Unix, identity::Identity, jwt::jwks::KeySet, secret::Fingerprint};
 
-/// How many seconds a token is remembered after its client has gone: long enough for a network that
-/// comes back, short enough that a fleet that is gone leaves nothing behind.
+/// How many seconds a token is kept after its client has gone. That is long enough for a network that comes back, and
+/// short enough that a fleet that has gone leaves nothing behind.
 const AFTER_LEAVING: u64 = 60;
 
-/// The memory.
+/// The cache.
 #[derive(Default)]
 pub struct TokenCache(ExpiringMap<(Identity, Arc<KeySet>)>);
 
 impl TokenCache {
-    /// What a token is good for, if it was good under these very keys.
-    /// Whoever brings it is about to come back, so it is remembered to its end again.
+    /// Returns the identity in a token that was verified with these keys. Its client is about to come back, so the
+    /// token is kept until it expires again.
     pub fn get(&mut self, token: Fingerprint, keys: &Arc<KeySet>, now: Unix) -> Option<Identity> {
         let (identity, under) = self.0.get(token, now)?;
         let identity = Arc::ptr_eq(under, keys).then(|| identity.clone())?;
@@ -28,7 +27,7 @@ impl TokenCache {
         Some(identity)
     }
 
-    /// Remembers a token that is good under these keys.
+    /// Keeps a token that was verified with these keys.
     pub fn insert(
         &mut self,
         token: Fingerprint,
@@ -40,22 +39,22 @@ impl TokenCache {
             .insert(token, (identity.clone(), keys), identity.until, now);
     }
 
-    /// The client that came with this token has gone.
+    /// Keeps a token for a short time only, because its client has gone.
     pub fn client_left(&mut self, token: Fingerprint, now: Unix) {
         self.0.end_by(token, now.plus(AFTER_LEAVING));
     }
 
-    /// Forgets what has ended; whether that was much.
+    /// Removes what has ended. Returns whether that was much.
     pub fn remove_expired(&mut self, now: Unix) -> bool {
         self.0.remove_expired(now)
     }
 
-    /// How many tokens are remembered.
+    /// Returns the number of tokens.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether none is.
+    /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,27 +1,28 @@
-//! A tenant in trouble is left alone, for longer and longer, and is asked by one at a time whether it is
-//! over.
+//! Stops requests to a tenant that is in trouble, for longer and longer, and probes with one request at a time whether
+//! the trouble is over.
 //!
-//! A failure that the question itself may have provoked (a 5xx, a timeout after it was sent) proves
-//! nothing about the questions of others: a stranger could send what a tenant chokes on. So there are
-//! three circuits, and such failures open each as far as they prove something:
+//! A failure may be the fault of the request itself: a 5xx status, or a timeout after the request was sent. A stranger
+//! could send what the tenant fails at, so such a failure proves nothing about the requests of others. Therefore there
+//! are three circuits, and a failure counts in each as far as it proves something:
 //!
-//! * one for each user at each source: five in a row;
-//! * one for each source: five in a row, from three users. Where all devices are behind one address this
-//!   is the whole site's;
-//! * one for everybody: five in a row, from three users and two sources. A failure that nobody can
-//!   provoke (the tenant cannot be reached) counts here without that, and one refusal of our own
-//!   application is enough.
+//! * One for each user at each address. It opens after five failures in a row.
+//! * One for each address. It opens after five failures in a row, from three users. If all devices are behind one
+//!   address, this is the circuit of the whole site.
+//! * One for everybody. It opens after five failures in a row, from three users and two addresses. A failure that no
+//!   request can cause (the tenant cannot be reached) counts without that condition. If the tenant rejects our
+//!   application, one failure is enough.
 //!
-//! Who opened a circuit does not find out whether the trouble is over, and where somebody wants to who
-//! came in before, no stranger does: not until the longest rest has passed without anybody else. Who came in
-//! before and opened it leaves the others only as long again as the rest was, and no longer than it takes them to
-//! come back: at a small site nobody else may be there.
+//! While a circuit is open, some callers wait longer than others for the probe:
 //!
-//! Answers come in any order, some of them long after a rest began. So questions have numbers: while a
-//! circuit rests only the answer to its probe makes the rest longer, and any answer that shows the tenant
-//! well ends it. What was asked before a rest began has been said by the first who came back with it.
-//! Without numbers the trouble of one who asked long ago would end the probe of another, and let the next
-//! one through as well.
+//! * Callers whose failures opened it do not probe it, so that they cannot keep it open. They wait until the longest
+//!   rest has passed. If such a caller came in before, it waits only as long as the rest itself, and no longer than
+//!   other devices need to come back: at a small site there may be no other devices.
+//! * Unknown callers do not probe it while a caller that came in before wants to.
+//!
+//! Responses come in any order, some of them long after a circuit opened. So requests have numbers. While a circuit is
+//! open, only the response to its probe makes the rest longer. Any response that shows the tenant healthy closes it.
+//! Failures of requests from before the rest are ignored, because the rest is due to them already. Without numbers such
+//! a failure would end the probe of another request and let the next one through as well.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,55 +39,55 @@ use crate::{
     secret::Fingerprint,
 };
 
-/// Failures in a row after which the tenant is left alone for a while.
+/// The number of failures in a row that opens a circuit.
 const TROUBLES: u32 = 5;
 
-/// From how many users they must be where one user could provoke them.
+/// From how many users they must come, where one user alone could cause them.
 const USERS: usize = 3;
 
-/// The longest that the tenant is left alone because of trouble, in seconds.
+/// The longest rest, in seconds.
 const LONGEST_REST: u32 = 64;
 
-/// Within so long some other device comes back, where there are others.
+/// The time in which other devices come back, if there are any.
 const OTHERS_TURN: Duration = Duration::from_secs(16);
 
-/// Longer than any question takes. One that got lost does not keep the others waiting.
+/// Longer than any request takes. A probe whose response got lost does not block others for longer.
 const LONGEST_PROBE: Duration = Duration::from_secs(120);
 
-/// How many users and sources whose questions failed are kept apart, of each kind.
+/// The maximum number of circuits of users, and of addresses.
 const MAX_CIRCUITS: usize = 10_000;
 
-/// How many of those whose failures opened a circuit are remembered.
+/// The maximum number of callers remembered for opening one circuit.
 const MAX_BLAMED: usize = 64;
 
-/// What an answer says of the tenant.
+/// What a response says about the tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TenantHealth {
-    /// It is well.
+    /// The tenant is healthy.
     Healthy,
-    /// It failed at this question, which may be the question's fault.
+    /// It failed, possibly because of the request.
     Failed,
-    /// It could not be asked, whatever the question.
+    /// It could not be reached, whatever the request.
     Unreachable,
-    /// It is well and accepts nobody: our application is not what it should be.
+    /// It is healthy but rejects our application, and so every login.
     ApplicationRejected,
-    /// The question never came to it.
+    /// The request was not sent.
     NotAsked,
 }
 
-/// Whose question it is.
+/// Whose request it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Requester {
     /// The user.
     pub user: Fingerprint,
-    /// From where, and how well it is known there.
+    /// The address, and whether the user came in from there before.
     pub caller: Caller,
 }
 
-/// Whether the tenant may be asked.
+/// The circuits of one tenant.
 #[derive(Default)]
 pub struct CircuitBreaker {
-    /// The number of the last question.
+    /// The number of the last request.
     asked: u64,
     everybody: Circuit,
     sources: HashMap<SourceNetwork, Circuit>,
@@ -103,15 +104,15 @@ enum Whose {
 
 #[derive(Default)]
 struct Circuit {
-    /// Failures in a row, and how many of them nobody could have provoked.
+    /// The failures in a row, and how many of them no request can have caused.
     troubles: u32,
     unreachable: u32,
-    /// Whose the others were.
+    /// Who sent the requests that failed.
     blamed: HashSet<(Fingerprint, SourceNetwork)>,
-    /// Rests in a row.
+    /// The number of rests in a row.
     rests: u32,
     rest: Option<Rest>,
-    /// The last question before a rest began: the troubles up to it are old.
+    /// The last request before the rest began. Failures of earlier requests are ignored.
     old: u64,
 }
 
@@ -119,18 +120,18 @@ struct Rest {
     until: Instant,
     length: Duration,
     why: TenantHealth,
-    /// The question that finds out whether it is over, and since when.
+    /// The number of the probe, and when it was sent.
     probe: Option<(u64, Instant)>,
-    /// Somebody who came in before, and is not to blame, wants to find out.
+    /// Whether a caller that came in before, and is not to blame, wants to probe.
     is_wanted: bool,
 }
 
 impl CircuitBreaker {
-    /// Whether the tenant may be asked now. If it is, [`Self::begin`] says so.
+    /// Checks whether the tenant may be asked now. If it is asked, call [`Self::begin`].
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// Returns why not.
     pub fn check(&mut self, requester: Requester, now: Instant) -> Result<(), Refusal> {
         for (whose, circuit) in self.circuits(requester).into_iter().flatten() {
             circuit.check(whose, requester, now)?;
@@ -138,7 +139,7 @@ impl CircuitBreaker {
         Ok(())
     }
 
-    /// The tenant is asked; the question's number.
+    /// Records that the tenant is asked. Returns the number of the request.
     pub fn begin(&mut self, requester: Requester, now: Instant) -> u64 {
         self.asked += 1;
         let number = self.asked;
@@ -150,7 +151,7 @@ impl CircuitBreaker {
         number
     }
 
-    /// What came of a question.
+    /// Records what came of a request.
     pub fn finish(
         &mut self,
         number: u64,
@@ -172,7 +173,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Somebody has mended something (SIGHUP).
+    /// Closes all circuits, because somebody may have fixed something (SIGHUP).
     pub fn reset(&mut self) {
         let asked = self.asked;
         *self = Self {
@@ -181,7 +182,7 @@ impl CircuitBreaker {
         };
     }
 
-    /// Those that there are of the three.
+    /// Returns the circuits of this caller, as far as they exist.
     fn circuits(&mut self, requester: Requester) -> [Option<(Whose, &mut Circuit)>; 3] {
         let source = requester.caller.source;
         let user = self.users.get_mut(&(requester.user, source));
@@ -200,8 +201,8 @@ impl CircuitBreaker {
     }
 }
 
-/// Where there are too many, those go that do not rest. If all do, one more is not counted: the questions
-/// that it takes to fill the table are limited otherwise.
+/// Adds a circuit. In a full table the circuits that do not rest are dropped. If all of them rest, the failure is not
+/// counted: other limits bound the number of requests that it takes to fill the table.
 fn begin<K: Copy + Eq + Hash>(circuits: &mut HashMap<K, Circuit>, key: K, now: Instant) {
     if circuits.len() >= MAX_CIRCUITS && !circuits.contains_key(&key) {
         circuits.retain(|_, circuit| circuit.rest.as_ref().is_some_and(|rest| now < rest.until));
@@ -223,7 +224,7 @@ impl Circuit {
             Whose::User => false,
             _ if self.blamed.contains(&(user, caller.source)) => true,
             Whose::Source => false,
-            // A stranger has as many names as he likes.
+            // An unknown caller can use as many user names as it likes.
             Whose::Everybody => {
                 !is_returning
                     && self
@@ -271,7 +272,7 @@ impl Circuit {
         now: Instant,
     ) {
         let is_probe = self.is_probe(number);
-        let is_about_it = match health {
+        let counts = match health {
             TenantHealth::Healthy => {
                 let old = self.old;
                 *self = Self {
@@ -286,7 +287,7 @@ impl Circuit {
                 whose == Whose::Everybody
             }
         };
-        if !is_about_it {
+        if !counts {
             if let Some(rest) = &mut self.rest
                 && is_probe
             {
@@ -313,7 +314,7 @@ impl Circuit {
 
     fn opens(&self, whose: Whose, health: TenantHealth) -> bool {
         if health == TenantHealth::ApplicationRejected {
-            // One is enough: it says no to everybody.
+            // One is enough, because the tenant rejects everybody.
             return true;
         }
         let distinct = |of: fn(&(Fingerprint, SourceNetwork)) -> u64| {
@@ -393,7 +394,7 @@ mod tests {
             }
         }
 
-        /// One of a fleet, each at an address of its own, and all of them came in before.
+        /// A device of a fleet. Each has its own address, and came in before.
         fn device(&self, number: u32) -> Requester {
             self.requester(number, number, Standing::Returning)
         }
@@ -402,13 +403,13 @@ mod tests {
             self.requester(1_000_000 + user, 1_000_000 + source, Standing::Unknown)
         }
 
-        /// Asks, if that is allowed.
+        /// Sends a request, if that is allowed.
         fn ask(&mut self, requester: Requester, now: Instant) -> Option<u64> {
             let allowed = self.circuit_breaker.check(requester, now).is_ok();
             allowed.then(|| self.circuit_breaker.begin(requester, now))
         }
 
-        /// Asks and hears this; whether it was allowed to ask.
+        /// Sends a request that ends like this. Returns whether it was allowed.
         fn hears(&mut self, requester: Requester, health: TenantHealth, now: Instant) -> bool {
             let number = self.ask(requester, now);
             if let Some(number) = number {
@@ -417,8 +418,8 @@ mod tests {
             number.is_some()
         }
 
-        /// The rest of everybody has begun, by failures that nobody provoked, and six questions from before
-        /// have no answer yet.
+        /// Returns a site where the circuit of everybody is open after failures that no request caused, and six earlier
+        /// requests that have no response yet.
         fn resting(start: Instant) -> (Self, Vec<u64>) {
             let mut site = Self::new();
             let asked: Vec<u64> = (0..11)
@@ -561,7 +562,7 @@ mod tests {
         assert_eq!(asked.count(), TROUBLES as usize, "each time another user");
         assert!(site.ask(site.device(1), start).is_some());
 
-        // A device behind the same address is the one that finds out, and the stranger is not.
+        // A device behind the same address probes, and the stranger does not.
         let behind = Requester {
             caller: Caller {
                 source: site.stranger(0, 1).caller.source,
@@ -599,7 +600,7 @@ mod tests {
         assert!(site.ask(site.device(2), later).is_some());
     }
 
-    /// Where there is nobody else, one of those has to: soon, if they are devices that came in before.
+    /// If there are no others, a caller that opened the circuit probes it: soon, if it came in before.
     #[test]
     fn where_there_is_nobody_else_those_who_opened_it_find_out() {
         let start = Instant::now();

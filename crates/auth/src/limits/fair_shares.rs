@@ -1,15 +1,15 @@
-//! Who may use how much of something of which there is not enough for all.
+//! Divides something of which there is not enough for all: requests to the tenant, threads, places in a queue, the time
+//! for which the broker may wait.
 //!
-//! Two rules, for whatever is divided (questions to the tenant, threads, places in a queue, the time that
-//! the broker stands still):
+//! There are two rules:
 //!
-//! * Those who never came in leave half of it to the others, and those who are half known a quarter to
-//!   those who came in before from where they are now ([`Standing`]).
-//! * A source may use at most four times what is free at that moment (Choudhury and Hahne, "Dynamic queue
-//!   length thresholds for shared-memory packet switches", 1998). So one source alone gets four fifths,
-//!   and a second one always finds something. Nothing has to be known in advance of how many there are.
-//!   Who is half known gets no more from one source than strangers do, or one account would do to take
-//!   everything that strangers may have.
+//! * Callers that never came in leave half to the others. Callers that are partly known leave a quarter to those that
+//!   come back from where they came in before ([`Standing`]).
+//! * One address may use at most four times what is free at that moment (Choudhury and Hahne, "Dynamic queue length
+//!   thresholds for shared-memory packet switches", 1998). So one address alone gets four fifths, and a second one
+//!   always finds something free. The number of addresses need not be known in advance. A partly known caller gets no
+//!   more from one address than an unknown one, because otherwise one account would be enough to take everything that
+//!   unknown callers may use.
 
 use std::collections::HashMap;
 
@@ -18,21 +18,21 @@ use super::{
     source::SourceNetwork,
 };
 
-/// How many times what is free one source may use.
+/// How many times what is free one address may use.
 const GREED: f64 = 4.0;
 
-/// A source that uses less than this is not worth remembering when there are too many of them.
+/// An address that uses less than this is dropped when there are too many addresses.
 const LITTLE: f64 = 0.5;
 
-/// Fewer sources than this are never too many.
+/// With fewer addresses than this none is dropped.
 const FEW: usize = 1024;
 
-/// What is in use, by source.
+/// What is in use, by address.
 #[derive(Debug)]
 pub struct FairShares {
     /// In units of `scale`.
     used: HashMap<SourceNetwork, f64>,
-    /// What everybody's use shrinks by when something comes back that is nobody's in particular.
+    /// The factor by which the use of everybody shrinks when something is given back that belongs to no address.
     scale: f64,
     total: f64,
 }
@@ -48,7 +48,7 @@ impl Default for FairShares {
 }
 
 impl Standing {
-    /// The part that may be in use when somebody of this standing wants something.
+    /// The part that may be in use when a caller of this standing asks.
     fn part(self) -> f64 {
         match self {
             Self::Unknown => 0.5,
@@ -58,13 +58,13 @@ impl Standing {
     }
 }
 
-/// What those of this standing may use together.
+/// Returns what callers of this standing may use together.
 fn part(standing: Standing, whole: f64) -> f64 {
-    // Of a single one a half is none.
+    // Half of a single one would be none.
     (whole * standing.part()).max(whole.min(1.0))
 }
 
-/// What one source of this standing gets if it is alone.
+/// Returns what one address of this standing gets if it is alone.
 fn most(standing: Standing, whole: f64) -> f64 {
     let as_one_of = match standing {
         Standing::Unknown | Standing::Familiar => Standing::Unknown,
@@ -74,16 +74,16 @@ fn most(standing: Standing, whole: f64) -> f64 {
 }
 
 impl FairShares {
-    /// How much this caller may use now, if the whole is so large.
+    /// Returns how much this caller may use now. `whole` is how much there is.
     pub fn left(&self, caller: Caller, whole: f64) -> f64 {
         let free = self.free(caller, whole);
-        // What it takes is no longer free.
+        // What the caller takes is no longer free.
         let own = (GREED * free - self.used_by(caller.source)) / (1.0 + GREED);
         let most = most(caller.standing, whole) - self.used_by(caller.source);
         free.min(own).min(most).max(0.0)
     }
 
-    /// Whether there is one more for this caller, if there are so many.
+    /// Whether there is one more for this caller. `whole` is how many there are.
     pub fn has_one(&self, caller: Caller, whole: usize) -> bool {
         let whole = whole as f64;
         let free = self.free(caller, whole);
@@ -95,16 +95,16 @@ impl FairShares {
         part(caller.standing, whole) - self.total
     }
 
-    /// How much is in use.
+    /// Returns how much is in use.
     pub fn total(&self) -> f64 {
         self.total
     }
 
-    /// A source uses so much more.
+    /// Takes some for an address.
     pub fn take(&mut self, source: SourceNetwork, amount: f64) {
         *self.used.entry(source).or_default() += amount / self.scale;
         self.total += amount;
-        // Each remembered source uses a little, so this bounds how many there are.
+        // Each address in the table uses a little, so this bounds their number.
         if self.used.len() > FEW + (self.total / LITTLE) as usize {
             self.forget_little();
         }

@@ -1,11 +1,11 @@
-//! Who came in before, and from where: that decides who goes first when there is not enough for all.
+//! Remembers who came in before, and from where. Known callers go first where there is not enough for all.
 //!
-//! Only a sign-in that was good is remembered, so strangers cannot push anybody out. Names and addresses
-//! are kept as keyed hashes. Tokens count for their address alone: they cost the tenant nothing.
+//! Only successful sign-ins are remembered, so strangers cannot displace anybody. Users and addresses are kept as keyed
+//! hashes. A token counts for its address alone, because it costs the tenant nothing.
 //!
-//! A device that comes back is asked about once, or a few times. Whoever has an account could have the
-//! tenant asked about it all the time, and use up what is kept for the others who came in before. So a
-//! user about whom it is asked often is not known for as long.
+//! A device that comes back needs one request to the tenant, or a few. Whoever has an account could cause requests all
+//! the time, and use up what is kept for known callers. So a user with too many requests within a minute does not count
+//! as known during that minute.
 
 use std::{
     collections::HashMap,
@@ -16,57 +16,57 @@ use std::{
 use super::source::SourceNetwork;
 use crate::{cache::generations::Generations, secret::Fingerprint};
 
-/// How many entries one generation holds: three for each device of the largest fleet this is made for.
-/// There are two generations, so the whole takes 12 MB at most.
+/// The number of entries in one generation: three for each device of the largest fleet that this is made for. There are
+/// two generations, which take 12 MB at most.
 const GENERATION: usize = 300_000;
 
-/// After so many questions about one user within a minute the next ones are no device's that comes back.
+/// With this many requests about one user within a minute, the next ones do not come from a device that comes back.
 const OFTEN: u32 = 10;
 
 const A_MINUTE: Duration = Duration::from_secs(60);
 
-/// Questions are counted for so many users: 2 MB at most. More than these come only with a fleet that
+/// The maximum number of users whose requests are counted. They take 2 MB at most. More come only when a whole fleet
 /// comes back at once.
 const MAX_ASKED: usize = 50_000;
 
-/// How well a caller is known. The lower ones leave something to the higher ones.
+/// How well a caller is known. Lower ones leave something to higher ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
-    /// Neither the user nor the source came in before.
+    /// Neither the user nor the address came in before.
     #[default]
     Unknown,
-    /// The user or the source came in before. A stranger gets this far with a name that he has heard.
+    /// The user or the address came in before. A stranger gets this far with a user name that it has heard.
     Familiar,
-    /// This user came in from this source before.
+    /// This user came in from this address before.
     Returning,
 }
 
 impl Standing {
-    /// All, those first who go first.
+    /// All of them, those first that go first.
     pub const ALL: [Self; 3] = [Self::Returning, Self::Familiar, Self::Unknown];
 }
 
 /// Who asks for something of which there is not enough for all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// Where it connects from.
+    /// The address.
     pub source: SourceNetwork,
-    /// How well it is known.
+    /// How well the caller is known.
     pub standing: Standing,
 }
 
-/// The memory. An entry lasts until as many others have come in as a generation holds.
+/// The callers that came in before. An entry lasts until as many others have come in as a generation holds.
 #[derive(Default)]
 pub struct KnownCallers {
     hashes: RandomState,
     came_in: Generations,
-    /// How often the tenant was asked about a user since this minute began.
+    /// The number of requests about each user since this minute began.
     asked: HashMap<Fingerprint, u32>,
     minute: Option<Instant>,
 }
 
 impl KnownCallers {
-    /// How well somebody is known who sends this user's password, or a token, from this source.
+    /// Returns how well a caller is known that sends the password of this user, or a token, from this address.
     pub fn caller(&self, user: Option<Fingerprint>, source: SourceNetwork, now: Instant) -> Caller {
         let user = user.filter(|user| !self.is_asked_often(*user, now));
         let came_in = |hash| self.came_in.contains(hash);
@@ -79,7 +79,7 @@ impl KnownCallers {
         Caller { source, standing }
     }
 
-    /// Somebody came in, with this user's password or with a token.
+    /// Records that a client came in, with the password of this user or with a token.
     pub fn came_in(&mut self, user: Option<Fingerprint>, source: SourceNetwork) {
         self.enter(self.source(source));
         if let Some(user) = user {
@@ -88,7 +88,7 @@ impl KnownCallers {
         }
     }
 
-    /// The tenant is asked about this user.
+    /// Records a request to the tenant about this user.
     pub fn asked(&mut self, user: Fingerprint, now: Instant) {
         if !self.is_this_minute(now) {
             self.asked = HashMap::new();

@@ -1,22 +1,25 @@
-//! How often the tenant is asked about one user. Auth0 locks a user after ten wrong passwords, for
-//! thirty days (Auth0, "Brute-force Protection"). A device with an old password, or a stranger who
-//! lockout, must not get a device locked out: not by Auth0, and not by us.
+//! Limits how many wrong passwords of one user the tenant receives.
 //!
-//! Auth0 counts by user and address, so that is what is counted here: of the wrong passwords from one
-//! address the tenant hears nine, and a stranger's are not the device's. Where no address is passed
-//! on, all come from the broker's own, and are counted together, as Auth0 does it. Such a caller is nobody
-//! whose address is known to be the user's: the count by user holds for it, too.
+//! Auth0 locks a user for thirty days after ten wrong passwords (Auth0, "Brute-force Protection"). A device with an old
+//! password, or a stranger who guesses, must not get a device locked out, neither by Auth0 nor by this plugin.
 //!
-//! That alone is not enough where the tenant counts otherwise: it does not trust the address that it is
-//! told, or locks accounts whoever lockout (mode *Account Lockout*). There ten from anywhere are the
-//! end. So there is a second count, by user alone. Nine in all would keep every lock from being
-//! reached, and would let two strangers lock a device out with nine CONNECTs. No count at all would
-//! let them have Auth0 do it. The choice: after `MOST_ANYWHERE` in a row from anywhere, one
-//! a day, and never a wait for the address from which the user last came in. A device that signs in
-//! every day (Auth0's tokens last a day) takes the count back before the tenth; one at its usual address
-//! is never held up by others; one that has moved while strangers guess waits a day at most if they
-//! leave it its turn, and comes in at once if its login is remembered. One stranger alone is slowed
-//! down by his own address, and needs a day to get that far.
+//! Auth0 counts by user and address, and so does the first count here: from one address the tenant receives nine wrong
+//! passwords, and those of a stranger do not count for the device. If no address is passed on, all logins come from the
+//! broker's own address and are counted together, as Auth0 does. The second count applies to them too, because such a
+//! caller is at no address that is known as the user's.
+//!
+//! The first count is not enough where the tenant counts otherwise: it may not trust the address that it is told, or it
+//! may lock accounts whatever the address (mode *Account Lockout*). Then ten wrong passwords from anywhere lock the
+//! user. So the second count is by user alone. A limit of nine would prevent every lock, but two strangers could lock a
+//! device out with nine CONNECTs. No limit would let them have Auth0 do it. The compromise: after `MOST_ANYWHERE` wrong
+//! passwords in a row from anywhere, one a day is let through, and the address from which the user last came in never
+//! waits. Consequences:
+//!
+//! * A device that signs in every day (tokens of Auth0 last a day) resets the count before the tenth.
+//! * A device at its usual address never waits because of others.
+//! * A device that has moved while strangers guess waits a day at most, if they leave it its turn. It comes in at once
+//!   if its login is cached.
+//! * One stranger alone is slowed down by the first count, and needs a day to get that far.
 
 use std::{
     collections::HashMap,
@@ -29,8 +32,8 @@ use crate::{
     secret::Fingerprint,
 };
 
-/// How long a user has to wait after so many wrong passwords in a row. Three at once are a slip; the
-/// rest are spread so that somebody can mend it meanwhile.
+/// How long a user waits after so many wrong passwords in a row. The first three are free, because people mistype. The
+/// rest are spread so that there is time to correct the password.
 const WAITS: [Duration; (MOST - 1) as usize] = [
     Duration::ZERO,
     Duration::ZERO,
@@ -42,8 +45,8 @@ const WAITS: [Duration; (MOST - 1) as usize] = [
     Duration::from_secs(7 * 24 * 3600),
 ];
 
-/// The same after refusals that another password does not change: a blocked user, a second factor. They
-/// lock nobody, so nobody waits longer than it takes to notice that they have been mended.
+/// The same after refusals that have nothing to do with the password: a blocked user, a second factor. They lock
+/// nobody, so the waits are short enough to notice soon that the cause is fixed.
 const REFUSED_WAITS: [Duration; 4] = [
     Duration::from_secs(10),
     Duration::from_secs(60),
@@ -51,23 +54,23 @@ const REFUSED_WAITS: [Duration; 4] = [
     HOUR,
 ];
 
-/// The longest wait that is the first thing to try. After it, somebody has to look at the device.
+/// The longest wait for which waiting is the first advice. After a longer one somebody has to look at the device.
 const LONG_WAIT: Duration = HOUR;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The most wrong passwords from one address that the tenant is to hear of: one less than locks it.
+/// The maximum number of wrong passwords from one address that the tenant receives: one less than locks the user.
 const MOST: u32 = 9;
 
-/// The most from all addresses together, before it is one a day.
+/// The maximum number from all addresses together, before it is one a day.
 const MOST_ANYWHERE: u32 = MOST - 1;
 
-/// After so long without a question Auth0 has forgotten too.
+/// After this time without a request Auth0 has forgotten, too.
 const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How many users, and users at addresses, are kept apart. Beyond it those are forgotten that got it
-/// wrong least often.
+/// The maximum number of users, and of users at addresses, in the tables. In a full table the entries with the fewest
+/// wrong passwords are dropped.
 const MAX_KNOWN: usize = 100_000;
 
 /// What the tenant said about a login.
@@ -75,17 +78,17 @@ const MAX_KNOWN: usize = 100_000;
 pub enum PasswordResult {
     /// The password is right.
     Correct,
-    /// It is wrong.
+    /// The password is wrong.
     Wrong,
-    /// Nothing, though it was told the password: it may have counted it as wrong.
+    /// The password was sent and the response got lost: the tenant may have counted it as wrong.
     Unknown,
-    /// No, whatever the password.
+    /// The user is refused, whatever the password.
     UserRefused,
-    /// Nothing about this login, or it was not asked.
+    /// Nothing about this login, or the tenant was not asked.
     NotChecked,
 }
 
-/// The users that the tenant is being asked about, or refused last time.
+/// The users that are being checked, or were refused last time.
 #[derive(Default)]
 pub struct Lockout {
     pairs: HashMap<(Fingerprint, SourceNetwork), Pair>,
@@ -96,14 +99,14 @@ pub struct Lockout {
 #[derive(Default)]
 struct Pair {
     wrong: u32,
-    /// Answers that were lost since the last that was not. With a wrong one among the others they count
-    /// as wrong; alone they may as well have been right, and are looked at again sooner.
+    /// The responses that were lost since the last one that was not. If there was a wrong password among the others,
+    /// they count as wrong. Alone they may have been right, so the next try comes sooner.
     lost: u32,
-    /// Refusals in a row.
+    /// The refusals in a row.
     refused: u32,
-    /// Questions under way: each may turn out wrong.
+    /// The requests under way. Each may turn out to be wrong.
     asking: u32,
-    /// When the next may be asked; `None` is now.
+    /// When the next request may be sent; `None` is now.
     next: Option<Instant>,
 }
 
@@ -113,19 +116,19 @@ struct User {
     wrong: u32,
     asking: u32,
     last: Option<Instant>,
-    /// When the next of those beyond the limit may be asked.
+    /// When the next request beyond the limit may be sent.
     next: Option<Instant>,
-    /// From where it came in last.
+    /// The address from which the user last came in.
     home: Option<SourceNetwork>,
 }
 
 impl Lockout {
-    /// Whether the tenant may be asked about this login now. It is counted until it is
+    /// Checks whether the tenant may be asked about this login now, and counts the request until
     /// [`finish`](Self::finish).
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// Returns why not.
     pub fn begin(&mut self, attempt: LoginAttempt, now: Instant) -> Result<(), Refusal> {
         let (key, source) = counted(attempt);
         if self.pairs.len() >= MAX_KNOWN && !self.pairs.contains_key(&key) {
@@ -153,7 +156,7 @@ impl Lockout {
         asked
     }
 
-    /// What the tenant said.
+    /// Records what the tenant said.
     pub fn finish(&mut self, attempt: LoginAttempt, result: PasswordResult, now: Instant) {
         let (key, source) = counted(attempt);
         let pair = self.pairs.entry(key).or_default();
@@ -182,13 +185,13 @@ impl Lockout {
         self.drop_empty(attempt);
     }
 
-    /// What it was given is of no use: the same as a refusal, of a question that was answered before.
+    /// Records that the tokens for a right password are of no use. It counts as a refusal.
     pub fn tokens_refused(&mut self, attempt: LoginAttempt, now: Instant) {
         let pair = self.pairs.entry(counted(attempt).0).or_default();
         pair.count_refused(now);
     }
 
-    /// The device may come in: nothing refuses it any more.
+    /// Records that the device came in.
     pub fn signed_in(&mut self, attempt: LoginAttempt) {
         if let Some(pair) = self.pairs.get_mut(&counted(attempt).0) {
             (pair.refused, pair.next) = (0, None);
@@ -196,9 +199,10 @@ impl Lockout {
         self.drop_empty(attempt);
     }
 
-    /// Somebody has mended something (SIGHUP): whoever waits may be asked about now. Wrong passwords
-    /// stay counted, because a log is rotated every night by a SIGHUP, and after the ninth that the
-    /// tenant is known to have result there is nothing to look at before it has forgotten them.
+    /// Ends all waits, because somebody may have fixed something (SIGHUP).
+    ///
+    /// Wrong passwords stay counted: many systems rotate the log every night with a SIGHUP. After the ninth wrong
+    /// password that the tenant is known to have counted, there is no request until it has forgotten them.
     pub fn reset_after_reload(&mut self) {
         for pair in self.pairs.values_mut() {
             pair.refused = 0;
@@ -235,7 +239,7 @@ impl Lockout {
         }
     }
 
-    /// Strangers' names go before those of devices that came in once.
+    /// Drops the users of strangers before those of devices that came in once.
     fn make_room_for_users(&mut self) {
         for (wrong, strangers_only) in (0..=MOST_ANYWHERE)
             .map(|wrong| (wrong, true))
@@ -254,7 +258,7 @@ impl Lockout {
 /// Why the tenant is not asked.
 struct Backoff {
     detail: LimitDetail,
-    /// For how many seconds.
+    /// How long to wait, if that is known.
     seconds: Option<u64>,
 }
 
@@ -296,7 +300,7 @@ impl Pair {
             // Thirty days have passed.
             (self.wrong, self.lost) = (0, 0);
         }
-        // Of those that are only lost there is one more, when its time has come.
+        // If the responses were only lost, one more request is let through when its time has come.
         let one_more = self.lost > 0 && self.asking == 0;
         if self.count() + self.asking >= MOST && !one_more {
             let detail = LimitDetail::WrongPasswordsAndMore {
@@ -318,7 +322,7 @@ impl Pair {
             return self.count_wrong(now);
         }
         self.lost += 1;
-        // A tenant that answers nobody for a day must not keep devices out for a week.
+        // If the tenant does not answer for a day, devices must not wait for a week.
         let wait = self.usual_wait().map_or(DAY, |wait| wait.min(HOUR));
         self.wait(wait, now);
     }
@@ -369,7 +373,7 @@ impl User {
     }
 }
 
-/// What is counted together, and where that is.
+/// Returns the key of the first count, and the address in it.
 fn counted(attempt: LoginAttempt) -> ((Fingerprint, SourceNetwork), SourceNetwork) {
     let source = SourceNetwork::from(attempt.address);
     ((attempt.user, source), source)
@@ -383,7 +387,7 @@ mod tests {
     const S: fn(u64) -> Duration = Duration::from_secs;
     const MONTH: u64 = 30 * 24 * 3600;
 
-    /// A user without an address, and the same at several.
+    /// A user without an address.
     fn user() -> LoginAttempt {
         LoginAttempt {
             user: Fingerprinter::new().unwrap().of(b"user"),
@@ -398,7 +402,7 @@ mod tests {
         }
     }
 
-    /// The seconds at which a device that tries all the time is asked about.
+    /// Returns the seconds at which the tenant is asked about a device that tries all the time.
     fn asked(
         lockout: &mut Lockout,
         attempt: LoginAttempt,
@@ -436,7 +440,7 @@ mod tests {
         }
     }
 
-    /// Debian rotates the broker's log with a SIGHUP every night.
+    /// Debian rotates the log of the broker with a SIGHUP every night.
     #[test]
     fn a_reload_shortens_a_wait_and_forgets_nothing() {
         let (start, user) = (Instant::now(), user());
@@ -560,7 +564,7 @@ mod tests {
         assert!(lockout.begin(moved, start + S(2 * day + 2)).is_ok());
     }
 
-    /// Nobody can tell two of them apart.
+    /// Two clients without an address cannot be told apart.
     #[test]
     fn who_has_no_address_is_at_nobody_s_home() {
         let (start, user) = (Instant::now(), user());
@@ -638,7 +642,7 @@ mod tests {
         assert_eq!(seconds, [0, 10, 70, 670]);
     }
 
-    /// The tenant counts, and then its answers get lost.
+    /// The tenant counts the passwords, and its responses get lost.
     #[test]
     fn lost_answers_count_until_one_is_right() {
         let (start, user) = (Instant::now(), at(user(), "203.0.113.7"));

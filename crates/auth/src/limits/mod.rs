@@ -29,27 +29,27 @@ use lockout::{Lockout, PasswordResult};
 use rate::RateLimit;
 use retry_after::RetryAfter;
 
-/// Whose login it is, as Auth0 counts logins.
+/// A login attempt, as Auth0 counts attempts: by user and address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LoginAttempt {
     /// The user.
     pub user: Fingerprint,
-    /// The device's address, if it is passed on.
+    /// The device's address, if it is passed on to the tenant.
     pub address: Option<IpAddr>,
 }
 
-/// A login that the tenant is asked about.
+/// A permit to ask the tenant about one login. Give it to [`TenantLimits::finish`] or [`TenantLimits::cancel`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoginPermit {
-    /// Whose it is.
+    /// The attempt.
     pub attempt: LoginAttempt,
-    /// On whose account it goes.
+    /// The caller that it counts for.
     pub caller: Caller,
-    /// Which one it is of all that were asked.
+    /// The number of the request.
     pub number: u64,
 }
 
-/// What the tenant lets us ask.
+/// The limits of one tenant.
 pub struct TenantLimits {
     rate: RateLimit,
     retry_after: RetryAfter,
@@ -58,7 +58,7 @@ pub struct TenantLimits {
 }
 
 impl TenantLimits {
-    /// At most `rate` logins a second in the long run.
+    /// Returns limits with at most `rate` logins per second in the long run.
     pub fn new(rate: u32, now: Instant) -> Self {
         Self {
             rate: RateLimit::new(rate, now),
@@ -68,12 +68,11 @@ impl TenantLimits {
         }
     }
 
-    /// Whether the tenant may be asked about this login now. Then what came of it is
-    /// [`heard`](Self::finish), or the permit is [given back](Self::cancel).
+    /// Returns a permit if the tenant may be asked about this login now.
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// Returns why not.
     pub fn begin(
         &mut self,
         attempt: LoginAttempt,
@@ -111,7 +110,7 @@ impl TenantLimits {
         Ok(self.circuit_breaker.begin(requester, now))
     }
 
-    /// The tenant was not asked after all.
+    /// Takes a permit back whose request was not sent.
     pub fn cancel(&mut self, permit: LoginPermit, now: Instant) {
         self.rate.give_back(permit.caller.source);
         self.circuit_breaker.finish(
@@ -124,13 +123,13 @@ impl TenantLimits {
             .finish(permit.attempt, PasswordResult::NotChecked, now);
     }
 
-    /// Somebody has mended something (SIGHUP).
+    /// Shortens waits, because somebody may have fixed something (SIGHUP).
     pub fn reset_after_reload(&mut self) {
         self.lockout.reset_after_reload();
         self.circuit_breaker.reset();
     }
 
-    /// What came of asking; `no` is `None` for a yes.
+    /// Records what came of a request. `no` is the reason of a refusal.
     pub fn finish(
         &mut self,
         permit: LoginPermit,
@@ -172,7 +171,7 @@ impl TenantLimits {
         self.lockout.finish(attempt, heard, now);
     }
 
-    /// What the tokens were worth that the tenant issued; `no` is `None` where the device may come in.
+    /// Records what the tokens were worth that the tenant issued. `no` is the reason if they are of no use.
     pub fn tokens_checked(&mut self, attempt: LoginAttempt, no: Option<Reason>, now: Instant) {
         match no {
             None => self.lockout.signed_in(attempt),
@@ -199,7 +198,7 @@ mod tests {
         auth0::answer::PauseScope, limits::known_callers::Standing, secret::Fingerprinter,
     };
 
-    /// One who came in before.
+    /// A caller that came in before.
     const CALLER: Caller = Caller {
         source: SourceNetwork::Unknown,
         standing: Standing::Returning,
@@ -207,7 +206,7 @@ mod tests {
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
-    /// A device that nothing is known of, at the broker's own address.
+    /// A device at the address of the broker, with no history.
     fn device() -> LoginAttempt {
         LoginAttempt {
             user: Fingerprinter::new().unwrap().of(b"device"),
@@ -318,7 +317,7 @@ mod tests {
         }
     }
 
-    /// How often the tenant is asked about a device that comes back at once, all the time.
+    /// Returns how often the tenant is asked about a device that tries again at once, all the time.
     fn asked_at_once(no: Option<Reason>, lost: bool, judged: Option<Reason>) -> usize {
         let start = Instant::now();
         let mut limits = TenantLimits::new(5, start);

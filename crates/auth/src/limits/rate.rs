@@ -1,17 +1,17 @@
-//! How many logins a second the tenant is asked about, and whose.
+//! Limits how many logins per second the tenant is asked about.
 //!
-//! Auth0 counts all of a broker's devices as one caller. Without a limit a fleet that comes back at once
-//! uses up the tenant's rate limit (Auth0, "RateLimit Limit Policy").
+//! To Auth0 all devices of a broker are one client. Without a limit a fleet that comes back at once would use up the
+//! rate limit of the tenant (Auth0, "Rate Limit Policy").
 
 use std::time::Instant;
 
 use super::{fair_shares::FairShares, known_callers::Caller, source::SourceNetwork};
 use crate::refusal::{LimitDetail, Reason, Refusal};
 
-/// As Auth0's free plan has it: a burst of 300 at 300 a minute.
+/// The size of the burst, in seconds of the rate. Auth0's free plan has a burst of 300 at 300 a minute.
 const BURST_SECONDS: usize = 60;
 
-/// A token bucket. What is gone from it is in use, and comes back at the rate.
+/// A token bucket, divided fairly among addresses.
 pub struct RateLimit {
     per_second: u32,
     used: FairShares,
@@ -19,7 +19,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// At most so many a second in the long run.
+    /// Returns a full bucket of this rate.
     pub fn new(per_second: u32, now: Instant) -> Self {
         Self {
             per_second,
@@ -28,11 +28,11 @@ impl RateLimit {
         }
     }
 
-    /// Takes one, if there is one for this caller.
+    /// Takes one login for this caller.
     ///
     /// # Errors
     ///
-    /// Why there is none.
+    /// Returns why there is none left.
     pub fn take(&mut self, caller: Caller, now: Instant) -> Result<(), Refusal> {
         let gained = now.saturating_duration_since(self.filled).as_secs_f64();
         self.used.come_back(gained * f64::from(self.per_second));
@@ -49,7 +49,7 @@ impl RateLimit {
         Err(Refusal::new(Reason::LoginRate, detail))
     }
 
-    /// One was not used.
+    /// Gives one back that was not used.
     pub fn give_back(&mut self, source: SourceNetwork) {
         self.used.give_back(source, 1.0);
     }
@@ -93,8 +93,8 @@ mod tests {
         rate.give_back(device(1).source);
     }
 
-    /// A flood of strangers, from one source or from many, takes no more than half of the burst, however
-    /// long it lasts, and those who came in before never notice.
+    /// Strangers from one address or from many take no more than half of the burst, however long they try. Callers that
+    /// came in before notice nothing.
     #[test]
     fn a_flood_of_strangers_leaves_enough_to_those_who_came_in_before() {
         for sources in [1, 200] {

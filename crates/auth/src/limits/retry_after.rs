@@ -1,8 +1,7 @@
-//! For how long the tenant wants no logins: from anybody, or from one address.
+//! Pauses that the tenant asks for: of all logins, or of those from one address.
 //!
-//! Auth0 limits an address as well as a tenant, and tells of both in the same headers. If one device's
-//! limit were taken for the tenant's, a stranger with a hundred wrong passwords would keep a whole fleet
-//! out.
+//! Auth0 limits an address as well as a tenant, and describes both limits in the same headers. If the limit of one
+//! device counted for the whole tenant, a stranger with a hundred wrong passwords could keep a fleet out.
 
 use std::{
     collections::HashMap,
@@ -16,26 +15,26 @@ use crate::{
     refusal::{LimitDetail, Reason, Refusal},
 };
 
-/// The longest that is waited because the tenant said so.
+/// The longest pause that the tenant can ask for.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// How many addresses are kept apart. Beyond it those go first that would be asked from soonest.
+/// The maximum number of addresses in the table. In a full table the pauses that end first are dropped.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// The retry_after.
+/// The pauses.
 #[derive(Default)]
 pub struct RetryAfter {
     everybodys: Option<Instant>,
-    /// [`SourceNetwork::Unknown`] is the broker's own address: what counts where none is passed on.
+    /// [`SourceNetwork::Unknown`] is the address of the broker itself. It counts where no address is passed on.
     addresses: HashMap<SourceNetwork, Instant>,
 }
 
 impl RetryAfter {
-    /// Whether the tenant may be asked from this address now.
+    /// Checks whether the tenant may be asked from this address now.
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// Returns why not.
     pub fn check(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Refusal> {
         let refuse = |until: Instant, is_address| {
             let detail = LimitDetail::RetryAfter {
@@ -53,7 +52,7 @@ impl RetryAfter {
         }
     }
 
-    /// The tenant wants a pause. It never ends one that is longer.
+    /// Adds a pause. It never shortens an earlier one.
     pub fn add(
         &mut self,
         whose: PauseScope,
@@ -80,7 +79,7 @@ impl RetryAfter {
         if self.addresses.len() < MAX_ADDRESSES {
             return;
         }
-        // Half at once: one at a time would be a look at all of them for each.
+        // Half of them at once, because dropping one at a time would search the whole table each time.
         let mut ends: Vec<_> = self.addresses.values().copied().collect();
         let (_, middle, _) = ends.select_nth_unstable(MAX_ADDRESSES / 2);
         let middle = *middle;

@@ -1,8 +1,7 @@
-//! Where a client connects from, as shares and limits count it.
+//! The address of a client, as limits count it.
 //!
-//! Whoever has one IPv6 address has the rest of its /64 as well (RFC 7934), so a /64 counts as one
-//! source. An address that cannot be trusted, or that is none, is no address: all such clients
-//! are one source together.
+//! Whoever has one IPv6 address has the rest of its /64 too (RFC 7934), so a /64 counts as one address. If an address
+//! cannot be trusted, or is no IP address, it counts as none. All clients without an address count as one.
 
 use std::{
     fmt,
@@ -12,17 +11,17 @@ use std::{
 /// An IPv4 address, an IPv6 /64, or neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SourceNetwork {
-    /// An IPv4 address, also one that is written as an IPv6 address.
+    /// An IPv4 address, also if it is written as an IPv6 address.
     V4(Ipv4Addr),
     /// An IPv6 network of 64 bits: its first address.
     V6(Ipv6Addr),
-    /// There is no address, or none that counts.
+    /// No address, or none that counts.
     #[default]
     Unknown,
 }
 
 impl SourceNetwork {
-    /// The source of a client, from the address as the broker writes it.
+    /// Returns the source of a client, from the address as the broker writes it.
     pub fn of(address: Option<&str>) -> Self {
         // An IPv6 address may name the interface (RFC 4007, section 11).
         let bare = address.and_then(|address| address.split('%').next());

@@ -1,13 +1,13 @@
-//! Which client IDs a login may hold while it waits for the tenant (2.1).
+//! Client IDs under which a login may wait for the tenant (2.1).
 //!
-//! While 2.1 waits for our answer to a CONNECT, it drops every other CONNECT with the same client ID before it
-//! asks us. A login that waits has proved nothing yet, so anybody could keep a device out with a wrong password
-//! and its client ID. Therefore a login may wait only under a client ID that nobody uses or used lately, and it
-//! has one chance: unless it comes in, no other login waits there for a day.
+//! While 2.1 waits for the answer to a CONNECT, it drops every other CONNECT with the same client ID before it asks the
+//! plugin. A login that waits has proved nothing yet, so anybody could keep a device out with its client ID and a wrong
+//! password. Therefore a login may wait only under a client ID that nobody uses or used lately. It has one chance:
+//! unless it comes in, no other login waits under that client ID for a day.
 //!
-//! Only who came in is entered in `used`, so strangers cannot make it forget a device. A full table forgets its
-//! oldest client IDs. When `used` had to, any client ID may be one of these, and no login waits at all for a
-//! day. When `tried` had to, a login may wait once more under a client ID that nobody used.
+//! Only clients that came in are entered in `used`, so strangers cannot make it forget a device. A full table forgets
+//! its oldest client IDs. When `used` has forgotten some, any client ID may be one of them, and no login waits at all
+//! for a day. When `tried` has forgotten some, a login may wait once more under a client ID that nobody used.
 
 use std::{
     fmt,
@@ -20,20 +20,20 @@ use crate::cache::generations::Generations;
 /// How long a client ID is remembered, at least.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many client IDs fill half of a table. A client ID takes up to 18 bytes there, so the two tables together
-/// take up to 7 MB.
+/// The number of client IDs that fill half of a table. A client ID takes up to 18 bytes, so both tables take up to 7
+/// MB.
 const HALF: usize = 100_000;
 
-/// Why a login may not hold its client ID.
+/// Why a login may not wait under its client ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DelayObstacle {
     /// A client is connected under it, or has a session.
     InUse,
-    /// A client that came in used it.
+    /// A client that came in used it within the last day.
     UsedLately,
-    /// The last login that waited under it has not come in.
+    /// The last login that waited under it did not come in.
     TriedBefore,
-    /// Some of those that were used lately are forgotten.
+    /// Some of the client IDs that were used lately are forgotten.
     TooMany,
 }
 
@@ -48,16 +48,16 @@ impl fmt::Display for DelayObstacle {
     }
 }
 
-/// What is known of client IDs.
+/// The client IDs of the last day.
 pub struct ClientIdHistory {
-    /// Keyed, so that nobody can choose client IDs that are taken for one another.
+    /// Keyed, so that nobody can choose client IDs with the same hash.
     hasher: RandomState,
     used: RecentClientIds,
     tried: RecentClientIds,
 }
 
 impl ClientIdHistory {
-    /// Nothing is known yet.
+    /// Returns an empty history.
     pub fn new(now: Instant) -> Self {
         Self {
             hasher: RandomState::new(),
@@ -66,8 +66,8 @@ impl ClientIdHistory {
         }
     }
 
-    /// Why a login may not wait under this client ID, if it may not. `is_free` is what the broker says: that
-    /// nobody is connected under it, and that no session is kept.
+    /// Returns why a login may not wait under this client ID, if it may not. `is_free` is what the broker says: that
+    /// nobody is connected under it and no session is kept.
     pub fn obstacle(
         &mut self,
         client_id: &str,
@@ -88,12 +88,12 @@ impl ClientIdHistory {
         }
     }
 
-    /// A login begins to wait under this client ID.
+    /// Records that a login begins to wait under this client ID.
     pub fn try_once(&mut self, client_id: &str, now: Instant) {
         self.tried.add(self.hasher.hash_one(client_id), now);
     }
 
-    /// A client that proved who it is came in under this client ID, or has left.
+    /// Records that a client that proved who it is came in under this client ID, or has left.
     pub fn used(&mut self, client_id: &str, now: Instant) {
         let name = self.hasher.hash_one(client_id);
         self.used.add(name, now);
@@ -225,7 +225,7 @@ mod tests {
                 assert_eq!(history.obstacle(name, true, begin + 49 * HOUR), None);
             }
         }
-        // However long nobody asked.
+        // This holds however long nobody asked.
         history.used("a", start);
         assert_eq!(history.obstacle("a", true, start + 48 * HOUR), None);
     }

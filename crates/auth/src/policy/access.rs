@@ -1,4 +1,4 @@
-//! What a client may do: asked at every message, answered from memory.
+//! Authorization of messages and subscriptions. It is decided from memory, because the broker asks about every message.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use input::text::Quoted;
 /// What a client wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Be sent a message.
+    /// Receive a message.
     Receive,
-    /// Send a message, or have its will sent.
+    /// Publish a message, or have its will published.
     Publish,
     /// Subscribe to a filter.
     Subscribe,
@@ -26,36 +26,36 @@ pub enum Action {
     Unsubscribe,
 }
 
-/// A question about a message or a subscription.
+/// A check of a message or a subscription.
 #[derive(Debug)]
 pub struct Access<'a, C> {
     /// The broker's pointer to the client.
     pub key: ClientKey,
     /// The client.
     pub client: C,
-    /// What.
+    /// What the client wants to do.
     pub action: Action,
     /// The topic, or the filter: as bytes, like everything of [`ClientView`].
     pub topic: &'a [u8],
-    /// The QoS, of the message or asked for.
+    /// The QoS of the message, or the requested one.
     pub qos: u8,
-    /// The message's retain flag.
+    /// The retain flag of the message.
     pub retain: bool,
-    /// The length of its payload, in bytes.
+    /// The length of the payload, in bytes.
     pub payload: u32,
 }
 
-/// What becomes of a message or a subscription.
+/// The decision about a message or a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Decision {
-    /// It passes.
+    /// It is allowed.
     Allow {
-        /// Until when the same client may do the same with the same topic, as long as it stays connected
-        /// and nothing is read again. The past if it must ask each time.
+        /// Until when the same client may do the same with the same topic, as long as it stays connected and nothing is
+        /// reloaded. A time in the past means that each time is checked.
         until: Unix,
     },
-    /// It does not.
+    /// It is denied.
     Deny,
     /// Others decide: another plugin, or the broker's own files.
     Defer,
@@ -64,14 +64,14 @@ pub enum Decision {
 impl Decision {
     const ONCE: Self = Self::Allow { until: Unix(0) };
 
-    /// Whether it passes.
+    /// Whether it is allowed.
     pub fn allows(self) -> bool {
         matches!(self, Self::Allow { .. })
     }
 }
 
 impl Engine {
-    /// A client wants to do something.
+    /// Decides whether a client may do something.
     #[inline]
     pub fn authorize(
         &mut self,
@@ -108,7 +108,7 @@ impl Engine {
                 retain: access.retain,
                 payload: access.payload,
             },
-            // When a client leaves, the broker asks again about its subscriptions, with QoS 0.
+            // When a client leaves, the broker checks its subscriptions again, with QoS 0.
             Action::Subscribe if !found.connected => Ask::Subscribe { qos: None },
             Action::Subscribe => Ask::Subscribe {
                 qos: Some(access.qos),
@@ -122,13 +122,13 @@ impl Engine {
                 Reason::RightsExpired
             }
             _ if self.config.defer_acl => return Decision::Defer,
-            // To want less is always allowed.
+            // Giving something up is always allowed.
             Action::Unsubscribe if std::str::from_utf8(access.topic).is_ok() => {
                 return Decision::ONCE;
             }
-            // A client that leaves asks for nothing new: the broker goes through what it has, and drops
-            // what is denied now. It may be its hour again when it comes back, and each delivery is looked
-            // at by itself.
+            // A client that leaves asks for nothing new: the broker goes through its subscriptions, and drops those
+            // that are denied now. A rule may apply again when the client comes back, and each delivery is checked by
+            // itself.
             Action::Subscribe if !found.connected && self.policy_file.is_some() => {
                 return Decision::ONCE;
             }
@@ -150,7 +150,7 @@ impl Engine {
         Decision::Deny
     }
 
-    /// Of each client each refusal is reported once.
+    /// Reports each refusal of a client once.
     #[cold]
     fn note_refusal(
         &mut self,
@@ -199,7 +199,7 @@ impl Engine {
         Decision::Deny
     }
 
-    /// Whether others cannot have let this client in. That is so if it was let in here and is forgotten, or
+    /// Whether it is certain that no others let this client in. That is so if it was let in here and is dropped, or
     /// waits for the tenant. If a waiting client hangs up, its will is published without a user name (2.1.2,
     /// src/context.c).
     fn was_never_in(&self, common: &Common, access: &Access<impl ClientView>) -> bool {

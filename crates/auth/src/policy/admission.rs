@@ -1,4 +1,4 @@
-//! From a credential that was checked to a session: whether its client ID is free for it, and which rights it gets.
+//! The way from a verified credential to a session: whether the client ID is free, and which rights the client gets.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
 use acl::rights::{Hopeless, Profile, Rights};
 use input::{json::Place, text::Quoted};
 
-/// The identity on which a client comes in.
+/// A session for a client that is admitted.
 #[must_use]
 #[derive(Debug)]
 pub struct Admission {
@@ -26,7 +26,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The user name that the client gets.
+    /// Returns the user name that the client gets.
     pub fn username(&self) -> &str {
         &self.session.username
     }
@@ -37,7 +37,7 @@ impl Admission {
 }
 
 impl Engine {
-    /// Authorizes a client whose credential was checked, or reports why it is refused.
+    /// Admits a client whose credential was checked, or reports why it is refused.
     pub(super) fn admit_or_refuse(
         &mut self,
         common: &Common,
@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// The session that a client gets with a credential.
+    /// Returns the session for a verified identity.
     fn session(
         &self,
         common: &Common,
@@ -100,7 +100,7 @@ impl Engine {
         );
     }
 
-    /// Returns an error unless the client ID is one that this token may be used with, and nobody else holds it.
+    /// Checks that the identity may be used with this client ID, and that no other account holds it.
     fn may_use_client_id(
         &self,
         common: &Common,
@@ -119,7 +119,7 @@ impl Engine {
         Err(client_id_is_held())
     }
 
-    /// Reports a client that does not come in, because the broker does not take its user name.
+    /// Reports a client that is refused because the broker does not accept its user name.
     pub fn refuse_username(&mut self, client_id: &str, now: Unix) {
         let refusal = Refusal::new(
             Reason::TokenUsername,
@@ -132,7 +132,7 @@ impl Engine {
         self.report(&client, &refusal, now);
     }
 
-    /// What one client may do with a credential.
+    /// Returns what this client may do with this identity.
     pub(super) fn rights(&self, sign_in: &SignIn, identity: Identity) -> Result<Rights, Refusal> {
         // IPv6 addresses may name the interface (RFC 4007, section 11).
         let address = sign_in.client.address.as_deref();

@@ -1,4 +1,5 @@
-//! A CONNECT, from its fields to the outcome. [`Engine::authenticate`] is the page; below it are its steps, in order.
+//! Authentication of one CONNECT, from its fields to the result. [`Engine::authenticate`] comes first, and its steps
+//! follow in order.
 
 use super::{Admission, Common, Engine, admission::client_id_is_held, pending::Wait};
 use crate::{
@@ -27,47 +28,47 @@ pub struct Connect<'a> {
     pub unverified_address: bool,
     /// Whether the broker says that it has no session under this client ID. 2.0 does not say.
     pub id_is_free: bool,
-    /// Whether this may be a recheck (SIGHUP) of a client that is in, and no CONNECT.
-    pub again: bool,
+    /// Whether this may be a recheck (SIGHUP) of a client that is in, and not a CONNECT.
+    pub may_be_recheck: bool,
     /// Whether this is a recheck of a session that the broker restored from disk. Its client has not come back yet.
-    pub restored: bool,
+    pub is_restored: bool,
     /// Whether this is certainly a recheck. Only 2.0 makes it certain.
-    pub rechecked: bool,
+    pub is_recheck: bool,
 }
 
-/// How a sign-in goes on.
+/// What happens next with a sign-in.
 #[must_use]
 pub enum Step {
-    /// It is good. Give the client this user name, then [`Common::admit`] it.
+    /// The client is admitted. Give it this user name, then call [`Common::admit`].
     Admit(Admission),
-    /// It is not.
+    /// The client is refused.
     Refuse(Refusal),
-    /// It has to wait: [`Engine::wait`] here, or, where the broker takes the answer later, [`Engine::delay`]
-    /// or [`Engine::postpone`].
+    /// The sign-in has to wait: [`Engine::wait`] does so at once. Where the broker takes the answer later,
+    /// [`Engine::delay`] or [`Engine::postpone`] takes its place.
     Wait(Box<Wait>),
-    /// The client is already in, or is nobody yet: let the broker keep it, with what it has.
+    /// The client is in already, or its session has no client yet: it keeps what it has.
     Keep,
-    /// It is none of ours: the next plugin, or the broker itself, decides.
+    /// Others decide: the next plugin, or the broker itself.
     Defer,
 }
 
-/// Passwords and user names longer than this, in bytes, are refused without asking anybody:
-/// Auth0's end at 128, and a 64 KB one would only be a load on the tenant.
+/// The longest user name and password that the tenant is asked about, in bytes. Those of Auth0 have at most 128; one of
+/// 64 KB would only load the tenant.
 const MAX_CREDENTIAL: usize = 1024;
 
-/// What came of a CONNECT so far.
+/// The result of a step that ends the sign-in.
 enum Outcome {
-    /// It is no CONNECT, and the client keeps what it has.
+    /// This is no CONNECT, and the client keeps what it has.
     Keep,
     /// Others decide.
     Defer,
     /// The credential was checked, or need not be.
     Verdict(Verdict),
-    /// It cannot be decided from memory.
+    /// The sign-in cannot be decided from memory.
     Wait(Box<Wait>),
 }
 
-/// A step that does not end the sign-in returns what the next ones need.
+/// The result of a step that may end the sign-in. `Ok` is what the next steps need.
 type Next<T> = Result<T, Outcome>;
 
 fn refuse<T>(reason: Reason, detail: impl Into<Detail>) -> Next<T> {
@@ -75,9 +76,9 @@ fn refuse<T>(reason: Reason, detail: impl Into<Detail>) -> Next<T> {
 }
 
 impl Engine {
-    /// Decides about a client that wants to come in. Waits for nothing.
+    /// Decides about a client that connects, without waiting.
     pub fn authenticate(&mut self, common: &mut Common, connect: &Connect, now: Unix) -> Step {
-        if !connect.again {
+        if !connect.may_be_recheck {
             self.pending
                 .forget(&mut common.tickets, connect.key, connect.client.id);
         }
@@ -103,13 +104,13 @@ impl Engine {
     ) -> Next<Outcome> {
         recheck_session(common, connect, sign_in, now)?;
         let cached = self.cached_token(sign_in, now);
-        // Before anything is asked, counted or left to others: they might pass the token on, or log it.
+        // First of all, because whoever else sees the field might pass the token on, or log it.
         let is_token = recognise_token(connect, cached.is_some())?;
         if let Some(identity) = cached {
             return Ok(Outcome::Verdict(Ok(identity)));
         }
         let password = password_of(connect)?;
-        // `JWT` as the user name is how the old integration told a token from a password.
+        // The old integration sent the user name `JWT` with a token.
         if is_token || connect.client.username == Some("JWT") && !password.is_empty() {
             return Ok(self.authenticate_token(sign_in, password, now));
         }
@@ -133,13 +134,13 @@ impl Engine {
         }
     }
 
-    /// What this token is good for, if it was checked before under the same keys.
+    /// Returns the identity in this token, if it was verified before with the same keys.
     fn cached_token(&mut self, sign_in: &SignIn, now: Unix) -> Option<Identity> {
         let keys = self.keys.current();
         self.token_cache.get(sign_in.credential, &keys, now)
     }
 
-    /// Checks a token, or has it wait for the key that signed it.
+    /// Verifies a token, or makes it wait for the key that signed it.
     fn authenticate_token(&mut self, sign_in: &SignIn, token: &str, now: Unix) -> Outcome {
         let print = sign_in.credential;
         let deadline = Deadline::after(self.config.timeout);
@@ -162,7 +163,8 @@ impl Engine {
         }))
     }
 
-    /// The tenant's user whose password this may be. The inner error says why it is nothing to ask the tenant about.
+    /// Returns the user of the tenant whose password this may be. The inner error says why the tenant is not to be
+    /// asked.
     fn login_username<'a>(
         &self,
         connect: &Connect<'a>,
@@ -181,7 +183,7 @@ impl Engine {
         let username = connect
             .client
             .username
-            .map(|name| self.username_of_tenant(name, connect.again));
+            .map(|name| self.username_of_tenant(name, connect.may_be_recheck));
         let Some(username) = username.filter(|name| !name.is_empty()) else {
             return not_ours(Reason::NoUsername, "it sent a password and no user name");
         };
@@ -196,7 +198,7 @@ impl Engine {
         Ok(Ok(username))
     }
 
-    /// Answers a login from the login cache, or has it wait for the tenant.
+    /// Answers a login from the login cache, or makes it wait for the tenant.
     fn authenticate_login(
         &mut self,
         common: &mut Common,
@@ -207,12 +209,12 @@ impl Engine {
         now: Unix,
     ) -> Next<Outcome> {
         let deadline = Deadline::after(self.config.timeout);
-        // As Auth0 compares them: it takes `Device` for `device`.
+        // Auth0 takes `Device` for `device`.
         let user = self.prints.of(username.trim().to_lowercase().as_bytes());
         sign_in.user = Some(user);
         let source = sign_in.caller.source;
         sign_in.caller = self.known_callers.caller(sign_in.user, source, moment());
-        // With the length in front, `a` with `bc` is not `ab` with `c`.
+        // The length makes a difference between `a` with `bc` and `ab` with `c`.
         let both = format!("{}:{username}{password}", username.len());
         let key = self.prints.of(both.as_bytes());
         if let Some(verdict) = self.login_cache.get(key, now) {
@@ -220,7 +222,7 @@ impl Engine {
         }
         let address = connect.client.address.and_then(forwarded::device_address);
         let attempt = LoginAttempt { user, address };
-        // A login that joins a permit that is under way asks none.
+        // The same login is being checked already, so this one needs no request.
         let permit = match self.pool.is_busy(key) {
             true => None,
             false => {
@@ -251,8 +253,8 @@ impl Engine {
         })))
     }
 
-    /// Leaves a client that brought neither a token nor a login to others, or refuses it. Nobody else decides
-    /// about a client ID that one of our sessions holds.
+    /// Leaves a client that brought neither a token nor a login to others, or refuses it. Others never decide about a
+    /// client ID that one of our sessions holds.
     fn not_ours(
         &self,
         common: &mut Common,
@@ -268,19 +270,19 @@ impl Engine {
         if !free && sessions.is_held_by_another(&sign_in.client.id, None) {
             return Outcome::Verdict(Err(client_id_is_held()));
         }
-        sessions.other_comes(sign_in.key, &sign_in.client.id, connect.again);
+        sessions.other_comes(sign_in.key, &sign_in.client.id, connect.may_be_recheck);
         Outcome::Defer
     }
 }
 
-/// Lets a client that is in stay in, when the broker asks about it again (SIGHUP).
+/// Keeps a client that is in when the broker asks about it again (SIGHUP).
 fn recheck_session(
     common: &mut Common,
     connect: &Connect,
     sign_in: &SignIn,
     now: Unix,
 ) -> Next<()> {
-    if connect.restored {
+    if connect.is_restored {
         return Err(Outcome::Keep);
     }
     let sessions = &mut common.sessions;
@@ -289,7 +291,7 @@ fn recheck_session(
         connect.client.id,
         connect.client.username,
         Some(sign_in.credential),
-        connect.again,
+        connect.may_be_recheck,
         now,
     ) {
         Some(true) => Err(Outcome::Keep),
@@ -298,13 +300,13 @@ fn recheck_session(
             "its rights have ended since it signed in",
         ),
         // Others let it in, and it is still connected: its client ID stays taken.
-        None if connect.again && sessions.is_other(connect.key) => Ok(()),
+        None if connect.may_be_recheck && sessions.is_other(connect.key) => Ok(()),
         None => {
             // A new connection at an old address inherits nothing.
             sessions.arrives(connect.key);
-            match connect.rechecked {
-                // A certificate or another plugin let it in, and decides again when it comes back. 2.0 must not be
-                // told no about a client that is away (`sessions::forgotten`), and does not say whether this one is.
+            match connect.is_recheck {
+                // A certificate or another plugin let it in, and decides again when it comes back. 2.0 must not refuse
+                // a client that is away (`sessions::dropped`), and does not say whether this one is.
                 true => Err(Outcome::Keep),
                 false => Ok(()),
             }
@@ -312,7 +314,7 @@ fn recheck_session(
     }
 }
 
-/// Whether the password is a token. `cached` says that it is known to be one.
+/// Whether the password is a token. `cached` says that it was verified before.
 fn recognise_token(connect: &Connect, cached: bool) -> Next<bool> {
     let token = match cached {
         true => Some(Token::Alone),
@@ -331,7 +333,7 @@ fn password_of<'a>(connect: &Connect<'a>) -> Next<&'a str> {
     }
 }
 
-/// Why a token cannot be taken as it arrived: it is not whole, has something around it, or stands in
+/// Returns why a token cannot be used as it arrived: it is incomplete, there is something around it, or it is in
 /// another field.
 fn misused(connect: &Connect, password: Option<Token>) -> Option<Refusal> {
     match password {
@@ -345,9 +347,9 @@ fn misused(connect: &Connect, password: Option<Token>) -> Option<Refusal> {
         }
         Some(Token::Alone) | None => {}
     }
-    // With a token as the password the user name is nobody's, whatever it is.
+    // With a token as the password the user name counts for nothing, whatever it is.
     let username = connect.client.username.filter(|_| password.is_none());
-    // A shorter client ID holds no more of a token than the beginning of its header, which is no secret.
+    // A shorter client ID can only hold the beginning of the header of a token, which is no secret.
     const LEAST: usize = 16;
     let client_id = Some(connect.client.id).filter(|id| id.len() >= LEAST);
     let fields = [("user name", username), ("client ID", client_id)];

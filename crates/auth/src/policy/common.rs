@@ -1,6 +1,5 @@
-//! What all instances of the plugin in one broker share, whatever their options: a client ID, and the time
-//! for which the broker may stand still, belong to the whole broker; and a tenant that two instances ask is one
-//! tenant.
+//! What all instances of the plugin in one broker share, whatever their options. A client ID and the time that the
+//! broker may wait belong to the whole broker, and two instances that use the same tenant share its limits.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use crate::{
     stall_budget::StallBudget,
 };
 
-/// The state that all instances share. There is one for each broker, and every instance is handed the same.
+/// The state that all instances share. There is one for each broker.
 pub struct Common {
     pub(super) sessions: Sessions,
     pub(super) stall_budget: StallBudget,
@@ -24,10 +23,10 @@ pub struct Common {
     tenants: Vec<(TenantName, TenantLimits)>,
 }
 
-/// A tenant and the application's client ID there.
+/// A tenant, and the client ID of the application there.
 type TenantName = (String, String);
 
-/// Which of the tenants in [`Common`] an instance asks.
+/// The place of a tenant in [`Common`].
 #[derive(Clone, Copy)]
 pub(super) struct TenantId(usize);
 
@@ -44,23 +43,22 @@ impl Default for Common {
 }
 
 impl Common {
-    /// Adopts that the wall clock was set by this many seconds.
+    /// Adjusts to a wall clock that was set by this many seconds.
     pub fn clock_was_set(&mut self, by: i64) {
         self.sessions.clock_was_set(by);
     }
 
-    /// Lets a client in. It has its user name, and from here on it has rights. Returns the older session of its
-    /// client ID.
+    /// Admits a client that has its user name. It has rights from now on. Returns the older session of its client ID.
     pub fn admit(&mut self, admission: Admission) -> Option<ClientKey> {
         let (key, session) = admission.into_session();
         self.sessions.admit(key, session)
     }
 
-    /// Returns whether the client stays as it is, where the broker certainly asks about a session that it has. `false`
-    /// leaves the answer to [`Engine::authenticate`](super::Engine::authenticate).
+    /// Returns whether a client stays as it is, where the broker certainly asks about one of its sessions. If `false`,
+    /// [`Engine::authenticate`](super::Engine::authenticate) decides.
     ///
-    /// On SIGHUP the broker asks about every session at once, and meanwhile nobody else is served. So this looks at
-    /// nothing but the session: it compares no credential, because nobody presents one.
+    /// On SIGHUP the broker asks about all sessions at once and serves nobody meanwhile. So this only looks the session
+    /// up. It compares no credential, because nobody presents one.
     pub fn stays(
         &mut self,
         key: ClientKey,
@@ -80,33 +78,33 @@ impl Common {
         !self.tickets.is_empty()
     }
 
-    /// Takes an admission back that the broker had no use for.
+    /// Takes an admission back that the broker did not use.
     pub fn retract(&mut self, key: ClientKey, older: Option<ClientKey>) {
         self.sessions.retract(key, older);
     }
 
-    /// Forgets a client: from here on it has no rights.
+    /// Forgets a client. It has no rights from now on.
     pub fn forget(&mut self, key: ClientKey) {
         self.sessions.remove(key);
     }
 
-    /// Returns some of the clients of which nothing is left but, perhaps, a will. Those that the broker no
-    /// longer has are to be [forgotten](Self::forget).
+    /// Returns some of the clients of which at most a will is left. [Forget](Self::forget) those that the broker no
+    /// longer has.
     pub fn wills(&mut self) -> Vec<(ClientKey, Arc<str>)> {
         self.sessions.wills()
     }
 
-    /// Begins a recheck_pass: on SIGHUP, 2.0 asks about every session that it has.
+    /// Begins a recheck: on SIGHUP 2.0 asks about every session that it has.
     pub fn begin_recheck(&mut self) {
         self.sessions.begin_recheck();
     }
 
-    /// Remembers that a client that proved who it is has come in under this client ID, or has left.
+    /// Remembers that a client that proved who it is came in under this client ID, or has left.
     pub fn has_used(&mut self, client_id: &str) {
         self.client_ids.used(client_id, moment());
     }
 
-    /// The tenant of these options. Where instances differ in `login_rate`, that of the first counts.
+    /// Returns the tenant of these options. If instances differ in `login_rate`, that of the first counts.
     pub(super) fn tenant(&mut self, config: &Config) -> TenantId {
         let application = config.application.as_ref();
         let client_id = application.map_or("", |application| &application.client_id);
@@ -119,7 +117,7 @@ impl Common {
         }))
     }
 
-    /// How this tenant may be asked.
+    /// Returns the limits of this tenant.
     pub(super) fn limits(&mut self, tenant: TenantId) -> &mut TenantLimits {
         &mut self.tenants[tenant.0].1
     }

@@ -1,4 +1,4 @@
-//! Under which client IDs a sign-in may wait: [`crate::pending::client_ids`].
+//! Which logins may wait while the broker holds their CONNECT: [`crate::pending::client_ids`].
 
 use super::{Common, Engine, Wait};
 use crate::{
@@ -10,15 +10,15 @@ use crate::{
 use input::text::Quoted;
 
 impl Engine {
-    /// Why this sign-in may not hold its client ID while it waits, if it may not: then [`Self::delay`] is not
-    /// for it.
+    /// Returns why this sign-in may not wait under its client ID, if it may not. [`Self::postpone`] is for it then, and
+    /// not [`Self::delay`].
     pub fn delay_obstacle(&self, common: &mut Common, wait: &Wait) -> Option<DelayObstacle> {
         let sign_in = &wait.job.sign_in;
         let history = &mut common.client_ids;
         history.obstacle(&sign_in.client.id, sign_in.id_is_free, moment())
     }
 
-    /// Turns a login away and asks the tenant all the same: it is let in from memory when it comes back.
+    /// Refuses a login and asks the tenant all the same. The client comes in from the login cache when it tries again.
     pub fn postpone(
         &mut self,
         common: &mut Common,
@@ -39,7 +39,7 @@ impl Engine {
         refusal
     }
 
-    /// The broker hung up on a client that it has not let in. Where a login waits under that client ID, the
+    /// Reports that the broker hung up on a client that was not admitted. If a login waits under its client ID, the
     /// broker did not ask about this one.
     pub fn hung_up(&mut self, common: &Common, client_id: &str, address: Option<&str>, now: Unix) {
         let Some(ticket) = common.tickets.get(client_id) else {

@@ -1,15 +1,15 @@
-//! The decisions, top to bottom: who may come in, and what they may do.
+//! Authentication and authorization: who may connect, and what they may do.
 //!
-//! * this file: what there is to decide with, started, reloaded and stopped
-//! * `authenticate`: one CONNECT, on one page · `verify`: what tokens are worth · `admission`: which session follows
-//! * `pending`: sign-ins that wait for the tenant
+//! * this file: what an instance consists of, and how it is started, reloaded and stopped
+//! * `authenticate`: one CONNECT · `verify`: tokens · `admission`: the session that follows
+//! * `pending`: sign-ins that wait for the tenant · `delays`: which of them may wait while the broker holds the CONNECT
 //! * `usernames`: the user names that the broker is told
-//! * `delays`: under which client IDs a sign-in may wait
-//! * `access`: messages and subscriptions · `report`: what the operator is told, and `repeats`: how often
-//! * `tally`: once a minute, which devices had to try again
+//! * `access`: messages and subscriptions
+//! * `report`: what the operator is told · `repeats`: how often · `tally`: a summary per minute of devices that had to
+//!   try again
 //!
-//! Nothing here knows the broker or the network; time is an argument. What has to wait becomes a
-//! [`Job`](crate::workers::Job) for a thread that may, and comes back as a [`FinishedJob`](crate::workers::FinishedJob).
+//! Nothing here knows the broker or the network, and the time is an argument. What has to wait becomes a
+//! [`Job`](crate::workers::Job), and comes back as a [`FinishedJob`](crate::workers::FinishedJob).
 
 mod access;
 mod admission;
@@ -71,8 +71,8 @@ use report::Report;
 use tally::Tally;
 pub use usernames::LocalUsers;
 
-/// All that one instance of the plugin decides with. Only the broker's thread touches it, so nothing in it
-/// has a lock but what the threads of the pool and of the key store share with it.
+/// One instance of the plugin. Only the broker's thread uses it, so nothing in it has a lock, except what the threads
+/// of the pool and of the key cache share with it.
 pub struct Engine {
     config: Arc<Config>,
     rules: jwt::Requirements,
@@ -90,20 +90,20 @@ pub struct Engine {
     pending: PendingAuthentications,
     tenant: TenantId,
     known_callers: KnownCallers,
-    /// Which refusals were told, and how often they came again.
+    /// The refusals that were reported, and how often they were repeated.
     repeats: Repeats,
-    /// When it was told last that the clock was set.
+    /// When it was last reported that the clock was set.
     clock_told: Option<Instant>,
     tally: Tally,
 }
 
 impl Engine {
-    /// Prepares everything; starts nothing. `common` is what all instances in the broker share: every later
-    /// call takes the same.
+    /// Prepares an instance and starts nothing. All instances in a broker share `common`; every later call gets the
+    /// same.
     ///
     /// # Errors
     ///
-    /// One line that names the option, its value and the fix.
+    /// Returns one line that names the option, its value and the fix.
     pub fn new(
         config: Config,
         pace: FetchSchedule,
@@ -161,11 +161,11 @@ impl Engine {
         })
     }
 
-    /// Starts fetching keys in the background. `tells` is what the broker can.
+    /// Starts fetching keys in the background. `tells` is what the broker can tell about clients.
     ///
     /// # Errors
     ///
-    /// If there is no thread to be had, or the policy file needs what the broker cannot.
+    /// Returns an error if no thread can be started, or if the policy file needs what the broker cannot tell.
     pub fn start(&mut self, tells: Tells) -> Result<(), String> {
         self.tells = tells;
         if let Some(policy) = &self.policy_file {
@@ -205,7 +205,7 @@ impl Engine {
             .start(fetch, self.pool.on_keys_fetched(), self.log.clone())
     }
 
-    /// Where the keys are kept over a restart. Puts those to use that are there.
+    /// Returns the file in which the keys are kept over a restart, and puts the keys in it to use.
     fn saved_keys(&self) -> Option<SavedJwks> {
         let dir = self.config.state_dir.clone()?;
         let saved = SavedJwks::new(dir, self.config.tenant.name(), self.config.jwks_max_stale);
@@ -238,27 +238,27 @@ impl Engine {
         self.pending.clear(&mut common.tickets);
     }
 
-    /// Whether MQTT 5 clients, too, are answered later where the broker can.
+    /// Whether MQTT 5 clients may wait too, where the broker takes the answer later.
     pub fn delays_mqtt5(&self) -> bool {
         self.config.delay_mqtt5
     }
 
-    /// The tenant's keys.
+    /// Returns the keys of the tenant.
     pub fn keys(&self) -> &JwksCache {
         &self.keys
     }
 
-    /// Whether the fingerprints of certificates are of interest.
+    /// Whether a rule may ask for the fingerprint of a certificate.
     pub fn looks_at_certificates(&self) -> bool {
         self.policy_file.is_some()
     }
 
-    /// The proxies whose word about a client's address counts.
+    /// Returns the proxies that may tell the address of a client.
     pub fn trusted_proxies(&self) -> &TrustedProxies {
         &self.config.trusted_proxies
     }
 
-    /// Says once that a client has no address because everybody could have written the one that the broker
+    /// Warns once that a client counts as having no address, because every client could make up the one that the broker
     /// tells.
     fn warn_of_unverified_address(&mut self) {
         let matters = self.config.application.is_some() || self.policy_file.is_some();
@@ -272,8 +272,8 @@ impl Engine {
         }
     }
 
-    /// SIGHUP: keys are read or fetched again, and the policy file is read again. A file that is
-    /// broken now changes nothing.
+    /// Reads the policy file again, and reads or fetches the keys again (SIGHUP). If a file is broken now, what was
+    /// read before stays in force.
     pub fn reload(&mut self, common: &mut Common) {
         common.limits(self.tenant).reset_after_reload();
         if let Some(policy) = &mut self.policy_file {
@@ -300,8 +300,8 @@ impl Engine {
         }
     }
 
-    /// A device chooses its client id, so a right that rests on it is everybody's unless an option says
-    /// whose it is. Not an error: there are fleets in which every device is trusted.
+    /// Warns of rights that depend on the client ID. A device chooses its client ID, so everybody has such rights
+    /// unless an option binds client IDs. This is not an error, because in some fleets every device is trusted.
     fn warn_of_free_client_ids(&self) {
         if !matches!(self.config.client_ids, ClientIds::Any) {
             return;
@@ -320,7 +320,7 @@ impl Engine {
         );
     }
 
-    /// A client has gone.
+    /// Records that a client has gone.
     pub fn leave(
         &mut self,
         common: &mut Common,
@@ -329,7 +329,7 @@ impl Engine {
         now: Unix,
     ) {
         let credential = common.sessions.leave(key, after_disconnect);
-        // A session that the broker keeps is a device that comes back.
+        // If the broker keeps the session, the device will come back.
         if let Some(credential) = credential
             && after_disconnect != AfterDisconnect::Kept
         {
@@ -337,7 +337,7 @@ impl Engine {
         }
     }
 
-    /// The broker has asked about every session that it has ([`Common::begin_recheck`]).
+    /// Records that the broker has asked about every session that it has ([`Common::begin_recheck`]).
     pub fn end_recheck(&self, common: &mut Common) {
         let gone = common.sessions.end_recheck();
         if gone > 0 {
@@ -348,8 +348,8 @@ impl Engine {
         }
     }
 
-    /// Forgets who has gone for good, and what need not be remembered any longer; for a moment when
-    /// the broker disconnects nobody. Whether it was so much that the memory should be given back.
+    /// Forgets sessions that have ended, and what has expired. Call it while the broker disconnects nobody. Returns
+    /// whether it was so much that memory should be returned to the system.
     pub fn reap(&mut self, common: &mut Common, now: Unix) -> bool {
         self.tell_tally(now);
         let sessions = common.sessions.reap(now);
@@ -358,13 +358,13 @@ impl Engine {
         sessions || tokens || logins
     }
 
-    /// The wall clock was set by this many seconds. What the instances share is told by itself:
-    /// [`Common::clock_was_set`]. A token that was verified is as good as its own `exp` says.
+    /// Adjusts to a wall clock that was set by this many seconds. [`Common::clock_was_set`] does the same for what
+    /// instances share. A verified token still ends at its own `exp`.
     pub fn clock_was_set(&mut self, by: i64) {
         self.login_cache.clock_was_set(by);
     }
 
-    /// The clients to disconnect, because their rights have ended.
+    /// Returns the clients to disconnect because their rights have ended.
     pub fn expire(&mut self, common: &mut Common, now: Unix) -> Vec<(ClientKey, Arc<str>)> {
         let expired = common.sessions.expired(now);
         for (_, client_id) in &expired {
@@ -387,7 +387,7 @@ fn tenant_client(config: &Config) -> Result<TenantClient, String> {
 }
 
 fn keys_from_file(config: &Config) -> Result<Option<KeySet>, ConfigError> {
-    /// A key set has a few kilobytes.
+    /// The maximum size of the file. A key set has a few kilobytes.
     const MAX_FILE: u64 = 256 * 1024;
     let KeySource::File(path) = &config.keys else {
         return Ok(None);
@@ -404,7 +404,7 @@ mod testing {
     use super::*;
     use crate::{jwt::jwks_cache::FetchSchedule, threads};
 
-    /// A policy that needs no network, and its log.
+    /// Returns an instance that needs no network, and its log.
     pub fn policy() -> (Engine, Log) {
         let mut secret = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut secret, &[b'x'; 32]).unwrap();

@@ -61,7 +61,7 @@ impl Engine {
         let budget = &mut common.stall_budget;
         budget.spend(ended, sign_in.caller.source, ended - began);
         if verdict.is_none() && !allowance.is_zero() {
-            budget.waited_for_nothing(key, ended);
+            budget.waited_in_vain(key, ended);
         }
         let verdict = verdict.unwrap_or_else(|| match deadline.has_passed() {
             true => self.too_late(),
@@ -121,12 +121,12 @@ impl Engine {
     }
 
     /// Whether jobs have finished since the last time.
-    pub fn has_news(&self) -> bool {
+    pub fn has_finished_jobs(&self) -> bool {
         self.pool.has_finished()
     }
 
     /// Remembers the results of the jobs that have finished since the last time.
-    pub fn absorb(&mut self, common: &mut Common, now: Unix) {
+    pub fn take_results(&mut self, common: &mut Common, now: Unix) {
         for job in self.pool.take_finished() {
             let (key, sign_in) = (job.key, job.sign_in.clone());
             match self.finish(common, job, now) {
@@ -142,7 +142,7 @@ impl Engine {
 
     /// Does the same, and returns the clients whose CONNECT is to be answered.
     pub fn collect(&mut self, common: &mut Common, now: Unix) -> Vec<DelayedAnswer> {
-        self.absorb(common, now);
+        self.take_results(common, now);
         if self.pending.is_empty() {
             return Vec::new();
         }

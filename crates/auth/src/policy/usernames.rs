@@ -1,9 +1,9 @@
-//! The user names that the broker is told, and the users that have such names already.
+//! The user names that the broker is told, and local users that have the same names.
 //!
-//! Our own rules speak of the tenant's users and see their names as they are. Whoever else decides by user
-//! name (an `acl_file`, dynamic-security) cannot tell a user of the tenant from one of its own: the option
-//! `username_prefix` keeps the two apart. It is off unless set, because rules that name the tenant's users
-//! without a prefix would no longer fit.
+//! The rules of this plugin are about users of the tenant, by the names that they have there. Others that decide by
+//! user name (an `acl_file`, dynamic-security) cannot tell a user of the tenant from a local user. The option
+//! `username_prefix` makes the difference visible. It is off by default, because existing rules name the users of the
+//! tenant without a prefix.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use super::Engine;
 use crate::log::Level;
 use input::text::Quoted;
 
-/// Users that the broker knows by itself and lets in with a password of theirs.
+/// Users of the broker itself, with passwords of their own.
 #[derive(Debug, Default)]
 pub struct LocalUsers {
-    /// Those of a `password_file`.
+    /// The users in a `password_file`.
     pub password_file: Vec<String>,
-    /// Those of dynamic-security.
+    /// The users of dynamic-security.
     pub dynamic_security: Vec<String>,
     /// Whether dynamic-security is asked before this plugin.
     pub dynamic_security_first: bool,
 }
 
 impl Engine {
-    /// The user name that the broker is told for this one of the tenant's.
+    /// Returns the user name that the broker is told for this user of the tenant.
     pub(super) fn username_for_broker(&self, username: &Arc<str>) -> Arc<str> {
         match self.config.username_prefix.as_str() {
             "" => Arc::clone(username),
@@ -31,14 +31,14 @@ impl Engine {
         }
     }
 
-    /// The tenant's user name in one that the broker tells: on a re-check (SIGHUP) that is the one that it
-    /// was told.
-    pub(super) fn username_of_tenant<'a>(&self, told: &'a str, again: bool) -> &'a str {
+    /// Returns the user name at the tenant. On a recheck (SIGHUP) `told` is the name that the broker was told.
+    pub(super) fn username_of_tenant<'a>(&self, told: &'a str, may_be_recheck: bool) -> &'a str {
         let without = told.strip_prefix(&self.config.username_prefix);
-        without.filter(|_| again).unwrap_or(told)
+        without.filter(|_| may_be_recheck).unwrap_or(told)
     }
 
-    /// A token with the name of a local user has that user's rights, wherever others than this plugin decide.
+    /// Warns of local users whose names a user of the tenant may have. Such a user has the rights of the local one,
+    /// wherever others than this plugin decide.
     pub fn warn_of_local_users(&self, users: &LocalUsers) {
         if !self.config.username_prefix.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! What tokens are worth: whose they are, and what they say that their bearer may do.
+//! Verification of tokens: whose they are, and what they allow.
 
 use std::sync::Arc;
 
@@ -16,21 +16,21 @@ use acl::claims::Grants;
 use input::{json::Place, recognise};
 
 impl Engine {
-    /// Verifies what a job brought; `None` if the keys have to be looked at again first.
+    /// Verifies the tokens that a job brought. Returns `None` if the keys have to be fetched first.
     pub(super) fn verify(
         &mut self,
         unverified: &UnverifiedTokens,
-        keys_refetched: Option<bool>,
+        keys_fetched: Option<bool>,
         now: Unix,
     ) -> Option<Verdict> {
         match unverified {
             UnverifiedTokens::FromClient { token, print } => {
-                self.verify_presented(token, *print, keys_refetched, now)
+                self.verify_presented(token, *print, keys_fetched, now)
             }
             UnverifiedTokens::FromTenant {
                 username, tokens, ..
             } => {
-                let (claims, _) = self.verify_under_keys(keys_refetched, |keys| {
+                let (claims, _) = self.verify_under_keys(keys_fetched, |keys| {
                     self.verify_issued(tokens, keys, now)
                 })?;
                 Some(claims.and_then(|claims| self.identity(claims, username.as_str().into())))
@@ -38,16 +38,16 @@ impl Engine {
         }
     }
 
-    /// A token from a client: the user name it sent is nobody's, the token says who it is. `None` if the
-    /// keys have to be looked at again first.
+    /// Verifies a token from a client. The token says who the client is; the user name that it sent does not count.
+    /// Returns `None` if the keys have to be fetched first.
     pub(super) fn verify_presented(
         &mut self,
         token: &str,
         print: Fingerprint,
-        keys_refetched: Option<bool>,
+        keys_fetched: Option<bool>,
         now: Unix,
     ) -> Option<Verdict> {
-        let (claims, keys) = self.verify_under_keys(keys_refetched, |keys| {
+        let (claims, keys) = self.verify_under_keys(keys_fetched, |keys| {
             jwt::verify(token, &self.rules, &self.config.audiences, keys, now)
         })?;
         let verdict = claims.and_then(|claims| {
@@ -60,35 +60,36 @@ impl Engine {
         Some(verdict)
     }
 
-    /// Checks a token under the keys that there are, and returns which those were. `None` if there may be others.
+    /// Verifies a token with the current keys, and returns these too. Returns `None` if a fetch may bring the missing
+    /// key.
     fn verify_under_keys(
         &self,
-        keys_refetched: Option<bool>,
+        keys_fetched: Option<bool>,
         check: impl Fn(&KeySet) -> Result<Claims, Refusal>,
     ) -> Option<(Result<Claims, Refusal>, Arc<KeySet>)> {
         loop {
             let keys = self.keys.current();
             let claims = check(&keys);
-            // A key that is not here may have been published since: worth one look, for everybody.
+            // A missing key may have been published since. One fetch for all clients finds out.
             if let Err(refusal) = &claims
                 && matches!(
                     refusal.reason,
                     Reason::TokenKeyUnknown | Reason::KeysUnavailable
                 )
             {
-                if keys_refetched.is_none() && self.keys.may_fetch() {
+                if keys_fetched.is_none() && self.keys.may_fetch() {
                     return None;
                 }
-                // They came between the look at them and the permit whether they will.
+                // New keys came in the meantime.
                 if !Arc::ptr_eq(&keys, &self.keys.current()) {
                     continue;
                 }
-                // Only a look that brought keys proves that this is none of them.
+                // Only a fetch that brought keys proves that the key is none of the tenant's.
                 if refusal.reason == Reason::TokenKeyUnknown
-                    && keys_refetched != Some(true)
+                    && keys_fetched != Some(true)
                     && self.keys.is_live()
                 {
-                    let why = match keys_refetched {
+                    let why = match keys_fetched {
                         None => "were asked for moments ago",
                         Some(_) => "cannot be had now",
                     };
@@ -101,8 +102,8 @@ impl Engine {
         }
     }
 
-    /// Tokens from the tenant: the access token if it is one for our API, else the ID token. That
-    /// either cannot be used is never the device's fault.
+    /// Verifies tokens from the tenant: the access token if it is for our API, else the ID token. If neither can be
+    /// used, that is never the fault of the device.
     fn verify_issued(&self, tokens: &Tokens, keys: &KeySet, now: Unix) -> Result<Claims, Refusal> {
         let unusable = |which: &str, refusal: Refusal| match refusal.reason {
             Reason::KeysUnavailable | Reason::TokenKeyUnknown => refusal,
@@ -174,7 +175,7 @@ impl Engine {
             _ => None,
         };
         let token_names = |one: &str| grants.matcher().claims().any(|claim| claim == one);
-        // The largest. A policy file, the next one too, may look at it; a token's own rules seldom do.
+        // The largest claim. A policy file may use it, also one that is read later; rules in a token seldom do.
         let spare = topics.filter(|one| self.policy_file.is_none() && !token_names(one));
         let named = self.policy_file.is_some() || grants.matcher().claims().next().is_some();
         let claims = named.then(|| {

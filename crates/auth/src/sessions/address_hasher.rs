@@ -1,18 +1,18 @@
-//! A hash for the broker's addresses.
+//! A hasher for addresses of the broker.
 
 use std::hash::Hasher;
 
-/// Hashes the broker's addresses. Nobody chooses them, so a multiplication will do, and a check at
-/// every message is cheaper for it than with the standard library's hash.
+/// Hashes addresses of the broker. Nobody chooses them, so one multiplication is enough. It makes a check cheaper than
+/// the hash of the standard library does.
 #[derive(Default)]
 pub struct AddressHasher(u64);
 
 impl AddressHasher {
-    /// An address, mixed: the highest bits of a product depend on all bits, and are folded into the low half.
+    /// Mixes an address. The highest bits of a product depend on all bits, so they are folded into the low half.
     #[inline]
     pub fn mix(address: usize) -> u64 {
         let mixed = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        // The standard library's table looks at the lowest bits and at the highest seven.
+        // The standard library's hash table uses the lowest bits and the highest seven.
         mixed ^ (mixed >> 32)
     }
 }

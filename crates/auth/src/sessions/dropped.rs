@@ -1,14 +1,14 @@
-//! Sessions that are out of the table, and that the broker may still have.
+//! Traces of sessions that were dropped from the table, and that the broker may still have.
 //!
-//! On SIGHUP 2.0 asks about every session that it has. It must not be told no about one whose client is away: it
-//! would put that on its list of sessions that expire a second time, and later use memory that it has freed. So of
-//! a session that leaves the table a trace stays, by which it is recognised. It has no rights.
+//! On SIGHUP 2.0 asks about every session that it has. If the plugin refuses one whose client is away, the broker puts
+//! it on its list of expiring sessions a second time, and later uses memory that it has freed. So a dropped session
+//! leaves a trace by which it is recognised. It has no rights.
 //!
 //! # How many there are
 //!
-//! Two clients of the broker's never lie across each other in memory. So one that comes shows that each session of
-//! which there is a trace within [`LENGTH`] of it is gone, and the traces of those go, too. What remains takes
-//! 75 bytes at most for each [`LENGTH`] bytes of the memory that the broker once needed for its clients.
+//! Two clients of the broker never overlap in memory. So a client that comes proves that each session with a trace
+//! within [`LENGTH`] bytes of it is gone, and these traces are removed. The rest takes at most 75 bytes for each
+//! [`LENGTH`] bytes of the memory that the broker once needed for its clients.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use crate::{
     secret::Fingerprint,
 };
 
-/// How many bytes of memory a client takes in the broker, at least. (624 in 2.0.11, more in each later one.)
+/// The memory that a client takes in the broker, in bytes, at least. (624 in 2.0.11, more in each later version.)
 const LENGTH: usize = 512;
 
 /// The traces.
@@ -32,11 +32,11 @@ pub struct DroppedSessions {
 }
 
 struct Trace {
-    /// A hash of its client id and user name.
+    /// A hash of its client ID and user name.
     who: u64,
     /// A part of the fingerprint of what it signed in with.
     credential: u64,
-    /// At which recheck_pass the broker asked about it last.
+    /// The last recheck at which the broker asked about it.
     asked: u32,
 }
 
@@ -53,7 +53,7 @@ impl DroppedSessions {
         self.by_address.insert(key.0, trace);
     }
 
-    /// A client has come: what was there is gone.
+    /// Removes the traces of all that cannot exist beside this client.
     pub fn make_room(&mut self, key: ClientKey) {
         let across = key.0.saturating_sub(LENGTH - 1)..key.0.saturating_add(LENGTH);
         while let Some((&address, _)) = self.by_address.range(across.clone()).next() {
@@ -61,7 +61,7 @@ impl DroppedSessions {
         }
     }
 
-    /// Whether there is a trace of who asks.
+    /// Whether there is a trace of this client.
     pub fn has(&self, key: ClientKey, client: &impl ClientView) -> bool {
         self.by_address.get(&key.0).is_some_and(|trace| {
             trace.who
@@ -71,7 +71,8 @@ impl DroppedSessions {
         })
     }
 
-    /// Whether there is a trace of who signed in with this. The broker asks about it at this recheck_pass.
+    /// Whether there is a trace of a client that signed in with this credential. The broker asks about it at this
+    /// recheck.
     pub fn recheck(
         &mut self,
         key: ClientKey,
@@ -88,7 +89,7 @@ impl DroppedSessions {
         })
     }
 
-    /// Drops all that the broker was not asking about at this recheck_pass.
+    /// Removes the traces that the broker did not ask about at this recheck.
     pub fn keep_only(&mut self, recheck_pass: u32) {
         self.by_address
             .retain(|_, trace| trace.asked == recheck_pass);

@@ -1,19 +1,19 @@
-//! Who is connected, with which rights, until when.
+//! Who is connected, with which rights, and until when.
 //!
-//! A session is found by the broker's client pointer: a takeover delivers the old client's
-//! DISCONNECT after the new one's sign-in, so a table by client id would lose the new one. But a
-//! pointer is no identity either: it is reused. So client id and user name are compared at every
-//! question, and whoever differs is a stranger.
+//! A session is found by the [`ClientKey`] of its client. A table by client ID would lose the newer session at a
+//! takeover, because the DISCONNECT of the old client comes after the new one has signed in. But the broker reuses
+//! keys, so client ID and user name are compared at every check. A client that differs in one of them is unknown.
 //!
-//! Life: `Active` → (DISCONNECT) → `Leaving`, in which the will still goes out, because every
-//! broker up to 2.1.2 asks about it after DISCONNECT → at the next tick gone, or `Offline` if the
-//! broker keeps the session and queues messages for it, or may send its will later.
+//! A session is `Active` until DISCONNECT, then `Leaving`. While it is leaving the broker may still send the will,
+//! because all versions up to 2.1.2 check it after DISCONNECT. At the next tick the session is removed, or becomes
+//! `Offline` if the broker keeps it and queues messages for it, or may send its will later.
 //!
-//! A session that leaves the table while the broker may still have it leaves a trace ([`dropped`]): on SIGHUP
-//! nobody who was let in and is away may be refused. SIGHUP is also a recheck_pass: see [`Sessions::end_recheck`].
+//! On SIGHUP nobody who was let in and is away may be refused. So a session that is dropped from the table while the
+//! broker may still have it leaves a trace ([`dropped`]). SIGHUP also shows which sessions the broker no longer has:
+//! see [`Sessions::end_recheck`].
 //!
-//! One table for all instances of the plugin in a broker: a client id is the whole broker's. Clients that
-//! are left to others are reported, too, as long as they are connected: their client ids are taken.
+//! All instances of the plugin in a broker share one table, because a client ID belongs to the whole broker. The table
+//! also has the clients that others let in, as long as they are connected, because their client IDs are taken.
 
 mod address_hasher;
 mod dropped;
@@ -37,33 +37,33 @@ pub use address_hasher::AddressHasher;
 use dropped::DroppedSessions;
 pub use reported::{Note, ReportedRefusals};
 
-/// What a session is admitted with.
+/// A session, as it is when its client is admitted.
 #[derive(Debug)]
 pub struct Session {
-    /// Its client id.
+    /// The client ID.
     pub client_id: Arc<str>,
-    /// Its user name: from a verified claim, or one that the tenant checked.
+    /// The user name: from a verified claim, or one that the tenant checked.
     pub username: Arc<str>,
-    /// Whose it is, which the user name need not tell.
+    /// The account that it belongs to. The user name need not tell.
     pub account: Account,
-    /// What it may publish and subscribe.
+    /// What the client may publish and subscribe.
     pub rights: Rights,
-    /// When that ends.
+    /// When its rights end.
     pub until: Unix,
-    /// What it signed in with. The broker asks again on SIGHUP, with the same.
+    /// What the client signed in with. On SIGHUP the broker checks it again with the same.
     pub credential: Fingerprint,
 }
 
-/// What becomes of a session whose client has gone.
+/// What the broker does with a session after its client has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterDisconnect {
-    /// The broker forgets it.
+    /// It removes the session.
     Ended,
-    /// The broker keeps it and queues messages.
+    /// It keeps the session and queues messages.
     Kept,
-    /// One of the two: 2.0 does not tell an MQTT 5 client's Session Expiry Interval.
+    /// One of the two: 2.0 does not tell the Session Expiry Interval of an MQTT 5 client.
     Unsure,
-    /// The broker queues nothing for it, but may send its will later (Will Delay Interval).
+    /// It queues nothing, but may send the will later (Will Delay Interval).
     Will,
 }
 
@@ -78,31 +78,31 @@ struct SessionEntry {
     session: Session,
     state: SessionState,
     reported: ReportedRefusals,
-    /// Where the broker kept client ID and user name when they were last compared. Zeros if they have not been
-    /// compared since the last CONNECT.
+    /// Where the broker kept client ID and user name when they were last compared. Zeros if they were not compared
+    /// since the last CONNECT.
     addresses: TextAddresses,
-    /// Which departure it is, of those after which the broker may forget the session without a word.
+    /// The number of the departure, if the broker may remove the session without a word.
     departure: Option<u64>,
-    /// At which recheck_pass the broker asked about it last.
+    /// The last recheck at which the broker asked about it.
     asked: u32,
 }
 
-/// How many sessions of which it is unsure that the broker still has them are kept. `mosquitto_pub -V 5`
-/// in a cron job makes a new one every time. Beyond that the oldest of the account with the most go, so
-/// that nobody makes others' go; a trace of them stays.
+/// The maximum number of sessions of which it is unsure that the broker keeps them. `mosquitto_pub -V 5` in a cron job
+/// makes a new one every time. Beyond that the oldest of the account with the most are dropped, so that nobody
+/// displaces the sessions of others. A trace of them stays.
 const MAX_UNSURE: usize = 10_000;
 
-/// The longest that a will may be delayed, in seconds, where the broker does not say when it has gone (2.0).
+/// The longest delay of a will, in seconds, where the broker does not say when it was sent (2.0).
 const LONGEST_DELAY: u64 = 3600;
 
-/// How many wills are looked after at a tick.
+/// The number of wills to look after at a tick.
 const WILLS_AT_A_TICK: usize = 64;
 
-/// So much room given back is worth a look at the heap as a whole.
+/// The capacity that is worth returning memory to the system for.
 const MUCH: usize = 1000;
 
 impl SessionState {
-    /// Whether nothing waits for it any more.
+    /// Whether nothing is queued for it any more.
     fn is_over(self) -> bool {
         use AfterDisconnect::{Ended, Will};
         matches!(
@@ -113,13 +113,13 @@ impl SessionState {
 }
 
 impl SessionEntry {
-    /// Whether it is one of those of which it is unsure that the broker keeps them.
+    /// Whether it is unsure that the broker keeps it.
     fn is_unsure(&self) -> bool {
         self.state == SessionState::Offline(AfterDisconnect::Unsure)
     }
 
-    /// Whether this is who signed in, for a session that is [`SessionState::Active`]. The texts are compared at the first
-    /// message; while the client is connected the broker keeps no other texts in the same places.
+    /// Whether this is the client of an [`SessionState::Active`] session. The strings are compared at the first
+    /// message. While the client is connected, the broker keeps no other strings at the same addresses.
     #[inline]
     fn recognises(&mut self, client: &impl ClientView) -> bool {
         let addresses = client.text_addresses();
@@ -133,12 +133,12 @@ impl SessionEntry {
         same
     }
 
-    /// Whether this is who signed in.
+    /// Whether this is the client that signed in.
     fn is(&self, client: &impl ClientView) -> bool {
         client.is(&self.session.client_id, &self.session.username)
     }
 
-    /// It as it stands at a question.
+    /// Returns the session for a check.
     #[inline]
     fn found(&mut self, connected: bool) -> SessionView<'_> {
         SessionView {
@@ -152,56 +152,56 @@ impl SessionEntry {
 /// The table of sessions.
 #[derive(Default)]
 pub struct Sessions {
-    /// Boxed: up to half of a hash table is empty room.
+    /// Boxed, because up to half of a hash table is empty.
     by_key: HashMap<ClientKey, Box<SessionEntry>, BuildHasherDefault<AddressHasher>>,
     by_id: HashMap<Arc<str>, ClientKey>,
     expiries: BinaryHeap<Reverse<(Unix, ClientKey)>>,
     departed: Vec<ClientKey>,
     departures: u64,
-    /// Departures of each account in their order; one is over when its entry is no longer the same.
+    /// The departures of each account, in order. An entry is stale if its session has another departure now.
     unsure: HashMap<Account, VecDeque<(u64, ClientKey)>>,
     unsure_kept: usize,
-    /// Departures with nothing left but a will, and until when that is waited for.
+    /// The departures after which only a will is left, and until when.
     wills: VecDeque<(u64, Unix, ClientKey)>,
-    /// Clients that others let in, and those of them that have gone.
+    /// The clients that others let in, and those of them that have gone.
     others: HashMap<ClientKey, Arc<str>, BuildHasherDefault<AddressHasher>>,
     others_by_id: HashMap<Arc<str>, ClientKey>,
     others_departed: Vec<ClientKey>,
-    /// What was in the table.
+    /// Traces of sessions that were in the table.
     dropped: DroppedSessions,
-    recheck_pass: Recheck,
+    recheck: Recheck,
 }
 
-/// The questions that SIGHUP brings: the broker asks about every session that it has.
+/// The recheck after a SIGHUP: the broker asks about every session that it has.
 #[derive(Default)]
 struct Recheck {
     number: u32,
     under_way: bool,
-    /// Whether this broker asks about sessions whose clients are away. With `per_listener_settings true` 2.0.12
-    /// and later do not: they refuse them.
+    /// Whether this broker asks about sessions whose clients are away. With `per_listener_settings true` 2.0.12 and
+    /// later do not: they refuse them.
     asks_about_absent: bool,
 }
 
-/// A session as it stands at a question.
+/// A session, as a check sees it.
 pub struct SessionView<'a> {
-    /// Its terms.
+    /// The session.
     pub session: &'a mut Session,
-    /// Which refusals were reported.
+    /// The refusals that were reported.
     pub reported: &'a mut ReportedRefusals,
-    /// Whether it is connected: then its rights end at [`Session::until`]. One that leaves sends its will,
-    /// then or later, and the broker asks again about its subscriptions: both were granted in time. What is
-    /// queued for it is asked about again when it is back.
+    /// Whether the client is connected. Then its rights end at [`Session::until`]. When a client leaves, its will is
+    /// sent then or later, and the broker checks its subscriptions again; both were granted in time. What is queued for
+    /// it is checked when it is back.
     pub connected: bool,
 }
 
 impl Sessions {
-    /// Admits a client. An older session of its client id stays until the broker lets it go; which
-    /// that is, is returned for [`Self::retract`].
+    /// Admits a client. Returns the older session of its client ID, for [`Self::retract`]. That session stays until the
+    /// broker lets it go.
     pub fn admit(&mut self, key: ClientKey, session: Session) -> Option<ClientKey> {
         self.arrives(key);
         let older = self.by_id.insert(Arc::clone(&session.client_id), key);
         if let Some(older) = older {
-            // Usually its DISCONNECT follows; an expired session of the broker's gives none.
+            // Usually its DISCONNECT follows. If the session expired in the broker, none does.
             self.departed.push(older);
         }
         self.expiries.push(Reverse((session.until, key)));
@@ -213,14 +213,13 @@ impl Sessions {
                 reported: ReportedRefusals::default(),
                 addresses: TextAddresses::default(),
                 departure: None,
-                asked: self.recheck_pass.number,
+                asked: self.recheck.number,
             }),
         );
         older
     }
 
-    /// Takes an admission back: the client had hung up before it was let in. The older session of its
-    /// client id is the one again.
+    /// Takes an admission back, because the client hung up before. The older session of its client ID counts again.
     pub fn retract(&mut self, key: ClientKey, older: Option<ClientKey>) {
         let Some(entry) = self.by_key.get(&key) else {
             return;
@@ -237,8 +236,8 @@ impl Sessions {
         }
     }
 
-    /// Whether somebody else than this account holds this client id: is connected with it, or may have
-    /// messages waiting under it. `None` is somebody who is no account's.
+    /// Whether a client of another account is connected with this client ID, or may have messages queued under it.
+    /// `None` stands for a client without an account.
     pub fn is_held_by_another(&self, client_id: &str, account: Option<&Account>) -> bool {
         let holder = self.by_id.get(client_id);
         let ours = holder
@@ -247,10 +246,10 @@ impl Sessions {
         ours || account.is_some() && self.others_by_id.contains_key(client_id)
     }
 
-    /// Others are to decide about this client. `again` says that it may be no CONNECT (SIGHUP): then it may
-    /// be a kept session, of whose end nobody tells, and is none that comes.
-    pub fn other_comes(&mut self, key: ClientKey, client_id: &str, again: bool) {
-        if again && !self.is_other(key) {
+    /// Records that others decide about this client. With `may_be_recheck` this may be a recheck (SIGHUP) of a kept session,
+    /// whose end the broker does not tell, and it is not recorded.
+    pub fn other_comes(&mut self, key: ClientKey, client_id: &str, may_be_recheck: bool) {
+        if may_be_recheck && !self.is_other(key) {
             return;
         }
         self.forget_other(key);
@@ -259,7 +258,7 @@ impl Sessions {
         self.others.insert(key, client_id);
     }
 
-    /// Whether others were to decide about this client.
+    /// Whether others decided about this client.
     pub fn is_other(&self, key: ClientKey) -> bool {
         self.others.contains_key(&key)
     }
@@ -272,33 +271,33 @@ impl Sessions {
         }
     }
 
-    /// Whether this is the broker asking again about somebody who is in: the same pointer, client
-    /// id, user name (the one we gave) and credential. Anyone who can present all of them could
-    /// have signed in; whether the rights have ended is in the answer.
+    /// Returns whether a client that the broker asks about again is in, and whether its rights last. `None` if it is
+    /// not in: key, client ID, user name (the one that it was given) and credential must be the same. Anyone who has
+    /// all of them could sign in.
     ///
-    /// `credential` is `None` where the broker certainly asks about a session that it has: then nobody presents any.
+    /// `credential` is `None` if the broker certainly asks about one of its sessions. Then nobody presents one.
     ///
-    /// `again` says that the broker may be asking again at all (SIGHUP). Otherwise an offline
-    /// session's pointer is a new connection at an address that became free: the broker frees such
-    /// sessions without a word.
+    /// With `may_be_recheck` this may be a recheck (SIGHUP). Otherwise the key of an offline session belongs to a new connection
+    /// in memory that was freed: the broker frees such sessions without a word.
     pub fn recheck(
         &mut self,
         key: ClientKey,
         client_id: &str,
         username: Option<&str>,
         credential: Option<Fingerprint>,
-        again: bool,
+        may_be_recheck: bool,
         now: Unix,
     ) -> Option<bool> {
-        let recheck_pass = self.recheck_pass.number;
+        let recheck_pass = self.recheck.number;
         let Some(entry) = self.by_key.get_mut(&key) else {
             let client = Client {
                 id: client_id,
                 username,
                 ..Client::default()
             };
-            let recognised = again && self.dropped.recheck(key, &client, credential, recheck_pass);
-            self.recheck_pass.asks_about_absent |= recognised;
+            let recognised =
+                may_be_recheck && self.dropped.recheck(key, &client, credential, recheck_pass);
+            self.recheck.asks_about_absent |= recognised;
             return recognised.then_some(true);
         };
         entry.addresses = TextAddresses::default();
@@ -309,7 +308,7 @@ impl Sessions {
         if !same {
             return None;
         }
-        if again {
+        if may_be_recheck {
             entry.asked = recheck_pass;
         }
         match entry.state {
@@ -317,39 +316,38 @@ impl Sessions {
             // Refusing an offline session on SIGHUP makes 2.0 put it on its expiry list twice and
             // free it twice (fixed in 2.0.23). Keeping it is safe: it can only receive, and what it
             // receives is queued until its client signs in again.
-            SessionState::Offline(_) if again => {
-                self.recheck_pass.asks_about_absent = true;
+            SessionState::Offline(_) if may_be_recheck => {
+                self.recheck.asks_about_absent = true;
                 Some(true)
             }
             SessionState::Offline(_) | SessionState::Leaving(_) => None,
         }
     }
 
-    /// Whether who asks was let in once and is out of the table: then it has no rights.
+    /// Whether this client was let in once and its session is dropped. It has no rights then.
     pub fn is_forgotten(&self, key: ClientKey, client: &impl ClientView) -> bool {
         self.dropped.has(key, client)
     }
 
-    /// SIGHUP: the broker begins to ask about every session that it has. Once for each instance of the plugin,
-    /// before the first question.
+    /// Begins a recheck (SIGHUP): the broker will ask about every session that it has. Each instance of the plugin
+    /// calls this before the first question.
     pub fn begin_recheck(&mut self) {
-        if !self.recheck_pass.under_way {
-            self.recheck_pass.under_way = true;
-            self.recheck_pass.number += 1;
+        if !self.recheck.under_way {
+            self.recheck.under_way = true;
+            self.recheck.number += 1;
         }
     }
 
-    /// The broker has asked about all: it no longer has the absent ones that it did not ask about. Their client
-    /// ids are free; how many those are.
+    /// Ends a recheck. The broker no longer has the absent sessions that it did not ask about, so their client IDs are
+    /// free. Returns how many these are.
     ///
-    /// Nobody is taken for gone unless the broker asks about the absent at all, and asked about everyone of whom
-    /// it is known that they are connected: another plugin may answer in our place.
+    /// No session is removed unless the broker asks about absent sessions at all, and asked about every session that is
+    /// known to be connected. Otherwise another plugin may have answered first.
     pub fn end_recheck(&mut self) -> usize {
-        if !std::mem::take(&mut self.recheck_pass.under_way) || !self.recheck_pass.asks_about_absent
-        {
+        if !std::mem::take(&mut self.recheck.under_way) || !self.recheck.asks_about_absent {
             return 0;
         }
-        let recheck_pass = self.recheck_pass.number;
+        let recheck_pass = self.recheck.number;
         let mut gone = Vec::new();
         for (key, entry) in &self.by_key {
             match entry.state {
@@ -368,7 +366,7 @@ impl Sessions {
         gone.iter().filter(|(_, held)| *held).count()
     }
 
-    /// Looks at the session behind a question; `None` if who asks is not who signed in.
+    /// Calls `at` with the session of a client. Returns `None` if the client is not the one that signed in.
     #[inline]
     pub fn look<R>(
         &mut self,
@@ -381,18 +379,18 @@ impl Sessions {
                 return entry.recognises(client).then(|| at(entry.found(true)));
             }
             if matches!(entry.state, SessionState::Offline(_)) {
-                self.recheck_pass.asks_about_absent = true;
+                self.recheck.asks_about_absent = true;
             }
             return entry.is(client).then(|| at(entry.found(false)));
         }
-        self.source(client).map(at)
+        self.publisher_of_retained(client).map(at)
     }
 
-    /// With check_retain_source the broker asks about the publisher of a retained message by a pointer
-    /// made up for the question. What it published was granted in time, too.
+    /// Finds the publisher of a retained message. With `check_retain_source` the broker asks about it with a key that
+    /// is made up for the question. What it published was granted in time.
     #[cold]
-    fn source(&mut self, client: &impl ClientView) -> Option<SessionView<'_>> {
-        // What the broker asks about on behalf of nobody's connection.
+    fn publisher_of_retained(&mut self, client: &impl ClientView) -> Option<SessionView<'_>> {
+        // The broker asks about some things on behalf of no connection.
         if client.is_connected() {
             return None;
         }
@@ -403,8 +401,8 @@ impl Sessions {
         entry.is(client).then(|| entry.found(false))
     }
 
-    /// The client has gone. Its will may still be asked about. What it signed in with is returned, unless
-    /// it is back with the same: a takeover tells of the older connection's end when the newer one is in.
+    /// Records that a client has gone. The broker may still check its will. Returns what it signed in with, unless it
+    /// is back with the same: at a takeover the end of the older connection comes after the newer one is in.
     pub fn leave(
         &mut self,
         key: ClientKey,
@@ -430,8 +428,8 @@ impl Sessions {
         (!is_back).then_some(credential)
     }
 
-    /// Forgets who has gone for good. For a moment when the broker is not in the middle of
-    /// disconnecting somebody. Whether it was so many that the memory should be given back.
+    /// Removes the sessions that have ended. Call it while the broker is not disconnecting a client. Returns whether so
+    /// many are gone that memory should be returned to the system.
     pub fn reap(&mut self, now: Unix) -> bool {
         for key in std::mem::take(&mut self.departed) {
             let Some(entry) = self.by_key.get_mut(&key) else {
@@ -499,15 +497,15 @@ impl Sessions {
                 Some((departure, key)) if self.is_departure(key, departure) => {
                     self.drop_from_table(key);
                 }
-                // It came back, or went otherwise.
+                // It came back, or is gone.
                 Some(_) => {}
                 None => drop(self.unsure.remove(&account)),
             }
         }
     }
 
-    /// Some of those with nothing left but a will, in turn: whether the broker still has them can be seen
-    /// where it says which clients it has.
+    /// Returns some of the sessions of which only a will is left, in turn. Where the broker says which clients it has,
+    /// it shows whether it still has them.
     pub fn wills(&mut self) -> Vec<(ClientKey, Arc<str>)> {
         let mut found = Vec::new();
         for _ in 0..self.wills.len().min(WILLS_AT_A_TICK) {
@@ -524,7 +522,8 @@ impl Sessions {
         found
     }
 
-    /// Gives back the room of a fleet that has gone. Asked at every tick, so only once it is much.
+    /// Returns the memory of a fleet that has gone. It runs at every tick, so it does nothing until there is much to
+    /// return.
     fn give_back(&mut self) -> bool {
         let sessions = self.by_key.len();
         if self.expiries.len() > 2 * sessions + 64 {
@@ -553,7 +552,7 @@ impl Sessions {
         room > MUCH
     }
 
-    /// The connected clients whose rights have ended, each once.
+    /// Returns the connected clients whose rights have ended, each of them once.
     pub fn expired(&mut self, now: Unix) -> Vec<(ClientKey, Arc<str>)> {
         let mut expired = Vec::new();
         while let Some(&Reverse((until, key))) = self.expiries.peek() {
@@ -561,7 +560,7 @@ impl Sessions {
                 break;
             }
             self.expiries.pop();
-            // The heap is not told of departures: an entry may be stale.
+            // Departures do not change the heap, so an entry may be stale.
             if let Some(entry) = self.by_key.get(&key)
                 && entry.state == SessionState::Active
                 && entry.session.until == until
@@ -573,8 +572,7 @@ impl Sessions {
         expired
     }
 
-    /// The wall clock was set by this many seconds: rights end when they would have ended, and what is waited
-    /// for is waited for as long.
+    /// Adjusts to a clock that was set by this many seconds: rights last as long as before, and so do waits.
     pub fn clock_was_set(&mut self, by: i64) {
         for entry in self.by_key.values_mut() {
             entry.session.until = entry.session.until.moved(by);
@@ -589,18 +587,18 @@ impl Sessions {
         }
     }
 
-    /// A pointer that signs in anew is no longer whoever it was.
+    /// Records that a client signs in with this key. Whoever had the key before is gone.
     pub fn arrives(&mut self, key: ClientKey) {
         self.remove(key);
         self.dropped.make_room(key);
     }
 
-    /// The broker no longer has it.
+    /// Removes a session that the broker no longer has.
     pub fn remove(&mut self, key: ClientKey) {
         self.take(key);
     }
 
-    /// The broker may still have it.
+    /// Removes a session that the broker may still have.
     fn drop_from_table(&mut self, key: ClientKey) {
         if let Some(entry) = self.take(key) {
             self.dropped.keep(key, &entry.session, entry.asked);
@@ -617,12 +615,12 @@ impl Sessions {
         Some(entry)
     }
 
-    /// How many sessions are remembered.
+    /// Returns the number of sessions.
     pub fn len(&self) -> usize {
         self.by_key.len()
     }
 
-    /// Whether none is.
+    /// Whether there are no sessions.
     pub fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }

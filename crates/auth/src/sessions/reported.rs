@@ -1,9 +1,9 @@
-//! Which refusals were reported.
+//! The refusals of a client that were reported.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Which refusals of a client were reported: each once, and only so many. A device that publishes
-/// to a forbidden topic a thousand times a second must not fill the journal.
+/// The refusals of a client that were reported: each once, and a limited number. A device that publishes to a forbidden
+/// topic a thousand times a second must not fill the log.
 #[derive(Default)]
 pub struct ReportedRefusals(Vec<u64>);
 
@@ -12,16 +12,16 @@ pub struct ReportedRefusals(Vec<u64>);
 pub enum Note {
     /// It is new.
     Report,
-    /// It is new, and the last that is reported.
+    /// It is new, and the last one to be reported.
     ReportLast,
-    /// It was reported, or there were too many.
+    /// It was reported before, or too many were.
     Silent,
 }
 
 impl ReportedRefusals {
     const MAX: usize = 16;
 
-    /// Notes a refusal.
+    /// Notes a refusal. Returns whether to report it.
     pub fn note(&mut self, refusal: impl Hash) -> Note {
         let mut hasher = DefaultHasher::new();
         refusal.hash(&mut hasher);

@@ -50,7 +50,7 @@ impl Table {
         self.sessions.admit(ClientKey(client), session);
     }
 
-    /// Whether it is connected, if it is known.
+    /// Returns whether the client is connected, if it is known.
     fn asks(&mut self, client: usize, who: &Client<&str>) -> Option<bool> {
         self.sessions
             .look(ClientKey(client), who, |found| found.connected)
@@ -66,7 +66,7 @@ impl Table {
         client: usize,
         id: &str,
         password: &[u8],
-        again: bool,
+        may_be_recheck: bool,
         now: u64,
     ) -> Option<bool> {
         let credential = self.prints.of(password);
@@ -75,14 +75,14 @@ impl Table {
             id,
             Some(&format!("user-{id}")),
             Some(credential),
-            again,
+            may_be_recheck,
             Unix(now),
         )
     }
 }
 
 #[test]
-fn a_pointer_is_no_identity() {
+fn a_key_is_no_identity() {
     let mut table = Table::new();
     table.admit(1, "a", 2000);
     assert!(table.knows(1, "a"));
@@ -159,7 +159,7 @@ fn a_takeover_with_the_same_credential_does_not_end_it() {
 }
 
 #[test]
-fn an_old_session_that_gives_no_disconnect_goes_too() {
+fn an_old_session_without_a_disconnect_is_removed_too() {
     let mut table = Table::new();
     table.admit(1, "a", 2000);
     table.sessions.leave(ClientKey(1), AfterDisconnect::Kept);
@@ -198,7 +198,7 @@ fn an_offline_session_may_receive_whatever_the_hour_and_send_its_will() {
 }
 
 #[test]
-fn a_will_is_waited_for_and_not_for_ever() {
+fn a_session_waits_for_its_will_but_not_for_ever() {
     let mut table = Table::new();
     for i in 0..2 * WILLS_AT_A_TICK {
         table.admit(i, &format!("c{i}"), 1_000_000);
@@ -226,7 +226,7 @@ fn a_will_is_waited_for_and_not_for_ever() {
     assert!(table.sessions.wills.is_empty() && table.sessions.wills().is_empty());
 }
 
-/// A client that comes back is another pointer, and the broker tells of the old one's end again.
+/// A client that comes back has another key, and the broker tells the end of the old one again.
 #[test]
 fn coming_back_again_and_again_counts_as_one() {
     let mut table = Table::new();
@@ -248,7 +248,7 @@ fn coming_back_again_and_again_counts_as_one() {
 }
 
 #[test]
-fn nobody_makes_another_one_s_kept_session_go() {
+fn no_account_displaces_the_kept_sessions_of_another() {
     let mut table = Table::new();
     table.admit_of(1, "meter", "victim", 2000);
     table.sessions.leave(ClientKey(1), AfterDisconnect::Unsure);
@@ -267,7 +267,7 @@ fn nobody_makes_another_one_s_kept_session_go() {
 }
 
 #[test]
-fn a_client_id_of_somebody_whom_others_let_in_is_taken() {
+fn the_client_id_of_a_client_that_others_let_in_is_taken() {
     let mut table = Table::new();
     let held = |table: &Table| table.sessions.is_held_by_another("a", Some(&account("s")));
     table.sessions.other_comes(ClientKey(1), "a", false);
@@ -289,7 +289,7 @@ fn a_client_id_of_somebody_whom_others_let_in_is_taken() {
             .sessions
             .is_held_by_another("kept", Some(&account("s")))
     );
-    // At the same address one of ours comes.
+    // One of our clients comes with the same key.
     table.sessions.other_comes(ClientKey(1), "a", false);
     table.admit(1, "b", 2000);
     assert!(!held(&table) && table.sessions.others_by_id.is_empty());
@@ -386,7 +386,7 @@ fn departures_of_one_client_do_not_crowd_out_others() {
             .sessions
             .leave(ClientKey(i % 2), AfterDisconnect::Unsure);
         table.sessions.reap(Unix(0));
-        // Its address is given to a session that is kept.
+        // A session that is kept gets its key.
         if i == 5 {
             table.admit(0, "kept", 2000);
             table.sessions.leave(ClientKey(0), AfterDisconnect::Kept);
@@ -408,7 +408,7 @@ fn departures_of_one_client_do_not_crowd_out_others() {
 }
 
 #[test]
-fn a_made_up_pointer_finds_its_session_only_off_line() {
+fn a_made_up_key_finds_its_session_only_offline() {
     let mut table = Table::new();
     table.admit(1, "a", 2000);
     assert!(table.asks(99, &known("a", "user-a", false)).is_some());
@@ -483,7 +483,7 @@ fn a_clock_that_is_set_ends_no_rights_and_prolongs_none() {
 /// Far enough from each other for two clients.
 const APART: usize = 1024;
 
-/// A session of which it is unsure that the broker keeps it, and that is out of the table.
+/// Drops a session from the table of which it is unsure that the broker keeps it.
 fn dropped(table: &mut Table, client: usize, id: &str) {
     table.admit(client, id, 2000);
     table
@@ -495,7 +495,7 @@ fn dropped(table: &mut Table, client: usize, id: &str) {
 }
 
 #[test]
-fn one_that_was_let_in_is_not_refused_at_a_reload_however_long_ago() {
+fn a_dropped_session_is_kept_at_a_recheck_however_long_ago() {
     let mut table = Table::new();
     dropped(&mut table, 0, "a");
     assert_eq!(
@@ -520,7 +520,7 @@ fn one_that_was_let_in_is_not_refused_at_a_reload_however_long_ago() {
 }
 
 #[test]
-fn one_that_was_let_in_is_not_refused_at_a_reload_however_many_there_are() {
+fn dropped_sessions_are_kept_at_a_recheck_however_many_there_are() {
     for after_disconnect in [AfterDisconnect::Unsure, AfterDisconnect::Will] {
         let mut table = Table::new();
         let all = MAX_UNSURE + 300;
@@ -536,8 +536,8 @@ fn one_that_was_let_in_is_not_refused_at_a_reload_however_many_there_are() {
 }
 
 #[test]
-fn the_one_whom_a_newer_session_replaced_is_not_refused_either() {
-    // The broker may have refused the newer one after all, for reasons of its own.
+fn a_session_that_a_newer_one_replaced_is_kept_at_a_recheck_too() {
+    // The broker may have refused the newer one for reasons of its own.
     let mut table = Table::new();
     table.admit(0, "a", 2000);
     table.sessions.leave(ClientKey(0), AfterDisconnect::Kept);
@@ -548,7 +548,7 @@ fn the_one_whom_a_newer_session_replaced_is_not_refused_either() {
 }
 
 #[test]
-fn a_client_that_comes_shows_who_is_gone() {
+fn a_client_that_comes_shows_which_sessions_are_gone() {
     for (at, gone) in [
         (APART, true),
         (APART + 511, true),
@@ -566,7 +566,7 @@ fn a_client_that_comes_shows_who_is_gone() {
 #[test]
 fn traces_take_a_bounded_part_of_what_clients_took() {
     let mut table = Table::new();
-    // Addresses as an allocator gives them out over the years: any multiple of 16.
+    // An allocator returns any multiple of 16 over the years.
     for i in 0..20_000 {
         dropped(&mut table, (i * 7919) % 4096 * 16, "a");
     }
@@ -580,7 +580,7 @@ fn ask_about(table: &mut Table, clients: &[(usize, &str)]) {
 }
 
 #[test]
-fn a_census_shows_who_is_gone() {
+fn a_recheck_shows_which_sessions_are_gone() {
     let mut table = Table::new();
     table.admit(0, "here", 2000);
     for (i, after_disconnect) in [
@@ -599,7 +599,7 @@ fn a_census_shows_who_is_gone() {
     dropped(&mut table, 9 * APART, "dropped");
     table.sessions.begin_recheck();
     ask_about(&mut table, &[(0, "here"), (APART, "away0")]);
-    // Comes in the middle of it.
+    // This client comes in the middle of it.
     table.admit(5 * APART, "new", 2000);
     assert_eq!(table.sessions.end_recheck(), 2);
     assert!(
@@ -621,7 +621,7 @@ fn a_census_shows_who_is_gone() {
 }
 
 #[test]
-fn nobody_is_gone_by_a_census_that_may_be_incomplete() {
+fn a_recheck_that_may_be_incomplete_removes_no_session() {
     let held = |table: &Table| {
         table
             .sessions
@@ -642,17 +642,17 @@ fn nobody_is_gone_by_a_census_that_may_be_incomplete() {
             .leave(ClientKey(client), AfterDisconnect::Unsure);
     }
     table.sessions.reap(Unix(0));
-    // A broker that does not ask about the absent.
+    // The broker does not ask about absent sessions.
     table.sessions.begin_recheck();
     ask_about(&mut table, &[(0, "here"), (APART, "here too")]);
     assert_eq!(table.sessions.end_recheck(), 0);
     assert!(held(&table));
-    // Another plugin answers for some.
+    // Another plugin answers for some clients.
     table.sessions.begin_recheck();
     ask_about(&mut table, &[(0, "here"), (3 * APART, "absent")]);
     assert_eq!(table.sessions.end_recheck(), 0);
     assert!(held(&table));
-    // Each instance is told of the reload.
+    // Each instance learns of the reload.
     table.sessions.begin_recheck();
     table.sessions.begin_recheck();
     ask_about(

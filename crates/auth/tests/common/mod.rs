@@ -51,9 +51,9 @@ pub fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
         password: Some(token.as_bytes()),
         unverified_address: false,
         id_is_free: false,
-        again: false,
-        restored: false,
-        rechecked: false,
+        may_be_recheck: false,
+        is_restored: false,
+        is_recheck: false,
     }
 }
 
