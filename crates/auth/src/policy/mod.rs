@@ -355,6 +355,7 @@ impl Engine {
         let sessions = common.sessions.reap(now);
         let tokens = self.token_cache.remove_expired(now);
         let logins = self.login_cache.remove_expired(now);
+        self.shared.tidy();
         sessions || tokens || logins
     }
 
