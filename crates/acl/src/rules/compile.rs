@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::{
     Effect, Rule,
     matcher::{
-        Branch, FilterEnd, Matcher, NONE, Next, Node, Placeholders, Shape, ShapePart, Terms, hash,
+        Below, Branch, FilterEnd, Matcher, NONE, Node, Placeholders, Shape, ShapePart, Terms, hash,
         rank, short,
     },
     template::{Piece, Placeholder, TemplateLevel},
@@ -37,7 +37,7 @@ impl Matcher {
         if !paths.is_empty() {
             // Stable: filters that are the same stay in the order of their rules.
             paths.sort_by(|a, b| a.levels.cmp(&b.levels));
-            compiler.branch(&paths, 0);
+            compiler.root(&paths);
         }
         compiler.finish()
     }
@@ -59,6 +59,8 @@ enum PathLevel<'r> {
 
 #[derive(Default)]
 struct Compiler {
+    root: Node,
+    root_is_named: bool,
     nodes: Vec<Node>,
     branches: Vec<Branch>,
     ends: Vec<FilterEnd>,
@@ -146,6 +148,20 @@ impl Compiler {
             self.placeholders.push((placeholder.clone(), front));
             self.placeholders.len() - 1
         }) as u32
+    }
+
+    fn root(&mut self, paths: &[Path]) {
+        let [first, last] = [&paths[0], &paths[paths.len() - 1]].map(|path| path.levels.first());
+        self.root_is_named = matches!(first, Some(PathLevel::Name(_))) && first == last;
+        self.root = match first {
+            // A level that is looked up by value is behind a branch.
+            Some(PathLevel::Mixed(..)) => Node {
+                below: Below::Branch,
+                value: self.branch(paths, 0),
+                ..Node::default()
+            },
+            _ => self.node(0, paths, 0),
+        };
     }
 
     /// Adds a branch for filters that agree in their first `depth` levels. Returns its number.
@@ -274,10 +290,10 @@ impl Compiler {
             && let Ok(terms) = u16::try_from(end.terms)
         {
             self.count += 1;
-            node.next = if end.multi { Next::Multi } else { Next::End };
+            node.below = if end.multi { Below::Multi } else { Below::End };
             (node.terms, node.value) = (terms, end.rank);
         } else {
-            (node.next, node.value) = (Next::Branch, self.branch(paths, depth));
+            (node.below, node.value) = (Below::Branch, self.branch(paths, depth));
         }
         node
     }
@@ -306,6 +322,8 @@ impl Compiler {
         let has_placeholders = !self.placeholders.is_empty();
         Matcher {
             checks_payloads: self.terms.iter().any(|terms| terms.max_payload < u32::MAX),
+            root: self.root,
+            root_is_named: self.root_is_named,
             nodes: self.nodes.into(),
             branches: self.branches.into(),
             ends: self.ends.into(),

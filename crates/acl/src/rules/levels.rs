@@ -47,14 +47,63 @@ impl<'t> Levels<'t> {
         self.is_ascii
     }
 
-    /// Returns where the level ends that begins at `start`, which is in the topic or right behind its end.
+    /// Returns the place of the first level.
     #[inline(always)]
-    pub fn end(&self, start: usize) -> usize {
-        match self.ends.checked_shr(start as u32).unwrap_or(0) {
-            0 => far_end(self.text, start),
-            ahead => start + ahead.trailing_zeros() as usize,
+    pub fn first(&self) -> Position {
+        Position {
+            start: 0,
+            ends: self.ends,
         }
     }
+
+    /// Returns where the level at this place ends. There must be one.
+    #[inline(always)]
+    pub fn end(&self, place: Position) -> usize {
+        match place.ends {
+            0 => far_end(self.text, place.start),
+            ends => ends.trailing_zeros() as usize,
+        }
+    }
+
+    /// Returns the place of the next level, or one behind the topic.
+    #[inline(always)]
+    pub fn next(&self, place: Position) -> Position {
+        Position {
+            start: self.end(place) + 1,
+            ends: place.ends & place.ends.wrapping_sub(1),
+        }
+    }
+
+    /// Returns the place behind a name at this place, unless more of a level follows.
+    #[inline(always)]
+    pub fn behind(&self, place: Position, length: usize) -> Option<Position> {
+        let end = place.start + length;
+        if end < 64 {
+            let ahead = place.ends >> end;
+            return (ahead & 1 == 1).then(|| Position {
+                start: end + 1,
+                ends: (ahead & !1) << end,
+            });
+        }
+        matches!(self.text.get(end), None | Some(b'/')).then_some(Position {
+            start: end + 1,
+            ends: 0,
+        })
+    }
+
+    /// Whether a place is behind the topic.
+    #[inline(always)]
+    pub fn is_over(&self, place: Position) -> bool {
+        place.start > self.text.len()
+    }
+}
+
+/// The beginning of a level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub start: usize,
+    /// The ends of this level and the next, as in [`Levels`].
+    ends: u64,
 }
 
 /// The end of a level that ends beyond the first 64 bytes.
@@ -68,15 +117,27 @@ fn far_end(text: &[u8], start: usize) -> usize {
 #[inline(always)]
 pub(super) fn word(text: &[u8], start: usize, end: usize) -> u64 {
     let word = word_at(text, start);
-    match end - start {
-        length @ ..8 => word & ((1 << (8 * length)) - 1),
-        _ => word,
-    }
+    word & mask(end - start)
+}
+
+/// Returns the bits of the first bytes of a word.
+#[inline(always)]
+pub(super) fn mask(length: usize) -> u64 {
+    const MASKS: [u64; 9] = {
+        let mut masks = [u64::MAX; 9];
+        let mut length = 0;
+        while length < 8 {
+            masks[length] = (1 << (8 * length)) - 1;
+            length += 1;
+        }
+        masks
+    };
+    MASKS[if length < 8 { length } else { 8 }]
 }
 
 /// Returns the eight bytes at `at`, with zeros beyond the end of the text.
 #[inline(always)]
-fn word_at(text: &[u8], at: usize) -> u64 {
+pub(super) fn word_at(text: &[u8], at: usize) -> u64 {
     if let Some(bytes) = text.get(at..).and_then(<[u8]>::first_chunk) {
         return u64::from_le_bytes(*bytes);
     }
@@ -119,10 +180,11 @@ mod tests {
 
         #[test]
         fn the_levels_are_what_the_slashes_part(text in "[-a.0+#/é]{0,90}") {
-            let mut start = 0;
             let levels = Levels::of(text.as_bytes());
+            let mut position = levels.first();
             for level in text.split('/') {
-                let end = levels.end(start);
+                prop_assert!(!levels.is_over(position));
+                let (start, end) = (position.start, levels.end(position));
                 prop_assert_eq!(&text[start..end], level);
                 for (from, _) in level.char_indices() {
                     for to in (from..=level.len()).take(9) {
@@ -134,9 +196,17 @@ mod tests {
                         );
                     }
                 }
-                start = end + 1;
+                let next = levels.next(position);
+                for length in 0..text.len() - start {
+                    let behind = levels.behind(position, length);
+                    let is_end = text.as_bytes()[start + length] == b'/';
+                    prop_assert_eq!(behind.map(|behind| behind.start), is_end.then_some(start + length + 1));
+                }
+                let behind = levels.behind(position, end - start);
+                prop_assert!(behind.is_some_and(|behind| behind == next));
+                position = next;
             }
-            prop_assert_eq!(start, text.len() + 1);
+            prop_assert!(levels.is_over(position));
             prop_assert_eq!(levels.are_ascii(), text.is_ascii());
         }
     }

@@ -24,7 +24,7 @@ use super::{
     bind::{self, Binding, Bindings, Unusable, Values},
     filter,
     gates::Gates,
-    levels::{Levels, word},
+    levels::{Levels, Position, mask, word, word_at},
     template::Placeholder,
 };
 
@@ -40,8 +40,11 @@ pub struct Ruling {
 /// Many rules, compiled.
 #[derive(Debug, Default)]
 pub struct Matcher {
+    /// What all filters have in common.
+    pub(super) root: Node,
+    /// Whether that includes a name.
+    pub(super) root_is_named: bool,
     pub(super) nodes: Box<[Node]>,
-    /// The first is the root. Without rules there is none.
     pub(super) branches: Box<[Branch]>,
     pub(super) ends: Box<[FilterEnd]>,
     pub(super) terms: Box<[Terms]>,
@@ -63,16 +66,16 @@ pub(super) struct Node {
     pub name: u32,
     /// How many `+` follow.
     pub singles: u8,
-    pub next: Next,
+    pub below: Below,
     /// The terms of the rule, if a rule ends here.
     pub terms: u16,
     /// The rank of the rule, or the number of the branch.
     pub value: u32,
 }
 
-/// What comes after the levels of a node.
+/// What is below the levels of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum Below {
     /// The end of one rule's filter.
     #[default]
     End,
@@ -247,10 +250,7 @@ impl Matcher {
             bindings: &bindings.0,
             gates,
         };
-        let rank = match asked.text {
-            [b'$', ..] => walk.below_dollar(),
-            _ => walk.branch(0, 0, LAST),
-        };
+        let rank = walk.root();
         (rank != LAST).then_some(Ruling {
             order: rank >> 1,
             effect: if rank & 1 == 1 {
@@ -270,95 +270,115 @@ struct Walk<'a> {
 }
 
 /// What is behind a node.
-enum Found {
+enum Reached {
     /// The least rank so far.
     Rank(u32),
-    /// A branch, and where the topic's next level begins.
-    Branch(u32, usize),
+    /// A branch, and the topic's next level.
+    Branch(u32, Position),
 }
 
 impl<'a> Walk<'a> {
-    /// Returns the least rank of a rule that applies in this branch, or `best` if none is less. `start` is where the
-    /// topic's next level begins, which is beyond its end if there is none.
-    fn branch(&self, mut index: u32, mut start: usize, mut best: u32) -> u32 {
-        let text = self.asked.text;
+    /// Returns the least rank of a rule that applies.
+    #[inline(always)]
+    fn root(&self) -> u32 {
+        let (root, first) = (&self.matcher.root, self.asked.levels.first());
+        let place = match self.matcher.root_is_named {
+            true => self.behind_name(root, first),
+            false if self.asked.text[0] == b'$' => return self.root_below_dollar(),
+            false => Some(first),
+        };
+        match place.map(|place| self.node(root, place, LAST)) {
+            None => LAST,
+            Some(Reached::Rank(rank)) => rank,
+            Some(Reached::Branch(index, place)) => self.branch(index, place, LAST),
+        }
+    }
+
+    /// The same if the topic begins with `$` and the filters begin in different ways: a wildcard at the first level does
+    /// not match it (MQTT 5.0, section 4.7.2).
+    #[cold]
+    fn root_below_dollar(&self) -> u32 {
+        let (root, first) = (&self.matcher.root, self.asked.levels.first());
+        if root.singles > 0 || root.below != Below::Branch {
+            return LAST;
+        }
+        let Some(branch) = self.matcher.branches.get(root.value as usize) else {
+            return LAST;
+        };
+        let best = self.by_value(branch, first, LAST);
+        match self.named(branch, first) {
+            None => best,
+            Some((node, place)) => self.behind(node, place, best),
+        }
+    }
+
+    /// Returns the least rank of a rule that applies in this branch, or `best` if none is less.
+    fn branch(&self, mut index: u32, mut place: Position, mut best: u32) -> u32 {
         while let Some(branch) = self.matcher.branches.get(index as usize) {
             if branch.least >= best {
                 break;
             }
             if branch.ends.0 != branch.ends.1 {
-                best = self.ends(branch, start, best);
+                best = self.ends(branch, place, best);
             }
-            if start > text.len() {
+            if self.asked.levels.is_over(place) {
                 break;
             }
-            let named = self.named(branch, start);
+            let named = self.named(branch, place);
             if branch.shapes.0 != branch.shapes.1 {
-                best = self.by_value(branch, start, best);
+                best = self.by_value(branch, place, best);
             }
             let single = self.matcher.nodes.get(branch.single as usize);
             let (node, after) = match (named, single) {
                 (None, None) => break,
                 (Some(named), None) => named,
-                (None, Some(node)) => (node, start),
+                (None, Some(node)) => (node, place),
                 (Some((named, after)), Some(node)) => {
-                    best = match self.node(named, after, best) {
-                        Found::Rank(rank) => rank,
-                        Found::Branch(index, start) => self.branch(index, start, best),
-                    };
-                    (node, start)
+                    best = self.behind(named, after, best);
+                    (node, place)
                 }
             };
             match self.node(node, after, best) {
-                Found::Rank(rank) => return rank,
-                Found::Branch(next, after) => (index, start) = (next, after),
+                Reached::Rank(rank) => return rank,
+                Reached::Branch(next, after) => (index, place) = (next, after),
             }
         }
         best
     }
 
-    /// The same for the root and a topic that begins with `$`: a wildcard at the first level does not match it (MQTT
-    /// 5.0, section 4.7.2).
-    #[cold]
-    fn below_dollar(&self) -> u32 {
-        let Some(root) = self.matcher.branches.first() else {
-            return LAST;
-        };
-        let best = self.by_value(root, 0, LAST);
-        match self.named(root, 0) {
-            None => best,
-            Some((node, start)) => self.behind(node, start, best),
-        }
-    }
-
-    /// The same for a node whose names match.
-    fn behind(&self, node: &Node, start: usize, best: u32) -> u32 {
-        match self.node(node, start, best) {
-            Found::Rank(rank) => rank,
-            Found::Branch(index, start) => self.branch(index, start, best),
+    /// The same behind a node whose names match.
+    #[inline(never)]
+    fn behind(&self, node: &Node, place: Position, best: u32) -> u32 {
+        match self.node(node, place, best) {
+            Reached::Rank(rank) => rank,
+            Reached::Branch(index, place) => self.branch(index, place, best),
         }
     }
 
     /// Follows a node whose names match.
     #[inline(always)]
-    fn node(&self, node: &Node, mut start: usize, best: u32) -> Found {
-        let text = self.asked.text;
+    fn node(&self, node: &Node, mut place: Position, best: u32) -> Reached {
+        let levels = &self.asked.levels;
         for _ in 0..node.singles {
-            if start > text.len() {
-                return Found::Rank(best);
-            }
-            let end = self.asked.levels.end(start);
             // A subscription to `#` covers more than `+` does.
-            if end == start + 1 && text.get(start) == Some(&b'#') {
-                return Found::Rank(best);
+            if levels.is_over(place) || self.is_multi(place) {
+                return Reached::Rank(best);
             }
-            start = end + 1;
+            place = levels.next(place);
         }
-        match node.next {
-            Next::Branch => Found::Branch(node.value, start),
-            Next::End if start <= text.len() => Found::Rank(best),
-            Next::End | Next::Multi => Found::Rank(self.rule(node.value, node.terms.into(), best)),
+        match node.below {
+            Below::Branch => Reached::Branch(node.value, place),
+            Below::End if !levels.is_over(place) => Reached::Rank(best),
+            Below::End | Below::Multi => {
+                Reached::Rank(self.rule(node.value, node.terms.into(), best))
+            }
         }
+    }
+
+    /// Whether a level is `#`, which must be the last.
+    #[inline(always)]
+    fn is_multi(&self, place: Position) -> bool {
+        place.start + 1 == self.asked.text.len() && self.asked.text.last() == Some(&b'#')
     }
 
     /// Returns the rank of a rule whose filter matches, if it is less than `best` and the rule applies.
@@ -378,13 +398,14 @@ impl<'a> Walk<'a> {
         best
     }
 
-    fn ends(&self, branch: &Branch, start: usize, best: u32) -> u32 {
-        let is_end = start > self.asked.text.len();
+    #[inline(never)]
+    fn ends(&self, branch: &Branch, place: Position, best: u32) -> u32 {
+        let is_over = self.asked.levels.is_over(place);
         for end in range(&self.matcher.ends, branch.ends) {
             if end.rank >= best {
                 break;
             }
-            if is_end || end.multi {
+            if is_over || end.multi {
                 let rank = self.rule(end.rank, end.terms, best);
                 if rank < best {
                     return rank;
@@ -394,26 +415,41 @@ impl<'a> Walk<'a> {
         best
     }
 
-    /// Returns the node behind the names that the topic has from `start` on, and where its next level begins.
+    /// Returns the node behind the names that the topic has at this place, and the place behind them.
     #[inline(always)]
-    fn named(&self, branch: &Branch, start: usize) -> Option<(&'a Node, usize)> {
+    fn named(&self, branch: &Branch, place: Position) -> Option<(&'a Node, Position)> {
         let nodes = range(&self.matcher.nodes, branch.names);
-        let same = |node: &Node| {
-            let end = start + node.name_len as usize;
-            let text = self.asked.text;
-            let is_same = text.get(start..end) == Some(self.name(node))
-                && matches!(text.get(end), None | Some(b'/'));
-            is_same.then_some(end + 1)
-        };
         match nodes {
             [] => None,
-            [node] => same(node).map(|after| (node, after)),
+            [node] => Some((node, self.behind_name(node, place)?)),
             _ => {
-                let level = start..self.asked.levels.end(start);
-                let hash = short(hash(0, self.asked.text, level.start, level.end));
-                with_hash(nodes, hash).find_map(|node| Some((node, same(node)?)))
+                let end = self.asked.levels.end(place);
+                let hash = name_hash(self.asked.text, place.start, end);
+                for node in nodes.get(first_with(nodes, hash)..)? {
+                    if node.hash != hash {
+                        break;
+                    }
+                    if let Some(after) = self.behind_name(node, place) {
+                        return Some((node, after));
+                    }
+                }
+                None
             }
         }
+    }
+
+    /// Returns the place behind a node's names, if the topic has them at this place.
+    #[inline(always)]
+    fn behind_name(&self, node: &Node, place: Position) -> Option<Position> {
+        let (text, length) = (self.asked.text, node.name_len as usize);
+        let unlike = word_at(text, place.start) ^ word_at(&self.matcher.text, node.name as usize);
+        if unlike & mask(length) != 0 {
+            return None;
+        }
+        if length > 8 && text.get(place.start..place.start + length) != Some(self.name(node)) {
+            return None;
+        }
+        self.asked.levels.behind(place, length)
     }
 
     #[inline(always)]
@@ -424,33 +460,34 @@ impl<'a> Walk<'a> {
     }
 
     #[inline(never)]
-    fn by_value(&self, branch: &Branch, start: usize, mut best: u32) -> u32 {
+    fn by_value(&self, branch: &Branch, place: Position, mut best: u32) -> u32 {
         let Some(placeholders) = self.matcher.placeholders.as_deref() else {
             return best;
         };
-        let end = self.asked.levels.end(start);
+        let level = place.start..self.asked.levels.end(place);
+        let level = self.asked.text.get(level).unwrap_or_default();
         for shape in range(&placeholders.shapes, branch.shapes) {
             #[cfg(test)]
             tests::TRIED.set(tests::TRIED.get() + 1);
-            let parts = range(&placeholders.parts, shape.parts);
-            if shape.least < best
-                && let Some(node) = self.of_shape(shape, parts, start, end)
-            {
-                best = self.behind(node, end + 1, best);
+            if shape.least >= best {
+                continue;
+            }
+            let node = match range(&placeholders.parts, shape.parts) {
+                // Most levels with a value are nothing else.
+                [ShapePart::Value(number)] => self.bindings[*number as usize]
+                    .is(level)
+                    .then(|| &self.matcher.nodes[shape.nodes.0 as usize]),
+                parts => self.of_shape(shape, parts, level),
+            };
+            if let Some(node) = node {
+                best = self.behind(node, self.asked.levels.next(place), best);
             }
         }
         best
     }
 
     /// Returns the node behind a level that has this shape.
-    fn of_shape(
-        &self,
-        shape: &Shape,
-        parts: &[ShapePart],
-        start: usize,
-        end: usize,
-    ) -> Option<&'a Node> {
-        let text = self.asked.text;
+    fn of_shape(&self, shape: &Shape, parts: &[ShapePart], level: &[u8]) -> Option<&'a Node> {
         let (mut lists, mut known) = (0, 0);
         for part in parts {
             match self.width(*part) {
@@ -459,26 +496,28 @@ impl<'a> Walk<'a> {
             }
         }
         // What is left is an element of the list, of which there is one at most.
-        let rest = (end - start).checked_sub(known)?;
+        let rest = level.len().checked_sub(known)?;
         if lists == 0 && rest != 0 {
             return None;
         }
-        let (mut at, mut texts) = (start, 0);
+        let (mut at, mut texts) = (0, 0);
         for part in parts {
             let from = at;
             at += self.width(*part).unwrap_or(rest);
             match part {
-                ShapePart::Text(_) => texts = hash(texts, text, from, at),
+                ShapePart::Text(_) => texts = hash(texts, level, from, at),
                 ShapePart::Value(number) => {
-                    if !self.bindings[*number as usize].is(&text[from..at]) {
+                    if !self.bindings[*number as usize].is(&level[from..at]) {
                         return None;
                     }
                 }
             }
         }
         let nodes = range(&self.matcher.nodes, shape.nodes);
-        with_hash(nodes, short(texts)).find(|node| {
-            let (mut at, mut name) = (start, self.name(node));
+        let nodes = nodes.get(first_with(nodes, short(texts))..)?;
+        let mut alike = nodes.iter().take_while(|node| node.hash == short(texts));
+        alike.find(|node| {
+            let (mut at, mut name) = (0, self.name(node));
             parts.iter().all(|part| {
                 let from = at;
                 at += self.width(*part).unwrap_or(rest);
@@ -487,7 +526,7 @@ impl<'a> Walk<'a> {
                     ShapePart::Text(length) => {
                         let (piece, others) = name.split_at(*length as usize);
                         name = others;
-                        text[from..at] == *piece
+                        level[from..at] == *piece
                     }
                 }
             })
@@ -504,25 +543,50 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Returns the nodes with this hash.
+/// Returns the place of the first node with this hash, or where it would be. The hashes are spread evenly, so that this
+/// is close to a place that can be computed.
 #[inline(always)]
-fn with_hash(nodes: &[Node], hash: u16) -> impl Iterator<Item = &Node> {
-    let first = nodes.partition_point(|node| node.hash < hash);
-    let nodes = nodes.get(first..).unwrap_or_default();
-    nodes.iter().take_while(move |node| node.hash == hash)
+fn first_with(nodes: &[Node], hash: u16) -> usize {
+    let mut place = (nodes.len() * hash as usize) >> 16;
+    while nodes.get(place).is_some_and(|node| node.hash < hash) {
+        place += 1;
+    }
+    while let Some(before) = place.checked_sub(1)
+        && nodes.get(before).is_some_and(|node| node.hash >= hash)
+    {
+        place = before;
+    }
+    place
+}
+
+/// Returns the hash of a level.
+#[inline(always)]
+fn name_hash(text: &[u8], start: usize, end: usize) -> u16 {
+    short(match end - start {
+        // Most levels.
+        ..=8 => mix(0, word(text, start, end)),
+        _ => hash(0, text, start, end),
+    })
 }
 
 /// Mixes a piece of a text into a hash. The hash has no secret key: rules are signed by the tenant or written by the
 /// operator, so nobody can choose names that have the same hash.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn hash(mut mixed: u64, text: &[u8], mut start: usize, end: usize) -> u64 {
-    while start < end {
+    loop {
         let next = end.min(start + 8);
-        mixed = (mixed ^ word(text, start, next)).wrapping_mul(GOLDEN);
-        mixed ^= mixed >> 32;
+        mixed = mix(mixed, word(text, start, next));
+        if next == end {
+            return mixed;
+        }
         start = next;
     }
-    mixed
+}
+
+#[inline(always)]
+fn mix(mixed: u64, word: u64) -> u64 {
+    let mixed = (mixed ^ word).wrapping_mul(GOLDEN);
+    mixed ^ mixed >> 32
 }
 
 /// Returns the part of a hash that nodes keep.
@@ -639,6 +703,37 @@ mod tests {
             ("pump/pump", None),
         ] {
             assert_eq!(first(&filters, topic).0, found, "{topic}");
+        }
+    }
+
+    /// The number of their terms is beyond what a node holds.
+    #[test]
+    fn seventy_thousand_rules_with_different_limits() {
+        let rule = |i: u32| {
+            let filter = Template::literal(&format!("a/{i}")).unwrap();
+            let mut rule = Rule::allow(filter);
+            rule.limits.max_payload = i;
+            rule
+        };
+        let rules: Vec<_> = (0..70_000).map(rule).collect();
+        let matcher = Matcher::new((0..).zip(&rules).map(|(order, rule)| OrderedRule {
+            order,
+            rule,
+            gate: 0,
+        }));
+        assert_eq!(matcher.len(), 70_000);
+        for i in [0, 1, 65_535, 65_536, 69_999] {
+            for (payload, is_allowed) in [(i, true), (i + 1, false)] {
+                let publish = Ask::Publish {
+                    qos: 0,
+                    retain: false,
+                    payload,
+                };
+                let ruling = ask(publish, format!("a/{i}").as_bytes(), |asked| {
+                    matcher.first(asked, &Bindings::default(), &Gates::default())
+                });
+                assert_eq!(ruling.flatten().is_some(), is_allowed, "{i} {payload}");
+            }
         }
     }
 }
