@@ -111,7 +111,8 @@ pub fn compare(case: &Case) -> Coverage {
         );
         assert_eq!(rights.allow(ask, topic.as_bytes(), now), allowed);
         if !allowed {
-            assert!(!rights.why_not(ask, topic, now).is_empty());
+            let why = rights.explain_denial(ask, topic.as_bytes(), now);
+            assert!(!why.to_string().is_empty());
         } else if let (Some(until), Some(other)) = (rights.until(ask), with_payload(*question)) {
             // What is allowed stays allowed until then, with any payload.
             let last = until.0.min(now.0 + 400 * 86_400) - 1;

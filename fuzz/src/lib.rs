@@ -160,7 +160,8 @@ fn ask_everything(rights: &mut Rights, nothing_is_allowed: bool) {
                 let allowed = rights.allow(what, topic.as_bytes(), now);
                 assert!(!(allowed && nothing_is_allowed), "{what:?} {topic}");
                 if !allowed {
-                    assert!(!rights.why_not(what, topic, now).is_empty());
+                    let why = rights.explain_denial(what, topic.as_bytes(), now);
+                    assert!(!why.to_string().is_empty());
                 }
             }
         }

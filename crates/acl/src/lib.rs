@@ -12,8 +12,10 @@
 //! | To whom does a rule apply, and when? | [`policy_file::conditions`], [`policy_file::schedule`] |
 //! | Who shares compiled rules with others? | [`interner`] |
 //! | Which of the two counts, claims or policy file? | [`rights`] |
+//! | Why was something denied? | [`explanation`] |
 
 pub mod claims;
+pub mod explanation;
 pub mod interner;
 pub mod policy_file;
 pub mod rights;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::time::Unix;
 use crate::{
     claims::Grants,
+    explanation::{Explanation, Limit, RuleName},
     policy_file::Inapplicable,
     policy_file::Rulebook,
     policy_file::Share,
@@ -22,7 +23,6 @@ use crate::{
         matcher::{Asked, Matcher, Ruling, ask},
     },
 };
-use input::text::Quoted;
 
 /// A client, as rules see it. Kept where there is a policy file, which may be another one tomorrow.
 #[derive(Clone, Debug)]
@@ -197,131 +197,97 @@ impl Rights {
         }
     }
 
-    /// Why it may not: a sentence for the log. `topic` as text, for the log.
-    pub fn why_not(&self, what: Ask, topic: &str, now: Unix) -> String {
+    /// Explains why it may not.
+    pub fn explain_denial(&self, what: Ask, topic: &[u8], now: Unix) -> Explanation {
         if let Some(Policy {
             share: Err(why), ..
         }) = self.policy.as_deref()
         {
-            return why.to_string();
+            return Explanation::Inapplicable(why.clone());
         }
-        let decided = self.decide(what, topic.as_bytes(), now);
-        if let Some(why) = self.what_exceeds(what, topic, now, decided) {
-            return why;
+        let decided = self.decide(what, topic, now);
+        if let Some((of, limit)) = self.exceeded_limit(what, topic, now, decided) {
+            return Explanation::BeyondLimit { of, limit };
         }
-        match decided {
-            Some((source, ruling)) => format!("{} denies it", self.name(source, ruling.order)),
-            None => {
-                let lost = self
-                    .policy
-                    .as_ref()
-                    .and_then(|policy| policy.book.lost(&policy.profile.subject()));
-                match lost {
-                    Some((rule, why)) => format!(
-                        "no rule fits (rule {} of the policy file is not for it: {why})",
-                        Quoted(rule)
-                    ),
-                    None => "no rule fits".into(),
-                }
-            }
+        if let Some((source, ruling)) = decided {
+            let by = self.name(source, ruling.order);
+            return Explanation::Denied { by };
         }
+        let lost = self
+            .policy
+            .as_ref()
+            .and_then(|policy| policy.book.lost(&policy.profile.subject()))
+            .map(|(rule, why)| (rule.into(), why));
+        Explanation::NotCovered { lost }
     }
 
-    /// Which limit it is that keeps a rule from fitting that would allow it, before any denies it.
-    fn what_exceeds(
+    /// Returns the rule that would allow it, before any other denies it, and the limit that keeps it from that.
+    fn exceeded_limit(
         &self,
         what: Ask,
-        topic: &str,
+        topic: &[u8],
         now: Unix,
         decided: Option<(Source, Ruling)>,
-    ) -> Option<String> {
-        let others = [0, 1, 2].map(|qos| match what {
-            Ask::Publish {
-                retain, payload, ..
-            } => Ask::Publish {
-                qos,
-                retain,
-                payload,
-            },
-            Ask::Subscribe { .. } => Ask::Subscribe { qos: Some(qos) },
-            Ask::Receive => what,
-        });
-        let mut relaxed: Vec<_> = others.into_iter().map(|ask| ("QoS", ask)).collect();
-        if let Ask::Publish {
-            qos,
-            retain,
-            payload,
-        } = what
-        {
-            relaxed.push((
-                "retain flag",
-                Ask::Publish {
-                    qos,
-                    retain: !retain,
-                    payload,
-                },
-            ));
-            relaxed.push((
-                "payload",
-                Ask::Publish {
-                    qos,
-                    retain,
-                    payload: 0,
-                },
-            ));
-            for qos in 0..=2 {
-                for retain in [false, true] {
-                    relaxed.push((
-                        "QoS, retain flag or payload",
-                        Ask::Publish {
-                            qos,
-                            retain,
-                            payload: 0,
-                        },
-                    ));
-                }
-            }
-        }
-        relaxed.into_iter().find_map(|(which, ask)| {
-            let (source, ruling) = self.decide(ask, topic.as_bytes(), now)?;
+    ) -> Option<(RuleName, Limit)> {
+        relaxed(what).into_iter().find_map(|(limit, ask)| {
+            let (source, ruling) = self.decide(ask, topic, now)?;
             let is_before = decided.is_none_or(|decided| place((source, ruling)) < place(decided));
             if ruling.effect == Effect::Deny || !is_before {
                 return None;
             }
-            let name = self.name(source, ruling.order);
-            let limits = match (source, &self.policy) {
-                (Source::Policy, Some(policy)) => policy.book.limits(ruling.order),
-                _ => Limits::NONE,
+            let limit = match (limit, source, &self.policy) {
+                (Limit::Payload { bytes, .. }, Source::Policy, Some(policy)) => Limit::Payload {
+                    bytes,
+                    most: policy.book.limits(ruling.order).max_payload,
+                },
+                (limit, ..) => limit,
             };
-            Some(match (which, what) {
-                ("QoS", Ask::Publish { qos, .. } | Ask::Subscribe { qos: Some(qos) }) => {
-                    format!("{name} allows it, but not with QoS {qos}")
-                }
-                ("retain flag", Ask::Publish { retain, .. }) => {
-                    let how = if retain { "with" } else { "without" };
-                    format!("{name} allows it, but not {how} the retain flag")
-                }
-                ("payload", Ask::Publish { payload, .. }) => format!(
-                    "its payload has {payload} bytes, more than the {} that {name} allows",
-                    limits.max_payload
-                ),
-                _ => format!("{name} allows it, but with another {which}"),
-            })
+            Some((self.name(source, ruling.order), limit))
         })
     }
 
-    fn name(&self, source: Source, order: u32) -> String {
+    fn name(&self, source: Source, order: u32) -> RuleName {
         match (source, &self.policy) {
-            (Source::Policy, Some(policy)) => {
-                format!(
-                    "rule {} of the policy file",
-                    Quoted(policy.book.name(order))
-                )
-            }
+            (Source::Policy, Some(policy)) => RuleName::Policy(policy.book.name(order).into()),
             _ => match self.grants.text(order) {
-                Some(filter) => format!("its token's rule for {}", Quoted(filter)),
-                None => "its token".into(),
+                Some(filter) => RuleName::Filter(filter.into()),
+                None => RuleName::Token,
             },
+        }
+    }
+}
+
+/// Returns the same question with fewer properties that a limit may exclude, each with the limit that would be
+/// exceeded if that is allowed.
+fn relaxed(what: Ask) -> Vec<(Limit, Ask)> {
+    const QOS: [u8; 3] = [0, 1, 2];
+    match what {
+        Ask::Receive => Vec::new(),
+        Ask::Subscribe { qos: asked } => {
+            let ask = |qos| (Limit::Qos(asked), Ask::Subscribe { qos: Some(qos) });
+            QOS.map(ask).into()
+        }
+        Ask::Publish {
+            qos: asked,
+            retain,
+            payload,
+        } => {
+            let ask = |qos, retain, payload| Ask::Publish {
+                qos,
+                retain,
+                payload,
+            };
+            let bytes = payload;
+            let most = Limits::NONE.max_payload;
+            let mut questions: Vec<_> = QOS
+                .map(|qos| (Limit::Qos(Some(asked)), ask(qos, retain, payload)))
+                .into();
+            questions.push((Limit::Retain(retain), ask(asked, !retain, payload)));
+            questions.push((Limit::Payload { bytes, most }, ask(asked, retain, 0)));
+            for qos in QOS {
+                questions.extend([false, true].map(|retain| (Limit::Several, ask(qos, retain, 0))));
+            }
+            questions
         }
     }
 }
@@ -454,7 +420,9 @@ mod tests {
                 "{what:?} {topic}"
             );
             if let Some(why) = why {
-                let said = rights.why_not(what, topic, now);
+                let said = rights
+                    .explain_denial(what, topic.as_bytes(), now)
+                    .to_string();
                 assert!(said.contains(why), "{topic}: {said}");
             }
         }
@@ -489,7 +457,8 @@ mod tests {
         assert!(!rights.allow(Ask::Receive, b"a/x", now));
         assert!(
             rights
-                .why_not(Ask::Receive, "a/x", now)
+                .explain_denial(Ask::Receive, b"a/x", now)
+                .to_string()
                 .contains("rule 'own' of the policy file: its client id is 'a+'")
         );
     }

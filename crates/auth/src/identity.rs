@@ -82,7 +82,7 @@ impl ClientIds {
                 };
                 match template.expand(&values) {
                     Ok(ids) => ids,
-                    Err(why) => return refuse(why.to_string().into()),
+                    Err(why) => return refuse(Detail::Placeholder(why)),
                 }
             }
         };

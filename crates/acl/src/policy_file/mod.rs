@@ -68,7 +68,7 @@ pub struct Share {
 
 /// Why the policy cannot be applied to a client: a rule that denies names a value that it cannot. To
 /// leave the rule out would be to allow what it denies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Inapplicable {
     rule: Box<str>,
     why: Unusable,

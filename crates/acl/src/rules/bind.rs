@@ -23,13 +23,13 @@ pub struct Values<'a> {
 }
 
 /// A value that cannot stand in a topic. The sentence begins with whose it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Unusable {
     placeholder: Placeholder,
     why: Why,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Why {
     Missing,
     Kind,

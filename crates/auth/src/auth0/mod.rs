@@ -23,7 +23,7 @@ use crate::{
     clock::{self, Deadline},
     config::{Config, TenantAddress, errors::Problem},
     jwt::{jwks::KeySet, jwks_cache::JwksError},
-    refusal::{Detail, NoAnswer, Reason, Refusal},
+    refusal::{ConnectDetail, Detail, Field, NoAnswer, Reason, Refusal},
     secret::Secret,
 };
 use input::json;
@@ -119,19 +119,19 @@ impl TenantClient {
     ) -> Result<TenantResponse, (Refusal, bool)> {
         let unasked = |reason, why: Detail| (Refusal::new(reason, why), false);
         let Some(application) = &config.application else {
-            let why = "it sent a password, and credentials mode is off".into();
-            return Err(unasked(Reason::CredentialsOff, why));
+            let detail = ConnectDetail::CredentialsModeOff.into();
+            return Err(unasked(Reason::CredentialsOff, detail));
         };
         let endpoints = self
             .endpoints(deadline)
             .map_err(|DocumentError { why, .. }| unasked(Reason::TenantUnreachable, why.into()))?;
         let Some(url) = &endpoints.token else {
-            let why = format!("{} has no token endpoint", self.name());
-            return Err(unasked(Reason::LoginConfiguration, why.into()));
+            let detail = NoAnswer::NoTokenAddress.into();
+            return Err(unasked(Reason::LoginConfiguration, detail));
         };
         let Some(password) = password.reveal_str() else {
-            let why = "its password is not UTF-8 text".into();
-            return Err(unasked(Reason::NotUtf8, why));
+            let detail = ConnectDetail::NotUtf8(Field::Password).into();
+            return Err(unasked(Reason::NotUtf8, detail));
         };
         let form = form::password_form(application, config, username, password);
         let address = device.map(|ip| ip.to_string());

@@ -4,8 +4,9 @@
 use std::fmt;
 
 use crate::refusal::{
-    ClaimProblem, Detail, FailedFor, LimitDetail, LookAt, NoAnswer, Part, Refusal, TenantAnswer,
-    TenantBody, TokenDetail,
+    AccessToken, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor, Field, IssuedToken,
+    LimitDetail, LookAt, NoAnswer, Part, PendingDetail, Refusal, TenantAnswer, TenantBody,
+    TokenDetail,
 };
 use input::text::Quoted;
 
@@ -25,6 +26,10 @@ impl fmt::Display for Detail {
             Self::NotSignedIn { topic } => {
                 write!(f, "it has not signed in, so {} is refused", Quoted(topic))
             }
+            Self::NotAllowed { topic, why } => {
+                write!(f, "{} is not allowed: {why}", Quoted(topic))
+            }
+            Self::Connect(detail) => write!(f, "{detail}"),
             Self::Token(detail) => write!(f, "{detail}"),
             Self::Claim { name, problem } => {
                 let is_word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -41,10 +46,118 @@ impl fmt::Display for Detail {
                     list(&ids[..ids.len().min(3)], " or ")
                 )
             }
+            Self::Placeholder(why) => write!(f, "{why}"),
+            Self::Policy(why) => write!(f, "{why}"),
             Self::Limit(detail) => write!(f, "{detail}"),
+            Self::Pending(detail) => write!(f, "{detail}"),
             Self::Tenant(answer) => write!(f, "{answer}"),
             Self::NoAnswer(why) => write!(f, "{why}"),
+            Self::Issued { token, why, access } => {
+                let token = match token {
+                    IssuedToken::Access => "access token",
+                    IssuedToken::Id => "ID token",
+                };
+                write!(
+                    f,
+                    "the tenant let it in, and its {token} cannot be used: {why}"
+                )?;
+                match access {
+                    Some(access) => write!(f, " ({access})"),
+                    None => Ok(()),
+                }
+            }
+            Self::NotIssued { access } => {
+                write!(
+                    f,
+                    "the tenant let it in, but {access}, and there is no ID token"
+                )
+            }
+            Self::KeysNotFetched {
+                key,
+                recently: true,
+            } => {
+                write!(f, "{key}, and its keys were asked for moments ago")
+            }
+            Self::KeysNotFetched { key, .. } => write!(f, "{key}, and its keys cannot be had now"),
             Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Display for ConnectDetail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoPassword => "it sent no password",
+            Self::CredentialsModeOff => "it sent a password, and credentials mode is off",
+            Self::NoUsername => "it sent a password and no user name",
+            Self::TooLong { field, bytes, most } => {
+                return write!(f, "its {field} has {bytes} bytes, more than {most}");
+            }
+            Self::NotUtf8(field) => return write!(f, "its {field} is not UTF-8 text"),
+            Self::RightsEnded => "its rights have ended since it signed in",
+            Self::TokenExpired => "its token has expired",
+            Self::ClientIdHeld => {
+                "somebody else is connected with this client ID, or has a kept session under it"
+            }
+            Self::UsernameNotAccepted => "the broker does not take its user name",
+        })
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Username => "user name",
+            Self::Password => "password",
+        })
+    }
+}
+
+impl fmt::Display for PendingDetail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BrokerWaitedEnough => {
+                f.write_str("the tenant is being asked, and the broker may not wait longer")
+            }
+            Self::MayNotWait(why) => write!(
+                f,
+                "the tenant is being asked, and the device may not wait for it: {why}"
+            ),
+            Self::HungUp { from } => {
+                f.write_str("the broker hung up, because a login from ")?;
+                match from {
+                    Some(address) => write!(f, "{}", Quoted(address))?,
+                    None => f.write_str("an unknown address")?,
+                }
+                f.write_str(" waits for the tenant under this client ID")
+            }
+            Self::TooMany { waiting: None } => f.write_str("too many sign-ins wait"),
+            Self::TooMany {
+                waiting: Some(number),
+            } => write!(f, "{number} sign-ins wait already"),
+            Self::TurnTooLate => f.write_str("its turn to ask the tenant came too late"),
+            Self::Stopping => f.write_str("the broker is stopping"),
+        }
+    }
+}
+
+impl fmt::Display for DelayObstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InUse => "this client ID has a session",
+            Self::UsedLately => "somebody used this client ID within the last day",
+            Self::TriedBefore => "the last login that waited under this client ID did not come in",
+            Self::TooMany => "more client IDs were used within the last day than are remembered",
+        })
+    }
+}
+
+impl fmt::Display for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("there is no access token"),
+            Self::Opaque => f.write_str("the access token is opaque"),
+            Self::ForAnother(why) => write!(f, "of the access token, {why}"),
         }
     }
 }
@@ -253,6 +366,7 @@ impl fmt::Display for NoAnswer {
         f.write_str("the tenant ")?;
         match self {
             Self::Timeout => f.write_str("did not answer in time"),
+            Self::Within(seconds) => write!(f, "did not answer within {seconds} s"),
             Self::UnknownHost => f.write_str("has a name that DNS does not know"),
             Self::Unreachable(None) => f.write_str("could not be reached"),
             Self::Unreachable(Some(why)) => write!(f, "could not be reached: {why}"),
@@ -273,6 +387,7 @@ impl fmt::Display for NoAnswer {
                 write!(f, "has a {name} without TLS, {}", Quoted(url))
             }
             Self::NoKeysAddress => f.write_str("has no jwks_uri in its discovery document"),
+            Self::NoTokenAddress => f.write_str("has no token_endpoint in its discovery document"),
             Self::BadKeys(why) => write!(f, "has a key set that cannot be used: {why}"),
         }
     }

@@ -10,12 +10,11 @@
 //! for a day. When `tried` has forgotten some, a login may wait once more under a client ID that nobody used.
 
 use std::{
-    fmt,
     hash::{BuildHasher, RandomState},
     time::{Duration, Instant},
 };
 
-use crate::cache::generations::Generations;
+use crate::{cache::generations::Generations, refusal::DelayObstacle};
 
 /// How long a client ID is remembered, at least.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -23,30 +22,6 @@ const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The number of client IDs that fill half of a table. A client ID takes up to 18 bytes, so both tables take up to 7
 /// MB.
 const HALF: usize = 100_000;
-
-/// Why a login may not wait under its client ID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DelayObstacle {
-    /// A client is connected under it, or has a session.
-    InUse,
-    /// A client that came in used it within the last day.
-    UsedLately,
-    /// The last login that waited under it did not come in.
-    TriedBefore,
-    /// Some of the client IDs that were used lately are forgotten.
-    TooMany,
-}
-
-impl fmt::Display for DelayObstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InUse => "this client id has a session",
-            Self::UsedLately => "somebody used this client id within the last day",
-            Self::TriedBefore => "the last login that waited under this client id did not come in",
-            Self::TooMany => "more client ids were used within the last day than are remembered",
-        })
-    }
-}
 
 /// The client IDs of the last day.
 pub struct ClientIdHistory {

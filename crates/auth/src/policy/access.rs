@@ -7,7 +7,7 @@ use crate::{
     client::{ClientKey, ClientView},
     clock::Unix,
     log::Level,
-    refusal::{Reason, Refusal},
+    refusal::{ConnectDetail, Detail, Reason, Refusal},
     sessions::{Note, ReportedRefusals, SessionView},
 };
 use acl::{rights::Rights, rules::Ask};
@@ -163,14 +163,12 @@ impl Engine {
     ) {
         let note = reported.note((reason, access.action, access.topic));
         if note != Note::Silent {
-            let topic = String::from_utf8_lossy(access.topic);
             let detail = match reason {
-                Reason::RightsExpired => "its token has expired".into(),
-                _ => format!(
-                    "{} is not allowed: {}",
-                    Quoted(&topic),
-                    rights.why_not(what, &topic, now)
-                ),
+                Reason::RightsExpired => ConnectDetail::TokenExpired.into(),
+                _ => Detail::NotAllowed {
+                    topic: String::from_utf8_lossy(access.topic).into_owned(),
+                    why: Box::new(rights.explain_denial(what, access.topic, now)),
+                },
             };
             self.report_refused_access(access, &Refusal::new(reason, detail), now);
         }

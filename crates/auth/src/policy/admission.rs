@@ -9,7 +9,7 @@ use crate::{
     identity::{self, Identity, Verdict},
     log::Level,
     policy_file::InForce,
-    refusal::{Reason, Refusal},
+    refusal::{ConnectDetail, Detail, Reason, Refusal},
     sessions::Session,
     sign_in::SignIn,
 };
@@ -121,10 +121,7 @@ impl Engine {
 
     /// Reports a client that is refused because the broker does not accept its user name.
     pub fn refuse_username(&mut self, client_id: &str, now: Unix) {
-        let refusal = Refusal::new(
-            Reason::TokenUsername,
-            "the broker does not take its user name",
-        );
+        let refusal = Refusal::new(Reason::TokenUsername, ConnectDetail::UsernameNotAccepted);
         let client = Client {
             id: client_id,
             ..Client::default()
@@ -147,15 +144,14 @@ impl Engine {
         };
         let book = self.policy_file.as_ref().map(InForce::book);
         Rights::new(identity.grants, book, profile).map_err(|why| match why {
-            Hopeless::Token(why) => Refusal::new(Reason::TokenTopics, why.to_string()),
-            Hopeless::Policy(why) => Refusal::new(Reason::PolicyValue, why.to_string()),
+            Hopeless::Token(why) => Refusal::new(Reason::TokenTopics, Detail::Placeholder(why)),
+            Hopeless::Policy(why) => {
+                Refusal::new(Reason::PolicyValue, Detail::Policy(Box::new(why)))
+            }
         })
     }
 }
 
 pub(super) fn client_id_is_held() -> Refusal {
-    Refusal::new(
-        Reason::ClientIdHeld,
-        "somebody else is connected with this client id, or has a kept session under it",
-    )
+    Refusal::new(Reason::ClientIdHeld, ConnectDetail::ClientIdHeld)
 }

@@ -9,7 +9,7 @@ use crate::{
     identity::{Identity, Verdict},
     jwt::jws,
     limits::{LoginAttempt, source::SourceNetwork},
-    refusal::{Detail, Reason, Refusal},
+    refusal::{ConnectDetail, Detail, Field, Reason, Refusal},
     secret::Secret,
     sign_in::SignIn,
     workers::{Job, Login, Task, UnverifiedTokens},
@@ -170,29 +170,28 @@ impl Engine {
         connect: &Connect<'a>,
         password: &str,
     ) -> Next<Result<&'a str, Refusal>> {
-        let not_ours = |reason, detail: &str| Ok(Err(Refusal::new(reason, detail)));
+        let not_ours = |reason, detail: ConnectDetail| Ok(Err(Refusal::new(reason, detail)));
         if password.is_empty() {
-            return not_ours(Reason::NoPassword, "it sent no password");
+            return not_ours(Reason::NoPassword, ConnectDetail::NoPassword);
         }
         if self.config.application.is_none() {
-            return not_ours(
-                Reason::CredentialsOff,
-                "it sent a password, and credentials mode is off",
-            );
+            return not_ours(Reason::CredentialsOff, ConnectDetail::CredentialsModeOff);
         }
         let username = connect
             .client
             .username
             .map(|name| self.username_of_tenant(name, connect.may_be_recheck));
         let Some(username) = username.filter(|name| !name.is_empty()) else {
-            return not_ours(Reason::NoUsername, "it sent a password and no user name");
+            return not_ours(Reason::NoUsername, ConnectDetail::NoUsername);
         };
-        for (what, length) in [("user name", username.len()), ("password", password.len())] {
-            if length > MAX_CREDENTIAL {
-                return refuse(
-                    Reason::TooLong,
-                    format!("its {what} has {length} bytes, more than {MAX_CREDENTIAL}"),
-                );
+        for (field, bytes) in [
+            (Field::Username, username.len()),
+            (Field::Password, password.len()),
+        ] {
+            if bytes > MAX_CREDENTIAL {
+                let most = MAX_CREDENTIAL;
+                let detail = ConnectDetail::TooLong { field, bytes, most };
+                return refuse(Reason::TooLong, detail);
             }
         }
         Ok(Ok(username))
@@ -295,10 +294,7 @@ fn recheck_session(
         now,
     ) {
         Some(true) => Err(Outcome::Keep),
-        Some(false) => refuse(
-            Reason::TokenExpired,
-            "its rights have ended since it signed in",
-        ),
+        Some(false) => refuse(Reason::TokenExpired, ConnectDetail::RightsEnded),
         // Others let it in, and it is still connected: its client ID stays taken.
         None if connect.may_be_recheck && sessions.is_other(connect.key) => Ok(()),
         None => {
@@ -329,7 +325,7 @@ fn recognise_token(connect: &Connect, cached: bool) -> Next<bool> {
 fn password_of<'a>(connect: &Connect<'a>) -> Next<&'a str> {
     match std::str::from_utf8(connect.password.unwrap_or_default()) {
         Ok(password) => Ok(password),
-        Err(_) => refuse(Reason::NotUtf8, "its password is not UTF-8 text"),
+        Err(_) => refuse(Reason::NotUtf8, ConnectDetail::NotUtf8(Field::Password)),
     }
 }
 

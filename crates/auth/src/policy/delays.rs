@@ -4,10 +4,8 @@ use super::{Common, Engine, Wait};
 use crate::{
     client::Client,
     clock::{Unix, moment},
-    pending::client_ids::DelayObstacle,
-    refusal::{Reason, Refusal},
+    refusal::{DelayObstacle, PendingDetail, Reason, Refusal},
 };
-use input::text::Quoted;
 
 impl Engine {
     /// Returns why this sign-in may not wait under its client ID, if it may not. [`Self::postpone`] is for it then, and
@@ -30,10 +28,7 @@ impl Engine {
         let sign_in = job.sign_in.clone();
         let refusal = match self.submit(common, job) {
             Err(refusal) => refusal,
-            Ok(()) => Refusal::new(
-                Reason::LoginPending,
-                format!("the tenant is being asked, and the device may not wait for it: {why}"),
-            ),
+            Ok(()) => Refusal::new(Reason::LoginPending, PendingDetail::MayNotWait(why)),
         };
         self.report_refused_connect(&sign_in, &refusal, now);
         refusal
@@ -45,16 +40,8 @@ impl Engine {
         let Some(ticket) = common.tickets.get(client_id) else {
             return;
         };
-        let holder = ticket.address.as_deref().map_or_else(
-            || "an unknown address".into(),
-            |holder| Quoted(holder).to_string(),
-        );
-        let refusal = Refusal::new(
-            Reason::ClientIdPending,
-            format!(
-                "the broker hung up, because a login from {holder} waits for the tenant under this client id"
-            ),
-        );
+        let from = ticket.address.as_deref().map(str::to_owned);
+        let refusal = Refusal::new(Reason::ClientIdPending, PendingDetail::HungUp { from });
         let client = Client {
             id: client_id,
             address,

@@ -51,7 +51,7 @@ use crate::{
     pending::PendingAuthentications,
     policy_file::{InForce, Tells},
     proxies::TrustedProxies,
-    refusal::{Reason, Refusal},
+    refusal::{ConnectDetail, Reason, Refusal},
     secret::Fingerprinter,
     sessions::AfterDisconnect,
     threads::Spawn,
@@ -369,7 +369,7 @@ impl Engine {
     pub fn expire(&mut self, common: &mut Common, now: Unix) -> Vec<(ClientKey, Arc<str>)> {
         let expired = common.sessions.expired(now);
         for (_, client_id) in &expired {
-            let refusal = Refusal::new(Reason::RightsExpired, "its token has expired");
+            let refusal = Refusal::new(Reason::RightsExpired, ConnectDetail::TokenExpired);
             let refusal = &refusal;
             self.tell(&Report::Disconnected { client_id, refusal });
         }

@@ -7,7 +7,7 @@ use crate::{
     clock::{Deadline, Unix, moment},
     identity::Verdict,
     limits::LoginPermit,
-    refusal::{Reason, Refusal},
+    refusal::{NoAnswer, PendingDetail, Reason, Refusal},
     secret::Fingerprint,
     workers::{FinishedJob, Job, JobResult, Task, UnverifiedTokens},
 };
@@ -67,7 +67,7 @@ impl Engine {
             true => self.too_late(),
             false => Err(Refusal::new(
                 Reason::LoginPending,
-                "the tenant is being asked, and the broker may not wait longer",
+                PendingDetail::BrokerWaitedEnough,
             )),
         });
         self.admit_or_refuse(common, &sign_in, verdict, clock())
@@ -107,7 +107,10 @@ impl Engine {
             true => self.submit(common, job),
             false => {
                 self.cancel(common, job.permit());
-                Err(Refusal::new(Reason::LoginQueue, "too many sign-ins wait"))
+                Err(Refusal::new(
+                    Reason::LoginQueue,
+                    PendingDetail::TooMany { waiting: None },
+                ))
             }
         };
         if let Err(refusal) = submitted {
@@ -177,9 +180,8 @@ impl Engine {
     }
 
     fn too_late(&self) -> Verdict {
-        let timeout = self.config.timeout.as_secs();
-        let detail = format!("the tenant did not answer within {timeout} s");
-        Err(Refusal::new(Reason::TenantUnreachable, detail))
+        let why = NoAnswer::Within(self.config.timeout.as_secs());
+        Err(Refusal::new(Reason::TenantUnreachable, why))
     }
 
     /// Verifies what a job brought, remembers the verdict, and hands it to the clients that wait for it. Returns the

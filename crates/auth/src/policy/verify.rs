@@ -8,7 +8,7 @@ use crate::{
     clock::Unix,
     identity::{Account, Identity, Verdict},
     jwt::{self, Claims, jwks::KeySet},
-    refusal::{Reason, Refusal},
+    refusal::{AccessToken, Detail, IssuedToken, Reason, Refusal},
     secret::Fingerprint,
     workers::UnverifiedTokens,
 };
@@ -89,11 +89,10 @@ impl Engine {
                     && keys_fetched != Some(true)
                     && self.keys.is_live()
                 {
-                    let why = match keys_fetched {
-                        None => "were asked for moments ago",
-                        Some(_) => "cannot be had now",
+                    let detail = Detail::KeysNotFetched {
+                        key: Box::new(refusal.detail.clone()),
+                        recently: keys_fetched.is_none(),
                     };
-                    let detail = format!("{}, and its keys {why}", refusal.detail);
                     let pending = Err(Refusal::new(Reason::TokenKeyPending, detail));
                     return Some((pending, keys));
                 }
@@ -105,16 +104,13 @@ impl Engine {
     /// Verifies tokens from the tenant: the access token if it is for our API, else the ID token. If neither can be
     /// used, that is never the fault of the device.
     fn verify_issued(&self, tokens: &Tokens, keys: &KeySet, now: Unix) -> Result<Claims, Refusal> {
-        let unusable = |which: &str, refusal: Refusal| match refusal.reason {
+        let unusable = |token, refusal: Refusal, access| match refusal.reason {
             Reason::KeysUnavailable | Reason::TokenKeyUnknown => refusal,
-            cause => Refusal::caused_by(
-                cause,
-                Reason::LoginToken,
-                format!(
-                    "the tenant let it in, and its {which} cannot be used: {}",
-                    refusal.detail
-                ),
-            ),
+            cause => {
+                let why = Box::new(refusal.detail);
+                let detail = Detail::Issued { token, why, access };
+                Refusal::caused_by(cause, Reason::LoginToken, detail)
+            }
         };
         let verify = |token: &str, audiences: &[String]| -> Result<Claims, Refusal> {
             let claims = jwt::verify(token, &self.rules, audiences, keys, now)?;
@@ -122,16 +118,14 @@ impl Engine {
             Ok(claims)
         };
         let access = match &tokens.access {
-            None => "there is no access token".to_owned(),
-            Some(token) if !recognise::is_alone(token.as_bytes()) => {
-                "the access token is opaque".to_owned()
-            }
+            None => AccessToken::Missing,
+            Some(token) if !recognise::is_alone(token.as_bytes()) => AccessToken::Opaque,
             Some(token) => match verify(token, &self.config.audiences) {
                 Ok(claims) => return Ok(claims),
                 Err(refusal) if refusal.reason == Reason::TokenAudience => {
-                    format!("of the access token, {}", refusal.detail)
+                    AccessToken::ForAnother(Box::new(refusal.detail))
                 }
-                Err(refusal) => return Err(unusable("access token", refusal)),
+                Err(refusal) => return Err(unusable(IssuedToken::Access, refusal, None)),
             },
         };
         let application = self
@@ -142,14 +136,11 @@ impl Engine {
         let Some(id) = &tokens.id else {
             return Err(Refusal::new(
                 Reason::LoginToken,
-                format!("the tenant let it in, but {access}, and there is no ID token"),
+                Detail::NotIssued { access },
             ));
         };
         let client_id = std::slice::from_ref(&application.client_id);
-        verify(id, client_id).map_err(|mut refusal| {
-            refusal.detail = format!("{} ({access})", refusal.detail).into();
-            unusable("ID token", refusal)
-        })
+        verify(id, client_id).map_err(|refusal| unusable(IssuedToken::Id, refusal, Some(access)))
     }
 
     fn identity(&mut self, claims: Claims, username: Arc<str>) -> Verdict {

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use acl::{explanation::Explanation, policy_file::Inapplicable, rules::bind::Unusable};
+
 /// What was found. It holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Detail {
@@ -12,6 +14,15 @@ pub enum Detail {
         /// The topic.
         topic: String,
     },
+    /// No rule allows the client to use this topic.
+    NotAllowed {
+        /// The topic.
+        topic: String,
+        /// The rule that decides.
+        why: Box<Explanation>,
+    },
+    /// Something about the CONNECT.
+    Connect(ConnectDetail),
     /// Something about the token itself.
     Token(TokenDetail),
     /// Something about a claim of the token.
@@ -23,14 +34,136 @@ pub enum Detail {
     },
     /// The token is for these client IDs only.
     ClientIds(Vec<Box<str>>),
+    /// A placeholder in the token, or in an option, has no usable value.
+    Placeholder(Unusable),
+    /// The policy file cannot be applied to the client.
+    Policy(Box<Inapplicable>),
     /// The tenant is not asked now.
     Limit(LimitDetail),
+    /// The tenant is being asked, or will be.
+    Pending(PendingDetail),
     /// The tenant's answer.
     Tenant(Box<TenantAnswer>),
     /// The tenant gave no answer that is any good.
     NoAnswer(NoAnswer),
+    /// The tenant let the client in, and the token that it issued cannot be used.
+    Issued {
+        /// Which token.
+        token: IssuedToken,
+        /// Why not.
+        why: Box<Detail>,
+        /// What is wrong with the access token, if the other token is the ID token.
+        access: Option<AccessToken>,
+    },
+    /// The tenant let the client in, and issued no token that can be used.
+    NotIssued {
+        /// What is wrong with the access token.
+        access: AccessToken,
+    },
+    /// The tenant's keys do not have the token's key, and cannot be fetched again now.
+    KeysNotFetched {
+        /// What was found about the key.
+        key: Box<Detail>,
+        /// Whether they were fetched a moment ago.
+        recently: bool,
+    },
     /// A sentence.
     Text(String),
+}
+
+/// What was found about a CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectDetail {
+    /// It has no password.
+    NoPassword,
+    /// It has a password, and credentials mode is off.
+    CredentialsModeOff,
+    /// It has a password and no user name.
+    NoUsername,
+    /// A field is too long.
+    TooLong {
+        /// The field.
+        field: Field,
+        /// Its length in bytes.
+        bytes: usize,
+        /// The longest that is looked at.
+        most: usize,
+    },
+    /// A field is not UTF-8 text.
+    NotUtf8(Field),
+    /// The rights of a connected client have ended.
+    RightsEnded,
+    /// The token of a connected client has expired.
+    TokenExpired,
+    /// Somebody else has the client ID.
+    ClientIdHeld,
+    /// The broker does not accept the user name.
+    UsernameNotAccepted,
+}
+
+/// A field of a CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// The user name.
+    Username,
+    /// The password.
+    Password,
+}
+
+/// Why a client has to try again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PendingDetail {
+    /// The tenant is being asked, and the broker may not wait longer.
+    BrokerWaitedEnough,
+    /// The tenant is being asked, and the client may not wait.
+    MayNotWait(DelayObstacle),
+    /// The broker hung up, because a login waits under the client ID.
+    HungUp {
+        /// From where that login came.
+        from: Option<String>,
+    },
+    /// Too many sign-ins wait.
+    TooMany {
+        /// How many, if that is known.
+        waiting: Option<usize>,
+    },
+    /// The client waited too long for its turn.
+    TurnTooLate,
+    /// The broker is stopping.
+    Stopping,
+}
+
+/// Why a login may not hold its client ID while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DelayObstacle {
+    /// A client is connected under it, or has a session.
+    InUse,
+    /// A client that came in used it.
+    UsedLately,
+    /// The last login that waited under it has not come in.
+    TriedBefore,
+    /// Some of those that were used lately are forgotten.
+    TooMany,
+}
+
+/// A token that the tenant issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IssuedToken {
+    /// The access token.
+    Access,
+    /// The ID token.
+    Id,
+}
+
+/// What is wrong with the access token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AccessToken {
+    /// There is none.
+    Missing,
+    /// It is opaque.
+    Opaque,
+    /// It is for another API.
+    ForAnother(Box<Detail>),
 }
 
 /// What was found about a token, before its claims.
@@ -278,6 +411,8 @@ pub struct TenantAnswer {
 pub enum NoAnswer {
     /// It did not answer in time.
     Timeout,
+    /// It did not answer within so many seconds.
+    Within(u64),
     /// DNS does not know its name.
     UnknownHost,
     /// There is no connection to it, for this reason.
@@ -308,6 +443,8 @@ pub enum NoAnswer {
     },
     /// Its discovery document does not say where its keys are.
     NoKeysAddress,
+    /// Its discovery document has no token endpoint.
+    NoTokenAddress,
     /// Its key set cannot be used. The sentence says why.
     BadKeys(String),
 }
@@ -366,6 +503,18 @@ impl From<TokenDetail> for Detail {
 impl From<LimitDetail> for Detail {
     fn from(detail: LimitDetail) -> Self {
         Self::Limit(detail)
+    }
+}
+
+impl From<ConnectDetail> for Detail {
+    fn from(detail: ConnectDetail) -> Self {
+        Self::Connect(detail)
+    }
+}
+
+impl From<PendingDetail> for Detail {
+    fn from(detail: PendingDetail) -> Self {
+        Self::Pending(detail)
     }
 }
 

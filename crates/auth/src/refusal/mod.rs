@@ -4,8 +4,8 @@ mod detail;
 mod reasons;
 
 pub use detail::{
-    ClaimProblem, Detail, FailedFor, LimitDetail, LookAt, NoAnswer, Part, TenantAnswer, TenantBody,
-    TokenDetail,
+    AccessToken, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor, Field, IssuedToken,
+    LimitDetail, LookAt, NoAnswer, Part, PendingDetail, TenantAnswer, TenantBody, TokenDetail,
 };
 pub use reasons::{Fault, Reason, Told};
 

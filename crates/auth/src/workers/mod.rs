@@ -15,7 +15,7 @@ use crate::{
     clock::Deadline,
     config::Config,
     limits::{LoginAttempt, LoginPermit},
-    refusal::{Reason, Refusal},
+    refusal::{PendingDetail, Reason, Refusal},
     secret::{Fingerprint, Secret},
     sign_in::SignIn,
 };
@@ -150,8 +150,7 @@ pub fn log_in(
     deadline: Deadline,
 ) -> (Result<Tokens, Refusal>, TenantFeedback) {
     if deadline.has_passed() {
-        let late = "its turn to ask the tenant came too late";
-        let refusal = Refusal::new(Reason::LoginQueue, late);
+        let refusal = Refusal::new(Reason::LoginQueue, PendingDetail::TurnTooLate);
         return (Err(refusal), TenantFeedback::default());
     }
     tenant.login(

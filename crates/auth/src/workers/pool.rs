@@ -27,7 +27,7 @@ use crate::{
     clock::Deadline,
     jwt::jwks_cache::JwksCache,
     limits::{fair_shares::FairShares, known_callers::Standing},
-    refusal::{Reason, Refusal},
+    refusal::{PendingDetail, Reason, Refusal},
     secret::Fingerprint,
     threads::{self, Spawn},
 };
@@ -122,7 +122,7 @@ impl Pool {
     pub fn submit(&self, job: Job) -> Result<(), Refusal> {
         let mut state = self.shared.state();
         if state.stopping {
-            return Err(Refusal::new(Reason::LoginQueue, "the broker is stopping"));
+            return Err(Refusal::new(Reason::LoginQueue, PendingDetail::Stopping));
         }
         if state.busy.contains(&job.key) {
             // The thread for it could not be started.
@@ -139,10 +139,9 @@ impl Pool {
         };
         let caller = job.sign_in.caller;
         if !places.has_one(caller, room) {
-            return Err(Refusal::new(
-                Reason::LoginQueue,
-                format!("{} sign-ins wait already", places.total()),
-            ));
+            let waiting = Some(places.total() as usize);
+            let detail = PendingDetail::TooMany { waiting };
+            return Err(Refusal::new(Reason::LoginQueue, detail));
         }
         places.take(caller.source, 1.0);
         state.busy.insert(job.key);

@@ -105,7 +105,7 @@ fn no_login_waits_under_a_client_id_that_is_in_use() {
             assert_admitted_despite_junk(&mut scene, &device, id);
         }
         assert_eq!(
-            scene.broker.lines_with("this client id has a session"),
+            scene.broker.lines_with("this client ID has a session"),
             usize::from(RELEASE.is_2_1())
         );
     });
@@ -122,7 +122,7 @@ fn no_login_waits_under_a_recently_used_client_id() {
         let gate = held(&scene);
         assert_must_come_back(&mut scene, &junk("a", 1));
         assert_admitted(&mut scene, &device);
-        let line = "somebody used this client id within the last day";
+        let line = "somebody used this client ID within the last day";
         assert_eq!(scene.broker.lines_with(line), usize::from(RELEASE.is_2_1()));
         gate.open();
     });
