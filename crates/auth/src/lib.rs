@@ -28,17 +28,17 @@
 //! | What do operators read? | `messages.rs` |
 
 pub mod auth0;
-pub mod cache;
+mod cache;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod files;
-pub mod identity;
+mod identity;
 pub mod jwt;
 pub mod limits;
 pub mod log;
 mod messages;
-pub mod pending;
+mod pending;
 pub mod policy;
 pub mod policy_file;
 pub mod proxies;
@@ -46,7 +46,7 @@ pub mod refusal;
 pub mod secret;
 pub mod sessions;
 pub mod sign_in;
-pub mod stall_budget;
-pub mod state_dir;
+mod stall_budget;
+mod state_dir;
 pub mod threads;
 pub mod workers;

@@ -49,13 +49,8 @@ impl TokenCache {
         self.0.remove_expired(now)
     }
 
-    /// Returns the number of tokens.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are no tokens.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -251,8 +251,26 @@ impl KeySet {
 
 /// Parses an RSA key for signatures, or returns why it is not usable.
 fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, KeyProblem> {
-    let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-    match text("kty") {
+    let algorithm = stated_algorithm(jwk)?;
+    let (n, e) = rsa_numbers(jwk)?;
+    let key = RsaPublicKeyComponents { n: &n, e: &e };
+    let ready = RSA
+        .into_iter()
+        .filter(|(one, _)| algorithm.is_none_or(|stated| stated == *one))
+        .map(|(one, parameters)| Ok((one, key.to_parsed_public_key(parameters)?)))
+        .collect::<Result<_, KeyRejected>>()
+        .map_err(|why| KeyProblem::Rejected(why.to_string()))?;
+    Ok(RsaKey {
+        ready,
+        n,
+        e,
+        algorithm,
+    })
+}
+
+/// Checks that a key is a public RSA key for signatures. Returns its algorithm, if it states one.
+fn stated_algorithm(jwk: &Map<String, Value>) -> Result<Option<Algorithm>, KeyProblem> {
+    match jwk.get("kty").and_then(Value::as_str) {
         Some("RSA") => {}
         other => {
             return Err(KeyProblem::Type(other.unwrap_or("none").to_owned()));
@@ -272,16 +290,21 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, KeyProblem> {
             return Err(KeyProblem::NotForVerifying);
         }
     }
-    let algorithm = match jwk.get("alg") {
-        None => None,
+    match jwk.get("alg") {
+        None => Ok(None),
         Some(Value::String(name)) => match Algorithm::parse(name) {
-            Some(algorithm) if algorithm != Algorithm::Hs256 => Some(algorithm),
-            _ => return Err(KeyProblem::Algorithm(name.clone())),
+            Some(algorithm) if algorithm != Algorithm::Hs256 => Ok(Some(algorithm)),
+            _ => Err(KeyProblem::Algorithm(name.clone())),
         },
-        Some(_) => return Err(KeyProblem::AlgorithmNotText),
-    };
+        Some(_) => Err(KeyProblem::AlgorithmNotText),
+    }
+}
+
+/// Returns modulus and exponent, big-endian, unless they are weak.
+fn rsa_numbers(jwk: &Map<String, Value>) -> Result<(Vec<u8>, Vec<u8>), KeyProblem> {
     let number = |name: &'static str| {
-        text(name)
+        jwk.get(name)
+            .and_then(Value::as_str)
             .and_then(|part| URL_SAFE_NO_PAD.decode(part).ok())
             .map(|bytes| bytes[bytes.iter().take_while(|&&b| b == 0).count()..].to_vec())
             .ok_or(KeyProblem::BadNumber(name))
@@ -294,8 +317,7 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, KeyProblem> {
     if n.last().is_none_or(|last| last % 2 == 0) {
         return Err(KeyProblem::EvenModulus);
     }
-    // With an exponent of 1 every signature equals its message. No library accepts an exponent of more than
-    // 33 bits.
+    // With an exponent of 1 every signature equals its message. No library accepts an exponent of more than 33 bits.
     let exponent = e.iter().try_fold(0u64, |acc, &b| {
         (e.len() <= 5).then_some(acc << 8 | u64::from(b))
     });
@@ -305,19 +327,7 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, KeyProblem> {
     if is_roca(&n) {
         return Err(KeyProblem::Roca);
     }
-    let key = RsaPublicKeyComponents { n: &n, e: &e };
-    let ready = RSA
-        .into_iter()
-        .filter(|(one, _)| algorithm.is_none_or(|stated| stated == *one))
-        .map(|(one, parameters)| Ok((one, key.to_parsed_public_key(parameters)?)))
-        .collect::<Result<_, KeyRejected>>()
-        .map_err(|why| KeyProblem::Rejected(why.to_string()))?;
-    Ok(RsaKey {
-        ready,
-        n,
-        e,
-        algorithm,
-    })
+    Ok((n, e))
 }
 
 /// CVE-2017-15361 (ROCA): keys from one chip vendor's generator can be factored. Their modulus is a power of

@@ -8,7 +8,7 @@
 pub mod jwks;
 pub mod jwks_cache;
 pub mod jws;
-pub mod saved_jwks;
+pub(crate) mod saved_jwks;
 
 use std::{slice, sync::Arc};
 

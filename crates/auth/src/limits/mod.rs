@@ -8,13 +8,13 @@
 //! * [`known_callers`], [`fair_shares`]: who goes first, and who may use how much, where there is not enough for all
 //! * [`source`]: how all of these count client addresses
 
-pub mod circuit_breaker;
+mod circuit_breaker;
 pub mod fair_shares;
 pub mod known_callers;
-pub mod lockout;
-pub mod rate;
-pub mod retry_after;
-pub mod source;
+mod lockout;
+mod rate;
+mod retry_after;
+pub(crate) mod source;
 
 use std::{net::IpAddr, time::Instant};
 
@@ -50,7 +50,7 @@ pub struct LoginPermit {
 }
 
 /// The limits of one tenant.
-pub struct TenantLimits {
+pub(crate) struct TenantLimits {
     rate: RateLimit,
     retry_after: RetryAfter,
     circuit_breaker: CircuitBreaker,

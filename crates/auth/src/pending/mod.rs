@@ -195,7 +195,7 @@ mod tests {
     use std::time::Duration;
 
     #[derive(Default)]
-    struct Instance {
+    struct PendingTest {
         tickets: Tickets,
         pending: PendingAuthentications,
     }
@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    impl Instance {
+    impl PendingTest {
         fn wait(&mut self, sign_in: SignIn) -> Fingerprint {
             let key = sign_in.credential;
             let deadline = Deadline::after(Duration::from_secs(60));
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_client_that_is_forgotten_has_no_ticket() {
-        let mut instance = Instance::default();
+        let mut instance = PendingTest::default();
         instance.wait(sign_in(1, "forgotten"));
         assert!(instance.has_ticket("forgotten") && !instance.tickets.is_empty());
         instance.forget(1, "another");
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn every_client_gives_its_place_back() {
-        let mut instance = Instance::default();
+        let mut instance = PendingTest::default();
         let keys: Vec<_> = (0..4)
             .map(|client| instance.wait(sign_in(client, &format!("place {client}"))))
             .collect();
@@ -282,7 +282,7 @@ mod tests {
             source: SourceNetwork::V4(number.into()),
             ..Caller::default()
         };
-        let mut instance = Instance::default();
+        let mut instance = PendingTest::default();
         let mut waiting = 0;
         while instance.pending.has_room(from(1)) {
             let mut sign_in = sign_in(waiting, &format!("room {waiting}"));
@@ -297,7 +297,7 @@ mod tests {
     /// An answer goes to the newest client of a client ID only, in whichever instance it waits.
     #[test]
     fn an_older_ticket_is_invalid_and_does_not_affect_the_newer() {
-        let mut older = Instance::default();
+        let mut older = PendingTest::default();
         let first = older.wait(sign_in(1, "twice"));
         let mut newer = PendingAuthentications::default();
         let second = sign_in(2, "twice");

@@ -45,6 +45,25 @@ pub struct Access<'a, C> {
     pub payload: u32,
 }
 
+impl<C> Access<'_, C> {
+    /// Returns what the rights have to allow.
+    #[inline]
+    fn ask(&self, connected: bool) -> Ask {
+        match self.action {
+            Action::Publish => Ask::Publish {
+                qos: self.qos,
+                retain: self.retain,
+                payload: self.payload,
+            },
+            // When a client leaves, the broker checks its subscriptions again, with QoS 0.
+            Action::Subscribe => Ask::Subscribe {
+                qos: connected.then_some(self.qos),
+            },
+            Action::Receive | Action::Unsubscribe => Ask::Receive,
+        }
+    }
+}
+
 /// The decision about a message or a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -102,19 +121,7 @@ impl Engine {
         {
             session.rights.apply(Arc::clone(current.book()));
         }
-        let what = match access.action {
-            Action::Publish => Ask::Publish {
-                qos: access.qos,
-                retain: access.retain,
-                payload: access.payload,
-            },
-            // When a client leaves, the broker checks its subscriptions again, with QoS 0.
-            Action::Subscribe if !found.connected => Ask::Subscribe { qos: None },
-            Action::Subscribe => Ask::Subscribe {
-                qos: Some(access.qos),
-            },
-            Action::Receive | Action::Unsubscribe => Ask::Receive,
-        };
+        let what = access.ask(found.connected);
         let reason = match access.action {
             Action::Receive | Action::Publish | Action::Subscribe
                 if found.connected && now >= session.until =>

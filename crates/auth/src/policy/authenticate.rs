@@ -69,9 +69,9 @@ enum Outcome {
 }
 
 /// The result of a step that may end the sign-in. `Ok` is what the next steps need.
-type Next<T> = Result<T, Outcome>;
+type StepResult<T> = Result<T, Outcome>;
 
-fn refuse<T>(reason: Reason, detail: impl Into<Detail>) -> Next<T> {
+fn refuse<T>(reason: Reason, detail: impl Into<Detail>) -> StepResult<T> {
     Err(Outcome::Verdict(Err(Refusal::new(reason, detail))))
 }
 
@@ -101,7 +101,7 @@ impl Engine {
         connect: &Connect,
         sign_in: &mut SignIn,
         now: Unix,
-    ) -> Next<Outcome> {
+    ) -> StepResult<Outcome> {
         recheck_session(common, connect, sign_in, now)?;
         let cached = self.cached_token(sign_in, now);
         // First of all, because whoever else sees the field might pass the token on, or log it.
@@ -169,7 +169,7 @@ impl Engine {
         &self,
         connect: &Connect<'a>,
         password: &str,
-    ) -> Next<Result<&'a str, Refusal>> {
+    ) -> StepResult<Result<&'a str, Refusal>> {
         let not_ours = |reason, detail: ConnectDetail| Ok(Err(Refusal::new(reason, detail)));
         if password.is_empty() {
             return not_ours(Reason::NoPassword, ConnectDetail::NoPassword);
@@ -206,7 +206,7 @@ impl Engine {
         username: &str,
         password: &str,
         now: Unix,
-    ) -> Next<Outcome> {
+    ) -> StepResult<Outcome> {
         let deadline = Deadline::after(self.config.timeout);
         // Auth0 takes `Device` for `device`.
         let user = self.prints.of(username.trim().to_lowercase().as_bytes());
@@ -280,7 +280,7 @@ fn recheck_session(
     connect: &Connect,
     sign_in: &SignIn,
     now: Unix,
-) -> Next<()> {
+) -> StepResult<()> {
     if connect.is_restored {
         return Err(Outcome::Keep);
     }
@@ -311,7 +311,7 @@ fn recheck_session(
 }
 
 /// Whether the password is a token. `cached` says that it was verified before.
-fn recognise_token(connect: &Connect, cached: bool) -> Next<bool> {
+fn recognise_token(connect: &Connect, cached: bool) -> StepResult<bool> {
     let token = match cached {
         true => Some(Token::Alone),
         false => recognise::token(connect.password.unwrap_or_default()),
@@ -322,7 +322,7 @@ fn recognise_token(connect: &Connect, cached: bool) -> Next<bool> {
     }
 }
 
-fn password_of<'a>(connect: &Connect<'a>) -> Next<&'a str> {
+fn password_of<'a>(connect: &Connect<'a>) -> StepResult<&'a str> {
     match std::str::from_utf8(connect.password.unwrap_or_default()) {
         Ok(password) => Ok(password),
         Err(_) => refuse(Reason::NotUtf8, ConnectDetail::NotUtf8(Field::Password)),

@@ -35,11 +35,11 @@ use crate::{
 use acl::rights::Rights;
 pub use address_hasher::AddressHasher;
 use dropped::DroppedSessions;
-pub use reported::{Note, ReportedRefusals};
+pub(crate) use reported::{Note, ReportedRefusals};
 
 /// A session, as it is when its client is admitted.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// The client ID.
     pub client_id: Arc<str>,
     /// The user name: from a verified claim, or one that the tenant checked.
@@ -151,7 +151,7 @@ impl SessionEntry {
 
 /// The table of sessions.
 #[derive(Default)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     /// Boxed, because up to half of a hash table is empty.
     by_key: HashMap<ClientKey, Box<SessionEntry>, BuildHasherDefault<AddressHasher>>,
     by_id: HashMap<Arc<str>, ClientKey>,
@@ -183,7 +183,7 @@ struct Recheck {
 }
 
 /// A session, as a check sees it.
-pub struct SessionView<'a> {
+pub(crate) struct SessionView<'a> {
     /// The session.
     pub session: &'a mut Session,
     /// The refusals that were reported.
@@ -616,11 +616,13 @@ impl Sessions {
     }
 
     /// Returns the number of sessions.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.by_key.len()
     }
 
     /// Whether there are no sessions.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
