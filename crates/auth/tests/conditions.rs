@@ -109,14 +109,14 @@ fn unbound_client_ids_in_rules_are_warned_of() {
     };
     assert!(
         line.starts_with(
-            "rule 'own' of the policy file looks at the client id, which every device chooses"
+            "rule 'own' of the policy file looks at the client ID, which every device chooses"
         ) && line.ends_with("fix: set client_id_template or client_id_claim"),
         "{line}"
     );
     let (at_start, _) = warnings(&[("claim_placeholders", "true")], "");
     assert_eq!(at_start.len(), 1);
     assert!(
-        at_start[0].starts_with("with claim_placeholders a token's filters may hold the client id")
+        at_start[0].starts_with("with claim_placeholders a token's filters may hold the client ID")
     );
 
     for bound in [

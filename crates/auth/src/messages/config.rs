@@ -34,6 +34,7 @@ impl fmt::Display for ConfigError {
 }
 
 impl fmt::Display for Problem {
+    // Longer than a screen, because it is one sentence for each kind of problem.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sentence = match self {
             Self::Unknown {

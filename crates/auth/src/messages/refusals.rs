@@ -163,6 +163,7 @@ impl fmt::Display for AccessToken {
 }
 
 impl fmt::Display for TokenDetail {
+    // Longer than a screen, because it is one sentence for each finding.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong { bytes, most } => {

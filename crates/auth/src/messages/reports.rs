@@ -18,6 +18,7 @@ use input::text::{self, Quoted};
 const MAX_REPEATS: usize = 100;
 
 impl fmt::Display for Report<'_> {
+    // Longer than a screen, because it is one sentence for each kind of report.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused {
@@ -50,7 +51,69 @@ impl fmt::Display for Report<'_> {
                 let head = format!("disconnecting [{code}] {}", Quoted(client_id));
                 f.write_str(&around(&head, refusal))
             }
+            Self::Silenced { client_id } => write!(
+                f,
+                "further refusals of {} are not logged until it connects again",
+                Quoted(client_id)
+            ),
             Self::Minute(minute) => write!(f, "{minute}"),
+            Self::NoRights {
+                client_id,
+                claim,
+                has_policy_file,
+            } => {
+                let nor_file = match has_policy_file {
+                    true => ", and no rule of the policy file is for it",
+                    false => "",
+                };
+                let (client_id, claim) = (Quoted(client_id), Quoted(claim));
+                write!(
+                    f,
+                    "{client_id} came in and may do nothing: its token lists no topic{nor_file}; fix: add topics to \
+                     the device's app_metadata in the tenant, and an Action that copies them into the token's claim \
+                     {claim}"
+                )
+            }
+            Self::UnverifiedAddress => f.write_str(
+                "a websockets client came, and this broker takes its address from the header X-Forwarded-For, which \
+                 every client can write: such clients count as having no address; fix: let them come through a proxy \
+                 only, and list it in trusted_proxies",
+            ),
+            Self::UnboundClientIds { rule } => {
+                match rule {
+                    Some(rule) => write!(f, "rule {} of the policy file looks at", Quoted(rule))?,
+                    None => f.write_str("with claim_placeholders a token's filters may hold")?,
+                }
+                f.write_str(
+                    " the client ID, which every device chooses for itself; fix: set client_id_template or \
+                     client_id_claim",
+                )
+            }
+            Self::LocalUsers { first, others } => {
+                write!(f, "the broker has users of its own, such as {}", Quoted(first))?;
+                if *others > 0 {
+                    write!(f, " (and {others} more)")?;
+                }
+                f.write_str(
+                    ": whoever comes in through the tenant with such a user name has that user's rights; fix: set \
+                     username_prefix, for instance to auth0:, and write the prefix in front of the tenant's users in \
+                     the broker's own rules",
+                )
+            }
+            Self::PolicyFile { rules } => write!(f, "the policy file has {rules} rules"),
+            Self::PolicyFileReread { rules } => {
+                write!(f, "the policy file was read again: {rules} rules are in force")
+            }
+            Self::PolicyFileKept(why) => write!(f, "{why}; the policy read before stays in force"),
+            Self::KeysFileKept(why) => write!(f, "{why}; the keys read before stay in use"),
+            Self::KeysRestored { keys, seconds } => write!(
+                f,
+                "{keys} signing keys of the tenant, fetched {seconds} s ago, are in use until it answers"
+            ),
+            Self::SessionsGone(number) => write!(
+                f,
+                "the broker no longer has {number} of the sessions that it kept: their client IDs are free"
+            ),
             Self::ClockSet(by) => {
                 let seconds = by.unsigned_abs();
                 let way = if *by < 0 { "back" } else { "forward" };

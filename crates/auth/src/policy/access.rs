@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Common, Engine};
+use super::{Common, Engine, report::Report};
 use crate::{
     client::{ClientKey, ClientView},
     clock::Unix,
-    log::Level,
     refusal::{ConnectDetail, Detail, Reason, Refusal},
     sessions::{Note, ReportedRefusals, SessionView},
 };
 use acl::{rights::Rights, rules::Ask};
-use input::text::Quoted;
 
 /// What a client wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -180,13 +178,8 @@ impl Engine {
             self.report_refused_access(access, &Refusal::new(reason, detail), now);
         }
         if note == Note::ReportLast {
-            self.log.line(
-                Level::Notice,
-                format!(
-                    "further refusals of {} are not logged until it connects again",
-                    Quoted(&String::from_utf8_lossy(access.client.client_id()))
-                ),
-            );
+            let client_id = &String::from_utf8_lossy(access.client.client_id());
+            self.tell(&Report::Silenced { client_id });
         }
     }
 

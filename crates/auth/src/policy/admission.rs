@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{Common, Engine, Step};
+use super::{Common, Engine, Step, report::Report};
 use crate::{
     client::{Client, ClientKey},
     clock::Unix,
     identity::{self, Identity, Verdict},
-    log::Level,
     policy_file::InForce,
     refusal::{ConnectDetail, Detail, Reason, Refusal},
     sessions::Session,
     sign_in::SignIn,
 };
 use acl::rights::{Hopeless, Profile, Rights};
-use input::{json::Place, text::Quoted};
+use input::json::Place;
 
 /// A session for a client that is admitted.
 #[must_use]
@@ -84,20 +83,12 @@ impl Engine {
     }
 
     fn warn_of_no_rights(&self, client_id: &str) {
-        let nor_file = match self.policy_file {
-            Some(_) => ", and no rule of the policy file is for it",
-            None => "",
-        };
         let topics = self.config.reading.topics.as_ref();
-        self.log.line(
-            Level::Warning,
-            format!(
-                "{} came in and may do nothing: its token lists no topic{nor_file}; fix: add topics to the device's \
-                 app_metadata in the tenant, and an Action that copies them into the token's claim {}",
-                Quoted(client_id),
-                Quoted(topics.map_or("permissions", Place::text))
-            ),
-        );
+        self.tell(&Report::NoRights {
+            client_id,
+            claim: topics.map_or("permissions", Place::text),
+            has_policy_file: self.policy_file.is_some(),
+        });
     }
 
     /// Checks that the identity may be used with this client ID, and that no other account holds it.

@@ -58,7 +58,6 @@ use crate::{
     workers::{self, Login, pool::Pool},
 };
 use acl::{claims::Grants, interner::Interner};
-use input::text::Quoted;
 
 pub use access::{Access, Action, Decision};
 pub use admission::Admission;
@@ -171,8 +170,7 @@ impl Engine {
         if let Some(policy) = &self.policy_file {
             policy.check(tells, &self.log)?;
             let rules = policy.book().len();
-            self.log
-                .line(Level::Info, format!("the policy file has {rules} rules"));
+            self.tell(&Report::PolicyFile { rules });
         }
         self.warn_of_free_client_ids();
         if self.config.application.is_some() {
@@ -211,14 +209,10 @@ impl Engine {
         let saved = SavedJwks::new(dir, self.config.tenant.name(), self.config.jwks_max_stale);
         match saved.load() {
             Ok(Some((keys, age))) => {
-                self.log.line(
-                    Level::Info,
-                    format!(
-                        "{} signing keys of the tenant, fetched {} s ago, are in use until it answers",
-                        keys.len(),
-                        age.as_secs()
-                    ),
-                );
+                self.tell(&Report::KeysRestored {
+                    keys: keys.len(),
+                    seconds: age.as_secs(),
+                });
                 self.keys.restore(keys, age);
             }
             Ok(None) => {}
@@ -263,12 +257,7 @@ impl Engine {
     fn warn_of_unverified_address(&mut self) {
         let matters = self.config.application.is_some() || self.policy_file.is_some();
         if matters && !std::mem::replace(&mut self.warned_of_address, true) {
-            self.log.line(
-                Level::Warning,
-                "a websockets client came, and this broker takes its address from the header X-Forwarded-For, which \
-                 every client can write: such clients count as having no address; fix: let them come through a proxy \
-                 only, and list it in trusted_proxies",
-            );
+            self.tell(&Report::UnverifiedAddress);
         }
     }
 
@@ -276,27 +265,19 @@ impl Engine {
     /// read before stays in force.
     pub fn reload(&mut self, common: &mut Common) {
         common.limits(self.tenant).reset_after_reload();
-        if let Some(policy) = &mut self.policy_file {
-            match policy.reload(self.tells, &self.log) {
-                Ok(rules) => {
-                    let line =
-                        format!("the policy file was read again: {rules} rules are in force");
-                    self.log.line(Level::Info, line);
-                    self.warn_of_free_client_ids();
-                }
-                Err(why) => self.log.line(
-                    Level::Error,
-                    format!("{why}; the policy read before stays in force"),
-                ),
+        let policy_file = self.policy_file.as_mut();
+        match policy_file.map(|file| file.reload(self.tells, &self.log)) {
+            Some(Ok(rules)) => {
+                self.tell(&Report::PolicyFileReread { rules });
+                self.warn_of_free_client_ids();
             }
+            Some(Err(why)) => self.tell(&Report::PolicyFileKept(why)),
+            None => {}
         }
         match keys_from_file(&self.config) {
             Ok(Some(set)) => self.keys.replace(set),
             Ok(None) => self.keys.refresh_soon(),
-            Err(why) => self.log.line(
-                Level::Error,
-                format!("{why}; the keys read before stay in use"),
-            ),
+            Err(why) => self.tell(&Report::KeysFileKept(why)),
         }
     }
 
@@ -307,17 +288,10 @@ impl Engine {
             return;
         }
         let book = self.policy_file.as_ref().map(InForce::book);
-        let what = match book.and_then(|book| book.looks_at_client_id()) {
-            Some(rule) => format!("rule {} of the policy file looks at", Quoted(rule)),
-            None if self.config.reading.placeholders => {
-                "with claim_placeholders a token's filters may hold".into()
-            }
-            None => return,
-        };
-        self.log.line(
-            Level::Warning,
-            format!("{what} the client id, which every device chooses for itself; fix: set client_id_template or client_id_claim"),
-        );
+        let rule = book.and_then(|book| book.looks_at_client_id());
+        if rule.is_some() || self.config.reading.placeholders {
+            self.tell(&Report::UnboundClientIds { rule });
+        }
     }
 
     /// Records that a client has gone.
@@ -341,10 +315,7 @@ impl Engine {
     pub fn end_recheck(&self, common: &mut Common) {
         let gone = common.sessions.end_recheck();
         if gone > 0 {
-            self.log.line(
-                Level::Info,
-                format!("the broker no longer has {gone} of the sessions that it kept: their client ids are free"),
-            );
+            self.tell(&Report::SessionsGone(gone));
         }
     }
 

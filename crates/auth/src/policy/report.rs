@@ -8,6 +8,7 @@ use super::{
 use crate::{
     client::{Client, ClientView},
     clock::{Unix, moment},
+    config::ConfigError,
     limits::source::SourceNetwork,
     log::Level,
     refusal::{Detail, Fault, Reason, Refusal, Told},
@@ -38,8 +39,59 @@ pub(crate) enum Report<'a> {
         /// Why.
         refusal: &'a Refusal,
     },
+    /// Further refusals of a client are not told.
+    Silenced {
+        /// Its client ID.
+        client_id: &'a str,
+    },
     /// Known clients had to try again.
     Minute(Minute),
+    /// A client came in and may do nothing.
+    NoRights {
+        /// Its client ID.
+        client_id: &'a str,
+        /// The claim that should list topics.
+        claim: &'a str,
+        /// Whether there is a policy file.
+        has_policy_file: bool,
+    },
+    /// A client has no address, because it could have written the one that the broker reports.
+    UnverifiedAddress,
+    /// Rights depend on the client ID, and no option binds that.
+    UnboundClientIds {
+        /// The rule of the policy file; `None` if it is the tokens that name the client ID.
+        rule: Option<&'a str>,
+    },
+    /// Users of the tenant may have the rights of the broker's own users.
+    LocalUsers {
+        /// The name of one of these.
+        first: &'a str,
+        /// How many others there are.
+        others: usize,
+    },
+    /// The policy file was read at the start.
+    PolicyFile {
+        /// How many rules it has.
+        rules: usize,
+    },
+    /// The policy file was read again.
+    PolicyFileReread {
+        /// How many rules it has.
+        rules: usize,
+    },
+    /// The policy file cannot be used now, and what was read before stays in force.
+    PolicyFileKept(ConfigError),
+    /// The file of keys cannot be used now, and what was read before stays in use.
+    KeysFileKept(ConfigError),
+    /// Keys that were saved before a restart are in use.
+    KeysRestored {
+        /// How many.
+        keys: usize,
+        /// How many seconds ago they were fetched.
+        seconds: u64,
+    },
+    /// The broker no longer has so many of the sessions that it kept.
+    SessionsGone(usize),
     /// The wall clock was set by so many seconds.
     ClockSet(i64),
 }
@@ -63,8 +115,17 @@ impl Report<'_> {
         match self {
             Self::Refused { refusal, .. } => level(refusal.reason),
             Self::Repeated(count) => level(count.reason),
-            Self::Disconnected { .. } | Self::ClockSet(_) => Level::Notice,
-            Self::Minute(_) => Level::Warning,
+            Self::PolicyFile { .. }
+            | Self::PolicyFileReread { .. }
+            | Self::KeysRestored { .. }
+            | Self::SessionsGone(_) => Level::Info,
+            Self::Disconnected { .. } | Self::Silenced { .. } | Self::ClockSet(_) => Level::Notice,
+            Self::Minute(_)
+            | Self::NoRights { .. }
+            | Self::UnverifiedAddress
+            | Self::UnboundClientIds { .. }
+            | Self::LocalUsers { .. } => Level::Warning,
+            Self::PolicyFileKept(_) | Self::KeysFileKept(_) => Level::Error,
         }
     }
 }

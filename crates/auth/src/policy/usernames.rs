@@ -7,9 +7,7 @@
 
 use std::sync::Arc;
 
-use super::Engine;
-use crate::log::Level;
-use input::text::Quoted;
+use super::{Engine, report::Report};
 
 /// Users of the broker itself, with passwords of their own.
 #[derive(Debug, Default)]
@@ -52,18 +50,7 @@ impl Engine {
         let Some(first) = names.first() else {
             return;
         };
-        let others = match names.len() - 1 {
-            0 => String::new(),
-            others => format!(" (and {others} more)"),
-        };
-        self.log.line(
-            Level::Warning,
-            format!(
-                "the broker has users of its own, such as {}{others}: whoever comes in through the tenant with such a \
-                 user name has that user's rights; fix: set username_prefix, for instance to auth0:, and write the \
-                 prefix in front of the tenant's users in the broker's own rules",
-                Quoted(first)
-            ),
-        );
+        let others = names.len() - 1;
+        self.tell(&Report::LocalUsers { first, others });
     }
 }

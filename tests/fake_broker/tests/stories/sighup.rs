@@ -60,7 +60,7 @@ fn a_session_left_out_of_a_recheck_has_ended() {
         scene.broker.sighup();
         scene.broker.tick();
         assert_eq!(scene.broker.connect_new(&another).1, SUCCESS);
-        let told = scene.broker.lines_with("client ids are free");
+        let told = scene.broker.lines_with("client IDs are free");
         assert_eq!(told, usize::from(!RELEASE.is_2_1()));
         assert_eq!(scene.broker.state(absent), ClientState::Offline);
     });
