@@ -553,6 +553,10 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     let answers = state::with(broker, userdata, |instance, common| {
         recheck::end(broker);
         instance.policy.end_recheck(common);
+        if instance.policy.finish_reload() {
+            instance.answers.forget_all();
+            instance.trim_soon();
+        }
         instance.reap(common, now);
         instance.policy.tell_repeats(now);
         for (client, client_id) in common.wills() {
@@ -598,7 +602,7 @@ unsafe extern "C" fn on_reload(_event: c_int, _data: *mut c_void, userdata: *mut
             if broker.generation() == Generation::V2_0 {
                 common.begin_recheck();
             }
-            instance.policy.reload(common);
+            instance.policy.reload(common, instance.ticks);
             instance.trim_soon();
             let changed = instance.on_disk.as_ref().map(OnDisk::changed);
             if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {

@@ -249,6 +249,7 @@ impl Instance {
         let due = millis >= self.looked + LOOK_MILLIS
             || self.stirred
             || self.policy.has_finished_jobs()
+            || self.policy.is_rereading()
             || !self.log.is_empty()
             || !guard::FAULTS.is_empty();
         if due {

@@ -1,6 +1,9 @@
 //! Rules from every kind of claim and from the policy file, on every path to the broker.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use auth::secret::sha256;
 use serde_json::{Value, json};
@@ -271,6 +274,39 @@ on_each_broker! {
         let line = broker.wait_for_log("the policy read before stays in force", PATIENCE).unwrap();
         assert!(line.contains("option policy_file, value '") && line.contains("line 4, rule 'new': the filter 'new/#/x' has a `#`"), "{line}");
         publishes(&mut pump, "new/north", true);
+    }
+
+    /// A large policy file is read beside the broker's thread. Meanwhile clients are served by the old rules, SIGHUP may
+    /// come again, and the broker may be stopped.
+    fn a_large_policy_file_keeps_nobody_waiting(version) {
+        let tenant = tenant();
+        let (broker, path) = with_policy(version, &tenant, "[[rule]]\nname = \"old\"\nallow.both = \"old\"");
+        let mut pump = connected(&broker, &tenant, "pump", &[]);
+        publishes(&mut pump, "old", true);
+
+        const RULES: usize = 3_000;
+        let rule = |i: usize| format!("[[rule]]\nname = \"{i}\"\nwhen.claim = {{ name = \"site\", is = \"{i}\" }}\nallow.both = \"{i}/#\"\n");
+        let large: String = (0..RULES).map(rule).collect();
+        fs::write(&path, format!("[[rule]]\nname = \"new\"\nallow.both = \"new\"\n{large}")).unwrap();
+        // Messages are checked from here on, and not answered from before.
+        broker.sighup();
+        let (began, mut longest) = (Instant::now(), Duration::ZERO);
+        let line = format!("the policy file was read again: {} rules are in force", RULES + 1);
+        while !broker.log().contains(&line) {
+            let asked = Instant::now();
+            assert_eq!(pump.ping(), Ok(()));
+            longest = longest.max(asked.elapsed());
+            assert!(began.elapsed() < PATIENCE, "{}", broker.log());
+        }
+        assert!(longest * 2 < began.elapsed(), "{longest:?} of {:?}", began.elapsed());
+        publishes(&mut pump, "new", true);
+        publishes(&mut pump, "old", false);
+
+        fs::write(&path, &large).unwrap();
+        broker.sighup();
+        broker.sighup();
+        let stopped = broker.stop();
+        assert!(stopped.status.unwrap().success(), "{}", stopped.log);
     }
 
     fn a_policy_file_with_a_mistake_prevents_the_start(version) {

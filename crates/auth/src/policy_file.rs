@@ -1,8 +1,19 @@
-//! The policy file that is in force: read at the start, and again on SIGHUP, all or nothing.
+//! The policy file in force. It is read at the start, and again on SIGHUP. A file with a mistake changes nothing.
+//!
+//! To read a file of ten thousand rules takes longer than a broker may stand still. So on SIGHUP a thread reads and
+//! compiles the file, and the broker's thread puts the finished rules in force. A small file is finished in time for
+//! SIGHUP to wait for it ([`PATIENCE`]). A larger one is put in force at a later tick. The rules that it replaces are
+//! freed by a thread, too.
 
 use std::{
+    io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
 };
 
 use crate::{
@@ -12,6 +23,8 @@ use crate::{
     },
     files::{self, FileError},
     log::{Level, Log},
+    secret::sha256,
+    threads::{self, Spawn},
 };
 use acl::policy_file::{Rulebook, conditions::Condition};
 
@@ -27,12 +40,22 @@ pub struct Tells {
 /// The longest policy file, in bytes: some ten thousand rules.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 
+/// How long SIGHUP waits for the file. The broker serves nobody meanwhile.
+const PATIENCE: Duration = Duration::from_millis(2);
+
 /// The policy file in force.
 pub struct InForce {
-    path: PathBuf,
-    /// What the file said.
-    text: Vec<u8>,
+    source: PolicySource,
+    /// The SHA-256 hash of what the file said.
+    digest: [u8; 32],
     book: Arc<Rulebook>,
+    spawn: Spawn,
+    /// The file is being read again.
+    reading: Option<Rereading>,
+    /// SIGHUP came while the file was being read.
+    read_once_more: bool,
+    /// Rules that were in force. Clients that have sent nothing since may still have them.
+    replaced: Vec<Arc<Rulebook>>,
 }
 
 impl InForce {
@@ -40,30 +63,190 @@ impl InForce {
     ///
     /// # Errors
     ///
-    /// One line that names file, line, rule and fix.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let (text, book) = read(path)?;
+    /// Returns what is wrong with the file.
+    pub fn read(path: &Path, log: Log, spawn: Spawn) -> Result<Self, ConfigError> {
+        let (digest, text) = read(path)?;
         Ok(Self {
-            path: path.into(),
-            text,
-            book: Arc::new(book),
+            book: Arc::new(compile(path, &text)?),
+            digest,
+            source: PolicySource {
+                path: path.into(),
+                tells: Tells::default(),
+                log,
+            },
+            spawn,
+            reading: None,
+            read_once_more: false,
+            replaced: Vec::new(),
         })
     }
 
-    /// Looks for conditions on what this broker does not tell. They never hold: a rule that allows is
-    /// then only useless, which is logged.
+    /// Looks for conditions on what this broker does not tell. They never hold: a rule that allows is then only
+    /// useless, which is logged.
     ///
     /// # Errors
     ///
-    /// For a rule that denies: nobody would be denied what he should be.
-    pub fn check(&self, tells: Tells, log: &Log) -> Result<(), ConfigError> {
-        self.check_book(&self.book, tells, log)
+    /// Returns an error for a rule that denies, because it would not deny what it should.
+    pub fn check(&mut self, tells: Tells) -> Result<(), ConfigError> {
+        self.source.tells = tells;
+        self.source.check(&self.book)
     }
 
-    fn check_book(&self, book: &Rulebook, tells: Tells, log: &Log) -> Result<(), ConfigError> {
+    /// Begins to read the file again. [`Self::take_reread`] returns what came of it. `on_thread` is false where no tick
+    /// would come to call that later: then the file is read before this returns.
+    pub fn reread(&mut self, on_thread: bool) {
+        if self.reading.is_some() {
+            self.read_once_more = true;
+            return;
+        }
+        let (source, digest) = (self.source.clone(), self.digest);
+        let read = move || source.read_unless(&digest);
+        self.reading = Some(match on_thread {
+            true => Rereading::start(self.spawn, read),
+            false => Rereading::Finished(read()),
+        });
+    }
+
+    /// Puts the file that was read again in force, if that is finished; a file with a mistake changes nothing. Returns
+    /// whether the rules are others than before, and `None` if nothing was finished. `wait` says to wait a moment.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the file.
+    pub fn take_reread(&mut self, wait: bool) -> Option<Result<bool, ConfigError>> {
+        let patience = if wait { PATIENCE } else { Duration::ZERO };
+        let result = match self.reading.take()?.result(patience, &self.source.path) {
+            Ok(result) => result,
+            Err(unfinished) => {
+                self.reading = Some(unfinished);
+                return None;
+            }
+        };
+        let changed = result.map(|edition| match edition {
+            Some((digest, book)) => {
+                self.digest = digest;
+                self.replaced.push(std::mem::replace(&mut self.book, book));
+                true
+            }
+            None => false,
+        });
+        if std::mem::take(&mut self.read_once_more) {
+            self.reread(true);
+        }
+        Some(changed)
+    }
+
+    /// Returns whether the file is being read again.
+    pub fn is_rereading(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// Frees the rules that no client has any more. To free ten thousand takes some milliseconds, so a thread does it.
+    pub fn free_replaced(&mut self) {
+        for i in (0..self.replaced.len()).rev() {
+            if Arc::strong_count(&self.replaced[i]) == 1 {
+                let book = self.replaced.swap_remove(i);
+                // Without a thread the closure is dropped here, and the rules with it.
+                let _ = (self.spawn)("auth0-policy", Box::new(move || drop(book)));
+            }
+        }
+    }
+
+    /// Waits a moment for the thread that reads the file, because the broker exits.
+    pub fn stop(&mut self) {
+        if let Some(Rereading::OnThread { result, thread }) = self.reading.take() {
+            match result.recv_timeout(threads::last_moment().remaining()) {
+                Err(RecvTimeoutError::Timeout) => threads::leave_behind(),
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
+            }
+        }
+    }
+
+    /// The rules in force.
+    pub fn book(&self) -> &Arc<Rulebook> {
+        &self.book
+    }
+
+    /// Returns whether these rules are the ones in force.
+    #[inline]
+    pub fn is(&self, book: &Arc<Rulebook>) -> bool {
+        Arc::ptr_eq(&self.book, book)
+    }
+}
+
+/// The rules of a file that has changed, and the hash of its text. `None` for a file that has not: logs are rotated by
+/// a SIGHUP every night, and the same rules are not worth a look at every client.
+type Edition = Option<([u8; 32], Arc<Rulebook>)>;
+
+/// A file that is read again.
+enum Rereading {
+    OnThread {
+        result: Receiver<Result<Edition, ConfigError>>,
+        thread: JoinHandle<()>,
+    },
+    Finished(Result<Edition, ConfigError>),
+}
+
+impl Rereading {
+    /// Reads on a thread, or here if there is none to be had.
+    fn start(
+        spawn: Spawn,
+        read: impl Fn() -> Result<Edition, ConfigError> + Clone + Send + 'static,
+    ) -> Self {
+        let (sender, result) = sync_channel(1);
+        let on_thread = read.clone();
+        let body = move || drop(sender.send(on_thread()));
+        match spawn("auth0-policy", Box::new(body)) {
+            Ok(thread) => Self::OnThread { result, thread },
+            Err(_) => Self::Finished(read()),
+        }
+    }
+
+    /// Returns the result, or itself if it is not finished after this time.
+    fn result(self, patience: Duration, path: &Path) -> Result<Result<Edition, ConfigError>, Self> {
+        let (result, thread) = match self {
+            Self::OnThread { result, thread } => (result, thread),
+            Self::Finished(result) => return Ok(result),
+        };
+        match result.recv_timeout(patience) {
+            Ok(finished) => {
+                // It ends right after it has sent this.
+                let _ = thread.join();
+                Ok(finished)
+            }
+            Err(RecvTimeoutError::Timeout) => Err(Self::OnThread { result, thread }),
+            Err(RecvTimeoutError::Disconnected) => {
+                let why = io::Error::other("the thread that read it has panicked");
+                Ok(Err(error(path, Problem::File(FileError::Unreadable(why)))))
+            }
+        }
+    }
+}
+
+/// The file, and how it is read. It is copied for the thread that reads it.
+#[derive(Clone)]
+struct PolicySource {
+    path: PathBuf,
+    tells: Tells,
+    log: Log,
+}
+
+impl PolicySource {
+    /// Reads the file, unless what it says has this hash.
+    fn read_unless(&self, digest: &[u8; 32]) -> Result<Edition, ConfigError> {
+        let (new, text) = read(&self.path)?;
+        if new == *digest {
+            return Ok(None);
+        }
+        let book = compile(&self.path, &text)?;
+        self.check(&book)?;
+        Ok(Some((new, Arc::new(book))))
+    }
+
+    fn check(&self, book: &Rulebook) -> Result<(), ConfigError> {
         for (told, condition) in [
-            (tells.port, Unreported::Port),
-            (tells.certificate, Unreported::Certificate),
+            (self.tells.port, Unreported::Port),
+            (self.tells.certificate, Unreported::Certificate),
         ] {
             if told {
                 continue;
@@ -79,38 +262,10 @@ impl InForce {
                     return Err(error);
                 }
                 let line = format!("{error}; until then the rule fits nobody");
-                log.line(Level::Warning, line);
+                self.log.line(Level::Warning, line);
             }
         }
         Ok(())
-    }
-
-    /// Reads the file again and puts it in force; a file with a mistake changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// One line, as of [`Self::read`] and [`Self::check`].
-    pub fn reload(&mut self, tells: Tells, log: &Log) -> Result<usize, ConfigError> {
-        let (text, book) = read(&self.path)?;
-        // Logs are rotated by a SIGHUP every night: the same rules are not worth a look at every client.
-        if self.text == text {
-            return Ok(book.len());
-        }
-        self.check_book(&book, tells, log)?;
-        self.text = text;
-        self.book = Arc::new(book);
-        Ok(self.book.len())
-    }
-
-    /// The rules in force.
-    pub fn book(&self) -> &Arc<Rulebook> {
-        &self.book
-    }
-
-    /// Whether these rules are the ones in force.
-    #[inline]
-    pub fn is(&self, book: &Arc<Rulebook>) -> bool {
-        Arc::ptr_eq(&self.book, book)
     }
 }
 
@@ -118,39 +273,73 @@ fn error(path: &Path, problem: Problem) -> ConfigError {
     ConfigError::new("policy_file", &path.display().to_string(), problem)
 }
 
-/// What the file says, and the rules that it is.
-fn read(path: &Path) -> Result<(Vec<u8>, Rulebook), ConfigError> {
+/// Returns the file's text, and its hash.
+fn read(path: &Path) -> Result<([u8; 32], String), ConfigError> {
     let of_file = |why| error(path, Problem::File(why));
     let content = files::read(path, MAX_FILE).map_err(of_file)?;
     content.check_only_owner_can_change(path).map_err(of_file)?;
-    let text = std::str::from_utf8(&content.bytes).map_err(|_| of_file(FileError::NotText))?;
-    let book = Rulebook::read(text).map_err(|mistake| error(path, Problem::Policy(mistake)))?;
-    Ok((content.bytes, book))
+    let digest = sha256(&content.bytes);
+    let text = String::from_utf8(content.bytes).map_err(|_| of_file(FileError::NotText))?;
+    Ok((digest, text))
+}
+
+fn compile(path: &Path, text: &str) -> Result<Rulebook, ConfigError> {
+    Rulebook::read(text).map_err(|mistake| error(path, Problem::Policy(mistake)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use crate::clock::Deadline;
+    use std::{fs, os::unix::fs::PermissionsExt, sync::Mutex, thread};
+    use tempfile::NamedTempFile;
 
     const DOOR: &str = "[[rule]]\nname = \"door\"\nwhen.port = 8883\nallow.both = \"door\"\n";
 
-    #[test]
-    fn a_file_with_a_mistake_changes_nothing() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), DOOR).unwrap();
-        let (log, all) = (
-            Log::default(),
-            Tells {
-                port: true,
-                certificate: true,
-            },
-        );
-        let mut policy = InForce::read(file.path()).unwrap();
-        policy.check(all, &log).unwrap();
+    fn all() -> Tells {
+        Tells {
+            port: true,
+            certificate: true,
+        }
+    }
+
+    /// A policy file that says this, and what is in force of it.
+    fn policy(text: &str, spawn: Spawn) -> (NamedTempFile, InForce, Log) {
+        let file = NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        let log = Log::default();
+        let policy = InForce::read(file.path(), log.clone(), spawn).unwrap();
+        (file, policy, log)
+    }
+
+    /// Reads again, and waits for it.
+    fn reread(policy: &mut InForce) -> Result<bool, ConfigError> {
+        policy.reread(true);
+        finish(policy)
+    }
+
+    fn finish(policy: &mut InForce) -> Result<bool, ConfigError> {
+        let deadline = Deadline::after(Duration::from_secs(30));
+        while !deadline.has_passed() {
+            if let Some(result) = policy.take_reread(true) {
+                return result;
+            }
+        }
+        panic!("it is never finished")
+    }
+
+    fn no_thread(_: &str, _: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+        Err(io::Error::other("no thread"))
+    }
+
+    /// A file with a mistake changes nothing, and neither does one that has not changed.
+    fn a_changed_file_is_put_in_force(spawn: Spawn) {
+        let (file, mut policy, log) = policy(DOOR, spawn);
+        policy.check(all()).unwrap();
         let before = Arc::clone(policy.book());
+        assert!(!reread(&mut policy).unwrap() && policy.is(&before));
         fs::write(file.path(), format!("{DOOR}qos = 3\n")).unwrap();
-        let why = policy.reload(all, &log).unwrap_err().to_string();
+        let why = reread(&mut policy).unwrap_err().to_string();
         let path = file.path().display();
         assert!(
             why.starts_with(&format!(
@@ -160,12 +349,20 @@ mod tests {
         );
         assert!(policy.is(&before) && Arc::ptr_eq(policy.book(), &before));
         fs::write(file.path(), "").unwrap();
-        assert_eq!(policy.reload(all, &log).unwrap(), 0);
+        assert!(reread(&mut policy).unwrap());
+        assert!(policy.book().is_empty());
         assert!(!policy.is(&before) && policy.is(policy.book()));
         assert!(log.take().is_empty());
 
+        // A client still has the rules that were in force.
+        policy.free_replaced();
+        assert_eq!(policy.replaced.len(), 1);
+        drop(before);
+        policy.free_replaced();
+        assert!(policy.replaced.is_empty());
+
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o646)).unwrap();
-        let why = policy.reload(all, &log).unwrap_err().to_string();
+        let why = reread(&mut policy).unwrap_err().to_string();
         assert!(
             why.contains("may be changed by every user") && why.contains("chmod o-w"),
             "{why}"
@@ -173,14 +370,89 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_reads_the_file_again() {
+        a_changed_file_is_put_in_force(threads::plain);
+    }
+
+    #[test]
+    fn without_a_thread_the_file_is_read_in_place() {
+        a_changed_file_is_put_in_force(no_thread);
+        let (file, mut policy, _) = policy(DOOR, no_thread);
+        fs::write(file.path(), "").unwrap();
+        policy.reread(true);
+        assert!(policy.take_reread(false).unwrap().unwrap());
+    }
+
+    #[test]
+    fn where_nothing_ticks_the_file_is_read_in_place() {
+        let (file, mut policy, _) = policy(DOOR, threads::plain);
+        fs::write(file.path(), "").unwrap();
+        policy.reread(false);
+        assert!(policy.take_reread(false).unwrap().unwrap());
+    }
+
+    /// Held while a thread must not read.
+    static READS: Mutex<()> = Mutex::new(());
+
+    fn held_up(name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+        let body = move || {
+            let guard = READS.lock();
+            body();
+            drop(guard);
+        };
+        threads::plain(name, Box::new(body))
+    }
+
+    #[test]
+    fn a_slow_file_leaves_the_old_rules_in_force_until_it_is_read() {
+        let held = READS.lock().unwrap();
+        let (file, mut policy, _) = policy(DOOR, held_up);
+        let before = Arc::clone(policy.book());
+        fs::write(file.path(), "").unwrap();
+        policy.reread(true);
+        assert!(policy.take_reread(true).is_none());
+        assert!(policy.is_rereading() && policy.is(&before));
+        // SIGHUP comes again: the first reading may have been too early for what the file says now.
+        fs::write(file.path(), DOOR.replace("door", "gate")).unwrap();
+        policy.reread(true);
+        assert!(policy.take_reread(false).is_none() && policy.is(&before));
+        drop(held);
+        assert!(finish(&mut policy).unwrap());
+        assert!(policy.is_rereading(), "once more");
+        finish(&mut policy).unwrap();
+        assert_eq!(policy.book().name(0), "gate");
+        assert!(policy.take_reread(true).is_none());
+
+        // The broker exits meanwhile.
+        let held = READS.lock().unwrap();
+        policy.reread(true);
+        let stopping = thread::spawn(move || policy.stop());
+        drop(held);
+        stopping.join().unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_panics_changes_nothing() {
+        fn panics(name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+            threads::plain(
+                name,
+                Box::new(move || {
+                    drop(body);
+                }),
+            )
+        }
+        let (file, mut policy, _) = policy(DOOR, panics);
+        let before = Arc::clone(policy.book());
+        fs::write(file.path(), "").unwrap();
+        let why = reread(&mut policy).unwrap_err().to_string();
+        assert!(why.contains("has panicked"), "{why}");
+        assert!(policy.is(&before) && !policy.is_rereading());
+    }
+
+    #[test]
     fn a_condition_that_the_broker_does_not_tell_is_named() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), DOOR).unwrap();
-        let (log, tells) = (Log::default(), Tells::default());
-        InForce::read(file.path())
-            .unwrap()
-            .check(tells, &log)
-            .unwrap();
+        let (_file, mut door, log) = policy(DOOR, threads::plain);
+        door.check(Tells::default()).unwrap();
         let [(Level::Warning, line)] = &log.take()[..] else {
             panic!("one warning")
         };
@@ -188,12 +460,9 @@ mod tests {
             line.contains("rule 'door' has the condition port"),
             "{line}"
         );
-        fs::write(file.path(), DOOR.replace("allow", "deny")).unwrap();
-        let why = InForce::read(file.path())
-            .unwrap()
-            .check(tells, &log)
-            .unwrap_err();
-        let why = why.to_string();
+        let denies = DOOR.replace("allow", "deny");
+        let (_file, mut door, _) = policy(&denies, threads::plain);
+        let why = door.check(Tells::default()).unwrap_err().to_string();
         assert!(why.contains("rule 'door' has the condition port"), "{why}");
     }
 }

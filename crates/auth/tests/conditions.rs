@@ -98,7 +98,7 @@ fn unbound_client_ids_in_rules_are_warned_of() {
         };
         let at_start = warned();
         fs::write(file.path(), rules).unwrap();
-        instance.policy.reload(&mut instance.common);
+        instance.policy.reload(&mut instance.common, false);
         (at_start, warned())
     };
     let own = "[[rule]]\nname = \"own\"\nallow.both = \"dev/%c/#\"";

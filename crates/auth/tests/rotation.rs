@@ -77,7 +77,7 @@ fn a_new_key_is_fetched_and_used() {
     assert_eq!(tenant.count(Endpoint::Jwks), 2);
 
     tenant.revoke_previous();
-    instance.policy.reload(&mut instance.common);
+    instance.policy.reload(&mut instance.common, false);
     let deadline = Instant::now() + Duration::from_secs(20);
     while sign_in(&mut instance, &old).0.is_ok() {
         assert!(

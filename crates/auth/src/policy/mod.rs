@@ -84,7 +84,6 @@ pub struct Engine {
     token_cache: TokenCache,
     shared: Interner<Grants>,
     policy_file: Option<InForce>,
-    tells: Tells,
     warned_of_address: bool,
     pending: PendingAuthentications,
     tenant: TenantId,
@@ -145,9 +144,8 @@ impl Engine {
             policy_file: config
                 .policy_file
                 .as_deref()
-                .map(InForce::read)
+                .map(|path| InForce::read(path, log.clone(), spawn))
                 .transpose()?,
-            tells: Tells::default(),
             warned_of_address: false,
             pending: PendingAuthentications::default(),
             tenant: common.tenant(&config),
@@ -166,9 +164,8 @@ impl Engine {
     ///
     /// Returns an error if no thread can be started, or if the policy file needs what the broker cannot tell.
     pub fn start(&mut self, tells: Tells) -> Result<(), String> {
-        self.tells = tells;
-        if let Some(policy) = &self.policy_file {
-            policy.check(tells, &self.log)?;
+        if let Some(policy) = &mut self.policy_file {
+            policy.check(tells)?;
             let rules = policy.book().len();
             self.tell(&Report::PolicyFile { rules });
         }
@@ -222,7 +219,10 @@ impl Engine {
     }
 
     /// Ends what [`Self::start`] started, and waits for it.
-    pub fn stop(&self) {
+    pub fn stop(&mut self) {
+        if let Some(policy) = &mut self.policy_file {
+            policy.stop();
+        }
         self.keys.stop();
         self.pool.stop();
     }
@@ -262,22 +262,51 @@ impl Engine {
     }
 
     /// Reads the policy file again, and reads or fetches the keys again (SIGHUP). If a file is broken now, what was
-    /// read before stays in force.
-    pub fn reload(&mut self, common: &mut Common) {
+    /// read before stays in force. A large policy file is put in force later, by [`Self::finish_reload`], where the
+    /// broker ticks.
+    pub fn reload(&mut self, common: &mut Common, ticks: bool) {
         common.limits(self.tenant).reset_after_reload();
-        let policy_file = self.policy_file.as_mut();
-        match policy_file.map(|file| file.reload(self.tells, &self.log)) {
-            Some(Ok(rules)) => {
-                self.tell(&Report::PolicyFileReread { rules });
-                self.warn_of_free_client_ids();
-            }
-            Some(Err(why)) => self.tell(&Report::PolicyFileKept(why)),
-            None => {}
+        if let Some(policy) = &mut self.policy_file {
+            policy.reread(ticks);
+            self.take_policy(true);
         }
         match keys_from_file(&self.config) {
             Ok(Some(set)) => self.keys.replace(set),
             Ok(None) => self.keys.refresh_soon(),
             Err(why) => self.tell(&Report::KeysFileKept(why)),
+        }
+    }
+
+    /// Puts a policy file in force that was read again meanwhile. Returns whether the rules are others than before.
+    pub fn finish_reload(&mut self) -> bool {
+        let changed = self.take_policy(false);
+        if let Some(policy) = &mut self.policy_file {
+            policy.free_replaced();
+        }
+        changed
+    }
+
+    /// Returns whether a policy file is being read again.
+    pub fn is_rereading(&self) -> bool {
+        self.policy_file.as_ref().is_some_and(InForce::is_rereading)
+    }
+
+    fn take_policy(&mut self, wait: bool) -> bool {
+        let Some(policy) = &mut self.policy_file else {
+            return false;
+        };
+        match policy.take_reread(wait) {
+            None => false,
+            Some(Ok(changed)) => {
+                let rules = policy.book().len();
+                self.tell(&Report::PolicyFileReread { rules });
+                self.warn_of_free_client_ids();
+                changed
+            }
+            Some(Err(why)) => {
+                self.tell(&Report::PolicyFileKept(why));
+                false
+            }
         }
     }
 

@@ -41,6 +41,8 @@ const RUNS: usize = 5;
 const SIGN_INS: usize = 200;
 /// After this time the broker's memory no longer changes.
 const SETTLED: Duration = Duration::from_secs(4);
+/// How long a SIGHUP may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long messages are recorded before and after a SIGHUP.
 const AROUND: Duration = Duration::from_millis(300);
 
@@ -141,14 +143,16 @@ fn with_sessions(
             .disconnect(0);
     }
     progress("");
-    silence_at_sighup(&broker, &token, runs, || Ok(()))
+    silence_at_sighup(&broker, &token, runs, None, || Ok(()))
 }
 
-/// Returns the median of the longest gaps around a SIGHUP, in ms. `before` is called before each SIGHUP.
+/// Returns the median of the longest gaps around a SIGHUP, in ms. `before` is called before each SIGHUP, which has taken
+/// effect when the broker logs `done`.
 fn silence_at_sighup(
     broker: &Mosquitto,
     token: &str,
     runs: usize,
+    done: Option<&str>,
     before: impl Fn() -> Result<(), String>,
 ) -> Result<f64, String> {
     let mut silences = Vec::new();
@@ -156,8 +160,12 @@ fn silence_at_sighup(
         before()?;
         let conversation = Conversation::start(broker.port(), "JWT", token)?;
         thread::sleep(AROUND);
-        let since = Instant::now();
+        let (since, mark) = (Instant::now(), broker.log_mark());
         broker.reload();
+        if let Some(done) = done {
+            let seen = broker.wait_for_log_after(mark, done, PATIENCE);
+            seen.ok_or_else(|| format!("the broker never logged {done}"))?;
+        }
         thread::sleep(AROUND);
         silences.push(longest(&conversation.stop(), since).as_secs_f64() * 1000.0);
     }
@@ -187,7 +195,8 @@ fn with_rules(
     let token = tenant.token(DEVICE);
     // The plugin ignores a file that has not changed.
     let edition = std::cell::Cell::new(0);
-    let silence = silence_at_sighup(&broker, &token, runs, || {
+    let done = Some("the policy file was read again");
+    let silence = silence_at_sighup(&broker, &token, runs, done, || {
         edition.set(edition.get() + 1);
         write(&format!("{text}\n# {}\n", edition.get()))
     })?;
