@@ -1,5 +1,7 @@
-//! From the broker's structs to questions in Rust: null-safe, capped, and never mended. Text that
-//! is not UTF-8 is refused; lossy text in a decision about rights would be a hole.
+//! Reads the broker's events into Rust values. NULL is handled everywhere.
+//!
+//! Text that is not UTF-8 is refused and never repaired: a decision about rights must not be about another text than the
+//! broker's.
 
 use std::ffi::CStr;
 
@@ -16,13 +18,13 @@ use auth::{
     refusal::{Reason, Refusal},
 };
 
-/// A CONNECT that cannot be judged, because the broker's event lacks something or is not text.
+/// A CONNECT that cannot be decided, because the broker's event lacks something or has something that is not text.
 pub struct Unreadable<'e> {
-    /// Whose it is; empty where the broker does not say.
+    /// The client ID; empty where the broker does not tell it.
     pub client_id: &'e str,
-    /// The address the broker saw.
+    /// The address that counts as the client's.
     pub address: Option<&'e str>,
-    /// What is wrong with it.
+    /// What is wrong with the event.
     pub refusal: Refusal,
 }
 
@@ -41,12 +43,50 @@ pub unsafe fn client<'e>(event: *const abi::mosquitto_evt_basic_auth) -> Option<
     }
 }
 
-/// Reads a basic-auth event. `certificates` says that the client's certificate is of interest. `proxies` are those whose
-/// word about a client's address counts.
+/// A session that the broker checks again.
+pub struct CheckedSession<'e> {
+    pub key: ClientKey,
+    pub client_id: &'e str,
+    pub username: Option<&'e str>,
+    /// Whether the broker restored it from disk, and its client has not come back yet.
+    pub is_restored: bool,
+}
+
+/// Reads which session a recheck is about; `None` where that cannot be understood. On SIGHUP the broker checks all
+/// sessions, and most of them lie in memory that is slow to reach. So nothing else is read, least of all the password.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+pub unsafe fn session<'e>(
+    broker: &Broker,
+    event: *const abi::mosquitto_evt_basic_auth,
+) -> Option<CheckedSession<'e>> {
+    // SAFETY: the caller's promise; NULL is handled.
+    let event = unsafe { event.as_ref() }?;
+    // SAFETY: the event's client lives as long as the event.
+    let client = unsafe { ClientRef::new(event.client) }?;
+    // SAFETY: the event's strings live as long as the event.
+    let username = unsafe { string(event.username) };
+    Some(CheckedSession {
+        key: ClientKey(client.address()),
+        client_id: broker.client_id(client)?,
+        username: username.map(CStr::to_str).transpose().ok()?,
+        is_restored: event.password.is_null() && was_restored(broker, client),
+    })
+}
+
+/// Returns whether a client that sent no password was restored from disk, and has not come back yet.
+fn was_restored(broker: &Broker, client: ClientRef<'_>) -> bool {
+    !broker.is_connected(client) && broker.protocol_version(client) == 0
+}
+
+/// Reads a basic-auth event. `certificates` says whether to read the client's certificate. `proxies` are the proxies that
+/// may tell a client's address.
 ///
 /// # Errors
 ///
-/// Where the event cannot be understood.
+/// Returns an error if the event cannot be understood.
 ///
 /// # Safety
 ///
@@ -96,7 +136,6 @@ pub unsafe fn connect<'e>(
         ));
     }
 
-    let is_restored = password.is_none() && told.is_none() && broker.protocol_version(client) == 0;
     Ok((
         client,
         Connect {
@@ -112,7 +151,7 @@ pub unsafe fn connect<'e>(
             unverified_address: from == AddressFrom::Header && proxies.is_empty(),
             id_is_free: origin == Origin::Connect && broker.has_session(client_id) == Some(false),
             may_be_recheck: origin != Origin::Connect,
-            is_restored,
+            is_restored: password.is_none() && was_restored(broker, client),
             is_recheck: origin == Origin::Recheck && broker.generation() == Generation::V2_0,
         },
     ))
@@ -148,7 +187,7 @@ impl ClientView for EventClient<'_> {
     }
 }
 
-/// Reads an ACL event; `None` where it cannot be understood.
+/// Reads an ACL event. Returns `None` if it cannot be understood.
 ///
 /// # Safety
 ///
@@ -181,7 +220,7 @@ pub unsafe fn access<'e>(
     })
 }
 
-/// Reads who an event of the kind "somebody went away" is about.
+/// Returns the client of a DISCONNECT or CLIENT_OFFLINE event.
 ///
 /// # Safety
 ///
@@ -200,7 +239,7 @@ pub unsafe fn gone<'e>(event: *const abi::mosquitto_evt_disconnect) -> Option<Cl
 ///
 /// # Errors
 ///
-/// A sentence, if an option is not text.
+/// Returns a sentence if an option is not text.
 ///
 /// # Safety
 ///

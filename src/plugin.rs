@@ -225,9 +225,11 @@ unsafe extern "C" fn on_basic_auth(
         // SAFETY: the event that belongs to this callback.
         let client = unsafe { event::client(data.cast()) };
         let origin = client.map_or(Origin::Connect, |client| recheck::origin(broker, client));
-        if origin != Origin::Recheck {
-            state::follow_clock(broker);
+        // SAFETY: the event that belongs to this callback.
+        if origin != Origin::Connect && unsafe { stays(broker, userdata, data.cast(), origin) } {
+            return codes::SUCCESS;
         }
+        state::follow_clock(broker);
         let code = state::with(broker, userdata, |instance, common| {
             instance.stirred = true;
             let policy = &mut instance.policy;
@@ -242,11 +244,6 @@ unsafe extern "C" fn on_basic_auth(
                 )
             };
             let now = time::now();
-            if let Ok((_, connect)) = &question
-                && stays(common, connect, origin, now)
-            {
-                return None;
-            }
             instance.reap(common, now);
             instance.policy.take_results(common, now);
             instance.policy.tell_repeats(now);
@@ -264,25 +261,36 @@ unsafe extern "C" fn on_basic_auth(
             };
             // It may have waited.
             instance.see_round(broker, time::Coarse::now());
-            Some(code)
+            code
         });
-        match code {
-            Some(Some(code)) => {
-                state::write_log(broker, userdata);
-                code
-            }
-            Some(None) => codes::SUCCESS,
-            None => codes::AUTH,
-        }
+        state::write_log(broker, userdata);
+        code.unwrap_or(codes::AUTH)
     })
 }
 
-/// Returns whether the event certainly is about a session that the broker has, and that stays as it is. A session that
-/// was restored from disk has no rights yet: its client has to sign in first.
-fn stays(common: &mut Common, connect: &Connect<'_>, origin: Origin, now: Unix) -> bool {
-    connect.is_restored
-        || origin == Origin::Recheck
-            && common.stays(connect.key, connect.client.id, connect.client.username, now)
+/// Returns whether an event is about a session that stays as it is: one that the broker certainly rechecks, or one that
+/// was restored from disk. The latter has no rights until its client signs in.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+unsafe fn stays(
+    broker: &Broker,
+    userdata: *mut c_void,
+    event: *const abi::mosquitto_evt_basic_auth,
+    origin: Origin,
+) -> bool {
+    // SAFETY: the caller's promise.
+    let Some(session) = (unsafe { event::session(broker, event) }) else {
+        return false;
+    };
+    let stays = state::with(broker, userdata, |instance, common| {
+        instance.stirred = true;
+        let (id, name) = (session.client_id, session.username);
+        session.is_restored
+            || origin == Origin::Recheck && common.stays(session.key, id, name, time::now())
+    });
+    stays == Some(true)
 }
 
 fn basic_auth(
