@@ -1,8 +1,8 @@
 //! The cell around all state that only the broker's thread touches.
 //!
-//! The state needs no lock, because no other thread reaches it. What it needs is protection from the broker itself:
-//! several of its functions call back into the plugin before they return (it logs, disconnects a client, or lets a
-//! delayed one in). So the cell must be closed whenever such a function runs.
+//! The state needs no lock, because no other thread reaches it. It has to be protected from the broker itself: several
+//! of the broker's functions call back into the plugin before they return. Logging does, and disconnecting a client, and
+//! letting a delayed client in. So the cell must be closed while such a function runs.
 
 use std::cell::{RefCell, RefMut};
 
@@ -24,13 +24,16 @@ impl<T> BrokerCell<T> {
     ///
     /// # Panics
     ///
-    /// If the cell is open, because the broker calls back when it should not. The [guard](crate::guard) refuses that
-    /// call, and the one before it goes on undisturbed.
+    /// Panics if the cell is open: the broker has called back when it should not. The [guard](crate::guard) refuses
+    /// that call, and the call before it goes on undisturbed.
     #[inline]
     pub fn open<'a>(&'a self, _: &'a Broker) -> RefMut<'a, T> {
-        self.0
-            .try_borrow_mut()
-            .expect("the broker called back while the state was in use")
+        match self.0.try_borrow_mut() {
+            Ok(open) => open,
+            Err(_) => panic!(
+                "the broker called back into the plugin while an earlier call was not finished"
+            ),
+        }
     }
 }
 

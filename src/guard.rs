@@ -1,8 +1,8 @@
-//! The one way in from C: no panic passes, and only the broker's thread gets further.
+//! The guard at every entry point: no panic reaches C, and only the broker's thread gets in.
 
 use std::{
     ffi::c_int,
-    panic::{self, AssertUnwindSafe},
+    panic::{self, AssertUnwindSafe, PanicHookInfo},
     sync::{
         LazyLock, Once,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -15,59 +15,68 @@ use auth::{
     refusal::{Reason, Refusal},
 };
 
-/// Lines about what should not happen, from wherever it happened.
+/// Log lines about faults, from any thread.
 pub static FAULTS: LazyLock<Log> = LazyLock::new(Log::default);
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 static FOREIGN: AtomicU64 = AtomicU64::new(0);
 
-/// The broker's thread. (A thread-local mark costs more to look at, from a shared object.)
+/// The broker's thread. (In a shared object a thread-local mark would be slower to read.)
 static BROKER: AtomicUsize = AtomicUsize::new(0);
 
 fn this_thread() -> usize {
-    // SAFETY: it takes nothing and cannot fail (pthread_self(3)). The broker's thread outlives all others,
-    // so none of them gets its number.
+    // SAFETY: it takes nothing and cannot fail (pthread_self(3)). The broker's thread outlives all others, so none of
+    // them gets its number.
     unsafe { libc::pthread_self() as usize }
 }
 
-/// Marks this thread as the broker's: the one that loads plugins is the one that runs them.
+/// Marks this thread as the broker's. The thread that loads plugins is the one that runs them.
 pub fn adopt_thread() {
     BROKER.store(this_thread(), Ordering::Relaxed);
     static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        // The default hook writes to a stderr that a daemon does not have.
-        panic::set_hook(Box::new(|info| {
-            let count = PANICS.fetch_add(1, Ordering::Relaxed) + 1;
-            // The 1st, 2nd, 4th, 8th ...: a fault that comes with every message must not flood.
-            if count.is_power_of_two() {
-                let refusal = Refusal::new(
-                    Reason::Internal,
-                    format!("what was asked is refused: {info} (time {count})"),
-                );
-                FAULTS.line(Level::Error, refusal.to_string());
-            }
-        }));
-    });
+    HOOK.call_once(|| panic::set_hook(Box::new(report)));
 }
 
-/// Runs an entry point's body. If it panics, or if the caller is not on the broker's thread, the
-/// broker gets `refusal` (rust-lang: unwinding into C aborts the process).
+/// Puts a panic into the log. The default hook writes to stderr, which a daemon does not have.
+fn report(panic: &PanicHookInfo) {
+    let count = PANICS.fetch_add(1, Ordering::Relaxed) + 1;
+    // The 1st, 2nd, 4th, 8th and so on, so that a fault that comes with every message does not flood the log.
+    if !count.is_power_of_two() {
+        return;
+    }
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let what = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let place = panic.location().map(ToString::to_string);
+    let refusal = Refusal::new(
+        Reason::Internal,
+        format!(
+            "the plugin failed, and what it was doing is refused: {} (at {}, time {count})",
+            what.unwrap_or("no reason given"),
+            place.as_deref().unwrap_or("an unknown place")
+        ),
+    );
+    FAULTS.line(Level::Error, refusal.to_string());
+}
+
+/// Runs the body of an entry point. If it panics, or if the caller is not on the broker's thread, the broker gets
+/// `refusal`. To unwind into C would abort the process.
 ///
-/// The foreign thread is real: the HTTP API of 2.1 asks for logins and rights on a thread of its
-/// own, with a client made up on its stack (src/http_api.c).
+/// The other thread is real: 2.1's HTTP API checks logins and rights on a thread of its own, with a client that it makes
+/// up on its stack (src/http_api.c).
 pub fn enter(refusal: c_int, body: impl FnOnce(&Broker) -> c_int) -> c_int {
     let guarded = panic::catch_unwind(AssertUnwindSafe(|| {
         if this_thread() != BROKER.load(Ordering::Relaxed) {
             if FOREIGN.fetch_add(1, Ordering::Relaxed) == 0 {
                 let refusal = Refusal::new(
                     Reason::ForeignThread,
-                    "somebody asked on another thread than the broker's",
+                    "a login or an access was checked on another thread than the broker's, and is refused",
                 );
                 FAULTS.line(Level::Error, refusal.to_string());
             }
             return refusal;
         }
-        // SAFETY: this is the thread that the broker loaded us on, which is its main thread.
+        // SAFETY: this is the thread that the broker loaded the plugin on, which is its main thread.
         body(&unsafe { Broker::on_its_thread() })
     }));
     guarded.unwrap_or(refusal)

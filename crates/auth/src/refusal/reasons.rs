@@ -257,7 +257,7 @@ reasons! {
             "do not offer the broker's HTTP API behind this plugin";
         Internal, "internal", Unavailable, Configuration,
             "A bug of the plugin. What was asked was refused.",
-            "report the line before this one to the makers of mosquitto-auth0";
+            "report this line to the makers of mosquitto-auth0";
     }
     "Messages and subscriptions" {
         NotGranted, "not-granted", NotAuthorized, Account,
