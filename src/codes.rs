@@ -1,32 +1,32 @@
-//! Return codes: what a broker makes of a number that we give it.
+//! The return codes that the broker understands.
 //!
-//! 2.0 knows two answers to a CONNECT, yes and "not authorized"; any other number makes it hang up
-//! without a CONNACK. 2.1 passes a few MQTT 5 reason codes on (src/handle_connect.c of each).
+//! 2.0 has two answers to a CONNECT: success and "not authorized". After any other code it hangs up without a CONNACK.
+//! 2.1 also passes some MQTT 5 reason codes on. (src/handle_connect.c in both.)
 
 use std::ffi::c_int;
 
 use crate::abi;
 use auth::refusal::Told;
 
-/// Yes.
+/// The client, the message or the subscription is allowed.
 pub const SUCCESS: c_int = abi::MOSQUITTO_AUTH0_ERR_SUCCESS as c_int;
-/// A message or subscription is denied. Any other "no" to a READ would disconnect the publisher.
+/// A message or a subscription is denied. Any other refusal of a READ would disconnect the publisher.
 pub const ACL_DENIED: c_int = abi::MOSQUITTO_AUTH0_ERR_ACL_DENIED as c_int;
-/// "Not authorized": the one refusal of a CONNECT that every broker understands.
+/// The CONNECT is refused with "not authorized", which every broker understands.
 pub const AUTH: c_int = abi::MOSQUITTO_AUTH0_ERR_AUTH as c_int;
 /// The plugin does not start.
 pub const INVAL: c_int = abi::MOSQUITTO_AUTH0_ERR_INVAL as c_int;
-/// The plugin does not start, for a reason that is ours.
+/// The plugin does not start, because of a bug in it.
 pub const UNKNOWN: c_int = abi::MOSQUITTO_AUTH0_ERR_UNKNOWN as c_int;
 
-/// Others decide; if nobody does, it is a no (src/security.c, src/plugin_acl_check.c).
+/// Other plugins or the broker decide. If none does, it is refused (src/security.c, src/plugin_acl_check.c).
 pub const DEFER: c_int = abi::MOSQUITTO_AUTH0_ERR_PLUGIN_DEFER as c_int;
-/// The answer to a CONNECT comes later. Only for a broker that knows it.
+/// The answer to the CONNECT comes later (2.1 only).
 pub const AUTH_DELAYED: c_int = abi::MOSQUITTO_AUTH0_ERR_AUTH_DELAYED as c_int;
 /// A callback is registered already.
 pub const ALREADY_EXISTS: c_int = abi::MOSQUITTO_AUTH0_ERR_ALREADY_EXISTS as c_int;
 
-/// Which codes the running broker knows.
+/// The generation of the running broker, which decides the codes and events that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
     /// 2.0.x
@@ -35,7 +35,7 @@ pub enum Generation {
     V2_1,
 }
 
-/// The code that refuses a CONNECT.
+/// Returns the code that refuses a CONNECT.
 pub fn refusal(told: Told, generation: Generation) -> c_int {
     if generation == Generation::V2_0 {
         return AUTH;

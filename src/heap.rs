@@ -1,14 +1,12 @@
-//! Memory back to the system when a fleet has gone.
+//! Returns memory to the system when a fleet has gone.
 //!
-//! Our small blocks lie between the broker's. glibc gives back what is free at the heap's end and
-//! keeps the holes, so that one survivor at the end keeps tens of megabytes (mallopt(3),
-//! M_TRIM_THRESHOLD). An allocator of our own was the alternative: a second one in the process, for
-//! something that happens once in a while.
+//! The plugin's small blocks lie between the broker's. glibc returns only free memory at the end of the heap by itself.
+//! One block that is left at the end keeps tens of megabytes (mallopt(3), M_TRIM_THRESHOLD). The alternative was an
+//! allocator of the plugin's own: a second one in the process, for something that happens rarely.
 
-/// Has the heap give its holes back. Some milliseconds for ten thousand clients that have gone.
+/// Returns the free pages of the heap to the system. That takes some milliseconds after ten thousand clients have gone.
 pub fn give_back() {
-    // SAFETY: malloc_trim(3) takes a number and moves nothing that is in use; it is safe on every
-    // thread.
+    // SAFETY: malloc_trim(3) takes a number and moves nothing that is in use. It is safe on every thread.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);

@@ -41,7 +41,9 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | What does the broker call, and what happens in which order? | `plugin.rs` |
+//! | How is the plugin loaded and unloaded? | `entry.rs` |
+//! | What happens at a CONNECT, and at a message? | `callbacks.rs` |
+//! | What happens when a client leaves, at a tick, and on SIGHUP? | `events.rs` |
 //! | Which state is there, and who may touch it? | `state.rs`, `cell.rs` |
 //! | What does an event say? | `event.rs` |
 //! | Which functions of the broker do we call? | `host.rs`, `host.c` |
@@ -115,15 +117,17 @@
 
 mod abi;
 mod answer_cache;
+mod callbacks;
 mod cell;
 mod codes;
+mod entry;
 mod event;
+mod events;
 mod guard;
 mod heap;
 mod host;
 mod local_users;
 mod memory;
-mod plugin;
 mod quirks;
 mod signals;
 mod state;

@@ -1,9 +1,9 @@
-//! Users that the broker knows by itself, beside those of the tenant.
+//! Finds the users that the broker has beside those of the tenant.
 //!
-//! What others than this plugin decide, they decide by user name. So if a token, or a user of the tenant,
-//! has the name of such a user, it has that user's rights. No function of the broker's tells of them; its
-//! configuration does. It is read once, at the start, and what cannot be read is left out: this is for one
-//! line in the log, and nothing depends on it.
+//! Other plugins and the broker itself decide by user name. If a token has the name of such a user, or a user of the
+//! tenant has it, the client gets that user's rights. No function of the broker returns these users, but its
+//! configuration names them. It is read once, at the start, and what cannot be read is left out. The result is used for
+//! one line in the log.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 /// The most files that are read.
 const MAX_FILES: usize = 100;
 
-/// Those of the broker in whose process this is.
+/// Returns the users of the broker in whose process this runs.
 pub fn find() -> LocalUsers {
     let Ok(arguments) = fs::read("/proc/self/cmdline") else {
         return LocalUsers::default();
@@ -35,10 +35,10 @@ pub fn find() -> LocalUsers {
     }
 }
 
-/// Those that this configuration names.
+/// Returns the users that this configuration names.
 fn of(configuration: &Path) -> LocalUsers {
     let mut found = LocalUsers::default();
-    let mut reader = Reader {
+    let mut reader = ConfigurationReader {
         files_left: MAX_FILES,
         in_dynamic_security: false,
         seen_ours: false,
@@ -47,15 +47,15 @@ fn of(configuration: &Path) -> LocalUsers {
     found
 }
 
-/// What was read so far.
-struct Reader {
+/// Reads the broker's configuration.
+struct ConfigurationReader {
     files_left: usize,
-    /// Whether the lines are options of dynamic-security.
+    /// Whether the lines that follow are options of dynamic-security.
     in_dynamic_security: bool,
     seen_ours: bool,
 }
 
-impl Reader {
+impl ConfigurationReader {
     fn read(&mut self, path: &Path, may_include: bool, found: &mut LocalUsers) {
         for line in self.text(path).lines() {
             let Some((word, value)) = line.trim().split_once([' ', '\t']) else {
@@ -89,7 +89,7 @@ impl Reader {
         }
     }
 
-    /// What is in a file, which may be a secret; nothing if that cannot be read.
+    /// Returns what is in a file, which may be a secret. Returns nothing if the file cannot be read.
     fn text(&mut self, path: &Path) -> String {
         let Some(left) = self.files_left.checked_sub(1) else {
             return String::new();
@@ -101,7 +101,7 @@ impl Reader {
     }
 }
 
-/// The files of an `include_dir`, in the broker's order.
+/// Returns the files of an `include_dir`, in the broker's order.
 fn included(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
@@ -113,7 +113,7 @@ fn included(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// The users of a `password_file`: `name:hash`.
+/// Returns the users of a `password_file`, which has lines `name:hash`.
 fn users(text: &str) -> Vec<String> {
     let names = text.lines().filter_map(|line| line.split_once(':'));
     names
@@ -122,7 +122,7 @@ fn users(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The clients of dynamic-security that have a password: the others are there for somebody else's sign-ins.
+/// Returns the clients of dynamic-security that have a password. Those without one sign in elsewhere.
 fn clients(text: &str) -> Vec<String> {
     let members = json::object(text.as_bytes()).unwrap_or_default();
     let clients = members.get("clients").and_then(Value::as_array);

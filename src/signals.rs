@@ -1,5 +1,6 @@
-//! Keeps the broker's signals on the broker's thread, and lets that thread go first. When SIGHUP is
-//! kept from it, [`crate::quirks::sighup`] decides.
+//! Keeps the broker's signals on the broker's thread, and gives that thread priority.
+//!
+//! [`crate::quirks::sighup`] decides when SIGHUP is blocked on that thread, too.
 
 use std::{mem::MaybeUninit, ptr::null_mut};
 
@@ -20,17 +21,17 @@ pub fn spawn(
     blocked(|| auth::threads::plain(name, Box::new(body)))
 }
 
-/// How much nicer our threads are than the broker's: less than a tenth of its share where both want the
-/// same core (measured with `make silence` on two cores: with 5 the longest silence is twice that of a
-/// broker without plugin and five times in a bad run, with 12 once to twice). More is of no use while the
-/// process's memory map is one for all: a thread that holds it and gets no time keeps the broker waiting.
+/// How much nicer the plugin's threads are than the broker's. Where both want the same core, they get less than a tenth
+/// of its share. `make silence` on two cores: with 5 the longest silence is twice that of a broker without plugin, and
+/// five times in a bad run; with 12 it is once to twice. More does not help, because all threads share one memory map: a
+/// thread that holds its lock and gets no time makes the broker wait.
 const NICER: libc::c_int = 12;
 
-/// Gives this thread a lower priority. Fifty TLS handshakes at once are CPU time that the broker
-/// would have to share (on Linux a nice value belongs to a thread: sched(7), "The nice value").
+/// Gives this thread a lower priority, because fifty TLS handshakes at once would take CPU time from the broker. (On
+/// Linux a nice value belongs to a thread: sched(7), "The nice value".)
 fn step_back() {
-    // SAFETY: getpriority and setpriority take numbers; 0 is the calling thread. If it does not
-    // work the thread competes as before.
+    // SAFETY: getpriority and setpriority take numbers; 0 is the calling thread. If that fails, the thread keeps its
+    // priority.
     unsafe {
         let nice = libc::getpriority(libc::PRIO_PROCESS, 0);
         libc::setpriority(libc::PRIO_PROCESS, 0, (nice + NICER).min(19));
@@ -39,8 +40,8 @@ fn step_back() {
 
 /// Runs `body` with all signals blocked on this thread. Threads that `body` starts inherit that.
 ///
-/// The broker's handlers only set a flag that its loop sees when the signal interrupts it; a
-/// signal taken by a thread of ours would interrupt nobody (Mosquitto, src/loop.c).
+/// The broker's handlers only set a flag, which its loop sees when the signal interrupts it. A signal that another thread
+/// takes would not interrupt the loop (src/loop.c).
 fn blocked<T>(body: impl FnOnce() -> T) -> T {
     let mut old = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigfillset and pthread_sigmask write whole sets through pointers to live locals.
@@ -57,12 +58,12 @@ fn blocked<T>(body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Keeps SIGHUP from this thread: it stays pending. Threads that this one starts inherit that. `false` if
-/// it was so before, or cannot be done.
+/// Blocks SIGHUP on this thread, where it stays pending. Threads that this one starts inherit that. Returns `false` if it
+/// was blocked before, or cannot be blocked.
 pub fn block_hangup() -> bool {
     let mut old = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: a whole set is read, and one written, through pointers to live locals; sigismember reads it
-    // only if pthread_sigmask succeeded, and so filled it.
+    // SAFETY: one whole set is read and one written, through pointers to live locals. sigismember reads the latter only
+    // if pthread_sigmask has succeeded and so filled it.
     unsafe {
         let hangup = hangup();
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const hangup, old.as_mut_ptr()) == 0
@@ -70,28 +71,27 @@ pub fn block_hangup() -> bool {
     }
 }
 
-/// Undoes [`block_hangup`]. A SIGHUP that is pending is handled before this returns (POSIX.1-2017,
-/// pthread_sigmask).
+/// Undoes [`block_hangup`]. A pending SIGHUP is handled before this returns (POSIX.1-2017, pthread_sigmask).
 pub fn unblock_hangup() {
     let hangup = hangup();
     // SAFETY: reads a whole set, and writes none.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const hangup, null_mut()) };
 }
 
-/// Whether a SIGHUP waits, for this thread or for the process.
+/// Returns whether a SIGHUP is pending, for this thread or for the process.
 pub fn hangup_is_pending() -> bool {
     let mut pending = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigpending writes a whole set; it is read only if that succeeded.
+    // SAFETY: sigpending writes a whole set. It is read only if that has succeeded.
     unsafe {
         libc::sigpending(pending.as_mut_ptr()) == 0
             && libc::sigismember(pending.as_ptr(), libc::SIGHUP) == 1
     }
 }
 
-/// The set of SIGHUP alone.
+/// Returns the set that has only SIGHUP.
 fn hangup() -> libc::sigset_t {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset fills the whole set, which fails for no pointer that is valid.
+    // SAFETY: sigemptyset fills the whole set, and cannot fail for a valid pointer.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP);

@@ -27,10 +27,10 @@ const LATE_MILLIS: u64 = 1000;
 /// How long after the last departure a fleet counts as gone, and after which free memory goes back to the system.
 const SETTLED: Duration = Duration::from_secs(2);
 
-static STATE: BrokerCell<Option<State>> = BrokerCell::new(None);
+static STATE: BrokerCell<Option<PluginState>> = BrokerCell::new(None);
 
 /// Everything that only the broker's thread touches.
-struct State {
+struct PluginState {
     common: Common,
     /// Each at the place that its userdata names. A place is used once, so a stale userdata names nobody.
     instances: Vec<Option<Instance>>,
@@ -89,7 +89,7 @@ pub fn obtain(
     let mut state = STATE.open(broker);
     let state = match &mut *state {
         Some(state) => state,
-        none => none.insert(State {
+        none => none.insert(PluginState {
             common: Common::default(),
             instances: Vec::new(),
             fingerprints: Fingerprinter::new()?,
@@ -132,7 +132,7 @@ pub fn release(broker: &Broker, userdata: *mut c_void) {
     let Some(place) = (userdata as usize).checked_sub(1) else {
         return;
     };
-    let State {
+    let PluginState {
         common, instances, ..
     } = all;
     let Some(slot) = instances.get_mut(place) else {
@@ -167,7 +167,7 @@ pub fn follow_clock(broker: &Broker) {
     if by == 0 {
         return;
     }
-    if let Some(State {
+    if let Some(PluginState {
         common, instances, ..
     }) = &mut *STATE.open(broker)
     {

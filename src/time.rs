@@ -1,15 +1,13 @@
-//! The time, as the plugin counts it: what the wall clock said when the plugin was loaded, carried on by
-//! the monotonic clock.
+//! The plugin's time: the wall clock's time when the plugin was loaded, continued by the monotonic clock.
 //!
-//! The wall clock may be set: by an operator, by NTP, by a gateway that starts without a battery. The
-//! plugin follows it at the next tick or CONNECT and moves the ends of what it has granted with it, so
-//! that a right lasts as long as it was granted for, whatever becomes of the clock in between.
-//! A machine that sleeps sets no clock.
+//! The wall clock may be set: by an operator, by NTP, by a gateway that starts without a battery. The plugin follows it
+//! at the next tick or CONNECT, and moves the end of every right with it. So a right lasts for as long as it was
+//! granted, however the clock is set meanwhile. A machine that sleeps sets no clock.
 //!
-//! A message asks for the time, too. To ask for it to the nanosecond costs more than to look up who sends
-//! the message, so it is asked for coarsely; and on 2.0 it is that of one of the loop's last rounds, of
-//! which there are at least ten a second (src/mux_epoll.c). On 2.1 the clock is read, so that rights end
-//! even if something keeps the broker from ticking.
+//! The time is needed for each message, too. To read it to the nanosecond would cost more than to look the sender up, so
+//! the coarse clock is read. On 2.0 the time of one of the last rounds of the broker's loop is used, of which there are
+//! at least ten a second (src/mux_epoll.c). On 2.1 the clock is read for each message, so that rights end even if
+//! something keeps the broker from ticking.
 
 use std::sync::{
     Once,
@@ -21,18 +19,18 @@ use auth::clock::Unix;
 /// A second, in nanoseconds.
 const SECOND: i64 = 1_000_000_000;
 
-/// What the coarse clock may be behind, in nanoseconds: a kernel's timer comes a hundred times a second
-/// or more often (time(7), "The software clock, HZ, and jiffies").
+/// How far the coarse clock may be behind, in nanoseconds. The kernel's timer comes a hundred times a second or more
+/// often (time(7), "The software clock, HZ, and jiffies").
 const BEHIND: i64 = 10_000_000;
 
 /// One wall clock for all instances of the plugin. Only the broker's thread writes to it.
-static WALL: Wall = Wall::new();
+static WALL: WallOffset = WallOffset::new();
 
-/// The same, carried on by the clock that goes on while the machine sleeps. It tells that from a wall clock that
-/// was set: a token's time runs while the machine sleeps.
-static SINCE_BOOT: Wall = Wall::new();
+/// The same for the clock that goes on while the machine sleeps. It tells sleep from a wall clock that was set, because a
+/// token's time runs while the machine sleeps.
+static SINCE_BOOT: WallOffset = WallOffset::new();
 
-/// From here on the time is known. Does nothing when called again.
+/// Reads the wall clock for the first time. Does nothing when called again.
 pub fn start() {
     static START: Once = Once::new();
     START.call_once(|| {
@@ -43,12 +41,12 @@ pub fn start() {
     });
 }
 
-/// Now.
+/// Returns the current time.
 pub fn now() -> Unix {
     Coarse::now().unix()
 }
 
-/// Follows the wall clock if it was set: by how many seconds, 0 if it was not.
+/// Follows the wall clock if it was set. Returns by how many seconds, or 0.
 pub fn follow() -> i64 {
     read_ahead().map_or(0, |(ahead, of_boot)| {
         WALL.follow(ahead);
@@ -56,8 +54,8 @@ pub fn follow() -> i64 {
     })
 }
 
-/// How far the wall clock is ahead of the monotonic one, and of the one that goes on while the machine sleeps, in
-/// nanoseconds. `None` if it took so long to read them that nobody can say.
+/// Returns how far the wall clock is ahead of the monotonic one, and of the one that goes on while the machine sleeps, in
+/// nanoseconds. Returns `None` if reading the clocks took too long for that.
 fn read_ahead() -> Option<(i64, i64)> {
     let nanos = |clock| {
         let time = read(clock);
@@ -76,21 +74,21 @@ fn read(clock: libc::clockid_t) -> libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: clock_gettime writes one timespec through a pointer to a live local. Linux has known all
-    // four clocks since 2.6.39.
+    // SAFETY: clock_gettime writes one timespec through a pointer to a live local. Linux has all four clocks since
+    // 2.6.39.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time
 }
 
-/// How far the wall clock is ahead of the monotonic one, with what the coarse one may be behind: rights end
-/// rather a hundredth of a second early than late.
-struct Wall {
+/// How far the wall clock is ahead of another clock. What the coarse clock may be behind is added, so that rights rather
+/// end a hundredth of a second early than late.
+struct WallOffset {
     seconds: AtomicI64,
-    /// What is left, less than a second.
+    /// The rest, less than a second.
     nanos: AtomicI64,
 }
 
-impl Wall {
+impl WallOffset {
     const fn new() -> Self {
         Self {
             seconds: AtomicI64::new(0),
@@ -106,8 +104,8 @@ impl Wall {
             .store(ahead.rem_euclid(SECOND), Ordering::Relaxed);
     }
 
-    /// Follows in whole seconds, because the ends that move with it are in whole seconds: none of them
-    /// drifts, however often the clock is set. What is less than a second is not followed.
+    /// Follows in whole seconds, because the rights that move with it end at whole seconds. So none of them drifts,
+    /// however often the clock is set. A change of less than a second is ignored.
     fn follow(&self, ahead: i64) -> i64 {
         let (seconds, nanos) = (&self.seconds, self.nanos.load(Ordering::Relaxed));
         let set = ahead + BEHIND - nanos - seconds.load(Ordering::Relaxed) * SECOND;
@@ -133,36 +131,36 @@ impl Wall {
 pub struct Coarse(libc::timespec);
 
 impl Coarse {
-    /// Now, or what was now a moment ago.
+    /// Returns the current time, or that of a moment ago.
     #[inline]
     pub fn now() -> Self {
         Self(read(libc::CLOCK_MONOTONIC_COARSE))
     }
 
-    /// The time of day and year that it was then.
+    /// Returns the plugin's time.
     #[inline]
     pub fn unix(self) -> Unix {
         WALL.unix(self.0)
     }
 
-    /// In milliseconds, from wherever the monotonic clock began.
+    /// Returns milliseconds since the start of the monotonic clock.
     #[inline]
     pub fn millis(self) -> u64 {
         u64::try_from(self.0.tv_sec * 1000 + self.0.tv_nsec / 1_000_000).unwrap_or(0)
     }
 }
 
-/// The time of one of the loop's last rounds, where that is recent; else the clock.
+/// The time of one of the last rounds of the broker's loop, where that is known; else the clock's.
 #[derive(Default)]
 pub struct Round(u64);
 
 impl Round {
-    /// A round begins, or has taken long, in a loop that comes round soon.
+    /// Sets the time of a round that begins or has taken long.
     pub fn set(&mut self, now: Unix) {
         self.0 = now.0;
     }
 
-    /// Now.
+    /// Returns the time to check messages by.
     #[inline]
     pub fn now(&self) -> Unix {
         match self.0 {
@@ -192,7 +190,7 @@ mod tests {
             tv_sec: seconds,
             tv_nsec: nanos,
         };
-        let wall = Wall::new();
+        let wall = WallOffset::new();
         let start = 1_000 * SECOND + 700_000_000;
         wall.set(start);
         assert_eq!(wall.unix(at(5, 0)), Unix(1005));

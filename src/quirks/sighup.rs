@@ -62,7 +62,7 @@ fn gate() -> MutexGuard<'static, Gate> {
 pub fn block() {
     let mut gate = gate();
     if gate.loaded == 0 {
-        gate.rule = Rule::new();
+        gate.rule = GateRule::new();
         gate.ours = signals::block_hangup();
     }
     gate.loaded += 1;
@@ -89,9 +89,9 @@ pub fn tick_begins(is_delayed: bool) -> bool {
         .rule
         .tick(signals::hangup_is_pending(), is_delayed, moment())
     {
-        Action::Nothing => false,
-        Action::Blocked => true,
-        Action::LetThrough => {
+        GateAction::Nothing => false,
+        GateAction::Blocked => true,
+        GateAction::LetThrough => {
             drop(gate);
             signals::unblock_hangup();
             signals::block_hangup();
@@ -120,7 +120,7 @@ struct Gate {
     loaded: usize,
     /// Whether the plugin blocked SIGHUP, and not somebody before it.
     ours: bool,
-    rule: Rule,
+    rule: GateRule,
 }
 
 impl Gate {
@@ -128,21 +128,21 @@ impl Gate {
         Self {
             loaded: 0,
             ours: false,
-            rule: Rule::new(),
+            rule: GateRule::new(),
         }
     }
 }
 
 /// What a tick does about a SIGHUP.
 #[derive(Debug, PartialEq, Eq)]
-enum Action {
+enum GateAction {
     Nothing,
     Blocked,
     LetThrough,
 }
 
 /// Decides when a SIGHUP is let through. It does not touch the signal itself.
-struct Rule {
+struct GateRule {
     /// Whether a SIGHUP is blocked or on its way.
     due: bool,
     /// Whether a SIGHUP was let through and no RELOAD has come.
@@ -153,7 +153,7 @@ struct Rule {
     last_tick: Option<Instant>,
 }
 
-impl Rule {
+impl GateRule {
     const fn new() -> Self {
         Self {
             due: false,
@@ -163,7 +163,7 @@ impl Rule {
         }
     }
 
-    fn tick(&mut self, pending: bool, is_delayed: bool, now: Instant) -> Action {
+    fn tick(&mut self, pending: bool, is_delayed: bool, now: Instant) -> GateAction {
         if is_delayed {
             self.settled = Duration::ZERO;
         } else if let Some(last_tick) = self.last_tick {
@@ -175,17 +175,17 @@ impl Rule {
             // blocked one that is no longer pending was taken by another thread.
             self.due = self.through && self.settled < SETTLED;
             self.through = self.due;
-            return Action::Nothing;
+            return GateAction::Nothing;
         }
         self.due = true;
         if self.settled >= SETTLED {
             self.settled = Duration::ZERO;
             self.through = true;
-            return Action::LetThrough;
+            return GateAction::LetThrough;
         }
         match was_due || !is_delayed {
-            true => Action::Nothing,
-            false => Action::Blocked,
+            true => GateAction::Nothing,
+            false => GateAction::Blocked,
         }
     }
 
@@ -204,17 +204,17 @@ mod tests {
     use super::*;
 
     /// A broker whose ticks take no time, and the current time.
-    struct Loop(Rule, Instant);
+    struct Loop(GateRule, Instant);
 
     impl Loop {
         fn new() -> Self {
-            let mut rule = Rule::new();
+            let mut rule = GateRule::new();
             let now = moment();
             rule.tick_ends(now);
             Self(rule, now)
         }
 
-        fn tick_after(&mut self, millis: u64, pending: bool, is_delayed: bool) -> Action {
+        fn tick_after(&mut self, millis: u64, pending: bool, is_delayed: bool) -> GateAction {
             self.1 += Duration::from_millis(millis);
             let action = self.0.tick(pending, is_delayed, self.1);
             self.0.tick_ends(self.1);
@@ -226,45 +226,45 @@ mod tests {
     fn an_idle_broker_reloads_at_its_next_tick() {
         let mut ticks = Loop::new();
         for _ in 0..3 {
-            assert_eq!(ticks.tick_after(100, false, false), Action::Nothing);
+            assert_eq!(ticks.tick_after(100, false, false), GateAction::Nothing);
             assert!(!ticks.0.due);
         }
-        assert_eq!(ticks.tick_after(100, true, false), Action::LetThrough);
+        assert_eq!(ticks.tick_after(100, true, false), GateAction::LetThrough);
         assert!(ticks.0.due, "no CONNECT is delayed before RELOAD");
         ticks.0.reloaded();
         assert!(!ticks.0.due);
-        assert_eq!(ticks.tick_after(100, false, false), Action::Nothing);
+        assert_eq!(ticks.tick_after(100, false, false), GateAction::Nothing);
         assert!(!ticks.0.due);
     }
 
     #[test]
     fn sighup_is_blocked_while_a_client_is_delayed_and_until_it_is_freed() {
         let mut ticks = Loop::new();
-        assert_eq!(ticks.tick_after(1000, false, true), Action::Nothing);
+        assert_eq!(ticks.tick_after(1000, false, true), GateAction::Nothing);
         assert!(!ticks.0.due, "without a SIGHUP a CONNECT may be delayed");
-        assert_eq!(ticks.tick_after(100, true, true), Action::Blocked);
+        assert_eq!(ticks.tick_after(100, true, true), GateAction::Blocked);
         assert_eq!(
             ticks.tick_after(100, true, true),
-            Action::Nothing,
+            GateAction::Nothing,
             "logged once"
         );
         assert!(ticks.0.due);
         // Another instance's tick, in the same round as the one that answered.
-        assert_eq!(ticks.tick_after(0, true, false), Action::Nothing);
-        assert_eq!(ticks.tick_after(100, true, false), Action::Nothing);
+        assert_eq!(ticks.tick_after(0, true, false), GateAction::Nothing);
+        assert_eq!(ticks.tick_after(100, true, false), GateAction::Nothing);
         assert!(ticks.0.due);
-        assert_eq!(ticks.tick_after(100, true, false), Action::LetThrough);
+        assert_eq!(ticks.tick_after(100, true, false), GateAction::LetThrough);
     }
 
     #[test]
     fn time_spent_in_our_own_tick_does_not_count() {
         let mut ticks = Loop::new();
-        assert_eq!(ticks.tick_after(0, true, true), Action::Blocked);
+        assert_eq!(ticks.tick_after(0, true, true), GateAction::Blocked);
         ticks.1 += SETTLED * 3;
         ticks.0.tick_ends(ticks.1);
         assert_eq!(
             ticks.tick_after(0, true, false),
-            Action::Nothing,
+            GateAction::Nothing,
             "same round"
         );
     }
@@ -272,25 +272,25 @@ mod tests {
     #[test]
     fn a_sighup_that_brings_no_reload_blocks_delays_only_for_a_moment() {
         let mut ticks = Loop::new();
-        assert_eq!(ticks.tick_after(300, true, false), Action::LetThrough);
+        assert_eq!(ticks.tick_after(300, true, false), GateAction::LetThrough);
         // No RELOAD comes: the broker ignores SIGHUP, or another thread handled it.
-        assert_eq!(ticks.tick_after(100, false, false), Action::Nothing);
+        assert_eq!(ticks.tick_after(100, false, false), GateAction::Nothing);
         assert!(ticks.0.due);
-        assert_eq!(ticks.tick_after(100, false, false), Action::Nothing);
+        assert_eq!(ticks.tick_after(100, false, false), GateAction::Nothing);
         assert!(!ticks.0.due);
         // Another thread takes the signal.
-        assert_eq!(ticks.tick_after(100, true, true), Action::Blocked);
-        assert_eq!(ticks.tick_after(100, false, true), Action::Nothing);
+        assert_eq!(ticks.tick_after(100, true, true), GateAction::Blocked);
+        assert_eq!(ticks.tick_after(100, false, true), GateAction::Nothing);
         assert!(!ticks.0.due);
     }
 
     #[test]
     fn a_second_sighup_waits_for_its_own_turn() {
         let mut ticks = Loop::new();
-        assert_eq!(ticks.tick_after(300, true, false), Action::LetThrough);
+        assert_eq!(ticks.tick_after(300, true, false), GateAction::LetThrough);
         ticks.0.reloaded();
-        assert_eq!(ticks.tick_after(100, true, false), Action::Nothing);
+        assert_eq!(ticks.tick_after(100, true, false), GateAction::Nothing);
         assert!(ticks.0.due);
-        assert_eq!(ticks.tick_after(100, true, false), Action::LetThrough);
+        assert_eq!(ticks.tick_after(100, true, false), GateAction::LetThrough);
     }
 }

@@ -1,0 +1,241 @@
+//! The callbacks that answer: basic auth (may this client come in?) and the ACL check (may it do this?).
+//!
+//! Two rules hold here and in [`events`](crate::events). The state is closed while a function of the broker runs that
+//! may call back: logging, disconnecting a client, letting a delayed client in. And a callback returns only SUCCESS,
+//! a refusal that the running broker understands, ACL_DENIED, or DEFER.
+
+use std::ffi::{c_int, c_void};
+
+use crate::{
+    abi,
+    answer_cache::MessageCheck,
+    codes::{self, Generation},
+    entry::provoke,
+    event, guard,
+    host::{self, Broker},
+    quirks::{
+        recheck::{self, Origin},
+        sighup,
+    },
+    state::{self, Instance},
+    time,
+};
+use auth::policy::{Action, Common, Connect, Decision, Step, Wait};
+
+pub unsafe extern "C" fn on_basic_auth(
+    _event: c_int,
+    data: *mut c_void,
+    userdata: *mut c_void,
+) -> c_int {
+    guard::enter(codes::AUTH, |broker| {
+        provoke("basic_auth");
+        // SAFETY: the event belongs to this callback.
+        let client = unsafe { event::client(data.cast()) };
+        let origin = client.map_or(Origin::Connect, |client| recheck::origin(broker, client));
+        // SAFETY: as above.
+        if origin != Origin::Connect && unsafe { stays(broker, userdata, data.cast(), origin) } {
+            return codes::SUCCESS;
+        }
+        state::follow_clock(broker);
+        let code = state::with(broker, userdata, |instance, common| {
+            instance.stirred = true;
+            let policy = &mut instance.policy;
+            // SAFETY: as above.
+            let connect = unsafe {
+                event::connect(
+                    broker,
+                    data.cast(),
+                    origin,
+                    policy.looks_at_certificates(),
+                    policy.trusted_proxies(),
+                )
+            };
+            let now = time::now();
+            instance.reap(common, now);
+            instance.policy.take_results(common, now);
+            instance.policy.tell_repeats(now);
+            let code = match connect {
+                Ok((client, connect)) => sign_in(broker, instance, common, client, &connect),
+                Err(event::Unreadable {
+                    client_id,
+                    address,
+                    refusal,
+                }) => {
+                    let policy = &mut instance.policy;
+                    policy.report_unreadable(client_id, address, &refusal, now);
+                    codes::refusal(refusal.reason.told(), broker.generation())
+                }
+            };
+            // The sign-in may have waited.
+            instance.see_round(broker, time::Coarse::now());
+            code
+        });
+        state::write_log(broker, userdata);
+        code.unwrap_or(codes::AUTH)
+    })
+}
+
+/// Returns whether an event is about a session that stays as it is: one that the broker certainly rechecks, or one that
+/// was restored from disk. The latter has no rights until its client signs in.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+unsafe fn stays(
+    broker: &Broker,
+    userdata: *mut c_void,
+    event: *const abi::mosquitto_evt_basic_auth,
+    origin: Origin,
+) -> bool {
+    // SAFETY: the caller's promise.
+    let Some(session) = (unsafe { event::session(broker, event) }) else {
+        return false;
+    };
+    let stays = state::with(broker, userdata, |instance, common| {
+        instance.stirred = true;
+        let (id, name) = (session.client_id, session.username);
+        session.is_restored
+            || origin == Origin::Recheck && common.stays(session.key, id, name, time::now())
+    });
+    stays == Some(true)
+}
+
+/// Decides about a CONNECT, and returns the broker's code for the decision.
+fn sign_in(
+    broker: &Broker,
+    instance: &mut Instance,
+    common: &mut Common,
+    client: host::ClientRef<'_>,
+    connect: &Connect<'_>,
+) -> c_int {
+    instance.answers.forget(connect.key.0);
+    let mut step = instance.policy.authenticate(common, connect, time::now());
+    if let Step::Wait(wait) = step {
+        let delay_obstacle = may_delay(broker, instance, client, connect)
+            .then(|| instance.policy.delay_obstacle(common, &wait));
+        step = match delay_obstacle {
+            Some(None) => {
+                return delay(broker, instance, common, client, connect.client.id, wait);
+            }
+            Some(Some(why)) if wait.is_login() => {
+                let policy = &mut instance.policy;
+                Step::Refuse(policy.postpone(common, wait, why, time::now()))
+            }
+            // This is also the way of a token that waits for its key, which is rare and short.
+            Some(Some(_)) | None => {
+                let began = time::Coarse::now();
+                let step = instance.policy.wait(common, wait, time::now);
+                instance.stood_still(began);
+                step
+            }
+        };
+    }
+    match step {
+        Step::Keep => codes::SUCCESS,
+        Step::Defer => codes::DEFER,
+        Step::Refuse(refusal) => codes::refusal(refusal.reason.told(), broker.generation()),
+        Step::Admit(admission) => {
+            if !broker.set_username(client, admission.username()) {
+                let policy = &mut instance.policy;
+                policy.refuse_username(connect.client.id, time::now());
+                return codes::AUTH;
+            }
+            // 2.0 delays no CONNECT, so nobody waits under a client ID.
+            if broker.generation() == Generation::V2_1 {
+                common.has_used(connect.client.id);
+            }
+            common.admit(admission);
+            codes::SUCCESS
+        }
+        Step::Wait(_) => unreachable!("a wait has an end"),
+    }
+}
+
+/// Returns whether the broker can take the answer to this CONNECT later. Whether the client may wait for it is decided
+/// by [`Engine::delay_obstacle`](auth::policy::Engine::delay_obstacle).
+///
+/// 2.0 cannot. 2.1 can, with these exceptions:
+///
+/// * On SIGHUP, where every answer but SUCCESS disconnects the client.
+/// * For MQTT 5, unless the operator trusts the network and sets `delay_mqtt5`. A client that hangs up while it waits
+///   leaves its delayed will in freed memory, and two of them crash the broker (2.1.2, src/context.c and
+///   src/will_delay.c). The plugin cannot see a will.
+/// * While a reload is due ([`sighup`]).
+/// * While the tick that would bring the answer may not come.
+fn may_delay(
+    broker: &Broker,
+    instance: &Instance,
+    client: host::ClientRef<'_>,
+    connect: &Connect<'_>,
+) -> bool {
+    broker.generation() == Generation::V2_1
+        && (broker.protocol_version(client) < 5 || instance.policy.delays_mqtt5())
+        && !connect.may_be_recheck
+        && !sighup::is_due()
+        && !instance.ticks_are_late()
+}
+
+/// Has the client wait for the answer. Returns the broker's code for that.
+fn delay(
+    broker: &Broker,
+    instance: &mut Instance,
+    common: &mut Common,
+    client: host::ClientRef<'_>,
+    client_id: &str,
+    wait: Box<Wait>,
+) -> c_int {
+    // The user name is set now, because later nobody knows whether the client is still there. It comes in only if its
+    // token is valid, and then this is the token's user name.
+    if let Some(username) = &wait.username
+        && !broker.set_username(client, username)
+    {
+        instance.policy.refuse_username(client_id, time::now());
+        return codes::AUTH;
+    }
+    match instance.policy.delay(common, wait, time::now()) {
+        Ok(()) => codes::AUTH_DELAYED,
+        Err(refusal) => codes::refusal(refusal.reason.told(), broker.generation()),
+    }
+}
+
+pub unsafe extern "C" fn on_acl_check(
+    _event: c_int,
+    data: *mut c_void,
+    userdata: *mut c_void,
+) -> c_int {
+    guard::enter(codes::ACL_DENIED, |broker| {
+        provoke("acl_check");
+        // SAFETY: the event belongs to this callback.
+        let Some(access) = (unsafe { event::access(broker, data.cast()) }) else {
+            return codes::ACL_DENIED;
+        };
+        let check = MessageCheck::of(&access);
+        let answer = state::with(broker, userdata, |instance, common| {
+            let now = instance.round.now();
+            if let Some(check) = &check
+                && instance.answers.allows(check, now)
+            {
+                return (Decision::Allow { until: now }, true);
+            }
+            let decision = instance.policy.authorize(common, &access, now);
+            if let (Decision::Allow { until }, Some(check)) = (decision, &check) {
+                instance.answers.keep(check, now, until);
+            }
+            (decision, instance.ticks)
+        });
+        let Some((decision, ticks)) = answer else {
+            return codes::ACL_DENIED;
+        };
+        // Log lines wait for the tick, because with `log_dest topic` logging comes back here. On the broker that never
+        // ticks they are written while it handles a client's own packet. During a delivery they are never written,
+        // because the broker is walking its tree of subscriptions.
+        if decision == Decision::Deny && !ticks && access.action != Action::Receive {
+            state::write_log(broker, userdata);
+        }
+        match decision {
+            Decision::Allow { .. } => codes::SUCCESS,
+            Decision::Deny => codes::ACL_DENIED,
+            Decision::Defer => codes::DEFER,
+        }
+    })
+}

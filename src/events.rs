@@ -1,0 +1,223 @@
+//! The callbacks that only tell: a client has gone, the broker ticks, SIGHUP has come.
+
+use std::ffi::{c_int, c_void};
+
+use crate::{
+    codes::{self, Generation},
+    entry::provoke,
+    event, guard,
+    host::Broker,
+    quirks::{recheck, sighup, ticks},
+    state, time,
+};
+use auth::{
+    clock::Unix, config::on_disk::OnDisk, log::Level, policy::DelayedAnswer,
+    sessions::AfterDisconnect,
+};
+
+pub unsafe extern "C" fn on_disconnect(
+    _event: c_int,
+    data: *mut c_void,
+    userdata: *mut c_void,
+) -> c_int {
+    // SAFETY: passed on.
+    unsafe { gone(data, userdata, None) }
+}
+
+pub unsafe extern "C" fn on_client_offline(
+    _event: c_int,
+    data: *mut c_void,
+    userdata: *mut c_void,
+) -> c_int {
+    // SAFETY: passed on. The event has the same layout as DISCONNECT.
+    unsafe { gone(data, userdata, Some(AfterDisconnect::Kept)) }
+}
+
+/// # Safety
+///
+/// `data` and `userdata` belong to one callback of the broker's.
+unsafe fn gone(
+    data: *mut c_void,
+    userdata: *mut c_void,
+    after_disconnect: Option<AfterDisconnect>,
+) -> c_int {
+    guard::enter(codes::SUCCESS, |broker| {
+        provoke("disconnect");
+        // SAFETY: the caller's promise.
+        let Some(client) = (unsafe { event::gone(data.cast()) }) else {
+            return codes::SUCCESS;
+        };
+        let after_disconnect = after_disconnect.unwrap_or_else(|| match broker.generation() {
+            // 2.1 says CLIENT_OFFLINE for a session that it keeps; of one that it does not keep it
+            // may still send the will, after the delay that an MQTT 5 client asked for.
+            Generation::V2_1 if broker.protocol_version(client) >= 5 => AfterDisconnect::Will,
+            Generation::V2_1 => AfterDisconnect::Ended,
+            Generation::V2_0 if !broker.clean_session(client) => AfterDisconnect::Kept,
+            Generation::V2_0 if broker.protocol_version(client) < 5 => AfterDisconnect::Ended,
+            Generation::V2_0 if !broker.has_subscriptions(client) => AfterDisconnect::Will,
+            Generation::V2_0 => AfterDisconnect::Unsure,
+        });
+        state::with(broker, userdata, |instance, common| {
+            let now = time::now();
+            instance.stirred = true;
+            if let Some(client_id) = broker.client_id(client) {
+                match broker.has_client(client_id, client.address()) {
+                    Some(true) => common.has_used(client_id),
+                    Some(false) => {
+                        let address = broker.address(client);
+                        instance.policy.hung_up(common, client_id, address, now);
+                    }
+                    // 2.0 holds nobody.
+                    None => {}
+                }
+            }
+            instance.answers.forget(client.address());
+            let client = auth::client::ClientKey(client.address());
+            instance.policy.leave(common, client, after_disconnect, now);
+        });
+        codes::SUCCESS
+    })
+}
+
+pub unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
+    guard::enter(codes::SUCCESS, |broker| {
+        // SAFETY: the event that belongs to this callback.
+        unsafe { ticks::request_next(data.cast()) };
+        provoke("tick");
+        let due = state::with(broker, userdata, |instance, _| {
+            let round = time::Coarse::now();
+            let due = instance.has_work(round);
+            if due {
+                instance.ticks = true;
+                instance.see_round(broker, round);
+            }
+            due
+        });
+        if due == Some(true) {
+            tick(broker, userdata);
+        }
+        codes::SUCCESS
+    })
+}
+
+/// What a tick does, if there is anything to do.
+fn tick(broker: &Broker, userdata: *mut c_void) {
+    // Before anybody is answered: a client that waits may have hung up in this very round.
+    state::with(broker, userdata, |instance, common| {
+        if sighup::tick_begins(common.somebody_waits()) {
+            instance.log.line(
+                Level::Info,
+                "SIGHUP is acted on when those are answered who wait for the tenant",
+            );
+        }
+    });
+    // So that a fault below is explained at the next tick at the latest.
+    state::write_log(broker, userdata);
+    state::follow_clock(broker);
+    let now = time::now();
+    let answers = state::with(broker, userdata, |instance, common| {
+        recheck::end(broker);
+        instance.policy.end_recheck(common);
+        if instance.policy.finish_reload() {
+            instance.answers.forget_all();
+            instance.trim_soon();
+        }
+        instance.reap(common, now);
+        instance.policy.tell_repeats(now);
+        for (client, client_id) in common.wills() {
+            if broker.has_client(&client_id, client.0) == Some(false) {
+                common.forget(client);
+            }
+        }
+        instance.policy.collect(common, time::now())
+    });
+    answer_pending(broker, userdata, answers.unwrap_or_default());
+    disconnect_expired(broker, userdata, now);
+    state::write_log(broker, userdata);
+    sighup::tick_ends();
+}
+
+/// Disconnects the clients whose rights have ended.
+fn disconnect_expired(broker: &Broker, userdata: *mut c_void, now: Unix) {
+    let expired = state::with(broker, userdata, |instance, common| {
+        instance.policy.expire(common, now)
+    });
+    for (client, client_id) in expired.unwrap_or_default() {
+        // It is leaving from here on: the kick has the broker ask about each subscription of a
+        // kept session, and drop those that are denied.
+        state::with(broker, userdata, |instance, common| {
+            instance.answers.forget(client.0);
+            let policy = &mut instance.policy;
+            policy.leave(common, client, AfterDisconnect::Kept, now);
+        });
+        if !broker.kick(&client_id) {
+            state::with(broker, userdata, |_, common| common.forget(client));
+        }
+    }
+}
+
+/// Answers the clients whose CONNECT is delayed. The broker checks the messages that are queued for them before it
+/// returns.
+fn answer_pending(broker: &Broker, userdata: *mut c_void, answers: Vec<DelayedAnswer>) {
+    for DelayedAnswer {
+        client_id,
+        admission,
+    } in answers
+    {
+        let Some(admission) = admission else {
+            broker.complete(&client_id, codes::AUTH);
+            continue;
+        };
+        let client = admission.key;
+        // This client is in already. It has the address of one that hung up while it waited.
+        if broker.has_client(&client_id, client.0) == Some(true) {
+            continue;
+        }
+        let older = state::with(broker, userdata, |_, common| {
+            common.has_used(&client_id);
+            common.admit(admission)
+        });
+        broker.complete(&client_id, codes::SUCCESS);
+        if broker.has_client(&client_id, client.0) != Some(true) {
+            state::with(broker, userdata, |instance, common| {
+                instance.answers.forget(client.0);
+                common.retract(client, older.flatten());
+            });
+        }
+    }
+}
+
+pub unsafe extern "C" fn on_reload(
+    _event: c_int,
+    _data: *mut c_void,
+    userdata: *mut c_void,
+) -> c_int {
+    // Anything but SUCCESS ends a 2.1 broker (src/plugin_reload.c).
+    guard::enter(codes::SUCCESS, |broker| {
+        provoke("reload");
+        sighup::reloaded();
+        state::with(broker, userdata, |instance, common| {
+            instance.stirred = true;
+            recheck::begin(broker, instance.ticks);
+            if broker.generation() == Generation::V2_0 {
+                common.begin_recheck();
+            }
+            instance.policy.reload(common, instance.ticks);
+            instance.trim_soon();
+            let changed = instance.on_disk.as_ref().map(OnDisk::changed);
+            if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
+                instance.log.line(
+                    Level::Warning,
+                    format!(
+                        "the configuration on disk is not what runs, in {}: a reload changes no options; fix: \
+                         restart the broker",
+                        changed.join(", ")
+                    ),
+                );
+            }
+            instance.answers.forget_all();
+        });
+        state::write_log(broker, userdata);
+        codes::SUCCESS
+    })
+}
