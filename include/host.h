@@ -1,8 +1,7 @@
-/* What this plugin needs of its host, Eclipse Mosquitto: the one header that bindgen reads.
+/* What the plugin needs of Eclipse Mosquitto. This is the one header that bindgen reads.
  *
- * The types are Mosquitto's own (Debian packages mosquitto-dev, libmosquitto-dev). What only a
- * 2.1 broker has is declared here, so that one object built with 2.0.11's headers serves
- * 2.0.11, 2.0.21 and 2.1.2 alike. */
+ * The types are Mosquitto's own (Debian packages mosquitto-dev, libmosquitto-dev). What only 2.1 has is declared here, so
+ * that one shared object, built with the headers of 2.0.11, serves 2.0.11, 2.0.21 and 2.1.2. */
 #ifndef MOSQUITTO_AUTH0_HOST_H
 #define MOSQUITTO_AUTH0_HOST_H
 

@@ -1,7 +1,7 @@
-/* The C part: weak references to the broker's functions, and proof of the layouts we rely on.
+/* The C part: weak references to the broker's functions, and checks of the layouts that the plugin relies on.
  *
- * Weak references were chosen over dlsym: the C compiler checks each function against the
- * broker's own header, and a signature that drifts does not compile. */
+ * Weak references were chosen over dlsym, because the C compiler checks each function against the broker's own header. A
+ * signature that has changed does not compile. */
 #include "host.h"
 
 #include <stdlib.h>
@@ -22,14 +22,14 @@
 
 #pragma weak mosquitto_client_certificate
 
-/* OpenSSL's, which a broker with TLS brings along; of an X509 only the address is needed, so none of
- * its headers is (i2d_X509(3), X509_free(3), CRYPTO_free(3)). */
+/* Functions of OpenSSL, which a broker with TLS has. Only the address of an X509 is needed, so OpenSSL's headers are not
+ * (i2d_X509(3), X509_free(3)). */
 int i2d_X509(const void *certificate, unsigned char **der);
 #pragma weak i2d_X509
 void X509_free(void *certificate);
 #pragma weak X509_free
 
-/* Only 2.1 declares these, in the same words. */
+/* Only 2.1's headers declare these. */
 int mosquitto_client_port(const struct mosquitto *client);
 #pragma weak mosquitto_client_port
 struct mosquitto *mosquitto_client(const char *client_id);
@@ -37,8 +37,8 @@ struct mosquitto *mosquitto_client(const char *client_id);
 void mosquitto_complete_basic_auth(const char *client_id, int result);
 #pragma weak mosquitto_complete_basic_auth
 
-/* Layouts: the same in 2.0.11, 2.0.21 and 2.1.2 on 64-bit machines. 32-bit ones are not built
- * for yet: there time_t, and with it the tick event, differs between distributions. */
+/* The layouts are the same in 2.0.11, 2.0.21 and 2.1.2 on 64-bit machines. 32-bit machines are not supported yet: there
+ * time_t differs between distributions, and with it the tick event. */
 _Static_assert(sizeof(void *) == 8, "a 64-bit machine");
 _Static_assert(sizeof(struct mosquitto_evt_reload) == 56, "reload event");
 _Static_assert(sizeof(struct mosquitto_evt_basic_auth) == 64, "basic auth event");
@@ -101,7 +101,7 @@ size_t mosquitto_auth0_certificate(const struct mosquitto *client, unsigned char
 	if(!mosquitto_auth0_tells_certificates()){
 		return 0;
 	}
-	/* With a reference of our own (SSL_get1_peer_certificate(3)). */
+	/* The caller owns the reference (SSL_get1_peer_certificate(3)). */
 	void *certificate = mosquitto_client_certificate(client);
 	if(!certificate){
 		return 0;
@@ -130,7 +130,7 @@ void mosquitto_auth0_log(int level, const char *message)
 
 uint16_t mosquitto_auth0_password_length(const struct mosquitto_evt_basic_auth *event)
 {
-	/* 2.1.3 takes the first two of the reserved bytes; every earlier broker zeroes them. */
+	/* 2.1.3 uses the first two of the reserved bytes. Every earlier broker sets them to 0. */
 	_Static_assert(offsetof(struct mosquitto_evt_basic_auth, future2) == 32, "basic auth: reserved bytes");
 	uint16_t length;
 	memcpy(&length, event->future2, sizeof(length));

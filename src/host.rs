@@ -1,4 +1,4 @@
-//! The broker's functions, for its own thread.
+//! The functions of the broker, which only its own thread may call.
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
@@ -10,25 +10,25 @@ use crate::{abi, codes::Generation};
 use auth::{client::TextAddresses, log::Level, policy_file::Tells, secret::sha256};
 use input::text;
 
-/// The broker, in the hands of its own thread. Not `Send`: nothing in Mosquitto is locked, and a
-/// call from another thread corrupts it (Mosquitto issue 3080).
+/// The broker, on its own thread. It is not `Send`: Mosquitto locks nothing, and a call from another thread corrupts it
+/// (Mosquitto issue 3080).
 pub struct Broker {
     functions: &'static abi::mosquitto_auth0_host,
     _not_send: PhantomData<*const ()>,
 }
 
-/// A client of the broker's, alive as long as the event that brought it.
+/// A client of the broker. It lives as long as the event that brought it.
 #[derive(Clone, Copy)]
 pub struct ClientRef<'e> {
     pointer: *mut abi::mosquitto,
     _event: PhantomData<&'e ()>,
 }
 
-/// A callback of ours.
+/// A callback of the plugin.
 pub type Callback = unsafe extern "C" fn(c_int, *mut c_void, *mut c_void) -> c_int;
 
 impl<'e> ClientRef<'e> {
-    /// `None` for NULL.
+    /// Returns `None` for NULL.
     ///
     /// # Safety
     ///
@@ -40,13 +40,13 @@ impl<'e> ClientRef<'e> {
         })
     }
 
-    /// Its address, to compare with.
+    /// Returns the client's address, which is only compared.
     pub fn address(self) -> usize {
         self.pointer as usize
     }
 }
 
-/// A string of the broker's; `None` for NULL.
+/// Returns a string of the broker, or `None` for NULL.
 ///
 /// # Safety
 ///
@@ -56,7 +56,7 @@ pub unsafe fn string<'e>(pointer: *const c_char) -> Option<&'e CStr> {
     (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
 }
 
-/// Whether a string of the broker's says this. One pass, where to measure it first would take two.
+/// Returns whether a string of the broker is this text. This takes one pass; to measure the string first would take two.
 ///
 /// # Safety
 ///
@@ -86,7 +86,7 @@ impl Broker {
         }
     }
 
-    /// Which codes and events it knows. The function came with 2.1's delayed authentication.
+    /// Returns which codes and events the broker has. The function that is looked for came with 2.1.
     pub fn generation(&self) -> Generation {
         if self.functions.complete_basic_auth.is_some() {
             Generation::V2_1
@@ -95,8 +95,8 @@ impl Broker {
         }
     }
 
-    /// Writes one line to the broker's log. With `log_dest topic` this calls back into the ACL
-    /// check, so hold nothing.
+    /// Writes one line to the broker's log. With `log_dest topic` this calls back into the ACL check, so the state must be
+    /// closed.
     pub fn log(&self, level: Level, line: &str) {
         let line = CString::new(format!("mosquitto-auth0: {}", text::line(line)));
         let line = line.expect("a NUL was escaped");
@@ -110,26 +110,26 @@ impl Broker {
         unsafe { abi::mosquitto_auth0_log(level as c_int, line.as_ptr()) }
     }
 
-    /// The client id as the broker has it; `None` where it has freed it.
+    /// Returns the client ID, or `None` if the broker has freed it.
     pub fn client_id_bytes<'e>(&self, client: ClientRef<'e>) -> Option<&'e [u8]> {
         let function = self.functions.client_id?;
         // SAFETY: the client lives for 'e, and its strings with it.
         unsafe { string(function(client.pointer)) }.map(CStr::to_bytes)
     }
 
-    /// The client id; `None` where the broker has freed it, or where it is no UTF-8.
+    /// Returns the client ID, or `None` if the broker has freed it or it is not UTF-8.
     pub fn client_id<'e>(&self, client: ClientRef<'e>) -> Option<&'e str> {
         std::str::from_utf8(self.client_id_bytes(client)?).ok()
     }
 
-    /// The user name as the broker has it.
+    /// Returns the user name.
     pub fn username_bytes<'e>(&self, client: ClientRef<'e>) -> Option<&'e [u8]> {
         let function = self.functions.client_username?;
         // SAFETY: the client lives for 'e, and its strings with it.
         unsafe { string(function(client.pointer)) }.map(CStr::to_bytes)
     }
 
-    /// Where the broker keeps the client's id and user name.
+    /// Returns where the broker keeps the client ID and the user name.
     #[inline]
     pub fn places(&self, client: ClientRef<'_>) -> TextAddresses {
         let (Some(id_of), Some(name_of)) =
@@ -146,7 +146,7 @@ impl Broker {
         }
     }
 
-    /// Whether these are the client's id and user name.
+    /// Returns whether these are the client ID and the user name.
     #[inline]
     pub fn is(&self, client: ClientRef<'_>, client_id: &str, username: &str) -> bool {
         let (Some(id_of), Some(name_of)) =
@@ -160,7 +160,7 @@ impl Broker {
         }
     }
 
-    /// Whether the client has a connection, and with it an address.
+    /// Returns whether the client has a connection, and so an address.
     pub fn is_connected(&self, client: ClientRef<'_>) -> bool {
         // SAFETY: the client lives; the address is not looked at.
         self.functions
@@ -168,7 +168,7 @@ impl Broker {
             .is_some_and(|function| unsafe { !function(client.pointer).is_null() })
     }
 
-    /// The address the client connects from; `None` for a client without a connection.
+    /// Returns the address that the client connects from, or `None` for a client without a connection.
     pub fn address<'e>(&self, client: ClientRef<'e>) -> Option<&'e str> {
         let function = self.functions.client_address?;
         // SAFETY: the client lives for 'e, and its strings with it.
@@ -182,7 +182,7 @@ impl Broker {
         Some(unsafe { function(client.pointer) })
     }
 
-    /// What it tells of clients, beyond what every broker does.
+    /// Returns what this broker tells about clients beyond what every broker does.
     pub fn tells(&self) -> Tells {
         Tells {
             port: self.functions.client_port.is_some(),
@@ -191,17 +191,17 @@ impl Broker {
         }
     }
 
-    /// The port of the listener that the client came in at; `None` on 2.0, which cannot say.
+    /// Returns the port of the client's listener, or `None` on 2.0, which does not tell it.
     pub fn port(&self, client: ClientRef<'_>) -> Option<u16> {
         // SAFETY: the client lives.
         let port = unsafe { self.functions.client_port?(client.pointer) };
         u16::try_from(port).ok().filter(|port| *port > 0)
     }
 
-    /// The SHA-256 fingerprint of the certificate that the client showed, if it showed one.
+    /// Returns the SHA-256 fingerprint of the client's certificate, if it has one.
     pub fn certificate(&self, client: ClientRef<'_>) -> Option<[u8; 32]> {
         let mut der = std::ptr::null_mut();
-        // SAFETY: the client lives; what comes back is ours until it is given back.
+        // SAFETY: the client lives. The plugin owns the bytes until it frees them.
         unsafe {
             let length = abi::mosquitto_auth0_certificate(client.pointer, &raw mut der);
             if length == 0 {
@@ -213,7 +213,7 @@ impl Broker {
         }
     }
 
-    /// 3, 4 or 5; 0 for a client that never sent a CONNECT to this process.
+    /// Returns the protocol version: 3, 4 or 5, or 0 for a client that never sent a CONNECT to this process.
     pub fn protocol_version(&self, client: ClientRef<'_>) -> c_int {
         // SAFETY: the client lives.
         self.functions
@@ -221,7 +221,7 @@ impl Broker {
             .map_or(0, |function| unsafe { function(client.pointer) })
     }
 
-    /// Clean Session (MQTT 3.1.1) or Clean Start (MQTT 5).
+    /// Returns Clean Session (MQTT 3.1.1) or Clean Start (MQTT 5).
     pub fn clean_session(&self, client: ClientRef<'_>) -> bool {
         // SAFETY: the client lives.
         self.functions
@@ -229,7 +229,7 @@ impl Broker {
             .is_some_and(|function| unsafe { function(client.pointer) })
     }
 
-    /// Whether there is anything that it would be sent, were it kept.
+    /// Returns whether the client has subscriptions. Without any, nothing is queued for a session that is kept.
     pub fn has_subscriptions(&self, client: ClientRef<'_>) -> bool {
         // SAFETY: the client lives.
         self.functions
@@ -237,7 +237,7 @@ impl Broker {
             .is_none_or(|function| unsafe { function(client.pointer) > 0 })
     }
 
-    /// Gives the client a user name; `false` if the broker does not take it.
+    /// Sets the client's user name. Returns `false` if the broker does not take it.
     pub fn set_username(&self, client: ClientRef<'_>, username: &str) -> bool {
         let (Some(function), Ok(username)) = (self.functions.set_username, CString::new(username))
         else {
@@ -247,9 +247,9 @@ impl Broker {
         unsafe { function(client.pointer, username.as_ptr()) == crate::codes::SUCCESS }
     }
 
-    /// Disconnects a connected client; its will goes out. `false` if there is none. Calls back into
-    /// DISCONNECT and the ACL check, so hold nothing. Only from a tick, and only for clients that are connected: 2.0
-    /// damages its own lists otherwise.
+    /// Disconnects a connected client, whose will is sent. Returns `false` if there is no such client. This calls back into
+    /// DISCONNECT and the ACL check, so the state must be closed. Call it only from a tick, and only for clients that are
+    /// connected; otherwise 2.0 damages its own lists.
     pub fn kick(&self, client_id: &str) -> bool {
         let (Some(function), Ok(client_id)) = (
             self.functions.kick_client_by_clientid,
@@ -261,8 +261,8 @@ impl Broker {
         unsafe { function(client_id.as_ptr(), true) == crate::codes::SUCCESS }
     }
 
-    /// Whether the client with this address is the one connected, or kept, under this client id.
-    /// `None` on 2.0, which cannot say.
+    /// Returns whether the client at this address is connected, or kept, with this client ID. Returns `None` on 2.0, which
+    /// cannot tell.
     pub fn has_client(&self, client_id: &str, address: usize) -> Option<bool> {
         let function = self.functions.client?;
         let client_id = CString::new(client_id).ok()?;
@@ -270,7 +270,7 @@ impl Broker {
         Some(unsafe { function(client_id.as_ptr()) } as usize == address)
     }
 
-    /// Whether somebody is connected, or kept, under this client id. `None` on 2.0, which cannot say.
+    /// Returns whether a client is connected, or kept, with this client ID. Returns `None` on 2.0, which cannot tell.
     pub fn has_session(&self, client_id: &str) -> Option<bool> {
         let function = self.functions.client?;
         let client_id = CString::new(client_id).ok()?;
@@ -278,8 +278,8 @@ impl Broker {
         Some(unsafe { !function(client_id.as_ptr()).is_null() })
     }
 
-    /// Answers a CONNECT that was delayed; the broker ignores it if nobody waits under that client
-    /// id. Calls back into the ACL check, DISCONNECT and more, so hold nothing. Only from a tick.
+    /// Answers a delayed CONNECT. The broker ignores this if nobody waits with this client ID. It calls back into the ACL
+    /// check, DISCONNECT and more, so the state must be closed. Call it only from a tick.
     pub fn complete(&self, client_id: &str, code: c_int) {
         if let (Some(function), Ok(client_id)) =
             (self.functions.complete_basic_auth, CString::new(client_id))
@@ -289,12 +289,12 @@ impl Broker {
         }
     }
 
-    /// Registers a callback; the broker's return code.
+    /// Registers a callback, and returns the broker's code.
     ///
     /// # Safety
     ///
-    /// `identifier` is the one that the broker gave us, and `userdata` is what `callback` takes,
-    /// for as long as the broker may call it: until cleanup.
+    /// `identifier` is the one that the broker gave the plugin. `userdata` is what `callback` takes, for as long as the
+    /// broker may call it: until cleanup.
     pub unsafe fn register(
         &self,
         identifier: *mut abi::mosquitto_plugin_id_t,

@@ -18,13 +18,13 @@ use auth::{
     secret::{Fingerprint, Fingerprinter},
 };
 
-/// How often a tick looks at what time alone changes, in milliseconds.
+/// How often a tick does what only depends on the time, in milliseconds.
 const LOOK_MILLIS: u64 = 50;
 
-/// After so many milliseconds without a tick nobody can say when the next one comes.
+/// After so many milliseconds without a tick, it is uncertain when the next one comes.
 const LATE_MILLIS: u64 = 1000;
 
-/// How long after the last departure a fleet counts as gone, and after which free memory goes back to the system.
+/// How long after the last client has gone, or a policy file was read, free memory is returned to the system.
 const SETTLED: Duration = Duration::from_secs(2);
 
 static STATE: BrokerCell<Option<PluginState>> = BrokerCell::new(None);
@@ -32,28 +32,28 @@ static STATE: BrokerCell<Option<PluginState>> = BrokerCell::new(None);
 /// Everything that only the broker's thread touches.
 struct PluginState {
     common: Common,
-    /// Each at the place that its userdata names. A place is used once, so a stale userdata names nobody.
+    /// Each lies at the index that its userdata names. An index is used once, so a stale userdata names no instance.
     instances: Vec<Option<Instance>>,
     fingerprints: Fingerprinter,
 }
 
-/// One configuration at work.
+/// One configuration of the plugin, and the state that belongs to it.
 pub struct Instance {
     pub policy: Engine,
     pub log: Log,
-    /// What the broker's configuration files said, if they can be found.
+    /// The broker's configuration files at the start, if they can be found.
     pub on_disk: Option<OnDisk>,
-    /// Whether the broker ticks: 2.0.11 does not with `per_listener_settings true`.
+    /// Whether the broker ticks. 2.0.11 with `per_listener_settings true` does not.
     pub ticks: bool,
     /// Whether a client has come or gone since the last tick with something to do.
     pub stirred: bool,
-    /// What was allowed a moment ago.
+    /// Messages that were allowed a moment ago.
     pub answers: AnswerCache,
-    /// The time that messages are checked by.
+    /// The time to check messages by.
     pub round: time::Round,
     /// When a tick last had something to do, in milliseconds of the monotonic clock.
     looked: u64,
-    /// When memory is to be given back to the system: after a fleet has gone, or a policy file was read.
+    /// When to return free memory to the system: after a fleet has gone, or a policy file was read.
     trim: Option<Deadline>,
     /// The fingerprint of its options, which may hold a secret.
     options: Fingerprint,
@@ -63,7 +63,7 @@ pub struct Instance {
 
 /// Runs `body` on the instance that `userdata` names, with what all instances share. Returns `None` if there is none.
 ///
-/// The state is open meanwhile: `body` must call no function of the broker's that calls back.
+/// The state is open meanwhile, so `body` must not call a function of the broker that calls back.
 #[inline]
 pub fn with<R>(
     broker: &Broker,
@@ -106,8 +106,8 @@ pub fn obtain(
     }
     let is_first = state.instances.iter().all(Option::is_none);
     let instance = Instance::new(options, print, &mut state.common)?;
-    // 2.0 says by itself when that cannot be: it takes no second callback. 2.1 takes it, and what it
-    // makes of it only its configuration says.
+    // 2.0 takes no second callback where that cannot work. 2.1 takes it, and how it is used depends on its
+    // configuration.
     if !is_first && broker.generation() == Generation::V2_1 {
         instance.log.line(
             Level::Notice,
@@ -120,7 +120,7 @@ pub fn obtain(
     Ok((userdata(state.instances.len() - 1), false))
 }
 
-/// A number, in the shape in which the broker keeps it. NULL names nobody.
+/// Returns the userdata for an index: a number in the form of a pointer. NULL names no instance.
 fn userdata(place: usize) -> *mut c_void {
     std::ptr::without_provenance_mut(place + 1)
 }
@@ -151,8 +151,7 @@ pub fn release(broker: &Broker, userdata: *mut c_void) {
     }
 }
 
-/// Stops the threads of all instances, because the broker exits and may clean nothing up. Their callbacks may still
-/// come.
+/// Stops the threads of all instances, because the broker exits and may not clean up. Callbacks may still come.
 pub fn stop_all(broker: &Broker) {
     if let Some(state) = &mut *STATE.open(broker) {
         for instance in state.instances.iter_mut().flatten() {
@@ -161,7 +160,7 @@ pub fn stop_all(broker: &Broker) {
     }
 }
 
-/// Follows the wall clock where it was set, in all instances at once: what they share is moved once.
+/// Follows the wall clock if it was set. All instances follow at once, because what they share is moved once.
 pub fn follow_clock(broker: &Broker) {
     let by = time::follow();
     if by == 0 {
@@ -183,8 +182,8 @@ pub fn follow_clock(broker: &Broker) {
     }
 }
 
-/// Writes the log lines that wait. The broker may make a message of each, and ask about it: call this with the state
-/// closed, and never in the middle of a message's delivery.
+/// Writes the log lines that wait. With `log_dest topic` the broker publishes each as a message and checks that. So call
+/// this with the state closed, and never during the delivery of a message.
 pub fn write_log(broker: &Broker, userdata: *mut c_void) {
     let lines = with(broker, userdata, |instance, _| instance.log.take());
     for (level, line) in lines.unwrap_or_default() {
@@ -193,7 +192,7 @@ pub fn write_log(broker: &Broker, userdata: *mut c_void) {
     write_faults(broker);
 }
 
-/// Writes the lines about what should not happen.
+/// Writes the log lines about faults.
 pub fn write_faults(broker: &Broker) {
     for (level, line) in guard::FAULTS.take() {
         broker.log(level, &line);
@@ -201,7 +200,7 @@ pub fn write_faults(broker: &Broker) {
 }
 
 impl Instance {
-    /// Has free memory given back to the system in a moment.
+    /// Returns free memory to the system in a moment.
     pub fn trim_soon(&mut self) {
         self.trim = Some(Deadline::after(SETTLED));
     }
@@ -227,23 +226,23 @@ impl Instance {
             answers: AnswerCache::default(),
             round: time::Round::default(),
             looked: time::Coarse::now().millis(),
-            // What reading a policy file took is free again.
+            // The memory in which a policy file was read is free again.
             trim: Some(Deadline::after(SETTLED)),
             options: print,
             references: 1,
         })
     }
 
-    /// Keeps the time for the messages to come. Not at every tick, because a busy broker ticks with every
-    /// message: the time may be [`LOOK_MILLIS`] old.
+    /// Keeps the time for the next messages, on a 2.0 that ticks. This is not done at every tick, because a busy broker
+    /// ticks after every message. So the time may be [`LOOK_MILLIS`] old.
     pub fn see_round(&mut self, broker: &Broker, now: time::Coarse) {
         if broker.generation() == Generation::V2_0 && self.ticks {
             self.round.set(now.unix());
         }
     }
 
-    /// Whether a tick has anything to do. A busy 2.0 broker ticks with every message, so this is part of
-    /// what a message costs.
+    /// Returns whether a tick has anything to do. A busy 2.0 broker ticks after every message, so this is part of the
+    /// cost of a message.
     pub fn has_work(&mut self, now: time::Coarse) -> bool {
         let millis = now.millis();
         let due = millis >= self.looked + LOOK_MILLIS
@@ -259,19 +258,19 @@ impl Instance {
         due
     }
 
-    /// Whether the broker has not ticked for so long that nobody can say when it will. Then no answer may
-    /// depend on a tick.
+    /// Returns whether the broker has not ticked for so long that it is uncertain when it will. Then no answer may depend
+    /// on a tick.
     pub fn ticks_are_late(&self) -> bool {
         time::Coarse::now().millis() > self.looked + LATE_MILLIS
     }
 
-    /// Adopts that the broker stood still because of the plugin, so that it could not tick.
+    /// Takes into account that the broker could not tick because the plugin waited.
     pub fn stood_still(&mut self, since: time::Coarse) {
         self.looked += time::Coarse::now().millis() - since.millis();
     }
 
-    /// Forgets clients that have gone. Of a fleet that leaves, the last go a while after the first: the memory is
-    /// given back once.
+    /// Forgets clients that have gone. The last clients of a fleet go a while after the first, so the memory is returned
+    /// once, after the last.
     pub fn reap(&mut self, common: &mut Common, now: Unix) {
         if self.policy.reap(common, now) {
             self.trim = Some(Deadline::after(SETTLED));

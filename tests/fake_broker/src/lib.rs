@@ -337,9 +337,9 @@ impl ClientSpec {
 
 /// The plugin's options, from `plugin_opt_` lines.
 #[derive(Clone, Default)]
-pub struct Options(Vec<(CString, CString)>);
+pub struct InitOptions(Vec<(CString, CString)>);
 
-impl Options {
+impl InitOptions {
     /// Returns no options.
     pub fn new() -> Self {
         Self::default()
@@ -458,7 +458,7 @@ impl FakeBroker {
     /// # Errors
     ///
     /// Returns the plugin's code if it does not start.
-    pub fn init(&mut self, options: &Options) -> Result<(), c_int> {
+    pub fn init(&mut self, options: &InitOptions) -> Result<(), c_int> {
         self.init_for(0, options)
     }
 
@@ -471,7 +471,7 @@ impl FakeBroker {
     /// # Panics
     ///
     /// Panics if a plugin that did not start left something registered.
-    pub fn init_for(&mut self, listener: c_int, options: &Options) -> Result<(), c_int> {
+    pub fn init_for(&mut self, listener: c_int, options: &InitOptions) -> Result<(), c_int> {
         // The broker's strings are overwritten afterwards: a plugin has to copy what it keeps.
         let mut texts: Vec<[Vec<u8>; 2]> = options
             .0

@@ -2,7 +2,7 @@
 //! without asking the plugin.
 
 use fake_broker::{
-    AUTH_DELAYED, ClientSpec, FakeClient, Options, SERVER_BUSY, SUCCESS, UNKNOWN, alone,
+    AUTH_DELAYED, ClientSpec, FakeClient, InitOptions, SERVER_BUSY, SUCCESS, UNKNOWN, alone,
 };
 use testbed::tenant::{
     Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Endpoint, ResponseGate, Tenant,
@@ -10,8 +10,8 @@ use testbed::tenant::{
 
 use super::{GRANTED, PATIENCE, RELEASE, Scene, login};
 
-/// Options with which the broker itself never waits.
-fn options(tenant: &Tenant) -> Options {
+/// InitOptions with which the broker itself never waits.
+fn options(tenant: &Tenant) -> InitOptions {
     super::options(tenant)
         .with("client_id", CLIENT_ID)
         .with("client_secret", CLIENT_SECRET)

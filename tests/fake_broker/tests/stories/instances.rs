@@ -105,7 +105,7 @@ fn listeners_with_the_same_options_share_one_fetcher_and_the_sessions() {
 fn listeners_with_other_options_have_rules_of_their_own() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
-        let other = fake_broker::Options::new()
+        let other = fake_broker::InitOptions::new()
             .with("domain", tenant.domain())
             .with("ca_file", tenant.ca_file().as_os_str().as_encoded_bytes())
             .with("audience", "https://other.example/");

@@ -20,7 +20,7 @@ mod texts;
 
 use std::time::{Duration, Instant};
 
-use fake_broker::{AclAccess, ClientSpec, FakeBroker, FakeClient, Options, SUCCESS};
+use fake_broker::{AclAccess, ClientSpec, FakeBroker, FakeClient, InitOptions, SUCCESS};
 use testbed::{
     scratch::Scratch,
     tenant::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, PASSWORD, Tenant},
@@ -39,15 +39,15 @@ const FORBIDDEN: &str = "forbidden";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Token mode, with keys from the tenant.
-fn options(tenant: &Tenant) -> Options {
-    Options::new()
+fn options(tenant: &Tenant) -> InitOptions {
+    InitOptions::new()
         .with("domain", tenant.domain())
         .with("ca_file", tenant.ca_file().as_os_str().as_encoded_bytes())
         .with("audience", AUDIENCE)
 }
 
 /// Token mode and credentials mode.
-fn credentials(tenant: &Tenant) -> Options {
+fn credentials(tenant: &Tenant) -> InitOptions {
     options(tenant)
         .with("client_id", CLIENT_ID)
         .with("client_secret", CLIENT_SECRET)
@@ -60,7 +60,7 @@ fn credentials(tenant: &Tenant) -> Options {
 }
 
 /// Token mode with keys from a file: nothing happens in the background.
-fn offline(tenant: &Tenant, scratch: &Scratch) -> Options {
+fn offline(tenant: &Tenant, scratch: &Scratch) -> InitOptions {
     let keys = tenant.jwks().to_string();
     let file = scratch.write("jwks.json", keys).expect("a file");
     options(tenant).with("jwks_file", file.as_os_str().as_encoded_bytes())
@@ -89,7 +89,7 @@ impl Scene {
         Self::quiet_with(|options| options)
     }
 
-    fn quiet_with(change: impl FnOnce(Options) -> Options) -> Self {
+    fn quiet_with(change: impl FnOnce(InitOptions) -> InitOptions) -> Self {
         let (tenant, scratch, mut broker) = (Tenant::start(), scratch(), broker());
         let options = change(offline(&tenant, &scratch));
         assert_eq!(broker.init(&options), Ok(()), "{:#?}", broker.log());
@@ -103,7 +103,7 @@ impl Scene {
     }
 
     /// Starts with keys from the tenant, and waits for them.
-    fn live(options: impl FnOnce(&Tenant) -> Options) -> Self {
+    fn live(options: impl FnOnce(&Tenant) -> InitOptions) -> Self {
         let (tenant, mut broker) = (Tenant::start(), broker());
         assert_eq!(
             broker.init(&options(&tenant)),

@@ -1,6 +1,6 @@
 //! What a device may do in normal operation.
 
-use fake_broker::{AclAccess, ClientSpec, ClientState, Options, SUCCESS, alone};
+use fake_broker::{AclAccess, ClientSpec, ClientState, InitOptions, SUCCESS, alone};
 use serde_json::json;
 use testbed::tenant::DEVICE;
 
@@ -84,7 +84,7 @@ fn the_plugin_copies_its_options() {
     alone(|| {
         // The fake broker overwrites its own strings as soon as init has returned.
         let mut scene =
-            Scene::quiet_with(|options: Options| options.with("topics_claim", "rights"));
+            Scene::quiet_with(|options: InitOptions| options.with("topics_claim", "rights"));
         let token = scene
             .tenant
             .mint(DEVICE)

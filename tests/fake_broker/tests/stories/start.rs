@@ -1,6 +1,6 @@
 //! The start: the interface version, and options with which the plugin does not start.
 
-use fake_broker::{Event, INVAL, Options, alone, plugin_threads};
+use fake_broker::{Event, INVAL, InitOptions, alone, plugin_threads};
 use testbed::tenant::Tenant;
 
 use super::{broker, offline, options, scratch};
@@ -82,14 +82,17 @@ fn an_invalid_option_prevents_the_start_and_names_the_fix() {
 fn options_that_are_not_utf_8_are_named_but_not_shown() {
     alone(|| {
         let mut broker = broker();
-        let secret = Options::new().with("client_secret", *b"hush-hush\xff");
+        let secret = InitOptions::new().with("client_secret", *b"hush-hush\xff");
         assert_eq!(broker.init(&secret), Err(INVAL));
         assert_eq!(
             broker.lines_with("option client_secret: its value is not UTF-8 text"),
             1
         );
         assert_eq!(broker.lines_with("hush"), 0, "{:#?}", broker.log());
-        assert_eq!(broker.init(&Options::new().with(*b"\xfe", "x")), Err(INVAL));
+        assert_eq!(
+            broker.init(&InitOptions::new().with(*b"\xfe", "x")),
+            Err(INVAL)
+        );
         assert_eq!(broker.lines_with("an option's name is not UTF-8 text"), 1);
     });
 }
