@@ -1,8 +1,8 @@
 //! The cell around all state that only the broker's thread touches.
 //!
 //! The state needs no lock, because no other thread reaches it. It has to be protected from the broker itself: several
-//! of the broker's functions call back into the plugin before they return. Logging does, and disconnecting a client, and
-//! letting a delayed client in. So the cell must be closed while such a function runs.
+//! of the broker's functions call back into the plugin before they return. Logging does, and disconnecting a client,
+//! and letting a delayed client in. So the cell must be closed while such a function runs.
 
 use std::cell::{RefCell, RefMut};
 

@@ -83,8 +83,8 @@ pub unsafe extern "C" fn mosquitto_plugin_init(
 }
 
 /// Builds the state, then registers the callbacks, then starts threads. Callbacks may come as soon as the first is
-/// registered, because the broker logs, and with `log_dest topic` each line is checked. A thread must not outlive a start
-/// that failed, after which 2.0 calls no cleanup.
+/// registered, because the broker logs, and with `log_dest topic` each line is checked. A thread must not outlive a
+/// start that failed, after which 2.0 calls no cleanup.
 fn start(
     broker: &Broker,
     identifier: *mut abi::mosquitto_plugin_id_t,

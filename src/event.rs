@@ -1,7 +1,7 @@
 //! Reads the broker's events into Rust values. NULL is handled everywhere.
 //!
-//! Text that is not UTF-8 is refused and never repaired: a decision about rights must not be about another text than the
-//! broker's.
+//! Text that is not UTF-8 is refused and never repaired: a decision about rights must not be about another text than
+//! the broker's.
 
 use std::ffi::CStr;
 
@@ -81,8 +81,8 @@ fn was_restored(broker: &Broker, client: ClientRef<'_>) -> bool {
     !broker.is_connected(client) && broker.protocol_version(client) == 0
 }
 
-/// Reads a basic-auth event. `certificates` says whether to read the client's certificate. `proxies` are the proxies that
-/// may tell a client's address.
+/// Reads a basic-auth event. `certificates` says whether to read the client's certificate. `proxies` are the proxies
+/// that may tell a client's address.
 ///
 /// # Errors
 ///
@@ -157,7 +157,7 @@ pub unsafe fn connect<'e>(
     ))
 }
 
-/// The client of an ACL event. What is not in the event, the broker is asked for.
+/// The client of an ACL event. The broker is asked for what the event does not contain.
 pub struct EventClient<'e> {
     broker: &'e Broker,
     client: ClientRef<'e>,

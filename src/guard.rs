@@ -62,8 +62,8 @@ fn report(panic: &PanicHookInfo) {
 /// Runs the body of an entry point. If it panics, or if the caller is not on the broker's thread, the broker gets
 /// `refusal`. To unwind into C would abort the process.
 ///
-/// The other thread is real: 2.1's HTTP API checks logins and rights on a thread of its own, with a client that it makes
-/// up on its stack (src/http_api.c).
+/// The other thread is real: 2.1's HTTP API checks logins and rights on a thread of its own, with a client that it
+/// makes up on its stack (src/http_api.c).
 pub fn enter(refusal: c_int, body: impl FnOnce(&Broker) -> c_int) -> c_int {
     let guarded = panic::catch_unwind(AssertUnwindSafe(|| {
         if this_thread() != BROKER.load(Ordering::Relaxed) {

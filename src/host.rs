@@ -56,7 +56,8 @@ pub unsafe fn string<'e>(pointer: *const c_char) -> Option<&'e CStr> {
     (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
 }
 
-/// Returns whether a string of the broker is this text. This takes one pass; to measure the string first would take two.
+/// Returns whether a string of the broker is this text. This takes one pass; to measure the string first would take
+/// two.
 ///
 /// # Safety
 ///
@@ -95,8 +96,8 @@ impl Broker {
         }
     }
 
-    /// Writes one line to the broker's log. With `log_dest topic` this calls back into the ACL check, so the state must be
-    /// closed.
+    /// Writes one line to the broker's log. With `log_dest topic` this calls back into the ACL check, so the state
+    /// must be closed.
     pub fn log(&self, level: Level, line: &str) {
         let line = CString::new(format!("mosquitto-auth0: {}", text::line(line)));
         let line = line.expect("a NUL was escaped");
@@ -247,9 +248,9 @@ impl Broker {
         unsafe { function(client.pointer, username.as_ptr()) == crate::codes::SUCCESS }
     }
 
-    /// Disconnects a connected client, whose will is sent. Returns `false` if there is no such client. This calls back into
-    /// DISCONNECT and the ACL check, so the state must be closed. Call it only from a tick, and only for clients that are
-    /// connected; otherwise 2.0 damages its own lists.
+    /// Disconnects a connected client, whose will is sent. Returns `false` if there is no such client. This calls back
+    /// into DISCONNECT and the ACL check, so the state must be closed. Call it only from a tick, and only for clients
+    /// that are connected; otherwise 2.0 damages its own lists.
     pub fn kick(&self, client_id: &str) -> bool {
         let (Some(function), Ok(client_id)) = (
             self.functions.kick_client_by_clientid,
@@ -261,8 +262,8 @@ impl Broker {
         unsafe { function(client_id.as_ptr(), true) == crate::codes::SUCCESS }
     }
 
-    /// Returns whether the client at this address is connected, or kept, with this client ID. Returns `None` on 2.0, which
-    /// cannot tell.
+    /// Returns whether the client at this address is connected, or kept, with this client ID. Returns `None` on 2.0,
+    /// which cannot tell.
     pub fn has_client(&self, client_id: &str, address: usize) -> Option<bool> {
         let function = self.functions.client?;
         let client_id = CString::new(client_id).ok()?;
@@ -278,8 +279,8 @@ impl Broker {
         Some(unsafe { !function(client_id.as_ptr()).is_null() })
     }
 
-    /// Answers a delayed CONNECT. The broker ignores this if nobody waits with this client ID. It calls back into the ACL
-    /// check, DISCONNECT and more, so the state must be closed. Call it only from a tick.
+    /// Answers a delayed CONNECT. The broker ignores this if nobody waits with this client ID. It calls back into the
+    /// ACL check, DISCONNECT and more, so the state must be closed. Call it only from a tick.
     pub fn complete(&self, client_id: &str, code: c_int) {
         if let (Some(function), Ok(client_id)) =
             (self.functions.complete_basic_auth, CString::new(client_id))

@@ -23,8 +23,8 @@ pub fn spawn(
 
 /// How much nicer the plugin's threads are than the broker's. Where both want the same core, they get less than a tenth
 /// of its share. `make silence` on two cores: with 5 the longest silence is twice that of a broker without plugin, and
-/// five times in a bad run; with 12 it is once to twice. More does not help, because all threads share one memory map: a
-/// thread that holds its lock and gets no time makes the broker wait.
+/// five times in a bad run; with 12 it is once to twice. More does not help, because all threads share one memory map:
+/// a thread that holds its lock and gets no time makes the broker wait.
 const NICER: libc::c_int = 12;
 
 /// Gives this thread a lower priority, because fifty TLS handshakes at once would take CPU time from the broker. (On
@@ -40,8 +40,8 @@ fn step_back() {
 
 /// Runs `body` with all signals blocked on this thread. Threads that `body` starts inherit that.
 ///
-/// The broker's handlers only set a flag, which its loop sees when the signal interrupts it. A signal that another thread
-/// takes would not interrupt the loop (src/loop.c).
+/// The broker's handlers only set a flag, which its loop sees when the signal interrupts it. A signal that another
+/// thread takes would not interrupt the loop (src/loop.c).
 fn blocked<T>(body: impl FnOnce() -> T) -> T {
     let mut old = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigfillset and pthread_sigmask write whole sets through pointers to live locals.
@@ -58,8 +58,8 @@ fn blocked<T>(body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Blocks SIGHUP on this thread, where it stays pending. Threads that this one starts inherit that. Returns `false` if it
-/// was blocked before, or cannot be blocked.
+/// Blocks SIGHUP on this thread, where it stays pending. Threads that this one starts inherit that. Returns `false` if
+/// it was blocked before, or cannot be blocked.
 pub fn block_hangup() -> bool {
     let mut old = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: one whole set is read and one written, through pointers to live locals. sigismember reads the latter only

@@ -182,8 +182,8 @@ pub fn follow_clock(broker: &Broker) {
     }
 }
 
-/// Writes the log lines that wait. With `log_dest topic` the broker publishes each as a message and checks that. So call
-/// this with the state closed, and never during the delivery of a message.
+/// Writes the log lines that wait. With `log_dest topic` the broker publishes each as a message and checks that. So
+/// call this with the state closed, and never during the delivery of a message.
 pub fn write_log(broker: &Broker, userdata: *mut c_void) {
     let lines = with(broker, userdata, |instance, _| instance.log.take());
     for (level, line) in lines.unwrap_or_default() {
@@ -258,8 +258,8 @@ impl Instance {
         due
     }
 
-    /// Returns whether the broker has not ticked for so long that it is uncertain when it will. Then no answer may depend
-    /// on a tick.
+    /// Returns whether the broker has not ticked for so long that it is uncertain when it will. Then no answer may
+    /// depend on a tick.
     pub fn ticks_are_late(&self) -> bool {
         time::Coarse::now().millis() > self.looked + LATE_MILLIS
     }
@@ -269,8 +269,8 @@ impl Instance {
         self.looked += time::Coarse::now().millis() - since.millis();
     }
 
-    /// Forgets clients that have gone. The last clients of a fleet go a while after the first, so the memory is returned
-    /// once, after the last.
+    /// Forgets clients that have gone. The last clients of a fleet go a while after the first, so the memory is
+    /// returned once, after the last.
     pub fn reap(&mut self, common: &mut Common, now: Unix) {
         if self.policy.reap(common, now) {
             self.trim = Some(Deadline::after(SETTLED));

@@ -4,9 +4,9 @@
 //! at the next tick or CONNECT, and moves the end of every right with it. So a right lasts for as long as it was
 //! granted, however the clock is set meanwhile. A machine that sleeps sets no clock.
 //!
-//! The time is needed for each message, too. To read it to the nanosecond would cost more than to look the sender up, so
-//! the coarse clock is read. On 2.0 the time of one of the last rounds of the broker's loop is used, of which there are
-//! at least ten a second (src/mux_epoll.c). On 2.1 the clock is read for each message, so that rights end even if
+//! The time is needed for each message, too. To read it to the nanosecond would cost more than to look the sender up,
+//! so the coarse clock is read. On 2.0 the time of one of the last rounds of the broker's loop is used, of which there
+//! are at least ten a second (src/mux_epoll.c). On 2.1 the clock is read for each message, so that rights end even if
 //! something keeps the broker from ticking.
 
 use std::sync::{
@@ -26,8 +26,8 @@ const BEHIND: i64 = 10_000_000;
 /// One wall clock for all instances of the plugin. Only the broker's thread writes to it.
 static WALL: WallOffset = WallOffset::new();
 
-/// The same for the clock that goes on while the machine sleeps. It tells sleep from a wall clock that was set, because a
-/// token's time runs while the machine sleeps.
+/// The same for the clock that goes on while the machine sleeps. It tells sleep from a wall clock that was set,
+/// because a token's time runs while the machine sleeps.
 static SINCE_BOOT: WallOffset = WallOffset::new();
 
 /// Reads the wall clock for the first time. Does nothing when called again.
@@ -54,8 +54,8 @@ pub fn follow() -> i64 {
     })
 }
 
-/// Returns how far the wall clock is ahead of the monotonic one, and of the one that goes on while the machine sleeps, in
-/// nanoseconds. Returns `None` if reading the clocks took too long for that.
+/// Returns how far the wall clock is ahead of the monotonic one, and of the one that goes on while the machine sleeps,
+/// in nanoseconds. Returns `None` if reading the clocks took too long for that.
 fn read_ahead() -> Option<(i64, i64)> {
     let nanos = |clock| {
         let time = read(clock);
@@ -80,8 +80,8 @@ fn read(clock: libc::clockid_t) -> libc::timespec {
     time
 }
 
-/// How far the wall clock is ahead of another clock. What the coarse clock may be behind is added, so that rights rather
-/// end a hundredth of a second early than late.
+/// How far the wall clock is ahead of another clock. What the coarse clock may be behind is added, so that rights
+/// rather end a hundredth of a second early than late.
 struct WallOffset {
     seconds: AtomicI64,
     /// The rest, less than a second.

@@ -39,8 +39,8 @@ use crate::{
     host::{Broker, ClientRef},
 };
 
-/// How long 2.0 may check its sessions after SIGHUP, where neither a tick ends that nor the place of a CONNECT is known.
-/// 100,000 sessions take less.
+/// How long 2.0 may check its sessions after SIGHUP, where neither a tick ends that nor the place of a CONNECT is
+/// known. 100,000 sessions take less.
 const RELOAD: Duration = Duration::from_secs(2);
 
 /// The same where one of them is.

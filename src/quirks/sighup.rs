@@ -19,7 +19,7 @@
 //!
 //! A round (src/loop.c) 1. frees the clients on the list, 2. disconnects clients whose keep-alive has ended, 3. ticks,
 //! 4. reads from the clients, and 5. acts on signals. Only a delayed client gets on the list, in 2 or in 4. All delayed
-//! clients are in [`auth::pending`]. They leave it when they are answered (a tick takes the client from the
+//! clients are in `auth::pending`. They leave it when they are answered (a tick takes the client from the
 //! broker at once), or when another CONNECT comes with their client ID or at their address (which shows that they are
 //! gone). Suppose that SIGHUP is let through in 3.
 //!
