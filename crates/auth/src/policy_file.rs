@@ -46,9 +46,7 @@ const PATIENCE: Duration = Duration::from_millis(2);
 /// The policy file in force.
 pub struct InForce {
     source: PolicySource,
-    /// The SHA-256 hash of what the file said.
-    digest: [u8; 32],
-    book: Arc<Rulebook>,
+    edition: Edition,
     spawn: Spawn,
     /// The file is being read again.
     reading: Option<Rereading>,
@@ -67,8 +65,7 @@ impl InForce {
     pub fn read(path: &Path, log: Log, spawn: Spawn) -> Result<Self, ConfigError> {
         let (digest, text) = read(path)?;
         Ok(Self {
-            book: Arc::new(compile(path, &text)?),
-            digest,
+            edition: Edition::compile(path, digest, &text)?,
             source: PolicySource {
                 path: path.into(),
                 tells: Tells::default(),
@@ -89,7 +86,7 @@ impl InForce {
     /// Returns an error for a rule that denies, because it would not deny what it should.
     pub fn check(&mut self, tells: Tells) -> Result<(), ConfigError> {
         self.source.tells = tells;
-        self.source.check(&self.book)
+        self.source.check(&self.edition.book)
     }
 
     /// Begins to read the file again. [`Self::take_reread`] returns what came of it. `on_thread` is false where no tick
@@ -99,7 +96,7 @@ impl InForce {
             self.read_once_more = true;
             return;
         }
-        let (source, digest) = (self.source.clone(), self.digest);
+        let (source, digest) = (self.source.clone(), self.edition.digest);
         let read = move || source.read_unless(&digest);
         self.reading = Some(match on_thread {
             true => Rereading::start(self.spawn, read),
@@ -123,9 +120,9 @@ impl InForce {
             }
         };
         let changed = result.map(|edition| match edition {
-            Some((digest, book)) => {
-                self.digest = digest;
-                self.replaced.push(std::mem::replace(&mut self.book, book));
+            Some(edition) => {
+                let replaced = std::mem::replace(&mut self.edition, edition);
+                self.replaced.push(replaced.book);
                 true
             }
             None => false,
@@ -164,35 +161,57 @@ impl InForce {
 
     /// The rules in force.
     pub fn book(&self) -> &Arc<Rulebook> {
-        &self.book
+        &self.edition.book
+    }
+
+    /// Returns the name of the first rule that looks at the client ID: in a condition or in a filter.
+    pub fn looks_at_client_id(&self) -> Option<&str> {
+        self.edition.looks_at_client_id.as_deref()
     }
 
     /// Returns whether these rules are the ones in force.
     #[inline]
     pub fn is(&self, book: &Arc<Rulebook>) -> bool {
-        Arc::ptr_eq(&self.book, book)
+        Arc::ptr_eq(&self.edition.book, book)
     }
 }
 
-/// The rules of a file that has changed, and the hash of its text. `None` for a file that has not: logs are rotated by
-/// a SIGHUP every night, and the same rules are not worth a look at every client.
-type Edition = Option<([u8; 32], Arc<Rulebook>)>;
+/// What a file said at some time.
+struct Edition {
+    /// The SHA-256 hash of its text.
+    digest: [u8; 32],
+    book: Arc<Rulebook>,
+    /// Kept because a search through all rules takes a while.
+    looks_at_client_id: Option<Box<str>>,
+}
+
+impl Edition {
+    fn compile(path: &Path, digest: [u8; 32], text: &str) -> Result<Self, ConfigError> {
+        let book = Rulebook::read(text).map_err(|mistake| error(path, Problem::Policy(mistake)))?;
+        Ok(Self {
+            digest,
+            looks_at_client_id: book.looks_at_client_id().map(Into::into),
+            book: Arc::new(book),
+        })
+    }
+}
+
+/// What comes of reading a file again. `None` for a file that has not changed: logs are rotated by a SIGHUP every night,
+/// and the same rules are not worth a look at every client.
+type RereadResult = Result<Option<Edition>, ConfigError>;
 
 /// A file that is read again.
 enum Rereading {
     OnThread {
-        result: Receiver<Result<Edition, ConfigError>>,
+        result: Receiver<RereadResult>,
         thread: JoinHandle<()>,
     },
-    Finished(Result<Edition, ConfigError>),
+    Finished(RereadResult),
 }
 
 impl Rereading {
     /// Reads on a thread, or here if there is none to be had.
-    fn start(
-        spawn: Spawn,
-        read: impl Fn() -> Result<Edition, ConfigError> + Clone + Send + 'static,
-    ) -> Self {
+    fn start(spawn: Spawn, read: impl Fn() -> RereadResult + Clone + Send + 'static) -> Self {
         let (sender, result) = sync_channel(1);
         let on_thread = read.clone();
         let body = move || drop(sender.send(on_thread()));
@@ -203,7 +222,7 @@ impl Rereading {
     }
 
     /// Returns the result, or itself if it is not finished after this time.
-    fn result(self, patience: Duration, path: &Path) -> Result<Result<Edition, ConfigError>, Self> {
+    fn result(self, patience: Duration, path: &Path) -> Result<RereadResult, Self> {
         let (result, thread) = match self {
             Self::OnThread { result, thread } => (result, thread),
             Self::Finished(result) => return Ok(result),
@@ -233,14 +252,14 @@ struct PolicySource {
 
 impl PolicySource {
     /// Reads the file, unless what it says has this hash.
-    fn read_unless(&self, digest: &[u8; 32]) -> Result<Edition, ConfigError> {
+    fn read_unless(&self, digest: &[u8; 32]) -> RereadResult {
         let (new, text) = read(&self.path)?;
         if new == *digest {
             return Ok(None);
         }
-        let book = compile(&self.path, &text)?;
-        self.check(&book)?;
-        Ok(Some((new, Arc::new(book))))
+        let edition = Edition::compile(&self.path, new, &text)?;
+        self.check(&edition.book)?;
+        Ok(Some(edition))
     }
 
     fn check(&self, book: &Rulebook) -> Result<(), ConfigError> {
@@ -281,10 +300,6 @@ fn read(path: &Path) -> Result<([u8; 32], String), ConfigError> {
     let digest = sha256(&content.bytes);
     let text = String::from_utf8(content.bytes).map_err(|_| of_file(FileError::NotText))?;
     Ok((digest, text))
-}
-
-fn compile(path: &Path, text: &str) -> Result<Rulebook, ConfigError> {
-    Rulebook::read(text).map_err(|mistake| error(path, Problem::Policy(mistake)))
 }
 
 #[cfg(test)]

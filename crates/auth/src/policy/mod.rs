@@ -316,8 +316,8 @@ impl Engine {
         if !matches!(self.config.client_ids, ClientIds::Any) {
             return;
         }
-        let book = self.policy_file.as_ref().map(InForce::book);
-        let rule = book.and_then(|book| book.looks_at_client_id());
+        let policy_file = self.policy_file.as_ref();
+        let rule = policy_file.and_then(InForce::looks_at_client_id);
         if rule.is_some() || self.config.reading.placeholders {
             self.tell(&Report::UnboundClientIds { rule });
         }

@@ -177,6 +177,8 @@ pub(crate) struct Sessions {
 struct Recheck {
     number: u32,
     under_way: bool,
+    /// How many sessions in the table the broker has asked about.
+    asked: usize,
     /// Whether this broker asks about sessions whose clients are away. With `per_listener_settings true` 2.0.12 and
     /// later do not: they refuse them.
     asks_about_absent: bool,
@@ -308,8 +310,9 @@ impl Sessions {
         if !same {
             return None;
         }
-        if may_be_recheck {
+        if may_be_recheck && entry.asked != recheck_pass {
             entry.asked = recheck_pass;
+            self.recheck.asked += 1;
         }
         match entry.state {
             SessionState::Active => Some(now < session.until),
@@ -335,6 +338,7 @@ impl Sessions {
         if !self.recheck.under_way {
             self.recheck.under_way = true;
             self.recheck.number += 1;
+            self.recheck.asked = 0;
         }
     }
 
@@ -348,6 +352,11 @@ impl Sessions {
             return 0;
         }
         let recheck_pass = self.recheck.number;
+        if self.recheck.asked == self.by_key.len() {
+            // All of them. To look at each would take as long as the recheck did.
+            self.dropped.keep_only(recheck_pass);
+            return 0;
+        }
         let mut gone = Vec::new();
         for (key, entry) in &self.by_key {
             match entry.state {
