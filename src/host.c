@@ -4,6 +4,7 @@
  * signature that has changed does not compile. */
 #include "host.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unwind.h>
@@ -138,19 +139,26 @@ uint16_t mosquitto_auth0_password_length(const struct mosquitto_evt_basic_auth *
 }
 
 static MOSQ_FUNC_generic_callback noted;
-/* The return address of the current call, and where it lies on the stack. 2.1 also calls on other threads. */
-static _Thread_local uintptr_t noted_caller;
-static _Thread_local const char *noted_frame;
+/* The thread that loads plugins is the one that runs them. 2.1's HTTP API also calls on a thread of its own. Those calls
+ * are refused (guard.rs) and must not change what is noted. A thread-local variable would do as well, but GCC 12's
+ * LeakSanitizer crashes when it meets one of a library that was loaded later. */
+static pthread_t broker_thread;
+/* The return address of the current call, and where it lies on the stack. */
+static uintptr_t noted_caller;
+static const char *noted_frame;
 
 static int note_caller(int event, void *data, void *userdata)
 {
-	noted_caller = (uintptr_t)__builtin_return_address(0);
-	noted_frame = __builtin_frame_address(0);
+	if(pthread_equal(pthread_self(), broker_thread)){
+		noted_caller = (uintptr_t)__builtin_return_address(0);
+		noted_frame = __builtin_frame_address(0);
+	}
 	return noted(event, data, userdata);
 }
 
 MOSQ_FUNC_generic_callback mosquitto_auth0_noting_caller(MOSQ_FUNC_generic_callback callback)
 {
+	broker_thread = pthread_self();
 	noted = callback;
 	return note_caller;
 }
