@@ -83,7 +83,7 @@ struct SessionEntry {
     addresses: TextAddresses,
     /// The number of the departure, if the broker may remove the session without a word.
     departure: Option<u64>,
-    /// The last recheck at which the broker asked about it.
+    /// The last recheck at which the broker asked about it, or the newest one when it was admitted.
     asked: u32,
 }
 
@@ -177,7 +177,7 @@ pub(crate) struct Sessions {
 struct Recheck {
     number: u32,
     under_way: bool,
-    /// How many sessions in the table the broker has asked about.
+    /// How many sessions in the table have this number as [`SessionEntry::asked`].
     asked: usize,
     /// Whether this broker asks about sessions whose clients are away. With `per_listener_settings true` 2.0.12 and
     /// later do not: they refuse them.
@@ -207,6 +207,7 @@ impl Sessions {
             self.departed.push(older);
         }
         self.expiries.push(Reverse((session.until, key)));
+        self.recheck.asked += 1;
         self.by_key.insert(
             key,
             Box::new(SessionEntry {
@@ -618,6 +619,7 @@ impl Sessions {
         self.forget_other(key);
         let entry = self.by_key.remove(&key)?;
         self.unsure_kept -= usize::from(entry.is_unsure());
+        self.recheck.asked -= usize::from(entry.asked == self.recheck.number);
         if self.by_id.get(&entry.session.client_id) == Some(&key) {
             self.by_id.remove(&entry.session.client_id);
         }

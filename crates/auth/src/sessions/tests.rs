@@ -620,6 +620,40 @@ fn a_recheck_shows_which_sessions_are_gone() {
     assert_eq!(table.sessions.end_recheck(), 0, "it is over");
 }
 
+/// Clients come and go during a recheck.
+#[test]
+fn a_session_that_ends_during_a_recheck_does_not_stand_for_one_that_was_not_asked_about() {
+    let mut table = Table::new();
+    for (client, id) in [
+        (0, "here"),
+        (APART, "ends"),
+        (2 * APART, "absent"),
+        (3 * APART, "gone"),
+    ] {
+        table.admit(client, id, 2000);
+    }
+    for client in [2 * APART, 3 * APART] {
+        table
+            .sessions
+            .leave(ClientKey(client), AfterDisconnect::Kept);
+    }
+    table.sessions.reap(Unix(0));
+    table.sessions.begin_recheck();
+    ask_about(
+        &mut table,
+        &[(0, "here"), (APART, "ends"), (2 * APART, "absent")],
+    );
+    table.sessions.remove(ClientKey(APART));
+    assert_eq!(table.sessions.end_recheck(), 1);
+    assert!(table.knows(0, "here"));
+    let held = |id| {
+        table
+            .sessions
+            .is_held_by_another(id, Some(&account("other")))
+    };
+    assert!(held("absent") && !held("gone"));
+}
+
 #[test]
 fn a_recheck_that_may_be_incomplete_removes_no_session() {
     let held = |table: &Table| {
