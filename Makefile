@@ -11,7 +11,7 @@
 # make instructions what the rights cost a message, counted by valgrind: a table
 # make scale    what a large fleet and a large policy file cost the others on SIGHUP: two tables
 # make docs     writes the documents that are generated: options, refusals, the package's auth0.conf
-# make lint     formatting and clippy
+# make lint     formatting, clippy, and links in the documentation
 #
 # demo and test first install what is missing (apt, with sudo unless you are root).
 
@@ -73,6 +73,8 @@ lint:
 	@tests/dependencies.sh build
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
+	  $(CARGO) doc $(LOCKED) --quiet --no-deps --document-private-items --workspace
 
 clean:
 	$(CARGO) clean

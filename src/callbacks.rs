@@ -22,6 +22,9 @@ use crate::{
 };
 use auth::policy::{Action, Common, Connect, Decision, Step, Wait};
 
+/// # Safety
+///
+/// Only the broker calls it, with the event and the userdata of this callback.
 pub unsafe extern "C" fn on_basic_auth(
     _event: c_int,
     data: *mut c_void,
@@ -38,7 +41,7 @@ pub unsafe extern "C" fn on_basic_auth(
         }
         state::follow_clock(broker);
         let code = state::with(broker, userdata, |instance, common| {
-            instance.stirred = true;
+            instance.has_news = true;
             let policy = &mut instance.policy;
             // SAFETY: as above.
             let connect = unsafe {
@@ -67,7 +70,7 @@ pub unsafe extern "C" fn on_basic_auth(
                 }
             };
             // The sign-in may have waited.
-            instance.see_round(broker, time::Coarse::now());
+            instance.refresh_message_time(broker, time::Coarse::now());
             code
         });
         state::write_log(broker, userdata);
@@ -92,7 +95,7 @@ unsafe fn stays(
         return false;
     };
     let stays = state::with(broker, userdata, |instance, common| {
-        instance.stirred = true;
+        instance.has_news = true;
         let (id, name) = (session.client_id, session.username);
         session.is_restored
             || origin == Origin::Recheck && common.stays(session.key, id, name, time::now())
@@ -125,7 +128,7 @@ fn sign_in(
             Some(Some(_)) | None => {
                 let began = time::Coarse::now();
                 let step = instance.policy.wait(common, wait, time::now);
-                instance.stood_still(began);
+                instance.exclude_wait(began);
                 step
             }
         };
@@ -198,6 +201,9 @@ fn delay(
     }
 }
 
+/// # Safety
+///
+/// Only the broker calls it, with the event and the userdata of this callback.
 pub unsafe extern "C" fn on_acl_check(
     _event: c_int,
     data: *mut c_void,
@@ -211,7 +217,7 @@ pub unsafe extern "C" fn on_acl_check(
         };
         let check = MessageCheck::of(&access);
         let answer = state::with(broker, userdata, |instance, common| {
-            let now = instance.round.now();
+            let now = instance.message_time.now();
             if let Some(check) = &check
                 && instance.answers.allows(check, now)
             {

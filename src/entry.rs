@@ -124,7 +124,8 @@ fn register(
         codes::ALREADY_EXISTS if shared => {
             broker.log(
                 Level::Info,
-                "named twice with the same options for the same listeners: one of the two does the work",
+                "named twice with the same options for the same listeners: only one of them does the work; fix: \
+                remove the other line",
             );
             return Ok(());
         }

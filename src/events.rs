@@ -15,21 +15,28 @@ use auth::{
     sessions::AfterDisconnect,
 };
 
+/// # Safety
+///
+/// Only the broker calls it, with the event and the userdata of this callback.
 pub unsafe extern "C" fn on_disconnect(
     _event: c_int,
     data: *mut c_void,
     userdata: *mut c_void,
 ) -> c_int {
-    // SAFETY: passed on.
+    // SAFETY: the broker calls this with the event and the userdata of this callback.
     unsafe { gone(data, userdata, None) }
 }
 
+/// # Safety
+///
+/// Only the broker calls it, with the event and the userdata of this callback.
 pub unsafe extern "C" fn on_client_offline(
     _event: c_int,
     data: *mut c_void,
     userdata: *mut c_void,
 ) -> c_int {
-    // SAFETY: passed on. The event has the same layout as DISCONNECT.
+    // SAFETY: the broker calls this with the event, which has the layout of DISCONNECT, and the userdata of this
+    // callback.
     unsafe { gone(data, userdata, Some(AfterDisconnect::Kept)) }
 }
 
@@ -59,7 +66,7 @@ unsafe fn gone(
         });
         state::with(broker, userdata, |instance, common| {
             let now = time::now();
-            instance.stirred = true;
+            instance.has_news = true;
             if let Some(client_id) = broker.client_id(client) {
                 match broker.has_client(client_id, client.address()) {
                     Some(true) => common.has_used(client_id),
@@ -79,17 +86,20 @@ unsafe fn gone(
     })
 }
 
+/// # Safety
+///
+/// Only the broker calls it, with the event and the userdata of this callback.
 pub unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
     guard::enter(codes::SUCCESS, |broker| {
         // SAFETY: the event that belongs to this callback.
         unsafe { ticks::request_next(data.cast()) };
         provoke("tick");
         let due = state::with(broker, userdata, |instance, _| {
-            let round = time::Coarse::now();
-            let due = instance.has_work(round);
+            let now = time::Coarse::now();
+            let due = instance.has_work(now);
             if due {
                 instance.ticks = true;
-                instance.see_round(broker, round);
+                instance.refresh_message_time(broker, now);
             }
             due
         });
@@ -107,7 +117,7 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
         if sighup::tick_begins(common.somebody_waits()) {
             instance.log.line(
                 Level::Info,
-                "SIGHUP is acted on when those are answered who wait for the tenant",
+                "SIGHUP is delayed until all clients that wait for the tenant have their answer",
             );
         }
     });
@@ -187,6 +197,9 @@ fn answer_pending(broker: &Broker, userdata: *mut c_void, answers: Vec<DelayedAn
     }
 }
 
+/// # Safety
+///
+/// Only the broker calls it, with the event and the userdata of this callback.
 pub unsafe extern "C" fn on_reload(
     _event: c_int,
     _data: *mut c_void,
@@ -197,7 +210,7 @@ pub unsafe extern "C" fn on_reload(
         provoke("reload");
         sighup::reloaded();
         state::with(broker, userdata, |instance, common| {
-            instance.stirred = true;
+            instance.has_news = true;
             recheck::begin(broker, instance.ticks);
             if broker.generation() == Generation::V2_0 {
                 common.begin_recheck();

@@ -6,13 +6,13 @@
 //!
 //! The README is for operators. This page is for those who change the code.
 //!
-//! # The way of a sign-in
+//! # The path of a sign-in
 //!
 //! ```text
 //!  broker's thread                                            threads that may wait
 //!  C event ─► event.rs ─► policy.authenticate ─► Step
 //!             (NULL handled,     │                    ├─ Admit, Refuse, Keep ─► codes.rs ─► C
-//!              UTF-8 required)   │                    └─ Wait ─► workers::pool ══► JobRunner.run
+//!              UTF-8 required)   │                    └─ Wait ─► workers::pool ══► a thread of it
 //!                                │                          ├─ 2.1: AUTH_DELAYED ─► C    ║ auth0, keys
 //!                                │                          └─ 2.0: within the budget    ║
 //!  tick ─► policy.collect ◄──────┴──────────────── FinishedJob ◄══════════════════════════════╝
@@ -24,9 +24,9 @@
 //! It knows neither the broker nor the network, and takes the time as an argument. Work that has to wait is a value, a
 //! [`auth::workers::Job`]. A pool of threads runs jobs; those threads never touch the broker.
 //!
-//! There is one way and there are two schedulers. 2.1 takes an answer later: the client waits, and nobody else does.
-//! 2.0 does not: it waits for at most a stated part of its time, and an answer that comes too late is used when the
-//! device tries again.
+//! Both generations of Mosquitto share this path. They differ in how a sign-in waits. 2.1 takes an answer later: the
+//! client waits, and nobody else does. 2.0 does not: it waits for at most a stated part of its time, and an answer that
+//! comes too late is used when the device tries again.
 //!
 //! # Where things live
 //!

@@ -19,7 +19,7 @@ use auth::{
 };
 
 /// How often a tick does what only depends on the time, in milliseconds.
-const LOOK_MILLIS: u64 = 50;
+const WORK_MILLIS: u64 = 50;
 
 /// After so many milliseconds without a tick, it is uncertain when the next one comes.
 const LATE_MILLIS: u64 = 1000;
@@ -46,13 +46,12 @@ pub struct Instance {
     /// Whether the broker ticks. 2.0.11 with `per_listener_settings true` does not.
     pub ticks: bool,
     /// Whether a client has come or gone since the last tick with something to do.
-    pub stirred: bool,
+    pub has_news: bool,
     /// Messages that were allowed a moment ago.
     pub answers: AnswerCache,
-    /// The time to check messages by.
-    pub round: time::Round,
+    pub message_time: time::MessageTime,
     /// When a tick last had something to do, in milliseconds of the monotonic clock.
-    looked: u64,
+    last_work: u64,
     /// When to return free memory to the system: after a fleet has gone, or a policy file was read.
     trim: Option<Deadline>,
     /// The fingerprint of its options, which may hold a secret.
@@ -177,7 +176,7 @@ pub fn follow_clock(broker: &Broker) {
             }
             instance.policy.clock_was_set(by);
             instance.answers.forget_all();
-            instance.see_round(broker, time::Coarse::now());
+            instance.refresh_message_time(broker, time::Coarse::now());
         }
     }
 }
@@ -222,10 +221,10 @@ impl Instance {
             log,
             on_disk,
             ticks: false,
-            stirred: true,
+            has_news: true,
             answers: AnswerCache::default(),
-            round: time::Round::default(),
-            looked: time::Coarse::now().millis(),
+            message_time: time::MessageTime::default(),
+            last_work: time::Coarse::now().millis(),
             // The memory in which a policy file was read is free again.
             trim: Some(Deadline::after(SETTLED)),
             options: print,
@@ -234,10 +233,10 @@ impl Instance {
     }
 
     /// Keeps the time for the next messages, on a 2.0 that ticks. This is not done at every tick, because a busy broker
-    /// ticks after every message. So the time may be [`LOOK_MILLIS`] old.
-    pub fn see_round(&mut self, broker: &Broker, now: time::Coarse) {
+    /// ticks after every message. So the time may be [`WORK_MILLIS`] old.
+    pub fn refresh_message_time(&mut self, broker: &Broker, now: time::Coarse) {
         if broker.generation() == Generation::V2_0 && self.ticks {
-            self.round.set(now.unix());
+            self.message_time.set(now.unix());
         }
     }
 
@@ -245,15 +244,15 @@ impl Instance {
     /// cost of a message.
     pub fn has_work(&mut self, now: time::Coarse) -> bool {
         let millis = now.millis();
-        let due = millis >= self.looked + LOOK_MILLIS
-            || self.stirred
+        let due = millis >= self.last_work + WORK_MILLIS
+            || self.has_news
             || self.policy.has_finished_jobs()
             || self.policy.is_rereading()
             || !self.log.is_empty()
             || !guard::FAULTS.is_empty();
         if due {
-            self.looked = millis;
-            self.stirred = false;
+            self.last_work = millis;
+            self.has_news = false;
         }
         due
     }
@@ -261,12 +260,12 @@ impl Instance {
     /// Returns whether the broker has not ticked for so long that it is uncertain when it will. Then no answer may
     /// depend on a tick.
     pub fn ticks_are_late(&self) -> bool {
-        time::Coarse::now().millis() > self.looked + LATE_MILLIS
+        time::Coarse::now().millis() > self.last_work + LATE_MILLIS
     }
 
     /// Takes into account that the broker could not tick because the plugin waited.
-    pub fn stood_still(&mut self, since: time::Coarse) {
-        self.looked += time::Coarse::now().millis() - since.millis();
+    pub fn exclude_wait(&mut self, since: time::Coarse) {
+        self.last_work += time::Coarse::now().millis() - since.millis();
     }
 
     /// Forgets clients that have gone. The last clients of a fleet go a while after the first, so the memory is

@@ -150,17 +150,17 @@ impl Coarse {
     }
 }
 
-/// The time of one of the last rounds of the broker's loop, where that is known; else the clock's.
+/// The time to check messages by: that of a recent tick, where the broker ticks often enough; else the clock's.
 #[derive(Default)]
-pub struct Round(u64);
+pub struct MessageTime(u64);
 
-impl Round {
-    /// Sets the time of a round that begins or has taken long.
+impl MessageTime {
+    /// Sets the time.
     pub fn set(&mut self, now: Unix) {
         self.0 = now.0;
     }
 
-    /// Returns the time to check messages by.
+    /// Returns it.
     #[inline]
     pub fn now(&self) -> Unix {
         match self.0 {

@@ -1,8 +1,11 @@
 //! Which module may use what, where neither crate boundaries nor visibility enforce it.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-/// Returns the sources of the plugin and its crates, by names such as `src/event.rs` and `auth/jwt/jwks.rs`.
+/// Returns the sources of the plugin and its crates, by names such as "src/event.rs" and "auth/jwt/jwks.rs".
 fn sources() -> Vec<(String, String)> {
     fn walk(name: &str, folder: &Path, found: &mut Vec<(String, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -46,10 +49,7 @@ fn only(word: &str, allowed: &[&str]) {
         .filter(|(_, text)| text.contains(word))
         .map(|(name, _)| name)
         .collect();
-    assert!(
-        !users.is_empty(),
-        "nobody uses {word}: this check has lost its object"
-    );
+    assert!(!users.is_empty(), "nothing uses {word}: remove this check");
     for name in users {
         assert!(
             allowed
@@ -173,4 +173,43 @@ fn group(text: &str) -> Vec<String> {
         .map(|n| n.split("::").next().unwrap().to_owned())
         .filter(|n| !n.is_empty())
         .collect()
+}
+
+/// Checks that every Rust file that a comment or a document for maintainers names in backticks exists.
+#[test]
+fn files_named_in_comments_exist() {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => walk(&path, found),
+                false => found.push(path),
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![root.join("build.rs"), root.join("CONTRIBUTING.md")];
+    for folder in ["src", "crates", "tests", "fuzz", "docs"] {
+        walk(&root.join(folder), &mut files);
+    }
+    let mut seen = 0;
+    for file in &files {
+        let is_document = file.extension().is_some_and(|e| e == "md");
+        if !is_document && file.extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
+        for line in fs::read_to_string(file).unwrap().lines() {
+            if !is_document && !line.trim_start().starts_with("//") {
+                continue;
+            }
+            let quoted = line.split('`').skip(1).step_by(2);
+            let is_name = |word: &&str| !word.contains([' ', '*', '{']) && word.len() > 3;
+            for name in quoted.filter(|word| word.ends_with(".rs")).filter(is_name) {
+                let exists = files.iter().any(|file| file.ends_with(name));
+                assert!(exists, "{} names {name}: {line}", file.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 50, "the comments name files: {seen}");
 }

@@ -7,7 +7,7 @@ use acl::time::Unix;
 use acl::{
     claims::Grants,
     policy_file::Rulebook,
-    rights::{Hopeless, Profile, Rights, Source},
+    rights::{Profile, Rights, RightsError, Source},
     rules::{self, Actions, Effect, Limits, template::Template},
 };
 use serde_json::{Value, json};
@@ -57,8 +57,8 @@ pub fn compare(case: &Case) -> Coverage {
         Ok(rights) => rights,
         Err(why) => {
             match why {
-                Hopeless::Policy(why) => assert!(lost_denial, "{why}"),
-                Hopeless::Token(why) => assert!(!case.token.iter().all(pasted), "{why}"),
+                RightsError::Policy(why) => assert!(lost_denial, "{why}"),
+                RightsError::Token(why) => assert!(!case.token.iter().all(pasted), "{why}"),
             }
             return Coverage {
                 unusable_value: true,

@@ -43,7 +43,7 @@ use crate::{
 /// known. 100,000 sessions take less.
 const RELOAD: Duration = Duration::from_secs(2);
 
-/// The same where one of them is.
+/// How long it may, where one of them is.
 const LONG_RELOAD: Duration = Duration::from_secs(600);
 
 /// What a basic-auth event is.

@@ -90,7 +90,7 @@ fn tries(broker: &Mosquitto, connect: &ConnectPacket, sent: &AtomicUsize) -> (us
 fn gets_in(version: Version, latency: Duration, hosts: &[u8]) {
     let tenant = tenant();
     let broker = broker(version, &options(&tenant));
-    broker.expect_log("signing keys are here");
+    broker.expect_log("signing keys were fetched");
     let by_token = token_connect(Protocol::V311, "mine", &tenant.token(DEVICE));
     let by_password = ConnectPacket::new(Protocol::V311, "mine").login(DEVICE, PASSWORD);
     assert_eq!(answer(&broker, &by_token), None);

@@ -38,7 +38,7 @@ const SOON: Duration = Duration::from_secs(10);
 fn broker_with(wall: &WallClock, version: Version, options: &PluginOptions) -> Mosquitto {
     let broker = wall.of(builder(version, options)).start();
     let broker = broker.unwrap_or_else(|e| panic!("{version}: {e}"));
-    broker.expect_log("signing keys are here");
+    broker.expect_log("signing keys were fetched");
     broker
 }
 

@@ -166,7 +166,7 @@ on_each_broker! {
         let alone = secrets.found(&alone);
 
         let broker = with_plugin(version, &tenant, &secrets).start().unwrap();
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
         let is_ours_gone = |found: &SecretsFound| found.issued == 0 && found.kept == 0;
         visit(&broker, &connects, || {
             let found = left(&secrets, &broker, is_ours_gone);
@@ -187,7 +187,7 @@ on_each_broker! {
             .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
             .start()
             .unwrap();
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
         visit(&broker, &connects, || ());
         let nothing = SecretsFound { kept: 0, sent: 0, passwords: 0, issued: 0 };
         assert_eq!(left(&secrets, &broker, |found| *found == nothing), nothing, "{version}");

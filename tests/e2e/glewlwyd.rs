@@ -86,7 +86,7 @@ on_each_broker! {
         let mut connected = raw::RawClient::connect(broker.port(), &token_connect(Protocol::V5, "old", &old)).unwrap();
         server.rotate_keys().unwrap();
         broker.reload();
-        assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
+        assert!(broker.wait_for_log("signing keys were fetched", PATIENCE).is_some());
         let new = server.token_for(server.username(), server.password()).unwrap().id_token;
         let connect = token_connect(Protocol::V5, "new", &new);
         assert!(retry_until_admitted(&broker, &connect), "{}", broker.log());

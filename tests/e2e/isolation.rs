@@ -213,7 +213,7 @@ on_each_broker! {
         for what in ["nobody listens", "a reset", "another certificate"] {
             let tenant = tenant();
             let broker = broker(version, &PluginOptions::both(&tenant));
-            broker.expect_log("signing keys are here");
+            broker.expect_log("signing keys were fetched");
             match what {
                 "nobody listens" => tenant.stop_listening(),
                 "a reset" => {

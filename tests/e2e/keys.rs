@@ -23,7 +23,7 @@ on_each_broker! {
         tenant.listen_again().unwrap();
         // The next attempt would follow within 30 s; SIGHUP starts it now.
         broker.reload();
-        assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
+        assert!(broker.wait_for_log("signing keys were fetched", PATIENCE).is_some());
         assert_eq!(answer(&broker, &connect), None);
     }
 
@@ -39,7 +39,7 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Jwks), 1);
         // One explicit request is allowed.
         broker.reload();
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
         assert_eq!(answer(&broker, &connect), None);
     }
 
@@ -52,7 +52,7 @@ on_each_broker! {
         keys.push("none".into());
         tenant.set_jwks_text(&jwks.to_string());
         let broker = broker(version, &PluginOptions::tokens(&tenant));
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
         let connect = token_connect(Protocol::V311, "c", &tenant.token(DEVICE));
         assert_eq!(answer(&broker, &connect), None);
     }
@@ -93,7 +93,7 @@ on_each_broker! {
         assert!(broker.wait_for_log("could not be fetched", PATIENCE).is_some());
         tenant.listen_again().unwrap();
         broker.reload();
-        assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
+        assert!(broker.wait_for_log("signing keys were fetched", PATIENCE).is_some());
         let asked = tenant.count(Endpoint::Jwks);
         let mut connected = raw(&broker, &tenant, DEVICE, "connected", Protocol::V5);
 

@@ -21,7 +21,7 @@ on_each_broker! {
         let tenant = tenant();
         let broker = builder(version, &PluginOptions::tokens(&tenant)).daemon(true).start().unwrap();
         with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
-        assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
+        assert!(broker.wait_for_log("signing keys were fetched", PATIENCE).is_some());
         broker.stop();
     }
 

@@ -35,7 +35,7 @@ on_each_broker! {
         let stubborn = lines(&log, &["CONNECT", "of 'stubborn'"]);
         assert_eq!(stubborn.len(), 2, "{stubborn:#?}");
         assert!(stubborn[0].contains("refused CONNECT [token-expired] of 'stubborn'") && stubborn[0].contains("; fix: "));
-        assert!(stubborn[0].ends_with("; repeats are counted, and told once a minute"), "{stubborn:#?}");
+        assert!(stubborn[0].ends_with("; repeats are counted and logged once a minute"), "{stubborn:#?}");
         assert!(stubborn[1].contains("refused 299 more times [token-expired] within a minute: CONNECT of 'stubborn'"), "{stubborn:#?}");
         assert_eq!(lines(&log, &["refused CONNECT [token-malformed] of 'junk-"]).len(), 17);
         let rest = lines(&log, &["refused 83 more from 127.0.0.1 [token-malformed] within a minute", "'junk-99'"]);
@@ -47,7 +47,7 @@ on_each_broker! {
         let tenant = tenant();
         let options = PluginOptions::both(&tenant).with("timeout", "60").with("login_wait", "0");
         let mut broker = broker(version, &options);
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
         let gate = ResponseGate::new();
         for endpoint in [Endpoint::Token, Endpoint::Jwks] {
             tenant.on(endpoint, Behaviour::Gate(gate.clone()));
@@ -123,7 +123,7 @@ on_each_broker! {
         assert_eq!(refused.len(), 2, "{refused:#?}");
         for line in &refused {
             assert!(line.contains("'..., from 127.0.0.1): it sent a password, and credentials mode is off"), "{line}");
-            assert!(line.ends_with("told once a minute") && !line.contains('\u{202e}'), "{line}");
+            assert!(line.ends_with("logged once a minute") && !line.contains('\u{202e}'), "{line}");
         }
     }
 
@@ -131,7 +131,7 @@ on_each_broker! {
     fn a_reload_logs_which_changes_need_a_restart(version) {
         let tenant = tenant();
         let broker = broker(version, &PluginOptions::both(&tenant));
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
         broker.reload();
         let file = broker.folder().join("mosquitto.conf");
         let text = std::fs::read_to_string(&file).unwrap();

@@ -67,7 +67,7 @@ fn after_waves(version: Version, tenant: &Tenant) -> Left {
     let heap = Heap::new().unwrap();
     let broker = heap.watch(builder(version, &PluginOptions::tokens(tenant)).quiet());
     let broker = broker.start().unwrap();
-    broker.expect_log("signing keys are here");
+    broker.expect_log("signing keys were fetched");
     // What the first client allocates once is not part of a device's cost.
     let first = Crowd::connect_in_turn(broker.port(), connects[..1].iter().cloned());
     first.unwrap().leave();

@@ -20,7 +20,7 @@ fn state_dir() -> (tempfile::TempDir, String) {
 
 fn have_keys(broker: &Mosquitto) {
     broker
-        .wait_for_log("signing keys are here", PATIENCE)
+        .wait_for_log("signing keys were fetched", PATIENCE)
         .unwrap_or_else(|| panic!("{}", broker.log()));
 }
 
@@ -128,7 +128,7 @@ on_each_broker! {
         tenant.listen_again().unwrap();
         let mark = broker.log_mark();
         broker.reload();
-        assert!(broker.wait_for_log_after(mark, "signing keys are here", PATIENCE).is_some());
+        assert!(broker.wait_for_log_after(mark, "signing keys were fetched", PATIENCE).is_some());
         assert_eq!(answer(&broker, &token), None);
     }
 

@@ -70,7 +70,7 @@ fn start(version: testbed::broker::Version, options: &PluginOptions) -> Mosquitt
     allow_open_files(8 * DEVICES as u64).unwrap();
     let broker = builder(version, options).quiet().start();
     let broker = broker.unwrap_or_else(|error| panic!("{error}"));
-    broker.expect_log("signing keys are here");
+    broker.expect_log("signing keys were fetched");
     broker
 }
 

@@ -76,7 +76,7 @@ on_each_broker! {
         subscribes(&mut pump, "command/pump/#", true);
         subscribes(&mut pump, "state/pump", false);
         let line = expect_refusal(&broker, "'pump'", "not-granted");
-        assert!(line.contains("'command/pump/on' is not allowed: no rule fits"), "{line}");
+        assert!(line.contains("'command/pump/on' is not allowed: no rule applies"), "{line}");
     }
 
     /// The example of EMQX's page on the `acl` claim, in a token whose claim has that name.

@@ -61,7 +61,7 @@ impl Fleet {
         let all = options(self::options(&tenant).with("login_cache", "0"));
         let broker = builder(version, &all).quiet().start();
         let broker = broker.unwrap_or_else(|error| panic!("{error}"));
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
         let connects: Vec<_> = (0..devices)
             .map(|i| login(protocol, &format!("c{i}"), &format!("d{i}")))
             .collect();
@@ -276,7 +276,7 @@ on_each_broker! {
         tenant.on(Endpoint::Token, Behaviour::Gate(gate.clone()));
         let set = options(&tenant).with("stall_budget", "100").with("login_wait", "1").with("login_cache", "0");
         let broker = broker(version, &set.with("timeout", "4"));
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
         let connect = |i: usize| ConnectPacket::new(Protocol::V5, &format!("c{i}")).login(DEVICE, PASSWORD);
         let began = Instant::now();
         assert_eq!(answer(&broker, &connect(0)), expected_refusal(version, Protocol::V5, 0x89));

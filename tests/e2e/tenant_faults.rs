@@ -40,7 +40,7 @@ fn unknown(client_id: &str) -> ConnectPacket {
 
 /// Signs a device in with its password, and connects one that stays.
 fn before(broker: &Mosquitto, tenant: &Tenant) -> raw::RawClient {
-    broker.expect_log("signing keys are here");
+    broker.expect_log("signing keys were fetched");
     assert_eq!(answer(broker, &known()), None, "{}", broker.log());
     raw(broker, tenant, DEVICE, "connected", Protocol::V5)
 }
@@ -138,7 +138,7 @@ on_each_broker! {
             let tenant = tenant_with_another_device();
             let dns = Dns::new().unwrap();
             let broker = dns.of(builder(version, &options(&tenant).with("login_wait", "0"))).start().unwrap();
-            broker.expect_log("signing keys are here");
+            broker.expect_log("signing keys were fetched");
             dns.fail(DnsFault::Hang);
             tenant.hang_up();
             broker.reload();
@@ -160,7 +160,7 @@ on_each_broker! {
     fn connections_are_kept_and_replaced(version) {
         let tenant = tenant();
         let broker = broker(version, &options(&tenant).with("timeout", "20"));
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
         let login = |number: usize| {
             let name = format!("device-{number}");
             device(&tenant, &name, json!([]));
@@ -248,7 +248,7 @@ on_each_broker! {
             let what = format!("{behaviour:?}");
             // One broker for each case: the same fault is logged once.
             let broker = broker(version, &PluginOptions::tokens(&tenant).with("timeout", "1"));
-            broker.expect_log("signing keys are here");
+            broker.expect_log("signing keys were fetched");
             tenant.on(Endpoint::Jwks, behaviour);
             broker.reload();
             let line = broker.expect_log("signing keys could not be fetched");

@@ -45,7 +45,7 @@ pub fn held(
     // With `login_wait 0` no client waits for the first keys either.
     assert!(
         broker
-            .wait_for_log("signing keys are here", PATIENCE)
+            .wait_for_log("signing keys were fetched", PATIENCE)
             .is_some()
     );
     (tenant, gate, broker)
@@ -346,7 +346,7 @@ on_each_broker! {
         assert!(gate.wait_for(5, PATIENCE));
         let mark = broker.log_mark();
         broker.sighup();
-        assert!(broker.wait_for_log_after(mark, "SIGHUP is acted on when", PATIENCE).is_some());
+        assert!(broker.wait_for_log_after(mark, "SIGHUP is delayed until", PATIENCE).is_some());
         let meanwhile = login(Protocol::V311, "meanwhile", "d5");
         assert_eq!(answer(&broker, &meanwhile), Some(ConnectRefusal::Code(5)), "turned away, and asked about");
         assert!(gate.wait_for(6, PATIENCE));
@@ -474,7 +474,7 @@ on_each_broker! {
             device(&tenant, &format!("d{i}"), json!(["temperature"]));
         }
         let broker = broker(version, &options(&tenant).with("login_rate", "1").with("stall_budget", "100"));
-        assert!(broker.wait_for_log("signing keys are here", PATIENCE).is_some());
+        assert!(broker.wait_for_log("signing keys were fetched", PATIENCE).is_some());
         let admitted = (0..80).filter(|i| answer(&broker, &login(Protocol::V5, &format!("c{i}"), &format!("d{i}"))).is_none());
         // A minute's worth at once, half of which is for returning devices; one address may use four fifths
         // of the rest. Plus what is gained meanwhile.
@@ -656,7 +656,7 @@ on_each_broker! {
             device(&tenant, "d0", json!(["temperature"]));
             let options = options(&tenant).with("timeout", "1").with("login_wait", "1").with("stall_budget", "100");
             let broker = broker(version, &options.with("delay_mqtt5", delayed));
-            broker.expect_log("signing keys are here");
+            broker.expect_log("signing keys were fetched");
             let (mut publisher, mut subscriber) = pair(&broker, &tenant);
             let connect = |id: &str, password: &str| {
                 let mut connect = ConnectPacket::new(protocol, id).login("d0", password);

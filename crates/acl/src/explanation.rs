@@ -80,12 +80,12 @@ impl fmt::Display for Explanation {
                     "{of} allows it, but with another QoS, retain flag or payload"
                 ),
             },
-            Self::NotCovered { lost: None } => f.write_str("no rule fits"),
+            Self::NotCovered { lost: None } => f.write_str("no rule applies"),
             Self::NotCovered {
                 lost: Some((rule, why)),
             } => write!(
                 f,
-                "no rule fits (rule {} of the policy file is not for it: {why})",
+                "no rule applies (rule {} of the policy file is not for it: {why})",
                 Quoted(rule)
             ),
         }

@@ -1,8 +1,8 @@
 //! What one client may do: the policy file's rules and its token's, in their order.
 //!
-//! *The first rule that fits decides: rules of the policy file in the order of their priority (highest
-//! first, 0 if not given) and then as written, then what the token says, in its order, then the file's
-//! rules with a negative priority; what no rule fits is denied.*
+//! *The first rule that applies decides.* The order is: rules of the policy file by priority (highest first, 0 if not
+//! given) and then as written; the token's rules in their order; the file's rules with a negative priority. A request
+//! to which no rule applies is denied.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -54,9 +54,9 @@ impl Profile {
     }
 }
 
-/// Why a client has no rights, whatever it asks for.
+/// Why the rights of a client cannot be determined. It is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hopeless {
+pub enum RightsError {
     /// A filter in its token has a placeholder, and the value cannot stand there.
     Token(Unusable),
     /// A rule of the policy file that denies has one.
@@ -88,26 +88,27 @@ struct Policy {
 }
 
 impl Rights {
-    /// What this client may do.
+    /// Determines what this client may do.
     ///
     /// # Errors
     ///
-    /// If a placeholder names a value that cannot stand in a topic, and that would widen what it may do
-    /// or cannot be what the tenant meant.
+    /// If a placeholder in the token, or in a rule that denies, has no value that can stand in a topic.
     pub fn new(
         grants: Arc<Grants>,
         book: Option<&Arc<Rulebook>>,
         profile: Profile,
-    ) -> Result<Self, Hopeless> {
+    ) -> Result<Self, RightsError> {
         let values = Values {
             client_id: &profile.client_id,
             username: &profile.username,
             claims: &profile.claims,
         };
-        let bindings = grants.matcher().bind(&values).map_err(Hopeless::Token)?;
+        let bindings = grants.matcher().bind(&values).map_err(RightsError::Token)?;
         let policy = book
             .map(|book| {
-                let share = book.share(&profile.subject()).map_err(Hopeless::Policy)?;
+                let share = book
+                    .share(&profile.subject())
+                    .map_err(RightsError::Policy)?;
                 Ok(Box::new(Policy {
                     book: Arc::clone(book),
                     share: Ok(share),
@@ -137,7 +138,7 @@ impl Rights {
         }
     }
 
-    /// Whether there is no rule at all: then the device may do nothing, and its operator is to know.
+    /// Whether there is no rule at all. Then the operator is warned that the device may do nothing.
     pub fn is_empty(&self) -> bool {
         let policy = self.policy.as_ref().map(|policy| &policy.share);
         self.grants.is_empty()
@@ -145,15 +146,15 @@ impl Rights {
                 .is_some_and(|share| share.as_ref().is_ok_and(|share| !share.matcher.is_empty()))
     }
 
-    /// Whether it may. Allocates nothing.
+    /// Whether the client may do this. Does not allocate.
     #[inline]
     pub fn allow(&self, what: Ask, topic: &[u8], now: Unix) -> bool {
         self.decide(what, topic, now)
             .is_some_and(|(_, ruling)| ruling.effect == Effect::Allow)
     }
 
-    /// Until when what is allowed now stays so, for every message of the same kind: as long as no rule comes
-    /// or goes. `None` if it depends on the message's payload.
+    /// Returns until when an allowing decision holds for every message of the same class, which is until a gate opens
+    /// or shuts. `None` if it depends on the payload.
     pub fn until(&self, what: Ask) -> Option<Unix> {
         let weighs =
             |matcher: &Matcher| matches!(what, Ask::Publish { .. }) && matcher.checks_payloads();
@@ -308,7 +309,7 @@ mod tests {
     use crate::claims::topics;
     use serde_json::json;
 
-    fn rights(policy: &str, topics: Value, client_id: &str) -> Result<Rights, Hopeless> {
+    fn rights(policy: &str, topics: Value, client_id: &str) -> Result<Rights, RightsError> {
         let rules = topics::topics(&topics, true).unwrap();
         let book = Arc::new(Rulebook::read(policy).unwrap());
         let profile = Profile {
@@ -410,7 +411,7 @@ mod tests {
                 Ask::Receive,
                 "c",
                 Some(
-                    "no rule fits (rule 'site' of the policy file is not for it: its claim 'site' is missing",
+                    "no rule applies (rule 'site' of the policy file is not for it: its claim 'site' is missing",
                 ),
             ),
         ] {
@@ -431,14 +432,14 @@ mod tests {
     #[test]
     fn a_value_that_cannot_be_pasted_ends_it() {
         let error = rights("", json!(["dev/%c"]), "a/b").unwrap_err();
-        assert!(matches!(error, Hopeless::Token(_)));
+        assert!(matches!(error, RightsError::Token(_)));
         let error = rights(
             "[[rule]]\nname = \"x\"\ndeny.both = \"dev/%c\"",
             json!([]),
             "a/b",
         )
         .unwrap_err();
-        assert!(matches!(error, Hopeless::Policy(_)));
+        assert!(matches!(error, RightsError::Policy(_)));
     }
 
     #[test]

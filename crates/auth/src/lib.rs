@@ -25,7 +25,7 @@
 //! | Why was a client refused, and how is that fixed? | [`refusal`], one table |
 //! | Which proxies may tell a client's address? | [`proxies`] |
 //! | Which options are there? | [`config`], [`config::options`] |
-//! | What do operators read? | `messages.rs` |
+//! | What do operators read? | `messages/` |
 
 pub mod auth0;
 mod cache;

@@ -1,4 +1,4 @@
-//! IP a_network_contains_its_addresses, as options and rules write them.
+//! IP networks, as options and rules write them.
 
 use std::net::IpAddr;
 

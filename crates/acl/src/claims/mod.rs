@@ -2,7 +2,6 @@
 //!
 //! * [`topics`](mod@topics): the forms of the claim `topics`
 //! * [`permissions`](mod@permissions): Auth0's `permissions` and `scope`
-//! * [`shared`]: equal claims, one set of rules
 //! * this file: the rules of one token, shared by all whose claims are the same
 
 pub mod permissions;

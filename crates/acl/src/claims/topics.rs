@@ -27,7 +27,7 @@ use input::{json, text::Quoted};
 
 type Result<T> = std::result::Result<T, BadClaim>;
 
-/// Reads the claim's value. Without `placeholders` `%c` in a filter is two letters of a name.
+/// Reads the claim's value. Without `placeholders` a filter that contains one is a mistake.
 ///
 /// # Errors
 ///
@@ -88,7 +88,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// A filter, without further ado.
+    /// An allow rule for both actions.
     fn plain(&self, filter: &str) -> Result<Rule> {
         template(filter, self.placeholders)
             .map(Rule::allow)

@@ -1,11 +1,11 @@
 //! Times of day and days of the week, in the operator's time zone.
 //!
-//! A window is open when the clock on the wall there shows a time in it. So where clocks are put
-//! forward, a window that lies in the hour that is left out does not open that day, and where they
-//! are put back, one in the hour that comes twice opens twice.
+//! A window is open while the local time in the zone is within it. When clocks are put forward, a window within the
+//! hour that is left out does not open on that day. When they are put back, one within the hour that comes twice opens
+//! twice.
 //!
-//! Nothing is computed at a message: gates are opened and shut when the moment of the next change
-//! has come, or when the clock has been set back behind the last look at it.
+//! Messages cost no computation: gates are opened and shut when the time of the next change has come, or when the clock
+//! has been set back to before the last update.
 
 use std::{
     fmt,
@@ -39,7 +39,7 @@ impl Window {
     /// The whole week.
     pub const ALL_DAYS: u8 = 0b111_1111;
 
-    fn is_open(&self, wall: Wall) -> bool {
+    fn is_open(&self, wall: LocalTime) -> bool {
         let begins = |day: u32| self.days >> day & 1 == 1;
         let (today, yesterday) = (wall.weekday, (wall.weekday + 6) % 7);
         self.times.iter().any(|&(from, to)| {
@@ -52,9 +52,9 @@ impl Window {
     }
 }
 
-/// What the clock on the wall shows.
+/// Local time.
 #[derive(Clone, Copy)]
-struct Wall {
+struct LocalTime {
     /// 0 is Monday.
     weekday: u32,
     /// After midnight, as it would be on a day of 24 hours.
@@ -78,9 +78,9 @@ impl Zone {
             .map(Self)
     }
 
-    fn wall(&self, now: Unix) -> Wall {
+    fn wall(&self, now: Unix) -> LocalTime {
         let local = now.0 as i64 + self.offset(now);
-        Wall {
+        LocalTime {
             // 1970-01-01 was a Thursday.
             weekday: (local.div_euclid(i64::from(DAY)) + 3).rem_euclid(7) as u32,
             second: local.rem_euclid(i64::from(DAY)) as u32,
@@ -114,9 +114,9 @@ pub struct Calendar {
     windows: Vec<Window>,
     /// Window `i` is gate `i + 1`.
     gates: Gates,
-    /// What is known holds from here on...
+    /// The gates are right from this time on...
     since: AtomicU64,
-    /// ...to here.
+    /// ...until this time.
     until: AtomicU64,
     turning: Mutex<()>,
 }
@@ -153,7 +153,7 @@ impl Calendar {
         &self.gates
     }
 
-    /// Sees to it that the gates are as they must be now. Two comparisons, nearly always.
+    /// Updates the gates if one of them may have changed. This usually takes two comparisons.
     #[inline]
     pub fn turn(&self, now: Unix) {
         let (since, until) = (
@@ -185,7 +185,7 @@ impl Calendar {
 
     /// The next moment when anything may change: a window's edge or a midnight by the clock as it goes
     /// now, or a change of the clock.
-    fn next_look(&self, now: Unix, wall: Wall) -> Unix {
+    fn next_look(&self, now: Unix, wall: LocalTime) -> Unix {
         let edges = self
             .windows
             .iter()

@@ -1,8 +1,7 @@
 //! What placeholders stand for, for one client.
 //!
-//! A value becomes (a part of) one level of a topic. One that would be more than that, or that would
-//! lead a filter to the broker's own topics, is refused and never pasted: a client chooses its client
-//! id, and `#` is a client id.
+//! A value becomes one level of a topic, or a part of one. A value that would be more than that, or that would lead a
+//! filter to the broker's own topics, is refused: clients choose their client IDs, and one could choose `#`.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! MQTT topic names and topic filters (MQTT 5.0, section 4.7).
 //!
 //! A rule's filter and an asked-for filter are the same kind of thing here; the question between
-//! them is whether one *covers* the other. [`super::tree::Rules`] answers it for many rules at once.
+//! them is whether one *covers* the other. [`super::matcher`] answers it for many rules at once.
 
 use std::fmt;
 

@@ -1,29 +1,28 @@
 //! Rules about topics, and the one that decides.
 //!
-//! A rule allows or denies to publish, to subscribe, or both, on the topics of a filter, within
-//! limits. *The first rule that fits decides*; what no rule fits is denied. (First and not "deny
-//! wins", because lists in the form of EMQX's `acl` claim are read so.)
+//! A rule allows or denies publishing, subscribing, or both, on the topics of a filter, within limits. *The first rule
+//! that applies decides*; a request to which no rule applies is denied. (The first rule, and not "deny wins", because
+//! that is how EMQX reads its `acl` claim.)
 //!
-//! * this file: a rule, and what is asked
-//! * [`filter`]: what is a topic, what is a filter · [`template`]: filters with placeholders
-//! * [`tree`]: many rules compiled, so that the first that fits is found at a price that does not
-//!   grow with their number · [`bind`]: what placeholders stand for, for one client
+//! * this file: a rule, and a request
+//! * [`filter`]: topic names and topic filters · [`template`]: filters with placeholders
+//! * [`compile`] and [`matcher`]: many rules, compiled so that the search for the first one that applies does not take
+//!   longer with more rules · [`bind`]: the values of the placeholders for one client
 //!
-//! What fits:
+//! When a rule applies:
 //!
-//! * A message is published, or a will sent: the filter matches the topic, and QoS, retain flag and
-//!   payload are within the limits. A rule whose limits are exceeded does not fit; it does not deny.
-//! * A filter is subscribed to: the rule's filter *covers* it, that is, matches whatever it matches,
-//!   level by level, so `+/#` is not taken to cover `#`; and the QoS asked for is within the limits.
-//!   A deny rule that covers only a part of a subscription does not refuse it: what it would bring is
-//!   held back message by message.
-//! * A message is delivered: a rule about subscribing fits if its filter matches the topic. Nothing about
-//!   the message says with which QoS it was subscribed to, so each effect takes what is safe to be wrong
-//!   about: a rule that allows some QoS lets it come, and only a rule that denies every QoS holds it back.
-//!   (What is denied with one QoS is refused where it is asked for.)
+//! * A message is published, or a will sent: the filter matches the topic, and QoS, retain flag and payload are within
+//!   the limits. A rule whose limits are exceeded does not apply; it does not deny.
+//! * A filter is subscribed to: the rule's filter *covers* it, that is, matches every topic that it matches, level by
+//!   level, so `+/#` is not taken to cover `#`; and the requested QoS is within the limits. A deny rule that covers
+//!   only a part of a subscription does not refuse it. The messages that the rule denies are held back one by one.
+//! * A message is delivered: a rule about subscribing applies if its filter matches the topic. The broker does not say
+//!   with which QoS the client subscribed, so both effects err on the safe side: a rule that allows some QoS lets the
+//!   message through, and only a rule that denies every QoS holds it back. (A subscription with a denied QoS is refused
+//!   when it is made.)
 //!
-//! A wildcard in front never reaches topics that begin with `$` (MQTT 5.0, section 4.7.2); neither
-//! does it in a deny rule, and need not.
+//! A wildcard at the beginning never matches topics that begin with `$` (MQTT 5.0, section 4.7.2). This also holds for
+//! deny rules.
 
 pub mod bind;
 pub mod compile;
@@ -35,12 +34,12 @@ pub mod template;
 
 use template::Template;
 
-/// What a rule does where it fits.
+/// What a rule does when it applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It lets it pass.
+    /// The message or subscription is allowed.
     Allow,
-    /// It does not.
+    /// It is denied.
     Deny,
 }
 
@@ -55,7 +54,7 @@ pub enum Actions {
     Both,
 }
 
-/// Beyond what a rule does not fit.
+/// The limits of a rule. The rule does not apply to a request that exceeds one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The QoS levels: bit 0 for QoS 0, and so on. Of a subscription it is the one asked for.
@@ -85,9 +84,9 @@ pub struct Rule {
     pub actions: Actions,
     /// On which topics.
     pub filter: Template,
-    /// Whether the filter stands for itself: it fits a subscription to exactly it (EMQX's `eq`). For
-    /// deliveries an allow rule is then still a filter, because what was subscribed to is to arrive,
-    /// and a deny rule is not, because only the subscription was denied.
+    /// Whether the rule applies only to a subscription to exactly this filter (EMQX's `eq`). For deliveries the filter
+    /// of an allow rule still matches topics, because the messages of the subscription have to arrive. That of a deny
+    /// rule does not, because only the subscription is denied.
     pub literal: bool,
     /// Within which limits.
     pub limits: Limits,
@@ -127,9 +126,9 @@ pub enum Ask {
     Receive,
 }
 
-/// Sets of what can be asked, a bit for each kind that a limit can tell from another. A question is
-/// one bit (or some, where the broker does not say which), a rule has those that it fits: one `and`
-/// instead of three comparisons at every message.
+/// Requests in classes, one bit for each combination of action, QoS and retain flag. A request has one bit, or all
+/// possible ones where the broker does not tell. A rule has the bits of the requests that its limits allow. So one
+/// `and` replaces three comparisons at every message.
 mod classes {
     pub const RECEIVE: u16 = 1 << 9;
     pub const SUBSCRIBE: u16 = 0b111 << 6;
@@ -148,8 +147,7 @@ mod classes {
 }
 
 impl Ask {
-    /// Which kind of question it is, in bits: whatever no limit but that on payloads can tell from it
-    /// has the same. Several where the broker does not say which, and none for what there is not.
+    /// Returns the bits of this request (see [`classes`]); none if its QoS is invalid.
     #[inline]
     pub fn kinds(self) -> u16 {
         match self {

@@ -1,5 +1,6 @@
 //! HTTPS to the tenant: certificates are verified, bodies have a maximum size, requests have a timeout,
-//! redirects are not followed, and a few connections are kept for the next request. Only this module and [`super::resolver`] use `ureq`.
+//! redirects are not followed, and a few connections are kept for the next request. Only this module and
+//! [`super::resolver`] use `ureq`.
 
 use std::{
     path::Path,

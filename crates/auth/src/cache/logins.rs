@@ -109,21 +109,11 @@ impl LoginCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Account;
+    use crate::cache::test_identity;
     use crate::secret::Fingerprinter;
 
     fn good(until: u64) -> Verdict {
-        Ok(Identity {
-            username: "u".into(),
-            account: Account {
-                issuer: "https://tenant.example/".into(),
-                subject: "u".into(),
-            },
-            client_ids: None,
-            grants: Default::default(),
-            claims: None,
-            until: Unix(until),
-        })
+        Ok(test_identity(Unix(until)))
     }
 
     fn bad(reason: Reason) -> Verdict {

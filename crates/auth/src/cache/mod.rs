@@ -9,3 +9,18 @@ pub mod expiring;
 pub(crate) mod generations;
 pub mod logins;
 pub mod tokens;
+
+#[cfg(test)]
+fn test_identity(until: crate::clock::Unix) -> crate::identity::Identity {
+    crate::identity::Identity {
+        username: "u".into(),
+        account: crate::identity::Account {
+            issuer: "https://tenant.example/".into(),
+            subject: "u".into(),
+        },
+        client_ids: None,
+        grants: Default::default(),
+        claims: None,
+        until,
+    }
+}

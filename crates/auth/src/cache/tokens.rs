@@ -58,28 +58,14 @@ impl TokenCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Account;
+    use crate::cache::test_identity;
     use crate::secret::Fingerprinter;
-
-    fn identity() -> Identity {
-        Identity {
-            username: "u".into(),
-            account: Account {
-                issuer: "https://tenant.example/".into(),
-                subject: "u".into(),
-            },
-            client_ids: None,
-            grants: Default::default(),
-            claims: None,
-            until: Unix(2000),
-        }
-    }
 
     #[test]
     fn a_token_is_known_as_long_as_it_is_good_under_the_same_keys() {
         let token = Fingerprinter::new().unwrap().of(b"token");
         let (keys, others) = (Arc::new(KeySet::default()), Arc::new(KeySet::default()));
-        let identity = identity();
+        let identity = test_identity(Unix(2000));
         let mut cache = TokenCache::default();
         cache.insert(token, &identity, Arc::clone(&keys), Unix(1000));
         assert!(cache.get(token, &keys, Unix(1999)).is_some());
@@ -98,7 +84,7 @@ mod tests {
     fn who_came_back_is_known_when_the_network_fails_again() {
         let token = Fingerprinter::new().unwrap().of(b"token");
         let keys = Arc::new(KeySet::default());
-        let identity = identity();
+        let identity = test_identity(Unix(2000));
         let mut cache = TokenCache::default();
         cache.insert(token, &identity, Arc::clone(&keys), Unix(1000));
         cache.client_left(token, Unix(1000));

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, as data. `messages.rs` has the sentences.
+//! What can be wrong with a configuration, as data. `messages/` has the sentences.
 
 use acl::{policy_file::Mistake, rules::filter::Malformed};
 

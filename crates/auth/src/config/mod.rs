@@ -5,7 +5,7 @@
 //! | Which options are there, with which defaults and ranges? | [`options`], one table |
 //! | How is one option read? | `given.rs` |
 //! | Which options go together? | `rules.rs` |
-//! | What can be wrong? | [`errors`]; the sentences are in `messages.rs` |
+//! | What can be wrong? | [`errors`]; the sentences are in `messages/` |
 //! | Which option is a misspelt one meant to be? | `nearest.rs` |
 //! | Has the file changed since the start? | [`on_disk`] |
 

@@ -140,7 +140,8 @@ const TENANT: Group = Group {
         Opt {
             name: "issuer",
             kind: Kind::List(
-                "addresses, with commas between them, as in https://example.eu.auth0.com/, with the slash if the tokens have it",
+                "addresses, with commas between them, as in https://example.eu.auth0.com/, with the slash if the \
+                tokens have it",
             ),
             default: Unset("`https://DOMAIN/`"),
             text: "The accepted `iss` values of tokens, with commas between them, compared byte for byte (Auth0's end \
@@ -192,7 +193,8 @@ const CREDENTIALS: Group = Group {
             kind: Kind::Text("the Client Secret of the application"),
             default: Unset("`client_secret_file` has it"),
             secret: true,
-            text: "The Client Secret itself. The broker keeps it in its memory, and whoever can read mosquitto.conf can \
+            text: "The Client Secret itself. The broker keeps it in its memory, and whoever can read \
+            mosquitto.conf can \
                    read it: `client_secret_file` is better.",
             ..ROW
         },
@@ -291,7 +293,8 @@ const NAMES: Group = Group {
             kind: Kind::Text("at most 64 bytes without spaces, /, + and #, as in auth0:"),
             default: Unset("nothing"),
             example: Some("auth0:"),
-            text: "What the broker is told in front of the tenant's user names: with `auth0:`, the user `admin` becomes \
+            text: "What the broker is told in front of the tenant's user names: with `auth0:`, the user `admin` \
+            becomes \
                    `auth0:admin`. For brokers that have [users of their own](../README.md#user-names) and decide \
                    themselves (`acl defer`, dynamic-security), so that none of the tenant's users is taken for one of \
                    them. The policy file and the topics of tokens see the name without it.",
@@ -344,7 +347,8 @@ const OTHERS: Group = Group {
             name: "acl",
             kind: Kind::OneOf(&["own", "defer"]),
             default: Value("own"),
-            text: "With `own`, the token and the policy file decide about every message and subscription. With `defer`, \
+            text: "With `own`, the token and the policy file decide about every message and subscription. With \
+            `defer`, \
                    the broker's `acl_file` or another plugin, such as dynamic-security, does, and without either \
                    everything is denied; then what the token says about topics is not read, and `policy_file` cannot \
                    be set.",
@@ -389,7 +393,8 @@ const TOKENS: Group = Group {
             name: "hs256_secret_encoding",
             kind: Kind::OneOf(&["utf8", "base64"]),
             default: Value("utf8"),
-            text: "How that file holds the secret. `base64` is for tenants from before 2017, whose secrets were encoded \
+            text: "How that file holds the secret. `base64` is for tenants from before 2017, whose secrets were \
+            encoded \
                    so.",
             ..ROW
         },
@@ -554,7 +559,8 @@ const CONFIG_FILE: Group = Group {
         name: "config_file",
         kind: Kind::File,
         default: Unset("all options are in mosquitto.conf"),
-        text: "A TOML file with more options, each as `NAME = \"VALUE\"`; a list may be an array, and a number needs no \
+        text: "A TOML file with more options, each as `NAME = \"VALUE\"`; a list may be an array, and a number \
+        needs no \
                quotes. A file that holds a secret must not be readable for every user of the machine.",
         ..ROW
     }],

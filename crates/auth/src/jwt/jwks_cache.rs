@@ -154,7 +154,8 @@ impl JwksCache {
         self.replace(KeySet::default());
         log.line(
             Level::Error,
-            "the tenant's signing keys could not be fetched for longer than jwks_max_stale: they are not used any more, and nobody comes in with a token; fix: see the line that says why they cannot be fetched",
+            "the tenant's signing keys could not be fetched for longer than jwks_max_stale: they are not used any \
+            more, and nobody comes in with a token; fix: see the line that says why they cannot be fetched",
         );
     }
 
@@ -351,7 +352,10 @@ fn report(
         Ok(set) => {
             log.line(
                 Level::Info,
-                format!("the tenant's signing keys are here ({} keys)", set.len()),
+                format!(
+                    "the tenant's signing keys were fetched ({} keys)",
+                    set.len()
+                ),
             );
             for why in set.ignored() {
                 log.line(Level::Info, format!("left out of the tenant's keys: {why}"));
@@ -366,7 +370,8 @@ fn report(
             let seconds = pace.after_failure(*pause).as_secs();
             log.line(
                 Level::Warning,
-                format!("the tenant's signing keys {why}; {meanwhile}the next attempt follows in {seconds} s; fix: check domain (or issuer) and ca_file, and this machine's network and time"),
+                format!("the tenant's signing keys {why}; {meanwhile}the next attempt follows in {seconds} s; \
+                fix: check domain (or issuer) and ca_file, and this machine's network and time"),
             );
         }
     }

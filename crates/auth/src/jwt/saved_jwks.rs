@@ -108,7 +108,8 @@ impl SavedJwks {
         self.dir.write(&self.file, &text).map_err(|why| {
             let path = self.dir.path_of(&self.file);
             format!(
-                "the tenant's keys cannot be kept over a restart in {}: {why}; fix: make room there, or let the broker's user write in state_dir",
+                "the tenant's keys cannot be kept over a restart in {}: {why}; fix: make room there, or let the \
+                broker's user write in state_dir",
                 Quoted(&path.display().to_string())
             )
         })?;

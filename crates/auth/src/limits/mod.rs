@@ -1,4 +1,4 @@
-//! TenantLimits on how often the tenant is asked about logins, so that neither the broker nor one user is locked out.
+//! Limits on how often the tenant is asked about logins, so that neither the broker nor one user is locked out.
 //!
 //! * this file: [`TenantLimits`] applies all limits of one tenant in turn
 //! * [`retry_after`]: the pauses that the tenant asks for

@@ -32,16 +32,16 @@ impl fmt::Display for Report<'_> {
                 write!(f, "{}; ", around(&head, refusal))?;
                 match scope {
                     Scope::Device(..) => {
-                        f.write_str("repeats are counted, and told once a minute")
+                        f.write_str("repeats are counted and logged once a minute")
                     }
                     Scope::Access(_) => f.write_str(
-                        "not told again on this connection; after others it is counted, and told once a minute",
+                        "not logged again on this connection; on later ones it is counted and logged once a minute",
                     ),
                     Scope::Source(source) => {
-                        write!(f, "more of these from {source} are counted, and told once a minute")
+                        write!(f, "more of these from {source} are counted and logged once a minute")
                     }
                     Scope::All => f.write_str(
-                        "more of these, of any client, are counted, and told once a minute",
+                        "more of these, of any client, are counted and logged once a minute",
                     ),
                 }
             }

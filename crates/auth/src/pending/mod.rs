@@ -79,7 +79,8 @@ struct PendingAuthentication {
 }
 
 impl PendingAuthentication {
-    fn is_valid(&self, tickets: &mut Tickets) -> bool {
+    /// Takes its ticket back. Returns whether it was still valid.
+    fn redeem_ticket(&self, tickets: &mut Tickets) -> bool {
         tickets.redeem(&self.sign_in.client.id, self.ticket)
     }
 }
@@ -136,7 +137,7 @@ impl PendingAuthentications {
         let ready = self.ready.extract_if(.., |(pending, _)| has_gone(pending));
         for pending in waiting.chain(ready.map(|(pending, _)| pending)) {
             self.places.give_back(pending.sign_in.caller.source, 1.0);
-            pending.is_valid(tickets);
+            pending.redeem_ticket(tickets);
         }
     }
 
@@ -161,7 +162,7 @@ impl PendingAuthentications {
         let mut answers = Vec::new();
         for (pending, verdict) in self.ready.drain(..) {
             self.places.give_back(pending.sign_in.caller.source, 1.0);
-            if pending.is_valid(tickets) {
+            if pending.redeem_ticket(tickets) {
                 answers.push((pending.sign_in, verdict));
             }
         }
@@ -172,7 +173,7 @@ impl PendingAuthentications {
     pub fn clear(&mut self, tickets: &mut Tickets) {
         let ready = self.ready.drain(..).map(|(pending, _)| pending);
         for pending in self.waiting.drain(..).chain(ready) {
-            pending.is_valid(tickets);
+            pending.redeem_ticket(tickets);
         }
         self.places = FairShares::default();
     }

@@ -12,7 +12,7 @@ use crate::{
     sessions::Session,
     sign_in::SignIn,
 };
-use acl::rights::{Hopeless, Profile, Rights};
+use acl::rights::{Profile, Rights, RightsError};
 use input::json::Place;
 
 /// A session for a client that is admitted.
@@ -135,8 +135,8 @@ impl Engine {
         };
         let book = self.policy_file.as_ref().map(InForce::book);
         Rights::new(identity.grants, book, profile).map_err(|why| match why {
-            Hopeless::Token(why) => Refusal::new(Reason::TokenTopics, Detail::Placeholder(why)),
-            Hopeless::Policy(why) => {
+            RightsError::Token(why) => Refusal::new(Reason::TokenTopics, Detail::Placeholder(why)),
+            RightsError::Policy(why) => {
                 Refusal::new(Reason::PolicyValue, Detail::Policy(Box::new(why)))
             }
         })

@@ -282,14 +282,14 @@ mod tests {
         };
         let first = lines(&mut policy, "a", Reason::LoginRate, 0);
         assert_eq!(first.len(), 1);
-        assert!(first[0].contains("of any client, are counted, and told once a minute"));
+        assert!(first[0].contains("of any client, are counted and logged once a minute"));
         assert!(
             lines(&mut policy, "b", Reason::LoginRate, 1).is_empty(),
             "it is everybody's"
         );
         let own = lines(&mut policy, "a", Reason::LoginRefused, 2);
         assert!(
-            own[0].ends_with("repeats are counted, and told once a minute"),
+            own[0].ends_with("repeats are counted and logged once a minute"),
             "{own:?}"
         );
         assert_eq!(lines(&mut policy, "b", Reason::LoginRefused, 3).len(), 1);

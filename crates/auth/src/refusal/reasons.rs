@@ -111,27 +111,35 @@ reasons! {
             "give the device a token, or set client_id and client_secret_file to let it in with its password";
         ClientId, "client-id", NotAuthorized, Device,
             "The token is for another client ID (`client_id_claim`, `client_id_template`).",
-            "let the device connect with the client ID that its token names, or correct client_id_claim or client_id_template";
+            "let the device connect with the client ID that its token names, or correct client_id_claim or \
+            client_id_template";
         ClientIdHeld, "client-id-held", NotAuthorized, Device,
             "Another account is connected under that client ID, or has a session under it.",
-            "give each device a client ID of its own; if a device changed its account, let the old one connect once with a clean session, or set takeover to any; on Mosquitto 2.0 a reload (SIGHUP) frees the client IDs of sessions that have expired";
+            "give each device a client ID of its own; if a device changed its account, let the old one connect \
+            once with a clean session, or set takeover to any; on Mosquitto 2.0 a reload (SIGHUP) frees the \
+            client IDs of sessions that have expired";
         ClientIdPending, "client-id-pending", Busy, Passing,
-            "A login waits for the tenant under that client ID, so Mosquitto 2.1 hung up. It asks the plugin nothing, and tells the device nothing.",
-            "none needed if rare: the device is let in when it tries again; else find out who connects from that address, and why under this client ID";
+            "A login waits for the tenant under that client ID, so Mosquitto 2.1 hung up. It asks the plugin \
+            nothing, and tells the device nothing.",
+            "none needed if rare: the device is let in when it tries again; else find out who connects from that \
+            address, and why under this client ID";
     }
     "The token, until its signature is verified" {
         TokenMalformed, "token-malformed", BadCredential, Device,
-            "The password is no JSON Web Token (an opaque one comes from a request without `audience`), or a piece of one, or it was edited on the way.",
+            "The password is no JSON Web Token (an opaque one comes from a request without `audience`), or a \
+            piece of one, or it was edited on the way.",
             "send the token as it came from the tenant: three base64url parts with dots between them";
         TokenWrapped, "token-wrapped", BadCredential, Device,
-            "The password is a token with `Bearer` in front, in quotes, with white space, in the tenant's whole answer, or encoded once more. The line says what is around it.",
-            "send the token alone in the password field: without `Bearer`, quotes, white space, JSON or another encoding";
+            "The password is a token with `Bearer` in front, in quotes, with white space, in the tenant's whole \
+            answer, or encoded once more. The line says what is around it.",
+            "send the token alone in the password field: without `Bearer`, quotes, white space, JSON or another \
+            encoding";
         TokenMisplaced, "token-misplaced", BadCredential, Device,
             "The user name or the client ID is a token.",
             "send the token in the password field, with the user name `JWT` and the device's own client ID";
         TokenDouble, "token-double", BadCredential, Device,
             "The header or the payload names a member twice.",
-            "fetch the token from the tenant; one that says two things at once was made to deceive";
+            "fetch the token from the tenant; one with two members of the same name is a sign of an attack";
         TokenEncrypted, "token-encrypted", BadCredential, Configuration,
             "The tenant encrypts its access tokens (JWE).",
             "turn off token encryption for this API in the tenant";
@@ -155,7 +163,8 @@ reasons! {
             "none needed: the tenant's keys are asked for again within 30 s, and the device may try again";
         TokenKeyUnfit, "token-key-unfit", BadCredential, Configuration,
             "The tenant lists the key for RS256, and the token is signed with PS256, or the other way round.",
-            "in the tenant's settings turn off 'Include Signing Algorithms in JSON Web Key Set', or sign with the key's own algorithm";
+            "in the tenant's settings turn off 'Include Signing Algorithms in JSON Web Key Set', or sign with the \
+            key's own algorithm";
         TokenSignature, "token-signature", BadCredential, Device,
             "The signature is wrong: forged, or damaged, or an HS256 secret that is not the API's.",
             "fetch a new token; if all devices are refused, check domain and hs256_secret_file";
@@ -166,16 +175,19 @@ reasons! {
             "fetch the token from the tenant; do not make one by hand";
         TokenIssuer, "token-issuer", NotAuthorized, Device,
             "Another tenant, or another domain of the tenant, issued the token.",
-            "use a token of this tenant, or add its issuer to the option issuer exactly as written (Auth0's ends with a slash)";
+            "use a token of this tenant, or add its issuer to the option issuer exactly as written (Auth0's ends \
+            with a slash)";
         TokenAudience, "token-audience", NotAuthorized, Device,
             "The token is for another API, or it is an ID token.",
-            "ask the tenant for a token with audience set to one listed in the option audience, or correct the option audience";
+            "ask the tenant for a token with audience set to one listed in the option audience, or correct the \
+            option audience";
         TokenExpired, "token-expired", BadCredential, Device,
             "The time of the token is over.",
             "fetch a new token before connecting; if it is new, check this machine's clock";
         // Told so that the device keeps its token: it is good as soon as this machine's clock is right.
         TokenNotYet, "token-not-yet", Unavailable, Configuration,
-            "`nbf` or `iat` lies in the future: this machine's clock is behind, or the tenant's ahead. The device is to keep its token.",
+            "`nbf` or `iat` lies in the future: this machine's clock is behind, or the tenant's ahead. The device \
+            is to keep its token.",
             "check the clock of this machine";
         TokenBound, "token-bound", NotAuthorized, Device,
             "The token is bound to a key (`cnf`), which MQTT cannot prove.",
@@ -187,13 +199,18 @@ reasons! {
             "The claim that becomes the user name is missing or unusable.",
             "name a claim in username_claim that every device's token has";
         TokenTopics, "token-topics", NotAuthorized, Account,
-            "What a claim says that the device may do cannot be read: an entry is no topic filter, a rule has an unknown member, a placeholder does not count here or its value cannot stand in a topic. The line names it.",
+            "What a claim says that the device may do cannot be read: an entry is no topic filter, a rule has an \
+            unknown member, a placeholder does not count here or its value cannot stand in a topic. The line \
+            names it.",
             "correct the device's topics in the tenant (app_metadata) and fetch a new token";
     }
     "The policy file" {
         PolicyValue, "policy-value", NotAuthorized, Account,
-            "A rule of the policy file that denies names a value that cannot stand in a topic: a claim that is missing, a client ID with `/`, `+` or `#` in it. To leave the rule out would be to allow what it denies.",
-            "give the device a client ID, user name and claims that can be a level of a topic, or take the placeholder out of the rule";
+            "A rule of the policy file that denies names a value that cannot stand in a topic: a claim that is \
+            missing, a client ID with `/`, `+` or `#` in it. To leave the rule out would be to allow what it \
+            denies.",
+            "give the device a client ID, user name and claims that can be a level of a topic, or take the \
+            placeholder out of the rule";
     }
     "Sign-ins with a password, and the tenant" {
         LoginRefused, "login-refused", BadCredential, Device,
@@ -204,7 +221,8 @@ reasons! {
             "unblock the user in the tenant (User Management > Users)";
         LoginLocked, "login-locked", Banned, Account,
             "Brute-force protection locked the user (10 failures by default).",
-            "unblock the user in the tenant; it was locked by brute-force protection, so find who sends wrong passwords";
+            "unblock the user in the tenant; it was locked by brute-force protection, so find who sends wrong \
+            passwords";
         LoginLeaked, "login-leaked", NotAuthorized, Account,
             "Auth0 knows the password from a breach elsewhere.",
             "give the device a new password: this one is known from a data breach";
@@ -215,14 +233,18 @@ reasons! {
             "Bot detection wants a human.",
             "add this broker's address to bot detection's IP allowlist in the tenant";
         LoginDenied, "login-denied", NotAuthorized, Account,
-            "An Action said no, or the application may not use the API.",
-            "read the tenant's words: an Action denied this device, or audience names no API that the application may use";
+            "An Action denied the login, or the application may not use the API.",
+            "read the tenant's message: an Action denied this device, or audience names no API that the application \
+            may use";
         LoginConfiguration, "login-configuration", Unavailable, Configuration,
             "The tenant does not accept the application: secret, grant, connection or audience.",
-            "correct the option or the application that the line names; if only one device is refused so, look at its user name";
+            "correct the option or the application that the line names; if only one device is refused so, look at \
+            its user name";
         LoginToken, "login-token", Unavailable, Configuration,
-            "The login was good, and neither the access token nor the ID token can be used. The line says why, with the fix for that: the issuer, this machine's clock, the audience.",
-            "make the tenant return a usable token: set audience to an API of the tenant, or list client_id in audience";
+            "The login was good, and neither the access token nor the ID token can be used. The line says why, \
+            with the fix for that: the issuer, this machine's clock, the audience.",
+            "make the tenant return a usable token: set audience to an API of the tenant, or list client_id in \
+            audience";
         LoginPending, "login-pending", Busy, Passing,
             "The tenant is being asked, and the broker may not stand still any longer.",
             "none needed: the tenant is asked in the background, and the device is let in when it tries again";
@@ -230,8 +252,11 @@ reasons! {
             "More sign-ins wait for the tenant than there is room for.",
             "none needed if rare; else raise login_workers, or let devices use tokens";
         LoginBackoff, "login-backoff", Busy, Device,
-            "The device sent several wrong passwords in a row, or was refused for another reason that a line before names; or others did so from other addresses with its user name. The line says which.",
-            "correct the device's password, or what an earlier line names, and reload the broker, so that it is looked at now; after nine wrong passwords from its address only 30 days or a restart help, because Auth0 locks a user for 30 days after ten";
+            "The device sent several wrong passwords in a row, or was refused for another reason that a line \
+            before names; or others did so from other addresses with its user name. The line says which.",
+            "correct the device's password, or what an earlier line names, and reload the broker, so that it is \
+            looked at now; after nine wrong passwords from its address only 30 days or a restart help, because \
+            Auth0 locks a user for 30 days after ten";
         LoginRate, "login-rate", Busy, Passing,
             "More logins a second than `login_rate`, or than its address may use of it.",
             "none needed if rare; else raise login_rate to what your Auth0 plan allows, or let devices use tokens";
@@ -261,8 +286,10 @@ reasons! {
     }
     "Messages and subscriptions" {
         NotGranted, "not-granted", NotAuthorized, Account,
-            "No rule allows it, or one denies it: the line says which. It is logged once for each topic and connection.",
-            "add the topic to the device's topics in the tenant and let it connect with a new token; or, if the line names a rule, change that";
+            "No rule allows it, or one denies it: the line says which. It is logged once for each topic and \
+            connection.",
+            "add the topic to the device's topics in the tenant and let it connect with a new token; or, if the \
+            line names a rule, change that";
         RightsExpired, "rights-expired", NotAuthorized, Device,
             "The token of a connected device expired. It is disconnected.",
             "let the device connect again with a new token";

@@ -249,8 +249,8 @@ impl Sessions {
         ours || account.is_some() && self.others_by_id.contains_key(client_id)
     }
 
-    /// Records that others decide about this client. With `may_be_recheck` this may be a recheck (SIGHUP) of a kept session,
-    /// whose end the broker does not tell, and it is not recorded.
+    /// Records that others decide about this client. With `may_be_recheck` this may be a recheck (SIGHUP) of a kept
+    /// session, whose end the broker does not tell, and it is not recorded.
     pub fn other_comes(&mut self, key: ClientKey, client_id: &str, may_be_recheck: bool) {
         if may_be_recheck && !self.is_other(key) {
             return;
@@ -280,8 +280,8 @@ impl Sessions {
     ///
     /// `credential` is `None` if the broker certainly asks about one of its sessions. Then nobody presents one.
     ///
-    /// With `may_be_recheck` this may be a recheck (SIGHUP). Otherwise the key of an offline session belongs to a new connection
-    /// in memory that was freed: the broker frees such sessions without a word.
+    /// With `may_be_recheck` this may be a recheck (SIGHUP). Otherwise the key of an offline session belongs to a new
+    /// connection in memory that was freed: the broker frees such sessions without a word.
     pub fn recheck(
         &mut self,
         key: ClientKey,

@@ -102,7 +102,7 @@ fn measure(
             .plugin(plugin, &options)
             .start();
         let broker = broker.map_err(|error| error.to_string())?;
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
         Ok(broker)
     };
     let (same, new) = (with_plugin()?, with_plugin()?);

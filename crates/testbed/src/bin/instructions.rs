@@ -287,7 +287,7 @@ fn count(case: &CostCase, load: Load) -> Result<i64, String> {
     };
     let broker = builder.start().map_err(|error| error.to_string())?;
     if case.rights.as_ref().is_some_and(|rights| !rights.jwks_file) {
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
     }
     match load {
         Load::Messages {

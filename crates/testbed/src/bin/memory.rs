@@ -139,7 +139,7 @@ fn measure(
     };
     let broker = started.map_err(|error| error.to_string())?;
     if plugin.is_some() {
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
     }
     let name = format!(
         "{version}, {}",

@@ -115,7 +115,7 @@ fn start(
     };
     let broker = started.map_err(|error| error.to_string())?;
     if plugin.is_some() {
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
     }
     Ok(broker)
 }

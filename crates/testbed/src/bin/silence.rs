@@ -224,7 +224,7 @@ fn measure(
     };
     let broker = started.map_err(|error| error.to_string())?;
     if matches!(scenario, Scenario::Slow | Scenario::Hanging) {
-        broker.expect_log("signing keys are here");
+        broker.expect_log("signing keys were fetched");
     }
     let behaviour = if scenario == Scenario::Hanging {
         Behaviour::Hang

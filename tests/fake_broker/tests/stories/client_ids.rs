@@ -10,7 +10,7 @@ use testbed::tenant::{
 
 use super::{GRANTED, PATIENCE, RELEASE, Scene, login};
 
-/// InitOptions with which the broker itself never waits.
+/// Options with which the broker itself never waits.
 fn options(tenant: &Tenant) -> InitOptions {
     super::options(tenant)
         .with("client_id", CLIENT_ID)

@@ -151,7 +151,7 @@ fn without_keys_tokens_are_refused_temporarily() {
         // An operator who has fixed the network need not wait for the next attempt.
         tenant.listen_again().expect("the same port");
         assert_eq!(broker.reload(), 0);
-        broker.run_until_said("signing keys are here");
+        broker.run_until_said("signing keys were fetched");
         assert_eq!(broker.connect_new(&spec).1, 0);
     });
 }

@@ -92,7 +92,7 @@ fn a_stop_and_a_new_start() {
         let mut before = None;
         for round in 1..=3 {
             broker.init(&options(&tenant)).expect("it starts");
-            broker.run_until_said("signing keys are here");
+            broker.run_until_said("signing keys were fetched");
             assert_eq!(tenant.count(Endpoint::Jwks), round);
             // The HTTP client's thread for the name lookup may still be ending.
             wait_for_threads(1);

@@ -22,7 +22,7 @@ fn identical_instances_work_once() {
         let told = broker.lines_with("named twice with the same options");
         assert_eq!(told, 2 - expected);
 
-        broker.run_until_said("signing keys are here");
+        broker.run_until_said("signing keys were fetched");
         let spec = ClientSpec::new("a")
             .token(tenant.token(DEVICE))
             .will(GRANTED);
@@ -47,7 +47,7 @@ fn different_instances_are_refused_where_only_one_would_be_called() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         broker.init(&options(&tenant)).expect("the first");
-        broker.run_until_said("signing keys are here");
+        broker.run_until_said("signing keys were fetched");
         let second = broker.init(&credentials(&tenant).with("login_workers", "1"));
         if RELEASE.is_2_1() {
             assert_eq!(second, Ok(()));
@@ -78,9 +78,9 @@ fn listeners_with_the_same_options_share_one_fetcher_and_the_sessions() {
                 .init_for(listener, &options(&tenant))
                 .expect("it starts");
         }
-        broker.run_until_said("signing keys are here");
+        broker.run_until_said("signing keys were fetched");
         assert_eq!((tenant.count(Endpoint::Jwks), plugin_threads()), (1, 1));
-        assert_eq!(broker.lines_with("signing keys are here"), 1);
+        assert_eq!(broker.lines_with("signing keys were fetched"), 1);
 
         // A takeover from one listener to another.
         let spec = ClientSpec::new("a")
@@ -116,7 +116,7 @@ fn listeners_with_other_options_have_rules_of_their_own() {
         // 2.0.11 ticks only the first instance, and the second's lines wait for an event.
         broker.run_until("both have keys", |broker| {
             broker.reload();
-            broker.lines_with("signing keys are here") == 2
+            broker.lines_with("signing keys were fetched") == 2
         });
 
         let token = tenant.token(DEVICE);
@@ -141,7 +141,7 @@ fn the_same_subject_of_two_tenants_is_two_accounts() {
         }
         broker.run_until("both have keys", |broker| {
             broker.reload();
-            broker.lines_with("signing keys are here") == 2
+            broker.lines_with("signing keys were fetched") == 2
         });
         let spec = |number: usize| {
             let token = tenants[number].mint(DEVICE).claim("sub", json!("same"));

@@ -111,7 +111,7 @@ impl Scene {
             "{:#?}",
             broker.log()
         );
-        broker.run_until_said("signing keys are here");
+        broker.run_until_said("signing keys were fetched");
         broker.forget_log();
         broker.asked();
         Self {

@@ -24,7 +24,7 @@ fn three_hundred_refusals_of_a_device_are_a_line_and_a_count() {
                 scene.broker.reuse(client, &spec);
             }
             scene.broker.tick();
-            let first = "; repeats are counted, and told once a minute";
+            let first = "; repeats are counted and logged once a minute";
             assert_eq!(lines(&scene, &[reason]), 1, "{:#?}", scene.broker.log());
             assert_eq!(lines(&scene, &[reason, "from 192.0.2.1)", first]), 1);
         }
@@ -60,7 +60,7 @@ fn refusals_of_many_client_ids_from_one_address_share_a_line() {
         scene.broker.tick();
         let log = scene.broker.log();
         assert_eq!(lines(&scene, &["'junk-"]), 17, "{log:#?}");
-        let shared = "; more of these from 192.0.2.1 are counted, and told once a minute";
+        let shared = "; more of these from 192.0.2.1 are counted and logged once a minute";
         assert_eq!(lines(&scene, &["'junk-16'", shared]), 1, "{log:#?}");
         assert_eq!(
             lines(&scene, &["of 'a'"]),

@@ -241,7 +241,7 @@ fn a_reload_keeps_the_old_keys_until_new_ones_arrive() {
         scene.tenant.revoke_previous();
         scene.broker.forget_log();
         assert_eq!(scene.broker.reload(), SUCCESS);
-        scene.broker.run_until_said("signing keys are here");
+        scene.broker.run_until_said("signing keys were fetched");
         let new = scene.device("new");
         scene.connected(&new);
         let (_, code) = scene.broker.connect_new(&old);
