@@ -92,7 +92,7 @@ fn repeated_denials_of_a_device_are_a_line_and_a_count() {
             scene.broker.disconnect(client);
             scene.broker.tick();
         }
-        let first = "; not told again on this connection; after others it is counted";
+        let first = "; not logged again on this connection; on later ones it is counted";
         assert_eq!(lines(&scene, &["[not-granted]", first]), 1);
         assert_eq!(lines(&scene, &["[not-granted]"]), 1);
         scene.broker.cleanup();
