@@ -1,12 +1,12 @@
 //! The policy file in force. It is read at the start, and again on SIGHUP. A file with a mistake changes nothing.
 //!
 //! To read a file of ten thousand rules takes longer than a broker may stand still. So on SIGHUP a thread reads and
-//! compiles the file, and the broker's thread puts the finished rules in force. A small file is finished in time for
-//! SIGHUP to wait for it ([`PATIENCE`]). A larger one is put in force at a later tick. The rules that it replaces are
-//! freed by a thread, too.
+//! compiles the file, and the broker's thread puts the finished rules in force. SIGHUP waits for a small file, so that
+//! its rules decide about the next message. A larger one is put in force at a later tick. The rules that it replaces
+//! are freed by a thread, too.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -40,8 +40,13 @@ pub struct Tells {
 /// The longest policy file, in bytes: some ten thousand rules.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 
-/// How long SIGHUP waits for the file. The broker serves nobody meanwhile.
-const PATIENCE: Duration = Duration::from_millis(2);
+/// The size of a small policy file, in bytes: about 150 rules, which take 2 ms.
+const SMALL_FILE: u64 = 16 * 1024;
+
+/// How long SIGHUP waits for a small file, and for a larger one. The broker serves nobody meanwhile. The first is so
+/// long because the thread that reads has a low priority: it is for a busy machine, and for a disk that hangs.
+const PATIENCE_SMALL: Duration = Duration::from_millis(250);
+const PATIENCE_LARGE: Duration = Duration::from_millis(2);
 
 /// The policy file in force.
 pub struct InForce {
@@ -99,7 +104,7 @@ impl InForce {
         let (source, digest) = (self.source.clone(), self.edition.digest);
         let read = move || source.read_unless(&digest);
         self.reading = Some(match on_thread {
-            true => Rereading::start(self.spawn, read),
+            true => Rereading::start(self.spawn, read, self.source.patience()),
             false => Rereading::Finished(read()),
         });
     }
@@ -111,8 +116,7 @@ impl InForce {
     ///
     /// Returns what is wrong with the file.
     pub fn take_reread(&mut self, wait: bool) -> Option<Result<bool, ConfigError>> {
-        let patience = if wait { PATIENCE } else { Duration::ZERO };
-        let result = match self.reading.take()?.result(patience, &self.source.path) {
+        let result = match self.reading.take()?.result(wait, &self.source.path) {
             Ok(result) => result,
             Err(unfinished) => {
                 self.reading = Some(unfinished);
@@ -151,7 +155,7 @@ impl InForce {
 
     /// Waits a moment for the thread that reads the file, because the broker exits.
     pub fn stop(&mut self) {
-        if let Some(Rereading::OnThread { result, thread }) = self.reading.take() {
+        if let Some(Rereading::OnThread { result, thread, .. }) = self.reading.take() {
             match result.recv_timeout(threads::last_moment().remaining()) {
                 Err(RecvTimeoutError::Timeout) => threads::leave_behind(),
                 Ok(_) | Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
@@ -205,35 +209,52 @@ enum Rereading {
     OnThread {
         result: Receiver<RereadResult>,
         thread: JoinHandle<()>,
+        patience: Duration,
     },
     Finished(RereadResult),
 }
 
 impl Rereading {
     /// Reads on a thread, or here if there is none to be had.
-    fn start(spawn: Spawn, read: impl Fn() -> RereadResult + Clone + Send + 'static) -> Self {
+    fn start(
+        spawn: Spawn,
+        read: impl Fn() -> RereadResult + Clone + Send + 'static,
+        patience: Duration,
+    ) -> Self {
         let (sender, result) = sync_channel(1);
         let on_thread = read.clone();
         let body = move || drop(sender.send(on_thread()));
         match spawn("auth0-policy", Box::new(body)) {
-            Ok(thread) => Self::OnThread { result, thread },
+            Ok(thread) => Self::OnThread {
+                result,
+                thread,
+                patience,
+            },
             Err(_) => Self::Finished(read()),
         }
     }
 
-    /// Returns the result, or itself if it is not finished after this time.
-    fn result(self, patience: Duration, path: &Path) -> Result<RereadResult, Self> {
-        let (result, thread) = match self {
-            Self::OnThread { result, thread } => (result, thread),
+    /// Returns the result, or itself if it is not finished. `wait` says to wait a moment.
+    fn result(self, wait: bool, path: &Path) -> Result<RereadResult, Self> {
+        let (result, thread, patience) = match self {
+            Self::OnThread {
+                result,
+                thread,
+                patience,
+            } => (result, thread, patience),
             Self::Finished(result) => return Ok(result),
         };
-        match result.recv_timeout(patience) {
+        match result.recv_timeout(if wait { patience } else { Duration::ZERO }) {
             Ok(finished) => {
                 // It ends right after it has sent this.
                 let _ = thread.join();
                 Ok(finished)
             }
-            Err(RecvTimeoutError::Timeout) => Err(Self::OnThread { result, thread }),
+            Err(RecvTimeoutError::Timeout) => Err(Self::OnThread {
+                result,
+                thread,
+                patience,
+            }),
             Err(RecvTimeoutError::Disconnected) => {
                 let why = io::Error::other("the thread that read it has panicked");
                 Ok(Err(error(path, Problem::File(FileError::Unreadable(why)))))
@@ -251,6 +272,15 @@ struct PolicySource {
 }
 
 impl PolicySource {
+    /// Returns how long SIGHUP waits for this file.
+    fn patience(&self) -> Duration {
+        let is_small = |file: fs::Metadata| file.len() <= SMALL_FILE;
+        match fs::metadata(&self.path).is_ok_and(is_small) {
+            true => PATIENCE_SMALL,
+            false => PATIENCE_LARGE,
+        }
+    }
+
     /// Reads the file, unless what it says has this hash.
     fn read_unless(&self, digest: &[u8; 32]) -> RereadResult {
         let (new, text) = read(&self.path)?;
@@ -306,7 +336,7 @@ fn read(path: &Path) -> Result<([u8; 32], String), ConfigError> {
 mod tests {
     use super::*;
     use crate::clock::Deadline;
-    use std::{fs, os::unix::fs::PermissionsExt, sync::Mutex, thread};
+    use std::{os::unix::fs::PermissionsExt, sync::Mutex, thread};
     use tempfile::NamedTempFile;
 
     const DOOR: &str = "[[rule]]\nname = \"door\"\nwhen.port = 8883\nallow.both = \"door\"\n";
@@ -396,6 +426,14 @@ mod tests {
         fs::write(file.path(), "").unwrap();
         policy.reread(true);
         assert!(policy.take_reread(false).unwrap().unwrap());
+    }
+
+    #[test]
+    fn sighup_waits_longer_for_a_small_file_than_for_a_large_one() {
+        let (file, policy, _) = policy(DOOR, threads::plain);
+        assert_eq!(policy.source.patience(), PATIENCE_SMALL);
+        fs::write(file.path(), DOOR.repeat(1000)).unwrap();
+        assert_eq!(policy.source.patience(), PATIENCE_LARGE);
     }
 
     #[test]
