@@ -19,7 +19,7 @@ use crate::event::EventClient;
 use auth::{
     client::{ClientView, TextAddresses},
     clock::Unix,
-    policy::{Access, Action},
+    engine::{Access, Action},
     sessions::AddressHasher,
 };
 

@@ -20,7 +20,7 @@ use crate::{
     state::{self, Instance},
     time,
 };
-use auth::policy::{Action, Common, Connect, Decision, Step, Wait};
+use auth::engine::{Action, Common, Connect, Decision, Step, Wait};
 
 /// # Safety
 ///
@@ -42,21 +42,21 @@ pub unsafe extern "C" fn on_basic_auth(
         state::follow_clock(broker);
         let code = state::with(broker, userdata, |instance, common| {
             instance.has_news = true;
-            let policy = &mut instance.policy;
+            let engine = &mut instance.engine;
             // SAFETY: as above.
             let connect = unsafe {
                 event::connect(
                     broker,
                     data.cast(),
                     origin,
-                    policy.looks_at_certificates(),
-                    policy.trusted_proxies(),
+                    engine.looks_at_certificates(),
+                    engine.trusted_proxies(),
                 )
             };
             let now = time::now();
             instance.reap(common, now);
-            instance.policy.take_results(common, now);
-            instance.policy.tell_repeats(now);
+            instance.engine.take_results(common, now);
+            instance.engine.tell_repeats(now);
             let code = match connect {
                 Ok((client, connect)) => sign_in(broker, instance, common, client, &connect),
                 Err(event::Unreadable {
@@ -64,8 +64,8 @@ pub unsafe extern "C" fn on_basic_auth(
                     address,
                     refusal,
                 }) => {
-                    let policy = &mut instance.policy;
-                    policy.report_unreadable(client_id, address, &refusal, now);
+                    let engine = &mut instance.engine;
+                    engine.report_unreadable(client_id, address, &refusal, now);
                     codes::refusal(refusal.reason.told(), broker.generation())
                 }
             };
@@ -112,22 +112,22 @@ fn sign_in(
     connect: &Connect<'_>,
 ) -> c_int {
     instance.answers.forget(connect.key.0);
-    let mut step = instance.policy.authenticate(common, connect, time::now());
+    let mut step = instance.engine.authenticate(common, connect, time::now());
     if let Step::Wait(wait) = step {
         let delay_obstacle = may_delay(broker, instance, client, connect)
-            .then(|| instance.policy.delay_obstacle(common, &wait));
+            .then(|| instance.engine.delay_obstacle(common, &wait));
         step = match delay_obstacle {
             Some(None) => {
                 return delay(broker, instance, common, client, connect.client.id, wait);
             }
             Some(Some(why)) if wait.is_login() => {
-                let policy = &mut instance.policy;
-                Step::Refuse(policy.postpone(common, wait, why, time::now()))
+                let engine = &mut instance.engine;
+                Step::Refuse(engine.postpone(common, wait, why, time::now()))
             }
             // This is also the way of a token that waits for its key, which is rare and short.
             Some(Some(_)) | None => {
                 let began = time::Coarse::now();
-                let step = instance.policy.wait(common, wait, time::now);
+                let step = instance.engine.wait(common, wait, time::now);
                 instance.exclude_wait(began);
                 step
             }
@@ -139,8 +139,8 @@ fn sign_in(
         Step::Refuse(refusal) => codes::refusal(refusal.reason.told(), broker.generation()),
         Step::Admit(admission) => {
             if !broker.set_username(client, admission.username()) {
-                let policy = &mut instance.policy;
-                policy.refuse_username(connect.client.id, time::now());
+                let engine = &mut instance.engine;
+                engine.refuse_username(connect.client.id, time::now());
                 return codes::AUTH;
             }
             // 2.0 delays no CONNECT, so nobody waits under a client ID.
@@ -155,7 +155,7 @@ fn sign_in(
 }
 
 /// Returns whether the broker can take the answer to this CONNECT later. Whether the client may wait for it is decided
-/// by [`Engine::delay_obstacle`](auth::policy::Engine::delay_obstacle).
+/// by [`Engine::delay_obstacle`](auth::engine::Engine::delay_obstacle).
 ///
 /// 2.0 cannot. 2.1 can, with these exceptions:
 ///
@@ -172,7 +172,7 @@ fn may_delay(
     connect: &Connect<'_>,
 ) -> bool {
     broker.generation() == Generation::V2_1
-        && (broker.protocol_version(client) < 5 || instance.policy.delays_mqtt5())
+        && (broker.protocol_version(client) < 5 || instance.engine.delays_mqtt5())
         && !connect.may_be_recheck
         && !sighup::is_due()
         && !instance.ticks_are_late()
@@ -192,10 +192,10 @@ fn delay(
     if let Some(username) = &wait.username
         && !broker.set_username(client, username)
     {
-        instance.policy.refuse_username(client_id, time::now());
+        instance.engine.refuse_username(client_id, time::now());
         return codes::AUTH;
     }
-    match instance.policy.delay(common, wait, time::now()) {
+    match instance.engine.delay(common, wait, time::now()) {
         Ok(()) => codes::AUTH_DELAYED,
         Err(refusal) => codes::refusal(refusal.reason.told(), broker.generation()),
     }
@@ -223,7 +223,7 @@ pub unsafe extern "C" fn on_acl_check(
             {
                 return (Decision::Allow { until: now }, true);
             }
-            let decision = instance.policy.authorize(common, &access, now);
+            let decision = instance.engine.authorize(common, &access, now);
             if let (Decision::Allow { until }, Some(check)) = (decision, &check) {
                 instance.answers.keep(check, now, until);
             }

@@ -151,8 +151,8 @@ fn register(
         return Ok(());
     }
     let started = state::with(broker, userdata, |instance, _| {
-        instance.policy.warn_of_local_users(&local_users::find());
-        instance.policy.start(broker.tells())
+        instance.engine.warn_of_local_users(&local_users::find());
+        instance.engine.start(broker.tells())
     });
     started.expect("it was obtained above")
 }
@@ -192,7 +192,7 @@ pub unsafe extern "C" fn mosquitto_plugin_cleanup(
         provoke("cleanup");
         if !userdata.is_null() {
             state::with(broker, userdata, |instance, _| {
-                instance.policy.tell_last_repeats(time::now());
+                instance.engine.tell_last_repeats(time::now());
             });
             state::write_log(broker, userdata);
             state::release(broker, userdata);

@@ -13,7 +13,7 @@ use crate::{
 };
 use auth::{
     client::{Client, ClientKey, ClientView, TextAddresses},
-    policy::{Access, Action, Connect},
+    engine::{Access, Action, Connect},
     proxies::{AddressFrom, TrustedProxies},
     refusal::{Reason, Refusal},
 };

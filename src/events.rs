@@ -11,7 +11,7 @@ use crate::{
     state, time,
 };
 use auth::{
-    clock::Unix, config::on_disk::OnDisk, log::Level, policy::DelayedAnswer,
+    clock::Unix, config::on_disk::OnDisk, engine::DelayedAnswer, log::Level,
     sessions::AfterDisconnect,
 };
 
@@ -72,7 +72,7 @@ unsafe fn gone(
                     Some(true) => common.has_used(client_id),
                     Some(false) => {
                         let address = broker.address(client);
-                        instance.policy.hung_up(common, client_id, address, now);
+                        instance.engine.hung_up(common, client_id, address, now);
                     }
                     // 2.0 holds nobody.
                     None => {}
@@ -80,7 +80,7 @@ unsafe fn gone(
             }
             instance.answers.forget(client.address());
             let client = auth::client::ClientKey(client.address());
-            instance.policy.leave(common, client, after_disconnect, now);
+            instance.engine.leave(common, client, after_disconnect, now);
         });
         codes::SUCCESS
     })
@@ -127,19 +127,19 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     let now = time::now();
     let answers = state::with(broker, userdata, |instance, common| {
         recheck::end(broker);
-        instance.policy.end_recheck(common);
-        if instance.policy.finish_reload() {
+        instance.engine.end_recheck(common);
+        if instance.engine.finish_reload() {
             instance.answers.forget_all();
             instance.trim_soon();
         }
         instance.reap(common, now);
-        instance.policy.tell_repeats(now);
+        instance.engine.tell_repeats(now);
         for (client, client_id) in common.wills() {
             if broker.has_client(&client_id, client.0) == Some(false) {
                 common.forget(client);
             }
         }
-        instance.policy.collect(common, time::now())
+        instance.engine.collect(common, time::now())
     });
     answer_pending(broker, userdata, answers.unwrap_or_default());
     disconnect_expired(broker, userdata, now);
@@ -150,15 +150,15 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
 /// Disconnects the clients whose rights have ended.
 fn disconnect_expired(broker: &Broker, userdata: *mut c_void, now: Unix) {
     let expired = state::with(broker, userdata, |instance, common| {
-        instance.policy.expire(common, now)
+        instance.engine.expire(common, now)
     });
     for (client, client_id) in expired.unwrap_or_default() {
         // It is leaving from here on: the kick has the broker ask about each subscription of a
         // kept session, and drop those that are denied.
         state::with(broker, userdata, |instance, common| {
             instance.answers.forget(client.0);
-            let policy = &mut instance.policy;
-            policy.leave(common, client, AfterDisconnect::Kept, now);
+            let engine = &mut instance.engine;
+            engine.leave(common, client, AfterDisconnect::Kept, now);
         });
         if !broker.kick(&client_id) {
             state::with(broker, userdata, |_, common| common.forget(client));
@@ -215,7 +215,7 @@ pub unsafe extern "C" fn on_reload(
             if broker.generation() == Generation::V2_0 {
                 common.begin_recheck();
             }
-            instance.policy.reload(common, instance.ticks);
+            instance.engine.reload(common, instance.ticks);
             instance.trim_soon();
             let changed = instance.on_disk.as_ref().map(OnDisk::changed);
             if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {

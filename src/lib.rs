@@ -10,17 +10,17 @@
 //!
 //! ```text
 //!  broker's thread                                            threads that may wait
-//!  C event ─► event.rs ─► policy.authenticate ─► Step
+//!  C event ─► event.rs ─► engine.authenticate ─► Step
 //!             (NULL handled,     │                    ├─ Admit, Refuse, Keep ─► codes.rs ─► C
 //!              UTF-8 required)   │                    └─ Wait ─► workers::pool ══► a thread of it
 //!                                │                          ├─ 2.1: AUTH_DELAYED ─► C    ║ auth0, keys
 //!                                │                          └─ 2.0: within the budget    ║
-//!  tick ─► policy.collect ◄──────┴──────────────── FinishedJob ◄══════════════════════════════╝
+//!  tick ─► engine.collect ◄──────┴──────────────── FinishedJob ◄══════════════════════════════╝
 //!          └─► admit, complete; reap, expire ─► kick; log   (state closed: these call back)
-//!  C event ─► event.rs ─► policy.authorize (memory only) ─► codes.rs ─► C
+//!  C event ─► event.rs ─► engine.authorize (memory only) ─► codes.rs ─► C
 //! ```
 //!
-//! [`auth::policy`] decides. Read it from top to bottom: `authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`.
+//! [`auth::engine`] decides. Read it from top to bottom: `authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`.
 //! It knows neither the broker nor the network, and takes the time as an argument. Work that has to wait is a value, a
 //! [`auth::workers::Job`]. A pool of threads runs jobs; those threads never touch the broker.
 //!

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use auth::{files, policy::LocalUsers};
+use auth::{engine::LocalUsers, files};
 use input::json;
 
 /// The longest file that is read, in bytes.

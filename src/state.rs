@@ -12,9 +12,9 @@ use crate::{
 use auth::{
     clock::{Deadline, Unix},
     config::{Config, on_disk::OnDisk},
+    engine::{Common, Engine},
     jwt::jwks_cache::FetchSchedule,
     log::{Level, Log},
-    policy::{Common, Engine},
     secret::{Fingerprint, Fingerprinter},
 };
 
@@ -39,7 +39,7 @@ struct PluginState {
 
 /// One configuration of the plugin, and the state that belongs to it.
 pub struct Instance {
-    pub policy: Engine,
+    pub engine: Engine,
     pub log: Log,
     /// The broker's configuration files at the start, if they can be found.
     pub on_disk: Option<OnDisk>,
@@ -140,8 +140,8 @@ pub fn release(broker: &Broker, userdata: *mut c_void) {
     if let Some(instance) = slot {
         instance.references -= 1;
         if instance.references == 0 {
-            instance.policy.stop();
-            instance.policy.forget_pending(common);
+            instance.engine.stop();
+            instance.engine.forget_pending(common);
             *slot = None;
         }
     }
@@ -154,7 +154,7 @@ pub fn release(broker: &Broker, userdata: *mut c_void) {
 pub fn stop_all(broker: &Broker) {
     if let Some(state) = &mut *STATE.open(broker) {
         for instance in state.instances.iter_mut().flatten() {
-            instance.policy.stop();
+            instance.engine.stop();
         }
     }
 }
@@ -172,9 +172,9 @@ pub fn follow_clock(broker: &Broker) {
         common.clock_was_set(by);
         for (place, instance) in instances.iter_mut().flatten().enumerate() {
             if place == 0 {
-                instance.policy.report_clock(by);
+                instance.engine.report_clock(by);
             }
-            instance.policy.clock_was_set(by);
+            instance.engine.clock_was_set(by);
             instance.answers.forget_all();
             instance.refresh_message_time(broker, time::Coarse::now());
         }
@@ -215,9 +215,9 @@ impl Instance {
             .and_then(|prints| OnDisk::find(&options, prints));
         let config = Config::read(options).map_err(|e| e.to_string())?;
         let pace = FetchSchedule::default();
-        let policy = Engine::new(config, pace, log.clone(), signals::spawn, common)?;
+        let engine = Engine::new(config, pace, log.clone(), signals::spawn, common)?;
         Ok(Self {
-            policy,
+            engine,
             log,
             on_disk,
             ticks: false,
@@ -246,8 +246,8 @@ impl Instance {
         let millis = now.millis();
         let due = millis >= self.last_work + WORK_MILLIS
             || self.has_news
-            || self.policy.has_finished_jobs()
-            || self.policy.is_rereading()
+            || self.engine.has_finished_jobs()
+            || self.engine.is_rereading()
             || !self.log.is_empty()
             || !guard::FAULTS.is_empty();
         if due {
@@ -271,7 +271,7 @@ impl Instance {
     /// Forgets clients that have gone. The last clients of a fleet go a while after the first, so the memory is
     /// returned once, after the last.
     pub fn reap(&mut self, common: &mut Common, now: Unix) {
-        if self.policy.reap(common, now) {
+        if self.engine.reap(common, now) {
             self.trim = Some(Deadline::after(SETTLED));
         } else if self.trim.is_some_and(Deadline::has_passed) {
             self.trim = None;

@@ -16,9 +16,9 @@ use acl::rules::{
 use auth::{
     client::{Client, ClientKey},
     clock::Unix,
+    engine::{Access, Action},
     jwt::jwks_cache::FetchSchedule,
     log::Log,
-    policy::{Access, Action},
 };
 use serde_json::json;
 use testbed::signing::{Alg, now, shared_key};

@@ -115,7 +115,7 @@ fn dependencies_point_one_way() {
         &["limits"],
         &["sign_in", "stall_budget"],
         &["pending", "workers"],
-        &["policy"],
+        &["engine"],
         // Displays what the others say as data.
         &["messages"],
     ];

@@ -13,9 +13,9 @@ use auth::{
     client::{Client, ClientKey},
     clock,
     config::Algorithm,
+    engine::{Access, Action, Decision},
     jwt::{self, jwks::KeySet, jwks_cache::FetchSchedule},
     log::Log,
-    policy::{Access, Action, Decision},
 };
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};

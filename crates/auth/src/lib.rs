@@ -1,6 +1,6 @@
 //! Everything between a CONNECT and the rights that a client gets.
 //!
-//! [`policy`] decides. Read it from top to bottom: `authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`. It knows
+//! [`engine`] decides. Read it from top to bottom: `authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`. It knows
 //! neither the broker nor the network, and takes the time as an argument. Work that has to wait is a value, a
 //! [`workers::Job`]. A pool of threads runs jobs; those threads never touch the broker.
 //!
@@ -12,7 +12,7 @@
 //! | Which policy file is in force? | [`policy_file`] |
 //! | Which client IDs may a token use? | [`identity`] |
 //! | Who is connected, until when, under which client ID? | [`sessions`] |
-//! | What do several instances of the plugin share? | [`policy::Common`] |
+//! | What do several instances of the plugin share? | [`engine::Common`] |
 //! | What did the tenant say about this login before? | [`cache::logins`] |
 //! | Which tokens were checked before? | [`cache::tokens`] |
 //! | Who waits for the tenant (2.1)? | [`pending`]; under which client ID, [`pending::client_ids`] |
@@ -32,6 +32,7 @@ mod cache;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod engine;
 pub mod files;
 mod identity;
 pub mod jwt;
@@ -39,7 +40,6 @@ pub mod limits;
 pub mod log;
 mod messages;
 mod pending;
-pub mod policy;
 pub mod policy_file;
 pub mod proxies;
 pub mod refusal;

@@ -7,9 +7,9 @@ use std::fs;
 use auth::{
     client::{Client, ClientKey},
     clock::Unix,
+    engine::{Access, Action, Decision},
     jwt::jwks_cache::FetchSchedule,
     log::{Level, Log},
-    policy::{Access, Action, Decision},
     policy_file::Tells,
     sessions::AfterDisconnect,
 };
@@ -43,11 +43,11 @@ fn instance(options: &[(&str, &str)], log: Log) -> TestInstance {
     ];
     let mut instance =
         common::instance(&[&always, options].concat(), FetchSchedule::default(), log);
-    instance.policy.start(Tells::default()).unwrap();
+    instance.engine.start(Tells::default()).unwrap();
     instance
 }
 
-/// Returns a policy with these options and a client with these claims.
+/// Returns an engine with these options and a client with these claims.
 fn client_with(claims: &Value, options: &[(&str, &str)]) -> TestInstance {
     let mut client = instance(options, Log::default());
     let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "exp": now() + 3600});
@@ -98,7 +98,7 @@ fn unbound_client_ids_in_rules_are_warned_of() {
         };
         let at_start = warned();
         fs::write(file.path(), rules).unwrap();
-        instance.policy.reload(&mut instance.common, false);
+        instance.engine.reload(&mut instance.common, false);
         (at_start, warned())
     };
     let own = "[[rule]]\nname = \"own\"\nallow.both = \"dev/%c/#\"";
@@ -208,8 +208,8 @@ fn a_kept_session_keeps_a_subscription_outside_its_hours() {
             .authorize(&access, Unix(midnight + hour * 3600))
             .allows()
     };
-    let policy = &mut client.policy;
-    policy.leave(
+    let engine = &mut client.engine;
+    engine.leave(
         &mut client.common,
         ClientKey(1),
         AfterDisconnect::Kept,

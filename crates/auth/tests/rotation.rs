@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use auth::{
     client::ClientKey,
     clock,
+    engine::{Connect, Step},
     jwt::jwks_cache::FetchSchedule,
     log::Log,
-    policy::{Connect, Step},
     policy_file::Tells,
     refusal::Reason,
 };
@@ -29,9 +29,9 @@ fn instance(tenant: &Tenant) -> TestInstance {
         ..FetchSchedule::default()
     };
     let mut instance = common::instance(&options, pace, Log::default());
-    instance.policy.start(Tells::default()).unwrap();
+    instance.engine.start(Tells::default()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while instance.policy.keys().current().is_empty() {
+    while instance.engine.keys().current().is_empty() {
         assert!(Instant::now() < deadline);
         std::thread::yield_now();
     }
@@ -43,8 +43,8 @@ fn sign_in(instance: &mut TestInstance, token: &str) -> (Result<String, Reason>,
     let connect = common::connect("c", token);
     let (step, waited) = match instance.authenticate(&connect, clock::now()) {
         Step::Wait(wait) => {
-            let (policy, common) = (&mut instance.policy, &mut instance.common);
-            (policy.wait(common, wait, clock::now), true)
+            let (engine, common) = (&mut instance.engine, &mut instance.common);
+            (engine.wait(common, wait, clock::now), true)
         }
         step => (step, false),
     };
@@ -77,7 +77,7 @@ fn a_new_key_is_fetched_and_used() {
     assert_eq!(tenant.count(Endpoint::Jwks), 2);
 
     tenant.revoke_previous();
-    instance.policy.reload(&mut instance.common, false);
+    instance.engine.reload(&mut instance.common, false);
     let deadline = Instant::now() + Duration::from_secs(20);
     while sign_in(&mut instance, &old).0.is_ok() {
         assert!(
@@ -103,7 +103,7 @@ fn a_made_up_key_is_fetched_once_and_refused() {
 #[test]
 fn simultaneous_sign_ins_share_one_fetch() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
-    let TestInstance { policy, common } = &mut instance(&tenant);
+    let TestInstance { engine, common } = &mut instance(&tenant);
     tenant.rotate_unannounced();
     let gate = testbed::tenant::ResponseGate::new();
     tenant.once(
@@ -117,8 +117,8 @@ fn simultaneous_sign_ins_share_one_fetch() {
             key: ClientKey(1 + i),
             ..common::connect(&client_id, &token)
         };
-        match policy.authenticate(common, &connect, clock::now()) {
-            Step::Wait(wait) => assert!(policy.delay(common, wait, clock::now()).is_ok()),
+        match engine.authenticate(common, &connect, clock::now()) {
+            Step::Wait(wait) => assert!(engine.delay(common, wait, clock::now()).is_ok()),
             _ => panic!("its key is not here"),
         }
     }
@@ -128,7 +128,7 @@ fn simultaneous_sign_ins_share_one_fetch() {
     let mut answers = Vec::new();
     while answers.len() < 20 {
         assert!(Instant::now() < deadline);
-        answers.extend(policy.collect(common, clock::now()));
+        answers.extend(engine.collect(common, clock::now()));
         std::thread::yield_now();
     }
     assert!(answers.iter().all(|answer| answer.admission.is_some()));

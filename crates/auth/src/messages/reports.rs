@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use crate::{
     client::Client,
-    policy::{
+    engine::{
         Action,
         repeats::{Count, Scope},
         report::{Attempt, Report, Subject},

@@ -5,7 +5,7 @@ use std::{
     sync::{LazyLock, Mutex, PoisonError},
 };
 
-use auth::{clock::Unix, jwt::jwks_cache::FetchSchedule, log::Log, policy::Step, refusal::Reason};
+use auth::{clock::Unix, engine::Step, jwt::jwks_cache::FetchSchedule, log::Log, refusal::Reason};
 use serde_json::{Value, json};
 use testbed::signing::{Alg, SigningKey, hs256_raw, now, shared_key};
 

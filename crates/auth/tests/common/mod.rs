@@ -6,25 +6,25 @@ use auth::{
     client::{Client, ClientKey, ClientView},
     clock::{self, Unix},
     config::Config,
+    engine::{Access, Common, Connect, Decision, Engine, Step},
     jwt::jwks_cache::FetchSchedule,
     log::Log,
-    policy::{Access, Common, Connect, Decision, Engine, Step},
     threads,
 };
 
 /// The only instance in its broker.
 pub struct TestInstance {
-    pub policy: Engine,
+    pub engine: Engine,
     pub common: Common,
 }
 
 impl TestInstance {
     pub fn authenticate(&mut self, connect: &Connect, now: Unix) -> Step {
-        self.policy.authenticate(&mut self.common, connect, now)
+        self.engine.authenticate(&mut self.common, connect, now)
     }
 
     pub fn authorize(&mut self, access: &Access<impl ClientView>, now: Unix) -> Decision {
-        self.policy.authorize(&mut self.common, access, now)
+        self.engine.authorize(&mut self.common, access, now)
     }
 }
 
@@ -34,8 +34,8 @@ pub fn instance(options: &[(&str, &str)], pace: FetchSchedule, log: Log) -> Test
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let config = Config::read(options.iter().map(owned).collect()).unwrap();
     let mut common = Common::default();
-    let policy = Engine::new(config, pace, log, threads::plain, &mut common).unwrap();
-    TestInstance { policy, common }
+    let engine = Engine::new(config, pace, log, threads::plain, &mut common).unwrap();
+    TestInstance { engine, common }
 }
 
 /// Returns a CONNECT with a token.

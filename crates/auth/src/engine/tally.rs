@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::{
         client::{Client, ClientKey},
-        policy::{Common, testing::policy},
+        engine::{Common, testing::engine},
         secret::Fingerprinter,
     };
 
@@ -215,19 +215,19 @@ mod tests {
     /// From the refusal of a CONNECT to the line in the log.
     #[test]
     fn the_policy_tells_of_good_devices_and_of_nothing_else() {
-        let (mut policy, log) = policy();
+        let (mut engine, log) = engine();
         let mut common = Common::default();
         let mut told = |reason, now| {
-            policy.reap(&mut common, Unix(now));
+            engine.reap(&mut common, Unix(now));
             let device = sign_in(1, Standing::Returning);
             let token = SignIn {
                 user: None,
                 ..device.clone()
             };
             for sign_in in [device, token] {
-                policy.report_refused_connect(&sign_in, &Refusal::new(reason, ""), Unix(now));
+                engine.report_refused_connect(&sign_in, &Refusal::new(reason, ""), Unix(now));
             }
-            policy.reap(&mut common, Unix(now + PERIOD));
+            engine.reap(&mut common, Unix(now + PERIOD));
             let lines = log.take().into_iter().map(|(_, line)| line);
             let lines: Vec<_> = lines
                 .filter(|line| line.contains("in the last minute"))

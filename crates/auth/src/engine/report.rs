@@ -266,50 +266,50 @@ fn level(reason: Reason) -> Level {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::testing::policy;
+    use crate::engine::testing::engine;
 
     #[test]
     fn a_trouble_of_all_has_one_line_and_one_of_a_device_hides_no_other_s() {
-        let (mut policy, log) = policy();
-        let lines = |policy: &mut Engine, client_id, reason, now| {
+        let (mut engine, log) = engine();
+        let lines = |engine: &mut Engine, client_id, reason, now| {
             let client = Client {
                 id: client_id,
                 ..Client::default()
             };
-            policy.report(&client, &Refusal::new(reason, ""), Unix(now));
+            engine.report(&client, &Refusal::new(reason, ""), Unix(now));
             let lines = log.take().into_iter();
             lines.map(|(_, line)| line).collect::<Vec<_>>()
         };
-        let first = lines(&mut policy, "a", Reason::LoginRate, 0);
+        let first = lines(&mut engine, "a", Reason::LoginRate, 0);
         assert_eq!(first.len(), 1);
         assert!(first[0].contains("of any client, are counted and logged once a minute"));
         assert!(
-            lines(&mut policy, "b", Reason::LoginRate, 1).is_empty(),
+            lines(&mut engine, "b", Reason::LoginRate, 1).is_empty(),
             "it is everybody's"
         );
-        let own = lines(&mut policy, "a", Reason::LoginRefused, 2);
+        let own = lines(&mut engine, "a", Reason::LoginRefused, 2);
         assert!(
             own[0].ends_with("repeats are counted and logged once a minute"),
             "{own:?}"
         );
-        assert_eq!(lines(&mut policy, "b", Reason::LoginRefused, 3).len(), 1);
-        assert!(lines(&mut policy, "a", Reason::LoginRefused, 4).is_empty());
+        assert_eq!(lines(&mut engine, "b", Reason::LoginRefused, 3).len(), 1);
+        assert!(lines(&mut engine, "a", Reason::LoginRefused, 4).is_empty());
         assert_eq!(
-            lines(&mut policy, "a", Reason::LoginBackoff, 5).len(),
+            lines(&mut engine, "a", Reason::LoginBackoff, 5).len(),
             1,
             "other news"
         );
-        policy.tell_repeats(Unix(59));
+        engine.tell_repeats(Unix(59));
         assert!(log.is_empty());
-        policy.tell_repeats(Unix(62));
+        engine.tell_repeats(Unix(62));
         let told: Vec<_> = log.take().into_iter().map(|(_, line)| line).collect();
         assert_eq!(told.len(), 2, "{told:?}");
         let all = "refused 1 more [login-rate] within a minute, the last: CONNECT of 'b'";
         assert!(told.iter().any(|line| line == all), "{told:?}");
         let one = "refused 1 more times [login-refused] within a minute: CONNECT of 'a'";
         assert!(told.iter().any(|line| line == one), "{told:?}");
-        lines(&mut policy, "a", Reason::LoginRefused, 63);
-        policy.tell_last_repeats(Unix(64));
+        lines(&mut engine, "a", Reason::LoginRefused, 63);
+        engine.tell_last_repeats(Unix(64));
         assert_eq!(log.take().len(), 1);
     }
 }

@@ -406,7 +406,7 @@ mod testing {
     use crate::{jwt::jwks_cache::FetchSchedule, threads};
 
     /// Returns an instance that needs no network, and its log.
-    pub fn policy() -> (Engine, Log) {
+    pub fn engine() -> (Engine, Log) {
         let mut secret = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut secret, &[b'x'; 32]).unwrap();
         let options = [
@@ -418,13 +418,13 @@ mod testing {
         let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::read(options.to_vec()).unwrap();
         let log = Log::default();
-        let policy = Engine::new(
+        let engine = Engine::new(
             config,
             FetchSchedule::default(),
             log.clone(),
             threads::plain,
             &mut Common::default(),
         );
-        (policy.unwrap(), log)
+        (engine.unwrap(), log)
     }
 }
