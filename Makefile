@@ -10,8 +10,8 @@
 # make memory   what ten thousand connected devices cost, and what is left of them: a table
 # make instructions what the rights cost a message, counted by valgrind: a table
 # make scale    what a large fleet and a large policy file cost the others on SIGHUP: two tables
-# make docs     writes the documents that are generated: options, refusals, the package's auth0.conf
-# make lint     formatting, clippy, and links in the documentation
+# make docs     writes what is generated: options, refusals, manual pages, the package's auth0.conf
+# make lint     formatting, clippy, links in the documentation, and cargo-deny where it is installed
 #
 # demo and test first install what is missing (apt, with sudo unless you are root).
 
@@ -75,6 +75,7 @@ lint:
 	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
 	  $(CARGO) doc $(LOCKED) --quiet --no-deps --document-private-items --workspace
+	! command -v cargo-deny >/dev/null || cargo-deny --offline check licenses bans sources
 
 clean:
 	$(CARGO) clean

@@ -51,13 +51,19 @@ install -d "$tree${conf%/*}"
 sed "s|@LIBDIR@|$libdir|" packaging/auth0.conf >"$tree$conf"
 ! grep -n '^[^#]' "$tree$conf" || die "packaging/auth0.conf has a line that is no comment"
 echo "$conf" >"$tree/DEBIAN/conffiles"
+sed "s|@LIBDIR@|$libdir|" packaging/debian/prerm >"$tree/DEBIAN/prerm"
+chmod 755 "$tree/DEBIAN/prerm"
 
 install -m 644 packaging/debian/copyright "$doc/copyright"
 install -D -m 644 packaging/debian/lintian-overrides "$tree/usr/share/lintian/overrides/$PACKAGE"
 gzip -9n <packaging/debian/changelog >"$doc/changelog.Debian.gz"
+for page in man/*.[57]; do
+  install -d "$tree/usr/share/man/man${page##*.}"
+  gzip -9n <"$page" >"$tree/usr/share/man/man${page##*.}/${page##*/}.gz"
+done
 # What the README points at lies beside it. Named by their kind: the source may be no checkout of git's,
 # and what running the samples leaves beside them is none of them.
-for file in README.md docs/*.md docs/*.svg examples/README.md examples/nodejs/*.js* examples/python/*.{py,txt}; do
+for file in README.md CHANGELOG.md SECURITY.md docs/*.md docs/*.svg examples/README.md examples/nodejs/*.js* examples/python/*.{py,txt}; do
   install -D -m 644 "$file" "$doc/$file"
 done
 

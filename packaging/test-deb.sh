@@ -195,7 +195,7 @@ start_tenant() {
   within 30 tenant_is_up || { cat "$WORK/tenant.err"; die "the tenant does not start"; }
 }
 tenant_is_up() { [[ -n $(token all) ]]; }
-its() { sed -n "s/^$1 //p" "$WORK/tenant"; } # NAME of an option
+its() { sed -n "s/^plugin_opt_$1 //p" "$WORK/tenant"; } # NAME of an option
 subject() { cut -d. -f2 | tr '_-' '/+' | base64 -d 2>/dev/null | sed 's/.*"sub":"\([^"]*\)".*/\1/'; } # of a token
 token() { awk -v device="$1" '$1 == "username" { at = $2 } $1 == "token" && at == device { print $2 }' "$WORK/tenant"; }
 
@@ -270,7 +270,9 @@ install_it() { apt_in_tree "$@" install "/root/$PACKAGE.deb"; }
 field() { in_tree dpkg-query -W -f '${'"$2"'}' "$1"; }
 is_installed() { [[ $(field "$1" db:Status-Abbrev 2>/dev/null) == 'ii ' ]]; }
 depends_on() { dpkg-deb -f "$FILE" Depends | tee /dev/stderr | tr ',' '\n' | sed 's/^ //' | grep -q "^$1"; } # BEGINNING
-has_no_scripts() { [[ $(dpkg-deb --ctrl-tarfile "$FILE" | tar -t | grep -v '/$' | sort | xargs) == './conffiles ./control ./md5sums' ]]; }
+has_one_script() {
+  [[ $(dpkg-deb --ctrl-tarfile "$FILE" | tar -t | grep -v '/$' | sort | xargs) == './conffiles ./control ./md5sums ./prerm' ]]
+}
 holds_keys() { [[ -n $(find "$TREE$STATE" -type f -perm 600 | tee /dev/stderr) ]]; }
 has_mode() { [[ $(in_tree stat -c '%A %U:%G' "$2" | tee /dev/stderr) == "$1" ]]; }
 is_stripped() {
@@ -283,12 +285,17 @@ has_documents() {
       in_tree test -s "$doc/$file" || return 1
     done
 }
+has_manual_pages() { in_tree gzip -t /usr/share/man/man5/mosquitto-auth0.conf.5.gz /usr/share/man/man7/mosquitto-auth0.7.gz; }
 conffile_is_as_shipped() {
   [[ $(field $PACKAGE Conffiles | xargs | tee /dev/stderr) == "$CONF $(in_tree md5sum "$CONF" | cut -d' ' -f1)" ]]
 }
 is_as_shipped() { [[ -z $(in_tree dpkg --verify $PACKAGE | tee /dev/stderr) ]]; }
 only_its_conffile_differs() { [[ $(in_tree dpkg --verify $PACKAGE | tee /dev/stderr | awk '{ print $(NF - 1), $NF }') == "c $CONF" ]]; }
 only_its_conffile_stays() { [[ -e $TREE$CONF && ! -e $TREE$PLUGIN ]]; }
+removal_is_refused() { # HOW : and the message names the line that loads the plugin
+  not apt_in_tree "$1" $PACKAGE >"$WORK/said" 2>&1 &&
+    tee /dev/stderr <"$WORK/said" | grep -qE "$CONF:[0-9]+:plugin $PLUGIN" && grep -q 'Put a #' "$WORK/said"
+}
 nothing_of_it_stays() { [[ -z $(find "$TREE" -xdev -iname '*auth0*' | tee /dev/stderr) ]]; }
 
 # Editing the example as its comments say.
@@ -311,10 +318,11 @@ check "it is installed" is_installed $PACKAGE
 check "ca-certificates has come with it" is_installed ca-certificates
 check "it depends on a broker that it works with" depends_on 'mosquitto (>= 2\.0\.11)$'
 check "it depends on the C library" depends_on 'libc6 (>= '
-check "it has no maintainer scripts" has_no_scripts
+check "its only maintainer script is the one that guards its removal" has_one_script
 check "the plugin lies beside the broker's own: $PLUGIN" has_mode '-rw-r--r-- root:root' "$PLUGIN"
 check "it is stripped" is_stripped
 check "copyright, licences of others and changelog are there" has_documents
+check "the manual pages are there" has_manual_pages
 check "the example is there" has_mode '-rw-r--r-- root:root' "$CONF"
 check "it is a conffile" conffile_is_as_shipped
 check "every line of it is a comment" not grep -n '^[^#]' "$TREE$CONF"
@@ -377,7 +385,7 @@ stop_broker
 
 check "the example's commands make the file for the secret and the folder for the keys" run_its_commands
 check "only root and the broker may read it" has_mode '-rw-r----- root:mosquitto' "$SECRET"
-its client_secret >"$TREE$SECRET"
+cat "$(its client_secret_file)" >"$TREE$SECRET"
 uncomment 'plugin_opt_[a-z0-9_]+'
 put plugin_opt_client_id "$(its client_id)"
 put plugin_opt_connection "$(its connection)"
@@ -404,6 +412,11 @@ stop_broker
 
 # ==== removed ====
 
+check "while the configuration loads the plugin, apt does not remove it" removal_is_refused remove
+check "nor purge it" removal_is_refused purge
+check "and the broker starts as before" start_broker
+stop_broker
+sed -i -E 's/^plugin/#&/' "$TREE$CONF"
 rm -r "$TREE$SECRET" "$TREE$POLICY" "$TREE$STATE" "$TREE/root/$PACKAGE.deb" # the operator's, and ours
 check "apt removes it" apt_in_tree remove $PACKAGE
 check "the example stays, since it was edited, and the plugin does not" only_its_conffile_stays

@@ -2,7 +2,7 @@
 //!
 //! `make docs` writes the files.
 
-use std::{env, fmt::Write, fs, path::Path};
+use std::{env, fmt::Write, fs, path::Path, process::Command};
 
 use auth::{
     config::options::{self, DefaultValue, GROUPS, Kind, Opt},
@@ -12,10 +12,12 @@ use auth::{
 /// The file of this name, without the part that is generated.
 type Generate = fn(&str) -> String;
 
-const FILES: [(&str, Generate); 3] = [
+const FILES: [(&str, Generate); 5] = [
     ("docs/options.md", options_page),
     ("docs/refusals.md", refusals_page),
     ("packaging/auth0.conf", conf_file),
+    ("man/mosquitto-auth0.conf.5", conf_manual),
+    ("man/mosquitto-auth0.7", manual),
 ];
 
 #[test]
@@ -100,13 +102,14 @@ const REFUSALS: &str = "\
 Each refusal is one line in the broker's log: who, the reason in brackets, what was found, and the fix. Here is each \
 reason with its usual cause and its fix.
 
-MQTT 3 clients are always told 5 (not authorized), and a 2.0 broker tells MQTT 5 clients always 0x87 (not authorized): \
-they can say nothing else. 2.1 tells MQTT 5 clients the code that is given here, so that devices keep a good \
-credential and try again later (0x88, 0x89) instead of throwing it away. (With `delay_mqtt5 true`, a client that has \
-waited can only be told 0x87.)
+MQTT 3 clients are always told 5 (not authorized), and a 2.0 broker tells MQTT 5 clients always 135 (0x87, not \
+authorized): they can say nothing else. 2.1 tells MQTT 5 clients the code that is given here, so that devices keep a \
+good credential and try again later (136 and 137, 0x88 and 0x89) instead of throwing it away. (With `delay_mqtt5 \
+true`, a client that has waited can only be told 135.) Clients print these codes in decimal, and specifications write \
+them in hexadecimal.
 
 A refusal that comes again (same client ID, reason and address) is counted, and one line a minute tells the count; \
-the first line says so. Refusals after which a device is to try again (0x88, 0x89), and for which no single device is \
+the first line says so. Refusals after which a device is to try again (136, 137), and for which no single device is \
 to blame, share one line. So do the client IDs of one address beyond the first 16 with the same reason, and all \
 refusals beyond 1024 different ones a minute. What a connected client may not do is told once for each connection.";
 
@@ -115,24 +118,28 @@ fn refusals_page(_: &str) -> String {
     for (title, reasons) in Reason::GROUPS {
         writeln!(page, "\n## {title}").unwrap();
         for reason in *reasons {
-            let (code, name) = reason.told().mqtt5();
-            let who = match reason.fault() {
-                Fault::Device => "whoever set up the device",
-                Fault::Account => "whoever looks after the device's account in the tenant",
-                Fault::Configuration => "the operator of the broker",
-                Fault::Passing => "nobody, unless it happens often",
-            };
             let cause = wrapped(reason.cause(), WIDTH, "");
             writeln!(page, "\n### `[{}]`\n\n{cause}", reason.code()).unwrap();
             page.push_str(&item("Fix", reason.fix()));
-            page.push_str(&item("Who has to act", who));
-            page.push_str(&item(
-                "The device is told",
-                &format!("0x{code:02X} ({name})"),
-            ));
+            page.push_str(&item("Who has to act", who(*reason)));
+            page.push_str(&item("The device is told", &told(*reason)));
         }
     }
     page
+}
+
+fn who(reason: Reason) -> &'static str {
+    match reason.fault() {
+        Fault::Device => "whoever set up the device",
+        Fault::Account => "whoever looks after the device's account in the tenant",
+        Fault::Configuration => "the operator of the broker",
+        Fault::Passing => "nobody, unless it happens often",
+    }
+}
+
+fn told(reason: Reason) -> String {
+    let (code, name) = reason.told().mqtt5();
+    format!("{code} (0x{code:02X}, {name})")
 }
 
 /// The head of the file, which is written by hand and ends with the `plugin` line, and the options.
@@ -158,6 +165,162 @@ fn conf_file(current: &str) -> String {
         }
     }
     file
+}
+
+fn conf_manual(_: &str) -> String {
+    let mut page = format!(
+        ".TH MOSQUITTO\\-AUTH0.CONF 5 \"\" \"mosquitto\\-auth0 {VERSION}\" \"File formats\"\n\
+         .SH NAME\nmosquitto\\-auth0.conf \\- options of the Auth0 plugin in mosquitto.conf\n.SH SYNOPSIS\n"
+    );
+    let example = "plugin /usr/lib/x86_64-linux-gnu/mosquitto_auth0.so\n\
+                   plugin_opt_domain example.eu.auth0.com\n\
+                   plugin_opt_audience https://mqtt.example/";
+    page.push_str(&verbatim(example));
+    page.push_str(".SH DESCRIPTION\n");
+    page.push_str(&roff(OPTIONS.split_once("\n\n").expect("a heading").1));
+    page.push_str(".SH OPTIONS\n");
+    for group in GROUPS {
+        writeln!(page, ".SS {}", escaped(group.title)).unwrap();
+        page.push_str(&roff(group.text));
+        for option in group.options {
+            writeln!(page, ".TP\n.B {}", escaped(option.name)).unwrap();
+            let mut text = option.text.to_owned();
+            write!(
+                text,
+                "\n\nValue: {}. Default: {}.",
+                option.kind,
+                default(option)
+            )
+            .unwrap();
+            if option.secret {
+                text.push_str(" The value is in no log line.");
+            }
+            if option.reread {
+                text.push_str(" The file is read again on SIGHUP.");
+            }
+            page.push_str(&roff(&text));
+        }
+    }
+    page.push_str(FILES_SECTION);
+    page.push_str(".SH SEE ALSO\n.BR mosquitto\\-auth0 (7),\n.BR mosquitto.conf (5)\n");
+    page
+}
+
+const MANUAL: &str = "\
+mosquitto-auth0 lets devices sign in to a Mosquitto broker with Auth0, or with any OpenID Connect provider. The broker \
+loads it with a `plugin` line in mosquitto.conf; mosquitto-auth0.conf(5) describes its options.
+
+A device sends a JSON Web Token as its password, with the user name `JWT` or any other. If `client_id` is set, it may \
+also send the user name and password of its account, which the plugin checks with the tenant. The device may then \
+publish and subscribe to the topics that its token and the policy file allow: the first rule that applies decides, and \
+what no rule applies to is denied.
+
+On SIGHUP (`systemctl reload mosquitto`) the tenant's keys are fetched again and the policy file is read again. Other \
+options are read when the broker starts.";
+
+fn manual(_: &str) -> String {
+    let mut page = format!(
+        ".TH MOSQUITTO\\-AUTH0 7 \"\" \"mosquitto\\-auth0 {VERSION}\" \"Miscellaneous\"\n\
+         .SH NAME\nmosquitto\\-auth0 \\- sign devices in to Mosquitto with Auth0\n.SH DESCRIPTION\n"
+    );
+    page.push_str(&roff(MANUAL));
+    page.push_str(".SH REFUSALS\n");
+    page.push_str(&roff(REFUSALS.split_once("\n\n").expect("a heading").1));
+    for (title, reasons) in Reason::GROUPS {
+        writeln!(page, ".SS {}", escaped(title)).unwrap();
+        for reason in *reasons {
+            writeln!(page, ".TP\n.B [{}]", escaped(reason.code())).unwrap();
+            let (cause, fix) = (reason.cause(), reason.fix());
+            let text = format!(
+                "{cause}\n\nFix: {fix}.\n\nWho has to act: {}. The device is told: {}.",
+                who(*reason),
+                told(*reason)
+            );
+            page.push_str(&roff(&text));
+        }
+    }
+    page.push_str(FILES_SECTION);
+    page.push_str(".SH SEE ALSO\n.BR mosquitto\\-auth0.conf (5),\n.BR mosquitto (8),\n.BR mosquitto.conf (5)\n");
+    page
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+const FILES_SECTION: &str = "\
+.SH FILES
+.TP
+.I /etc/mosquitto/conf.d/auth0.conf
+The options, as comments.
+.TP
+.I /var/log/mosquitto/mosquitto.log
+The log, in which every line of the plugin begins with \\(dqmosquitto\\-auth0:\\(dq.
+.TP
+.I /usr/share/doc/mosquitto\\-auth0/docs/
+Guides for the tenant, for the policy file, and for operating.
+";
+
+/// Returns Markdown as paragraphs and blocks of a manual page.
+fn roff(markdown: &str) -> String {
+    let mut page = String::new();
+    for (number, block) in markdown.split("\n\n").filter(|b| !b.is_empty()).enumerate() {
+        if block.starts_with("    ") {
+            let lines: Vec<_> = block.lines().map(str::trim_start).collect();
+            page.push_str(&verbatim(&lines.join("\n")));
+            continue;
+        }
+        if number > 0 {
+            page.push_str(".sp\n");
+        }
+        let text = without_links(block);
+        let mut spans = String::new();
+        for (number, span) in text.split('`').enumerate() {
+            let span = escaped(span);
+            match number % 2 {
+                0 => spans.push_str(&span),
+                _ => write!(spans, "\\fB{span}\\fR").unwrap(),
+            }
+        }
+        for line in wrapped(&spans, WIDTH, "").lines() {
+            let guard = if line.starts_with(['.', '\'']) {
+                "\\&"
+            } else {
+                ""
+            };
+            writeln!(page, "{guard}{line}").unwrap();
+        }
+    }
+    page
+}
+
+fn verbatim(lines: &str) -> String {
+    format!(".sp\n.RS 4\n.EX\n{}\n.EE\n.RE\n", escaped(lines))
+}
+
+/// Returns text in which nothing means anything to roff.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+/// groff finds nothing to warn about. Where it is not installed, nothing is checked.
+#[test]
+fn manual_pages_are_valid() {
+    for (name, _) in FILES.iter().filter(|(name, _)| name.starts_with("man/")) {
+        let arguments = ["-man", "-Tutf8", "-ww", "-z", name];
+        let groff = Command::new("groff")
+            .args(arguments)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output();
+        match groff {
+            Ok(output) => {
+                let warnings = String::from_utf8_lossy(&output.stderr);
+                assert!(
+                    output.status.success() && warnings.is_empty(),
+                    "{name}: {warnings}"
+                );
+            }
+            Err(_) => eprintln!("groff is not installed: {name} is not checked"),
+        }
+    }
 }
 
 /// Returns all that a comment above an option says: what it does, its range, and its default.
@@ -190,6 +353,11 @@ fn item(name: &str, text: &str) -> String {
 
 /// Returns Markdown as plain text: without backquotes, and of links only the text.
 fn plain(markdown: &str) -> String {
+    without_links(markdown).replace('`', "")
+}
+
+/// Returns Markdown with only the text of its links.
+fn without_links(markdown: &str) -> String {
     let mut text = String::new();
     let mut rest = markdown;
     while let Some((before, after)) = rest.split_once("](") {
@@ -198,7 +366,7 @@ fn plain(markdown: &str) -> String {
         rest = after.split_once(')').expect("a link's end").1;
     }
     text.push_str(rest);
-    text.replace('`', "")
+    text
 }
 
 /// Wraps paragraphs and keeps indented blocks; each line begins with `prefix`.

@@ -243,7 +243,7 @@ const RIGHTS: Group = Group {
             kind: Kind::SomeOf(&["topics", "permissions", "scope"]),
             default: Value("topics,permissions"),
             text: "The claims that say what a device may do. Read [Auth0's permissions and \
-                   scopes](../README.md#auth0s-permissions-and-scopes) before you add `scope`.",
+                   scopes](authorization.md#auth0s-permissions-and-scopes) before you add `scope`.",
             ..ROW
         },
         Opt {
@@ -270,7 +270,7 @@ const RIGHTS: Group = Group {
             example: Some("/etc/mosquitto/auth0-policy.toml"),
             reread: true,
             text: "A TOML file with rules that have conditions (roles, hours, addresses and others): [the policy \
-                   file](../README.md#the-policy-file).",
+                   file](authorization.md#the-policy-file).",
             ..ROW
         },
     ],
@@ -295,7 +295,7 @@ const NAMES: Group = Group {
             example: Some("auth0:"),
             text: "What the broker is told in front of the tenant's user names: with `auth0:`, the user `admin` \
             becomes \
-                   `auth0:admin`. For brokers that have [users of their own](../README.md#user-names) and decide \
+                   `auth0:admin`. For brokers that have [users of their own](beside-what-you-have.md#user-names) and decide \
                    themselves (`acl defer`, dynamic-security), so that none of the tenant's users is taken for one of \
                    them. The policy file and the topics of tokens see the name without it.",
             ..ROW
@@ -340,7 +340,7 @@ const OTHERS: Group = Group {
             text: "With `defer`, a client that brings neither a token nor (where `client_id` is set) a user name and a \
                    password is left to the next plugin, or to the broker's `password_file` and `acl_file`, so that a \
                    fleet can be moved to tokens device by device. With `deny`, it is refused. A token [in the wrong \
-                   form or field](../README.md#a-token-in-the-wrong-form) is refused in either case.",
+                   form or field](security.md#a-token-in-the-wrong-form) is refused in either case.",
             ..ROW
         },
         Opt {
@@ -361,7 +361,7 @@ const OTHERS: Group = Group {
             ),
             default: Unset("none"),
             example: Some("127.0.0.1"),
-            text: "The [proxies](../README.md#behind-a-proxy) through which devices come (nginx, HAProxy, a load \
+            text: "The [proxies](security.md#behind-a-proxy) through which devices come (nginx, HAProxy, a load \
                    balancer). Their own addresses do not count as a device's. On a 2.0 broker, the address counts \
                    that such a proxy writes into `X-Forwarded-For` for a websockets client. Let nobody but the proxy \
                    reach that listener.",
@@ -457,7 +457,7 @@ const WAITING: Group = Group {
             kind: BOOLEAN,
             default: Value("false"),
             text: "With `true`, MQTT 5 clients, too, are answered later on 2.1. Only where you trust everyone who can \
-                   connect: see [why](behaviour.md#why-mqtt-5-clients-are-not-answered-later).",
+                   connect: see [why](compatibility.md#why-mqtt-5-clients-are-not-answered-later).",
             ..ROW
         },
         Opt {

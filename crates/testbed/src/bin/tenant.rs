@@ -1,9 +1,11 @@
 //! Runs a local Auth0 tenant for the demo, until stdin closes.
 //!
-//! Prints `name value` lines with the names of the plugin's options, so that `sed s/^/plugin_opt_/` turns the
-//! first block into lines for mosquitto.conf.
+//! Prints lines for mosquitto.conf, and for each device a user name, a password and a token.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -13,7 +15,7 @@ const USAGE: &str = "\
 usage: tenant [--port N] [--dir DIR] [--device NAME PASSWORD TOPICS]... [--forever]
 
   --port N     listen on 127.0.0.1:N instead of any free port
-  --dir DIR    write ca.pem into DIR instead of a temporary directory
+  --dir DIR    write ca.pem and auth0.secret into DIR instead of a temporary directory
   --device     add a device, or replace the built-in one of that name; TOPICS are separated by commas
   --forever    run until killed, not until stdin closes";
 
@@ -69,14 +71,17 @@ fn run(arguments: TenantArguments) -> io::Result<()> {
     }
     let tenant = builder.start()?;
     let settings = tenant.settings();
-    println!("domain {}", tenant.domain());
-    println!("ca_file {}", tenant.ca_file().display());
-    println!("audience {}", settings.audience);
-    println!("client_id {}", settings.client_id);
-    println!("client_secret {}", settings.client_secret);
-    println!("connection {}", settings.connections[0]);
+    let secret = tenant.ca_file().with_file_name("auth0.secret");
+    write_secret(&secret, &settings.client_secret)?;
+    println!("# For mosquitto.conf, after the line `plugin`:");
+    println!("plugin_opt_domain {}", tenant.domain());
+    println!("plugin_opt_ca_file {}", tenant.ca_file().display());
+    println!("plugin_opt_audience {}", settings.audience);
+    println!("plugin_opt_client_id {}", settings.client_id);
+    println!("plugin_opt_client_secret_file {}", secret.display());
+    println!("plugin_opt_connection {}", settings.connections[0]);
     for device in tenant.devices() {
-        println!();
+        println!("\n# A device:");
         println!("username {}", device.username);
         println!("password {}", device.password);
         println!("token {}", tenant.token(&device.username));
@@ -88,4 +93,11 @@ fn run(arguments: TenantArguments) -> io::Result<()> {
     }
     io::copy(&mut io::stdin().lock(), &mut io::sink())?;
     Ok(())
+}
+
+/// Writes the client secret to a file of which the plugin does not say that others can read it.
+fn write_secret(file: &Path, secret: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(file)?.write_all(secret.as_bytes())
 }
