@@ -25,7 +25,7 @@ pub struct Client<T = Arc<str>> {
 
 impl<T: AsRef<str>> Client<T> {
     /// Returns a copy that does not borrow from the broker.
-    pub fn to_shared(&self) -> Client {
+    pub(crate) fn to_shared(&self) -> Client {
         Client {
             id: self.id.as_ref().into(),
             username: self.username.as_ref().map(|name| name.as_ref().into()),
@@ -36,7 +36,7 @@ impl<T: AsRef<str>> Client<T> {
     }
 
     /// Returns a copy that borrows the strings.
-    pub fn borrowed(&self) -> Client<&str> {
+    pub(crate) fn borrowed(&self) -> Client<&str> {
         Client {
             id: self.id.as_ref(),
             username: self.username.as_ref().map(AsRef::as_ref),

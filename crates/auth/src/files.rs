@@ -58,7 +58,7 @@ impl Content {
     /// # Errors
     ///
     /// Returns [`FileError::UsableByAll`].
-    pub fn is_private(&self, path: &Path) -> Result<(), FileError> {
+    pub(crate) fn is_private(&self, path: &Path) -> Result<(), FileError> {
         let mode = self.mode();
         if mode & 0o007 == 0 {
             return Ok(());
@@ -73,7 +73,7 @@ impl Content {
     /// # Errors
     ///
     /// Returns [`FileError::ChangeableByAll`].
-    pub fn check_only_owner_can_change(&self, path: &Path) -> Result<(), FileError> {
+    pub(crate) fn check_only_owner_can_change(&self, path: &Path) -> Result<(), FileError> {
         let mode = self.mode();
         if mode & 0o002 == 0 {
             return Ok(());

@@ -21,7 +21,7 @@ use acl::{
 
 /// The account that a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Account {
+pub(crate) struct Account {
     /// The `iss` of its tokens.
     pub issuer: Arc<str>,
     /// The `sub` of its tokens, or the user name if they have none.
@@ -30,7 +30,7 @@ pub struct Account {
 
 /// The rule that a client ID must satisfy.
 #[derive(Clone, Debug, Default)]
-pub enum ClientIds {
+pub(crate) enum ClientIds {
     /// Every client ID is allowed.
     #[default]
     Any,
@@ -41,7 +41,7 @@ pub enum ClientIds {
 }
 
 /// The client IDs that one token allows; `None` if it allows all.
-pub type Allowed = Option<Arc<[Box<str>]>>;
+pub(crate) type Allowed = Option<Arc<[Box<str>]>>;
 
 impl ClientIds {
     /// Returns the client IDs that a token with these claims allows.
@@ -49,7 +49,11 @@ impl ClientIds {
     /// # Errors
     ///
     /// Returns [`Reason::ClientId`] if the claims name none, which makes the token unusable.
-    pub fn of(&self, username: &str, claims: &Map<String, Value>) -> Result<Allowed, Refusal> {
+    pub(crate) fn of(
+        &self,
+        username: &str,
+        claims: &Map<String, Value>,
+    ) -> Result<Allowed, Refusal> {
         let refuse = |detail| Err(Refusal::new(Reason::ClientId, detail));
         let ids: Vec<Box<str>> = match self {
             Self::Any => return Ok(None),
@@ -92,7 +96,7 @@ impl ClientIds {
 
 /// A verified identity, and what it allows.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The user name.
     pub username: Arc<str>,
     /// The account. It may come back for what is kept under its client ID.
@@ -108,14 +112,14 @@ pub struct Identity {
 }
 
 /// The result of checking a credential.
-pub type Verdict = Result<Identity, Refusal>;
+pub(crate) type Verdict = Result<Identity, Refusal>;
 
 /// Checks that a client ID is one of the allowed ones.
 ///
 /// # Errors
 ///
 /// Returns [`Reason::ClientId`] if not.
-pub fn check(allowed: &Allowed, client_id: &str) -> Result<(), Refusal> {
+pub(crate) fn check(allowed: &Allowed, client_id: &str) -> Result<(), Refusal> {
     let Some(ids) = allowed else {
         return Ok(());
     };

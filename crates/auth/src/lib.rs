@@ -27,6 +27,9 @@
 //! | Which options are there? | [`config`], [`config::options`] |
 //! | What do operators read? | `messages/` |
 
+// Read with `cargo doc --document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
+
 pub mod auth0;
 mod cache;
 pub mod client;

@@ -49,7 +49,7 @@ const PATIENCE_SMALL: Duration = Duration::from_millis(250);
 const PATIENCE_LARGE: Duration = Duration::from_millis(2);
 
 /// The policy file in force.
-pub struct InForce {
+pub(crate) struct InForce {
     source: PolicySource,
     edition: Edition,
     spawn: Spawn,
@@ -67,7 +67,7 @@ impl InForce {
     /// # Errors
     ///
     /// Returns what is wrong with the file.
-    pub fn read(path: &Path, log: Log, spawn: Spawn) -> Result<Self, ConfigError> {
+    pub(crate) fn read(path: &Path, log: Log, spawn: Spawn) -> Result<Self, ConfigError> {
         let (digest, text) = read(path)?;
         Ok(Self {
             edition: Edition::compile(path, digest, &text)?,
@@ -89,14 +89,14 @@ impl InForce {
     /// # Errors
     ///
     /// Returns an error for a rule that denies, because it would not deny what it should.
-    pub fn check(&mut self, tells: Tells) -> Result<(), ConfigError> {
+    pub(crate) fn check(&mut self, tells: Tells) -> Result<(), ConfigError> {
         self.source.tells = tells;
         self.source.check(&self.edition.book)
     }
 
     /// Begins to read the file again. [`Self::take_reread`] returns what came of it. `on_thread` is false where no tick
     /// would come to call that later: then the file is read before this returns.
-    pub fn reread(&mut self, on_thread: bool) {
+    pub(crate) fn reread(&mut self, on_thread: bool) {
         if self.reading.is_some() {
             self.read_once_more = true;
             return;
@@ -115,7 +115,7 @@ impl InForce {
     /// # Errors
     ///
     /// Returns what is wrong with the file.
-    pub fn take_reread(&mut self, wait: bool) -> Option<Result<bool, ConfigError>> {
+    pub(crate) fn take_reread(&mut self, wait: bool) -> Option<Result<bool, ConfigError>> {
         let result = match self.reading.take()?.result(wait, &self.source.path) {
             Ok(result) => result,
             Err(unfinished) => {
@@ -138,12 +138,12 @@ impl InForce {
     }
 
     /// Returns whether the file is being read again.
-    pub fn is_rereading(&self) -> bool {
+    pub(crate) fn is_rereading(&self) -> bool {
         self.reading.is_some()
     }
 
     /// Frees the rules that no client has any more. To free ten thousand takes some milliseconds, so a thread does it.
-    pub fn free_replaced(&mut self) {
+    pub(crate) fn free_replaced(&mut self) {
         for i in (0..self.replaced.len()).rev() {
             if Arc::strong_count(&self.replaced[i]) == 1 {
                 let book = self.replaced.swap_remove(i);
@@ -154,7 +154,7 @@ impl InForce {
     }
 
     /// Waits a moment for the thread that reads the file, because the broker exits.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(Rereading::OnThread { result, thread, .. }) = self.reading.take() {
             match result.recv_timeout(threads::last_moment().remaining()) {
                 Err(RecvTimeoutError::Timeout) => threads::leave_behind(),
@@ -164,18 +164,18 @@ impl InForce {
     }
 
     /// The rules in force.
-    pub fn book(&self) -> &Arc<Rulebook> {
+    pub(crate) fn book(&self) -> &Arc<Rulebook> {
         &self.edition.book
     }
 
     /// Returns the name of the first rule that looks at the client ID: in a condition or in a filter.
-    pub fn looks_at_client_id(&self) -> Option<&str> {
+    pub(crate) fn looks_at_client_id(&self) -> Option<&str> {
         self.edition.looks_at_client_id.as_deref()
     }
 
     /// Returns whether these rules are the ones in force.
     #[inline]
-    pub fn is(&self, book: &Arc<Rulebook>) -> bool {
+    pub(crate) fn is(&self, book: &Arc<Rulebook>) -> bool {
         Arc::ptr_eq(&self.edition.book, book)
     }
 }

@@ -69,7 +69,7 @@ impl Secret {
     }
 
     /// Returns the bytes as text, if they are UTF-8.
-    pub fn reveal_str(&self) -> Option<&str> {
+    pub(crate) fn reveal_str(&self) -> Option<&str> {
         std::str::from_utf8(self.reveal()).ok()
     }
 }
@@ -81,7 +81,7 @@ impl fmt::Debug for Secret {
 }
 
 /// The longest secret, in bytes. The longest in use, a PEM key, has a few kilobytes.
-pub const MAX_SECRET: usize = 64 * 1024;
+pub(crate) const MAX_SECRET: usize = 64 * 1024;
 
 /// Reads a secret from a file that only its owner and group may use.
 ///
@@ -90,7 +90,7 @@ pub const MAX_SECRET: usize = 64 * 1024;
 /// # Errors
 ///
 /// Returns what is wrong with the file.
-pub fn read_secret_file(path: &Path) -> Result<Secret, FileError> {
+pub(crate) fn read_secret_file(path: &Path) -> Result<Secret, FileError> {
     let content = files::read(path, MAX_SECRET as u64)?;
     content.is_private(path)?;
     let mut bytes = content.bytes;

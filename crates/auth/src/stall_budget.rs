@@ -28,7 +28,7 @@ const MAX_IN_VAIN: usize = 60_000;
 
 /// The time spent waiting by all instances of the plugin together, because it is the time of the broker.
 #[derive(Debug, Default)]
-pub struct StallBudget {
+pub(crate) struct StallBudget {
     /// When each wait ended, for which address it was, and how long it took.
     spent: VecDeque<(Instant, SourceNetwork, Duration)>,
     /// The same by address, in nanoseconds.
@@ -42,7 +42,7 @@ pub struct StallBudget {
 impl StallBudget {
     /// Returns how long a CONNECT may wait now: at most `login_wait`, and all together at most `percent` of any ten
     /// seconds.
-    pub fn allowance(
+    pub(crate) fn allowance(
         &mut self,
         key: Fingerprint,
         caller: Caller,
@@ -66,7 +66,7 @@ impl StallBudget {
     }
 
     /// Records that the broker has waited until now, for this long and for this address.
-    pub fn spend(&mut self, now: Instant, source: SourceNetwork, wait: Duration) {
+    pub(crate) fn spend(&mut self, now: Instant, source: SourceNetwork, wait: Duration) {
         /// Waits for one address this close together are kept as one that ended with the last. They count for longer
         /// then, never for less.
         const TOGETHER: Duration = Duration::from_millis(100);
@@ -86,7 +86,7 @@ impl StallBudget {
     }
 
     /// Records that a credential waited without a result.
-    pub fn waited_in_vain(&mut self, key: Fingerprint, now: Instant) {
+    pub(crate) fn waited_in_vain(&mut self, key: Fingerprint, now: Instant) {
         self.turn(now);
         self.in_vain.insert(key.part(), MAX_IN_VAIN);
     }

@@ -13,7 +13,7 @@ use crate::files::FileError;
 
 /// What is wrong with a folder for state.
 #[derive(Debug)]
-pub enum FolderError {
+pub(crate) enum FolderError {
     /// Its path does not begin with a slash.
     NotAbsolute,
     /// It is not a folder.
@@ -33,7 +33,7 @@ const MAX_FILE: u64 = 256 * 1024;
 
 /// The folder.
 #[derive(Clone, Debug)]
-pub struct StateDir {
+pub(crate) struct StateDir {
     path: PathBuf,
     /// The user ID of the broker's process, which owns the files that it creates.
     user: u32,
@@ -45,7 +45,7 @@ impl StateDir {
     /// # Errors
     ///
     /// Returns what is wrong with the folder, or with one above it.
-    pub fn open(path: &Path) -> Result<Self, FolderError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, FolderError> {
         if !path.is_absolute() {
             return Err(FolderError::NotAbsolute);
         }
@@ -94,7 +94,7 @@ impl StateDir {
     /// # Errors
     ///
     /// Returns an error if the file cannot be read or somebody else could have written it.
-    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, FileError> {
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, FileError> {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -136,7 +136,7 @@ impl StateDir {
     /// # Errors
     ///
     /// Returns [`FileError::Unwritable`].
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         let write = || -> io::Result<()> {
             let (temporary, mut file) = self.create()?;
             let written = file
@@ -153,7 +153,7 @@ impl StateDir {
     }
 
     /// Returns the full path of a file in this folder.
-    pub fn path_of(&self, name: &str) -> PathBuf {
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 

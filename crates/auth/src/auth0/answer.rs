@@ -44,7 +44,10 @@ pub enum PauseScope {
 }
 
 /// Interprets a response of `/oauth/token`: its result, and what it means for later requests.
-pub fn interpret(answer: &TenantResponse, now: Unix) -> (Result<Tokens, Refusal>, TenantFeedback) {
+pub(crate) fn interpret(
+    answer: &TenantResponse,
+    now: Unix,
+) -> (Result<Tokens, Refusal>, TenantFeedback) {
     let tokens = tokens(answer);
     let reason = tokens.as_ref().err().map(|(refusal, _)| refusal.reason);
     let feedback = TenantFeedback {

@@ -6,7 +6,7 @@ use crate::config::{Application, Config};
 
 /// Returns the form of a password grant. With a connection (a "realm") Auth0 has a grant type of its own,
 /// because the plain `password` grant has no realm (Auth0, "Resource Owner Password Flow", realm support).
-pub fn password_form<'a>(
+pub(super) fn password_form<'a>(
     application: &'a Application,
     config: &'a Config,
     username: &'a str,
@@ -45,14 +45,14 @@ pub fn password_form<'a>(
 /// matters whether it was sent. The HTTP library only says that the request failed; the kind of error does
 /// not tell, because a connection can be reset before and after. But the library reads the body only when the
 /// connection stands, TLS included. So this type records whether the body was read.
-pub struct Outgoing {
+pub(super) struct Outgoing {
     bytes: Vec<u8>,
     taken: usize,
 }
 
 impl Outgoing {
     /// Encodes a form (WHATWG URL, "application/x-www-form-urlencoded serializing").
-    pub fn new(form: &[(&str, &str)]) -> Self {
+    pub(super) fn new(form: &[(&str, &str)]) -> Self {
         let longest: usize = form
             .iter()
             .map(|(name, value)| 3 * (name.len() + value.len()) + 2)
@@ -71,17 +71,12 @@ impl Outgoing {
     }
 
     /// Returns the length in bytes.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether the form is empty.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
     /// Whether any part of the form may have been sent.
-    pub fn was_taken(&self) -> bool {
+    pub(super) fn was_taken(&self) -> bool {
         self.taken > 0
     }
 }
@@ -118,7 +113,7 @@ mod tests {
     fn every_character_survives_encoding() {
         let mut form = Outgoing::new(&[("user name", "a&b=c"), ("password", "p+%/ é#\0*-._~")]);
         let mut text = String::new();
-        assert!(!form.was_taken() && !form.is_empty());
+        assert!(!form.was_taken() && form.len() > 0);
         assert_eq!(form.read_to_string(&mut text).unwrap(), form.len());
         assert_eq!(
             text,

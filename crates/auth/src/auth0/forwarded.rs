@@ -7,14 +7,14 @@
 use std::net::IpAddr;
 
 /// The header's name.
-pub const HEADER: &str = "auth0-forwarded-for";
+pub(crate) const HEADER: &str = "auth0-forwarded-for";
 
 /// Returns a client's address in the form that Auth0 accepts: without a zone, and an IPv4-mapped IPv6 address
 /// as IPv4.
 ///
 /// Returns `None` for an address that does not identify a device on a network: loopback, a Unix socket, or a
 /// text that is not an address.
-pub fn device_address(seen: &str) -> Option<IpAddr> {
+pub(crate) fn device_address(seen: &str) -> Option<IpAddr> {
     let bare = seen.split('%').next().unwrap_or_default();
     let address = bare.parse::<IpAddr>().ok()?.to_canonical();
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)

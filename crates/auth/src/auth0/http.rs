@@ -37,13 +37,13 @@ const MAX_IDLE: usize = 8;
 const MAX_IDLE_AGE: Duration = Duration::from_secs(30);
 
 /// An HTTP client for one tenant.
-pub struct HttpClient {
+pub(super) struct HttpClient {
     agent: Agent,
     timeout: Duration,
 }
 
 /// A response, whatever its status.
-pub struct TenantResponse {
+pub(crate) struct TenantResponse {
     /// The HTTP status.
     pub status: u16,
     /// Whether the response says that its body is JSON.
@@ -61,7 +61,7 @@ pub struct TenantResponse {
 impl TenantResponse {
     /// Returns how long the tenant wants clients to wait before the next request, if it says so: in seconds
     /// or as a date (RFC 9110, section 10.2.3).
-    pub fn retry_in(&self, now: Unix) -> Option<Duration> {
+    pub(crate) fn retry_in(&self, now: Unix) -> Option<Duration> {
         let after = self.retry_after.as_deref()?.trim();
         let seconds = after.parse().ok().or_else(|| {
             let date = httpdate::parse_http_date(after).ok()?;
@@ -76,7 +76,7 @@ impl TenantResponse {
 
 /// No usable response came back.
 #[derive(Debug)]
-pub struct RequestError {
+pub(super) struct RequestError {
     /// Why there is no answer.
     pub why: NoAnswer,
     /// Whether the tenant may have received the request nevertheless.
@@ -90,7 +90,7 @@ impl HttpClient {
     /// # Errors
     ///
     /// Returns what is wrong with the file, or with the system's certificates.
-    pub fn new(ca_file: Option<&Path>, timeout: Duration) -> Result<Self, Problem> {
+    pub(super) fn new(ca_file: Option<&Path>, timeout: Duration) -> Result<Self, Problem> {
         let roots = match ca_file {
             Some(path) => from_file(path)?,
             None => from_system()?,
@@ -129,7 +129,11 @@ impl HttpClient {
     }
 
     /// Sends a GET request for a JSON document.
-    pub fn get(&self, url: &str, deadline: Deadline) -> Result<TenantResponse, RequestError> {
+    pub(super) fn get(
+        &self,
+        url: &str,
+        deadline: Deadline,
+    ) -> Result<TenantResponse, RequestError> {
         let request = self.agent.get(url).header("accept", "application/json");
         let response = match self.shorter_timeout(deadline) {
             None => request.call(),
@@ -141,7 +145,7 @@ impl HttpClient {
     }
 
     /// Sends a form by POST (RFC 6749, section 4.3.2), with extra headers.
-    pub fn post_form(
+    pub(super) fn post_form(
         &self,
         url: &str,
         form: &[(&str, &str)],

@@ -6,9 +6,9 @@
 //! * [`forwarded`]: the client's address, for Auth0's attack protection
 
 pub mod answer;
-pub mod form;
-pub mod forwarded;
-pub mod http;
+mod form;
+pub(crate) mod forwarded;
+mod http;
 mod resolver;
 
 use std::{sync::OnceLock, time::Duration};
@@ -29,7 +29,7 @@ use crate::{
 use input::json;
 
 /// A tenant of Auth0, or another OpenID provider.
-pub struct TenantClient {
+pub(crate) struct TenantClient {
     http: HttpClient,
     address: TenantAddress,
     endpoints: OnceLock<Endpoints>,
@@ -47,7 +47,7 @@ impl TenantClient {
     /// # Errors
     ///
     /// Returns a sentence about `ca_file`, or about the system's certificates.
-    pub fn new(config: &Config) -> Result<Self, Problem> {
+    pub(crate) fn new(config: &Config) -> Result<Self, Problem> {
         let endpoints = OnceLock::new();
         if let TenantAddress::Domain(domain) = &config.tenant {
             let token = Some(format!("https://{domain}/oauth/token"));
@@ -69,7 +69,7 @@ impl TenantClient {
     /// # Errors
     ///
     /// Returns why there are none, and when the tenant accepts the next request.
-    pub fn fetch_keys(&self) -> Result<KeySet, JwksError> {
+    pub(crate) fn fetch_keys(&self) -> Result<KeySet, JwksError> {
         let deadline = Deadline::after(self.timeout);
         let fetch = || -> Result<KeySet, DocumentError> {
             let url = &self.endpoints(deadline)?.jwks;
@@ -88,7 +88,7 @@ impl TenantClient {
     /// # Errors
     ///
     /// Returns a reason from one of the `login-…` and `tenant-…` rows of [`Reason`].
-    pub fn login(
+    pub(crate) fn login(
         &self,
         config: &Config,
         username: &str,

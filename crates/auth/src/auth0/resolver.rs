@@ -24,7 +24,7 @@ use crate::clock::Deadline;
 
 /// A resolver that joins concurrent lookups of the same name.
 #[derive(Debug, Default)]
-pub struct SharedResolver {
+pub(super) struct SharedResolver {
     system: DefaultResolver,
     state: Mutex<LookupState>,
     answered: Condvar,

@@ -12,7 +12,7 @@ const MAX_ENTRIES: usize = 200_000;
 const MUCH: usize = 1000;
 
 /// The table.
-pub struct ExpiringMap<V> {
+pub(crate) struct ExpiringMap<V> {
     entries: HashMap<Fingerprint, ExpiringEntry<V>>,
     /// The keys by when they end, in no order. (An ordered set of both would compare whole fingerprints, and most
     /// entries change their end.)
@@ -37,13 +37,13 @@ impl<V> Default for ExpiringMap<V> {
 
 impl<V> ExpiringMap<V> {
     /// Returns an entry.
-    pub fn get(&mut self, key: Fingerprint, now: Unix) -> Option<&V> {
+    pub(crate) fn get(&mut self, key: Fingerprint, now: Unix) -> Option<&V> {
         self.remove_expired(now);
         self.entries.get(&key).map(|entry| &entry.value)
     }
 
     /// Adds an entry that lasts until `end`, in place of an earlier one.
-    pub fn insert(&mut self, key: Fingerprint, value: V, end: Unix, now: Unix) {
+    pub(crate) fn insert(&mut self, key: Fingerprint, value: V, end: Unix, now: Unix) {
         self.remove(key);
         if end <= now {
             return;
@@ -60,14 +60,14 @@ impl<V> ExpiringMap<V> {
     }
 
     /// Makes an entry end no later than this.
-    pub fn end_by(&mut self, key: Fingerprint, end: Unix) {
+    pub(crate) fn end_by(&mut self, key: Fingerprint, end: Unix) {
         if self.entries.get(&key).is_some_and(|entry| end < entry.end) {
             self.end_at(key, end);
         }
     }
 
     /// Makes an entry end at this time, sooner or later than it would have.
-    pub fn end_at(&mut self, key: Fingerprint, end: Unix) {
+    pub(crate) fn end_at(&mut self, key: Fingerprint, end: Unix) {
         let Some(entry) = self.entries.get(&key).filter(|entry| entry.end != end) else {
             return;
         };
@@ -78,7 +78,7 @@ impl<V> ExpiringMap<V> {
     }
 
     /// Removes an entry.
-    pub fn remove(&mut self, key: Fingerprint) {
+    pub(crate) fn remove(&mut self, key: Fingerprint) {
         if let Some(entry) = self.entries.remove(&key) {
             self.unlist(entry.end, entry.place);
         }
@@ -120,7 +120,7 @@ impl<V> ExpiringMap<V> {
     }
 
     /// Removes what has ended, and returns the memory of a fleet that has gone. Returns whether that was much.
-    pub fn remove_expired(&mut self, now: Unix) -> bool {
+    pub(crate) fn remove_expired(&mut self, now: Unix) -> bool {
         while let Some((&end, _)) = self.by_end.first_key_value()
             && end <= now
         {
@@ -137,7 +137,7 @@ impl<V> ExpiringMap<V> {
     }
 
     /// Adjusts to a clock that was set by this many seconds: every entry lasts as long as before.
-    pub fn clock_was_set(&mut self, by: i64) {
+    pub(crate) fn clock_was_set(&mut self, by: i64) {
         for entry in self.entries.values_mut() {
             entry.end = entry.end.moved(by);
         }
@@ -154,12 +154,12 @@ impl<V> ExpiringMap<V> {
     }
 
     /// Returns all values.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.entries.values_mut().map(|entry| &mut entry.value)
     }
 
     #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.by_end.is_empty()
     }
 }

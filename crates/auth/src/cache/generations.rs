@@ -12,19 +12,19 @@ use std::{
 /// The set. Its members are keyed hashes, so they take little room, and nobody can choose two values with the same
 /// hash.
 #[derive(Debug, Default)]
-pub struct Generations {
+pub(crate) struct Generations {
     newer: HashSet<u64, BuildHasherDefault<HashedBefore>>,
     older: HashSet<u64, BuildHasherDefault<HashedBefore>>,
 }
 
 impl Generations {
     /// Whether this is a member.
-    pub fn contains(&self, hash: u64) -> bool {
+    pub(crate) fn contains(&self, hash: u64) -> bool {
         self.newer.contains(&hash) || self.older.contains(&hash)
     }
 
     /// Adds a member to the newer generation if that has fewer than `most`. Returns whether it is there now.
-    pub fn insert(&mut self, hash: u64, most: usize) -> bool {
+    pub(crate) fn insert(&mut self, hash: u64, most: usize) -> bool {
         let fits = self.newer.len() < most || self.newer.contains(&hash);
         if fits {
             self.newer.insert(hash);
@@ -33,20 +33,20 @@ impl Generations {
     }
 
     /// Removes a member from both generations.
-    pub fn remove(&mut self, hash: u64) {
+    pub(crate) fn remove(&mut self, hash: u64) {
         self.newer.remove(&hash);
         self.older.remove(&hash);
     }
 
     /// Forgets the older generation and begins a new one. Returns whether anything was forgotten.
-    pub fn turn(&mut self) -> bool {
+    pub(crate) fn turn(&mut self) -> bool {
         let forgotten = mem::replace(&mut self.older, mem::take(&mut self.newer));
         !forgotten.is_empty()
     }
 
     /// Returns the number of members of the newer and the older generation.
     #[cfg(test)]
-    pub fn lengths(&self) -> [usize; 2] {
+    pub(crate) fn lengths(&self) -> [usize; 2] {
         [self.newer.len(), self.older.len()]
     }
 }

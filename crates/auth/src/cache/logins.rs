@@ -21,7 +21,7 @@ const REFUSED: u64 = 10;
 const UNDELIVERED: u64 = 15 * 60;
 
 /// The cache.
-pub struct LoginCache {
+pub(crate) struct LoginCache {
     keep: u64,
     entries: ExpiringMap<CachedLogin>,
 }
@@ -34,7 +34,7 @@ struct CachedLogin {
 
 impl LoginCache {
     /// Returns an empty cache that keeps good results at most `keep` seconds; 0 keeps none.
-    pub fn new(keep: u64) -> Self {
+    pub(crate) fn new(keep: u64) -> Self {
         Self {
             keep,
             entries: ExpiringMap::default(),
@@ -42,7 +42,7 @@ impl LoginCache {
     }
 
     /// Returns what is known about this login.
-    pub fn get(&mut self, key: Fingerprint, now: Unix) -> Option<Verdict> {
+    pub(crate) fn get(&mut self, key: Fingerprint, now: Unix) -> Option<Verdict> {
         let known = self.entries.get(key, now)?;
         if known
             .verdict
@@ -59,24 +59,29 @@ impl LoginCache {
     }
 
     /// Keeps a verdict, if it is of a kind that is kept.
-    pub fn insert(&mut self, key: Fingerprint, verdict: &Verdict, now: Unix) {
+    pub(crate) fn insert(&mut self, key: Fingerprint, verdict: &Verdict, now: Unix) {
         self.keep_for(self.keep, key, verdict, now);
     }
 
     /// Keeps a verdict until its device comes back, even if the cache is off. It is delivered once; then it is as old
     /// as any other.
-    pub fn insert_until_delivered(&mut self, key: Fingerprint, verdict: &Verdict, now: Unix) {
+    pub(crate) fn insert_until_delivered(
+        &mut self,
+        key: Fingerprint,
+        verdict: &Verdict,
+        now: Unix,
+    ) {
         self.keep_for(self.keep.max(UNDELIVERED), key, verdict, now);
     }
 
     /// Removes what has ended. Returns whether that was much.
-    pub fn remove_expired(&mut self, now: Unix) -> bool {
+    pub(crate) fn remove_expired(&mut self, now: Unix) -> bool {
         self.entries.remove_expired(now)
     }
 
     /// Adjusts to a clock that was set by this many seconds: what is kept lasts as long as before. A token still ends
     /// when its tenant said.
-    pub fn clock_was_set(&mut self, by: i64) {
+    pub(crate) fn clock_was_set(&mut self, by: i64) {
         self.entries.clock_was_set(by);
         for known in self.entries.values_mut() {
             known.after_delivery = known.after_delivery.map(|end| end.moved(by));

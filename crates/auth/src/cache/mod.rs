@@ -5,10 +5,10 @@
 //! * [`expiring`]: the table behind both
 //! * `generations`: a set that forgets its oldest members
 
-pub mod expiring;
+pub(crate) mod expiring;
 pub(crate) mod generations;
-pub mod logins;
-pub mod tokens;
+pub(crate) mod logins;
+pub(crate) mod tokens;
 
 #[cfg(test)]
 fn test_identity(until: crate::clock::Unix) -> crate::identity::Identity {

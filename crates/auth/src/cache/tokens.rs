@@ -15,12 +15,17 @@ const AFTER_LEAVING: u64 = 60;
 
 /// The cache.
 #[derive(Default)]
-pub struct TokenCache(ExpiringMap<(Identity, Arc<KeySet>)>);
+pub(crate) struct TokenCache(ExpiringMap<(Identity, Arc<KeySet>)>);
 
 impl TokenCache {
     /// Returns the identity in a token that was verified with these keys. Its client is about to come back, so the
     /// token is kept until it expires again.
-    pub fn get(&mut self, token: Fingerprint, keys: &Arc<KeySet>, now: Unix) -> Option<Identity> {
+    pub(crate) fn get(
+        &mut self,
+        token: Fingerprint,
+        keys: &Arc<KeySet>,
+        now: Unix,
+    ) -> Option<Identity> {
         let (identity, under) = self.0.get(token, now)?;
         let identity = Arc::ptr_eq(under, keys).then(|| identity.clone())?;
         self.0.end_at(token, identity.until);
@@ -28,7 +33,7 @@ impl TokenCache {
     }
 
     /// Keeps a token that was verified with these keys.
-    pub fn insert(
+    pub(crate) fn insert(
         &mut self,
         token: Fingerprint,
         identity: &Identity,
@@ -40,12 +45,12 @@ impl TokenCache {
     }
 
     /// Keeps a token for a short time only, because its client has gone.
-    pub fn client_left(&mut self, token: Fingerprint, now: Unix) {
+    pub(crate) fn client_left(&mut self, token: Fingerprint, now: Unix) {
         self.0.end_by(token, now.plus(AFTER_LEAVING));
     }
 
     /// Removes what has ended. Returns whether that was much.
-    pub fn remove_expired(&mut self, now: Unix) -> bool {
+    pub(crate) fn remove_expired(&mut self, now: Unix) -> bool {
         self.0.remove_expired(now)
     }
 

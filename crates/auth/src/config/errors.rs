@@ -9,16 +9,16 @@ use crate::{files::FileError, state_dir::FolderError};
 #[derive(Debug)]
 pub struct ConfigError {
     /// The option's name, as written.
-    pub option: String,
+    pub(crate) option: String,
     /// Its value; `None` if it is or may be a secret.
-    pub value: Option<String>,
+    pub(crate) value: Option<String>,
     /// What is wrong.
-    pub problem: Problem,
+    pub(crate) problem: Problem,
 }
 
 /// What is wrong with an option.
 #[derive(Debug)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// There is no option with this name.
     Unknown {
         /// The option that may be meant.
@@ -118,7 +118,7 @@ pub enum Problem {
 
 /// What some brokers do not report about a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreported {
+pub(crate) enum Unreported {
     /// The port of its listener.
     Port,
     /// Its certificate.
@@ -127,7 +127,7 @@ pub enum Unreported {
 
 impl ConfigError {
     /// An option whose value is wrong. The value of a secret option is left out.
-    pub fn new(option: &str, value: &str, problem: Problem) -> Self {
+    pub(crate) fn new(option: &str, value: &str, problem: Problem) -> Self {
         let is_secret = options::find(option).is_some_and(|option| option.secret);
         Self {
             option: option.into(),
@@ -137,7 +137,7 @@ impl ConfigError {
     }
 
     /// An option whose value is not shown, because it is or may be a secret, or is missing.
-    pub fn hidden(option: &str, problem: Problem) -> Self {
+    pub(crate) fn hidden(option: &str, problem: Problem) -> Self {
         Self {
             option: option.into(),
             value: None,
@@ -148,7 +148,7 @@ impl ConfigError {
 
 impl Problem {
     /// Whether it is that the option is not set.
-    pub fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         matches!(
             self,
             Self::NoDomain

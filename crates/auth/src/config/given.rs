@@ -30,7 +30,7 @@ pub(super) struct Given(HashMap<&'static str, String>);
 
 impl Given {
     /// Adds an option, as written in mosquitto.conf or in the file of options.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let Some(option) = options::find(name) else {
             return Err(unknown(name, value));
         };
@@ -51,7 +51,7 @@ impl Given {
     }
 
     /// Adds the options of a file.
-    pub fn add_file(&mut self, path: &str) -> Result<()> {
+    pub(super) fn add_file(&mut self, path: &str) -> Result<()> {
         let error = |problem| ConfigError::new("config_file", path, problem);
         let content = files::read(Path::new(path), MAX_CONFIG_FILE)
             .map_err(|why| error(Problem::File(why)))?;
@@ -84,12 +84,12 @@ impl Given {
     }
 
     /// Returns the value, if the option is set.
-    pub fn given(&self, name: &str) -> Option<&str> {
+    pub(super) fn given(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
     /// Returns the value that holds: the one that is set, or the default.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.given(name).or(match row(name).default {
             DefaultValue::Value(value) => Some(value),
             DefaultValue::Needed(_) | DefaultValue::Unset(_) => None,
@@ -97,7 +97,7 @@ impl Given {
     }
 
     /// Returns the parts between commas, without empty ones.
-    pub fn list(&self, name: &str) -> Vec<&str> {
+    pub(super) fn list(&self, name: &str) -> Vec<&str> {
         let parts = self.text(name).unwrap_or_default().split(',');
         parts
             .map(str::trim)
@@ -106,7 +106,7 @@ impl Given {
     }
 
     /// Returns which of the option's words the value is.
-    pub fn one_of(&self, name: &str) -> Result<&'static str> {
+    pub(super) fn one_of(&self, name: &str) -> Result<&'static str> {
         let Kind::OneOf(words) = row(name).kind else {
             unreachable!("{name} is one of some words")
         };
@@ -116,12 +116,12 @@ impl Given {
     }
 
     /// Returns whether the value is `true`.
-    pub fn is_true(&self, name: &str) -> Result<bool> {
+    pub(super) fn is_true(&self, name: &str) -> Result<bool> {
         Ok(self.one_of(name)? == "true")
     }
 
     /// Returns those of the option's words that are in the list: at least one, each once.
-    pub fn some_of(&self, name: &str) -> Result<Vec<&'static str>> {
+    pub(super) fn some_of(&self, name: &str) -> Result<Vec<&'static str>> {
         let Kind::SomeOf(words) = row(name).kind else {
             unreachable!("{name} is a list of some words")
         };
@@ -140,7 +140,7 @@ impl Given {
     }
 
     /// Returns a whole number within the option's range.
-    pub fn whole(&self, name: &str) -> Result<u64> {
+    pub(super) fn whole(&self, name: &str) -> Result<u64> {
         let Kind::Whole { least, most, .. } = row(name).kind else {
             unreachable!("{name} is a whole number")
         };
@@ -152,7 +152,7 @@ impl Given {
     }
 
     /// Returns a time within the option's range, with fractions of a second.
-    pub fn seconds(&self, name: &str) -> Result<Duration> {
+    pub(super) fn seconds(&self, name: &str) -> Result<Duration> {
         let Kind::Seconds { most } = row(name).kind else {
             unreachable!("{name} is a time in seconds")
         };
@@ -166,7 +166,7 @@ impl Given {
 
     /// Returns the path of a file that can be read. Whoever needs its content reads it again: here it is only
     /// read so that the error names the option.
-    pub fn file(&self, name: &str) -> Result<Option<PathBuf>> {
+    pub(super) fn file(&self, name: &str) -> Result<Option<PathBuf>> {
         let Some(value) = self.given(name) else {
             return Ok(None);
         };
@@ -177,7 +177,7 @@ impl Given {
     }
 
     /// Returns the secret that a file holds.
-    pub fn secret_file(&self, name: &str) -> Result<Option<Secret>> {
+    pub(super) fn secret_file(&self, name: &str) -> Result<Option<Secret>> {
         let Some(value) = self.given(name) else {
             return Ok(None);
         };

@@ -9,7 +9,7 @@
 //! | Which option is a misspelt one meant to be? | `nearest.rs` |
 //! | Has the file changed since the start? | [`on_disk`] |
 
-pub mod errors;
+pub(crate) mod errors;
 mod given;
 mod nearest;
 pub mod on_disk;
@@ -25,7 +25,7 @@ use given::Given;
 pub use errors::ConfigError;
 
 /// The minimum length of a secret for HS256, in bytes: as long as the hash (RFC 7518, section 3.2).
-pub const HS256_MIN_SECRET: usize = 32;
+pub(crate) const HS256_MIN_SECRET: usize = 32;
 
 /// A signature algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Algorithm {
 
 /// Where the tenant's endpoints are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TenantAddress {
+pub(crate) enum TenantAddress {
     /// An Auth0 tenant: the paths follow from the domain.
     Domain(String),
     /// Any OpenID Connect provider: they are discovered at this issuer.
@@ -69,7 +69,7 @@ pub enum TenantAddress {
 
 impl TenantAddress {
     /// Returns the domain or the issuer.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Domain(name) | Self::Issuer(name) => name,
         }
@@ -78,7 +78,7 @@ impl TenantAddress {
 
 /// Where the signing keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
+pub(crate) enum KeySource {
     /// The tenant.
     Tenant,
     /// A file with a JWK Set.
@@ -87,7 +87,7 @@ pub enum KeySource {
 
 /// The application in whose name the plugin asks for tokens.
 #[derive(Clone, Debug)]
-pub struct Application {
+pub(crate) struct Application {
     /// Its client ID.
     pub client_id: String,
     /// Its client secret.
@@ -102,59 +102,59 @@ pub struct Application {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the tenant is.
-    pub tenant: TenantAddress,
+    pub(crate) tenant: TenantAddress,
     /// The accepted values of `iss`; never empty.
-    pub issuers: Vec<String>,
+    pub(crate) issuers: Vec<String>,
     /// The accepted values of `aud`; never empty. The plugin asks for tokens for the first.
-    pub audiences: Vec<String>,
+    pub(crate) audiences: Vec<String>,
     /// The application of credentials mode, if that mode is on.
-    pub application: Option<Application>,
+    pub(crate) application: Option<Application>,
     /// The claims that say what a client may do.
-    pub reading: Reading,
+    pub(crate) reading: Reading,
     /// The policy file, if there is one.
-    pub policy_file: Option<PathBuf>,
+    pub(crate) policy_file: Option<PathBuf>,
     /// The claim that becomes the user name of a client with a token.
-    pub username_claim: String,
+    pub(crate) username_claim: String,
     /// What the broker is told in front of the tenant's user names.
-    pub username_prefix: String,
+    pub(crate) username_prefix: String,
     /// The client IDs that a token allows.
-    pub client_ids: ClientIds,
+    pub(crate) client_ids: ClientIds,
     /// Whether an account may take over a client ID that another one holds.
-    pub any_takeover: bool,
+    pub(crate) any_takeover: bool,
     /// Whether clients without a token or a password are left to the next plugin or the broker.
-    pub defer_others: bool,
+    pub(crate) defer_others: bool,
     /// Whether decisions about messages and subscriptions are left to the next plugin or the broker.
-    pub defer_acl: bool,
+    pub(crate) defer_acl: bool,
     /// The accepted signature algorithms; never empty.
-    pub algorithms: Vec<Algorithm>,
+    pub(crate) algorithms: Vec<Algorithm>,
     /// The secret of HS256 tokens, if HS256 is accepted.
-    pub hs256_secret: Option<Secret>,
+    pub(crate) hs256_secret: Option<Secret>,
     /// How many seconds clocks may differ.
-    pub leeway: u64,
+    pub(crate) leeway: u64,
     /// How long one CONNECT may wait for the tenant, and how long one fetch of keys may take.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// How long the broker may stand still for one CONNECT.
-    pub login_wait: Duration,
+    pub(crate) login_wait: Duration,
     /// How many percent of any ten seconds the broker may stand still.
-    pub stall_budget: u32,
+    pub(crate) stall_budget: u32,
     /// How many requests to the tenant there may be at a time.
-    pub login_workers: usize,
+    pub(crate) login_workers: usize,
     /// How many requests to the tenant there may be a second, in the long run.
-    pub login_rate: u32,
+    pub(crate) login_rate: u32,
     /// How many seconds a good login is remembered.
-    pub login_cache: u64,
+    pub(crate) login_cache: u64,
     /// The proxies that may report a client's address.
-    pub trusted_proxies: TrustedProxies,
+    pub(crate) trusted_proxies: TrustedProxies,
     /// Whether MQTT 5 clients, too, are answered later on 2.1.
-    pub delay_mqtt5: bool,
+    pub(crate) delay_mqtt5: bool,
     /// The authorities to trust for the tenant, if not the system's.
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// Where the signing keys come from.
-    pub keys: KeySource,
+    pub(crate) keys: KeySource,
     /// How long fetched keys stay good while the tenant cannot be reached.
-    pub jwks_max_stale: Duration,
+    pub(crate) jwks_max_stale: Duration,
     /// The folder in which keys are kept over a restart, if there is one.
-    pub state_dir: Option<StateDir>,
+    pub(crate) state_dir: Option<StateDir>,
 }
 
 type Result<T> = std::result::Result<T, ConfigError>;

@@ -4,7 +4,7 @@ use super::options;
 
 /// Returns the option that `name` may be meant to be: one that is a slip away, or else the one that has most
 /// words in common with it, more than half. Of equals, the table's first.
-pub fn nearest(name: &str) -> Option<&'static str> {
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let slip = options::all()
         .map(|option| (distance(name, option.name), option.name))
         .min_by_key(|(distance, _)| *distance)

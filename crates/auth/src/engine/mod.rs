@@ -406,7 +406,7 @@ mod testing {
     use crate::{jwt::jwks_cache::FetchSchedule, threads};
 
     /// Returns an instance that needs no network, and its log.
-    pub fn engine() -> (Engine, Log) {
+    pub(super) fn engine() -> (Engine, Log) {
         let mut secret = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut secret, &[b'x'; 32]).unwrap();
         let options = [

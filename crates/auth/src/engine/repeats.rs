@@ -37,12 +37,12 @@ pub(crate) enum Scope {
 
 impl Scope {
     /// Returns the scope of a client.
-    pub fn device(client: impl Hash, source: SourceNetwork) -> Self {
+    pub(crate) fn device(client: impl Hash, source: SourceNetwork) -> Self {
         Self::Device(hash(client), source)
     }
 
     /// Returns the scope of a client's access to a topic.
-    pub fn access(access: impl Hash) -> Self {
+    pub(crate) fn access(access: impl Hash) -> Self {
         Self::Access(hash(access))
     }
 
@@ -84,7 +84,7 @@ pub(super) struct Repeats {
 
 impl Repeats {
     /// Notes a refusal. Returns `None` if it is counted only, and otherwise which refusals are counted from now on.
-    pub fn note(
+    pub(super) fn note(
         &mut self,
         reason: Reason,
         scope: Scope,
@@ -131,7 +131,7 @@ impl Repeats {
     }
 
     /// Takes the counts of which the minute is over. What did not come again within a minute is forgotten.
-    pub fn take_due(&mut self, now: Unix) -> Vec<Count> {
+    pub(super) fn take_due(&mut self, now: Unix) -> Vec<Count> {
         if self.looked.replace(now) == Some(now) {
             return Vec::new();
         }
@@ -140,7 +140,7 @@ impl Repeats {
     }
 
     /// Takes all counts.
-    pub fn take_all(&mut self, now: Unix) -> Vec<Count> {
+    pub(super) fn take_all(&mut self, now: Unix) -> Vec<Count> {
         self.take(now, |_| true)
     }
 

@@ -219,7 +219,7 @@ impl KeySet {
     }
 
     /// Returns the keys as a JWK Set, without the ignored ones.
-    pub fn to_jwks(&self) -> Map<String, Value> {
+    pub(crate) fn to_jwks(&self) -> Map<String, Value> {
         let jwk = |(kid, key): (&String, &RsaKey)| {
             let mut jwk = json!({
                 "kty": "RSA", "use": "sig", "kid": kid,

@@ -51,7 +51,7 @@ impl std::fmt::Debug for HmacSecret {
 ///
 /// It serves as the user name of a client whose token is verified later. The client is admitted only if the
 /// verified claim has the same text.
-pub fn unverified_text_claim(token: &str, claim: &str) -> Option<String> {
+pub(crate) fn unverified_text_claim(token: &str, claim: &str) -> Option<String> {
     let payload = token.split('.').nth(1)?;
     let members = super::object(&decode(payload, Part::Payload).ok()?, Part::Payload).ok()?;
     members.get(claim)?.as_str().map(str::to_owned)

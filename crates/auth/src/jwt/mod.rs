@@ -58,7 +58,7 @@ impl Claims {
     }
 
     /// Returns all claims by value.
-    pub fn into_members(self) -> Map<String, Value> {
+    pub(crate) fn into_members(self) -> Map<String, Value> {
         self.members
     }
 

@@ -20,7 +20,7 @@ use crate::{
 use input::{json, text::Quoted};
 
 /// The file with one tenant's keys.
-pub struct SavedJwks {
+pub(crate) struct SavedJwks {
     dir: StateDir,
     tenant: String,
     file: String,
@@ -32,7 +32,7 @@ pub struct SavedJwks {
 
 impl SavedJwks {
     /// Returns the file for a tenant whose keys stay valid for `good_for`.
-    pub fn new(dir: StateDir, tenant: &str, good_for: Duration) -> Self {
+    pub(crate) fn new(dir: StateDir, tenant: &str, good_for: Duration) -> Self {
         let safe = |c: char| {
             if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
                 c
@@ -55,7 +55,7 @@ impl SavedJwks {
     /// # Errors
     ///
     /// Returns a sentence about the file, with the fix.
-    pub fn load(&self) -> Result<Option<(KeySet, Duration)>, String> {
+    pub(crate) fn load(&self) -> Result<Option<(KeySet, Duration)>, String> {
         self.load_at(clock::now())
     }
 
@@ -89,7 +89,7 @@ impl SavedJwks {
     /// # Errors
     ///
     /// Returns a sentence about the file, with the fix.
-    pub fn save(&self, keys: &KeySet) -> Result<(), String> {
+    pub(crate) fn save(&self, keys: &KeySet) -> Result<(), String> {
         self.save_at(keys, clock::now())
     }
 

@@ -62,7 +62,7 @@ const MAX_BLAMED: usize = 64;
 
 /// What a response says about the tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TenantHealth {
+pub(super) enum TenantHealth {
     /// The tenant is healthy.
     Healthy,
     /// It failed, possibly because of the request.
@@ -77,7 +77,7 @@ pub enum TenantHealth {
 
 /// Whose request it is.
 #[derive(Clone, Copy, Debug)]
-pub struct Requester {
+pub(super) struct Requester {
     /// The user.
     pub user: Fingerprint,
     /// The address, and whether the user came in from there before.
@@ -86,7 +86,7 @@ pub struct Requester {
 
 /// The circuits of one tenant.
 #[derive(Default)]
-pub struct CircuitBreaker {
+pub(super) struct CircuitBreaker {
     /// The number of the last request.
     asked: u64,
     everybody: Circuit,
@@ -132,7 +132,7 @@ impl CircuitBreaker {
     /// # Errors
     ///
     /// Returns why not.
-    pub fn check(&mut self, requester: Requester, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn check(&mut self, requester: Requester, now: Instant) -> Result<(), Refusal> {
         for (whose, circuit) in self.circuits(requester).into_iter().flatten() {
             circuit.check(whose, requester, now)?;
         }
@@ -140,7 +140,7 @@ impl CircuitBreaker {
     }
 
     /// Records that the tenant is asked. Returns the number of the request.
-    pub fn begin(&mut self, requester: Requester, now: Instant) -> u64 {
+    pub(super) fn begin(&mut self, requester: Requester, now: Instant) -> u64 {
         self.asked += 1;
         let number = self.asked;
         for (_, circuit) in self.circuits(requester).into_iter().flatten() {
@@ -152,7 +152,7 @@ impl CircuitBreaker {
     }
 
     /// Records what came of a request.
-    pub fn finish(
+    pub(super) fn finish(
         &mut self,
         number: u64,
         requester: Requester,
@@ -174,7 +174,7 @@ impl CircuitBreaker {
     }
 
     /// Closes all circuits, because somebody may have fixed something (SIGHUP).
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         let asked = self.asked;
         *self = Self {
             asked,

@@ -57,7 +57,7 @@ pub struct Caller {
 
 /// The callers that came in before. An entry lasts until as many others have come in as a generation holds.
 #[derive(Default)]
-pub struct KnownCallers {
+pub(crate) struct KnownCallers {
     hashes: RandomState,
     came_in: Generations,
     /// The number of requests about each user since this minute began.
@@ -67,7 +67,12 @@ pub struct KnownCallers {
 
 impl KnownCallers {
     /// Returns how well a caller is known that sends the password of this user, or a token, from this address.
-    pub fn caller(&self, user: Option<Fingerprint>, source: SourceNetwork, now: Instant) -> Caller {
+    pub(crate) fn caller(
+        &self,
+        user: Option<Fingerprint>,
+        source: SourceNetwork,
+        now: Instant,
+    ) -> Caller {
         let user = user.filter(|user| !self.is_asked_often(*user, now));
         let came_in = |hash| self.came_in.contains(hash);
         let standing = match user {
@@ -80,7 +85,7 @@ impl KnownCallers {
     }
 
     /// Records that a client came in, with the password of this user or with a token.
-    pub fn came_in(&mut self, user: Option<Fingerprint>, source: SourceNetwork) {
+    pub(crate) fn came_in(&mut self, user: Option<Fingerprint>, source: SourceNetwork) {
         self.enter(self.source(source));
         if let Some(user) = user {
             self.enter(self.user(user));
@@ -89,7 +94,7 @@ impl KnownCallers {
     }
 
     /// Records a request to the tenant about this user.
-    pub fn asked(&mut self, user: Fingerprint, now: Instant) {
+    pub(crate) fn asked(&mut self, user: Fingerprint, now: Instant) {
         if !self.is_this_minute(now) {
             self.asked = HashMap::new();
             self.minute = Some(now);

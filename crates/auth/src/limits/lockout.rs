@@ -75,7 +75,7 @@ const MAX_KNOWN: usize = 100_000;
 
 /// What the tenant said about a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PasswordResult {
+pub(super) enum PasswordResult {
     /// The password is right.
     Correct,
     /// The password is wrong.
@@ -90,7 +90,7 @@ pub enum PasswordResult {
 
 /// The users that are being checked, or were refused last time.
 #[derive(Default)]
-pub struct Lockout {
+pub(super) struct Lockout {
     pairs: HashMap<(Fingerprint, SourceNetwork), Pair>,
     users: HashMap<Fingerprint, User>,
 }
@@ -129,7 +129,7 @@ impl Lockout {
     /// # Errors
     ///
     /// Returns why not.
-    pub fn begin(&mut self, attempt: LoginAttempt, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn begin(&mut self, attempt: LoginAttempt, now: Instant) -> Result<(), Refusal> {
         let (key, source) = counted(attempt);
         if self.pairs.len() >= MAX_KNOWN && !self.pairs.contains_key(&key) {
             self.make_room_for_pairs(now);
@@ -157,7 +157,7 @@ impl Lockout {
     }
 
     /// Records what the tenant said.
-    pub fn finish(&mut self, attempt: LoginAttempt, result: PasswordResult, now: Instant) {
+    pub(super) fn finish(&mut self, attempt: LoginAttempt, result: PasswordResult, now: Instant) {
         let (key, source) = counted(attempt);
         let pair = self.pairs.entry(key).or_default();
         let user = self.users.entry(attempt.user).or_default();
@@ -186,13 +186,13 @@ impl Lockout {
     }
 
     /// Records that the tokens for a right password are of no use. It counts as a refusal.
-    pub fn tokens_refused(&mut self, attempt: LoginAttempt, now: Instant) {
+    pub(super) fn tokens_refused(&mut self, attempt: LoginAttempt, now: Instant) {
         let pair = self.pairs.entry(counted(attempt).0).or_default();
         pair.count_refused(now);
     }
 
     /// Records that the device came in.
-    pub fn signed_in(&mut self, attempt: LoginAttempt) {
+    pub(super) fn signed_in(&mut self, attempt: LoginAttempt) {
         if let Some(pair) = self.pairs.get_mut(&counted(attempt).0) {
             (pair.refused, pair.next) = (0, None);
         }
@@ -203,7 +203,7 @@ impl Lockout {
     ///
     /// Wrong passwords stay counted: many systems rotate the log every night with a SIGHUP. After the ninth wrong
     /// password that the tenant is known to have counted, there is no request until it has forgotten them.
-    pub fn reset_after_reload(&mut self) {
+    pub(super) fn reset_after_reload(&mut self) {
         for pair in self.pairs.values_mut() {
             pair.refused = 0;
             if pair.wrong < MOST {

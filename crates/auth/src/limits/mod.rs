@@ -46,7 +46,7 @@ pub struct LoginPermit {
     /// The caller that it counts for.
     pub caller: Caller,
     /// The number of the request.
-    pub number: u64,
+    pub(crate) number: u64,
 }
 
 /// The limits of one tenant.
@@ -59,7 +59,7 @@ pub(crate) struct TenantLimits {
 
 impl TenantLimits {
     /// Returns limits with at most `rate` logins per second in the long run.
-    pub fn new(rate: u32, now: Instant) -> Self {
+    pub(crate) fn new(rate: u32, now: Instant) -> Self {
         Self {
             rate: RateLimit::new(rate, now),
             retry_after: RetryAfter::default(),
@@ -73,7 +73,7 @@ impl TenantLimits {
     /// # Errors
     ///
     /// Returns why not.
-    pub fn begin(
+    pub(crate) fn begin(
         &mut self,
         attempt: LoginAttempt,
         caller: Caller,
@@ -111,7 +111,7 @@ impl TenantLimits {
     }
 
     /// Takes a permit back whose request was not sent.
-    pub fn cancel(&mut self, permit: LoginPermit, now: Instant) {
+    pub(crate) fn cancel(&mut self, permit: LoginPermit, now: Instant) {
         self.rate.give_back(permit.caller.source);
         self.circuit_breaker.finish(
             permit.number,
@@ -124,13 +124,13 @@ impl TenantLimits {
     }
 
     /// Shortens waits, because somebody may have fixed something (SIGHUP).
-    pub fn reset_after_reload(&mut self) {
+    pub(crate) fn reset_after_reload(&mut self) {
         self.lockout.reset_after_reload();
         self.circuit_breaker.reset();
     }
 
     /// Records what came of a request. `no` is the reason of a refusal.
-    pub fn finish(
+    pub(crate) fn finish(
         &mut self,
         permit: LoginPermit,
         no: Option<Reason>,
@@ -172,7 +172,12 @@ impl TenantLimits {
     }
 
     /// Records what the tokens were worth that the tenant issued. `no` is the reason if they are of no use.
-    pub fn tokens_checked(&mut self, attempt: LoginAttempt, no: Option<Reason>, now: Instant) {
+    pub(crate) fn tokens_checked(
+        &mut self,
+        attempt: LoginAttempt,
+        no: Option<Reason>,
+        now: Instant,
+    ) {
         match no {
             None => self.lockout.signed_in(attempt),
             Some(Reason::LoginToken) => self.lockout.tokens_refused(attempt, now),

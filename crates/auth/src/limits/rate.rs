@@ -12,7 +12,7 @@ use crate::refusal::{LimitDetail, Reason, Refusal};
 const BURST_SECONDS: usize = 60;
 
 /// A token bucket, divided fairly among addresses.
-pub struct RateLimit {
+pub(super) struct RateLimit {
     per_second: u32,
     used: FairShares,
     filled: Instant,
@@ -20,7 +20,7 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// Returns a full bucket of this rate.
-    pub fn new(per_second: u32, now: Instant) -> Self {
+    pub(super) fn new(per_second: u32, now: Instant) -> Self {
         Self {
             per_second,
             used: FairShares::default(),
@@ -33,7 +33,7 @@ impl RateLimit {
     /// # Errors
     ///
     /// Returns why there is none left.
-    pub fn take(&mut self, caller: Caller, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, caller: Caller, now: Instant) -> Result<(), Refusal> {
         let gained = now.saturating_duration_since(self.filled).as_secs_f64();
         self.used.come_back(gained * f64::from(self.per_second));
         self.filled = now;
@@ -50,7 +50,7 @@ impl RateLimit {
     }
 
     /// Gives one back that was not used.
-    pub fn give_back(&mut self, source: SourceNetwork) {
+    pub(super) fn give_back(&mut self, source: SourceNetwork) {
         self.used.give_back(source, 1.0);
     }
 }

@@ -23,7 +23,7 @@ const MAX_ADDRESSES: usize = 10_000;
 
 /// The pauses.
 #[derive(Default)]
-pub struct RetryAfter {
+pub(super) struct RetryAfter {
     everybodys: Option<Instant>,
     /// [`SourceNetwork::Unknown`] is the address of the broker itself. It counts where no address is passed on.
     addresses: HashMap<SourceNetwork, Instant>,
@@ -35,7 +35,7 @@ impl RetryAfter {
     /// # Errors
     ///
     /// Returns why not.
-    pub fn check(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn check(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Refusal> {
         let refuse = |until: Instant, is_address| {
             let detail = LimitDetail::RetryAfter {
                 seconds: (until - now).as_secs() + 1,
@@ -53,7 +53,7 @@ impl RetryAfter {
     }
 
     /// Adds a pause. It never shortens an earlier one.
-    pub fn add(
+    pub(super) fn add(
         &mut self,
         whose: PauseScope,
         address: Option<IpAddr>,

@@ -24,7 +24,7 @@ const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HALF: usize = 100_000;
 
 /// The client IDs of the last day.
-pub struct ClientIdHistory {
+pub(crate) struct ClientIdHistory {
     /// Keyed, so that nobody can choose client IDs with the same hash.
     hasher: RandomState,
     used: RecentClientIds,
@@ -33,7 +33,7 @@ pub struct ClientIdHistory {
 
 impl ClientIdHistory {
     /// Returns an empty history.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             hasher: RandomState::new(),
             used: RecentClientIds::new(now),
@@ -43,7 +43,7 @@ impl ClientIdHistory {
 
     /// Returns why a login may not wait under this client ID, if it may not. `is_free` is what the broker says: that
     /// nobody is connected under it and no session is kept.
-    pub fn obstacle(
+    pub(crate) fn obstacle(
         &mut self,
         client_id: &str,
         is_free: bool,
@@ -64,12 +64,12 @@ impl ClientIdHistory {
     }
 
     /// Records that a login begins to wait under this client ID.
-    pub fn try_once(&mut self, client_id: &str, now: Instant) {
+    pub(crate) fn try_once(&mut self, client_id: &str, now: Instant) {
         self.tried.add(self.hasher.hash_one(client_id), now);
     }
 
     /// Records that a client that proved who it is came in under this client ID, or has left.
-    pub fn used(&mut self, client_id: &str, now: Instant) {
+    pub(crate) fn used(&mut self, client_id: &str, now: Instant) {
         let name = self.hasher.hash_one(client_id);
         self.used.add(name, now);
         self.tried.remove(name);

@@ -4,7 +4,7 @@
 //! answer might reach somebody else. Therefore each pending authentication has a ticket. Only the newest ticket of a
 //! client ID is valid, among all instances of the plugin ([`Tickets`]), and a client without one gets no answer.
 
-pub mod client_ids;
+pub(crate) mod client_ids;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -22,13 +22,13 @@ const MAX_WAITING: usize = 4096;
 
 /// The newest ticket of each client ID under which a client waits, in whichever instance.
 #[derive(Default)]
-pub struct Tickets {
+pub(crate) struct Tickets {
     by_client_id: HashMap<Arc<str>, Ticket>,
     issued: u64,
 }
 
 /// Proof that a client still waits.
-pub struct Ticket {
+pub(crate) struct Ticket {
     number: u64,
     /// The address of the client, if the broker told it.
     pub address: Option<Arc<str>>,
@@ -59,12 +59,12 @@ impl Tickets {
     }
 
     /// Returns the ticket of the client that waits under this client ID.
-    pub fn get(&self, client_id: &str) -> Option<&Ticket> {
+    pub(crate) fn get(&self, client_id: &str) -> Option<&Ticket> {
         self.by_client_id.get(client_id)
     }
 
     /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.by_client_id.is_empty()
     }
 }
@@ -87,7 +87,7 @@ impl PendingAuthentication {
 
 /// The clients of one instance that wait, and those whose verdict is known.
 #[derive(Default)]
-pub struct PendingAuthentications {
+pub(crate) struct PendingAuthentications {
     waiting: Vec<PendingAuthentication>,
     ready: Vec<(PendingAuthentication, Verdict)>,
     /// How many of them come from which address.
@@ -96,7 +96,7 @@ pub struct PendingAuthentications {
 
 impl PendingAuthentications {
     /// Adds a client that begins to wait for the verdict of this credential.
-    pub fn wait(
+    pub(crate) fn wait(
         &mut self,
         tickets: &mut Tickets,
         sign_in: SignIn,
@@ -115,12 +115,12 @@ impl PendingAuthentications {
 
     /// Whether this caller may wait too. Clients that hung up count until their deadline, because the broker does not
     /// tell.
-    pub fn has_room(&self, caller: Caller) -> bool {
+    pub(crate) fn has_room(&self, caller: Caller) -> bool {
         self.places.has_one(caller, MAX_WAITING)
     }
 
     /// Whether this client waits.
-    pub fn has(&self, key: ClientKey) -> bool {
+    pub(crate) fn has(&self, key: ClientKey) -> bool {
         let ready = self.ready.iter().map(|(pending, _)| pending);
         let mut all = self.waiting.iter().chain(ready);
         all.any(|pending| pending.sign_in.key == key)
@@ -128,7 +128,7 @@ impl PendingAuthentications {
 
     /// Forgets who waited with this key or under this client ID: the broker asks about another client now, so the
     /// earlier one has hung up. Its answer would be taken for the other's.
-    pub fn forget(&mut self, tickets: &mut Tickets, key: ClientKey, client_id: &str) {
+    pub(crate) fn forget(&mut self, tickets: &mut Tickets, key: ClientKey, client_id: &str) {
         tickets.by_client_id.remove(client_id);
         let has_gone = |pending: &PendingAuthentication| {
             pending.sign_in.key == key || &*pending.sign_in.client.id == client_id
@@ -142,7 +142,7 @@ impl PendingAuthentications {
     }
 
     /// Gives a verdict to all who presented that credential. Returns how many they are.
-    pub fn resolve(&mut self, key: Fingerprint, verdict: &Verdict) -> usize {
+    pub(crate) fn resolve(&mut self, key: Fingerprint, verdict: &Verdict) -> usize {
         let before = self.ready.len();
         let resolved = self.waiting.extract_if(.., |pending| pending.key == key);
         let resolved = resolved.map(|pending| (pending, verdict.clone()));
@@ -151,14 +151,14 @@ impl PendingAuthentications {
     }
 
     /// Gives a verdict to those whose deadline has passed.
-    pub fn give_up(&mut self, verdict: impl Fn() -> Verdict) {
+    pub(crate) fn give_up(&mut self, verdict: impl Fn() -> Verdict) {
         let late = |pending: &mut PendingAuthentication| pending.deadline.has_passed();
         let late = self.waiting.extract_if(.., late);
         self.ready.extend(late.map(|pending| (pending, verdict())));
     }
 
     /// Takes those to be answered now. A client whose ticket is invalid has hung up and gets no answer.
-    pub fn take_ready(&mut self, tickets: &mut Tickets) -> Vec<(SignIn, Verdict)> {
+    pub(crate) fn take_ready(&mut self, tickets: &mut Tickets) -> Vec<(SignIn, Verdict)> {
         let mut answers = Vec::new();
         for (pending, verdict) in self.ready.drain(..) {
             self.places.give_back(pending.sign_in.caller.source, 1.0);
@@ -170,7 +170,7 @@ impl PendingAuthentications {
     }
 
     /// Forgets everybody, when the instance stops.
-    pub fn clear(&mut self, tickets: &mut Tickets) {
+    pub(crate) fn clear(&mut self, tickets: &mut Tickets) {
         let ready = self.ready.drain(..).map(|(pending, _)| pending);
         for pending in self.waiting.drain(..).chain(ready) {
             pending.redeem_ticket(tickets);
@@ -179,7 +179,7 @@ impl PendingAuthentications {
     }
 
     /// Whether nobody waits or is to be answered.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.ready.is_empty()
     }
 }

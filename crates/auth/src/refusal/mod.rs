@@ -16,7 +16,7 @@ pub struct Refusal {
     /// Which row of the table.
     pub reason: Reason,
     /// What was found.
-    pub detail: Detail,
+    pub(crate) detail: Detail,
     /// If the reason stands for another one: that one, whose fix helps.
     cause: Option<Reason>,
     /// For how many seconds there is nothing to do but wait.
@@ -35,7 +35,7 @@ impl Refusal {
     }
 
     /// Returns the same refusal, where waiting so many seconds is what to try first.
-    pub fn wait_first(self, seconds: u64) -> Self {
+    pub(crate) fn wait_first(self, seconds: u64) -> Self {
         Self {
             wait: Some(seconds),
             ..self
@@ -43,7 +43,7 @@ impl Refusal {
     }
 
     /// Returns a refusal whose fix is that of `cause`.
-    pub fn caused_by(cause: Reason, reason: Reason, detail: impl Into<Detail>) -> Self {
+    pub(crate) fn caused_by(cause: Reason, reason: Reason, detail: impl Into<Detail>) -> Self {
         Self {
             cause: Some(cause),
             ..Self::new(reason, detail)

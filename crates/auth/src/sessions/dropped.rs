@@ -26,7 +26,7 @@ const LENGTH: usize = 512;
 
 /// The traces.
 #[derive(Default)]
-pub struct DroppedSessions {
+pub(super) struct DroppedSessions {
     by_address: BTreeMap<usize, Trace>,
     hashes: RandomState,
 }
@@ -42,7 +42,7 @@ struct Trace {
 
 impl DroppedSessions {
     /// Keeps a trace of a session.
-    pub fn keep(&mut self, key: ClientKey, session: &Session, asked: u32) {
+    pub(super) fn keep(&mut self, key: ClientKey, session: &Session, asked: u32) {
         let (id, name) = (session.client_id.as_bytes(), session.username.as_bytes());
         let trace = Trace {
             who: self.hashes.hash_one((id, Some(name))),
@@ -54,7 +54,7 @@ impl DroppedSessions {
     }
 
     /// Removes the traces of all that cannot exist beside this client.
-    pub fn make_room(&mut self, key: ClientKey) {
+    pub(super) fn make_room(&mut self, key: ClientKey) {
         let across = key.0.saturating_sub(LENGTH - 1)..key.0.saturating_add(LENGTH);
         while let Some((&address, _)) = self.by_address.range(across.clone()).next() {
             self.by_address.remove(&address);
@@ -62,7 +62,7 @@ impl DroppedSessions {
     }
 
     /// Whether there is a trace of this client.
-    pub fn has(&self, key: ClientKey, client: &impl ClientView) -> bool {
+    pub(super) fn has(&self, key: ClientKey, client: &impl ClientView) -> bool {
         self.by_address.get(&key.0).is_some_and(|trace| {
             trace.who
                 == self
@@ -73,7 +73,7 @@ impl DroppedSessions {
 
     /// Whether there is a trace of a client that signed in with this credential. The broker asks about it at this
     /// recheck.
-    pub fn recheck(
+    pub(super) fn recheck(
         &mut self,
         key: ClientKey,
         client: &impl ClientView,
@@ -90,13 +90,13 @@ impl DroppedSessions {
     }
 
     /// Removes the traces that the broker did not ask about at this recheck.
-    pub fn keep_only(&mut self, recheck_pass: u32) {
+    pub(super) fn keep_only(&mut self, recheck_pass: u32) {
         self.by_address
             .retain(|_, trace| trace.asked == recheck_pass);
     }
 
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.by_address.len()
     }
 }

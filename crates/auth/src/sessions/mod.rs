@@ -199,7 +199,7 @@ pub(crate) struct SessionView<'a> {
 impl Sessions {
     /// Admits a client. Returns the older session of its client ID, for [`Self::retract`]. That session stays until the
     /// broker lets it go.
-    pub fn admit(&mut self, key: ClientKey, session: Session) -> Option<ClientKey> {
+    pub(crate) fn admit(&mut self, key: ClientKey, session: Session) -> Option<ClientKey> {
         self.arrives(key);
         let older = self.by_id.insert(Arc::clone(&session.client_id), key);
         if let Some(older) = older {
@@ -223,7 +223,7 @@ impl Sessions {
     }
 
     /// Takes an admission back, because the client hung up before. The older session of its client ID counts again.
-    pub fn retract(&mut self, key: ClientKey, older: Option<ClientKey>) {
+    pub(crate) fn retract(&mut self, key: ClientKey, older: Option<ClientKey>) {
         let Some(entry) = self.by_key.get(&key) else {
             return;
         };
@@ -241,7 +241,7 @@ impl Sessions {
 
     /// Whether a client of another account is connected with this client ID, or may have messages queued under it.
     /// `None` stands for a client without an account.
-    pub fn is_held_by_another(&self, client_id: &str, account: Option<&Account>) -> bool {
+    pub(crate) fn is_held_by_another(&self, client_id: &str, account: Option<&Account>) -> bool {
         let holder = self.by_id.get(client_id);
         let ours = holder
             .and_then(|key| self.by_key.get(key))
@@ -251,7 +251,7 @@ impl Sessions {
 
     /// Records that others decide about this client. With `may_be_recheck` this may be a recheck (SIGHUP) of a kept
     /// session, whose end the broker does not tell, and it is not recorded.
-    pub fn other_comes(&mut self, key: ClientKey, client_id: &str, may_be_recheck: bool) {
+    pub(crate) fn other_comes(&mut self, key: ClientKey, client_id: &str, may_be_recheck: bool) {
         if may_be_recheck && !self.is_other(key) {
             return;
         }
@@ -262,7 +262,7 @@ impl Sessions {
     }
 
     /// Whether others decided about this client.
-    pub fn is_other(&self, key: ClientKey) -> bool {
+    pub(crate) fn is_other(&self, key: ClientKey) -> bool {
         self.others.contains_key(&key)
     }
 
@@ -282,7 +282,7 @@ impl Sessions {
     ///
     /// With `may_be_recheck` this may be a recheck (SIGHUP). Otherwise the key of an offline session belongs to a new
     /// connection in memory that was freed: the broker frees such sessions without a word.
-    pub fn recheck(
+    pub(crate) fn recheck(
         &mut self,
         key: ClientKey,
         client_id: &str,
@@ -329,13 +329,13 @@ impl Sessions {
     }
 
     /// Whether this client was let in once and its session is dropped. It has no rights then.
-    pub fn is_forgotten(&self, key: ClientKey, client: &impl ClientView) -> bool {
+    pub(crate) fn is_forgotten(&self, key: ClientKey, client: &impl ClientView) -> bool {
         self.dropped.has(key, client)
     }
 
     /// Begins a recheck (SIGHUP): the broker will ask about every session that it has. Each instance of the plugin
     /// calls this before the first question.
-    pub fn begin_recheck(&mut self) {
+    pub(crate) fn begin_recheck(&mut self) {
         if !self.recheck.under_way {
             self.recheck.under_way = true;
             self.recheck.number += 1;
@@ -348,7 +348,7 @@ impl Sessions {
     ///
     /// No session is removed unless the broker asks about absent sessions at all, and asked about every session that is
     /// known to be connected. Otherwise another plugin may have answered first.
-    pub fn end_recheck(&mut self) -> usize {
+    pub(crate) fn end_recheck(&mut self) -> usize {
         if !std::mem::take(&mut self.recheck.under_way) || !self.recheck.asks_about_absent {
             return 0;
         }
@@ -378,7 +378,7 @@ impl Sessions {
 
     /// Calls `at` with the session of a client. Returns `None` if the client is not the one that signed in.
     #[inline]
-    pub fn look<R>(
+    pub(crate) fn look<R>(
         &mut self,
         key: ClientKey,
         client: &impl ClientView,
@@ -413,7 +413,7 @@ impl Sessions {
 
     /// Records that a client has gone. The broker may still check its will. Returns what it signed in with, unless it
     /// is back with the same: at a takeover the end of the older connection comes after the newer one is in.
-    pub fn leave(
+    pub(crate) fn leave(
         &mut self,
         key: ClientKey,
         after_disconnect: AfterDisconnect,
@@ -440,7 +440,7 @@ impl Sessions {
 
     /// Removes the sessions that have ended. Call it while the broker is not disconnecting a client. Returns whether so
     /// many are gone that memory should be returned to the system.
-    pub fn reap(&mut self, now: Unix) -> bool {
+    pub(crate) fn reap(&mut self, now: Unix) -> bool {
         for key in std::mem::take(&mut self.departed) {
             let Some(entry) = self.by_key.get_mut(&key) else {
                 continue;
@@ -516,7 +516,7 @@ impl Sessions {
 
     /// Returns some of the sessions of which only a will is left, in turn. Where the broker says which clients it has,
     /// it shows whether it still has them.
-    pub fn wills(&mut self) -> Vec<(ClientKey, Arc<str>)> {
+    pub(crate) fn wills(&mut self) -> Vec<(ClientKey, Arc<str>)> {
         let mut found = Vec::new();
         for _ in 0..self.wills.len().min(WILLS_AT_A_TICK) {
             let Some(will @ (departure, _, key)) = self.wills.pop_front() else {
@@ -563,7 +563,7 @@ impl Sessions {
     }
 
     /// Returns the connected clients whose rights have ended, each of them once.
-    pub fn expired(&mut self, now: Unix) -> Vec<(ClientKey, Arc<str>)> {
+    pub(crate) fn expired(&mut self, now: Unix) -> Vec<(ClientKey, Arc<str>)> {
         let mut expired = Vec::new();
         while let Some(&Reverse((until, key))) = self.expiries.peek() {
             if until > now {
@@ -583,7 +583,7 @@ impl Sessions {
     }
 
     /// Adjusts to a clock that was set by this many seconds: rights last as long as before, and so do waits.
-    pub fn clock_was_set(&mut self, by: i64) {
+    pub(crate) fn clock_was_set(&mut self, by: i64) {
         for entry in self.by_key.values_mut() {
             entry.session.until = entry.session.until.moved(by);
         }
@@ -598,13 +598,13 @@ impl Sessions {
     }
 
     /// Records that a client signs in with this key. Whoever had the key before is gone.
-    pub fn arrives(&mut self, key: ClientKey) {
+    pub(crate) fn arrives(&mut self, key: ClientKey) {
         self.remove(key);
         self.dropped.make_room(key);
     }
 
     /// Removes a session that the broker no longer has.
-    pub fn remove(&mut self, key: ClientKey) {
+    pub(crate) fn remove(&mut self, key: ClientKey) {
         self.take(key);
     }
 
@@ -628,13 +628,13 @@ impl Sessions {
 
     /// Returns the number of sessions.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.by_key.len()
     }
 
     /// Whether there are no sessions.
     #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
 }

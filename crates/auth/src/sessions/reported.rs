@@ -5,11 +5,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 /// The refusals of a client that were reported: each once, and a limited number. A device that publishes to a forbidden
 /// topic a thousand times a second must not fill the log.
 #[derive(Default)]
-pub struct ReportedRefusals(Vec<u64>);
+pub(crate) struct ReportedRefusals(Vec<u64>);
 
 /// Whether to report a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
+pub(crate) enum Note {
     /// It is new.
     Report,
     /// It is new, and the last one to be reported.
@@ -22,7 +22,7 @@ impl ReportedRefusals {
     const MAX: usize = 16;
 
     /// Notes a refusal. Returns whether to report it.
-    pub fn note(&mut self, refusal: impl Hash) -> Note {
+    pub(crate) fn note(&mut self, refusal: impl Hash) -> Note {
         let mut hasher = DefaultHasher::new();
         refusal.hash(&mut hasher);
         let hash = hasher.finish();

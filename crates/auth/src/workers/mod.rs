@@ -129,7 +129,7 @@ impl<T> Job<T> {
 
 impl Job {
     /// Whether it waits for the tenant's keys, and not for an answer about a password.
-    pub fn is_for_keys(&self) -> bool {
+    pub(crate) fn is_for_keys(&self) -> bool {
         matches!(self.task, Task::Keys(_))
     }
 
@@ -143,7 +143,7 @@ impl Job {
 }
 
 /// Asks the tenant about a login, unless the deadline has passed.
-pub fn log_in(
+pub(crate) fn log_in(
     tenant: &TenantClient,
     config: &Config,
     login: &Login,

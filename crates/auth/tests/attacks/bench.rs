@@ -11,13 +11,13 @@ use testbed::signing::{Alg, SigningKey, hs256_raw, now, shared_key};
 
 use crate::common::{self, TestInstance};
 
-pub const ISSUER: &str = "https://t.auth0.com/";
-pub const AUDIENCE: &str = "https://mqtt.example/";
-pub const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef-the-api's-secret";
+pub(crate) const ISSUER: &str = "https://t.auth0.com/";
+pub(crate) const AUDIENCE: &str = "https://mqtt.example/";
+pub(crate) const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef-the-api's-secret";
 
 /// The result of a token.
 #[derive(Debug, PartialEq)]
-pub enum TokenResult {
+pub(crate) enum TokenResult {
     /// It was accepted, with this user name.
     In(String),
     /// It was refused.
@@ -25,12 +25,12 @@ pub enum TokenResult {
 }
 
 /// The tenant's key, which is in the key set.
-pub fn key() -> std::sync::Arc<SigningKey> {
+pub(crate) fn key() -> std::sync::Arc<SigningKey> {
     shared_key(0)
 }
 
 /// An attacker's key.
-pub fn evil_key() -> std::sync::Arc<SigningKey> {
+pub(crate) fn evil_key() -> std::sync::Arc<SigningKey> {
     shared_key(1)
 }
 
@@ -90,51 +90,51 @@ fn meet(instance: &Mutex<TestInstance>, token: &str) -> TokenResult {
 }
 
 /// Checks a token where only RS256 is accepted, which is the default.
-pub fn by_default(token: &str) -> TokenResult {
+pub(crate) fn by_default(token: &str) -> TokenResult {
     meet(&RS256, token)
 }
 
 /// Checks a token where all three algorithms are accepted.
-pub fn with_all(token: &str) -> TokenResult {
+pub(crate) fn with_all(token: &str) -> TokenResult {
     meet(&ALL, token)
 }
 
-pub fn header() -> Value {
+pub(crate) fn header() -> Value {
     json!({"alg": "RS256", "typ": "JWT", "kid": key().kid()})
 }
 
-pub fn claims() -> Value {
+pub(crate) fn claims() -> Value {
     json!({"iss": ISSUER, "aud": [AUDIENCE, "https://t.auth0.com/userinfo"], "sub": "auth0|1a", "iat": now(), "exp": now() + 3600, "topics": ["temperature"]})
 }
 
 /// Signs these texts with the tenant's key.
-pub fn signed(header: &str, claims: &str) -> String {
+pub(crate) fn signed(header: &str, claims: &str) -> String {
     key().sign_raw(Alg::Rs256, header.as_bytes(), claims.as_bytes())
 }
 
 /// Returns a valid token with one header member set.
-pub fn with_header(name: &str, value: Value) -> String {
+pub(crate) fn with_header(name: &str, value: Value) -> String {
     let mut header = header();
     header[name] = value;
     signed(&header.to_string(), &claims().to_string())
 }
 
 /// Returns a valid token without one header member.
-pub fn without_header(name: &str) -> String {
+pub(crate) fn without_header(name: &str) -> String {
     let mut header = header();
     header.as_object_mut().unwrap().remove(name);
     signed(&header.to_string(), &claims().to_string())
 }
 
 /// Returns a valid token with one claim set.
-pub fn with_claim(name: &str, value: Value) -> String {
+pub(crate) fn with_claim(name: &str, value: Value) -> String {
     let mut claims = claims();
     claims[name] = value;
     signed(&header().to_string(), &claims.to_string())
 }
 
 /// Returns a valid token without one claim.
-pub fn without_claim(name: &str) -> String {
+pub(crate) fn without_claim(name: &str) -> String {
     let mut claims = claims();
     claims.as_object_mut().unwrap().remove(name);
     signed(&header().to_string(), &claims.to_string())
@@ -142,7 +142,7 @@ pub fn without_claim(name: &str) -> String {
 
 /// Returns a valid token whose payload has this text in place of one claim's value, for texts that no JSON
 /// library writes.
-pub fn with_raw_claim(name: &str, raw: &str) -> String {
+pub(crate) fn with_raw_claim(name: &str, raw: &str) -> String {
     let text = with_placeholder(name).replace("\"@\"", raw);
     signed(&header().to_string(), &text)
 }
@@ -154,7 +154,7 @@ fn with_placeholder(name: &str) -> String {
 }
 
 /// Returns an HS256 token under this secret, valid otherwise.
-pub fn hs256_with(secret: &[u8]) -> String {
+pub(crate) fn hs256_with(secret: &[u8]) -> String {
     hs256_raw(
         secret,
         json!({"alg": "HS256", "typ": "JWT", "kid": key().kid()})

@@ -13,24 +13,24 @@ use auth::{
 };
 
 /// The only instance in its broker.
-pub struct TestInstance {
+pub(crate) struct TestInstance {
     pub engine: Engine,
     pub common: Common,
 }
 
 impl TestInstance {
-    pub fn authenticate(&mut self, connect: &Connect, now: Unix) -> Step {
+    pub(crate) fn authenticate(&mut self, connect: &Connect, now: Unix) -> Step {
         self.engine.authenticate(&mut self.common, connect, now)
     }
 
-    pub fn authorize(&mut self, access: &Access<impl ClientView>, now: Unix) -> Decision {
+    pub(crate) fn authorize(&mut self, access: &Access<impl ClientView>, now: Unix) -> Decision {
         self.engine.authorize(&mut self.common, access, now)
     }
 }
 
 /// An instance with these options, which asks nobody yet.
 #[track_caller]
-pub fn instance(options: &[(&str, &str)], pace: FetchSchedule, log: Log) -> TestInstance {
+pub(crate) fn instance(options: &[(&str, &str)], pace: FetchSchedule, log: Log) -> TestInstance {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let config = Config::read(options.iter().map(owned).collect()).unwrap();
     let mut common = Common::default();
@@ -39,7 +39,7 @@ pub fn instance(options: &[(&str, &str)], pace: FetchSchedule, log: Log) -> Test
 }
 
 /// Returns a CONNECT with a token.
-pub fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
+pub(crate) fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
     Connect {
         key: ClientKey(1),
         client: Client {
@@ -59,7 +59,7 @@ pub fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
 
 /// Admits a client with a valid token.
 #[track_caller]
-pub fn let_in(instance: &mut TestInstance, client_id: &str, token: &str) {
+pub(crate) fn let_in(instance: &mut TestInstance, client_id: &str, token: &str) {
     match instance.authenticate(&connect(client_id, token), clock::now()) {
         Step::Admit(admission) => drop(instance.common.admit(admission)),
         Step::Refuse(refusal) => panic!("{refusal}"),
