@@ -131,57 +131,59 @@ const TENANT: Group = Group {
             kind: Kind::Text(
                 "the host name only, as in example.eu.auth0.com, or with a port, as in localhost:8443",
             ),
-            default: Needed("needed, unless `issuer` is set"),
+            default: Needed("required, unless `issuer` is set"),
             example: Some("example.eu.auth0.com"),
-            text: "Your tenant: the Domain that the Auth0 dashboard shows in the settings of your application. If \
-                   devices get their tokens from a custom domain, write that one.",
+            text: "The tenant's domain, as shown in the settings of your application in the Auth0 dashboard. If \
+                   devices get their tokens from a custom domain, use the custom domain.",
             ..ROW
         },
         Opt {
             name: "issuer",
             kind: Kind::List(
-                "addresses, with commas between them, as in https://example.eu.auth0.com/, with the slash if the \
+                "addresses, separated by commas, as in https://example.eu.auth0.com/, with the slash if the \
                 tokens have it",
             ),
             default: Unset("`https://DOMAIN/`"),
-            text: "The accepted `iss` values of tokens, with commas between them, compared byte for byte (Auth0's end \
-                   with a slash). Without `domain`, the plugin finds the first one's addresses by OpenID Connect \
-                   discovery: so any OpenID Connect provider can be used.",
+            text: "The values of `iss` that are accepted, separated by commas. They are compared byte for byte; \
+                   Auth0's end with a slash. If `domain` is not set, the plugin finds the endpoints and keys of the \
+                   first issuer by OpenID Connect discovery, so any OpenID Connect provider can be used.",
             ..ROW
         },
         Opt {
             name: "audience",
-            kind: Kind::List("the identifiers of your APIs, with commas between them"),
-            default: Needed("needed"),
+            kind: Kind::List("the identifiers of your APIs, separated by commas"),
+            default: Needed("required"),
             example: Some("https://mqtt.example/"),
-            text: "The accepted `aud` values of tokens, with commas between them: the Identifier of your API in the \
-                   dashboard (Applications > APIs), letter by letter. Tokens for any other API of the tenant are \
-                   refused. The first is the one that the plugin asks for where devices send passwords.",
+            text: "The values of `aud` that are accepted, separated by commas. With Auth0 this is the Identifier of \
+                   your API (Applications > APIs), spelled exactly as in the dashboard. Tokens for other APIs of the \
+                   tenant are refused. When a device signs in with a password, the plugin requests a token for the \
+                   first audience.",
             ..ROW
         },
     ],
 };
 
 const CREDENTIALS: Group = Group {
-    title: "Devices that have a password and no token",
-    text: "With these options the plugin asks the tenant for a token in the device's name. It takes an application \
-           whose Password grant is on (Applications > your application > Advanced Settings > Grant Types).",
+    title: "Devices that sign in with a password",
+    text: "With these options, devices may sign in with their user name and password, which the plugin exchanges for a \
+           token at the tenant. This requires an application for which the Password grant is switched on (Applications \
+           > your application > Advanced Settings > Grant Types).",
     options: &[
         Opt {
             name: "client_id",
             kind: Kind::Text("the Client ID of an application"),
             default: Unset("devices cannot sign in with passwords"),
             example: Some("abcdefghijklmnopqrstuvwxyz012345"),
-            text: "The Client ID of the application.",
+            text: "The Client ID of the application that the plugin uses to check passwords.",
             ..ROW
         },
         Opt {
             name: "client_secret_file",
             kind: Kind::SecretFile,
-            default: Needed("needed with `client_id`"),
+            default: Needed("required with `client_id`"),
             example: Some("/etc/mosquitto/auth0.secret"),
-            text: "The file with the Client Secret of the application, which only root and the broker may be able to \
-                   read. Make it, as root, with\n\n    \
+            text: "The file that holds the Client Secret of the application. Only root and the broker may be able to \
+                   read it. As root, create it with\n\n    \
                    touch /etc/mosquitto/auth0.secret\n    \
                    chown root:mosquitto /etc/mosquitto/auth0.secret\n    \
                    chmod 640 /etc/mosquitto/auth0.secret\n\n\
@@ -191,11 +193,10 @@ const CREDENTIALS: Group = Group {
         Opt {
             name: "client_secret",
             kind: Kind::Text("the Client Secret of the application"),
-            default: Unset("`client_secret_file` has it"),
+            default: Unset("the secret is in `client_secret_file`"),
             secret: true,
-            text: "The Client Secret itself. The broker keeps it in its memory, and whoever can read \
-            mosquitto.conf can \
-                   read it: `client_secret_file` is better.",
+            text: "The Client Secret itself. Prefer `client_secret_file`: everyone who can read mosquitto.conf can \
+                   read this value, and the broker keeps it in memory.",
             ..ROW
         },
         Opt {
@@ -203,14 +204,14 @@ const CREDENTIALS: Group = Group {
             kind: Kind::Text("the name of a connection"),
             default: Unset("the tenant's Default Directory"),
             example: Some("Thermostats"),
-            text: "The connection (realm) of the devices (Authentication > Database).",
+            text: "The database connection (realm) in which the devices' accounts are (Authentication > Database).",
             ..ROW
         },
         Opt {
             name: "scope",
-            kind: Kind::Text("scopes with spaces between them"),
+            kind: Kind::Text("scopes separated by spaces"),
             default: Value("openid"),
-            text: "The scope that the plugin asks for.",
+            text: "The scopes that the plugin requests when a device signs in with a password.",
             ..ROW
         },
     ],
@@ -225,24 +226,25 @@ const RIGHTS: Group = Group {
             kind: Kind::Text("the name of a claim"),
             default: Value("topics"),
             example: Some("https://mqtt.example/topics"),
-            text: "The claim of the token that lists the topics that a device may publish and subscribe to, such as \
-                   `[\"devices/d1/#\", \"config\"]`. An Action in the tenant puts it there. The name is taken \
-                   literally, with its dots and slashes. A device whose token lists nothing gets in and may do \
-                   nothing.",
+            text: "The claim that lists the topics a device may publish and subscribe to, for example \
+                   `[\"devices/d1/#\", \"config\"]`. With Auth0, an Action adds it to the token. The name is taken \
+                   literally, including dots and slashes. A device whose token lists no topics can connect but has no \
+                   rights.",
             ..ROW
         },
         Opt {
             name: "topics_pointer",
             kind: Kind::Text("a JSON pointer, as in /app/topics"),
             default: Unset("`topics_claim` names the claim"),
-            text: "Instead of `topics_claim`: where in the token the topics are, if they are nested in another claim.",
+            text: "The place of the topics in the token, as a JSON pointer. Use it instead of `topics_claim` if the \
+                   topics are nested inside another claim.",
             ..ROW
         },
         Opt {
             name: "rights",
             kind: Kind::SomeOf(&["topics", "permissions", "scope"]),
             default: Value("topics,permissions"),
-            text: "The claims that say what a device may do. Read [Auth0's permissions and \
+            text: "The claims that grant rights. Read [Auth0's permissions and \
                    scopes](authorization.md#auth0s-permissions-and-scopes) before you add `scope`.",
             ..ROW
         },
@@ -252,25 +254,27 @@ const RIGHTS: Group = Group {
                 "three different words, for publishing, for subscribing and for both, as in write,read,readwrite",
             ),
             default: Value("publish,subscribe,pubsub"),
-            text: "The words with which permissions and scopes begin that are about topics. Others are ignored.",
+            text: "The verbs of permissions and scopes that grant rights on topics. Permissions and scopes with other \
+                   verbs are ignored.",
             ..ROW
         },
         Opt {
             name: "claim_placeholders",
             kind: BOOLEAN,
             default: Value("false"),
-            text: "With `true`, `%c`, `%u`, `${claim}` and `${claim[*]}` in the topics of a token stand for values, as \
-                   in the policy file. With `false`, a token that has one is refused.",
+            text: "With `true`, the placeholders `%c`, `%u`, `${claim}` and `${claim[*]}` in a token's topics are \
+                   replaced by their values, as in the policy file. With `false`, a token that contains a placeholder \
+                   is refused.",
             ..ROW
         },
         Opt {
             name: "policy_file",
             kind: Kind::File,
-            default: Unset("the token alone decides"),
+            default: Unset("only the token grants rights"),
             example: Some("/etc/mosquitto/auth0-policy.toml"),
             reread: true,
-            text: "A TOML file with rules that have conditions (roles, hours, addresses and others): [the policy \
-                   file](authorization.md#the-policy-file).",
+            text: "A TOML file with rules that can have conditions, such as roles, hours or addresses. See [the \
+                   policy file](authorization.md#the-policy-file).",
             ..ROW
         },
     ],
@@ -285,7 +289,7 @@ const NAMES: Group = Group {
             kind: Kind::Text("the name of a claim"),
             default: Value("sub"),
             example: Some("sub"),
-            text: "The claim that becomes the user name of a device that brings a token.",
+            text: "The claim that becomes the user name of a device that signs in with a token.",
             ..ROW
         },
         Opt {
@@ -293,19 +297,19 @@ const NAMES: Group = Group {
             kind: Kind::Text("at most 64 bytes without spaces, /, + and #, as in auth0:"),
             default: Unset("nothing"),
             example: Some("auth0:"),
-            text: "What the broker is told in front of the tenant's user names: with `auth0:`, the user `admin` \
-            becomes \
-                   `auth0:admin`. For brokers that have [users of their own](beside-what-you-have.md#user-names) and decide \
-                   themselves (`acl defer`, dynamic-security), so that none of the tenant's users is taken for one of \
-                   them. The policy file and the topics of tokens see the name without it.",
+            text: "A prefix for the user names that the plugin reports to the broker: with `auth0:`, the user `admin` \
+                   becomes `auth0:admin`. Set it if the broker has [users of its \
+                   own](beside-what-you-have.md#user-names) and authorizes clients itself (`acl defer`, \
+                   dynamic-security), so that no user of the tenant gets the rights of a local user. The policy file \
+                   and the topics in tokens use the name without the prefix.",
             ..ROW
         },
         Opt {
             name: "client_id_claim",
             kind: Kind::Text("the name of a claim"),
             default: Unset("any client ID that nobody else holds"),
-            text: "The claim that says which client ID the token is for: a text, or a list of texts. A device cannot \
-                   take another one's place then.",
+            text: "The claim that holds the client ID for which the token is valid: a string, or an array of strings. \
+                   A device can then not use the client ID of another device.",
             ..ROW
         },
         Opt {
@@ -313,7 +317,8 @@ const NAMES: Group = Group {
             kind: Kind::Text("a text with claims in it, as in device-${sub}"),
             default: Unset("any client ID that nobody else holds"),
             example: Some("device-${sub}"),
-            text: "Instead of `client_id_claim`: the client ID that the token is for, made of its claims.",
+            text: "The client ID for which the token is valid, built from the token's claims. Use it instead of \
+                   `client_id_claim` if no claim holds the client ID itself.",
             ..ROW
         },
         Opt {
@@ -321,15 +326,16 @@ const NAMES: Group = Group {
             kind: Kind::OneOf(&["subject", "any"]),
             default: Value("subject"),
             example: Some("subject"),
-            text: "With `subject`, a client ID that one account (issuer and `sub`) holds, connected or with a kept \
-                   session, is refused to every other. With `any`, whoever may sign in takes it over, as MQTT has it.",
+            text: "With `subject`, a client ID that belongs to one account (issuer and `sub`) is refused to all other \
+                   accounts while it is connected or has a kept session. With `any`, every client that can sign in \
+                   may take over any client ID, as plain MQTT allows.",
             ..ROW
         },
     ],
 };
 
 const OTHERS: Group = Group {
-    title: "Beside what is there already",
+    title: "Beside other authentication",
     text: "",
     options: &[
         Opt {
@@ -337,34 +343,34 @@ const OTHERS: Group = Group {
             kind: Kind::OneOf(&["deny", "defer"]),
             default: Value("deny"),
             example: Some("defer"),
-            text: "With `defer`, a client that brings neither a token nor (where `client_id` is set) a user name and a \
-                   password is left to the next plugin, or to the broker's `password_file` and `acl_file`, so that a \
-                   fleet can be moved to tokens device by device. With `deny`, it is refused. A token [in the wrong \
-                   form or field](security.md#a-token-in-the-wrong-form) is refused in either case.",
+            text: "What happens to a client that sends neither a token nor, if `client_id` is set, a user name and a \
+                   password. With `defer`, the next plugin decides, or the broker's `password_file` and `acl_file`, \
+                   so that you can move a fleet to tokens one device at a time. With `deny`, the client is refused. A \
+                   token [in the wrong form or field](security.md#a-token-in-the-wrong-form) is refused in both \
+                   cases.",
             ..ROW
         },
         Opt {
             name: "acl",
             kind: Kind::OneOf(&["own", "defer"]),
             default: Value("own"),
-            text: "With `own`, the token and the policy file decide about every message and subscription. With \
-            `defer`, \
-                   the broker's `acl_file` or another plugin, such as dynamic-security, does, and without either \
-                   everything is denied; then what the token says about topics is not read, and `policy_file` cannot \
-                   be set.",
+            text: "Who authorizes messages and subscriptions. With `own`, the token and the policy file do. With \
+                   `defer`, the broker's `acl_file` or another plugin such as dynamic-security does; if there is \
+                   neither, everything is denied. With `defer`, the topics in the token are not read, and \
+                   `policy_file` cannot be set.",
             ..ROW
         },
         Opt {
             name: "trusted_proxies",
             kind: Kind::List(
-                "addresses or networks with commas between them, as in 127.0.0.1,10.0.0.0/8",
+                "addresses or networks separated by commas, as in 127.0.0.1,10.0.0.0/8",
             ),
             default: Unset("none"),
             example: Some("127.0.0.1"),
-            text: "The [proxies](security.md#behind-a-proxy) through which devices come (nginx, HAProxy, a load \
-                   balancer). Their own addresses do not count as a device's. On a 2.0 broker, the address counts \
-                   that such a proxy writes into `X-Forwarded-For` for a websockets client. Let nobody but the proxy \
-                   reach that listener.",
+            text: "The [proxies](security.md#behind-a-proxy) through which devices connect (nginx, HAProxy, a load \
+                   balancer). Their own addresses are never used as a device's address. On Mosquitto 2.0, the plugin \
+                   takes the address of a websockets client from the header `X-Forwarded-For`; only the proxy must be \
+                   able to reach that listener.",
             ..ROW
         },
     ],
@@ -379,23 +385,23 @@ const TOKENS: Group = Group {
             kind: Kind::SomeOf(&["RS256", "PS256", "HS256"]),
             default: Value("RS256"),
             example: Some("RS256"),
-            text: "The signature algorithms to accept. `HS256` needs `hs256_secret_file`.",
+            text: "The signature algorithms that are accepted. `HS256` requires `hs256_secret_file`.",
             ..ROW
         },
         Opt {
             name: "hs256_secret_file",
             kind: Kind::SecretFile,
-            default: Needed("needed with `HS256`"),
-            text: "The file with the API's signing secret, of at least 32 bytes. Whoever knows it can make tokens.",
+            default: Needed("required with `HS256`"),
+            text: "The file that holds the API's signing secret, of at least 32 bytes. Everyone who knows the secret \
+                   can create valid tokens.",
             ..ROW
         },
         Opt {
             name: "hs256_secret_encoding",
             kind: Kind::OneOf(&["utf8", "base64"]),
             default: Value("utf8"),
-            text: "How that file holds the secret. `base64` is for tenants from before 2017, whose secrets were \
-            encoded \
-                   so.",
+            text: "The encoding of the secret in `hs256_secret_file`. Use `base64` for tenants created before 2017, \
+                   whose secrets are encoded.",
             ..ROW
         },
         Opt {
@@ -407,7 +413,7 @@ const TOKENS: Group = Group {
             },
             default: Value("30"),
             example: Some("30"),
-            text: "How many seconds the clocks of this machine and of the tenant may differ.",
+            text: "How far the clocks of this machine and of the tenant may differ, in seconds.",
             ..ROW
         },
     ],
@@ -426,8 +432,8 @@ const WAITING: Group = Group {
             },
             default: Value("5"),
             example: Some("5"),
-            text: "How many seconds a CONNECT may wait for the tenant, and how many a fetch of the tenant's keys may \
-                   take.",
+            text: "How long a CONNECT may wait for the tenant, and how long fetching the tenant's keys may take, in \
+                   seconds.",
             ..ROW
         },
         Opt {
@@ -435,8 +441,9 @@ const WAITING: Group = Group {
             kind: Kind::Seconds { most: 60 },
             default: Value("1"),
             example: Some("1"),
-            text: "How many seconds Mosquitto may stand still for one CONNECT where it cannot be answered later (any \
-                   client on 2.0, and MQTT 5 clients on 2.1). With `0` it never does.",
+            text: "How long the broker may block for one CONNECT that it cannot answer later, in seconds. This \
+                   concerns all clients on Mosquitto 2.0, and MQTT 5 clients on 2.1. With `0` the broker never \
+                   blocks.",
             ..ROW
         },
         Opt {
@@ -448,16 +455,17 @@ const WAITING: Group = Group {
             },
             default: Value("20"),
             example: Some("20"),
-            text: "How many percent of any ten seconds Mosquitto may stand still for all CONNECTs together. Beyond \
-                   that, a device that has to wait is told to try again.",
+            text: "The share of any ten seconds, in percent, for which the broker may block for all CONNECTs \
+                   together. When the budget is used up, a device that would have to wait is told to try again.",
             ..ROW
         },
         Opt {
             name: "delay_mqtt5",
             kind: BOOLEAN,
             default: Value("false"),
-            text: "With `true`, MQTT 5 clients, too, are answered later on 2.1. Only where you trust everyone who can \
-                   connect: see [why](compatibility.md#why-mqtt-5-clients-are-not-answered-later).",
+            text: "With `true`, MQTT 5 clients on Mosquitto 2.1 are answered later, as MQTT 3 clients are. Set it \
+                   only if you trust everyone who can connect: see \
+                   [why](compatibility.md#why-mqtt-5-clients-are-not-answered-later).",
             ..ROW
         },
         Opt {
@@ -469,8 +477,8 @@ const WAITING: Group = Group {
             },
             default: Value("64"),
             example: Some("64"),
-            text: "How many requests to the tenant there may be at a time. Where devices send passwords, as many \
-                   threads are there from the start.",
+            text: "The maximum number of concurrent requests to the tenant. If devices sign in with passwords, this \
+                   many threads are started with the broker.",
             ..ROW
         },
         Opt {
@@ -482,8 +490,8 @@ const WAITING: Group = Group {
             },
             default: Value("5"),
             example: Some("5"),
-            text: "How many requests to the tenant there may be a second in the long run; a minute's worth may come at \
-                   once. Auth0's free plan allows 5.",
+            text: "The maximum number of requests to the tenant per second, averaged over a minute. Up to a minute's \
+                   worth may be sent at once. Auth0's free plan allows 5.",
             ..ROW
         },
         Opt {
@@ -495,8 +503,9 @@ const WAITING: Group = Group {
             },
             default: Value("86400"),
             example: Some("86400"),
-            text: "How many seconds a good login is remembered, at most until its token expires: the device comes in \
-                   again without a question to the tenant. With `0` the tenant is asked each time.",
+            text: "How long a successful login is remembered, in seconds, but never beyond the expiry of its token. A \
+                   remembered device signs in again without a request to the tenant. With `0`, the tenant is asked \
+                   every time.",
             ..ROW
         },
     ],
@@ -512,9 +521,10 @@ const KEYS: Group = Group {
         Opt {
             name: "ca_file",
             kind: Kind::File,
-            default: Unset("those that this machine trusts"),
+            default: Unset("the authorities that this machine trusts"),
             example: Some("/etc/ssl/certs/ca-certificates.crt"),
-            text: "PEM certificates of the only authorities to trust for the connection to the tenant.",
+            text: "A PEM file with the certificate authorities to trust for connections to the tenant. No other \
+                   authority is trusted then.",
             ..ROW
         },
         Opt {
@@ -522,8 +532,8 @@ const KEYS: Group = Group {
             kind: Kind::File,
             default: Unset("the plugin fetches the keys from the tenant"),
             reread: true,
-            text: "The tenant's signing keys (a JWK Set, from the tenant's `/.well-known/jwks.json`) in a file, for a \
-                   machine that cannot reach the tenant.",
+            text: "A file with the tenant's signing keys (the JWK Set from `/.well-known/jwks.json`), for a machine \
+                   that cannot reach the tenant.",
             ..ROW
         },
         Opt {
@@ -535,17 +545,17 @@ const KEYS: Group = Group {
             },
             default: Value("86400"),
             example: Some("86400"),
-            text: "How many seconds fetched keys stay good while the tenant cannot be reached.",
+            text: "How long fetched keys are used while the tenant cannot be reached, in seconds.",
             ..ROW
         },
         Opt {
             name: "state_dir",
             kind: Kind::Folder,
-            default: Unset("nothing is kept"),
+            default: Unset("nothing is kept over a restart"),
             example: Some("/var/lib/mosquitto/auth0"),
-            text: "A folder in which the tenant's public keys are kept, so that devices with tokens get in after a \
-                   restart of the broker while the tenant cannot be reached. It belongs to the broker's user, and \
-                   nobody else may write in it. Make it, as root, with\n\n    \
+            text: "The directory in which the plugin keeps the tenant's public keys, so that devices with tokens can sign \
+                   in after a restart of the broker while the tenant cannot be reached. It must belong to the \
+                   broker's user, and no other user may be able to write to it. As root, create it with\n\n    \
                    install -d -o mosquitto -g mosquitto -m 700 /var/lib/mosquitto/auth0",
             ..ROW
         },
@@ -553,15 +563,14 @@ const KEYS: Group = Group {
 };
 
 const CONFIG_FILE: Group = Group {
-    title: "A file of its own",
+    title: "Options in a separate file",
     text: "",
     options: &[Opt {
         name: "config_file",
         kind: Kind::File,
         default: Unset("all options are in mosquitto.conf"),
-        text: "A TOML file with more options, each as `NAME = \"VALUE\"`; a list may be an array, and a number \
-        needs no \
-               quotes. A file that holds a secret must not be readable for every user of the machine.",
+        text: "A TOML file with further options, each as `NAME = \"VALUE\"`. A list may be an array, and a number \
+               needs no quotes. If the file holds a secret, it must not be readable by other users of the machine.",
         ..ROW
     }],
 };
@@ -583,7 +592,7 @@ impl fmt::Display for Kind {
             Self::OneOf(words) => f.write_str(&words.join(" or ")),
             Self::SomeOf(words) => {
                 let words = words.join(", ");
-                write!(f, "one or more of {words}, with commas between them")
+                write!(f, "one or more of {words}, separated by commas")
             }
             Self::Whole { unit, least, most } => {
                 let what = match unit {
