@@ -95,78 +95,80 @@ reasons! {
             "The CONNECT has no password.",
             "send a token, or the device's password, in the password field";
         NoUsername, "no-username", BadCredential, Device,
-            "A password that is no token came without a user name.",
+            "The client sent a password that is not a token, and no user name.",
             "send the device's Auth0 user name, or `JWT` with a token as the password";
         TooLong, "too-long", BadCredential, Device,
-            "User name or password has more than 1024 bytes.",
+            "The user name or the password is longer than 1024 bytes.",
             "shorten it; no Auth0 credential is that long";
         NotUtf8, "not-utf8", BadCredential, Device,
-            "User name or password is not UTF-8.",
-            "send the password as UTF-8 text";
+            "The user name or the password is not UTF-8 text.",
+            "send the user name and the password as UTF-8 text";
         PasswordNul, "password-nul", BadCredential, Device,
-            "The password holds a NUL byte. (Brokers before 2.1.3 cut it there and do not say so.)",
+            "The password contains a NUL byte. Brokers before 2.1.3 silently truncate the password there.",
             "send a password without a NUL byte";
         CredentialsOff, "credentials-off", NotAuthorized, Device,
-            "A password came, and the plugin was given no application to check it with.",
-            "give the device a token, or set client_id and client_secret_file to let it in with its password";
+            "The client sent a password, and no application is configured to check it with.",
+            "give the device a token, or set client_id and client_secret_file so that it can sign in with its \
+            password";
         ClientId, "client-id", NotAuthorized, Device,
-            "The token is for another client ID (`client_id_claim`, `client_id_template`).",
+            "The token is valid for a different client ID (`client_id_claim`, `client_id_template`).",
             "let the device connect with the client ID that its token names, or correct client_id_claim or \
             client_id_template";
         ClientIdHeld, "client-id-held", NotAuthorized, Device,
-            "Another account is connected under that client ID, or has a session under it.",
+            "Another account is connected with this client ID, or has a kept session with it.",
             "give each device a client ID of its own; if a device changed its account, let the old one connect \
             once with a clean session, or set takeover to any; on Mosquitto 2.0 a reload (SIGHUP) frees the \
             client IDs of sessions that have expired";
         ClientIdPending, "client-id-pending", Busy, Passing,
-            "A login waits for the tenant under that client ID, so Mosquitto 2.1 hung up. It asks the plugin \
-            nothing, and tells the device nothing.",
-            "none needed if rare: the device is let in when it tries again; else find out who connects from that \
-            address, and why under this client ID";
+            "A login with this client ID is waiting for the tenant, so Mosquitto 2.1 closed the connection. It does \
+            so without asking the plugin and without telling the device why.",
+            "none needed if rare: the device can sign in when it tries again; otherwise find out who connects from \
+            that address with this client ID";
     }
     "The token, until its signature is verified" {
         TokenMalformed, "token-malformed", BadCredential, Device,
-            "The password is no JSON Web Token (an opaque one comes from a request without `audience`), or a \
-            piece of one, or it was edited on the way.",
+            "The password is not a complete JSON Web Token. The tenant issues an opaque token if it was requested \
+            without `audience`; or the token was truncated or changed.",
             "send the token as it came from the tenant: three base64url parts with dots between them";
         TokenWrapped, "token-wrapped", BadCredential, Device,
-            "The password is a token with `Bearer` in front, in quotes, with white space, in the tenant's whole \
-            answer, or encoded once more. The line says what is around it.",
+            "The password contains a token, but not the token alone: it is preceded by `Bearer`, quoted, surrounded \
+            by white space, inside the tenant's whole response, or encoded again. The line says which.",
             "send the token alone in the password field: without `Bearer`, quotes, white space, JSON or another \
             encoding";
         TokenMisplaced, "token-misplaced", BadCredential, Device,
             "The user name or the client ID is a token.",
             "send the token in the password field, with the user name `JWT` and the device's own client ID";
         TokenDouble, "token-double", BadCredential, Device,
-            "The header or the payload names a member twice.",
-            "fetch the token from the tenant; one with two members of the same name is a sign of an attack";
+            "The header or the payload contains a member twice.",
+            "fetch the token from the tenant; duplicate members are a sign of an attack";
         TokenEncrypted, "token-encrypted", BadCredential, Configuration,
             "The tenant encrypts its access tokens (JWE).",
             "turn off token encryption for this API in the tenant";
         TokenAlgorithm, "token-algorithm", BadCredential, Configuration,
-            "The token is signed with an algorithm that is not configured.",
+            "The token is signed with an algorithm that the option `algorithms` does not list.",
             "make the API sign with an algorithm listed in the option algorithms, or list this one if you trust it";
         TokenType, "token-type", BadCredential, Device,
-            "The header says that it is another kind of token.",
+            "The header (`typ`) says that this is another kind of token.",
             "send an access token (typ `JWT` or `at+jwt`)";
         TokenExtension, "token-extension", BadCredential, Device,
-            "The header has `crit`, `b64` or `zip`.",
+            "The header contains `crit`, `b64` or `zip`.",
             "send a plain token: header extensions are not supported";
         TokenKeyMissing, "token-key-missing", BadCredential, Device,
-            "The token does not name its key, and the tenant has several.",
+            "The token does not name its key (`kid`), and the tenant has several keys.",
             "use a tenant that names its signing key (kid) in the token";
         TokenKeyUnknown, "token-key-unknown", BadCredential, Device,
-            "The tenant was asked and has no such key: the token is another tenant's, or forged.",
+            "The tenant has no key with this name: another tenant issued the token, or it is forged.",
             "check that the token comes from the tenant in the option domain or issuer";
         TokenKeyPending, "token-key-pending", Busy, Passing,
-            "The key is not known, and the tenant was asked less than 30 s ago.",
-            "none needed: the tenant's keys are asked for again within 30 s, and the device may try again";
+            "The key is unknown, and the tenant's keys were fetched less than 30 s ago.",
+            "none needed: the tenant's keys are fetched again within 30 s, and the device may try again";
         TokenKeyUnfit, "token-key-unfit", BadCredential, Configuration,
-            "The tenant lists the key for RS256, and the token is signed with PS256, or the other way round.",
+            "The tenant publishes the key for RS256 and signed the token with PS256, or the reverse.",
             "in the tenant's settings turn off 'Include Signing Algorithms in JSON Web Key Set', or sign with the \
             key's own algorithm";
         TokenSignature, "token-signature", BadCredential, Device,
-            "The signature is wrong: forged, or damaged, or an HS256 secret that is not the API's.",
+            "The signature is invalid: the token is forged or damaged, or `hs256_secret_file` does not hold the API's \
+            secret.",
             "fetch a new token; if all devices are refused, check domain and hs256_secret_file";
     }
     "The token's claims" {
@@ -182,119 +184,121 @@ reasons! {
             "ask the tenant for a token with audience set to one listed in the option audience, or correct the \
             option audience";
         TokenExpired, "token-expired", BadCredential, Device,
-            "The time of the token is over.",
+            "The token has expired.",
             "fetch a new token before connecting; if it is new, check this machine's clock";
         // Told so that the device keeps its token: it is good as soon as this machine's clock is right.
         TokenNotYet, "token-not-yet", Unavailable, Configuration,
-            "`nbf` or `iat` lies in the future: this machine's clock is behind, or the tenant's ahead. The device \
-            is to keep its token.",
+            "`nbf` or `iat` is in the future: this machine's clock is slow, or the tenant's is fast. The device \
+            should keep its token.",
             "check the clock of this machine";
         TokenBound, "token-bound", NotAuthorized, Device,
-            "The token is bound to a key (`cnf`), which MQTT cannot prove.",
+            "The token is bound to a key (`cnf`), and MQTT offers no way to prove possession of that key.",
             "ask for a token without DPoP or mTLS binding: MQTT cannot prove possession of its key";
         TokenKind, "token-kind", BadCredential, Device,
             "The token is a refresh token or a logout token.",
             "send an access token, not a refresh or logout token";
         TokenUsername, "token-username", NotAuthorized, Configuration,
-            "The claim that becomes the user name is missing or unusable.",
+            "The claim that `username_claim` names is missing or unusable.",
             "name a claim in username_claim that every device's token has";
         TokenTopics, "token-topics", NotAuthorized, Account,
-            "What a claim says that the device may do cannot be read: an entry is no topic filter, a rule has an \
-            unknown member, a placeholder does not count here or its value cannot stand in a topic. The line \
-            names it.",
+            "The claims that grant rights are malformed: an entry is not a topic filter, a rule has an unknown \
+            member, or a placeholder is not allowed there or has no usable value. The line names the entry.",
             "correct the device's topics in the tenant (app_metadata) and fetch a new token";
     }
     "The policy file" {
         PolicyValue, "policy-value", NotAuthorized, Account,
-            "A rule of the policy file that denies names a value that cannot stand in a topic: a claim that is \
-            missing, a client ID with `/`, `+` or `#` in it. To leave the rule out would be to allow what it \
-            denies.",
-            "give the device a client ID, user name and claims that can be a level of a topic, or take the \
-            placeholder out of the rule";
+            "A denying rule of the policy file contains a placeholder without a usable value: a missing claim, or a \
+            client ID that contains `/`, `+` or `#`. Ignoring the rule would allow what it denies, so the device is \
+            refused.",
+            "give the device a client ID, user name and claims that can be a topic level, or remove the placeholder \
+            from the rule";
     }
     "Sign-ins with a password, and the tenant" {
         LoginRefused, "login-refused", BadCredential, Device,
-            "Wrong user name or password.",
+            "The user name or the password is wrong.",
             "correct the device's user name or password";
         LoginBlocked, "login-blocked", Banned, Account,
-            "An administrator blocked the user.",
+            "An administrator has blocked the user.",
             "unblock the user in the tenant (User Management > Users)";
         LoginLocked, "login-locked", Banned, Account,
-            "Brute-force protection locked the user (10 failures by default).",
+            "Brute-force protection has locked the user, by default after ten failed logins.",
             "unblock the user in the tenant; it was locked by brute-force protection, so find who sends wrong \
             passwords";
         LoginLeaked, "login-leaked", NotAuthorized, Account,
-            "Auth0 knows the password from a breach elsewhere.",
+            "Auth0 knows the password from a data breach elsewhere.",
             "give the device a new password: this one is known from a data breach";
         LoginMfa, "login-mfa", NotAuthorized, Account,
-            "The user would have to give a second factor.",
+            "The tenant requires a second factor for this user.",
             "exempt the devices from MFA in the tenant: a device cannot answer it";
         LoginVerification, "login-verification", NotAuthorized, Account,
-            "Bot detection wants a human.",
+            "Bot detection requires a human to solve a challenge.",
             "add this broker's address to bot detection's IP allowlist in the tenant";
         LoginDenied, "login-denied", NotAuthorized, Account,
             "An Action denied the login, or the application may not use the API.",
-            "read the tenant's message: an Action denied this device, or audience names no API that the application \
-            may use";
+            "read the tenant's message: an Action denied this device, or audience does not name an API that the \
+            application may use";
         LoginConfiguration, "login-configuration", Unavailable, Configuration,
             "The tenant does not accept the application: secret, grant, connection or audience.",
-            "correct the option or the application that the line names; if only one device is refused so, look at \
-            its user name";
+            "correct the option or the application that the line names; if only one device is affected, check its \
+            user name";
         LoginToken, "login-token", Unavailable, Configuration,
-            "The login was good, and neither the access token nor the ID token can be used. The line says why, \
-            with the fix for that: the issuer, this machine's clock, the audience.",
+            "The tenant accepted the login, but neither the access token nor the ID token is usable. The line says \
+            why, for example because of the issuer, the audience or this machine's clock.",
             "make the tenant return a usable token: set audience to an API of the tenant, or list client_id in \
             audience";
         LoginPending, "login-pending", Busy, Passing,
-            "The tenant is being asked, and the broker may not stand still any longer.",
-            "none needed: the tenant is asked in the background, and the device is let in when it tries again";
+            "The request to the tenant is still running, and the broker may not block for longer.",
+            "none needed: the request continues in the background, and the device can sign in when it tries again";
         LoginQueue, "login-queue", Busy, Passing,
-            "More sign-ins wait for the tenant than there is room for.",
-            "none needed if rare; else raise login_workers, or let devices use tokens";
+            "Too many sign-ins are waiting for the tenant.",
+            "none needed if rare; otherwise raise login_workers, or let devices use tokens";
         LoginBackoff, "login-backoff", Busy, Device,
-            "The device sent several wrong passwords in a row, or was refused for another reason that a line \
-            before names; or others did so from other addresses with its user name. The line says which.",
-            "correct the device's password, or what an earlier line names, and reload the broker, so that it is \
-            looked at now; after nine wrong passwords from its address only 30 days or a restart help, because \
-            Auth0 locks a user for 30 days after ten";
+            "The device sent several wrong passwords in a row, or was refused for another reason that an earlier line \
+            names; or others did so with its user name from other addresses. The line says which.",
+            "correct the device's password, or what an earlier line names, then reload the broker to retry at once; \
+            after nine wrong passwords from one address, wait 30 days or restart the broker, because Auth0 locks a \
+            user for 30 days after ten";
         LoginRate, "login-rate", Busy, Passing,
-            "More logins a second than `login_rate`, or than its address may use of it.",
-            "none needed if rare; else raise login_rate to what your Auth0 plan allows, or let devices use tokens";
+            "There are more logins per second than `login_rate` allows, or than one address may use of it.",
+            "none needed if rare; otherwise raise login_rate to what your Auth0 plan allows, or let devices use \
+            tokens";
         LoginThrottled, "login-throttled", Busy, Passing,
-            "The tenant's rate limit is used up, or what it allows the device's address.",
-            "none needed if rare; else raise the tenant's limits, or let devices use tokens";
+            "The tenant's rate limit is exhausted, for all or for the device's address.",
+            "none needed if rare; otherwise raise the tenant's limits, or let devices use tokens";
         TenantUnreachable, "tenant-unreachable", Unavailable, Passing,
-            "No connection, no answer in time, or a certificate that is not trusted.",
+            "The tenant could not be reached, did not answer in time, or presented a certificate that is not trusted.",
             "check this machine's network, DNS and time, and that domain (and ca_file) are right";
         TenantError, "tenant-error", Unavailable, Passing,
-            "The tenant reports an error of its own; a missing default connection is one.",
-            "if it speaks of a default connection, set the option connection; else check the tenant's status page";
+            "The tenant reported an internal error. A missing default connection is one cause.",
+            "if the message mentions a default connection, set the option connection; otherwise check the tenant's \
+            status page";
         TenantAnswer, "tenant-answer", Unavailable, Passing,
-            "Something answered that is no token endpoint: a proxy, a login page, an outage page.",
+            "The response is not from a token endpoint, but for example from a proxy, a login page or an outage page.",
             "check the tenant's status page, and that domain names the tenant and nothing in between";
         KeysUnavailable, "keys-unavailable", Unavailable, Passing,
-            "The tenant's keys could not be fetched since the broker started.",
-            "see the line that says why the keys could not be fetched; devices are let in as soon as they are";
+            "The tenant's keys have not been fetched successfully since the broker started.",
+            "see the line that says why the keys could not be fetched; devices can sign in as soon as they are \
+            fetched";
     }
     "The plugin and the broker" {
         ForeignThread, "foreign-thread", NotAuthorized, Configuration,
-            "The broker asked on another thread: its HTTP API (2.1).",
+            "The broker called the plugin on another thread, as the HTTP API of 2.1 does.",
             "do not offer the broker's HTTP API behind this plugin";
         Internal, "internal", Unavailable, Configuration,
-            "A bug of the plugin. What was asked was refused.",
-            "report this line to the makers of mosquitto-auth0";
+            "A bug in the plugin. The request was refused.",
+            "report this line to the maintainers of mosquitto-auth0";
     }
     "Messages and subscriptions" {
         NotGranted, "not-granted", NotAuthorized, Account,
-            "No rule allows it, or one denies it: the line says which. It is logged once for each topic and \
-            connection.",
+            "No rule allows the topic, or a rule denies it: the line says which. This is logged once for each topic \
+            and connection.",
             "add the topic to the device's topics in the tenant and let it connect with a new token; or, if the \
             line names a rule, change that";
         RightsExpired, "rights-expired", NotAuthorized, Device,
-            "The token of a connected device expired. It is disconnected.",
+            "The token of a connected device has expired, and the device is disconnected.",
             "let the device connect again with a new token";
         UnknownClient, "unknown-client", NotAuthorized, Device,
-            "The broker asks about a client that has not signed in with this broker process.",
+            "The broker asks about a client that has not signed in since the broker started.",
             "let the device connect again: this broker process has not seen it sign in";
     }
 }
