@@ -1,7 +1,7 @@
 /* What the plugin needs of Eclipse Mosquitto. This is the one header that bindgen reads.
  *
- * The types are Mosquitto's own (Debian packages mosquitto-dev, libmosquitto-dev). What only 2.1 has is declared here, so
- * that one shared object, built with the headers of 2.0.11, serves 2.0.11, 2.0.21 and 2.1.2. */
+ * The types are Mosquitto's own (Debian packages mosquitto-dev, libmosquitto-dev). What only 2.1 has is declared here,
+ * so that one shared object, built with the headers of 2.0.11, serves 2.0.11, 2.0.21 and 2.1.2. */
 #ifndef MOSQUITTO_AUTH0_HOST_H
 #define MOSQUITTO_AUTH0_HOST_H
 
@@ -91,8 +91,8 @@ struct mosquitto_auth0_call_site {
 /* The call site of the current call. It unwinds the stack, which takes microseconds. Only inside that callback. */
 struct mosquitto_auth0_call_site mosquitto_auth0_called_from(void);
 
-/* Whether this is the call site of the current call, judged by so many levels. It reads that from the stack, which takes
- * nanoseconds. Where it cannot tell, it says no. Only inside that callback. */
+/* Whether this is the call site of the current call, judged by so many levels. It reads that from the stack, which
+ * takes nanoseconds. Where it cannot tell, it says no. Only inside that callback. */
 bool mosquitto_auth0_is_called_from(const struct mosquitto_auth0_call_site *site, size_t levels);
 
 #endif

@@ -63,7 +63,8 @@ for page in man/*.[57]; do
 done
 # What the README points at lies beside it. Named by their kind: the source may be no checkout of git's,
 # and what running the samples leaves beside them is none of them.
-for file in README.md CHANGELOG.md SECURITY.md docs/*.md docs/*.svg examples/README.md examples/nodejs/*.js* examples/python/*.{py,txt}; do
+for file in README.md CHANGELOG.md SECURITY.md docs/*.md docs/*.svg examples/README.md \
+  examples/nodejs/*.js* examples/python/*.{py,txt}; do
   install -D -m 644 "$file" "$doc/$file"
 done
 
@@ -92,7 +93,8 @@ third_party() {
       -o -iname UNLICENSE \) | sort)
     [[ -n $found ]] || printf '(its source holds no text of the licence)\n'
     printf '\n'
-  done < <(cargo tree --locked --edges normal,no-proc-macro --prefix none --format '{p}|{l}' | sed 's/ (\*)$//' | sort -u)
+  done < <(cargo tree --locked --edges normal,no-proc-macro --prefix none --format '{p}|{l}' |
+    sed 's/ (\*)$//' | sort -u)
 }
 third_party | gzip -9n >"$doc/third-party.gz"
 

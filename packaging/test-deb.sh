@@ -271,12 +271,15 @@ field() { in_tree dpkg-query -W -f '${'"$2"'}' "$1"; }
 is_installed() { [[ $(field "$1" db:Status-Abbrev 2>/dev/null) == 'ii ' ]]; }
 depends_on() { dpkg-deb -f "$FILE" Depends | tee /dev/stderr | tr ',' '\n' | sed 's/^ //' | grep -q "^$1"; } # BEGINNING
 has_one_script() {
-  [[ $(dpkg-deb --ctrl-tarfile "$FILE" | tar -t | grep -v '/$' | sort | xargs) == './conffiles ./control ./md5sums ./prerm' ]]
+  local files
+  files=$(dpkg-deb --ctrl-tarfile "$FILE" | tar -t | grep -v '/$' | sort | xargs)
+  [[ $files == './conffiles ./control ./md5sums ./prerm' ]]
 }
 holds_keys() { [[ -n $(find "$TREE$STATE" -type f -perm 600 | tee /dev/stderr) ]]; }
 has_mode() { [[ $(in_tree stat -c '%A %U:%G' "$2" | tee /dev/stderr) == "$1" ]]; }
 is_stripped() {
-  readelf -S --wide "$TREE$PLUGIN" >"$WORK/said" && grep -q '\.dynsym' "$WORK/said" && not grep -E '\.symtab|\.debug' "$WORK/said"
+  readelf -S --wide "$TREE$PLUGIN" >"$WORK/said" && grep -q '\.dynsym' "$WORK/said" &&
+    not grep -E '\.symtab|\.debug' "$WORK/said"
 }
 has_documents() {
   local doc=/usr/share/doc/$PACKAGE
@@ -285,12 +288,16 @@ has_documents() {
       in_tree test -s "$doc/$file" || return 1
     done
 }
-has_manual_pages() { in_tree gzip -t /usr/share/man/man5/mosquitto-auth0.conf.5.gz /usr/share/man/man7/mosquitto-auth0.7.gz; }
+has_manual_pages() {
+  in_tree gzip -t /usr/share/man/man5/mosquitto-auth0.conf.5.gz /usr/share/man/man7/mosquitto-auth0.7.gz
+}
 conffile_is_as_shipped() {
   [[ $(field $PACKAGE Conffiles | xargs | tee /dev/stderr) == "$CONF $(in_tree md5sum "$CONF" | cut -d' ' -f1)" ]]
 }
 is_as_shipped() { [[ -z $(in_tree dpkg --verify $PACKAGE | tee /dev/stderr) ]]; }
-only_its_conffile_differs() { [[ $(in_tree dpkg --verify $PACKAGE | tee /dev/stderr | awk '{ print $(NF - 1), $NF }') == "c $CONF" ]]; }
+only_its_conffile_differs() {
+  [[ $(in_tree dpkg --verify $PACKAGE | tee /dev/stderr | awk '{ print $(NF - 1), $NF }') == "c $CONF" ]]
+}
 only_its_conffile_stays() { [[ -e $TREE$CONF && ! -e $TREE$PLUGIN ]]; }
 removal_is_refused() { # HOW : and the message names the line that loads the plugin
   not apt_in_tree "$1" $PACKAGE >"$WORK/said" 2>&1 &&
@@ -366,11 +373,13 @@ check "it may not publish to them" is_denied mosquitto_pub -q 1 -r -m mischief -
 check "the log says so: [not-granted]" logs '[not-granted]'
 check "a device with a token for more publishes elsewhere" publish all "${all[@]}" -t devices/end
 # What is retained for the first of two filters comes before what is retained for the second.
-check "and finds nothing of the mischief" receives 'devices/end: hello from all' all "${all[@]}" -t devices/d2/state -t devices/end
+check "and finds nothing of the mischief" receives 'devices/end: hello from all' all "${all[@]}" \
+  -t devices/d2/state -t devices/end
 check "a device without a token is refused" is_refused mosquitto_pub -i stranger -t devices/d1/state -m mischief
 check "the log says so: [no-password]" logs '[no-password]'
 check "and who it was" logs_about '[no-password]' stranger
-check "a device with a forged token is refused" is_refused mosquitto_pub -i forger -u JWT -P "$forged" -t devices/d1/state -m mischief
+check "a device with a forged token is refused" is_refused mosquitto_pub -i forger -u JWT -P "$forged" \
+  -t devices/d1/state -m mischief
 check "the log says so: [token-signature]" logs '[token-signature]'
 check "and who it was" logs_about '[token-signature]' forger
 
@@ -402,9 +411,11 @@ me=device-$(token d1 | subject) # as the example's client_id_template has it
 check "a device with its password publishes to its topic" publish "$me" -u d1 -P 'a password' -t devices/d1/state
 check "and where the policy file lets it" publish "$me" -u d1 -P 'a password' -t news
 check "and to no other" is_denied mosquitto_pub -q 1 -m mischief -i "$me" -u d1 -P 'a password' -t devices/d2/state
-check "and under no other client id" is_refused mosquitto_pub -i d1 -u d1 -P 'a password' -t devices/d1/state -m mischief
+check "and under no other client id" is_refused mosquitto_pub -i d1 -u d1 -P 'a password' \
+  -t devices/d1/state -m mischief
 check "the log says so: [client-id]" logs '[client-id]'
-check "one with a wrong password is refused" is_refused mosquitto_pub -i guesser -u d1 -P 'a guess' -t devices/d1/state -m mischief
+check "one with a wrong password is refused" is_refused mosquitto_pub -i guesser -u d1 -P 'a guess' \
+  -t devices/d1/state -m mischief
 check "the log says so: [login-refused]" logs '[login-refused]'
 check "one with a token gets in as before" publish "$me" "${d1[@]}" -t devices/d1/state
 check "the tenant's keys are kept for the next start" holds_keys

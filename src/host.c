@@ -1,7 +1,7 @@
 /* The C part: weak references to the broker's functions, and checks of the layouts that the plugin relies on.
  *
- * Weak references were chosen over dlsym, because the C compiler checks each function against the broker's own header. A
- * signature that has changed does not compile. */
+ * Weak references were chosen over dlsym, because the C compiler checks each function against the broker's own header.
+ * A signature that has changed does not compile. */
 #include "host.h"
 
 #include <pthread.h>
@@ -23,8 +23,8 @@
 
 #pragma weak mosquitto_client_certificate
 
-/* Functions of OpenSSL, which a broker with TLS has. Only the address of an X509 is needed, so OpenSSL's headers are not
- * (i2d_X509(3), X509_free(3)). */
+/* Functions of OpenSSL, which a broker with TLS has. Only the address of an X509 is needed, so OpenSSL's headers are
+ * not (i2d_X509(3), X509_free(3)). */
 int i2d_X509(const void *certificate, unsigned char **der);
 #pragma weak i2d_X509
 void X509_free(void *certificate);
@@ -139,9 +139,9 @@ uint16_t mosquitto_auth0_password_length(const struct mosquitto_evt_basic_auth *
 }
 
 static MOSQ_FUNC_generic_callback noted;
-/* The thread that loads plugins is the one that runs them. 2.1's HTTP API also calls on a thread of its own. Those calls
- * are refused (guard.rs) and must not change what is noted. A thread-local variable would do as well, but GCC 12's
- * LeakSanitizer crashes when it meets one of a library that was loaded later. */
+/* The thread that loads plugins is the one that runs them. 2.1's HTTP API also calls on a thread of its own. Those
+ * calls are refused (guard.rs) and must not change what is noted. A thread-local variable would do as well, but GCC
+ * 12's LeakSanitizer crashes when it meets one of a library that was loaded later. */
 static pthread_t broker_thread;
 /* The return address of the current call, and where it lies on the stack. */
 static uintptr_t noted_caller;

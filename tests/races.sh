@@ -56,7 +56,8 @@ export RUSTFLAGS
 options=(--locked --quiet -Zbuild-std --target "$target")
 say "building (the first time takes two minutes)"
 log=$CARGO_TARGET_DIR/build.log
-cargo build "${options[@]}" --package mosquitto-auth0 --lib >"$log" 2>&1 || die "the plugin does not build:" "$(tail -n 30 "$log")"
+cargo build "${options[@]}" --package mosquitto-auth0 --lib >"$log" 2>&1 ||
+  die "the plugin does not build:" "$(tail -n 30 "$log")"
 export MOSQUITTO_AUTH0_SO=$CARGO_TARGET_DIR/$target/debug/libmosquitto_auth0.so
 # Without -q, awk reads to the end and nm gets no SIGPIPE.
 nm -D --undefined-only "$MOSQUITTO_AUTH0_SO" | awk '/__tsan_write/ { seen = 1 } END { exit !seen }' ||

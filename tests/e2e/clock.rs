@@ -201,7 +201,8 @@ on_each_broker! {
         let options = options(&tenant).with("policy_file", path.to_str().unwrap());
         let broker = broker_with(&wall, version, &options);
         let mut old = old(&broker, &tenant);
-        for (seconds, allowed) in [(0.0, false), (6.0 * HOUR, true), (12.0 * HOUR, false), (6.0 * HOUR, true), (0.0, false)] {
+        for (hours, allowed) in [(0.0, false), (6.0, true), (12.0, false), (6.0, true), (0.0, false)] {
+            let seconds = hours * HOUR;
             wall.set(seconds);
             stays(&mut old, "its rights of the token");
             for _ in 0..3 {

@@ -238,7 +238,8 @@ on_each_broker! {
         let other_api = tenant.mint(DEVICE).claim("aud", "https://other.example/").sign();
         for access_token in ["PPlGNh1wLQbJznsdLCx5XFb04ZPKzPxL", other_api.as_str()] {
             tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": access_token, "id_token": id_token, "token_type": "Bearer"})));
-            let mut client = testbed::clients::raw::RawClient::connect(broker.port(), &login(Protocol::V5, "c")).unwrap();
+            let connect = login(Protocol::V5, "c");
+            let mut client = testbed::clients::raw::RawClient::connect(broker.port(), &connect).unwrap();
             assert_eq!(client.publish("temperature", "1", 1).map(|code| code < 0x80), Ok(true));
         }
         tenant.once(Endpoint::Token, Behaviour::json(200, json!({"access_token": "opaque", "token_type": "Bearer"})));

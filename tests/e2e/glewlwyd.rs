@@ -74,7 +74,8 @@ on_each_broker! {
         let Some(server) = start() else { return };
         server.add_user("wild", "pass", &["a/+", "b/#"]).unwrap();
         let broker = broker(version, &options(&server));
-        let mut client = raw::RawClient::connect(broker.port(), &ConnectPacket::new(Protocol::V5, "wild").login("wild", "pass")).unwrap();
+        let connect = ConnectPacket::new(Protocol::V5, "wild").login("wild", "pass");
+        let mut client = raw::RawClient::connect(broker.port(), &connect).unwrap();
         assert_eq!(client.subscribe(&[("a/+", 0), ("a/#", 0), ("b", 0), ("#", 0)]), Ok(vec![0, 0x87, 0, 0x87]));
         assert_eq!(client.publish("c", "no", 1), Ok(0x87));
     }

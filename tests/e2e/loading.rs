@@ -74,7 +74,8 @@ on_each_broker! {
         let broker = Mosquitto::builder(version).listener(listener()).listener(listener()).start().unwrap();
         for port in broker.ports() {
             with_token(&broker, &tenant, DEVICE).port(*port).publish("temperature", "1").expect_success();
-            let mut client = testbed::clients::raw::RawClient::connect(*port, &token_connect(Protocol::V5, "c", &tenant.token(DEVICE))).unwrap();
+            let connect = token_connect(Protocol::V5, "c", &tenant.token(DEVICE));
+            let mut client = testbed::clients::raw::RawClient::connect(*port, &connect).unwrap();
             assert_eq!(client.publish("secret", "1", 1), Ok(0x87));
         }
         assert_eq!(tenant.count(Endpoint::Jwks), 1);

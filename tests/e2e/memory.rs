@@ -96,7 +96,8 @@ fn a_device_costs_at_most_1_kib_and_all_of_it_is_freed() {
     allow_open_files(4 * DEVICES as u64).unwrap();
     let tenant = tenant();
     // Less than one block for each device, however small. This allows for what is kept on purpose of each
-    // recent client ID: hashes of 8 bytes in bounded tables with room to grow (pending::client_ids, limits::known_callers).
+    // recent client ID: hashes of 8 bytes in bounded tables with room to grow (pending::client_ids,
+    // limits::known_callers).
     let nothing = 48 * (WAVES * DEVICES) as i64;
     let all = Version::ALL.map(|version| after_waves(version, &tenant));
     for left in all {

@@ -86,7 +86,8 @@ on_each_broker! {
         });
         tenant.stop_listening();
         for _ in 0..3 {
-            let (crowd, refused) = pair.talk_during(|| (), || Crowd::connect_at_once(broker.port(), connects.iter().cloned()));
+            let connect = || Crowd::connect_at_once(broker.port(), connects.iter().cloned());
+            let (crowd, refused) = pair.talk_during(|| (), connect);
             assert_eq!(refused, [], "{}", broker.log());
             // All connections are closed at once, without a DISCONNECT.
             drop(crowd);
@@ -149,7 +150,8 @@ on_each_broker! {
 
         tenant.stop_listening();
         for _ in 0..3 {
-            let (crowd, refused) = pair.talk_during(|| (), || Crowd::connect_at_once(broker.port(), connects.iter().cloned()));
+            let connect = || Crowd::connect_at_once(broker.port(), connects.iter().cloned());
+            let (crowd, refused) = pair.talk_during(|| (), connect);
             assert_eq!((crowd.len(), refused.len()), (DEVICES, 0), "{}", broker.log());
         }
         assert_eq!(tenant.count(Endpoint::Token), DEVICES);

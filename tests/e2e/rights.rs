@@ -150,7 +150,12 @@ on_each_broker! {
         let broker = broker(version, &PluginOptions::tokens(&tenant));
         let granted = json!(["publish:a/+", "subscribe:b", "read:users", "pubsub:c"]);
         let mut pump = connected(&broker, &tenant, "pump", &[("permissions", granted.clone())]);
-        for (topic, publish, subscribe) in [("a/x", true, false), ("b", false, true), ("c", true, true), ("d", false, false)] {
+        for (topic, publish, subscribe) in [
+            ("a/x", true, false),
+            ("b", false, true),
+            ("c", true, true),
+            ("d", false, false),
+        ] {
             publishes(&mut pump, topic, publish);
             subscribes(&mut pump, topic, subscribe);
         }
@@ -276,8 +281,8 @@ on_each_broker! {
         publishes(&mut pump, "new/north", true);
     }
 
-    /// A large policy file is read beside the broker's thread. Meanwhile clients are served by the old rules, SIGHUP may
-    /// come again, and the broker may be stopped.
+    /// A large policy file is read beside the broker's thread. Meanwhile clients are served by the old rules, SIGHUP
+    /// may come again, and the broker may be stopped.
     fn a_large_policy_file_keeps_nobody_waiting(version) {
         let tenant = tenant();
         let (broker, path) = with_policy(version, &tenant, "[[rule]]\nname = \"old\"\nallow.both = \"old\"");
@@ -382,7 +387,8 @@ on_each_broker! {
             publishes(&mut pump, topic, allowed);
         }
         let publish_as = |(certificate, key): &(std::path::PathBuf, std::path::PathBuf), topic: &str| {
-            let client = MosquittoClient::of(&broker).port(broker.ports()[1]).ca_file(&ca).certificate(certificate, key);
+            let client = MosquittoClient::of(&broker).port(broker.ports()[1]).ca_file(&ca);
+            let client = client.certificate(certificate, key);
             let client = client.username("JWT").password(&tenant.token("pump")).protocol(Protocol::V5).qos(1);
             let outcome = client.publish(topic, "x");
             !format!("{outcome:?}").contains("Not authorized")

@@ -87,7 +87,8 @@ on_each_broker! {
         // Client IDs appear in the broker's log and on its disk, so not even a valid token is accepted as
         // one.
         let token = good.clone().sign();
-        assert_eq!(answer(&broker, &token_connect(Protocol::V5, &token, &token)), expected_refusal(version, Protocol::V5, 0x86));
+        let connect = token_connect(Protocol::V5, &token, &token);
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, 0x86));
         broker.expect_log("its client ID is a token");
         // The invalid entry is named.
         assert!(broker.expect_log("[token-topics]").contains("'a/#/b'"));
@@ -129,7 +130,8 @@ on_each_broker! {
         let broker = broker(version, &PluginOptions::tokens(&tenant).with("algorithms", "PS256"));
         with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
         let rs256 = tenant.mint(DEVICE).alg(Alg::Rs256).sign();
-        assert_eq!(answer(&broker, &token_connect(Protocol::V5, "rs", &rs256)), expected_refusal(version, Protocol::V5, 0x86));
+        let connect = token_connect(Protocol::V5, "rs", &rs256);
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, 0x86));
         expect_refusal(&broker, "'rs'", "token-algorithm");
     }
 
@@ -152,7 +154,8 @@ on_each_broker! {
         let broker = broker(version, &options.with("hs256_secret_file", &secret));
         with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
         let forged = tenant.mint(DEVICE).secret(b"another secret, as long as it must be").sign();
-        assert_eq!(answer(&broker, &token_connect(Protocol::V311, "forged", &forged)), expected_refusal(version, Protocol::V311, 0x86));
+        let connect = token_connect(Protocol::V311, "forged", &forged);
+        assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V311, 0x86));
         expect_refusal(&broker, "'forged'", "token-signature");
     }
 
@@ -180,7 +183,8 @@ on_each_broker! {
         let broker = broker(version, &PluginOptions::tokens(&tenant).with("topics_claim", "https://mqtt.example/topics"));
         with_token(&broker, &tenant, DEVICE).publish("temperature", "1").expect_success();
         let token = tenant.mint(DEVICE).without("https://mqtt.example/topics").sign();
-        let mut client = testbed::clients::raw::RawClient::connect(broker.port(), &token_connect(Protocol::V5, "bare", &token)).unwrap();
+        let connect = token_connect(Protocol::V5, "bare", &token);
+        let mut client = testbed::clients::raw::RawClient::connect(broker.port(), &connect).unwrap();
         assert!(broker.wait_for_log("'bare' came in and may do nothing", PATIENCE).is_some());
         assert_eq!(client.publish("temperature", "1", 1), Ok(0x87));
     }

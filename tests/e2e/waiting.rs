@@ -177,7 +177,8 @@ on_each_broker! {
     /// Many simultaneous logins with the same credential cause one request.
     fn simultaneous_logins_with_one_credential_share_a_request(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
-        let mut clients: Vec<_> = (0..20).map(|i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), "d0"))).collect();
+        let connect = |i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), "d0"));
+        let mut clients: Vec<_> = (0..20).map(connect).collect();
         assert!(gate.wait_for(1, PATIENCE));
         if !version.can_delay_logins() {
             for client in &mut clients {
@@ -342,7 +343,8 @@ on_each_broker! {
         }
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
-        let mut waiting: Vec<_> = (0..5).map(|i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
+        let connect = |i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")));
+        let mut waiting: Vec<_> = (0..5).map(connect).collect();
         assert!(gate.wait_for(5, PATIENCE));
         let mark = broker.log_mark();
         broker.sighup();
@@ -378,7 +380,8 @@ on_each_broker! {
     fn sighup_takes_effect_despite_new_waiting_clients(version) {
         let (_tenant, gate, broker) = held(version, |options| options.with("timeout", "1").with("login_wait", "0"));
         let mark = broker.log_mark();
-        let waiting: Vec<_> = (0..5).map(|i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
+        let connect = |i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")));
+        let waiting: Vec<_> = (0..5).map(connect).collect();
         assert!(gate.wait_for(5, PATIENCE));
         broker.sighup();
         let deadline = std::time::Instant::now() + PATIENCE;
@@ -493,7 +496,8 @@ on_each_broker! {
         let throttled = Behaviour::RateLimited { retry_after: None };
         tenant.once(Endpoint::Token, throttled.then(Behaviour::ExtraHeaders(date)));
         for name in [DEVICE, "other"] {
-            assert_eq!(answer(&broker, &login(Protocol::V5, name, name)), expected_refusal(version, Protocol::V5, 0x89));
+            let refusal = expected_refusal(version, Protocol::V5, 0x89);
+            assert_eq!(answer(&broker, &login(Protocol::V5, name, name)), refusal);
         }
         assert!(expect_refusal(&broker, "", "login-throttled").contains("9999"));
         assert_eq!(tenant.count(Endpoint::Token), 1);
@@ -506,7 +510,8 @@ on_each_broker! {
         let broker = broker(version, &options(&tenant));
         tenant.once(Endpoint::Token, Behaviour::RateLimited { retry_after: Some(3600) });
         for name in [DEVICE, "other", DEVICE] {
-            assert_eq!(answer(&broker, &login(Protocol::V5, name, name)), expected_refusal(version, Protocol::V5, 0x89));
+            let refusal = expected_refusal(version, Protocol::V5, 0x89);
+            assert_eq!(answer(&broker, &login(Protocol::V5, name, name)), refusal);
         }
         assert_eq!(tenant.count(Endpoint::Token), 1);
     }
@@ -517,7 +522,8 @@ on_each_broker! {
         let broker = broker(version, &options(&tenant).with("stall_budget", "100"));
         tenant.on(Endpoint::Token, Behaviour::Html(502));
         for i in 0..50 {
-            assert_eq!(answer(&broker, &login(Protocol::V5, &format!("c{i}"), DEVICE)), expected_refusal(version, Protocol::V5, 0x88));
+            let connect = login(Protocol::V5, &format!("c{i}"), DEVICE);
+            assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, 0x88));
         }
         let asked = tenant.count(Endpoint::Token);
         assert!((5..10).contains(&asked), "{asked}");
@@ -637,7 +643,8 @@ on_each_broker! {
             if version.can_delay_logins() {
                 assert!(broker.wait_for_log_after(mark, "Client gone [", PATIENCE).is_some());
             }
-            let mut others: Vec<_> = (0..10).map(|i| raw(&broker, &tenant, DEVICE, &format!("other{i}"), Protocol::V311)).collect();
+            let connect = |i| raw(&broker, &tenant, DEVICE, &format!("other{i}"), Protocol::V311);
+            let mut others: Vec<_> = (0..10).map(connect).collect();
             gate.open();
             for name in ["d1", "d2"] {
                 assert!(retry_until_admitted(&broker, &login(Protocol::V311, "probe", name)));
@@ -715,7 +722,8 @@ on_each_broker! {
     fn sighup_with_many_waiting_clients(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         add_other(&tenant);
-        let mut knocking: Vec<_> = (0..20).map(|i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")))).collect();
+        let connect = |i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")));
+        let mut knocking: Vec<_> = (0..20).map(connect).collect();
         let mut other = send_connect(&broker, &login(Protocol::V311, "other", "other"));
         assert!(gate.wait_for(21, PATIENCE));
         // 2.1 handles it when all waiting clients have their result.

@@ -352,7 +352,13 @@ mod tests {
 
     #[test]
     fn a_denial_names_its_rule() {
-        let topics = json!(["a/#", {"permission": "deny", "action": "all", "topic": "b"}, {"permission": "allow", "action": "pub", "topic": "c", "qos": 0}, {"permission": "deny", "action": "pub", "topic": "d", "retain": true}, "d"]);
+        let topics = json!([
+            "a/#",
+            {"permission": "deny", "action": "all", "topic": "b"},
+            {"permission": "allow", "action": "pub", "topic": "c", "qos": 0},
+            {"permission": "deny", "action": "pub", "topic": "d", "retain": true},
+            "d"
+        ]);
         let rights = rights(BOOK, topics, "x").unwrap();
         let now = Unix(0);
         for (what, topic, why) in [

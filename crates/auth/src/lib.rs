@@ -1,7 +1,7 @@
 //! Everything between a CONNECT and the rights that a client gets.
 //!
-//! [`engine`] decides. Read it from top to bottom: `authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`. It knows
-//! neither the broker nor the network, and takes the time as an argument. Work that has to wait is a value, a
+//! [`engine`] decides. Read it from top to bottom: `authenticate.rs`, `verify.rs`, `admission.rs`, `access.rs`. It
+//! knows neither the broker nor the network, and takes the time as an argument. Work that has to wait is a value, a
 //! [`workers::Job`]. A pool of threads runs jobs; those threads never touch the broker.
 //!
 //! | question | file |

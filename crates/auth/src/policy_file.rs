@@ -200,8 +200,8 @@ impl Edition {
     }
 }
 
-/// What comes of reading a file again. `None` for a file that has not changed: logs are rotated by a SIGHUP every night,
-/// and the same rules are not worth a look at every client.
+/// What comes of reading a file again. `None` for a file that has not changed: logs are rotated by a SIGHUP every
+/// night, and the same rules are not worth a look at every client.
 type RereadResult = Result<Option<Edition>, ConfigError>;
 
 /// A file that is read again.

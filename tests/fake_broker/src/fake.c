@@ -138,7 +138,8 @@ static bool event_exists(int event)
 	return release == FAKE_2_1_2 && event > MOSQ_EVT_DISCONNECT && event <= 30;
 }
 
-int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback function, const void *event_data, void *userdata)
+int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback function,
+	const void *event_data, void *userdata)
 {
 	(void)event_data;
 	on_broker_thread(__func__);
@@ -168,7 +169,8 @@ int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MO
 	return MOSQ_ERR_SUCCESS;
 }
 
-int mosquitto_callback_unregister(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback function, const void *event_data)
+int mosquitto_callback_unregister(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback function,
+	const void *event_data)
 {
 	(void)event_data;
 	on_broker_thread(__func__);

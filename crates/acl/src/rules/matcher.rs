@@ -294,8 +294,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The same if the topic begins with `$` and the filters begin in different ways: a wildcard at the first level does
-    /// not match it (MQTT 5.0, section 4.7.2).
+    /// The same if the topic begins with `$` and the filters begin in different ways: a wildcard at the first level
+    /// does not match it (MQTT 5.0, section 4.7.2).
     #[cold]
     fn root_below_dollar(&self) -> u32 {
         let (root, first) = (&self.matcher.root, self.asked.levels.first());

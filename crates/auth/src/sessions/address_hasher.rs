@@ -6,8 +6,8 @@ use std::hash::Hasher;
 /// cheaper than the hash of the standard library does.
 ///
 /// Clients that are neighbours in memory are neighbours in the table. The broker goes through all clients on SIGHUP,
-/// mostly in the order of their addresses, and a table in random order would be slow to go through: with 40,000 sessions
-/// that is a third of what the plugin adds.
+/// mostly in the order of their addresses, and a table in random order would be slow to go through: with 40,000
+/// sessions that is a third of what the plugin adds.
 #[derive(Default)]
 pub struct AddressHasher(u64);
 

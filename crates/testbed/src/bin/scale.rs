@@ -146,8 +146,8 @@ fn with_sessions(
     silence_at_sighup(&broker, &token, runs, None, || Ok(()))
 }
 
-/// Returns the median of the longest gaps around a SIGHUP, in ms. `before` is called before each SIGHUP, which has taken
-/// effect when the broker logs `done`.
+/// Returns the median of the longest gaps around a SIGHUP, in ms. `before` is called before each SIGHUP, which has
+/// taken effect when the broker logs `done`.
 fn silence_at_sighup(
     broker: &Mosquitto,
     token: &str,
