@@ -126,7 +126,7 @@ pub unsafe fn connect<'e>(
         .ok_or_else(|| internal("the broker named no client"))?;
     let client_id = broker
         .client_id(client)
-        .ok_or_else(|| internal("the client has no client id"))?;
+        .ok_or_else(|| internal("the client has no client ID"))?;
     let told = broker.address(client);
     let from = address_header::address_from(broker, client);
     let address = told.and_then(|told| proxies.client(told, from));

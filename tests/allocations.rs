@@ -3,15 +3,13 @@
 #[path = "../crates/auth/tests/common/mod.rs"]
 mod common;
 
-use std::{cell::Cell, ffi::c_void};
+use std::{cell::Cell, ffi::c_void, sync::Arc};
 
-use acl::rules::{
-    Ask, Effect, Rule,
-    bind::Values,
-    compile::OrderedRule,
-    gates::Gates,
-    matcher::{Matcher, ask},
-    template::Template,
+use acl::{
+    claims::TokenRules,
+    client::ClientAttributes,
+    rights::Rights,
+    rules::{AccessRequest, Effect, Rule, Template},
 };
 use auth::{
     client::{Client, ClientKey},
@@ -89,18 +87,16 @@ fn finding_the_first_rule_allocates_nothing() {
             });
         }
     }
-    let rules = Matcher::new((0..).zip(&rules).map(|(order, rule)| OrderedRule {
-        order,
-        rule,
-        gate: 0,
-    }));
-    let claims = json!({"sites": ["north", "south"]});
-    let values = Values {
-        client_id: "pump-1",
-        username: "auth0|1",
-        claims: claims.as_object().unwrap(),
+    let client = ClientAttributes {
+        client_id: "pump-1".into(),
+        claims: Arc::new(
+            [("sites".into(), json!(["north", "south"]))]
+                .into_iter()
+                .collect(),
+        ),
+        ..ClientAttributes::default()
     };
-    let (bindings, gates) = (rules.bind(&values).unwrap(), Gates::default());
+    let rights = Rights::new(Arc::new(TokenRules::compile(&rules)), None, client).unwrap();
     let deep = "/".repeat(200);
     for (topic, found) in [
         ("site/999/boiler/temperature", true),
@@ -111,22 +107,20 @@ fn finding_the_first_rule_allocates_nothing() {
         ("x-west-y/5", false),
         (deep.as_str(), false),
     ] {
-        for question in [
-            Ask::Publish {
+        for request in [
+            AccessRequest::Publish {
                 qos: 1,
                 retain: true,
                 payload: 100,
             },
-            Ask::Receive,
-            Ask::Subscribe { qos: Some(2) },
+            AccessRequest::Receive,
+            AccessRequest::Subscribe { qos: Some(2) },
         ] {
             let count = allocations(|| {
-                let ruling = ask(question, topic.as_bytes(), |asked| {
-                    rules.first(asked, &bindings, &gates)
-                });
-                assert_eq!(ruling.flatten().is_some(), found, "{topic}");
+                let ruling = rights.decide(request, topic.as_bytes(), Unix(0));
+                assert_eq!(ruling.is_some(), found, "{topic}");
             });
-            assert_eq!(count, 0, "{question:?} {topic}");
+            assert_eq!(count, 0, "{request:?} {topic}");
         }
     }
 }

@@ -16,14 +16,11 @@ use std::{
 };
 
 use acl::{
-    claims::{
-        Grants,
-        permissions::{self, Verbs},
-        topics,
-    },
-    policy_file::Rulebook,
-    rights::{Profile, Rights},
-    rules::Ask,
+    claims::{TokenRules, Verbs, permissions, topics},
+    client::ClientAttributes,
+    policy_file::PolicyFile,
+    rights::Rights,
+    rules::AccessRequest,
 };
 use auth::{clock::Unix, config::options, refusal::Reason};
 use serde_json::{Value, json};
@@ -323,8 +320,8 @@ fn actions_have_no_syntax_errors() {
 fn policy_files_are_valid() {
     for block in blocks_in("toml") {
         let place = block.place;
-        let book = Rulebook::read(&block.text).unwrap_or_else(|e| panic!("{place}: {e}"));
-        assert!(!book.is_empty(), "{place}");
+        let file = PolicyFile::compile(&block.text).unwrap_or_else(|e| panic!("{place}: {e}"));
+        assert!(!file.is_empty(), "{place}");
     }
 }
 
@@ -335,8 +332,7 @@ fn claims_are_valid() {
         for line in block.text.lines() {
             let claims: Value = serde_json::from_str(line).unwrap();
             if let Some(claim) = claims.get("topics") {
-                topics::topics(claim, false)
-                    .unwrap_or_else(|e| panic!("{}: {line}: {e}", block.place));
+                topics(claim, false).unwrap_or_else(|e| panic!("{}: {line}: {e}", block.place));
                 seen += 1;
             }
         }
@@ -344,7 +340,7 @@ fn claims_are_valid() {
     assert!(seen >= 7, "the pages show claims: {seen}");
     assert_eq!(block("tested: topics").lines().count(), 4);
     let claims: Value = serde_json::from_str(&block("tested: permissions")).unwrap();
-    let rules = permissions::permissions(&claims["permissions"], &Verbs::default(), false);
+    let rules = permissions(&claims["permissions"], &Verbs::default(), false);
     assert_eq!(rules.unwrap().len(), 3);
 }
 
@@ -492,35 +488,33 @@ fn every_configuration_starts_brokers() {
 }
 
 /// Returns the policy file with this name.
-fn policy_example(name: &str) -> Arc<Rulebook> {
-    Arc::new(Rulebook::read(&block(&format!("tested: {name}"))).unwrap())
+fn policy_example(name: &str) -> Arc<PolicyFile> {
+    Arc::new(PolicyFile::compile(&block(&format!("tested: {name}"))).unwrap())
 }
 
-fn profile(client_id: &str, claims: &Value) -> Profile {
-    Profile {
+fn client(client_id: &str, claims: &Value) -> ClientAttributes {
+    ClientAttributes {
         client_id: client_id.into(),
         username: "auth0|1".into(),
         claims: Arc::new(claims.as_object().unwrap().clone()),
-        address: None,
-        port: None,
-        certificate: None,
+        ..ClientAttributes::default()
     }
 }
 
-fn publish(qos: u8, retain: bool, payload: u32) -> Ask {
-    Ask::Publish {
+fn publish(qos: u8, retain: bool, payload: u32) -> AccessRequest {
+    AccessRequest::Publish {
         qos,
         retain,
         payload,
     }
 }
 
-const PLAIN: Ask = Ask::Publish {
+const PLAIN: AccessRequest = AccessRequest::Publish {
     qos: 1,
     retain: false,
     payload: 1,
 };
-const SUBSCRIBE: Ask = Ask::Subscribe { qos: Some(1) };
+const SUBSCRIBE: AccessRequest = AccessRequest::Subscribe { qos: Some(1) };
 
 /// 23:00 and noon in Berlin, on a Friday.
 const NIGHT: Unix = Unix(1_767_996_000);
@@ -529,20 +523,20 @@ const NOON: Unix = Unix(1_767_956_400);
 /// The policy file has the effects that its comments describe.
 #[test]
 fn the_example_of_a_policy_file() {
-    let book = policy_example("policy");
+    let file = policy_example("policy");
     let rights = |client_id: &str, address: &str, claims: Value| {
-        let profile = Profile {
+        let client = ClientAttributes {
             address: address.parse().ok(),
-            ..profile(client_id, &claims)
+            ..client(client_id, &claims)
         };
-        Rights::new(Arc::default(), Some(&book), profile).unwrap()
+        Rights::new(Arc::default(), Some(&file), client).unwrap()
     };
     let pump = rights(
         "pump-1",
         "192.0.2.1",
         json!({"https://mqtt.example/roles": ["gardener"], "site": "north", "tier": "gold", "sites": ["a", "b"]}),
     );
-    for (ask, topic, now, allowed) in [
+    for (request, topic, now, allowed) in [
         (publish(1, false, 1024), "devices/pump-1/state", NOON, true),
         (publish(1, false, 1025), "devices/pump-1/state", NOON, false),
         (publish(2, false, 1), "devices/pump-1/state", NOON, false),
@@ -555,13 +549,13 @@ fn the_example_of_a_policy_file() {
         (PLAIN, "valves/north/main", NIGHT, false),
         (SUBSCRIBE, "news/b", NOON, true),
         (SUBSCRIBE, "news/c", NOON, false),
-        (Ask::Receive, "public/x", NOON, true),
+        (AccessRequest::Receive, "public/x", NOON, true),
         (PLAIN, "anything", NOON, false),
     ] {
         assert_eq!(
-            pump.allow(ask, topic.as_bytes(), now),
+            pump.allow(request, topic.as_bytes(), now),
             allowed,
-            "{ask:?} {topic}"
+            "{request:?} {topic}"
         );
     }
     for (client_id, tier) in [("pump-1", "iron"), ("valve-1", "gold")] {
@@ -583,15 +577,15 @@ fn the_example_of_a_policy_file() {
 /// The other policy file.
 #[test]
 fn the_example_of_more_rules() {
-    let book = policy_example("more-policy");
+    let file = policy_example("more-policy");
     let print = auth::secret::sha256(b"test");
     let rights = |port, certificate, claims: Value| {
-        let profile = Profile {
+        let client = ClientAttributes {
             port: Some(port),
             certificate,
-            ..profile("x", &claims)
+            ..client("x", &claims)
         };
-        Rights::new(Arc::default(), Some(&book), profile).unwrap()
+        Rights::new(Arc::default(), Some(&file), client).unwrap()
     };
     let service = || json!({"https://mqtt.example/teams": ["sales", "service"]});
     let other = json!({"https://mqtt.example/teams": ["sales"]});
@@ -607,15 +601,15 @@ fn the_example_of_more_rules() {
     let gateway = rights(8883, Some(print), json!({}));
     // The next Thursday night.
     let thursday = Unix(NIGHT.0 + 6 * 86_400);
-    for (ask, topic, now, allowed) in [
+    for (request, topic, now, allowed) in [
         (PLAIN, "gateway/1/x", NOON, true),
         (publish(1, true, 1), "gateway/1/x", NOON, false),
         (PLAIN, "gateway/1/settings", NOON, true),
         (PLAIN, "gateway/1/settings", NIGHT, false),
         (PLAIN, "gateway/1/settings", thursday, true),
     ] {
-        let found = gateway.allow(ask, topic.as_bytes(), now);
-        assert_eq!(found, allowed, "{ask:?} {topic} {now:?}");
+        let found = gateway.allow(request, topic.as_bytes(), now);
+        assert_eq!(found, allowed, "{request:?} {topic} {now:?}");
     }
     let attacker = rights(8883, Some([7; 32]), json!({}));
     assert!(!attacker.allow(PLAIN, b"gateway/1/x", NOON));
@@ -623,17 +617,21 @@ fn the_example_of_more_rules() {
     let large = rights(8883, None, json!({"app": {"plan": "large"}}));
     assert!(large.allow(PLAIN, b"reports/auth0|1", NOON));
     assert!(large.allow(SUBSCRIBE, b"reports/auth0|1/#", NOON));
-    assert!(!large.allow(Ask::Subscribe { qos: Some(2) }, b"reports/auth0|1/#", NOON));
+    assert!(!large.allow(
+        AccessRequest::Subscribe { qos: Some(2) },
+        b"reports/auth0|1/#",
+        NOON
+    ));
     assert!(!large.allow(PLAIN, b"reports/auth0|2", NOON));
     let small = rights(8883, None, json!({"app": {"plan": "small"}}));
     assert!(!small.allow(PLAIN, b"reports/auth0|1", NOON));
 
     // Whatever the token says.
-    let token = Grants::compile(&topics::topics(&json!(["reports/#"]), false).unwrap());
-    let all = Rights::new(Arc::new(token), Some(&book), profile("x", &json!({}))).unwrap();
+    let token = TokenRules::compile(&topics(&json!(["reports/#"]), false).unwrap());
+    let all = Rights::new(Arc::new(token), Some(&file), client("x", &json!({}))).unwrap();
     assert!(!all.allow(SUBSCRIBE, b"reports/#", NOON));
     assert!(all.allow(SUBSCRIBE, b"reports/a/#", NOON));
-    assert!(all.allow(Ask::Receive, b"reports/a", NOON));
+    assert!(all.allow(AccessRequest::Receive, b"reports/a", NOON));
 }
 
 #[test]

@@ -7,19 +7,19 @@ use std::net::Ipv4Addr;
 
 use arbitrary::{Result, Unstructured};
 
-use crate::naive::{ListedRule, NaiveAsk, NaiveClient, NaiveRule, When};
+use crate::naive::{NaiveClient, NaiveRequest, NaiveRule, PolicyRule, When};
 
 /// One test case.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// The policy file's rules, as written.
-    pub file: Vec<ListedRule>,
+    pub file: Vec<PolicyRule>,
     /// The token's rules.
     pub token: Vec<NaiveRule>,
     /// The client.
     pub client: NaiveClient,
     /// The accesses: kind, topic or filter, and time (Unix time in seconds).
-    pub questions: Vec<(NaiveAsk, String, u64)>,
+    pub questions: Vec<(NaiveRequest, String, u64)>,
 }
 
 const LEVELS: &[&str] = &[
@@ -130,7 +130,7 @@ impl Case {
         // A client often repeats a topic, for which decisions may be cached.
         for i in 1..questions.len() {
             let is_message =
-                |(ask, ..): &(NaiveAsk, _, _)| !matches!(ask, NaiveAsk::Subscribe { .. });
+                |(ask, ..): &(NaiveRequest, _, _)| !matches!(ask, NaiveRequest::Subscribe { .. });
             if questions[i - 1..=i].iter().all(is_message) && u.ratio(2, 3)? {
                 questions[i].1 = questions[i - 1].1.clone();
             }
@@ -166,7 +166,7 @@ fn client(u: &mut Unstructured) -> Result<NaiveClient> {
     })
 }
 
-fn listed(u: &mut Unstructured) -> Result<ListedRule> {
+fn listed(u: &mut Unstructured) -> Result<PolicyRule> {
     let mut rule = rule(u)?;
     if rule.qos.is_empty() {
         // The file lists at least one level, or has no such entry.
@@ -192,7 +192,7 @@ fn listed(u: &mut Unstructured) -> Result<ListedRule> {
     if u.ratio(1, 6)? {
         when.network = Some(*u.choose(NETWORKS)?);
     }
-    Ok(ListedRule {
+    Ok(PolicyRule {
         rule,
         priority,
         when,
@@ -235,18 +235,18 @@ fn question(
     u: &mut Unstructured,
     filters: &[&str],
     client: &NaiveClient,
-) -> Result<(NaiveAsk, String, u64)> {
+) -> Result<(NaiveRequest, String, u64)> {
     let qos = u.int_in_range(0..=2)?;
     let ask = match u.int_in_range(0..=2)? {
-        0 => NaiveAsk::Publish {
+        0 => NaiveRequest::Publish {
             qos,
             retain: u.ratio(1, 2)?,
             payload: u.int_in_range(9..=11)?,
         },
-        1 => NaiveAsk::Subscribe { qos },
-        _ => NaiveAsk::Receive,
+        1 => NaiveRequest::Subscribe { qos },
+        _ => NaiveRequest::Receive,
     };
-    let wildcards = matches!(ask, NaiveAsk::Subscribe { .. });
+    let wildcards = matches!(ask, NaiveRequest::Subscribe { .. });
     // Mostly a topic near a rule: a topic that is near none is simply denied.
     let mut levels = if filters.is_empty() || u.ratio(1, 4)? {
         some(u, 1, 4, |u| Ok((*u.choose(LEVELS)?).to_owned()))?

@@ -5,16 +5,17 @@ use std::{fmt::Write as _, sync::Arc};
 
 use acl::time::Unix;
 use acl::{
-    claims::Grants,
-    policy_file::Rulebook,
-    rights::{Profile, Rights, RightsError, Source},
-    rules::{self, Actions, Effect, Limits, template::Template},
+    claims::TokenRules,
+    client::ClientAttributes,
+    policy_file::PolicyFile,
+    rights::{Rights, RightsError, Source},
+    rules::{AccessRequest, Actions, Effect, Limits, Rule, Template},
 };
 use serde_json::{Value, json};
 
 use crate::{
     case::Case,
-    naive::{self, ListedRule, NaiveAsk, NaiveClient, NaiveRule},
+    naive::{self, NaiveClient, NaiveRequest, NaiveRule, PolicyRule},
 };
 
 /// What a case covered. The seeds together must cover everything.
@@ -38,10 +39,10 @@ pub struct Coverage {
 pub fn compare(case: &Case) -> Coverage {
     let client = &case.client;
     let text = in_toml(&case.file);
-    let book = Rulebook::read(&text).unwrap_or_else(|mistake| panic!("{mistake}\n{text}"));
-    let book = Arc::new(book);
-    let grants: Vec<_> = case.token.iter().map(compiled).collect();
-    let grants = Arc::new(Grants::compile(&grants));
+    let file = PolicyFile::compile(&text).unwrap_or_else(|mistake| panic!("{mistake}\n{text}"));
+    let file = Arc::new(file);
+    let token: Vec<_> = case.token.iter().map(compiled).collect();
+    let token = Arc::new(TokenRules::compile(&token));
     let pasted = |rule: &NaiveRule| naive::expand(&rule.filter, client).is_some();
     // Leaving out a rule that denies would allow what it denies.
     let lost_denial = case
@@ -53,7 +54,7 @@ pub fn compare(case: &Case) -> Coverage {
         .token
         .iter()
         .any(|rule| !rule.qos.is_empty() && !pasted(rule));
-    let rights = match Rights::new(grants, Some(&book), profile(client)) {
+    let rights = match Rights::new(token, Some(&file), attributes(client)) {
         Ok(rights) => rights,
         Err(why) => {
             match why {
@@ -81,8 +82,8 @@ pub fn compare(case: &Case) -> Coverage {
         let later =
             |question, now| wanted(question, now).is_some_and(|rule: &NaiveRule| !rule.deny);
         let wanted = wanted(*question, *now);
-        let (ask, now) = (asked(*question), Unix(*now));
-        let found = rights.decide(ask, topic.as_bytes(), now);
+        let (request, now) = (access_request(*question), Unix(*now));
+        let found = rights.decide(request, topic.as_bytes(), now);
         let count = match found.map(|(source, _)| source) {
             Some(Source::Policy) => &mut outcome.by_file,
             Some(Source::Token) => &mut outcome.by_token,
@@ -95,7 +96,7 @@ pub fn compare(case: &Case) -> Coverage {
             assert_eq!(ruling.effect == Effect::Allow, allowed);
             match source {
                 Source::Policy => {
-                    let place: usize = book.name(ruling.order).parse().expect("a number");
+                    let place: usize = file.name(ruling.order).parse().expect("a number");
                     &case.file[place].rule
                 }
                 Source::Token => &case.token[ruling.order as usize],
@@ -107,51 +108,54 @@ pub fn compare(case: &Case) -> Coverage {
         };
         assert!(
             same,
-            "{ask:?} {topic:?} {now:?}: {found:?}, not {wanted:?}\n{case:#?}"
+            "{request:?} {topic:?} {now:?}: {found:?}, not {wanted:?}\n{case:#?}"
         );
-        assert_eq!(rights.allow(ask, topic.as_bytes(), now), allowed);
+        assert_eq!(rights.allow(request, topic.as_bytes(), now), allowed);
         if !allowed {
-            let why = rights.explain_denial(ask, topic.as_bytes(), now);
+            let why = rights.explain_denial(request, topic.as_bytes(), now);
             assert!(!why.to_string().is_empty());
-        } else if let (Some(until), Some(other)) = (rights.until(ask), with_payload(*question)) {
+        } else if let (Some(until), Some(other)) = (rights.until(request), with_payload(*question))
+        {
             // What is allowed stays allowed until then, with any payload.
             let last = until.0.min(now.0 + 400 * 86_400) - 1;
-            assert!(later(other, last), "{ask:?} {topic:?} {last}\n{case:#?}");
+            assert!(
+                later(other, last),
+                "{request:?} {topic:?} {last}\n{case:#?}"
+            );
         }
     }
     outcome
 }
 
 /// Returns the same access for another message of this kind.
-fn with_payload(ask: NaiveAsk) -> Option<NaiveAsk> {
+fn with_payload(ask: NaiveRequest) -> Option<NaiveRequest> {
     match ask {
-        NaiveAsk::Publish { qos, retain, .. } => Some(NaiveAsk::Publish {
+        NaiveRequest::Publish { qos, retain, .. } => Some(NaiveRequest::Publish {
             qos,
             retain,
             payload: 1 << 20,
         }),
-        NaiveAsk::Receive => Some(ask),
-        NaiveAsk::Subscribe { .. } => None,
+        NaiveRequest::Receive => Some(ask),
+        NaiveRequest::Subscribe { .. } => None,
     }
 }
 
-fn profile(client: &NaiveClient) -> Profile {
+fn attributes(client: &NaiveClient) -> ClientAttributes {
     let claims = json!({ "site": client.site, "sites": client.sites, "roles": client.roles });
     let Value::Object(claims) = claims else {
         unreachable!("it is written as one")
     };
-    Profile {
+    ClientAttributes {
         client_id: client.id.as_str().into(),
         username: client.user.as_str().into(),
         claims: Arc::new(claims),
         address: client.address.map(Into::into),
-        port: None,
-        certificate: None,
+        ..ClientAttributes::default()
     }
 }
 
-fn compiled(rule: &NaiveRule) -> rules::Rule {
-    rules::Rule {
+fn compiled(rule: &NaiveRule) -> Rule {
+    Rule {
         effect: if rule.deny {
             Effect::Deny
         } else {
@@ -172,24 +176,24 @@ fn compiled(rule: &NaiveRule) -> rules::Rule {
     }
 }
 
-fn asked(ask: NaiveAsk) -> rules::Ask {
+fn access_request(ask: NaiveRequest) -> AccessRequest {
     match ask {
-        NaiveAsk::Publish {
+        NaiveRequest::Publish {
             qos,
             retain,
             payload,
-        } => rules::Ask::Publish {
+        } => AccessRequest::Publish {
             qos,
             retain,
             payload,
         },
-        NaiveAsk::Subscribe { qos } => rules::Ask::Subscribe { qos: Some(qos) },
-        NaiveAsk::Receive => rules::Ask::Receive,
+        NaiveRequest::Subscribe { qos } => AccessRequest::Subscribe { qos: Some(qos) },
+        NaiveRequest::Receive => AccessRequest::Receive,
     }
 }
 
 /// Writes the policy file. Rules are named by their index.
-fn in_toml(file: &[ListedRule]) -> String {
+fn in_toml(file: &[PolicyRule]) -> String {
     let mut text = String::from("roles_claim = \"roles\"\n");
     for (place, listed) in file.iter().enumerate() {
         let (rule, when) = (&listed.rule, &listed.when);

@@ -18,10 +18,11 @@ use std::sync::Arc;
 
 use acl::time::Unix;
 use acl::{
-    claims::{Grants, topics},
-    policy_file::Rulebook,
-    rights::{Profile, Rights},
-    rules::Ask,
+    claims::{self, TokenRules},
+    client::ClientAttributes,
+    policy_file::PolicyFile,
+    rights::Rights,
+    rules::{AccessRequest, Rule},
 };
 use serde_json::{Value, json};
 
@@ -39,6 +40,19 @@ pub const TARGETS: [(&str, Target); 4] = [
     ("policy_file", policy_file),
 ];
 
+const PUBLISH: AccessRequest = AccessRequest::Publish {
+    qos: 0,
+    retain: false,
+    payload: 0,
+};
+const SUBSCRIBE: AccessRequest = AccessRequest::Subscribe { qos: Some(0) };
+
+/// Returns the rights of a client whose token has these rules, without placeholders.
+pub fn token_rights(rules: &[Rule]) -> Rights {
+    let token = Arc::new(TokenRules::compile(rules));
+    Rights::new(token, None, ClientAttributes::default()).expect("there are no values")
+}
+
 /// Compares the compiled rules with the naive implementation.
 pub fn rules(input: &[u8]) -> Coverage {
     compare(&Case::of(input))
@@ -53,25 +67,22 @@ pub fn topics(input: &[u8]) -> bool {
         return false;
     };
     // A text with separators would be parsed as several words.
-    let Ok(read) = topics::topics(&json!([filter]), false) else {
+    let Ok(rules) = claims::topics(&json!([filter]), false) else {
         return false;
     };
-    let grants = Grants::compile(&read);
+    let rights = token_rights(&rules);
     // The broker never asks about other topics: it validates them first (lib/util_topic.c).
     let is_topic = !topic.is_empty() && !topic.contains(['+', '#']);
     if is_topic {
         let matches = naive::matches(filter, topic);
-        assert_eq!(grants.match_topic(topic), matches, "{filter:?} {topic:?}");
+        let allowed = rights.allow(PUBLISH, topic.as_bytes(), Unix(0));
+        assert_eq!(allowed, matches, "{filter:?} {topic:?}");
     }
+    let allowed = rights.allow(SUBSCRIBE, topic.as_bytes(), Unix(0));
     if is_filter(topic) {
         let covers = naive::covers(filter, naive::without_group(topic));
-        assert_eq!(
-            grants.cover_subscription(topic),
-            covers,
-            "{filter:?} {topic:?}"
-        );
+        assert_eq!(allowed, covers, "{filter:?} {topic:?}");
     }
-    let _ = grants.cover_subscription(topic);
     true
 }
 
@@ -102,13 +113,13 @@ pub fn claims(input: &[u8]) -> bool {
     };
     let mut good = false;
     for placeholders in [false, true] {
-        let Ok(read) = topics::topics(&claim, placeholders) else {
+        let Ok(rules) = claims::topics(&claim, placeholders) else {
             continue;
         };
         good = true;
-        let grants = Arc::new(Grants::compile(&read));
-        if let Ok(mut rights) = Rights::new(grants, None, profile(json!({ "claim": claim }))) {
-            ask_everything(&mut rights, read.is_empty());
+        let token = Arc::new(TokenRules::compile(&rules));
+        if let Ok(mut rights) = Rights::new(token, None, client(json!({ "claim": claim }))) {
+            request_everything(&mut rights, rules.is_empty());
         }
     }
     good
@@ -119,12 +130,12 @@ pub fn policy_file(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else {
         return false;
     };
-    match Rulebook::read(text) {
-        Ok(book) => {
-            let book = Arc::new(book);
+    match PolicyFile::compile(text) {
+        Ok(file) => {
+            let file = Arc::new(file);
             let claims = json!({"permissions": ["a", "b"], "roles": ["a"], "site": "a", "sites": ["a", "b"]});
-            if let Ok(mut rights) = Rights::new(Arc::default(), Some(&book), profile(claims)) {
-                ask_everything(&mut rights, book.is_empty());
+            if let Ok(mut rights) = Rights::new(Arc::default(), Some(&file), client(claims)) {
+                request_everything(&mut rights, file.is_empty());
             }
             true
         }
@@ -141,26 +152,26 @@ pub fn policy_file(input: &[u8]) -> bool {
     }
 }
 
-fn ask_everything(rights: &mut Rights, nothing_is_allowed: bool) {
-    let publish = |payload| Ask::Publish {
+fn request_everything(rights: &mut Rights, nothing_is_allowed: bool) {
+    let publish = |payload| AccessRequest::Publish {
         qos: 1,
         retain: false,
         payload,
     };
-    for what in [
+    for request in [
         publish(0),
         publish(1 << 20),
-        Ask::Receive,
-        Ask::Subscribe { qos: Some(2) },
-        Ask::Subscribe { qos: None },
+        AccessRequest::Receive,
+        AccessRequest::Subscribe { qos: Some(2) },
+        AccessRequest::Subscribe { qos: None },
     ] {
         for topic in ["a", "a/b/c", "/", "$SYS/x", "$share/g/a"] {
             // A Sunday, and the next day.
             for now in [Unix(1_732_147_200), Unix(1_732_233_600)] {
-                let allowed = rights.allow(what, topic.as_bytes(), now);
-                assert!(!(allowed && nothing_is_allowed), "{what:?} {topic}");
+                let allowed = rights.allow(request, topic.as_bytes(), now);
+                assert!(!(allowed && nothing_is_allowed), "{request:?} {topic}");
                 if !allowed {
-                    let why = rights.explain_denial(what, topic.as_bytes(), now);
+                    let why = rights.explain_denial(request, topic.as_bytes(), now);
                     assert!(!why.to_string().is_empty());
                 }
             }
@@ -168,16 +179,14 @@ fn ask_everything(rights: &mut Rights, nothing_is_allowed: bool) {
     }
 }
 
-fn profile(claims: Value) -> Profile {
+fn client(claims: Value) -> ClientAttributes {
     let Value::Object(claims) = claims else {
         unreachable!("it is written as one")
     };
-    Profile {
+    ClientAttributes {
         client_id: "a".into(),
         username: "b".into(),
         claims: Arc::new(claims),
-        address: None,
-        port: None,
-        certificate: None,
+        ..ClientAttributes::default()
     }
 }

@@ -60,7 +60,7 @@ pub struct NaiveRule {
 
 /// A rule of the policy file.
 #[derive(Clone, Debug)]
-pub struct ListedRule {
+pub struct PolicyRule {
     /// The rule itself.
     pub rule: NaiveRule,
     /// Its priority.
@@ -132,7 +132,7 @@ pub struct NaiveClient {
 /// A kind of access.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
-pub enum NaiveAsk {
+pub enum NaiveRequest {
     Publish { qos: u8, retain: bool, payload: u32 },
     Subscribe { qos: u8 },
     Receive,
@@ -166,10 +166,10 @@ pub fn expand(filter: &str, client: &NaiveClient) -> Option<Vec<String>> {
 }
 
 /// Whether a rule matches an access.
-pub fn applies(rule: &NaiveRule, client: &NaiveClient, ask: NaiveAsk, topic: &str) -> bool {
+pub fn applies(rule: &NaiveRule, client: &NaiveClient, ask: NaiveRequest, topic: &str) -> bool {
     let filters = expand(&rule.filter, client).unwrap_or_default();
     match ask {
-        NaiveAsk::Publish {
+        NaiveRequest::Publish {
             qos,
             retain,
             payload,
@@ -183,7 +183,7 @@ pub fn applies(rule: &NaiveRule, client: &NaiveClient, ask: NaiveAsk, topic: &st
                     false => matches(filter, topic),
                 })
         }
-        NaiveAsk::Subscribe { qos } => {
+        NaiveRequest::Subscribe { qos } => {
             rule.subscribe
                 && rule.qos.contains(&qos)
                 && filters.iter().any(|filter| match rule.eq {
@@ -191,7 +191,7 @@ pub fn applies(rule: &NaiveRule, client: &NaiveClient, ask: NaiveAsk, topic: &st
                     false => covers(filter, without_group(topic)),
                 })
         }
-        NaiveAsk::Receive => {
+        NaiveRequest::Receive => {
             // The QoS of the subscription is not known here.
             let qos = match rule.deny {
                 true => (0..=2).all(|qos| rule.qos.contains(&qos)),
@@ -210,21 +210,21 @@ pub fn applies(rule: &NaiveRule, client: &NaiveClient, ask: NaiveAsk, topic: &st
 /// Returns all rules that apply to a client now, in order: the file's by priority, those with a negative
 /// priority after the token's.
 pub fn in_order<'r>(
-    file: &'r [ListedRule],
+    file: &'r [PolicyRule],
     token: &'r [NaiveRule],
     client: &NaiveClient,
     now: u64,
 ) -> Vec<&'r NaiveRule> {
-    let count = |listed: &ListedRule| {
+    let count = |listed: &PolicyRule| {
         listed.when.is_for(client)
             && listed.when.is_open(now)
             && expand(&listed.rule.filter, client).is_some()
     };
-    let mut file: Vec<&ListedRule> = file.iter().filter(|listed| count(listed)).collect();
+    let mut file: Vec<&PolicyRule> = file.iter().filter(|listed| count(listed)).collect();
     file.sort_by_key(|listed| -listed.priority);
-    let (early, late): (Vec<&ListedRule>, Vec<_>) =
+    let (early, late): (Vec<&PolicyRule>, Vec<_>) =
         file.into_iter().partition(|listed| listed.priority >= 0);
-    let rule = |listed: &'r ListedRule| &listed.rule;
+    let rule = |listed: &'r PolicyRule| &listed.rule;
     let early = early.into_iter().map(rule);
     early
         .chain(token)
@@ -236,7 +236,7 @@ pub fn in_order<'r>(
 pub fn first<'r>(
     rules: impl IntoIterator<Item = &'r NaiveRule>,
     client: &NaiveClient,
-    ask: NaiveAsk,
+    ask: NaiveRequest,
     topic: &str,
 ) -> Option<&'r NaiveRule> {
     rules

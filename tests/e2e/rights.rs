@@ -251,7 +251,7 @@ on_each_broker! {
         let connect = token_connect(Protocol::V5, "a/b", &tenant.token("pump"));
         assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, DENIED));
         let line = expect_refusal(&broker, "'a/b'", "policy-value");
-        assert!(line.contains("rule 'not its own' of the policy file: its client id is 'a/b'"), "{line}");
+        assert!(line.contains("rule 'not its own' of the policy file: its client ID is 'a/b'"), "{line}");
         let connect = token_connect(Protocol::V5, "a", &tenant.token("pump"));
         assert_eq!(answer(&broker, &connect), None);
     }

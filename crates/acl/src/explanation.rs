@@ -1,15 +1,12 @@
 //! Why a client may not do something: the rule that decides, or the one that would allow it but for a limit.
 
-use std::fmt;
-
-use crate::{policy_file::Inapplicable, rules::bind::Unusable};
-use input::text::Quoted;
+use crate::policy_file::UnusableRule;
 
 /// Why a client may not do something.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Explanation {
-    /// The policy file cannot be applied to the client, so it may do nothing.
-    Inapplicable(Inapplicable),
+    /// This deny rule of the policy file cannot be applied to the client, so the client may do nothing.
+    NoRights(UnusableRule),
     /// A rule denies it.
     Denied {
         /// The rule.
@@ -24,9 +21,8 @@ pub enum Explanation {
     },
     /// No rule covers it.
     NotCovered {
-        /// A rule of the policy file that does not count for this client, by its name: a placeholder in it has no
-        /// usable value.
-        lost: Option<(Box<str>, Unusable)>,
+        /// A rule of the policy file that is skipped for this client.
+        skipped: Option<UnusableRule>,
     },
 }
 
@@ -57,47 +53,4 @@ pub enum Limit {
     },
     /// The combination of these.
     Several,
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inapplicable(why) => write!(f, "{why}"),
-            Self::Denied { by } => write!(f, "{by} denies it"),
-            Self::BeyondLimit { of, limit } => match limit {
-                Limit::Qos(None) => write!(f, "{of} allows it, but with another QoS"),
-                Limit::Qos(Some(qos)) => write!(f, "{of} allows it, but not with QoS {qos}"),
-                Limit::Retain(true) => write!(f, "{of} allows it, but not with the retain flag"),
-                Limit::Retain(false) => {
-                    write!(f, "{of} allows it, but not without the retain flag")
-                }
-                Limit::Payload { bytes, most } => write!(
-                    f,
-                    "its payload has {bytes} bytes, more than the {most} that {of} allows"
-                ),
-                Limit::Several => write!(
-                    f,
-                    "{of} allows it, but with another QoS, retain flag or payload"
-                ),
-            },
-            Self::NotCovered { lost: None } => f.write_str("no rule applies"),
-            Self::NotCovered {
-                lost: Some((rule, why)),
-            } => write!(
-                f,
-                "no rule applies (rule {} of the policy file is not for it: {why})",
-                Quoted(rule)
-            ),
-        }
-    }
-}
-
-impl fmt::Display for RuleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Policy(name) => write!(f, "rule {} of the policy file", Quoted(name)),
-            Self::Filter(filter) => write!(f, "its token's rule for {}", Quoted(filter)),
-            Self::Token => f.write_str("its token"),
-        }
-    }
 }

@@ -1,66 +1,32 @@
-//! What one client may do: the policy file's rules and its token's, in their order.
+//! The rights of one client: the rules of the policy file and those of its token, in their order.
 //!
 //! *The first rule that applies decides.* The order is: rules of the policy file by priority (highest first, 0 if not
 //! given) and then as written; the token's rules in their order; the file's rules with a negative priority. A request
 //! to which no rule applies is denied.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
-use crate::time::Unix;
 use crate::{
-    claims::Grants,
+    claims::TokenRules,
+    client::ClientAttributes,
     explanation::{Explanation, Limit, RuleName},
-    policy_file::Inapplicable,
-    policy_file::Rulebook,
-    policy_file::Share,
-    policy_file::conditions::Subject,
+    policy_file::{ClientRules, PolicyFile, UnusableRule},
     rules::{
-        Ask, Effect, Limits,
-        bind::{Bindings, Unusable, Values},
-        gates::Gates,
-        matcher::{Asked, Matcher, Ruling, ask},
+        AccessRequest, Effect, Limits, Ruling, UnusableValue,
+        bind::Bindings,
+        matcher::{Matcher, PreparedRequest, prepare},
+        windows::OpenWindows,
     },
+    time::Unix,
 };
 
-/// A client, as rules see it. Kept where there is a policy file, which may be another one tomorrow.
-#[derive(Clone, Debug)]
-pub struct Profile {
-    /// Its client id.
-    pub client_id: Arc<str>,
-    /// Its user name.
-    pub username: Arc<str>,
-    /// The claims of its token.
-    pub claims: Arc<Map<String, Value>>,
-    /// Its address, if the broker tells it.
-    pub address: Option<IpAddr>,
-    /// The listener's port, if the broker tells it.
-    pub port: Option<u16>,
-    /// The SHA-256 fingerprint of its certificate, if the broker tells it.
-    pub certificate: Option<[u8; 32]>,
-}
-
-impl Profile {
-    fn subject(&self) -> Subject<'_> {
-        Subject {
-            client_id: &self.client_id,
-            username: &self.username,
-            claims: &self.claims,
-            address: self.address,
-            port: self.port,
-            certificate: self.certificate,
-        }
-    }
-}
-
-/// Why the rights of a client cannot be determined. It is refused.
+/// Why the rights of a client cannot be determined. The client is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RightsError {
-    /// A filter in its token has a placeholder, and the value cannot stand there.
-    Token(Unusable),
-    /// A rule of the policy file that denies has one.
-    Policy(Inapplicable),
+    /// A placeholder in its token has no usable value.
+    Token(UnusableValue),
+    /// A placeholder in a deny rule of the policy file has no usable value.
+    Policy(UnusableRule),
 }
 
 /// Where the rule that decides is written.
@@ -75,16 +41,18 @@ pub enum Source {
 /// The rights of one client.
 #[derive(Debug, Default)]
 pub struct Rights {
-    grants: Arc<Grants>,
+    token: Arc<TokenRules>,
     bindings: Bindings,
-    policy: Option<Box<Policy>>,
+    policy: Option<Box<AppliedPolicy>>,
 }
 
+/// A policy file, applied to one client.
 #[derive(Debug)]
-struct Policy {
-    book: Arc<Rulebook>,
-    share: Result<Share, Inapplicable>,
-    profile: Profile,
+struct AppliedPolicy {
+    file: Arc<PolicyFile>,
+    rules: Result<ClientRules, UnusableRule>,
+    /// Kept to apply another policy file later.
+    client: ClientAttributes,
 }
 
 impl Rights {
@@ -92,32 +60,23 @@ impl Rights {
     ///
     /// # Errors
     ///
-    /// If a placeholder in the token, or in a rule that denies, has no value that can stand in a topic.
+    /// Returns an error if a placeholder in the token, or in a deny rule of the policy file, has no usable value.
     pub fn new(
-        grants: Arc<Grants>,
-        book: Option<&Arc<Rulebook>>,
-        profile: Profile,
+        token: Arc<TokenRules>,
+        policy_file: Option<&Arc<PolicyFile>>,
+        client: ClientAttributes,
     ) -> Result<Self, RightsError> {
-        let values = Values {
-            client_id: &profile.client_id,
-            username: &profile.username,
-            claims: &profile.claims,
+        let bindings = token.matcher().bind(&client).map_err(RightsError::Token)?;
+        let policy = match policy_file {
+            None => None,
+            Some(file) => Some(Box::new(AppliedPolicy {
+                rules: Ok(file.rules_for(&client).map_err(RightsError::Policy)?),
+                file: Arc::clone(file),
+                client,
+            })),
         };
-        let bindings = grants.matcher().bind(&values).map_err(RightsError::Token)?;
-        let policy = book
-            .map(|book| {
-                let share = book
-                    .share(&profile.subject())
-                    .map_err(RightsError::Policy)?;
-                Ok(Box::new(Policy {
-                    book: Arc::clone(book),
-                    share: Ok(share),
-                    profile,
-                }))
-            })
-            .transpose()?;
         Ok(Self {
-            grants,
+            token,
             bindings,
             policy,
         })
@@ -125,113 +84,120 @@ impl Rights {
 
     /// Returns the policy file that is applied.
     #[inline]
-    pub fn policy_file(&self) -> Option<&Arc<Rulebook>> {
-        self.policy.as_ref().map(|policy| &policy.book)
+    pub fn policy_file(&self) -> Option<&Arc<PolicyFile>> {
+        self.policy.as_ref().map(|policy| &policy.file)
     }
 
-    /// Applies another policy file. A client to which it cannot be applied has no rights from here on.
+    /// Applies another policy file. If that is not possible for this client, it has no rights from here on.
     #[cold]
-    pub fn apply(&mut self, book: Arc<Rulebook>) {
+    pub fn apply(&mut self, file: Arc<PolicyFile>) {
         if let Some(policy) = &mut self.policy {
-            policy.share = book.share(&policy.profile.subject());
-            policy.book = book;
+            policy.rules = file.rules_for(&policy.client);
+            policy.file = file;
         }
     }
 
     /// Whether there is no rule at all. Then the operator is warned that the device may do nothing.
     pub fn is_empty(&self) -> bool {
-        let policy = self.policy.as_ref().map(|policy| &policy.share);
-        self.grants.is_empty()
+        let policy = self.policy.as_ref().map(|policy| &policy.rules);
+        self.token.is_empty()
             && !policy
-                .is_some_and(|share| share.as_ref().is_ok_and(|share| !share.matcher.is_empty()))
+                .is_some_and(|rules| rules.as_ref().is_ok_and(|rules| !rules.matcher.is_empty()))
     }
 
     /// Whether the client may do this. Does not allocate.
     #[inline]
-    pub fn allow(&self, what: Ask, topic: &[u8], now: Unix) -> bool {
-        self.decide(what, topic, now)
+    pub fn allow(&self, request: AccessRequest, topic: &[u8], now: Unix) -> bool {
+        self.decide(request, topic, now)
             .is_some_and(|(_, ruling)| ruling.effect == Effect::Allow)
     }
 
-    /// Returns until when an allowing decision holds for every message of the same class, which is until a gate opens
-    /// or shuts. `None` if it depends on the payload.
-    pub fn until(&self, what: Ask) -> Option<Unix> {
-        let weighs =
-            |matcher: &Matcher| matches!(what, Ask::Publish { .. }) && matcher.checks_payloads();
+    /// Returns until when an allowing decision holds for every message of the same class, which is until a time window
+    /// opens or closes. `None` if it depends on the payload.
+    pub fn until(&self, request: AccessRequest) -> Option<Unix> {
+        let is_publish = matches!(request, AccessRequest::Publish { .. });
+        let depends = |matcher: &Matcher| is_publish && matcher.checks_payloads();
         let policy = self.policy.as_deref();
-        let share = policy.and_then(|policy| policy.share.as_ref().ok());
-        if weighs(self.grants.matcher()) || share.is_some_and(|share| weighs(&share.matcher)) {
+        let rules = policy.and_then(|policy| policy.rules.as_ref().ok());
+        if depends(self.token.matcher()) || rules.is_some_and(|rules| depends(&rules.matcher)) {
             return None;
         }
-        Some(policy.map_or(Unix(u64::MAX), |policy| policy.book.until()))
+        Some(policy.map_or(Unix(u64::MAX), |policy| policy.file.windows_hold_until()))
     }
 
-    /// The rule that decides. Allocates nothing.
+    /// Returns the rule that decides. Does not allocate.
     #[inline]
-    pub fn decide(&self, what: Ask, topic: &[u8], now: Unix) -> Option<(Source, Ruling)> {
-        let share = match &self.policy {
+    pub fn decide(
+        &self,
+        request: AccessRequest,
+        topic: &[u8],
+        now: Unix,
+    ) -> Option<(Source, Ruling)> {
+        let policy = match &self.policy {
             None => None,
             Some(policy) => {
-                policy.book.turn(now);
-                Some((policy.share.as_ref().ok()?, policy.book.gates()))
+                policy.file.update_windows(now);
+                Some((policy.rules.as_ref().ok()?, policy.file.open_windows()))
             }
         };
-        ask(what, topic, |asked| self.first(asked, share)).flatten()
+        prepare(request, topic, |request| self.first(request, policy)).flatten()
     }
 
     #[inline]
-    fn first(&self, asked: &Asked, share: Option<(&Share, &Gates)>) -> Option<(Source, Ruling)> {
-        let policy =
-            share.and_then(|(share, gates)| share.matcher.first(asked, &share.bindings, gates));
+    fn first(
+        &self,
+        request: &PreparedRequest,
+        policy: Option<(&ClientRules, &OpenWindows)>,
+    ) -> Option<(Source, Ruling)> {
+        let policy = policy
+            .and_then(|(rules, windows)| rules.matcher.first(request, &rules.bindings, windows));
         if let Some(ruling) = policy
-            && ruling.order < Rulebook::LATE
+            && ruling.order < PolicyFile::LATE
         {
             return Some((Source::Policy, ruling));
         }
         let token = self
-            .grants
+            .token
             .matcher()
-            .first(asked, &self.bindings, &Gates::default());
+            .first(request, &self.bindings, &OpenWindows::default());
         match token {
             Some(ruling) => Some((Source::Token, ruling)),
             None => policy.map(|ruling| (Source::Policy, ruling)),
         }
     }
 
-    /// Explains why it may not.
-    pub fn explain_denial(&self, what: Ask, topic: &[u8], now: Unix) -> Explanation {
-        if let Some(Policy {
-            share: Err(why), ..
-        }) = self.policy.as_deref()
+    /// Explains why the client may not do this.
+    pub fn explain_denial(&self, request: AccessRequest, topic: &[u8], now: Unix) -> Explanation {
+        let policy = self.policy.as_deref();
+        if let Some(AppliedPolicy {
+            rules: Err(unusable),
+            ..
+        }) = policy
         {
-            return Explanation::Inapplicable(why.clone());
+            return Explanation::NoRights(unusable.clone());
         }
-        let decided = self.decide(what, topic, now);
-        if let Some((of, limit)) = self.exceeded_limit(what, topic, now, decided) {
+        let decided = self.decide(request, topic, now);
+        if let Some((of, limit)) = self.exceeded_limit(request, topic, now, decided) {
             return Explanation::BeyondLimit { of, limit };
         }
         if let Some((source, ruling)) = decided {
             let by = self.name(source, ruling.order);
             return Explanation::Denied { by };
         }
-        let lost = self
-            .policy
-            .as_ref()
-            .and_then(|policy| policy.book.lost(&policy.profile.subject()))
-            .map(|(rule, why)| (rule.into(), why));
-        Explanation::NotCovered { lost }
+        let skipped = policy.and_then(|policy| policy.file.first_unusable(&policy.client));
+        Explanation::NotCovered { skipped }
     }
 
-    /// Returns the rule that would allow it, before any other denies it, and the limit that keeps it from that.
+    /// Returns the rule that would allow this, before any other denies it, and its limit that the request exceeds.
     fn exceeded_limit(
         &self,
-        what: Ask,
+        request: AccessRequest,
         topic: &[u8],
         now: Unix,
         decided: Option<(Source, Ruling)>,
     ) -> Option<(RuleName, Limit)> {
-        relaxed(what).into_iter().find_map(|(limit, ask)| {
-            let (source, ruling) = self.decide(ask, topic, now)?;
+        relaxed(request).into_iter().find_map(|(limit, request)| {
+            let (source, ruling) = self.decide(request, topic, now)?;
             let is_before = decided.is_none_or(|decided| place((source, ruling)) < place(decided));
             if ruling.effect == Effect::Deny || !is_before {
                 return None;
@@ -239,7 +205,7 @@ impl Rights {
             let limit = match (limit, source, &self.policy) {
                 (Limit::Payload { bytes, .. }, Source::Policy, Some(policy)) => Limit::Payload {
                     bytes,
-                    most: policy.book.limits(ruling.order).max_payload,
+                    most: policy.file.limits(ruling.order).max_payload,
                 },
                 (limit, ..) => limit,
             };
@@ -249,8 +215,8 @@ impl Rights {
 
     fn name(&self, source: Source, order: u32) -> RuleName {
         match (source, &self.policy) {
-            (Source::Policy, Some(policy)) => RuleName::Policy(policy.book.name(order).into()),
-            _ => match self.grants.text(order) {
+            (Source::Policy, Some(policy)) => RuleName::Policy(policy.file.name(order).into()),
+            _ => match self.token.filter(order) {
                 Some(filter) => RuleName::Filter(filter.into()),
                 None => RuleName::Token,
             },
@@ -258,45 +224,46 @@ impl Rights {
     }
 }
 
-/// Returns the same question with fewer properties that a limit may exclude, each with the limit that would be
-/// exceeded if that is allowed.
-fn relaxed(what: Ask) -> Vec<(Limit, Ask)> {
+/// Returns the same request with fewer properties that a limit may exclude, each with the limit that is exceeded if
+/// that request is allowed.
+fn relaxed(request: AccessRequest) -> Vec<(Limit, AccessRequest)> {
     const QOS: [u8; 3] = [0, 1, 2];
-    match what {
-        Ask::Receive => Vec::new(),
-        Ask::Subscribe { qos: asked } => {
-            let ask = |qos| (Limit::Qos(asked), Ask::Subscribe { qos: Some(qos) });
-            QOS.map(ask).into()
+    match request {
+        AccessRequest::Receive => Vec::new(),
+        AccessRequest::Subscribe { qos: asked } => {
+            let with = |qos| AccessRequest::Subscribe { qos: Some(qos) };
+            QOS.map(|qos| (Limit::Qos(asked), with(qos))).into()
         }
-        Ask::Publish {
+        AccessRequest::Publish {
             qos: asked,
             retain,
             payload,
         } => {
-            let ask = |qos, retain, payload| Ask::Publish {
+            let with = |qos, retain, payload| AccessRequest::Publish {
                 qos,
                 retain,
                 payload,
             };
             let bytes = payload;
             let most = Limits::NONE.max_payload;
-            let mut questions: Vec<_> = QOS
-                .map(|qos| (Limit::Qos(Some(asked)), ask(qos, retain, payload)))
+            let mut requests: Vec<_> = QOS
+                .map(|qos| (Limit::Qos(Some(asked)), with(qos, retain, payload)))
                 .into();
-            questions.push((Limit::Retain(retain), ask(asked, !retain, payload)));
-            questions.push((Limit::Payload { bytes, most }, ask(asked, retain, 0)));
+            requests.push((Limit::Retain(retain), with(asked, !retain, payload)));
+            requests.push((Limit::Payload { bytes, most }, with(asked, retain, 0)));
             for qos in QOS {
-                questions.extend([false, true].map(|retain| (Limit::Several, ask(qos, retain, 0))));
+                let several = |retain| (Limit::Several, with(qos, retain, 0));
+                requests.extend([false, true].map(several));
             }
-            questions
+            requests
         }
     }
 }
 
-/// Where a rule comes in the order of all.
+/// Returns the position of a rule among those of the policy file and the token.
 fn place((source, ruling): (Source, Ruling)) -> (u8, u32) {
     let part = match source {
-        Source::Policy if ruling.order < Rulebook::LATE => 0,
+        Source::Policy if ruling.order < PolicyFile::LATE => 0,
         Source::Token => 1,
         Source::Policy => 2,
     };
@@ -307,31 +274,24 @@ fn place((source, ruling): (Source, Ruling)) -> (u8, u32) {
 mod tests {
     use super::*;
     use crate::claims::topics;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    fn rights(policy: &str, topics: Value, client_id: &str) -> Result<Rights, RightsError> {
-        let rules = topics::topics(&topics, true).unwrap();
-        let book = Arc::new(Rulebook::read(policy).unwrap());
-        let profile = Profile {
-            client_id: client_id.into(),
-            username: "auth0|1".into(),
-            claims: Arc::default(),
-            address: None,
-            port: None,
-            certificate: None,
-        };
-        Rights::new(Arc::new(Grants::compile(&rules)), Some(&book), profile)
+    fn rights(policy: &str, claim: Value, client_id: &str) -> Result<Rights, RightsError> {
+        let rules = topics(&claim, true).unwrap();
+        let file = Arc::new(PolicyFile::compile(policy).unwrap());
+        let client = ClientAttributes::with_claims(client_id, json!({}));
+        Rights::new(Arc::new(TokenRules::compile(&rules)), Some(&file), client)
     }
 
-    fn publish(qos: u8, retain: bool, payload: u32) -> Ask {
-        Ask::Publish {
+    fn publish(qos: u8, retain: bool, payload: u32) -> AccessRequest {
+        AccessRequest::Publish {
             qos,
             retain,
             payload,
         }
     }
 
-    const BOOK: &str = r#"
+    const RULES: &str = r#"
         [[rule]]
         name = "closed"
         deny.both = "a/closed"
@@ -359,9 +319,9 @@ mod tests {
             {"permission": "deny", "action": "pub", "topic": "d", "retain": true},
             "d"
         ]);
-        let rights = rights(BOOK, topics, "x").unwrap();
+        let rights = rights(RULES, topics, "x").unwrap();
         let now = Unix(0);
-        for (what, topic, why) in [
+        for (request, topic, why) in [
             (publish(0, false, 0), "a/x", None),
             (
                 publish(0, false, 0),
@@ -397,7 +357,7 @@ mod tests {
                 Some("with another QoS, retain flag or payload"),
             ),
             (
-                Ask::Subscribe { qos: Some(2) },
+                AccessRequest::Subscribe { qos: Some(2) },
                 "small/x",
                 Some("but not with QoS 2"),
             ),
@@ -407,28 +367,28 @@ mod tests {
                 Some("its token's rule for 'd' denies it"),
             ),
             (publish(0, false, 0), "d", None),
-            (Ask::Receive, "small/x", None),
+            (AccessRequest::Receive, "small/x", None),
             (
                 publish(1, false, 0),
                 "c",
                 Some("its token's rule for 'c' allows it, but not with QoS 1"),
             ),
             (
-                Ask::Receive,
+                AccessRequest::Receive,
                 "c",
                 Some(
-                    "no rule applies (rule 'site' of the policy file is not for it: its claim 'site' is missing",
+                    "no rule applies (rule 'site' of the policy file is skipped for this client: its claim 'site' is missing",
                 ),
             ),
         ] {
             assert_eq!(
-                rights.allow(what, topic.as_bytes(), now),
+                rights.allow(request, topic.as_bytes(), now),
                 why.is_none(),
-                "{what:?} {topic}"
+                "{request:?} {topic}"
             );
             if let Some(why) = why {
                 let said = rights
-                    .explain_denial(what, topic.as_bytes(), now)
+                    .explain_denial(request, topic.as_bytes(), now)
                     .to_string();
                 assert!(said.contains(why), "{topic}: {said}");
             }
@@ -436,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_pasted_ends_it() {
+    fn unusable_value_of_a_placeholder_is_an_error() {
         let error = rights("", json!(["dev/%c"]), "a/b").unwrap_err();
         assert!(matches!(error, RightsError::Token(_)));
         let error = rights(
@@ -449,24 +409,26 @@ mod tests {
     }
 
     #[test]
-    fn another_policy_file_is_in_force_at_the_next_question() {
-        let mut rights = rights(BOOK, json!(["a/#"]), "a+").unwrap();
+    fn another_policy_file_applies_to_the_next_request() {
+        let mut rights = rights(RULES, json!(["a/#"]), "a+").unwrap();
         let now = Unix(0);
         assert!(
-            !rights.allow(Ask::Receive, b"a/closed", now) && rights.allow(Ask::Receive, b"b", now)
+            !rights.allow(AccessRequest::Receive, b"a/closed", now)
+                && rights.allow(AccessRequest::Receive, b"b", now)
         );
-        rights.apply(Arc::new(Rulebook::read("").unwrap()));
+        rights.apply(Arc::new(PolicyFile::compile("").unwrap()));
         assert!(
-            rights.allow(Ask::Receive, b"a/closed", now) && !rights.allow(Ask::Receive, b"b", now)
+            rights.allow(AccessRequest::Receive, b"a/closed", now)
+                && !rights.allow(AccessRequest::Receive, b"b", now)
         );
         let own = "[[rule]]\nname = \"own\"\ndeny.both = \"%c/x\"";
-        rights.apply(Arc::new(Rulebook::read(own).unwrap()));
-        assert!(!rights.allow(Ask::Receive, b"a/x", now));
+        rights.apply(Arc::new(PolicyFile::compile(own).unwrap()));
+        assert!(!rights.allow(AccessRequest::Receive, b"a/x", now));
         assert!(
             rights
-                .explain_denial(Ask::Receive, b"a/x", now)
+                .explain_denial(AccessRequest::Receive, b"a/x", now)
                 .to_string()
-                .contains("rule 'own' of the policy file: its client id is 'a+'")
+                .contains("rule 'own' of the policy file: its client ID is 'a+'")
         );
     }
 }

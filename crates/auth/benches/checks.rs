@@ -1,7 +1,7 @@
 //! What the plugin adds to a message and to a sign-in: `cargo bench -p auth --bench checks`.
 //!
 //! * one ACL check with 1, 20 and 1000 grants: the cost must not grow with their number, neither where
-//!   their levels are names nor where they mix text and the client id
+//!   their levels are names nor where they mix text and the client ID
 //! * one token verified, beside the bare signature check of the same crypto library with a key made ready
 
 #[path = "../tests/common/mod.rs"]

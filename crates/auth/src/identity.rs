@@ -14,10 +14,7 @@ use crate::{
     clock::Unix,
     refusal::{ClaimProblem, Detail, Reason, Refusal},
 };
-use acl::{
-    claims::Grants,
-    rules::{bind::Values, template::Template},
-};
+use acl::{claims::TokenRules, client::ClientAttributes, rules::Template};
 
 /// The account that a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,8 +48,8 @@ impl ClientIds {
     /// Returns [`Reason::ClientId`] if the claims name none, which makes the token unusable.
     pub(crate) fn of(
         &self,
-        username: &str,
-        claims: &Map<String, Value>,
+        username: &Arc<str>,
+        claims: &Arc<Map<String, Value>>,
     ) -> Result<Allowed, Refusal> {
         let refuse = |detail| Err(Refusal::new(Reason::ClientId, detail));
         let ids: Vec<Box<str>> = match self {
@@ -79,12 +76,12 @@ impl ClientIds {
                 }
             }
             Self::Template(template) => {
-                let values = Values {
-                    client_id: "",
-                    username,
-                    claims,
+                let client = ClientAttributes {
+                    username: Arc::clone(username),
+                    claims: Arc::clone(claims),
+                    ..ClientAttributes::default()
                 };
-                match template.expand(&values) {
+                match template.expand(&client) {
                     Ok(ids) => ids,
                     Err(why) => return refuse(Detail::Placeholder(why)),
                 }
@@ -104,7 +101,7 @@ pub(crate) struct Identity {
     /// The client IDs that it may be used with.
     pub client_ids: Allowed,
     /// What its token allows to publish and subscribe.
-    pub grants: Arc<Grants>,
+    pub token_rules: Arc<TokenRules>,
     /// The claims, if rules may name them.
     pub claims: Option<Arc<Map<String, Value>>>,
     /// When its rights end.
@@ -136,7 +133,8 @@ mod tests {
     use serde_json::json;
 
     fn ids(of: &ClientIds, claims: Value) -> Result<Vec<String>, String> {
-        match of.of("u", claims.as_object().unwrap()) {
+        let claims = Arc::new(claims.as_object().unwrap().clone());
+        match of.of(&"u".into(), &claims) {
             Ok(allowed) => Ok(allowed.unwrap().iter().map(ToString::to_string).collect()),
             Err(refusal) => {
                 assert_eq!(refusal.reason, Reason::ClientId);

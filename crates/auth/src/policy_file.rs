@@ -17,16 +17,13 @@ use std::{
 };
 
 use crate::{
-    config::{
-        ConfigError,
-        errors::{Problem, Unreported},
-    },
+    config::{ConfigError, errors::Problem},
     files::{self, FileError},
     log::{Level, Log},
     secret::sha256,
     threads::{self, Spawn},
 };
-use acl::policy_file::{Rulebook, conditions::Condition};
+use acl::policy_file::{OptionalAttribute, PolicyFile};
 
 /// Which of a client's traits the broker tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +55,7 @@ pub(crate) struct InForce {
     /// SIGHUP came while the file was being read.
     read_once_more: bool,
     /// Rules that were in force. Clients that have sent nothing since may still have them.
-    replaced: Vec<Arc<Rulebook>>,
+    replaced: Vec<Arc<PolicyFile>>,
 }
 
 impl InForce {
@@ -91,7 +88,7 @@ impl InForce {
     /// Returns an error for a rule that denies, because it would not deny what it should.
     pub(crate) fn check(&mut self, tells: Tells) -> Result<(), ConfigError> {
         self.source.tells = tells;
-        self.source.check(&self.edition.book)
+        self.source.check(&self.edition.rules)
     }
 
     /// Begins to read the file again. [`Self::take_reread`] returns what came of it. `on_thread` is false where no tick
@@ -126,7 +123,7 @@ impl InForce {
         let changed = result.map(|edition| match edition {
             Some(edition) => {
                 let replaced = std::mem::replace(&mut self.edition, edition);
-                self.replaced.push(replaced.book);
+                self.replaced.push(replaced.rules);
                 true
             }
             None => false,
@@ -146,9 +143,9 @@ impl InForce {
     pub(crate) fn free_replaced(&mut self) {
         for i in (0..self.replaced.len()).rev() {
             if Arc::strong_count(&self.replaced[i]) == 1 {
-                let book = self.replaced.swap_remove(i);
+                let rules = self.replaced.swap_remove(i);
                 // Without a thread the closure is dropped here, and the rules with it.
-                let _ = (self.spawn)("auth0-policy", Box::new(move || drop(book)));
+                let _ = (self.spawn)("auth0-policy", Box::new(move || drop(rules)));
             }
         }
     }
@@ -164,8 +161,8 @@ impl InForce {
     }
 
     /// The rules in force.
-    pub(crate) fn book(&self) -> &Arc<Rulebook> {
-        &self.edition.book
+    pub(crate) fn rules(&self) -> &Arc<PolicyFile> {
+        &self.edition.rules
     }
 
     /// Returns the name of the first rule that looks at the client ID: in a condition or in a filter.
@@ -175,8 +172,8 @@ impl InForce {
 
     /// Returns whether these rules are the ones in force.
     #[inline]
-    pub(crate) fn is(&self, book: &Arc<Rulebook>) -> bool {
-        Arc::ptr_eq(&self.edition.book, book)
+    pub(crate) fn is(&self, rules: &Arc<PolicyFile>) -> bool {
+        Arc::ptr_eq(&self.edition.rules, rules)
     }
 }
 
@@ -184,18 +181,19 @@ impl InForce {
 struct Edition {
     /// The SHA-256 hash of its text.
     digest: [u8; 32],
-    book: Arc<Rulebook>,
+    rules: Arc<PolicyFile>,
     /// Kept because a search through all rules takes a while.
     looks_at_client_id: Option<Box<str>>,
 }
 
 impl Edition {
     fn compile(path: &Path, digest: [u8; 32], text: &str) -> Result<Self, ConfigError> {
-        let book = Rulebook::read(text).map_err(|mistake| error(path, Problem::Policy(mistake)))?;
+        let rules =
+            PolicyFile::compile(text).map_err(|mistake| error(path, Problem::Policy(mistake)))?;
         Ok(Self {
             digest,
-            looks_at_client_id: book.looks_at_client_id().map(Into::into),
-            book: Arc::new(book),
+            looks_at_client_id: rules.looks_at_client_id().map(Into::into),
+            rules: Arc::new(rules),
         })
     }
 }
@@ -288,29 +286,25 @@ impl PolicySource {
             return Ok(None);
         }
         let edition = Edition::compile(&self.path, new, &text)?;
-        self.check(&edition.book)?;
+        self.check(&edition.rules)?;
         Ok(Some(edition))
     }
 
-    fn check(&self, book: &Rulebook) -> Result<(), ConfigError> {
+    fn check(&self, rules: &PolicyFile) -> Result<(), ConfigError> {
         for (told, condition) in [
-            (self.tells.port, Unreported::Port),
-            (self.tells.certificate, Unreported::Certificate),
+            (self.tells.port, OptionalAttribute::Port),
+            (self.tells.certificate, OptionalAttribute::Certificate),
         ] {
             if told {
                 continue;
             }
-            let is_about = |one: &Condition| match condition {
-                Unreported::Port => matches!(one, Condition::Port(_)),
-                Unreported::Certificate => matches!(one, Condition::Certificate(_)),
-            };
-            for (name, denies) in book.rules_with(is_about) {
+            for (name, denies) in rules.rules_about(condition) {
                 let rule = name.to_owned();
                 let error = error(&self.path, Problem::NeverHolds { rule, condition });
                 if denies {
                     return Err(error);
                 }
-                let line = format!("{error}; until then the rule fits nobody");
+                let line = format!("{error}; until then the rule applies to nobody");
                 self.log.line(Level::Warning, line);
             }
         }
@@ -381,7 +375,7 @@ mod tests {
     fn a_changed_file_is_put_in_force(spawn: Spawn) {
         let (file, mut policy, log) = policy(DOOR, spawn);
         policy.check(all()).unwrap();
-        let before = Arc::clone(policy.book());
+        let before = Arc::clone(policy.rules());
         assert!(!reread(&mut policy).unwrap() && policy.is(&before));
         fs::write(file.path(), format!("{DOOR}qos = 3\n")).unwrap();
         let why = reread(&mut policy).unwrap_err().to_string();
@@ -392,11 +386,11 @@ mod tests {
             )),
             "{why}"
         );
-        assert!(policy.is(&before) && Arc::ptr_eq(policy.book(), &before));
+        assert!(policy.is(&before) && Arc::ptr_eq(policy.rules(), &before));
         fs::write(file.path(), "").unwrap();
         assert!(reread(&mut policy).unwrap());
-        assert!(policy.book().is_empty());
-        assert!(!policy.is(&before) && policy.is(policy.book()));
+        assert!(policy.rules().is_empty());
+        assert!(!policy.is(&before) && policy.is(policy.rules()));
         assert!(log.take().is_empty());
 
         // A client still has the rules that were in force.
@@ -460,7 +454,7 @@ mod tests {
     fn a_slow_file_leaves_the_old_rules_in_force_until_it_is_read() {
         let held = READS.lock().unwrap();
         let (file, mut policy, _) = policy(DOOR, held_up);
-        let before = Arc::clone(policy.book());
+        let before = Arc::clone(policy.rules());
         fs::write(file.path(), "").unwrap();
         policy.reread(true);
         assert!(policy.take_reread(true).is_none());
@@ -473,7 +467,7 @@ mod tests {
         assert!(finish(&mut policy).unwrap());
         assert!(policy.is_rereading(), "once more");
         finish(&mut policy).unwrap();
-        assert_eq!(policy.book().name(0), "gate");
+        assert_eq!(policy.rules().name(0), "gate");
         assert!(policy.take_reread(true).is_none());
 
         // The broker exits meanwhile.
@@ -495,7 +489,7 @@ mod tests {
             )
         }
         let (file, mut policy, _) = policy(DOOR, panics);
-        let before = Arc::clone(policy.book());
+        let before = Arc::clone(policy.rules());
         fs::write(file.path(), "").unwrap();
         let why = reread(&mut policy).unwrap_err().to_string();
         assert!(why.contains("has panicked"), "{why}");

@@ -4,21 +4,20 @@
 //! * [`permissions`](mod@permissions): Auth0's `permissions` and `scope`
 //! * this file: the rules of one token, shared by all whose claims are the same
 
-pub mod permissions;
-pub mod topics;
+pub(crate) mod permissions;
+mod topics;
+
+pub use permissions::{Verbs, permissions};
+pub use topics::topics;
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
+#[cfg(test)]
+use crate::rules::{AccessRequest, bind::Bindings, matcher::prepare, windows::OpenWindows};
 use crate::rules::{
-    Ask, Effect, Limits, Rule,
-    bind::Bindings,
-    compile::OrderedRule,
-    filter::Malformed,
-    gates::Gates,
-    matcher::{Matcher, ask},
-    template::Template,
+    Effect, Limits, Malformed, Rule, Template, compile::OrderedRule, matcher::Matcher,
 };
 use input::{json::Place, text::Quoted};
 
@@ -46,7 +45,7 @@ pub struct Reading {
     /// scope that it asks for.
     pub scope: bool,
     /// What permissions begin with.
-    pub verbs: permissions::Verbs,
+    pub verbs: Verbs,
     /// Whether placeholders in filters are more than text.
     pub placeholders: bool,
 }
@@ -94,7 +93,7 @@ impl Reading {
 
     /// Rules of the claim for topics, in which a permission's verb has nothing to say.
     fn without_verbs(&self, rules: Vec<Rule>) -> Result<Vec<Rule>, BadClaim> {
-        let verbs = [&self.verbs, &permissions::Verbs::default()];
+        let verbs = [&self.verbs, &Verbs::default()];
         let verb = |rule: &Rule| verbs.iter().find_map(|verbs| verbs.of(rule.filter.text()));
         match rules
             .iter()
@@ -147,15 +146,15 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The rules of a token.
+/// The rules of a token, compiled.
 #[derive(Debug, Default)]
-pub struct Grants {
+pub struct TokenRules {
     matcher: Matcher,
     /// The filters of rules that deny or have limits, for log lines.
-    texts: Box<[(u32, Box<str>)]>,
+    filters: Box<[(u32, Box<str>)]>,
 }
 
-impl Grants {
+impl TokenRules {
     /// Compiles rules, in their order.
     pub fn compile(rules: &[Rule]) -> Self {
         let ordered = (0..).zip(rules);
@@ -163,63 +162,71 @@ impl Grants {
             .clone()
             .filter(|(_, rule)| rule.effect == Effect::Deny || rule.limits != Limits::NONE);
         Self {
-            texts: explained
+            filters: explained
                 .map(|(order, rule)| (order, rule.filter.text().into()))
                 .collect(),
             matcher: Matcher::new(ordered.map(|(order, rule)| OrderedRule {
                 order,
                 rule,
-                gate: 0,
+                window: 0,
             })),
         }
     }
 
-    /// Returns the compiled rules.
-    pub fn matcher(&self) -> &Matcher {
+    pub(crate) fn matcher(&self) -> &Matcher {
         &self.matcher
     }
 
-    /// The filter of a rule that denies or has limits.
-    pub fn text(&self, order: u32) -> Option<&str> {
-        let place = self.texts.binary_search_by_key(&order, |(order, _)| *order);
-        place.ok().map(|place| &*self.texts[place].1)
+    /// Returns the claims that placeholders name.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.matcher.claims()
     }
 
-    /// How many rules there are, without those that never decide.
-    pub fn len(&self) -> usize {
+    /// Returns the filter of a rule that denies or has limits.
+    pub(crate) fn filter(&self, order: u32) -> Option<&str> {
+        let found = self
+            .filters
+            .binary_search_by_key(&order, |(order, _)| *order);
+        found.ok().map(|place| &*self.filters[place].1)
+    }
+
+    /// Whether there are no rules.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.matcher.is_empty()
+    }
+}
+
+#[cfg(test)]
+impl TokenRules {
+    /// Returns the number of rules, without those that never decide.
+    pub(crate) fn len(&self) -> usize {
         self.matcher.len()
     }
 
-    /// Whether nothing is granted.
-    pub fn is_empty(&self) -> bool {
-        self.matcher.is_empty()
-    }
-
-    /// Whether they alone, with no placeholder in them, allow this.
-    pub fn allow(&self, what: Ask, topic: &str) -> bool {
-        let ruling = ask(what, topic.as_bytes(), |asked| {
-            self.matcher
-                .first(asked, &Bindings::default(), &Gates::default())
+    /// Whether these rules allow a request by themselves. They must have no placeholders.
+    pub(crate) fn allow(&self, request: AccessRequest, topic: &str) -> bool {
+        let ruling = prepare(request, topic.as_bytes(), |request| {
+            let (bindings, windows) = (Bindings::default(), OpenWindows::default());
+            self.matcher.first(request, &bindings, &windows)
         });
         ruling
             .flatten()
             .is_some_and(|ruling| ruling.effect == Effect::Allow)
     }
 
-    /// Whether a plain message to `topic` may be published.
-    pub fn match_topic(&self, topic: &str) -> bool {
-        let plain = Ask::Publish {
+    /// Whether these rules allow to publish with QoS 0, without the retain flag.
+    pub(crate) fn may_publish(&self, topic: &str) -> bool {
+        let publish = AccessRequest::Publish {
             qos: 0,
             retain: false,
             payload: 0,
         };
-        self.allow(plain, topic)
+        self.allow(publish, topic)
     }
 
-    /// Whether `filter` may be subscribed to with QoS 0. `$share/group/` in front of it is not part
-    /// of the question.
-    pub fn cover_subscription(&self, filter: &str) -> bool {
-        self.allow(Ask::Subscribe { qos: Some(0) }, filter)
+    /// Whether these rules allow to subscribe with QoS 0.
+    pub(crate) fn may_subscribe(&self, filter: &str) -> bool {
+        self.allow(AccessRequest::Subscribe { qos: Some(0) }, filter)
     }
 }
 
@@ -227,12 +234,12 @@ impl Grants {
 mod tests {
     use super::*;
 
-    fn grants(filters: &[&str]) -> Grants {
+    fn rules(filters: &[&str]) -> TokenRules {
         let rules: Vec<_> = filters
             .iter()
             .map(|filter| Rule::allow(Template::literal(filter).unwrap()))
             .collect();
-        Grants::compile(&rules)
+        TokenRules::compile(&rules)
     }
 
     #[test]
@@ -241,7 +248,7 @@ mod tests {
             topics: Some(Place::Name("https://mqtt.example/topics".into())),
             permissions: true,
             scope: true,
-            verbs: permissions::Verbs::default(),
+            verbs: Verbs::default(),
             placeholders: false,
         };
         let claims = serde_json::json!({
@@ -279,9 +286,9 @@ mod tests {
         );
 
         // A permission's form in the claim for topics, with the default verbs or others.
-        let verbs = permissions::Verbs {
+        let verbs = Verbs {
             publish: "write".into(),
-            ..permissions::Verbs::default()
+            ..Verbs::default()
         };
         for entry in ["publish:a", "subscribe:a/#", "pubsub:a", "write:a"] {
             let wrong = serde_json::json!({"https://mqtt.example/topics": ["b", entry]});
@@ -312,30 +319,30 @@ mod tests {
 
     #[test]
     fn filters_are_counted_once() {
-        assert_eq!(grants(&["a", "a", "a/#", "a/#", "a/+", "#"]).len(), 4);
-        assert!(grants(&[]).is_empty());
+        assert_eq!(rules(&["a", "a", "a/#", "a/#", "a/+", "#"]).len(), 4);
+        assert!(rules(&[]).is_empty());
     }
 
     #[test]
     fn nothing_granted_allows_nothing() {
-        let none = Grants::default();
-        assert!(!none.match_topic("a"));
-        assert!(!none.cover_subscription("a"));
-        assert!(!none.cover_subscription("#"));
+        let none = TokenRules::default();
+        assert!(!none.may_publish("a"));
+        assert!(!none.may_subscribe("a"));
+        assert!(!none.may_subscribe("#"));
     }
 
     #[test]
     fn one_grant_alone_must_cover() {
         // Together they match whatever `a/+` matches below two names, and still `a/+` is not granted.
-        let set = grants(&["a/b", "a/c"]);
-        assert!(!set.cover_subscription("a/+"));
-        assert!(set.cover_subscription("a/b") && set.cover_subscription("a/c"));
+        let set = rules(&["a/b", "a/c"]);
+        assert!(!set.may_subscribe("a/+"));
+        assert!(set.may_subscribe("a/b") && set.may_subscribe("a/c"));
     }
 
     #[test]
     fn a_dead_end_is_left_for_the_other_branch() {
-        let set = grants(&["a/b/c", "a/+/d", "+/b/e"]);
-        assert!(set.match_topic("a/b/c") && set.match_topic("a/b/d") && set.match_topic("a/b/e"));
-        assert!(!set.match_topic("a/b/f"));
+        let set = rules(&["a/b/c", "a/+/d", "+/b/e"]);
+        assert!(set.may_publish("a/b/c") && set.may_publish("a/b/d") && set.may_publish("a/b/e"));
+        assert!(!set.may_publish("a/b/f"));
     }
 }

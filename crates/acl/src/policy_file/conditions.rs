@@ -1,76 +1,57 @@
-//! Whom a rule is for: conditions that are decided once, when a client signs in.
-
-use std::net::IpAddr;
+//! To which clients a rule applies: conditions that are decided once, when a client signs in.
 
 use serde_json::{Map, Value};
 
-use crate::claims::permissions;
+use crate::{claims::permissions, client::ClientAttributes};
 use input::{json::Place, network::Network};
 
-/// A client, as conditions see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// Its client id.
-    pub client_id: &'a str,
-    /// Its user name.
-    pub username: &'a str,
-    /// The claims of its token.
-    pub claims: &'a Map<String, Value>,
-    /// Its address, if the broker tells it.
-    pub address: Option<IpAddr>,
-    /// The listener's port, if the broker tells it.
-    pub port: Option<u16>,
-    /// The SHA-256 fingerprint of its certificate, if it showed one and the broker tells it.
-    pub certificate: Option<[u8; 32]>,
-}
-
-/// One condition. Of a list, one has to hold.
+/// A condition. If it lists several values, one match is enough.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Condition {
-    /// One of these is in the claim `permissions`.
+pub(crate) enum Condition {
+    /// The claim `permissions` contains one of these.
     Permission(Vec<String>),
-    /// One of these is in the claim that `roles_claim` names.
+    /// The claim of the option `roles_claim` contains one of these.
     Role {
-        /// That claim.
+        /// The name of the claim.
         claim: String,
         /// The roles.
         any: Vec<String>,
     },
-    /// One of these is what a claim says.
+    /// One of these claims has its value.
     Claim(Vec<Claim>),
-    /// The client id is like one of these, in which `*` is any text.
+    /// The client ID matches one of these patterns, in which `*` stands for any text.
     ClientId(Vec<String>),
-    /// The client's address is in one of these.
+    /// The client's address is in one of these networks.
     Network(Vec<Network>),
-    /// It came in at one of these ports.
+    /// The client connected to one of these ports.
     Port(Vec<u16>),
-    /// Its certificate is one of these.
+    /// The client has the certificate with one of these fingerprints.
     Certificate(Vec<[u8; 32]>),
 }
 
-/// What a claim has to say.
+/// A condition on a claim.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// Which claim.
-    pub place: Place,
-    /// What it has to be.
-    pub test: Test,
+    pub(crate) place: Place,
+    /// The test of its value.
+    pub(crate) test: Test,
 }
 
-/// What a value has to be.
+/// A test of the value of a claim.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Test {
-    /// Exactly this.
+pub(crate) enum Test {
+    /// It is exactly this.
     Is(Value),
-    /// An array, or a string with spaces, with this in it.
+    /// It is an array, or a string of words, that contains this.
     Has(Value),
 }
 
 impl Condition {
-    /// Whether it holds.
-    pub fn holds(&self, subject: &Subject) -> bool {
+    /// Whether the condition holds for a client. A condition on what the broker does not tell never holds.
+    pub(crate) fn holds(&self, client: &ClientAttributes) -> bool {
         let listed = |claim: &str, any: &[String]| {
-            let entries = subject.claims.get(claim).map(permissions::entries);
+            let entries = client.claims.get(claim).map(permissions::entries);
             entries
                 .unwrap_or_default()
                 .iter()
@@ -79,17 +60,15 @@ impl Condition {
         match self {
             Self::Permission(any) => listed("permissions", any),
             Self::Role { claim, any } => listed(claim, any),
-            Self::Claim(any) => any.iter().any(|claim| claim.holds(subject.claims)),
+            Self::Claim(any) => any.iter().any(|claim| claim.holds(&client.claims)),
             Self::ClientId(any) => any
                 .iter()
-                .any(|pattern| is_like(subject.client_id, pattern)),
-            Self::Network(any) => subject
+                .any(|pattern| is_like(&client.client_id, pattern)),
+            Self::Network(any) => client
                 .address
                 .is_some_and(|address| any.iter().any(|network| network.holds(address))),
-            Self::Port(any) => subject.port.is_some_and(|port| any.contains(&port)),
-            Self::Certificate(any) => subject
-                .certificate
-                .is_some_and(|print| any.contains(&print)),
+            Self::Port(any) => client.port.is_some_and(|port| any.contains(&port)),
+            Self::Certificate(any) => client.certificate.is_some_and(|print| any.contains(&print)),
         }
     }
 }
@@ -108,7 +87,7 @@ impl Claim {
     }
 }
 
-/// Whether a text is like a pattern in which `*` is any text, also none.
+/// Whether a text matches a pattern. `*` stands for any text, also for an empty one.
 fn is_like(text: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -118,7 +97,7 @@ fn is_like(text: &str, pattern: &str) -> bool {
     let Some(last) = parts.next_back() else {
         return rest.is_empty();
     };
-    // The earliest place for each is as good as any.
+    // The leftmost match is enough, because it leaves the most text.
     for part in parts {
         match rest.find(part) {
             Some(place) => rest = &rest[place + part.len()..],
@@ -128,9 +107,9 @@ fn is_like(text: &str, pattern: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Reads a SHA-256 fingerprint: 64 hexadecimal digits, with or without colons (as
+/// Parses a SHA-256 fingerprint: 64 hexadecimal digits, with or without colons (as
 /// `openssl x509 -fingerprint -sha256` prints it).
-pub fn fingerprint(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn fingerprint(text: &str) -> Option<[u8; 32]> {
     let digits: String = text.chars().filter(|c| *c != ':').collect();
     if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
@@ -157,18 +136,16 @@ mod tests {
     }
 
     #[test]
-    fn conditions() {
+    fn conditions_hold_for_what_they_name() {
         let claims = json!({
             "permissions": ["water", "read:messages"], "https://mqtt.example/roles": ["gardener"], "site": "north", "floor": 3,
             "scope": "openid water", "tags": ["a", 7], "app": {"a/b": {"c": ["x"]}},
         });
-        let subject = Subject {
-            client_id: "pump-7",
-            username: "auth0|1",
-            claims: claims.as_object().unwrap(),
+        let client = ClientAttributes {
             address: Some("10.1.2.3".parse().unwrap()),
             port: Some(8883),
             certificate: Some([7; 32]),
+            ..ClientAttributes::with_claims("pump-7", claims)
         };
         let name = |name: &str| Place::Name(name.into());
         let roles = || "https://mqtt.example/roles".to_owned();
@@ -234,13 +211,12 @@ mod tests {
             (Condition::Certificate(vec![[7; 32]]), true),
             (Condition::Certificate(vec![[8; 32]]), false),
         ] {
-            assert_eq!(condition.holds(&subject), holds, "{condition:?}");
-            // What the broker does not tell is never as it should be.
-            let unknown = Subject {
+            assert_eq!(condition.holds(&client), holds, "{condition:?}");
+            let unknown = ClientAttributes {
                 address: None,
                 port: None,
                 certificate: None,
-                ..subject
+                ..client.clone()
             };
             if matches!(
                 condition,
@@ -252,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints() {
+    fn fingerprints_are_parsed_or_refused() {
         let print = "AB:".repeat(31) + "ab";
         assert_eq!(fingerprint(&print), Some([0xab; 32]));
         assert_eq!(fingerprint(&"ab".repeat(32)), Some([0xab; 32]));
@@ -260,7 +236,7 @@ mod tests {
         assert_eq!(fingerprint(&"gh".repeat(32)), None);
     }
 
-    /// The same again, trying everything.
+    /// A naive implementation, for comparison.
     fn naively_like(text: &[u8], pattern: &[u8]) -> bool {
         match pattern {
             [] => text.is_empty(),
@@ -273,7 +249,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn patterns(text in "[ab]{0,6}", pattern in "[ab*]{0,6}") {
+        fn patterns_match_as_in_a_naive_implementation(text in "[ab]{0,6}", pattern in "[ab*]{0,6}") {
             prop_assert_eq!(is_like(&text, &pattern), naively_like(text.as_bytes(), pattern.as_bytes()));
         }
     }

@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use input::json::Place;
 use serde_json::Value;
 
-use super::conditions::{Claim, Condition, Subject, Test};
-use crate::claims::permissions;
+use super::conditions::{Claim, Condition, Test};
+use crate::{claims::permissions, client::ClientAttributes};
 
 /// The numbers of rules by what their conditions ask for.
 #[derive(Debug, Default)]
-pub struct Index {
+pub(crate) struct Index {
     every_client: Vec<u32>,
     claims: Vec<(Place, ClaimIndex)>,
     /// By the name of a claim that is a list: permissions and roles.
@@ -31,7 +31,7 @@ struct ClaimIndex {
 
 impl Index {
     /// Files rules, which are numbered from 0, by their conditions.
-    pub fn new<'a>(rules: impl Iterator<Item = &'a [Condition]>) -> Self {
+    pub(crate) fn new<'a>(rules: impl Iterator<Item = &'a [Condition]>) -> Self {
         let mut index = Self::default();
         for (number, conditions) in (0..).zip(rules) {
             match conditions.iter().find(|condition| can_file(condition)) {
@@ -75,11 +75,11 @@ impl Index {
     }
 
     /// Returns the numbers of the rules whose conditions may hold, in ascending order.
-    pub fn candidates(&self, subject: &Subject) -> Vec<u32> {
+    pub(crate) fn candidates(&self, client: &ClientAttributes) -> Vec<u32> {
         let mut found = self.every_client.clone();
         let mut add = |rules: Option<&Vec<u32>>| found.extend(rules.into_iter().flatten());
         for (place, index) in &self.claims {
-            let Some(value) = place.find(subject.claims) else {
+            let Some(value) = place.find(&client.claims) else {
                 continue;
             };
             add(index.is.get(value));
@@ -94,12 +94,12 @@ impl Index {
             }
         }
         for (claim, rules) in &self.lists {
-            let entries = subject.claims.get(claim).map(permissions::entries);
+            let entries = client.claims.get(claim).map(permissions::entries);
             for entry in entries.unwrap_or_default() {
                 add(rules.get(entry));
             }
         }
-        add(self.client_ids.get(subject.client_id));
+        add(self.client_ids.get(&*client.client_id));
         found.sort_unstable();
         found.dedup();
         found
@@ -189,17 +189,13 @@ mod tests {
             client_id in "[ab]",
             port in prop_oneof![Just(None), Just(Some(1883))],
         ) {
-            let subject = Subject {
-                client_id: &client_id,
-                username: "u",
-                claims: claims.as_object().unwrap(),
-                address: None,
+            let client = ClientAttributes {
                 port,
-                certificate: None,
+                ..ClientAttributes::with_claims(&client_id, claims)
             };
-            let holds = |number: &u32| rules[*number as usize].iter().all(|condition| condition.holds(&subject));
+            let holds = |number: &u32| rules[*number as usize].iter().all(|condition| condition.holds(&client));
             let naive: Vec<u32> = (0..rules.len() as u32).filter(holds).collect();
-            let found = Index::new(rules.iter().map(Vec::as_slice)).candidates(&subject);
+            let found = Index::new(rules.iter().map(Vec::as_slice)).candidates(&client);
             prop_assert!(found.is_sorted_by(|a, b| a < b));
             prop_assert_eq!(found.into_iter().filter(holds).collect::<Vec<_>>(), naive);
         }
@@ -217,14 +213,7 @@ mod tests {
         let rules: Vec<_> = (0..10_000).map(condition).collect();
         let index = Index::new(rules.iter().map(<[Condition; 1]>::as_slice));
         let claims = json!({"site": "site-77"});
-        let subject = Subject {
-            client_id: "c",
-            username: "u",
-            claims: claims.as_object().unwrap(),
-            address: None,
-            port: None,
-            certificate: None,
-        };
-        assert_eq!(index.candidates(&subject), [77]);
+        let client = ClientAttributes::with_claims("c", claims);
+        assert_eq!(index.candidates(&client), [77]);
     }
 }

@@ -1,288 +1,274 @@
-//! The policy file, at work: rules for what does not belong in tokens.
+//! Policy files: rules for what does not belong in tokens.
 //!
-//! * [`parse`]: what it says · [`conditions`]: whom a rule is for, decided when a client signs in
-//! * `index`: which rules may be for a client, without trying all of them
-//! * [`schedule`]: when a rule is in force, decided at the minute
-//! * this file: the rules that are for one client, compiled once for all clients that have the same
+//! * [`parse`]: the syntax
+//! * [`conditions`]: to which clients a rule applies. This is decided once, when a client signs in
+//! * [`index`]: which rules may apply to a client, found without trying all of them
+//! * [`schedule`]: at which times a rule applies
+//! * this file: a compiled policy file, and the rules that apply to one client. Clients with the same rules share them
 //!
-//! The order is that of the priorities, the highest first, and as written among equals; rules with a
-//! negative priority come after what the token says ([`Rulebook::LATE`]).
+//! Rules are in the order of their priorities, the highest first, and as written among equals. Rules with a negative
+//! priority come after those of the token ([`PolicyFile::LATE`]).
 
-pub mod conditions;
+mod conditions;
 mod index;
-pub mod parse;
-pub mod schedule;
+mod parse;
+mod schedule;
 
 use std::{
+    cmp::Reverse,
     convert::Infallible,
-    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use crate::client::ClientAttributes;
 use crate::interner::Interner;
 use crate::rules::{
-    Effect, Limits,
-    bind::{self, Bindings, Unusable, Values},
+    Effect, Limits, UnusableValue,
+    bind::{self, Bindings},
     compile::OrderedRule,
-    gates::Gates,
     matcher::Matcher,
     template::Placeholder,
+    windows::OpenWindows,
 };
 use crate::time::Unix;
-use conditions::{Condition, Subject};
+use conditions::Condition;
 use index::Index;
-use input::text::Quoted;
 pub use parse::Mistake;
-use parse::Written;
-use schedule::Calendar;
+use parse::ParsedRule;
+use schedule::Schedule;
 
 /// A policy file, compiled.
 #[derive(Debug)]
-pub struct Rulebook {
-    /// In the order in which they are asked.
-    rules: Vec<Listed>,
-    calendar: Calendar,
+pub struct PolicyFile {
+    /// In their order.
+    rules: Vec<CompiledRule>,
+    schedule: Schedule,
     index: Index,
     /// Compiled rules, by the rules that apply to a client. Clients come in few kinds, so there are few of these. One
     /// matcher for all rules, with a bit set for each client, would have to skip everybody else's rules on the same
     /// topic at every message.
-    compiled: Mutex<Interner<Matcher>>,
+    matchers: Mutex<Interner<Matcher>>,
 }
 
 #[derive(Debug)]
-struct Listed {
-    written: Written,
+struct CompiledRule {
+    parsed: ParsedRule,
     order: u32,
-    /// 0 if it is always in force.
-    gate: u32,
+    /// The number of its time window, or 0 if it always applies.
+    window: u32,
 }
 
-/// What the policy file says for one client.
+/// The rules of a policy file that apply to one client.
 #[derive(Debug)]
-pub struct Share {
+pub(crate) struct ClientRules {
     /// The rules.
-    pub matcher: Arc<Matcher>,
-    /// What their placeholders stand for.
-    pub bindings: Bindings,
+    pub(crate) matcher: Arc<Matcher>,
+    /// The values of their placeholders.
+    pub(crate) bindings: Bindings,
 }
 
-/// Why the policy cannot be applied to a client: a rule that denies names a value that it cannot. To
-/// leave the rule out would be to allow what it denies.
+/// A rule that would apply to a client if the value of a placeholder could be part of a topic.
+///
+/// If the rule allows, it does not apply. If it denies, the client is refused: without the rule the client could do
+/// what the rule denies.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Inapplicable {
-    rule: Box<str>,
-    why: Unusable,
+pub struct UnusableRule {
+    /// The name of the rule.
+    pub rule: Box<str>,
+    /// The value.
+    pub value: UnusableValue,
 }
 
-impl fmt::Display for Inapplicable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "rule {} of the policy file: {}",
-            Quoted(&self.rule),
-            self.why
-        )
-    }
+/// What some brokers do not tell about a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionalAttribute {
+    /// The port of its listener.
+    Port,
+    /// Its certificate.
+    Certificate,
 }
 
-impl Rulebook {
-    /// Rules from this order on come after what the token says.
-    pub const LATE: u32 = 1 << 30;
+impl PolicyFile {
+    /// Rules whose order is this or more come after those of the token.
+    pub(crate) const LATE: u32 = 1 << 30;
 
-    /// Reads and compiles a policy file.
+    /// Parses and compiles a policy file.
     ///
     /// # Errors
     ///
-    /// The first mistake, with its line.
-    pub fn read(text: &str) -> Result<Self, Mistake> {
-        let policy = parse::parse(text)?;
-        let mut written = policy.rules;
-        // Stable: as written among equals.
-        written.sort_by_key(|rule| std::cmp::Reverse(rule.priority));
+    /// Returns the first mistake.
+    pub fn compile(text: &str) -> Result<Self, Mistake> {
+        let file = parse::parse(text)?;
+        let mut parsed = file.rules;
+        // The sort is stable: equals stay as written.
+        parsed.sort_by_key(|rule| Reverse(rule.priority));
         let mut windows = Vec::new();
-        let rules = written
-            .into_iter()
-            .enumerate()
-            .map(|(place, mut written)| {
-                let gate = match written.window.take() {
-                    Some(window) => {
-                        windows.push(window);
-                        windows.len() as u32
-                    }
-                    None => 0,
-                };
-                let late = if written.priority < 0 { Self::LATE } else { 0 };
-                Listed {
-                    written,
-                    order: place as u32 + late,
-                    gate,
+        let rules = (0..).zip(parsed).map(|(place, mut parsed)| CompiledRule {
+            window: match parsed.window.take() {
+                Some(window) => {
+                    windows.push(window);
+                    windows.len() as u32
                 }
-            })
-            .collect::<Vec<_>>();
+                None => 0,
+            },
+            order: match parsed.priority < 0 {
+                true => place + Self::LATE,
+                false => place,
+            },
+            parsed,
+        });
+        let rules = rules.collect::<Vec<_>>();
         Ok(Self {
-            index: Index::new(rules.iter().map(|rule| &*rule.written.conditions)),
+            index: Index::new(rules.iter().map(|rule| &*rule.parsed.conditions)),
             rules,
-            calendar: Calendar::new(policy.zone, windows),
-            compiled: Mutex::default(),
+            schedule: Schedule::new(file.zone, windows),
+            matchers: Mutex::default(),
         })
     }
 
-    /// How many rules it has.
+    /// Returns the number of rules.
     pub fn len(&self) -> usize {
         self.rules.len()
     }
 
-    /// Whether it has none.
+    /// Whether the file has no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// The name of the rule with this order.
+    /// Returns the name of the rule with this order.
     pub fn name(&self, order: u32) -> &str {
-        self.listed(order).map_or("?", |rule| &rule.written.name)
+        self.rule(order).map_or("?", |rule| &rule.parsed.name)
     }
 
-    /// The limits of the rule with this order.
-    pub fn limits(&self, order: u32) -> Limits {
-        self.listed(order)
-            .and_then(|rule| rule.written.rules.first())
+    /// Returns the limits of the rule with this order.
+    pub(crate) fn limits(&self, order: u32) -> Limits {
+        self.rule(order)
+            .and_then(|rule| rule.parsed.rules.first())
             .map_or(Limits::NONE, |rule| rule.limits)
     }
 
-    fn listed(&self, order: u32) -> Option<&Listed> {
+    fn rule(&self, order: u32) -> Option<&CompiledRule> {
         self.rules.get((order & !Self::LATE) as usize)
     }
 
-    /// The names of rules with a condition of a kind, and whether each denies.
-    pub fn rules_with(
-        &self,
-        kind: impl Fn(&Condition) -> bool,
-    ) -> impl Iterator<Item = (&str, bool)> {
+    /// Returns the names of the rules with a condition on this attribute, and whether each denies.
+    pub fn rules_about(&self, attribute: OptionalAttribute) -> impl Iterator<Item = (&str, bool)> {
+        let is_about = move |condition: &Condition| match attribute {
+            OptionalAttribute::Port => matches!(condition, Condition::Port(_)),
+            OptionalAttribute::Certificate => matches!(condition, Condition::Certificate(_)),
+        };
         self.rules
             .iter()
-            .map(|rule| &rule.written)
-            .filter(move |rule| rule.conditions.iter().any(&kind))
+            .map(|rule| &rule.parsed)
+            .filter(move |rule| rule.conditions.iter().any(is_about))
             .map(|rule| (&*rule.name, rule.effect() == Effect::Deny))
     }
 
-    /// The name of the first rule that looks at the client id: in a condition or in a filter.
+    /// Returns the name of the first rule that depends on the client ID, by a condition or by a placeholder.
     pub fn looks_at_client_id(&self) -> Option<&str> {
         let is_about = |condition: &Condition| matches!(condition, Condition::ClientId(_));
-        let written = self.rules.iter().map(|rule| &rule.written);
-        let mut looking = written.filter(|rule| {
-            let mut filters = rule.rules.iter().map(|rule| &rule.filter);
+        let mut rules = self.rules.iter().map(|rule| &rule.parsed);
+        let first = rules.find(|rule| {
+            let filters = rule.rules.iter().map(|rule| &rule.filter);
+            let mut placeholders = filters.flat_map(|filter| filter.placeholders());
             rule.conditions.iter().any(is_about)
-                || filters.any(|filter| {
-                    let mut named = filter.placeholders();
-                    named.any(|(placeholder, _)| *placeholder == Placeholder::ClientId)
-                })
+                || placeholders.any(|(placeholder, _)| *placeholder == Placeholder::ClientId)
         });
-        looking.next().map(|rule| &*rule.name)
+        first.map(|rule| &*rule.name)
     }
 
-    /// Sees to it that exactly the rules are in force whose time it is. Costs nothing in between.
+    /// Opens and closes time windows, if it is time.
     #[inline]
-    pub fn turn(&self, now: Unix) {
-        self.calendar.turn(now);
+    pub(crate) fn update_windows(&self, now: Unix) {
+        self.schedule.update(now);
     }
 
-    /// Until when the rules in force are these.
-    pub fn until(&self) -> Unix {
-        self.calendar.until()
+    /// Returns until when no time window opens or closes.
+    pub(crate) fn windows_hold_until(&self) -> Unix {
+        self.schedule.until()
     }
 
-    /// Which rules are in force.
-    pub fn gates(&self) -> &Gates {
-        self.calendar.gates()
+    /// Returns the time windows that are open.
+    pub(crate) fn open_windows(&self) -> &OpenWindows {
+        self.schedule.open_windows()
     }
 
-    /// Returns the rules that apply to this client. A rule that allows and names a value that cannot stand in a topic
-    /// is not among them.
+    /// Returns the rules that apply to this client. Rules that allow and have a placeholder without a usable value are
+    /// left out.
     ///
     /// # Errors
     ///
-    /// If a rule that denies names such a value.
-    pub fn share(&self, subject: &Subject) -> Result<Share, Inapplicable> {
-        let values = values(subject);
-        let mut applies = Vec::new();
-        for (place, written) in self.applicable(subject) {
-            match (written.usable(&values), written.effect()) {
-                (Ok(()), _) => applies.push(place),
+    /// Returns the first deny rule that has such a placeholder.
+    pub(crate) fn rules_for(&self, client: &ClientAttributes) -> Result<ClientRules, UnusableRule> {
+        let mut places = Vec::new();
+        for (place, rule) in self.applicable(client) {
+            match (rule.check_values(client), rule.effect()) {
+                (Ok(()), _) => places.push(place),
                 (Err(_), Effect::Allow) => {}
-                (Err(why), Effect::Deny) => {
-                    return Err(Inapplicable {
-                        rule: written.name.clone(),
-                        why,
-                    });
-                }
+                (Err(unusable), Effect::Deny) => return Err(unusable),
             }
         }
-        let matcher = self.compile(&applies);
-        // All of them were looked at above.
-        let bindings = matcher.bind(&values).map_err(|why| Inapplicable {
+        let matcher = self.matcher(&places);
+        // Cannot fail: all values were checked above.
+        let bindings = matcher.bind(client).map_err(|value| UnusableRule {
             rule: "?".into(),
-            why,
+            value,
         })?;
-        Ok(Share { matcher, bindings })
+        Ok(ClientRules { matcher, bindings })
     }
 
-    /// Returns the first rule that would apply to this client and would allow something, if its values could stand in
-    /// a topic.
-    pub fn lost(&self, subject: &Subject) -> Option<(&str, Unusable)> {
-        let values = values(subject);
-        self.applicable(subject).find_map(|(_, written)| {
-            let why = written.usable(&values).err()?;
-            Some((&*written.name, why))
-        })
+    /// Returns the first rule that would apply to this client if the value of a placeholder were usable.
+    pub(crate) fn first_unusable(&self, client: &ClientAttributes) -> Option<UnusableRule> {
+        self.applicable(client)
+            .find_map(|(_, rule)| rule.check_values(client).err())
     }
 
     /// Returns the rules whose conditions hold for a client, with their places.
-    fn applicable(&self, subject: &Subject) -> impl Iterator<Item = (u32, &Written)> {
-        let candidates = self.index.candidates(subject).into_iter();
+    fn applicable(&self, client: &ClientAttributes) -> impl Iterator<Item = (u32, &ParsedRule)> {
+        let candidates = self.index.candidates(client).into_iter();
         candidates.filter_map(move |place| {
-            let written = &self.rules[place as usize].written;
-            let mut conditions = written.conditions.iter();
-            let holds = conditions.all(|condition| condition.holds(subject));
-            holds.then_some((place, written))
+            let rule = &self.rules[place as usize].parsed;
+            let mut conditions = rule.conditions.iter();
+            let holds = conditions.all(|condition| condition.holds(client));
+            holds.then_some((place, rule))
         })
     }
 
-    fn compile(&self, places: &[u32]) -> Arc<Matcher> {
-        let make = || {
-            let listed = places.iter().map(|place| &self.rules[*place as usize]);
-            let rules = listed.flat_map(|listed| {
-                listed.written.rules.iter().map(|rule| OrderedRule {
-                    order: listed.order,
+    /// Returns the rules at these places, compiled.
+    fn matcher(&self, places: &[u32]) -> Arc<Matcher> {
+        let compile = || {
+            let rules = places.iter().map(|place| &self.rules[*place as usize]);
+            let rules = rules.flat_map(|compiled| {
+                compiled.parsed.rules.iter().map(|rule| OrderedRule {
+                    order: compiled.order,
                     rule,
-                    gate: listed.gate,
+                    window: compiled.window,
                 })
             });
             Ok::<_, Infallible>(Matcher::new(rules))
         };
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(matcher) = compiled.obtain(places, make);
+        let mut matchers = self.matchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(matcher) = matchers.obtain(places, compile);
         matcher
     }
 }
 
-fn values<'a>(subject: &Subject<'a>) -> Values<'a> {
-    Values {
-        client_id: subject.client_id,
-        username: subject.username,
-        claims: subject.claims,
-    }
-}
-
-impl Written {
+impl ParsedRule {
     fn effect(&self) -> Effect {
         self.rules.first().map_or(Effect::Deny, |rule| rule.effect)
     }
 
-    fn usable(&self, values: &Values) -> Result<(), Unusable> {
+    /// Checks that all placeholders have usable values for this client.
+    fn check_values(&self, client: &ClientAttributes) -> Result<(), UnusableRule> {
         self.rules
             .iter()
             .flat_map(|rule| rule.filter.placeholders())
-            .try_for_each(|(placeholder, front)| bind::check(placeholder, front, values))
+            .try_for_each(|(placeholder, is_front)| bind::check(placeholder, is_front, client))
+            .map_err(|value| UnusableRule {
+                rule: self.name.clone(),
+                value,
+            })
     }
 }
 
@@ -290,36 +276,30 @@ impl Written {
 mod tests {
     use super::*;
     use crate::rules::{
-        Ask,
-        matcher::{Ruling, ask},
+        AccessRequest,
+        matcher::{Ruling, prepare},
     };
     use serde_json::{Value, json};
 
-    fn first(book: &Rulebook, share: &Share, what: Ask, topic: &str) -> Option<Ruling> {
-        ask(what, topic.as_bytes(), |asked| {
-            share.matcher.first(asked, &share.bindings, book.gates())
+    fn first(file: &PolicyFile, rules: &ClientRules, topic: &str) -> Option<Ruling> {
+        prepare(PUBLISH, topic.as_bytes(), |request| {
+            let windows = file.open_windows();
+            rules.matcher.first(request, &rules.bindings, windows)
         })
         .flatten()
     }
 
-    const PUBLISH: Ask = Ask::Publish {
+    const PUBLISH: AccessRequest = AccessRequest::Publish {
         qos: 0,
         retain: false,
         payload: 0,
     };
 
-    fn subject<'a>(client_id: &'a str, claims: &'a Value) -> Subject<'a> {
-        Subject {
-            client_id,
-            username: "auth0|1",
-            claims: claims.as_object().unwrap(),
-            address: None,
-            port: None,
-            certificate: None,
-        }
+    fn client(client_id: &str, claims: &Value) -> ClientAttributes {
+        ClientAttributes::with_claims(client_id, claims.clone())
     }
 
-    const BOOK: &str = r#"
+    const RULES: &str = r#"
         [[rule]]
         name = "late"
         deny.both = "x"
@@ -343,27 +323,26 @@ mod tests {
 
     #[test]
     fn the_order_is_the_priorities_and_the_writing() {
-        let book = Rulebook::read(BOOK).unwrap();
-        let names: Vec<_> = book.rules.iter().map(|rule| &*rule.written.name).collect();
+        let file = PolicyFile::compile(RULES).unwrap();
+        let names: Vec<_> = file.rules.iter().map(|rule| &*rule.parsed.name).collect();
         assert_eq!(names, ["first", "own", "site", "office hours", "late"]);
         let claims = json!({});
-        let share = book.share(&subject("a", &claims)).unwrap();
-        let name =
-            |topic| first(&book, &share, PUBLISH, topic).map(|ruling| book.name(ruling.order));
+        let rules = file.rules_for(&client("a", &claims)).unwrap();
+        let name = |topic| first(&file, &rules, topic).map(|ruling| file.name(ruling.order));
         assert_eq!(name("dev/a/x"), Some("own"));
         assert_eq!(name("dev/a/closed"), Some("first"));
         assert_eq!(name("dev/b/x"), None);
         assert_eq!(name("x"), Some("late"));
-        let late = first(&book, &share, PUBLISH, "x").unwrap();
-        assert!(late.order >= Rulebook::LATE);
+        let late = first(&file, &rules, "x").unwrap();
+        assert!(late.order >= PolicyFile::LATE);
     }
 
     #[test]
     fn who_looks_at_the_client_id_is_known() {
         let looks = |rule: &str| {
-            let book = format!("[[rule]]\nname = \"x\"\n{rule}");
-            let book = Rulebook::read(&book).unwrap();
-            book.looks_at_client_id().map(str::to_owned)
+            let file = format!("[[rule]]\nname = \"x\"\n{rule}");
+            let file = PolicyFile::compile(&file).unwrap();
+            file.looks_at_client_id().map(str::to_owned)
         };
         for rule in [
             "allow.both = [\"a\", \"b/${clientid}\"]",
@@ -373,56 +352,56 @@ mod tests {
             assert_eq!(looks(rule).as_deref(), Some("x"), "{rule}");
         }
         assert_eq!(looks("when.port = 1\nallow.both = \"%u/${c}\""), None);
-        assert_eq!(Rulebook::read("").unwrap().looks_at_client_id(), None);
+        assert_eq!(PolicyFile::compile("").unwrap().looks_at_client_id(), None);
     }
 
     #[test]
     fn who_has_the_same_rules_shares_them() {
-        let book = Rulebook::read(BOOK).unwrap();
+        let file = PolicyFile::compile(RULES).unwrap();
         let (guest, keeper) = (json!({}), json!({"role": "keeper", "site": "north"}));
-        let shares: Vec<_> = [("a", &guest), ("b", &guest), ("c", &keeper)]
+        let all: Vec<_> = [("a", &guest), ("b", &guest), ("c", &keeper)]
             .iter()
-            .map(|(id, claims)| book.share(&subject(id, claims)).unwrap())
+            .map(|(id, claims)| file.rules_for(&client(id, claims)).unwrap())
             .collect();
-        assert!(Arc::ptr_eq(&shares[0].matcher, &shares[1].matcher));
-        assert!(!Arc::ptr_eq(&shares[0].matcher, &shares[2].matcher));
-        assert!(first(&book, &shares[1], PUBLISH, "dev/b/x").is_some());
-        assert!(first(&book, &shares[1], PUBLISH, "dev/a/x").is_none());
-        assert!(first(&book, &shares[2], PUBLISH, "site/north/x").is_some());
-        drop(shares);
+        assert!(Arc::ptr_eq(&all[0].matcher, &all[1].matcher));
+        assert!(!Arc::ptr_eq(&all[0].matcher, &all[2].matcher));
+        assert!(first(&file, &all[1], "dev/b/x").is_some());
+        assert!(first(&file, &all[1], "dev/a/x").is_none());
+        assert!(first(&file, &all[2], "site/north/x").is_some());
+        drop(all);
         for i in 0..1000 {
             let claims = json!({"role": if i % 2 == 0 { "keeper" } else { "" }, "site": "x"});
-            drop(book.share(&subject("a", &claims)).unwrap());
+            drop(file.rules_for(&client("a", &claims)).unwrap());
         }
-        assert!(book.compiled.lock().unwrap().entries() < 100);
+        assert!(file.matchers.lock().unwrap().entries() < 100);
     }
 
     #[test]
     fn an_unusable_value_loses_what_is_allowed_and_never_what_is_denied() {
-        let book = Rulebook::read(BOOK).unwrap();
+        let file = PolicyFile::compile(RULES).unwrap();
         for claims in [
             json!({"role": "keeper"}),
             json!({"role": "keeper", "site": "+"}),
         ] {
-            let subject = subject("a", &claims);
-            let share = book.share(&subject).unwrap();
-            assert!(first(&book, &share, PUBLISH, "site/+/x").is_none());
-            assert!(first(&book, &share, PUBLISH, "site/north/x").is_none());
-            assert!(first(&book, &share, PUBLISH, "dev/a/x").is_some());
-            assert_eq!(book.lost(&subject).unwrap().0, "site");
+            let client = client("a", &claims);
+            let rules = file.rules_for(&client).unwrap();
+            assert!(first(&file, &rules, "site/+/x").is_none());
+            assert!(first(&file, &rules, "site/north/x").is_none());
+            assert!(first(&file, &rules, "dev/a/x").is_some());
+            assert_eq!(&*file.first_unusable(&client).unwrap().rule, "site");
         }
-        let book = Rulebook::read(
+        let file = PolicyFile::compile(
             "[[rule]]\nname = \"not its own\"\ndeny.publish = \"dev/%c/config\"\n[[rule]]\nname = \"all\"\nallow.both = \"#\"",
         )
         .unwrap();
         let claims = json!({});
-        assert!(book.share(&subject("a", &claims)).is_ok());
-        let error = book
-            .share(&subject("a/b", &claims))
+        assert!(file.rules_for(&client("a", &claims)).is_ok());
+        let error = file
+            .rules_for(&client("a/b", &claims))
             .unwrap_err()
             .to_string();
         assert!(
-            error.starts_with("rule 'not its own' of the policy file: its client id is 'a/b'"),
+            error.starts_with("rule 'not its own' of the policy file: its client ID is 'a/b'"),
             "{error}"
         );
     }
@@ -430,7 +409,7 @@ mod tests {
     /// As a listener for both protocols writes IPv4 addresses, and so an operator who copies one.
     #[test]
     fn an_ipv4_network_in_ipv6_form_denies_and_allows() {
-        let book = Rulebook::read(
+        let file = PolicyFile::compile(
             "[[rule]]\nname = \"cellar\"\nwhen.network = \"::ffff:10.1.0.0/112\"\ndeny.both = \"#\"\n[[rule]]\nname = \"house\"\nwhen.network = \"::ffff:10.0.0.0/104\"\nallow.both = \"#\"",
         )
         .unwrap();
@@ -441,28 +420,24 @@ mod tests {
             ("10.2.2.3", Some(Effect::Allow)),
             ("192.0.2.1", None),
         ] {
-            let subject = Subject {
+            let client = ClientAttributes {
                 address: address.parse().ok(),
-                ..subject("a", &claims)
+                ..client("a", &claims)
             };
-            let share = book.share(&subject).unwrap();
-            let ruling = first(&book, &share, PUBLISH, "x");
+            let rules = file.rules_for(&client).unwrap();
+            let ruling = first(&file, &rules, "x");
             assert_eq!(ruling.map(|ruling| ruling.effect), effect, "{address}");
         }
     }
 
     #[test]
     fn a_rule_has_its_hours() {
-        let book = Rulebook::read(BOOK).unwrap();
+        let file = PolicyFile::compile(RULES).unwrap();
         let claims = json!({});
-        let share = book.share(&subject("a", &claims)).unwrap();
+        let rules = file.rules_for(&client("a", &claims)).unwrap();
         for (hour, open) in [(8, false), (9, true), (16, true), (17, false), (10, true)] {
-            book.turn(Unix(1_800_000_000 / 86_400 * 86_400 + hour * 3600));
-            assert_eq!(
-                first(&book, &share, PUBLISH, "door").is_some(),
-                open,
-                "{hour}"
-            );
+            file.update_windows(Unix(1_800_000_000 / 86_400 * 86_400 + hour * 3600));
+            assert_eq!(first(&file, &rules, "door").is_some(), open, "{hour}");
         }
     }
 }

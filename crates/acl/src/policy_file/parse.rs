@@ -13,33 +13,33 @@ use toml::{
 
 use super::{
     conditions::{Claim, Condition, Test, fingerprint},
-    schedule::{self, Window, Zone},
+    schedule::{self, TimeWindow, Zone},
 };
-use crate::rules::{Actions, Effect, Limits, Rule, template::Template};
+use crate::rules::{Actions, Effect, Limits, Rule, Template};
 use input::{json::Place, network::Network, text::Quoted};
 
 /// What a policy file says.
 #[derive(Debug)]
-pub struct Policy {
+pub(super) struct ParsedFile {
     /// The zone of its times and days.
-    pub zone: Zone,
+    pub(super) zone: Zone,
     /// Its rules, as written.
-    pub rules: Vec<Written>,
+    pub(super) rules: Vec<ParsedRule>,
 }
 
 /// A rule of the file.
 #[derive(Debug)]
-pub struct Written {
+pub(super) struct ParsedRule {
     /// Its name.
-    pub name: Box<str>,
+    pub(super) name: Box<str>,
     /// Its priority.
-    pub priority: i32,
+    pub(super) priority: i32,
     /// All of these must hold.
-    pub conditions: Vec<Condition>,
+    pub(super) conditions: Vec<Condition>,
     /// And this must be open.
-    pub window: Option<Window>,
+    pub(super) window: Option<TimeWindow>,
     /// What it does, one for each filter; all with the same effect and limits.
-    pub rules: Vec<Rule>,
+    pub(super) rules: Vec<Rule>,
 }
 
 /// What is wrong with a policy file. The sentence follows its name.
@@ -70,7 +70,7 @@ type Found<'t> = &'t Spanned<DeValue<'t>>;
 /// # Errors
 ///
 /// The first mistake.
-pub fn parse(text: &str) -> Result<Policy> {
+pub(super) fn parse(text: &str) -> Result<ParsedFile> {
     let document = DeTable::parse(text).map_err(|e| Mistake {
         line: line(text, e.span().map_or(0, |span| span.start)),
         rule: None,
@@ -108,7 +108,7 @@ pub fn parse(text: &str) -> Result<Policy> {
             }
         }
     }
-    let mut rules: Vec<Written> = Vec::new();
+    let mut rules: Vec<ParsedRule> = Vec::new();
     let mut names = HashSet::new();
     for table in tables {
         let rule = reader.rule(table)?;
@@ -121,7 +121,7 @@ pub fn parse(text: &str) -> Result<Policy> {
         rules.push(rule);
         reader.rule = None;
     }
-    Ok(Policy { zone, rules })
+    Ok(ParsedFile { zone, rules })
 }
 
 fn line(text: &str, offset: usize) -> usize {
@@ -215,7 +215,7 @@ impl Reader<'_> {
         )
     }
 
-    fn rule(&mut self, value: Found) -> Result<Written> {
+    fn rule(&mut self, value: Found) -> Result<ParsedRule> {
         let members = self.table("rule", value, "[[rule]]")?;
         self.rule = None;
         let Some(name) = members.get("name") else {
@@ -304,7 +304,7 @@ impl Reader<'_> {
             };
             return Err(self.mistake(value, format!("{member} {fix}")));
         }
-        Ok(Written {
+        Ok(ParsedRule {
             name,
             priority,
             conditions,
@@ -367,7 +367,7 @@ impl Reader<'_> {
         Ok(rules)
     }
 
-    fn when(&self, value: Found) -> Result<(Vec<Condition>, Option<Window>)> {
+    fn when(&self, value: Found) -> Result<(Vec<Condition>, Option<TimeWindow>)> {
         let members = self.table("when", value, "a table, as in { role = \"gardener\" }")?;
         let (mut conditions, mut times, mut days) = (Vec::new(), None, None);
         for (member, value) in members {
@@ -434,9 +434,9 @@ impl Reader<'_> {
                 }
             });
         }
-        let window = (times.is_some() || days.is_some()).then(|| Window {
+        let window = (times.is_some() || days.is_some()).then(|| TimeWindow {
             times: times.unwrap_or_else(|| vec![(0, 24 * 3600)]),
-            days: days.unwrap_or(Window::ALL_DAYS),
+            days: days.unwrap_or(TimeWindow::ALL_DAYS),
         });
         Ok((conditions, window))
     }
@@ -513,7 +513,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn with(rule: &str) -> Result<Policy> {
+    fn with(rule: &str) -> Result<ParsedFile> {
         parse(&format!("\n[[rule]]\nname = \"r\"\n{rule}\n"))
     }
 

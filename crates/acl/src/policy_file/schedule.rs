@@ -4,8 +4,8 @@
 //! hour that is left out does not open on that day. When they are put back, one within the hour that comes twice opens
 //! twice.
 //!
-//! Messages cost no computation: gates are opened and shut when the time of the next change has come, or when the clock
-//! has been set back to before the last update.
+//! Messages cost no computation: windows are opened and closed when the time of the next change has come, or when the
+//! clock has been set back to before the last update.
 
 use std::{
     fmt,
@@ -20,39 +20,38 @@ use jiff::{
     tz::{TimeZone, TimeZoneDatabase},
 };
 
-use crate::rules::gates::Gates;
+use crate::rules::windows::OpenWindows;
 use crate::time::Unix;
 
 const DAY: u32 = 86_400;
 
-/// Times on days: both must hold.
+/// Times on days. The window is open if both hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// From and to, in seconds after midnight, the end excluded; if the end comes first, it is the
-    /// next day's.
-    pub times: Vec<(u32, u32)>,
-    /// The days on which it begins: bit 0 is Monday.
-    pub days: u8,
+pub(crate) struct TimeWindow {
+    /// Start and end in seconds after midnight. The end is excluded, and is on the next day if it is before the start.
+    pub(crate) times: Vec<(u32, u32)>,
+    /// The days on which the window begins: bit 0 is Monday.
+    pub(crate) days: u8,
 }
 
-impl Window {
+impl TimeWindow {
     /// The whole week.
-    pub const ALL_DAYS: u8 = 0b111_1111;
+    pub(crate) const ALL_DAYS: u8 = 0b111_1111;
 
-    fn is_open(&self, wall: LocalTime) -> bool {
+    fn is_open(&self, local: LocalTime) -> bool {
         let begins = |day: u32| self.days >> day & 1 == 1;
-        let (today, yesterday) = (wall.weekday, (wall.weekday + 6) % 7);
+        let (today, yesterday) = (local.weekday, (local.weekday + 6) % 7);
         self.times.iter().any(|&(from, to)| {
             if from < to {
-                (from..to).contains(&wall.second) && begins(today)
+                (from..to).contains(&local.second) && begins(today)
             } else {
-                wall.second >= from && begins(today) || wall.second < to && begins(yesterday)
+                local.second >= from && begins(today) || local.second < to && begins(yesterday)
             }
         })
     }
 }
 
-/// Local time.
+/// Local time in a time zone.
 #[derive(Clone, Copy)]
 struct LocalTime {
     /// 0 is Monday.
@@ -63,22 +62,22 @@ struct LocalTime {
 
 /// A time zone of the IANA database.
 #[derive(Clone, Debug)]
-pub struct Zone(TimeZone);
+pub(crate) struct Zone(TimeZone);
 
 impl Zone {
     /// UTC.
-    pub const UTC: Self = Self(TimeZone::UTC);
+    pub(crate) const UTC: Self = Self(TimeZone::UTC);
 
-    /// The zone of that name: as this machine knows it (`/usr/share/zoneinfo`), else as it was when
-    /// this was built.
-    pub fn named(name: &str) -> Option<Self> {
+    /// Returns the zone with this name: as this machine knows it (`/usr/share/zoneinfo`), or else as it was when the
+    /// plugin was built.
+    pub(crate) fn named(name: &str) -> Option<Self> {
         TimeZone::get(name)
             .or_else(|_| TimeZoneDatabase::bundled().get(name))
             .ok()
             .map(Self)
     }
 
-    fn wall(&self, now: Unix) -> LocalTime {
+    fn local_time(&self, now: Unix) -> LocalTime {
         let local = now.0 as i64 + self.offset(now);
         LocalTime {
             // 1970-01-01 was a Thursday.
@@ -87,12 +86,12 @@ impl Zone {
         }
     }
 
-    /// Seconds east of UTC.
+    /// Returns the seconds east of UTC.
     fn offset(&self, now: Unix) -> i64 {
         self.0.to_offset(timestamp(now)).seconds().into()
     }
 
-    /// When the clocks are changed next.
+    /// Returns when clocks are changed next.
     fn next_change(&self, now: Unix) -> Option<Unix> {
         let transition = self.0.following(timestamp(now)).next()?;
         u64::try_from(transition.timestamp().as_second())
@@ -108,105 +107,99 @@ fn timestamp(now: Unix) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-/// Windows, and which are open.
-pub struct Calendar {
+/// The time windows of a policy file, and which of them are open.
+pub(crate) struct Schedule {
     zone: Zone,
-    windows: Vec<Window>,
-    /// Window `i` is gate `i + 1`.
-    gates: Gates,
-    /// The gates are right from this time on...
+    /// The window at place `i` has number `i + 1`.
+    windows: Vec<TimeWindow>,
+    open: OpenWindows,
+    /// `open` is right from this time on...
     since: AtomicU64,
     /// ...until this time.
     until: AtomicU64,
-    turning: Mutex<()>,
+    updating: Mutex<()>,
 }
 
-impl fmt::Debug for Calendar {
+impl fmt::Debug for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Calendar")
+        f.debug_struct("Schedule")
             .field("windows", &self.windows)
             .finish_non_exhaustive()
     }
 }
 
-impl Calendar {
-    /// A calendar of which nothing is known yet: [`Self::turn`] it first.
-    pub fn new(zone: Zone, windows: Vec<Window>) -> Self {
-        let gates = Gates::new(windows.len());
-        // Without windows there is never anything to look at.
+impl Schedule {
+    /// Returns a schedule whose windows are closed until the first [`Self::update`].
+    pub(crate) fn new(zone: Zone, windows: Vec<TimeWindow>) -> Self {
+        // Without windows there is never anything to update.
         let (since, until) = match windows.is_empty() {
             true => (0, u64::MAX),
             false => (1, 0),
         };
         Self {
             zone,
+            open: OpenWindows::new(windows.len()),
             windows,
-            gates,
             since: AtomicU64::new(since),
             until: AtomicU64::new(until),
-            turning: Mutex::new(()),
+            updating: Mutex::new(()),
         }
     }
 
-    /// The gates, as they stood when the calendar was turned.
-    pub fn gates(&self) -> &Gates {
-        &self.gates
+    /// Returns the windows that were open at the last update.
+    pub(crate) fn open_windows(&self) -> &OpenWindows {
+        &self.open
     }
 
-    /// Updates the gates if one of them may have changed. This usually takes two comparisons.
+    /// Opens and closes windows if one of them may have changed. This usually takes two comparisons.
     #[inline]
-    pub fn turn(&self, now: Unix) {
+    pub(crate) fn update(&self, now: Unix) {
         let (since, until) = (
             self.since.load(Ordering::Relaxed),
             self.until.load(Ordering::Relaxed),
         );
         if !(since..until).contains(&now.0) {
-            self.turn_now(now);
+            self.update_now(now);
         }
     }
 
-    /// Until when the gates stand as they do.
-    pub fn until(&self) -> Unix {
+    /// Returns until when no window opens or closes.
+    pub(crate) fn until(&self) -> Unix {
         Unix(self.until.load(Ordering::Relaxed))
     }
 
     #[cold]
-    fn turn_now(&self, now: Unix) {
-        // The gates are set whole by one at a time.
-        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
-        let wall = self.zone.wall(now);
-        for (i, window) in self.windows.iter().enumerate() {
-            self.gates.set(i as u32 + 1, window.is_open(wall));
+    fn update_now(&self, now: Unix) {
+        // One thread at a time sets all windows.
+        let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let local = self.zone.local_time(now);
+        for (number, window) in (1..).zip(&self.windows) {
+            self.open.set(number, window.is_open(local));
         }
         self.since.store(now.0, Ordering::Relaxed);
         self.until
-            .store(self.next_look(now, wall).0, Ordering::Relaxed);
+            .store(self.next_update(now, local).0, Ordering::Relaxed);
     }
 
-    /// The next moment when anything may change: a window's edge or a midnight by the clock as it goes
-    /// now, or a change of the clock.
-    fn next_look(&self, now: Unix, wall: LocalTime) -> Unix {
-        let edges = self
-            .windows
-            .iter()
-            .flat_map(|window| &window.times)
-            .flat_map(|&(from, to)| [from, to]);
-        let next = edges
-            .chain([0])
-            .map(|edge| {
-                let ahead = (edge + DAY - wall.second) % DAY;
-                now.plus(u64::from(if ahead == 0 { DAY } else { ahead }))
-            })
-            .min();
-        let next = next.unwrap_or(now.plus(DAY.into()));
+    /// Returns the next time at which anything may change: the start or end of a window or a midnight, as clocks go now,
+    /// or a change of the clocks.
+    fn next_update(&self, now: Unix, local: LocalTime) -> Unix {
+        let times = self.windows.iter().flat_map(|window| &window.times);
+        let edges = times.flat_map(|&(from, to)| [from, to]);
+        let seconds_until = |edge| match (edge + DAY - local.second) % DAY {
+            0 => DAY,
+            seconds => seconds,
+        };
+        let seconds = edges.chain([0]).map(seconds_until).min().unwrap_or(DAY);
+        let next = now.plus(seconds.into());
         self.zone
             .next_change(now)
             .map_or(next, |change| next.min(change))
     }
 }
 
-/// Reads `22:00-06:00`.
-pub fn times(text: &str) -> Option<(u32, u32)> {
+/// Parses times of day, such as `22:00-06:00`.
+pub(crate) fn times(text: &str) -> Option<(u32, u32)> {
     let time = |text: &str| {
         let (hour, minute) = text.trim().split_once(':')?;
         let digits = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
@@ -222,8 +215,8 @@ pub fn times(text: &str) -> Option<(u32, u32)> {
     (from != to && from < DAY).then_some((from, to))
 }
 
-/// Reads `Mon-Fri`, `Sat`, `Mon,Wed-Fri`.
-pub fn days(text: &str) -> Option<u8> {
+/// Parses days of the week, such as `Mon-Fri`, `Sat` or `Mon,Wed-Fri`. Returns a bit for each.
+pub(crate) fn days(text: &str) -> Option<u8> {
     const NAMES: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
     let day = |name: &str| NAMES.iter().position(|known| *known == name.trim());
     text.split(',').try_fold(0, |set, part| {
@@ -239,10 +232,10 @@ pub fn days(text: &str) -> Option<u8> {
 mod tests {
     use super::*;
     use crate::rules::{
-        Ask, Rule,
+        AccessRequest, Rule,
         bind::Bindings,
         compile::OrderedRule,
-        matcher::{Matcher, ask},
+        matcher::{Matcher, prepare},
         template::Template,
     };
 
@@ -250,30 +243,30 @@ mod tests {
         Unix(text.parse::<Timestamp>().unwrap().as_second() as u64)
     }
 
-    /// A rule for each window, to look at the gates with.
+    /// Reupdates a rule for each window, to see with whether it is open.
     fn rules(count: usize) -> Vec<Matcher> {
         (1..=count)
-            .map(|gate| {
+            .map(|window| {
                 let rule = Rule::allow(Template::literal("a").unwrap());
                 Matcher::new([OrderedRule {
                     order: 0,
                     rule: &rule,
-                    gate: gate as u32,
+                    window: window as u32,
                 }])
             })
             .collect()
     }
 
-    fn is_open(rules: &Matcher, gates: &Gates) -> bool {
-        ask(Ask::Receive, b"a", |asked| {
-            rules.first(asked, &Bindings::default(), gates)
+    fn is_open(rules: &Matcher, windows: &OpenWindows) -> bool {
+        prepare(AccessRequest::Receive, b"a", |request| {
+            rules.first(request, &Bindings::default(), windows)
         })
         .flatten()
         .is_some()
     }
 
-    /// Straight from the words, with the library's own calendar.
-    fn naively_open(window: &Window, zone: &Zone, now: Unix) -> bool {
+    /// A direct implementation of the definition, with the library's own calendar.
+    fn naively_open(window: &TimeWindow, zone: &Zone, now: Unix) -> bool {
         let there = timestamp(now).to_zoned_datetime(zone.0.clone());
         let clock = there.hour() as u32 * 3600 + there.minute() as u32 * 60 + there.second() as u32;
         let begins =
@@ -285,15 +278,15 @@ mod tests {
         })
     }
 
-    fn window(time: &str, on: &str) -> Window {
-        Window {
+    fn window(time: &str, on: &str) -> TimeWindow {
+        TimeWindow {
             times: vec![times(time).unwrap()],
             days: days(on).unwrap(),
         }
     }
 
     #[test]
-    fn minute_by_minute_over_the_changes_of_the_clock() {
+    fn windows_agree_with_a_calendar_minute_by_minute_while_clocks_change() {
         let windows = vec![
             window("22:00-06:00", "Sat"),
             window("22:00-06:00", "Mon-Fri"),
@@ -303,7 +296,7 @@ mod tests {
             window("09:00-17:00", "Fri-Mon"),
             window("23:59-00:01", "Sun,Wed"),
             window("12:00-11:59", "Sat"),
-            Window {
+            TimeWindow {
                 times: vec![(3600, 7200), (7260, 7320)],
                 days: 1 << 6,
             },
@@ -322,38 +315,39 @@ mod tests {
             ("Asia/Kolkata", "2026-01-01T00:00:00Z"),
         ] {
             let zone = Zone::named(zone).unwrap();
-            let calendar = Calendar::new(zone.clone(), windows.clone());
+            let schedule = Schedule::new(zone.clone(), windows.clone());
             let rules = rules(windows.len());
             let start = moment(from);
-            let mut turns = 0;
+            let mut updates = 0;
             for minute in 0..5 * 1440 {
                 let now = start.plus(minute * 60 + minute % 60);
-                let until = calendar.until.load(Ordering::Relaxed);
-                calendar.turn(now);
-                turns += u32::from(until != calendar.until.load(Ordering::Relaxed));
+                let until = schedule.until.load(Ordering::Relaxed);
+                schedule.update(now);
+                updates += u32::from(until != schedule.until.load(Ordering::Relaxed));
                 for (window, rules) in windows.iter().zip(&rules) {
                     assert_eq!(
-                        is_open(rules, calendar.gates()),
+                        is_open(rules, schedule.open_windows()),
                         naively_open(window, &zone, now),
                         "{zone:?} {window:?} {}",
                         timestamp(now).to_zoned_datetime(zone.0.clone())
                     );
                 }
             }
-            assert!(turns < 5 * 20, "looked at {turns} times in five days");
+            assert!(updates < 5 * 20, "updated {updates} times in five days");
         }
     }
 
     #[test]
-    fn the_hour_that_is_left_out_and_the_one_that_comes_twice() {
+    fn a_window_in_the_hour_that_is_left_out_stays_closed_and_in_the_repeated_hour_it_opens_twice()
+    {
         let windows = vec![window("02:15-02:45", "Mon-Sun")];
-        let calendar = Calendar::new(Zone::named("Europe/Berlin").unwrap(), windows);
+        let schedule = Schedule::new(Zone::named("Europe/Berlin").unwrap(), windows);
         let rules = rules(1);
         let opened = |day: &str| {
             let start = moment(&format!("{day}T00:00:00Z"));
             let open = |minute: u64| {
-                calendar.turn(start.plus(minute * 60));
-                is_open(&rules[0], calendar.gates())
+                schedule.update(start.plus(minute * 60));
+                is_open(&rules[0], schedule.open_windows())
             };
             (0..1440_u64).filter(|minute| open(*minute)).count()
         };
@@ -363,8 +357,8 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_is_noticed() {
-        let calendar = Calendar::new(Zone::UTC, vec![window("10:00-11:00", "Mon-Sun")]);
+    fn windows_follow_a_clock_that_is_set_back() {
+        let schedule = Schedule::new(Zone::UTC, vec![window("10:00-11:00", "Mon-Sun")]);
         let rules = rules(1);
         for (now, open) in [
             ("2026-01-01T10:30:00Z", true),
@@ -373,16 +367,16 @@ mod tests {
             ("2026-01-01T11:00:00Z", false),
             ("2025-01-01T10:00:00Z", true),
         ] {
-            calendar.turn(moment(now));
-            assert_eq!(is_open(&rules[0], calendar.gates()), open, "{now}");
+            schedule.update(moment(now));
+            assert_eq!(is_open(&rules[0], schedule.open_windows()), open, "{now}");
         }
-        // However wrong it is.
-        calendar.turn(Unix(0));
-        calendar.turn(Unix(u64::MAX));
+        // It does not panic, however wrong the clock is.
+        schedule.update(Unix(0));
+        schedule.update(Unix(u64::MAX));
     }
 
     #[test]
-    fn times_and_days_are_read_or_not() {
+    fn times_and_days_are_parsed_or_refused() {
         assert_eq!(times("22:00-06:00"), Some((79_200, 21_600)));
         assert_eq!(times("00:00 - 24:00"), Some((0, 86_400)));
         for bad in [

@@ -1,74 +1,42 @@
-//! What placeholders stand for, for one client.
+//! The values of placeholders for one client.
 //!
 //! A value becomes one level of a topic, or a part of one. A value that would be more than that, or that would lead a
 //! filter to the broker's own topics, is refused: clients choose their client IDs, and one could choose `#`.
 
-use std::fmt;
-
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::template::Placeholder;
-use input::text::Quoted;
+use crate::client::ClientAttributes;
 
-/// Where values come from.
-#[derive(Clone, Copy, Debug)]
-pub struct Values<'a> {
-    /// The client id.
-    pub client_id: &'a str,
-    /// The user name.
-    pub username: &'a str,
-    /// The token's claims.
-    pub claims: &'a Map<String, Value>,
+/// A value that cannot be part of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnusableValue {
+    /// The placeholder that it would replace.
+    pub placeholder: Placeholder,
+    /// What is wrong with it.
+    pub problem: ValueProblem,
 }
 
-/// A value that cannot stand in a topic. The sentence begins with whose it is.
+/// What is wrong with the value of a placeholder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Unusable {
-    placeholder: Placeholder,
-    why: Why,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Why {
+pub enum ValueProblem {
+    /// The token does not have the claim.
     Missing,
-    Kind,
-    NoArray,
+    /// The value is neither a string nor a whole number.
+    Type,
+    /// Its elements are asked for, and it is not an array.
+    NotAnArray,
+    /// It is empty.
     Empty,
-    Holds(Box<str>),
-    Front(Box<str>),
-}
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.placeholder {
-            Placeholder::ClientId => f.write_str("its client id")?,
-            Placeholder::Username => f.write_str("its user name")?,
-            Placeholder::Claim(name) => write!(f, "its claim {}", Quoted(name))?,
-            Placeholder::EachOf(name) => write!(f, "(an element of) its claim {}", Quoted(name))?,
-        }
-        match &self.why {
-            Why::Missing => f.write_str(" is missing")?,
-            Why::Kind => f.write_str(" is neither a string nor a whole number")?,
-            Why::NoArray => f.write_str(" is not an array")?,
-            Why::Empty => f.write_str(" is empty")?,
-            Why::Holds(value) => write!(
-                f,
-                " is {}, which holds `+`, `#`, `/` or a control character",
-                Quoted(value)
-            )?,
-            Why::Front(value) => write!(
-                f,
-                " is {}, and `$` leads to the broker's own topics",
-                Quoted(value)
-            )?,
-        }
-        write!(f, ", so {} cannot stand for it", self.placeholder)
-    }
+    /// It contains a wildcard, a slash or a control character.
+    ForbiddenCharacter(Box<str>),
+    /// It begins with `$`, at the front of a filter: such topics are the broker's own.
+    LeadingDollar(Box<str>),
 }
 
 /// The values of the placeholders of some rules, for one client.
 #[derive(Debug, Default)]
-pub struct Bindings(pub(super) Box<[Binding]>);
+pub(crate) struct Bindings(pub(super) Box<[Binding]>);
 
 /// The value of one placeholder.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,7 +48,7 @@ pub(super) enum Binding {
 
 impl Binding {
     /// Whether a text is the value, or one of the values.
-    pub fn is(&self, text: &[u8]) -> bool {
+    pub(super) fn is(&self, text: &[u8]) -> bool {
         match self {
             Self::One(value) => value.as_bytes() == text,
             Self::Each(values) => values
@@ -91,7 +59,7 @@ impl Binding {
 
     /// Returns the length in bytes, if there is only one value.
     #[inline]
-    pub fn width(&self) -> Option<usize> {
+    pub(super) fn width(&self) -> Option<usize> {
         match self {
             Self::One(value) => Some(value.len()),
             Self::Each(_) => None,
@@ -99,72 +67,75 @@ impl Binding {
     }
 }
 
-/// What a placeholder stands for. `front` says that it is the beginning of a filter.
+/// Returns the value of a placeholder for this client. `is_front` says that the placeholder begins a filter.
 ///
 /// # Errors
 ///
-/// If the value cannot be a part of a topic's level.
+/// Returns an error if the value cannot be part of a topic.
 pub(super) fn binding(
     placeholder: &Placeholder,
-    front: bool,
-    values: &Values,
-) -> Result<Binding, Unusable> {
-    let refuse = |why| {
-        Err(Unusable {
-            placeholder: placeholder.clone(),
-            why,
-        })
-    };
-    let usable = |value: &str| {
-        if value.is_empty() {
-            refuse(Why::Empty)
-        } else if value
-            .chars()
-            .any(|c| matches!(c, '+' | '#' | '/') || c.is_control())
-        {
-            refuse(Why::Holds(value.into()))
-        } else if front && value.starts_with('$') {
-            refuse(Why::Front(value.into()))
-        } else {
-            Ok(Box::from(value))
+    is_front: bool,
+    client: &ClientAttributes,
+) -> Result<Binding, UnusableValue> {
+    let claim = |name: &str| client.claims.get(name).ok_or(ValueProblem::Missing);
+    let value = match placeholder {
+        Placeholder::ClientId => text(&client.client_id, is_front).map(Binding::One),
+        Placeholder::Username => text(&client.username, is_front).map(Binding::One),
+        Placeholder::Claim(name) => {
+            claim(name).and_then(|value| scalar(value, is_front).map(Binding::One))
         }
+        Placeholder::EachOf(name) => claim(name).and_then(|value| elements(value, is_front)),
     };
-    let scalar = |value: &Value| match value {
-        Value::String(text) => usable(text),
+    value.map_err(|problem| UnusableValue {
+        placeholder: placeholder.clone(),
+        problem,
+    })
+}
+
+/// Returns the elements of an array. An empty array yields no filter, which is not an error.
+fn elements(value: &Value, is_front: bool) -> Result<Binding, ValueProblem> {
+    let Value::Array(elements) = value else {
+        return Err(ValueProblem::NotAnArray);
+    };
+    let values = elements.iter().map(|element| scalar(element, is_front));
+    let mut values = values.collect::<Result<Vec<_>, _>>()?;
+    values.sort_unstable();
+    Ok(Binding::Each(values.into()))
+}
+
+fn scalar(value: &Value, is_front: bool) -> Result<Box<str>, ValueProblem> {
+    match value {
+        Value::String(value) => text(value, is_front),
         // A fraction has more than one spelling.
-        Value::Number(number) if !number.is_f64() => usable(&number.to_string()),
-        _ => refuse(Why::Kind),
-    };
-    match placeholder {
-        Placeholder::ClientId => usable(values.client_id).map(Binding::One),
-        Placeholder::Username => usable(values.username).map(Binding::One),
-        Placeholder::Claim(name) => match values.claims.get(&**name) {
-            None => refuse(Why::Missing).map(Binding::One),
-            Some(value) => scalar(value).map(Binding::One),
-        },
-        Placeholder::EachOf(name) => match values.claims.get(&**name) {
-            None => refuse(Why::Missing).map(Binding::One),
-            // Of nothing, each: no filter, which is not a mistake.
-            Some(Value::Array(elements)) => elements
-                .iter()
-                .map(scalar)
-                .collect::<Result<Vec<_>, _>>()
-                .map(|mut values| {
-                    values.sort_unstable();
-                    Binding::Each(values.into())
-                }),
-            Some(_) => refuse(Why::NoArray).map(Binding::One),
-        },
+        Value::Number(number) if !number.is_f64() => text(&number.to_string(), is_front),
+        _ => Err(ValueProblem::Type),
     }
 }
 
-/// Whether a placeholder can stand for this client's value.
+fn text(value: &str, is_front: bool) -> Result<Box<str>, ValueProblem> {
+    let is_forbidden = |c: char| matches!(c, '+' | '#' | '/') || c.is_control();
+    if value.is_empty() {
+        Err(ValueProblem::Empty)
+    } else if value.contains(is_forbidden) {
+        Err(ValueProblem::ForbiddenCharacter(value.into()))
+    } else if is_front && value.starts_with('$') {
+        Err(ValueProblem::LeadingDollar(value.into()))
+    } else {
+        Ok(value.into())
+    }
+}
+
+/// Checks that the value of a placeholder for this client can be part of a topic.
 ///
 /// # Errors
 ///
-/// If not.
-pub fn check(placeholder: &Placeholder, front: bool, values: &Values) -> Result<(), Unusable> {
-    binding(placeholder, front, values).map(drop)
+/// Returns an error if it cannot.
+pub(crate) fn check(
+    placeholder: &Placeholder,
+    is_front: bool,
+    client: &ClientAttributes,
+) -> Result<(), UnusableValue> {
+    binding(placeholder, is_front, client).map(drop)
 }
 
 #[cfg(test)]
@@ -173,12 +144,13 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_what_is_a_level_is_taken() {
+    fn only_a_value_that_can_be_part_of_a_level_is_usable() {
         let claims = json!({
             "site": "north", "n": 7, "float": 1.5, "flag": true, "none": null, "list": ["a", "b"], "mixed": ["a", 2],
             "bad": ["a", "b/c"], "empty": [], "blank": "", "wild": "a+b", "deep": "a/b", "nul": "a\u{0}", "dollar": "$SYS",
         });
-        let ask = |name: &str, front| {
+        let client = ClientAttributes::with_claims("#", claims);
+        let value = |name: &str, is_front| {
             let placeholder = match name {
                 "%c" => Placeholder::ClientId,
                 "%u" => Placeholder::Username,
@@ -187,18 +159,13 @@ mod tests {
                     None => Placeholder::Claim(name.into()),
                 },
             };
-            let values = Values {
-                client_id: "#",
-                username: "auth0|1",
-                claims: claims.as_object().unwrap(),
-            };
-            match binding(&placeholder, front, &values) {
+            match binding(&placeholder, is_front, &client) {
                 Ok(Binding::One(value)) => value.to_string(),
                 Ok(Binding::Each(values)) => values.join(" "),
                 Err(why) => why.to_string(),
             }
         };
-        for (name, value) in [
+        for (name, expected) in [
             ("%u", "auth0|1"),
             ("site", "north"),
             ("n", "7"),
@@ -207,10 +174,10 @@ mod tests {
             ("empty[*]", ""),
             ("dollar", "$SYS"),
         ] {
-            assert_eq!(ask(name, false), value);
+            assert_eq!(value(name, false), expected);
         }
         for (name, part) in [
-            ("%c", "its client id is '#', which holds"),
+            ("%c", "its client ID is '#', which contains"),
             ("float", "neither a string"),
             ("flag", "neither a string"),
             ("none", "neither a string"),
@@ -221,15 +188,18 @@ mod tests {
             ("wild", "'a+b'"),
             ("deep", "'a/b'"),
             ("nul", "control"),
-            ("gone", "its claim 'gone' is missing, so ${gone} cannot"),
+            (
+                "gone",
+                "its claim 'gone' is missing, so it cannot replace ${gone}",
+            ),
             ("gone[*]", "missing"),
         ] {
             assert!(
-                ask(name, false).contains(part),
+                value(name, false).contains(part),
                 "{name}: {}",
-                ask(name, false)
+                value(name, false)
             );
         }
-        assert!(ask("dollar", true).contains("the broker's own topics"));
+        assert!(value("dollar", true).contains("belongs to the broker"));
     }
 }

@@ -16,19 +16,19 @@ use super::{
 
 /// A rule, and when it is in force.
 #[derive(Clone, Copy, Debug)]
-pub struct OrderedRule<'r> {
+pub(crate) struct OrderedRule<'r> {
     /// Its place in the order of all rules, of at most 31 bits. Rules with the same order are one rule with several
     /// filters.
     pub order: u32,
     /// The rule.
     pub rule: &'r Rule,
-    /// The gate of its schedule, or 0 if it is always in force.
-    pub gate: u32,
+    /// The window of its schedule, or 0 if it is always in force.
+    pub window: u32,
 }
 
 impl Matcher {
     /// Compiles rules, which come in their order.
-    pub fn new<'r>(rules: impl IntoIterator<Item = OrderedRule<'r>>) -> Self {
+    pub(crate) fn new<'r>(rules: impl IntoIterator<Item = OrderedRule<'r>>) -> Self {
         let mut compiler = Compiler::default();
         let mut paths = Vec::new();
         for rule in rules {
@@ -87,12 +87,12 @@ impl Compiler {
                 (receive, rule.effect == Effect::Deny),
             ],
         };
-        for (kinds, by_name) in ways {
-            if kinds != 0 {
+        for (classes, by_name) in ways {
+            if classes != 0 {
                 let terms = self.terms(Terms {
-                    kinds,
+                    classes,
                     max_payload: rule.limits.max_payload,
-                    gate: ordered.gate,
+                    window: ordered.window,
                 });
                 let (levels, multi) = self.levels(rule, by_name);
                 let rank = rank(ordered.order, rule.effect);
@@ -306,8 +306,8 @@ impl Compiler {
             let terms = self.terms[end.terms as usize];
             let covers = |earlier: &FilterEnd| {
                 let known = self.terms[earlier.terms as usize];
-                known.gate == 0
-                    && known.kinds & terms.kinds == terms.kinds
+                known.window == 0
+                    && known.classes & terms.classes == terms.classes
                     && known.max_payload >= terms.max_payload
                     && (earlier.multi || !end.multi)
             };

@@ -1,28 +1,25 @@
 //! MQTT topic names and topic filters (MQTT 5.0, section 4.7).
 //!
-//! A rule's filter and an asked-for filter are the same kind of thing here; the question between
-//! them is whether one *covers* the other. [`super::matcher`] answers it for many rules at once.
+//! Whether a filter matches a topic, or covers another filter, is decided by [`super::matcher`], for many rules at once.
 
-use std::fmt;
-
-/// Why a string is not a topic filter. The sentence completes "the entry …".
+/// Why a filter cannot be granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// MQTT 5.0, [MQTT-4.7.3-1].
+    /// The filter is empty (MQTT 5.0, [MQTT-4.7.3-1]).
     Empty,
-    /// MQTT 5.0, [MQTT-4.7.3-3]: a string's length is two bytes on the wire.
+    /// It is longer than the two bytes of its length can say (MQTT 5.0, [MQTT-4.7.3-3]).
     TooLong,
-    /// MQTT 5.0, [MQTT-4.7.3-2], and the control characters that Mosquitto refuses.
+    /// It contains NUL (MQTT 5.0, [MQTT-4.7.3-2]) or another control character, which Mosquitto refuses.
     ControlCharacter,
-    /// MQTT 5.0, [MQTT-4.7.1-1].
+    /// A `#` is not the whole last level (MQTT 5.0, [MQTT-4.7.1-1]).
     MultiLevelNotLast,
-    /// MQTT 5.0, [MQTT-4.7.1-2].
+    /// A `+` is not a whole level (MQTT 5.0, [MQTT-4.7.1-2]).
     SingleLevelNotAlone,
-    /// Mosquitto's TOPIC_HIERARCHY_LIMIT: it refuses such topics itself.
+    /// It has more levels than Mosquitto accepts in a topic.
     TooManyLevels,
-    /// A group is how a subscriber asks, not what it is granted.
+    /// `$share/group/filter`: the group is chosen by the subscriber, and only the filter can be granted.
     SharedSubscription,
-    /// `${` without its `}`.
+    /// `${` without a `}`.
     OpenPlaceholder,
     /// `${}`.
     NamelessPlaceholder,
@@ -30,30 +27,15 @@ pub enum Malformed {
     TwoLists,
 }
 
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "is empty",
-            Self::TooLong => "is longer than 65535 bytes",
-            Self::ControlCharacter => "holds a control character",
-            Self::MultiLevelNotLast => "has a `#` that is not the whole last level",
-            Self::SingleLevelNotAlone => "has a `+` that is not a whole level",
-            Self::TooManyLevels => "has more than 200 levels",
-            Self::SharedSubscription => {
-                "starts with `$share/`; grant the filter behind the group's name"
-            }
-            Self::OpenPlaceholder => "has a `${` without a `}`",
-            Self::NamelessPlaceholder => "has a placeholder that names no claim",
-            Self::TwoLists => "has more than one placeholder with `[*]`",
-        })
-    }
-}
-
 /// The broker's limit on `/` in a topic (Mosquitto, lib/util_topic.c, TOPIC_HIERARCHY_LIMIT).
 const MAX_SLASHES: usize = 200;
 
-/// Checks that `filter` may be granted.
-pub fn check_grant(filter: &str) -> Result<(), Malformed> {
+/// Checks that a filter can be granted.
+///
+/// # Errors
+///
+/// Returns why it cannot.
+pub(super) fn check_grant(filter: &str) -> Result<(), Malformed> {
     check(filter)?;
     if filter == "$share" || filter.starts_with("$share/") {
         return Err(Malformed::SharedSubscription);
@@ -86,9 +68,9 @@ fn check(filter: &str) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// What a SUBSCRIBE really reads: the filter, without `$share/group/` in front of it
-/// (MQTT 5.0, section 4.8.2). `None` if it is malformed.
-pub fn subscribed(filter: &str) -> Option<&str> {
+/// Returns the filter of a SUBSCRIBE without `$share/group/` in front of it (MQTT 5.0, section 4.8.2), or `None` if it
+/// is malformed.
+pub(super) fn subscribed(filter: &str) -> Option<&str> {
     let inner = match filter.strip_prefix("$share/") {
         None => filter,
         Some(rest) => {

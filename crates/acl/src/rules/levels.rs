@@ -16,7 +16,7 @@ pub(super) struct Levels<'t> {
 impl<'t> Levels<'t> {
     /// Finds the slashes.
     #[inline(always)]
-    pub fn of(text: &'t [u8]) -> Self {
+    pub(super) fn of(text: &'t [u8]) -> Self {
         let mut ends = 1_u64.checked_shl(text.len() as u32).unwrap_or(0);
         let mut all = 0;
         let (words, _) = text.as_chunks();
@@ -43,13 +43,13 @@ impl<'t> Levels<'t> {
 
     /// Whether the topic has ASCII characters only.
     #[inline(always)]
-    pub fn are_ascii(&self) -> bool {
+    pub(super) fn are_ascii(&self) -> bool {
         self.is_ascii
     }
 
     /// Returns the place of the first level.
     #[inline(always)]
-    pub fn first(&self) -> Position {
+    pub(super) fn first(&self) -> Position {
         Position {
             start: 0,
             ends: self.ends,
@@ -58,7 +58,7 @@ impl<'t> Levels<'t> {
 
     /// Returns where the level at this place ends. There must be one.
     #[inline(always)]
-    pub fn end(&self, place: Position) -> usize {
+    pub(super) fn end(&self, place: Position) -> usize {
         match place.ends {
             0 => far_end(self.text, place.start),
             ends => ends.trailing_zeros() as usize,
@@ -67,7 +67,7 @@ impl<'t> Levels<'t> {
 
     /// Returns the place of the next level, or one behind the topic.
     #[inline(always)]
-    pub fn next(&self, place: Position) -> Position {
+    pub(super) fn next(&self, place: Position) -> Position {
         Position {
             start: self.end(place) + 1,
             ends: place.ends & place.ends.wrapping_sub(1),
@@ -76,7 +76,7 @@ impl<'t> Levels<'t> {
 
     /// Returns the place behind a name at this place, unless more of a level follows.
     #[inline(always)]
-    pub fn behind(&self, place: Position, length: usize) -> Option<Position> {
+    pub(super) fn behind(&self, place: Position, length: usize) -> Option<Position> {
         let end = place.start + length;
         if end < 64 {
             let ahead = place.ends >> end;
@@ -93,7 +93,7 @@ impl<'t> Levels<'t> {
 
     /// Whether a place is behind the topic.
     #[inline(always)]
-    pub fn is_over(&self, place: Position) -> bool {
+    pub(super) fn is_over(&self, place: Position) -> bool {
         place.start > self.text.len()
     }
 }

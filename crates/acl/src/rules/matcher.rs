@@ -20,13 +20,14 @@
 //! in the order of a hash of their first level. To find one is a binary search for a number.
 
 use super::{
-    Ask, Effect,
-    bind::{self, Binding, Bindings, Unusable, Values},
+    AccessRequest, Effect,
+    bind::{self, Binding, Bindings, UnusableValue},
     filter,
-    gates::Gates,
     levels::{Levels, Position, mask, word, word_at},
     template::Placeholder,
+    windows::OpenWindows,
 };
+use crate::client::ClientAttributes;
 
 /// The rule that decides, and its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub struct Ruling {
 
 /// Many rules, compiled.
 #[derive(Debug, Default)]
-pub struct Matcher {
+pub(crate) struct Matcher {
     /// What all filters have in common.
     pub(super) root: Node,
     /// Whether that includes a name.
@@ -111,10 +112,10 @@ pub(super) struct FilterEnd {
 /// What a rule applies to, besides topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Terms {
-    /// The kinds of requests: see [`Ask::kinds`].
-    pub kinds: u16,
+    /// The classes of requests: see [`AccessRequest::classes`].
+    pub classes: u16,
     pub max_payload: u32,
-    pub gate: u32,
+    pub window: u32,
 }
 
 /// What only rules with placeholders need.
@@ -164,10 +165,10 @@ fn range<T>(items: &[T], (from, to): (u32, u32)) -> &[T] {
 }
 
 /// A request, prepared for any number of matchers.
-pub struct Asked<'a> {
+pub(crate) struct PreparedRequest<'a> {
     text: &'a [u8],
     levels: Levels<'a>,
-    kinds: u16,
+    classes: u16,
     payload: u32,
 }
 
@@ -177,10 +178,16 @@ pub struct Asked<'a> {
 /// The topic of a message is not checked any further: before it asks, the broker has checked that it has no wildcard
 /// and is not too long or deep (lib/util_topic.c, mosquitto_pub_topic_check).
 #[inline]
-pub fn ask<R>(ask: Ask, topic: &[u8], then: impl FnOnce(&Asked<'_>) -> R) -> Option<R> {
-    let text = match ask {
-        Ask::Subscribe { .. } => filter::subscribed(std::str::from_utf8(topic).ok()?)?.as_bytes(),
-        Ask::Publish { .. } | Ask::Receive => topic,
+pub(crate) fn prepare<R>(
+    request: AccessRequest,
+    topic: &[u8],
+    then: impl FnOnce(&PreparedRequest<'_>) -> R,
+) -> Option<R> {
+    let text = match request {
+        AccessRequest::Subscribe { .. } => {
+            filter::subscribed(std::str::from_utf8(topic).ok()?)?.as_bytes()
+        }
+        AccessRequest::Publish { .. } | AccessRequest::Receive => topic,
     };
     if text.is_empty() {
         return None;
@@ -190,27 +197,28 @@ pub fn ask<R>(ask: Ask, topic: &[u8], then: impl FnOnce(&Asked<'_>) -> R) -> Opt
     if !levels.are_ascii() && std::str::from_utf8(text).is_err() {
         return None;
     }
-    Some(then(&Asked {
+    Some(then(&PreparedRequest {
         text,
         levels,
-        kinds: ask.kinds(),
-        payload: ask.payload(),
+        classes: request.classes(),
+        payload: request.payload(),
     }))
 }
 
 impl Matcher {
     /// Returns how many rules there are, without those that never decide because an earlier one always does.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.count as usize
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// Whether a rule applies only to messages whose payload is short enough.
-    pub fn checks_payloads(&self) -> bool {
+    pub(crate) fn checks_payloads(&self) -> bool {
         self.checks_payloads
     }
 
@@ -224,15 +232,15 @@ impl Matcher {
     /// # Errors
     ///
     /// Returns the first value that cannot be in a topic.
-    pub fn bind(&self, values: &Values) -> Result<Bindings, Unusable> {
+    pub(crate) fn bind(&self, client: &ClientAttributes) -> Result<Bindings, UnusableValue> {
         let list = self.placeholders().iter();
-        list.map(|(placeholder, front)| bind::binding(placeholder, *front, values))
+        list.map(|(placeholder, front)| bind::binding(placeholder, *front, client))
             .collect::<Result<_, _>>()
             .map(Bindings)
     }
 
     /// Returns the claims that the placeholders name.
-    pub fn claims(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &str> {
         self.placeholders()
             .iter()
             .filter_map(|(placeholder, _)| match placeholder {
@@ -243,12 +251,17 @@ impl Matcher {
 
     /// Returns the first rule that applies.
     #[inline]
-    pub fn first(&self, asked: &Asked<'_>, bindings: &Bindings, gates: &Gates) -> Option<Ruling> {
+    pub(crate) fn first(
+        &self,
+        request: &PreparedRequest<'_>,
+        bindings: &Bindings,
+        windows: &OpenWindows,
+    ) -> Option<Ruling> {
         let walk = Walk {
             matcher: self,
-            asked,
+            request,
             bindings: &bindings.0,
-            gates,
+            windows,
         };
         let rank = walk.root();
         (rank != LAST).then_some(Ruling {
@@ -264,9 +277,9 @@ impl Matcher {
 
 struct Walk<'a> {
     matcher: &'a Matcher,
-    asked: &'a Asked<'a>,
+    request: &'a PreparedRequest<'a>,
     bindings: &'a [Binding],
-    gates: &'a Gates,
+    windows: &'a OpenWindows,
 }
 
 /// What is behind a node.
@@ -281,10 +294,10 @@ impl<'a> Walk<'a> {
     /// Returns the least rank of a rule that applies.
     #[inline(always)]
     fn root(&self) -> u32 {
-        let (root, first) = (&self.matcher.root, self.asked.levels.first());
+        let (root, first) = (&self.matcher.root, self.request.levels.first());
         let place = match self.matcher.root_is_named {
             true => self.behind_name(root, first),
-            false if self.asked.text[0] == b'$' => return self.root_below_dollar(),
+            false if self.request.text[0] == b'$' => return self.root_below_dollar(),
             false => Some(first),
         };
         match place.map(|place| self.node(root, place, LAST)) {
@@ -298,7 +311,7 @@ impl<'a> Walk<'a> {
     /// does not match it (MQTT 5.0, section 4.7.2).
     #[cold]
     fn root_below_dollar(&self) -> u32 {
-        let (root, first) = (&self.matcher.root, self.asked.levels.first());
+        let (root, first) = (&self.matcher.root, self.request.levels.first());
         if root.singles > 0 || root.below != Below::Branch {
             return LAST;
         }
@@ -321,7 +334,7 @@ impl<'a> Walk<'a> {
             if branch.ends.0 != branch.ends.1 {
                 best = self.ends(branch, place, best);
             }
-            if self.asked.levels.is_over(place) {
+            if self.request.levels.is_over(place) {
                 break;
             }
             let named = self.named(branch, place);
@@ -358,7 +371,7 @@ impl<'a> Walk<'a> {
     /// Follows a node whose names match.
     #[inline(always)]
     fn node(&self, node: &Node, mut place: Position, best: u32) -> Reached {
-        let levels = &self.asked.levels;
+        let levels = &self.request.levels;
         for _ in 0..node.singles {
             // A subscription to `#` covers more than `+` does.
             if levels.is_over(place) || self.is_multi(place) {
@@ -378,16 +391,16 @@ impl<'a> Walk<'a> {
     /// Whether a level is `#`, which must be the last.
     #[inline(always)]
     fn is_multi(&self, place: Position) -> bool {
-        place.start + 1 == self.asked.text.len() && self.asked.text.last() == Some(&b'#')
+        place.start + 1 == self.request.text.len() && self.request.text.last() == Some(&b'#')
     }
 
     /// Returns the rank of a rule whose filter matches, if it is less than `best` and the rule applies.
     #[inline(always)]
     fn rule(&self, rank: u32, terms: u32, best: u32) -> u32 {
         let applies = |terms: &Terms| {
-            terms.kinds & self.asked.kinds != 0
-                && self.asked.payload <= terms.max_payload
-                && self.gates.is_open(terms.gate)
+            terms.classes & self.request.classes != 0
+                && self.request.payload <= terms.max_payload
+                && self.windows.is_open(terms.window)
         };
         if rank < best
             && let Some(terms) = self.matcher.terms.get(terms as usize)
@@ -400,7 +413,7 @@ impl<'a> Walk<'a> {
 
     #[inline(never)]
     fn ends(&self, branch: &Branch, place: Position, best: u32) -> u32 {
-        let is_over = self.asked.levels.is_over(place);
+        let is_over = self.request.levels.is_over(place);
         for end in range(&self.matcher.ends, branch.ends) {
             if end.rank >= best {
                 break;
@@ -423,8 +436,8 @@ impl<'a> Walk<'a> {
             [] => None,
             [node] => Some((node, self.behind_name(node, place)?)),
             _ => {
-                let end = self.asked.levels.end(place);
-                let hash = name_hash(self.asked.text, place.start, end);
+                let end = self.request.levels.end(place);
+                let hash = name_hash(self.request.text, place.start, end);
                 for node in nodes.get(first_with(nodes, hash)..)? {
                     if node.hash != hash {
                         break;
@@ -441,7 +454,7 @@ impl<'a> Walk<'a> {
     /// Returns the place behind a node's names, if the topic has them at this place.
     #[inline(always)]
     fn behind_name(&self, node: &Node, place: Position) -> Option<Position> {
-        let (text, length) = (self.asked.text, node.name_len as usize);
+        let (text, length) = (self.request.text, node.name_len as usize);
         let unlike = word_at(text, place.start) ^ word_at(&self.matcher.text, node.name as usize);
         if unlike & mask(length) != 0 {
             return None;
@@ -449,7 +462,7 @@ impl<'a> Walk<'a> {
         if length > 8 && text.get(place.start..place.start + length) != Some(self.name(node)) {
             return None;
         }
-        self.asked.levels.behind(place, length)
+        self.request.levels.behind(place, length)
     }
 
     #[inline(always)]
@@ -464,8 +477,8 @@ impl<'a> Walk<'a> {
         let Some(placeholders) = self.matcher.placeholders.as_deref() else {
             return best;
         };
-        let level = place.start..self.asked.levels.end(place);
-        let level = self.asked.text.get(level).unwrap_or_default();
+        let level = place.start..self.request.levels.end(place);
+        let level = self.request.text.get(level).unwrap_or_default();
         for shape in range(&placeholders.shapes, branch.shapes) {
             #[cfg(test)]
             tests::TRIED.set(tests::TRIED.get() + 1);
@@ -480,7 +493,7 @@ impl<'a> Walk<'a> {
                 parts => self.of_shape(shape, parts, level),
             };
             if let Some(node) = node {
-                best = self.behind(node, self.asked.levels.next(place), best);
+                best = self.behind(node, self.request.levels.next(place), best);
             }
         }
         best
@@ -619,19 +632,18 @@ mod tests {
         let ordered = (0..).zip(&rules).map(|(order, rule)| OrderedRule {
             order,
             rule,
-            gate: 0,
+            window: 0,
         });
         let rules = Matcher::new(ordered);
         let claims = json!({"sites": ["north", "south"], "empty": []});
-        let values = Values {
-            client_id: "pump",
-            username: "u",
-            claims: claims.as_object().unwrap(),
+        let client = ClientAttributes {
+            username: "u".into(),
+            ..ClientAttributes::with_claims("pump", claims)
         };
-        let (bindings, gates) = (rules.bind(&values).unwrap(), Gates::default());
+        let (bindings, windows) = (rules.bind(&client).unwrap(), OpenWindows::default());
         TRIED.set(0);
-        let ruling = ask(Ask::Receive, topic.as_bytes(), |asked| {
-            rules.first(asked, &bindings, &gates)
+        let ruling = prepare(AccessRequest::Receive, topic.as_bytes(), |request| {
+            rules.first(request, &bindings, &windows)
         });
         (ruling.flatten().map(|ruling| ruling.order), TRIED.get())
     }
@@ -719,18 +731,18 @@ mod tests {
         let matcher = Matcher::new((0..).zip(&rules).map(|(order, rule)| OrderedRule {
             order,
             rule,
-            gate: 0,
+            window: 0,
         }));
         assert_eq!(matcher.len(), 70_000);
         for i in [0, 1, 65_535, 65_536, 69_999] {
             for (payload, is_allowed) in [(i, true), (i + 1, false)] {
-                let publish = Ask::Publish {
+                let publish = AccessRequest::Publish {
                     qos: 0,
                     retain: false,
                     payload,
                 };
-                let ruling = ask(publish, format!("a/{i}").as_bytes(), |asked| {
-                    matcher.first(asked, &Bindings::default(), &Gates::default())
+                let ruling = prepare(publish, format!("a/{i}").as_bytes(), |request| {
+                    matcher.first(request, &Bindings::default(), &OpenWindows::default())
                 });
                 assert_eq!(ruling.flatten().is_some(), is_allowed, "{i} {payload}");
             }

@@ -7,7 +7,8 @@
 //! * this file: a rule, and a request
 //! * [`filter`]: topic names and topic filters · [`template`]: filters with placeholders
 //! * [`compile`] and [`matcher`]: many rules, compiled so that the search for the first one that applies does not take
-//!   longer with more rules · [`bind`]: the values of the placeholders for one client
+//!   longer with more rules · [`bind`]: the values of the placeholders for one client · [`windows`]: which time windows
+//!   are open
 //!
 //! When a rule applies:
 //!
@@ -24,15 +25,18 @@
 //! A wildcard at the beginning never matches topics that begin with `$` (MQTT 5.0, section 4.7.2). This also holds for
 //! deny rules.
 
-pub mod bind;
-pub mod compile;
-pub mod filter;
-pub mod gates;
+pub(crate) mod bind;
+pub(crate) mod compile;
+mod filter;
 mod levels;
-pub mod matcher;
-pub mod template;
+pub(crate) mod matcher;
+pub(crate) mod template;
+pub(crate) mod windows;
 
-use template::Template;
+pub use bind::{UnusableValue, ValueProblem};
+pub use filter::Malformed;
+pub use matcher::Ruling;
+pub use template::{Placeholder, Template};
 
 /// What a rule does when it applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +47,7 @@ pub enum Effect {
     Deny,
 }
 
-/// What a rule is about.
+/// What a rule applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actions {
     /// Messages that a client sends.
@@ -57,7 +61,7 @@ pub enum Actions {
 /// The limits of a rule. The rule does not apply to a request that exceeds one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The QoS levels: bit 0 for QoS 0, and so on. Of a subscription it is the one asked for.
+    /// The QoS levels: bit 0 for QoS 0, and so on. For a subscription, the requested QoS counts.
     pub qos: u8,
     /// Messages with (or without) the retain flag only. Publishing only.
     pub retain: Option<bool>,
@@ -78,22 +82,22 @@ impl Limits {
 /// One rule, with one filter.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// What it does.
+    /// What the rule does when it applies.
     pub effect: Effect,
-    /// About what.
+    /// The actions that it applies to.
     pub actions: Actions,
-    /// On which topics.
+    /// The topics that it applies to.
     pub filter: Template,
     /// Whether the rule applies only to a subscription to exactly this filter (EMQX's `eq`). For deliveries the filter
     /// of an allow rule still matches topics, because the messages of the subscription have to arrive. That of a deny
     /// rule does not, because only the subscription is denied.
     pub literal: bool,
-    /// Within which limits.
+    /// Its limits.
     pub limits: Limits,
 }
 
 impl Rule {
-    /// Allows publishing and subscribing alike.
+    /// Returns a rule that allows publishing and subscribing, without limits.
     pub fn allow(filter: Template) -> Self {
         Self {
             effect: Effect::Allow,
@@ -107,8 +111,8 @@ impl Rule {
 
 /// What a client wants to do with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// Send a message.
+pub enum AccessRequest {
+    /// Publish a message.
     Publish {
         /// Its QoS.
         qos: u8,
@@ -119,10 +123,10 @@ pub enum Ask {
     },
     /// Subscribe.
     Subscribe {
-        /// The QoS asked for; `None` where the broker does not say, and then no limit is exceeded.
+        /// The requested QoS; `None` if the broker does not tell it, and then no limit is exceeded.
         qos: Option<u8>,
     },
-    /// Be sent a message.
+    /// Receive a message.
     Receive,
 }
 
@@ -130,14 +134,14 @@ pub enum Ask {
 /// possible ones where the broker does not tell. A rule has the bits of the requests that its limits allow. So one
 /// `and` replaces three comparisons at every message.
 mod classes {
-    pub const RECEIVE: u16 = 1 << 9;
-    pub const SUBSCRIBE: u16 = 0b111 << 6;
+    pub(super) const RECEIVE: u16 = 1 << 9;
+    pub(super) const SUBSCRIBE: u16 = 0b111 << 6;
 
-    pub const fn subscribe(qos: u8) -> u16 {
+    pub(super) const fn subscribe(qos: u8) -> u16 {
         if qos > 2 { 0 } else { 1 << (6 + qos) }
     }
 
-    pub const fn publish(qos: u8, retain: bool) -> u16 {
+    pub(super) const fn publish(qos: u8, retain: bool) -> u16 {
         if qos > 2 {
             0
         } else {
@@ -146,10 +150,10 @@ mod classes {
     }
 }
 
-impl Ask {
+impl AccessRequest {
     /// Returns the bits of this request (see [`classes`]); none if its QoS is invalid.
     #[inline]
-    pub fn kinds(self) -> u16 {
+    fn classes(self) -> u16 {
         match self {
             Self::Publish { qos, retain, .. } => classes::publish(qos, retain),
             Self::Subscribe { qos: Some(qos) } => classes::subscribe(qos),
@@ -194,11 +198,11 @@ impl Rule {
 
     fn receive_classes(&self) -> u16 {
         let some_qos = self.subscribe_classes();
-        let fits = match self.effect {
-            // A limit that nothing is within leaves nothing to be sent either.
+        let applies = match self.effect {
+            // A rule that allows no QoS allows no delivery either.
             Effect::Allow => some_qos != 0,
             Effect::Deny => some_qos == classes::SUBSCRIBE,
         };
-        if fits { classes::RECEIVE } else { 0 }
+        if applies { classes::RECEIVE } else { 0 }
     }
 }

@@ -1,21 +1,19 @@
 //! Topic filters with placeholders: `site/${site}/%c/#`.
 //!
-//! `%c` is the client id, `%u` the user name, `${claim}` a claim of the token, `${claim[*]}` each
-//! element of one that is an array. A claim's name is literal, with its dots and slashes:
-//! `${https://mqtt.example/site}`. `${clientid}` and `${username}` are `%c` and `%u`, as EMQX
-//! spells them.
-
-use std::fmt;
+//! `%c` is the client ID, `%u` the user name, `${claim}` a claim of the token, and `${claim[*]}` each element of a claim
+//! that is an array. The name of a claim is literal, with its dots and slashes: `${https://mqtt.example/site}`.
+//! `${clientid}` and `${username}` are `%c` and `%u`, as EMQX spells them.
 
 use super::{
-    bind::{Binding, Unusable, Values, binding},
+    bind::{Binding, UnusableValue, binding},
     filter::{self, Malformed},
 };
+use crate::client::ClientAttributes;
 
-/// What stands for a value.
+/// A placeholder. Its value depends on the client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Placeholder {
-    /// `%c`, the client id.
+    /// `%c`, the client ID.
     ClientId,
     /// `%u`, the user name.
     Username,
@@ -25,23 +23,10 @@ pub enum Placeholder {
     EachOf(Box<str>),
 }
 
-impl fmt::Display for Placeholder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClientId => f.write_str("%c"),
-            Self::Username => f.write_str("%u"),
-            Self::Claim(name) => write!(f, "${{{name}}}"),
-            Self::EachOf(name) => write!(f, "${{{name}[*]}}"),
-        }
-    }
-}
-
 /// A part of a level.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Piece {
-    /// As it is.
+pub(super) enum Piece {
     Text(Box<str>),
-    /// A value.
     Value(Placeholder),
 }
 
@@ -50,11 +35,11 @@ pub enum Piece {
 pub(super) enum TemplateLevel {
     /// A name, or a wildcard.
     Text(Box<str>),
-    /// Mixed of values.
+    /// Text and placeholders in one level.
     Mixed(Vec<Piece>),
 }
 
-/// A filter, checked, perhaps with placeholders.
+/// A valid filter, perhaps with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     text: Box<str>,
@@ -62,38 +47,34 @@ pub struct Template {
 }
 
 impl Template {
-    /// A filter in which `%` and `$` are nothing but characters.
+    /// Takes a filter in which `%` and `$` are ordinary characters.
     ///
     /// # Errors
     ///
-    /// If it is no filter that can be granted.
-    pub fn literal(text: &str) -> Result<Self, Malformed> {
+    /// Returns why the filter cannot be granted.
+    pub(crate) fn literal(text: &str) -> Result<Self, Malformed> {
         filter::check_grant(text)?;
+        let levels = text.split('/');
+        let levels = levels.map(|name| TemplateLevel::Text(name.into()));
         Ok(Self {
             text: text.into(),
-            levels: text
-                .split('/')
-                .map(|name| TemplateLevel::Text(name.into()))
-                .collect(),
+            levels: levels.collect(),
         })
     }
 
-    /// A filter in which placeholders count.
+    /// Parses a filter with placeholders.
     ///
     /// # Errors
     ///
-    /// If it is no filter that can be granted, whatever the values.
+    /// Returns why the filter cannot be granted, whatever the values of its placeholders are.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let pieces = pieces(text)?;
-        let lists = pieces
-            .iter()
-            .filter(|piece| matches!(piece, Piece::Value(Placeholder::EachOf(_))))
-            .count();
-        // Two of them would be every pair of elements, or (of the same claim) not: nobody could tell.
-        if lists > 1 {
+        let is_list = |piece: &&Piece| matches!(piece, Piece::Value(Placeholder::EachOf(_)));
+        // Two lists are refused: it would be ambiguous whether their elements are paired or combined.
+        if pieces.iter().filter(is_list).count() > 1 {
             return Err(Malformed::TwoLists);
         }
-        // With a letter for each value it must be a filter: a value holds no `/`, `+` or `#`.
+        // A value has no `/`, `+` or `#`, so any letter can take its place in this check.
         let example: String = pieces
             .iter()
             .map(|piece| match piece {
@@ -102,62 +83,40 @@ impl Template {
             })
             .collect();
         filter::check_grant(&example)?;
-
-        let mut levels: Vec<Vec<Piece>> = vec![Vec::new()];
-        for piece in pieces {
-            match piece {
-                Piece::Text(text) => {
-                    for (i, name) in text.split('/').enumerate() {
-                        if i > 0 {
-                            levels.push(Vec::new());
-                        }
-                        if !name.is_empty() {
-                            levels
-                                .last_mut()
-                                .expect("never empty")
-                                .push(Piece::Text(name.into()));
-                        }
-                    }
-                }
-                value => levels.last_mut().expect("never empty").push(value),
-            }
-        }
-        let levels = levels
-            .into_iter()
-            .map(|mut level| match level.as_mut_slice() {
-                [] => TemplateLevel::Text("".into()),
-                [Piece::Text(name)] => TemplateLevel::Text(std::mem::take(name)),
-                _ => TemplateLevel::Mixed(level),
-            })
-            .collect();
+        let levels = split_levels(pieces).into_iter();
+        let levels = levels.map(|mut level| match level.as_mut_slice() {
+            [] => TemplateLevel::Text("".into()),
+            [Piece::Text(name)] => TemplateLevel::Text(std::mem::take(name)),
+            _ => TemplateLevel::Mixed(level),
+        });
         Ok(Self {
             text: text.into(),
-            levels,
+            levels: levels.collect(),
         })
     }
 
-    /// What becomes of it with these values: one text, or one for each element of a list.
+    /// Replaces the placeholders by the values of this client. Returns one text, or one for each element of a list.
     ///
     /// # Errors
     ///
-    /// If a value cannot stand in it.
-    pub fn expand(&self, values: &Values) -> Result<Vec<Box<str>>, Unusable> {
+    /// Returns the first value that cannot be part of a topic.
+    pub fn expand(&self, client: &ClientAttributes) -> Result<Vec<Box<str>>, UnusableValue> {
         let mut texts = vec![String::new()];
-        for (depth, part) in self.levels.iter().enumerate() {
+        for (depth, level) in self.levels.iter().enumerate() {
             let slash = if depth == 0 { "" } else { "/" };
             texts.iter_mut().for_each(|text| text.push_str(slash));
-            let pieces = match part {
+            let pieces = match level {
                 TemplateLevel::Text(name) => &[Piece::Text(name.clone())][..],
                 TemplateLevel::Mixed(pieces) => pieces,
             };
             for (i, piece) in pieces.iter().enumerate() {
-                let each = match piece {
+                let value = match piece {
                     Piece::Text(name) => Binding::One(name.clone()),
                     Piece::Value(placeholder) => {
-                        binding(placeholder, depth == 0 && i == 0, values)?
+                        binding(placeholder, depth == 0 && i == 0, client)?
                     }
                 };
-                texts = match each {
+                texts = match value {
                     Binding::One(value) => texts.into_iter().map(|text| text + &value).collect(),
                     // At most one of them is a list.
                     Binding::Each(list) => texts
@@ -170,8 +129,8 @@ impl Template {
         Ok(texts.into_iter().map(Into::into).collect())
     }
 
-    /// As it was written.
-    pub fn text(&self) -> &str {
+    /// Returns the filter as it was written.
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
@@ -179,25 +138,44 @@ impl Template {
         &self.levels
     }
 
-    /// Its placeholders, and whether each stands at the very front.
+    /// Returns the placeholders, each with whether it begins the filter.
     pub fn placeholders(&self) -> impl Iterator<Item = (&Placeholder, bool)> {
-        self.levels.iter().enumerate().flat_map(|(depth, part)| {
-            let pieces = match part {
+        self.levels.iter().enumerate().flat_map(|(depth, level)| {
+            let pieces = match level {
                 TemplateLevel::Text(_) => &[][..],
                 TemplateLevel::Mixed(pieces) => pieces,
             };
-            pieces
-                .iter()
-                .enumerate()
-                .filter_map(move |(i, piece)| match piece {
-                    Piece::Text(_) => None,
-                    Piece::Value(placeholder) => Some((placeholder, depth == 0 && i == 0)),
-                })
+            let pieces = pieces.iter().enumerate();
+            pieces.filter_map(move |(i, piece)| match piece {
+                Piece::Text(_) => None,
+                Piece::Value(placeholder) => Some((placeholder, depth == 0 && i == 0)),
+            })
         })
     }
 }
 
-/// Cuts placeholders out of a text.
+/// Splits the pieces of a filter at its slashes.
+fn split_levels(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
+    let (mut levels, mut level) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        let Piece::Text(text) = &piece else {
+            level.push(piece);
+            continue;
+        };
+        for (i, name) in text.split('/').enumerate() {
+            if i > 0 {
+                levels.push(std::mem::take(&mut level));
+            }
+            if !name.is_empty() {
+                level.push(Piece::Text(name.into()));
+            }
+        }
+    }
+    levels.push(level);
+    levels
+}
+
+/// Splits a text into placeholders and what is between them.
 fn pieces(text: &str) -> Result<Vec<Piece>, Malformed> {
     let mut pieces = Vec::new();
     let (mut rest, mut plain) = (text, String::new());
@@ -278,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_value_makes_a_filter_is_refused() {
+    fn a_filter_that_no_value_makes_valid_is_refused() {
         use Malformed::*;
         for (text, why) in [
             ("a/${site", OpenPlaceholder),

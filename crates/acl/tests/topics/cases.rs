@@ -1,7 +1,7 @@
 //! One table of topic rules for every implementation: our code, the naive matcher, and the functions of real
 //! brokers.
 
-use acl::rules::Ask;
+use acl::rules::AccessRequest;
 
 /// `(granted, topic, allowed)`: may a message to this topic be sent or delivered?
 pub const MATCH: &[(&str, &str, bool)] = &[
@@ -111,18 +111,18 @@ pub const SHARED: &[(&str, &str, bool)] = &[
     ("#", "$share/+/a", false),
 ];
 
-const PUBLISH: Ask = Ask::Publish {
+const PUBLISH: AccessRequest = AccessRequest::Publish {
     qos: 1,
     retain: false,
     payload: 5,
 };
-const RETAINED: Ask = Ask::Publish {
+const RETAINED: AccessRequest = AccessRequest::Publish {
     qos: 1,
     retain: true,
     payload: 5,
 };
-const SUBSCRIBE: Ask = Ask::Subscribe { qos: Some(1) };
-const RECEIVE: Ask = Ask::Receive;
+const SUBSCRIBE: AccessRequest = AccessRequest::Subscribe { qos: Some(1) };
+const RECEIVE: AccessRequest = AccessRequest::Receive;
 
 const CLOSED_DOOR: &str =
     r##"[{"permission": "deny", "action": "all", "topic": "a/door"}, "a/#"]"##;
@@ -139,7 +139,7 @@ const NO_QOS: &str =
     r##"[{"permission": "deny", "action": "all", "topic": "a/#", "qos": "0,1,2"}, "a/#"]"##;
 
 /// `(claim, access, topic, allowed)`: lists of rules, of which the first that matches decides.
-pub const LISTS: &[(&str, Ask, &str, bool)] = &[
+pub const LISTS: &[(&str, AccessRequest, &str, bool)] = &[
     (CLOSED_DOOR, PUBLISH, "a/x", true),
     (CLOSED_DOOR, PUBLISH, "a/door", false),
     (CLOSED_DOOR, RECEIVE, "a/door", false),
@@ -168,7 +168,12 @@ pub const LISTS: &[(&str, Ask, &str, bool)] = &[
     (QOS_0, RECEIVE, "a", true),
     // A denial of QoS 2 does not stop deliveries to a client that subscribed with QoS 1.
     (NO_QOS_2, SUBSCRIBE, "a/x", true),
-    (NO_QOS_2, Ask::Subscribe { qos: Some(2) }, "a/x", false),
+    (
+        NO_QOS_2,
+        AccessRequest::Subscribe { qos: Some(2) },
+        "a/x",
+        false,
+    ),
     (NO_QOS_2, RECEIVE, "a/x", true),
     (NO_QOS, SUBSCRIBE, "a/x", false),
     (NO_QOS, RECEIVE, "a/x", false),

@@ -19,7 +19,7 @@ fn test_identity(until: crate::clock::Unix) -> crate::identity::Identity {
             subject: "u".into(),
         },
         client_ids: None,
-        grants: Default::default(),
+        token_rules: Default::default(),
         claims: None,
         until,
     }

@@ -1,6 +1,9 @@
 //! What can be wrong with a configuration, as data. `messages/` has the sentences.
 
-use acl::{policy_file::Mistake, rules::filter::Malformed};
+use acl::{
+    policy_file::{Mistake, OptionalAttribute},
+    rules::Malformed,
+};
 
 use super::options;
 use crate::{files::FileError, state_dir::FolderError};
@@ -102,7 +105,7 @@ pub(crate) enum Problem {
         /// The rule's name.
         rule: String,
         /// The condition.
-        condition: Unreported,
+        condition: OptionalAttribute,
     },
     /// The file of keys has none that can be used. The sentence says why.
     Keys(String),
@@ -114,15 +117,6 @@ pub(crate) enum Problem {
     NoCertificate,
     /// `ca_file` is not set, and this machine trusts no authority.
     NoAuthority,
-}
-
-/// What some brokers do not report about a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unreported {
-    /// The port of its listener.
-    Port,
-    /// Its certificate.
-    Certificate,
 }
 
 impl ConfigError {

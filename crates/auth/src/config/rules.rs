@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{identity::ClientIds, proxies::TrustedProxies, secret::Secret, state_dir::StateDir};
 use acl::{
-    claims::{Reading, permissions::Verbs},
-    rules::template::{Placeholder, Template},
+    claims::{Reading, Verbs},
+    rules::{Placeholder, Template},
 };
 use input::json::Place;
 

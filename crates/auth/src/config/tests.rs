@@ -1,5 +1,5 @@
 use super::{options::Kind, *};
-use acl::claims::permissions::Verbs;
+use acl::claims::Verbs;
 use input::json::Place;
 use std::{fs, os::unix::fs::PermissionsExt};
 

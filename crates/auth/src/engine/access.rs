@@ -9,7 +9,7 @@ use crate::{
     refusal::{ConnectDetail, Detail, Reason, Refusal},
     sessions::{Note, ReportedRefusals, SessionView},
 };
-use acl::{rights::Rights, rules::Ask};
+use acl::{rights::Rights, rules::AccessRequest};
 
 /// What a client wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,18 +46,18 @@ pub struct Access<'a, C> {
 impl<C> Access<'_, C> {
     /// Returns what the rights have to allow.
     #[inline]
-    fn ask(&self, connected: bool) -> Ask {
+    fn ask(&self, connected: bool) -> AccessRequest {
         match self.action {
-            Action::Publish => Ask::Publish {
+            Action::Publish => AccessRequest::Publish {
                 qos: self.qos,
                 retain: self.retain,
                 payload: self.payload,
             },
             // When a client leaves, the broker checks its subscriptions again, with QoS 0.
-            Action::Subscribe => Ask::Subscribe {
+            Action::Subscribe => AccessRequest::Subscribe {
                 qos: connected.then_some(self.qos),
             },
-            Action::Receive | Action::Unsubscribe => Ask::Receive,
+            Action::Receive | Action::Unsubscribe => AccessRequest::Receive,
         }
     }
 }
@@ -117,7 +117,7 @@ impl Engine {
                 .policy_file()
                 .is_some_and(|applied| !current.is(applied))
         {
-            session.rights.apply(Arc::clone(current.book()));
+            session.rights.apply(Arc::clone(current.rules()));
         }
         let what = access.ask(found.connected);
         let reason = match access.action {
@@ -160,7 +160,7 @@ impl Engine {
     fn note_refusal(
         &mut self,
         access: &Access<impl ClientView>,
-        what: Ask,
+        what: AccessRequest,
         rights: &Rights,
         reason: Reason,
         reported: &mut ReportedRefusals,

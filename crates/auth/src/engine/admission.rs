@@ -12,7 +12,10 @@ use crate::{
     sessions::Session,
     sign_in::SignIn,
 };
-use acl::rights::{Profile, Rights, RightsError};
+use acl::{
+    client::ClientAttributes,
+    rights::{Rights, RightsError},
+};
 use input::json::Place;
 
 /// A session for a client that is admitted.
@@ -125,7 +128,7 @@ impl Engine {
         // IPv6 addresses may name the interface (RFC 4007, section 11).
         let address = sign_in.client.address.as_deref();
         let address = address.and_then(|text| text.split('%').next()?.parse().ok());
-        let profile = Profile {
+        let attributes = ClientAttributes {
             client_id: Arc::clone(&sign_in.client.id),
             username: identity.username,
             claims: identity.claims.unwrap_or_default(),
@@ -133,8 +136,8 @@ impl Engine {
             port: sign_in.client.port,
             certificate: sign_in.client.certificate,
         };
-        let book = self.policy_file.as_ref().map(InForce::book);
-        Rights::new(identity.grants, book, profile).map_err(|why| match why {
+        let policy = self.policy_file.as_ref().map(InForce::rules);
+        Rights::new(identity.token_rules, policy, attributes).map_err(|why| match why {
             RightsError::Token(why) => Refusal::new(Reason::TokenTopics, Detail::Placeholder(why)),
             RightsError::Policy(why) => {
                 Refusal::new(Reason::PolicyValue, Detail::Policy(Box::new(why)))

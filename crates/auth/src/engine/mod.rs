@@ -57,7 +57,7 @@ use crate::{
     threads::Spawn,
     workers::{self, Login, pool::Pool},
 };
-use acl::{claims::Grants, interner::Interner};
+use acl::{claims::TokenRules, interner::Interner};
 
 pub use access::{Access, Action, Decision};
 pub use admission::Admission;
@@ -82,7 +82,7 @@ pub struct Engine {
     log: Log,
     login_cache: LoginCache,
     token_cache: TokenCache,
-    shared: Interner<Grants>,
+    shared: Interner<TokenRules>,
     policy_file: Option<InForce>,
     warned_of_address: bool,
     pending: PendingAuthentications,
@@ -166,7 +166,7 @@ impl Engine {
     pub fn start(&mut self, tells: Tells) -> Result<(), String> {
         if let Some(policy) = &mut self.policy_file {
             policy.check(tells)?;
-            let rules = policy.book().len();
+            let rules = policy.rules().len();
             self.tell(&Report::PolicyFile { rules });
         }
         self.warn_of_free_client_ids();
@@ -298,7 +298,7 @@ impl Engine {
         match policy.take_reread(wait) {
             None => false,
             Some(Ok(changed)) => {
-                let rules = policy.book().len();
+                let rules = policy.rules().len();
                 self.tell(&Report::PolicyFileReread { rules });
                 self.warn_of_free_client_ids();
                 changed

@@ -12,7 +12,7 @@ use crate::{
     secret::Fingerprint,
     workers::UnverifiedTokens,
 };
-use acl::claims::Grants;
+use acl::claims::TokenRules;
 use input::{json::Place, recognise};
 
 impl Engine {
@@ -145,11 +145,11 @@ impl Engine {
 
     fn identity(&mut self, claims: Claims, username: Arc<str>) -> Verdict {
         let reading = &self.config.reading;
-        let grants = self
+        let token_rules = self
             .shared
             .obtain(reading.values(claims.members()), || {
                 let rules = reading.rules(claims.members())?;
-                Ok(Grants::compile(&rules))
+                Ok(TokenRules::compile(&rules))
             })
             .map_err(|why: String| Refusal::new(Reason::TokenTopics, why))?;
         let account = Account {
@@ -159,28 +159,28 @@ impl Engine {
                 _ => Arc::clone(&username),
             },
         };
-        let client_ids = self.config.client_ids.of(&username, claims.members())?;
         let until = claims.until;
         let topics = match &reading.topics {
             Some(Place::Name(name)) => Some(name.as_str()),
             _ => None,
         };
-        let token_names = |one: &str| grants.matcher().claims().any(|claim| claim == one);
+        let token_names = |one: &str| token_rules.claims().any(|claim| claim == one);
         // The largest claim. A policy file may use it, also one that is read later; rules in a token seldom do.
         let spare = topics.filter(|one| self.policy_file.is_none() && !token_names(one));
-        let named = self.policy_file.is_some() || grants.matcher().claims().next().is_some();
-        let claims = named.then(|| {
-            let mut members = claims.into_members();
-            if let Some(topics) = spare {
-                members.remove(topics);
-            }
-            Arc::new(members)
-        });
+        let named = self.policy_file.is_some() || token_rules.claims().next().is_some();
+        let mut claims = Arc::new(claims.into_members());
+        let client_ids = self.config.client_ids.of(&username, &claims)?;
+        if let Some(topics) = spare
+            && let Some(claims) = Arc::get_mut(&mut claims)
+        {
+            claims.remove(topics);
+        }
+        let claims = named.then_some(claims);
         Ok(Identity {
             username,
             account,
             client_ids,
-            grants,
+            token_rules,
             claims,
             until,
         })

@@ -2,11 +2,8 @@
 
 use std::fmt;
 
-use crate::config::{
-    ConfigError,
-    errors::{Problem, Unreported},
-    options,
-};
+use crate::config::{ConfigError, errors::Problem, options};
+use acl::policy_file::OptionalAttribute;
 use input::text::Quoted;
 
 impl fmt::Display for ConfigError {
@@ -66,11 +63,11 @@ impl fmt::Display for Problem {
             Self::Policy(mistake) => return write!(f, "{mistake}"),
             Self::NeverHolds { rule, condition } => {
                 let (name, fix) = match condition {
-                    Unreported::Port => (
+                    OptionalAttribute::Port => (
                         "port",
                         "use Mosquitto 2.1, or per_listener_settings true and a policy file for each listener",
                     ),
-                    Unreported::Certificate => {
+                    OptionalAttribute::Certificate => {
                         ("certificate", "use a broker that was built with TLS")
                     }
                 };

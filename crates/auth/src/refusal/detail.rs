@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use acl::{explanation::Explanation, policy_file::Inapplicable, rules::bind::Unusable};
+use acl::{explanation::Explanation, policy_file::UnusableRule, rules::UnusableValue};
 
 /// What was found. It holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,9 +35,9 @@ pub enum Detail {
     /// The token is for these client IDs only.
     ClientIds(Vec<Box<str>>),
     /// A placeholder in the token, or in an option, has no usable value.
-    Placeholder(Unusable),
+    Placeholder(UnusableValue),
     /// The policy file cannot be applied to the client.
-    Policy(Box<Inapplicable>),
+    Policy(Box<UnusableRule>),
     /// The tenant is not asked now.
     Limit(LimitDetail),
     /// The tenant is being asked, or will be.

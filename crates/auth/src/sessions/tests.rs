@@ -87,7 +87,7 @@ fn a_key_is_no_identity() {
     table.admit(1, "a", 2000);
     assert!(table.knows(1, "a"));
     assert!(!table.knows(2, "a"), "another pointer");
-    assert!(!table.knows(1, "b"), "another client id");
+    assert!(!table.knows(1, "b"), "another client ID");
     assert!(
         table.asks(1, &known("a", "user-b", true)).is_none(),
         "another user name"

@@ -87,7 +87,7 @@ pub struct Will {
 pub struct ConnectPacket {
     /// The version of MQTT.
     pub protocol: Protocol,
-    /// The client id.
+    /// The client ID.
     pub client_id: String,
     /// The user name: any bytes, at most 65535.
     pub username: Option<Vec<u8>>,
