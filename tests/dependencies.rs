@@ -14,6 +14,11 @@ const NEEDED: &str = env!("CARGO_PKG_RUST_VERSION");
 /// Runs the script on a machine where nothing is installed. These programs (a name and the output of
 /// `--version`) come first in the path. Also returns whether apt was called.
 fn run(programs: &[(&str, &str)]) -> (Output, bool) {
+    run_with_apt(programs, "exit 1")
+}
+
+/// The same, where `apt-get` is this script.
+fn run_with_apt(programs: &[(&str, &str)], apt: &str) -> (Output, bool) {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, script: &str| {
         let path = folder.path().join(name);
@@ -25,7 +30,7 @@ fn run(programs: &[(&str, &str)]) -> (Output, bool) {
     }
     let called = folder.path().join("apt-was-called");
     put("dpkg-query", "exit 1");
-    put("apt-get", &format!("touch '{}'; exit 1", called.display()));
+    put("apt-get", &format!("touch '{}'; {apt}", called.display()));
     put("sudo", "exec \"$@\"");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dependencies.sh");
     let output = Command::new(script)
@@ -87,6 +92,22 @@ fn a_new_enough_compiler_is_accepted() {
         let (output, fetched) = run(&[("cargo", &cargo), ("rustc", &rustc)]);
         assert!(fetched, "{new}: {output:?}");
     }
+}
+
+#[test]
+fn an_unreachable_archive_is_named_as_the_cause() {
+    let version = format!("{NEEDED}.0");
+    let (cargo, rustc) = (format!("cargo {version}"), format!("rustc {version}"));
+    let programs = [("cargo", cargo.as_str()), ("rustc", rustc.as_str())];
+    // What apt does without a network: it updates nothing, says so, and reports success.
+    let offline = "echo 'W: Failed to fetch http://deb.debian.org/'";
+    let (output, _) = run_with_apt(&programs, offline);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("no package archive can be reached: check"),
+        "{text}"
+    );
 }
 
 #[test]

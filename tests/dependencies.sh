@@ -89,6 +89,12 @@ quietly() {
   }
 }
 quietly apt-get update
+# apt only warns of archives that it cannot reach.
+if grep -q 'Failed to fetch' "$log" && ! grep -qE '^(Hit|Get):' "$log"; then
+  echo "dependencies: no package archive can be reached: check this machine's network and apt's proxy" \
+    "(/etc/apt/apt.conf.d), then run this again" >&2
+  exit 1
+fi
 
 # Only programs and headers are needed, but mosquitto-dev installs a broker. policy-rc.d is Debian's way to
 # prevent that services start (invoke-rc.d(8)); it is removed at the end.

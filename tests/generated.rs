@@ -51,13 +51,16 @@ fn text_is_wrapped_and_blocks_are_kept() {
 const OPTIONS: &str = "\
 # Options
 
-An option is a line `plugin_opt_NAME VALUE` under the `plugin` line in mosquitto.conf, or a line `NAME = \"VALUE\"` in \
+Two options are needed: `domain` (or `issuer`) and `audience`. If devices send passwords, `client_id` and \
+`client_secret_file` are needed as well. All others have a default.
+
+An option is a line `plugin_opt_NAME VALUE` below the `plugin` line in mosquitto.conf, or a line `NAME = \"VALUE\"` in \
 the TOML file that [`config_file`](#config_file) names. In mosquitto.conf the value is the rest of the line as it is, \
-without quotes and comments. A name that does not exist or is set twice, or a value that cannot be right: the broker \
+without quotes and comments. If an option does not exist, is set twice, or has a value that cannot be right, the broker \
 does not start, and one line of its log names the option, the value and the fix.
 
-Options are read when the broker starts. On SIGHUP only the content of some files is read again, as said below; of \
-anything else that has changed, a line in the log says that it takes a restart.";
+Options are read when the broker starts. On SIGHUP, only the content of some files is read again, as said below; for \
+everything else that has changed, a line in the log says that it takes a restart.";
 
 fn options_page(_: &str) -> String {
     let mut page = wrapped(OPTIONS, WIDTH, "");
@@ -99,8 +102,8 @@ fn default(option: &Opt) -> String {
 const REFUSALS: &str = "\
 # Refusals
 
-Each refusal is one line in the broker's log: who, the reason in brackets, what was found, and the fix. Here is each \
-reason with its usual cause and its fix.
+Look up the word that the broker's log has in brackets. Each refusal is one line in the log: what was refused, the \
+reason in brackets, to whom, what was found, and the fix. This page has the usual cause and the fix for each reason.
 
 MQTT 3 clients are always told 5 (not authorized), and a 2.0 broker tells MQTT 5 clients always 135 (0x87, not \
 authorized): they can say nothing else. 2.1 tells MQTT 5 clients the code that is given here, so that devices keep a \
