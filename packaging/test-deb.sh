@@ -299,9 +299,11 @@ only_its_conffile_differs() {
   [[ $(in_tree dpkg --verify $PACKAGE | tee /dev/stderr | awk '{ print $(NF - 1), $NF }') == "c $CONF" ]]
 }
 only_its_conffile_stays() { [[ -e $TREE$CONF && ! -e $TREE$PLUGIN ]]; }
-removal_is_refused() { # HOW : and the message names the line that loads the plugin
-  not apt_in_tree "$1" $PACKAGE >"$WORK/said" 2>&1 &&
-    tee /dev/stderr <"$WORK/said" | grep -qE "$CONF:[0-9]+:plugin $PLUGIN" && grep -q 'Put a #' "$WORK/said"
+removal_is_refused() { # HOW FILE : and one line names the line that loads the plugin
+  local line
+  line=$(grep -nE '^ *plugin ' "$TREE$2" | cut -d: -f1)
+  not apt_in_tree "$1" $PACKAGE >"$WORK/said" 2>&1 && tee /dev/stderr <"$WORK/said" |
+    grep -qE "^$PACKAGE is not removed: line $line of $2 loads the plugin, .*; fix: put a # in front of that line"
 }
 nothing_of_it_stays() { [[ -z $(find "$TREE" -xdev -iname '*auth0*' | tee /dev/stderr) ]]; }
 
@@ -423,11 +425,17 @@ stop_broker
 
 # ==== removed ====
 
-check "while the configuration loads the plugin, apt does not remove it" removal_is_refused remove
-check "nor purge it" removal_is_refused purge
+check "while the configuration loads the plugin, apt does not remove it" removal_is_refused remove "$CONF"
+check "nor purge it" removal_is_refused purge "$CONF"
+check "it stays installed" is_installed $PACKAGE
 check "and the broker starts as before" start_broker
+check "with the plugin" has_plugin
 stop_broker
 sed -i -E 's/^plugin/#&/' "$TREE$CONF"
+OTHER=/etc/mosquitto/conf.d/other.conf
+printf '%s\n' 'per_listener_settings false' "  plugin ${PLUGIN/#\/usr\//\/usr\/share\/..\/} " >"$TREE$OTHER"
+check "nor while another file loads it, by another spelling of its path" removal_is_refused remove "$OTHER"
+rm "$TREE$OTHER"
 rm -r "$TREE$SECRET" "$TREE$POLICY" "$TREE$STATE" "$TREE/root/$PACKAGE.deb" # the operator's, and ours
 check "apt removes it" apt_in_tree remove $PACKAGE
 check "the example stays, since it was edited, and the plugin does not" only_its_conffile_stays
