@@ -66,7 +66,8 @@ pub unsafe fn session<'e>(
     let event = unsafe { event.as_ref() }?;
     // SAFETY: the event's client lives as long as the event.
     let client = unsafe { ClientRef::new(event.client) }?;
-    // Both texts are fetched from memory at the same time, and not one after the other. That halves the cost of a recheck.
+    // Both texts are fetched from memory at the same time, and not one after the other. That halves the cost of a
+    // recheck.
     prefetch(event.username);
     prefetch(broker.places(client).client_id as *const c_char);
     // SAFETY: the event's strings live as long as the event.

@@ -1,4 +1,5 @@
-//! Which module may use what, where neither crate boundaries nor visibility enforce it.
+//! What neither the compiler nor rustfmt enforces: which module may use what, how long a line may be, and that the
+//! files and tests that comments and documents name exist.
 
 use std::{
     fs,
@@ -175,41 +176,203 @@ fn group(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Checks that every Rust file that a comment or a document for maintainers names in backticks exists.
-#[test]
-fn files_named_in_comments_exist() {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap() {
+/// Returns every file in these folders and files of this repository, by its path from the root, with its text.
+fn texts(places: &[&str]) -> Vec<(String, String)> {
+    fn walk(path: &Path, found: &mut Vec<PathBuf>) {
+        if !path.is_dir() {
+            return found.push(path.to_owned());
+        }
+        for entry in fs::read_dir(path).unwrap() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => walk(&path, found),
-                false => found.push(path),
+            if !["target", "node_modules", ".venv"]
+                .map(|name| path.ends_with(name))
+                .contains(&true)
+            {
+                walk(&path, found);
             }
         }
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = vec![root.join("build.rs"), root.join("CONTRIBUTING.md")];
-    for folder in ["src", "crates", "tests", "fuzz", "docs"] {
-        walk(&root.join(folder), &mut files);
+    let mut paths = Vec::new();
+    for place in places {
+        walk(&root.join(place), &mut paths);
     }
+    let name = |path: &Path| {
+        path.strip_prefix(root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    let text = |path: &Path| fs::read_to_string(path).ok();
+    let files = paths.iter();
+    files
+        .filter_map(|path| Some((name(path), text(path)?)))
+        .collect()
+}
+
+/// Checks that every Rust file that a comment or a document for maintainers names in backticks exists.
+#[test]
+fn files_named_in_comments_exist() {
+    let files = texts(&[
+        "build.rs",
+        "CONTRIBUTING.md",
+        "src",
+        "crates",
+        "tests",
+        "fuzz",
+        "docs",
+    ]);
     let mut seen = 0;
-    for file in &files {
-        let is_document = file.extension().is_some_and(|e| e == "md");
-        if !is_document && file.extension().is_none_or(|e| e != "rs") {
+    for (file, text) in &files {
+        let is_document = file.ends_with(".md");
+        if !is_document && !file.ends_with(".rs") {
             continue;
         }
-        for line in fs::read_to_string(file).unwrap().lines() {
+        for line in text.lines() {
             if !is_document && !line.trim_start().starts_with("//") {
                 continue;
             }
             let quoted = line.split('`').skip(1).step_by(2);
             let is_name = |word: &&str| !word.contains([' ', '*', '{']) && word.len() > 3;
             for name in quoted.filter(|word| word.ends_with(".rs")).filter(is_name) {
-                let exists = files.iter().any(|file| file.ends_with(name));
-                assert!(exists, "{} names {name}: {line}", file.display());
+                let exists = files
+                    .iter()
+                    .any(|(file, _)| Path::new(file).ends_with(name));
+                assert!(exists, "{file} names {name}: {line}");
                 seen += 1;
             }
         }
     }
     assert!(seen > 50, "the comments name files: {seen}");
+}
+
+/// Checks that each line of the threat model names a test, and that every test that SECURITY.md names exists.
+#[test]
+fn the_threat_model_names_tests_that_exist() {
+    let files = texts(&["SECURITY.md", "crates", "src", "tests"]);
+    let text = |name: &str| files.iter().find(|(file, _)| file == name);
+    let (_, security) = text("SECURITY.md").unwrap();
+    let mut seen = 0;
+    for line in security.lines() {
+        let tests = line.split('`').filter_map(|word| word.split_once(".rs::"));
+        let (_, model) = security.split_once("## Threat model").unwrap();
+        let is_row =
+            line.starts_with("| ") && model.contains(line) && !line.ends_with("shown by |");
+        assert!(
+            !is_row || tests.clone().count() > 0,
+            "no test shows this: {line}"
+        );
+        for (file, name) in tests {
+            let file = format!("{file}.rs");
+            let (_, code) = text(&file).unwrap_or_else(|| panic!("there is no {file}: {line}"));
+            // The attacks are a table.
+            let exists =
+                code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}: \""));
+            assert!(exists, "there is no test {name} in {file}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "SECURITY.md names tests: {seen}");
+}
+
+/// Checks that no line has more than 120 columns. Two things do not count, because they cannot be broken: the rows of
+/// a Markdown table, and what is between the quotes of a string in Rust.
+#[test]
+fn lines_have_at_most_120_columns() {
+    let places = [
+        ".ci",
+        ".editorconfig",
+        ".github",
+        "build.rs",
+        "CHANGELOG.md",
+        "Cargo.toml",
+        "CONTRIBUTING.md",
+        "crates",
+        "deny.toml",
+        "docs",
+        "examples",
+        "fuzz",
+        "include",
+        "Makefile",
+        "man",
+        "packaging",
+        "README.md",
+        "rustfmt.toml",
+        "SECURITY.md",
+        "src",
+        "tests",
+    ];
+    // Written by tools.
+    let written_by_tools = [".svg", ".json", ".lock"];
+    let mut too_long = Vec::new();
+    for (name, text) in texts(&places) {
+        if written_by_tools.iter().any(|end| name.ends_with(end)) || name.starts_with("fuzz/seeds/")
+        {
+            continue;
+        }
+        let counted = match name.ends_with(".rs") {
+            true => without_strings(&text),
+            false => text,
+        };
+        for (number, line) in (1..).zip(counted.lines()) {
+            let is_row = line.trim_start_matches([' ', '/', '!']).starts_with('|');
+            let columns = line.chars().count();
+            if columns > 120 && !is_row {
+                too_long.push(format!("{name}:{number}: {columns} columns"));
+            }
+        }
+    }
+    assert!(too_long.is_empty(), "too long:\n{}", too_long.join("\n"));
+}
+
+/// Returns Rust without what is between the quotes of its strings. Lines stay lines.
+fn without_strings(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '/', '\'']) {
+        kept.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let whole = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("'\"'") {
+            3
+        } else {
+            1
+        };
+        let is_string = rest.starts_with('"');
+        kept.push_str(&rest[..whole]);
+        rest = &rest[whole..];
+        if is_string {
+            let before = kept.trim_end_matches('"');
+            let name = before.trim_end_matches('#');
+            let end = if name.ends_with('r') {
+                let end = format!("\"{}", "#".repeat(before.len() - name.len()));
+                rest.find(&end).unwrap()
+            } else {
+                let mut escaped = false;
+                let is_end = |c| {
+                    let ends = c == '"' && !escaped;
+                    escaped = c == '\\' && !escaped;
+                    ends
+                };
+                rest.find(is_end).unwrap()
+            };
+            kept.extend(rest[..end].matches('\n'));
+            kept.push('"');
+            rest = &rest[end + 1..];
+        }
+    }
+    kept + rest
+}
+
+#[test]
+fn the_length_of_a_string_does_not_count() {
+    for (text, kept) in [
+        (r#"f("a\"b", 'c') // "d""#, r#"f("", 'c') // "d""#),
+        ("r#\"a\"\nb\"# + \"c\"", "r#\"\n\"# + \"\""),
+        ("'\"' + \"a\" / x", "'\"' + \"\" / x"),
+    ] {
+        assert_eq!(without_strings(text), kept);
+    }
 }

@@ -181,8 +181,8 @@ impl Schedule {
             .store(self.next_update(now, local).0, Ordering::Relaxed);
     }
 
-    /// Returns the next time at which anything may change: the start or end of a window or a midnight, as clocks go now,
-    /// or a change of the clocks.
+    /// Returns the next time at which anything may change: the start or end of a window or a midnight, as clocks go
+    /// now, or a change of the clocks.
     fn next_update(&self, now: Unix, local: LocalTime) -> Unix {
         let times = self.windows.iter().flat_map(|window| &window.times);
         let edges = times.flat_map(|&(from, to)| [from, to]);

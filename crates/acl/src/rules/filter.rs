@@ -1,6 +1,7 @@
 //! MQTT topic names and topic filters (MQTT 5.0, section 4.7).
 //!
-//! Whether a filter matches a topic, or covers another filter, is decided by [`super::matcher`], for many rules at once.
+//! Whether a filter matches a topic, or covers another filter, is decided by [`super::matcher`], for many rules at
+//! once.
 
 /// Why a filter cannot be granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

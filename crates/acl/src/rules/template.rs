@@ -1,7 +1,7 @@
 //! Topic filters with placeholders: `site/${site}/%c/#`.
 //!
-//! `%c` is the client ID, `%u` the user name, `${claim}` a claim of the token, and `${claim[*]}` each element of a claim
-//! that is an array. The name of a claim is literal, with its dots and slashes: `${https://mqtt.example/site}`.
+//! `%c` is the client ID, `%u` the user name, `${claim}` a claim of the token, and `${claim[*]}` each element of a
+//! claim that is an array. The name of a claim is literal, with its dots and slashes: `${https://mqtt.example/site}`.
 //! `${clientid}` and `${username}` are `%c` and `%u`, as EMQX spells them.
 
 use super::{
