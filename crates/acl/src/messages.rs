@@ -5,9 +5,10 @@
 use std::fmt;
 
 use crate::{
+    claims::{ClaimMistake, ClaimsError, FilterProblem, JsonType, RuleMember, RuleProblem},
     explanation::{Explanation, Limit, RuleName},
-    policy_file::UnusableRule,
-    rules::{Malformed, UnusableValue, bind::ValueProblem, template::Placeholder},
+    policy_file::{Expected, Mistake, MistakeKind, PublishLimit, Table, UnusableRule},
+    rules::{Effect, Malformed, Placeholder, UnusableValue, ValueProblem},
 };
 use input::text::Quoted;
 
@@ -116,6 +117,262 @@ impl fmt::Display for Malformed {
             Self::OpenPlaceholder => "has a `${` without a `}`",
             Self::NamelessPlaceholder => "has a placeholder that names no claim",
             Self::TwoLists => "has more than one placeholder with `[*]`",
+        })
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.line)?;
+        if let Some(rule) = &self.rule {
+            write!(f, ", rule {}", Quoted(rule))?;
+        }
+        write!(f, ": {}", self.kind)
+    }
+}
+
+impl fmt::Display for MistakeKind {
+    // Longer than a screen, because it has one sentence for each mistake.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotToml(message) => return write!(f, "this is not valid TOML ({message})"),
+            Self::UnknownMember { table, name } => {
+                return write!(f, "there is no {}; {}", Quoted(name), members(*table));
+            }
+            Self::BelowRule(member) => {
+                return write!(
+                    f,
+                    "{member} is for the whole file; write it above the first [[rule]]"
+                );
+            }
+            Self::WrongValue {
+                member,
+                found,
+                expected,
+            } => return write!(f, "{member} is {}; write {expected}", Quoted(found)),
+            Self::NotRules => "begin a rule with [[rule]]",
+            Self::NoName => "this rule has no name; give it one, because log lines show it",
+            Self::SameName => {
+                "another rule has this name; log lines name rules, so give each its own"
+            }
+            Self::AllowAndDeny => "it has allow and deny; make two rules of it",
+            Self::NeitherAllowNorDeny => {
+                "it neither allows nor denies; add, for example, allow = { publish = [\"a/b\"] }"
+            }
+            Self::NoFilter(effect) => {
+                let word = effect.keyword();
+                return write!(f, "{word} names no topic; it has publish, subscribe and both");
+            }
+            Self::Filter { filter, problem } => {
+                return write!(f, "the filter {} {problem}", Quoted(filter));
+            }
+            Self::NoRolesClaim => {
+                "role needs roles_claim, the claim that holds the roles, above the first [[rule]]"
+            }
+            Self::NameAndPointer => "claim has name and pointer; leave one of the two out",
+            Self::IsAndHas => "claim has is and has; make two conditions or two rules of it",
+            Self::NotPublishing(limit) => {
+                return write!(
+                    f,
+                    "{} is about publishing, and the rule is not; leave it out",
+                    match limit {
+                        PublishLimit::Retain => "retain",
+                        PublishLimit::MaxPayload => "max_payload",
+                    }
+                );
+            }
+            Self::DeniesSmallPayloads => {
+                "max_payload would deny what is not larger; write a rule that allows with max_payload instead: \
+                 what is larger is then denied, unless another rule allows it"
+            }
+            Self::DeniesSubscriptions => {
+                "retain is about publishing, and the rule would deny every subscription; write \
+                 deny = { publish = ... }, and another rule for subscriptions"
+            }
+        })
+    }
+}
+
+/// Says which members a table has.
+fn members(table: Table) -> &'static str {
+    match table {
+        Table::File => "a policy file has time_zone, roles_claim and [[rule]]",
+        Table::Rule => {
+            "a rule has name, when, allow or deny, qos, retain, max_payload and priority"
+        }
+        Table::When => {
+            "when has permission, role, claim, client_id, time, days, network, port and certificate"
+        }
+        Table::Claim => "claim has name or pointer, is or has",
+        Table::Filters(Effect::Allow) => "allow has publish, subscribe and both",
+        Table::Filters(Effect::Deny) => "deny has publish, subscribe and both",
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rule => "[[rule]]",
+            Self::Text => "text in quotes",
+            Self::Texts => "text in quotes, or a list of texts",
+            Self::AtLeastOne => "at least one, or leave it out",
+            Self::TimeZone => "the name of a time zone, as in Europe/Berlin",
+            Self::Conditions => "a table, as in { role = \"gardener\" }",
+            Self::Claim => "a table, as in { name = \"site\", is = \"north\" }",
+            Self::Pointer => "a JSON pointer, as in \"/app/site\"",
+            Self::ClaimValue => "text in quotes, a whole number, true or false",
+            Self::Network => {
+                "an address and the length of its network, as in 10.0.0.0/8 (no bit set behind that length, \
+                 and not IPv4 and IPv6 in one)"
+            }
+            Self::Port => "a port, as in 8883",
+            Self::Certificate => {
+                "a SHA-256 fingerprint, 64 hexadecimal digits with or without colons"
+            }
+            Self::Times => "two times of day, as in \"22:00-06:00\"",
+            Self::Days => "days of the week, as in \"Mon-Fri\" or \"Sat,Sun\"",
+            Self::Filters => "a table, as in { publish = [\"a/b\"] }",
+            Self::Filter => "a topic filter in quotes",
+            Self::Qos => "0, 1, 2 or a list of these",
+            Self::Retain => "true or false",
+            Self::MaxPayload => "a number of bytes",
+            Self::Priority => "a whole number; the highest comes first",
+        })
+    }
+}
+
+impl fmt::Display for ClaimsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "of its claim {}, {}", Quoted(&self.claim), self.mistake)
+    }
+}
+
+impl fmt::Display for ClaimMistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFilters { member, found } => match member {
+                None => write!(f, "it is {found}, not an array of topic filters"),
+                Some(name) => write!(
+                    f,
+                    "its member {name} is {found}, not an array of topic filters"
+                ),
+            },
+            Self::NotAString {
+                member,
+                index,
+                found,
+            } => match member {
+                None => write!(f, "its element {index} is {found}, not a string"),
+                Some(name) => write!(
+                    f,
+                    "element {index} of its member {name} is {found}, not a string"
+                ),
+            },
+            Self::BadJson(why) => write!(
+                f,
+                "it is a text that looks like a list or an object, and it {why}"
+            ),
+            Self::ListAsText => f.write_str(
+                "it is a text that looks like a list; write a list, or entries with spaces between them",
+            ),
+            Self::NoDirection(name) => write!(
+                f,
+                "it has a member {}; write publish, subscribe or all",
+                Quoted(name)
+            ),
+            Self::Filter {
+                entry,
+                is_permission,
+                problem,
+            } => {
+                let what = match is_permission {
+                    true => "filter in",
+                    false => "entry",
+                };
+                write!(f, "the {what} {} {problem}", Quoted(entry))
+            }
+            Self::Verb { filter, verb } => write!(
+                f,
+                "the entry {} begins with `{verb}:`, which counts in permissions and scopes; here write \
+                 {{\"publish\": [...], \"subscribe\": [...]}}",
+                Quoted(filter)
+            ),
+            Self::Rule { index, problem } => write!(f, "its element {index} {problem}"),
+        }
+    }
+}
+
+impl fmt::Display for FilterProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ListMark(mark) => write!(
+                f,
+                "begins with `{mark}`: it is part of a list that was written as text"
+            ),
+            Self::Placeholder(mark) => write!(
+                f,
+                "contains the placeholder `{mark}`, but claim_placeholders is false; set it to true, or write the \
+                 value"
+            ),
+            Self::Malformed(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl fmt::Display for RuleProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongValue {
+                member,
+                found,
+                value,
+            } => {
+                match value {
+                    Some(value) => write!(f, "has {member} {}", Quoted(value))?,
+                    None => write!(f, "has {member} {found}")?,
+                }
+                f.write_str(match member {
+                    RuleMember::Permission => "; write allow or deny",
+                    RuleMember::Action => "; write publish, subscribe or all",
+                    RuleMember::Topic => "; write a topic filter",
+                    RuleMember::Topics => "; write an array of topic filters",
+                    RuleMember::Qos => "; write 0, 1, 2 or an array of these",
+                    RuleMember::Retain => "; write true, false or all",
+                })
+            }
+            Self::UnknownMember(name) => write!(
+                f,
+                "has a member {}; a rule has permission, action, topic, qos and retain",
+                Quoted(name)
+            ),
+            Self::TopicAndTopics => f.write_str("has topic and topics; leave one of the two out"),
+            Self::Missing(member) => write!(f, "has no {member}"),
+        }
+    }
+}
+
+impl fmt::Display for RuleMember {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Permission => "permission",
+            Self::Action => "action",
+            Self::Topic => "topic",
+            Self::Topics => "topics",
+            Self::Qos => "qos",
+            Self::Retain => "retain",
+        })
+    }
+}
+
+impl fmt::Display for JsonType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Null => "null",
+            Self::Boolean => "a boolean",
+            Self::Number => "a number",
+            Self::String => "a string",
+            Self::Array => "an array",
+            Self::Object => "an object",
         })
     }
 }

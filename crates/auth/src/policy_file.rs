@@ -188,8 +188,8 @@ struct Edition {
 
 impl Edition {
     fn compile(path: &Path, digest: [u8; 32], text: &str) -> Result<Self, ConfigError> {
-        let rules =
-            PolicyFile::compile(text).map_err(|mistake| error(path, Problem::Policy(mistake)))?;
+        let rules = PolicyFile::compile(text)
+            .map_err(|mistake| error(path, Problem::Policy(Box::new(mistake))))?;
         Ok(Self {
             digest,
             looks_at_client_id: rules.looks_at_client_id().map(Into::into),

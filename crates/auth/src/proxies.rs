@@ -59,7 +59,7 @@ impl TrustedProxies {
             return false;
         }
         let address = address.parse::<IpAddr>();
-        address.is_ok_and(|address| self.0.iter().any(|network| network.holds(address)))
+        address.is_ok_and(|address| self.0.iter().any(|network| network.contains(address)))
     }
 }
 

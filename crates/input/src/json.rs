@@ -1,8 +1,8 @@
 //! Strict JSON: an object that names a member twice is an error.
 //!
-//! RFC 7519, section 4 lets a parser take the last of two equal claims. Then one verifier sees `"sub":"a"`
-//! and the next one sees `"sub":"b"`. RFC 8725 asks verifiers to refuse such tokens; `serde_json::Value`
-//! silently takes the last member.
+//! RFC 7519, section 4 lets a parser take the last of two equal claims. Then one verifier sees `"sub":"a"` and the next
+//! one sees `"sub":"b"`. RFC 8725 asks verifiers to refuse such tokens; `serde_json::Value` silently takes the last
+//! member.
 
 use std::fmt;
 
@@ -10,35 +10,29 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// Why a text was not accepted as JSON.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Bad {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum JsonError {
     /// An object in the text names a member twice.
-    Twice,
-    /// Any other error: what is wrong and where, without the text itself.
-    Other(String),
-}
-
-impl fmt::Display for Bad {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Twice => f.write_str("names a member twice"),
-            Self::Other(what) => f.write_str(what),
-        }
-    }
+    DuplicateMember,
+    /// The text is not UTF-8.
+    NotUtf8,
+    /// The text is JSON, and not an object.
+    NotAnObject,
+    /// The text is not JSON. This is what the parser says, which is nothing of the text.
+    Syntax(String),
 }
 
 /// Parses one JSON object. `serde_json` limits its depth to 128 levels.
 ///
 /// # Errors
 ///
-/// Returns [`Bad`] if the text is not UTF-8, not JSON, not an object, or names a member twice. The message
-/// completes a sentence that begins with the name of the text.
-pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Bad> {
+/// Returns an error if the text is not UTF-8, not JSON, not an object, or names a member twice.
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     // One check of the whole text is cheaper than the check that serde_json would make of every string.
-    let text = std::str::from_utf8(bytes).map_err(|_| Bad::Other("is not UTF-8 text".into()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| JsonError::NotUtf8)?;
     match value(text)? {
         Value::Object(members) => Ok(members),
-        _ => Err(Bad::Other("is not a JSON object".into())),
+        _ => Err(JsonError::NotAnObject),
     }
 }
 
@@ -46,14 +40,13 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Bad> {
 ///
 /// # Errors
 ///
-/// Returns [`Bad`] if the text is not JSON or names a member twice. The message completes a sentence that
-/// begins with the name of the text.
-pub fn value(text: &str) -> Result<Value, Bad> {
+/// Returns an error if the text is not JSON or names a member twice.
+pub fn value(text: &str) -> Result<Value, JsonError> {
     match serde_json::from_str::<Strict>(text) {
         Ok(Strict(value)) => Ok(value),
         // The visitor below accepts every value, so its only data error is the duplicate member.
-        Err(e) if e.is_data() => Err(Bad::Twice),
-        Err(e) => Err(Bad::Other(format!("is not good JSON ({e})"))),
+        Err(e) if e.is_data() => Err(JsonError::DuplicateMember),
+        Err(e) => Err(JsonError::Syntax(e.to_string())),
     }
 }
 
@@ -180,7 +173,10 @@ mod tests {
             r#"{"x":{"a":1,"a":2}}"#,
             r#"{"x":[{"a":1,"a":2}]}"#,
         ] {
-            assert!(object(text.as_bytes()) == Err(Bad::Twice), "{text}");
+            assert!(
+                object(text.as_bytes()) == Err(JsonError::DuplicateMember),
+                "{text}"
+            );
         }
     }
 
@@ -220,10 +216,13 @@ mod tests {
             deep.as_str(),
         ] {
             assert!(
-                matches!(object(text.as_bytes()), Err(Bad::Other(_))),
+                matches!(
+                    object(text.as_bytes()),
+                    Err(JsonError::Syntax(_) | JsonError::NotAnObject)
+                ),
                 "{text}"
             );
         }
-        assert!(object(b"{\"a\":\"\xff\"}").is_err());
+        assert_eq!(object(b"{\"a\":\"\xff\"}"), Err(JsonError::NotUtf8));
     }
 }

@@ -47,7 +47,7 @@ impl Network {
     }
 
     /// Whether the network contains this address.
-    pub fn holds(self, address: IpAddr) -> bool {
+    pub fn contains(self, address: IpAddr) -> bool {
         // A dual-stack listener reports IPv4 clients as ::ffff:192.0.2.1.
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4()
@@ -97,10 +97,10 @@ mod tests {
             ("::ffff:0:0/96", "192.0.2.1", true),
             ("::ffff:192.0.2.1", "192.0.2.1", true),
         ] {
-            let holds_it = Network::parse(network)
+            let contains_it = Network::parse(network)
                 .unwrap()
-                .holds(address.parse().unwrap());
-            assert_eq!(holds_it, holds, "{network} {address}");
+                .contains(address.parse().unwrap());
+            assert_eq!(contains_it, holds, "{network} {address}");
         }
         for bad in [
             "",

@@ -12,8 +12,6 @@
 //! * The text that the tenant or HTTP puts around a token, `"access_token":` or `Bearer`, followed by
 //!   something long. This is the only sign of an opaque token, which alone looks like any password.
 
-use std::fmt;
-
 /// How many bytes of a text are examined. A token shows itself in its first hundred bytes, and a password of
 /// more than 1024 bytes is refused in any case.
 const MAX_EXAMINED: usize = 2 * 1024;
@@ -53,21 +51,26 @@ const IN_PAYLOAD: [&str; 11] = [
 const NAMES: [&str; 3] = ["access", "id", "refresh"];
 
 /// A token, as it arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Token<'t> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Token {
     /// The text is a token and nothing else: a header, a dot, and more. The token need not be valid.
     Alone,
     /// The text contains a token.
-    Wrapped(Wrapping<'t>),
+    Wrapped(Wrapping),
     /// The text is a fragment of a token.
     Piece(Fragment),
 }
 
 /// What surrounds a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wrapping<'t> {
-    /// The text before the token and the text behind it.
-    Text(&'t [u8], &'t [u8]),
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wrapping {
+    /// Text.
+    Text {
+        /// The text before the token.
+        before: Option<Surrounding>,
+        /// The text behind it.
+        after: Option<Surrounding>,
+    },
     /// A further encoding, base64 or hexadecimal.
     Encoding,
     /// The standard alphabet of base64, with `+`, `/` or `=`, instead of base64url.
@@ -76,8 +79,37 @@ pub enum Wrapping<'t> {
     Split,
 }
 
+/// The kind of text that surrounds a token. The text itself is not kept, because it may hold another secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Surrounding {
+    /// White space or invisible characters.
+    Invisible,
+    /// Quotes.
+    Quotes,
+    /// The name of the HTTP header.
+    Authorization,
+    /// JSON.
+    Json,
+    /// A URL.
+    Url,
+    /// The fields of a form.
+    Form,
+    /// The scheme `Bearer`.
+    Bearer,
+    /// The word `JWT`.
+    Jwt,
+    /// The word `Token`.
+    Token,
+    /// The word `password`.
+    Password,
+    /// Punctuation.
+    Punctuation,
+    /// Other text.
+    Other,
+}
+
 /// A fragment of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fragment {
     /// The token's header or the beginning of it, with its length in bytes.
     Header(usize),
@@ -86,7 +118,7 @@ pub enum Fragment {
 }
 
 /// Looks for a token in a text.
-pub fn token(text: &[u8]) -> Option<Token<'_>> {
+pub fn token(text: &[u8]) -> Option<Token> {
     if is_alone(text) {
         return Some(Token::Alone);
     }
@@ -125,7 +157,7 @@ pub fn shown(text: &str) -> Option<&str> {
     Some(&text[..end])
 }
 
-fn find(text: &[u8], depth: u8) -> Option<Token<'_>> {
+fn find(text: &[u8], depth: u8) -> Option<Token> {
     if text.len() < MIN_RUN {
         return None;
     }
@@ -146,11 +178,14 @@ fn find(text: &[u8], depth: u8) -> Option<Token<'_>> {
         }
     }
     let opaque = opaque(looked_at)?;
-    Some(Token::Wrapped(Wrapping::Text(&text[..opaque], b"")))
+    Some(Token::Wrapped(Wrapping::Text {
+        before: surrounding(&text[..opaque]),
+        after: None,
+    }))
 }
 
 /// Classifies a text in which a token begins, with its header, at `start`.
-fn classify(text: &[u8], start: usize) -> Token<'_> {
+fn classify(text: &[u8], start: usize) -> Token {
     let is_of_token = |byte: &u8| b".=".contains(byte) || is_base64(*byte);
     let (before, rest) = text.split_at(start);
     let length = rest.iter().take_while(|byte| is_of_token(byte)).count();
@@ -165,15 +200,22 @@ fn classify(text: &[u8], start: usize) -> Token<'_> {
             && after.iter().all(|byte| is_blank(byte) || is_of_token(byte));
         return Token::Wrapped(match is_split {
             true if !after.trim_ascii().is_empty() => Wrapping::Split,
-            _ => Wrapping::Text(before, after),
+            _ => text_around(before, after),
         });
     }
     if !after.is_empty() {
-        Token::Wrapped(Wrapping::Text(before, after))
+        Token::Wrapped(text_around(before, after))
     } else if token.contains(&b'.') {
         Token::Wrapped(Wrapping::Alphabet)
     } else {
         Token::Piece(Fragment::Header(text.len()))
+    }
+}
+
+fn text_around(before: &[u8], after: &[u8]) -> Wrapping {
+    Wrapping::Text {
+        before: surrounding(before),
+        after: surrounding(after),
     }
 }
 
@@ -339,47 +381,8 @@ fn opaque(text: &[u8]) -> Option<usize> {
     })
 }
 
-/// The rest of a sentence whose subject is the field, such as "it" or "its user name".
-impl fmt::Display for Token<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Alone => f.write_str("is a token"),
-            Self::Wrapped(Wrapping::Encoding) => {
-                f.write_str("is a token that was encoded once more (base64 or hexadecimal)")
-            }
-            Self::Wrapped(Wrapping::Alphabet) => {
-                f.write_str("is a token in base64 with `+`, `/` or `=`, and not in base64url")
-            }
-            Self::Wrapped(Wrapping::Split) => {
-                f.write_str("is a token with white space or line breaks in it")
-            }
-            Self::Wrapped(Wrapping::Text(before, after)) => {
-                f.write_str("is a token with ")?;
-                match (around(before), around(after)) {
-                    (Some(before), None) => write!(f, "{before} in front of it"),
-                    (None, Some(after)) => write!(f, "{after} behind it"),
-                    (Some(before), Some(after)) if before == after => {
-                        write!(f, "{before} around it")
-                    }
-                    (Some(before), Some(after)) => {
-                        write!(f, "{before} in front of it and {after} behind it")
-                    }
-                    (None, None) => f.write_str("something around it"),
-                }
-            }
-            Self::Piece(Fragment::Header(length)) => write!(
-                f,
-                "is the beginning of a token, cut off in its header after {length} bytes"
-            ),
-            Self::Piece(Fragment::Rest) => {
-                f.write_str("is a piece of a token without its beginning")
-            }
-        }
-    }
-}
-
-/// Names the kind of text that surrounds a token. The text itself is not shown: it may hold another secret.
-fn around(text: &[u8]) -> Option<&'static str> {
+/// Returns the kind of text that surrounds a token, or `None` if there is none.
+fn surrounding(text: &[u8]) -> Option<Surrounding> {
     let text = String::from_utf8_lossy(&text[..text.len().min(MAX_EXAMINED)]).to_lowercase();
     let has = |word: &str| text.contains(word);
     let is_blank = |c: char| {
@@ -389,32 +392,32 @@ fn around(text: &[u8]) -> Option<&'static str> {
     Some(if text.is_empty() {
         return None;
     } else if text.chars().all(is_blank) {
-        "white space or an invisible character"
+        Surrounding::Invisible
     } else if text.chars().all(|c| is_quote(c) || is_blank(c)) {
-        "quotes"
+        Surrounding::Quotes
     } else if has("authorization") {
-        "`Authorization:`"
+        Surrounding::Authorization
     } else if has("{") || has("}") {
-        "JSON"
+        Surrounding::Json
     } else if has("://") {
-        "a URL"
+        Surrounding::Url
     } else if has("&") || has("access_token") || has("id_token") || has("refresh_token") {
-        "a form's fields"
+        Surrounding::Form
     } else if has("bearer") {
-        "`Bearer`"
+        Surrounding::Bearer
     } else if has("jwt") {
-        "`JWT`"
+        Surrounding::Jwt
     } else if has("token") {
-        "`Token`"
+        Surrounding::Token
     } else if has("password") {
-        "`password`"
+        Surrounding::Password
     } else if text
         .chars()
         .all(|c| c.is_ascii_punctuation() || is_blank(c))
     {
-        "punctuation"
+        Surrounding::Punctuation
     } else {
-        "other text"
+        Surrounding::Other
     })
 }
 

@@ -1,56 +1,43 @@
-//! What a token says about topics: from its claims to rules, and the rules compiled.
+//! The claims of a token, and the rules that they grant.
 //!
 //! * [`topics`](mod@topics): the forms of the claim `topics`
 //! * [`permissions`](mod@permissions): Auth0's `permissions` and `scope`
-//! * this file: the rules of one token, shared by all whose claims are the same
+//! * [`mistake`]: what can be wrong with them
+//! * this file: which claims count, and the compiled rules of one token. Tokens with the same claims share them
 
+mod mistake;
 pub(crate) mod permissions;
 mod topics;
 
+pub use mistake::{ClaimMistake, ClaimsError, FilterProblem, JsonType, RuleMember, RuleProblem};
 pub use permissions::{Verbs, permissions};
 pub use topics::topics;
-
-use std::fmt;
 
 use serde_json::{Map, Value};
 
 #[cfg(test)]
 use crate::rules::{AccessRequest, bind::Bindings, matcher::prepare, windows::OpenWindows};
-use crate::rules::{
-    Effect, Limits, Malformed, Rule, Template, compile::OrderedRule, matcher::Matcher,
-};
-use input::{json::Place, text::Quoted};
+use crate::rules::{Effect, Limits, Rule, Template, compile::OrderedRule, matcher::Matcher};
+use input::json::Place;
 
-/// Why a claim gives no rights at all: one bad entry refuses the whole token, because an operator
-/// who made one mistake should see it, not a device that half works. The sentence follows the claim's
-/// name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadClaim(String);
-
-impl fmt::Display for BadClaim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Which claims count, and how they are read. In this order: the topics first, then the permissions,
-/// then the scope.
+/// Which claims count, and how they are read. Their rules come in this order: topics, permissions, scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// Where the topics are, if they count.
     pub topics: Option<Place>,
     /// Whether `permissions` counts.
     pub permissions: bool,
-    /// Whether `scope` counts. Not by default: without RBAC an Auth0 API gives an application every
-    /// scope that it asks for.
+    /// Whether `scope` counts. It does not by default: without RBAC, an Auth0 API gives an application every scope that
+    /// it requests.
     pub scope: bool,
-    /// What permissions begin with.
+    /// The verbs of permissions.
     pub verbs: Verbs,
-    /// Whether placeholders in filters are more than text.
+    /// Whether filters may have placeholders.
     pub placeholders: bool,
 }
 
 impl Reading {
+    /// Returns the claims that count, each with its name and its value.
     fn claims<'s, 'c>(
         &'s self,
         claims: &'c Map<String, Value>,
@@ -65,85 +52,68 @@ impl Reading {
         topics.into_iter().chain(lists)
     }
 
-    /// What the claims say, to be hashed: the same for tokens that say the same.
+    /// Returns the values of the claims that count. Tokens with the same values have the same rules.
     pub fn values<'a>(&self, claims: &'a Map<String, Value>) -> Vec<Option<&'a Value>> {
         self.claims(claims).map(|(_, value)| value).collect()
     }
 
-    /// The rules that they are.
+    /// Returns the rules in these claims.
     ///
     /// # Errors
     ///
-    /// A sentence about the first mistake, that begins with whose it is.
-    pub fn rules(&self, claims: &Map<String, Value>) -> Result<Vec<Rule>, String> {
+    /// Returns the first mistake.
+    pub fn rules(&self, claims: &Map<String, Value>) -> Result<Vec<Rule>, ClaimsError> {
         let mut rules = Vec::new();
         for (place, (name, value)) in self.claims(claims).enumerate() {
             let Some(value) = value else {
                 continue;
             };
-            let read = if self.topics.is_some() && place == 0 {
-                topics::topics(value, self.placeholders).and_then(|rules| self.without_verbs(rules))
+            let of_claim = if self.topics.is_some() && place == 0 {
+                topics(value, self.placeholders).and_then(|rules| self.check_verbs(rules))
             } else {
-                permissions::permissions(value, &self.verbs, self.placeholders)
+                permissions(value, &self.verbs, self.placeholders)
             };
-            rules.extend(read.map_err(|why| format!("of its claim {}, {why}", Quoted(name)))?);
+            rules.extend(of_claim.map_err(|mistake| ClaimsError {
+                claim: name.to_owned(),
+                mistake,
+            })?);
         }
         Ok(rules)
     }
 
-    /// Rules of the claim for topics, in which a permission's verb has nothing to say.
-    fn without_verbs(&self, rules: Vec<Rule>) -> Result<Vec<Rule>, BadClaim> {
+    /// Refuses rules of the claim with topics whose filter begins with the verb of a permission.
+    fn check_verbs(&self, rules: Vec<Rule>) -> Result<Vec<Rule>, ClaimMistake> {
         let verbs = [&self.verbs, &Verbs::default()];
-        let verb = |rule: &Rule| verbs.iter().find_map(|verbs| verbs.of(rule.filter.text()));
-        match rules
-            .iter()
-            .find_map(|rule| Some((rule.filter.text(), verb(rule)?)))
-        {
-            None => Ok(rules),
-            Some((entry, verb)) => Err(BadClaim(format!(
-                "the entry {} begins with `{verb}:`, which counts in permissions and scopes; here write \
-                 {{\"publish\": [...], \"subscribe\": [...]}}",
-                Quoted(entry)
-            ))),
+        for rule in &rules {
+            let filter = rule.filter.text();
+            if let Some(verb) = verbs.iter().find_map(|verbs| verbs.verb_of(filter)) {
+                return Err(ClaimMistake::Verb {
+                    filter: filter.to_owned(),
+                    verb: verb.to_owned(),
+                });
+            }
         }
+        Ok(rules)
     }
 }
 
-/// Reads a filter of a token. What is meant as something else is refused, and not granted as a topic of that
-/// name: whoever wrote it would never learn why the device may not do what he gave it.
+/// Parses a filter of a token. A text that is meant as something else is refused, not granted as a topic: otherwise the
+/// author of the claim would not notice the mistake.
 ///
 /// # Errors
 ///
-/// What is wrong, as the rest of a sentence that begins with the filter.
-fn template(text: &str, placeholders: bool) -> Result<Template, String> {
+/// Returns why the filter cannot be granted.
+fn template(text: &str, placeholders: bool) -> Result<Template, FilterProblem> {
     if let Some(mark) = text.chars().next().filter(|c| "[{\"'".contains(*c)) {
-        return Err(format!(
-            "begins with `{mark}`: it is part of a list that was written as text"
-        ));
+        return Err(FilterProblem::ListMark(mark));
     }
-    if placeholders {
-        return Template::parse(text).map_err(|why| why.to_string());
-    }
-    if let Some(mark) = ["%c", "%u", "${"]
-        .into_iter()
-        .find(|mark| text.contains(mark))
-    {
-        return Err(format!(
-            "has a placeholder, `{mark}`, and values stand in no filter of a token here; set claim_placeholders to true"
-        ));
-    }
-    Template::literal(text).map_err(|why: Malformed| why.to_string())
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
+    let marks = ["%c", "%u", "${"];
+    let filter = match marks.into_iter().find(|mark| text.contains(mark)) {
+        _ if placeholders => Template::parse(text),
+        Some(mark) => return Err(FilterProblem::Placeholder(mark)),
+        None => Template::literal(text),
+    };
+    filter.map_err(FilterProblem::Malformed)
 }
 
 /// The rules of a token, compiled.
@@ -297,6 +267,7 @@ mod tests {
                 ..all.clone()
             };
             let error = reading.rules(wrong.as_object().unwrap()).unwrap_err();
+            let error = error.to_string();
             assert!(
                 error.contains(&format!("the entry '{entry}' begins with `")),
                 "{error}"
@@ -312,7 +283,7 @@ mod tests {
         assert_ne!(all.values(none), all.values(null));
         assert!(all.rules(none).unwrap().is_empty());
         assert_eq!(
-            all.rules(null).unwrap_err(),
+            all.rules(null).unwrap_err().to_string(),
             "of its claim 'https://mqtt.example/topics', it is null, not an array of topic filters"
         );
     }

@@ -1,18 +1,16 @@
-//! Auth0's `permissions` (an array, with RBAC) and `scope` (a string with spaces; RFC 8693, section
-//! 4.2): entries `publish:FILTER`, `subscribe:FILTER`, `pubsub:FILTER`.
+//! Auth0's `permissions` (an array, with RBAC) and `scope` (a string with spaces; RFC 8693, section 4.2): entries
+//! `publish:FILTER`, `subscribe:FILTER`, `pubsub:FILTER`.
 //!
-//! Both claims hold what other APIs are for, too: an entry without one of these verbs is none of our
-//! business, and neither is a claim of that name that is something else. An entry with a verb and a
-//! bad filter refuses the token, and so does a list that was written as text.
+//! Both claims also have entries for other APIs. So an entry without one of these verbs is ignored, as is a claim of
+//! another type. An entry with a verb and a bad filter refuses the token, and so does a list that was written as text.
 //!
-//! A `*` is a name in MQTT, also where it comes from RabbitMQ's scopes, in which it is a wildcard: to read
-//! it as `+` or `#` would be to guess a right. Such a scope grants a topic that nobody has.
+//! In RabbitMQ's scopes, `*` is a wildcard. In MQTT it is a name, and to convert it to `+` or `#` would be to guess a
+//! right. So it is not converted, and such a scope grants a topic that nobody uses.
 
 use serde_json::Value;
 
-use super::{BadClaim, template};
+use super::{ClaimMistake, template};
 use crate::rules::{Actions, Rule};
-use input::text::Quoted;
 
 /// The words in front of the filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,34 +34,26 @@ impl Default for Verbs {
 }
 
 impl Verbs {
-    /// The verb that an entry begins with.
-    pub(super) fn of(&self, entry: &str) -> Option<&str> {
-        [&self.publish, &self.subscribe, &self.both]
-            .into_iter()
-            .find(|verb| {
-                let rest = entry.strip_prefix(verb.as_str());
-                rest.is_some_and(|rest| rest.starts_with(':'))
-            })
-            .map(String::as_str)
-    }
-
-    fn read<'e>(&self, entry: &'e str) -> Option<(Actions, &'e str)> {
-        [
+    /// Splits an entry into its verb, the actions that the verb allows, and the filter.
+    fn split<'s, 'e>(&'s self, entry: &'e str) -> Option<(&'s str, Actions, &'e str)> {
+        let verbs = [
             (&self.publish, Actions::Publish),
             (&self.subscribe, Actions::Subscribe),
             (&self.both, Actions::Both),
-        ]
-        .into_iter()
-        .find_map(|(verb, actions)| {
-            Some((
-                actions,
-                entry.strip_prefix(verb.as_str())?.strip_prefix(':')?,
-            ))
+        ];
+        verbs.into_iter().find_map(|(verb, actions)| {
+            let filter = entry.strip_prefix(verb.as_str())?.strip_prefix(':')?;
+            Some((verb.as_str(), actions, filter))
         })
+    }
+
+    /// Returns the verb that an entry begins with.
+    pub(super) fn verb_of(&self, entry: &str) -> Option<&str> {
+        self.split(entry).map(|(verb, ..)| verb)
     }
 }
 
-/// The entries of the claim, a string or an array of strings.
+/// Returns the entries of a claim that is a string or an array of strings.
 pub(crate) fn entries(claim: &Value) -> Vec<&str> {
     match claim {
         Value::String(list) => list.split(' ').filter(|entry| !entry.is_empty()).collect(),
@@ -72,36 +62,37 @@ pub(crate) fn entries(claim: &Value) -> Vec<&str> {
     }
 }
 
-/// Reads the claim's value.
+/// Returns the rules in the value of a claim.
 ///
 /// # Errors
 ///
-/// The first entry with one of our verbs and without a filter, or a list that was written as text.
+/// Returns the first entry that has a verb and a bad filter, or says that the list was written as text.
 pub fn permissions(
     claim: &Value,
     verbs: &Verbs,
     placeholders: bool,
-) -> Result<Vec<Rule>, BadClaim> {
+) -> Result<Vec<Rule>, ClaimMistake> {
     if let Value::String(text) = claim
         && text.trim_start().starts_with('[')
     {
-        return Err(BadClaim(
-            "it is a text that looks like a list; write a list, or entries with spaces between them"
-                .into(),
-        ));
+        return Err(ClaimMistake::ListAsText);
     }
-    entries(claim)
-        .into_iter()
-        .filter_map(|entry| Some((entry, verbs.read(entry)?)))
-        .map(|(entry, (actions, filter))| {
-            let filter = template(filter, placeholders)
-                .map_err(|why| BadClaim(format!("the filter in {} {why}", Quoted(entry))))?;
-            Ok(Rule {
-                actions,
-                ..Rule::allow(filter)
-            })
-        })
-        .collect()
+    let mut rules = Vec::new();
+    for entry in entries(claim) {
+        let Some((_, actions, filter)) = verbs.split(entry) else {
+            continue;
+        };
+        let filter = template(filter, placeholders).map_err(|problem| ClaimMistake::Filter {
+            entry: entry.to_owned(),
+            is_permission: true,
+            problem,
+        })?;
+        rules.push(Rule {
+            actions,
+            ..Rule::allow(filter)
+        });
+    }
+    Ok(rules)
 }
 
 #[cfg(test)]
@@ -160,7 +151,7 @@ mod tests {
             ),
             (
                 json!(["publish:up/%c"]),
-                "the filter in 'publish:up/%c' has a placeholder, `%c`",
+                "the filter in 'publish:up/%c' contains the placeholder `%c`",
             ),
         ] {
             let error = permissions(&claim, &Verbs::default(), false)

@@ -1,241 +1,262 @@
 //! The forms of the claim `topics`.
 //!
-//! 1. a list of filters, or a string of filters split on spaces and commas (what client metadata in
-//!    Auth0 can hold, whose values are strings): to publish and to subscribe
-//! 2. an object of such lists by direction: `publish`, `subscribe`, and `pub`, `sub`, `all` as in
-//!    EMQX's older form
-//! 3. a list of rules, as in EMQX's `acl` claim: `permission`, `action`, `topic` or `topics`, `qos`,
-//!    `retain` (EMQX documentation, "Access Control List", new format). What EMQX takes for each is
-//!    taken here. Its conditions on the client (`clientid_re`, `ipaddr` and others, from 5.9) are not
-//!    known here and refuse the token: to ignore a condition would be to widen a right.
+//! 1. A list of filters, or a string of filters with spaces or commas between them (client metadata in Auth0 holds only
+//!    strings): they allow to publish and to subscribe.
+//! 2. An object with such a list for each direction: `publish` and `subscribe`, or `pub`, `sub` and `all` as in EMQX's
+//!    older form.
+//! 3. A list of rules, as in EMQX's `acl` claim: `permission`, `action`, `topic` or `topics`, `qos`, `retain` (EMQX
+//!    documentation, "Access Control List", new format). Each takes the values that EMQX takes. Conditions on the client
+//!    (`clientid_re`, `ipaddr` and others, from 5.9) are unknown here and refuse the token: to ignore a condition would
+//!    be to widen a right.
 //!
-//! A filter after `eq ` (forms 2 and 3) stands for itself: see [`Rule::literal`].
+//! In forms 2 and 3, a filter can begin with `eq `: see [`Rule::literal`].
 //!
-//! Each of these may be written as text, as Auth0's Application Metadata does, which holds texts only:
-//! `["temperature","config"]`.
+//! Each form can also be written as text, as in Auth0's Application Metadata: `["temperature","config"]`.
 //!
-//! Where placeholders do not count, one refuses the token: as a text it would allow or deny a topic that
-//! nobody meant.
+//! A filter with a placeholder refuses the token unless the option `claim_placeholders` is on: as a text it would allow
+//! or deny a topic that nobody meant.
 //!
-//! The number of entries needs no limit of its own: the token that holds them has one.
+//! There is no limit on the number of entries, because the length of the token is limited.
 
 use serde_json::{Map, Value};
 
-use super::{BadClaim, kind, template};
+use super::{ClaimMistake, JsonType, RuleMember, RuleProblem, template};
 use crate::rules::{Actions, Effect, Limits, Rule};
-use input::{json, text::Quoted};
+use input::json;
 
-type Result<T> = std::result::Result<T, BadClaim>;
-
-/// Reads the claim's value. Without `placeholders` a filter that contains one is a mistake.
+/// Returns the rules in the value of the claim. Unless `placeholders`, a filter with a placeholder is a mistake.
 ///
 /// # Errors
 ///
-/// What is wrong and where, for the first thing that is.
-pub fn topics(claim: &Value, placeholders: bool) -> Result<Vec<Rule>> {
-    let reader = Reader { placeholders };
+/// Returns the first mistake.
+pub fn topics(claim: &Value, placeholders: bool) -> Result<Vec<Rule>, ClaimMistake> {
+    let parser = TopicsParser { placeholders };
     match claim {
-        Value::Array(entries) => {
-            let mut rules = Vec::with_capacity(entries.len());
-            for (index, entry) in entries.iter().enumerate() {
-                let place = || format!("its element {index}");
-                match entry {
-                    Value::String(filter) => rules.push(reader.plain(filter)?),
-                    Value::Object(members) => reader.rule(members, &place(), &mut rules)?,
-                    other => {
-                        return Err(BadClaim(format!(
-                            "{} is {}, not a string",
-                            place(),
-                            kind(other)
-                        )));
-                    }
-                }
-            }
-            Ok(rules)
-        }
-        Value::String(text) => match written_out(text)? {
+        Value::Array(entries) => parser.array(entries),
+        Value::String(text) => match json_in(text)? {
             Some(claim) => topics(&claim, placeholders),
-            None => split(text).map(|entry| reader.plain(entry)).collect(),
+            None => split(text).map(|entry| parser.plain(entry)).collect(),
         },
-        Value::Object(members) => reader.by_direction(members),
-        other => Err(BadClaim(format!(
-            "it is {}, not an array of topic filters",
-            kind(other)
-        ))),
+        Value::Object(members) => parser.by_direction(members),
+        other => Err(ClaimMistake::NotFilters {
+            member: None,
+            found: JsonType::of(other),
+        }),
     }
 }
 
-/// The entries of a list in a string.
+/// Splits a string of filters.
 fn split(list: &str) -> impl Iterator<Item = &str> {
     list.split([' ', ',']).filter(|entry| !entry.is_empty())
 }
 
-/// The list or object that a text is meant as, if it looks like one.
-fn written_out(text: &str) -> Result<Option<Value>> {
-    if !text.trim_start().starts_with(['[', '{']) {
-        return Ok(None);
+/// Returns the list or object that a text is meant as, if it looks like one.
+fn json_in(text: &str) -> Result<Option<Value>, ClaimMistake> {
+    match text.trim_start().starts_with(['[', '{']) {
+        true => json::value(text).map(Some).map_err(ClaimMistake::BadJson),
+        false => Ok(None),
     }
-    let claim = json::value(text).map_err(|why| {
-        BadClaim(format!(
-            "it is a text that looks like a list or an object, and it {why}"
-        ))
-    })?;
-    Ok(Some(claim))
 }
 
-struct Reader {
+fn actions(word: &str) -> Option<Actions> {
+    match word {
+        "publish" | "pub" => Some(Actions::Publish),
+        "subscribe" | "sub" => Some(Actions::Subscribe),
+        "all" => Some(Actions::Both),
+        _ => None,
+    }
+}
+
+struct TopicsParser {
     placeholders: bool,
 }
 
-impl Reader {
-    /// An allow rule for both actions.
-    fn plain(&self, filter: &str) -> Result<Rule> {
-        template(filter, self.placeholders)
-            .map(Rule::allow)
-            .map_err(|why| BadClaim(format!("the entry {} {why}", Quoted(filter))))
-    }
-
-    /// A filter, perhaps with `eq ` in front.
-    fn filter(&self, filter: &str) -> Result<Rule> {
-        let Some(inner) = filter.strip_prefix("eq ") else {
-            return self.plain(filter);
-        };
-        let mut rule = self.plain(inner)?;
-        rule.literal = true;
-        Ok(rule)
-    }
-
-    fn by_direction(&self, members: &Map<String, Value>) -> Result<Vec<Rule>> {
-        let mut rules = Vec::new();
-        for (name, value) in members {
-            let actions = match name.as_str() {
-                "publish" | "pub" => Actions::Publish,
-                "subscribe" | "sub" => Actions::Subscribe,
-                "all" => Actions::Both,
-                _ => {
-                    return Err(BadClaim(format!(
-                        "it has a member {}; write publish, subscribe or all",
-                        Quoted(name)
-                    )));
-                }
-            };
-            let from = rules.len();
-            let not_list = |other: &Value| {
-                BadClaim(format!(
-                    "its member {name} is {}, not an array of topic filters",
-                    kind(other)
-                ))
-            };
-            match value {
-                Value::String(text) => match written_out(text)? {
-                    Some(Value::Array(entries)) => self.list(name, &entries, &mut rules)?,
-                    Some(other) => return Err(not_list(&other)),
-                    None => {
-                        for entry in split(text) {
-                            rules.push(self.plain(entry)?);
-                        }
+impl TopicsParser {
+    /// A list of filters and rules.
+    fn array(&self, entries: &[Value]) -> Result<Vec<Rule>, ClaimMistake> {
+        let mut rules = Vec::with_capacity(entries.len());
+        for (index, entry) in entries.iter().enumerate() {
+            match entry {
+                Value::String(filter) => rules.push(self.plain(filter)?),
+                Value::Object(members) => {
+                    let (rule, filters) =
+                        rule(members).map_err(|problem| ClaimMistake::Rule { index, problem })?;
+                    for filter in filters {
+                        rules.push(rule.with_filter(self.filter(filter)?));
                     }
-                },
-                Value::Array(entries) => self.list(name, entries, &mut rules)?,
-                other => return Err(not_list(other)),
-            }
-            for rule in &mut rules[from..] {
-                rule.actions = actions;
+                }
+                other => {
+                    return Err(ClaimMistake::NotAString {
+                        member: None,
+                        index,
+                        found: JsonType::of(other),
+                    });
+                }
             }
         }
         Ok(rules)
     }
 
-    /// The filters in one member of an object by direction.
-    fn list(&self, name: &str, entries: &[Value], rules: &mut Vec<Rule>) -> Result<()> {
-        for (index, entry) in entries.iter().enumerate() {
-            let Value::String(entry) = entry else {
-                return Err(BadClaim(format!(
-                    "element {index} of its member {name} is {}, not a string",
-                    kind(entry)
-                )));
-            };
-            rules.push(self.filter(entry)?);
-        }
-        Ok(())
+    /// A filter without `eq `. Returns a rule that allows both actions.
+    fn plain(&self, filter: &str) -> Result<Rule, ClaimMistake> {
+        template(filter, self.placeholders)
+            .map(Rule::allow)
+            .map_err(|problem| ClaimMistake::Filter {
+                entry: filter.to_owned(),
+                is_permission: false,
+                problem,
+            })
     }
 
-    fn rule(&self, members: &Map<String, Value>, place: &str, rules: &mut Vec<Rule>) -> Result<()> {
-        let bad = |what: String| Err(BadClaim(format!("{place} {what}")));
-        let (mut effect, mut actions, mut filters) = (None, None, None);
-        let mut limits = Limits::NONE;
+    /// A filter that can begin with `eq `. Returns a rule that allows both actions.
+    fn filter(&self, filter: &str) -> Result<Rule, ClaimMistake> {
+        match filter.strip_prefix("eq ") {
+            None => self.plain(filter),
+            Some(filter) => Ok(Rule {
+                literal: true,
+                ..self.plain(filter)?
+            }),
+        }
+    }
+
+    /// An object with a list for each direction.
+    fn by_direction(&self, members: &Map<String, Value>) -> Result<Vec<Rule>, ClaimMistake> {
+        let mut rules = Vec::new();
         for (name, value) in members {
-            let wrong = |fix: &str| {
-                let shown = match value {
-                    Value::Array(_) | Value::Object(_) => kind(value).to_owned(),
-                    other => Quoted(&other.to_string()).to_string(),
-                };
-                bad(format!("has {name} {shown}; write {fix}"))
+            let Some(actions) = actions(name) else {
+                return Err(ClaimMistake::NoDirection(name.clone()));
             };
-            match (name.as_str(), value) {
-                ("permission", Value::String(word)) if word == "allow" => {
-                    effect = Some(Effect::Allow);
-                }
-                ("permission", Value::String(word)) if word == "deny" => {
-                    effect = Some(Effect::Deny);
-                }
-                ("permission", _) => return wrong("allow or deny"),
-                ("action", Value::String(word)) => {
-                    actions = Some(match word.as_str() {
-                        "publish" | "pub" => Actions::Publish,
-                        "subscribe" | "sub" => Actions::Subscribe,
-                        "all" => Actions::Both,
-                        _ => return wrong("publish, subscribe or all"),
-                    });
-                }
-                ("action", _) => return wrong("publish, subscribe or all"),
-                ("topic" | "topics", _) if filters.is_some() => {
-                    return bad("has topic and topics; leave one of the two out".into());
-                }
-                ("topic", Value::String(filter)) => filters = Some(vec![filter.as_str()]),
-                ("topic", _) => return wrong("a topic filter"),
-                ("topics", Value::Array(list)) if list.iter().all(Value::is_string) => {
-                    filters = Some(list.iter().filter_map(Value::as_str).collect());
-                }
-                ("topics", _) => return wrong("an array of topic filters"),
-                ("qos", value) => match qos(value) {
-                    Some(set) => limits.qos = set,
-                    None => return wrong("0, 1, 2 or an array of these"),
-                },
-                ("retain", value) => match retain(value) {
-                    Some(only) => limits.retain = only,
-                    None => return wrong("true, false or all"),
-                },
-                _ => {
-                    return bad(format!(
-                        "has a member {}; a rule has permission, action, topic, qos and retain",
-                        Quoted(name)
-                    ));
-                }
-            }
+            let of_member = self.member(name, value)?.into_iter();
+            rules.extend(of_member.map(|rule| Rule { actions, ..rule }));
         }
-        let (Some(effect), Some(actions), Some(filters)) = (effect, actions, filters) else {
-            let missing = match (effect, actions) {
-                (None, _) => "permission",
-                (_, None) => "action",
-                _ => "topic",
-            };
-            return bad(format!("has no {missing}"));
+        Ok(rules)
+    }
+
+    /// The list of one direction, as an array or as text.
+    fn member(&self, name: &str, value: &Value) -> Result<Vec<Rule>, ClaimMistake> {
+        let not_filters = |other| ClaimMistake::NotFilters {
+            member: Some(name.to_owned()),
+            found: JsonType::of(other),
         };
-        for filter in filters {
-            let rule = self.filter(filter)?;
-            rules.push(Rule {
-                effect,
-                actions,
-                limits,
-                ..rule
-            });
+        match value {
+            Value::Array(entries) => self.filters(name, entries),
+            Value::String(text) => match json_in(text)? {
+                Some(Value::Array(entries)) => self.filters(name, &entries),
+                Some(other) => Err(not_filters(&other)),
+                None => split(text).map(|entry| self.plain(entry)).collect(),
+            },
+            other => Err(not_filters(other)),
         }
-        Ok(())
+    }
+
+    fn filters(&self, member: &str, entries: &[Value]) -> Result<Vec<Rule>, ClaimMistake> {
+        let entries = entries.iter().enumerate();
+        let rules = entries.map(|(index, entry)| match entry {
+            Value::String(entry) => self.filter(entry),
+            other => Err(ClaimMistake::NotAString {
+                member: Some(member.to_owned()),
+                index,
+                found: JsonType::of(other),
+            }),
+        });
+        rules.collect()
     }
 }
 
-/// A number, an array of numbers, or the same in strings, as EMQX takes it.
+/// What a rule in a token says, except for its filters.
+struct RuleWithoutFilter {
+    effect: Effect,
+    actions: Actions,
+    limits: Limits,
+}
+
+impl RuleWithoutFilter {
+    /// Returns the rule for this filter.
+    fn with_filter(&self, rule: Rule) -> Rule {
+        Rule {
+            effect: self.effect,
+            actions: self.actions,
+            limits: self.limits,
+            ..rule
+        }
+    }
+}
+
+/// Parses a rule. Returns its filters apart.
+fn rule(members: &Map<String, Value>) -> Result<(RuleWithoutFilter, Vec<&str>), RuleProblem> {
+    let (mut effect, mut actions, mut filters) = (None, None, None);
+    let mut limits = Limits::NONE;
+    for (name, value) in members {
+        let Some(member) = RuleMember::named(name) else {
+            return Err(RuleProblem::UnknownMember(name.clone()));
+        };
+        let wrong = || wrong_value(member, value);
+        match member {
+            RuleMember::Permission => effect = Some(effect_of(value).ok_or_else(wrong)?),
+            RuleMember::Action => {
+                actions = Some(value.as_str().and_then(self::actions).ok_or_else(wrong)?);
+            }
+            RuleMember::Topic | RuleMember::Topics => {
+                let found = filters_of(member, value).ok_or_else(wrong);
+                if filters.is_some() {
+                    return Err(RuleProblem::TopicAndTopics);
+                }
+                filters = Some(found?);
+            }
+            RuleMember::Qos => limits.qos = qos(value).ok_or_else(wrong)?,
+            RuleMember::Retain => limits.retain = retain(value).ok_or_else(wrong)?,
+        }
+    }
+    let rule = RuleWithoutFilter {
+        effect: effect.ok_or(RuleProblem::Missing(RuleMember::Permission))?,
+        actions: actions.ok_or(RuleProblem::Missing(RuleMember::Action))?,
+        limits,
+    };
+    let filters = filters.ok_or(RuleProblem::Missing(RuleMember::Topic))?;
+    Ok((rule, filters))
+}
+
+impl RuleMember {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "permission" => Self::Permission,
+            "action" => Self::Action,
+            "topic" => Self::Topic,
+            "topics" => Self::Topics,
+            "qos" => Self::Qos,
+            "retain" => Self::Retain,
+            _ => return None,
+        })
+    }
+}
+
+fn wrong_value(member: RuleMember, value: &Value) -> RuleProblem {
+    let is_scalar = !value.is_array() && !value.is_object();
+    RuleProblem::WrongValue {
+        member,
+        found: JsonType::of(value),
+        value: is_scalar.then(|| value.to_string()),
+    }
+}
+
+fn effect_of(value: &Value) -> Option<Effect> {
+    match value.as_str()? {
+        "allow" => Some(Effect::Allow),
+        "deny" => Some(Effect::Deny),
+        _ => None,
+    }
+}
+
+/// Returns the filters of `topic`, which is one, or of `topics`, which is an array.
+fn filters_of(member: RuleMember, value: &Value) -> Option<Vec<&str>> {
+    match (member, value) {
+        (RuleMember::Topic, Value::String(filter)) => Some(vec![filter]),
+        (RuleMember::Topics, Value::Array(list)) => list.iter().map(Value::as_str).collect(),
+        _ => None,
+    }
+}
+
+/// Returns a bit for each QoS of a number, an array of numbers, or the same in strings, as EMQX takes it.
 fn qos(value: &Value) -> Option<u8> {
     let one = |value: &Value| match value {
         Value::Number(number) => number.as_u64().filter(|qos| *qos <= 2).map(|qos| 1 << qos),
@@ -259,6 +280,7 @@ fn qos(value: &Value) -> Option<u8> {
     }
 }
 
+/// Returns the limit on the retain flag, as EMQX takes it.
 fn retain(value: &Value) -> Option<Option<bool>> {
     match value {
         Value::Null => Some(None),
@@ -501,19 +523,19 @@ mod tests {
         for (claim, text) in [
             (
                 json!(r#"["temperature","config""#),
-                "it is a text that looks like a list or an object, and it is not good JSON",
+                "it is a text that looks like a list or an object, and it is not valid JSON",
             ),
             (
                 json!(r#"["temperature"] config"#),
-                "it is a text that looks like a list or an object, and it is not good JSON",
+                "it is a text that looks like a list or an object, and it is not valid JSON",
             ),
             (
                 json!(r#"["temperature"],"x":["config"]"#),
-                "it is a text that looks like a list or an object, and it is not good JSON",
+                "it is a text that looks like a list or an object, and it is not valid JSON",
             ),
             (
                 json!("[temperature,config]"),
-                "it is a text that looks like a list or an object, and it is not good JSON",
+                "it is a text that looks like a list or an object, and it is not valid JSON",
             ),
             (
                 json!(r#"{"all":["a"],"all":["b"]}"#),
@@ -533,16 +555,19 @@ mod tests {
             ),
             (
                 json!(["a", "cfg/${clientid}"]),
-                "the entry 'cfg/${clientid}' has a placeholder, `${`, and",
+                "the entry 'cfg/${clientid}' contains the placeholder `${`",
             ),
-            (json!("up/%c"), "the entry 'up/%c' has a placeholder, `%c`"),
+            (
+                json!("up/%c"),
+                "the entry 'up/%c' contains the placeholder `%c`",
+            ),
             (
                 json!({"sub": ["eq %u/x"]}),
-                "the entry '%u/x' has a placeholder, `%u`",
+                "the entry '%u/x' contains the placeholder `%u`",
             ),
             (
                 json!([{"permission": "deny", "action": "all", "topics": ["a", "a/${x"]}]),
-                "the entry 'a/${x' has a placeholder, `${`",
+                "the entry 'a/${x' contains the placeholder `${`",
             ),
         ] {
             let error = topics(&claim, false).unwrap_err().to_string();

@@ -66,7 +66,7 @@ impl Condition {
                 .any(|pattern| is_like(&client.client_id, pattern)),
             Self::Network(any) => client
                 .address
-                .is_some_and(|address| any.iter().any(|network| network.holds(address))),
+                .is_some_and(|address| any.iter().any(|network| network.contains(address))),
             Self::Port(any) => client.port.is_some_and(|port| any.contains(&port)),
             Self::Certificate(any) => client.certificate.is_some_and(|print| any.contains(&print)),
         }

@@ -1,6 +1,6 @@
 //! Policy files: rules for what does not belong in tokens.
 //!
-//! * [`parse`]: the syntax
+//! * [`parse`]: the syntax · [`mistake`]: what can be wrong with it
 //! * [`conditions`]: to which clients a rule applies. This is decided once, when a client signs in
 //! * [`index`]: which rules may apply to a client, found without trying all of them
 //! * [`schedule`]: at which times a rule applies
@@ -11,6 +11,7 @@
 
 mod conditions;
 mod index;
+mod mistake;
 mod parse;
 mod schedule;
 
@@ -33,7 +34,7 @@ use crate::rules::{
 use crate::time::Unix;
 use conditions::Condition;
 use index::Index;
-pub use parse::Mistake;
+pub use mistake::{Expected, Mistake, MistakeKind, PublishLimit, Table};
 use parse::ParsedRule;
 use schedule::Schedule;
 

@@ -1,9 +1,9 @@
-//! The policy file, read: TOML, every member known, every mistake with its line.
+//! Parses a policy file. Unknown members are errors, and every error has its line.
 //!
-//! Walked by hand and not derived: a derived reader says "data did not match any variant" where an
-//! operator needs to know what to write.
+//! This is written by hand, not derived: a derived parser says "data did not match any variant" where an operator needs
+//! to know what to write.
 
-use std::{collections::HashSet, fmt};
+use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::Value;
 use toml::{
@@ -13,113 +13,83 @@ use toml::{
 
 use super::{
     conditions::{Claim, Condition, Test, fingerprint},
+    mistake::{Expected, Mistake, MistakeKind, PublishLimit, Table},
     schedule::{self, TimeWindow, Zone},
 };
 use crate::rules::{Actions, Effect, Limits, Rule, Template};
-use input::{json::Place, network::Network, text::Quoted};
+use input::{json::Place, network::Network};
 
-/// What a policy file says.
+/// A policy file, parsed.
 #[derive(Debug)]
 pub(super) struct ParsedFile {
-    /// The zone of its times and days.
+    /// The time zone of its times and days.
     pub(super) zone: Zone,
     /// Its rules, as written.
     pub(super) rules: Vec<ParsedRule>,
 }
 
-/// A rule of the file.
+/// A rule of a policy file.
 #[derive(Debug)]
 pub(super) struct ParsedRule {
     /// Its name.
     pub(super) name: Box<str>,
     /// Its priority.
     pub(super) priority: i32,
-    /// All of these must hold.
+    /// Its conditions. All of them must hold.
     pub(super) conditions: Vec<Condition>,
-    /// And this must be open.
+    /// Its time window. It must be open.
     pub(super) window: Option<TimeWindow>,
-    /// What it does, one for each filter; all with the same effect and limits.
+    /// One rule for each filter, all with the same effect and limits.
     pub(super) rules: Vec<Rule>,
 }
 
-/// What is wrong with a policy file. The sentence follows its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    line: usize,
-    rule: Option<Box<str>>,
-    what: String,
-}
+type ParseResult<T> = Result<T, Mistake>;
 
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}", self.line)?;
-        if let Some(rule) = &self.rule {
-            write!(f, ", rule {}", Quoted(rule))?;
-        }
-        write!(f, ": {}", self.what)
-    }
-}
+/// A member's name, and its place in the text.
+type TomlKey<'t> = Spanned<Cow<'t, str>>;
 
-type Result<T> = std::result::Result<T, Mistake>;
+/// A value, and its place in the text.
+type TomlValue<'t> = &'t Spanned<DeValue<'t>>;
 
-/// A value and where it stands.
-type Found<'t> = &'t Spanned<DeValue<'t>>;
-
-/// Reads a policy file's text.
+/// Parses the text of a policy file.
 ///
 /// # Errors
 ///
-/// The first mistake.
-pub(super) fn parse(text: &str) -> Result<ParsedFile> {
+/// Returns the first mistake.
+pub(super) fn parse(text: &str) -> ParseResult<ParsedFile> {
     let document = DeTable::parse(text).map_err(|e| Mistake {
         line: line(text, e.span().map_or(0, |span| span.start)),
         rule: None,
-        what: format!("this is not good TOML ({})", e.message()),
+        kind: MistakeKind::NotToml(e.message().to_owned()),
     })?;
-    let mut reader = Reader {
+    let mut parser = FileParser {
         text,
         roles_claim: None,
         rule: None,
     };
     let (mut zone, mut tables) = (Zone::UTC, &[][..]);
-    for (name, value) in document.get_ref() {
-        match (name.get_ref().as_ref(), value.get_ref()) {
+    for (key, value) in document.get_ref() {
+        match (key.get_ref().as_ref(), value.get_ref()) {
             ("time_zone", _) => {
-                let name = reader.string("time_zone", value)?;
-                zone = Zone::named(&name).ok_or_else(|| {
-                    reader.wrong(
-                        "time_zone",
-                        value,
-                        "the name of a time zone, as in Europe/Berlin",
-                    )
-                })?;
+                let name = parser.string("time_zone", value)?;
+                zone = Zone::named(&name)
+                    .ok_or_else(|| parser.wrong("time_zone", value, Expected::TimeZone))?;
             }
-            ("roles_claim", _) => {
-                reader.roles_claim = Some(reader.string("roles_claim", value)?);
-            }
+            ("roles_claim", _) => parser.roles_claim = Some(parser.string("roles_claim", value)?),
             ("rule", DeValue::Array(list)) => tables = list,
-            ("rule", _) => return Err(reader.mistake(value, "begin a rule with [[rule]]".into())),
-            (other, _) => {
-                let known = "time_zone, roles_claim and [[rule]]";
-                return Err(reader.mistake(
-                    name,
-                    format!("there is no {}; a policy file has {known}", Quoted(other)),
-                ));
-            }
+            ("rule", _) => return Err(parser.mistake(value, MistakeKind::NotRules)),
+            _ => return Err(parser.unknown(key, Table::File)),
         }
     }
     let mut rules: Vec<ParsedRule> = Vec::new();
     let mut names = HashSet::new();
     for table in tables {
-        let rule = reader.rule(table)?;
+        let rule = parser.rule(table)?;
         if !names.insert(rule.name.clone()) {
-            return Err(reader.mistake(
-                table,
-                "another rule has this name; log lines name rules, so give each its own".into(),
-            ));
+            return Err(parser.mistake(table, MistakeKind::SameName));
         }
         rules.push(rule);
-        reader.rule = None;
+        parser.rule = None;
     }
     Ok(ParsedFile { zone, rules })
 }
@@ -129,229 +99,116 @@ fn line(text: &str, offset: usize) -> usize {
     before.bytes().filter(|b| *b == b'\n').count() + 1
 }
 
-struct Reader<'t> {
+struct FileParser<'t> {
     text: &'t str,
     roles_claim: Option<String>,
-    /// The rule being read.
+    /// The name of the rule that is being parsed.
     rule: Option<Box<str>>,
 }
 
-impl Reader<'_> {
-    fn mistake<T>(&self, at: &Spanned<T>, what: String) -> Mistake {
-        Mistake {
-            line: line(self.text, at.span().start),
-            rule: self.rule.clone(),
-            what,
-        }
-    }
+/// The members of a rule, before they are combined.
+struct RuleMembers<'t> {
+    conditions: Vec<Condition>,
+    window: Option<TimeWindow>,
+    effect: Option<(Effect, TomlValue<'t>)>,
+    limits: Limits,
+    publish_limits: Vec<(PublishLimit, TomlValue<'t>)>,
+    priority: i32,
+}
 
-    fn wrong(&self, member: &str, value: Found, fix: &str) -> Mistake {
-        let shown = self.text.get(value.span()).unwrap_or_default();
-        self.mistake(value, format!("{member} is {}; write {fix}", Quoted(shown)))
-    }
-
-    fn string(&self, member: &str, value: Found) -> Result<String> {
-        match value.get_ref() {
-            DeValue::String(text) if !text.is_empty() => Ok(text.clone().into_owned()),
-            _ => Err(self.wrong(member, value, "text in quotes")),
-        }
-    }
-
-    fn integer(&self, value: Found) -> Option<i64> {
-        let number = value.get_ref().as_integer()?;
-        i64::from_str_radix(number.as_str(), number.radix()).ok()
-    }
-
-    /// The elements of an array, or the one that stands instead of it.
-    fn list<'v>(&self, member: &str, value: Found<'v>) -> Result<Vec<Found<'v>>> {
-        match value.get_ref() {
-            DeValue::Array(elements) if elements.is_empty() => {
-                Err(self.wrong(member, value, "at least one, or leave it out"))
-            }
-            DeValue::Array(elements) => Ok(elements.iter().collect()),
-            _ => Ok(vec![value]),
-        }
-    }
-
-    /// A list in which everything can be read.
-    fn each<T>(
-        &self,
-        member: &str,
-        value: Found,
-        fix: &str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Result<Vec<T>> {
-        self.list(member, value)?
-            .into_iter()
-            .map(|element| {
-                let text = element.get_ref().as_str().filter(|text| !text.is_empty());
-                text.and_then(&read)
-                    .ok_or_else(|| self.wrong(member, element, fix))
-            })
-            .collect()
-    }
-
-    fn strings(&self, member: &str, value: Found) -> Result<Vec<String>> {
-        let fix = "text in quotes, or a list of texts";
-        self.each(member, value, fix, |text| Some(text.to_owned()))
-    }
-
-    fn table<'v>(&self, member: &str, value: Found<'v>, fix: &str) -> Result<&'v DeTable<'v>> {
-        match value.get_ref() {
-            DeValue::Table(members) => Ok(members),
-            _ => Err(self.wrong(member, value, fix)),
-        }
-    }
-
-    fn unknown<T>(&self, at: &Spanned<T>, owner: &str, name: &str, known: &str) -> Mistake {
-        // In TOML whatever stands below a [[rule]] is the rule's.
-        if let "time_zone" | "roles_claim" = name {
-            let what = format!("{name} is for the whole file; write it above the first [[rule]]");
-            return self.mistake(at, what);
-        }
-        self.mistake(
-            at,
-            format!("there is no {}; {owner} has {known}", Quoted(name)),
-        )
-    }
-
-    fn rule(&mut self, value: Found) -> Result<ParsedRule> {
-        let members = self.table("rule", value, "[[rule]]")?;
+/// Rules.
+impl FileParser<'_> {
+    fn rule(&mut self, value: TomlValue) -> ParseResult<ParsedRule> {
+        let table = self.table("rule", value, Expected::Rule)?;
         self.rule = None;
-        let Some(name) = members.get("name") else {
-            return Err(self.mistake(
-                value,
-                "this rule has no name; give it one, log lines show it".into(),
-            ));
+        let Some(name) = table.get("name") else {
+            return Err(self.mistake(value, MistakeKind::NoName));
         };
         let name: Box<str> = self.string("name", name)?.into();
         self.rule = Some(name.clone());
 
-        let (mut conditions, mut window, mut effect, mut priority) = (Vec::new(), None, None, 0);
-        let mut limits = Limits::NONE;
-        let (mut retain, mut max_payload) = (None, None);
-        for (member, value) in members {
-            match member.get_ref().as_ref() {
-                "name" => {}
-                "when" => (conditions, window) = self.when(value)?,
-                word @ ("allow" | "deny") => {
-                    if effect.is_some() {
-                        return Err(self.mistake(
-                            member,
-                            "it has allow and deny; make two rules of it".into(),
-                        ));
-                    }
-                    let what = if word == "allow" {
-                        Effect::Allow
-                    } else {
-                        Effect::Deny
-                    };
-                    effect = Some((what, word, value));
-                }
-                "qos" => limits.qos = self.qos(value)?,
-                "retain" => {
-                    retain = Some(value);
-                    let only = value.get_ref().as_bool();
-                    limits.retain =
-                        Some(only.ok_or_else(|| self.wrong("retain", value, "true or false"))?);
-                }
-                "max_payload" => {
-                    max_payload = Some(value);
-                    let most = self
-                        .integer(value)
-                        .and_then(|most| u32::try_from(most).ok());
-                    let fix = "a number of bytes";
-                    limits.max_payload =
-                        most.ok_or_else(|| self.wrong("max_payload", value, fix))?;
-                }
-                "priority" => {
-                    let number = self
-                        .integer(value)
-                        .and_then(|number| i32::try_from(number).ok());
-                    let fix = "a whole number; the highest comes first";
-                    priority = number.ok_or_else(|| self.wrong("priority", value, fix))?;
-                }
-                other => {
-                    let known = "name, when, allow or deny, qos, retain, max_payload and priority";
-                    return Err(self.unknown(member, "a rule", other, known));
-                }
-            }
-        }
-        let Some((effect, word, filters)) = effect else {
-            return Err(self.mistake(
-                value,
-                "it neither allows nor denies; add, for example, allow = { publish = [\"a/b\"] }"
-                    .into(),
-            ));
+        let members = self.rule_members(table)?;
+        let Some((effect, filters)) = members.effect else {
+            return Err(self.mistake(value, MistakeKind::NeitherAllowNorDeny));
         };
-        let rules = self.filters(word, filters, effect, limits)?;
-        let about = |actions| rules.iter().any(|rule| rule.actions == actions);
-        let subscriptions = about(Actions::Subscribe) || about(Actions::Both);
-        let publishing = about(Actions::Publish) || about(Actions::Both);
-        for (member, value) in [("retain", retain), ("max_payload", max_payload)] {
-            let Some(value) = value else { continue };
-            let fix = match (effect, member) {
-                _ if !publishing => "is about publishing, and the rule is not; leave it out",
-                // It reads as if what is larger were denied, and what is not larger is.
-                (Effect::Deny, "max_payload") => {
-                    "would deny what is not larger; write a rule that allows with max_payload instead: what is larger is then denied, unless another rule allows it"
-                }
-                // It would deny subscriptions and deliveries whole, with a retain flag and without.
-                (Effect::Deny, _) if subscriptions => {
-                    "is about publishing, and the rule would deny every subscription; write deny = { publish = ... }, and another rule for subscriptions"
-                }
-                _ => continue,
-            };
-            return Err(self.mistake(value, format!("{member} {fix}")));
-        }
+        let rules = self.filters(filters, effect, members.limits)?;
+        self.check_publish_limits(&members.publish_limits, effect, &rules)?;
         Ok(ParsedRule {
             name,
-            priority,
-            conditions,
-            window,
+            priority: members.priority,
+            conditions: members.conditions,
+            window: members.window,
             rules,
         })
     }
 
-    fn qos(&self, value: Found) -> Result<u8> {
-        let fix = "0, 1, 2 or a list of these";
-        self.list("qos", value)?
-            .into_iter()
-            .try_fold(0, |set, element| match self.integer(element) {
-                Some(qos @ 0..=2) => Ok(set | 1 << qos),
-                _ => Err(self.wrong("qos", element, fix)),
-            })
+    fn rule_members<'t>(&self, table: &'t DeTable<'t>) -> ParseResult<RuleMembers<'t>> {
+        let mut members = RuleMembers {
+            conditions: Vec::new(),
+            window: None,
+            effect: None,
+            limits: Limits::NONE,
+            publish_limits: Vec::new(),
+            priority: 0,
+        };
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "name" => {}
+                "when" => (members.conditions, members.window) = self.when(value)?,
+                word @ ("allow" | "deny") => {
+                    let effect = match word {
+                        "allow" => Effect::Allow,
+                        _ => Effect::Deny,
+                    };
+                    if members.effect.replace((effect, value)).is_some() {
+                        return Err(self.mistake(key, MistakeKind::AllowAndDeny));
+                    }
+                }
+                "qos" => members.limits.qos = self.qos(value)?,
+                "retain" => {
+                    let only = value.get_ref().as_bool();
+                    let only = only.ok_or_else(|| self.wrong("retain", value, Expected::Retain))?;
+                    members.limits.retain = Some(only);
+                    members.publish_limits.push((PublishLimit::Retain, value));
+                }
+                "max_payload" => {
+                    let most = self.number("max_payload", value, Expected::MaxPayload)?;
+                    members.limits.max_payload = most;
+                    let limit = PublishLimit::MaxPayload;
+                    members.publish_limits.push((limit, value));
+                }
+                "priority" => {
+                    members.priority = self.number("priority", value, Expected::Priority)?;
+                }
+                _ => return Err(self.unknown(key, Table::Rule)),
+            }
+        }
+        Ok(members)
     }
 
-    fn filters(
-        &self,
-        word: &str,
-        value: Found,
-        effect: Effect,
-        limits: Limits,
-    ) -> Result<Vec<Rule>> {
-        let known = "publish, subscribe and both";
+    fn qos(&self, value: TomlValue) -> ParseResult<u8> {
+        let levels = self.list("qos", value)?.into_iter();
+        let mut levels = levels.map(|element| match integer(element) {
+            Some(qos @ 0..=2) => Ok(1 << qos),
+            _ => Err(self.wrong("qos", element, Expected::Qos)),
+        });
+        levels.try_fold(0, |set, level| Ok(set | level?))
+    }
+
+    /// Returns a rule for each filter.
+    fn filters(&self, value: TomlValue, effect: Effect, limits: Limits) -> ParseResult<Vec<Rule>> {
+        let word = effect.keyword();
         let mut rules = Vec::new();
-        let members = self.table(word, value, "a table, as in { publish = [\"a/b\"] }")?;
-        for (member, value) in members {
-            let name = member.get_ref().as_ref();
+        for (key, value) in self.table(word, value, Expected::Filters)? {
+            let name = key.get_ref().as_ref();
             let actions = match name {
                 "publish" => Actions::Publish,
                 "subscribe" => Actions::Subscribe,
                 "both" => Actions::Both,
-                other => return Err(self.unknown(member, word, other, known)),
+                _ => return Err(self.unknown(key, Table::Filters(effect))),
             };
             for element in self.list(name, value)? {
-                let Some(written) = element.get_ref().as_str() else {
-                    return Err(self.wrong(name, element, "a topic filter in quotes"));
-                };
-                let (literal, text) = match written.strip_prefix("eq ") {
-                    Some(text) => (true, text),
-                    None => (false, written),
-                };
-                let filter = Template::parse(text).map_err(|why| {
-                    self.mistake(element, format!("the filter {} {why}", Quoted(written)))
-                })?;
+                let (filter, literal) = self.filter(name, element)?;
                 rules.push(Rule {
                     effect,
                     actions,
@@ -361,78 +218,67 @@ impl Reader<'_> {
                 });
             }
         }
-        if rules.is_empty() {
-            return Err(self.mistake(value, format!("{word} names no topic; it has {known}")));
+        match rules.is_empty() {
+            true => Err(self.mistake(value, MistakeKind::NoFilter(effect))),
+            false => Ok(rules),
         }
-        Ok(rules)
     }
 
-    fn when(&self, value: Found) -> Result<(Vec<Condition>, Option<TimeWindow>)> {
-        let members = self.table("when", value, "a table, as in { role = \"gardener\" }")?;
-        let (mut conditions, mut times, mut days) = (Vec::new(), None, None);
-        for (member, value) in members {
-            let name = member.get_ref().as_ref();
-            conditions.push(match name {
-                "permission" => Condition::Permission(self.strings(name, value)?),
-                "role" => {
-                    let Some(claim) = &self.roles_claim else {
-                        return Err(self.mistake(
-                            member,
-                            "role needs roles_claim, the claim that holds the roles, above the first [[rule]]".into(),
-                        ));
-                    };
-                    Condition::Role {
-                        claim: claim.clone(),
-                        any: self.strings(name, value)?,
-                    }
+    /// Returns a filter, and whether it is literal.
+    fn filter(&self, member: &str, value: TomlValue) -> ParseResult<(Template, bool)> {
+        let Some(written) = value.get_ref().as_str() else {
+            return Err(self.wrong(member, value, Expected::Filter));
+        };
+        let (literal, text) = match written.strip_prefix("eq ") {
+            Some(text) => (true, text),
+            None => (false, written),
+        };
+        let filter = Template::parse(text).map_err(|problem| {
+            let filter = written.to_owned();
+            self.mistake(value, MistakeKind::Filter { filter, problem })
+        })?;
+        Ok((filter, literal))
+    }
+
+    /// Refuses limits on publishing where they would not do what they seem to say.
+    fn check_publish_limits(
+        &self,
+        limits: &[(PublishLimit, TomlValue)],
+        effect: Effect,
+        rules: &[Rule],
+    ) -> ParseResult<()> {
+        let publishing = rules.iter().any(|rule| rule.actions != Actions::Subscribe);
+        let subscribing = rules.iter().any(|rule| rule.actions != Actions::Publish);
+        for (limit, value) in limits {
+            let kind = match (effect, limit) {
+                _ if !publishing => MistakeKind::NotPublishing(*limit),
+                (Effect::Deny, PublishLimit::MaxPayload) => MistakeKind::DeniesSmallPayloads,
+                (Effect::Deny, PublishLimit::Retain) if subscribing => {
+                    MistakeKind::DeniesSubscriptions
                 }
-                "claim" => Condition::Claim(
-                    self.list(name, value)?
-                        .into_iter()
-                        .map(|element| self.claim(element))
-                        .collect::<Result<Vec<_>>>()?
-                        .concat(),
-                ),
-                "client_id" => Condition::ClientId(self.strings(name, value)?),
-                "network" => Condition::Network(self.each(
-                    name,
-                    value,
-                    "an address and the length of its network, as in 10.0.0.0/8 (no bits behind that length, and IPv4 and IPv6 apart)",
-                    Network::parse,
-                )?),
-                "port" => Condition::Port(
-                    self.list(name, value)?
-                        .into_iter()
-                        .map(|element| {
-                            self.integer(element)
-                                .and_then(|port| u16::try_from(port).ok())
-                                .filter(|port| *port > 0)
-                                .ok_or_else(|| self.wrong(name, element, "a port, as in 8883"))
-                        })
-                        .collect::<Result<_>>()?,
-                ),
-                "certificate" => Condition::Certificate(self.each(
-                    name,
-                    value,
-                    "a SHA-256 fingerprint, 64 hexadecimal digits with or without colons",
-                    fingerprint,
-                )?),
+                _ => continue,
+            };
+            return Err(self.mistake(value, kind));
+        }
+        Ok(())
+    }
+}
+
+/// Conditions.
+impl FileParser<'_> {
+    fn when(&self, value: TomlValue) -> ParseResult<(Vec<Condition>, Option<TimeWindow>)> {
+        let (mut conditions, mut times, mut days) = (Vec::new(), None, None);
+        for (key, value) in self.table("when", value, Expected::Conditions)? {
+            match key.get_ref().as_ref() {
                 "time" => {
-                    let fix = "two times of day, as in \"22:00-06:00\"";
-                    times = Some(self.each(name, value, fix, schedule::times)?);
-                    continue;
+                    times = Some(self.each("time", value, Expected::Times, schedule::times)?);
                 }
                 "days" => {
-                    let fix = "days of the week, as in \"Mon-Fri\" or \"Sat,Sun\"";
-                    let sets = self.each(name, value, fix, schedule::days)?;
+                    let sets = self.each("days", value, Expected::Days, schedule::days)?;
                     days = Some(sets.into_iter().fold(0, |all, set| all | set));
-                    continue;
                 }
-                other => {
-                    let known = "permission, role, claim, client_id, time, days, network, port and certificate";
-                    return Err(self.unknown(member, "when", other, known));
-                }
-            });
+                _ => conditions.push(self.condition(key, value)?),
+            }
         }
         let window = (times.is_some() || days.is_some()).then(|| TimeWindow {
             times: times.unwrap_or_else(|| vec![(0, 24 * 3600)]),
@@ -441,84 +287,208 @@ impl Reader<'_> {
         Ok((conditions, window))
     }
 
-    /// One condition, or several of which one has to hold, if a list of values is given.
-    fn claim(&self, value: Found) -> Result<Vec<Claim>> {
-        let fix = "a table, as in { name = \"site\", is = \"north\" }";
-        let members = self.table("claim", value, fix)?;
+    fn condition(&self, key: &TomlKey, value: TomlValue) -> ParseResult<Condition> {
+        let name = key.get_ref().as_ref();
+        Ok(match name {
+            "permission" => Condition::Permission(self.strings(name, value)?),
+            "role" => match &self.roles_claim {
+                Some(claim) => Condition::Role {
+                    claim: claim.clone(),
+                    any: self.strings(name, value)?,
+                },
+                None => return Err(self.mistake(key, MistakeKind::NoRolesClaim)),
+            },
+            "claim" => {
+                let claims = self.list(name, value)?.into_iter();
+                let claims = claims.map(|element| self.claim(element));
+                Condition::Claim(claims.collect::<ParseResult<Vec<_>>>()?.concat())
+            }
+            "client_id" => Condition::ClientId(self.strings(name, value)?),
+            "network" => {
+                let networks = self.each(name, value, Expected::Network, Network::parse);
+                Condition::Network(networks?)
+            }
+            "port" => {
+                let ports = self.list(name, value)?.into_iter();
+                let ports =
+                    ports.map(
+                        |element| match self.number(name, element, Expected::Port)? {
+                            0 => Err(self.wrong(name, element, Expected::Port)),
+                            port => Ok(port),
+                        },
+                    );
+                Condition::Port(ports.collect::<ParseResult<_>>()?)
+            }
+            "certificate" => {
+                let prints = self.each(name, value, Expected::Certificate, fingerprint);
+                Condition::Certificate(prints?)
+            }
+            _ => return Err(self.unknown(key, Table::When)),
+        })
+    }
+
+    /// Returns one condition on a claim, or several of which one must hold, if a list of values is given.
+    fn claim(&self, value: TomlValue) -> ParseResult<Vec<Claim>> {
         let (mut place, mut tests) = (None, None);
-        for (member, value) in members {
-            match member.get_ref().as_ref() {
+        for (key, value) in self.table("claim", value, Expected::Claim)? {
+            match key.get_ref().as_ref() {
                 name @ ("name" | "pointer") => {
-                    let text = self.string(name, value)?;
-                    let found = if name == "name" {
-                        Place::Name(text)
-                    } else if text.starts_with('/') {
-                        Place::Pointer(text)
-                    } else {
-                        return Err(self.wrong(name, value, "a JSON pointer, as in \"/app/site\""));
-                    };
-                    if place.replace(found).is_some() {
-                        return Err(self.mistake(
-                            member,
-                            "claim has name and pointer; leave one of the two out".into(),
-                        ));
+                    if place.replace(self.place(name, value)?).is_some() {
+                        return Err(self.mistake(key, MistakeKind::NameAndPointer));
                     }
                 }
                 name @ ("is" | "has") => {
-                    let values = self
-                        .list(name, value)?
-                        .into_iter()
-                        .map(|element| match element.get_ref() {
-                            DeValue::String(text) => Ok(Value::from(text.as_ref())),
-                            DeValue::Boolean(flag) => Ok(Value::from(*flag)),
-                            _ => self.integer(element).map(Value::from).ok_or_else(|| {
-                                self.wrong(
-                                    name,
-                                    element,
-                                    "text in quotes, a whole number, true or false",
-                                )
-                            }),
-                        })
-                        .collect::<Result<Vec<_>>>()?;
-                    if tests.replace((name == "is", values)).is_some() {
-                        return Err(self.mistake(
-                            member,
-                            "claim has is and has; make two conditions or two rules of it".into(),
-                        ));
+                    if tests.replace(self.tests(name, value)?).is_some() {
+                        return Err(self.mistake(key, MistakeKind::IsAndHas));
                     }
                 }
-                other => {
-                    return Err(self.unknown(member, "claim", other, "name or pointer, is or has"));
-                }
+                _ => return Err(self.unknown(key, Table::Claim)),
             }
         }
-        let (Some(place), Some((exactly, values))) = (place, tests) else {
-            return Err(self.wrong("claim", value, &fix[2..]));
+        let (Some(place), Some(tests)) = (place, tests) else {
+            return Err(self.wrong("claim", value, Expected::Claim));
         };
-        Ok(values
-            .into_iter()
-            .map(|value| Claim {
-                place: place.clone(),
-                test: if exactly {
-                    Test::Is(value)
-                } else {
-                    Test::Has(value)
-                },
-            })
-            .collect())
+        let claim = |test| Claim {
+            place: place.clone(),
+            test,
+        };
+        Ok(tests.into_iter().map(claim).collect())
     }
+
+    /// Returns the place of a claim.
+    fn place(&self, member: &str, value: TomlValue) -> ParseResult<Place> {
+        let text = self.string(member, value)?;
+        match member {
+            "name" => Ok(Place::Name(text)),
+            _ if text.starts_with('/') => Ok(Place::Pointer(text)),
+            _ => Err(self.wrong(member, value, Expected::Pointer)),
+        }
+    }
+
+    /// Returns a test for each value.
+    fn tests(&self, member: &str, value: TomlValue) -> ParseResult<Vec<Test>> {
+        let test = |element: TomlValue| {
+            let wanted = match element.get_ref() {
+                DeValue::String(text) => Some(Value::from(text.as_ref())),
+                DeValue::Boolean(flag) => Some(Value::from(*flag)),
+                _ => integer(element).map(Value::from),
+            };
+            match wanted {
+                Some(wanted) if member == "is" => Ok(Test::Is(wanted)),
+                Some(wanted) => Ok(Test::Has(wanted)),
+                None => Err(self.wrong(member, element, Expected::ClaimValue)),
+            }
+        };
+        self.list(member, value)?.into_iter().map(test).collect()
+    }
+}
+
+/// Values of any kind, and mistakes.
+impl FileParser<'_> {
+    fn string(&self, member: &str, value: TomlValue) -> ParseResult<String> {
+        match value.get_ref() {
+            DeValue::String(text) if !text.is_empty() => Ok(text.clone().into_owned()),
+            _ => Err(self.wrong(member, value, Expected::Text)),
+        }
+    }
+
+    fn strings(&self, member: &str, value: TomlValue) -> ParseResult<Vec<String>> {
+        self.each(member, value, Expected::Texts, |text| Some(text.to_owned()))
+    }
+
+    fn number<T: TryFrom<i64>>(
+        &self,
+        member: &str,
+        value: TomlValue,
+        expected: Expected,
+    ) -> ParseResult<T> {
+        let number = integer(value).and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| self.wrong(member, value, expected))
+    }
+
+    /// Returns the elements of an array, or the one value that stands in its place.
+    fn list<'t>(&self, member: &str, value: TomlValue<'t>) -> ParseResult<Vec<TomlValue<'t>>> {
+        match value.get_ref() {
+            DeValue::Array(elements) if elements.is_empty() => {
+                Err(self.wrong(member, value, Expected::AtLeastOne))
+            }
+            DeValue::Array(elements) => Ok(elements.iter().collect()),
+            _ => Ok(vec![value]),
+        }
+    }
+
+    /// Parses each element of a list of texts.
+    fn each<T>(
+        &self,
+        member: &str,
+        value: TomlValue,
+        expected: Expected,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> ParseResult<Vec<T>> {
+        let one = |element: TomlValue| {
+            let text = element.get_ref().as_str().filter(|text| !text.is_empty());
+            text.and_then(&parse)
+                .ok_or_else(|| self.wrong(member, element, expected))
+        };
+        self.list(member, value)?.into_iter().map(one).collect()
+    }
+
+    fn table<'t>(
+        &self,
+        member: &str,
+        value: TomlValue<'t>,
+        expected: Expected,
+    ) -> ParseResult<&'t DeTable<'t>> {
+        match value.get_ref() {
+            DeValue::Table(members) => Ok(members),
+            _ => Err(self.wrong(member, value, expected)),
+        }
+    }
+
+    fn wrong(&self, member: &str, value: TomlValue, expected: Expected) -> Mistake {
+        let found = self.text.get(value.span()).unwrap_or_default();
+        let kind = MistakeKind::WrongValue {
+            member: member.to_owned(),
+            found: found.to_owned(),
+            expected,
+        };
+        self.mistake(value, kind)
+    }
+
+    fn unknown(&self, key: &TomlKey, table: Table) -> Mistake {
+        let name = key.get_ref().to_string();
+        let kind = match &*name {
+            // In TOML, whatever is written below a [[rule]] belongs to that rule.
+            "time_zone" | "roles_claim" => MistakeKind::BelowRule(name),
+            _ => MistakeKind::UnknownMember { table, name },
+        };
+        self.mistake(key, kind)
+    }
+
+    fn mistake<T>(&self, at: &Spanned<T>, kind: MistakeKind) -> Mistake {
+        Mistake {
+            line: line(self.text, at.span().start),
+            rule: self.rule.clone(),
+            kind,
+        }
+    }
+}
+
+fn integer(value: TomlValue) -> Option<i64> {
+    let number = value.get_ref().as_integer()?;
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn with(rule: &str) -> Result<ParsedFile> {
+    fn with(rule: &str) -> ParseResult<ParsedFile> {
         parse(&format!("\n[[rule]]\nname = \"r\"\n{rule}\n"))
     }
 
     #[test]
-    fn everything_at_once() {
+    fn a_file_with_every_member_is_parsed() {
         let policy = parse(
             r#"
             time_zone = "Europe/Berlin"
@@ -598,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_go_where_they_mean_what_they_say() {
+    fn limits_are_accepted_where_they_do_what_they_say() {
         for rule in [
             "deny.publish = \"a\"\nretain = true\nqos = 2",
             "deny.both = \"a\"\nqos = 2",
@@ -610,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_found_by_line_and_rule() {
+    fn a_mistake_names_its_line_and_rule() {
         for (rule, line, part) in [
             (
                 "allow = { publish = \"a\" }\nfoo = 1",
@@ -785,7 +755,7 @@ mod tests {
             ("[rule]\nname = \"x\"", 1, "begin a rule with [[rule]]"),
             ("[[rule]]\nallow.both = \"a\"", 1, "has no name"),
             ("[[rule]]\nname = \"\"", 2, "text in quotes"),
-            ("a = \n", 1, "not good TOML"),
+            ("a = \n", 1, "not valid TOML"),
             (
                 "[[rule]]\nname = \"x\"\nallow.both = \"a\"\n[[rule]]\nname = \"x\"\nallow.both = \"a\"",
                 4,

@@ -4,7 +4,7 @@
 //! once.
 
 /// Why a filter cannot be granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Malformed {
     /// The filter is empty (MQTT 5.0, [MQTT-4.7.3-1]).
     Empty,

@@ -47,6 +47,16 @@ pub enum Effect {
     Deny,
 }
 
+impl Effect {
+    /// Returns the keyword in policy files.
+    pub(crate) fn keyword(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// What a rule applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actions {

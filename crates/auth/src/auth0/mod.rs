@@ -251,7 +251,7 @@ mod tests {
                 "token_endpoint without TLS",
             ),
             (r#"{"issuer":"https://id.example/"}"#, "no jwks_uri"),
-            ("<html>", "not good JSON"),
+            ("<html>", "not valid JSON"),
         ] {
             let error = discovered(issuer, body.as_bytes())
                 .err()

@@ -98,7 +98,7 @@ pub(crate) enum Problem {
     /// The folder cannot be used.
     Folder(FolderError),
     /// The policy file has a mistake.
-    Policy(Mistake),
+    Policy(Box<Mistake>),
     /// A rule of the policy file has a condition that never holds, because the broker does not report what it is
     /// about.
     NeverHolds {

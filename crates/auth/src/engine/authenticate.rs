@@ -332,26 +332,27 @@ fn password_of<'a>(connect: &Connect<'a>) -> StepResult<&'a str> {
 /// Returns why a token cannot be used as it arrived: it is incomplete, there is something around it, or it is in
 /// another field.
 fn misused(connect: &Connect, password: Option<Token>) -> Option<Refusal> {
+    let refusal = |reason, field, token| {
+        let detail = Detail::Misused { field, token };
+        Some(Refusal::new(reason, detail))
+    };
     match password {
         Some(token @ Token::Wrapped(_)) => {
-            let detail = format!("its password {token}");
-            return Some(Refusal::new(Reason::TokenWrapped, detail));
+            return refusal(Reason::TokenWrapped, Field::Password, token);
         }
         Some(token @ Token::Piece(_)) => {
-            let detail = format!("its password {token}");
-            return Some(Refusal::new(Reason::TokenMalformed, detail));
+            return refusal(Reason::TokenMalformed, Field::Password, token);
         }
         Some(Token::Alone) | None => {}
     }
-    // With a token as the password the user name counts for nothing, whatever it is.
+    // With a token as the password the user name is ignored.
     let username = connect.client.username.filter(|_| password.is_none());
     // A shorter client ID can only hold the beginning of the header of a token, which is no secret.
     const LEAST: usize = 16;
     let client_id = Some(connect.client.id).filter(|id| id.len() >= LEAST);
-    let fields = [("user name", username), ("client ID", client_id)];
+    let fields = [(Field::Username, username), (Field::ClientId, client_id)];
     fields.into_iter().find_map(|(field, text)| {
         let token = recognise::token(text?.as_bytes())?;
-        let detail = format!("its {field} {token}");
-        Some(Refusal::new(Reason::TokenMisplaced, detail))
+        refusal(Reason::TokenMisplaced, field, token)
     })
 }

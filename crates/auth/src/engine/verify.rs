@@ -151,7 +151,7 @@ impl Engine {
                 let rules = reading.rules(claims.members())?;
                 Ok(TokenRules::compile(&rules))
             })
-            .map_err(|why: String| Refusal::new(Reason::TokenTopics, why))?;
+            .map_err(|why| Refusal::new(Reason::TokenTopics, Detail::Claims(Box::new(why))))?;
         let account = Account {
             issuer: Arc::clone(&claims.issuer),
             subject: match claims.subject()? {

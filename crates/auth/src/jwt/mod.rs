@@ -20,7 +20,7 @@ use crate::{
     jwt::jwks::KeySet,
     refusal::{ClaimProblem, Detail, Part, Reason, Refusal, TokenDetail},
 };
-use input::json;
+use input::json::{self, JsonError};
 
 /// What a token must satisfy.
 #[derive(Debug)]
@@ -130,12 +130,11 @@ pub fn verify(
 
 /// Parses one of a token's two JSON objects.
 fn object(bytes: &[u8], part: Part) -> Result<Map<String, Value>, Refusal> {
-    json::object(bytes).map_err(|bad| {
-        let reason = match bad {
-            json::Bad::Twice => Reason::TokenDouble,
-            json::Bad::Other(_) => Reason::TokenMalformed,
+    json::object(bytes).map_err(|problem| {
+        let reason = match problem {
+            JsonError::DuplicateMember => Reason::TokenDouble,
+            _ => Reason::TokenMalformed,
         };
-        let problem = bad.to_string();
         Refusal::new(reason, TokenDetail::NotJson { part, problem })
     })
 }

@@ -46,6 +46,8 @@ impl fmt::Display for Detail {
                     list(&ids[..ids.len().min(3)], " or ")
                 )
             }
+            Self::Misused { field, token } => write!(f, "its {field} {token}"),
+            Self::Claims(why) => write!(f, "{why}"),
             Self::Placeholder(why) => write!(f, "{why}"),
             Self::Policy(why) => write!(f, "{why}"),
             Self::Limit(detail) => write!(f, "{detail}"),
@@ -109,6 +111,7 @@ impl fmt::Display for Field {
         f.write_str(match self {
             Self::Username => "user name",
             Self::Password => "password",
+            Self::ClientId => "client ID",
         })
     }
 }

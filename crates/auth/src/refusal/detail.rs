@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use acl::{explanation::Explanation, policy_file::UnusableRule, rules::UnusableValue};
+use acl::{
+    claims::ClaimsError, explanation::Explanation, policy_file::UnusableRule, rules::UnusableValue,
+};
+use input::{json::JsonError, recognise::Token};
 
 /// What was found. It holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +37,15 @@ pub enum Detail {
     },
     /// The token is for these client IDs only.
     ClientIds(Vec<Box<str>>),
+    /// A token arrived in another form or in another field than it should.
+    Misused {
+        /// The field that holds the token.
+        field: Field,
+        /// The form of the token.
+        token: Token,
+    },
+    /// The claims of the token have a mistake.
+    Claims(Box<ClaimsError>),
     /// A placeholder in the token, or in an option, has no usable value.
     Placeholder(UnusableValue),
     /// The policy file cannot be applied to the client.
@@ -108,6 +120,8 @@ pub enum Field {
     Username,
     /// The password.
     Password,
+    /// The client ID.
+    ClientId,
 }
 
 /// Why a client has to try again.
@@ -204,8 +218,8 @@ pub enum TokenDetail {
     NotJson {
         /// The part.
         part: Part,
-        /// What is wrong, without any of its text.
-        problem: String,
+        /// What is wrong.
+        problem: JsonError,
     },
     /// This member of the header is not a string.
     HeaderMember(&'static str),

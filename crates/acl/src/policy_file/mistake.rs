@@ -1,0 +1,120 @@
+//! What can be wrong with a policy file, as data. `messages.rs` has the sentences.
+
+use crate::rules::{Effect, Malformed};
+
+/// The first mistake in a policy file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Its line, counted from 1.
+    pub line: usize,
+    /// The name of the rule that it is in, if that is known.
+    pub rule: Option<Box<str>>,
+    /// What is wrong.
+    pub kind: MistakeKind,
+}
+
+/// What is wrong with a policy file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MistakeKind {
+    /// The file is not TOML. This is what the parser says.
+    NotToml(String),
+    /// There is no such member.
+    UnknownMember {
+        /// The table that it is in.
+        table: Table,
+        /// Its name.
+        name: String,
+    },
+    /// A member of the whole file is written below a rule. In TOML it then belongs to the rule.
+    BelowRule(String),
+    /// A member has a value that it cannot have.
+    WrongValue {
+        /// The member.
+        member: String,
+        /// The value, as written.
+        found: String,
+        /// What it can have.
+        expected: Expected,
+    },
+    /// `rule` is not a list of tables.
+    NotRules,
+    /// A rule has no name.
+    NoName,
+    /// A rule has the name of an earlier rule.
+    SameName,
+    /// A rule has `allow` and `deny`.
+    AllowAndDeny,
+    /// A rule has neither `allow` nor `deny`.
+    NeitherAllowNorDeny,
+    /// `allow` or `deny` has no filter.
+    NoFilter(Effect),
+    /// A filter cannot be granted.
+    Filter {
+        /// The filter.
+        filter: String,
+        /// Why not.
+        problem: Malformed,
+    },
+    /// A rule has the condition `role`, and the file has no `roles_claim`.
+    NoRolesClaim,
+    /// A condition on a claim has `name` and `pointer`.
+    NameAndPointer,
+    /// A condition on a claim has `is` and `has`.
+    IsAndHas,
+    /// A rule has a limit that concerns only publishing, and the rule does not.
+    NotPublishing(PublishLimit),
+    /// A deny rule has `max_payload`. It reads as if the rule denied larger payloads, and it denies the others.
+    DeniesSmallPayloads,
+    /// A deny rule has `retain` and also applies to subscriptions. It would deny all of them.
+    DeniesSubscriptions,
+}
+
+/// A limit that concerns only publishing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishLimit {
+    /// `retain`.
+    Retain,
+    /// `max_payload`.
+    MaxPayload,
+}
+
+/// A table of a policy file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// The file itself.
+    File,
+    /// A rule.
+    Rule,
+    /// The conditions of a rule, `when`.
+    When,
+    /// A condition on a claim.
+    Claim,
+    /// The filters of a rule, `allow` or `deny`.
+    Filters(Effect),
+}
+
+/// What a member can have as its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "messages.rs says what each is")]
+pub enum Expected {
+    Rule,
+    Text,
+    Texts,
+    AtLeastOne,
+    TimeZone,
+    Conditions,
+    Claim,
+    Pointer,
+    ClaimValue,
+    Network,
+    Port,
+    Certificate,
+    Times,
+    Days,
+    Filters,
+    Filter,
+    Qos,
+    Retain,
+    MaxPayload,
+    Priority,
+}
