@@ -280,7 +280,7 @@ fn tests_that_pages_name_exist() {
 }
 
 /// The blocks that a test uses by name, except for commands.
-const TESTED: [&str; 11] = [
+const TESTED: [&str; 12] = [
     "tokens",
     "credentials",
     "two-listeners",
@@ -288,6 +288,7 @@ const TESTED: [&str; 11] = [
     "beside",
     "acl",
     "loopback",
+    "trial",
     "policy",
     "more-policy",
     "topics",
@@ -295,9 +296,10 @@ const TESTED: [&str; 11] = [
 ];
 
 /// The commands that a test runs.
-const RUN: [&str; 6] = [
+const RUN: [&str; 7] = [
     "certificate",
     "tenant",
+    "trial",
     "try-password",
     "try-password-token",
     "try-machine-token",
@@ -521,6 +523,9 @@ impl Started {
 fn every_configuration_starts_brokers() {
     let tenant = Tenant::start();
     for part in blocks_in("conf") {
+        if part.mark == "tested: trial" {
+            continue; // it begins a file that the local tenant completes
+        }
         let text = if part.text.lines().any(|line| line.starts_with("plugin ")) {
             part.text
         } else {
@@ -899,6 +904,46 @@ fn the_commands_to_try_it_with_a_local_tenant() {
                 started.broker.log()
             );
         }
+    }
+}
+
+/// Follows the page for a trial: the broker gets the lines that the local tenant prints, and nothing else.
+#[test]
+fn the_trial_with_a_local_tenant() {
+    let tenant = LocalTenant::start();
+    let plugin = testbed::plugin::file().to_str().unwrap();
+    let mut text = block("tested: trial").replace("target/debug/libmosquitto_auth0.so", plugin);
+    for (name, value) in &tenant.options {
+        text += &format!("plugin_opt_{name} {value}\n");
+    }
+    for version in Version::ALL {
+        let file = |name: &str| fs::read_to_string(&tenant.options[name]).unwrap();
+        assert!(!file("client_secret_file").is_empty() && !file("ca_file").is_empty());
+        let setup = Setup {
+            version,
+            // The harness adds this one.
+            text: text.replace("plugin_opt_ca_file", "#"),
+            ca_file: Path::new(&tenant.options["ca_file"]),
+            client_secret: "",
+            replace: Vec::new(),
+        };
+        let started = setup.start();
+        let port = format!("-p {}", started.broker.port());
+        let typed = block("run: trial").replace("-p 1884", &port);
+        let output = bash(
+            "-e",
+            &typed,
+            &mut as_typed(version, &tenant.options["ca_file"]),
+        );
+        let said = String::from_utf8_lossy(&output.stdout);
+        let answers: Vec<_> = said.split("RC:").skip(1).map(|rest| &rest[..3]).collect();
+        assert_eq!(
+            answers,
+            ["16)", "135"],
+            "{version}: {output:?}\n{}",
+            started.broker.log()
+        );
+        started.broker.expect_log("[not-granted]");
     }
 }
 
