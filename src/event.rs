@@ -93,7 +93,7 @@ fn prefetch(address: *const c_char) {
     let _ = address;
 }
 
-/// Returns whether a client that sent no password was restored from disk, and has not come back yet.
+/// Returns whether the broker restored this session from disk, and its client has not come back yet.
 fn was_restored(broker: &Broker, client: ClientRef<'_>) -> bool {
     !broker.is_connected(client) && broker.protocol_version(client) == 0
 }
@@ -191,6 +191,10 @@ impl ClientView for EventClient<'_> {
 
     fn is_connected(&self) -> bool {
         self.broker.is_connected(self.client)
+    }
+
+    fn is_restored(&self) -> bool {
+        was_restored(self.broker, self.client)
     }
 
     #[inline]

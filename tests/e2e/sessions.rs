@@ -1,5 +1,6 @@
 //! Sessions over time: takeover, SIGHUP, expiry, and messages for absent clients.
 
+use serde_json::json;
 use testbed::{
     broker::Mosquitto,
     clients::{
@@ -207,6 +208,60 @@ on_each_broker! {
         assert!(device.session_present, "SIGHUP did not throw it away");
         with_token(&broker, &tenant, WATCHER).qos(1).publish("config", "21").expect_success();
         assert_eq!(device.next_message(PATIENCE).unwrap().text(), "21");
+    }
+
+    /// A restart loses no message for a device that sleeps. What its new token no longer grants is dropped when it
+    /// comes back.
+    fn messages_are_queued_for_a_restored_session(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        let broker = builder(version, &PluginOptions::tokens(&tenant)).persistence(true).start().unwrap();
+        let mut connect = token_connect(Protocol::V311, "durable", &tenant.token("sleepy"));
+        connect.clean = false;
+        let mut sleepy = raw::RawClient::connect(broker.port(), &connect).unwrap();
+        assert_eq!(sleepy.subscribe(&[("a/#", 1)]), Ok(vec![1]));
+        leave(&broker, sleepy, "durable");
+        let publish = |broker: &Mosquitto, topic: &str, text: &str| {
+            with_token(broker, &tenant, WATCHER).qos(1).publish(topic, text).expect_success();
+        };
+        publish(&broker, "a/b", "before the restart");
+
+        let broker = broker.restart().unwrap();
+        publish(&broker, "a/b", "after it");
+        publish(&broker, "a/c", "no longer granted");
+        broker.reload();
+        publish(&broker, "a/b", "after a reload");
+        tenant.change_device("sleepy", |device| device.topics = Some(json!(["a/b"])));
+        connect.password = Some(tenant.token("sleepy").into_bytes());
+        let mut sleepy = raw::RawClient::connect(broker.port(), &connect).unwrap();
+        assert!(sleepy.session_present);
+        for text in ["before the restart", "after it", "after a reload"] {
+            let message = sleepy.next_message(PATIENCE).unwrap();
+            assert_eq!((message.topic.as_str(), message.text().as_str()), ("a/b", text));
+        }
+        assert_eq!(sleepy.messages_before_pong(), Ok(vec![]));
+        assert!(!broker.log().contains("unknown-client"));
+    }
+
+    /// Whoever resumes a restored session receives only what its own token grants.
+    fn a_restored_session_gives_another_account_none_of_its_rights(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        device(&tenant, "other", json!(["a/c"]));
+        let broker = builder(version, &PluginOptions::tokens(&tenant)).persistence(true).start().unwrap();
+        let mut connect = token_connect(Protocol::V311, "durable", &tenant.token("sleepy"));
+        connect.clean = false;
+        let mut sleepy = raw::RawClient::connect(broker.port(), &connect).unwrap();
+        assert_eq!(sleepy.subscribe(&[("a/#", 1)]), Ok(vec![1]));
+        leave(&broker, sleepy, "durable");
+        let broker = broker.restart().unwrap();
+        for (topic, text) in [("a/b", "secret"), ("a/c", "shared")] {
+            with_token(&broker, &tenant, WATCHER).qos(1).publish(topic, text).expect_success();
+        }
+        connect.password = Some(tenant.token("other").into_bytes());
+        let mut other = raw::RawClient::connect(broker.port(), &connect).unwrap();
+        assert_eq!(other.next_message(PATIENCE).unwrap().text(), "shared");
+        assert_eq!(other.messages_before_pong(), Ok(vec![]));
     }
 
     /// MQTT 5 enhanced authentication is not offered, and is no way around.

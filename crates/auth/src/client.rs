@@ -58,6 +58,11 @@ pub trait ClientView {
     fn username(&self) -> Option<&[u8]>;
     /// Whether the client is connected: then it has an address.
     fn is_connected(&self) -> bool;
+    /// Whether the broker restored its session from disk and the client has not come back since. Such a client has
+    /// not signed in with this broker process.
+    fn is_restored(&self) -> bool {
+        false
+    }
     /// Returns where the broker keeps both strings, or zeros if that is not known.
     #[inline]
     fn text_addresses(&self) -> TextAddresses {

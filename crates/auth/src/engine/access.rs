@@ -190,6 +190,12 @@ impl Engine {
         access: &Access<impl ClientView>,
         now: Unix,
     ) -> Decision {
+        if is_queued_after_restart(access) {
+            return match self.config.defer_acl {
+                true => Decision::Defer,
+                false => Decision::ONCE,
+            };
+        }
         if self.config.defer_others && !self.was_never_in(common, access) {
             return Decision::Defer;
         }
@@ -207,4 +213,18 @@ impl Engine {
                 && access.client.username().is_none()
                 && !common.sessions.is_other(access.key)
     }
+}
+
+/// Whether a message is queued for a session that the broker restored from disk and whose client is still away.
+///
+/// After a restart nobody knows what such a client may do, and a denied message would be lost. So it is queued if the
+/// client was allowed to subscribe to it before the restart. Nobody receives it without the right to: when a client
+/// resumes the session, the broker checks every queued message again, and the rights of that client's own credential
+/// decide (2.0.11: src/handle_connect.c, connection_check_acl; 2.1: src/database.c, db__check_acl_of_all_messages).
+///
+/// The broker's own topics begin with `$`. Log lines in a queue would displace messages.
+fn is_queued_after_restart(access: &Access<impl ClientView>) -> bool {
+    access.action == Action::Receive
+        && access.topic.first() != Some(&b'$')
+        && access.client.is_restored()
 }

@@ -274,13 +274,16 @@ fn a_recheck_of_a_restored_session() {
             ]
         );
         assert_eq!(scene.broker.state(restored), ClientState::Offline);
-        // Kept, but without rights: they are unknown until its client signs in.
+        // Messages are queued for it. It has no other rights: they are unknown until its client signs in.
         for access in AclAccess::ALL {
-            assert!(
-                !scene.broker.allows(restored, access, GRANTED),
+            assert_eq!(
+                scene.broker.allows(restored, access, GRANTED),
+                access == AclAccess::Read,
                 "{access:?}"
             );
         }
+        let log = "$SYS/broker/log/N";
+        assert!(!scene.broker.allows(restored, AclAccess::Read, log));
         scene.broker.asked();
         let spec = scene.device("a").kept();
         let client = scene.connected(&spec);
