@@ -172,19 +172,22 @@ fn conf_file(current: &str) -> String {
 
 fn conf_manual(_: &str) -> String {
     let mut page = format!(
-        ".TH MOSQUITTO\\-AUTH0.CONF 5 \"\" \"mosquitto\\-auth0 {VERSION}\" \"File formats\"\n\
-         .SH NAME\nmosquitto\\-auth0.conf \\- options of the Auth0 plugin in mosquitto.conf\n.SH SYNOPSIS\n"
+        "{}.SH NAME\nmosquitto\\-auth0.conf \\- options of the Auth0 plugin in mosquitto.conf\n.SH SYNOPSIS\n",
+        title("MOSQUITTO\\-AUTH0.CONF", 5, "File formats")
     );
     let example = "plugin /usr/lib/x86_64-linux-gnu/mosquitto_auth0.so\n\
                    plugin_opt_domain example.eu.auth0.com\n\
                    plugin_opt_audience https://mqtt.example/";
-    page.push_str(&verbatim(example));
+    page.push_str(&verbatim(example, PARAGRAPH));
     page.push_str(".SH DESCRIPTION\n");
-    page.push_str(&roff(OPTIONS.split_once("\n\n").expect("a heading").1));
+    page.push_str(&roff(
+        OPTIONS.split_once("\n\n").expect("a heading").1,
+        PARAGRAPH,
+    ));
     page.push_str(".SH OPTIONS\n");
     for group in GROUPS {
         writeln!(page, ".SS {}", escaped(group.title)).unwrap();
-        page.push_str(&roff(group.text));
+        page.push_str(&roff(group.text, PARAGRAPH));
         for option in group.options {
             writeln!(page, ".TP\n.B {}", escaped(option.name)).unwrap();
             let mut text = option.text.to_owned();
@@ -201,7 +204,7 @@ fn conf_manual(_: &str) -> String {
             if option.reread {
                 text.push_str(" The file is read again on SIGHUP.");
             }
-            page.push_str(&roff(&text));
+            page.push_str(&roff(&text, ITEM));
         }
     }
     page.push_str(FILES_SECTION);
@@ -223,12 +226,15 @@ options are read when the broker starts.";
 
 fn manual(_: &str) -> String {
     let mut page = format!(
-        ".TH MOSQUITTO\\-AUTH0 7 \"\" \"mosquitto\\-auth0 {VERSION}\" \"Miscellaneous\"\n\
-         .SH NAME\nmosquitto\\-auth0 \\- sign devices in to Mosquitto with Auth0\n.SH DESCRIPTION\n"
+        "{}.SH NAME\nmosquitto\\-auth0 \\- sign devices in to Mosquitto with Auth0\n.SH DESCRIPTION\n",
+        title("MOSQUITTO\\-AUTH0", 7, "Miscellaneous")
     );
-    page.push_str(&roff(MANUAL));
+    page.push_str(&roff(MANUAL, PARAGRAPH));
     page.push_str(".SH REFUSALS\n");
-    page.push_str(&roff(REFUSALS.split_once("\n\n").expect("a heading").1));
+    page.push_str(&roff(
+        REFUSALS.split_once("\n\n").expect("a heading").1,
+        PARAGRAPH,
+    ));
     for (title, reasons) in Reason::GROUPS {
         writeln!(page, ".SS {}", escaped(title)).unwrap();
         for reason in *reasons {
@@ -239,7 +245,7 @@ fn manual(_: &str) -> String {
                 who(*reason),
                 told(*reason)
             );
-            page.push_str(&roff(&text));
+            page.push_str(&roff(&text, ITEM));
         }
     }
     page.push_str(FILES_SECTION);
@@ -247,7 +253,18 @@ fn manual(_: &str) -> String {
     page
 }
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Returns the title of a manual page, with the date of this version. Names are never broken at the end of a line.
+fn title(name: &str, section: u8, kind: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let changelog = include_str!("../CHANGELOG.md");
+    let (_, release) = changelog
+        .split_once(&format!("\n## [{version}] - "))
+        .expect("an entry for this version");
+    let date = &release[.."YYYY-MM-DD".len()];
+    format!(
+        ".TH {name} {section} {date} \"mosquitto\\-auth0 {version}\" \"{kind}\"\n.nr HY 0\n.nh\n.ad l\n"
+    )
+}
 
 const FILES_SECTION: &str = "\
 .SH FILES
@@ -262,17 +279,21 @@ The log, in which every line of the plugin begins with \\(dqmosquitto\\-auth0:\\
 Guides for the tenant, for the policy file, and for operating.
 ";
 
+/// What begins a paragraph of a manual page, and one that belongs to an item of a list.
+const PARAGRAPH: &str = ".PP\n";
+const ITEM: &str = ".IP\n";
+
 /// Returns Markdown as paragraphs and blocks of a manual page.
-fn roff(markdown: &str) -> String {
+fn roff(markdown: &str, paragraph: &str) -> String {
     let mut page = String::new();
     for (number, block) in markdown.split("\n\n").filter(|b| !b.is_empty()).enumerate() {
+        if number > 0 {
+            page.push_str(paragraph);
+        }
         if block.starts_with("    ") {
             let lines: Vec<_> = block.lines().map(str::trim_start).collect();
-            page.push_str(&verbatim(&lines.join("\n")));
+            page.push_str(&verbatim(&lines.join("\n"), paragraph));
             continue;
-        }
-        if number > 0 {
-            page.push_str(".sp\n");
         }
         let text = without_links(block);
         let mut spans = String::new();
@@ -295,8 +316,13 @@ fn roff(markdown: &str) -> String {
     page
 }
 
-fn verbatim(lines: &str) -> String {
-    format!(".sp\n.RS 4\n.EX\n{}\n.EE\n.RE\n", escaped(lines))
+/// Returns lines that are kept as they are. (.RS would end the item that it is in.)
+fn verbatim(lines: &str, paragraph: &str) -> String {
+    let lines = escaped(lines);
+    match paragraph {
+        ITEM => format!(".EX\n    {}\n.EE\n", lines.replace('\n', "\n    ")),
+        _ => format!(".RS 4\n.EX\n{lines}\n.EE\n.RE\n"),
+    }
 }
 
 /// Returns text in which nothing means anything to roff.
