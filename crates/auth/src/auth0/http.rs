@@ -11,7 +11,7 @@ use std::{
 use ureq::{
     Agent, SendBody,
     tls::{Certificate, PemItem, RootCerts, TlsConfig},
-    unversioned::transport::DefaultConnector,
+    unversioned::{resolver::DefaultResolver, transport::DefaultConnector},
 };
 
 use super::{form::Outgoing, resolver::SharedResolver};
@@ -123,7 +123,7 @@ impl HttpClient {
         let agent = Agent::with_parts(
             config,
             DefaultConnector::default(),
-            SharedResolver::default(),
+            SharedResolver::<DefaultResolver>::default(),
         );
         Ok(Self { agent, timeout })
     }
