@@ -10,6 +10,8 @@
 //!   always finds something free. The number of addresses need not be known in advance. A partly known caller gets no
 //!   more from one address than an unknown one, because otherwise one account would be enough to take everything that
 //!   unknown callers may use.
+//!
+//! What comes back within a moment, such as a thread, can also be lent beyond these shares ([`FairShares::can_lend`]).
 
 use std::collections::HashMap;
 
@@ -56,6 +58,14 @@ impl Standing {
             Self::Returning => 1.0,
         }
     }
+
+    /// The part that may be in use when something is lent to a caller of this standing.
+    fn lent_part(self) -> f64 {
+        match self {
+            Self::Unknown => 0.8,
+            Self::Familiar | Self::Returning => 0.9,
+        }
+    }
 }
 
 /// Returns what callers of this standing may use together.
@@ -89,6 +99,13 @@ impl FairShares {
         let free = self.free(caller, whole);
         let most = most(caller.standing, whole).min(GREED * free);
         free >= 1.0 && self.used_by(caller.source) < most
+    }
+
+    /// Whether one may be lent to a caller of this standing whose share is used up, because nobody who has a share left
+    /// asks. A tenth is never lent, so that whoever asks next finds something at once. Unknown callers leave another
+    /// tenth.
+    pub fn can_lend(&self, standing: Standing, whole: usize) -> bool {
+        self.total + 1.0 <= whole as f64 * standing.lent_part()
     }
 
     fn free(&self, caller: Caller, whole: f64) -> f64 {
@@ -137,7 +154,8 @@ impl FairShares {
         }
     }
 
-    fn used_by(&self, source: SourceNetwork) -> f64 {
+    /// Returns how much an address uses.
+    pub fn used_by(&self, source: SourceNetwork) -> f64 {
         self.used.get(&source).map_or(0.0, |used| used * self.scale)
     }
 
