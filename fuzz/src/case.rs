@@ -129,8 +129,9 @@ impl Case {
         let mut questions = some(u, 1, 6, |u| question(u, &filters, &client))?;
         // A client often repeats a topic, for which decisions may be cached.
         for i in 1..questions.len() {
-            let is_message =
-                |(ask, ..): &(NaiveRequest, _, _)| !matches!(ask, NaiveRequest::Subscribe { .. });
+            let is_message = |(request, ..): &(NaiveRequest, _, _)| {
+                !matches!(request, NaiveRequest::Subscribe { .. })
+            };
             if questions[i - 1..=i].iter().all(is_message) && u.ratio(2, 3)? {
                 questions[i].1 = questions[i - 1].1.clone();
             }
@@ -237,7 +238,7 @@ fn question(
     client: &NaiveClient,
 ) -> Result<(NaiveRequest, String, u64)> {
     let qos = u.int_in_range(0..=2)?;
-    let ask = match u.int_in_range(0..=2)? {
+    let request = match u.int_in_range(0..=2)? {
         0 => NaiveRequest::Publish {
             qos,
             retain: u.ratio(1, 2)?,
@@ -246,7 +247,7 @@ fn question(
         1 => NaiveRequest::Subscribe { qos },
         _ => NaiveRequest::Receive,
     };
-    let wildcards = matches!(ask, NaiveRequest::Subscribe { .. });
+    let wildcards = matches!(request, NaiveRequest::Subscribe { .. });
     // Mostly a topic near a rule: a topic that is near none is simply denied.
     let mut levels = if filters.is_empty() || u.ratio(1, 4)? {
         some(u, 1, 4, |u| Ok((*u.choose(LEVELS)?).to_owned()))?
@@ -269,7 +270,7 @@ fn question(
         topic = format!("$share/group/{topic}");
     }
     let now = u.choose(DAYS)? * 86_400 + u.choose(MOMENTS)?;
-    Ok((ask, topic, now))
+    Ok((request, topic, now))
 }
 
 /// Returns the levels of a topic that a rule's filter nearly matches.

@@ -37,105 +37,121 @@ pub struct Coverage {
 ///
 /// Panics when they disagree.
 pub fn compare(case: &Case) -> Coverage {
-    let client = &case.client;
     let text = in_toml(&case.file);
     let file = PolicyFile::compile(&text).unwrap_or_else(|mistake| panic!("{mistake}\n{text}"));
     let file = Arc::new(file);
+    let Some(rights) = rights(case, &file) else {
+        return Coverage {
+            unusable_value: true,
+            ..Coverage::default()
+        };
+    };
+    let mut coverage = Coverage::default();
+    // Twice: time goes on, and goes back.
+    for question in case.questions.iter().chain(&case.questions) {
+        compare_decision(case, &file, &rights, question, &mut coverage);
+    }
+    coverage
+}
+
+/// Returns the rights of the client, or `None` if a placeholder has no usable value. Checks that this is so exactly if
+/// a rule would otherwise be lost that must not be.
+fn rights(case: &Case, file: &Arc<PolicyFile>) -> Option<Rights> {
+    let client = &case.client;
     let token: Vec<_> = case.token.iter().map(compiled).collect();
     let token = Arc::new(TokenRules::compile(&token));
-    let pasted = |rule: &NaiveRule| naive::expand(&rule.filter, client).is_some();
+    let is_usable = |rule: &NaiveRule| naive::expand(&rule.filter, client).is_some();
     // Leaving out a rule that denies would allow what it denies.
     let lost_denial = case
         .file
         .iter()
-        .any(|listed| listed.rule.deny && listed.when.is_for(client) && !pasted(&listed.rule));
-    // A rule without a usable value grants nothing, so nothing asks for it.
-    let lost_grant = case
+        .any(|listed| listed.rule.deny && listed.when.is_for(client) && !is_usable(&listed.rule));
+    // A rule without any QoS applies to nothing, so its values are not looked at.
+    let lost_rule = case
         .token
         .iter()
-        .any(|rule| !rule.qos.is_empty() && !pasted(rule));
-    let rights = match Rights::new(token, Some(&file), attributes(client)) {
-        Ok(rights) => rights,
-        Err(why) => {
-            match why {
-                RightsError::Policy(why) => assert!(lost_denial, "{why}"),
-                RightsError::Token(why) => assert!(!case.token.iter().all(pasted), "{why}"),
-            }
-            return Coverage {
-                unusable_value: true,
-                ..Coverage::default()
-            };
+        .any(|rule| !rule.qos.is_empty() && !is_usable(rule));
+    match Rights::new(token, Some(file), attributes(client)) {
+        Ok(rights) => {
+            assert!(!lost_denial && !lost_rule, "a value was used, or left out");
+            Some(rights)
         }
-    };
-    assert!(
-        !lost_denial && !lost_grant,
-        "a value was pasted, or left out"
-    );
-
-    let mut outcome = Coverage::default();
-    // Twice: time goes on, and goes back.
-    for (question, topic, now) in case.questions.iter().chain(&case.questions) {
-        let wanted = |question, now| {
-            let order = naive::in_order(&case.file, &case.token, client, now);
-            naive::first(order, client, question, topic)
-        };
-        let later =
-            |question, now| wanted(question, now).is_some_and(|rule: &NaiveRule| !rule.deny);
-        let wanted = wanted(*question, *now);
-        let (request, now) = (access_request(*question), Unix(*now));
-        let found = rights.decide(request, topic.as_bytes(), now);
-        let count = match found.map(|(source, _)| source) {
-            Some(Source::Policy) => &mut outcome.by_file,
-            Some(Source::Token) => &mut outcome.by_token,
-            None => &mut [0; 2],
-        };
-        let allowed = wanted.is_some_and(|rule| !rule.deny);
-        count[usize::from(!allowed)] += 1;
-        outcome.undecided += usize::from(found.is_none());
-        let found = found.map(|(source, ruling)| {
-            assert_eq!(ruling.effect == Effect::Allow, allowed);
-            match source {
-                Source::Policy => {
-                    let place: usize = file.name(ruling.order).parse().expect("a number");
-                    &case.file[place].rule
-                }
-                Source::Token => &case.token[ruling.order as usize],
-            }
-        });
-        let same = match (found, wanted) {
-            (Some(found), Some(wanted)) => std::ptr::eq(found, wanted),
-            (found, wanted) => found.is_none() && wanted.is_none(),
-        };
-        assert!(
-            same,
-            "{request:?} {topic:?} {now:?}: {found:?}, not {wanted:?}\n{case:#?}"
-        );
-        assert_eq!(rights.allow(request, topic.as_bytes(), now), allowed);
-        if !allowed {
-            let why = rights.explain_denial(request, topic.as_bytes(), now);
-            assert!(!why.to_string().is_empty());
-        } else if let (Some(until), Some(other)) = (rights.until(request), with_payload(*question))
-        {
-            // What is allowed stays allowed until then, with any payload.
-            let last = until.0.min(now.0 + 400 * 86_400) - 1;
-            assert!(
-                later(other, last),
-                "{request:?} {topic:?} {last}\n{case:#?}"
-            );
+        Err(RightsError::Policy(why)) => {
+            assert!(lost_denial, "{why}");
+            None
+        }
+        Err(RightsError::Token(why)) => {
+            assert!(!case.token.iter().all(is_usable), "{why}");
+            None
         }
     }
-    outcome
+}
+
+/// Compares the decisions about one access.
+fn compare_decision(
+    case: &Case,
+    file: &PolicyFile,
+    rights: &Rights,
+    (question, topic, now): &(NaiveRequest, String, u64),
+    coverage: &mut Coverage,
+) {
+    let wanted = |question, now| {
+        let order = naive::in_order(&case.file, &case.token, &case.client, now);
+        naive::first(order, &case.client, question, topic)
+    };
+    let later = |question, now| wanted(question, now).is_some_and(|rule: &NaiveRule| !rule.deny);
+    let wanted = wanted(*question, *now);
+    let (request, now) = (access_request(*question), Unix(*now));
+    let found = rights.decide(request, topic.as_bytes(), now);
+    let count = match found.map(|(source, _)| source) {
+        Some(Source::Policy) => &mut coverage.by_file,
+        Some(Source::Token) => &mut coverage.by_token,
+        None => &mut [0; 2],
+    };
+    let allowed = wanted.is_some_and(|rule| !rule.deny);
+    count[usize::from(!allowed)] += 1;
+    coverage.undecided += usize::from(found.is_none());
+    let found = found.map(|(source, ruling)| {
+        assert_eq!(ruling.effect == Effect::Allow, allowed);
+        match source {
+            Source::Policy => {
+                let place: usize = file.name(ruling.order).parse().expect("a number");
+                &case.file[place].rule
+            }
+            Source::Token => &case.token[ruling.order as usize],
+        }
+    });
+    let same = match (found, wanted) {
+        (Some(found), Some(wanted)) => std::ptr::eq(found, wanted),
+        (found, wanted) => found.is_none() && wanted.is_none(),
+    };
+    assert!(
+        same,
+        "{request:?} {topic:?} {now:?}: {found:?}, not {wanted:?}\n{case:#?}"
+    );
+    assert_eq!(rights.allow(request, topic.as_bytes(), now), allowed);
+    if !allowed {
+        let why = rights.explain_denial(request, topic.as_bytes(), now);
+        assert!(!why.to_string().is_empty());
+    } else if let (Some(until), Some(other)) = (rights.until(request), with_payload(*question)) {
+        // What is allowed stays allowed until then, with any payload.
+        let last = until.0.min(now.0 + 400 * 86_400) - 1;
+        assert!(
+            later(other, last),
+            "{request:?} {topic:?} {last}\n{case:#?}"
+        );
+    }
 }
 
 /// Returns the same access for another message of this kind.
-fn with_payload(ask: NaiveRequest) -> Option<NaiveRequest> {
-    match ask {
+fn with_payload(request: NaiveRequest) -> Option<NaiveRequest> {
+    match request {
         NaiveRequest::Publish { qos, retain, .. } => Some(NaiveRequest::Publish {
             qos,
             retain,
             payload: 1 << 20,
         }),
-        NaiveRequest::Receive => Some(ask),
+        NaiveRequest::Receive => Some(request),
         NaiveRequest::Subscribe { .. } => None,
     }
 }
@@ -176,8 +192,8 @@ fn compiled(rule: &NaiveRule) -> Rule {
     }
 }
 
-fn access_request(ask: NaiveRequest) -> AccessRequest {
-    match ask {
+fn access_request(request: NaiveRequest) -> AccessRequest {
+    match request {
         NaiveRequest::Publish {
             qos,
             retain,

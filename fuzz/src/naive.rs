@@ -166,9 +166,9 @@ pub fn expand(filter: &str, client: &NaiveClient) -> Option<Vec<String>> {
 }
 
 /// Whether a rule matches an access.
-pub fn applies(rule: &NaiveRule, client: &NaiveClient, ask: NaiveRequest, topic: &str) -> bool {
+pub fn applies(rule: &NaiveRule, client: &NaiveClient, request: NaiveRequest, topic: &str) -> bool {
     let filters = expand(&rule.filter, client).unwrap_or_default();
-    match ask {
+    match request {
         NaiveRequest::Publish {
             qos,
             retain,
@@ -236,10 +236,10 @@ pub fn in_order<'r>(
 pub fn first<'r>(
     rules: impl IntoIterator<Item = &'r NaiveRule>,
     client: &NaiveClient,
-    ask: NaiveRequest,
+    request: NaiveRequest,
     topic: &str,
 ) -> Option<&'r NaiveRule> {
     rules
         .into_iter()
-        .find(|rule| applies(rule, client, ask, topic))
+        .find(|rule| applies(rule, client, request, topic))
 }

@@ -4,17 +4,18 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | Does this filter match that topic? | `rules::filter`, `rules::matcher` |
-//! | Which of many rules decides about a topic? | `rules::matcher`; how it is made, `rules::compile` |
-//! | What becomes of `%c` or `${sub}` in a rule? | `rules::template`, `rules::bind` |
+//! | Does this filter match that topic? | [`rules::filter`], [`rules::matcher`] |
+//! | Which of many rules decides about a topic? | [`rules::matcher`]; how it is made, [`rules::compile`] |
+//! | What becomes of `%c` or `${sub}` in a rule? | [`rules::template`], [`rules::bind`] |
 //! | What do the claims of a token grant? | [`claims`] |
-//! | What does the policy file say? | [`policy_file`]; its syntax, `policy_file::parse` |
-//! | To whom does a rule apply, and when? | `policy_file::conditions`, `policy_file::schedule` |
+//! | What can be wrong with a claim or a policy file? | [`claims::mistake`], [`policy_file::mistake`] |
+//! | What does the policy file say? | [`policy_file`]; its syntax, [`policy_file::parse`] |
+//! | To whom does a rule apply, and when? | [`policy_file::conditions`], [`policy_file::schedule`] |
 //! | What can rules ask about a client? | [`client`] |
 //! | Which rules count for a client, and in which order? | [`rights`] |
 //! | Who shares compiled rules with others? | [`interner`] |
 //! | Why was something denied? | [`explanation`] |
-//! | Where are the sentences for people? | `messages`, and nowhere else |
+//! | Where are the sentences for people? | [`messages`], and nowhere else |
 
 #![warn(unreachable_pub)]
 

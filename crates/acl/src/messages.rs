@@ -7,7 +7,7 @@ use std::fmt;
 use crate::{
     claims::{ClaimMistake, ClaimsError, FilterProblem, JsonType, RuleMember, RuleProblem},
     explanation::{Explanation, Limit, RuleName},
-    policy_file::{Expected, Mistake, MistakeKind, PublishLimit, Table, UnusableRule},
+    policy_file::{Expected, Mistake, MistakeKind, PublishLimit, TomlTable, UnusableRule},
     rules::{Effect, Malformed, Placeholder, UnusableValue, ValueProblem},
 };
 use input::text::Quoted;
@@ -194,18 +194,18 @@ impl fmt::Display for MistakeKind {
 }
 
 /// Says which members a table has.
-fn members(table: Table) -> &'static str {
+fn members(table: TomlTable) -> &'static str {
     match table {
-        Table::File => "a policy file has time_zone, roles_claim and [[rule]]",
-        Table::Rule => {
+        TomlTable::File => "a policy file has time_zone, roles_claim and [[rule]]",
+        TomlTable::Rule => {
             "a rule has name, when, allow or deny, qos, retain, max_payload and priority"
         }
-        Table::When => {
+        TomlTable::When => {
             "when has permission, role, claim, client_id, time, days, network, port and certificate"
         }
-        Table::Claim => "claim has name or pointer, is or has",
-        Table::Filters(Effect::Allow) => "allow has publish, subscribe and both",
-        Table::Filters(Effect::Deny) => "deny has publish, subscribe and both",
+        TomlTable::Claim => "claim has name or pointer, is or has",
+        TomlTable::Filters(Effect::Allow) => "allow has publish, subscribe and both",
+        TomlTable::Filters(Effect::Deny) => "deny has publish, subscribe and both",
     }
 }
 

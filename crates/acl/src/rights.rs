@@ -377,7 +377,8 @@ mod tests {
                 AccessRequest::Receive,
                 "c",
                 Some(
-                    "no rule applies (rule 'site' of the policy file is skipped for this client: its claim 'site' is missing",
+                    "no rule applies (rule 'site' of the policy file is skipped for this client: its claim 'site' is \
+                     missing",
                 ),
             ),
         ] {

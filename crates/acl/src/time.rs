@@ -1,4 +1,4 @@
-//! A point in time. Whoever has a clock makes one.
+//! A point in time. The caller reads the clock.
 
 /// Seconds since 1970-01-01T00:00:00Z, what JWT calls a NumericDate (RFC 7519, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,7 +10,7 @@ impl Unix {
         Self(self.0.saturating_add(seconds))
     }
 
-    /// Returns what this time is called after the clock was set by this many seconds. (The end of time stays that.)
+    /// Returns this time by a clock that was set forward by so many seconds. The end of time stays the end of time.
     pub fn moved(self, by: i64) -> Self {
         match self.0 {
             u64::MAX => self,

@@ -6,7 +6,7 @@
 //! | How is a foreign text shown in a log line? | [`text`] |
 //! | Is this text a token, or is one in it? | [`recognise`] |
 //! | Does this network contain that address? | [`network`] |
-//! | Where are the sentences for people? | `messages`, and nowhere else |
+//! | Where are the sentences for people? | [`messages`], and nowhere else |
 
 #![warn(unreachable_pub)]
 

@@ -431,7 +431,11 @@ mod tests {
     use super::*;
 
     const HEADER: &str = r#"{"alg":"RS256","typ":"JWT","kid":"NjVBRjY5MDlCMUIwNzU4RTA2QzZFMDQ4"}"#;
-    const PAYLOAD: &str = r#"{"https://mqtt.example/topics":["temperature?>"],"iss":"https://example.eu.auth0.com/","sub":"auth0|5f7c8ec7c33c6c004bbafe82","aud":"https://mqtt.example/","iat":1700000000,"exp":1700086400,"scope":"openid","azp":"my_client_id"}"#;
+    const PAYLOAD: &str = concat!(
+        r#"{"https://mqtt.example/topics":["temperature?>"],"iss":"https://example.eu.auth0.com/","#,
+        r#""sub":"auth0|5f7c8ec7c33c6c004bbafe82","aud":"https://mqtt.example/","iat":1700000000,"#,
+        r#""exp":1700086400,"scope":"openid","azp":"my_client_id"}"#
+    );
 
     fn good() -> String {
         let signature: Vec<u8> = (0..=255).map(|i: u8| i.wrapping_mul(151)).collect();

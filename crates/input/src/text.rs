@@ -11,11 +11,11 @@ pub const MAX_LINE: usize = 900;
 /// The maximum length of a quotation, in bytes as shown.
 const MAX_QUOTED: usize = 80;
 
-/// Displays a string in single quotes, with control characters and quotes escaped, and at most [`MAX_QUOTED`]
-/// bytes long. No text that a client sends can end the log line or change how it looks.
+/// Displays a string in single quotes, with control characters and quotes escaped, and at most [`MAX_QUOTED`] bytes
+/// long. No text that a client sends can end the log line or change how it looks.
 ///
-/// If the string is or contains a token, only a few characters of it are shown: whoever reads the log could
-/// use the token.
+/// If the string is or contains a token, only a few characters of it are shown: anybody who reads the log could use the
+/// token.
 pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {

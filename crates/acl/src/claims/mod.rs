@@ -5,7 +5,7 @@
 //! * [`mistake`]: what can be wrong with them
 //! * this file: which claims count, and the compiled rules of one token. Tokens with the same claims share them
 
-mod mistake;
+pub(crate) mod mistake;
 pub(crate) mod permissions;
 mod topics;
 
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_count_in_their_order_and_only_where_they_should() {
+    fn claims_that_count_are_read_in_their_order() {
         let all = Reading {
             topics: Some(Place::Name("https://mqtt.example/topics".into())),
             permissions: true,
@@ -222,7 +222,8 @@ mod tests {
             placeholders: false,
         };
         let claims = serde_json::json!({
-            "https://mqtt.example/topics": ["a"], "permissions": ["publish:b"], "scope": "openid subscribe:c", "app": {"topics": "d"},
+            "https://mqtt.example/topics": ["a"], "permissions": ["publish:b"], "scope": "openid subscribe:c",
+            "app": {"topics": "d"},
         });
         let claims = claims.as_object().unwrap();
         let filters = |reading: &Reading| {
@@ -255,7 +256,7 @@ mod tests {
             "dbc"
         );
 
-        // A permission's form in the claim for topics, with the default verbs or others.
+        // A permission in the claim for topics, with a default verb or another.
         let verbs = Verbs {
             publish: "write".into(),
             ..Verbs::default()
@@ -274,7 +275,7 @@ mod tests {
             );
         }
 
-        // No claim is not a claim that is null: the one is no right, the other a mistake.
+        // A missing claim grants nothing. A claim that is null is a mistake.
         let (none, null) = (
             serde_json::json!({}),
             serde_json::json!({"https://mqtt.example/topics": null}),
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_granted_allows_nothing() {
+    fn no_rules_allow_nothing() {
         let none = TokenRules::default();
         assert!(!none.may_publish("a"));
         assert!(!none.may_subscribe("a"));
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn one_grant_alone_must_cover() {
+    fn one_rule_alone_must_cover_a_subscription() {
         // Together they match whatever `a/+` matches below two names, and still `a/+` is not granted.
         let set = rules(&["a/b", "a/c"]);
         assert!(!set.may_subscribe("a/+"));
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_end_is_left_for_the_other_branch() {
+    fn a_dead_end_in_one_branch_does_not_hide_another() {
         let set = rules(&["a/b/c", "a/+/d", "+/b/e"]);
         assert!(set.may_publish("a/b/c") && set.may_publish("a/b/d") && set.may_publish("a/b/e"));
         assert!(!set.may_publish("a/b/f"));

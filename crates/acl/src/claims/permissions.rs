@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_with_our_verbs_are_rights_and_others_are_not_ours() {
+    fn entries_with_a_verb_become_rules_and_others_are_ignored() {
         for claim in [
             json!([
                 "publish:up/+",
@@ -161,12 +161,12 @@ mod tests {
         }
     }
 
-    /// RabbitMQ's scopes have the form `[resource.]verb:vhost/exchange[/key]`, with `read`, `write` and
-    /// `configure`, and with `*` for any text; what follows the verb is here a topic filter, in which `*`
-    /// is a name. So of them nothing is a right by itself, and with its verbs never more than is meant.
+    /// RabbitMQ's scopes have the form `[resource.]verb:vhost/exchange[/key]`, with `read`, `write` and `configure`,
+    /// and with `*` for any text. Here, a topic filter follows the verb, and `*` is a name. So by default these scopes
+    /// grant nothing, and with RabbitMQ's verbs they never grant more than is meant.
     #[test]
     fn scopes_made_for_rabbitmq_never_grant_more_than_they_say() {
-        // What its pages on OAuth 2.0 show.
+        // From its pages on OAuth 2.0.
         let published = json!([
             "read:*/*",
             "write:*/*",
@@ -197,9 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn verbs_may_be_rabbitmq_s() {
+    fn verbs_of_rabbitmq_can_be_configured() {
         let claim = json!(
-            "rabbitmq.read:devices/+/state rabbitmq.write:devices/1/command rabbitmq.configure:x/y rabbitmq.tag:management read:other"
+            "rabbitmq.read:devices/+/state rabbitmq.write:devices/1/command rabbitmq.configure:x/y \
+             rabbitmq.tag:management read:other"
         );
         let verbs = Verbs {
             publish: "rabbitmq.write".into(),

@@ -5,9 +5,9 @@
 //! 2. An object with such a list for each direction: `publish` and `subscribe`, or `pub`, `sub` and `all` as in EMQX's
 //!    older form.
 //! 3. A list of rules, as in EMQX's `acl` claim: `permission`, `action`, `topic` or `topics`, `qos`, `retain` (EMQX
-//!    documentation, "Access Control List", new format). Each takes the values that EMQX takes. Conditions on the client
-//!    (`clientid_re`, `ipaddr` and others, from 5.9) are unknown here and refuse the token: to ignore a condition would
-//!    be to widen a right.
+//!    documentation, "Access Control List", new format). Each takes the values that EMQX takes. Conditions on the
+//!    client (`clientid_re`, `ipaddr` and others, from 5.9) are unknown here and refuse the token: to ignore a
+//!    condition would be to widen a right.
 //!
 //! In forms 2 and 3, a filter can begin with `eq `: see [`Rule::literal`].
 //!
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_article_s_array_and_the_string_form_grant_the_same() {
+    fn an_array_and_a_string_of_filters_allow_the_same() {
         for claim in [
             json!(["temperature", "config"]),
             json!("temperature config"),
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_grants_nothing_and_is_no_error() {
+    fn an_empty_list_allows_nothing_and_is_not_an_error() {
         for claim in [
             json!([]),
             json!(""),
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn directions_are_apart() {
+    fn each_direction_allows_only_its_action() {
         let rules = rules(&json!({"publish": ["up/#"], "subscribe": ["down/#"]}));
         assert!(rules.may_publish("up/x") && !rules.may_publish("down/x"));
         assert!(rules.may_subscribe("down/#") && !rules.may_subscribe("up/#"));
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_and_named() {
+    fn a_mistake_is_refused_and_named() {
         for (claim, text) in [
             (json!(null), "it is null"),
             (json!(7), "it is a number"),
@@ -434,10 +434,10 @@ mod tests {
         }
     }
 
-    /// What EMQX's page on the `acl` claim shows, with topics of our own: a right to publish, one to
-    /// subscribe to exactly a filter with QoS 1, a denial of retained messages, a denial of everything.
+    /// The rules of EMQX's page on the `acl` claim, with other topics: a right to publish, one to subscribe to exactly
+    /// a filter with QoS 1, a denial of retained messages, a denial of everything.
     #[test]
-    fn emqx_s_rules_mean_what_they_mean_there() {
+    fn rules_of_emqx_have_the_same_effect_as_in_emqx() {
         let rules = rules(&json!([
             {"permission": "allow", "action": "publish", "topic": "up/c1"},
             {"permission": "allow", "action": "subscribe", "topic": "eq down/1/#", "qos": [1]},
@@ -484,9 +484,9 @@ mod tests {
         assert!(subscribe("open", 1) && !subscribe("open", 2));
     }
 
-    /// The rule that EMQX installs with: nobody subscribes to everything, and everything else goes.
+    /// The rule that EMQX is installed with: nobody can subscribe to everything, and all else is allowed.
     #[test]
-    fn to_deny_a_subscription_is_not_to_deny_its_messages() {
+    fn a_denied_subscription_does_not_deny_deliveries() {
         let rules = rules(&json!([
             {"permission": "deny", "action": "subscribe", "topic": "eq #"},
             "#",
@@ -496,12 +496,12 @@ mod tests {
     }
 
     #[test]
-    fn eq_is_a_word_only_where_emqx_has_it() {
+    fn eq_is_a_keyword_only_in_objects_and_rules() {
         assert!(rules(&json!(["eq a"])).may_publish("eq a"));
         assert!(rules(&json!({"pub": ["eq a"]})).may_publish("a"));
     }
 
-    /// Auth0's Application Metadata holds texts only, and so do some custom claims.
+    /// Auth0's Application Metadata holds only strings, and so do some custom claims.
     #[test]
     fn a_list_or_an_object_may_be_written_as_text() {
         for claim in [
@@ -517,9 +517,9 @@ mod tests {
         }
     }
 
-    /// What would be granted as a topic of a name that nobody meant.
+    /// Otherwise each of these would be granted as a topic that nobody meant.
     #[test]
-    fn what_is_no_filter_is_refused_and_not_granted_to_the_letter() {
+    fn text_that_is_not_meant_as_a_filter_is_refused() {
         for (claim, text) in [
             (
                 json!(r#"["temperature","config""#),
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_are_read_where_they_are_wanted() {
+    fn placeholders_are_parsed_if_they_are_enabled() {
         let rules = topics(&json!(["%u/x"]), true).unwrap();
         assert_eq!(rules[0].filter.placeholders().count(), 1);
         let error = topics(&json!(["a/${x"]), true).unwrap_err().to_string();
@@ -587,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_entries_are_only_many() {
+    fn ten_thousand_entries_are_accepted() {
         let many: Vec<String> = (0..10_000).map(|i| format!("t/{i}")).collect();
         let rules = rules(&json!(many));
         assert_eq!(rules.len(), 10_000);

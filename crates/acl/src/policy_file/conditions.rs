@@ -138,8 +138,8 @@ mod tests {
     #[test]
     fn conditions_hold_for_what_they_name() {
         let claims = json!({
-            "permissions": ["water", "read:messages"], "https://mqtt.example/roles": ["gardener"], "site": "north", "floor": 3,
-            "scope": "openid water", "tags": ["a", 7], "app": {"a/b": {"c": ["x"]}},
+            "permissions": ["water", "read:messages"], "https://mqtt.example/roles": ["gardener"], "site": "north",
+            "floor": 3, "scope": "openid water", "tags": ["a", 7], "app": {"a/b": {"c": ["x"]}},
         });
         let client = ClientAttributes {
             address: Some("10.1.2.3".parse().unwrap()),

@@ -21,7 +21,7 @@ pub enum MistakeKind {
     /// There is no such member.
     UnknownMember {
         /// The table that it is in.
-        table: Table,
+        table: TomlTable,
         /// Its name.
         name: String,
     },
@@ -80,7 +80,7 @@ pub enum PublishLimit {
 
 /// A table of a policy file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
+pub enum TomlTable {
     /// The file itself.
     File,
     /// A rule.

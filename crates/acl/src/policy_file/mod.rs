@@ -9,11 +9,11 @@
 //! Rules are in the order of their priorities, the highest first, and as written among equals. Rules with a negative
 //! priority come after those of the token ([`PolicyFile::LATE`]).
 
-mod conditions;
+pub(crate) mod conditions;
 mod index;
-mod mistake;
-mod parse;
-mod schedule;
+pub(crate) mod mistake;
+pub(crate) mod parse;
+pub(crate) mod schedule;
 
 use std::{
     cmp::Reverse,
@@ -34,7 +34,7 @@ use crate::rules::{
 use crate::time::Unix;
 use conditions::Condition;
 use index::Index;
-pub use mistake::{Expected, Mistake, MistakeKind, PublishLimit, Table};
+pub use mistake::{Expected, Mistake, MistakeKind, PublishLimit, TomlTable};
 use parse::ParsedRule;
 use schedule::Schedule;
 
@@ -323,7 +323,7 @@ mod tests {
     "#;
 
     #[test]
-    fn the_order_is_the_priorities_and_the_writing() {
+    fn rules_are_ordered_by_priority_and_then_as_written() {
         let file = PolicyFile::compile(RULES).unwrap();
         let names: Vec<_> = file.rules.iter().map(|rule| &*rule.parsed.name).collect();
         assert_eq!(names, ["first", "own", "site", "office hours", "late"]);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_at_the_client_id_is_known() {
+    fn the_first_rule_that_depends_on_the_client_id_is_found() {
         let looks = |rule: &str| {
             let file = format!("[[rule]]\nname = \"x\"\n{rule}");
             let file = PolicyFile::compile(&file).unwrap();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_same_rules_shares_them() {
+    fn clients_with_the_same_rules_share_them() {
         let file = PolicyFile::compile(RULES).unwrap();
         let (guest, keeper) = (json!({}), json!({"role": "keeper", "site": "north"}));
         let all: Vec<_> = [("a", &guest), ("b", &guest), ("c", &keeper)]
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_value_loses_what_is_allowed_and_never_what_is_denied() {
+    fn a_rule_with_an_unusable_value_is_skipped_only_if_it_allows() {
         let file = PolicyFile::compile(RULES).unwrap();
         for claims in [
             json!({"role": "keeper"}),
@@ -392,7 +392,14 @@ mod tests {
             assert_eq!(&*file.first_unusable(&client).unwrap().rule, "site");
         }
         let file = PolicyFile::compile(
-            "[[rule]]\nname = \"not its own\"\ndeny.publish = \"dev/%c/config\"\n[[rule]]\nname = \"all\"\nallow.both = \"#\"",
+            r##"
+            [[rule]]
+            name = "not its own"
+            deny.publish = "dev/%c/config"
+            [[rule]]
+            name = "all"
+            allow.both = "#"
+            "##,
         )
         .unwrap();
         let claims = json!({});
@@ -407,11 +414,20 @@ mod tests {
         );
     }
 
-    /// As a listener for both protocols writes IPv4 addresses, and so an operator who copies one.
+    /// A listener for both protocols writes IPv4 addresses in this form, and so does an operator who copies one.
     #[test]
     fn an_ipv4_network_in_ipv6_form_denies_and_allows() {
         let file = PolicyFile::compile(
-            "[[rule]]\nname = \"cellar\"\nwhen.network = \"::ffff:10.1.0.0/112\"\ndeny.both = \"#\"\n[[rule]]\nname = \"house\"\nwhen.network = \"::ffff:10.0.0.0/104\"\nallow.both = \"#\"",
+            r##"
+            [[rule]]
+            name = "cellar"
+            when.network = "::ffff:10.1.0.0/112"
+            deny.both = "#"
+            [[rule]]
+            name = "house"
+            when.network = "::ffff:10.0.0.0/104"
+            allow.both = "#"
+            "##,
         )
         .unwrap();
         let claims = json!({});
@@ -432,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_has_its_hours() {
+    fn a_rule_with_a_time_window_applies_only_while_it_is_open() {
         let file = PolicyFile::compile(RULES).unwrap();
         let claims = json!({});
         let rules = file.rules_for(&client("a", &claims)).unwrap();

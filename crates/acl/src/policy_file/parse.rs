@@ -13,7 +13,7 @@ use toml::{
 
 use super::{
     conditions::{Claim, Condition, Test, fingerprint},
-    mistake::{Expected, Mistake, MistakeKind, PublishLimit, Table},
+    mistake::{Expected, Mistake, MistakeKind, PublishLimit, TomlTable},
     schedule::{self, TimeWindow, Zone},
 };
 use crate::rules::{Actions, Effect, Limits, Rule, Template};
@@ -78,7 +78,7 @@ pub(super) fn parse(text: &str) -> ParseResult<ParsedFile> {
             ("roles_claim", _) => parser.roles_claim = Some(parser.string("roles_claim", value)?),
             ("rule", DeValue::Array(list)) => tables = list,
             ("rule", _) => return Err(parser.mistake(value, MistakeKind::NotRules)),
-            _ => return Err(parser.unknown(key, Table::File)),
+            _ => return Err(parser.unknown(key, TomlTable::File)),
         }
     }
     let mut rules: Vec<ParsedRule> = Vec::new();
@@ -180,7 +180,7 @@ impl FileParser<'_> {
                 "priority" => {
                     members.priority = self.number("priority", value, Expected::Priority)?;
                 }
-                _ => return Err(self.unknown(key, Table::Rule)),
+                _ => return Err(self.unknown(key, TomlTable::Rule)),
             }
         }
         Ok(members)
@@ -205,7 +205,7 @@ impl FileParser<'_> {
                 "publish" => Actions::Publish,
                 "subscribe" => Actions::Subscribe,
                 "both" => Actions::Both,
-                _ => return Err(self.unknown(key, Table::Filters(effect))),
+                _ => return Err(self.unknown(key, TomlTable::Filters(effect))),
             };
             for element in self.list(name, value)? {
                 let (filter, literal) = self.filter(name, element)?;
@@ -323,7 +323,7 @@ impl FileParser<'_> {
                 let prints = self.each(name, value, Expected::Certificate, fingerprint);
                 Condition::Certificate(prints?)
             }
-            _ => return Err(self.unknown(key, Table::When)),
+            _ => return Err(self.unknown(key, TomlTable::When)),
         })
     }
 
@@ -342,7 +342,7 @@ impl FileParser<'_> {
                         return Err(self.mistake(key, MistakeKind::IsAndHas));
                     }
                 }
-                _ => return Err(self.unknown(key, Table::Claim)),
+                _ => return Err(self.unknown(key, TomlTable::Claim)),
             }
         }
         let (Some(place), Some(tests)) = (place, tests) else {
@@ -455,7 +455,7 @@ impl FileParser<'_> {
         self.mistake(value, kind)
     }
 
-    fn unknown(&self, key: &TomlKey, table: Table) -> Mistake {
+    fn unknown(&self, key: &TomlKey, table: TomlTable) -> Mistake {
         let name = key.get_ref().to_string();
         let kind = match &*name {
             // In TOML, whatever is written below a [[rule]] belongs to that rule.
@@ -496,7 +496,15 @@ mod tests {
 
             [[rule]]
             name = "night watering"
-            when = { permission = "water", role = ["gardener", "owner"], claim = { name = "site", is = ["north", "south"] }, client_id = "pump-*", time = "22:00-06:00", days = "Mon-Fri", network = ["10.0.0.0/8", "::1"], port = 8883, certificate = "abababababababababababababababababababababababababababababababab" }
+            when.permission = "water"
+            when.role = ["gardener", "owner"]
+            when.claim = { name = "site", is = ["north", "south"] }
+            when.client_id = "pump-*"
+            when.time = "22:00-06:00"
+            when.days = "Mon-Fri"
+            when.network = ["10.0.0.0/8", "::1"]
+            when.port = 8883
+            when.certificate = "abababababababababababababababababababababababababababababababab"
             allow = { publish = ["valves/%c/set"], subscribe = "valves/%c/#", both = ["eq a/#", "b/${sites[*]}"] }
             qos = [0, 1]
             retain = false

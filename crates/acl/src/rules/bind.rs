@@ -147,7 +147,8 @@ mod tests {
     fn only_a_value_that_can_be_part_of_a_level_is_usable() {
         let claims = json!({
             "site": "north", "n": 7, "float": 1.5, "flag": true, "none": null, "list": ["a", "b"], "mixed": ["a", 2],
-            "bad": ["a", "b/c"], "empty": [], "blank": "", "wild": "a+b", "deep": "a/b", "nul": "a\u{0}", "dollar": "$SYS",
+            "bad": ["a", "b/c"], "empty": [], "blank": "", "wild": "a+b", "deep": "a/b", "nul": "a\u{0}",
+            "dollar": "$SYS",
         });
         let client = ClientAttributes::with_claims("#", claims);
         let value = |name: &str, is_front| {

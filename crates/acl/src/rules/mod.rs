@@ -6,9 +6,9 @@
 //!
 //! * this file: a rule, and a request
 //! * [`filter`]: topic names and topic filters · [`template`]: filters with placeholders
-//! * [`compile`] and [`matcher`]: many rules, compiled so that the search for the first one that applies does not take
-//!   longer with more rules · [`bind`]: the values of the placeholders for one client · [`windows`]: which time windows
-//!   are open
+//! * [`compile`] and [`matcher`]: many rules, compiled so that more rules do not slow down the search for the first one
+//!   that applies
+//! * [`bind`]: the values of the placeholders for one client · [`windows`]: which time windows are open
 //!
 //! When a rule applies:
 //!
@@ -27,7 +27,7 @@
 
 pub(crate) mod bind;
 pub(crate) mod compile;
-mod filter;
+pub(crate) mod filter;
 mod levels;
 pub(crate) mod matcher;
 pub(crate) mod template;

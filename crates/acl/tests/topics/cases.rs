@@ -134,7 +134,10 @@ const NO_RETAIN: &str =
     r#"[{"permission": "deny", "action": "publish", "topic": "a", "retain": true}, "a"]"#;
 const QOS_1: &str = r#"[{"permission": "allow", "action": "all", "topic": "a", "qos": 1}]"#;
 const QOS_0: &str = r#"[{"permission": "allow", "action": "all", "topic": "a", "qos": 0}]"#;
-const NO_QOS_2: &str = r##"[{"permission": "deny", "action": "subscribe", "topic": "a/#", "qos": [2]}, {"permission": "allow", "action": "all", "topic": "a/#"}]"##;
+const NO_QOS_2: &str = r##"[
+    {"permission": "deny", "action": "subscribe", "topic": "a/#", "qos": [2]},
+    {"permission": "allow", "action": "all", "topic": "a/#"}
+]"##;
 const NO_QOS: &str =
     r##"[{"permission": "deny", "action": "all", "topic": "a/#", "qos": "0,1,2"}, "a/#"]"##;
 

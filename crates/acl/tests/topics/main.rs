@@ -1,4 +1,4 @@
-//! Topic rules, checked with our code, a naive matcher, and the brokers' own functions.
+//! Topic rules, checked with the compiled rules, a naive matcher, and the brokers' own functions.
 
 mod cases;
 
@@ -42,7 +42,7 @@ fn rights(filters: &[&str]) -> TopicRights {
 }
 
 #[test]
-fn our_code_agrees_with_the_table() {
+fn the_compiled_rules_agree_with_the_table() {
     for &(granted, topic, allowed) in MATCH {
         assert_eq!(
             rights(&[granted]).may_publish(topic),
@@ -61,12 +61,12 @@ fn our_code_agrees_with_the_table() {
 
 #[test]
 fn lists_with_deny_and_limits_agree_with_the_table() {
-    for &(claim, ask, topic, allowed) in LISTS {
+    for &(claim, request, topic, allowed) in LISTS {
         let claim: serde_json::Value = serde_json::from_str(claim).unwrap();
         assert_eq!(
-            TopicRights::of(&claim).allow(ask, topic),
+            TopicRights::of(&claim).allow(request, topic),
             allowed,
-            "{claim} {ask:?} {topic}"
+            "{claim} {request:?} {topic}"
         );
     }
 }
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_has_the_same_result(granted in ".{0,40}", asked in ".{0,40}") {
+    fn any_text_has_the_same_result_as_in_the_naive_implementation(granted in ".{0,40}", asked in ".{0,40}") {
         fuzz::topics(format!("{granted}\n{asked}").as_bytes());
     }
 }
