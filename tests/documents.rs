@@ -733,8 +733,18 @@ fn the_example_for_two_listeners() {
             .password(&tenant.token(DEVICE));
         with_token.publish("temperature", "20.5").expect_success();
         assert!(!device.publish("temperature", "20.5").success());
-        let local = MosquittoClient::of(&started.broker).port(*local);
-        local.publish("temperature", "20.5").expect_success();
+        let [user, password] = LOCAL;
+        let local = MosquittoClient::of(&started.broker)
+            .port(*local)
+            .username(user)
+            .password(password);
+        local.publish("any/topic", "20.5").expect_success();
+        assert!(
+            !local
+                .password("a guess")
+                .publish("any/topic", "x")
+                .success()
+        );
     }
 }
 
