@@ -116,7 +116,8 @@ impl HttpClient {
             .max_idle_connections_per_host(MAX_IDLE)
             .max_idle_age(MAX_IDLE_AGE)
             // The default buffers of 128 KiB each would be mapped and unmapped for every request, and the
-            // broker would wait for the lock on the process's memory map.
+            // broker would wait for the lock on the process's memory map. The longest silence of a run (`make
+            // silence`) would be above 20 ms in 5 of 22 runs, and 34 ms at most, instead of 9 ms.
             .input_buffer_size(BUFFER)
             .output_buffer_size(BUFFER)
             .build();

@@ -2,7 +2,8 @@
 //!
 //! A job for a password starts a thread if none is idle. The thread ends after it has been idle for a while, so a fleet
 //! that signs in with tokens has none. Where devices send passwords, all threads are started at once and stay: starting
-//! fifty threads while fifty devices sign in makes the broker wait for the memory map of the process.
+//! fifty threads while fifty devices sign in makes the broker wait for the memory map of the process. The longest silence
+//! would be 26 ms at the median, and 47 ms at most, instead of 5 ms and 9 ms (`make silence`, 10 runs).
 //!
 //! A job for a token with an unknown key needs no thread. It is parked until the next fetch of the tenant's keys ends
 //! ([`Pool::on_keys_fetched`]). Anyone can make up such tokens, and they take no thread from those who send passwords.
