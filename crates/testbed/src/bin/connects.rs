@@ -17,6 +17,7 @@
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::ExitCode;
 
 use jsonwebtoken::{Algorithm, DecodingKey, crypto, jwk::Jwk};
@@ -79,99 +80,123 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
-fn measure(
-    version: Version,
-    plugin: &std::path::Path,
-    tenant: &Tenant,
-    tokens: &[String],
-) -> Result<(), String> {
-    let ca_file = tenant.ca_file().display().to_string();
-    let options = [
-        ("domain", tenant.domain()),
-        ("audience", AUDIENCE),
-        ("ca_file", &ca_file),
-    ];
-    let plain = Mosquitto::builder(version)
-        .quiet()
-        .allow_anonymous(true)
-        .start();
-    let plain = plain.map_err(|error| error.to_string())?;
-    let with_plugin = || -> Result<Mosquitto, String> {
-        let broker = Mosquitto::builder(version)
-            .quiet()
-            .plugin(plugin, &options)
-            .start();
-        let broker = broker.map_err(|error| error.to_string())?;
-        broker.expect_log("signing keys were fetched");
-        Ok(broker)
-    };
-    let (same, new) = (with_plugin()?, with_plugin()?);
+/// A broker without plugin, one that always gets the same token, and one that gets a new one each time.
+struct Brokers {
+    all: [Mosquitto; 3],
+}
 
-    let key = tenant.current_key();
-    let jwk: Jwk = serde_json::from_value(key.jwk()).map_err(|error| error.to_string())?;
-    let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
+impl Brokers {
+    const PLAIN: usize = 0;
+    const SAME: usize = 1;
+    const NEW: usize = 2;
 
-    let packets: Vec<Vec<u8>> = tokens
-        .iter()
-        .map(|token| {
-            ConnectPacket::new(Protocol::V311, "greenhouse")
-                .login("JWT", token)
-                .packet()
+    fn start(version: Version, plugin: &Path, tenant: &Tenant) -> Result<Self, String> {
+        let ca_file = tenant.ca_file().display().to_string();
+        let options = [
+            ("domain", tenant.domain()),
+            ("audience", AUDIENCE),
+            ("ca_file", &ca_file),
+        ];
+        let builder = || Mosquitto::builder(version).quiet();
+        let with_plugin = || -> Result<Mosquitto, String> {
+            let started = builder().plugin(plugin, &options).start();
+            let broker = started.map_err(|error| error.to_string())?;
+            broker.expect_log("signing keys were fetched");
+            Ok(broker)
+        };
+        let plain = builder().allow_anonymous(true).start();
+        let plain = plain.map_err(|error| error.to_string())?;
+        Ok(Self {
+            all: [plain, with_plugin()?, with_plugin()?],
         })
-        .collect();
+    }
+}
 
-    // By round.
-    let mut sign_ins: [Vec<f64>; 3] = Default::default();
-    let (mut single_checks, mut looped_checks) = (Vec::new(), Vec::new());
-    for (round, range) in (0..tokens.len()).step_by(SIGN_INS).enumerate() {
-        let range = range..range + SIGN_INS;
-        let mut cost = [0.0; 3];
+/// Microseconds for each sign-in of a round.
+struct Round {
+    /// Of the main threads of the three brokers.
+    sign_ins: [f64; 3],
+    /// Of the bare check of a signature, one at a time between sign-ins.
+    single_check: f64,
+    /// The same, in a loop.
+    looped_check: f64,
+}
+
+impl Round {
+    /// Signs clients in to the three brokers. They take turns, and `number` decides which is the first, so that none
+    /// always follows the same other.
+    fn measure(
+        number: usize,
+        brokers: &Brokers,
+        same: &[u8],
+        tokens: &[(&String, Vec<u8>)],
+        key: &DecodingKey,
+    ) -> Result<Self, String> {
+        let count = tokens.len() as f64;
+        let mut sign_ins = [0.0; 3];
         let mut single = 0.0;
         for turn in 0..3 {
-            // The order rotates, so that none always follows the same other.
-            let who = (turn + round) % 3;
-            let broker = [&plain, &same, &new][who];
+            let who = (turn + number) % 3;
+            let broker = &brokers.all[who];
             let before = main_thread_cpu(broker.pid());
-            for i in range.clone() {
-                let packet = if who == 1 { &packets[0] } else { &packets[i] };
+            for (token, packet) in tokens {
+                let packet = if who == Brokers::SAME { same } else { packet };
                 sign_in(broker.port(), packet)?;
-                if who == 0 {
-                    single += microseconds(|| bare_check(&tokens[i], &key));
+                if who == Brokers::PLAIN {
+                    single += microseconds(|| bare_check(token, key));
                 }
             }
             let spent = main_thread_cpu(broker.pid()) - before;
-            cost[who] = spent.as_secs_f64() * 1e6 / SIGN_INS as f64;
+            sign_ins[who] = spent.as_secs_f64() * 1e6 / count;
         }
-        let loops = microseconds(|| tokens[range].iter().for_each(|t| bare_check(t, &key)));
-        if round == 0 {
-            continue; // to warm up
-        }
-        for (series, cost) in sign_ins.iter_mut().zip(cost) {
-            series.push(cost);
-        }
-        single_checks.push(single / SIGN_INS as f64);
-        looped_checks.push(loops / SIGN_INS as f64);
+        let loops = microseconds(|| tokens.iter().for_each(|(token, _)| bare_check(token, key)));
+        Ok(Self {
+            sign_ins,
+            single_check: single / count,
+            looped_check: loops / count,
+        })
     }
-    let plain = &sign_ins[0];
+}
+
+/// Measures all rounds with one version of the broker, and prints its row.
+fn measure(
+    version: Version,
+    plugin: &Path,
+    tenant: &Tenant,
+    tokens: &[String],
+) -> Result<(), String> {
+    let brokers = Brokers::start(version, plugin, tenant)?;
+    let key = tenant.current_key();
+    let jwk: Jwk = serde_json::from_value(key.jwk()).map_err(|error| error.to_string())?;
+    let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
+    let packet = |token: &String| {
+        ConnectPacket::new(Protocol::V311, "greenhouse")
+            .login("JWT", token)
+            .packet()
+    };
+    let same = packet(&tokens[0]);
+    let mut rounds = Vec::new();
+    for (number, tokens) in tokens.chunks(SIGN_INS).enumerate() {
+        let tokens: Vec<_> = tokens.iter().map(|token| (token, packet(token))).collect();
+        rounds.push(Round::measure(number, &brokers, &same, &tokens, &key)?);
+    }
+    // The first is to warm up.
+    let rounds = &rounds[1..];
+
+    let series = |of: &dyn Fn(&Round) -> f64| rounds.iter().map(of).collect::<Vec<f64>>();
     let cell = |series: &[f64]| format!("{:.1} / {:.1}", median(series), least(series));
-    let added = |series: &[f64]| {
-        let by_round: Vec<f64> = series
-            .iter()
-            .zip(plain)
-            .map(|(with, plain)| with - plain)
-            .collect();
-        format!(
-            "{:.1} / {:.1}",
-            median(&by_round),
-            least(series) - least(plain)
-        )
+    let plain = series(&|round| round.sign_ins[Brokers::PLAIN]);
+    let added = |who: usize| {
+        let by_round = series(&|round| round.sign_ins[who] - round.sign_ins[Brokers::PLAIN]);
+        let cheapest = least(&series(&|round| round.sign_ins[who])) - least(&plain);
+        format!("{:.1} / {cheapest:.1}", median(&by_round))
     };
     let cells = [
-        cell(plain),
-        added(&sign_ins[1]),
-        added(&sign_ins[2]),
-        cell(&single_checks),
-        cell(&looped_checks),
+        cell(&plain),
+        added(Brokers::SAME),
+        added(Brokers::NEW),
+        cell(&series(&|round| round.single_check)),
+        cell(&series(&|round| round.looped_check)),
     ];
     println!("| {version} | {} |", cells.join(" | "));
     Ok(())

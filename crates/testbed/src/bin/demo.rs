@@ -96,6 +96,7 @@ struct Story {
 }
 
 impl Story {
+    /// Plays all scenes. They are in one function, however long, so that the story can be read from top to bottom.
     fn play(&mut self) {
         let token = self.stage.tenant.token(DEVICE);
         let expired = self.stage.tenant.mint(DEVICE).lifetime(-3600).sign();

@@ -298,7 +298,12 @@ fn count(case: &CostCase, load: Load) -> Result<i64, String> {
         Load::SignIns { tokens, count } => sign_in(&broker, &tenant, tokens, count)?,
     }
     broker.stop();
-    let text = std::fs::read_to_string(&counts)
+    total(&counts)
+}
+
+/// Reads the number of instructions from callgrind's file.
+fn total(counts: &Path) -> Result<i64, String> {
+    let text = std::fs::read_to_string(counts)
         .map_err(|error| format!("{}: {error}", counts.display()))?;
     let summary = text.lines().find_map(|line| {
         line.strip_prefix("summary: ")

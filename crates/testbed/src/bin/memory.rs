@@ -126,29 +126,9 @@ fn measure(
     tokens: &[String],
 ) -> Result<Vec<i64>, String> {
     let heap = Heap::new()?;
-    let builder = heap.watch(Mosquitto::builder(version).quiet());
-    let ca_file = tenant.ca_file().display().to_string();
-    let options = [
-        ("domain", tenant.domain()),
-        ("audience", AUDIENCE),
-        ("ca_file", &ca_file),
-    ];
-    let started = match plugin {
-        None => builder.allow_anonymous(true).start(),
-        Some(plugin) => builder.plugin(plugin, &options).start(),
-    };
-    let broker = started.map_err(|error| error.to_string())?;
-    if plugin.is_some() {
-        broker.expect_log("signing keys were fetched");
-    }
-    let name = format!(
-        "{version}, {}",
-        if plugin.is_some() {
-            "plugin"
-        } else {
-            "no plugin"
-        }
-    );
+    let broker = start(version, plugin, tenant, &heap)?;
+    let what = plugin.map_or("no plugin", |_| "plugin");
+    let name = format!("{version}, {what}");
     let now = || [heap.now().bytes, private_dirty(broker.pid())];
     let empty = now();
     let over = |now: [i64; 2]| [now[0] - empty[0], now[1] - empty[1]];
@@ -174,31 +154,58 @@ fn measure(
             })?;
         connected.get_or_insert(over(now()));
         crowd.leave();
-        let began = Instant::now();
-        let mut last = now();
-        let mut settled = began;
-        // Waits until the heap is free and nothing has changed for a while, because the broker returns free
-        // memory to the system at its next opportunity; or until the time is up.
-        while began.elapsed() < FREED_WITHIN
-            && (over(last)[0] > 1024 || settled.elapsed() < SETTLED)
-        {
-            thread::sleep(Duration::from_secs(1));
-            let next = now();
-            if next[1] != last[1] || over(next)[0] > 1024 {
-                settled = Instant::now();
-            }
-            last = next;
-            progress(&format!(
-                "{name}, wave {}: {} KiB of heap left after {} s",
-                wave + 1,
-                over(last)[0] / 1024,
-                began.elapsed().as_secs()
-            ));
-        }
-        left.push(over(last));
+        let name = format!("{name}, wave {}", wave + 1);
+        left.push(once_settled(&name, || over(now())));
     }
     progress("");
     let connected = connected.expect("two waves");
     let series = |what: usize| [connected[what], left[0][what], left[1][what]];
     Ok([series(0), series(1)].concat())
+}
+
+/// Starts a broker whose heap is watched, with the plugin unless it is `None`.
+fn start(
+    version: Version,
+    plugin: Option<&PathBuf>,
+    tenant: &Tenant,
+    heap: &Heap,
+) -> Result<Mosquitto, String> {
+    let builder = heap.watch(Mosquitto::builder(version).quiet());
+    let ca_file = tenant.ca_file().display().to_string();
+    let options = [
+        ("domain", tenant.domain()),
+        ("audience", AUDIENCE),
+        ("ca_file", &ca_file),
+    ];
+    let started = match plugin {
+        None => builder.allow_anonymous(true).start(),
+        Some(plugin) => builder.plugin(plugin, &options).start(),
+    };
+    let broker = started.map_err(|error| error.to_string())?;
+    if plugin.is_some() {
+        broker.expect_log("signing keys were fetched");
+    }
+    Ok(broker)
+}
+
+/// Waits until the heap is free and nothing has changed for a while, because the broker returns free memory to the
+/// system at its next opportunity; or until the time is up. Returns the heap and the private memory then.
+fn once_settled(name: &str, now: impl Fn() -> [i64; 2]) -> [i64; 2] {
+    let began = Instant::now();
+    let mut last = now();
+    let mut settled = began;
+    while began.elapsed() < FREED_WITHIN && (last[0] > 1024 || settled.elapsed() < SETTLED) {
+        thread::sleep(Duration::from_secs(1));
+        let next = now();
+        if next[1] != last[1] || next[0] > 1024 {
+            settled = Instant::now();
+        }
+        last = next;
+        progress(&format!(
+            "{name}: {} KiB of heap left after {} s",
+            last[0] / 1024,
+            began.elapsed().as_secs()
+        ));
+    }
+    last
 }

@@ -156,30 +156,7 @@ impl Mosquitto {
             let _ = fs::remove_file(folder.join(stale));
         }
 
-        let mut words = plan.under.iter().map(OsString::as_os_str);
-        let mut command = match words.next() {
-            None => Command::new(&program),
-            Some(first) => {
-                let mut command = Command::new(first);
-                command.args(words).arg(&program);
-                command
-            }
-        };
-        command
-            .arg("-c")
-            .arg(&conf)
-            .args(plan.daemon.then_some("-d"))
-            .args(&plan.arguments);
-        // Cargo points this variable at its own libraries, which the broker must not use.
-        command
-            .env_remove("LD_LIBRARY_PATH")
-            .envs(plan.environment.iter().map(|(name, value)| (name, value)));
-        command
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
+        let mut child = command(plan, &program, &conf)
             .spawn()
             .map_err(|error| nothing_ran(format!("{}: {error}", program.display())))?;
 
@@ -521,4 +498,32 @@ impl Drop for Mosquitto {
 pub(crate) fn send_signal(signal: Signal, pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
+}
+
+/// Returns the command that runs the broker in its folder.
+fn command(plan: &MosquittoBuilder, program: &Path, conf: &Path) -> Command {
+    let mut words = plan.under.iter().map(OsString::as_os_str);
+    let mut command = match words.next() {
+        None => Command::new(program),
+        Some(first) => {
+            let mut command = Command::new(first);
+            command.args(words).arg(program);
+            command
+        }
+    };
+    command
+        .arg("-c")
+        .arg(conf)
+        .args(plan.daemon.then_some("-d"))
+        .args(&plan.arguments);
+    // Cargo points this variable at its own libraries, which the broker must not use.
+    command
+        .env_remove("LD_LIBRARY_PATH")
+        .envs(plan.environment.iter().map(|(name, value)| (name, value)));
+    command
+        .current_dir(plan.folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
 }

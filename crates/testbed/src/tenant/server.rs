@@ -246,6 +246,8 @@ impl<'a> Performance<'a> {
         }
     }
 
+    /// Does what each step says, then sends the response. This is a list with an arm for each behaviour, so it is as
+    /// long as there are behaviours.
     fn run(
         self,
         stream: &mut (impl Read + Write),
