@@ -128,12 +128,12 @@ on_each_broker! {
         let tenant = tenant();
         let broker = broker(version, &PluginOptions::tokens(&tenant));
         for (id, claim, value, part) in [
-            ("placeholder", "topics", json!(["up/%c"]), "set claim_placeholders to true"),
-            ("emqx", "topics", json!(["up/${clientid}"]), "set claim_placeholders to true"),
+            ("placeholder", "topics", json!(["up/%c"]), "claim_placeholders is false; set it to true"),
+            ("emqx", "topics", json!(["up/${clientid}"]), "claim_placeholders is false; set it to true"),
             ("verb", "topics", json!(["publish:up"]), "which counts in permissions and scopes"),
             ("half", "topics", json!(r#"["up""#), "looks like a list"),
             ("quotes", "topics", json!("'up','down'"), "begins with `'`"),
-            ("permission", "permissions", json!(["publish:up/%u"]), "set claim_placeholders to true"),
+            ("permission", "permissions", json!(["publish:up/%u"]), "claim_placeholders is false; set it to true"),
         ] {
             let token = tenant.mint(testbed::tenant::DEVICE).claim(claim, value).sign();
             for protocol in [Protocol::V311, Protocol::V5] {
