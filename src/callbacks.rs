@@ -7,11 +7,11 @@
 use std::ffi::{c_int, c_void};
 
 use crate::{
-    abi,
     answer_cache::MessageCheck,
     codes::{self, Generation},
     entry::provoke,
-    event, guard,
+    event::{self, EventClient},
+    guard,
     host::{self, Broker},
     quirks::{
         recheck::{self, Origin},
@@ -20,7 +20,10 @@ use crate::{
     state::{self, Instance},
     time,
 };
-use auth::engine::{Action, Common, Connect, Decision, Step, Wait};
+use auth::{
+    client::ClientKey,
+    engine::{Action, Common, Connect, Decision, Step, Wait},
+};
 
 /// # Safety
 ///
@@ -32,18 +35,26 @@ pub unsafe extern "C" fn on_basic_auth(
 ) -> c_int {
     guard::enter(codes::AUTH, |broker| {
         provoke("basic_auth");
-        // SAFETY: the event belongs to this callback.
+        // SAFETY: the broker calls this with a basic-auth event, or with NULL.
         let client = unsafe { event::client(data.cast()) };
         let origin = client.map_or(Origin::Connect, |client| recheck::origin(broker, client));
-        // SAFETY: as above.
-        if origin != Origin::Connect && unsafe { stays(broker, userdata, data.cast(), origin) } {
+        if origin == Origin::Recheck && client.is_some_and(|client| stays(broker, userdata, client))
+        {
             return codes::SUCCESS;
+        }
+        if origin != Origin::Connect {
+            // SAFETY: the broker calls this with a basic-auth event, or with NULL.
+            let is_restored = unsafe { event::is_about_restored_session(broker, data.cast()) };
+            // It has no rights until its client signs in.
+            if is_restored {
+                return codes::SUCCESS;
+            }
         }
         state::follow_clock(broker);
         let code = state::with(broker, userdata, |instance, common| {
             instance.has_news = true;
             let engine = &mut instance.engine;
-            // SAFETY: as above.
+            // SAFETY: the broker calls this with a basic-auth event, or with NULL.
             let connect = unsafe {
                 event::connect(
                     broker,
@@ -78,27 +89,12 @@ pub unsafe extern "C" fn on_basic_auth(
     })
 }
 
-/// Returns whether an event is about a session that stays as it is: one that the broker certainly rechecks, or one that
-/// was restored from disk. The latter has no rights until its client signs in.
-///
-/// # Safety
-///
-/// `event` is NULL or a live event of the broker's.
-unsafe fn stays(
-    broker: &Broker,
-    userdata: *mut c_void,
-    event: *const abi::mosquitto_evt_basic_auth,
-    origin: Origin,
-) -> bool {
-    // SAFETY: the caller's promise.
-    let Some(session) = (unsafe { event::session(broker, event) }) else {
-        return false;
-    };
+/// Returns whether a session that the broker certainly rechecks stays as it is.
+fn stays(broker: &Broker, userdata: *mut c_void, client: host::ClientRef<'_>) -> bool {
     let stays = state::with(broker, userdata, |instance, common| {
         instance.has_news = true;
-        let (id, name) = (session.client_id, session.username);
-        session.is_restored
-            || origin == Origin::Recheck && common.stays(session.key, id, name, time::now())
+        let key = ClientKey(client.address());
+        common.stays(key, &EventClient { broker, client }, time::now())
     });
     stays == Some(true)
 }

@@ -3,7 +3,7 @@
 //! Text that is not UTF-8 is refused and never repaired: a decision about rights must not be about another text than
 //! the broker's.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 
 use crate::{
     abi,
@@ -43,54 +43,22 @@ pub unsafe fn client<'e>(event: *const abi::mosquitto_evt_basic_auth) -> Option<
     }
 }
 
-/// A session that the broker checks again.
-pub struct CheckedSession<'e> {
-    pub key: ClientKey,
-    pub client_id: &'e str,
-    pub username: Option<&'e str>,
-    /// Whether the broker restored it from disk, and its client has not come back yet.
-    pub is_restored: bool,
-}
-
-/// Reads which session a recheck is about; `None` where that cannot be understood. On SIGHUP the broker checks all
-/// sessions, and most of them lie in memory that is slow to reach. So nothing else is read, least of all the password.
+/// Returns whether an event is about a session that the broker restored from disk, and whose client has not come back
+/// yet. It brings no password.
 ///
 /// # Safety
 ///
 /// `event` is NULL or a live event of the broker's.
-pub unsafe fn session<'e>(
+pub unsafe fn is_about_restored_session(
     broker: &Broker,
     event: *const abi::mosquitto_evt_basic_auth,
-) -> Option<CheckedSession<'e>> {
-    // SAFETY: the caller's promise; NULL is handled.
-    let event = unsafe { event.as_ref() }?;
-    // SAFETY: the event's client lives as long as the event.
-    let client = unsafe { ClientRef::new(event.client) }?;
-    // Both texts are fetched from memory at the same time, and not one after the other. That halves the cost of a
-    // recheck.
-    prefetch(event.username);
-    prefetch(broker.places(client).client_id as *const c_char);
-    // SAFETY: the event's strings live as long as the event.
-    let username = unsafe { string(event.username) };
-    Some(CheckedSession {
-        key: ClientKey(client.address()),
-        client_id: broker.client_id(client)?,
-        username: username.map(CStr::to_str).transpose().ok()?,
-        is_restored: event.password.is_null() && was_restored(broker, client),
-    })
-}
-
-/// Begins to fetch what is at an address from memory.
-#[inline]
-fn prefetch(address: *const c_char) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint to the processor, which any address is good for.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
+) -> bool {
+    // SAFETY: the caller promises that a pointer that is not NULL is a live event.
+    let brings_no_password =
+        unsafe { event.as_ref() }.is_some_and(|event| event.password.is_null());
+    // SAFETY: the same promise.
+    let client = unsafe { client(event) };
+    brings_no_password && client.is_some_and(|client| was_restored(broker, client))
 }
 
 /// Returns whether the broker restored this session from disk, and its client has not come back yet.
@@ -174,10 +142,10 @@ pub unsafe fn connect<'e>(
     ))
 }
 
-/// The client of an ACL event. The broker is asked for what the event does not contain.
+/// The client of an event. The broker is asked for what the event does not contain.
 pub struct EventClient<'e> {
-    broker: &'e Broker,
-    client: ClientRef<'e>,
+    pub broker: &'e Broker,
+    pub client: ClientRef<'e>,
 }
 
 impl ClientView for EventClient<'_> {

@@ -289,7 +289,7 @@ fn recheck_session(
         connect.key,
         connect.client.id,
         connect.client.username,
-        Some(sign_in.credential),
+        sign_in.credential,
         connect.may_be_recheck,
         now,
     ) {

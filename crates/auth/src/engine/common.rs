@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Admission;
 use crate::{
-    client::ClientKey,
+    client::{ClientKey, ClientView},
     clock::{Unix, moment},
     config::Config,
     limits::TenantLimits,
@@ -59,17 +59,9 @@ impl Common {
     ///
     /// On SIGHUP the broker asks about all sessions at once and serves nobody meanwhile. So this only looks the session
     /// up. It compares no credential, because nobody presents one.
-    pub fn stays(
-        &mut self,
-        key: ClientKey,
-        client_id: &str,
-        username: Option<&str>,
-        now: Unix,
-    ) -> bool {
-        let stays = self
-            .sessions
-            .recheck(key, client_id, username, None, true, now);
-        stays == Some(true)
+    #[inline]
+    pub fn stays(&mut self, key: ClientKey, client: &impl ClientView, now: Unix) -> bool {
+        self.sessions.stays(key, client, now)
     }
 
     /// Whether a client of any instance waits whose CONNECT the broker holds. A client that hung up counts until it is

@@ -74,17 +74,24 @@ enum SessionState {
     Offline(AfterDisconnect),
 }
 
+/// A session in the table. The table itself holds no more than a recheck reads. On SIGHUP the broker asks about all
+/// sessions while it serves nobody, and to fetch one more block of memory for each takes longer than all the rest.
 struct SessionEntry {
-    session: Session,
-    state: SessionState,
-    reported: ReportedRefusals,
+    record: Box<SessionRecord>,
     /// Where the broker kept client ID and user name when they were last compared. Zeros if they were not compared
     /// since the last CONNECT.
     addresses: TextAddresses,
-    /// The number of the departure, if the broker may remove the session without a word.
-    departure: Option<u64>,
     /// The last recheck at which the broker asked about it, or the newest one when it was admitted.
     asked: u32,
+    state: SessionState,
+}
+
+/// What a recheck does not read. Boxed also because up to half of a hash table is empty.
+struct SessionRecord {
+    session: Session,
+    reported: ReportedRefusals,
+    /// The number of the departure, if the broker may remove the session without a word.
+    departure: Option<u64>,
 }
 
 /// The maximum number of sessions of which it is unsure that the broker keeps them. `mosquitto_pub -V 5` in a cron job
@@ -118,8 +125,14 @@ impl SessionEntry {
         self.state == SessionState::Offline(AfterDisconnect::Unsure)
     }
 
-    /// Whether this is the client of an [`SessionState::Active`] session. The strings are compared at the first
-    /// message. While the client is connected, the broker keeps no other strings at the same addresses.
+    /// Whether this is the client that signed in. The texts are compared once; afterwards it is enough that the broker
+    /// still keeps them at the same addresses. Call it only where these cannot be the addresses of other texts by now:
+    ///
+    /// * for a client that is connected, because the broker tells when it goes;
+    /// * for a session that the broker certainly rechecks. If the client is away, the broker may have freed the session
+    ///   without a word. But every other client that signs in at its address brings a CONNECT, which removes the entry.
+    ///   (The exception is extended authentication by another plugin. That client stays connected, as others have
+    ///   decided, and gets no rights: at a message the texts are compared, because the session is not active.)
     #[inline]
     fn recognises(&mut self, client: &impl ClientView) -> bool {
         let addresses = client.text_addresses();
@@ -135,7 +148,8 @@ impl SessionEntry {
 
     /// Whether this is the client that signed in.
     fn is(&self, client: &impl ClientView) -> bool {
-        client.is(&self.session.client_id, &self.session.username)
+        let session = &self.record.session;
+        client.is(&session.client_id, &session.username)
     }
 
     /// Returns the session for a check.
@@ -143,8 +157,8 @@ impl SessionEntry {
     fn found(&mut self, connected: bool) -> SessionView<'_> {
         SessionView {
             connected,
-            session: &mut self.session,
-            reported: &mut self.reported,
+            session: &mut self.record.session,
+            reported: &mut self.record.reported,
         }
     }
 }
@@ -152,8 +166,7 @@ impl SessionEntry {
 /// The table of sessions.
 #[derive(Default)]
 pub(crate) struct Sessions {
-    /// Boxed, because up to half of a hash table is empty.
-    by_key: HashMap<ClientKey, Box<SessionEntry>, BuildHasherDefault<AddressHasher>>,
+    by_key: HashMap<ClientKey, SessionEntry, BuildHasherDefault<AddressHasher>>,
     by_id: HashMap<Arc<str>, ClientKey>,
     expiries: BinaryHeap<Reverse<(Unix, ClientKey)>>,
     departed: Vec<ClientKey>,
@@ -184,6 +197,17 @@ struct Recheck {
     asks_about_absent: bool,
 }
 
+impl Recheck {
+    /// Records that the broker asked about this session.
+    #[inline]
+    fn asked_about(&mut self, entry: &mut SessionEntry) {
+        if entry.asked != self.number {
+            entry.asked = self.number;
+            self.asked += 1;
+        }
+    }
+}
+
 /// A session, as a check sees it.
 pub(crate) struct SessionView<'a> {
     /// The session.
@@ -210,14 +234,16 @@ impl Sessions {
         self.recheck.asked += 1;
         self.by_key.insert(
             key,
-            Box::new(SessionEntry {
-                session,
-                state: SessionState::Active,
-                reported: ReportedRefusals::default(),
+            SessionEntry {
+                record: Box::new(SessionRecord {
+                    session,
+                    reported: ReportedRefusals::default(),
+                    departure: None,
+                }),
                 addresses: TextAddresses::default(),
-                departure: None,
                 asked: self.recheck.number,
-            }),
+                state: SessionState::Active,
+            },
         );
         older
     }
@@ -227,13 +253,13 @@ impl Sessions {
         let Some(entry) = self.by_key.get(&key) else {
             return;
         };
-        let client_id = Arc::clone(&entry.session.client_id);
+        let client_id = Arc::clone(&entry.record.session.client_id);
         self.remove(key);
         if let Some(older) = older
             && self
                 .by_key
                 .get(&older)
-                .is_some_and(|entry| entry.session.client_id == client_id)
+                .is_some_and(|entry| entry.record.session.client_id == client_id)
         {
             self.by_id.entry(client_id).or_insert(older);
         }
@@ -245,7 +271,9 @@ impl Sessions {
         let holder = self.by_id.get(client_id);
         let ours = holder
             .and_then(|key| self.by_key.get(key))
-            .is_some_and(|entry| Some(&entry.session.account) != account && !entry.state.is_over());
+            .is_some_and(|entry| {
+                Some(&entry.record.session.account) != account && !entry.state.is_over()
+            });
         ours || account.is_some() && self.others_by_id.contains_key(client_id)
     }
 
@@ -274,11 +302,35 @@ impl Sessions {
         }
     }
 
-    /// Returns whether a client that the broker asks about again is in, and whether its rights last. `None` if it is
+    /// Returns whether a session that the broker certainly rechecks (SIGHUP) stays as it is. Nobody presents a
+    /// credential then.
+    #[inline]
+    pub(crate) fn stays(&mut self, key: ClientKey, client: &impl ClientView, now: Unix) -> bool {
+        let Some(entry) = self.by_key.get_mut(&key) else {
+            return self.recheck_dropped(key, client, None);
+        };
+        if !entry.recognises(client) {
+            return false;
+        }
+        self.recheck.asked_about(entry);
+        match entry.state {
+            // Where nobody's rights have ended, those of this client have not.
+            SessionState::Active => {
+                let earliest = self.expiries.peek();
+                earliest.is_some_and(|Reverse((until, _))| now < *until)
+                    || now < entry.record.session.until
+            }
+            SessionState::Offline(_) => {
+                self.recheck.asks_about_absent = true;
+                true
+            }
+            SessionState::Leaving(_) => false,
+        }
+    }
+
+    /// Returns whether a client that the broker asks about is in already, and whether its rights last. `None` if it is
     /// not in: key, client ID, user name (the one that it was given) and credential must be the same. Anyone who has
     /// all of them could sign in.
-    ///
-    /// `credential` is `None` if the broker certainly asks about one of its sessions. Then nobody presents one.
     ///
     /// With `may_be_recheck` this may be a recheck (SIGHUP). Otherwise the key of an offline session belongs to a new
     /// connection in memory that was freed: the broker frees such sessions without a word.
@@ -287,36 +339,28 @@ impl Sessions {
         key: ClientKey,
         client_id: &str,
         username: Option<&str>,
-        credential: Option<Fingerprint>,
+        credential: Fingerprint,
         may_be_recheck: bool,
         now: Unix,
     ) -> Option<bool> {
-        let recheck_pass = self.recheck.number;
+        let client = Client {
+            id: client_id,
+            username,
+            ..Client::default()
+        };
         let Some(entry) = self.by_key.get_mut(&key) else {
-            let client = Client {
-                id: client_id,
-                username,
-                ..Client::default()
-            };
-            let recognised =
-                may_be_recheck && self.dropped.recheck(key, &client, credential, recheck_pass);
-            self.recheck.asks_about_absent |= recognised;
-            return recognised.then_some(true);
+            let kept = may_be_recheck && self.recheck_dropped(key, &client, Some(credential));
+            return kept.then_some(true);
         };
         entry.addresses = TextAddresses::default();
-        let session = &entry.session;
-        let same = &*session.client_id == client_id
-            && Some(&*session.username) == username
-            && credential.is_none_or(|credential| session.credential == credential);
-        if !same {
+        if !entry.is(&client) || entry.record.session.credential != credential {
             return None;
         }
-        if may_be_recheck && entry.asked != recheck_pass {
-            entry.asked = recheck_pass;
-            self.recheck.asked += 1;
+        if may_be_recheck {
+            self.recheck.asked_about(entry);
         }
         match entry.state {
-            SessionState::Active => Some(now < session.until),
+            SessionState::Active => Some(now < entry.record.session.until),
             // Refusing an offline session on SIGHUP makes 2.0 put it on its expiry list twice and
             // free it twice (fixed in 2.0.23). Keeping it is safe: it can only receive, and what it
             // receives is queued until its client signs in again.
@@ -326,6 +370,19 @@ impl Sessions {
             }
             SessionState::Offline(_) | SessionState::Leaving(_) => None,
         }
+    }
+
+    /// Returns whether a client that may be rechecked has a trace.
+    fn recheck_dropped(
+        &mut self,
+        key: ClientKey,
+        client: &impl ClientView,
+        credential: Option<Fingerprint>,
+    ) -> bool {
+        let number = self.recheck.number;
+        let recognised = self.dropped.recheck(key, client, credential, number);
+        self.recheck.asks_about_absent |= recognised;
+        recognised
     }
 
     /// Whether this client was let in once and its session is dropped. It has no rights then.
@@ -363,7 +420,9 @@ impl Sessions {
             match entry.state {
                 _ if entry.asked == recheck_pass => {}
                 SessionState::Offline(_) => gone.push((*key, !entry.state.is_over())),
-                SessionState::Active if self.by_id.get(&entry.session.client_id) == Some(key) => {
+                SessionState::Active
+                    if self.by_id.get(&entry.record.session.client_id) == Some(key) =>
+                {
                     return 0;
                 }
                 SessionState::Active | SessionState::Leaving(_) => {}
@@ -424,16 +483,16 @@ impl Sessions {
         let entry = self.by_key.get_mut(&key)?;
         // A kept session that is taken over leaves a second time.
         self.unsure_kept -= usize::from(entry.is_unsure());
-        entry.departure = None;
+        entry.record.departure = None;
         entry.state = SessionState::Leaving(after_disconnect);
         self.departed.push(key);
-        let credential = entry.session.credential;
-        let newest = self.by_id.get(&entry.session.client_id);
+        let credential = entry.record.session.credential;
+        let newest = self.by_id.get(&entry.record.session.client_id);
         let is_back = newest
             .filter(|newest| **newest != key)
             .is_some_and(|newest| {
                 let newest = self.by_key.get(newest);
-                newest.is_some_and(|newest| newest.session.credential == credential)
+                newest.is_some_and(|newest| newest.record.session.credential == credential)
             });
         (!is_back).then_some(credential)
     }
@@ -445,7 +504,7 @@ impl Sessions {
             let Some(entry) = self.by_key.get_mut(&key) else {
                 continue;
             };
-            let superseded = self.by_id.get(&entry.session.client_id) != Some(&key);
+            let superseded = self.by_id.get(&entry.record.session.client_id) != Some(&key);
             match entry.state {
                 // An older session whose DISCONNECT is still to come (2.0 with websockets).
                 SessionState::Active => {}
@@ -457,14 +516,14 @@ impl Sessions {
                     let departure = self.departures;
                     match after_disconnect {
                         AfterDisconnect::Unsure => {
-                            entry.departure = Some(departure);
-                            let account = entry.session.account.clone();
+                            entry.record.departure = Some(departure);
+                            let account = entry.record.session.account.clone();
                             let of = self.unsure.entry(account).or_default();
                             of.push_back((departure, key));
                             self.unsure_kept += 1;
                         }
                         AfterDisconnect::Will => {
-                            entry.departure = Some(departure);
+                            entry.record.departure = Some(departure);
                             let until = now.plus(LONGEST_DELAY);
                             self.wills.push_back((departure, until, key));
                         }
@@ -493,7 +552,7 @@ impl Sessions {
 
     fn is_departure(&self, key: ClientKey, departure: u64) -> bool {
         let entry = self.by_key.get(&key);
-        entry.and_then(|entry| entry.departure) == Some(departure)
+        entry.and_then(|entry| entry.record.departure) == Some(departure)
     }
 
     fn limit_unsure(&mut self) {
@@ -525,7 +584,7 @@ impl Sessions {
             if self.is_departure(key, departure)
                 && let Some(entry) = self.by_key.get(&key)
             {
-                found.push((key, Arc::clone(&entry.session.client_id)));
+                found.push((key, Arc::clone(&entry.record.session.client_id)));
                 self.wills.push_back(will);
             }
         }
@@ -540,7 +599,7 @@ impl Sessions {
             self.expiries = self
                 .by_key
                 .iter()
-                .map(|(key, entry)| Reverse((entry.session.until, *key)))
+                .map(|(key, entry)| Reverse((entry.record.session.until, *key)))
                 .collect();
         }
         let departures: usize = self.unsure.values().map(VecDeque::len).sum();
@@ -548,7 +607,7 @@ impl Sessions {
             let by_key = &self.by_key;
             self.unsure.retain(|_, of| {
                 of.retain(|(departure, key)| {
-                    by_key.get(key).and_then(|entry| entry.departure) == Some(*departure)
+                    by_key.get(key).and_then(|entry| entry.record.departure) == Some(*departure)
                 });
                 !of.is_empty()
             });
@@ -573,10 +632,10 @@ impl Sessions {
             // Departures do not change the heap, so an entry may be stale.
             if let Some(entry) = self.by_key.get(&key)
                 && entry.state == SessionState::Active
-                && entry.session.until == until
-                && self.by_id.get(&entry.session.client_id) == Some(&key)
+                && entry.record.session.until == until
+                && self.by_id.get(&entry.record.session.client_id) == Some(&key)
             {
-                expired.push((key, Arc::clone(&entry.session.client_id)));
+                expired.push((key, Arc::clone(&entry.record.session.client_id)));
             }
         }
         expired
@@ -585,7 +644,7 @@ impl Sessions {
     /// Adjusts to a clock that was set by this many seconds: rights last as long as before, and so do waits.
     pub(crate) fn clock_was_set(&mut self, by: i64) {
         for entry in self.by_key.values_mut() {
-            entry.session.until = entry.session.until.moved(by);
+            entry.record.session.until = entry.record.session.until.moved(by);
         }
         self.expiries = self
             .expiries
@@ -611,17 +670,17 @@ impl Sessions {
     /// Removes a session that the broker may still have.
     fn drop_from_table(&mut self, key: ClientKey) {
         if let Some(entry) = self.take(key) {
-            self.dropped.keep(key, &entry.session, entry.asked);
+            self.dropped.keep(key, &entry.record.session, entry.asked);
         }
     }
 
-    fn take(&mut self, key: ClientKey) -> Option<Box<SessionEntry>> {
+    fn take(&mut self, key: ClientKey) -> Option<SessionEntry> {
         self.forget_other(key);
         let entry = self.by_key.remove(&key)?;
         self.unsure_kept -= usize::from(entry.is_unsure());
         self.recheck.asked -= usize::from(entry.asked == self.recheck.number);
-        if self.by_id.get(&entry.session.client_id) == Some(&key) {
-            self.by_id.remove(&entry.session.client_id);
+        if self.by_id.get(&entry.record.session.client_id) == Some(&key) {
+            self.by_id.remove(&entry.record.session.client_id);
         }
         Some(entry)
     }

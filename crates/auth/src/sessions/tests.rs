@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::{cell::Cell, collections::HashSet};
 
 use super::*;
 use crate::{identity::Account, secret::Fingerprinter};
@@ -74,7 +74,7 @@ impl Table {
             ClientKey(client),
             id,
             Some(&format!("user-{id}")),
-            Some(credential),
+            credential,
             may_be_recheck,
             Unix(now),
         )
@@ -343,17 +343,82 @@ fn a_recheck_needs_the_same_credential_and_living_rights() {
         assert_eq!(table.recheck(1, "a", b"password", again, 1999), Some(true));
         assert_eq!(table.recheck(1, "a", b"password", again, 2000), Some(false));
         assert_eq!(table.recheck(1, "a", b"other", again, 1000), None);
-        let mut nobody_presents = |id: &str| {
-            let username = format!("user-{id}");
-            table
-                .sessions
-                .recheck(ClientKey(1), id, Some(&username), None, again, Unix(1000))
-        };
-        assert_eq!(nobody_presents("a"), Some(true));
-        assert_eq!(nobody_presents("b"), None);
         assert_eq!(table.recheck(2, "a", b"password", again, 1000), None);
         assert_eq!(table.recheck(1, "b", b"password", again, 1000), None);
     }
+}
+
+/// A client, where its texts lie in the broker's memory, and how often they were read.
+struct Rechecked {
+    client: Client<&'static str>,
+    addresses: TextAddresses,
+    reads: Cell<usize>,
+}
+
+impl ClientView for Rechecked {
+    fn client_id(&self) -> &[u8] {
+        self.client.client_id()
+    }
+
+    fn username(&self) -> Option<&[u8]> {
+        self.client.username()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.client.is_connected()
+    }
+
+    fn text_addresses(&self) -> TextAddresses {
+        self.addresses
+    }
+
+    fn is(&self, client_id: &str, username: &str) -> bool {
+        self.reads.set(self.reads.get() + 1);
+        self.client.is(client_id, username)
+    }
+}
+
+#[test]
+fn a_certain_recheck_reads_the_texts_of_a_session_once() {
+    let mut table = Table::new();
+    let at = |id: &'static str, name: &'static str, address| Rechecked {
+        client: known(id, name, false),
+        addresses: TextAddresses {
+            client_id: address,
+            username: address + 1,
+        },
+        reads: Cell::new(0),
+    };
+    let stays = |table: &mut Table, client: &Rechecked, now| {
+        table.sessions.stays(ClientKey(1), client, Unix(now))
+    };
+    let (a, moved) = (at("a", "user-a", 10), at("a", "user-a", 20));
+    let (other_id, other_name) = (at("b", "user-a", 30), at("a", "user-b", 40));
+    table.admit(1, "a", 2000);
+    for _ in 0..3 {
+        assert!(stays(&mut table, &a, 1999));
+        assert!(!stays(&mut table, &a, 2000), "its rights have ended");
+    }
+    assert_eq!(a.reads.get(), 1);
+    for other in [&other_id, &other_name] {
+        assert!(!stays(&mut table, other, 1000));
+    }
+    assert!(stays(&mut table, &moved, 1000));
+    assert_eq!(moved.reads.get(), 1, "the broker keeps them elsewhere");
+
+    // Away, it is kept whatever the time is. While it leaves, the answer is left to the caller.
+    table.sessions.leave(ClientKey(1), AfterDisconnect::Kept);
+    assert!(!stays(&mut table, &moved, 1000));
+    table.sessions.reap(Unix(0));
+    assert!(stays(&mut table, &moved, 9000));
+    assert_eq!(moved.reads.get(), 1);
+    // A message on behalf of an absent client shows its texts.
+    assert!(table.sessions.look(ClientKey(1), &moved, |_| ()).is_some());
+    assert_eq!(moved.reads.get(), 2);
+
+    // A client that signs in at the same addresses is another one.
+    table.admit(1, "b", 2000);
+    assert!(!stays(&mut table, &moved, 1000));
 }
 
 #[test]
