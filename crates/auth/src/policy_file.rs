@@ -17,6 +17,7 @@ use std::{
 };
 
 use crate::{
+    clock::Deadline,
     config::{ConfigError, errors::Problem},
     files::{self, FileError},
     log::{Level, Log},
@@ -45,6 +46,10 @@ const SMALL_FILE: u64 = 16 * 1024;
 const PATIENCE_SMALL: Duration = Duration::from_millis(250);
 const PATIENCE_LARGE: Duration = Duration::from_millis(2);
 
+/// After this time it is reported that the file is still being read. Ten thousand rules take a tenth of a second, so this
+/// is a disk that hangs.
+const SLOW: Duration = Duration::from_secs(5);
+
 /// The policy file in force.
 pub(crate) struct InForce {
     source: PolicySource,
@@ -52,6 +57,8 @@ pub(crate) struct InForce {
     spawn: Spawn,
     /// The file is being read again.
     reading: Option<Rereading>,
+    /// When to report that this takes long.
+    slow_at: Option<Deadline>,
     /// SIGHUP came while the file was being read.
     read_once_more: bool,
     /// Rules that were in force. Clients that have sent nothing since may still have them.
@@ -75,6 +82,7 @@ impl InForce {
             },
             spawn,
             reading: None,
+            slow_at: None,
             read_once_more: false,
             replaced: Vec::new(),
         })
@@ -98,6 +106,7 @@ impl InForce {
             self.read_once_more = true;
             return;
         }
+        self.slow_at = Some(Deadline::after(SLOW));
         let (source, digest) = (self.source.clone(), self.edition.digest);
         let read = move || source.read_unless(&digest);
         self.reading = Some(match on_thread {
@@ -132,6 +141,14 @@ impl InForce {
             self.reread(true);
         }
         Some(changed)
+    }
+
+    /// Returns the path of a file that has been read for so long that this should be reported. Does so once for each
+    /// reading.
+    pub(crate) fn slow_file(&mut self) -> Option<&Path> {
+        self.reading.as_ref()?;
+        self.slow_at.take_if(|at| at.has_passed())?;
+        Some(&self.source.path)
     }
 
     /// Returns whether the file is being read again.
@@ -329,7 +346,6 @@ fn read(path: &Path) -> Result<([u8; 32], String), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Deadline;
     use std::{os::unix::fs::PermissionsExt, sync::Mutex, thread};
     use tempfile::NamedTempFile;
 
@@ -459,6 +475,10 @@ mod tests {
         policy.reread(true);
         assert!(policy.take_reread(true).is_none());
         assert!(policy.is_rereading() && policy.is(&before));
+        assert_eq!(policy.slow_file(), None, "not yet");
+        policy.slow_at = Some(Deadline::after(Duration::ZERO));
+        assert_eq!(policy.slow_file(), Some(file.path()));
+        assert_eq!(policy.slow_file(), None, "once");
         // SIGHUP comes again: the first reading may have been too early for what the file says now.
         fs::write(file.path(), DOOR.replace("door", "gate")).unwrap();
         policy.reread(true);
@@ -467,6 +487,8 @@ mod tests {
         assert!(finish(&mut policy).unwrap());
         assert!(policy.is_rereading(), "once more");
         finish(&mut policy).unwrap();
+        policy.slow_at = Some(Deadline::after(Duration::ZERO));
+        assert_eq!(policy.slow_file(), None, "it is read");
         assert_eq!(policy.rules().name(0), "gate");
         assert!(policy.take_reread(true).is_none());
 

@@ -296,7 +296,13 @@ impl Engine {
             return false;
         };
         match policy.take_reread(wait) {
-            None => false,
+            None => {
+                if let Some(path) = policy.slow_file() {
+                    let path = path.display().to_string();
+                    self.tell(&Report::PolicyFileSlow { path: &path });
+                }
+                false
+            }
             Some(Ok(changed)) => {
                 let rules = policy.rules().len();
                 self.tell(&Report::PolicyFileReread { rules });

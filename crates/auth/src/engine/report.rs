@@ -79,6 +79,11 @@ pub(crate) enum Report<'a> {
         /// How many rules it has.
         rules: usize,
     },
+    /// The policy file has been read again for some seconds, and is not read yet.
+    PolicyFileSlow {
+        /// Its path.
+        path: &'a str,
+    },
     /// The policy file cannot be used now, and what was read before stays in force.
     PolicyFileKept(ConfigError),
     /// The file of keys cannot be used now, and what was read before stays in use.
@@ -124,7 +129,8 @@ impl Report<'_> {
             | Self::NoRights { .. }
             | Self::UnverifiedAddress
             | Self::UnboundClientIds { .. }
-            | Self::LocalUsers { .. } => Level::Warning,
+            | Self::LocalUsers { .. }
+            | Self::PolicyFileSlow { .. } => Level::Warning,
             Self::PolicyFileKept(_) | Self::KeysFileKept(_) => Level::Error,
         }
     }

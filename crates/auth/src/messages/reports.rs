@@ -104,6 +104,11 @@ impl fmt::Display for Report<'_> {
             Self::PolicyFileReread { rules } => {
                 write!(f, "the policy file was read again: {rules} rules are in force")
             }
+            Self::PolicyFileSlow { path } => write!(
+                f,
+                "the policy file {path} is still being read, some seconds after SIGHUP; the rules read before stay in \
+                 force; fix: check the disk that it is on"
+            ),
             Self::PolicyFileKept(why) => write!(f, "{why}; the policy read before stays in force"),
             Self::KeysFileKept(why) => write!(f, "{why}; the keys read before stay in use"),
             Self::KeysRestored { keys, seconds } => write!(
