@@ -11,6 +11,7 @@ use crate::{
     guard,
     host::{self, Broker},
     local_users,
+    messages::{LoadError, Notice},
     quirks::sighup,
     state, time,
 };
@@ -30,7 +31,7 @@ pub unsafe extern "C" fn mosquitto_plugin_version(count: c_int, supported: *cons
     if supported.is_null() || count == 0 {
         return -1;
     }
-    // SAFETY: the caller's promise; neither NULL nor empty.
+    // SAFETY: the broker passes an array of `count` numbers; it is neither NULL nor empty.
     let supported = unsafe { std::slice::from_raw_parts(supported, count) };
     if supported.contains(&INTERFACE) {
         INTERFACE
@@ -57,12 +58,12 @@ pub unsafe extern "C" fn mosquitto_plugin_init(
         if userdata.is_null() {
             return codes::INVAL;
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: the broker passes the array of its options and their number.
         let options = unsafe { event::options(options, option_count) };
         match start(broker, identifier, options) {
             Ok(instance) => {
                 state::write_log(broker, instance);
-                // SAFETY: not NULL, and the caller's promise.
+                // SAFETY: `userdata` is not NULL, and the broker passes a place that can be written to.
                 unsafe { *userdata = instance };
                 if broker.generation() == Generation::V2_1 {
                     sighup::block();
@@ -70,7 +71,7 @@ pub unsafe extern "C" fn mosquitto_plugin_init(
                 codes::SUCCESS
             }
             Err(why) => {
-                broker.log(Level::Error, &format!("the broker does not start: {why}"));
+                broker.log(Level::Error, &why.to_string());
                 codes::INVAL
             }
         }
@@ -88,8 +89,8 @@ pub unsafe extern "C" fn mosquitto_plugin_init(
 fn start(
     broker: &Broker,
     identifier: *mut abi::mosquitto_plugin_id_t,
-    options: Result<Vec<(String, String)>, String>,
-) -> Result<*mut c_void, String> {
+    options: Result<Vec<(String, String)>, LoadError>,
+) -> Result<*mut c_void, LoadError> {
     provoke("init");
     let (userdata, shared) = state::obtain(broker, options?)?;
     match register(broker, identifier, userdata, shared) {
@@ -108,7 +109,7 @@ fn register(
     identifier: *mut abi::mosquitto_plugin_id_t,
     userdata: *mut c_void,
     shared: bool,
-) -> Result<(), String> {
+) -> Result<(), LoadError> {
     let register = |event, callback: host::Callback| {
         // SAFETY: the identifier is the broker's. The callbacks take any number as the userdata.
         unsafe { broker.register(identifier, event as c_int, callback, userdata) }
@@ -122,26 +123,12 @@ fn register(
         codes::SUCCESS => {}
         // 2.0 has one set of plugins for all listeners, and two of them name this one.
         codes::ALREADY_EXISTS if shared => {
-            broker.log(
-                Level::Info,
-                "named twice with the same options for the same listeners: only one of them does the work; fix: \
-                remove the other line",
-            );
+            let notice = Notice::NamedTwice;
+            broker.log(notice.level(), &notice.to_string());
             return Ok(());
         }
-        codes::ALREADY_EXISTS => {
-            return Err(
-                "the plugin is named twice with different options, and per_listener_settings is false, \
-                 so only the first would be asked; give both lines the same options, leave one out, or \
-                 set per_listener_settings true"
-                    .into(),
-            );
-        }
-        code => {
-            return Err(format!(
-                "the broker does not let it check logins (code {code}); use Mosquitto 2.0.11 or later"
-            ));
-        }
+        codes::ALREADY_EXISTS => return Err(LoadError::DifferentOptions),
+        code => return Err(LoadError::NoBasicAuth(code)),
     }
     register_others(register)?;
     // 2.1 only. 2.0 answers NOT_SUPPORTED, and sends DISCONNECT in both cases.
@@ -154,11 +141,11 @@ fn register(
         instance.engine.warn_of_local_users(&local_users::find());
         instance.engine.start(broker.tells())
     });
-    started.expect("it was obtained above")
+    Ok(started.expect("it was obtained above")?)
 }
 
 /// Registers for the events beside basic auth that every broker offers.
-fn register_others(register: impl Fn(u32, host::Callback) -> c_int) -> Result<(), String> {
+fn register_others(register: impl Fn(u32, host::Callback) -> c_int) -> Result<(), LoadError> {
     for (event, callback) in [
         (abi::MOSQ_EVT_ACL_CHECK, on_acl_check as host::Callback),
         (abi::MOSQ_EVT_DISCONNECT, on_disconnect),
@@ -167,11 +154,7 @@ fn register_others(register: impl Fn(u32, host::Callback) -> c_int) -> Result<()
     ] {
         match register(event, callback) {
             codes::SUCCESS => {}
-            code => {
-                return Err(format!(
-                    "the broker does not offer event {event} (code {code}); use Mosquitto 2.0.11 or later"
-                ));
-            }
+            code => return Err(LoadError::NoEvent { event, code }),
         }
     }
     Ok(())

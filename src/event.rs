@@ -9,13 +9,14 @@ use crate::{
     abi,
     codes::Generation,
     host::{Broker, ClientRef, string},
+    messages::{BoundaryFault, LoadError},
     quirks::{address_header, recheck::Origin},
 };
 use auth::{
     client::{Client, ClientKey, ClientView, TextAddresses},
     engine::{Access, Action, Connect},
     proxies::{AddressFrom, TrustedProxies},
-    refusal::{Reason, Refusal},
+    refusal::{ConnectDetail, Field, Reason, Refusal},
 };
 
 /// A CONNECT that cannot be decided, because the broker's event lacks something or has something that is not text.
@@ -28,6 +29,16 @@ pub struct Unreadable<'e> {
     pub refusal: Refusal,
 }
 
+impl From<BoundaryFault<'_>> for Unreadable<'_> {
+    fn from(fault: BoundaryFault) -> Self {
+        Self {
+            client_id: "",
+            address: None,
+            refusal: fault.into(),
+        }
+    }
+}
+
 /// Returns the client of a basic-auth event.
 ///
 /// # Safety
@@ -35,7 +46,8 @@ pub struct Unreadable<'e> {
 /// `event` is NULL or a live event of the broker's.
 #[inline]
 pub unsafe fn client<'e>(event: *const abi::mosquitto_evt_basic_auth) -> Option<ClientRef<'e>> {
-    // SAFETY: the caller's promise; the event's client lives as long as the event.
+    // SAFETY: the caller promises that a pointer that is not NULL is a live event. The broker keeps its client for at
+    // least as long.
     unsafe {
         event
             .as_ref()
@@ -83,63 +95,67 @@ pub unsafe fn connect<'e>(
     certificates: bool,
     proxies: &TrustedProxies,
 ) -> Result<(ClientRef<'e>, Connect<'e>), Unreadable<'e>> {
-    let internal = |what: &str| Unreadable {
-        client_id: "",
-        address: None,
-        refusal: Refusal::new(Reason::Internal, what),
-    };
-    // SAFETY: the caller's promise; NULL is handled.
-    let event = unsafe { event.as_ref() }.ok_or_else(|| internal("the broker sent no event"))?;
-    // SAFETY: the event's client lives as long as the event.
-    let client = unsafe { ClientRef::new(event.client) }
-        .ok_or_else(|| internal("the broker named no client"))?;
-    let client_id = broker
-        .client_id(client)
-        .ok_or_else(|| internal("the client has no client ID"))?;
-    let told = broker.address(client);
+    // SAFETY: the caller promises that a pointer that is not NULL is a live event.
+    let event = unsafe { event.as_ref() }.ok_or(BoundaryFault::NoEvent)?;
+    // SAFETY: the broker keeps the event's client for at least as long as the event.
+    let client = unsafe { ClientRef::new(event.client) }.ok_or(BoundaryFault::NoClient)?;
+    let client_id = broker.client_id(client).ok_or(BoundaryFault::NoClientId)?;
     let from = address_header::address_from(broker, client);
-    let address = told.and_then(|told| proxies.client(told, from));
-    let unreadable = |reason, what: &str| Unreadable {
+    let address = broker
+        .address(client)
+        .and_then(|told| proxies.client(told, from));
+    // SAFETY: this is a live event.
+    let (username, password) = unsafe { login(event) }.map_err(|(reason, detail)| Unreadable {
         client_id,
         address,
-        refusal: Refusal::new(reason, what),
+        refusal: Refusal::new(reason, detail),
+    })?;
+    let connect = Connect {
+        key: ClientKey(client.address()),
+        client: Client {
+            id: client_id,
+            username,
+            address,
+            port: broker.port(client),
+            certificate: certificates.then(|| broker.certificate(client)).flatten(),
+        },
+        password,
+        unverified_address: from == AddressFrom::Header && proxies.is_empty(),
+        id_is_free: origin == Origin::Connect && broker.has_session(client_id) == Some(false),
+        may_be_recheck: origin != Origin::Connect,
+        is_restored: password.is_none() && was_restored(broker, client),
+        is_recheck: origin == Origin::Recheck && broker.generation() == Generation::V2_0,
     };
-    // SAFETY: the event's strings live as long as the event.
-    let (username, password) = unsafe { (string(event.username), string(event.password)) };
-    let username = username
-        .map(CStr::to_str)
-        .transpose()
-        .map_err(|_| unreadable(Reason::NotUtf8, "its user name is not UTF-8 text"))?;
-    let password = password.map(CStr::to_bytes);
+    Ok((client, connect))
+}
 
-    // SAFETY: a live event; the function reads two reserved bytes of it.
+/// A user name and a password: any bytes.
+type LoginFields<'e> = (Option<&'e str>, Option<&'e [u8]>);
+
+/// Reads the user name and the password of a basic-auth event.
+///
+/// # Errors
+///
+/// Returns why the login is refused if one of them cannot be read whole.
+///
+/// # Safety
+///
+/// `event` is a live event of the broker's, and lives for `'e`.
+unsafe fn login<'e>(
+    event: &abi::mosquitto_evt_basic_auth,
+) -> Result<LoginFields<'e>, (Reason, ConnectDetail)> {
+    // SAFETY: both are NULL or C strings that live as long as the event.
+    let (username, password) = unsafe { (string(event.username), string(event.password)) };
+    let username = username.map(CStr::to_str).transpose();
+    let username =
+        username.map_err(|_| (Reason::NotUtf8, ConnectDetail::NotUtf8(Field::Username)))?;
+    let password = password.map(CStr::to_bytes);
+    // SAFETY: a live event; the function reads two of its reserved bytes.
     let length = unsafe { abi::mosquitto_auth0_password_length(event) };
     if length != 0 && password.map_or(0, <[u8]>::len) != usize::from(length) {
-        return Err(unreadable(
-            Reason::PasswordNul,
-            "its password holds a NUL byte",
-        ));
+        return Err((Reason::PasswordNul, ConnectDetail::PasswordNul));
     }
-
-    Ok((
-        client,
-        Connect {
-            key: ClientKey(client.address()),
-            client: Client {
-                id: client_id,
-                username,
-                address,
-                port: broker.port(client),
-                certificate: certificates.then(|| broker.certificate(client)).flatten(),
-            },
-            password,
-            unverified_address: from == AddressFrom::Header && proxies.is_empty(),
-            id_is_free: origin == Origin::Connect && broker.has_session(client_id) == Some(false),
-            may_be_recheck: origin != Origin::Connect,
-            is_restored: password.is_none() && was_restored(broker, client),
-            is_recheck: origin == Origin::Recheck && broker.generation() == Generation::V2_0,
-        },
-    ))
+    Ok((username, password))
 }
 
 /// The client of an event. The broker is asked for what the event does not contain.
@@ -185,9 +201,9 @@ pub unsafe fn access<'e>(
     broker: &'e Broker,
     event: *const abi::mosquitto_evt_acl_check,
 ) -> Option<Access<'e, EventClient<'e>>> {
-    // SAFETY: the caller's promise; NULL is handled.
+    // SAFETY: the caller promises that a pointer that is not NULL is a live event.
     let event = unsafe { event.as_ref() }?;
-    // SAFETY: the event's client lives as long as the event.
+    // SAFETY: the broker keeps the event's client for at least as long as the event.
     let client = unsafe { ClientRef::new(event.client) }?;
     let action = match u32::try_from(event.access).ok()? {
         abi::MOSQ_ACL_READ => Action::Receive,
@@ -215,7 +231,7 @@ pub unsafe fn access<'e>(
 ///
 /// `event` is NULL or a live event of the broker's.
 pub unsafe fn gone<'e>(event: *const abi::mosquitto_evt_disconnect) -> Option<ClientRef<'e>> {
-    // SAFETY: the caller's promise. Only `client` is read: 2.0 leaves the rest of the event as it
+    // SAFETY: the caller promises that a pointer that is not NULL is a live event. Only `client` is read: 2.0 leaves the rest of the event as it
     // was on the stack when per_listener_settings is true.
     unsafe {
         event
@@ -228,7 +244,7 @@ pub unsafe fn gone<'e>(event: *const abi::mosquitto_evt_disconnect) -> Option<Cl
 ///
 /// # Errors
 ///
-/// Returns a sentence if an option is not text.
+/// Returns an error if an option is not UTF-8.
 ///
 /// # Safety
 ///
@@ -236,12 +252,12 @@ pub unsafe fn gone<'e>(event: *const abi::mosquitto_evt_disconnect) -> Option<Cl
 pub unsafe fn options(
     options: *const abi::mosquitto_opt,
     count: i32,
-) -> Result<Vec<(String, String)>, String> {
+) -> Result<Vec<(String, String)>, LoadError> {
     let count = usize::try_from(count).unwrap_or(0);
     if options.is_null() || count == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: the caller's promise; neither NULL nor empty.
+    // SAFETY: the caller promises an array of `count` options; it is neither NULL nor empty.
     let options = unsafe { std::slice::from_raw_parts(options, count) };
     options
         .iter()
@@ -251,8 +267,8 @@ pub unsafe fn options(
             let text = |part: Option<&CStr>| part.unwrap_or_default().to_str().map(str::to_owned);
             match (text(key), text(value)) {
                 (Ok(key), Ok(value)) => Ok((key, value)),
-                (Ok(key), Err(_)) => Err(format!("option {key}: its value is not UTF-8 text")),
-                (Err(_), _) => Err("an option's name is not UTF-8 text".into()),
+                (Ok(key), Err(_)) => Err(LoadError::OptionValue(key)),
+                (Err(_), _) => Err(LoadError::OptionName),
             }
         })
         .collect()

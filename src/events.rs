@@ -7,12 +7,12 @@ use crate::{
     entry::provoke,
     event, guard,
     host::Broker,
+    messages::Notice,
     quirks::{recheck, sighup, ticks},
     state, time,
 };
 use auth::{
-    clock::Unix, config::on_disk::OnDisk, engine::DelayedAnswer, log::Level,
-    sessions::AfterDisconnect,
+    clock::Unix, config::on_disk::OnDisk, engine::DelayedAnswer, sessions::AfterDisconnect,
 };
 
 /// # Safety
@@ -23,7 +23,7 @@ pub unsafe extern "C" fn on_disconnect(
     data: *mut c_void,
     userdata: *mut c_void,
 ) -> c_int {
-    // SAFETY: the broker calls this with the event and the userdata of this callback.
+    // SAFETY: the broker calls this with a DISCONNECT event, or with NULL.
     unsafe { gone(data, userdata, None) }
 }
 
@@ -35,14 +35,13 @@ pub unsafe extern "C" fn on_client_offline(
     data: *mut c_void,
     userdata: *mut c_void,
 ) -> c_int {
-    // SAFETY: the broker calls this with the event, which has the layout of DISCONNECT, and the userdata of this
-    // callback.
+    // SAFETY: the broker calls this with a CLIENT_OFFLINE event, which has the layout of DISCONNECT, or with NULL.
     unsafe { gone(data, userdata, Some(AfterDisconnect::Kept)) }
 }
 
 /// # Safety
 ///
-/// `data` and `userdata` belong to one callback of the broker's.
+/// `data` is NULL or a live DISCONNECT event of the broker's, or another one with that layout.
 unsafe fn gone(
     data: *mut c_void,
     userdata: *mut c_void,
@@ -50,7 +49,7 @@ unsafe fn gone(
 ) -> c_int {
     guard::enter(codes::SUCCESS, |broker| {
         provoke("disconnect");
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that `data` is such an event or NULL.
         let Some(client) = (unsafe { event::gone(data.cast()) }) else {
             return codes::SUCCESS;
         };
@@ -91,7 +90,7 @@ unsafe fn gone(
 /// Only the broker calls it, with the event and the userdata of this callback.
 pub unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
     guard::enter(codes::SUCCESS, |broker| {
-        // SAFETY: the event that belongs to this callback.
+        // SAFETY: the broker calls this with a TICK event, or with NULL.
         unsafe { ticks::request_next(data.cast()) };
         provoke("tick");
         let due = state::with(broker, userdata, |instance, _| {
@@ -115,10 +114,7 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     // Before anybody is answered: a client that waits may have hung up in this very round.
     state::with(broker, userdata, |instance, common| {
         if sighup::tick_begins(common.somebody_waits()) {
-            instance.log.line(
-                Level::Info,
-                "SIGHUP is delayed until all clients that wait for the tenant have their answer",
-            );
+            instance.tell(&Notice::SighupDelayed);
         }
     });
     // So that a fault below is explained at the next tick at the latest.
@@ -219,14 +215,7 @@ pub unsafe extern "C" fn on_reload(
             instance.trim_soon();
             let changed = instance.on_disk.as_ref().map(OnDisk::changed);
             if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
-                instance.log.line(
-                    Level::Warning,
-                    format!(
-                        "the configuration on disk is not what runs, in {}: a reload changes no options; fix: \
-                         restart the broker",
-                        changed.join(", ")
-                    ),
-                );
+                instance.tell(&Notice::OptionsChanged(changed));
             }
             instance.answers.forget_all();
         });

@@ -9,10 +9,10 @@ use std::{
     },
 };
 
-use crate::host::Broker;
+use crate::{host::Broker, messages::BoundaryFault};
 use auth::{
     log::{Level, Log},
-    refusal::{Reason, Refusal},
+    refusal::Refusal,
 };
 
 /// Log lines about faults, from any thread.
@@ -46,17 +46,15 @@ fn report(panic: &PanicHookInfo) {
     }
     let payload = panic.payload();
     let text = payload.downcast_ref::<&str>().copied();
-    let what = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let place = panic.location().map(ToString::to_string);
-    let refusal = Refusal::new(
-        Reason::Internal,
-        format!(
-            "the plugin failed, and what it was doing is refused: {} (at {}, time {count})",
-            what.unwrap_or("no reason given"),
-            place.as_deref().unwrap_or("an unknown place")
-        ),
-    );
-    FAULTS.line(Level::Error, refusal.to_string());
+    log_fault(BoundaryFault::Panic {
+        why: text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)),
+        place: panic.location().map(ToString::to_string),
+        count,
+    });
+}
+
+fn log_fault(fault: BoundaryFault) {
+    FAULTS.line(Level::Error, Refusal::from(fault).to_string());
 }
 
 /// Runs the body of an entry point. If it panics, or if the caller is not on the broker's thread, the broker gets
@@ -68,11 +66,7 @@ pub fn enter(refusal: c_int, body: impl FnOnce(&Broker) -> c_int) -> c_int {
     let guarded = panic::catch_unwind(AssertUnwindSafe(|| {
         if this_thread() != BROKER.load(Ordering::Relaxed) {
             if FOREIGN.fetch_add(1, Ordering::Relaxed) == 0 {
-                let refusal = Refusal::new(
-                    Reason::ForeignThread,
-                    "a login or an access was checked on another thread than the broker's, and is refused",
-                );
-                FAULTS.line(Level::Error, refusal.to_string());
+                log_fault(BoundaryFault::ForeignThread);
             }
             return refusal;
         }

@@ -52,7 +52,7 @@ impl<'e> ClientRef<'e> {
 ///
 /// `pointer` is NULL or ends with a NUL and lives for `'e`.
 pub unsafe fn string<'e>(pointer: *const c_char) -> Option<&'e CStr> {
-    // SAFETY: passed on to the caller.
+    // SAFETY: it is not NULL, so the caller promises a C string that lives for `'e`.
     (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
 }
 
@@ -306,7 +306,7 @@ impl Broker {
         let Some(function) = self.functions.callback_register else {
             return crate::codes::UNKNOWN;
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the identifier is the broker's, and that the callback takes this userdata.
         unsafe {
             function(
                 identifier,

@@ -51,6 +51,7 @@
 //! | Which code does the broker get as an answer? | `codes.rs` |
 //! | Where do panics and calls from other threads end? | `guard.rs` |
 //! | Which bugs of Mosquitto does the plugin work around? | `quirks/mod.rs` |
+//! | What do operators read, beside the sentences of `auth`? | `messages.rs` |
 //! | Which messages were allowed a moment ago? | `answer_cache.rs` |
 //! | What is wiped, and what is kept out of core dumps? | `memory.rs`, `auth::secret` |
 //!
@@ -127,6 +128,7 @@ mod heap;
 mod host;
 mod local_users;
 mod memory;
+mod messages;
 mod quirks;
 mod signals;
 mod state;

@@ -41,7 +41,7 @@ struct Wiping;
 unsafe impl GlobalAlloc for Wiping {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(pages) = whole_pages(layout) else {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that the layout is not empty.
             return unsafe { System.alloc(layout) };
         };
         // SAFETY: no smaller than the caller's layout, which is not empty.
@@ -56,10 +56,10 @@ unsafe impl GlobalAlloc for Wiping {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if whole_pages(layout).is_none() {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that the layout is not empty.
             return unsafe { System.alloc_zeroed(layout) };
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the layout is not empty.
         let block = unsafe { self.alloc(layout) };
         if !block.is_null() {
             // SAFETY: the block has this size.

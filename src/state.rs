@@ -6,7 +6,12 @@
 use std::{ffi::c_void, time::Duration};
 
 use crate::{
-    answer_cache::AnswerCache, cell::BrokerCell, codes::Generation, guard, heap, host::Broker,
+    answer_cache::AnswerCache,
+    cell::BrokerCell,
+    codes::Generation,
+    guard, heap,
+    host::Broker,
+    messages::{LoadError, Notice},
     signals, time,
 };
 use auth::{
@@ -14,7 +19,7 @@ use auth::{
     config::{Config, on_disk::OnDisk},
     engine::{Common, Engine},
     jwt::jwks_cache::FetchSchedule,
-    log::{Level, Log},
+    log::Log,
     secret::{Fingerprint, Fingerprinter},
 };
 
@@ -80,11 +85,11 @@ pub fn with<R>(
 ///
 /// # Errors
 ///
-/// One line for the log if the options cannot be used.
+/// Returns an error if the options cannot be used.
 pub fn obtain(
     broker: &Broker,
     options: Vec<(String, String)>,
-) -> Result<(*mut c_void, bool), String> {
+) -> Result<(*mut c_void, bool), LoadError> {
     let mut state = STATE.open(broker);
     let state = match &mut *state {
         Some(state) => state,
@@ -108,12 +113,7 @@ pub fn obtain(
     // 2.0 takes no second callback where that cannot work. 2.1 takes it, and how it is used depends on its
     // configuration.
     if !is_first && broker.generation() == Generation::V2_1 {
-        instance.log.line(
-            Level::Notice,
-            "loaded again with other options: these count where the listener has them to itself, by \
-             per_listener_settings true or by plugin_use; with neither, those named first decide for every \
-             listener",
-        );
+        instance.tell(&Notice::OtherOptions);
     }
     state.instances.push(Some(instance));
     Ok((userdata(state.instances.len() - 1), false))
@@ -199,6 +199,11 @@ pub fn write_faults(broker: &Broker) {
 }
 
 impl Instance {
+    /// Writes a line into the log.
+    pub fn tell(&self, notice: &Notice) {
+        self.log.line(notice.level(), notice.to_string());
+    }
+
     /// Returns free memory to the system in a moment.
     pub fn trim_soon(&mut self) {
         self.trim = Some(Deadline::after(SETTLED));

@@ -26,7 +26,7 @@ const TICK_MILLIS: std::ffi::c_long = 100;
 ///
 /// `event` is NULL or a live event of the broker's.
 pub unsafe fn request_next(event: *mut abi::mosquitto_evt_tick) {
-    // SAFETY: the caller's promise; NULL is handled.
+    // SAFETY: the caller promises that a pointer that is not NULL is a live event.
     if let Some(event) = unsafe { event.as_mut() } {
         (event.now_s, event.now_ns) = (0, 0);
         // The header of 2.0, with which the plugin is built, calls this member next_ns. 2.1 counts milliseconds in it.

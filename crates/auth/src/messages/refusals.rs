@@ -96,6 +96,7 @@ impl fmt::Display for ConnectDetail {
                 return write!(f, "its {field} has {bytes} bytes, more than {most}");
             }
             Self::NotUtf8(field) => return write!(f, "its {field} is not UTF-8 text"),
+            Self::PasswordNul => "its password holds a NUL byte",
             Self::RightsEnded => "its rights have ended since it signed in",
             Self::TokenExpired => "its token has expired",
             Self::ClientIdHeld => {

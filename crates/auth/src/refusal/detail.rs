@@ -103,6 +103,8 @@ pub enum ConnectDetail {
     },
     /// A field is not UTF-8 text.
     NotUtf8(Field),
+    /// The password holds a NUL byte.
+    PasswordNul,
     /// The rights of a connected client have ended.
     RightsEnded,
     /// The token of a connected client has expired.
