@@ -5,112 +5,70 @@
 //! configuration names them. It is read once, at the start, and what cannot be read is left out. The result is used for
 //! one line in the log.
 
-use std::{
-    fs,
-    os::unix::ffi::OsStringExt,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use serde_json::Value;
 
-use auth::{engine::LocalUsers, files};
+use auth::{
+    config::mosquitto_conf::{self, MosquittoConf},
+    engine::LocalUsers,
+    files,
+};
 use input::json;
 
-/// The longest file that is read, in bytes.
+/// The longest file with users that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// The most files that are read.
+/// The most files with users that are read.
 const MAX_FILES: usize = 100;
 
 /// Returns the users of the broker in whose process this runs.
 pub fn find() -> LocalUsers {
-    let Ok(arguments) = fs::read("/proc/self/cmdline") else {
-        return LocalUsers::default();
-    };
-    let mut arguments = arguments.split(|byte| *byte == 0);
-    let named = arguments.any(|argument| matches!(argument, b"-c" | b"--config-file"));
-    match arguments.next() {
-        Some(path) if named => of(&PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()))),
-        _ => LocalUsers::default(),
-    }
+    let path = mosquitto_conf::own_path();
+    path.map(|path| of(&MosquittoConf::read(&path)))
+        .unwrap_or_default()
 }
 
 /// Returns the users that this configuration names.
-fn of(configuration: &Path) -> LocalUsers {
-    let mut found = LocalUsers::default();
-    let mut reader = ConfigurationReader {
-        files_left: MAX_FILES,
-        in_dynamic_security: false,
-        seen_ours: false,
-    };
-    reader.read(configuration, true, &mut found);
-    found
-}
-
-/// Reads the broker's configuration.
-struct ConfigurationReader {
-    files_left: usize,
-    /// Whether the lines that follow are options of dynamic-security.
-    in_dynamic_security: bool,
-    seen_ours: bool,
-}
-
-impl ConfigurationReader {
-    fn read(&mut self, path: &Path, may_include: bool, found: &mut LocalUsers) {
-        for line in self.text(path).lines() {
-            let Some((word, value)) = line.trim().split_once([' ', '\t']) else {
-                continue;
-            };
-            let value = value.trim();
-            match word {
-                "plugin" | "auth_plugin" | "global_plugin" | "plugin_load" => {
-                    self.in_dynamic_security = value.contains("dynamic_security");
-                    self.seen_ours |= value.contains("mosquitto_auth0");
-                    found.dynamic_security_first |= self.in_dynamic_security && !self.seen_ours;
-                }
-                "plugin_opt_config_file" if self.in_dynamic_security => {
-                    found
-                        .dynamic_security
-                        .extend(clients(&self.text(Path::new(value))));
-                }
+fn of(conf: &MosquittoConf) -> LocalUsers {
+    let mut password_files: Vec<&Path> = conf.password_files.iter().map(|path| &**path).collect();
+    let mut dynamic_security = Vec::new();
+    for plugin in &conf.plugins {
+        for (name, value) in &plugin.options {
+            match &**name {
                 // 2.1 also has a plugin for such files.
-                "password_file" | "plugin_opt_password_file" => {
-                    found
-                        .password_file
-                        .extend(users(&self.text(Path::new(value))));
-                }
-                "include_dir" if may_include => {
-                    for path in included(Path::new(value)) {
-                        self.read(&path, false, found);
-                    }
+                "password_file" => password_files.push(Path::new(value)),
+                "config_file" if is_dynamic_security(&plugin.path) => {
+                    dynamic_security.push(Path::new(value));
                 }
                 _ => {}
             }
         }
     }
-
-    /// Returns what is in a file, which may be a secret. Returns nothing if the file cannot be read.
-    fn text(&mut self, path: &Path) -> String {
-        let Some(left) = self.files_left.checked_sub(1) else {
-            return String::new();
-        };
-        self.files_left = left;
-        let content = files::read(path, MAX_FILE).ok();
-        let text = content.map(|content| String::from_utf8_lossy(&content.bytes).into_owned());
-        text.unwrap_or_default()
+    let read = |files: Vec<&Path>, users: fn(&str) -> Vec<String>| {
+        let files = files.into_iter().take(MAX_FILES);
+        files.flat_map(|file| users(&text(file))).collect()
+    };
+    let ours_or_dynamic_security = conf.plugins.iter().find(|plugin| {
+        is_dynamic_security(&plugin.path) || plugin.path.contains("mosquitto_auth0")
+    });
+    LocalUsers {
+        password_file: read(password_files, users),
+        dynamic_security: read(dynamic_security, clients),
+        dynamic_security_first: ours_or_dynamic_security
+            .is_some_and(|first| is_dynamic_security(&first.path)),
     }
 }
 
-/// Returns the files of an `include_dir`, in the broker's order.
-fn included(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let paths = entries.flatten().map(|entry| entry.path());
-    let is_configuration = |path: &PathBuf| path.extension().is_some_and(|end| end == "conf");
-    let mut paths: Vec<_> = paths.filter(is_configuration).take(MAX_FILES).collect();
-    paths.sort();
-    paths
+fn is_dynamic_security(path: &str) -> bool {
+    path.contains("dynamic_security")
+}
+
+/// Returns what is in a file, which may be a secret. Returns nothing if the file cannot be read.
+fn text(file: &Path) -> String {
+    let content = files::read(file, MAX_FILE).ok();
+    let text = content.map(|content| String::from_utf8_lossy(&content.bytes).into_owned());
+    text.unwrap_or_default()
 }
 
 /// Returns the users of a `password_file`, which has lines `name:hash`.
@@ -137,6 +95,7 @@ fn clients(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn users_are_found_where_the_broker_has_them() {
@@ -168,13 +127,13 @@ mod tests {
             "mosquitto.conf",
             &format!("listener 1883\n  password_file  {passwords}\ninclude_dir {include}\n"),
         );
-        let found = of(Path::new(&main));
+        let found = of(&MosquittoConf::read(Path::new(&main)));
         assert_eq!(found.password_file, ["admin", "meter"]);
         assert_eq!(found.dynamic_security, ["boss"]);
         assert!(!found.dynamic_security_first, "it is asked after us");
 
         write("conf.d/a.conf", "");
-        assert!(of(Path::new(&main)).dynamic_security_first);
+        assert!(of(&MosquittoConf::read(Path::new(&main))).dynamic_security_first);
     }
 
     #[test]
@@ -193,9 +152,8 @@ mod tests {
             ),
         )
         .unwrap();
-        let found = of(&main);
+        let found = of(&MosquittoConf::read(&main));
         assert!(found.password_file.is_empty() && found.dynamic_security.is_empty());
-        of(Path::new("/dev/zero"));
         find();
     }
 }

@@ -25,6 +25,7 @@
 //! | Why was a client refused, and how is that fixed? | [`refusal`], one table |
 //! | Which proxies may tell a client's address? | [`proxies`] |
 //! | Which options are there? | [`config`], [`config::options`] |
+//! | What does mosquitto.conf say by now? | [`config::mosquitto_conf`], [`config::on_disk`] |
 //! | What do operators read? | `messages/` |
 
 // Read with `cargo doc --document-private-items`.

@@ -11,6 +11,7 @@
 
 pub(crate) mod errors;
 mod given;
+pub mod mosquitto_conf;
 mod nearest;
 pub mod on_disk;
 pub mod options;
