@@ -28,6 +28,26 @@
 //! client waits, and nobody else does. 2.0 does not: it waits for at most a stated part of its time, and an answer that
 //! comes too late is used when the device tries again.
 //!
+//! # SIGHUP, from start to end
+//!
+//! 1. **The signal waits** (2.1 only). The broker's thread keeps SIGHUP blocked. A tick lets it through when no CONNECT
+//!    has been delayed for a moment (`quirks/sighup.rs`).
+//! 2. **The broker reads mosquitto.conf again**, without the options of plugins, and sends RELOAD: `on_reload` in
+//!    `events.rs`. [`auth::engine::Engine::reload`] forgets what held back sign-ins, reads the policy file and the file
+//!    of keys again, or has the tenant's keys fetched soon. Options that are others on disk get one line in the log.
+//!    The answer cache is emptied.
+//! 3. **The broker rechecks every session that it has**, also those whose clients are away, before it serves anybody.
+//!    The event is the same as for a CONNECT, and comes to `on_basic_auth`. `quirks/recheck.rs` tells the two apart by
+//!    the place in the broker's code that the event comes from. A session that certainly is rechecked stays as it is,
+//!    by its key and the addresses of its texts alone (`Sessions::stays` in [`auth::sessions`]). What cannot be decided
+//!    so is authenticated (`recheck_session` in `engine/authenticate.rs`): a client whose rights have ended is refused,
+//!    and so is one that the plugin does not know, but on 2.0 no client that may be away.
+//! 4. **The next tick ends it.** On 2.0 sessions that the broker did not ask about are gone, and their client IDs are
+//!    free (`Sessions::end_recheck`); 2.1 can be asked which client IDs are free. A large policy file is put in force
+//!    by the tick after it is read (`Engine::finish_reload`).
+//! 5. **New rules reach a client at its next message** (`engine/access.rs`). No client is disconnected because of them,
+//!    and subscriptions stay: each delivery is checked.
+//!
 //! # Where things live
 //!
 //! | crate | what it is | may not |
@@ -44,7 +64,7 @@
 //! |---|---|
 //! | How is the plugin loaded and unloaded? | `entry.rs` |
 //! | What happens at a CONNECT, and at a message? | `callbacks.rs` |
-//! | What happens when a client leaves, at a tick, and on SIGHUP? | `events.rs` |
+//! | What happens when a client leaves, at a tick, and at a RELOAD? | `events.rs` |
 //! | Which state is there, and who may use it? | `state.rs`, `cell.rs` |
 //! | What is in an event? | `event.rs` |
 //! | Which functions of the broker are called? | `host.rs`, `host.c` |
@@ -62,58 +82,7 @@
 //! * Crate boundaries separate the layers. `tests/architecture.rs` checks what they cannot: one module uses HTTP, one
 //!   knows time zones, one reads the clock, and the modules of `auth` depend on each other one way.
 //!
-//! # Decisions, and the alternatives
-//!
-//! * **The broker is reached by weak references, not by dlsym.** So the C compiler checks every signature against
-//!   Mosquitto's header (`host.rs`, `host.c`).
-//! * **The plugin checks claims itself, without the `Validation` of `jsonwebtoken`.** That one reads the clock, and
-//!   checks `iss`, `aud` and `nbf` only if they are present.
-//! * **A tenant's key is parsed once**, by `aws-lc-rs`, which `jsonwebtoken` uses as well. `jsonwebtoken` itself
-//!   parses a key at every signature, which costs a seventh of a check. HS256 stays with `jsonwebtoken`, which is also
-//!   the second opinion on the rest (`tests/attacks/second_opinion.rs`).
-//! * **There is one table of refusals**, and not an error type in each module. Operators see one vocabulary, and every
-//!   row has a fix.
-//! * **Rules are a tree of topic levels**, not a list. The cost of a check depends on the levels of the topic, not on
-//!   the number of rules. (Where a name and a `+` lie beside each other at a level, both are searched. No check visits
-//!   a node twice.) Each branch knows its earliest rule, so that the first matching rule is found without a list.
-//!   Messages that were allowed a moment ago are cached, because most devices repeat themselves (`answer_cache.rs`).
-//! * **The first matching rule decides.** The alternative is that a denying rule always wins. But lists in the form of
-//!   EMQX's `acl` claim are read this way, and one sentence is enough to predict it.
-//! * **MQTT 5 clients are not answered later by default.** In 2.1.2 a client that hangs up while it waits leaves its
-//!   delayed will in freed memory, and a plugin cannot see a will. The alternatives were to refuse such clients, or to
-//!   delay them all the same. A bounded wait costs least.
-//! * **On 2.1 SIGHUP waits until no client waits.** In the round in which a waiting client hangs up, SIGHUP makes 2.1.2
-//!   write into freed memory. The alternatives were to delay nobody, or to tell operators not to send it
-//!   (`quirks/sighup.rs`).
-//! * **No absent client is refused on SIGHUP**, however long it is away, because that makes 2.0 use memory that it has
-//!   freed. A session that is no longer in the table leaves a trace (`auth::sessions`). The alternative was to keep all
-//!   in the table; a trace takes a tenth of that.
-//! * **A recheck is recognised by the place in the broker's code that it comes from.** A CONNECT and a recheck on
-//!   SIGHUP are the same event, and a CONNECT must not get what a session may keep. The alternative was the time since
-//!   the reload, which has no end where there are no ticks (`quirks/recheck.rs`).
-//! * **A delayed answer belongs to a ticket**, not to a client ID, by which 2.1 takes it. The broker does not tell
-//!   when a waiting client hangs up (`auth::pending`).
-//! * **A login waits only under a client ID that nobody has used lately.** While it waits, 2.1 hangs up on everybody
-//!   else with that client ID. The alternative was to let it wait if it comes from the last user's address. But then
-//!   everybody who shares that address could keep the device out (`auth::pending::client_ids`).
-//! * **Wrong passwords are counted by user and address**, and more loosely by user. By user alone, a stranger could
-//!   lock devices out. By address alone, a tenant that counts by user would do so (`auth::limits::lockout`).
-//! * **Shares adjust themselves.** A source may use a multiple of what is free (`auth::limits::fair_shares`). Fixed
-//!   shares would depend on the number of sources, and a fleet behind one address would get only one of them.
-//! * **The threads for logins start with the broker**, where devices send passwords. To start them when they are needed
-//!   costs the broker more than the sign-ins do (`auth::workers::pool`).
-//! * **The policy file is read again by a thread**, and the finished rules are swapped whole. To read ten thousand
-//!   rules on the broker's thread would silence everybody for a tenth of a second (`auth::policy_file`).
-//! * **Log lines wait for the tick.** With `log_dest topic` a line becomes a message, which is checked by the plugin.
-//! * **Rights end with the token.** At `exp` a connected client is disconnected, its will is sent, and it signs in
-//!   again. If rights lasted as long as a connection, `exp` would mean nothing for devices that never hang up.
-//! * **Rights last as long as the token had left at the sign-in, by the monotonic clock** (`time.rs`). By the wall
-//!   clock, a jump forward would disconnect a fleet, even if the clock is set right a second later, and a jump back
-//!   would prolong every right. The price: if the clock was behind at the sign-in, rights end late by as much. That is
-//!   less than the token's lifetime, because a token from the future is refused.
-//! * **Each tick asks for the next one at a time long past** (`quirks/ticks.rs`), so that no clock stops the ticks of
-//!   2.1. The alternative was a thread that notices when they stop and lets SIGHUP through. It could answer nobody,
-//!   and could not know whether the loop is at a point where SIGHUP does no harm.
+//! The decisions, with the alternatives that were turned down, are in `docs/architecture.md`.
 
 mod abi;
 mod answer_cache;

@@ -10,23 +10,28 @@
 //! | Which keys are current, and when are they fetched again? | [`jwt::jwks_cache`]; over a restart, [`jwt::saved_jwks`] |
 //! | What does the tenant's response mean? | [`auth0::answer`] |
 //! | Which policy file is in force? | [`policy_file`] |
+//! | Which claims hold topics and permissions? | `reading` in `config/rules.rs`; what they grant, [`acl::claims`] |
 //! | Which client IDs may a token use? | [`identity`] |
+//! | May a client take over the client ID of another one? | `engine/admission.rs`, which asks [`sessions`] who has it |
 //! | Who is connected, until when, under which client ID? | [`sessions`] |
+//! | Does a session stay as it is on SIGHUP? | [`sessions`]: `stays` and `recheck`; its whole course is in `src/lib.rs` |
 //! | What do several instances of the plugin share? | [`engine::Common`] |
 //! | What did the tenant say about this login before? | [`cache::logins`] |
 //! | Which tokens were checked before? | [`cache::tokens`] |
-//! | Who waits for the tenant (2.1)? | [`pending`]; under which client ID, [`pending::client_ids`] |
+//! | Where does a CONNECT wait? | on 2.1 in [`pending`], under a client ID that [`pending::client_ids`] allows; on 2.0 in [`engine::Engine::wait`] |
+//! | Where does its job wait? | a password, for a thread of [`workers::pool`]; a token with an unknown `kid`, parked there until [`jwt::jwks_cache`] has fetched keys |
 //! | How long may the broker wait (2.0)? | [`stall_budget`] |
 //! | May the tenant be asked now, about this user, from there? | [`limits`] |
 //! | Who goes first where there is not enough for all? | [`limits::known_callers`], [`limits::fair_shares`] |
 //! | Which threads wait for the tenant? | [`workers::pool`] |
+//! | What keeps a password from being sent twice? | one job for each credential, [`workers::pool`]; no second attempt once something was sent, [`auth0::http`]; both are tested in `tests/e2e/tenant_faults.rs` |
 //! | What is kept on disk, and when is it trusted? | [`state_dir`] |
 //! | What is kept out of core dumps? | [`secret`] |
 //! | Why was a client refused, and how is that fixed? | [`refusal`], one table |
 //! | Which proxies may tell a client's address? | [`proxies`] |
 //! | Which options are there? | [`config`], [`config::options`] |
 //! | What does mosquitto.conf say by now? | [`config::mosquitto_conf`], [`config::on_disk`] |
-//! | What do operators read? | `messages/` |
+//! | What do operators read? | `messages/`; those of `src/` are in `src/messages.rs` |
 
 // Read with `cargo doc --document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
