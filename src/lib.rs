@@ -72,6 +72,10 @@
 //! | Where do panics and calls from other threads end? | `guard.rs` |
 //! | Which bugs of Mosquitto does the plugin work around? | `quirks/mod.rs` |
 //! | What do operators read, beside the sentences of `auth`? | `messages.rs` |
+//! | What time is it, and what if the clock is set? | `time.rs`; who follows the clock, `state.rs` |
+//! | How are threads started, and who gets the signals? | `signals.rs` |
+//! | Which users does the broker have by itself? | `local_users.rs` |
+//! | May the answer to a CONNECT come later? | `may_delay` in `callbacks.rs`; whether this client may wait, `auth::engine` |
 //! | Which messages were allowed a moment ago? | `answer_cache.rs` |
 //! | What is wiped, and what is kept out of core dumps? | `memory.rs`, `auth::secret` |
 //!

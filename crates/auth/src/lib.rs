@@ -8,7 +8,8 @@
 //! |---|---|
 //! | Is this token valid? | [`jwt`]; its outer layer and signature, [`jwt::jws`] |
 //! | Which keys are current, and when are they fetched again? | [`jwt::jwks_cache`]; over a restart, [`jwt::saved_jwks`] |
-//! | What does the tenant's response mean? | [`auth0::answer`] |
+//! | How is the tenant asked? | [`auth0`]; its connections and timeouts, [`auth0::http`] |
+//! | What does the tenant's response mean? | [`auth0::answer`]; which of its tokens counts, `engine/verify.rs` |
 //! | Which policy file is in force? | [`policy_file`] |
 //! | Which claims hold topics and permissions? | `reading` in `config/rules.rs`; what they grant, [`acl::claims`] |
 //! | Which client IDs may a token use? | [`identity`] |
@@ -25,12 +26,15 @@
 //! | Who goes first where there is not enough for all? | [`limits::known_callers`], [`limits::fair_shares`] |
 //! | Which threads wait for the tenant? | [`workers::pool`] |
 //! | What keeps a password from being sent twice? | one job for each credential, [`workers::pool`]; no second attempt once something was sent, [`auth0::http`]; both are tested in `tests/e2e/tenant_faults.rs` |
+//! | Which user name does the broker get? | `engine/usernames.rs` |
+//! | How is a file read that an option names? | [`files`] |
 //! | What is kept on disk, and when is it trusted? | [`state_dir`] |
 //! | What is kept out of core dumps? | [`secret`] |
 //! | Why was a client refused, and how is that fixed? | [`refusal`], one table |
 //! | Which proxies may tell a client's address? | [`proxies`] |
 //! | Which options are there? | [`config`], [`config::options`] |
 //! | What does mosquitto.conf say by now? | [`config::mosquitto_conf`], [`config::on_disk`] |
+//! | How often is the same refusal logged? | `engine/repeats.rs`; for messages, [`sessions`]: `reported.rs` |
 //! | What do operators read? | `messages/`; those of `src/` are in `src/messages.rs` |
 
 // Read with `cargo doc --document-private-items`.
