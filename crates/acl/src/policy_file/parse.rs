@@ -53,45 +53,106 @@ type TomlValue<'t> = &'t Spanned<DeValue<'t>>;
 
 /// Parses the text of a policy file.
 ///
+/// The tree that the TOML library makes takes 4 KiB for each rule. It is freed, but the C library does not give all of
+/// that memory back. So a file is parsed rule by rule. Only a file that cannot be parsed so is parsed as a whole.
+///
 /// # Errors
 ///
 /// Returns the first mistake.
 pub(super) fn parse(text: &str) -> ParseResult<ParsedFile> {
-    let document = DeTable::parse(text).map_err(|e| Mistake {
-        line: line(text, e.span().map_or(0, |span| span.start)),
-        rule: None,
-        kind: MistakeKind::NotToml(e.message().to_owned()),
-    })?;
-    let mut parser = FileParser {
-        text,
-        roles_claim: None,
-        rule: None,
-    };
-    let (mut zone, mut tables) = (Zone::UTC, &[][..]);
-    for (key, value) in document.get_ref() {
-        match (key.get_ref().as_ref(), value.get_ref()) {
-            ("time_zone", _) => {
-                let name = parser.string("time_zone", value)?;
-                zone = Zone::named(&name)
-                    .ok_or_else(|| parser.wrong("time_zone", value, Expected::TimeZone))?;
+    parse_by_rule(text).map_or_else(|| parse_whole(text), Ok)
+}
+
+fn parse_whole(text: &str) -> ParseResult<ParsedFile> {
+    let mut pieces = ParsedPieces::new();
+    pieces.add(text)?;
+    Ok(pieces.file)
+}
+
+/// Parses what stands above the first `[[rule]]`, and then each rule, as a text of its own. Returns `None` if one of
+/// them has a mistake. Then the file has one, too, or a line that looks like `[[rule]]` is a part of a string or of a
+/// list, which is not complete above that line.
+fn parse_by_rule(text: &str) -> Option<ParsedFile> {
+    let mut pieces = ParsedPieces::new();
+    let (mut begin, mut end) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        if begin < end && begins_rule(line) {
+            let piece = &text[begin..end];
+            pieces.add(piece).ok()?;
+            if !begins_rule(piece) && !pieces.file.rules.is_empty() {
+                // These rules stand above the first [[rule]], as rule = [...]. TOML forbids to have both.
+                return None;
             }
-            ("roles_claim", _) => parser.roles_claim = Some(parser.string("roles_claim", value)?),
-            ("rule", DeValue::Array(list)) => tables = list,
-            ("rule", _) => return Err(parser.mistake(value, MistakeKind::NotRules)),
-            _ => return Err(parser.unknown(key, TomlTable::File)),
+            begin = end;
+        }
+        end += line.len();
+    }
+    pieces.add(&text[begin..]).ok()?;
+    Some(pieces.file)
+}
+
+fn begins_rule(text: &str) -> bool {
+    text.trim_start().starts_with("[[rule]]")
+}
+
+/// What was parsed so far of a file.
+struct ParsedPieces {
+    file: ParsedFile,
+    roles_claim: Option<String>,
+    names: HashSet<Box<str>>,
+}
+
+impl ParsedPieces {
+    fn new() -> Self {
+        Self {
+            file: ParsedFile {
+                zone: Zone::UTC,
+                rules: Vec::new(),
+            },
+            roles_claim: None,
+            names: HashSet::new(),
         }
     }
-    let mut rules: Vec<ParsedRule> = Vec::new();
-    let mut names = HashSet::new();
-    for table in tables {
-        let rule = parser.rule(table)?;
-        if !names.insert(rule.name.clone()) {
-            return Err(parser.mistake(table, MistakeKind::SameName));
+
+    /// Parses a piece of the file.
+    fn add(&mut self, text: &str) -> ParseResult<()> {
+        let document = DeTable::parse(text).map_err(|e| Mistake {
+            line: line(text, e.span().map_or(0, |span| span.start)),
+            rule: None,
+            kind: MistakeKind::NotToml(e.message().to_owned()),
+        })?;
+        let mut parser = FileParser {
+            text,
+            roles_claim: self.roles_claim.take(),
+            rule: None,
+        };
+        let mut tables = &[][..];
+        for (key, value) in document.get_ref() {
+            match (key.get_ref().as_ref(), value.get_ref()) {
+                ("time_zone", _) => {
+                    let name = parser.string("time_zone", value)?;
+                    self.file.zone = Zone::named(&name)
+                        .ok_or_else(|| parser.wrong("time_zone", value, Expected::TimeZone))?;
+                }
+                ("roles_claim", _) => {
+                    parser.roles_claim = Some(parser.string("roles_claim", value)?);
+                }
+                ("rule", DeValue::Array(list)) => tables = list,
+                ("rule", _) => return Err(parser.mistake(value, MistakeKind::NotRules)),
+                _ => return Err(parser.unknown(key, TomlTable::File)),
+            }
         }
-        rules.push(rule);
-        parser.rule = None;
+        for table in tables {
+            let rule = parser.rule(table)?;
+            if !self.names.insert(rule.name.clone()) {
+                return Err(parser.mistake(table, MistakeKind::SameName));
+            }
+            self.file.rules.push(rule);
+            parser.rule = None;
+        }
+        self.roles_claim = parser.roles_claim;
+        Ok(())
     }
-    Ok(ParsedFile { zone, rules })
 }
 
 fn line(text: &str, offset: usize) -> usize {
@@ -482,6 +543,52 @@ fn integer(value: TomlValue) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What stands above the rules, and each rule, can be parsed alone. What only looks like a rule cannot.
+    #[test]
+    fn a_file_that_is_parsed_by_rule_has_the_same_rules_as_one_that_is_parsed_whole() {
+        let rule = |name: &str| format!("[[rule]]\nname = '{name}'\nallow.both = 'a'\n");
+        let (a, b) = (rule("a"), rule("b"));
+        let spaced = |rule: &str| rule.replace("[[rule]]", "[[ rule ]]");
+        let head = "time_zone = 'Europe/Berlin'\nroles_claim = 'r'\n\n";
+        let list = "rule = [{ name = 'x', allow.both = 'a' }]\n";
+        for (text, by_rule, whole) in [
+            (String::new(), true, true),
+            ("# no rule\n".into(), true, true),
+            (format!("{a}{b}"), true, true),
+            (format!("\r\n  {a}\t{b}"), true, true),
+            (
+                format!("{head}{a}\n  {b}[rule.when]\nrole = 'x'\n"),
+                true,
+                true,
+            ),
+            (spaced(&a), true, true),
+            (format!("{a}{}", spaced(&b)), true, true),
+            (list.into(), true, true),
+            (
+                format!("roles_claim = \"\"\"x\n[[rule]]\n\"\"\"\n{a}"),
+                false,
+                true,
+            ),
+            (format!("{}{b}", spaced(&a)), false, true),
+            (format!("{list}{a}"), false, false),
+            (
+                format!("{}{b}", a.replace("[[rule]]", "[rule]")),
+                false,
+                false,
+            ),
+            (format!("{a}{a}"), false, false),
+            (format!("{a}[rule]\n"), false, false),
+            (format!("{a}[other]\n{b}"), false, false),
+            (format!("{a}time_zone = 'UTC'\n{b}"), false, false),
+        ] {
+            let (pieces, all) = (parse_by_rule(&text), parse_whole(&text));
+            assert_eq!((pieces.is_some(), all.is_ok()), (by_rule, whole), "{text}");
+            if let (Some(pieces), Ok(all)) = (pieces, all) {
+                assert_eq!(format!("{pieces:?}"), format!("{all:?}"), "{text}");
+            }
+        }
+    }
 
     fn with(rule: &str) -> ParseResult<ParsedFile> {
         parse(&format!("\n[[rule]]\nname = \"r\"\n{rule}\n"))
