@@ -116,19 +116,19 @@ fn hold(tenant: &Tenant) -> ResponseGate {
 }
 
 on_each_broker! {
-    fn one_attacker_and_a_fast_tenant(version) {
+    fn a_device_is_admitted_despite_one_attacker_and_a_fast_tenant(version) {
         gets_in(version, Duration::from_millis(300), &[66]);
     }
 
-    fn many_attackers_and_a_fast_tenant(version) {
+    fn a_device_is_admitted_despite_many_attackers_and_a_fast_tenant(version) {
         gets_in(version, Duration::from_millis(300), &[61, 62, 63, 64, 65, 66]);
     }
 
-    fn one_attacker_and_a_slow_tenant(version) {
+    fn a_device_is_admitted_despite_one_attacker_and_a_slow_tenant(version) {
         gets_in(version, Duration::from_secs(4), &[66]);
     }
 
-    fn many_attackers_and_a_slow_tenant(version) {
+    fn a_device_is_admitted_despite_many_attackers_and_a_slow_tenant(version) {
         gets_in(version, Duration::from_secs(4), &[61, 62, 63, 64, 65, 66]);
     }
 

@@ -57,7 +57,7 @@ fn with_files(
 
 on_each_broker! {
     /// The client ID is the one that the token names, or the client is refused.
-    fn a_client_id_from_a_claim(version) {
+    fn a_token_admits_only_the_client_id_of_its_claim(version) {
         let tenant = tenant();
         let broker = broker(version, &PluginOptions::tokens(&tenant).with("client_id_claim", "https://mqtt.example/device"));
         let token = tenant.mint(DEVICE).claim("https://mqtt.example/device", json!("pump-1")).sign();
@@ -71,7 +71,7 @@ on_each_broker! {
         assert!(broker.expect_log("is missing").contains("https://mqtt.example/device"));
     }
 
-    fn a_client_id_from_a_template(version) {
+    fn a_token_admits_only_the_client_id_of_the_template(version) {
         let tenant = tenant();
         let broker = broker(version, &PluginOptions::both(&tenant).with("client_id_template", "device-${name}"));
         let token = tenant.mint(DEVICE).claim("name", json!("7")).sign();

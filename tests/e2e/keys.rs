@@ -131,7 +131,7 @@ on_each_broker! {
 
     /// With keys from a file the tenant is not asked. SIGHUP reads the file again, and a broken file changes
     /// nothing.
-    fn keys_from_a_file(version) {
+    fn keys_are_read_from_a_file_and_again_on_sighup(version) {
         let tenant = tenant();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("jwks.json");

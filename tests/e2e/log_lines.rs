@@ -69,7 +69,7 @@ on_each_broker! {
     }
 
     /// With two tenants at two listeners, no line says that a present setting is missing.
-    fn two_tenants_at_two_listeners(version) {
+    fn no_line_misses_a_setting_with_two_tenants_at_two_listeners(version) {
         let (one, two) = (tenant(), tenant());
         let broker = broker_with_listeners(version, &[PluginOptions::tokens(&one), PluginOptions::tokens(&two)]);
         let [first, second] = broker.ports() else { panic!("two ports") };
@@ -85,7 +85,7 @@ on_each_broker! {
 
     /// The same with `plugin_use`, 2.1's way to have a plugin at one listener, without
     /// `per_listener_settings`.
-    fn two_tenants_by_plugin_use(version) {
+    fn no_line_misses_a_setting_with_two_tenants_by_plugin_use(version) {
         if !version.can_delay_logins() {
             return;
         }

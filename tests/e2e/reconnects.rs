@@ -76,7 +76,7 @@ fn start(version: testbed::broker::Version, options: &PluginOptions) -> Mosquitt
 
 on_each_broker! {
     /// Tokens need no request to the tenant, which may be unreachable. All devices are admitted at once.
-    fn a_thousand_with_tokens(version) {
+    fn a_thousand_devices_with_tokens_are_admitted_without_the_tenant(version) {
         let tenant = tenant();
         let broker = start(version, &PluginOptions::tokens(&tenant));
         let mut pair = TalkingPair::new(&broker, &tenant);
@@ -100,7 +100,7 @@ on_each_broker! {
 
     /// Passwords need one request each, at most at the permitted rate. Refused devices try again, and in the
     /// end all are admitted. The next time the tenant is unreachable, and none of them needs it.
-    fn a_thousand_with_passwords(version) {
+    fn a_thousand_devices_with_passwords_are_all_admitted(version) {
         const RATE: usize = 10;
         let tenant = tenant();
         for i in 0..DEVICES {

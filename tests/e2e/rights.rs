@@ -145,7 +145,7 @@ on_each_broker! {
         }
     }
 
-    fn permissions_and_scopes(version) {
+    fn permissions_and_scopes_give_rights(version) {
         let tenant = tenant();
         let broker = broker(version, &PluginOptions::tokens(&tenant));
         let granted = json!(["publish:a/+", "subscribe:b", "read:users", "pubsub:c"]);

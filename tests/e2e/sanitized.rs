@@ -216,7 +216,7 @@ fn device_with_will(number: usize) -> ConnectPacket {
 
 /// Fifty clients wait, half of them close the connection, and the others are admitted; then again.
 #[test]
-fn waiting_and_hanging_up() {
+fn hanging_up_while_waiting_does_no_harm() {
     let (tenant, gate, broker) = held_for_mqtt3("20");
     let (mut publisher, mut subscriber) = pair(&broker, &tenant);
     for round in 0..3 {
@@ -244,7 +244,7 @@ fn waiting_and_hanging_up() {
 
 /// What no correct client does while it waits.
 #[test]
-fn protocol_violations_while_waiting() {
+fn protocol_violations_while_waiting_do_no_harm() {
     let (tenant, gate, broker) = held_for_mqtt3("20");
     let (mut publisher, mut subscriber) = pair(&broker, &tenant);
     let connect_again = device_with_will(0).packet();
@@ -282,7 +282,7 @@ fn protocol_violations_while_waiting() {
 /// Two clients with the same client ID: one waits while the other connects; one is connected while the other
 /// is refused, closes the connection, or takes over.
 #[test]
-fn two_of_one_name() {
+fn two_clients_with_one_id_do_no_harm() {
     let (tenant, gate, broker) = held_for_mqtt3("20");
     let (mut publisher, mut subscriber) = pair(&broker, &tenant);
     let connect = device_with_will(0);
@@ -329,7 +329,7 @@ fn two_of_one_name() {
 
 /// SIGHUP while clients wait, and timeouts of waiting clients.
 #[test]
-fn sighup_and_deadlines() {
+fn sighup_and_timeouts_while_clients_wait_do_no_harm() {
     let (tenant, gate, broker) = held_for_mqtt3("2");
     let (mut publisher, mut subscriber) = pair(&broker, &tenant);
     let mut all: Vec<_> = (0..6)
@@ -441,7 +441,7 @@ fn delayed_sighup_with_a_simultaneous_hang_up_does_no_harm() {
 /// expire and close connections while SIGHUPs arrive. The tenant responds to some and lets the others time
 /// out.
 #[test]
-fn unauthenticated_clients_hang_up_during_sighup() {
+fn unauthenticated_clients_that_hang_up_during_sighup_do_no_harm() {
     let (tenant, gate, broker) = held(Version::Sanitized, |options| options.with("timeout", "1"));
     let (mut publisher, mut subscriber) = pair(&broker, &tenant);
     let mut asleep = Vec::new();
@@ -484,7 +484,7 @@ fn unauthenticated_clients_hang_up_during_sighup() {
 
 /// The broker stops while clients wait, with and without responses on the way.
 #[test]
-fn shutdown_while_clients_wait() {
+fn a_shutdown_while_clients_wait_does_no_harm() {
     for answered in [true, false] {
         let (_tenant, gate, broker) = held_for_mqtt3("2");
         let mut all: Vec<_> = (0..20)
@@ -501,7 +501,7 @@ fn shutdown_while_clients_wait() {
 
 /// A stop with pending logins and key fetches leaves threads behind, which must not use freed memory.
 #[test]
-fn stopping_while_the_tenant_hangs() {
+fn a_stop_while_the_tenant_hangs_does_no_harm() {
     let (_tenant, gate, broker) = held(Version::Sanitized, |options| {
         options.with("login_wait", "0").with("timeout", "60")
     });

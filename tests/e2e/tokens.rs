@@ -27,7 +27,7 @@ on_each_broker! {
     }
 
     /// The user name is `JWT` by convention, or any text, or absent; it is always replaced.
-    fn the_user_name_becomes_the_claim(version) {
+    fn the_user_name_is_replaced_by_the_claim(version) {
         let tenant = tenant();
         let sub = tenant.device(DEVICE).unwrap().user_id;
         let broker = broker(version, &PluginOptions::tokens(&tenant));
@@ -44,7 +44,7 @@ on_each_broker! {
         assert!(broker.wait_for_log("as c-none (", PATIENCE).unwrap().contains(&format!("u'{sub}'")));
     }
 
-    fn another_claim_may_be_the_user_name(version) {
+    fn the_user_name_is_replaced_by_another_claim_if_configured(version) {
         let tenant = tenant();
         let broker = broker(version, &PluginOptions::tokens(&tenant).with("username_claim", "https://mqtt.example/name"));
         let token = tenant.mint(DEVICE).claim("https://mqtt.example/name", "greenhouse 1").sign();
@@ -145,7 +145,7 @@ on_each_broker! {
         assert!(expect_refusal(&broker, "'ps'", "token-key-unfit").contains("Include Signing Algorithms"));
     }
 
-    fn hs256_with_a_secret_from_a_file(version) {
+    fn hs256_is_accepted_with_a_secret_from_a_file(version) {
         let tenant = tenant();
         tenant.configure(|s| s.access_token_signing = Signing::Hs256);
         let folder = tempfile::tempdir().unwrap();
@@ -160,7 +160,7 @@ on_each_broker! {
     }
 
     /// Old tenants have secrets in base64, whose decoded bytes are the key.
-    fn hs256_with_a_base64_secret(version) {
+    fn hs256_is_accepted_with_a_base64_secret(version) {
         use base64::{Engine, engine::general_purpose::URL_SAFE};
         let tenant = tenant();
         tenant.configure(|s| s.access_token_signing = Signing::Hs256);
@@ -190,7 +190,7 @@ on_each_broker! {
     }
 
     /// Two accepted audiences, and explicit issuers, as with a custom domain.
-    fn several_audiences_and_issuers(version) {
+    fn each_configured_audience_and_issuer_is_accepted(version) {
         let tenant = tenant();
         let issuers = format!("https://login.example/,{}", tenant.issuer());
         let options = PluginOptions::tokens(&tenant).with("audience", &format!("https://old.example/, {AUDIENCE}")).with("issuer", &issuers);

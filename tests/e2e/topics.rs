@@ -114,7 +114,7 @@ on_each_broker! {
         assert!(expect_refusal(&broker, "'kept'", "not-granted").contains("refused delivery"));
     }
 
-    fn retained_messages(version) {
+    fn a_retained_message_is_only_sent_where_it_is_allowed(version) {
         let tenant = tenant();
         let broker = broker(version, &PluginOptions::tokens(&tenant));
         let watcher = with_token(&broker, &tenant, WATCHER).qos(1).retain(true);
@@ -143,7 +143,7 @@ on_each_broker! {
     }
 
     /// The broker asks about a will only when it sends it, after the client has gone.
-    fn wills(version) {
+    fn a_will_is_only_sent_where_publishing_is_allowed(version) {
         let tenant = tenant();
         let broker = broker(version, &PluginOptions::tokens(&tenant));
         let mut seen = with_token(&broker, &tenant, WATCHER).qos(1).subscribe(&["#"]).subscribed();
@@ -163,7 +163,7 @@ on_each_broker! {
     }
 
     /// Unsubscribing is always allowed.
-    fn unsubscribing(version) {
+    fn unsubscribing_is_always_allowed(version) {
         let tenant = tenant();
         let broker = broker(version, &PluginOptions::tokens(&tenant));
         let mut device = raw(&broker, &tenant, DEVICE, "device", Protocol::V5);

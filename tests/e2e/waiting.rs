@@ -213,7 +213,7 @@ on_each_broker! {
     }
 
     /// A client that closes the connection while it waits leaves nothing behind: neither a will nor rights.
-    fn hanging_up_while_waiting(version) {
+    fn a_client_that_hangs_up_while_waiting_leaves_no_will_and_no_rights(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
         let mut connect = login(Protocol::V311, "gone", "d0");
@@ -315,7 +315,7 @@ on_each_broker! {
     }
 
     /// SIGHUP and shutdown with responses on the way.
-    fn sighup_and_shutdown_while_waiting(version) {
+    fn sighup_and_shutdown_work_while_clients_wait(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("timeout", "2"));
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
         let mut client = send_connect(&broker, &login(Protocol::V311, "c", "d0"));
@@ -549,7 +549,7 @@ on_each_broker! {
 
     /// Two clients with the same ID at once. 2.1 refuses the second while the first waits; 2.0 refuses both
     /// while their requests run. In both cases each gets its own result and its own rights.
-    fn two_of_one_name(version) {
+    fn two_clients_with_one_id_get_their_own_results(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0").with("takeover", "any"));
         add_other(&tenant);
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
@@ -719,7 +719,7 @@ on_each_broker! {
     }
 
     /// Repeated SIGHUPs while twenty clients wait: each gets its own result.
-    fn sighup_with_many_waiting_clients(version) {
+    fn waiting_clients_get_their_own_results_despite_sighups(version) {
         let (tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         add_other(&tenant);
         let connect = |i| send_connect(&broker, &login(Protocol::V311, &format!("c{i}"), &format!("d{i}")));
@@ -753,7 +753,7 @@ on_each_broker! {
     }
 
     /// The broker is stopped while twenty responses arrive.
-    fn shutdown_while_responses_arrive(version) {
+    fn the_broker_stops_cleanly_while_responses_arrive(version) {
         let (_tenant, gate, broker) = held(version, |options| options.with("login_wait", "0"));
         let clients: Vec<_> = (0..20)
             .map(|i| {

@@ -11,7 +11,7 @@ use testbed::{
 use super::{RELEASE, Scene, broker, credentials, login, options};
 
 #[test]
-fn a_wrong_password() {
+fn a_wrong_password_is_refused_with_its_code() {
     alone(|| {
         let mut scene = Scene::live(credentials);
         let spec = ClientSpec::new("a").username(DEVICE).password("wrong");
@@ -29,7 +29,7 @@ fn a_wrong_password() {
 }
 
 #[test]
-fn a_blocked_device_and_one_that_needs_a_second_factor() {
+fn each_refusal_of_the_tenant_has_its_code() {
     alone(|| {
         let mut scene = Scene::live(credentials);
         let spec = login("a").v5();

@@ -10,7 +10,7 @@ use super::{GRANTED, Scene, options};
 /// Forty devices sign in, are refused, and retry until they are admitted, while the broker checks access and
 /// fetches the keys again. Then the broker stops with more logins pending.
 #[test]
-fn forty_devices_and_a_busy_broker() {
+fn forty_devices_are_admitted_by_a_busy_broker() {
     alone(|| {
         let mut scene = Scene::live(|tenant| {
             options(tenant)

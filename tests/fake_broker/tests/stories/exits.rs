@@ -16,7 +16,7 @@ use testbed::{
 use super::{GRANTED, PATIENCE, RELEASE, broker, options};
 
 #[test]
-fn cleanup_without_a_start() {
+fn cleanup_without_a_start_does_nothing() {
     alone(|| {
         let broker = broker();
         assert_eq!(broker.cleanup_nothing(), SUCCESS);
@@ -25,7 +25,7 @@ fn cleanup_without_a_start() {
 }
 
 #[test]
-fn cleanup_after_a_start_that_failed() {
+fn after_a_failed_start_nothing_is_left_to_clean_up() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         // 2.1 cleans up by itself, with the NULL that a failed start left.
@@ -86,7 +86,7 @@ fn a_start_that_failed_late_leaves_no_callback() {
 }
 
 #[test]
-fn a_stop_and_a_new_start() {
+fn after_a_new_start_nobody_is_known() {
     alone(|| {
         let (tenant, mut broker) = (Tenant::start(), broker());
         let mut before = None;

@@ -132,7 +132,7 @@ fn a_kept_session_keeps_its_subscriptions_when_it_is_kicked() {
 }
 
 #[test]
-fn sighup_after_exp_before_a_tick() {
+fn sighup_disconnects_a_client_whose_token_has_expired() {
     alone(|| {
         let (mut scene, client) = expired(|spec| spec);
         scene.broker.sighup();

@@ -35,7 +35,7 @@ fn null_and_empty_events_are_harmless() {
 }
 
 #[test]
-fn no_userdata() {
+fn events_without_userdata_are_refused() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("sensor");
@@ -95,7 +95,7 @@ fn acl_checks_without_topic_or_client_are_denied() {
 }
 
 #[test]
-fn a_client_without_an_id() {
+fn a_client_without_an_id_is_refused() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("sensor").without_id();
@@ -119,7 +119,7 @@ fn a_client_without_an_id() {
 }
 
 #[test]
-fn neither_user_name_nor_password() {
+fn a_connect_without_user_name_and_password_is_refused() {
     alone(|| {
         let mut scene = Scene::quiet();
         scene.refused(&ClientSpec::new("a"), 134, "[no-password]");

@@ -12,7 +12,7 @@ fn acl(client: fake_broker::FakeClient, access: AclAccess, topic: &str, code: i3
 }
 
 #[test]
-fn a_takeover() {
+fn a_takeover_leaves_the_new_client_its_rights() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("a").kept().will(GRANTED).queued(ALSO_GRANTED);
@@ -36,7 +36,7 @@ fn a_takeover() {
 }
 
 #[test]
-fn a_takeover_of_an_offline_session() {
+fn a_takeover_of_an_offline_session_leaves_the_new_client_its_rights() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("a").kept().queued(ALSO_GRANTED);
@@ -74,7 +74,7 @@ fn a_takeover_of_an_offline_session() {
 }
 
 #[test]
-fn a_takeover_of_a_websocket_whose_disconnect_comes_late() {
+fn a_late_disconnect_of_the_old_websocket_takes_no_rights() {
     alone(|| {
         let mut scene = Scene::quiet();
         let spec = scene.device("a").will(GRANTED).websocket();
@@ -260,7 +260,7 @@ fn a_recheck_causes_no_tenant_request() {
 }
 
 #[test]
-fn a_recheck_of_a_restored_session() {
+fn a_restored_session_may_only_receive_until_its_client_signs_in() {
     alone(|| {
         let mut scene = Scene::quiet();
         let sub = scene.tenant.device(DEVICE).expect("the device").user_id;

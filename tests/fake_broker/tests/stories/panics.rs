@@ -21,7 +21,7 @@ fn provoke(place: &str) {
 }
 
 #[test]
-fn in_init() {
+fn a_panic_in_init_prevents_the_start() {
     alone_provoked("init", || {
         let (tenant, scratch, mut broker) = (Tenant::start(), scratch(), broker());
         let options = offline(&tenant, &scratch);
@@ -40,7 +40,7 @@ fn in_init() {
 }
 
 #[test]
-fn in_a_login() {
+fn a_panic_in_a_login_refuses_the_client() {
     alone_provoked("basic_auth", || {
         let mut scene = Scene::quiet();
         let spec = scene.device("a");
@@ -66,7 +66,7 @@ fn in_a_login() {
 }
 
 #[test]
-fn in_a_question_about_a_topic() {
+fn a_panic_in_an_acl_check_denies_it() {
     alone_provoked("acl_check", || {
         let mut scene = Scene::quiet();
         let spec = scene.device("a");
@@ -94,7 +94,7 @@ fn in_a_question_about_a_topic() {
 }
 
 #[test]
-fn in_a_disconnect() {
+fn a_panic_in_a_disconnect_leaves_no_rights() {
     alone_provoked("disconnect", || {
         let mut scene = Scene::quiet();
         let sensor = scene.device("a").will(GRANTED);
@@ -114,7 +114,7 @@ fn in_a_disconnect() {
 }
 
 #[test]
-fn in_a_tick() {
+fn a_panic_in_a_tick_is_logged() {
     alone_provoked("tick", || {
         let mut scene = Scene::quiet();
         // The fake broker accepts only SUCCESS for a tick.
@@ -140,7 +140,7 @@ fn in_a_tick() {
 }
 
 #[test]
-fn in_a_reload() {
+fn a_panic_in_a_reload_changes_no_rights() {
     alone_provoked("reload", || {
         let mut scene = Scene::quiet();
         let spec = scene.device("a");
@@ -155,7 +155,7 @@ fn in_a_reload() {
 }
 
 #[test]
-fn in_cleanup() {
+fn a_panic_in_cleanup_allows_a_new_start() {
     alone_provoked("cleanup", || {
         let (tenant, scratch, mut broker) = (Tenant::start(), scratch(), broker());
         let options = offline(&tenant, &scratch);

@@ -50,7 +50,7 @@ fn log_dest_topic_does_not_recurse() {
 }
 
 #[test]
-fn log_dest_topic_during_a_login_and_a_reload() {
+fn log_dest_topic_does_not_recurse_in_a_login_or_a_reload() {
     alone(|| {
         let mut scene = Scene::quiet();
         scene.broker.log_to_topic();
@@ -70,7 +70,7 @@ fn log_dest_topic_during_a_login_and_a_reload() {
 }
 
 #[test]
-fn log_dest_topic_during_init() {
+fn log_dest_topic_works_during_init() {
     alone(|| {
         let (tenant, scratch, mut broker) = (Tenant::start(), scratch(), broker());
         // 2.1 logs each registration, so checks come before init has returned.

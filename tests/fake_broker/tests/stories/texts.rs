@@ -11,7 +11,7 @@ use super::{ALSO_GRANTED, GRANTED, Scene, credentials};
 use crate::RELEASE;
 
 #[test]
-fn names_and_passwords_that_are_not_utf_8() {
+fn names_and_passwords_that_are_not_utf_8_are_refused() {
     alone(|| {
         let mut scene = Scene::live(credentials);
         for bad in [
@@ -39,7 +39,7 @@ fn names_and_passwords_that_are_not_utf_8() {
 }
 
 #[test]
-fn topics_that_are_not_utf_8() {
+fn topics_that_are_not_utf_8_are_denied() {
     alone(|| {
         let mut scene = Scene::quiet();
         let token = scene
@@ -66,7 +66,7 @@ fn topics_that_are_not_utf_8() {
 }
 
 #[test]
-fn a_password_of_64_kilobytes() {
+fn a_password_of_64_kilobytes_is_refused() {
     alone(|| {
         let mut scene = Scene::live(credentials);
         let long = "p".repeat(65_535);
