@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn median_and_minimum() {
+    fn the_median_and_the_minimum_are_found() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(least(&[3.0, 1.0, 2.0]), 1.0);

@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_stays_empty() {
+    fn no_progress_is_written_to_a_file() {
         let scratch = Scratch::new("progress").unwrap();
         let path = scratch.path().join("errors");
         show(&mut File::create(&path).unwrap(), "half");

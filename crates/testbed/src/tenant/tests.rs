@@ -773,7 +773,7 @@ fn a_gate_holds_a_response_until_it_is_released() {
 }
 
 #[test]
-fn a_delay_is_a_delay_and_can_come_before_another_fault() {
+fn a_response_can_be_delayed_also_before_another_fault() {
     let tenant = Tenant::start();
     let delay = Duration::from_millis(50);
     tenant.once(
