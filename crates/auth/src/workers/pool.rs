@@ -2,16 +2,16 @@
 //!
 //! A job for a password starts a thread if none is idle. The thread ends after it has been idle for a while, so a fleet
 //! that signs in with tokens has none. Where devices send passwords, all threads are started at once and stay: starting
-//! fifty threads while fifty devices sign in makes the broker wait for the memory map of the process. The longest silence
-//! would be 26 ms at the median, and 47 ms at most, instead of 5 ms and 9 ms (`make silence`, 10 runs).
+//! fifty threads while fifty devices sign in makes the broker wait for the memory map of the process. The longest
+//! silence would be 26 ms at the median, and 47 ms at most, instead of 5 ms and 9 ms (`make silence`, 10 runs).
 //!
 //! A job for a token with an unknown key needs no thread. It is parked until the next fetch of the tenant's keys ends
 //! ([`Pool::on_keys_fetched`]). Anyone can make up such tokens, and they take no thread from those who send passwords.
 //!
 //! Each credential has one job at a time. All who present it meanwhile get the same result. Clients that came in before
 //! go first, and no address takes all places or all threads ([`crate::limits::fair_shares`]). While nobody else asks,
-//! threads are lent beyond the shares, because a request ends soon. With shares alone, the last of fifty unknown devices
-//! behind one address would be in after 664 ms instead of 397, when the tenant takes 300 ms (`make silence`).
+//! threads are lent beyond the shares, because a request ends soon. With shares alone, the last of fifty unknown
+//! devices behind one address would be in after 664 ms instead of 397, when the tenant takes 300 ms (`make silence`).
 
 use std::{
     collections::{HashSet, VecDeque},
