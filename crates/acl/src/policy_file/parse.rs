@@ -28,7 +28,8 @@ pub(super) struct ParsedFile {
     pub(super) rules: Vec<ParsedRule>,
 }
 
-/// A rule of a policy file.
+/// A rule of a policy file. Its lists are slices and not vectors, which have room for four elements where most rules
+/// have one.
 #[derive(Debug)]
 pub(super) struct ParsedRule {
     /// Its name.
@@ -36,11 +37,11 @@ pub(super) struct ParsedRule {
     /// Its priority.
     pub(super) priority: i32,
     /// Its conditions. All of them must hold.
-    pub(super) conditions: Vec<Condition>,
+    pub(super) conditions: Box<[Condition]>,
     /// Its time window. It must be open.
     pub(super) window: Option<TimeWindow>,
     /// One rule for each filter, all with the same effect and limits.
-    pub(super) rules: Vec<Rule>,
+    pub(super) rules: Box<[Rule]>,
 }
 
 type ParseResult<T> = Result<T, Mistake>;
@@ -197,9 +198,9 @@ impl FileParser<'_> {
         Ok(ParsedRule {
             name,
             priority: members.priority,
-            conditions: members.conditions,
+            conditions: members.conditions.into(),
             window: members.window,
-            rules,
+            rules: rules.into(),
         })
     }
 
