@@ -172,7 +172,7 @@ mod tests {
     use crate::secret::Fingerprinter;
 
     #[test]
-    fn entries_end_and_give_their_room_back() {
+    fn expired_entries_free_their_room() {
         let prints = Fingerprinter::new().unwrap();
         let key = |i: u64| prints.of(&i.to_le_bytes());
         let mut table = ExpiringMap::default();
@@ -204,7 +204,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
-        fn it_does_what_a_plain_map_does(steps in vec((0..6u8, 0..12u8, 0..40u64), 0..200)) {
+        fn the_table_behaves_like_a_plain_map(steps in vec((0..6u8, 0..12u8, 0..40u64), 0..200)) {
             let prints = Fingerprinter::new().unwrap();
             let mut table = ExpiringMap::default();
             let mut plain: HashMap<u8, (usize, u64)> = HashMap::new();

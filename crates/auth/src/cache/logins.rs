@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_makes_it_neither_longer_nor_shorter() {
+    fn setting_the_clock_does_not_change_how_long_an_answer_is_cached() {
         let prints = Fingerprinter::new().unwrap();
         let (a, b) = (prints.of(b"a"), prints.of(b"b"));
         for by in [-900, 900] {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_heard_is_kept_for_one_who_comes_back() {
+    fn an_undelivered_answer_is_kept_for_the_next_try() {
         let key = Fingerprinter::new().unwrap().of(b"a");
         let mut none = LoginCache::new(0);
         none.insert(key, &good(9000), Unix(1000));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn of_refusals_only_a_wrong_password_is_kept_and_briefly() {
+    fn only_wrong_passwords_are_cached_as_refusals_and_briefly() {
         let prints = Fingerprinter::new().unwrap();
         let key = prints.of(b"a");
         let mut cache = LoginCache::new(100);

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn who_came_back_is_known_when_the_network_fails_again() {
+    fn a_token_stays_cached_after_its_client_came_back() {
         let token = Fingerprinter::new().unwrap().of(b"token");
         let keys = Arc::new(KeySet::default());
         let identity = test_identity(Unix(2000));

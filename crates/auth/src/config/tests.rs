@@ -211,7 +211,7 @@ fn issuers_are_a_list_taken_as_written() {
 }
 
 #[test]
-fn what_says_what_a_device_may_do() {
+fn options_choose_the_claims_that_give_rights() {
     let reading = |pairs: &[(&str, &str)]| with(pairs).unwrap().reading;
     let default = reading(&[]);
     assert!(default.permissions && !default.scope && !default.placeholders);

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn ever_new_names_of_one_address_share_an_entry() {
+    fn new_client_ids_of_one_address_share_an_entry() {
         let mut repeats = Repeats::default();
         let said = (0..300).filter_map(|i| note(&mut repeats, &i.to_string(), 1, 0));
         let said: Vec<_> = said.collect();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_is_told_at_the_end() {
+    fn counted_refusals_are_logged_at_the_end() {
         let mut repeats = Repeats::default();
         for _ in 0..8 {
             note(&mut repeats, "a", 1, 0);

@@ -275,7 +275,7 @@ mod tests {
     use crate::engine::testing::engine;
 
     #[test]
-    fn a_trouble_of_all_has_one_line_and_one_of_a_device_hides_no_other_s() {
+    fn temporary_refusals_share_a_line_and_others_have_their_own() {
         let (mut engine, log) = engine();
         let lines = |engine: &mut Engine, client_id, reason, now| {
             let client = Client {

@@ -214,7 +214,7 @@ mod tests {
 
     /// From the refusal of a CONNECT to the line in the log.
     #[test]
-    fn the_policy_tells_of_good_devices_and_of_nothing_else() {
+    fn the_line_counts_known_devices_only() {
         let (mut engine, log) = engine();
         let mut common = Common::default();
         let mut told = |reason, now| {

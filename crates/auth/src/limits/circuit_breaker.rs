@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_left_alone_for_longer_and_longer() {
+    fn each_failed_probe_doubles_the_pause_up_to_64_seconds() {
         let start = Instant::now();
         let (mut site, _) = Site::resting(start);
         let device = site.device(1);
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_got_lost_is_followed_by_another_which_alone_counts() {
+    fn a_lost_probe_is_followed_by_another_that_alone_counts() {
         let start = Instant::now();
         let (mut site, _) = Site::resting(start);
         let device = site.device(20);
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_that_is_not_accepted_is_one_question_and_then_probes() {
+    fn a_rejected_application_opens_the_circuit_at_once() {
         let start = Instant::now();
         let mut site = Site::new();
         let device = site.device(1);
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_user_provokes_is_that_users_alone() {
+    fn failures_of_one_user_hold_up_that_user_only() {
         let start = Instant::now();
         let mut site = Site::new();
         let stranger = site.stranger(1, 1);
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_source_provokes_is_that_sources_alone() {
+    fn failures_of_one_address_hold_up_that_address_only() {
         let start = Instant::now();
         let mut site = Site::new();
         let asked =
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn several_users_and_sources_prove_it_and_none_of_them_is_the_probe() {
+    fn failures_of_several_users_and_addresses_hold_up_everybody() {
         let start = Instant::now();
         let mut site = Site::new();
         let asked =
@@ -602,7 +602,7 @@ mod tests {
 
     /// If there are no others, a caller that opened the circuit probes it: soon, if it came in before.
     #[test]
-    fn where_there_is_nobody_else_those_who_opened_it_find_out() {
+    fn callers_that_opened_the_circuit_probe_it_if_there_are_no_others() {
         let start = Instant::now();
         for (standing, too_soon, late_enough) in [
             (Standing::Returning, 1, 3),
@@ -626,7 +626,7 @@ mod tests {
 
     /// A tenant that fails for ten minutes, and a site with five devices that try every five seconds.
     #[test]
-    fn a_small_site_notices_within_two_minutes_that_it_is_over() {
+    fn a_small_site_recovers_within_two_minutes() {
         let start = Instant::now();
         let mut site = Site::new();
         let mut asked = 0;
@@ -645,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_behind_one_address_leaves_a_tenant_in_trouble_alone() {
+    fn a_fleet_behind_one_address_spares_a_failing_tenant() {
         let start = Instant::now();
         let mut site = Site::new();
         let behind = |site: &Site, user| site.requester(user, 1, Standing::Returning);

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn one_source_leaves_something_to_a_second_and_strangers_half_of_it_to_others() {
+    fn one_source_leaves_room_for_a_second_and_strangers_leave_half() {
         let mut shares = FairShares::default();
         assert_eq!(exhaust(&mut shares, caller(1, Standing::Unknown), 300), 120);
         assert_eq!(exhaust(&mut shares, caller(2, Standing::Unknown), 300), 24);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn one_source_that_is_half_known_leaves_strangers_something() {
+    fn a_familiar_source_leaves_room_for_strangers() {
         let mut shares = FairShares::default();
         let (one, other) = (caller(1, Standing::Familiar), caller(2, Standing::Unknown));
         assert_eq!(exhaust(&mut shares, one, 300), 120);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_comes_back_to_all() {
+    fn a_refill_is_shared_by_all_sources() {
         let (one, two) = (
             caller(1, Standing::Returning),
             caller(2, Standing::Returning),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_single_one_everybody_may_have_it() {
+    fn everybody_may_take_the_only_place() {
         for standing in Standing::ALL {
             let mut shares = FairShares::default();
             assert_eq!(exhaust(&mut shares, caller(1, standing), 1), 1);

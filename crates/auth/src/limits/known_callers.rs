@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_is_bounded_and_who_comes_back_stays() {
+    fn the_memory_is_bounded_and_keeps_returning_callers() {
         let prints = Fingerprinter::new().unwrap();
         let user = prints.of(b"pump");
         let mut known = KnownCallers::default();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_about_whom_it_is_asked_often_is_not_known_for_as_long() {
+    fn a_user_with_many_requests_is_not_known_for_as_long() {
         let (start, prints) = (Instant::now(), Fingerprinter::new().unwrap());
         let (user, other) = (prints.of(b"pump"), prints.of(b"valve"));
         let (home, away) = (SourceNetwork::V4(1.into()), SourceNetwork::V4(2.into()));

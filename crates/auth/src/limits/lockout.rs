@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tenth_is_never_asked_about_within_thirty_days() {
+    fn at_most_nine_wrong_passwords_reach_the_tenant_in_thirty_days() {
         let start = Instant::now();
         for attempt in [user(), at(user(), "203.0.113.7")] {
             let mut lockout = Lockout::default();
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_under_way_count_as_wrong() {
+    fn requests_under_way_count_as_wrong_passwords() {
         let (now, user) = (Instant::now(), user());
         let mut lockout = Lockout::default();
         let asked = (0..50).filter(|_| lockout.begin(user, now).is_ok()).count();
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_s_wrong_passwords_are_not_the_device_s() {
+    fn wrong_passwords_of_a_stranger_do_not_count_for_the_device() {
         let (start, user) = (Instant::now(), user());
         let (stranger, device) = (at(user, "198.51.100.1"), at(user, "203.0.113.7"));
         let mut lockout = Lockout::default();
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn one_network_is_one_stranger() {
+    fn addresses_of_one_network_count_together() {
         let (start, user) = (Instant::now(), user());
         let mut lockout = Lockout::default();
         let asked: usize = (1..100)
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn many_strangers_reach_no_lock_and_lock_nobody_out() {
+    fn many_strangers_cause_no_lock_and_lock_nobody_out() {
         let (start, user) = (Instant::now(), user());
         let home = at(user, "203.0.113.7");
         let strangers = |lockout: &mut Lockout, from: u64| {
@@ -566,7 +566,7 @@ mod tests {
 
     /// Two clients without an address cannot be told apart.
     #[test]
-    fn who_has_no_address_is_at_nobody_s_home() {
+    fn a_login_without_an_address_is_not_from_a_known_address() {
         let (start, user) = (Instant::now(), user());
         let home = at(user, "203.0.113.7");
         let mut lockout = Lockout::default();
@@ -584,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_asked_about_less_and_less_until_it_comes_in() {
+    fn a_refused_account_is_asked_about_less_and_less() {
         let (start, user) = (Instant::now(), user());
         let mut lockout = Lockout::default();
         let refused = asked(
@@ -627,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_no_use_go_on_slowing_down_though_the_password_is_right() {
+    fn unusable_tokens_slow_a_device_down_despite_correct_passwords() {
         let (start, user) = (Instant::now(), user());
         let mut lockout = Lockout::default();
         let mut seconds = Vec::new();
@@ -668,7 +668,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_answers_of_a_device_that_is_wrong_are_wrong() {
+    fn lost_answers_of_a_device_with_wrong_passwords_count_as_wrong() {
         let start = Instant::now();
         for order in [
             [PasswordResult::Wrong, PasswordResult::Unknown],

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_and_then_a_rate() {
+    fn a_burst_is_allowed_and_then_the_rate() {
         let start = Instant::now();
         let mut rate = RateLimit::new(5, start);
         let device = |number| caller(number, Standing::Returning);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_device_gets_in_beside_a_source_of_junk() {
+    fn a_new_device_is_allowed_beside_a_source_of_junk() {
         let start = Instant::now();
         let mut rate = RateLimit::new(5, start);
         let mut good = 0;

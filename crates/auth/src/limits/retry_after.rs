@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_of_one_address_is_nobody_else_s() {
+    fn a_pause_for_one_address_affects_no_other() {
         let start = Instant::now();
         let mut retry_after = RetryAfter::default();
         retry_after.add(PauseScope::SameAddress, address(1), S(864), start);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_waits_together() {
+    fn a_pause_for_an_address_holds_for_its_network() {
         let start = Instant::now();
         let mut retry_after = RetryAfter::default();
         let at = |text: &str| Some(text.parse().unwrap());
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn no_tenant_silences_us_for_ever_and_none_shortens_what_it_said() {
+    fn a_pause_is_limited_and_never_shortened() {
         let start = Instant::now();
         for whose in [PauseScope::AllRequests, PauseScope::SameAddress] {
             let mut retry_after = RetryAfter::default();

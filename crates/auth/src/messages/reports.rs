@@ -251,7 +251,7 @@ mod tests {
 
     /// Whatever a client, a token or the tenant writes, the reason and what helps are read in full.
     #[test]
-    fn no_name_pushes_a_reason_out_of_the_line() {
+    fn a_long_name_never_hides_the_reason() {
         let nasty = [
             "\x1b[2J\r\n1970: forged [token-expired]".repeat(2000),
             "\u{202e}\u{2066}".repeat(20_000),

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_waits_where_nobody_is_and_was() {
+    fn a_login_may_wait_under_an_unused_client_id() {
         let (mut history, now) = history();
         assert_eq!(history.obstacle("a", true, now), None);
         assert_eq!(
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_has_one_chance_until_somebody_comes_in() {
+    fn one_login_may_wait_until_a_client_is_admitted() {
         let (mut history, now) = history();
         history.try_once("a", now);
         assert_eq!(
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_make_it_forget_no_device_and_no_more_than_a_day_of_each_other() {
+    fn strangers_displace_no_device() {
         let (mut history, now) = history();
         history.used("device", now);
         history.try_once("first", now);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_that_comes_back_all_day_takes_its_room_once() {
+    fn a_fleet_that_reconnects_all_day_is_stored_once() {
         let (mut history, now) = history();
         for _ in 0..5 {
             for i in 0..HALF {

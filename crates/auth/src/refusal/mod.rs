@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_the_first_thing_to_try() {
+    fn a_fix_that_begins_with_a_wait_says_so_first() {
         let refusal =
             Refusal::new(Reason::LoginBackoff, "it sent 3 wrong passwords").wait_first(10);
         let line = refusal.to_string();
