@@ -13,7 +13,7 @@
 //! | To whom does a rule apply, and when? | [`policy_file::conditions`], [`policy_file::schedule`] |
 //! | What can rules ask about a client? | [`client`] |
 //! | Which rules count for a client, and in which order? | [`rights`] |
-//! | Who shares compiled rules with others? | [`interner`] |
+//! | Which clients share compiled rules? | [`interner`] |
 //! | Why was something denied? | [`explanation`] |
 //! | Where are the sentences for people? | [`messages`], and nowhere else |
 

@@ -81,7 +81,7 @@ pub struct Limits {
 
 impl Limits {
     /// No limit.
-    pub const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         qos: 0b111,
         retain: None,
         // An MQTT packet has at most 256 MB (MQTT 5.0, section 1.5.5).

@@ -193,7 +193,7 @@ fn document(result: Result<TenantResponse, RequestError>) -> Result<TenantRespon
 }
 
 fn discovered(issuer: &str, body: &[u8]) -> Result<Endpoints, NoAnswer> {
-    let document = json::object(body).map_err(|why| NoAnswer::BadDiscovery(why.to_string()))?;
+    let document = json::object(body).map_err(NoAnswer::BadDiscovery)?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
     // OpenID Connect Discovery 1.0, section 4.3: otherwise one issuer could serve another issuer's keys.
     match text("issuer") {

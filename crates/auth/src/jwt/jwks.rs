@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
 use crate::config::Algorithm;
-use input::json;
+use input::json::{self, JsonError};
 
 /// The maximum number of keys from one set. Auth0 lists 2 or 3; a private cloud may add 10 of its own.
 pub(crate) const MAX_KEYS: usize = 64;
@@ -74,7 +74,7 @@ pub enum KeyLookupError {
 #[derive(Debug, PartialEq, Eq)]
 pub enum JwksProblem {
     /// It is not a JSON object, for this reason.
-    NotJson(String),
+    NotJson(JsonError),
     /// It has no array `keys`.
     NoArray,
     /// It has more keys than are accepted.
@@ -143,7 +143,7 @@ impl KeySet {
     ///
     /// Returns why the document is not a JWK Set, or that no key is left.
     pub fn parse(jwks: &[u8]) -> Result<Self, JwksProblem> {
-        let document = json::object(jwks).map_err(|bad| JwksProblem::NotJson(bad.to_string()))?;
+        let document = json::object(jwks).map_err(JwksProblem::NotJson)?;
         let Some(Value::Array(keys)) = document.get("keys") else {
             return Err(JwksProblem::NoArray);
         };

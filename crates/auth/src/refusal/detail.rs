@@ -442,7 +442,7 @@ pub enum NoAnswer {
     /// It answered with this status.
     Status(u16),
     /// Its discovery document is not a JSON object, for this reason.
-    BadDiscovery(String),
+    BadDiscovery(JsonError),
     /// Its discovery document is another issuer's.
     AnotherIssuer {
         /// The issuer in the document.
