@@ -13,16 +13,14 @@ use crate::{
     event::{self, EventClient},
     guard,
     host::{self, Broker},
-    quirks::{
-        recheck::{self, Origin},
-        sighup,
-    },
+    quirks::{recheck, sighup},
     state::{self, Instance},
     time,
 };
 use auth::{
     client::ClientKey,
     engine::{Action, Common, Connect, Decision, Step, Wait},
+    sessions::Origin,
 };
 
 /// # Safety
@@ -38,17 +36,15 @@ pub unsafe extern "C" fn on_basic_auth(
         // SAFETY: the broker calls this with a basic-auth event, or with NULL.
         let client = unsafe { event::client(data.cast()) };
         let origin = client.map_or(Origin::Connect, |client| recheck::origin(broker, client));
-        if origin == Origin::Recheck && client.is_some_and(|client| stays(broker, userdata, client))
-        {
+        let is_recheck = matches!(origin, Origin::Recheck { .. });
+        if is_recheck && client.is_some_and(|client| stays(broker, userdata, client)) {
             return codes::SUCCESS;
         }
-        if origin != Origin::Connect {
-            // SAFETY: the broker calls this with a basic-auth event, or with NULL.
-            let is_restored = unsafe { event::is_about_restored_session(broker, data.cast()) };
-            // It has no rights until its client signs in.
-            if is_restored {
-                return codes::SUCCESS;
-            }
+        // SAFETY: the broker calls this with a basic-auth event, or with NULL.
+        let is_restored = unsafe { event::is_about_restored_session(broker, data.cast()) };
+        // It has no rights until its client signs in.
+        if is_restored {
+            return codes::SUCCESS;
         }
         state::follow_clock(broker);
         let code = state::with(broker, userdata, |instance, common| {
@@ -108,46 +104,47 @@ fn sign_in(
     connect: &Connect<'_>,
 ) -> c_int {
     instance.answers.forget(connect.key.0);
-    let mut step = instance.engine.authenticate(common, connect, time::now());
-    if let Step::Wait(wait) = step {
-        let delay_obstacle = may_delay(broker, instance, client, connect)
-            .then(|| instance.engine.delay_obstacle(common, &wait));
-        step = match delay_obstacle {
-            Some(None) => {
-                return delay(broker, instance, common, client, connect.client.id, wait);
+    let result = match instance.engine.authenticate(common, connect, time::now()) {
+        Step::Keep => return codes::SUCCESS,
+        Step::Defer => return codes::DEFER,
+        Step::Admit(admission) => Ok(admission),
+        Step::Refuse(refusal) => Err(refusal),
+        Step::Wait(wait) => {
+            let delay_obstacle = may_delay(broker, instance, client, connect)
+                .then(|| instance.engine.delay_obstacle(common, &wait));
+            match delay_obstacle {
+                Some(None) => {
+                    return delay(broker, instance, common, client, connect.client.id, wait);
+                }
+                Some(Some(why)) if wait.is_login() => {
+                    Err(instance.engine.postpone(common, wait, why, time::now()))
+                }
+                // This is also the way of a token that waits for its key, which is rare and short.
+                Some(Some(_)) | None => {
+                    let began = time::Coarse::now();
+                    let result = instance.engine.wait(common, wait, time::now);
+                    instance.exclude_wait(began);
+                    result
+                }
             }
-            Some(Some(why)) if wait.is_login() => {
-                let engine = &mut instance.engine;
-                Step::Refuse(engine.postpone(common, wait, why, time::now()))
-            }
-            // This is also the way of a token that waits for its key, which is rare and short.
-            Some(Some(_)) | None => {
-                let began = time::Coarse::now();
-                let step = instance.engine.wait(common, wait, time::now);
-                instance.exclude_wait(began);
-                step
-            }
-        };
-    }
-    match step {
-        Step::Keep => codes::SUCCESS,
-        Step::Defer => codes::DEFER,
-        Step::Refuse(refusal) => codes::refusal(refusal.reason.told(), broker.generation()),
-        Step::Admit(admission) => {
-            if !broker.set_username(client, admission.username()) {
-                let engine = &mut instance.engine;
-                engine.refuse_username(connect.client.id, time::now());
-                return codes::AUTH;
-            }
-            // 2.0 delays no CONNECT, so nobody waits under a client ID.
-            if broker.generation() == Generation::V2_1 {
-                common.has_used(connect.client.id);
-            }
-            common.admit(admission);
-            codes::SUCCESS
         }
-        Step::Wait(_) => unreachable!("a wait has an end"),
+    };
+    let admission = match result {
+        Ok(admission) => admission,
+        Err(refusal) => return codes::refusal(refusal.reason.told(), broker.generation()),
+    };
+    if !broker.set_username(client, admission.username()) {
+        instance
+            .engine
+            .refuse_username(connect.client.id, time::now());
+        return codes::AUTH;
     }
+    // 2.0 delays no CONNECT, so nobody waits under a client ID.
+    if broker.generation() == Generation::V2_1 {
+        common.has_used(connect.client.id);
+    }
+    common.admit(admission);
+    codes::SUCCESS
 }
 
 /// Returns whether the broker can take the answer to this CONNECT later. Whether the client may wait for it is decided
@@ -169,7 +166,7 @@ fn may_delay(
 ) -> bool {
     broker.generation() == Generation::V2_1
         && (broker.protocol_version(client) < 5 || instance.engine.delays_mqtt5())
-        && !connect.may_be_recheck
+        && connect.origin == Origin::Connect
         && !sighup::is_due()
         && !instance.ticks_are_late()
 }

@@ -7,16 +7,16 @@ use std::ffi::CStr;
 
 use crate::{
     abi,
-    codes::Generation,
     host::{Broker, ClientRef, string},
     messages::{BoundaryFault, LoadError},
-    quirks::{address_header, recheck::Origin},
+    quirks::address_header,
 };
 use auth::{
     client::{Client, ClientKey, ClientView, TextAddresses},
     engine::{Access, Action, Connect},
     proxies::{AddressFrom, TrustedProxies},
     refusal::{ConnectDetail, Field, Reason, Refusal},
+    sessions::Origin,
 };
 
 /// A CONNECT that cannot be decided, because the broker's event lacks something or has something that is not text.
@@ -121,10 +121,8 @@ pub unsafe fn connect<'e>(
         },
         password,
         unverified_address: from == AddressFrom::Header && proxies.is_empty(),
+        origin,
         id_is_free: origin == Origin::Connect && broker.has_session(client_id) == Some(false),
-        may_be_recheck: origin != Origin::Connect,
-        is_restored: password.is_none() && was_restored(broker, client),
-        is_recheck: origin == Origin::Recheck && broker.generation() == Generation::V2_0,
     };
     Ok((client, connect))
 }

@@ -29,7 +29,7 @@
 
 use std::time::Duration;
 
-use auth::{clock::Deadline, proxies::AddressFrom};
+use auth::{clock::Deadline, proxies::AddressFrom, sessions::Origin};
 
 use super::address_header;
 use crate::{
@@ -46,17 +46,6 @@ const RELOAD: Duration = Duration::from_secs(2);
 /// How long it may, where one of them is.
 const LONG_RELOAD: Duration = Duration::from_secs(600);
 
-/// What a basic-auth event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A client wants to come in.
-    Connect,
-    /// The broker checks a session that it has.
-    Recheck,
-    /// One of the two (2.0 only).
-    Unknown,
-}
-
 static PLACES: BrokerCell<Places> = BrokerCell::new(Places::new());
 
 /// Notes that SIGHUP has come: the broker rechecks its sessions from now on. `ticks` says whether a tick ends that.
@@ -72,10 +61,18 @@ pub fn end(broker: &Broker) {
     PLACES.open(broker).reload_ends = None;
 }
 
-/// Returns what the current event about this client is.
+/// Returns what the current event about this client is about. Whether a session was restored from disk is not seen
+/// here.
 #[inline]
 pub fn origin(broker: &Broker, client: ClientRef<'_>) -> Origin {
     PLACES.open(broker).origin(broker, client)
+}
+
+/// Only 2.0 must not refuse a session whose client is away.
+#[inline]
+fn recheck(broker: &Broker) -> Origin {
+    let may_refuse = broker.generation() == Generation::V2_1;
+    Origin::Recheck { may_refuse }
 }
 
 /// A place in the broker's code.
@@ -139,7 +136,7 @@ impl Places {
 
     fn origin(&mut self, broker: &Broker, client: ClientRef<'_>) -> Origin {
         if self.recheck.as_ref().is_some_and(CallSite::is_current) {
-            return Origin::Recheck;
+            return recheck(broker);
         }
         match broker.generation() {
             Generation::V2_0 => self.origin_2_0(broker, client),
@@ -168,13 +165,13 @@ impl Places {
             return Origin::Connect;
         }
         if self.recheck == Some(site) {
-            return Origin::Recheck;
+            return recheck(broker);
         }
         if !self.knows_tcp || !over_tcp {
             return Origin::Unknown;
         }
         self.recheck = Some(site);
-        Origin::Recheck
+        recheck(broker)
     }
 
     fn origin_2_1(&mut self, broker: &Broker, client: ClientRef<'_>) -> Origin {
@@ -190,7 +187,7 @@ impl Places {
             self.recheck = CallSite::current(broker).filter(|site| !self.connects.contains(site));
             self.is_blind = self.recheck.is_none();
         }
-        Origin::Recheck
+        recheck(broker)
     }
 
     /// Learns that a CONNECT comes from where the current event comes from.

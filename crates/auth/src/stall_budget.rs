@@ -57,7 +57,7 @@ impl StallBudget {
             self.spent.pop_front();
             self.shares.give_back(source, wait.as_nanos() as f64);
         }
-        if self.has_waited_in_vain(key, now) {
+        if self.timed_out_recently(key, now) {
             return Duration::ZERO;
         }
         let whole = WINDOW * percent / 100;
@@ -86,12 +86,12 @@ impl StallBudget {
     }
 
     /// Records that a credential waited without a result.
-    pub(crate) fn waited_in_vain(&mut self, key: Fingerprint, now: Instant) {
+    pub(crate) fn record_timeout(&mut self, key: Fingerprint, now: Instant) {
         self.turn(now);
         self.in_vain.insert(key.part(), MAX_IN_VAIN);
     }
 
-    fn has_waited_in_vain(&mut self, key: Fingerprint, now: Instant) -> bool {
+    fn timed_out_recently(&mut self, key: Fingerprint, now: Instant) -> bool {
         self.turn(now);
         self.in_vain.contains(key.part())
     }
@@ -191,17 +191,17 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_that_waited_in_vain_does_not_wait_again() {
+    fn a_credential_that_record_timeout_does_not_wait_again() {
         let (start, prints) = (Instant::now(), Fingerprinter::new().unwrap());
         let mut budget = StallBudget::default();
         let slow = prints.of(b"slow");
-        budget.waited_in_vain(slow, start);
+        budget.record_timeout(slow, start);
         let mut allowed = |key, now| !budget.allowance(key, device(1), now, MS(9), 20).is_zero();
         assert!(!allowed(slow, start + IN_VAIN - MS(1)));
         assert!(allowed(prints.of(b"other"), start));
         assert!(allowed(slow, start + 2 * IN_VAIN));
         for number in 0..2 * MAX_IN_VAIN {
-            budget.waited_in_vain(prints.of(&number.to_le_bytes()), start + 2 * IN_VAIN);
+            budget.record_timeout(prints.of(&number.to_le_bytes()), start + 2 * IN_VAIN);
         }
         assert_eq!(budget.in_vain.lengths()[0], MAX_IN_VAIN);
     }

@@ -41,19 +41,17 @@ fn instance(tenant: &Tenant) -> TestInstance {
 /// Returns the result, and whether the sign-in had to wait.
 fn sign_in(instance: &mut TestInstance, token: &str) -> (Result<String, Reason>, bool) {
     let connect = common::connect("c", token);
-    let (step, waited) = match instance.authenticate(&connect, clock::now()) {
+    let (result, waited) = match instance.authenticate(&connect, clock::now()) {
         Step::Wait(wait) => {
             let (engine, common) = (&mut instance.engine, &mut instance.common);
             (engine.wait(common, wait, clock::now), true)
         }
-        step => (step, false),
-    };
-    match step {
-        Step::Admit(admission) => (Ok(admission.username().to_owned()), waited),
-        Step::Refuse(refusal) => (Err(refusal.reason), waited),
-        Step::Wait(_) => panic!("one look is enough"),
+        Step::Admit(admission) => (Ok(admission), false),
+        Step::Refuse(refusal) => (Err(refusal), false),
         Step::Keep | Step::Defer => panic!("nobody was in"),
-    }
+    };
+    let username = result.map(|admission| admission.username().to_owned());
+    (username.map_err(|refusal| refusal.reason), waited)
 }
 
 #[test]

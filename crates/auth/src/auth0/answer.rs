@@ -29,8 +29,8 @@ pub struct TenantFeedback {
     pub pause: Option<(PauseScope, Duration)>,
     /// Whether a password was sent and its result is unknown: the tenant may have counted it as a wrong one.
     pub lost: bool,
-    /// Whether the tenant rejects our application, so that no client can sign in.
-    pub ours: bool,
+    /// Whether the tenant rejects the plugin's application, so that no client can sign in.
+    pub application_rejected: bool,
 }
 
 /// Whose requests the tenant wants to pause.
@@ -41,6 +41,15 @@ pub enum PauseScope {
     /// Requests with the address that was passed on. Auth0's "Suspicious IP Throttling" counts by address,
     /// and `x-ratelimit-*` describes that limit in responses to password grants.
     SameAddress,
+}
+
+/// Which logins a refusal concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Concerns {
+    /// The one that was refused.
+    ThisLogin,
+    /// All of them: the tenant rejects the plugin's application.
+    EveryLogin,
 }
 
 /// Interprets a response of `/oauth/token`: its result, and what it means for later requests.
@@ -54,13 +63,13 @@ pub(crate) fn interpret(
         pause: pause(answer, reason, now),
         // A gateway gave up on the tenant behind it. 504 is HTTP's status for that, 524 is Cloudflare's.
         lost: matches!(answer.status, 504 | 524),
-        ours: matches!(tokens, Err((_, true))),
+        application_rejected: matches!(tokens, Err((_, Concerns::EveryLogin))),
     };
     (tokens.map_err(|(refusal, _)| refusal), feedback)
 }
 
-/// Returns the tokens, or the reason why there are none and whether our application is at fault.
-fn tokens(answer: &TenantResponse) -> Result<Tokens, (Refusal, bool)> {
+/// Returns the tokens, or why there are none and which logins that concerns.
+fn tokens(answer: &TenantResponse) -> Result<Tokens, (Refusal, Concerns)> {
     let object = if answer.json {
         json::object(&answer.body).ok()
     } else {
@@ -78,7 +87,10 @@ fn tokens(answer: &TenantResponse) -> Result<Tokens, (Refusal, bool)> {
             };
             if tokens.access.is_none() && tokens.id.is_none() {
                 let body = TenantBody::NoToken;
-                return Err((refusal(Reason::TenantAnswer, answer, body), false));
+                return Err((
+                    refusal(Reason::TenantAnswer, answer, body),
+                    Concerns::ThisLogin,
+                ));
             }
             Ok(tokens)
         }
@@ -91,19 +103,25 @@ fn tokens(answer: &TenantResponse) -> Result<Tokens, (Refusal, bool)> {
                 description: description.map(beginning),
                 look_at: look_at(reason, error, status),
             };
-            let ours = is_ours(reason, error, status);
-            Err((refusal(reason, answer, body), ours))
+            let concerns = concerns(reason, error, status);
+            Err((refusal(reason, answer, body), concerns))
         }
         (429, None) => {
             let body = TenantBody::Ignored;
-            Err((refusal(Reason::LoginThrottled, answer, body), false))
+            Err((
+                refusal(Reason::LoginThrottled, answer, body),
+                Concerns::ThisLogin,
+            ))
         }
         (_, None) => {
             let body = match answer.json {
                 true => TenantBody::BadJson,
                 false => TenantBody::NotJson,
             };
-            Err((refusal(Reason::TenantAnswer, answer, body), false))
+            Err((
+                refusal(Reason::TenantAnswer, answer, body),
+                Concerns::ThisLogin,
+            ))
         }
     }
 }
@@ -121,16 +139,18 @@ fn look_at(reason: Reason, error: Option<&str>, status: u16) -> Option<LookAt> {
     }
 }
 
-/// Whether no client can sign in before our application is configured correctly. `invalid_request` does not
-/// count: a user name may have caused it.
-fn is_ours(reason: Reason, error: Option<&str>, status: u16) -> bool {
-    let error = error.unwrap_or_default();
-    reason == Reason::LoginConfiguration
-        && (status == 401
-            || matches!(
-                error,
-                "invalid_client" | "unauthorized_client" | "unsupported_grant_type"
-            ))
+/// Returns which logins a refusal concerns. With `invalid_request` it is this one only, because a user name may have
+/// caused it.
+fn concerns(reason: Reason, error: Option<&str>, status: u16) -> Concerns {
+    match (reason, error.unwrap_or_default(), status) {
+        (Reason::LoginConfiguration, _, 401)
+        | (
+            Reason::LoginConfiguration,
+            "invalid_client" | "unauthorized_client" | "unsupported_grant_type",
+            _,
+        ) => Concerns::EveryLogin,
+        _ => Concerns::ThisLogin,
+    }
 }
 
 fn refusal(reason: Reason, answer: &TenantResponse, body: TenantBody) -> Refusal {
@@ -390,7 +410,7 @@ mod tests {
             let body = format!(r#"{{"error":"{error}"}}"#);
             interpret(&answer(status, true, &body), Unix(1000)).1
         };
-        for (status, error, ours) in [
+        for (status, error, rejected) in [
             (401, "access_denied", true),
             (401, "invalid_client", true),
             (403, "unauthorized_client", true),
@@ -400,7 +420,11 @@ mod tests {
             (401, "password_leaked", false),
             (403, "invalid_grant", false),
         ] {
-            assert_eq!(after(status, error).ours, ours, "{status} {error}");
+            assert_eq!(
+                after(status, error).application_rejected,
+                rejected,
+                "{status} {error}"
+            );
         }
         for (status, lost) in [
             (504, true),

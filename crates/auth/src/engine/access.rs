@@ -211,7 +211,7 @@ impl Engine {
             || common.sessions.is_forgotten(access.key, &access.client)
             || access.action == Action::Publish
                 && access.client.username().is_none()
-                && !common.sessions.is_other(access.key)
+                && !common.sessions.is_deferred(access.key)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Common, Engine, Step, report::Report};
+use super::{Common, Engine, report::Report};
 use crate::{
     client::{Client, ClientKey},
     clock::Unix,
-    identity::{self, Identity, Verdict},
+    identity::{self, Account, Identity, Verdict},
     policy_file::InForce,
     refusal::{ConnectDetail, Detail, Reason, Refusal},
     sessions::Session,
@@ -46,7 +46,7 @@ impl Engine {
         sign_in: &SignIn,
         verdict: Verdict,
         now: Unix,
-    ) -> Step {
+    ) -> Result<Admission, Refusal> {
         let session = verdict.and_then(|identity| self.session(common, sign_in, identity));
         match session {
             Ok(session) => {
@@ -55,14 +55,14 @@ impl Engine {
                 if session.rights.is_empty() && !self.config.defer_acl {
                     self.warn_of_no_rights(&session.client_id);
                 }
-                Step::Admit(Admission {
+                Ok(Admission {
                     key: sign_in.key,
                     session,
                 })
             }
             Err(refusal) => {
                 self.report_refused_connect(sign_in, &refusal, now);
-                Step::Refuse(refusal)
+                Err(refusal)
             }
         }
     }
@@ -74,7 +74,8 @@ impl Engine {
         sign_in: &SignIn,
         identity: Identity,
     ) -> Result<Session, Refusal> {
-        self.may_use_client_id(common, sign_in, &identity)?;
+        identity::check(&identity.client_ids, &sign_in.client.id)?;
+        self.client_id_is_available(common, sign_in, Some(&identity.account))?;
         Ok(Session {
             client_id: Arc::clone(&sign_in.client.id),
             username: self.username_for_broker(&identity.username),
@@ -94,23 +95,24 @@ impl Engine {
         });
     }
 
-    /// Checks that the identity may be used with this client ID, and that no other account holds it.
-    fn may_use_client_id(
+    /// Checks that no other account holds the client ID. `None` stands for a client without an account.
+    pub(super) fn client_id_is_available(
         &self,
         common: &Common,
         sign_in: &SignIn,
-        identity: &Identity,
+        account: Option<&Account>,
     ) -> Result<(), Refusal> {
-        identity::check(&identity.client_ids, &sign_in.client.id)?;
-        if self.config.any_takeover
-            || sign_in.id_is_free
-            || !common
-                .sessions
-                .is_held_by_another(&sign_in.client.id, Some(&identity.account))
+        let sessions = &common.sessions;
+        match !self.config.any_takeover
+            && !sign_in.id_is_free
+            && sessions.is_held_by_another(&sign_in.client.id, account)
         {
-            return Ok(());
+            false => Ok(()),
+            true => Err(Refusal::new(
+                Reason::ClientIdHeld,
+                ConnectDetail::ClientIdHeld,
+            )),
         }
-        Err(client_id_is_held())
     }
 
     /// Reports a client that is refused because the broker does not accept its user name.
@@ -144,8 +146,4 @@ impl Engine {
             }
         })
     }
-}
-
-pub(super) fn client_id_is_held() -> Refusal {
-    Refusal::new(Reason::ClientIdHeld, ConnectDetail::ClientIdHeld)
 }

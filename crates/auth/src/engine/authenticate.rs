@@ -1,7 +1,7 @@
 //! Authentication of one CONNECT, from its fields to the result. [`Engine::authenticate`] comes first, and its steps
 //! follow in order.
 
-use super::{Admission, Common, Engine, admission::client_id_is_held, pending::Wait};
+use super::{Admission, Common, Engine, pending::Wait, verify::KeyFetch};
 use crate::{
     auth0::forwarded,
     client::{Client, ClientKey},
@@ -11,6 +11,7 @@ use crate::{
     limits::{LoginAttempt, source::SourceNetwork},
     refusal::{ConnectDetail, Detail, Field, Reason, Refusal},
     secret::Secret,
+    sessions::{Origin, RecheckAnswer},
     sign_in::SignIn,
     workers::{Job, Login, Task, UnverifiedTokens},
 };
@@ -26,14 +27,10 @@ pub struct Connect<'a> {
     pub password: Option<&'a [u8]>,
     /// Whether the broker told an address that every client can make up. The client has none then.
     pub unverified_address: bool,
-    /// Whether the broker says that it has no session under this client ID. 2.0 does not say.
+    /// Whether this is a CONNECT, or a recheck of a session that the broker has (SIGHUP).
+    pub origin: Origin,
+    /// Whether the broker says at a CONNECT that it has no session under this client ID. 2.0 does not say.
     pub id_is_free: bool,
-    /// Whether this may be a recheck (SIGHUP) of a client that is in, and not a CONNECT.
-    pub may_be_recheck: bool,
-    /// Whether this is a recheck of a session that the broker restored from disk. Its client has not come back yet.
-    pub is_restored: bool,
-    /// Whether this is certainly a recheck. Only 2.0 makes it certain.
-    pub is_recheck: bool,
 }
 
 /// What happens next with a sign-in.
@@ -46,9 +43,9 @@ pub enum Step {
     /// The sign-in has to wait: [`Engine::wait`] does so at once. Where the broker takes the answer later,
     /// [`Engine::delay`] or [`Engine::postpone`] takes its place.
     Wait(Box<Wait>),
-    /// The client is in already, or its session has no client yet: it keeps what it has.
+    /// The client is in already: it keeps what it has.
     Keep,
-    /// Others decide: the next plugin, or the broker itself.
+    /// The next plugin or the broker itself decides.
     Defer,
 }
 
@@ -56,11 +53,11 @@ pub enum Step {
 /// 64 KB would only load the tenant.
 const MAX_CREDENTIAL: usize = 1024;
 
-/// The result of a step that ends the sign-in.
+/// The end of a sign-in.
 enum Outcome {
     /// This is no CONNECT, and the client keeps what it has.
     Keep,
-    /// Others decide.
+    /// Another plugin or the broker decides.
     Defer,
     /// The credential was checked, or need not be.
     Verdict(Verdict),
@@ -68,17 +65,32 @@ enum Outcome {
     Wait(Box<Wait>),
 }
 
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        Self::Verdict(Err(refusal))
+    }
+}
+
 /// The result of a step that may end the sign-in. `Ok` is what the next steps need.
 type StepResult<T> = Result<T, Outcome>;
 
-fn refuse<T>(reason: Reason, detail: impl Into<Detail>) -> StepResult<T> {
-    Err(Outcome::Verdict(Err(Refusal::new(reason, detail))))
+/// What a client presents.
+enum Credential<'a> {
+    /// A token that has to be verified.
+    Token(&'a str),
+    /// The user name and password of a user of the tenant.
+    Login {
+        username: &'a str,
+        password: &'a str,
+    },
+    /// Neither. The refusal says why.
+    Neither(Refusal),
 }
 
 impl Engine {
     /// Decides about a client that connects, without waiting.
     pub fn authenticate(&mut self, common: &mut Common, connect: &Connect, now: Unix) -> Step {
-        if !connect.may_be_recheck {
+        if !connect.origin.may_be_recheck() {
             self.pending
                 .forget(&mut common.tickets, connect.key, connect.client.id);
         }
@@ -86,40 +98,50 @@ impl Engine {
             self.warn_of_unverified_address();
         }
         let mut sign_in = self.sign_in(connect);
-        let outcome = self.outcome(common, connect, &mut sign_in, now);
-        match outcome.unwrap_or_else(|ended| ended) {
+        let outcome = match self.credential(common, connect, &sign_in, now) {
+            Err(ended) => ended,
+            Ok(Credential::Token(token)) => self.authenticate_token(&sign_in, token, now),
+            Ok(Credential::Login { username, password }) => {
+                self.authenticate_login(common, &mut sign_in, username, password, now)
+            }
+            Ok(Credential::Neither(refusal)) => {
+                self.defer_or_refuse(common, connect.origin, &sign_in, refusal)
+            }
+        };
+        match outcome {
             Outcome::Keep => Step::Keep,
             Outcome::Defer => Step::Defer,
-            Outcome::Verdict(verdict) => self.admit_or_refuse(common, &sign_in, verdict, now),
+            Outcome::Verdict(verdict) => {
+                match self.admit_or_refuse(common, &sign_in, verdict, now) {
+                    Ok(admission) => Step::Admit(admission),
+                    Err(refusal) => Step::Refuse(refusal),
+                }
+            }
             Outcome::Wait(wait) => Step::Wait(wait),
         }
     }
 
-    fn outcome(
+    /// Returns the credential that has to be checked. Ends the sign-in if there is nothing to check.
+    fn credential<'a>(
         &mut self,
         common: &mut Common,
-        connect: &Connect,
-        sign_in: &mut SignIn,
+        connect: &Connect<'a>,
+        sign_in: &SignIn,
         now: Unix,
-    ) -> StepResult<Outcome> {
+    ) -> StepResult<Credential<'a>> {
         recheck_session(common, connect, sign_in, now)?;
         let cached = self.cached_token(sign_in, now);
         // First of all, because whoever else sees the field might pass the token on, or log it.
         let is_token = recognise_token(connect, cached.is_some())?;
         if let Some(identity) = cached {
-            return Ok(Outcome::Verdict(Ok(identity)));
+            return Err(Outcome::Verdict(Ok(identity)));
         }
         let password = password_of(connect)?;
         // The old integration sent the user name `JWT` with a token.
         if is_token || connect.client.username == Some("JWT") && !password.is_empty() {
-            return Ok(self.authenticate_token(sign_in, password, now));
+            return Ok(Credential::Token(password));
         }
-        match self.login_username(connect, password)? {
-            Ok(username) => {
-                self.authenticate_login(common, connect, sign_in, username, password, now)
-            }
-            Err(refusal) => Ok(self.not_ours(common, connect, sign_in, refusal)),
-        }
+        Ok(self.login(connect, password)?)
     }
 
     fn sign_in(&self, connect: &Connect) -> SignIn {
@@ -144,7 +166,7 @@ impl Engine {
     fn authenticate_token(&mut self, sign_in: &SignIn, token: &str, now: Unix) -> Outcome {
         let print = sign_in.credential;
         let deadline = Deadline::after(self.config.timeout);
-        if let Some(verdict) = self.verify_presented(token, print, None, now) {
+        if let Some(verdict) = self.verify_presented(token, print, KeyFetch::NotTried, now) {
             return Outcome::Verdict(verdict);
         }
         let unverified = UnverifiedTokens::FromClient {
@@ -163,26 +185,26 @@ impl Engine {
         }))
     }
 
-    /// Returns the user of the tenant whose password this may be. The inner error says why the tenant is not to be
-    /// asked.
-    fn login_username<'a>(
+    /// Returns the login that this password may belong to.
+    fn login<'a>(
         &self,
         connect: &Connect<'a>,
-        password: &str,
-    ) -> StepResult<Result<&'a str, Refusal>> {
-        let not_ours = |reason, detail: ConnectDetail| Ok(Err(Refusal::new(reason, detail)));
+        password: &'a str,
+    ) -> Result<Credential<'a>, Refusal> {
+        let neither =
+            |reason, detail: ConnectDetail| Ok(Credential::Neither(Refusal::new(reason, detail)));
         if password.is_empty() {
-            return not_ours(Reason::NoPassword, ConnectDetail::NoPassword);
+            return neither(Reason::NoPassword, ConnectDetail::NoPassword);
         }
         if self.config.application.is_none() {
-            return not_ours(Reason::CredentialsOff, ConnectDetail::CredentialsModeOff);
+            return neither(Reason::CredentialsOff, ConnectDetail::CredentialsModeOff);
         }
         let username = connect
             .client
             .username
-            .map(|name| self.username_of_tenant(name, connect.may_be_recheck));
+            .map(|name| self.username_of_tenant(name, connect.origin));
         let Some(username) = username.filter(|name| !name.is_empty()) else {
-            return not_ours(Reason::NoUsername, ConnectDetail::NoUsername);
+            return neither(Reason::NoUsername, ConnectDetail::NoUsername);
         };
         for (field, bytes) in [
             (Field::Username, username.len()),
@@ -191,22 +213,21 @@ impl Engine {
             if bytes > MAX_CREDENTIAL {
                 let most = MAX_CREDENTIAL;
                 let detail = ConnectDetail::TooLong { field, bytes, most };
-                return refuse(Reason::TooLong, detail);
+                return Err(Refusal::new(Reason::TooLong, detail));
             }
         }
-        Ok(Ok(username))
+        Ok(Credential::Login { username, password })
     }
 
     /// Answers a login from the login cache, or makes it wait for the tenant.
     fn authenticate_login(
         &mut self,
         common: &mut Common,
-        connect: &Connect,
         sign_in: &mut SignIn,
         username: &str,
         password: &str,
         now: Unix,
-    ) -> StepResult<Outcome> {
+    ) -> Outcome {
         let deadline = Deadline::after(self.config.timeout);
         // Auth0 takes `Device` for `device`.
         let user = self.prints.of(username.trim().to_lowercase().as_bytes());
@@ -217,18 +238,20 @@ impl Engine {
         let both = format!("{}:{username}{password}", username.len());
         let key = self.prints.of(both.as_bytes());
         if let Some(verdict) = self.login_cache.get(key, now) {
-            return Ok(Outcome::Verdict(verdict));
+            return Outcome::Verdict(verdict);
         }
-        let address = connect.client.address.and_then(forwarded::device_address);
+        let address = sign_in.client.address.as_deref();
+        let address = address.and_then(forwarded::device_address);
         let attempt = LoginAttempt { user, address };
         // The same login is being checked already, so this one needs no request.
         let permit = match self.pool.is_busy(key) {
             true => None,
             false => {
                 let limits = common.limits(self.tenant);
-                let permit = limits
-                    .begin(attempt, sign_in.caller, moment())
-                    .map_err(|refusal| Outcome::Verdict(Err(refusal)))?;
+                let permit = match limits.begin(attempt, sign_in.caller, moment()) {
+                    Ok(permit) => permit,
+                    Err(refusal) => return refusal.into(),
+                };
                 self.known_callers.asked(user, moment());
                 self.count_question(sign_in.caller);
                 Some(permit)
@@ -240,7 +263,7 @@ impl Engine {
             address,
             permit,
         };
-        Ok(Outcome::Wait(Box::new(Wait {
+        Outcome::Wait(Box::new(Wait {
             job: Job {
                 sign_in: sign_in.clone(),
                 key,
@@ -249,27 +272,26 @@ impl Engine {
             },
             username: (!self.config.username_prefix.is_empty())
                 .then(|| self.username_for_broker(&username.into()).to_string()),
-        })))
+        }))
     }
 
-    /// Leaves a client that brought neither a token nor a login to others, or refuses it. Others never decide about a
-    /// client ID that one of our sessions holds.
-    fn not_ours(
+    /// Leaves a client that brought neither a token nor a login to another plugin or the broker, or refuses it. They
+    /// never decide about a client ID that one of our sessions holds.
+    fn defer_or_refuse(
         &self,
         common: &mut Common,
-        connect: &Connect,
+        origin: Origin,
         sign_in: &SignIn,
         refusal: Refusal,
     ) -> Outcome {
         if !self.config.defer_others {
-            return Outcome::Verdict(Err(refusal));
+            return refusal.into();
+        }
+        if let Err(refusal) = self.client_id_is_available(common, sign_in, None) {
+            return refusal.into();
         }
         let sessions = &mut common.sessions;
-        let free = self.config.any_takeover || sign_in.id_is_free;
-        if !free && sessions.is_held_by_another(&sign_in.client.id, None) {
-            return Outcome::Verdict(Err(client_id_is_held()));
-        }
-        sessions.other_comes(sign_in.key, &sign_in.client.id, connect.may_be_recheck);
+        sessions.defer(sign_in.key, &sign_in.client.id, origin);
         Outcome::Defer
     }
 }
@@ -281,30 +303,23 @@ fn recheck_session(
     sign_in: &SignIn,
     now: Unix,
 ) -> StepResult<()> {
-    if connect.is_restored {
-        return Err(Outcome::Keep);
-    }
-    let sessions = &mut common.sessions;
-    match sessions.recheck(
-        connect.key,
-        connect.client.id,
-        connect.client.username,
-        sign_in.credential,
-        connect.may_be_recheck,
-        now,
-    ) {
-        Some(true) => Err(Outcome::Keep),
-        Some(false) => refuse(Reason::TokenExpired, ConnectDetail::RightsEnded),
-        // Others let it in, and it is still connected: its client ID stays taken.
-        None if connect.may_be_recheck && sessions.is_other(connect.key) => Ok(()),
-        None => {
-            // A new connection at an old address inherits nothing.
-            sessions.arrives(connect.key);
-            match connect.is_recheck {
-                // A certificate or another plugin let it in, and decides again when it comes back. 2.0 must not refuse
-                // a client that is away (`sessions::dropped`), and does not say whether this one is.
-                true => Err(Outcome::Keep),
-                false => Ok(()),
+    let (key, origin, sessions) = (connect.key, connect.origin, &mut common.sessions);
+    match sessions.recheck(key, &connect.client, sign_in.credential, origin, now) {
+        RecheckAnswer::Keep => Err(Outcome::Keep),
+        RecheckAnswer::RightsEnded => {
+            Err(Refusal::new(Reason::TokenExpired, ConnectDetail::RightsEnded).into())
+        }
+        // Another plugin or the broker let it in, and it is still connected: its client ID stays taken.
+        RecheckAnswer::NotSignedIn if origin.may_be_recheck() && sessions.is_deferred(key) => {
+            Ok(())
+        }
+        RecheckAnswer::NotSignedIn => {
+            // A new connection at a reused memory address must not get the old session.
+            sessions.arrives(key);
+            match origin {
+                // A certificate or another plugin let it in, and decides again when it comes back.
+                Origin::Recheck { may_refuse: false } => Err(Outcome::Keep),
+                _ => Ok(()),
             }
         }
     }
@@ -317,7 +332,7 @@ fn recognise_token(connect: &Connect, cached: bool) -> StepResult<bool> {
         false => recognise::token(connect.password.unwrap_or_default()),
     };
     match misused(connect, token) {
-        Some(refusal) => Err(Outcome::Verdict(Err(refusal))),
+        Some(refusal) => Err(refusal.into()),
         None => Ok(token.is_some()),
     }
 }
@@ -325,7 +340,10 @@ fn recognise_token(connect: &Connect, cached: bool) -> StepResult<bool> {
 fn password_of<'a>(connect: &Connect<'a>) -> StepResult<&'a str> {
     match std::str::from_utf8(connect.password.unwrap_or_default()) {
         Ok(password) => Ok(password),
-        Err(_) => refuse(Reason::NotUtf8, ConnectDetail::NotUtf8(Field::Password)),
+        Err(_) => {
+            let detail = ConnectDetail::NotUtf8(Field::Password);
+            Err(Refusal::new(Reason::NotUtf8, detail).into())
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Admission, Common, Engine, Step};
+use super::{Admission, Common, Engine, verify::KeyFetch};
 use crate::{
     clock::{Deadline, Unix, moment},
     identity::Verdict,
@@ -39,7 +39,16 @@ pub struct DelayedAnswer {
 impl Engine {
     /// Waits for the result, as long as the stall budget allows. If that is too short, refuses the client, and the
     /// tenant is asked all the same: the client is admitted from the cache when it comes back.
-    pub fn wait(&mut self, common: &mut Common, wait: Box<Wait>, clock: fn() -> Unix) -> Step {
+    ///
+    /// # Errors
+    ///
+    /// Returns why the client is refused.
+    pub fn wait(
+        &mut self,
+        common: &mut Common,
+        wait: Box<Wait>,
+        clock: fn() -> Unix,
+    ) -> Result<Admission, Refusal> {
         let Wait { job, .. } = *wait;
         let (key, deadline, sign_in) = (job.key, job.deadline, job.sign_in.clone());
         let began = moment();
@@ -61,7 +70,7 @@ impl Engine {
         let budget = &mut common.stall_budget;
         budget.spend(ended, sign_in.caller.source, ended - began);
         if verdict.is_none() && !allowance.is_zero() {
-            budget.waited_in_vain(key, ended);
+            budget.record_timeout(key, ended);
         }
         let verdict = verdict.unwrap_or_else(|| match deadline.has_passed() {
             true => self.too_late(),
@@ -155,10 +164,7 @@ impl Engine {
         ready
             .map(|(sign_in, verdict)| DelayedAnswer {
                 client_id: Arc::clone(&sign_in.client.id),
-                admission: match self.admit_or_refuse(common, &sign_in, verdict, now) {
-                    Step::Admit(admission) => Some(admission),
-                    _ => None,
-                },
+                admission: self.admit_or_refuse(common, &sign_in, verdict, now).ok(),
             })
             .collect()
     }
@@ -195,8 +201,12 @@ impl Engine {
         let limits = common.limits(self.tenant);
         let (result, job) = job.split();
         let key = job.key;
-        let (tokens, keys_fetched) = match result {
-            JobResult::Keys { tokens, fetched } => (Ok(tokens), Some(fetched)),
+        let (tokens, key_fetch) = match result {
+            JobResult::Keys {
+                tokens,
+                fetched: true,
+            } => (Ok(tokens), KeyFetch::Done),
+            JobResult::Keys { tokens, .. } => (Ok(tokens), KeyFetch::Failed),
             JobResult::Login {
                 username,
                 permit,
@@ -212,7 +222,7 @@ impl Engine {
                     attempt: permit.map(|permit| permit.attempt),
                     tokens,
                 });
-                (tokens, None)
+                (tokens, KeyFetch::NotTried)
             }
         };
         let is_login = !matches!(tokens, Ok(UnverifiedTokens::FromClient { .. }));
@@ -222,7 +232,7 @@ impl Engine {
         };
         let verdict = match tokens {
             Err(refusal) => Err(refusal),
-            Ok(tokens) => match self.verify(&tokens, keys_fetched, now) {
+            Ok(tokens) => match self.verify(&tokens, key_fetch, now) {
                 Some(verdict) => verdict,
                 None => match self.pool.submit(job.with(Task::Keys(tokens))) {
                     Ok(()) => return None,

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::{Engine, report::Report};
+use crate::sessions::Origin;
 
 /// Users of the broker itself, with passwords of their own.
 #[derive(Debug, Default)]
@@ -30,9 +31,9 @@ impl Engine {
     }
 
     /// Returns the user name at the tenant. On a recheck (SIGHUP) `told` is the name that the broker was told.
-    pub(super) fn username_of_tenant<'a>(&self, told: &'a str, may_be_recheck: bool) -> &'a str {
+    pub(super) fn username_of_tenant<'a>(&self, told: &'a str, origin: Origin) -> &'a str {
         let without = told.strip_prefix(&self.config.username_prefix);
-        without.filter(|_| may_be_recheck).unwrap_or(told)
+        without.filter(|_| origin.may_be_recheck()).unwrap_or(told)
     }
 
     /// Warns of local users whose names a user of the tenant may have. Such a user has the rights of the local one,

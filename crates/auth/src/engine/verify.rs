@@ -15,24 +15,34 @@ use crate::{
 use acl::claims::TokenRules;
 use input::{json::Place, recognise};
 
+/// Whether the tenant's keys were fetched for a token whose key was missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyFetch {
+    /// They were not.
+    NotTried,
+    /// They could not be fetched.
+    Failed,
+    /// They were fetched.
+    Done,
+}
+
 impl Engine {
     /// Verifies the tokens that a job brought. Returns `None` if the keys have to be fetched first.
     pub(super) fn verify(
         &mut self,
         unverified: &UnverifiedTokens,
-        keys_fetched: Option<bool>,
+        key_fetch: KeyFetch,
         now: Unix,
     ) -> Option<Verdict> {
         match unverified {
             UnverifiedTokens::FromClient { token, print } => {
-                self.verify_presented(token, *print, keys_fetched, now)
+                self.verify_presented(token, *print, key_fetch, now)
             }
             UnverifiedTokens::FromTenant {
                 username, tokens, ..
             } => {
-                let (claims, _) = self.verify_under_keys(keys_fetched, |keys| {
-                    self.verify_issued(tokens, keys, now)
-                })?;
+                let (claims, _) = self
+                    .verify_under_keys(key_fetch, |keys| self.verify_issued(tokens, keys, now))?;
                 Some(claims.and_then(|claims| self.identity(claims, username.as_str().into())))
             }
         }
@@ -44,10 +54,10 @@ impl Engine {
         &mut self,
         token: &str,
         print: Fingerprint,
-        keys_fetched: Option<bool>,
+        key_fetch: KeyFetch,
         now: Unix,
     ) -> Option<Verdict> {
-        let (claims, keys) = self.verify_under_keys(keys_fetched, |keys| {
+        let (claims, keys) = self.verify_under_keys(key_fetch, |keys| {
             jwt::verify(token, &self.rules, &self.config.audiences, keys, now)
         })?;
         let verdict = claims.and_then(|claims| {
@@ -64,7 +74,7 @@ impl Engine {
     /// key.
     fn verify_under_keys(
         &self,
-        keys_fetched: Option<bool>,
+        key_fetch: KeyFetch,
         check: impl Fn(&KeySet) -> Result<Claims, Refusal>,
     ) -> Option<(Result<Claims, Refusal>, Arc<KeySet>)> {
         loop {
@@ -77,7 +87,7 @@ impl Engine {
                     Reason::TokenKeyUnknown | Reason::KeysUnavailable
                 )
             {
-                if keys_fetched.is_none() && self.keys.may_fetch() {
+                if key_fetch == KeyFetch::NotTried && self.keys.may_fetch() {
                     return None;
                 }
                 // New keys came in the meantime.
@@ -86,12 +96,12 @@ impl Engine {
                 }
                 // Only a fetch that brought keys proves that the key is none of the tenant's.
                 if refusal.reason == Reason::TokenKeyUnknown
-                    && keys_fetched != Some(true)
+                    && key_fetch != KeyFetch::Done
                     && self.keys.is_live()
                 {
                     let detail = Detail::KeysNotFetched {
                         key: Box::new(refusal.detail.clone()),
-                        recently: keys_fetched.is_none(),
+                        recently: key_fetch == KeyFetch::NotTried,
                     };
                     let pending = Err(Refusal::new(Reason::TokenKeyPending, detail));
                     return Some((pending, keys));

@@ -129,11 +129,11 @@ impl TenantLimits {
         self.circuit_breaker.reset();
     }
 
-    /// Records what came of a request. `no` is the reason of a refusal.
+    /// Records what came of a request.
     pub(crate) fn finish(
         &mut self,
         permit: LoginPermit,
-        no: Option<Reason>,
+        refusal_reason: Option<Reason>,
         feedback: TenantFeedback,
         now: Instant,
     ) {
@@ -143,18 +143,20 @@ impl TenantLimits {
         if let Some((whose, pause)) = feedback.pause {
             self.retry_after.add(whose, attempt.address, pause, now);
         }
-        let news = match no {
+        let health = match refusal_reason {
             Some(Reason::TenantUnreachable) if !feedback.lost => TenantHealth::Unreachable,
             Some(Reason::TenantUnreachable | Reason::TenantAnswer | Reason::TenantError) => {
                 TenantHealth::Failed
             }
-            Some(Reason::LoginConfiguration) if feedback.ours => TenantHealth::ApplicationRejected,
+            Some(Reason::LoginConfiguration) if feedback.application_rejected => {
+                TenantHealth::ApplicationRejected
+            }
             Some(Reason::LoginQueue | Reason::Internal) => TenantHealth::NotAsked,
             _ => TenantHealth::Healthy,
         };
         self.circuit_breaker
-            .finish(number, requester(permit), news, now);
-        let heard = match no {
+            .finish(number, requester(permit), health, now);
+        let password = match refusal_reason {
             None => PasswordResult::Correct,
             Some(_) if feedback.lost => PasswordResult::Unknown,
             Some(Reason::LoginRefused) => PasswordResult::Wrong,
@@ -168,17 +170,17 @@ impl TenantLimits {
             ) => PasswordResult::UserRefused,
             Some(_) => PasswordResult::NotChecked,
         };
-        self.lockout.finish(attempt, heard, now);
+        self.lockout.finish(attempt, password, now);
     }
 
-    /// Records what the tokens were worth that the tenant issued. `no` is the reason if they are of no use.
+    /// Records whether the tokens that the tenant issued can be used, or why not.
     pub(crate) fn tokens_checked(
         &mut self,
         attempt: LoginAttempt,
-        no: Option<Reason>,
+        refusal_reason: Option<Reason>,
         now: Instant,
     ) {
-        match no {
+        match refusal_reason {
             None => self.lockout.signed_in(attempt),
             Some(Reason::LoginToken) => self.lockout.tokens_refused(attempt, now),
             Some(_) => {}
@@ -299,11 +301,11 @@ mod tests {
             limits.finish(permit, Some(no), TenantFeedback::default(), start);
         }
         let permit = limits.begin(device(), CALLER, start).unwrap();
-        let ours = TenantFeedback {
-            ours: true,
+        let rejected = TenantFeedback {
+            application_rejected: true,
             ..TenantFeedback::default()
         };
-        limits.finish(permit, Some(Reason::LoginConfiguration), ours, start);
+        limits.finish(permit, Some(Reason::LoginConfiguration), rejected, start);
         assert_eq!(
             refused(limits.begin(device(), CALLER, start)),
             Some(Reason::LoginConfiguration),

@@ -10,32 +10,41 @@
 //!
 //! On SIGHUP nobody who was let in and is away may be refused. So a session that is dropped from the table while the
 //! broker may still have it leaves a trace ([`dropped`]). SIGHUP also shows which sessions the broker no longer has:
-//! see [`Sessions::end_recheck`].
+//! see [`recheck`].
 //!
 //! All instances of the plugin in a broker share one table, because a client ID belongs to the whole broker. The table
-//! also has the clients that others let in, as long as they are connected, because their client IDs are taken.
+//! also has the clients that another plugin or the broker let in ([`deferred`]), because their client IDs are taken.
 
 mod address_hasher;
+mod deferred;
 mod dropped;
+mod recheck;
 mod reported;
+mod unsure;
+mod wills;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap},
     hash::BuildHasherDefault,
     sync::Arc,
 };
 
 use crate::{
-    client::{Client, ClientKey, ClientView, TextAddresses},
+    client::{ClientKey, ClientView, TextAddresses},
     clock::Unix,
     identity::Account,
     secret::Fingerprint,
 };
 use acl::rights::Rights;
 pub use address_hasher::AddressHasher;
+use deferred::DeferredClients;
 use dropped::DroppedSessions;
+use recheck::Recheck;
+pub use recheck::{Origin, RecheckAnswer};
 pub(crate) use reported::{Note, ReportedRefusals};
+use unsure::UnsureSessions;
+use wills::Wills;
 
 /// A session, as it is when its client is admitted.
 #[derive(Debug)]
@@ -93,17 +102,6 @@ struct SessionRecord {
     /// The number of the departure, if the broker may remove the session without a word.
     departure: Option<u64>,
 }
-
-/// The maximum number of sessions of which it is unsure that the broker keeps them. `mosquitto_pub -V 5` in a cron job
-/// makes a new one every time. Beyond that the oldest of the account with the most are dropped, so that nobody
-/// displaces the sessions of others. A trace of them stays.
-const MAX_UNSURE: usize = 10_000;
-
-/// The longest delay of a will, in seconds, where the broker does not say when it was sent (2.0).
-const LONGEST_DELAY: u64 = 3600;
-
-/// The number of wills to look after at a tick.
-const WILLS_AT_A_TICK: usize = 64;
 
 /// The capacity that is worth returning memory to the system for.
 const MUCH: usize = 1000;
@@ -163,49 +161,37 @@ impl SessionEntry {
     }
 }
 
+type SessionsByKey = HashMap<ClientKey, SessionEntry, BuildHasherDefault<AddressHasher>>;
+
+/// A departure of a client after which the broker may remove its session without a word.
+#[derive(Clone, Copy)]
+struct Departure {
+    number: u64,
+    key: ClientKey,
+}
+
+impl Departure {
+    /// Returns whether the client has neither come back nor departed again since.
+    fn is_current(self, sessions: &SessionsByKey) -> bool {
+        let entry = sessions.get(&self.key);
+        entry.and_then(|entry| entry.record.departure) == Some(self.number)
+    }
+}
+
 /// The table of sessions.
 #[derive(Default)]
 pub(crate) struct Sessions {
-    by_key: HashMap<ClientKey, SessionEntry, BuildHasherDefault<AddressHasher>>,
+    by_key: SessionsByKey,
     by_id: HashMap<Arc<str>, ClientKey>,
     expiries: BinaryHeap<Reverse<(Unix, ClientKey)>>,
     departed: Vec<ClientKey>,
     departures: u64,
-    /// The departures of each account, in order. An entry is stale if its session has another departure now.
-    unsure: HashMap<Account, VecDeque<(u64, ClientKey)>>,
-    unsure_kept: usize,
-    /// The departures after which only a will is left, and until when.
-    wills: VecDeque<(u64, Unix, ClientKey)>,
-    /// The clients that others let in, and those of them that have gone.
-    others: HashMap<ClientKey, Arc<str>, BuildHasherDefault<AddressHasher>>,
-    others_by_id: HashMap<Arc<str>, ClientKey>,
-    others_departed: Vec<ClientKey>,
+    unsure: UnsureSessions,
+    wills: Wills,
+    deferred: DeferredClients,
     /// Traces of sessions that were in the table.
     dropped: DroppedSessions,
     recheck: Recheck,
-}
-
-/// The recheck after a SIGHUP: the broker asks about every session that it has.
-#[derive(Default)]
-struct Recheck {
-    number: u32,
-    under_way: bool,
-    /// How many sessions in the table have this number as [`SessionEntry::asked`].
-    asked: usize,
-    /// Whether this broker asks about sessions whose clients are away. With `per_listener_settings true` 2.0.12 and
-    /// later do not: they refuse them.
-    asks_about_absent: bool,
-}
-
-impl Recheck {
-    /// Records that the broker asked about this session.
-    #[inline]
-    fn asked_about(&mut self, entry: &mut SessionEntry) {
-        if entry.asked != self.number {
-            entry.asked = self.number;
-            self.asked += 1;
-        }
-    }
 }
 
 /// A session, as a check sees it.
@@ -265,174 +251,34 @@ impl Sessions {
         }
     }
 
-    /// Whether a client of another account is connected with this client ID, or may have messages queued under it.
-    /// `None` stands for a client without an account.
+    /// Returns whether a client of another account is connected with this client ID, or may have messages queued under
+    /// it. `None` stands for a client without an account.
     pub(crate) fn is_held_by_another(&self, client_id: &str, account: Option<&Account>) -> bool {
         let holder = self.by_id.get(client_id);
-        let ours = holder
+        let held_by_session = holder
             .and_then(|key| self.by_key.get(key))
             .is_some_and(|entry| {
                 Some(&entry.record.session.account) != account && !entry.state.is_over()
             });
-        ours || account.is_some() && self.others_by_id.contains_key(client_id)
+        held_by_session || account.is_some() && self.deferred.has_id(client_id)
     }
 
-    /// Records that others decide about this client. With `may_be_recheck` this may be a recheck (SIGHUP) of a kept
-    /// session, whose end the broker does not tell, and it is not recorded.
-    pub(crate) fn other_comes(&mut self, key: ClientKey, client_id: &str, may_be_recheck: bool) {
-        if may_be_recheck && !self.is_other(key) {
-            return;
-        }
-        self.forget_other(key);
-        let client_id: Arc<str> = client_id.into();
-        self.others_by_id.insert(Arc::clone(&client_id), key);
-        self.others.insert(key, client_id);
-    }
-
-    /// Whether others decided about this client.
-    pub(crate) fn is_other(&self, key: ClientKey) -> bool {
-        self.others.contains_key(&key)
-    }
-
-    fn forget_other(&mut self, key: ClientKey) {
-        if let Some(client_id) = self.others.remove(&key)
-            && self.others_by_id.get(&client_id) == Some(&key)
-        {
-            self.others_by_id.remove(&client_id);
+    /// Records that another plugin or the broker decides about this client. If this may be a recheck of a kept session,
+    /// whose end the broker does not tell, it is not recorded.
+    pub(crate) fn defer(&mut self, key: ClientKey, client_id: &str, origin: Origin) {
+        if !origin.may_be_recheck() || self.deferred.has(key) {
+            self.deferred.insert(key, client_id);
         }
     }
 
-    /// Returns whether a session that the broker certainly rechecks (SIGHUP) stays as it is. Nobody presents a
-    /// credential then.
-    #[inline]
-    pub(crate) fn stays(&mut self, key: ClientKey, client: &impl ClientView, now: Unix) -> bool {
-        let Some(entry) = self.by_key.get_mut(&key) else {
-            return self.recheck_dropped(key, client, None);
-        };
-        if !entry.recognises(client) {
-            return false;
-        }
-        self.recheck.asked_about(entry);
-        match entry.state {
-            // Where nobody's rights have ended, those of this client have not.
-            SessionState::Active => {
-                let earliest = self.expiries.peek();
-                earliest.is_some_and(|Reverse((until, _))| now < *until)
-                    || now < entry.record.session.until
-            }
-            SessionState::Offline(_) => {
-                self.recheck.asks_about_absent = true;
-                true
-            }
-            SessionState::Leaving(_) => false,
-        }
-    }
-
-    /// Returns whether a client that the broker asks about is in already, and whether its rights last. `None` if it is
-    /// not in: key, client ID, user name (the one that it was given) and credential must be the same. Anyone who has
-    /// all of them could sign in.
-    ///
-    /// With `may_be_recheck` this may be a recheck (SIGHUP). Otherwise the key of an offline session belongs to a new
-    /// connection in memory that was freed: the broker frees such sessions without a word.
-    pub(crate) fn recheck(
-        &mut self,
-        key: ClientKey,
-        client_id: &str,
-        username: Option<&str>,
-        credential: Fingerprint,
-        may_be_recheck: bool,
-        now: Unix,
-    ) -> Option<bool> {
-        let client = Client {
-            id: client_id,
-            username,
-            ..Client::default()
-        };
-        let Some(entry) = self.by_key.get_mut(&key) else {
-            let kept = may_be_recheck && self.recheck_dropped(key, &client, Some(credential));
-            return kept.then_some(true);
-        };
-        entry.addresses = TextAddresses::default();
-        if !entry.is(&client) || entry.record.session.credential != credential {
-            return None;
-        }
-        if may_be_recheck {
-            self.recheck.asked_about(entry);
-        }
-        match entry.state {
-            SessionState::Active => Some(now < entry.record.session.until),
-            // Refusing an offline session on SIGHUP makes 2.0 put it on its expiry list twice and
-            // free it twice (fixed in 2.0.23). Keeping it is safe: it can only receive, and what it
-            // receives is queued until its client signs in again.
-            SessionState::Offline(_) if may_be_recheck => {
-                self.recheck.asks_about_absent = true;
-                Some(true)
-            }
-            SessionState::Offline(_) | SessionState::Leaving(_) => None,
-        }
-    }
-
-    /// Returns whether a client that may be rechecked has a trace.
-    fn recheck_dropped(
-        &mut self,
-        key: ClientKey,
-        client: &impl ClientView,
-        credential: Option<Fingerprint>,
-    ) -> bool {
-        let number = self.recheck.number;
-        let recognised = self.dropped.recheck(key, client, credential, number);
-        self.recheck.asks_about_absent |= recognised;
-        recognised
+    /// Returns whether another plugin or the broker let this client in.
+    pub(crate) fn is_deferred(&self, key: ClientKey) -> bool {
+        self.deferred.has(key)
     }
 
     /// Whether this client was let in once and its session is dropped. It has no rights then.
     pub(crate) fn is_forgotten(&self, key: ClientKey, client: &impl ClientView) -> bool {
         self.dropped.has(key, client)
-    }
-
-    /// Begins a recheck (SIGHUP): the broker will ask about every session that it has. Each instance of the plugin
-    /// calls this before the first question.
-    pub(crate) fn begin_recheck(&mut self) {
-        if !self.recheck.under_way {
-            self.recheck.under_way = true;
-            self.recheck.number += 1;
-            self.recheck.asked = 0;
-        }
-    }
-
-    /// Ends a recheck. The broker no longer has the absent sessions that it did not ask about, so their client IDs are
-    /// free. Returns how many these are.
-    ///
-    /// No session is removed unless the broker asks about absent sessions at all, and asked about every session that is
-    /// known to be connected. Otherwise another plugin may have answered first.
-    pub(crate) fn end_recheck(&mut self) -> usize {
-        if !std::mem::take(&mut self.recheck.under_way) || !self.recheck.asks_about_absent {
-            return 0;
-        }
-        let recheck_pass = self.recheck.number;
-        if self.recheck.asked == self.by_key.len() {
-            // All of them. To look at each would take as long as the recheck did.
-            self.dropped.keep_only(recheck_pass);
-            return 0;
-        }
-        let mut gone = Vec::new();
-        for (key, entry) in &self.by_key {
-            match entry.state {
-                _ if entry.asked == recheck_pass => {}
-                SessionState::Offline(_) => gone.push((*key, !entry.state.is_over())),
-                SessionState::Active
-                    if self.by_id.get(&entry.record.session.client_id) == Some(key) =>
-                {
-                    return 0;
-                }
-                SessionState::Active | SessionState::Leaving(_) => {}
-            }
-        }
-        self.dropped.keep_only(recheck_pass);
-        for (key, _) in &gone {
-            self.remove(*key);
-        }
-        gone.iter().filter(|(_, held)| *held).count()
     }
 
     /// Calls `at` with the session of a client. Returns `None` if the client is not the one that signed in.
@@ -477,12 +323,12 @@ impl Sessions {
         key: ClientKey,
         after_disconnect: AfterDisconnect,
     ) -> Option<Fingerprint> {
-        if self.is_other(key) {
-            self.others_departed.push(key);
-        }
+        self.deferred.leave(key);
         let entry = self.by_key.get_mut(&key)?;
         // A kept session that is taken over leaves a second time.
-        self.unsure_kept -= usize::from(entry.is_unsure());
+        if entry.is_unsure() {
+            self.unsure.remove_one();
+        }
         entry.record.departure = None;
         entry.state = SessionState::Leaving(after_disconnect);
         self.departed.push(key);
@@ -513,19 +359,17 @@ impl Sessions {
                 SessionState::Leaving(after_disconnect) => {
                     entry.state = SessionState::Offline(after_disconnect);
                     self.departures += 1;
-                    let departure = self.departures;
+                    let number = self.departures;
+                    let departure = Departure { number, key };
                     match after_disconnect {
                         AfterDisconnect::Unsure => {
-                            entry.record.departure = Some(departure);
+                            entry.record.departure = Some(number);
                             let account = entry.record.session.account.clone();
-                            let of = self.unsure.entry(account).or_default();
-                            of.push_back((departure, key));
-                            self.unsure_kept += 1;
+                            self.unsure.insert(account, departure);
                         }
                         AfterDisconnect::Will => {
-                            entry.record.departure = Some(departure);
-                            let until = now.plus(LONGEST_DELAY);
-                            self.wills.push_back((departure, until, key));
+                            entry.record.departure = Some(number);
+                            self.wills.insert(departure, now);
                         }
                         AfterDisconnect::Kept | AfterDisconnect::Ended => {}
                     }
@@ -533,62 +377,22 @@ impl Sessions {
                 SessionState::Offline(_) => {}
             }
         }
-        for key in std::mem::take(&mut self.others_departed) {
-            self.forget_other(key);
+        self.deferred.reap();
+        while let Some(departure) = self.unsure.pop_beyond_limit() {
+            if departure.is_current(&self.by_key) {
+                self.drop_from_table(departure.key);
+            }
         }
-        self.limit_unsure();
-        while let Some(&(departure, until, key)) = self.wills.front() {
-            let is_it = self.is_departure(key, departure);
-            if is_it && now < until && self.wills.len() <= MAX_UNSURE {
-                break;
-            }
-            if is_it {
-                self.drop_from_table(key);
-            }
-            self.wills.pop_front();
+        while let Some(key) = self.wills.pop_over(&self.by_key, now) {
+            self.drop_from_table(key);
         }
         self.give_back()
-    }
-
-    fn is_departure(&self, key: ClientKey, departure: u64) -> bool {
-        let entry = self.by_key.get(&key);
-        entry.and_then(|entry| entry.record.departure) == Some(departure)
-    }
-
-    fn limit_unsure(&mut self) {
-        while self.unsure_kept > MAX_UNSURE {
-            let most = self.unsure.iter().max_by_key(|(_, of)| of.len());
-            let Some(account) = most.map(|(account, _)| account.clone()) else {
-                return;
-            };
-            let oldest = self.unsure.get_mut(&account).and_then(VecDeque::pop_front);
-            match oldest {
-                Some((departure, key)) if self.is_departure(key, departure) => {
-                    self.drop_from_table(key);
-                }
-                // It came back, or is gone.
-                Some(_) => {}
-                None => drop(self.unsure.remove(&account)),
-            }
-        }
     }
 
     /// Returns some of the sessions of which only a will is left, in turn. Where the broker says which clients it has,
     /// it shows whether it still has them.
     pub(crate) fn wills(&mut self) -> Vec<(ClientKey, Arc<str>)> {
-        let mut found = Vec::new();
-        for _ in 0..self.wills.len().min(WILLS_AT_A_TICK) {
-            let Some(will @ (departure, _, key)) = self.wills.pop_front() else {
-                break;
-            };
-            if self.is_departure(key, departure)
-                && let Some(entry) = self.by_key.get(&key)
-            {
-                found.push((key, Arc::clone(&entry.record.session.client_id)));
-                self.wills.push_back(will);
-            }
-        }
-        found
+        self.wills.take_turn(&self.by_key)
     }
 
     /// Returns the memory of a fleet that has gone. It runs at every tick, so it does nothing until there is much to
@@ -602,16 +406,7 @@ impl Sessions {
                 .map(|(key, entry)| Reverse((entry.record.session.until, *key)))
                 .collect();
         }
-        let departures: usize = self.unsure.values().map(VecDeque::len).sum();
-        if departures > 2 * self.unsure_kept + 64 {
-            let by_key = &self.by_key;
-            self.unsure.retain(|_, of| {
-                of.retain(|(departure, key)| {
-                    by_key.get(key).and_then(|entry| entry.record.departure) == Some(*departure)
-                });
-                !of.is_empty()
-            });
-        }
+        self.unsure.tidy(&self.by_key);
         let room = self.by_key.capacity();
         if sessions >= room / 8 {
             return false;
@@ -651,9 +446,7 @@ impl Sessions {
             .drain()
             .map(|Reverse((until, key))| Reverse((until.moved(by), key)))
             .collect();
-        for (_, until, _) in &mut self.wills {
-            *until = until.moved(by);
-        }
+        self.wills.clock_was_set(by);
     }
 
     /// Records that a client signs in with this key. Whoever had the key before is gone.
@@ -675,9 +468,11 @@ impl Sessions {
     }
 
     fn take(&mut self, key: ClientKey) -> Option<SessionEntry> {
-        self.forget_other(key);
+        self.deferred.remove(key);
         let entry = self.by_key.remove(&key)?;
-        self.unsure_kept -= usize::from(entry.is_unsure());
+        if entry.is_unsure() {
+            self.unsure.remove_one();
+        }
         self.recheck.asked -= usize::from(entry.asked == self.recheck.number);
         if self.by_id.get(&entry.record.session.client_id) == Some(&key) {
             self.by_id.remove(&entry.record.session.client_id);

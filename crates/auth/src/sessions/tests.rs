@@ -1,7 +1,11 @@
 use std::{cell::Cell, collections::HashSet};
 
-use super::*;
-use crate::{identity::Account, secret::Fingerprinter};
+use super::{
+    unsure::MAX_UNSURE,
+    wills::{LONGEST_DELAY, WILLS_AT_A_TICK},
+    *,
+};
+use crate::{client::Client, secret::Fingerprinter};
 
 const NOW: Unix = Unix(1000);
 
@@ -63,19 +67,21 @@ impl Table {
 
     fn recheck(
         &mut self,
-        client: usize,
+        client_key: usize,
         id: &str,
         password: &[u8],
-        may_be_recheck: bool,
+        origin: Origin,
         now: u64,
-    ) -> Option<bool> {
+    ) -> RecheckAnswer {
         let credential = self.prints.of(password);
-        self.sessions.recheck(
-            ClientKey(client),
-            id,
-            Some(&format!("user-{id}")),
+        let username = format!("user-{id}");
+        let client = known(id, &username, false);
+        let sessions = &mut self.sessions;
+        sessions.recheck(
+            ClientKey(client_key),
+            &client,
             credential,
-            may_be_recheck,
+            origin,
             Unix(now),
         )
     }
@@ -223,7 +229,7 @@ fn a_session_waits_for_its_will_but_not_for_ever() {
     assert_eq!(table.sessions.len(), 2 * WILLS_AT_A_TICK + 1);
     table.sessions.reap(Unix(100 + LONGEST_DELAY));
     assert_eq!(table.sessions.len(), 1);
-    assert!(table.sessions.wills.is_empty() && table.sessions.wills().is_empty());
+    assert!(table.sessions.wills.len() == 0 && table.sessions.wills().is_empty());
 }
 
 /// A client that comes back has another key, and the broker tells the end of the old one again.
@@ -241,10 +247,10 @@ fn coming_back_again_and_again_counts_as_one() {
         table.sessions.reap(Unix(0));
         table.sessions.leave(ClientKey(i), AfterDisconnect::Unsure);
         table.sessions.reap(Unix(0));
-        assert_eq!((table.sessions.len(), table.sessions.unsure_kept), (1, 1));
+        assert_eq!((table.sessions.len(), table.sessions.unsure.len()), (1, 1));
     }
     table.sessions.remove(ClientKey(99));
-    assert_eq!(table.sessions.unsure_kept, 0);
+    assert_eq!(table.sessions.unsure.len(), 0);
 }
 
 #[test]
@@ -270,29 +276,29 @@ fn no_account_displaces_the_kept_sessions_of_another() {
 fn the_client_id_of_a_client_that_others_let_in_is_taken() {
     let mut table = Table::new();
     let held = |table: &Table| table.sessions.is_held_by_another("a", Some(&account("s")));
-    table.sessions.other_comes(ClientKey(1), "a", false);
-    assert!(held(&table) && table.sessions.is_other(ClientKey(1)));
+    table.sessions.defer(ClientKey(1), "a", Origin::Connect);
+    assert!(held(&table) && table.sessions.is_deferred(ClientKey(1)));
     assert!(
         !table.sessions.is_held_by_another("a", None),
         "theirs to decide"
     );
     table.sessions.leave(ClientKey(1), AfterDisconnect::Ended);
     assert!(
-        table.sessions.is_other(ClientKey(1)),
+        table.sessions.is_deferred(ClientKey(1)),
         "its will is still to come"
     );
     table.sessions.reap(Unix(0));
-    assert!(!held(&table) && !table.sessions.is_other(ClientKey(1)));
-    table.sessions.other_comes(ClientKey(2), "kept", true);
+    assert!(!held(&table) && !table.sessions.is_deferred(ClientKey(1)));
+    table.sessions.defer(ClientKey(2), "kept", Origin::Unknown);
     assert!(
         !table
             .sessions
             .is_held_by_another("kept", Some(&account("s")))
     );
     // One of our clients comes with the same key.
-    table.sessions.other_comes(ClientKey(1), "a", false);
+    table.sessions.defer(ClientKey(1), "a", Origin::Connect);
     table.admit(1, "b", 2000);
-    assert!(!held(&table) && table.sessions.others_by_id.is_empty());
+    assert!(!held(&table) && table.sessions.deferred.is_empty());
     assert!(
         table.sessions.is_held_by_another("b", None),
         "ours is not for others"
@@ -339,12 +345,27 @@ fn unsure_sessions_are_kept_up_to_a_number() {
 fn a_recheck_needs_the_same_credential_and_living_rights() {
     let mut table = Table::new();
     table.admit(1, "a", 2000);
-    for again in [false, true] {
-        assert_eq!(table.recheck(1, "a", b"password", again, 1999), Some(true));
-        assert_eq!(table.recheck(1, "a", b"password", again, 2000), Some(false));
-        assert_eq!(table.recheck(1, "a", b"other", again, 1000), None);
-        assert_eq!(table.recheck(2, "a", b"password", again, 1000), None);
-        assert_eq!(table.recheck(1, "b", b"password", again, 1000), None);
+    for again in [Origin::Connect, Origin::Unknown] {
+        assert_eq!(
+            table.recheck(1, "a", b"password", again, 1999),
+            RecheckAnswer::Keep
+        );
+        assert_eq!(
+            table.recheck(1, "a", b"password", again, 2000),
+            RecheckAnswer::RightsEnded
+        );
+        assert_eq!(
+            table.recheck(1, "a", b"other", again, 1000),
+            RecheckAnswer::NotSignedIn
+        );
+        assert_eq!(
+            table.recheck(2, "a", b"password", again, 1000),
+            RecheckAnswer::NotSignedIn
+        );
+        assert_eq!(
+            table.recheck(1, "b", b"password", again, 1000),
+            RecheckAnswer::NotSignedIn
+        );
     }
 }
 
@@ -428,13 +449,13 @@ fn an_offline_session_is_rechecked_only_when_the_broker_asks_again() {
     table.sessions.leave(ClientKey(1), AfterDisconnect::Kept);
     table.sessions.reap(Unix(0));
     assert_eq!(
-        table.recheck(1, "a", b"password", true, 3000),
-        Some(true),
+        table.recheck(1, "a", b"password", Origin::Unknown, 3000),
+        RecheckAnswer::Keep,
         "2.0 must not be made to drop it"
     );
     assert_eq!(
-        table.recheck(1, "a", b"password", false, 1000),
-        None,
+        table.recheck(1, "a", b"password", Origin::Connect, 1000),
+        RecheckAnswer::NotSignedIn,
         "a new connection at its address"
     );
 }
@@ -460,16 +481,7 @@ fn departures_of_one_client_do_not_crowd_out_others() {
         }
     }
     assert!(table.knows(7, "durable"));
-    assert!(
-        table.sessions.len() <= 5
-            && table
-                .sessions
-                .unsure
-                .values()
-                .map(VecDeque::len)
-                .sum::<usize>()
-                < 200
-    );
+    assert!(table.sessions.len() <= 5 && table.sessions.unsure.departures() < 200);
 }
 
 #[test]
@@ -564,19 +576,22 @@ fn a_dropped_session_is_kept_at_a_recheck_however_long_ago() {
     let mut table = Table::new();
     dropped(&mut table, 0, "a");
     assert_eq!(
-        table.recheck(0, "a", b"password", true, 1 << 40),
-        Some(true)
+        table.recheck(0, "a", b"password", Origin::Unknown, 1 << 40),
+        RecheckAnswer::Keep
     );
     for (client, id, password) in [
         (0, "a", &b"other"[..]),
         (0, "b", b"password"),
         (APART, "a", b"password"),
     ] {
-        assert_eq!(table.recheck(client, id, password, true, 0), None);
+        assert_eq!(
+            table.recheck(client, id, password, Origin::Unknown, 0),
+            RecheckAnswer::NotSignedIn
+        );
     }
     assert_eq!(
-        table.recheck(0, "a", b"password", false, 0),
-        None,
+        table.recheck(0, "a", b"password", Origin::Connect, 0),
+        RecheckAnswer::NotSignedIn,
         "a CONNECT is not let in for that"
     );
     let who = known("a", "user-a", false);
@@ -594,8 +609,16 @@ fn dropped_sessions_are_kept_at_a_recheck_however_many_there_are() {
             table.sessions.leave(ClientKey(i * APART), after_disconnect);
             table.sessions.reap(Unix(0));
         }
-        let kept = |i| table.recheck(i * APART, &format!("c{i}"), b"password", true, 9000);
-        assert!((0..all).map(kept).all(|keep| keep == Some(true)));
+        let kept = |i| {
+            table.recheck(
+                i * APART,
+                &format!("c{i}"),
+                b"password",
+                Origin::Unknown,
+                9000,
+            )
+        };
+        assert!((0..all).map(kept).all(|keep| keep == RecheckAnswer::Keep));
         assert_eq!(table.sessions.dropped.len(), 300, "{after_disconnect:?}");
     }
 }
@@ -609,7 +632,10 @@ fn a_session_that_a_newer_one_replaced_is_kept_at_a_recheck_too() {
     table.sessions.reap(Unix(0));
     table.admit(APART, "a", 2000);
     table.sessions.reap(Unix(0));
-    assert_eq!(table.recheck(0, "a", b"password", true, 9000), Some(true));
+    assert_eq!(
+        table.recheck(0, "a", b"password", Origin::Unknown, 9000),
+        RecheckAnswer::Keep
+    );
 }
 
 #[test]
@@ -623,8 +649,8 @@ fn a_client_that_comes_shows_which_sessions_are_gone() {
         let mut table = Table::new();
         dropped(&mut table, APART, "a");
         table.sessions.arrives(ClientKey(at));
-        let answer = table.recheck(APART, "a", b"password", true, 0);
-        assert_eq!(answer.is_none(), gone, "{at}");
+        let answer = table.recheck(APART, "a", b"password", Origin::Unknown, 0);
+        assert_eq!(answer == RecheckAnswer::NotSignedIn, gone, "{at}");
     }
 }
 
@@ -640,7 +666,8 @@ fn traces_take_a_bounded_part_of_what_clients_took() {
 
 fn ask_about(table: &mut Table, clients: &[(usize, &str)]) {
     for (client, id) in clients {
-        assert!(table.recheck(*client, id, b"password", true, 0).is_some());
+        let answer = table.recheck(*client, id, b"password", Origin::Unknown, 0);
+        assert_ne!(answer, RecheckAnswer::NotSignedIn);
     }
 }
 

@@ -9,6 +9,7 @@ use auth::{
     engine::{Access, Common, Connect, Decision, Engine, Step},
     jwt::jwks_cache::FetchSchedule,
     log::Log,
+    sessions::Origin,
     threads,
 };
 
@@ -50,10 +51,8 @@ pub(crate) fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
         },
         password: Some(token.as_bytes()),
         unverified_address: false,
+        origin: Origin::Connect,
         id_is_free: false,
-        may_be_recheck: false,
-        is_restored: false,
-        is_recheck: false,
     }
 }
 
