@@ -139,7 +139,8 @@ fn register(
     }
     let started = state::with(broker, userdata, |instance, _| {
         instance.engine.warn_of_local_users(&local_users::find());
-        instance.engine.start(broker.tells())
+        let started = instance.engine.start(broker.tells());
+        started.map_err(|why| why.to_string())
     });
     Ok(started.expect("it was obtained above")?)
 }

@@ -96,7 +96,7 @@ pub fn obtain(
         none => none.insert(PluginState {
             common: Common::default(),
             instances: Vec::new(),
-            fingerprints: Fingerprinter::new()?,
+            fingerprints: Fingerprinter::new().map_err(|why| why.to_string())?,
         }),
     };
     let print = state.fingerprints.of(format!("{options:?}").as_bytes());
@@ -219,8 +219,9 @@ impl Instance {
             .ok()
             .and_then(|prints| OnDisk::find(&options, prints));
         let config = Config::read(options).map_err(|e| e.to_string())?;
-        let pace = FetchSchedule::default();
-        let engine = Engine::new(config, pace, log.clone(), signals::spawn, common)?;
+        let schedule = FetchSchedule::default();
+        let engine = Engine::new(config, schedule, log.clone(), signals::spawn, common)
+            .map_err(|why| why.to_string())?;
         Ok(Self {
             engine,
             log,

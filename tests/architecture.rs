@@ -102,6 +102,7 @@ fn dependencies_point_one_way() {
             "client",
             "clock",
             "files",
+            "hash",
             "secret",
             "state_dir",
             "log",

@@ -47,6 +47,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod files;
+mod hash;
 mod identity;
 pub mod jwt;
 pub mod limits;

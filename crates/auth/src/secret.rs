@@ -112,6 +112,10 @@ pub(crate) fn read_secret_file(path: &Path) -> Result<Secret, FileError> {
 /// plain hash could be reversed with a dictionary of passwords.
 pub struct Fingerprinter(Box<Pages<hmac::Key>>);
 
+/// The operating system gave no random bytes.
+#[derive(Debug)]
+pub struct NoRandomness;
+
 /// The fingerprint of a credential.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
@@ -136,9 +140,9 @@ impl Fingerprinter {
     /// # Errors
     ///
     /// Returns an error if the operating system has no randomness.
-    pub fn new() -> Result<Self, String> {
+    pub fn new() -> Result<Self, NoRandomness> {
         let mut key = vec![0; 32];
-        rand::fill(&mut key).map_err(|_| "the operating system gave no random bytes")?;
+        rand::fill(&mut key).map_err(|_| NoRandomness)?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         Ok(Self(Box::new(Pages(key))))
     }

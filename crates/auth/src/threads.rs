@@ -3,7 +3,10 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -42,4 +45,9 @@ pub fn last_moment() -> Deadline {
 /// of the broker's; its code stays mapped (`-z nodelete`, `build.rs`).
 pub fn leave_behind() {
     LEFT_BEHIND.store(true, Ordering::Relaxed);
+}
+
+/// Locks a mutex whose state no code leaves half changed, so that a poisoned one is still good.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -22,7 +22,7 @@ use crate::{
     },
     clock::{self, Deadline},
     config::{Config, TenantAddress, errors::Problem},
-    jwt::{jwks::KeySet, jwks_cache::JwksError},
+    jwt::{fetch_report::JwksError, jwks::KeySet},
     refusal::{ConnectDetail, Detail, Field, NoAnswer, Reason, Refusal},
     secret::Secret,
 };
@@ -46,7 +46,7 @@ impl TenantClient {
     ///
     /// # Errors
     ///
-    /// Returns a sentence about `ca_file`, or about the system's certificates.
+    /// Returns what is wrong with `ca_file`, or with the system's certificates.
     pub(crate) fn new(config: &Config) -> Result<Self, Problem> {
         let endpoints = OnceLock::new();
         if let TenantAddress::Domain(domain) = &config.tenant {
@@ -77,7 +77,8 @@ impl TenantClient {
             KeySet::parse(&answer.body).map_err(|why| NoAnswer::BadKeys(why.to_string()).into())
         };
         fetch().map_err(|DocumentError { why, pause }| JwksError {
-            why: format!("could not be fetched from {}: {why}", self.name()),
+            tenant: self.name().to_owned(),
+            why,
             pause,
         })
     }

@@ -115,6 +115,7 @@ impl LoginCache {
 mod tests {
     use super::*;
     use crate::cache::test_identity;
+    use crate::refusal::ConnectDetail;
     use crate::secret::Fingerprinter;
 
     fn good(until: u64) -> Verdict {
@@ -122,7 +123,7 @@ mod tests {
     }
 
     fn bad(reason: Reason) -> Verdict {
-        Err(Refusal::new(reason, "x"))
+        Err(Refusal::new(reason, ConnectDetail::NoPassword))
     }
 
     #[test]

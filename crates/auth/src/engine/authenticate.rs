@@ -149,7 +149,7 @@ impl Engine {
         SignIn {
             key: connect.key,
             client: connect.client.to_shared(),
-            credential: self.prints.of(connect.password.unwrap_or_default()),
+            credential: self.fingerprinter.of(connect.password.unwrap_or_default()),
             user: None,
             caller: self.known_callers.caller(None, source, moment()),
             id_is_free: connect.id_is_free,
@@ -230,13 +230,15 @@ impl Engine {
     ) -> Outcome {
         let deadline = Deadline::after(self.config.timeout);
         // Auth0 takes `Device` for `device`.
-        let user = self.prints.of(username.trim().to_lowercase().as_bytes());
+        let user = self
+            .fingerprinter
+            .of(username.trim().to_lowercase().as_bytes());
         sign_in.user = Some(user);
         let source = sign_in.caller.source;
         sign_in.caller = self.known_callers.caller(sign_in.user, source, moment());
         // The length makes a difference between `a` with `bc` and `ab` with `c`.
         let both = format!("{}:{username}{password}", username.len());
-        let key = self.prints.of(both.as_bytes());
+        let key = self.fingerprinter.of(both.as_bytes());
         if let Some(verdict) = self.login_cache.get(key, now) {
             return Outcome::Verdict(verdict);
         }

@@ -24,6 +24,7 @@ mod usernames;
 mod verify;
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -52,7 +53,7 @@ use crate::{
     policy_file::{InForce, Tells},
     proxies::TrustedProxies,
     refusal::{ConnectDetail, Reason, Refusal},
-    secret::Fingerprinter,
+    secret::{Fingerprinter, NoRandomness},
     sessions::AfterDisconnect,
     threads::Spawn,
     workers::{self, Login, pool::Pool},
@@ -74,15 +75,15 @@ pub use usernames::LocalUsers;
 /// of the pool and of the key cache share with it.
 pub struct Engine {
     config: Arc<Config>,
-    rules: jwt::Requirements,
+    requirements: jwt::Requirements,
     keys: Arc<JwksCache>,
     tenant_client: Arc<TenantClient>,
     pool: Pool,
-    prints: Fingerprinter,
+    fingerprinter: Fingerprinter,
     log: Log,
     login_cache: LoginCache,
     token_cache: TokenCache,
-    shared: Interner<TokenRules>,
+    interned_rules: Interner<TokenRules>,
     policy_file: Option<InForce>,
     warned_of_address: bool,
     pending: PendingAuthentications,
@@ -91,8 +92,31 @@ pub struct Engine {
     /// The refusals that were reported, and how often they were repeated.
     repeats: Repeats,
     /// When it was last reported that the clock was set.
-    clock_told: Option<Instant>,
+    clock_reported: Option<Instant>,
     tally: Tally,
+}
+
+/// Why an instance cannot start.
+#[derive(Debug)]
+pub enum EngineError {
+    /// An option or a file is wrong.
+    Config(ConfigError),
+    /// The system gave no random bytes.
+    NoRandomness,
+    /// No thread can be started to fetch the tenant's keys.
+    NoThread(io::Error),
+}
+
+impl From<ConfigError> for EngineError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<NoRandomness> for EngineError {
+    fn from(_: NoRandomness) -> Self {
+        Self::NoRandomness
+    }
 }
 
 impl Engine {
@@ -101,22 +125,28 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Returns one line that names the option, its value and the fix.
+    /// Returns what is wrong with the configuration or the system.
     pub fn new(
         config: Config,
-        pace: FetchSchedule,
+        schedule: FetchSchedule,
         log: Log,
         spawn: Spawn,
         common: &mut Common,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, EngineError> {
         let config = Arc::new(config);
         let tenant = Arc::new(tenant_client(&config)?);
         let max_stale = config.jwks_max_stale;
-        let keys = Arc::new(JwksCache::new(FetchSchedule { max_stale, ..pace }, spawn));
+        let keys = Arc::new(JwksCache::new(
+            FetchSchedule {
+                max_stale,
+                ..schedule
+            },
+            spawn,
+        ));
         if let Some(set) = keys_from_file(&config)? {
             keys.replace(set);
         }
-        let rules = jwt::Requirements {
+        let requirements = jwt::Requirements {
             issuers: config.issuers.iter().map(|one| (&**one).into()).collect(),
             algorithms: config.algorithms.clone(),
             secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
@@ -133,14 +163,14 @@ impl Engine {
             Arc::clone(&keys),
         );
         Ok(Self {
-            rules,
+            requirements,
             keys,
             tenant_client: tenant,
             pool,
-            prints: Fingerprinter::new()?,
+            fingerprinter: Fingerprinter::new()?,
             login_cache: LoginCache::new(config.login_cache),
             token_cache: TokenCache::default(),
-            shared: Interner::default(),
+            interned_rules: Interner::default(),
             policy_file: config
                 .policy_file
                 .as_deref()
@@ -153,7 +183,7 @@ impl Engine {
             config,
             log,
             repeats: Repeats::default(),
-            clock_told: None,
+            clock_reported: None,
             tally: Tally::default(),
         })
     }
@@ -163,7 +193,7 @@ impl Engine {
     /// # Errors
     ///
     /// Returns an error if no thread can be started, or if the policy file needs what the broker cannot tell.
-    pub fn start(&mut self, tells: Tells) -> Result<(), String> {
+    pub fn start(&mut self, tells: Tells) -> Result<(), EngineError> {
         if let Some(policy) = &mut self.policy_file {
             policy.check(tells)?;
             let rules = policy.rules().len();
@@ -188,7 +218,7 @@ impl Engine {
                     match saved.save(&keys) {
                         Ok(()) => complained.store(false, Ordering::Relaxed),
                         Err(why) if !complained.swap(true, Ordering::Relaxed) => {
-                            log.line(Level::Warning, why);
+                            log.line(Level::Warning, why.to_string());
                         }
                         Err(_) => {}
                     }
@@ -198,6 +228,7 @@ impl Engine {
         };
         self.keys
             .start(fetch, self.pool.on_keys_fetched(), self.log.clone())
+            .map_err(EngineError::NoThread)
     }
 
     /// Returns the file in which the keys are kept over a restart, and puts the keys in it to use.
@@ -213,7 +244,7 @@ impl Engine {
                 self.keys.restore(keys, age);
             }
             Ok(None) => {}
-            Err(why) => self.log.line(Level::Warning, why),
+            Err(why) => self.log.line(Level::Warning, why.to_string()),
         }
         Some(saved)
     }
@@ -361,7 +392,7 @@ impl Engine {
         let sessions = common.sessions.reap(now);
         let tokens = self.token_cache.remove_expired(now);
         let logins = self.login_cache.remove_expired(now);
-        self.shared.tidy();
+        self.interned_rules.tidy();
         sessions || tokens || logins
     }
 
@@ -383,13 +414,10 @@ impl Engine {
     }
 }
 
-fn tenant_client(config: &Config) -> Result<TenantClient, String> {
-    TenantClient::new(config).map_err(|problem| {
-        let error = match &config.ca_file {
-            Some(path) => ConfigError::new("ca_file", &path.display().to_string(), problem),
-            None => ConfigError::hidden("ca_file", problem),
-        };
-        error.to_string()
+fn tenant_client(config: &Config) -> Result<TenantClient, ConfigError> {
+    TenantClient::new(config).map_err(|problem| match &config.ca_file {
+        Some(path) => ConfigError::new("ca_file", &path.display().to_string(), problem),
+        None => ConfigError::hidden("ca_file", problem),
     })
 }
 

@@ -4,13 +4,9 @@
 //! the minute is over. The number of such kinds is limited, for one address and in all: beyond that, refusals are
 //! counted together.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::{collections::HashMap, fmt, hash::Hash};
 
-use crate::{clock::Unix, limits::source::SourceNetwork, refusal::Reason};
+use crate::{clock::Unix, hash::hash, limits::source::SourceNetwork, refusal::Reason};
 
 /// How long, in seconds, repeats are counted before the count is told.
 const WINDOW: u64 = 60;
@@ -49,12 +45,6 @@ impl Scope {
     fn is_shared(self) -> bool {
         matches!(self, Self::Source(_) | Self::All)
     }
-}
-
-fn hash(what: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    what.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// A count that is due.

@@ -248,7 +248,7 @@ impl Engine {
 
     /// Tells that the wall clock was set: once a minute at most, because some clocks are set all the time.
     pub fn report_clock(&mut self, by: i64) {
-        let told = self.clock_told.replace(moment());
+        let told = self.clock_reported.replace(moment());
         if told.is_none_or(|at| at.elapsed().as_secs() >= CLOCK_AGAIN) {
             self.tell(&Report::ClockSet(by));
         }
@@ -273,6 +273,7 @@ fn level(reason: Reason) -> Level {
 mod tests {
     use super::*;
     use crate::engine::testing::engine;
+    use crate::refusal::ConnectDetail;
 
     #[test]
     fn temporary_refusals_share_a_line_and_others_have_their_own() {
@@ -282,7 +283,11 @@ mod tests {
                 id: client_id,
                 ..Client::default()
             };
-            engine.report(&client, &Refusal::new(reason, ""), Unix(now));
+            engine.report(
+                &client,
+                &Refusal::new(reason, ConnectDetail::NoPassword),
+                Unix(now),
+            );
             let lines = log.take().into_iter();
             lines.map(|(_, line)| line).collect::<Vec<_>>()
         };

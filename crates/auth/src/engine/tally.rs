@@ -151,6 +151,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::ConnectDetail;
     use crate::{
         client::{Client, ClientKey},
         engine::{Common, testing::engine},
@@ -225,7 +226,11 @@ mod tests {
                 ..device.clone()
             };
             for sign_in in [device, token] {
-                engine.report_refused_connect(&sign_in, &Refusal::new(reason, ""), Unix(now));
+                engine.report_refused_connect(
+                    &sign_in,
+                    &Refusal::new(reason, ConnectDetail::NoPassword),
+                    Unix(now),
+                );
             }
             engine.reap(&mut common, Unix(now + PERIOD));
             let lines = log.take().into_iter().map(|(_, line)| line);

@@ -58,7 +58,7 @@ impl Engine {
         now: Unix,
     ) -> Option<Verdict> {
         let (claims, keys) = self.verify_under_keys(key_fetch, |keys| {
-            jwt::verify(token, &self.rules, &self.config.audiences, keys, now)
+            jwt::verify(token, &self.requirements, &self.config.audiences, keys, now)
         })?;
         let verdict = claims.and_then(|claims| {
             let username = claims.username(&self.config.username_claim)?.into();
@@ -123,7 +123,7 @@ impl Engine {
             }
         };
         let verify = |token: &str, audiences: &[String]| -> Result<Claims, Refusal> {
-            let claims = jwt::verify(token, &self.rules, audiences, keys, now)?;
+            let claims = jwt::verify(token, &self.requirements, audiences, keys, now)?;
             claims.subject()?;
             Ok(claims)
         };
@@ -156,7 +156,7 @@ impl Engine {
     fn identity(&mut self, claims: Claims, username: Arc<str>) -> Verdict {
         let reading = &self.config.reading;
         let token_rules = self
-            .shared
+            .interned_rules
             .obtain(reading.values(claims.members()), || {
                 let rules = reading.rules(claims.members())?;
                 Ok(TokenRules::compile(&rules))

@@ -6,16 +6,21 @@
 //! time.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    io,
+    sync::{Arc, Condvar, Mutex, PoisonError, RwLock},
     thread,
     time::{Duration, Instant},
 };
 
-use super::jwks::KeySet;
+use super::{
+    fetch_report::{FetchReport, JwksError},
+    jwks::KeySet,
+};
 use crate::{
     clock::moment,
     log::{Level, Log},
-    threads::{self, Spawn},
+    refusal::NoAnswer,
+    threads::{self, Spawn, lock},
 };
 
 /// The regular interval between fetches. Auth0 advises to keep keys for 5 to 10 minutes or longer. This is
@@ -66,15 +71,6 @@ pub type Fetch = Box<dyn Fn() -> Result<KeySet, JwksError> + Send + Sync>;
 
 /// Learns that a fetch has ended, and whether it brought keys.
 pub type Fetched = Box<dyn Fn(bool) + Send + Sync>;
-
-/// Why keys could not be fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JwksError {
-    /// A sentence that completes "the tenant's keys …".
-    pub why: String,
-    /// How long the tenant wants clients to wait before the next request.
-    pub pause: Option<Duration>,
-}
 
 /// The current keys.
 pub struct JwksCache {
@@ -152,11 +148,7 @@ impl JwksCache {
             return;
         }
         self.replace(KeySet::default());
-        log.line(
-            Level::Error,
-            "the tenant's signing keys could not be fetched for longer than jwks_max_stale: they are not used any \
-            more, and nobody comes in with a token; fix: see the line that says why they cannot be fetched",
-        );
+        log.line(Level::Error, FetchReport::Stale.to_string());
     }
 
     /// Starts fetching in the background, with the first fetch now. [`Self::stop`] ends it. `fetched` is called after
@@ -165,7 +157,7 @@ impl JwksCache {
     /// # Errors
     ///
     /// Returns an error if no thread can be started.
-    pub fn start(self: &Arc<Self>, fetch: Fetch, fetched: Fetched, log: Log) -> Result<(), String> {
+    pub fn start(self: &Arc<Self>, fetch: Fetch, fetched: Fetched, log: Log) -> io::Result<()> {
         let store = Arc::downgrade(self);
         let shared = Arc::clone(&self.shared);
         lock(&shared.state).running = true;
@@ -197,9 +189,8 @@ impl JwksCache {
             };
             shared.run(attempt, &fetched);
         };
-        let thread = (self.spawn)("auth0-keys", Box::new(body)).map_err(|e| {
+        let thread = (self.spawn)("auth0-keys", Box::new(body)).inspect_err(|_| {
             lock(&self.shared.state).running = false;
-            format!("cannot start a thread to fetch the tenant's keys: {e}")
         })?;
         *lock(&self.thread) = Some(thread);
         Ok(())
@@ -335,52 +326,37 @@ impl FetchShared {
 
 /// Logs how a fetch ended, and repeats that only after a change.
 fn report(
-    reported: &mut Option<Result<usize, String>>,
+    reported: &mut Option<Result<usize, NoAnswer>>,
     result: &Result<KeySet, JwksError>,
     log: &Log,
     pace: FetchSchedule,
-    have_keys: bool,
+    older_stay: bool,
 ) {
     let outcome = result
         .as_ref()
         .map(KeySet::len)
-        .map_err(|no| no.why.clone());
+        .map_err(|error| error.why.clone());
     if reported.as_ref() == Some(&outcome) {
         return;
     }
+    let line = |level, report: FetchReport| log.line(level, report.to_string());
     match result {
         Ok(set) => {
-            log.line(
-                Level::Info,
-                format!(
-                    "the tenant's signing keys were fetched ({} keys)",
-                    set.len()
-                ),
-            );
-            for why in set.ignored() {
-                log.line(Level::Info, format!("left out of the tenant's keys: {why}"));
+            line(Level::Info, FetchReport::Fetched { keys: set.len() });
+            for key in set.ignored() {
+                line(Level::Info, FetchReport::Ignored(key));
             }
         }
-        Err(JwksError { why, pause }) => {
-            let meanwhile = if have_keys {
-                "the last good ones stay in use, and "
-            } else {
-                ""
+        Err(error) => {
+            let failed = FetchReport::Failed {
+                error,
+                older_stay,
+                seconds: pace.after_failure(error.pause).as_secs(),
             };
-            let seconds = pace.after_failure(*pause).as_secs();
-            log.line(
-                Level::Warning,
-                format!("the tenant's signing keys {why}; {meanwhile}the next attempt follows in {seconds} s; \
-                fix: check domain (or issuer) and ca_file, and this machine's network and time"),
-            );
+            line(Level::Warning, failed);
         }
     }
     *reported = Some(outcome);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code leaves the state half changed, so a poisoned lock is still good.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -407,8 +383,11 @@ mod tests {
     }
 
     fn down(pause: Option<Duration>) -> JwksError {
-        let why = "could not be fetched: it is down".into();
-        JwksError { why, pause }
+        JwksError {
+            tenant: "tenant.example".into(),
+            why: NoAnswer::Timeout,
+            pause,
+        }
     }
 
     fn has(store: &JwksCache, kid: &str) -> bool {
@@ -512,7 +491,7 @@ mod tests {
         assert!(has(&rig.store, "a"));
         let lines = rig.log.take();
         assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(lines[1].1.contains("it is down") && lines[1].1.contains("last good"));
+        assert!(lines[1].1.contains("did not answer") && lines[1].1.contains("last good"));
         drop(rig.answer);
         rig.store.stop();
     }

@@ -5,19 +5,21 @@
 //! decides who can sign in ([`crate::state_dir`]).
 
 use std::{
-    fmt,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use serde_json::Value;
 
-use super::jwks::KeySet;
+use super::{
+    fetch_report::{SavedJwksError, SavedJwksProblem},
+    jwks::KeySet,
+};
 use crate::{
     clock::{self, Unix},
     state_dir::StateDir,
 };
-use input::{json, text::Quoted};
+use input::json;
 
 /// The file with one tenant's keys.
 pub(crate) struct SavedJwks {
@@ -54,30 +56,29 @@ impl SavedJwks {
     ///
     /// # Errors
     ///
-    /// Returns a sentence about the file, with the fix.
-    pub(crate) fn load(&self) -> Result<Option<(KeySet, Duration)>, String> {
+    /// Returns what is wrong with the file.
+    pub(crate) fn load(&self) -> Result<Option<(KeySet, Duration)>, SavedJwksError> {
         self.load_at(clock::now())
     }
 
-    fn load_at(&self, now: Unix) -> Result<Option<(KeySet, Duration)>, String> {
-        let about = |why: &dyn fmt::Display| {
-            let path = self.dir.path_of(&self.file);
-            format!(
-                "the keys kept in {} are not used: {why}; fix: remove it, it is written again",
-                Quoted(&path.display().to_string())
-            )
+    fn load_at(&self, now: Unix) -> Result<Option<(KeySet, Duration)>, SavedJwksError> {
+        let not_used = |problem| SavedJwksError::Load {
+            path: self.dir.path_of(&self.file),
+            problem,
         };
-        let Some(bytes) = self.dir.read(&self.file).map_err(|why| about(&why))? else {
+        let bytes = self.dir.read(&self.file);
+        let Some(bytes) = bytes.map_err(|why| not_used(SavedJwksProblem::File(why)))? else {
             return Ok(None);
         };
-        let document = json::object(&bytes).map_err(|why| about(&format_args!("it {why}")))?;
+        let document =
+            json::object(&bytes).map_err(|why| not_used(SavedJwksProblem::NotJson(why)))?;
         let fetched = document.get("fetched").and_then(Value::as_u64);
-        let fetched = fetched.ok_or_else(|| about(&"it does not say from when they are"))?;
+        let fetched = fetched.ok_or_else(|| not_used(SavedJwksProblem::NoFetchTime))?;
         // Two tenants' names may map to the same file name.
         if document.get("tenant").and_then(Value::as_str) != Some(&self.tenant) {
             return Ok(None);
         }
-        let keys = KeySet::parse(&bytes).map_err(|why| about(&why))?;
+        let keys = KeySet::parse(&bytes).map_err(|why| not_used(SavedJwksProblem::Keys(why)))?;
         // A date in the future means that a clock was wrong, then or now, and that the keys' age is unknown.
         let age = now.0.saturating_sub(fetched);
         Ok((age < self.good_for).then_some((keys, Duration::from_secs(age))))
@@ -88,12 +89,12 @@ impl SavedJwks {
     ///
     /// # Errors
     ///
-    /// Returns a sentence about the file, with the fix.
-    pub(crate) fn save(&self, keys: &KeySet) -> Result<(), String> {
+    /// Returns what is wrong with the file.
+    pub(crate) fn save(&self, keys: &KeySet) -> Result<(), SavedJwksError> {
         self.save_at(keys, clock::now())
     }
 
-    fn save_at(&self, keys: &KeySet, now: Unix) -> Result<(), String> {
+    fn save_at(&self, keys: &KeySet, now: Unix) -> Result<(), SavedJwksError> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((same, since)) = &*written
             && same.has_same_keys(keys)
@@ -105,13 +106,10 @@ impl SavedJwks {
         document.insert("tenant".into(), self.tenant.clone().into());
         document.insert("fetched".into(), now.0.into());
         let text = serde_json::to_vec_pretty(&document).expect("a document of texts");
-        self.dir.write(&self.file, &text).map_err(|why| {
-            let path = self.dir.path_of(&self.file);
-            format!(
-                "the tenant's keys cannot be kept over a restart in {}: {why}; fix: make room there, or let the \
-                broker's user write in state_dir",
-                Quoted(&path.display().to_string())
-            )
+        let written_to = self.dir.write(&self.file, &text);
+        written_to.map_err(|why| SavedJwksError::Save {
+            path: self.dir.path_of(&self.file),
+            why,
         })?;
         let copy = KeySet::parse(&text).expect("what was just written");
         *written = Some((copy, now));
@@ -187,7 +185,7 @@ mod tests {
         saved.save_at(&keys("a"), Unix(1000)).unwrap();
         let path = folder.path().join("keys-t.json");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-        let why = saved.load_at(Unix(1001)).err().unwrap();
+        let why = saved.load_at(Unix(1001)).unwrap_err().to_string();
         assert!(
             why.contains("keys-t.json") && why.contains("others"),
             "{why}"
@@ -200,8 +198,8 @@ mod tests {
             r#"{"tenant":"t","fetched":1000,"keys":[]}"#,
         ] {
             fs::write(&path, bad).unwrap();
-            let why = saved.load_at(Unix(1001)).err().unwrap();
-            assert!(why.contains("fix: remove it"), "{why}");
+            let why = saved.load_at(Unix(1001)).unwrap_err().to_string();
+            assert!(why.contains("fix: delete the file"), "{why}");
         }
         saved.save_at(&keys("b"), Unix(1002)).unwrap();
         assert!(

@@ -35,6 +35,7 @@ use super::{
     source::SourceNetwork,
 };
 use crate::{
+    hash::hash,
     refusal::{FailedFor, LimitDetail, Reason, Refusal},
     secret::Fingerprint,
 };
@@ -351,13 +352,6 @@ impl Circuit {
             is_wanted,
         });
     }
-}
-
-fn hash(what: impl Hash) -> u64 {
-    use std::hash::DefaultHasher;
-    let mut hasher = DefaultHasher::new();
-    what.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// A factor between 0.75 and 1.25, so that many brokers do not come back in step.

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use crate::config::{ConfigError, errors::Problem, options};
+use crate::{
+    config::{ConfigError, errors::Problem, options},
+    engine::EngineError,
+    secret::NoRandomness,
+};
 use acl::policy_file::OptionalAttribute;
 use input::text::Quoted;
 
@@ -142,9 +146,20 @@ impl fmt::Display for Problem {
     }
 }
 
-/// For functions whose caller only shows the sentence.
-impl From<ConfigError> for String {
-    fn from(error: ConfigError) -> Self {
-        error.to_string()
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(why) => write!(f, "{why}"),
+            Self::NoRandomness => write!(f, "{NoRandomness}"),
+            Self::NoThread(why) => {
+                write!(f, "cannot start a thread to fetch the tenant's keys: {why}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for NoRandomness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the operating system gave no random bytes")
     }
 }

@@ -1,8 +1,11 @@
-//! What is wrong with a set of keys, or with one key.
+//! What is wrong with a set of keys, or with one key, and what came of fetching keys.
 
 use std::fmt;
 
-use crate::jwt::jwks::{IgnoredKey, JwksProblem, KeyProblem, MAX_KEYS};
+use crate::jwt::{
+    fetch_report::{FetchReport, SavedJwksError, SavedJwksProblem},
+    jwks::{IgnoredKey, JwksProblem, KeyProblem, MAX_KEYS},
+};
 use input::text::Quoted;
 
 impl fmt::Display for JwksProblem {
@@ -37,12 +40,73 @@ impl fmt::Display for KeyProblem {
             Self::NotForVerifying => f.write_str("is not for verifying (key_ops)"),
             Self::Algorithm(name) => write!(f, "is for {}, which is not supported", Quoted(name)),
             Self::AlgorithmNotText => f.write_str("has an alg that is not a string"),
-            Self::BadNumber(name) => write!(f, "has no good {name}"),
+            Self::BadNumber(name) => write!(f, "has an invalid {name}"),
             Self::Bits(bits) => write!(f, "has {bits} bits, not 2048 to 8192"),
             Self::EvenModulus => f.write_str("has an even modulus"),
             Self::BadExponent => f.write_str("has a bad exponent"),
             Self::Roca => f.write_str("was made by a broken generator (ROCA, CVE-2017-15361)"),
-            Self::Rejected(why) => write!(f, "is no key ({why})"),
+            Self::Rejected(why) => write!(f, "is not a valid key ({why})"),
+        }
+    }
+}
+
+impl fmt::Display for FetchReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fetched { keys } => {
+                write!(f, "the tenant's signing keys were fetched ({keys} keys)")
+            }
+            Self::Ignored(key) => write!(f, "ignored one of the tenant's keys: {key}"),
+            Self::Failed {
+                error,
+                older_stay,
+                seconds,
+            } => {
+                let (tenant, why) = (&error.tenant, &error.why);
+                let meanwhile = match older_stay {
+                    true => "the last good ones stay in use, and ",
+                    false => "",
+                };
+                write!(
+                    f,
+                    "the tenant's signing keys could not be fetched from {tenant}: {why}; {meanwhile}the next attempt \
+                     follows in {seconds} s; fix: check domain (or issuer) and ca_file, and this machine's network \
+                     and time"
+                )
+            }
+            Self::Stale => f.write_str(
+                "the tenant's signing keys could not be fetched for longer than jwks_max_stale: they are not used any \
+                 more, and tokens are refused; fix: see the line that says why they cannot be fetched",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for SavedJwksError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load { path, problem } => write!(
+                f,
+                "the keys kept in {} are not used: {problem}; fix: delete the file, it will be written again",
+                Quoted(&path.display().to_string())
+            ),
+            Self::Save { path, why } => write!(
+                f,
+                "the tenant's keys cannot be kept over a restart in {}: {why}; fix: make room there, or let the \
+                 broker's user write in state_dir",
+                Quoted(&path.display().to_string())
+            ),
+        }
+    }
+}
+
+impl fmt::Display for SavedJwksProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(why) => write!(f, "{why}"),
+            Self::NotJson(why) => write!(f, "it {why}"),
+            Self::NoFetchTime => f.write_str("it has no fetch time"),
+            Self::Keys(why) => write!(f, "{why}"),
         }
     }
 }

@@ -81,7 +81,7 @@ impl fmt::Display for Detail {
                 write!(f, "{key}, and its keys were asked for moments ago")
             }
             Self::KeysNotFetched { key, .. } => write!(f, "{key}, and its keys cannot be had now"),
-            Self::Text(text) => f.write_str(text),
+            Self::Boundary(fault) => f.write_str(fault),
         }
     }
 }
@@ -370,6 +370,7 @@ impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the tenant ")?;
         match self {
+            Self::Panicked => f.write_str("was being asked when the plugin panicked"),
             Self::Timeout => f.write_str("did not answer in time"),
             Self::Within(seconds) => write!(f, "did not answer within {seconds} s"),
             Self::UnknownHost => f.write_str("has a name that DNS does not know"),

@@ -247,7 +247,7 @@ impl fmt::Display for Minute {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::Reason;
+    use crate::refusal::{NoAnswer, Reason};
 
     /// Whatever a client, a token or the tenant writes, the reason and what helps are read in full.
     #[test]
@@ -270,7 +270,7 @@ mod tests {
                 ..Client::default()
             };
             for reason in Reason::ALL {
-                let detail = format!("it says {} and {name}", Quoted(name));
+                let detail = NoAnswer::NotHttp(format!("it says {} and {name}", Quoted(name)));
                 let refusal = Refusal::new(*reason, detail);
                 let line = around(
                     &format!("refused CONNECT [{}] of {client}", reason.code()),

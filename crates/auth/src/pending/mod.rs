@@ -187,6 +187,7 @@ impl PendingAuthentications {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::ConnectDetail;
     use crate::{
         client::Client,
         limits::source::SourceNetwork,
@@ -234,7 +235,7 @@ mod tests {
     }
 
     fn refused() -> Verdict {
-        Err(Refusal::new(Reason::LoginQueue, ""))
+        Err(Refusal::new(Reason::LoginQueue, ConnectDetail::NoPassword))
     }
 
     #[test]

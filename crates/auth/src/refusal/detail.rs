@@ -79,8 +79,8 @@ pub enum Detail {
         /// Whether they were fetched a moment ago.
         recently: bool,
     },
-    /// A sentence.
-    Text(String),
+    /// A fault at the boundary to the broker, in the words of that crate.
+    Boundary(String),
 }
 
 /// What was found about a CONNECT.
@@ -425,6 +425,8 @@ pub struct TenantAnswer {
 /// Why there is no answer of the tenant that is any good.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NoAnswer {
+    /// The plugin panicked while it asked.
+    Panicked,
     /// It did not answer in time.
     Timeout,
     /// It did not answer within so many seconds.
@@ -461,7 +463,7 @@ pub enum NoAnswer {
     NoKeysAddress,
     /// Its discovery document has no token endpoint.
     NoTokenAddress,
-    /// Its key set cannot be used. The sentence says why.
+    /// Its key set cannot be used, for this reason.
     BadKeys(String),
 }
 
@@ -498,15 +500,9 @@ pub enum LookAt {
     AudienceAndConnection,
 }
 
-impl From<&str> for Detail {
-    fn from(text: &str) -> Self {
-        Self::Text(text.into())
-    }
-}
-
 impl From<String> for Detail {
-    fn from(text: String) -> Self {
-        Self::Text(text)
+    fn from(fault: String) -> Self {
+        Self::Boundary(fault)
     }
 }
 

@@ -72,8 +72,11 @@ mod tests {
 
     #[test]
     fn a_fix_that_begins_with_a_wait_says_so_first() {
-        let refusal =
-            Refusal::new(Reason::LoginBackoff, "it sent 3 wrong passwords").wait_first(10);
+        let detail = LimitDetail::WrongPasswords {
+            times: 3,
+            seconds: 10,
+        };
+        let refusal = Refusal::new(Reason::LoginBackoff, detail).wait_first(10);
         let line = refusal.to_string();
         assert!(
             line.contains("; fix: wait 10 s; if that does not help, correct the device's password"),

@@ -1,6 +1,8 @@
 //! The refusals of a client that were reported.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
+
+use crate::hash::hash;
 
 /// The refusals of a client that were reported: each once, and a limited number. A device that publishes to a forbidden
 /// topic a thousand times a second must not fill the log.
@@ -23,9 +25,7 @@ impl ReportedRefusals {
 
     /// Notes a refusal. Returns whether to report it.
     pub(crate) fn note(&mut self, refusal: impl Hash) -> Note {
-        let mut hasher = DefaultHasher::new();
-        refusal.hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = hash(refusal);
         if self.0.len() >= Self::MAX || self.0.contains(&hash) {
             return Note::Silent;
         }

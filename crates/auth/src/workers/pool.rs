@@ -33,9 +33,9 @@ use crate::{
         fair_shares::FairShares,
         known_callers::{Caller, Standing},
     },
-    refusal::{PendingDetail, Reason, Refusal},
+    refusal::{NoAnswer, PendingDetail, Reason, Refusal},
     secret::Fingerprint,
-    threads::{self, Spawn},
+    threads::{self, Spawn, lock},
 };
 
 /// How many passwords may wait for a thread. A thousand devices that come back at once fit; a flood does not.
@@ -351,13 +351,15 @@ impl PoolShared {
         let (login, job) = job.split();
         let ask = || (self.worker)(&login, job.deadline);
         let (tokens, feedback) = catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| {
-            let what = "asking the tenant failed within";
             let feedback = TenantFeedback {
                 // The tenant may have received the password.
                 lost: true,
                 ..TenantFeedback::default()
             };
-            (Err(Refusal::new(Reason::Internal, what)), feedback)
+            (
+                Err(Refusal::new(Reason::Internal, NoAnswer::Panicked)),
+                feedback,
+            )
         });
         job.with(JobResult::Login {
             username: login.username,
@@ -389,11 +391,6 @@ impl PoolShared {
     fn state(&self) -> MutexGuard<'_, QueueState> {
         lock(&self.state)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code leaves the state half changed, so a poisoned lock is still good.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
