@@ -413,7 +413,7 @@ me=device-$(token d1 | subject) # as the example's client_id_template has it
 check "a device with its password publishes to its topic" publish "$me" -u d1 -P 'a password' -t devices/d1/state
 check "and where the policy file lets it" publish "$me" -u d1 -P 'a password' -t news
 check "and to no other" is_denied mosquitto_pub -q 1 -m mischief -i "$me" -u d1 -P 'a password' -t devices/d2/state
-check "and under no other client id" is_refused mosquitto_pub -i d1 -u d1 -P 'a password' \
+check "and under no other client ID" is_refused mosquitto_pub -i d1 -u d1 -P 'a password' \
   -t devices/d1/state -m mischief
 check "the log says so: [client-id]" logs '[client-id]'
 check "one with a wrong password is refused" is_refused mosquitto_pub -i guesser -u d1 -P 'a guess' \

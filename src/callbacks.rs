@@ -73,7 +73,7 @@ pub unsafe extern "C" fn on_basic_auth(
                 }) => {
                     let engine = &mut instance.engine;
                     engine.report_unreadable(client_id, address, &refusal, now);
-                    codes::refusal(refusal.reason.told(), broker.generation())
+                    codes::refusal(refusal.reason.connack_reason(), broker.generation())
                 }
             };
             // The sign-in may have waited.
@@ -131,7 +131,9 @@ fn sign_in(
     };
     let admission = match result {
         Ok(admission) => admission,
-        Err(refusal) => return codes::refusal(refusal.reason.told(), broker.generation()),
+        Err(refusal) => {
+            return codes::refusal(refusal.reason.connack_reason(), broker.generation());
+        }
     };
     if !broker.set_username(client, admission.username()) {
         instance
@@ -190,7 +192,7 @@ fn delay(
     }
     match instance.engine.delay(common, wait, time::now()) {
         Ok(()) => codes::AUTH_DELAYED,
-        Err(refusal) => codes::refusal(refusal.reason.told(), broker.generation()),
+        Err(refusal) => codes::refusal(refusal.reason.connack_reason(), broker.generation()),
     }
 }
 

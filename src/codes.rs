@@ -6,7 +6,7 @@
 use std::ffi::c_int;
 
 use crate::abi;
-use auth::refusal::Told;
+use auth::refusal::ConnackReason;
 
 /// The client, the message or the subscription is allowed.
 pub const SUCCESS: c_int = abi::MOSQUITTO_AUTH0_ERR_SUCCESS as c_int;
@@ -36,16 +36,16 @@ pub enum Generation {
 }
 
 /// Returns the code that refuses a CONNECT.
-pub fn refusal(told: Told, generation: Generation) -> c_int {
+pub fn refusal(reason: ConnackReason, generation: Generation) -> c_int {
     if generation == Generation::V2_0 {
         return AUTH;
     }
-    (match told {
-        Told::NotAuthorized => abi::MOSQUITTO_AUTH0_ERR_AUTH,
-        Told::BadCredential => abi::MOSQUITTO_AUTH0_ERR_BAD_USERNAME_OR_PASSWORD,
-        Told::Unavailable => abi::MOSQUITTO_AUTH0_ERR_SERVER_UNAVAILABLE,
-        Told::Busy => abi::MOSQUITTO_AUTH0_ERR_SERVER_BUSY,
-        Told::Banned => abi::MOSQUITTO_AUTH0_ERR_BANNED,
+    (match reason {
+        ConnackReason::NotAuthorized => abi::MOSQUITTO_AUTH0_ERR_AUTH,
+        ConnackReason::BadCredential => abi::MOSQUITTO_AUTH0_ERR_BAD_USERNAME_OR_PASSWORD,
+        ConnackReason::Unavailable => abi::MOSQUITTO_AUTH0_ERR_SERVER_UNAVAILABLE,
+        ConnackReason::Busy => abi::MOSQUITTO_AUTH0_ERR_SERVER_BUSY,
+        ConnackReason::Banned => abi::MOSQUITTO_AUTH0_ERR_BANNED,
     }) as c_int
 }
 
@@ -54,13 +54,13 @@ mod tests {
     use super::*;
 
     /// The reason code that 2.1 puts into an MQTT 5 CONNACK for a return code.
-    fn connack(code: c_int) -> Option<Told> {
+    fn connack(code: c_int) -> Option<ConnackReason> {
         Some(match code {
-            11 => Told::NotAuthorized,
-            0x86 => Told::BadCredential,
-            0x88 => Told::Unavailable,
-            0x89 => Told::Busy,
-            0x8a => Told::Banned,
+            11 => ConnackReason::NotAuthorized,
+            0x86 => ConnackReason::BadCredential,
+            0x88 => ConnackReason::Unavailable,
+            0x89 => ConnackReason::Busy,
+            0x8a => ConnackReason::Banned,
             _ => return None,
         })
     }
@@ -80,11 +80,11 @@ mod tests {
     #[test]
     fn a_2_0_broker_hears_one_code_only() {
         for told in [
-            Told::BadCredential,
-            Told::NotAuthorized,
-            Told::Unavailable,
-            Told::Busy,
-            Told::Banned,
+            ConnackReason::BadCredential,
+            ConnackReason::NotAuthorized,
+            ConnackReason::Unavailable,
+            ConnackReason::Busy,
+            ConnackReason::Banned,
         ] {
             assert_eq!(refusal(told, Generation::V2_0), 11);
         }

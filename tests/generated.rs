@@ -6,7 +6,7 @@ use std::{env, fmt::Write, fs, path::Path, process::Command};
 
 use auth::{
     config::options::{self, DefaultValue, GROUPS, Kind, Opt},
-    refusal::{Fault, Reason},
+    refusal::{Reason, Responsible},
 };
 
 /// The file of this name, without the part that is generated.
@@ -125,23 +125,23 @@ fn refusals_page(_: &str) -> String {
             writeln!(page, "\n### `[{}]`\n\n{cause}", reason.code()).unwrap();
             page.push_str(&item("Fix", reason.fix()));
             page.push_str(&item("Who has to act", who(*reason)));
-            page.push_str(&item("The device is told", &told(*reason)));
+            page.push_str(&item("The device is told", &connack_reason(*reason)));
         }
     }
     page
 }
 
 fn who(reason: Reason) -> &'static str {
-    match reason.fault() {
-        Fault::Device => "whoever set up the device",
-        Fault::Account => "whoever looks after the device's account in the tenant",
-        Fault::Configuration => "the operator of the broker",
-        Fault::Passing => "nobody, unless it happens often",
+    match reason.responsible() {
+        Responsible::Device => "whoever set up the device",
+        Responsible::Account => "whoever looks after the device's account in the tenant",
+        Responsible::Configuration => "the operator of the broker",
+        Responsible::Passing => "nobody, unless it happens often",
     }
 }
 
-fn told(reason: Reason) -> String {
-    let (code, name) = reason.told().mqtt5();
+fn connack_reason(reason: Reason) -> String {
+    let (code, name) = reason.connack_reason().mqtt5();
     format!("{code} (0x{code:02X}, {name})")
 }
 
@@ -243,7 +243,7 @@ fn manual(_: &str) -> String {
             let text = format!(
                 "{cause}\n\nFix: {fix}.\n\nWho has to act: {}. The device is told: {}.",
                 who(*reason),
-                told(*reason)
+                connack_reason(*reason)
             );
             page.push_str(&roff(&text, ITEM));
         }

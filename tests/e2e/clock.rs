@@ -105,8 +105,8 @@ on_each_broker! {
         assert!(answer(&broker, &connect).is_some());
         wall.set(61.0);
         broker.expect_log(
-            "in the last minute 1 device that came in before had to try again, and 0 devices whose user or address \
-             did ([login-pending] 1 times)",
+            "in the last minute 1 device that signed in before had to try again, and 0 devices whose user or address \
+             is known ([login-pending] 1 times)",
         );
         gate.open();
     }

@@ -46,8 +46,8 @@ const SMALL_FILE: u64 = 16 * 1024;
 const PATIENCE_SMALL: Duration = Duration::from_millis(250);
 const PATIENCE_LARGE: Duration = Duration::from_millis(2);
 
-/// After this time it is reported that the file is still being read. Ten thousand rules take a tenth of a second, so this
-/// is a disk that hangs.
+/// After this time it is reported that the file is still being read. Ten thousand rules take a tenth of a second, so
+/// this is a disk that hangs.
 const SLOW: Duration = Duration::from_secs(5);
 
 /// The policy file in force.

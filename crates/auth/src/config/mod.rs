@@ -134,9 +134,9 @@ pub struct Config {
     pub(crate) leeway: u64,
     /// How long one CONNECT may wait for the tenant, and how long one fetch of keys may take.
     pub(crate) timeout: Duration,
-    /// How long the broker may stand still for one CONNECT.
+    /// How long the broker may block for one CONNECT.
     pub(crate) login_wait: Duration,
-    /// How many percent of any ten seconds the broker may stand still.
+    /// How many percent of any ten seconds the broker may block.
     pub(crate) stall_budget: u32,
     /// How many requests to the tenant there may be at a time.
     pub(crate) login_workers: usize,

@@ -11,7 +11,7 @@ use crate::{
     config::ConfigError,
     limits::source::SourceNetwork,
     log::Level,
-    refusal::{Detail, Fault, Reason, Refusal, Told},
+    refusal::{ConnackReason, Detail, Reason, Refusal, Responsible},
     sign_in::SignIn,
 };
 
@@ -46,7 +46,7 @@ pub(crate) enum Report<'a> {
     },
     /// Known clients had to try again.
     Minute(Minute),
-    /// A client came in and may do nothing.
+    /// A client signed in and has no rights.
     NoRights {
         /// Its client ID.
         client_id: &'a str,
@@ -257,15 +257,20 @@ impl Engine {
 
 /// Whether one line is enough for all devices: no device is to blame, and all are to try again.
 fn concerns_all(reason: Reason) -> bool {
-    matches!(reason.told(), Told::Unavailable | Told::Busy)
-        && matches!(reason.fault(), Fault::Passing | Fault::Configuration)
+    matches!(
+        reason.connack_reason(),
+        ConnackReason::Unavailable | ConnackReason::Busy
+    ) && matches!(
+        reason.responsible(),
+        Responsible::Passing | Responsible::Configuration
+    )
 }
 
 fn level(reason: Reason) -> Level {
-    match reason.fault() {
-        Fault::Device => Level::Notice,
-        Fault::Account | Fault::Passing => Level::Warning,
-        Fault::Configuration => Level::Error,
+    match reason.responsible() {
+        Responsible::Device => Level::Notice,
+        Responsible::Account | Responsible::Passing => Level::Warning,
+        Responsible::Configuration => Level::Error,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         known_callers::{Caller, Standing},
         source::SourceNetwork,
     },
-    refusal::{Fault, Reason, Refusal},
+    refusal::{Reason, Refusal, Responsible},
     sign_in::SignIn,
 };
 
@@ -136,7 +136,7 @@ impl Engine {
 
     /// Counts a refusal that says nothing against the device.
     pub(super) fn count_refusal(&mut self, sign_in: &SignIn, refusal: &Refusal) {
-        if sign_in.user.is_some() && refusal.reason.fault() == Fault::Passing {
+        if sign_in.user.is_some() && refusal.reason.responsible() == Responsible::Passing {
             self.tally.turned_away(sign_in, refusal.reason);
         }
     }
@@ -195,7 +195,7 @@ mod tests {
             .unwrap()
             .to_string();
         for part in [
-            "10 devices that came in before had to try again, and 3 devices whose user or address did",
+            "10 devices that signed in before had to try again, and 3 devices whose user or address is known",
             "([login-rate] 30 times, [login-pending] 3 times)",
             "unknown clients were turned away 1000 times",
             "asked 1000 times, most for 0.0.0.0 143 times, 0.0.0.1 143 times, 0.0.0.2 143 times;",
@@ -241,7 +241,7 @@ mod tests {
         };
         let lines = told(Reason::LoginRate, 1000);
         assert!(
-            lines.len() == 1 && lines[0].contains(" 1 device that came in before"),
+            lines.len() == 1 && lines[0].contains(" 1 device that signed in before"),
             "{lines:?}"
         );
         assert!(told(Reason::LoginRefused, 2000).is_empty(), "its own fault");

@@ -447,7 +447,7 @@ mod tests {
             (with("d", json!("AQAB")), "private"),
             (with("n", json!(modulus(128))), "1024 bits"),
             (with("n", json!("")), "0 bits"),
-            (with("n", json!("not base64!")), "no good n"),
+            (with("n", json!("not base64!")), "an invalid n"),
             (with("e", json!("AQ")), "exponent"),
             (with("e", json!("AA")), "exponent"),
             (with("e", json!("AQAA")), "exponent"),

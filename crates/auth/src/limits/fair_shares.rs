@@ -70,7 +70,7 @@ impl Standing {
 
 /// Returns what callers of this standing may use together.
 fn part(standing: Standing, whole: f64) -> f64 {
-    // Half of a single one would be none.
+    // Half of one rounds to none.
     (whole * standing.part()).max(whole.min(1.0))
 }
 
@@ -138,7 +138,7 @@ impl FairShares {
         }
     }
 
-    /// So much comes back, to all in proportion to what they use.
+    /// Gives `amount` back, in proportion to each address's use.
     pub fn come_back(&mut self, amount: f64) {
         /// Below it the numbers would lose their precision.
         const SMALL: f64 = 1e-9;

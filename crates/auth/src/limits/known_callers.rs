@@ -35,7 +35,7 @@ pub enum Standing {
     /// Neither the user nor the address came in before.
     #[default]
     Unknown,
-    /// The user or the address came in before. A stranger gets this far with a user name that it has heard.
+    /// The user or the address came in before. A stranger gets this far with a user name that it knows.
     Familiar,
     /// This user came in from this address before.
     Returning,

@@ -11,9 +11,9 @@
 //! The first count is not enough where the tenant counts otherwise: it may not trust the address that it is told, or it
 //! may lock accounts whatever the address (mode *Account Lockout*). Then ten wrong passwords from anywhere lock the
 //! user. So the second count is by user alone. A limit of nine would prevent every lock, but two strangers could lock a
-//! device out with nine CONNECTs. No limit would let them have Auth0 do it. The compromise: after `MOST_ANYWHERE` wrong
-//! passwords in a row from anywhere, one a day is let through, and the address from which the user last came in never
-//! waits. Consequences:
+//! device out with nine CONNECTs. Without a limit they could make Auth0 lock the device. The compromise: after
+//! `MOST_ANYWHERE` wrong passwords in a row from anywhere, one a day is let through, and the address from which the
+//! user last came in never waits. Consequences:
 //!
 //! * A device that signs in every day (tokens of Auth0 last a day) resets the count before the tenth.
 //! * A device at its usual address never waits because of others.
@@ -555,7 +555,7 @@ mod tests {
             refusal
                 .detail
                 .to_string()
-                .contains("one more is looked at each day")
+                .contains("one more is checked each day")
         );
         assert!(lockout.begin(moved, start + S(2 * day + 1)).is_ok());
         lockout.finish(moved, PasswordResult::NotChecked, start + S(2 * day + 1));

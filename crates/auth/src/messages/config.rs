@@ -104,7 +104,7 @@ impl fmt::Display for Problem {
             Self::SetTwice => "it is set twice; leave one of the two out",
             Self::Form => "the option does not take this value",
             Self::PlainHttp => {
-                "plain http would let anyone on the way read passwords and hand out keys"
+                "plain http would let an attacker on the network read passwords and forge keys"
             }
             Self::CredentialsModeOff => {
                 "it is for credentials mode, which is off; set client_id and client_secret_file, or leave it out"
@@ -132,7 +132,7 @@ impl fmt::Display for Problem {
                 "the secret has fewer than 32 bytes, which HS256 forbids (RFC 7518, section 3.2); use a longer one"
             }
             Self::PolicyFileUnused => {
-                "acl is defer, so nobody would ask it; leave one of the two out"
+                "acl is defer, so it would not be used; leave one of the two out"
             }
             Self::TemplateOfItself => {
                 "it asks for the client ID itself; name a claim, as in device-${sub}"

@@ -78,9 +78,11 @@ impl fmt::Display for Detail {
                 key,
                 recently: true,
             } => {
-                write!(f, "{key}, and its keys were asked for moments ago")
+                write!(f, "{key}, and the tenant's keys were fetched moments ago")
             }
-            Self::KeysNotFetched { key, .. } => write!(f, "{key}, and its keys cannot be had now"),
+            Self::KeysNotFetched { key, .. } => {
+                write!(f, "{key}, and the tenant's keys cannot be fetched now")
+            }
             Self::Boundary(fault) => f.write_str(fault),
         }
     }
@@ -277,20 +279,20 @@ impl fmt::Display for LimitDetail {
             Self::PasswordsLost { times, seconds } => write!(
                 f,
                 "the tenant lost {times} of its passwords in a row, and may have counted them as wrong; the next is \
-                 looked at in {seconds} s"
+                 checked in {seconds} s"
             ),
             Self::WrongPasswords { times, seconds } => write!(
                 f,
-                "it sent {times} wrong passwords in a row; the next is looked at in {seconds} s"
+                "it sent {times} wrong passwords in a row; the next one is checked in {seconds} s"
             ),
             Self::WrongPasswordsAndMore { times, asking } => write!(
                 f,
-                "it sent {times} wrong passwords in a row, and {asking} are being looked at"
+                "it sent {times} wrong passwords in a row, and {asking} more are being checked"
             ),
             Self::WrongPasswordsElsewhere { times } => write!(
                 f,
-                "{times} wrong passwords in a row came for its user from several addresses, and it is not where it \
-                 came in last; one more is looked at each day"
+                "{times} wrong passwords in a row came for its user from several addresses, and it connects from \
+                 another address than at its last sign-in; one more is checked each day"
             ),
             Self::Rate {
                 per_second,
@@ -298,8 +300,8 @@ impl fmt::Display for LimitDetail {
             } => write!(f, "more than login_rate ({per_second}) logins a second"),
             Self::Rate { per_second, .. } => write!(
                 f,
-                "more logins than its address, and those who have not come in from theirs, may use of login_rate \
-                 ({per_second} a second)"
+                "its address has used its share of login_rate ({per_second} logins a second), and so have all \
+                 clients that never signed in from their address"
             ),
             Self::RetryAfter {
                 seconds,
@@ -309,12 +311,12 @@ impl fmt::Display for LimitDetail {
                 write!(f, "the tenant wants no logins{from} for {seconds} s")
             }
             Self::ApplicationRejected => f.write_str(
-                "the tenant did not accept our application, as an earlier line says, and is asked again in a moment",
+                "the tenant rejected the application (client_id), as an earlier line says, and is asked again in a moment",
             ),
             Self::TenantFailed { times, whose } => {
                 write!(f, "the tenant failed {times} times in a row")?;
                 f.write_str(match whose {
-                    FailedFor::Everybody => " and is left alone for a moment",
+                    FailedFor::Everybody => " and gets no requests for a moment",
                     FailedFor::Address => {
                         " for users at its address, and is not asked for that address for a moment"
                     }
@@ -378,7 +380,7 @@ impl fmt::Display for NoAnswer {
             Self::Unreachable(Some(why)) => write!(f, "could not be reached: {why}"),
             Self::Untrusted(why) => write!(f, "could not be trusted: {why}"),
             Self::TooLong(most) => write!(f, "answered with more than {most} bytes"),
-            Self::NotHttp(why) => write!(f, "answered in no way that HTTP knows: {why}"),
+            Self::NotHttp(why) => write!(f, "sent an invalid HTTP response: {why}"),
             Self::Status(status) => write!(f, "answered {status}"),
             Self::BadDiscovery(why) => write!(f, "has a discovery document that {why}"),
             Self::AnotherIssuer { found, expected } => {

@@ -69,7 +69,7 @@ impl fmt::Display for Report<'_> {
                 let (client_id, claim) = (Quoted(client_id), Quoted(claim));
                 write!(
                     f,
-                    "{client_id} came in and may do nothing: its token lists no topic{nor_file}; fix: add topics to \
+                    "{client_id} signed in and has no rights: its token lists no topic{nor_file}; fix: add topics to \
                      the device's app_metadata in the tenant, and an Action that copies them into the token's claim \
                      {claim}"
                 )
@@ -95,7 +95,7 @@ impl fmt::Display for Report<'_> {
                     write!(f, " (and {others} more)")?;
                 }
                 f.write_str(
-                    ": whoever comes in through the tenant with such a user name has that user's rights; fix: set \
+                    ": a user of the tenant with the same name gets that user's rights; fix: set \
                      username_prefix, for instance to auth0:, and write the prefix in front of the tenant's users in \
                      the broker's own rules",
                 )
@@ -216,7 +216,7 @@ impl fmt::Display for Minute {
         };
         write!(
             f,
-            "in the last minute {} that came in before had to try again, and {} whose user or address did",
+            "in the last minute {} that signed in before had to try again, and {} whose user or address is known",
             devices(self.returning),
             devices(self.familiar)
         )?;

@@ -98,7 +98,7 @@ pub enum ConnectDetail {
         field: Field,
         /// Its length in bytes.
         bytes: usize,
-        /// The longest that is looked at.
+        /// The longest that is examined.
         most: usize,
     },
     /// A field is not UTF-8 text.

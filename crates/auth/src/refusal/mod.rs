@@ -7,7 +7,7 @@ pub use detail::{
     AccessToken, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor, Field, IssuedToken,
     LimitDetail, LookAt, NoAnswer, Part, PendingDetail, TenantAnswer, TenantBody, TokenDetail,
 };
-pub use reasons::{Fault, Reason, Told};
+pub use reasons::{ConnackReason, Reason, Responsible};
 
 /// Why a client was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 /// What the device is told: the MQTT 5 reason code of its CONNACK, where the broker can send it. `src/codes.rs`
 /// says which broker can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum ConnackReason {
     /// Come back with another credential.
     BadCredential,
     /// The code for everything where the broker has no finer one.
@@ -18,7 +18,7 @@ pub enum Told {
     Banned,
 }
 
-impl Told {
+impl ConnackReason {
     /// Returns the reason code and its name in the MQTT 5 specification.
     pub const fn mqtt5(self) -> (u8, &'static str) {
         match self {
@@ -33,7 +33,7 @@ impl Told {
 
 /// Who has to act. This also decides the severity of the log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum Responsible {
     /// Whoever set up the device.
     Device,
     /// Whoever looks after the device's account in the tenant.
@@ -46,7 +46,7 @@ pub enum Fault {
 
 macro_rules! reasons {
     ($($group:literal {
-        $($variant:ident, $code:literal, $told:ident, $fault:ident, $cause:literal, $fix:literal;)*
+        $($variant:ident, $code:literal, $connack:ident, $responsible:ident, $cause:literal, $fix:literal;)*
     })*) => {
         /// Why something was refused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,13 +67,13 @@ macro_rules! reasons {
             }
 
             /// What the device may be told.
-            pub const fn told(self) -> Told {
-                match self { $($(Self::$variant => Told::$told,)*)* }
+            pub const fn connack_reason(self) -> ConnackReason {
+                match self { $($(Self::$variant => ConnackReason::$connack,)*)* }
             }
 
             /// Who has to act.
-            pub const fn fault(self) -> Fault {
-                match self { $($(Self::$variant => Fault::$fault,)*)* }
+            pub const fn responsible(self) -> Responsible {
+                match self { $($(Self::$variant => Responsible::$responsible,)*)* }
             }
 
             /// What happened, as a sentence for the documents.
@@ -186,7 +186,7 @@ reasons! {
         TokenExpired, "token-expired", BadCredential, Device,
             "The token has expired.",
             "fetch a new token before connecting; if it is new, check this machine's clock";
-        // Told so that the device keeps its token: it is good as soon as this machine's clock is right.
+        // ConnackReason so that the device keeps its token: it is good as soon as this machine's clock is right.
         TokenNotYet, "token-not-yet", Unavailable, Configuration,
             "`nbf` or `iat` is in the future: this machine's clock is slow, or the tenant's is fast. The device \
             should keep its token.",
@@ -327,9 +327,15 @@ mod tests {
 
     #[test]
     fn what_passes_never_tells_a_device_to_throw_its_credential_away() {
-        for reason in Reason::ALL.iter().filter(|r| r.fault() == Fault::Passing) {
+        for reason in Reason::ALL
+            .iter()
+            .filter(|r| r.responsible() == Responsible::Passing)
+        {
             assert!(
-                matches!(reason.told(), Told::Unavailable | Told::Busy),
+                matches!(
+                    reason.connack_reason(),
+                    ConnackReason::Unavailable | ConnackReason::Busy
+                ),
                 "{}",
                 reason.code()
             );
