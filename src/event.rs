@@ -229,8 +229,8 @@ pub unsafe fn access<'e>(
 ///
 /// `event` is NULL or a live event of the broker's.
 pub unsafe fn gone<'e>(event: *const abi::mosquitto_evt_disconnect) -> Option<ClientRef<'e>> {
-    // SAFETY: the caller promises that a pointer that is not NULL is a live event. Only `client` is read: 2.0 leaves the
-    // rest of the event as it was on the stack when per_listener_settings is true.
+    // SAFETY: the caller promises that a pointer that is not NULL is a live event. Only `client` is read: 2.0 leaves
+    // the rest of the event as it was on the stack when per_listener_settings is true.
     unsafe {
         event
             .as_ref()
