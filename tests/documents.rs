@@ -129,20 +129,6 @@ fn the_readme_has_at_most_150_lines() {
     assert!(readme.lines().count() <= 150);
 }
 
-/// Tables and links cannot be wrapped. All other lines have at most 120 columns.
-#[test]
-fn lines_have_at_most_120_columns() {
-    let mut long = Vec::new();
-    for (page, text) in pages() {
-        for (number, line) in text.lines().enumerate() {
-            if !line.starts_with('|') && line.chars().count() > 120 {
-                long.push(format!("{page}:{}", number + 1));
-            }
-        }
-    }
-    assert!(long.is_empty(), "longer than 120 columns: {long:?}");
-}
-
 /// Returns the anchors of a page, as forges make them from headings.
 fn anchors(page: &str) -> Vec<String> {
     let mut in_block = false;
