@@ -139,7 +139,7 @@ fn register(
     }
     let started = state::with(broker, userdata, |instance, _| {
         instance.engine.warn_of_local_users(&local_users::find());
-        let started = instance.engine.start(broker.tells());
+        let started = instance.engine.start(broker.features());
         started.map_err(|why| why.to_string())
     });
     Ok(started.expect("it was obtained above")?)

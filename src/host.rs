@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{abi, codes::Generation};
-use auth::{client::TextAddresses, log::Level, policy_file::Tells, secret::sha256};
+use auth::{client::TextAddresses, log::Level, policy_file::BrokerFeatures, secret::sha256};
 use input::text;
 
 /// The broker, on its own thread. It is not `Send`: Mosquitto locks nothing, and a call from another thread corrupts it
@@ -184,8 +184,8 @@ impl Broker {
     }
 
     /// Returns what this broker tells about clients beyond what every broker does.
-    pub fn tells(&self) -> Tells {
-        Tells {
+    pub fn features(&self) -> BrokerFeatures {
+        BrokerFeatures {
             port: self.functions.client_port.is_some(),
             // SAFETY: looks only at which references the loader resolved.
             certificate: unsafe { abi::mosquitto_auth0_tells_certificates() },

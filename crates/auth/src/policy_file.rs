@@ -26,9 +26,9 @@ use crate::{
 };
 use acl::policy_file::{OptionalAttribute, PolicyFile};
 
-/// Which of a client's traits the broker tells.
+/// Which attributes of a client the broker tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tells {
+pub struct BrokerFeatures {
     /// The port of the listener (2.1).
     pub port: bool,
     /// The certificate (a broker with TLS).
@@ -77,7 +77,7 @@ impl InForce {
             edition: Edition::compile(path, digest, &text)?,
             source: PolicySource {
                 path: path.into(),
-                tells: Tells::default(),
+                features: BrokerFeatures::default(),
                 log,
             },
             spawn,
@@ -94,8 +94,8 @@ impl InForce {
     /// # Errors
     ///
     /// Returns an error for a rule that denies, because it would not deny what it should.
-    pub(crate) fn check(&mut self, tells: Tells) -> Result<(), ConfigError> {
-        self.source.tells = tells;
+    pub(crate) fn check(&mut self, features: BrokerFeatures) -> Result<(), ConfigError> {
+        self.source.features = features;
         self.source.check(&self.edition.rules)
     }
 
@@ -282,7 +282,7 @@ impl Rereading {
 #[derive(Clone)]
 struct PolicySource {
     path: PathBuf,
-    tells: Tells,
+    features: BrokerFeatures,
     log: Log,
 }
 
@@ -309,8 +309,8 @@ impl PolicySource {
 
     fn check(&self, rules: &PolicyFile) -> Result<(), ConfigError> {
         for (told, condition) in [
-            (self.tells.port, OptionalAttribute::Port),
-            (self.tells.certificate, OptionalAttribute::Certificate),
+            (self.features.port, OptionalAttribute::Port),
+            (self.features.certificate, OptionalAttribute::Certificate),
         ] {
             if told {
                 continue;
@@ -351,8 +351,8 @@ mod tests {
 
     const DOOR: &str = "[[rule]]\nname = \"door\"\nwhen.port = 8883\nallow.both = \"door\"\n";
 
-    fn all() -> Tells {
-        Tells {
+    fn all() -> BrokerFeatures {
+        BrokerFeatures {
             port: true,
             certificate: true,
         }
@@ -521,7 +521,7 @@ mod tests {
     #[test]
     fn a_condition_that_the_broker_does_not_tell_is_named() {
         let (_file, mut door, log) = policy(DOOR, threads::plain);
-        door.check(Tells::default()).unwrap();
+        door.check(BrokerFeatures::default()).unwrap();
         let [(Level::Warning, line)] = &log.take()[..] else {
             panic!("one warning")
         };
@@ -531,7 +531,10 @@ mod tests {
         );
         let denies = DOOR.replace("allow", "deny");
         let (_file, mut door, _) = policy(&denies, threads::plain);
-        let why = door.check(Tells::default()).unwrap_err().to_string();
+        let why = door
+            .check(BrokerFeatures::default())
+            .unwrap_err()
+            .to_string();
         assert!(why.contains("rule 'door' has the condition port"), "{why}");
     }
 }

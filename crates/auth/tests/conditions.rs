@@ -10,7 +10,7 @@ use auth::{
     engine::{Access, Action, Decision},
     jwt::jwks_cache::FetchSchedule,
     log::{Level, Log},
-    policy_file::Tells,
+    policy_file::BrokerFeatures,
     sessions::AfterDisconnect,
 };
 use common::TestInstance;
@@ -43,7 +43,7 @@ fn instance(options: &[(&str, &str)], log: Log) -> TestInstance {
     ];
     let mut instance =
         common::instance(&[&always, options].concat(), FetchSchedule::default(), log);
-    instance.engine.start(Tells::default()).unwrap();
+    instance.engine.start(BrokerFeatures::default()).unwrap();
     instance
 }
 

@@ -11,7 +11,7 @@ use auth::{
     engine::{Connect, Step},
     jwt::jwks_cache::FetchSchedule,
     log::Log,
-    policy_file::Tells,
+    policy_file::BrokerFeatures,
     refusal::Reason,
 };
 use common::TestInstance;
@@ -29,7 +29,7 @@ fn instance(tenant: &Tenant) -> TestInstance {
         ..FetchSchedule::default()
     };
     let mut instance = common::instance(&options, pace, Log::default());
-    instance.engine.start(Tells::default()).unwrap();
+    instance.engine.start(BrokerFeatures::default()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while instance.engine.keys().current().is_empty() {
         assert!(Instant::now() < deadline);

@@ -50,7 +50,7 @@ use crate::{
     limits::known_callers::KnownCallers,
     log::{Level, Log},
     pending::PendingAuthentications,
-    policy_file::{InForce, Tells},
+    policy_file::{BrokerFeatures, InForce},
     proxies::TrustedProxies,
     refusal::{ConnectDetail, Reason, Refusal},
     secret::{Fingerprinter, NoRandomness},
@@ -146,12 +146,6 @@ impl Engine {
         if let Some(set) = keys_from_file(&config)? {
             keys.replace(set);
         }
-        let requirements = jwt::Requirements {
-            issuers: config.issuers.iter().map(|one| (&**one).into()).collect(),
-            algorithms: config.algorithms.clone(),
-            secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
-            leeway: config.leeway,
-        };
         let worker = {
             let (tenant, config) = (Arc::clone(&tenant), Arc::clone(&config));
             move |login: &Login, deadline| workers::log_in(&tenant, &config, login, deadline)
@@ -163,7 +157,7 @@ impl Engine {
             Arc::clone(&keys),
         );
         Ok(Self {
-            requirements,
+            requirements: requirements(&config),
             keys,
             tenant_client: tenant,
             pool,
@@ -188,14 +182,14 @@ impl Engine {
         })
     }
 
-    /// Starts fetching keys in the background. `tells` is what the broker can tell about clients.
+    /// Starts fetching keys in the background. `features` is what the broker can tell about clients.
     ///
     /// # Errors
     ///
     /// Returns an error if no thread can be started, or if the policy file needs what the broker cannot tell.
-    pub fn start(&mut self, tells: Tells) -> Result<(), EngineError> {
+    pub fn start(&mut self, features: BrokerFeatures) -> Result<(), EngineError> {
         if let Some(policy) = &mut self.policy_file {
-            policy.check(tells)?;
+            policy.check(features)?;
             let rules = policy.rules().len();
             self.tell(&Report::PolicyFile { rules });
         }
@@ -411,6 +405,16 @@ impl Engine {
             self.tell(&Report::Disconnected { client_id, refusal });
         }
         expired
+    }
+}
+
+/// Returns what a token must satisfy.
+fn requirements(config: &Config) -> jwt::Requirements {
+    jwt::Requirements {
+        issuers: config.issuers.iter().map(|one| (&**one).into()).collect(),
+        algorithms: config.algorithms.clone(),
+        secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
+        leeway: config.leeway,
     }
 }
 

@@ -54,20 +54,7 @@ impl fmt::Display for Detail {
             Self::Pending(detail) => write!(f, "{detail}"),
             Self::Tenant(answer) => write!(f, "{answer}"),
             Self::NoAnswer(why) => write!(f, "{why}"),
-            Self::Issued { token, why, access } => {
-                let token = match token {
-                    IssuedToken::Access => "access token",
-                    IssuedToken::Id => "ID token",
-                };
-                write!(
-                    f,
-                    "the tenant let it in, and its {token} cannot be used: {why}"
-                )?;
-                match access {
-                    Some(access) => write!(f, " ({access})"),
-                    None => Ok(()),
-                }
-            }
+            Self::Issued { token, why, access } => issued(f, *token, why, access.as_ref()),
             Self::NotIssued { access } => {
                 write!(
                     f,
@@ -85,6 +72,27 @@ impl fmt::Display for Detail {
             }
             Self::Boundary(fault) => f.write_str(fault),
         }
+    }
+}
+
+/// Writes that the tenant let the client in, and issued a token that cannot be used.
+fn issued(
+    f: &mut fmt::Formatter<'_>,
+    token: IssuedToken,
+    why: &Detail,
+    access: Option<&AccessToken>,
+) -> fmt::Result {
+    let token = match token {
+        IssuedToken::Access => "access token",
+        IssuedToken::Id => "ID token",
+    };
+    write!(
+        f,
+        "the tenant let it in, and its {token} cannot be used: {why}"
+    )?;
+    match access {
+        Some(access) => write!(f, " ({access})"),
+        None => Ok(()),
     }
 }
 
