@@ -70,7 +70,7 @@ on_each_broker! {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o606)).unwrap();
         let third = second.restart().unwrap();
         let line = third.expect_log("are not used: it may be used by others");
-        assert!(line.contains("fix: remove it"), "{line}");
+        assert!(line.contains("fix: delete the file"), "{line}");
         assert_eq!(
             answer(&third, &token_connect(Protocol::V5, "c", &token)),
             expected_refusal(version, Protocol::V5, 0x88)
