@@ -5,14 +5,16 @@ use std::ffi::{c_int, c_void};
 use crate::{
     codes::{self, Generation},
     entry::provoke,
-    event, guard,
+    event::{self, EventClient},
+    guard,
     host::Broker,
     messages::Notice,
     quirks::{recheck, sighup, ticks},
     state, time,
 };
 use auth::{
-    clock::Unix, config::on_disk::OnDisk, engine::DelayedAnswer, sessions::AfterDisconnect,
+    client::ClientKey, clock::Unix, config::on_disk::OnDisk, engine::DelayedAnswer,
+    sessions::AfterDisconnect,
 };
 
 /// # Safety
@@ -78,8 +80,9 @@ unsafe fn gone(
                 }
             }
             instance.answers.forget(client.address());
-            let client = auth::client::ClientKey(client.address());
-            instance.engine.leave(common, client, after_disconnect, now);
+            let key = ClientKey(client.address());
+            common.will_be_rechecked(key, &EventClient { broker, client });
+            instance.engine.leave(common, key, after_disconnect, now);
         });
         codes::SUCCESS
     })

@@ -64,6 +64,12 @@ impl Common {
         self.sessions.stays(key, client, now)
     }
 
+    /// Prepares the recheck of a client that leaves. Its texts are read now, when they are near, and not while the broker
+    /// rechecks all sessions and serves nobody.
+    pub fn will_be_rechecked(&mut self, key: ClientKey, client: &impl ClientView) {
+        self.sessions.compare_texts(key, client);
+    }
+
     /// Whether a client of any instance waits whose CONNECT the broker holds. A client that hung up counts until it is
     /// answered, because the broker does not tell.
     pub fn somebody_waits(&self) -> bool {

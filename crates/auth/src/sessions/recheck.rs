@@ -66,6 +66,13 @@ impl Recheck {
 }
 
 impl Sessions {
+    /// Compares the texts of a connected client with those of its session, so that [`Self::stays`] need not.
+    pub(crate) fn compare_texts(&mut self, key: ClientKey, client: &impl ClientView) {
+        if let Some(entry) = self.by_key.get_mut(&key) {
+            entry.recognises(client);
+        }
+    }
+
     /// Returns whether a session that the broker certainly rechecks (SIGHUP) stays as it is. Nobody presents a
     /// credential then.
     #[inline]

@@ -437,6 +437,15 @@ fn a_certain_recheck_reads_the_texts_of_a_session_once() {
     assert!(table.sessions.look(ClientKey(1), &moved, |_| ()).is_some());
     assert_eq!(moved.reads.get(), 2);
 
+    // The texts were read when the client left.
+    table.admit(1, "a", 2000);
+    table.sessions.compare_texts(ClientKey(1), &moved);
+    table.sessions.leave(ClientKey(1), AfterDisconnect::Kept);
+    table.sessions.reap(Unix(0));
+    assert_eq!(moved.reads.replace(0), 3);
+    assert!(stays(&mut table, &moved, 9000));
+    assert_eq!(moved.reads.get(), 0);
+
     // A client that signs in at the same addresses is another one.
     table.admit(1, "b", 2000);
     assert!(!stays(&mut table, &moved, 1000));
