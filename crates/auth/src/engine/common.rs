@@ -64,8 +64,8 @@ impl Common {
         self.sessions.stays(key, client, now)
     }
 
-    /// Prepares the recheck of a client that leaves. Its texts are read now, when they are near, and not while the broker
-    /// rechecks all sessions and serves nobody.
+    /// Prepares the recheck of a client that leaves. Its texts are read now, when they are near, and not while the
+    /// broker rechecks all sessions and serves nobody.
     pub fn will_be_rechecked(&mut self, key: ClientKey, client: &impl ClientView) {
         self.sessions.compare_texts(key, client);
     }
