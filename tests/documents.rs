@@ -467,7 +467,7 @@ impl<'a> Setup<'a> {
             builder = builder.listener(Listener::tcp().config(lines.trim()));
         }
         let started = builder.start();
-        let broker = started.unwrap_or_else(|e| panic!("{version}: {}\n{text}", e.log));
+        let broker = started.unwrap_or_else(|e| panic!("{version}: {e}\n{text}"));
         Started { broker, ca }
     }
 }
@@ -979,7 +979,7 @@ fn the_command_that_makes_a_certificate() {
             .listener(Listener::tls(&certificate, &key))
             .plugin(testbed::plugin::file(), &options)
             .start()
-            .unwrap_or_else(|e| panic!("{version}: {}", e.log));
+            .unwrap_or_else(|e| panic!("{version}: {e}"));
         for host in ["localhost", "127.0.0.1"] {
             let client = MosquittoClient::of(&broker)
                 .host(host)

@@ -111,7 +111,8 @@ const ADDRESSES: &[Option<Ipv4Addr>] = &[
 ];
 
 impl Case {
-    /// Returns the case that these bytes encode. Where they end, the rest is as simple as possible.
+    /// Returns the case that these bytes encode. Where they end, `choose` takes the first, numbers are the smallest,
+    /// and `ratio` is true. What is new is drawn at the end of `read`, so that the seeds keep their meaning.
     pub fn of(bytes: &[u8]) -> Self {
         Self::read(&mut Unstructured::new(bytes)).expect("every byte stands for something")
     }

@@ -50,6 +50,6 @@ fn the_seeds_cover_every_decision() {
     let said = [all.by_file, all.by_token].concat();
     assert!(
         said.iter().all(|times| *times > 10) && all.undecided > 10 && all.unusable_value,
-        "{all:?}"
+        "the seeds mean something else now? draw what is new at the end of Case::read: {all:?}"
     );
 }

@@ -52,7 +52,7 @@ fn with_files(
         .config(format!("password_file {}", passwords.display()))
         .config(format!("acl_file {}", acl.display()))
         .start()
-        .unwrap_or_else(|e| panic!("{version}: {}", e.log))
+        .unwrap_or_else(|e| panic!("{version}: {e}"))
 }
 
 on_each_broker! {
@@ -403,7 +403,7 @@ fn acl_defer_works_with_dynamic_security() {
         if !ours_first {
             builder = builder.plugin(plugin(), &options.pairs());
         }
-        let broker = builder.start().unwrap_or_else(|e| panic!("{}", e.log));
+        let broker = builder.start().unwrap_or_else(|e| panic!("{e}"));
         let mut ours = raw(&broker, &tenant, DEVICE, "ours", Protocol::V5);
         assert_eq!(ours.subscribe(&[("dynamic/#", 1)]), Ok(vec![1]));
         assert!(ours.publish("dynamic/x", "by their rights", 1).unwrap() < 0x80);

@@ -30,10 +30,7 @@ fn with_policy(version: Version, tenant: &Tenant, policy: &str) -> (Mosquitto, s
         .with("policy_file", path.to_str().unwrap())
         .with("leeway", "0");
     let broker = builder.plugin(plugin(), &options.pairs()).start();
-    (
-        broker.unwrap_or_else(|e| panic!("{version}: {}", e.log)),
-        path,
-    )
+    (broker.unwrap_or_else(|e| panic!("{version}: {e}")), path)
 }
 
 /// Connects a device with its own claims, with MQTT 5, which reports refusals.
@@ -326,7 +323,7 @@ on_each_broker! {
 
     /// By the hour (a window around now, and one that is hours away), the address, the listener's port and
     /// the certificate.
-    fn rules_can_depend_on_time_address_port_and_certificate(version) {
+    fn rules_can_depend_on_what_the_broker_tells(version) {
         let tenant = tenant();
         let authority = Authority::new("the broker's authority");
         let builder = Mosquitto::builder(version);
@@ -381,7 +378,7 @@ on_each_broker! {
             .listener(Listener::tcp())
             .listener(Listener::tls(&server.0, &server.1).client_ca(&ca))
             .start()
-            .unwrap_or_else(|e| panic!("{}", e.log));
+            .unwrap_or_else(|e| panic!("{e}"));
         let mut pump = connected(&broker, &tenant, "pump", &[]);
         for (topic, allowed) in [("now", true), ("later", false), ("here", true), ("elsewhere", false), ("known", false), ("nowhere", false)] {
             publishes(&mut pump, topic, allowed);

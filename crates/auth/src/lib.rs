@@ -11,7 +11,7 @@
 //! | How is the tenant asked? | [`auth0`]; its connections and timeouts, [`auth0::http`] |
 //! | What does the tenant's response mean? | [`auth0::answer`]; which of its tokens counts, `engine/verify.rs` |
 //! | Which policy file is in force? | [`policy_file`] |
-//! | Which claims hold topics and permissions? | `reading` in `config/rules.rs`; what they grant, [`acl::claims`] |
+//! | Which claims hold topics and permissions? | the options, `reading` in `config/rules.rs`; they are read from a token in `engine/verify.rs`; what they grant, [`acl::claims`] |
 //! | Which client IDs may a token use? | [`identity`] |
 //! | May a client take over the client ID of another one? | `engine/admission.rs`, which asks [`sessions`] who has it |
 //! | Who is connected, until when, under which client ID? | [`sessions`] |

@@ -5,7 +5,8 @@
 //! twice.
 //!
 //! Messages cost no computation: windows are opened and closed when the time of the next change has come, or when the
-//! clock has been set back to before the last update.
+//! clock has been set back to before the last update. [`crate::rights`] calls [`Schedule::update`] for each request.
+//! Which windows are open is kept in [`crate::rules::windows`], where the matcher looks.
 
 use std::{
     fmt,

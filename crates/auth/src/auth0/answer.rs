@@ -2,6 +2,10 @@
 //!
 //! Auth0 says that descriptions may change. They are shown to the operator and not interpreted. The codes are
 //! those of RFC 6749, section 5.2, and of Auth0's Authentication API.
+//!
+//! A 429 with the code `too_many_attempts` says that one user is locked (`[login-locked]`), and a pause that it asks
+//! for is that of one address. Any other 429 is a limit of the tenant (`[login-throttled]`): all logins pause, as long
+//! as `Retry-After` or the reset of the rate limit says, or for five seconds. `limits/retry_after.rs` keeps the pauses.
 
 use std::time::Duration;
 
