@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`rules`] | a policy file, a token's rules, a client, accesses | the naive implementation agrees, rule for rule |
 //! | [`topics`](fn@topics) | a filter, and a topic or filter | the same, for any text |
-//! | [`claims`] | JSON: a claim with topics | no panic; what is parsed can be compiled, bound and checked |
+//! | [`mod@claims`] | JSON: a claim with topics | no panic; what is parsed can be compiled, bound and checked |
 //! | [`policy_file`] | TOML: a policy file | no panic; an error has a line of the file |
 
 pub mod case;
