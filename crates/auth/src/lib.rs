@@ -8,7 +8,7 @@
 //! |---|---|
 //! | Is this token valid? | [`jwt`]; its outer layer and signature, [`jwt::jws`] |
 //! | Which keys are current, and when are they fetched again? | [`jwt::jwks_cache`]; over a restart, [`jwt::saved_jwks`] |
-//! | How is the tenant asked? | [`auth0`]; its connections and timeouts, [`auth0::http`] |
+//! | How is the tenant asked? | [`auth0`]; its connections and timeouts, `auth0/http.rs` |
 //! | What does the tenant's response mean? | [`auth0::answer`]; which of its tokens counts, `engine/verify.rs` |
 //! | Which policy file is in force? | [`policy_file`] |
 //! | Which claims hold topics and permissions? | the options, `reading` in `config/rules.rs`; they are read from a token in `engine/verify.rs`; what they grant, [`acl::claims`] |
@@ -25,7 +25,7 @@
 //! | May the tenant be asked now, about this user, from there? | [`limits`] |
 //! | Who goes first where there is not enough for all? | [`limits::known_callers`], [`limits::fair_shares`] |
 //! | Which threads wait for the tenant? | [`workers::pool`] |
-//! | What keeps a password from being sent twice? | one job for each credential, [`workers::pool`]; no second attempt once something was sent, [`auth0::http`]; both are tested in `tests/e2e/tenant_faults.rs` |
+//! | What keeps a password from being sent twice? | one job for each credential, [`workers::pool`]; no second attempt once something was sent, `auth0/http.rs`; both are tested in `tests/e2e/tenant_faults.rs` |
 //! | Which user name does the broker get? | `engine/usernames.rs` |
 //! | How is a file read that an option names? | [`files`] |
 //! | What is kept on disk, and when is it trusted? | [`state_dir`] |
