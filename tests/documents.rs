@@ -64,7 +64,7 @@ fn pages() -> Vec<(String, String)> {
 }
 
 /// A fenced block of a page.
-struct Block {
+struct PageBlock {
     /// The page and the line, for messages.
     place: String,
     /// The language after the fence.
@@ -75,7 +75,7 @@ struct Block {
 }
 
 /// Returns all blocks of all pages.
-fn blocks() -> Vec<Block> {
+fn blocks() -> Vec<PageBlock> {
     let mut found = Vec::new();
     for (page, text) in pages() {
         let mut mark = "";
@@ -87,7 +87,7 @@ fn blocks() -> Vec<Block> {
             };
             let body = lines.by_ref().map(|(_, line)| line);
             let body = body.take_while(|line| line.trim_start() != "```");
-            found.push(Block {
+            found.push(PageBlock {
                 place: format!("{page}:{}", number + 1),
                 language: language.into(),
                 mark: mark
@@ -104,7 +104,7 @@ fn blocks() -> Vec<Block> {
     found
 }
 
-fn blocks_in(language: &str) -> Vec<Block> {
+fn blocks_in(language: &str) -> Vec<PageBlock> {
     let mut blocks = blocks();
     blocks.retain(|block| block.language == language);
     assert!(!blocks.is_empty(), "no block in {language}");

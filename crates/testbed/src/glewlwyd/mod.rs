@@ -303,6 +303,7 @@ impl Glewlwyd {
         Administrator::log_in(&self.agent, &self.origin, &self.cookie)
     }
 
+    /// Starts the program on a port. Longer than a screen, because it is the steps of one start, in order.
     fn start_on(port: u16, authority: &Authority) -> Result<Self, NotStarted> {
         let dir = Scratch::new("lab-glewlwyd").map_err(|why| format!("no directory: {why}"))?;
         let origin = format!("https://{}:{port}", Ipv4Addr::LOCALHOST);

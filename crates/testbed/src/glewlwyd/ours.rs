@@ -90,7 +90,7 @@ pub fn user_property() -> Value {
 }
 
 /// Returns the settings of the OpenID Connect module. `key` and `certificate` are the private and the public
-/// half of an RSA key in PEM.
+/// half of an RSA key in PEM. Longer than a screen, because it is one document.
 pub fn module(issuer: &str, key: &str, certificate: &str, lifetime: Duration) -> Value {
     json!({
         "module": "oidc",

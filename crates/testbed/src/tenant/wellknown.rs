@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::json::Members;
 
 /// Returns the discovery document (OpenID Connect Discovery 1.0 section 4), with the members and order of a
-/// tenant of 2026.
+/// tenant of 2026. Longer than a screen, because it is one document.
 pub(super) fn discovery(issuer: &str) -> Members {
     let at = |path: &str| format!("{issuer}{path}");
     let revocation = at("oauth/global-token-revocation/connection/{connectionName}");
