@@ -359,7 +359,7 @@ fn sighup_and_timeouts_while_clients_wait_do_no_harm() {
 #[test]
 fn sighup_with_a_simultaneous_hang_up_misuses_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let plugin = compile(folder.path(), &["tests/e2e/delays.c"]);
+    let plugin = compile(folder.path(), &["crates/testbed/plugins/delays.c"]);
     // On a busy machine the broker may continue before SIGHUP arrives.
     let ended = (0..5).find_map(|_| {
         let mut broker = Mosquitto::builder(Version::Sanitized)

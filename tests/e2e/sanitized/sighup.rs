@@ -57,7 +57,7 @@ fn come_back(broker: &Mosquitto, connect: &ConnectPacket) {
 #[test]
 fn refusing_an_absent_client_on_sighup_misuses_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let plugin = compile(folder.path(), &["tests/e2e/refuses.c"]);
+    let plugin = compile(folder.path(), &["crates/testbed/plugins/refuses.c"]);
     for version in EACH {
         let builder = builder(version).plugin(&plugin, &[]);
         // Without this the broker itself refuses these clients, because they have no user name.
@@ -86,7 +86,7 @@ fn refusing_an_absent_client_on_sighup_misuses_memory() {
 #[test]
 fn connects_and_rechecks_come_from_different_places() {
     let folder = tempfile::tempdir().unwrap();
-    let sources = ["tests/e2e/places.c", "src/host.c"];
+    let sources = ["crates/testbed/plugins/places.c", "src/host.c"];
     let plugin = compile(folder.path(), &sources);
     let unchecked = [Version::V2_0_11, Version::V2_0_21, Version::V2_1_2];
     let checked = [Version::Sanitized].into_iter().chain(EACH);
