@@ -40,10 +40,12 @@ pub unsafe extern "C" fn on_basic_auth(
         if is_recheck && client.is_some_and(|client| stays(broker, userdata, client)) {
             return codes::SUCCESS;
         }
+        // On 2.0 a recheck of many sessions may take longer than it can be told from a CONNECT.
+        let may_be_recheck =
+            broker.generation() == Generation::V2_0 || !matches!(origin, Origin::Connect);
         // SAFETY: the broker calls this with a basic-auth event, or with NULL.
-        let is_restored = unsafe { event::is_about_restored_session(broker, data.cast()) };
-        // It has no rights until its client signs in.
-        if is_restored {
+        if may_be_recheck && unsafe { event::is_about_restored_session(broker, data.cast()) } {
+            // It has no rights until its client signs in.
             return codes::SUCCESS;
         }
         state::follow_clock(broker);

@@ -80,7 +80,7 @@ fn parse_by_rule(text: &str) -> Option<ParsedFile> {
         if begin < end && begins_rule(line) {
             let piece = &text[begin..end];
             pieces.add(piece).ok()?;
-            if !begins_rule(piece) && !pieces.file.rules.is_empty() {
+            if !begins_rule(piece) && has_rules(piece) {
                 // These rules stand above the first [[rule]], as rule = [...]. TOML forbids to have both.
                 return None;
             }
@@ -90,6 +90,11 @@ fn parse_by_rule(text: &str) -> Option<ParsedFile> {
     }
     pieces.add(&text[begin..]).ok()?;
     Some(pieces.file)
+}
+
+/// Whether a piece of the file has the key `rule`, even if its list is empty.
+fn has_rules(piece: &str) -> bool {
+    DeTable::parse(piece).is_ok_and(|table| table.get_ref().contains_key("rule"))
 }
 
 fn begins_rule(text: &str) -> bool {
@@ -573,6 +578,7 @@ mod tests {
             ),
             (format!("{}{b}", spaced(&a)), false, true),
             (format!("{list}{a}"), false, false),
+            (format!("rule = []\n{a}"), false, false),
             (
                 format!("{}{b}", a.replace("[[rule]]", "[rule]")),
                 false,

@@ -3,8 +3,8 @@
 //! * A line that begins with `#` is a comment. The first word ends at a space and not at a tab, and the rest is its
 //!   value. Spaces before the word are ignored.
 //! * An option belongs to the plugin that the same file named last: by `plugin`, `plugin_load` or `plugin_use`.
-//! * `include_dir` is read where it stands, and only in the main file. Its files end in `.conf`, and their order does
-//!   not depend on upper and lower case, unless that is the only difference.
+//! * `include_dir` is read where it stands, and only in the main file. Its files end in `.conf`. The first
+//!   character that differs decides about their order, and of an upper and a lower case letter the upper one is first.
 //! * Of several `-c` on the command line, the last one is read again on SIGHUP.
 
 use std::{
@@ -157,7 +157,8 @@ impl ConfReader {
             .collect();
         paths.sort_by(|a, b| {
             let (a, b) = (a.as_os_str().as_bytes(), b.as_os_str().as_bytes());
-            (a.to_ascii_uppercase(), a).cmp(&(b.to_ascii_uppercase(), b))
+            let place = |byte: &u8| (byte.to_ascii_uppercase(), *byte);
+            a.iter().map(place).cmp(b.iter().map(place))
         });
         for path in paths {
             self.file(&path, false);
@@ -245,14 +246,19 @@ mod tests {
     #[test]
     fn included_files_are_read_in_the_brokers_order() {
         let folder = Folder::new();
-        for name in ["B.conf", "a.conf", "A.conf", "c.conf", ".conf", "d.txt"] {
+        for name in [
+            "B.conf", "a.conf", "a1.conf", "A.conf", "A2.conf", "c.conf", ".conf", "d.txt",
+        ] {
             folder.write(&format!("conf.d/{name}"), format!("plugin {name}\n"));
         }
         let included = folder.0.path().join("conf.d");
         let main = folder.write("main.conf", format!("include_dir {}\n", included.display()));
         let conf = MosquittoConf::read(&main);
         let names: Vec<_> = conf.plugins.iter().map(|plugin| &*plugin.path).collect();
-        assert_eq!(names, ["A.conf", "a.conf", "B.conf", "c.conf"]);
+        assert_eq!(
+            names,
+            ["A.conf", "A2.conf", "a.conf", "a1.conf", "B.conf", "c.conf"]
+        );
         assert!(conf.is_whole);
         folder.write(
             "conf.d/c.conf",

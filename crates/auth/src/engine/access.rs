@@ -190,14 +190,15 @@ impl Engine {
         access: &Access<impl ClientView>,
         now: Unix,
     ) -> Decision {
+        if self.config.defer_others && !self.was_never_in(common, access) {
+            return Decision::Defer;
+        }
         if is_queued_after_restart(access) {
+            // The broker knows the user name of a restored session, so an `acl_file` can decide.
             return match self.config.defer_acl {
                 true => Decision::Defer,
                 false => Decision::ONCE,
             };
-        }
-        if self.config.defer_others && !self.was_never_in(common, access) {
-            return Decision::Defer;
         }
         self.report_unknown_client(access, now);
         Decision::Deny

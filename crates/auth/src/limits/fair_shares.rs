@@ -12,6 +12,7 @@
 //!   unknown callers may use.
 //!
 //! What comes back within a moment, such as a thread, can also be lent beyond these shares ([`FairShares::can_lend`]).
+//! Then another unknown address may have to wait until something comes back.
 
 use std::collections::HashMap;
 
@@ -59,11 +60,11 @@ impl Standing {
         }
     }
 
-    /// The part that may be in use when something is lent to a caller of this standing.
-    fn lent_part(self) -> f64 {
+    /// How much may be in use, of so much, when something is lent to a caller of this standing.
+    fn lent(self, whole: f64) -> f64 {
         match self {
-            Self::Unknown => 0.8,
-            Self::Familiar | Self::Returning => 0.9,
+            Self::Unknown => (whole * 0.8).min(whole - 2.0),
+            Self::Familiar | Self::Returning => (whole * 0.9).min(whole - 1.0),
         }
     }
 }
@@ -102,10 +103,10 @@ impl FairShares {
     }
 
     /// Whether one may be lent to a caller of this standing whose share is used up, because nobody who has a share left
-    /// asks. A tenth is never lent, so that whoever asks next finds something at once. Unknown callers leave another
-    /// tenth.
+    /// asks. A tenth, and at least one, is never lent, so that a known caller who asks next finds something at once.
+    /// Unknown callers leave another tenth, and at least another one.
     pub fn can_lend(&self, standing: Standing, whole: usize) -> bool {
-        self.total + 1.0 <= whole as f64 * standing.lent_part()
+        self.total + 1.0 <= standing.lent(whole as f64)
     }
 
     fn free(&self, caller: Caller, whole: f64) -> f64 {
@@ -235,6 +236,26 @@ mod tests {
         assert_eq!(shares.total().round(), 20.0);
         shares.come_back(20.0);
         assert_eq!(shares.left(one, 100.0), 80.0, "all of it is free");
+    }
+
+    #[test]
+    fn what_is_lent_to_strangers_leaves_one_for_a_known_caller() {
+        for whole in 3..=64 {
+            for known in [Standing::Familiar, Standing::Returning] {
+                let mut shares = FairShares::default();
+                let mut strangers = (1..).map(|number| caller(number, Standing::Unknown));
+                while let Some(stranger) = strangers.next()
+                    && (shares.has_one(stranger, whole)
+                        || shares.can_lend(Standing::Unknown, whole))
+                {
+                    shares.take(stranger.source, 1.0);
+                }
+                let known = caller(0, known);
+                let finds_one =
+                    shares.has_one(known, whole) || shares.can_lend(known.standing, whole);
+                assert!(finds_one, "{} of {whole} in use", shares.total());
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A session is found by the [`ClientKey`] of its client. A table by client ID would lose the newer session at a
 //! takeover, because the DISCONNECT of the old client comes after the new one has signed in. But the broker reuses
-//! keys, so client ID and user name are compared at every check. A client that differs in one of them is unknown.
+//! keys, so each check also compares client ID and user name: the texts, or their addresses while the client is connected.
+//! A client that differs in one of them is unknown.
 //!
 //! A session is `Active` until DISCONNECT, then `Leaving`. While it is leaving the broker may still send the will,
 //! because all versions up to 2.1.2 check it after DISCONNECT. At the next tick the session is removed, or becomes
@@ -129,8 +130,9 @@ impl SessionEntry {
     /// * for a client that is connected, because the broker tells when it goes;
     /// * for a session that the broker certainly rechecks. If the client is away, the broker may have freed the session
     ///   without a word. But every other client that signs in at its address brings a CONNECT, which removes the entry.
-    ///   (The exception is extended authentication by another plugin. That client stays connected, as others have
-    ///   decided, and gets no rights: at a message the texts are compared, because the session is not active.)
+    ///   (The exception is a client that another plugin answered: by extended authentication, or because it is loaded
+    ///   first. That client stays connected, as others have decided, and gets no rights: at a message the texts are
+    ///   compared, because the session is not active.)
     #[inline]
     fn recognises(&mut self, client: &impl ClientView) -> bool {
         let addresses = client.text_addresses();

@@ -299,6 +299,21 @@ fn a_restored_session_may_only_receive_until_its_client_signs_in() {
     });
 }
 
+/// The restored session may be one of a local user.
+#[test]
+fn a_restored_session_is_left_to_others_where_there_are_others() {
+    alone(|| {
+        let mut scene = Scene::quiet_with(|options| options.with("on_other", "defer"));
+        let restored = scene.broker.restored("a", "somebody", GRANTED);
+        for access in AclAccess::ALL {
+            // Nobody else is there, so the broker denies it.
+            assert!(!scene.broker.allows(restored, access, GRANTED));
+        }
+        scene.broker.tick();
+        assert_eq!(scene.broker.lines_with("[unknown-client]"), 0);
+    });
+}
+
 #[test]
 fn check_retain_source_uses_the_publishers_rights() {
     alone(|| {
