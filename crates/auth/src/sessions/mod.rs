@@ -2,8 +2,8 @@
 //!
 //! A session is found by the [`ClientKey`] of its client. A table by client ID would lose the newer session at a
 //! takeover, because the DISCONNECT of the old client comes after the new one has signed in. But the broker reuses
-//! keys, so each check also compares client ID and user name: the texts, or their addresses while the client is connected.
-//! A client that differs in one of them is unknown.
+//! keys, so each check also compares client ID and user name: the texts, or their addresses while the client is
+//! connected. A client that differs in one of them is unknown.
 //!
 //! A session is `Active` until DISCONNECT, then `Leaving`. While it is leaving the broker may still send the will,
 //! because all versions up to 2.1.2 check it after DISCONNECT. At the next tick the session is removed, or becomes
