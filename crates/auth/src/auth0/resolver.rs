@@ -163,13 +163,14 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// What the system's lookups do, in turn; all others find the address.
-    type Script = Vec<Box<dyn Fn() -> Result<(), Error> + Send + Sync>>;
+    /// What one lookup of the system does.
+    type Step = Box<dyn Fn() -> Result<(), Error> + Send + Sync>;
 
     /// A system that counts its lookups.
     struct System {
         lookups: AtomicUsize,
-        script: Script,
+        /// What the first lookups do. All others find the address.
+        script: Vec<Step>,
     }
 
     impl std::fmt::Debug for System {
@@ -195,7 +196,7 @@ mod tests {
         }
     }
 
-    fn resolver(script: Script) -> SharedResolver<System> {
+    fn resolver(script: Vec<Step>) -> SharedResolver<System> {
         SharedResolver {
             system: System {
                 lookups: AtomicUsize::new(0),
@@ -220,13 +221,7 @@ mod tests {
     }
 
     /// Makes a lookup that has begun when the result is received, and ends with `result` when the sender is dropped.
-    fn held(
-        result: fn() -> Result<(), Error>,
-    ) -> (
-        Box<dyn Fn() -> Result<(), Error> + Send + Sync>,
-        Receiver<()>,
-        Sender<()>,
-    ) {
+    fn held(result: fn() -> Result<(), Error>) -> (Step, Receiver<()>, Sender<()>) {
         let ((has_begun, begun), (release, released)) = (channel(), channel::<()>());
         let released = Mutex::new(released);
         let step = move || {
