@@ -41,7 +41,7 @@ impl fmt::Display for Notice {
             Self::OtherOptions => f.write_str(
                 "loaded again with other options: these count where the listener has them to itself, by \
                  per_listener_settings true or by plugin_use; with neither, those named first decide for every \
-                 listener",
+                 listener; fix, if that is not meant: give all plugin lines the same options",
             ),
             Self::SighupDelayed => f.write_str(
                 "SIGHUP is delayed until all clients that wait for the tenant have their answer",
@@ -146,7 +146,7 @@ impl fmt::Display for BoundaryFault<'_> {
         match self {
             Self::Panic { why, place, count } => write!(
                 f,
-                "the plugin failed, and what it was doing is refused: {} (at {}, time {count})",
+                "the plugin panicked, and what the client asked for is refused: {} (at {}, panic number {count})",
                 why.unwrap_or("no reason given"),
                 place.as_deref().unwrap_or("an unknown place")
             ),

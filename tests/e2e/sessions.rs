@@ -2,13 +2,13 @@
 
 use serde_json::json;
 use testbed::{
-    broker::Mosquitto,
+    broker::{Mosquitto, Version},
     clients::{
         MosquittoClient, Protocol,
         raw::{self, ConnectPacket, Will},
     },
     signing::now,
-    tenant::{DEVICE, Endpoint, PASSWORD},
+    tenant::{DEVICE, Endpoint, PASSWORD, Tenant},
 };
 
 use crate::{helpers::*, on_each_broker};
@@ -27,6 +27,23 @@ fn leave(broker: &Mosquitto, client: raw::RawClient, id: &str) {
         "{}",
         broker.log()
     );
+}
+
+/// Starts a broker that keeps sessions on disk, where the device `sleepy` leaves one with a subscription to `a/#`.
+/// Returns the broker, and the CONNECT with which the device comes back.
+fn asleep(version: Version, tenant: &Tenant) -> (Mosquitto, ConnectPacket) {
+    device(tenant, "sleepy", json!(["a/#"]));
+    let options = PluginOptions::tokens(tenant);
+    let broker = builder(version, &options)
+        .persistence(true)
+        .start()
+        .unwrap();
+    let mut connect = token_connect(Protocol::V311, "durable", &tenant.token("sleepy"));
+    connect.clean = false;
+    let mut sleepy = raw::RawClient::connect(broker.port(), &connect).unwrap();
+    assert_eq!(sleepy.subscribe(&[("a/#", 1)]), Ok(vec![1]));
+    leave(&broker, sleepy, "durable");
+    (broker, connect)
 }
 
 on_each_broker! {
@@ -214,13 +231,7 @@ on_each_broker! {
     /// comes back.
     fn messages_are_queued_for_a_restored_session(version) {
         let tenant = tenant();
-        device(&tenant, "sleepy", json!(["a/#"]));
-        let broker = builder(version, &PluginOptions::tokens(&tenant)).persistence(true).start().unwrap();
-        let mut connect = token_connect(Protocol::V311, "durable", &tenant.token("sleepy"));
-        connect.clean = false;
-        let mut sleepy = raw::RawClient::connect(broker.port(), &connect).unwrap();
-        assert_eq!(sleepy.subscribe(&[("a/#", 1)]), Ok(vec![1]));
-        leave(&broker, sleepy, "durable");
+        let (broker, mut connect) = asleep(version, &tenant);
         let publish = |broker: &Mosquitto, topic: &str, text: &str| {
             with_token(broker, &tenant, WATCHER).qos(1).publish(topic, text).expect_success();
         };
@@ -246,14 +257,8 @@ on_each_broker! {
     /// Whoever resumes a restored session receives only what its own token grants.
     fn a_restored_session_gives_another_account_none_of_its_rights(version) {
         let tenant = tenant();
-        device(&tenant, "sleepy", json!(["a/#"]));
         device(&tenant, "other", json!(["a/c"]));
-        let broker = builder(version, &PluginOptions::tokens(&tenant)).persistence(true).start().unwrap();
-        let mut connect = token_connect(Protocol::V311, "durable", &tenant.token("sleepy"));
-        connect.clean = false;
-        let mut sleepy = raw::RawClient::connect(broker.port(), &connect).unwrap();
-        assert_eq!(sleepy.subscribe(&[("a/#", 1)]), Ok(vec![1]));
-        leave(&broker, sleepy, "durable");
+        let (broker, mut connect) = asleep(version, &tenant);
         let broker = broker.restart().unwrap();
         for (topic, text) in [("a/b", "secret"), ("a/c", "shared")] {
             with_token(&broker, &tenant, WATCHER).qos(1).publish(topic, text).expect_success();

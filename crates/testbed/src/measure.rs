@@ -1,11 +1,15 @@
 //! Helpers of the measuring tools: priorities, limits, and the kernel's numbers about a broker.
 
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+
+use crate::broker::{Mosquitto, MosquittoBuilder};
+use crate::tenant::{AUDIENCE, Tenant};
 
 /// The niceness of threads that stand for other machines.
 const NICE: i32 = 10;
@@ -18,6 +22,35 @@ pub fn lower_priority() {
     // On Linux, "no process" means the calling thread alone. Lowering a priority needs no permission, so this
     // cannot fail.
     let _ = setpriority_process(None, NICE);
+}
+
+/// Starts a broker without a plugin, or with the plugin and the tenant's keys.
+///
+/// # Errors
+///
+/// Returns why the broker does not start.
+pub fn start(
+    builder: MosquittoBuilder,
+    plugin: Option<&Path>,
+    tenant: &Tenant,
+    policy_file: Option<&str>,
+) -> Result<Mosquitto, String> {
+    let ca_file = tenant.ca_file().display().to_string();
+    let mut options = vec![
+        ("domain", tenant.domain()),
+        ("audience", AUDIENCE),
+        ("ca_file", &ca_file),
+    ];
+    options.extend(policy_file.map(|path| ("policy_file", path)));
+    let started = match plugin {
+        None => builder.allow_anonymous(true).start(),
+        Some(plugin) => builder.plugin(plugin, &options).start(),
+    };
+    let broker = started.map_err(|error| error.to_string())?;
+    if plugin.is_some() {
+        broker.expect_log("signing keys were fetched");
+    }
+    Ok(broker)
 }
 
 /// Keeps the calling thread, and the threads and brokers that it starts from now on, on one core.

@@ -44,7 +44,7 @@ struct LookupState {
     last: Option<Lookup>,
 }
 
-/// A lookup that has ended, unless it ran out of time. Another request may have more of it.
+/// A lookup that has ended. One that timed out is not kept, because another request may have more time left.
 #[derive(Debug)]
 struct Lookup {
     name: Authority,
@@ -77,7 +77,7 @@ impl LookupState {
 }
 
 impl<R> SharedResolver<R> {
-    /// Nothing leaves the state half changed, so a poisoned lock is still good.
+    /// Locks the state. Nothing leaves it half changed, so a poisoned lock is still good.
     fn state(&self) -> MutexGuard<'_, LookupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

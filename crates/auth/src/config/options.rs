@@ -368,9 +368,9 @@ const OTHERS: Group = Group {
             default: Unset("none"),
             example: Some("127.0.0.1"),
             text: "The [proxies](security.md#behind-a-proxy) through which devices connect (nginx, HAProxy, a load \
-                   balancer). Their own addresses are never used as a device's address. On Mosquitto 2.0, the plugin \
-                   takes the address of a websockets client from the header `X-Forwarded-For`; only the proxy must be \
-                   able to reach that listener.",
+                   balancer). Their own addresses are never used as a device's address. On Mosquitto 2.0, a \
+                   websockets client has the address that such a proxy writes into `X-Forwarded-For`. Make sure that \
+                   nobody but the proxy can reach that listener.",
             ..ROW
         },
     ],
@@ -490,8 +490,8 @@ const WAITING: Group = Group {
             },
             default: Value("5"),
             example: Some("5"),
-            text: "The maximum number of requests to the tenant per second, averaged over a minute. Up to a minute's \
-                   worth may be sent at once. Auth0's free plan allows 5.",
+            text: "The maximum number of requests to the tenant per second in the long run. Up to a minute's worth \
+                   may be sent at once. Auth0's free plan allows 5.",
             ..ROW
         },
         Opt {

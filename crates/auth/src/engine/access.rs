@@ -46,7 +46,7 @@ pub struct Access<'a, C> {
 impl<C> Access<'_, C> {
     /// Returns what the rights have to allow.
     #[inline]
-    fn ask(&self, connected: bool) -> AccessRequest {
+    fn request(&self, connected: bool) -> AccessRequest {
         match self.action {
             Action::Publish => AccessRequest::Publish {
                 qos: self.qos,
@@ -119,7 +119,7 @@ impl Engine {
         {
             session.rights.apply(Arc::clone(current.rules()));
         }
-        let what = access.ask(found.connected);
+        let what = access.request(found.connected);
         let reason = match access.action {
             Action::Receive | Action::Publish | Action::Subscribe
                 if found.connected && now >= session.until =>

@@ -85,7 +85,8 @@ impl Sessions {
         }
         self.recheck.asked_about(entry);
         match entry.state {
-            // Where nobody's rights have ended, those of this client have not.
+            // The heap is in the cache already, and the record is not. An end that was taken from the heap was handled:
+            // that client is being disconnected, and what it does is denied.
             SessionState::Active => {
                 let earliest = self.expiries.peek();
                 earliest.is_some_and(|Reverse((until, _))| now < *until)

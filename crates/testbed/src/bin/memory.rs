@@ -26,9 +26,9 @@ use testbed::clients::Protocol;
 use testbed::clients::raw::ConnectPacket;
 use testbed::crowd::{Crowd, FREED_WITHIN};
 use testbed::heap::Heap;
-use testbed::measure::{allow_open_files, in_parallel, private_dirty};
+use testbed::measure::{allow_open_files, in_parallel, private_dirty, start};
 use testbed::progress::progress;
-use testbed::tenant::{AUDIENCE, DEVICE, Device, Tenant};
+use testbed::tenant::{DEVICE, Device, Tenant};
 
 const DEVICES: usize = 10_000;
 const TOPICS: usize = 20;
@@ -126,7 +126,8 @@ fn measure(
     tokens: &[String],
 ) -> Result<Vec<i64>, String> {
     let heap = Heap::new()?;
-    let broker = start(version, plugin, tenant, &heap)?;
+    let builder = heap.watch(Mosquitto::builder(version).quiet());
+    let broker = start(builder, plugin.map(PathBuf::as_path), tenant, None)?;
     let what = plugin.map_or("no plugin", |_| "plugin");
     let name = format!("{version}, {what}");
     let now = || [heap.now().bytes, private_dirty(broker.pid())];
@@ -161,31 +162,6 @@ fn measure(
     let connected = connected.expect("two waves");
     let series = |what: usize| [connected[what], left[0][what], left[1][what]];
     Ok([series(0), series(1)].concat())
-}
-
-/// Starts a broker whose heap is watched, with the plugin unless it is `None`.
-fn start(
-    version: Version,
-    plugin: Option<&PathBuf>,
-    tenant: &Tenant,
-    heap: &Heap,
-) -> Result<Mosquitto, String> {
-    let builder = heap.watch(Mosquitto::builder(version).quiet());
-    let ca_file = tenant.ca_file().display().to_string();
-    let options = [
-        ("domain", tenant.domain()),
-        ("audience", AUDIENCE),
-        ("ca_file", &ca_file),
-    ];
-    let started = match plugin {
-        None => builder.allow_anonymous(true).start(),
-        Some(plugin) => builder.plugin(plugin, &options).start(),
-    };
-    let broker = started.map_err(|error| error.to_string())?;
-    if plugin.is_some() {
-        broker.expect_log("signing keys were fetched");
-    }
-    Ok(broker)
 }
 
 /// Waits until the heap is free and nothing has changed for a while, because the broker returns free memory to the

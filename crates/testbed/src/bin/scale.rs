@@ -27,11 +27,11 @@ use testbed::{
         Protocol,
         raw::{ConnectPacket, RawClient},
     },
-    measure::{elsewhere, in_parallel, main_thread_cpu, median, private_dirty},
+    measure::{elsewhere, in_parallel, main_thread_cpu, median, private_dirty, start},
     progress::progress,
     scratch::Scratch,
     silence::{Conversation, TOPIC, longest},
-    tenant::{AUDIENCE, DEVICE, Device, Tenant},
+    tenant::{DEVICE, Device, Tenant},
 };
 
 const SESSIONS: usize = 40_000;
@@ -94,32 +94,6 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// Starts a broker, with the plugin unless it is `None`.
-fn start(
-    version: Version,
-    plugin: Option<&Path>,
-    tenant: &Tenant,
-    policy_file: Option<&str>,
-) -> Result<Mosquitto, String> {
-    let builder = Mosquitto::builder(version).quiet();
-    let ca_file = tenant.ca_file().display().to_string();
-    let mut options = vec![
-        ("domain", tenant.domain()),
-        ("audience", AUDIENCE),
-        ("ca_file", &ca_file),
-    ];
-    options.extend(policy_file.map(|path| ("policy_file", path)));
-    let started = match plugin {
-        None => builder.allow_anonymous(true).start(),
-        Some(plugin) => builder.plugin(plugin, &options).start(),
-    };
-    let broker = started.map_err(|error| error.to_string())?;
-    if plugin.is_some() {
-        broker.expect_log("signing keys were fetched");
-    }
-    Ok(broker)
-}
-
 /// Returns the longest gap around a SIGHUP, in ms, with this many kept sessions.
 fn with_sessions(
     version: Version,
@@ -128,7 +102,7 @@ fn with_sessions(
     sessions: usize,
     runs: usize,
 ) -> Result<f64, String> {
-    let broker = start(version, plugin, tenant, None)?;
+    let broker = start(Mosquitto::builder(version).quiet(), plugin, tenant, None)?;
     let token = tenant.token(DEVICE);
     for i in 0..sessions {
         if i % 1000 == 0 {
@@ -191,7 +165,12 @@ fn with_rules(
     let text = policy(rules);
     write(&text)?;
     let name = path.to_str().ok_or("a folder whose name is not UTF-8")?;
-    let broker = start(version, Some(plugin), tenant, Some(name))?;
+    let broker = start(
+        Mosquitto::builder(version).quiet(),
+        Some(plugin),
+        tenant,
+        Some(name),
+    )?;
     let token = tenant.token(DEVICE);
     // The plugin ignores a file that has not changed.
     let edition = std::cell::Cell::new(0);
