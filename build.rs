@@ -32,7 +32,9 @@ fn main() {
     let bindings = bindgen::Builder::default()
         .header("include/host.h")
         .allowlist_type("mosquitto_auth0_.*")
-        .allowlist_type("mosquitto_evt_(reload|acl_check|basic_auth|tick|disconnect)")
+        .allowlist_type(
+            "mosquitto_evt_(reload|acl_check|basic_auth|extended_auth|control|tick|disconnect)",
+        )
         .allowlist_type("mosquitto_(opt|plugin_event|protocol)")
         .allowlist_function("mosquitto_auth0_.*")
         .allowlist_var("MOSQUITTO_AUTH0_.*")

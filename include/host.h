@@ -49,6 +49,9 @@ struct mosquitto_auth0_host {
 	const char *(*client_username)(const struct mosquitto *);
 	int (*set_username)(struct mosquitto *, const char *);
 	int (*kick_client_by_clientid)(const char *, bool);
+	int (*broker_publish)(const char *, const char *, int, void *, int, bool, mosquitto_property *);
+	void *(*malloc)(size_t);
+	void (*free)(void *);
 
 	/* A broker with TLS only */
 	void *(*client_certificate)(const struct mosquitto *);

@@ -112,7 +112,7 @@ fn register(
 ) -> Result<(), LoadError> {
     let register = |event, callback: host::Callback| {
         // SAFETY: the identifier is the broker's. The callbacks take any number as the userdata.
-        unsafe { broker.register(identifier, event as c_int, callback, userdata) }
+        unsafe { broker.register(identifier, event as c_int, None, callback, userdata) }
     };
     // SAFETY: it only stores the address of the callback.
     let basic_auth = unsafe { abi::mosquitto_auth0_noting_caller(Some(on_basic_auth)) };

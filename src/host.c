@@ -19,6 +19,9 @@
 #pragma weak mosquitto_client_username
 #pragma weak mosquitto_set_username
 #pragma weak mosquitto_kick_client_by_clientid
+#pragma weak mosquitto_broker_publish
+#pragma weak mosquitto_malloc
+#pragma weak mosquitto_free
 #pragma weak mosquitto_log_printf
 
 #pragma weak mosquitto_client_certificate
@@ -55,12 +58,25 @@ _Static_assert(offsetof(struct mosquitto_evt_acl_check, qos) == 48, "acl: qos");
 _Static_assert(offsetof(struct mosquitto_evt_acl_check, retain) == 49, "acl: retain");
 _Static_assert(sizeof(struct mosquitto_evt_disconnect) == 56, "disconnect event");
 _Static_assert(offsetof(struct mosquitto_evt_disconnect, client) == 8, "disconnect: client");
+_Static_assert(sizeof(struct mosquitto_evt_extended_auth) == 72, "extended auth event");
+_Static_assert(offsetof(struct mosquitto_evt_extended_auth, client) == 8, "extended auth: client");
+_Static_assert(offsetof(struct mosquitto_evt_extended_auth, data_in) == 16, "extended auth: data_in");
+_Static_assert(offsetof(struct mosquitto_evt_extended_auth, data_out) == 24, "extended auth: data_out");
+_Static_assert(offsetof(struct mosquitto_evt_extended_auth, data_in_len) == 32, "extended auth: data_in_len");
+_Static_assert(offsetof(struct mosquitto_evt_extended_auth, data_out_len) == 34, "extended auth: data_out_len");
+_Static_assert(offsetof(struct mosquitto_evt_extended_auth, auth_method) == 40, "extended auth: auth_method");
+_Static_assert(sizeof(struct mosquitto_evt_control) == 88, "control event");
+_Static_assert(offsetof(struct mosquitto_evt_control, client) == 8, "control: client");
+_Static_assert(offsetof(struct mosquitto_evt_control, topic) == 16, "control: topic");
+_Static_assert(offsetof(struct mosquitto_evt_control, payload) == 24, "control: payload");
+_Static_assert(offsetof(struct mosquitto_evt_control, payloadlen) == 48, "control: payloadlen");
 _Static_assert(sizeof(struct mosquitto_opt) == 16, "plugin option");
 _Static_assert(offsetof(struct mosquitto_opt, value) == 8, "plugin option: value");
 
 /* Event and access numbers are part of the ABI as well. */
 _Static_assert(MOSQ_EVT_RELOAD == 1 && MOSQ_EVT_ACL_CHECK == 2 && MOSQ_EVT_BASIC_AUTH == 3
-	&& MOSQ_EVT_EXT_AUTH_START == 4 && MOSQ_EVT_TICK == 9 && MOSQ_EVT_DISCONNECT == 10, "events");
+	&& MOSQ_EVT_EXT_AUTH_START == 4 && MOSQ_EVT_EXT_AUTH_CONTINUE == 5 && MOSQ_EVT_CONTROL == 6
+	&& MOSQ_EVT_TICK == 9 && MOSQ_EVT_DISCONNECT == 10, "events");
 _Static_assert(MOSQ_ACL_READ == 1 && MOSQ_ACL_WRITE == 2 && MOSQ_ACL_SUBSCRIBE == 4
 	&& MOSQ_ACL_UNSUBSCRIBE == 8, "accesses");
 _Static_assert(MOSQ_ERR_SUCCESS == MOSQUITTO_AUTH0_ERR_SUCCESS
@@ -85,6 +101,9 @@ struct mosquitto_auth0_host mosquitto_auth0_host(void)
 		.client_username = mosquitto_client_username,
 		.set_username = mosquitto_set_username,
 		.kick_client_by_clientid = mosquitto_kick_client_by_clientid,
+		.broker_publish = mosquitto_broker_publish,
+		.malloc = mosquitto_malloc,
+		.free = mosquitto_free,
 		.client_certificate = mosquitto_client_certificate,
 		.client_port = mosquitto_client_port,
 		.client = mosquitto_client,

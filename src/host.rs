@@ -262,6 +262,51 @@ impl Broker {
         unsafe { function(client_id.as_ptr(), true) == crate::codes::SUCCESS }
     }
 
+    /// Publishes a message with QoS 1 to one client, which needs neither a subscription nor the right to receive it. The
+    /// broker queues the message and delivers it in its next round, so the state may be open. A client ID that the broker
+    /// does not have is ignored. Returns `false` if the broker did not take the message.
+    ///
+    /// The broker does not check the topic: it must be one to publish to.
+    #[expect(dead_code, reason = "what publishes follows")]
+    pub fn publish_to(&self, client_id: &str, topic: &str, payload: &[u8]) -> bool {
+        let (Some(publish), Some(malloc), Some(free)) = (
+            self.functions.broker_publish,
+            self.functions.malloc,
+            self.functions.free,
+        ) else {
+            return false;
+        };
+        let (Ok(client_id), Ok(topic), Ok(length)) = (
+            CString::new(client_id),
+            CString::new(topic),
+            c_int::try_from(payload.len()),
+        ) else {
+            return false;
+        };
+        // SAFETY: the broker copies the strings. It owns the copy of the payload if it takes the message. The copy is
+        // made with the broker's allocator, because 2.0 counts what it frees (src/plugin_public.c).
+        unsafe {
+            let copy = malloc(payload.len().max(1)).cast::<u8>();
+            if copy.is_null() {
+                return false;
+            }
+            copy.copy_from_nonoverlapping(payload.as_ptr(), payload.len());
+            let code = publish(
+                client_id.as_ptr(),
+                topic.as_ptr(),
+                length,
+                copy.cast(),
+                1,
+                false,
+                std::ptr::null_mut(),
+            );
+            if code != crate::codes::SUCCESS {
+                free(copy.cast());
+            }
+            code == crate::codes::SUCCESS
+        }
+    }
+
     /// Returns whether the client at this address is connected, or kept, with this client ID. Returns `None` on 2.0,
     /// which cannot tell.
     pub fn has_client(&self, client_id: &str, address: usize) -> Option<bool> {
@@ -290,7 +335,7 @@ impl Broker {
         }
     }
 
-    /// Registers a callback, and returns the broker's code.
+    /// Registers a callback, and returns the broker's code. `topic` is that of a control callback, else `None`.
     ///
     /// # Safety
     ///
@@ -300,6 +345,7 @@ impl Broker {
         &self,
         identifier: *mut abi::mosquitto_plugin_id_t,
         event: c_int,
+        topic: Option<&CStr>,
         callback: Callback,
         userdata: *mut c_void,
     ) -> c_int {
@@ -312,7 +358,7 @@ impl Broker {
                 identifier,
                 event,
                 Some(callback),
-                std::ptr::null(),
+                topic.map_or(std::ptr::null(), |topic| topic.as_ptr().cast()),
                 userdata,
             )
         }
