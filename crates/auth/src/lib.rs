@@ -15,6 +15,7 @@
 //! | Which client IDs may a token use? | [`identity`] |
 //! | May a client take over the client ID of another one? | `engine/admission.rs`, which asks [`sessions`] who has it |
 //! | Who is connected, until when, under which client ID? | [`sessions`] |
+//! | May a connected client have other rights from now on? | `engine/renew.rs` |
 //! | Does a session stay as it is on SIGHUP? | [`sessions`]: `stays` and `recheck`; its whole course is in `src/lib.rs` |
 //! | What do several instances of the plugin share? | [`engine::Common`] |
 //! | What did the tenant say about this login before? | [`cache::logins`] |

@@ -82,7 +82,7 @@ impl Engine {
             account: identity.account.clone(),
             until: identity.until,
             credential: sign_in.credential,
-            rights: self.rights(sign_in, identity)?,
+            rights: self.rights(&sign_in.client, identity)?,
         })
     }
 
@@ -126,17 +126,17 @@ impl Engine {
     }
 
     /// Returns what this client may do with this identity.
-    pub(super) fn rights(&self, sign_in: &SignIn, identity: Identity) -> Result<Rights, Refusal> {
+    pub(super) fn rights(&self, client: &Client, identity: Identity) -> Result<Rights, Refusal> {
         // IPv6 addresses may name the interface (RFC 4007, section 11).
-        let address = sign_in.client.address.as_deref();
+        let address = client.address.as_deref();
         let address = address.and_then(|text| text.split('%').next()?.parse().ok());
         let attributes = ClientAttributes {
-            client_id: Arc::clone(&sign_in.client.id),
+            client_id: Arc::clone(&client.id),
             username: identity.username,
             claims: identity.claims.unwrap_or_default(),
             address,
-            port: sign_in.client.port,
-            certificate: sign_in.client.certificate,
+            port: client.port,
+            certificate: client.certificate,
         };
         let policy = self.policy_file.as_ref().map(InForce::rules);
         Rights::new(identity.token_rules, policy, attributes).map_err(|why| match why {

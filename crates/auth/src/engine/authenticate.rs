@@ -157,7 +157,7 @@ impl Engine {
     }
 
     /// Returns the identity in this token, if it was verified before with the same keys.
-    fn cached_token(&mut self, sign_in: &SignIn, now: Unix) -> Option<Identity> {
+    pub(super) fn cached_token(&mut self, sign_in: &SignIn, now: Unix) -> Option<Identity> {
         let keys = self.keys.current();
         self.token_cache.get(sign_in.credential, &keys, now)
     }
@@ -327,6 +327,29 @@ fn recheck_session(
     }
 }
 
+/// Returns the text in a field that is for a token alone.
+///
+/// # Errors
+///
+/// Returns why it cannot be a token: it is not text, it is incomplete, or there is something around it.
+pub(super) fn token_alone(bytes: &[u8], field: Field) -> Result<&str, Refusal> {
+    if let Some(refusal) = recognise::token(bytes).and_then(|token| not_alone(field, token)) {
+        return Err(refusal);
+    }
+    std::str::from_utf8(bytes)
+        .map_err(|_| Refusal::new(Reason::NotUtf8, ConnectDetail::NotUtf8(field)))
+}
+
+/// Returns why what was found in a field is not a token alone, or `None` if it is.
+fn not_alone(field: Field, token: Token) -> Option<Refusal> {
+    let reason = match token {
+        Token::Alone => return None,
+        Token::Wrapped(_) => Reason::TokenWrapped,
+        Token::Piece(_) => Reason::TokenMalformed,
+    };
+    Some(Refusal::new(reason, Detail::Misused { field, token }))
+}
+
 /// Whether the password is a token. `cached` says that it was verified before.
 fn recognise_token(connect: &Connect, cached: bool) -> StepResult<bool> {
     let token = match cached {
@@ -352,18 +375,8 @@ fn password_of<'a>(connect: &Connect<'a>) -> StepResult<&'a str> {
 /// Returns why a token cannot be used as it arrived: it is incomplete, there is something around it, or it is in
 /// another field.
 fn misused(connect: &Connect, password: Option<Token>) -> Option<Refusal> {
-    let refusal = |reason, field, token| {
-        let detail = Detail::Misused { field, token };
-        Some(Refusal::new(reason, detail))
-    };
-    match password {
-        Some(token @ Token::Wrapped(_)) => {
-            return refusal(Reason::TokenWrapped, Field::Password, token);
-        }
-        Some(token @ Token::Piece(_)) => {
-            return refusal(Reason::TokenMalformed, Field::Password, token);
-        }
-        Some(Token::Alone) | None => {}
+    if let Some(refusal) = password.and_then(|token| not_alone(Field::Password, token)) {
+        return Some(refusal);
     }
     // With a token as the password the user name is ignored.
     let username = connect.client.username.filter(|_| password.is_none());
@@ -373,6 +386,7 @@ fn misused(connect: &Connect, password: Option<Token>) -> Option<Refusal> {
     let fields = [(Field::Username, username), (Field::ClientId, client_id)];
     fields.into_iter().find_map(|(field, text)| {
         let token = recognise::token(text?.as_bytes())?;
-        refusal(Reason::TokenMisplaced, field, token)
+        let detail = Detail::Misused { field, token };
+        Some(Refusal::new(Reason::TokenMisplaced, detail))
     })
 }

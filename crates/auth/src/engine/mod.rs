@@ -3,6 +3,7 @@
 //! * this file: what an instance consists of, and how it is started, reloaded and stopped
 //! * `authenticate`: one CONNECT · `verify`: tokens · `admission`: the session that follows
 //! * `pending`: sign-ins that wait for the tenant · `delays`: which of them may wait while the broker holds the CONNECT
+//! * `renew`: a new token for a client that is in
 //! * `usernames`: the user names that the broker is told
 //! * `access`: messages and subscriptions
 //! * `report`: what the operator is told · `repeats`: how often · `tally`: a summary per minute of devices that had to
@@ -17,6 +18,7 @@ mod authenticate;
 mod common;
 mod delays;
 mod pending;
+mod renew;
 pub(crate) mod repeats;
 pub(crate) mod report;
 pub(crate) mod tally;
@@ -66,6 +68,8 @@ pub use authenticate::{Connect, Step};
 pub use common::Common;
 use common::TenantId;
 pub use pending::{DelayedAnswer, Wait};
+use renew::Renewals;
+pub use renew::{FinishedRenewal, Renewal, RenewalWait};
 use repeats::Repeats;
 use report::Report;
 use tally::Tally;
@@ -87,6 +91,7 @@ pub struct Engine {
     policy_file: Option<InForce>,
     warned_of_address: bool,
     pending: PendingAuthentications,
+    renewals: Renewals,
     tenant: TenantId,
     known_callers: KnownCallers,
     /// The refusals that were reported, and how often they were repeated.
@@ -172,6 +177,7 @@ impl Engine {
                 .transpose()?,
             warned_of_address: false,
             pending: PendingAuthentications::default(),
+            renewals: Renewals::default(),
             tenant: common.tenant(&config),
             known_callers: KnownCallers::default(),
             config,

@@ -185,7 +185,7 @@ impl Engine {
         }
     }
 
-    fn too_late(&self) -> Verdict {
+    pub(super) fn too_late(&self) -> Verdict {
         let why = NoAnswer::Within(self.config.timeout.as_secs());
         Err(Refusal::new(Reason::TenantUnreachable, why))
     }
@@ -247,7 +247,7 @@ impl Engine {
         if is_login {
             self.login_cache.insert(key, &verdict, now);
         }
-        let waiting = self.pending.resolve(key, &verdict);
+        let waiting = self.pending.resolve(key, &verdict) + self.renewals.resolve(key, &verdict);
         Some((verdict, waiting))
     }
 }

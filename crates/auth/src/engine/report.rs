@@ -112,6 +112,7 @@ pub(crate) struct Subject<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Attempt {
     Connect,
+    Renewal,
     Access(Action),
 }
 
@@ -151,6 +152,15 @@ impl Engine {
         self.report(&sign_in.client.borrowed(), refusal, now);
     }
 
+    pub(super) fn report_refused_renewal(
+        &mut self,
+        client: &Client<&str>,
+        refusal: &Refusal,
+        now: Unix,
+    ) {
+        self.report_attempt(Attempt::Renewal, client, refusal, now);
+    }
+
     /// Reports a CONNECT that the plugin could not read.
     pub fn report_unreadable(
         &mut self,
@@ -168,11 +178,20 @@ impl Engine {
     }
 
     pub(super) fn report(&mut self, client: &Client<&str>, refusal: &Refusal, now: Unix) {
+        self.report_attempt(Attempt::Connect, client, refusal, now);
+    }
+
+    fn report_attempt(
+        &mut self,
+        attempt: Attempt,
+        client: &Client<&str>,
+        refusal: &Refusal,
+        now: Unix,
+    ) {
         let scope = match concerns_all(refusal.reason) {
             true => Scope::All,
             false => Scope::device(client.id, SourceNetwork::of(client.address)),
         };
-        let attempt = Attempt::Connect;
         self.tell_once(Subject { attempt, client }, scope, refusal, now);
     }
 

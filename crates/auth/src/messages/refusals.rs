@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::refusal::{
     AccessToken, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor, Field, IssuedToken,
-    LimitDetail, LookAt, NoAnswer, Part, PendingDetail, Refusal, TenantAnswer, TenantBody,
-    TokenDetail,
+    LimitDetail, LookAt, NoAnswer, Part, PendingDetail, Refusal, RenewalDetail, TenantAnswer,
+    TenantBody, TokenDetail,
 };
 use input::text::Quoted;
 
@@ -30,6 +30,7 @@ impl fmt::Display for Detail {
                 write!(f, "{} is not allowed: {why}", Quoted(topic))
             }
             Self::Connect(detail) => write!(f, "{detail}"),
+            Self::Renewal(detail) => write!(f, "{detail}"),
             Self::Token(detail) => write!(f, "{detail}"),
             Self::Claim { name, problem } => {
                 let is_word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -117,12 +118,24 @@ impl fmt::Display for ConnectDetail {
     }
 }
 
+impl fmt::Display for RenewalDetail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSignedIn => "it is not signed in with a token or an account of the tenant",
+            Self::RightsEnded => "its rights have ended already",
+            Self::OtherAccount => "its new token belongs to another account than its session",
+            Self::OtherUsername => "its new token gives another user name than its session has",
+        })
+    }
+}
+
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Username => "user name",
             Self::Password => "password",
             Self::ClientId => "client ID",
+            Self::Renewal => "message with a new token",
         })
     }
 }

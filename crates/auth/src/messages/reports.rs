@@ -143,6 +143,7 @@ fn around(head: &str, refusal: &Refusal) -> String {
 fn words(attempt: Attempt) -> (&'static str, &'static str) {
     match attempt {
         Attempt::Connect => ("CONNECT", "of"),
+        Attempt::Renewal => ("renewal", "of"),
         Attempt::Access(Action::Receive) => ("delivery", "to"),
         Attempt::Access(Action::Publish) => ("PUBLISH", "of"),
         Attempt::Access(Action::Subscribe) => ("SUBSCRIBE", "of"),

@@ -26,6 +26,8 @@ pub enum Detail {
     },
     /// Something about the CONNECT.
     Connect(ConnectDetail),
+    /// Something about a renewal.
+    Renewal(RenewalDetail),
     /// Something about the token itself.
     Token(TokenDetail),
     /// Something about a claim of the token.
@@ -115,7 +117,20 @@ pub enum ConnectDetail {
     UsernameNotAccepted,
 }
 
-/// A field of a CONNECT.
+/// What was found about a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RenewalDetail {
+    /// The client is not signed in with a token or an account of the tenant.
+    NotSignedIn,
+    /// Its rights have ended already.
+    RightsEnded,
+    /// The token is of another account.
+    OtherAccount,
+    /// The token gives another user name.
+    OtherUsername,
+}
+
+/// A field of a CONNECT, or of what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Field {
     /// The user name.
@@ -124,6 +139,8 @@ pub enum Field {
     Password,
     /// The client ID.
     ClientId,
+    /// What a client sends to renew its rights.
+    Renewal,
 }
 
 /// Why a client has to try again.
@@ -521,6 +538,12 @@ impl From<LimitDetail> for Detail {
 impl From<ConnectDetail> for Detail {
     fn from(detail: ConnectDetail) -> Self {
         Self::Connect(detail)
+    }
+}
+
+impl From<RenewalDetail> for Detail {
+    fn from(detail: RenewalDetail) -> Self {
+        Self::Renewal(detail)
     }
 }
 

@@ -5,7 +5,8 @@ mod reasons;
 
 pub use detail::{
     AccessToken, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor, Field, IssuedToken,
-    LimitDetail, LookAt, NoAnswer, Part, PendingDetail, TenantAnswer, TenantBody, TokenDetail,
+    LimitDetail, LookAt, NoAnswer, Part, PendingDetail, RenewalDetail, TenantAnswer, TenantBody,
+    TokenDetail,
 };
 pub use reasons::{ConnackReason, Reason, Responsible};
 

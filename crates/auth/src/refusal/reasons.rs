@@ -280,6 +280,16 @@ reasons! {
             "see the line that says why the keys could not be fetched; devices can sign in as soon as they are \
             fetched";
     }
+    "Renewal" {
+        RenewalAccount, "renewal-account", NotAuthorized, Device,
+            "A device sent a new token for its session, and it belongs to another account, or gives another user name. \
+            The session keeps the rights that it has.",
+            "renew with a token of the same account; to change the account, let the device connect again";
+        RenewalTooLate, "renewal-too-late", NotAuthorized, Device,
+            "A device sent a new token, and has no session that could be renewed: its rights have ended, or others \
+            than this plugin let it in.",
+            "let the device connect again with the new token, and renew before the old token expires";
+    }
     "The plugin and the broker" {
         ForeignThread, "foreign-thread", NotAuthorized, Configuration,
             "The broker called the plugin on another thread, as the HTTP API of 2.1 does.",

@@ -236,6 +236,25 @@ impl Sessions {
         older
     }
 
+    /// Returns the session of a client that is connected, unless a newer client has taken it over.
+    pub(crate) fn connected(&self, key: ClientKey, client: &impl ClientView) -> Option<&Session> {
+        let entry = self.by_key.get(&key)?;
+        let session = &entry.record.session;
+        let is_newest = self.by_id.get(&session.client_id) == Some(&key);
+        (entry.state == SessionState::Active && entry.is(client) && is_newest).then_some(session)
+    }
+
+    /// Gives a session other rights, until another time. What was refused before may be reported again.
+    pub(crate) fn renew(&mut self, key: ClientKey, rights: Rights, until: Unix) {
+        let Some(entry) = self.by_key.get_mut(&key) else {
+            return;
+        };
+        entry.record.session.rights = rights;
+        entry.record.session.until = until;
+        entry.record.reported = ReportedRefusals::default();
+        self.expiries.push(Reverse((until, key)));
+    }
+
     /// Takes an admission back, because the client hung up before. The older session of its client ID counts again.
     pub(crate) fn retract(&mut self, key: ClientKey, older: Option<ClientKey>) {
         let Some(entry) = self.by_key.get(&key) else {

@@ -1,0 +1,270 @@
+//! Renewal: a client that is in presents a new token, and stays connected.
+//!
+//! However the token arrives, [`Engine::renew`] decides. The session gets the rights of the new token and their end,
+//! both or neither. A renewal that fails changes nothing: the client keeps what it has until that ends.
+//!
+//! What stays is who the session belongs to. The new token must be of the same account, give the same user name, and
+//! allow the client ID. The credential of the session stays too, because on SIGHUP the broker presents the one of the
+//! CONNECT.
+
+use std::sync::Arc;
+
+use super::{Common, Engine, authenticate, verify::KeyFetch};
+use crate::{
+    client::{Client, ClientKey},
+    clock::{Deadline, Unix, moment},
+    identity::{self, Identity, Verdict},
+    limits::source::SourceNetwork,
+    refusal::{Field, PendingDetail, Reason, Refusal, RenewalDetail},
+    secret::Fingerprint,
+    sign_in::SignIn,
+    workers::{Job, Task, UnverifiedTokens},
+};
+
+/// How many renewals may wait for keys. Each client has at most one.
+const MAX_WAITING: usize = 512;
+
+/// What happens next with a renewal.
+#[must_use]
+pub enum Renewal {
+    /// The client has the rights of the new token. Forget what was answered for the client before.
+    Renewed {
+        /// When the new rights end.
+        until: Unix,
+    },
+    /// Nothing has changed. The log says why.
+    Refused(Refusal),
+    /// The key of the token is unknown, and is being fetched: call [`Engine::delay_renewal`].
+    Wait(Box<RenewalWait>),
+}
+
+/// A renewal that cannot be decided from memory.
+#[must_use]
+pub struct RenewalWait {
+    job: Job,
+}
+
+/// The end of a renewal that had to wait.
+#[must_use]
+pub struct FinishedRenewal {
+    /// The broker's pointer to the client.
+    pub key: ClientKey,
+    /// The client ID.
+    pub client_id: Arc<str>,
+    /// When the new rights end, or why nothing has changed.
+    pub result: Result<Unix, Refusal>,
+}
+
+/// A renewal that waits for the tenant's keys.
+struct WaitingRenewal {
+    sign_in: SignIn,
+    token: Fingerprint,
+    deadline: Deadline,
+}
+
+/// The renewals that wait, and those whose token was verified or cannot be.
+#[derive(Default)]
+pub(super) struct Renewals {
+    waiting: Vec<WaitingRenewal>,
+    ready: Vec<(WaitingRenewal, Verdict)>,
+}
+
+impl Renewals {
+    /// Gives a verdict to all that present this token. Returns how many they are.
+    pub(super) fn resolve(&mut self, token: Fingerprint, verdict: &Verdict) -> usize {
+        let before = self.ready.len();
+        let resolved = self
+            .waiting
+            .extract_if(.., |waiting| waiting.token == token);
+        let resolved = resolved.map(|waiting| (waiting, verdict.clone()));
+        self.ready.extend(resolved);
+        self.ready.len() - before
+    }
+
+    /// Forgets the renewals of a client: it presents another token, or is gone.
+    fn forget(&mut self, key: ClientKey) {
+        self.waiting.retain(|waiting| waiting.sign_in.key != key);
+        self.ready.retain(|(waiting, _)| waiting.sign_in.key != key);
+    }
+}
+
+impl Engine {
+    /// Renews the rights of a client with a new token, without waiting.
+    ///
+    /// `client` is as the broker describes it now, with its address: rules may ask for that.
+    pub fn renew(
+        &mut self,
+        common: &mut Common,
+        key: ClientKey,
+        client: &Client<&str>,
+        token: &[u8],
+        now: Unix,
+    ) -> Renewal {
+        self.renewals.forget(key);
+        let print = self.fingerprinter.of(token);
+        let source = SourceNetwork::of(client.address);
+        let sign_in = SignIn {
+            key,
+            client: client.to_shared(),
+            credential: print,
+            user: None,
+            caller: self.known_callers.caller(None, source, moment()),
+            id_is_free: false,
+        };
+        match self.renewal_verdict(common, &sign_in, token, now) {
+            Ok(Some(identity)) => self.finish_renewal(common, &sign_in, Ok(identity), now),
+            Err(refusal) => self.finish_renewal(common, &sign_in, Err(refusal), now),
+            Ok(None) => {
+                // Only text is verified.
+                let token = String::from_utf8_lossy(token).into_owned();
+                Renewal::Wait(Box::new(RenewalWait {
+                    job: Job {
+                        sign_in,
+                        key: print,
+                        deadline: Deadline::after(self.config.timeout),
+                        task: Task::Keys(UnverifiedTokens::FromClient { token, print }),
+                    },
+                }))
+            }
+        }
+    }
+
+    /// Returns whose the token is, or `None` if the tenant's keys have to be fetched first.
+    fn renewal_verdict(
+        &mut self,
+        common: &mut Common,
+        sign_in: &SignIn,
+        token: &[u8],
+        now: Unix,
+    ) -> Result<Option<Identity>, Refusal> {
+        // Before anything is verified, so that nobody else can make the plugin work.
+        renewable(common, sign_in, now)?;
+        if let Some(identity) = self.cached_token(sign_in, now) {
+            return Ok(Some(identity));
+        }
+        let token = authenticate::token_alone(token, Field::Renewal)?;
+        self.verify_presented(token, sign_in.credential, KeyFetch::NotTried, now)
+            .transpose()
+    }
+
+    /// Has a renewal wait for the tenant's keys. [`Self::finished_renewals`] returns its end.
+    ///
+    /// # Errors
+    ///
+    /// Returns a refusal if too many renewals wait already.
+    pub fn delay_renewal(
+        &mut self,
+        common: &mut Common,
+        wait: Box<RenewalWait>,
+        now: Unix,
+    ) -> Result<(), Refusal> {
+        let RenewalWait { job } = *wait;
+        let (token, deadline, sign_in) = (job.key, job.deadline, job.sign_in.clone());
+        let submitted = match self.renewals.waiting.len() < MAX_WAITING {
+            true => self.submit(common, job),
+            false => Err(Refusal::new(
+                Reason::LoginQueue,
+                PendingDetail::TooMany { waiting: None },
+            )),
+        };
+        if let Err(refusal) = submitted {
+            self.report_refused_renewal(&sign_in.client.borrowed(), &refusal, now);
+            return Err(refusal);
+        }
+        self.renewals.waiting.push(WaitingRenewal {
+            sign_in,
+            token,
+            deadline,
+        });
+        Ok(())
+    }
+
+    /// Ends the renewals whose token was verified meanwhile, or whose time is over. Call it at a tick, after
+    /// [`Self::collect`].
+    pub fn finished_renewals(&mut self, common: &mut Common, now: Unix) -> Vec<FinishedRenewal> {
+        let Renewals { waiting, ready } = &mut self.renewals;
+        if waiting.is_empty() && ready.is_empty() {
+            return Vec::new();
+        }
+        let mut ready = std::mem::take(ready);
+        let late = waiting.extract_if(.., |waiting| waiting.deadline.has_passed());
+        let late: Vec<_> = late.collect();
+        ready.extend(late.into_iter().map(|waiting| (waiting, self.too_late())));
+        let ended = ready.into_iter().map(|(waiting, verdict)| {
+            let sign_in = waiting.sign_in;
+            let result = match self.finish_renewal(common, &sign_in, verdict, now) {
+                Renewal::Renewed { until } => Ok(until),
+                Renewal::Refused(refusal) => Err(refusal),
+                Renewal::Wait(_) => unreachable!("a verdict waits for nothing"),
+            };
+            FinishedRenewal {
+                key: sign_in.key,
+                client_id: Arc::clone(&sign_in.client.id),
+                result,
+            }
+        });
+        ended.collect()
+    }
+
+    /// Gives a client the rights of a verified token, or reports why it keeps those that it has.
+    fn finish_renewal(
+        &mut self,
+        common: &mut Common,
+        sign_in: &SignIn,
+        verdict: Verdict,
+        now: Unix,
+    ) -> Renewal {
+        match verdict.and_then(|identity| self.apply_renewal(common, sign_in, identity, now)) {
+            Ok(until) => {
+                // The next CONNECT with this token costs a signature check, but a device that renews every hour leaves
+                // no more behind than one that does not.
+                self.token_cache.client_left(sign_in.credential, now);
+                Renewal::Renewed { until }
+            }
+            Err(refusal) => {
+                self.report_refused_renewal(&sign_in.client.borrowed(), &refusal, now);
+                Renewal::Refused(refusal)
+            }
+        }
+    }
+
+    fn apply_renewal(
+        &self,
+        common: &mut Common,
+        sign_in: &SignIn,
+        identity: Identity,
+        now: Unix,
+    ) -> Result<Unix, Refusal> {
+        renewable(common, sign_in, now)?;
+        let session = common.sessions.connected(sign_in.key, &sign_in.client);
+        let session = session.expect("it can be renewed");
+        if session.account != identity.account {
+            return Err(Refusal::new(
+                Reason::RenewalAccount,
+                RenewalDetail::OtherAccount,
+            ));
+        }
+        if self.username_for_broker(&identity.username) != session.username {
+            return Err(Refusal::new(
+                Reason::RenewalAccount,
+                RenewalDetail::OtherUsername,
+            ));
+        }
+        identity::check(&identity.client_ids, &sign_in.client.id)?;
+        let until = identity.until;
+        let rights = self.rights(&sign_in.client, identity)?;
+        common.sessions.renew(sign_in.key, rights, until);
+        Ok(until)
+    }
+}
+
+/// Checks that a client is signed in and connected, and that its rights have not ended.
+fn renewable(common: &Common, sign_in: &SignIn, now: Unix) -> Result<(), Refusal> {
+    let session = common.sessions.connected(sign_in.key, &sign_in.client);
+    let detail = match session {
+        None => RenewalDetail::NotSignedIn,
+        Some(session) if now >= session.until => RenewalDetail::RightsEnded,
+        Some(_) => return Ok(()),
+    };
+    Err(Refusal::new(Reason::RenewalTooLate, detail))
+}

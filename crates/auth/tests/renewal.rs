@@ -1,0 +1,288 @@
+//! Renewal of the rights of a client that is in, without a broker.
+
+mod common;
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use auth::{
+    client::{Client, ClientKey},
+    clock::{self, Unix},
+    engine::{Access, Action, Renewal},
+    jwt::jwks_cache::FetchSchedule,
+    log::Log,
+    policy_file::BrokerFeatures,
+    refusal::Reason,
+    sessions::{AfterDisconnect, Origin},
+};
+use common::TestInstance;
+use serde_json::{Value, json};
+use testbed::{
+    signing::{Alg, now, shared_key},
+    tenant::{AUDIENCE as TENANT_AUDIENCE, DEVICE, Tenant},
+};
+
+const ISSUER: &str = "https://t.example/";
+const AUDIENCE: &str = "https://mqtt.example/";
+
+/// A client as the broker describes it.
+const PUMP: Client<&str> = Client {
+    id: "pump",
+    username: Some("u"),
+    address: Some("192.0.2.1"),
+    port: None,
+    certificate: None,
+};
+
+/// Returns an instance with these options, and its log.
+fn instance(options: &[(&str, &str)]) -> (TestInstance, Log) {
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    fs::write(
+        keys.path(),
+        json!({"keys": [shared_key(0).jwk()]}).to_string(),
+    )
+    .unwrap();
+    let always = [
+        ("issuer", ISSUER),
+        ("audience", AUDIENCE),
+        ("leeway", "0"),
+        ("jwks_file", keys.path().to_str().unwrap()),
+    ];
+    let log = Log::default();
+    let all = [&always, options].concat();
+    let mut instance = common::instance(&all, FetchSchedule::default(), log.clone());
+    instance.engine.start(BrokerFeatures::default()).unwrap();
+    (instance, log)
+}
+
+/// Returns a token of the account `u`, with other claims where these are given.
+fn token(claims: &Value) -> String {
+    let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "u", "exp": now() + 3600});
+    let members = all.as_object_mut().unwrap();
+    members.extend(claims.as_object().unwrap().clone());
+    let header = json!({"alg": "RS256", "kid": shared_key(0).kid()});
+    shared_key(0).sign(Alg::Rs256, header, all)
+}
+
+fn renew(instance: &mut TestInstance, token: &str) -> Result<Unix, Reason> {
+    renew_at(instance, token, clock::now())
+}
+
+#[track_caller]
+fn renew_at(instance: &mut TestInstance, token: &str, now: Unix) -> Result<Unix, Reason> {
+    let (engine, common) = (&mut instance.engine, &mut instance.common);
+    match engine.renew(common, ClientKey(1), &PUMP, token.as_bytes(), now) {
+        Renewal::Renewed { until } => Ok(until),
+        Renewal::Refused(refusal) => Err(refusal.reason),
+        Renewal::Wait(_) => panic!("the keys are here"),
+    }
+}
+
+fn may(instance: &mut TestInstance, action: Action, topic: &str, now: u64) -> bool {
+    let access = Access {
+        key: ClientKey(1),
+        client: PUMP,
+        action,
+        topic: topic.as_bytes(),
+        qos: 0,
+        retain: false,
+        payload: 0,
+    };
+    instance.authorize(&access, Unix(now)).allows()
+}
+
+fn may_publish(instance: &mut TestInstance, topic: &str) -> bool {
+    may(instance, Action::Publish, topic, now())
+}
+
+#[test]
+fn new_rights_hold_at_once_and_to_their_own_end() {
+    let (mut instance, _) = instance(&[]);
+    let end = now() + 100;
+    let old = token(&json!({"topics": ["old/#"], "exp": end}));
+    common::let_in(&mut instance, "pump", &old);
+    assert!(may_publish(&mut instance, "old/1") && !may_publish(&mut instance, "new/1"));
+
+    let later = now() + 5000;
+    let new = token(&json!({"topics": ["new/#"], "exp": later}));
+    assert_eq!(renew(&mut instance, &new), Ok(Unix(later)));
+    for action in [Action::Publish, Action::Receive, Action::Subscribe] {
+        assert!(may(&mut instance, action, "new/1", now()), "{action:?}");
+        assert!(!may(&mut instance, action, "old/1", now()), "{action:?}");
+    }
+    let engine = &mut instance.engine;
+    assert!(
+        engine
+            .expire(&mut instance.common, Unix(end + 1))
+            .is_empty()
+    );
+    assert!(may(&mut instance, Action::Publish, "new/1", end + 1));
+
+    // A shorter one counts, too.
+    let shorter = now() + 50;
+    let new = token(&json!({"topics": ["new/#"], "exp": shorter}));
+    assert_eq!(renew(&mut instance, &new), Ok(Unix(shorter)));
+    let engine = &mut instance.engine;
+    let ended = engine.expire(&mut instance.common, Unix(shorter));
+    assert_eq!(ended.len(), 1);
+    assert!(!may(&mut instance, Action::Publish, "new/1", shorter));
+    // And ends once.
+    let engine = &mut instance.engine;
+    let twice = engine.expire(&mut instance.common, Unix(later + 1));
+    assert!(twice.is_empty());
+}
+
+#[test]
+fn a_renewal_that_fails_changes_nothing() {
+    let options = [("client_id_claim", "id"), ("username_claim", "name")];
+    let (mut instance, log) = instance(&options);
+    let claims = |change: Value| {
+        let mut all = json!({"topics": ["old/#"], "name": "u", "id": ["pump", "fan"]});
+        let members = all.as_object_mut().unwrap();
+        members.extend(change.as_object().unwrap().clone());
+        token(&all)
+    };
+    let end = now() + 100;
+    common::let_in(&mut instance, "pump", &claims(json!({"exp": end})));
+    for (change, reason) in [
+        (json!({"sub": "v"}), Reason::RenewalAccount),
+        (
+            json!({"iss": "https://other.example/"}),
+            Reason::TokenIssuer,
+        ),
+        (json!({"name": "v"}), Reason::RenewalAccount),
+        (json!({"name": 7}), Reason::TokenUsername),
+        (json!({"id": "fan"}), Reason::ClientId),
+        (json!({"exp": now() - 1000}), Reason::TokenExpired),
+        (json!({"topics": "a/#/b"}), Reason::TokenTopics),
+    ] {
+        let text = change.to_string();
+        assert_eq!(renew(&mut instance, &claims(change)), Err(reason), "{text}");
+        let lines = log.take();
+        match &lines[..] {
+            [(_, line)] => {
+                let head = format!("refused renewal [{}] of", reason.code());
+                assert!(line.starts_with(&head) && line.contains("fix: "), "{line}");
+            }
+            // Another user name counts as a repeat of another account.
+            _ => assert!(text.contains("name") && lines.is_empty(), "{lines:?}"),
+        }
+        assert!(may_publish(&mut instance, "old/1"), "{text}");
+    }
+    let whole = claims(json!({}));
+    for (sent, reason) in [
+        (format!("Bearer {whole}"), Reason::TokenWrapped),
+        (whole[..whole.len() - 9].to_owned(), Reason::TokenMalformed),
+        ("opaque".to_owned(), Reason::TokenMalformed),
+        (String::new(), Reason::TokenMalformed),
+    ] {
+        assert_eq!(renew(&mut instance, &sent), Err(reason), "{sent:.10}");
+    }
+    let engine = &mut instance.engine;
+    let ended = engine.expire(&mut instance.common, Unix(end));
+    assert_eq!(ended.len(), 1, "the old end counts");
+}
+
+#[test]
+fn only_a_session_whose_rights_have_not_ended_is_renewed() {
+    let (mut instance, _) = instance(&[]);
+    let new = token(&json!({"topics": ["a"]}));
+    let stranger = renew(&mut instance, &new);
+    assert_eq!(stranger, Err(Reason::RenewalTooLate), "nobody is in");
+
+    let end = now() + 100;
+    let old = token(&json!({"exp": end, "topics": ["a"]}));
+    common::let_in(&mut instance, "pump", &old);
+    let late = renew_at(&mut instance, &new, Unix(end));
+    assert_eq!(late, Err(Reason::RenewalTooLate));
+
+    let (engine, common) = (&mut instance.engine, &mut instance.common);
+    let kept = AfterDisconnect::Kept;
+    engine.leave(common, ClientKey(1), kept, clock::now());
+    let gone = renew(&mut instance, &new);
+    assert_eq!(gone, Err(Reason::RenewalTooLate), "it is gone");
+}
+
+/// On SIGHUP the broker presents the password of the CONNECT again.
+#[test]
+fn a_renewed_session_stays_on_a_recheck() {
+    let (mut instance, _) = instance(&[]);
+    let end = now() + 100;
+    let old = token(&json!({"exp": end, "topics": ["a"]}));
+    common::let_in(&mut instance, "pump", &old);
+    renew(&mut instance, &token(&json!({"topics": ["a"]}))).unwrap();
+    let mut connect = common::connect("pump", &old);
+    connect.client.username = Some("u");
+    connect.origin = Origin::Recheck { may_refuse: true };
+    let step = instance.authenticate(&connect, Unix(end + 10));
+    assert!(matches!(step, auth::engine::Step::Keep));
+}
+
+/// Rules may ask for the address, which the broker tells again.
+#[test]
+fn the_policy_file_is_applied_to_the_new_token() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let rule = "[[rule]]\nname = \"here\"\nwhen = { network = \"192.0.2.0/24\", claim = { name = \"role\", is = \"chief\" } }\nallow.both = \"chief/#\"";
+    fs::write(file.path(), rule).unwrap();
+    let (mut instance, _) = instance(&[("policy_file", file.path().to_str().unwrap())]);
+    common::let_in(&mut instance, "pump", &token(&json!({"topics": ["a"]})));
+    assert!(!may_publish(&mut instance, "chief/1"));
+    let new = token(&json!({"topics": ["a"], "role": "chief"}));
+    renew(&mut instance, &new).unwrap();
+    assert!(may_publish(&mut instance, "chief/1"));
+}
+
+/// A token with an unknown key waits for one fetch, and nobody waits with it.
+#[test]
+fn a_renewal_with_a_new_key_waits_for_the_fetch_alone() {
+    let tenant = Tenant::builder().fresh_keys().start().unwrap();
+    let options = [
+        ("domain", tenant.domain()),
+        ("audience", TENANT_AUDIENCE),
+        ("ca_file", tenant.ca_file().to_str().unwrap()),
+    ];
+    let pace = FetchSchedule {
+        refresh: Duration::from_secs(3600),
+        cool_down: Duration::ZERO,
+        ..FetchSchedule::default()
+    };
+    let mut instance = common::instance(&options, pace, Log::default());
+    instance.engine.start(BrokerFeatures::default()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while instance.engine.keys().current().is_empty() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    let sub = tenant.device(DEVICE).unwrap().user_id;
+    common::let_in(&mut instance, "pump", &tenant.token(DEVICE));
+    tenant.rotate_unannounced();
+    let new = tenant.token(DEVICE);
+    let client = Client {
+        username: Some(&*sub),
+        ..PUMP
+    };
+    let (engine, common) = (&mut instance.engine, &mut instance.common);
+    let key = ClientKey(1);
+    let renewal = engine.renew(common, key, &client, new.as_bytes(), clock::now());
+    let Renewal::Wait(wait) = renewal else {
+        panic!("its key is unknown");
+    };
+    engine.delay_renewal(common, wait, clock::now()).unwrap();
+    let ended = loop {
+        assert!(Instant::now() < deadline);
+        let answers = engine.collect(common, clock::now());
+        assert!(answers.is_empty(), "no CONNECT waits");
+        let ended = engine.finished_renewals(common, clock::now());
+        if !ended.is_empty() {
+            break ended;
+        }
+        std::thread::yield_now();
+    };
+    let [ended] = &ended[..] else {
+        panic!("one renewal waited")
+    };
+    assert_eq!((ended.key, &*ended.client_id), (key, "pump"));
+    assert!(ended.result.is_ok());
+}
