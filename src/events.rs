@@ -13,7 +13,10 @@ use crate::{
     state, time,
 };
 use auth::{
-    client::ClientKey, clock::Unix, config::on_disk::OnDisk, engine::DelayedAnswer,
+    client::ClientKey,
+    clock::Unix,
+    config::on_disk::OnDisk,
+    engine::{DelayedAnswer, Warning},
     sessions::AfterDisconnect,
 };
 
@@ -141,12 +144,26 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
         instance.engine.collect(common, time::now())
     });
     answer_pending(broker, userdata, answers.unwrap_or_default());
+    warn(broker, userdata, now);
     disconnect_expired(broker, userdata, now);
     state::write_log(broker, userdata);
     sighup::tick_ends();
 }
 
-/// Disconnects the clients whose rights have ended.
+/// The topic of the warning before rights end.
+const WARNING_TOPIC: &str = "$CONTROL/auth0/v1/expiry";
+
+/// Tells clients that their rights end soon.
+fn warn(broker: &Broker, userdata: *mut c_void, now: Unix) {
+    let warnings = state::with(broker, userdata, |instance, common| {
+        instance.engine.warnings(common, now)
+    });
+    for Warning { client_id, payload } in warnings.unwrap_or_default() {
+        broker.publish_to(&client_id, WARNING_TOPIC, payload.as_bytes());
+    }
+}
+
+/// Disconnects clients whose rights have ended.
 fn disconnect_expired(broker: &Broker, userdata: *mut c_void, now: Unix) {
     let expired = state::with(broker, userdata, |instance, common| {
         instance.engine.expire(common, now)

@@ -262,12 +262,11 @@ impl Broker {
         unsafe { function(client_id.as_ptr(), true) == crate::codes::SUCCESS }
     }
 
-    /// Publishes a message with QoS 1 to one client, which needs neither a subscription nor the right to receive it. The
-    /// broker queues the message and delivers it in its next round, so the state may be open. A client ID that the broker
-    /// does not have is ignored. Returns `false` if the broker did not take the message.
+    /// Publishes a message with QoS 1 to one client, which needs neither a subscription nor the right to receive it.
+    /// The broker queues the message and delivers it in its next round, so the state may be open. A client ID that the
+    /// broker does not have is ignored. Returns `false` if the broker did not take the message.
     ///
     /// The broker does not check the topic: it must be one to publish to.
-    #[expect(dead_code, reason = "what publishes follows")]
     pub fn publish_to(&self, client_id: &str, topic: &str, payload: &[u8]) -> bool {
         let (Some(publish), Some(malloc), Some(free)) = (
             self.functions.broker_publish,

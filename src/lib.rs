@@ -41,7 +41,8 @@
 //!    the place in the broker's code that the event comes from. A session that certainly is rechecked stays as it is,
 //!    by its key and the addresses of its texts alone (`Sessions::stays` in [`auth::sessions`]). What cannot be decided
 //!    so is authenticated (`recheck_session` in `engine/authenticate.rs`): a client whose rights have ended is refused,
-//!    which disconnects it, and so is one that the plugin does not know, but on 2.0 no client that may be away.
+//!    which disconnects it (but with `on_expiry deny` it stays), and so is one that the plugin does not know, but on
+//!    2.0 no client that may be away.
 //! 4. **The next tick ends it.** On 2.0 sessions that the broker did not ask about are gone, and their client IDs are
 //!    free (`Sessions::end_recheck`); 2.1 can be asked which client IDs are free. A large policy file is put in force
 //!    by the tick after it is read (`Engine::finish_reload`).

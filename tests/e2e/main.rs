@@ -5,6 +5,7 @@ mod client_ids;
 mod clock;
 mod credentials;
 mod dump;
+mod expiry;
 mod glewlwyd;
 mod helpers;
 mod identity;

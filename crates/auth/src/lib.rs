@@ -16,6 +16,7 @@
 //! | May a client take over the client ID of another one? | `engine/admission.rs`, which asks [`sessions`] who has it |
 //! | Who is connected, until when, under which client ID? | [`sessions`] |
 //! | May a connected client have other rights from now on? | `engine/renew.rs` |
+//! | When do rights end, and who is told before? | `engine/expiry.rs` decides; [`sessions`]: `expiry.rs` keeps the times |
 //! | Does a session stay as it is on SIGHUP? | [`sessions`]: `stays` and `recheck`; its whole course is in `src/lib.rs` |
 //! | What do several instances of the plugin share? | [`engine::Common`] |
 //! | What did the tenant say about this login before? | [`cache::logins`] |

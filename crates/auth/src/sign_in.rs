@@ -18,6 +18,8 @@ pub struct SignIn {
     pub credential: Fingerprint,
     /// The user whose password it sent, if it sent one.
     pub user: Option<Fingerprint>,
+    /// The key of its login in the login cache, if it sent a password.
+    pub login: Option<Fingerprint>,
     /// Where it connects from, and whether it came in from there before.
     pub caller: Caller,
     /// Whether the broker says that it has no session under this client ID. 2.0 does not say.

@@ -48,6 +48,7 @@ fn instance(options: &[(&str, &str)]) -> (TestInstance, Log) {
         ("issuer", ISSUER),
         ("audience", AUDIENCE),
         ("leeway", "0"),
+        ("expiry_jitter", "0"),
         ("jwks_file", keys.path().to_str().unwrap()),
     ];
     let log = Log::default();
@@ -203,6 +204,56 @@ fn only_a_session_whose_rights_have_not_ended_is_renewed() {
     engine.leave(common, ClientKey(1), kept, clock::now());
     let gone = renew(&mut instance, &new);
     assert_eq!(gone, Err(Reason::RenewalTooLate), "it is gone");
+}
+
+#[test]
+fn a_client_that_stays_is_denied_until_it_renews() {
+    let (mut instance, log) = instance(&[("on_expiry", "deny")]);
+    let start = now();
+    let good_until = |end: u64| token(&json!({"topics": ["a"], "exp": end}));
+    common::let_in(&mut instance, "pump", &good_until(start + 100));
+    let expire = |instance: &mut TestInstance, now| {
+        let ended = instance.engine.expire(&mut instance.common, Unix(now));
+        assert!(ended.is_empty(), "it stays");
+        let lines = log.take().into_iter();
+        let lines = lines.filter(|(_, line)| line.contains("denying everything to 'pump'"));
+        lines.count()
+    };
+    for end in [start + 100, start + 200] {
+        assert_eq!(expire(&mut instance, end - 1), 0);
+        assert!(may(&mut instance, Action::Publish, "a", end - 1));
+        assert_eq!(expire(&mut instance, end), 1);
+        for action in [Action::Publish, Action::Receive, Action::Subscribe] {
+            assert!(!may(&mut instance, action, "a", end), "{action:?}");
+        }
+        assert!(may(&mut instance, Action::Unsubscribe, "a", end));
+        assert_eq!(expire(&mut instance, end), 0, "one line");
+        let new = good_until(end + 100);
+        let renewed = renew_at(&mut instance, &new, Unix(end));
+        assert_eq!(renewed, Ok(Unix(end + 100)));
+        assert!(may(&mut instance, Action::Publish, "a", end));
+    }
+}
+
+#[test]
+fn a_renewed_session_is_warned_of_its_new_end() {
+    let (mut instance, _) = instance(&[("expiry_warning", "10")]);
+    let (end, later) = (now() + 100, now() + 1000);
+    let old = token(&json!({"exp": end, "topics": ["a"]}));
+    common::let_in(&mut instance, "pump", &old);
+    let warned = |instance: &mut TestInstance, now| {
+        let warnings = instance.engine.warnings(&mut instance.common, Unix(now));
+        let payloads = warnings.into_iter().map(|one| one.payload);
+        payloads.collect::<Vec<_>>()
+    };
+    let payload = |end: u64, left: u64| format!(r#"{{"expires_at":{end},"expires_in":{left}}}"#);
+    assert!(warned(&mut instance, end - 11).is_empty());
+    assert_eq!(warned(&mut instance, end - 10), [payload(end, 10)]);
+    let new = token(&json!({"exp": later, "topics": ["a"]}));
+    renew(&mut instance, &new).unwrap();
+    assert!(warned(&mut instance, end + 10).is_empty());
+    assert_eq!(warned(&mut instance, later - 9), [payload(later, 9)]);
+    assert!(warned(&mut instance, later - 9).is_empty());
 }
 
 /// On SIGHUP the broker presents the password of the CONNECT again.

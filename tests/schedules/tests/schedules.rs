@@ -57,6 +57,7 @@ fn job(key: Fingerprint, task: Task) -> Job {
             client: Client::default(),
             credential: key,
             user: None,
+            login: None,
             caller: Caller::default(),
             id_is_free: false,
         },

@@ -74,6 +74,11 @@ impl LoginCache {
         self.keep_for(self.keep.max(UNDELIVERED), key, verdict, now);
     }
 
+    /// Forgets a login at this time, if it would be kept for longer.
+    pub(crate) fn end_by(&mut self, key: Fingerprint, end: Unix) {
+        self.entries.end_by(key, end);
+    }
+
     /// Removes what has ended. Returns whether that was much.
     pub(crate) fn remove_expired(&mut self, now: Unix) -> bool {
         self.entries.remove_expired(now)

@@ -151,6 +151,11 @@ impl Given {
             .ok_or_else(|| wrong(name, value))
     }
 
+    /// Returns a whole number within the option's range, if the option is set.
+    pub(super) fn whole_if_set(&self, name: &str) -> Result<Option<u64>> {
+        self.given(name).map(|_| self.whole(name)).transpose()
+    }
+
     /// Returns a time within the option's range, with fractions of a second.
     pub(super) fn seconds(&self, name: &str) -> Result<Duration> {
         let Kind::Seconds { most } = row(name).kind else {

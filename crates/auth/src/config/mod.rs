@@ -132,6 +132,14 @@ pub struct Config {
     pub(crate) hs256_secret: Option<Secret>,
     /// How many seconds clocks may differ.
     pub(crate) leeway: u64,
+    /// Whether a client stays connected when its rights end, and is denied everything.
+    pub(crate) stays_after_expiry: bool,
+    /// By how many seconds at most rights end early, so that not all clients come back at once.
+    pub(crate) expiry_jitter: u64,
+    /// How many seconds a sign-in or a renewal gives at most.
+    pub(crate) max_session: Option<u64>,
+    /// How many seconds before its rights end a client is told; 0 if it is not.
+    pub(crate) expiry_warning: u32,
     /// How long one CONNECT may wait for the tenant, and how long one fetch of keys may take.
     pub(crate) timeout: Duration,
     /// How long the broker may block for one CONNECT.

@@ -117,6 +117,7 @@ pub const GROUPS: &[Group] = &[
     NAMES,
     OTHERS,
     TOKENS,
+    SESSIONS,
     WAITING,
     KEYS,
     CONFIG_FILE,
@@ -418,6 +419,69 @@ const TOKENS: Group = Group {
         },
     ],
 };
+
+const SESSIONS: Group = Group {
+    title: "When a session ends",
+    text: "",
+    options: &[
+        Opt {
+            name: "on_expiry",
+            kind: Kind::OneOf(&["disconnect", "deny"]),
+            default: Value("disconnect"),
+            example: Some("disconnect"),
+            text: "What happens to a connected device when its token expires. With `disconnect`, it is disconnected and \
+                   has to sign in again. With `deny`, it stays connected, and everything that it publishes or would \
+                   receive is denied until it renews its token or leaves; it may still unsubscribe.",
+            ..ROW
+        },
+        Opt {
+            name: "expiry_jitter",
+            kind: Kind::Whole {
+                unit: Unit::Seconds,
+                least: 0,
+                most: 3600,
+            },
+            default: Value("60"),
+            example: Some("60"),
+            text: "By how many seconds at most a device is disconnected before its token expires, so that devices \
+                   whose tokens were issued together do not all come back at once. Each session gets its own part of \
+                   this time, and never more than a twentieth of what its token has left. With `0`, and with \
+                   `on_expiry deny`, rights end exactly with the token.",
+            ..ROW
+        },
+        Opt {
+            name: "max_session",
+            kind: Kind::Whole {
+                unit: Unit::Seconds,
+                least: 60,
+                most: YEAR,
+            },
+            default: Unset("as long as the token lasts"),
+            example: Some("86400"),
+            text: "How long a device may stay connected after it signed in or renewed its token, in seconds, however \
+                   long the token lasts. After that, the same happens as when the token expires.",
+            ..ROW
+        },
+        Opt {
+            name: "expiry_warning",
+            kind: Kind::Whole {
+                unit: Unit::Seconds,
+                least: 1,
+                most: 86_400,
+            },
+            default: Unset("no warning"),
+            example: Some("300"),
+            text: "How many seconds before the rights of a connected device end the device gets a message on \
+                   `$CONTROL/auth0/v1/expiry`, for which it needs no subscription. A device whose rights last less than \
+                   twice as long gets the message when half of that time has passed. See [the \
+                   warning](operating.md#the-warning-before-the-end).",
+            ..ROW
+        },
+    ],
+};
+
+/// A year, in seconds.
+const YEAR: u64 = 365 * 86_400;
 
 const WAITING: Group = Group {
     title: "Waiting for the tenant",

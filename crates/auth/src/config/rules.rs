@@ -30,6 +30,8 @@ pub(super) fn config(given: &Given) -> Result<Config> {
     let (algorithms, hs256_secret) = signatures(given)?;
     let defer_acl = defer_acl(given)?;
     let text = |name| given.text(name).unwrap_or_default().to_owned();
+    let stays_after_expiry = given.one_of("on_expiry")? == "deny";
+    let expiry_jitter = given.whole("expiry_jitter")?;
     Ok(Config {
         tenant,
         issuers,
@@ -46,6 +48,14 @@ pub(super) fn config(given: &Given) -> Result<Config> {
         algorithms,
         hs256_secret,
         leeway: given.whole("leeway")?,
+        stays_after_expiry,
+        // Whoever stays does not come back.
+        expiry_jitter: match stays_after_expiry {
+            true => 0,
+            false => expiry_jitter,
+        },
+        max_session: given.whole_if_set("max_session")?,
+        expiry_warning: given.whole_if_set("expiry_warning")?.unwrap_or(0) as u32,
         timeout: Duration::from_secs(given.whole("timeout")?),
         login_wait: given.seconds("login_wait")?,
         stall_budget: given.whole("stall_budget")? as u32,

@@ -452,8 +452,23 @@ fn a_secret_is_in_no_error() {
 #[test]
 fn numbers_have_limits() {
     assert_eq!(with(&[("leeway", "0")]).unwrap().leeway, 0);
+    let ends = |pairs: &[(&str, &str)]| {
+        let config = with(pairs).unwrap();
+        let warning = config.expiry_warning;
+        (config.expiry_jitter, config.max_session, warning)
+    };
+    assert_eq!(ends(&[]), (60, None, 0));
+    let set = [("max_session", "60"), ("expiry_warning", "300")];
+    assert_eq!(ends(&set), (60, Some(60), 300));
+    assert_eq!(ends(&[("on_expiry", "deny")]), (0, None, 0));
+    refuses(with(&[("on_expiry", "allow")]), "on_expiry", &["deny"]);
     for (option, bad) in [
         ("leeway", "301"),
+        ("expiry_jitter", "3601"),
+        ("max_session", "59"),
+        ("max_session", "0"),
+        ("expiry_warning", "0"),
+        ("expiry_warning", "1.5"),
         ("leeway", "-1"),
         ("leeway", "30s"),
         ("timeout", "0"),

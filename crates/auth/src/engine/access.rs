@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Common, Engine, report::Report};
+use super::{Common, Engine, expiry::end_detail, report::Report};
 use crate::{
     client::{ClientKey, ClientView},
     clock::Unix,
-    refusal::{ConnectDetail, Detail, Reason, Refusal},
-    sessions::{Note, ReportedRefusals, SessionView},
+    refusal::{Detail, Reason, Refusal},
+    sessions::{Note, ReportedRefusals, Session, SessionView},
 };
-use acl::{rights::Rights, rules::AccessRequest};
+use acl::rules::AccessRequest;
 
 /// What a client wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,7 +151,7 @@ impl Engine {
             }
             _ => Reason::NotGranted,
         };
-        self.note_refusal(access, what, &session.rights, reason, found.reported, now);
+        self.note_refusal(access, what, session, reason, found.reported, now);
         Decision::Deny
     }
 
@@ -161,18 +161,22 @@ impl Engine {
         &mut self,
         access: &Access<impl ClientView>,
         what: AccessRequest,
-        rights: &Rights,
+        session: &Session,
         reason: Reason,
         reported: &mut ReportedRefusals,
         now: Unix,
     ) {
-        let note = reported.note((reason, access.action, access.topic));
+        let note = match reason {
+            // One line for all that is refused from now on.
+            Reason::RightsExpired => reported.note_end(session.until),
+            _ => reported.note((reason, access.action, access.topic)),
+        };
         if note != Note::Silent {
             let detail = match reason {
-                Reason::RightsExpired => ConnectDetail::TokenExpired.into(),
+                Reason::RightsExpired => end_detail(session.ending.cause).into(),
                 _ => Detail::NotAllowed {
                     topic: String::from_utf8_lossy(access.topic).into_owned(),
-                    why: Box::new(rights.explain_denial(what, access.topic, now)),
+                    why: Box::new(session.rights.explain_denial(what, access.topic, now)),
                 },
             };
             self.report_refused_access(access, &Refusal::new(reason, detail), now);

@@ -47,9 +47,15 @@ impl Engine {
         verdict: Verdict,
         now: Unix,
     ) -> Result<Admission, Refusal> {
-        let session = verdict.and_then(|identity| self.session(common, sign_in, identity));
+        let token_ends = verdict.as_ref().ok().map(|identity| identity.until);
+        let session = verdict.and_then(|identity| self.session(common, sign_in, identity, now));
         match session {
             Ok(session) => {
+                if let (Some(login), Some(token_ends)) = (sign_in.login, token_ends) {
+                    // Else all devices would ask the tenant again when their tokens expire together.
+                    let early = self.end_early(&sign_in.client.id, token_ends, now);
+                    self.login_cache.end_by(login, early);
+                }
                 self.known_callers
                     .came_in(sign_in.user, sign_in.caller.source);
                 if session.rights.is_empty() && !self.config.defer_acl {
@@ -73,14 +79,17 @@ impl Engine {
         common: &Common,
         sign_in: &SignIn,
         identity: Identity,
+        now: Unix,
     ) -> Result<Session, Refusal> {
         identity::check(&identity.client_ids, &sign_in.client.id)?;
         self.client_id_is_available(common, sign_in, Some(&identity.account))?;
+        let (until, ending) = self.end_of_session(&sign_in.client.id, identity.until, now);
         Ok(Session {
             client_id: Arc::clone(&sign_in.client.id),
             username: self.username_for_broker(&identity.username),
             account: identity.account.clone(),
-            until: identity.until,
+            until,
+            ending,
             credential: sign_in.credential,
             rights: self.rights(&sign_in.client, identity)?,
         })

@@ -151,6 +151,7 @@ impl Engine {
             client: connect.client.to_shared(),
             credential: self.fingerprinter.of(connect.password.unwrap_or_default()),
             user: None,
+            login: None,
             caller: self.known_callers.caller(None, source, moment()),
             id_is_free: connect.id_is_free,
         }
@@ -239,6 +240,7 @@ impl Engine {
         // The length makes a difference between `a` with `bc` and `ab` with `c`.
         let both = format!("{}:{username}{password}", username.len());
         let key = self.fingerprinter.of(both.as_bytes());
+        sign_in.login = Some(key);
         if let Some(verdict) = self.login_cache.get(key, now) {
             return Outcome::Verdict(verdict);
         }

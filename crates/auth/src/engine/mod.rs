@@ -5,7 +5,7 @@
 //! * `pending`: sign-ins that wait for the tenant · `delays`: which of them may wait while the broker holds the CONNECT
 //! * `renew`: a new token for a client that is in
 //! * `usernames`: the user names that the broker is told
-//! * `access`: messages and subscriptions
+//! * `access`: messages and subscriptions · `expiry`: when rights end, and what follows
 //! * `report`: what the operator is told · `repeats`: how often · `tally`: a summary per minute of devices that had to
 //!   try again
 //!
@@ -17,6 +17,7 @@ mod admission;
 mod authenticate;
 mod common;
 mod delays;
+mod expiry;
 mod pending;
 mod renew;
 pub(crate) mod repeats;
@@ -54,7 +55,6 @@ use crate::{
     pending::PendingAuthentications,
     policy_file::{BrokerFeatures, InForce},
     proxies::TrustedProxies,
-    refusal::{ConnectDetail, Reason, Refusal},
     secret::{Fingerprinter, NoRandomness},
     sessions::AfterDisconnect,
     threads::Spawn,
@@ -67,6 +67,8 @@ pub use admission::Admission;
 pub use authenticate::{Connect, Step};
 pub use common::Common;
 use common::TenantId;
+use expiry::SessionEnds;
+pub use expiry::Warning;
 pub use pending::{DelayedAnswer, Wait};
 use renew::Renewals;
 pub use renew::{FinishedRenewal, Renewal, RenewalWait};
@@ -99,6 +101,7 @@ pub struct Engine {
     /// When it was last reported that the clock was set.
     clock_reported: Option<Instant>,
     tally: Tally,
+    session_ends: SessionEnds,
 }
 
 /// Why an instance cannot start.
@@ -185,6 +188,7 @@ impl Engine {
             repeats: Repeats::default(),
             clock_reported: None,
             tally: Tally::default(),
+            session_ends: SessionEnds::default(),
         })
     }
 
@@ -401,17 +405,6 @@ impl Engine {
     pub fn clock_was_set(&mut self, by: i64) {
         self.login_cache.clock_was_set(by);
     }
-
-    /// Returns the clients to disconnect because their rights have ended.
-    pub fn expire(&mut self, common: &mut Common, now: Unix) -> Vec<(ClientKey, Arc<str>)> {
-        let expired = common.sessions.expired(now);
-        for (_, client_id) in &expired {
-            let refusal = Refusal::new(Reason::RightsExpired, ConnectDetail::TokenExpired);
-            let refusal = &refusal;
-            self.tell(&Report::Disconnected { client_id, refusal });
-        }
-        expired
-    }
 }
 
 /// Returns what a token must satisfy.
@@ -451,6 +444,11 @@ mod testing {
 
     /// Returns an instance that needs no network, and its log.
     pub(super) fn engine() -> (Engine, Log) {
+        engine_with(&[])
+    }
+
+    /// The same with further options.
+    pub(super) fn engine_with(further: &[(&str, &str)]) -> (Engine, Log) {
         let mut secret = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut secret, &[b'x'; 32]).unwrap();
         let options = [
@@ -459,8 +457,10 @@ mod testing {
             ("algorithms", "HS256"),
             ("hs256_secret_file", secret.path().to_str().unwrap()),
         ];
-        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Config::read(options.to_vec()).unwrap();
+        let options = options.iter().chain(further);
+        let options = options.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let options = options.collect();
+        let config = Config::read(options).unwrap();
         let log = Log::default();
         let engine = Engine::new(
             config,

@@ -108,6 +108,7 @@ impl Engine {
             client: client.to_shared(),
             credential: print,
             user: None,
+            login: None,
             caller: self.known_callers.caller(None, source, moment()),
             id_is_free: false,
         };
@@ -251,9 +252,9 @@ impl Engine {
             ));
         }
         identity::check(&identity.client_ids, &sign_in.client.id)?;
-        let until = identity.until;
+        let (until, ending) = self.end_of_session(&sign_in.client.id, identity.until, now);
         let rights = self.rights(&sign_in.client, identity)?;
-        common.sessions.renew(sign_in.key, rights, until);
+        common.sessions.renew(sign_in.key, rights, until, ending);
         Ok(until)
     }
 }
@@ -263,7 +264,7 @@ fn renewable(common: &Common, sign_in: &SignIn, now: Unix) -> Result<(), Refusal
     let session = common.sessions.connected(sign_in.key, &sign_in.client);
     let detail = match session {
         None => RenewalDetail::NotSignedIn,
-        Some(session) if now >= session.until => RenewalDetail::RightsEnded,
+        Some(session) if !session.may_stay(now) => RenewalDetail::RightsEnded,
         Some(_) => return Ok(()),
     };
     Err(Refusal::new(Reason::RenewalTooLate, detail))

@@ -39,6 +39,13 @@ pub(crate) enum Report<'a> {
         /// Why.
         refusal: &'a Refusal,
     },
+    /// The rights of a client have ended, and it stays connected.
+    RightsEnded {
+        /// Its client ID.
+        client_id: &'a str,
+        /// Why.
+        refusal: &'a Refusal,
+    },
     /// Further refusals of a client are not told.
     Silenced {
         /// Its client ID.
@@ -125,7 +132,10 @@ impl Report<'_> {
             | Self::PolicyFileReread { .. }
             | Self::KeysRestored { .. }
             | Self::SessionsGone(_) => Level::Info,
-            Self::Disconnected { .. } | Self::Silenced { .. } | Self::ClockSet(_) => Level::Notice,
+            Self::Disconnected { .. }
+            | Self::RightsEnded { .. }
+            | Self::Silenced { .. }
+            | Self::ClockSet(_) => Level::Notice,
             Self::Minute(_)
             | Self::NoRights { .. }
             | Self::UnverifiedAddress

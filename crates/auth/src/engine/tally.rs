@@ -166,6 +166,7 @@ mod tests {
             client: Client::default(),
             credential: print,
             user: Some(print),
+            login: None,
             caller: Caller { source, standing },
             id_is_free: false,
         }

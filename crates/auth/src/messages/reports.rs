@@ -51,6 +51,14 @@ impl fmt::Display for Report<'_> {
                 let head = format!("disconnecting [{code}] {}", Quoted(client_id));
                 f.write_str(&around(&head, refusal))
             }
+            Self::RightsEnded { client_id, refusal } => {
+                let code = refusal.reason.code();
+                let head = format!(
+                    "denying everything to {} [{code}] until it renews its token or leaves",
+                    Quoted(client_id)
+                );
+                f.write_str(&around(&head, refusal))
+            }
             Self::Silenced { client_id } => write!(
                 f,
                 "further refusals of {} are not logged until it connects again",

@@ -212,6 +212,7 @@ mod tests {
             id_is_free: false,
             credential: Fingerprinter::new().unwrap().of(b"a password"),
             user: None,
+            login: None,
             caller: Caller::default(),
         }
     }

@@ -111,6 +111,8 @@ pub enum ConnectDetail {
     RightsEnded,
     /// The token of a connected client has expired.
     TokenExpired,
+    /// A client has been connected for `max_session`.
+    MaxSession,
     /// Somebody else has the client ID.
     ClientIdHeld,
     /// The broker does not accept the user name.

@@ -305,7 +305,8 @@ reasons! {
             "add the topic to the device's topics in the tenant and let it connect with a new token; or, if the \
             line names a rule, change that";
         RightsExpired, "rights-expired", NotAuthorized, Device,
-            "The token of a connected device has expired, and the device is disconnected.",
+            "The token of a connected device has expired, or `max_session` has passed. The device is disconnected or, with \
+            `on_expiry deny`, denied everything.",
             "let the device connect again with a new token";
         UnknownClient, "unknown-client", NotAuthorized, Device,
             "The broker asks about a client that has not signed in since the broker started.",

@@ -19,17 +19,13 @@
 mod address_hasher;
 mod deferred;
 mod dropped;
+mod expiry;
 mod recheck;
 mod reported;
 mod unsure;
 mod wills;
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
-    hash::BuildHasherDefault,
-    sync::Arc,
-};
+use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 
 use crate::{
     client::{ClientKey, ClientView, TextAddresses},
@@ -41,6 +37,8 @@ use acl::rights::Rights;
 pub use address_hasher::AddressHasher;
 use deferred::DeferredClients;
 use dropped::DroppedSessions;
+use expiry::Expiries;
+pub(crate) use expiry::{EndCause, EndedSession, Ending};
 use recheck::Recheck;
 pub use recheck::{Origin, RecheckAnswer};
 pub(crate) use reported::{Note, ReportedRefusals};
@@ -60,6 +58,8 @@ pub(crate) struct Session {
     pub rights: Rights,
     /// When its rights end.
     pub until: Unix,
+    /// Why they end then, and what follows.
+    pub ending: Ending,
     /// What the client signed in with. On SIGHUP the broker checks it again with the same.
     pub credential: Fingerprint,
 }
@@ -185,7 +185,7 @@ impl Departure {
 pub(crate) struct Sessions {
     by_key: SessionsByKey,
     by_id: HashMap<Arc<str>, ClientKey>,
-    expiries: BinaryHeap<Reverse<(Unix, ClientKey)>>,
+    expiries: Expiries,
     departed: Vec<ClientKey>,
     departures: u64,
     unsure: UnsureSessions,
@@ -218,7 +218,7 @@ impl Sessions {
             // Usually its DISCONNECT follows. If the session expired in the broker, none does.
             self.departed.push(older);
         }
-        self.expiries.push(Reverse((session.until, key)));
+        self.expiries.insert(key, &session);
         self.recheck.asked += 1;
         self.by_key.insert(
             key,
@@ -245,14 +245,15 @@ impl Sessions {
     }
 
     /// Gives a session other rights, until another time. What was refused before may be reported again.
-    pub(crate) fn renew(&mut self, key: ClientKey, rights: Rights, until: Unix) {
+    pub(crate) fn renew(&mut self, key: ClientKey, rights: Rights, until: Unix, ending: Ending) {
         let Some(entry) = self.by_key.get_mut(&key) else {
             return;
         };
         entry.record.session.rights = rights;
         entry.record.session.until = until;
+        entry.record.session.ending = ending;
         entry.record.reported = ReportedRefusals::default();
-        self.expiries.push(Reverse((until, key)));
+        self.expiries.insert(key, &entry.record.session);
     }
 
     /// Takes an admission back, because the client hung up before. The older session of its client ID counts again.
@@ -420,13 +421,7 @@ impl Sessions {
     /// return.
     fn give_back(&mut self) -> bool {
         let sessions = self.by_key.len();
-        if self.expiries.len() > 2 * sessions + 64 {
-            self.expiries = self
-                .by_key
-                .iter()
-                .map(|(key, entry)| Reverse((entry.record.session.until, *key)))
-                .collect();
-        }
+        self.expiries.tidy(&self.by_key);
         self.unsure.tidy(&self.by_key);
         let room = self.by_key.capacity();
         if sessions >= room / 8 {
@@ -437,36 +432,12 @@ impl Sessions {
         room > MUCH
     }
 
-    /// Returns the connected clients whose rights have ended, each of them once.
-    pub(crate) fn expired(&mut self, now: Unix) -> Vec<(ClientKey, Arc<str>)> {
-        let mut expired = Vec::new();
-        while let Some(&Reverse((until, key))) = self.expiries.peek() {
-            if until > now {
-                break;
-            }
-            self.expiries.pop();
-            // Departures do not change the heap, so an entry may be stale.
-            if let Some(entry) = self.by_key.get(&key)
-                && entry.state == SessionState::Active
-                && entry.record.session.until == until
-                && self.by_id.get(&entry.record.session.client_id) == Some(&key)
-            {
-                expired.push((key, Arc::clone(&entry.record.session.client_id)));
-            }
-        }
-        expired
-    }
-
     /// Adjusts to a clock that was set by this many seconds: rights last as long as before, and so do waits.
     pub(crate) fn clock_was_set(&mut self, by: i64) {
         for entry in self.by_key.values_mut() {
             entry.record.session.until = entry.record.session.until.moved(by);
         }
-        self.expiries = self
-            .expiries
-            .drain()
-            .map(|Reverse((until, key))| Reverse((until.moved(by), key)))
-            .collect();
+        self.expiries.clock_was_set(by);
         self.wills.clock_was_set(by);
     }
 

@@ -4,8 +4,6 @@
 //! twice (fixed in 2.0.23). To keep it is safe: it can only receive, and what it receives is queued until its client
 //! signs in again.
 
-use std::cmp::Reverse;
-
 use super::{ClientKey, ClientView, SessionEntry, SessionState, Sessions, TextAddresses};
 use crate::{client::Client, clock::Unix, secret::Fingerprint};
 
@@ -85,12 +83,11 @@ impl Sessions {
         }
         self.recheck.asked_about(entry);
         match entry.state {
-            // The heap is in the cache already, and the record is not. An end that was taken from the heap was handled:
-            // that client is being disconnected, and what it does is denied.
+            // The earliest end is in the cache already, and the record is not. An end that was handled is none of them:
+            // that client is being disconnected or stays, and what it does is denied.
             SessionState::Active => {
-                let earliest = self.expiries.peek();
-                earliest.is_some_and(|Reverse((until, _))| now < *until)
-                    || now < entry.record.session.until
+                self.expiries.earliest().is_some_and(|until| now < until)
+                    || entry.record.session.may_stay(now)
             }
             SessionState::Offline(_) => {
                 self.recheck.asks_about_absent = true;
@@ -128,7 +125,7 @@ impl Sessions {
             self.recheck.asked_about(entry);
         }
         match entry.state {
-            SessionState::Active if now < entry.record.session.until => RecheckAnswer::Keep,
+            SessionState::Active if entry.record.session.may_stay(now) => RecheckAnswer::Keep,
             SessionState::Active => RecheckAnswer::RightsEnded,
             SessionState::Offline(_) if may_be_recheck => {
                 self.recheck.asks_about_absent = true;

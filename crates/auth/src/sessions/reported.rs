@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use crate::hash::hash;
+use crate::{clock::Unix, hash::hash};
 
 /// The refusals of a client that were reported: each once, and a limited number. A device that publishes to a forbidden
 /// topic a thousand times a second must not fill the log.
@@ -22,6 +22,11 @@ pub(crate) enum Note {
 
 impl ReportedRefusals {
     const MAX: usize = 16;
+
+    /// Notes that the rights ended at this time. Returns whether to report it.
+    pub(crate) fn note_end(&mut self, until: Unix) -> Note {
+        self.note(("end", until.0))
+    }
 
     /// Notes a refusal. Returns whether to report it.
     pub(crate) fn note(&mut self, refusal: impl Hash) -> Note {

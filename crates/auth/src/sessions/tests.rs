@@ -21,6 +21,8 @@ fn known<'a>(client_id: &'a str, username: &'a str, connected: bool) -> Client<&
 struct Table {
     sessions: Sessions,
     prints: Fingerprinter,
+    /// How sessions end that are admitted from now on.
+    ending: Ending,
 }
 
 fn account(subject: &str) -> Account {
@@ -35,6 +37,7 @@ impl Table {
         Self {
             sessions: Sessions::default(),
             prints: Fingerprinter::new().unwrap(),
+            ending: Ending::default(),
         }
     }
 
@@ -49,6 +52,7 @@ impl Table {
             account: account(subject),
             rights: Rights::default(),
             until: Unix(until),
+            ending: self.ending,
             credential: self.prints.of(b"password"),
         };
         self.sessions.admit(ClientKey(client), session);
@@ -58,6 +62,12 @@ impl Table {
     fn asks(&mut self, client: usize, who: &Client<&str>) -> Option<bool> {
         self.sessions
             .look(ClientKey(client), who, |found| found.connected)
+    }
+
+    /// Returns the client IDs of those whose rights have ended.
+    fn expired(&mut self, now: u64, most: usize) -> Vec<String> {
+        let ended = self.sessions.expired(Unix(now), most).into_iter();
+        ended.map(|one| one.client_id.to_string()).collect()
     }
 
     fn knows(&mut self, client: usize, id: &str) -> bool {
@@ -317,6 +327,7 @@ fn a_client_that_hung_up_leaves_the_older_session_as_it_was() {
         account: account("s"),
         rights: Rights::default(),
         until: Unix(2000),
+        ending: Ending::default(),
         credential: table.prints.of(b"password"),
     };
     let older = table.sessions.admit(ClientKey(2), session);
@@ -511,12 +522,72 @@ fn each_session_expires_once_and_only_while_connected() {
     table.admit(4, "d", 900);
     table.admit(4, "d", 5000);
     table.sessions.leave(ClientKey(2), AfterDisconnect::Kept);
-    assert_eq!(table.sessions.expired(NOW), [(ClientKey(1), "a".into())]);
-    assert!(table.sessions.expired(NOW).is_empty());
-    assert_eq!(
-        table.sessions.expired(Unix(1001)),
-        [(ClientKey(3), "c".into())]
-    );
+    table.admit(5, "e", 1000);
+    table.admit(5, "e", 1000);
+    assert_eq!(table.expired(1000, 10), ["a", "e"]);
+    assert!(table.expired(1000, 10).is_empty());
+    assert_eq!(table.expired(1001, 10), ["c"]);
+}
+
+#[test]
+fn sessions_that_expire_together_are_returned_in_parts() {
+    let mut table = Table::new();
+    for i in 0..10 {
+        table.admit(i, &format!("c{i}"), 1000);
+    }
+    assert_eq!(table.expired(1000, 4).len(), 4);
+    assert_eq!(table.expired(1000, 4).len(), 4);
+    // The broker asks again about one that waits to be disconnected.
+    assert_eq!(table.sessions.expiries.earliest(), Some(NOW));
+    assert_eq!(table.expired(1000, 4).len(), 2);
+}
+
+/// Admits clients that stay when their rights end, and that are told 100 seconds before.
+fn admit_staying(table: &mut Table, client: usize, id: &str, until: u64) {
+    table.ending = Ending {
+        warning: 100,
+        stays: true,
+        ..Ending::default()
+    };
+    table.admit(client, id, until);
+}
+
+#[test]
+fn a_client_that_stays_is_reported_once_and_rechecked_like_any_other() {
+    let mut table = Table::new();
+    admit_staying(&mut table, 1, "a", 1000);
+    assert_eq!(table.expired(1000, 10), ["a"]);
+    // What is forgotten about ends is found again.
+    let session = &table.sessions.by_key[&ClientKey(1)].record.session;
+    table.sessions.expiries.insert(ClientKey(1), session);
+    assert!(table.expired(1000, 10).is_empty());
+    let client = known("a", "user-a", true);
+    assert!(table.sessions.stays(ClientKey(1), &client, Unix(2000)));
+    let origin = Origin::Recheck { may_refuse: true };
+    let answer = table.recheck(1, "a", b"password", origin, 2000);
+    assert_eq!(answer, RecheckAnswer::Keep);
+}
+
+#[test]
+fn a_connected_client_is_warned_once_before_its_end() {
+    let mut table = Table::new();
+    admit_staying(&mut table, 1, "a", 1000);
+    admit_staying(&mut table, 2, "away", 1000);
+    admit_staying(&mut table, 3, "later", 1001);
+    admit_staying(&mut table, 4, "renewed", 1000);
+    admit_staying(&mut table, 4, "renewed", 2000);
+    table.sessions.leave(ClientKey(2), AfterDisconnect::Kept);
+    let mut warned = |now| {
+        let warned = table.sessions.due_for_warning(Unix(now), 10).into_iter();
+        let warned = warned.map(|(id, until)| (id.to_string(), until.0));
+        warned.collect::<Vec<_>>()
+    };
+    assert!(warned(899).is_empty());
+    assert_eq!(warned(900), [("a".into(), 1000)]);
+    assert!(warned(900).is_empty());
+    // Too late: its rights have ended.
+    assert!(warned(1001).is_empty());
+    assert_eq!(warned(1950), [("renewed".into(), 2000)]);
 }
 
 #[test]
@@ -540,7 +611,7 @@ fn a_fleet_that_has_gone_leaves_nothing_behind() {
     }
     table.sessions.reap(Unix(0));
     let left = &table.sessions;
-    assert!(left.is_empty() && left.by_id.is_empty() && left.expiries.is_empty());
+    assert!(left.is_empty() && left.by_id.is_empty() && left.expiries.len() == 0);
     assert!(left.by_key.capacity() < 100 && left.by_id.capacity() < 100);
 }
 
@@ -561,8 +632,8 @@ fn a_clock_that_is_set_ends_no_rights_and_prolongs_none() {
         };
         assert_eq!(until(&mut table, 1, "a"), Some(now(2000)));
         assert_eq!(until(&mut table, 2, "for ever"), Some(Unix(u64::MAX)));
-        assert!(table.sessions.expired(now(1999)).is_empty());
-        assert_eq!(table.sessions.expired(now(2000)).len(), 1);
+        assert!(table.expired(now(1999).0, 10).is_empty());
+        assert_eq!(table.expired(now(2000).0, 10).len(), 1);
     }
 }
 

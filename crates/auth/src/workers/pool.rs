@@ -420,6 +420,7 @@ mod tests {
                     client: Client::default(),
                     credential: key,
                     user: None,
+                    login: None,
                     caller,
                     id_is_free: false,
                 },
