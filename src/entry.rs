@@ -1,12 +1,12 @@
 //! The entry points: what the broker calls to load and to unload the plugin.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 
 use crate::{
     abi,
     callbacks::{on_acl_check, on_basic_auth},
     codes::{self, Generation},
-    event,
+    control, event,
     events::{on_client_offline, on_disconnect, on_reload, on_tick},
     guard,
     host::{self, Broker},
@@ -110,10 +110,11 @@ fn register(
     userdata: *mut c_void,
     shared: bool,
 ) -> Result<(), LoadError> {
-    let register = |event, callback: host::Callback| {
+    let register_for = |event, topic: Option<&CStr>, callback: host::Callback| {
         // SAFETY: the identifier is the broker's. The callbacks take any number as the userdata.
-        unsafe { broker.register(identifier, event as c_int, None, callback, userdata) }
+        unsafe { broker.register(identifier, event as c_int, topic, callback, userdata) }
     };
+    let register = |event, callback: host::Callback| register_for(event, None, callback);
     // SAFETY: it only stores the address of the callback.
     let basic_auth = unsafe { abi::mosquitto_auth0_noting_caller(Some(on_basic_auth)) };
     match register(
@@ -133,6 +134,15 @@ fn register(
     register_others(register)?;
     // 2.1 only. 2.0 answers NOT_SUPPORTED, and sends DISCONNECT in both cases.
     register(abi::MOSQUITTO_AUTH0_EVT_CLIENT_OFFLINE, on_client_offline);
+
+    let others = control::register(|topic, callback| {
+        register_for(abi::MOSQ_EVT_CONTROL, Some(topic), callback)
+    });
+    // 2.1 has one callback for each topic, so that of the first instance does it for all.
+    if others && !shared && state::is_alone(broker) {
+        let notice = Notice::NoControl;
+        broker.log(notice.level(), &notice.to_string());
+    }
 
     if shared {
         return Ok(());

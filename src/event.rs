@@ -223,6 +223,49 @@ pub unsafe fn access<'e>(
     })
 }
 
+/// A message to one of the plugin's control topics.
+pub struct ControlMessage<'e> {
+    /// The broker's pointer to the client.
+    pub key: ClientKey,
+    /// The client that published it.
+    pub client: EventClient<'e>,
+    /// The topic.
+    pub topic: &'e [u8],
+    /// The payload.
+    pub payload: &'e [u8],
+}
+
+/// Reads a CONTROL event. Returns `None` if it cannot be understood.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+pub unsafe fn control<'e>(
+    broker: &'e Broker,
+    event: *const abi::mosquitto_evt_control,
+) -> Option<ControlMessage<'e>> {
+    // SAFETY: the caller promises that a pointer that is not NULL is a live event.
+    let event = unsafe { event.as_ref() }?;
+    // SAFETY: the broker keeps the event's client for at least as long as the event.
+    let client = unsafe { ClientRef::new(event.client) }?;
+    // SAFETY: the event's topic lives as long as the event.
+    let topic = unsafe { string(event.topic) }?.to_bytes();
+    let payload: &[u8] = match event.payload.is_null() {
+        // A message without a payload.
+        true => &[],
+        // SAFETY: the payload has this length, and lives as long as the event.
+        false => unsafe {
+            std::slice::from_raw_parts(event.payload.cast(), event.payloadlen as usize)
+        },
+    };
+    Some(ControlMessage {
+        key: ClientKey(client.address()),
+        client: EventClient { broker, client },
+        topic,
+        payload,
+    })
+}
+
 /// Returns the client of a DISCONNECT or CLIENT_OFFLINE event.
 ///
 /// # Safety

@@ -1,9 +1,13 @@
 //! The callbacks that only tell: a client has gone, the broker ticks, SIGHUP has come.
 
-use std::ffi::{c_int, c_void};
+use std::{
+    ffi::{c_int, c_void},
+    sync::Arc,
+};
 
 use crate::{
     codes::{self, Generation},
+    control,
     entry::provoke,
     event::{self, EventClient},
     guard,
@@ -145,6 +149,7 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     });
     answer_pending(broker, userdata, answers.unwrap_or_default());
     warn(broker, userdata, now);
+    control::tick(broker, userdata, now);
     disconnect_expired(broker, userdata, now);
     state::write_log(broker, userdata);
     sighup::tick_ends();
@@ -168,7 +173,17 @@ fn disconnect_expired(broker: &Broker, userdata: *mut c_void, now: Unix) {
     let expired = state::with(broker, userdata, |instance, common| {
         instance.engine.expire(common, now)
     });
-    for (client, client_id) in expired.unwrap_or_default() {
+    disconnect(broker, userdata, expired.unwrap_or_default(), now);
+}
+
+/// Disconnects connected clients. Call it from a tick.
+pub fn disconnect(
+    broker: &Broker,
+    userdata: *mut c_void,
+    clients: Vec<(ClientKey, Arc<str>)>,
+    now: Unix,
+) {
+    for (client, client_id) in clients {
         // It is leaving from here on: the kick has the broker ask about each subscription of a
         // kept session, and drop those that are denied.
         state::with(broker, userdata, |instance, common| {

@@ -66,6 +66,7 @@
 //! | How is the plugin loaded and unloaded? | `entry.rs` |
 //! | What happens at a CONNECT, and at a message? | `callbacks.rs` |
 //! | What happens when a client leaves, at a tick, and at a RELOAD? | `events.rs` |
+//! | What happens at a message to the plugin's own topics? | `control.rs` |
 //! | Which state is there, and who may use it? | `state.rs`, `cell.rs` |
 //! | What is in an event? | `event.rs` |
 //! | Which functions of the broker are called? | `host.rs`, `host.c` |
@@ -95,6 +96,7 @@ mod answer_cache;
 mod callbacks;
 mod cell;
 mod codes;
+mod control;
 mod entry;
 mod event;
 mod events;

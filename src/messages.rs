@@ -14,6 +14,8 @@ pub enum Notice {
     NamedTwice,
     /// A further `plugin` line has other options (2.1).
     OtherOptions,
+    /// The broker does not hand messages to the control topics over.
+    NoControl,
     /// A SIGHUP has to wait from now on.
     SighupDelayed,
     /// These options are others on disk than those that are in use.
@@ -26,7 +28,7 @@ impl Notice {
         match self {
             Self::NamedTwice | Self::SighupDelayed => Level::Info,
             Self::OtherOptions => Level::Notice,
-            Self::OptionsChanged(_) => Level::Warning,
+            Self::OptionsChanged(_) | Self::NoControl => Level::Warning,
         }
     }
 }
@@ -42,6 +44,11 @@ impl fmt::Display for Notice {
                 "loaded again with other options: these count where the listener has them to itself, by \
                  per_listener_settings true or by plugin_use; with neither, those named first decide for every \
                  listener; fix, if that is not meant: give all plugin lines the same options",
+            ),
+            Self::NoControl => f.write_str(
+                "another plugin has the topics $CONTROL/auth0/v1 and $CONTROL/auth0/v1/renew, or this broker was built \
+                 without control topics: clients cannot renew their tokens by publishing, and administrators cannot \
+                 command; fix: remove that plugin, or use a broker built WITH_CONTROL",
             ),
             Self::SighupDelayed => f.write_str(
                 "SIGHUP is delayed until all clients that wait for the tenant have their answer",

@@ -9,12 +9,14 @@ use crate::{
     answer_cache::AnswerCache,
     cell::BrokerCell,
     codes::Generation,
+    event::EventClient,
     guard, heap,
     host::Broker,
     messages::{LoadError, Notice},
     signals, time,
 };
 use auth::{
+    client::ClientKey,
     clock::{Deadline, Unix},
     config::{Config, on_disk::OnDisk},
     engine::{Common, Engine},
@@ -81,6 +83,36 @@ pub fn with<R>(
     Some(body(instance, &mut state.common))
 }
 
+/// Runs `body` on all instances, with what they share. Returns `None` if there is none. The state is open meanwhile.
+pub fn with_all<R>(
+    broker: &Broker,
+    body: impl FnOnce(&mut [&mut Engine], &mut Common) -> R,
+) -> Option<R> {
+    let mut state = STATE.open(broker);
+    let state = state.as_mut()?;
+    let instances = state.instances.iter_mut().flatten();
+    let mut engines: Vec<_> = instances.map(|instance| &mut instance.engine).collect();
+    Some(body(&mut engines, &mut state.common))
+}
+
+/// Returns the userdata of the instance that admitted a client, if the client is the one that signed in.
+pub fn admitted_by(
+    broker: &Broker,
+    key: ClientKey,
+    client: &EventClient<'_>,
+) -> Option<*mut c_void> {
+    let mut state = STATE.open(broker);
+    let state = state.as_mut()?;
+    let id = state.common.instance_of(key, client)?;
+    let mut instances = state.instances.iter();
+    let is_meant = |instance: &Option<Instance>| {
+        instance
+            .as_ref()
+            .is_some_and(|instance| instance.engine.id() == id)
+    };
+    instances.position(is_meant).map(userdata)
+}
+
 /// Returns the userdata of an instance with these options, and whether it was there before. A new one is not started.
 ///
 /// # Errors
@@ -117,6 +149,14 @@ pub fn obtain(
     }
     state.instances.push(Some(instance));
     Ok((userdata(state.instances.len() - 1), false))
+}
+
+/// Whether there is only one instance.
+pub fn is_alone(broker: &Broker) -> bool {
+    let state = STATE.open(broker);
+    state
+        .as_ref()
+        .is_some_and(|state| state.instances.iter().flatten().count() == 1)
 }
 
 /// Returns the userdata for an index: a number in the form of a pointer. NULL names no instance.

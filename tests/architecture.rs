@@ -115,7 +115,7 @@ fn dependencies_point_one_way() {
         &["jwt", "policy_file"],
         &["sessions", "auth0", "cache"],
         &["limits"],
-        &["sign_in", "stall_budget"],
+        &["sign_in", "stall_budget", "control"],
         &["pending", "workers"],
         &["engine"],
         // Displays what the others say as data.

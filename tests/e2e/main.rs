@@ -3,6 +3,7 @@
 
 mod client_ids;
 mod clock;
+mod control;
 mod credentials;
 mod dump;
 mod expiry;

@@ -105,6 +105,11 @@ impl Rights {
                 .is_some_and(|rules| rules.as_ref().is_ok_and(|rules| !rules.matcher.is_empty()))
     }
 
+    /// Whether the client is an administrator.
+    pub fn administers(&self) -> bool {
+        self.token.administers()
+    }
+
     /// Whether the client may do this. Does not allocate.
     #[inline]
     pub fn allow(&self, request: AccessRequest, topic: &[u8], now: Unix) -> bool {

@@ -33,6 +33,7 @@
 //! | What is kept on disk, and when is it trusted? | [`state_dir`] |
 //! | What is kept out of core dumps? | [`secret`] |
 //! | Why was a client refused, and how is that fixed? | [`refusal`], one table |
+//! | What may an administrator command, and what comes of it? | [`control`], `engine/administration.rs` |
 //! | Which proxies may tell a client's address? | [`proxies`] |
 //! | Which options are there? | [`config`], [`config::options`] |
 //! | What does mosquitto.conf say by now? | [`config::mosquitto_conf`], [`config::on_disk`] |
@@ -47,6 +48,7 @@ mod cache;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod engine;
 pub mod files;
 mod hash;

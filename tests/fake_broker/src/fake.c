@@ -15,6 +15,7 @@
 #define MAX_CLIENTS 256
 #define MAX_ANSWERS 8192
 #define MAX_LINES 8192
+#define MAX_MESSAGES 8192
 /* As long as a real one, so that clients do not overlap (sizeof(struct mosquitto) in 2.0.11). */
 #define CLIENT_BYTES 624
 
@@ -55,6 +56,8 @@ struct registration {
 	int event;
 	MOSQ_FUNC_generic_callback function;
 	void *userdata;
+	/* Of a control callback. */
+	char topic[64];
 	/* 2.1: the wall clock must be past this (src/plugin_tick.c). */
 	struct timespec next_tick;
 };
@@ -73,6 +76,9 @@ static size_t client_count;
 static struct fake_answer answers[MAX_ANSWERS];
 static size_t answer_count;
 static size_t kick_count;
+
+static struct fake_message messages[MAX_MESSAGES];
+static size_t message_count;
 
 static char *lines[MAX_LINES];
 static int levels[MAX_LINES];
@@ -138,16 +144,79 @@ static bool event_exists(int event)
 	return release == FAKE_2_1_2 && event > MOSQ_EVT_DISCONNECT && event <= 30;
 }
 
+/* One callback for each topic: in 2.0 of a listener, in 2.1 of the whole broker (src/control.c). */
+static int register_control(mosquitto_plugin_id_t *identifier, MOSQ_FUNC_generic_callback function, const char *topic,
+	void *userdata)
+{
+	struct registration made = {identifier, MOSQ_EVT_CONTROL, function, userdata, {0}, {0}};
+	if(!topic || strncmp(topic, "$CONTROL/", 9) || strlen(topic) < 13 || strlen(topic) >= sizeof(made.topic)){
+		return MOSQ_ERR_INVAL;
+	}
+	strcpy(made.topic, topic);
+	int own = identifier->listener;
+	for(int listener = 0; listener < MAX_LISTENERS; listener++){
+		if(release != FAKE_2_1_2 && listener != own){
+			continue;
+		}
+		for(size_t i = 0; i < registered_count[listener]; i++){
+			if(!strcmp(registered[listener][i].topic, topic)){
+				return MOSQ_ERR_ALREADY_EXISTS;
+			}
+		}
+	}
+	if(registered_count[own] == MAX_REGISTERED){
+		fake_violation("too many callbacks");
+	}
+	registered[own][registered_count[own]++] = made;
+	return MOSQ_ERR_SUCCESS;
+}
+
+/* Allocated by the plugin, and freed by the broker. */
+void *mosquitto_malloc(size_t size)
+{
+	on_broker_thread(__func__);
+	return malloc(size);
+}
+
+void mosquitto_free(void *memory)
+{
+	on_broker_thread(__func__);
+	free(memory);
+}
+
+/* The next round delivers it, without an ACL check. */
+int mosquitto_broker_publish(const char *client_id, const char *topic, int length, void *payload, int qos, bool retain,
+	mosquitto_property *properties)
+{
+	(void)properties;
+	on_broker_thread(__func__);
+	if(!client_id || !topic || length < 0 || qos < 0 || qos > 2 || retain){
+		fake_violation("a message that is not for one client");
+	}
+	if(message_count == MAX_MESSAGES){
+		fake_violation("too many messages");
+	}
+	struct fake_message *message = &messages[message_count++];
+	message->client_id = copy(client_id);
+	message->topic = copy(topic);
+	message->payload = calloc(1, (size_t)length + 1);
+	memcpy(message->payload, payload, (size_t)length);
+	free(payload);
+	return MOSQ_ERR_SUCCESS;
+}
+
 int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MOSQ_FUNC_generic_callback function,
 	const void *event_data, void *userdata)
 {
-	(void)event_data;
 	on_broker_thread(__func__);
 	if(!identifier || !function){
 		return MOSQ_ERR_INVAL;
 	}
 	if(!event_exists(event)){
 		return event == refused_event ? refused_code : MOSQ_ERR_NOT_SUPPORTED;
+	}
+	if(event == MOSQ_EVT_CONTROL){
+		return register_control(identifier, function, event_data, userdata);
 	}
 	int listener = identifier->listener;
 	for(size_t i = 0; i < registered_count[listener]; i++){
@@ -161,7 +230,8 @@ int mosquitto_callback_register(mosquitto_plugin_id_t *identifier, int event, MO
 	if(registered_count[listener] == MAX_REGISTERED){
 		fake_violation("too many callbacks");
 	}
-	registered[listener][registered_count[listener]++] = (struct registration){identifier, event, function, userdata, {0}};
+	struct registration made = {identifier, event, function, userdata, {0}, {0}};
+	registered[listener][registered_count[listener]++] = made;
 	if(release == FAKE_2_1_2){
 		/* The real one logs here: src/plugin_callbacks.c. */
 		mosquitto_log_printf(MOSQ_LOG_INFO, "Plugin has registered to receive event %d.", event);
@@ -645,6 +715,36 @@ static void tick(struct registration *to)
 	}
 }
 
+/* A PUBLISH to a control topic: the ACL check, and then the callback (src/handle_publish.c, src/control.c). Returns
+ * whether the message came to a callback. */
+bool fake_control(struct mosquitto *client, const char *topic, const void *payload, size_t length)
+{
+	if(fake_acl(client, MOSQ_ACL_WRITE, topic) != MOSQ_ERR_SUCCESS){
+		return false;
+	}
+	struct mosquitto_evt_control event;
+	memset(&event, 0, sizeof(event));
+	event.client = client;
+	event.topic = topic;
+	event.payload = length ? (void *)payload : NULL;
+	event.payloadlen = (uint32_t)length;
+	for(int listener = 0; listener < MAX_LISTENERS; listener++){
+		if(release != FAKE_2_1_2 && listener != client->listener){
+			continue;
+		}
+		for(size_t i = 0; i < registered_count[listener]; i++){
+			const struct registration *to = &registered[listener][i];
+			if(!strcmp(to->topic, topic)){
+				if(to->function(MOSQ_EVT_CONTROL, &event, to->userdata)){
+					fake_violation("a client is disconnected because of what it published");
+				}
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
 /* A kept session expires, which the broker does not report. */
 void fake_expire(struct mosquitto *client)
 {
@@ -833,6 +933,16 @@ int fake_state(const struct mosquitto *client)
 const char *fake_username(const struct mosquitto *client)
 {
 	return client->username;
+}
+
+size_t fake_message_count(void)
+{
+	return message_count;
+}
+
+const struct fake_message *fake_message_at(size_t index)
+{
+	return &messages[index];
 }
 
 size_t fake_registered(int listener, int event)

@@ -44,6 +44,13 @@ struct fake_answer {
 	char topic[116];
 };
 
+/* A message to one client. */
+struct fake_message {
+	char *client_id;
+	char *topic;
+	char *payload; /* ends with a NUL */
+};
+
 void fake_start(int release);
 void fake_violation(const char *what);
 
@@ -69,6 +76,7 @@ int fake_acl(struct mosquitto *client, int access, const char *topic);
 int fake_retain_source(const struct mosquitto *source, const char *topic);
 int fake_http_api(const char *username, const char *password, bool acl);
 void fake_disconnect(struct mosquitto *client, bool with_will);
+bool fake_control(struct mosquitto *client, const char *topic, const void *payload, size_t length);
 void fake_expire(struct mosquitto *client);
 void fake_tick(void);
 int fake_reload(void);
@@ -81,6 +89,8 @@ size_t fake_log_count(void);
 const char *fake_log_line(size_t index, int *level);
 size_t fake_answer_count(void);
 const struct fake_answer *fake_answer_at(size_t index);
+size_t fake_message_count(void);
+const struct fake_message *fake_message_at(size_t index);
 size_t fake_kick_count(void);
 size_t fake_log_depth(void);
 

@@ -34,6 +34,13 @@ pub struct FakeAnswer {
     pub topic: [c_char; 116],
 }
 
+#[repr(C)]
+pub struct FakeMessage {
+    pub client_id: *const c_char,
+    pub topic: *const c_char,
+    pub payload: *const c_char,
+}
+
 /// `struct mosquitto_opt` (mosquitto_plugin.h).
 #[repr(C)]
 pub struct MosquittoOpt {
@@ -72,6 +79,14 @@ unsafe extern "C" {
     pub fn fake_retain_source(source: *const ClientStruct, topic: *const c_char) -> c_int;
     pub fn fake_http_api(username: *const c_char, password: *const c_char, acl: bool) -> c_int;
     pub fn fake_disconnect(client: *mut ClientStruct, with_will: bool);
+    pub fn fake_control(
+        client: *mut ClientStruct,
+        topic: *const c_char,
+        payload: *const c_void,
+        length: usize,
+    ) -> bool;
+    pub fn fake_message_count() -> usize;
+    pub fn fake_message_at(index: usize) -> *const FakeMessage;
     pub fn fake_expire(client: *mut ClientStruct);
     pub fn fake_tick();
     pub fn fake_reload() -> c_int;

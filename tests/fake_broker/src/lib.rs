@@ -72,6 +72,7 @@ pub enum Event {
     Reload = 1,
     AclCheck = 2,
     BasicAuth = 3,
+    Control = 6,
     Tick = 9,
     Disconnect = 10,
     ClientOffline = 28,
@@ -80,15 +81,16 @@ pub enum Event {
 impl Event {
     /// Returns the events that this broker has.
     pub fn all(release: Release) -> &'static [Self] {
-        const ALL: [Event; 6] = [
+        const ALL: [Event; 7] = [
             Event::Reload,
             Event::AclCheck,
             Event::BasicAuth,
+            Event::Control,
             Event::Tick,
             Event::Disconnect,
             Event::ClientOffline,
         ];
-        &ALL[..if release.is_2_1() { 6 } else { 5 }]
+        &ALL[..if release.is_2_1() { 7 } else { 6 }]
     }
 
     /// Returns the answer to an event without usable data: a refusal for a check, and success for anything
@@ -356,6 +358,17 @@ impl InitOptions {
     }
 }
 
+/// A message that the plugin published to one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentMessage {
+    /// The client ID that it is for.
+    pub client_id: String,
+    /// The topic.
+    pub topic: String,
+    /// The payload.
+    pub payload: String,
+}
+
 /// A line of the broker's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -387,6 +400,7 @@ pub struct FakeBroker {
     plugins: Vec<LoadedPlugin>,
     forgotten_lines: usize,
     forgotten_answers: usize,
+    forgotten_messages: usize,
 }
 
 /// How long to wait for an expected event.
@@ -432,6 +446,7 @@ impl FakeBroker {
             plugins: Vec::new(),
             forgotten_lines: 0,
             forgotten_answers: 0,
+            forgotten_messages: 0,
         }
     }
 
@@ -662,6 +677,36 @@ impl FakeBroker {
         self.acl(client, access, topic) == SUCCESS
     }
 
+    /// Publishes to a control topic. Returns whether the message came to the plugin.
+    pub fn control(&mut self, client: FakeClient, topic: &str, payload: impl AsRef<[u8]>) -> bool {
+        let (topic, payload) = (text(topic), payload.as_ref());
+        let (data, length) = (payload.as_ptr().cast(), payload.len());
+        // SAFETY: as above; topic and payload live through the call.
+        unsafe { ffi::fake_control(client.0, pointer(topic.as_ref()), data, length) }
+    }
+
+    /// Returns the messages that the plugin has published since the last call.
+    pub fn sent(&mut self) -> Vec<SentMessage> {
+        // SAFETY: reads a variable.
+        let count = unsafe { ffi::fake_message_count() };
+        let news = self.forgotten_messages..count;
+        self.forgotten_messages = count;
+        news.map(|index| {
+            // SAFETY: an index below the count; its texts are C strings that stay.
+            let [client_id, topic, payload] = unsafe {
+                let message = &*ffi::fake_message_at(index);
+                [message.client_id, message.topic, message.payload]
+                    .map(|text| CStr::from_ptr(text).to_string_lossy().into_owned())
+            };
+            SentMessage {
+                client_id,
+                topic,
+                payload,
+            }
+        })
+        .collect()
+    }
+
     /// `check_retain_source`: checks whether the publisher of a retained message may still write it.
     pub fn retain_source(&mut self, source: FakeClient, topic: &str) -> c_int {
         let topic = text(topic);
@@ -792,8 +837,13 @@ impl FakeBroker {
 
     /// Returns the number of callbacks for an event.
     pub fn registered(&self, event: Event) -> usize {
+        self.registered_for(0, event)
+    }
+
+    /// The same for one listener.
+    pub fn registered_for(&self, listener: c_int, event: Event) -> usize {
         // SAFETY: counts.
-        unsafe { ffi::fake_registered(0, event as c_int) }
+        unsafe { ffi::fake_registered(listener, event as c_int) }
     }
 
     /// Returns the calls since the last [`FakeBroker::asked`].

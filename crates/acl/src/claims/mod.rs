@@ -34,6 +34,30 @@ pub struct Reading {
     pub verbs: Verbs,
     /// Whether filters may have placeholders.
     pub placeholders: bool,
+    /// The permission that makes a client an administrator, if there is one.
+    pub admin: Option<AdminPermission>,
+}
+
+/// The permission that makes a client an administrator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminPermission {
+    /// The entry of `permissions` or `scope`, by its exact text.
+    pub entry: String,
+    /// Whether it counts in `permissions`.
+    pub in_permissions: bool,
+    /// Whether it counts in `scope`.
+    pub in_scope: bool,
+}
+
+impl AdminPermission {
+    /// Returns the values of the claims that may have the entry.
+    fn values<'c>(&self, claims: &'c Map<String, Value>) -> [Option<&'c Value>; 2] {
+        let value = |name, counts: bool| claims.get(name).filter(|_| counts);
+        [
+            value("permissions", self.in_permissions),
+            value("scope", self.in_scope),
+        ]
+    }
 }
 
 impl Reading {
@@ -52,9 +76,21 @@ impl Reading {
         topics.into_iter().chain(lists)
     }
 
-    /// Returns the values of the claims that count. Tokens with the same values have the same rules.
+    /// Returns the values of the claims that count. Tokens with the same values grant the same.
     pub fn values<'a>(&self, claims: &'a Map<String, Value>) -> Vec<Option<&'a Value>> {
-        self.claims(claims).map(|(_, value)| value).collect()
+        let admin = self.admin.iter();
+        let admin = admin.flat_map(|permission| permission.values(claims));
+        let rules = self.claims(claims).map(|(_, value)| value);
+        rules.chain(admin).collect()
+    }
+
+    /// Whether these claims make a client an administrator.
+    pub fn administers(&self, claims: &Map<String, Value>) -> bool {
+        self.admin.as_ref().is_some_and(|permission| {
+            let values = permission.values(claims).into_iter().flatten();
+            let mut entries = values.flat_map(permissions::entries);
+            entries.any(|entry| entry == permission.entry)
+        })
     }
 
     /// Returns the rules in these claims.
@@ -120,6 +156,8 @@ fn template(text: &str, placeholders: bool) -> Result<Template, FilterProblem> {
 #[derive(Debug, Default)]
 pub struct TokenRules {
     matcher: Matcher,
+    /// Whether the token makes its client an administrator.
+    administers: bool,
     /// The filters of rules that deny or have limits, for log lines.
     filters: Box<[(u32, Box<str>)]>,
 }
@@ -140,7 +178,21 @@ impl TokenRules {
                 rule,
                 window: 0,
             })),
+            administers: false,
         }
+    }
+
+    /// Returns the same rules, of a token that makes its client an administrator or does not.
+    #[must_use]
+    pub fn administering(self, administers: bool) -> Self {
+        Self {
+            administers,
+            ..self
+        }
+    }
+
+    pub(crate) fn administers(&self) -> bool {
+        self.administers
     }
 
     pub(crate) fn matcher(&self) -> &Matcher {
@@ -220,6 +272,7 @@ mod tests {
             scope: true,
             verbs: Verbs::default(),
             placeholders: false,
+            admin: None,
         };
         let claims = serde_json::json!({
             "https://mqtt.example/topics": ["a"], "permissions": ["publish:b"], "scope": "openid subscribe:c",
@@ -287,6 +340,46 @@ mod tests {
             all.rules(null).unwrap_err().to_string(),
             "of its claim 'https://mqtt.example/topics', it is null, not an array of topic filters"
         );
+    }
+
+    #[test]
+    fn an_administrator_is_named_by_an_entry_of_the_claims_that_count() {
+        let reading = |in_permissions, in_scope| Reading {
+            topics: None,
+            permissions: false,
+            scope: false,
+            verbs: Verbs::default(),
+            placeholders: false,
+            admin: Some(AdminPermission {
+                entry: "mqtt:admin".into(),
+                in_permissions,
+                in_scope,
+            }),
+        };
+        let of = |reading: &Reading, claims: Value| {
+            let claims = claims.as_object().unwrap();
+            (reading.administers(claims), reading.values(claims).len())
+        };
+        let both = reading(true, true);
+        let list = serde_json::json!({"permissions": ["publish:a", "mqtt:admin"]});
+        let text = serde_json::json!({"scope": "openid mqtt:admin"});
+        assert_eq!(of(&both, list.clone()), (true, 2));
+        assert!(of(&both, text.clone()).0);
+        assert!(of(&reading(true, false), list.clone()).0 && !of(&reading(true, false), text).0);
+        assert!(!of(&reading(false, true), list.clone()).0);
+        for none in [
+            serde_json::json!({}),
+            serde_json::json!({"permissions": ["mqtt:admin2", "MQTT:ADMIN", "mqtt:admin "]}),
+            serde_json::json!({"permissions": {"mqtt:admin": true}}),
+            serde_json::json!({"permissions": null, "topics": ["mqtt:admin"]}),
+        ] {
+            assert!(!of(&both, none.clone()).0, "{none}");
+        }
+        let nobody = Reading {
+            admin: None,
+            ..both
+        };
+        assert_eq!(of(&nobody, list), (false, 0));
     }
 
     #[test]

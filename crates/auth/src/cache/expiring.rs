@@ -119,6 +119,20 @@ impl<V> ExpiringMap<V> {
         }
     }
 
+    /// Removes the entries for which this is true. Returns how many. It looks at all of them.
+    pub(crate) fn remove_where(&mut self, is_so: impl Fn(&V) -> bool) -> usize {
+        let keys: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| is_so(&entry.value))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in &keys {
+            self.remove(*key);
+        }
+        keys.len()
+    }
+
     /// Removes what has ended, and returns the memory of a fleet that has gone. Returns whether that was much.
     pub(crate) fn remove_expired(&mut self, now: Unix) -> bool {
         while let Some((&end, _)) = self.by_end.first_key_value()

@@ -79,6 +79,12 @@ impl LoginCache {
         self.entries.end_by(key, end);
     }
 
+    /// Forgets the good results for these identities. Returns how many.
+    pub(crate) fn forget(&mut self, is_meant: impl Fn(&Identity) -> bool) -> usize {
+        self.entries
+            .remove_where(|known| known.verdict.as_ref().is_ok_and(&is_meant))
+    }
+
     /// Removes what has ended. Returns whether that was much.
     pub(crate) fn remove_expired(&mut self, now: Unix) -> bool {
         self.entries.remove_expired(now)

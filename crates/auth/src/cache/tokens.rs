@@ -49,6 +49,11 @@ impl TokenCache {
         self.0.end_by(token, now.plus(AFTER_LEAVING));
     }
 
+    /// Forgets the tokens of these identities. Returns how many.
+    pub(crate) fn forget(&mut self, is_meant: impl Fn(&Identity) -> bool) -> usize {
+        self.0.remove_where(|(identity, _)| is_meant(identity))
+    }
+
     /// Removes what has ended. Returns whether that was much.
     pub(crate) fn remove_expired(&mut self, now: Unix) -> bool {
         self.0.remove_expired(now)

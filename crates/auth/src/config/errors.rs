@@ -71,6 +71,8 @@ pub(crate) enum Problem {
     SecretTooShort,
     /// `policy_file` is set, and `acl` leaves decisions to others.
     PolicyFileUnused,
+    /// `rights` lists no claim that could have the permission of administrators.
+    AdminNotRead,
     /// The template of client IDs is not well formed.
     Template(Malformed),
     /// The template of client IDs refers to the client ID.

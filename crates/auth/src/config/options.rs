@@ -114,6 +114,7 @@ pub const GROUPS: &[Group] = &[
     TENANT,
     CREDENTIALS,
     RIGHTS,
+    ADMINISTRATION,
     NAMES,
     OTHERS,
     TOKENS,
@@ -279,6 +280,22 @@ const RIGHTS: Group = Group {
             ..ROW
         },
     ],
+};
+
+const ADMINISTRATION: Group = Group {
+    title: "Administration",
+    text: "",
+    options: &[Opt {
+        name: "admin_permission",
+        kind: Kind::Text("the name of one permission, without spaces, as in mqtt:admin"),
+        default: Unset("nobody"),
+        example: Some("mqtt:admin"),
+        text: "The permission that makes a client an administrator, who may [list sessions, disconnect clients and \
+               more](operating.md#administration) by publishing to `$CONTROL/auth0/v1`. It is looked for in those of \
+               the claims `permissions` and `scope` that `rights` lists, by its exact text. Give it to people or \
+               programs that look after the whole fleet, never to devices.",
+        ..ROW
+    }],
 };
 
 const NAMES: Group = Group {

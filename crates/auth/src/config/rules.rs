@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{identity::ClientIds, proxies::TrustedProxies, secret::Secret, state_dir::StateDir};
 use acl::{
-    claims::{Reading, Verbs},
+    claims::{AdminPermission, Reading, Verbs},
     rules::{Placeholder, Template},
 };
 use input::json::Place;
@@ -245,7 +245,30 @@ fn reading(given: &Given, defer_acl: bool) -> Result<Reading> {
         scope: has("scope"),
         verbs: verbs(given)?,
         placeholders: given.is_true("claim_placeholders")? && !defer_acl,
+        admin: admin(given, &sources)?,
     })
+}
+
+/// The permission of administrators. It counts in the claims that `rights` lists, also where others decide about
+/// topics.
+fn admin(given: &Given, sources: &[&str]) -> Result<Option<AdminPermission>> {
+    const NAME: &str = "admin_permission";
+    let Some(entry) = given.given(NAME) else {
+        return Ok(None);
+    };
+    // Entries of `scope` are separated by spaces.
+    if entry.contains(char::is_whitespace) {
+        return Err(wrong(NAME, entry));
+    }
+    let permission = AdminPermission {
+        entry: entry.to_owned(),
+        in_permissions: sources.contains(&"permissions"),
+        in_scope: sources.contains(&"scope"),
+    };
+    match permission.in_permissions || permission.in_scope {
+        true => Ok(Some(permission)),
+        false => Err(ConfigError::new(NAME, entry, Problem::AdminNotRead)),
+    }
 }
 
 fn verbs(given: &Given) -> Result<Verbs> {

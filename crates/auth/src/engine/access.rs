@@ -6,6 +6,7 @@ use super::{Common, Engine, expiry::end_detail, report::Report};
 use crate::{
     client::{ClientKey, ClientView},
     clock::Unix,
+    control::ControlTopic,
     refusal::{Detail, Reason, Refusal},
     sessions::{Note, ReportedRefusals, Session, SessionView},
 };
@@ -96,11 +97,57 @@ impl Engine {
         access: &Access<impl ClientView>,
         now: Unix,
     ) -> Decision {
+        if access.topic.first() == Some(&b'$')
+            && let Some(topic) = ControlTopic::of(access.topic)
+        {
+            return self.decide_control(common, access, topic, now);
+        }
         let sessions = &mut common.sessions;
         let known = sessions.look(access.key, &access.client, |found| {
             self.decide(access, found, now)
         });
         known.unwrap_or_else(|| self.decide_unknown_client(common, access, now))
+    }
+
+    /// Decides about the plugin's own topics, whatever the rules say, and whoever else decides about other topics.
+    ///
+    /// Many client libraries only hand on what was subscribed to, so a client may subscribe. It receives nothing
+    /// through the subscription: the plugin sends its answers to one client without a check, and nobody else publishes
+    /// there.
+    #[cold]
+    fn decide_control(
+        &mut self,
+        common: &mut Common,
+        access: &Access<impl ClientView>,
+        topic: ControlTopic,
+        now: Unix,
+    ) -> Decision {
+        let allowed = common.sessions.look(access.key, &access.client, |found| {
+            let is_in = found.connected && now < found.session.until;
+            match (access.action, topic) {
+                (Action::Unsubscribe, _) => true,
+                (Action::Subscribe, _) => is_in || !found.connected,
+                // If its rights have ended, the answer says so.
+                (Action::Publish, ControlTopic::Renew) => found.connected,
+                (Action::Publish, ControlTopic::Commands) => {
+                    is_in && found.session.rights.administers()
+                }
+                (Action::Publish, ControlTopic::Other) | (Action::Receive, _) => false,
+            }
+        });
+        match (allowed, access.action) {
+            (Some(true), _) => Decision::ONCE,
+            (None, Action::Subscribe | Action::Unsubscribe) => {
+                self.decide_unknown_client(common, access, now)
+            }
+            (_, Action::Receive) => Decision::Deny,
+            (Some(false) | None, _) => {
+                let topic = String::from_utf8_lossy(access.topic).into_owned();
+                let refusal = Refusal::new(Reason::ControlTopic, Detail::ControlTopic { topic });
+                self.report_refused_access(access, &refusal, now);
+                Decision::Deny
+            }
+        }
     }
 
     #[inline]

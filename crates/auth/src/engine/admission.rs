@@ -91,6 +91,7 @@ impl Engine {
             until,
             ending,
             credential: sign_in.credential,
+            instance: self.id,
             rights: self.rights(&sign_in.client, identity)?,
         })
     }

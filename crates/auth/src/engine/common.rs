@@ -8,9 +8,10 @@ use crate::{
     client::{ClientKey, ClientView},
     clock::{Unix, moment},
     config::Config,
+    control::requests::AdminRequests,
     limits::TenantLimits,
     pending::{Tickets, client_ids::ClientIdHistory},
-    sessions::Sessions,
+    sessions::{InstanceId, Sessions},
     stall_budget::StallBudget,
 };
 
@@ -20,7 +21,11 @@ pub struct Common {
     pub(super) stall_budget: StallBudget,
     pub(super) client_ids: ClientIdHistory,
     pub(super) tickets: Tickets,
+    /// Commands of administrators that wait.
+    pub(super) requests: AdminRequests,
     tenants: Vec<(TenantName, TenantLimits)>,
+    /// How many instances there have been.
+    instances: u32,
 }
 
 /// A tenant, and the client ID of the application there.
@@ -37,7 +42,9 @@ impl Default for Common {
             stall_budget: StallBudget::default(),
             client_ids: ClientIdHistory::new(moment()),
             tickets: Tickets::default(),
+            requests: AdminRequests::default(),
             tenants: Vec::new(),
+            instances: 0,
         }
     }
 }
@@ -100,6 +107,18 @@ impl Common {
     /// Remembers that a client that proved who it is came in under this client ID, or has left.
     pub fn has_used(&mut self, client_id: &str) {
         self.client_ids.used(client_id, moment());
+    }
+
+    /// Returns the instance that admitted a client, if the client is the one that signed in.
+    pub fn instance_of(&mut self, key: ClientKey, client: &impl ClientView) -> Option<InstanceId> {
+        self.sessions
+            .look(key, client, |found| found.session.instance)
+    }
+
+    /// Returns a new instance.
+    pub(super) fn new_instance(&mut self) -> InstanceId {
+        self.instances += 1;
+        InstanceId(self.instances)
     }
 
     /// Returns the tenant of these options. If instances differ in `login_rate`, that of the first counts.

@@ -6,6 +6,7 @@
 //! * `renew`: a new token for a client that is in
 //! * `usernames`: the user names that the broker is told
 //! * `access`: messages and subscriptions · `expiry`: when rights end, and what follows
+//! * `administration`: commands of administrators
 //! * `report`: what the operator is told · `repeats`: how often · `tally`: a summary per minute of devices that had to
 //!   try again
 //!
@@ -13,6 +14,7 @@
 //! [`Job`](crate::workers::Job), and comes back as a [`FinishedJob`](crate::workers::FinishedJob).
 
 mod access;
+mod administration;
 mod admission;
 mod authenticate;
 mod common;
@@ -56,13 +58,14 @@ use crate::{
     policy_file::{BrokerFeatures, InForce},
     proxies::TrustedProxies,
     secret::{Fingerprinter, NoRandomness},
-    sessions::AfterDisconnect,
+    sessions::{AfterDisconnect, InstanceId},
     threads::Spawn,
     workers::{self, Login, pool::Pool},
 };
 use acl::{claims::TokenRules, interner::Interner};
 
 pub use access::{Access, Action, Decision};
+pub use administration::{AdminAnswer, Administered, AnswerTo, administer};
 pub use admission::Admission;
 pub use authenticate::{Connect, Step};
 pub use common::Common;
@@ -80,6 +83,7 @@ pub use usernames::LocalUsers;
 /// One instance of the plugin. Only the broker's thread uses it, so nothing in it has a lock, except what the threads
 /// of the pool and of the key cache share with it.
 pub struct Engine {
+    id: InstanceId,
     config: Arc<Config>,
     requirements: jwt::Requirements,
     keys: Arc<JwksCache>,
@@ -165,6 +169,7 @@ impl Engine {
             Arc::clone(&keys),
         );
         Ok(Self {
+            id: common.new_instance(),
             requirements: requirements(&config),
             keys,
             tenant_client: tenant,
@@ -270,6 +275,11 @@ impl Engine {
     /// Whether MQTT 5 clients may wait too, where the broker takes the answer later.
     pub fn delays_mqtt5(&self) -> bool {
         self.config.delay_mqtt5
+    }
+
+    /// Returns which instance this is.
+    pub fn id(&self) -> InstanceId {
+        self.id
     }
 
     /// Returns the keys of the tenant.

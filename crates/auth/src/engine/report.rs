@@ -9,6 +9,11 @@ use crate::{
     client::{Client, ClientView},
     clock::{Unix, moment},
     config::ConfigError,
+    control::{
+        command::{CommandError, ParsedCommand},
+        requests::Administrator,
+        response::CommandData,
+    },
     limits::source::SourceNetwork,
     log::Level,
     refusal::{ConnackReason, Detail, Reason, Refusal, Responsible},
@@ -102,6 +107,15 @@ pub(crate) enum Report<'a> {
         /// How many seconds ago they were fetched.
         seconds: u64,
     },
+    /// An administrator has commanded something.
+    Commanded {
+        /// Who.
+        from: &'a Administrator,
+        /// What.
+        command: &'a ParsedCommand,
+        /// What came of it.
+        result: &'a Result<CommandData, CommandError>,
+    },
     /// The broker no longer has so many of the sessions that it kept.
     SessionsGone(usize),
     /// The wall clock was set by so many seconds.
@@ -135,6 +149,7 @@ impl Report<'_> {
             Self::Disconnected { .. }
             | Self::RightsEnded { .. }
             | Self::Silenced { .. }
+            | Self::Commanded { .. }
             | Self::ClockSet(_) => Level::Notice,
             Self::Minute(_)
             | Self::NoRights { .. }

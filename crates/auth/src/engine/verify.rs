@@ -159,7 +159,8 @@ impl Engine {
             .interned_rules
             .obtain(reading.values(claims.members()), || {
                 let rules = reading.rules(claims.members())?;
-                Ok(TokenRules::compile(&rules))
+                let administers = reading.administers(claims.members());
+                Ok(TokenRules::compile(&rules).administering(administers))
             })
             .map_err(|why| Refusal::new(Reason::TokenTopics, Detail::Claims(Box::new(why))))?;
         let account = Account {

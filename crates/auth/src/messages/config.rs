@@ -134,6 +134,10 @@ impl fmt::Display for Problem {
             Self::PolicyFileUnused => {
                 "acl is defer, so it would not be used; leave one of the two out"
             }
+            Self::AdminNotRead => {
+                "rights lists neither permissions nor scope, so no token could have it; add one of the two to rights, or \
+                 leave this out"
+            }
             Self::TemplateOfItself => {
                 "it asks for the client ID itself; name a claim, as in device-${sub}"
             }

@@ -3,6 +3,7 @@
 //! Other modules say what happened as data, which can be shown in another form as well; here it is displayed.
 
 mod config;
+mod control;
 mod files;
 mod keys;
 mod refusals;

@@ -29,6 +29,13 @@ impl fmt::Display for Detail {
             Self::NotAllowed { topic, why } => {
                 write!(f, "{} is not allowed: {why}", Quoted(topic))
             }
+            Self::ControlTopic { topic } => {
+                write!(
+                    f,
+                    "{} is the plugin's own, and not for this client",
+                    Quoted(topic)
+                )
+            }
             Self::Connect(detail) => write!(f, "{detail}"),
             Self::Renewal(detail) => write!(f, "{detail}"),
             Self::Token(detail) => write!(f, "{detail}"),

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
+use super::control::CommandLine;
 use crate::{
     client::Client,
     engine::{
@@ -122,6 +123,19 @@ impl fmt::Display for Report<'_> {
             Self::KeysRestored { keys, seconds } => write!(
                 f,
                 "{keys} signing keys of the tenant, fetched {seconds} s ago, are in use until it answers"
+            ),
+            Self::Commanded {
+                from,
+                command,
+                result,
+            } => write!(
+                f,
+                "{}",
+                CommandLine {
+                    from,
+                    command,
+                    result
+                }
             ),
             Self::SessionsGone(number) => write!(
                 f,

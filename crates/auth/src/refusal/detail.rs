@@ -24,6 +24,11 @@ pub enum Detail {
         /// The rule that decides.
         why: Box<Explanation>,
     },
+    /// The client may not publish to this topic of the plugin's own.
+    ControlTopic {
+        /// The topic.
+        topic: String,
+    },
     /// Something about the CONNECT.
     Connect(ConnectDetail),
     /// Something about a renewal.

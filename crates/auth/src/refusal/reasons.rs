@@ -304,6 +304,12 @@ reasons! {
             and connection.",
             "add the topic to the device's topics in the tenant and let it connect with a new token; or, if the \
             line names a rule, change that";
+        ControlTopic, "control-topic", NotAuthorized, Device,
+            "The client may not publish to this topic below `$CONTROL/auth0`, whatever its rules say. Commands are for \
+            clients whose token has the permission in `admin_permission`, new tokens are for clients that signed in \
+            with this plugin, and all other topics there are for the plugin's answers.",
+            "publish a new token to $CONTROL/auth0/v1/renew; for commands, set admin_permission and give the \
+            administrator that permission in the tenant";
         RightsExpired, "rights-expired", NotAuthorized, Device,
             "The token of a connected device has expired, or `max_session` has passed. The device is disconnected or, with \
             `on_expiry deny`, denied everything.",

@@ -20,12 +20,17 @@ mod address_hasher;
 mod deferred;
 mod dropped;
 mod expiry;
+mod overview;
 mod recheck;
 mod reported;
 mod unsure;
 mod wills;
 
-use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasherDefault,
+    sync::Arc,
+};
 
 use crate::{
     client::{ClientKey, ClientView, TextAddresses},
@@ -39,11 +44,16 @@ use deferred::DeferredClients;
 use dropped::DroppedSessions;
 use expiry::Expiries;
 pub(crate) use expiry::{EndCause, EndedSession, Ending};
+pub(crate) use overview::SessionOverview;
 use recheck::Recheck;
 pub use recheck::{Origin, RecheckAnswer};
 pub(crate) use reported::{Note, ReportedRefusals};
 use unsure::UnsureSessions;
 use wills::Wills;
+
+/// One instance of the plugin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InstanceId(pub(crate) u32);
 
 /// A session, as it is when its client is admitted.
 #[derive(Debug)]
@@ -62,6 +72,8 @@ pub(crate) struct Session {
     pub ending: Ending,
     /// What the client signed in with. On SIGHUP the broker checks it again with the same.
     pub credential: Fingerprint,
+    /// The instance that admitted the client.
+    pub instance: InstanceId,
 }
 
 /// What the broker does with a session after its client has gone.
@@ -102,6 +114,8 @@ struct SessionRecord {
     reported: ReportedRefusals,
     /// The number of the departure, if the broker may remove the session without a word.
     departure: Option<u64>,
+    /// Whether another account may have the client ID although the broker keeps the session.
+    released: bool,
 }
 
 /// The capacity that is worth returning memory to the system for.
@@ -184,7 +198,8 @@ impl Departure {
 #[derive(Default)]
 pub(crate) struct Sessions {
     by_key: SessionsByKey,
-    by_id: HashMap<Arc<str>, ClientKey>,
+    /// In order, so that an administrator can go through all sessions in pages.
+    by_id: BTreeMap<Arc<str>, ClientKey>,
     expiries: Expiries,
     departed: Vec<ClientKey>,
     departures: u64,
@@ -227,6 +242,7 @@ impl Sessions {
                     session,
                     reported: ReportedRefusals::default(),
                     departure: None,
+                    released: false,
                 }),
                 addresses: TextAddresses::default(),
                 asked: self.recheck.number,
@@ -280,7 +296,9 @@ impl Sessions {
         let held_by_session = holder
             .and_then(|key| self.by_key.get(key))
             .is_some_and(|entry| {
-                Some(&entry.record.session.account) != account && !entry.state.is_over()
+                Some(&entry.record.session.account) != account
+                    && !entry.state.is_over()
+                    && !entry.record.released
             });
         held_by_session || account.is_some() && self.deferred.has_id(client_id)
     }
@@ -428,7 +446,6 @@ impl Sessions {
             return false;
         }
         self.by_key.shrink_to(2 * sessions);
-        self.by_id.shrink_to(2 * sessions);
         room > MUCH
     }
 

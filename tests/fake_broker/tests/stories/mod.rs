@@ -3,6 +3,7 @@
 mod client_ids;
 mod clock;
 mod codes;
+mod control;
 mod crowds;
 mod exits;
 mod expiry;

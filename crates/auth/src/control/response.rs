@@ -1,0 +1,69 @@
+//! What comes of commands.
+
+use std::sync::Arc;
+
+use super::command::CommandError;
+use crate::clock::Unix;
+
+/// The answer to one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CommandResponse {
+    /// The name of the command, as written.
+    pub name: String,
+    /// What the command gave to be repeated.
+    pub correlation: Option<String>,
+    /// What came of it.
+    pub result: Result<CommandData, CommandError>,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CommandData {
+    /// A page of sessions.
+    Sessions {
+        /// The sessions.
+        sessions: Vec<ListedSession>,
+        /// The client ID after which the next page begins, if there may be more.
+        cursor: Option<Arc<str>>,
+    },
+    /// So many clients are disconnected.
+    Kicked(usize),
+    /// So many logins and tokens were forgotten.
+    Forgotten {
+        /// Logins.
+        logins: usize,
+        /// Tokens.
+        tokens: usize,
+    },
+    /// The client ID is free.
+    Released,
+    /// The keys are fetched now, or were read.
+    KeysRefreshed,
+}
+
+/// A session in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListedSession {
+    /// The client ID.
+    pub client_id: Arc<str>,
+    /// The user name.
+    pub username: Arc<str>,
+    /// The issuer of its token.
+    pub issuer: Arc<str>,
+    /// The subject of its token.
+    pub subject: Arc<str>,
+    /// Whether the client is connected. Otherwise the broker keeps its session.
+    pub connected: bool,
+    /// Whether another account may have the client ID.
+    pub released: bool,
+    /// When its rights end.
+    pub until: Unix,
+}
+
+impl ListedSession {
+    /// Returns the length of its texts, in bytes.
+    pub(crate) fn text_length(&self) -> usize {
+        let texts = [&self.client_id, &self.username, &self.issuer, &self.subject];
+        texts.iter().map(|text| text.len()).sum()
+    }
+}
