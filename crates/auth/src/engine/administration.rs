@@ -241,8 +241,7 @@ impl<'a> Execution<'_, 'a> {
             }
             AdminCommand::ReleaseClientId(client_id) => self.release(client_id),
             AdminCommand::RefreshKeys => {
-                let refreshed: Result<(), _> =
-                    self.engines().map(|engine| engine.refresh_keys()).collect();
+                let refreshed = self.engines().try_for_each(|engine| engine.refresh_keys());
                 refreshed.map(|()| CommandData::KeysRefreshed)
             }
         })
