@@ -133,8 +133,9 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     let now = time::now();
     let answers = state::with(broker, userdata, |instance, common| {
         recheck::end(broker);
+        instance.reloaded = false;
         instance.engine.end_recheck(common);
-        if instance.engine.finish_reload() {
+        if instance.engine.finish_reload(common) {
             instance.answers.forget_all();
             instance.trim_soon();
         }
@@ -245,6 +246,10 @@ pub unsafe extern "C" fn on_reload(
             recheck::begin(broker, instance.ticks);
             if broker.generation() == Generation::V2_0 {
                 common.begin_recheck();
+            }
+            // Two SIGHUPs have a tick between them, where there are ticks.
+            if instance.ticks && std::mem::replace(&mut instance.reloaded, true) {
+                return;
             }
             instance.engine.reload(common, instance.ticks);
             instance.trim_soon();

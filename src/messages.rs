@@ -18,7 +18,7 @@ pub enum Notice {
     NoControl,
     /// A SIGHUP has to wait from now on.
     SighupDelayed,
-    /// These options are others on disk than those that are in use.
+    /// These options are others in mosquitto.conf than those that are in force.
     OptionsChanged(Vec<String>),
 }
 
@@ -55,8 +55,9 @@ impl fmt::Display for Notice {
             ),
             Self::OptionsChanged(names) => write!(
                 f,
-                "the configuration on disk is not what runs, in {}: a reload changes no options; fix: restart the \
-                 broker",
+                "mosquitto.conf has other options than those that are in force, in {}: the broker reads the options of \
+                 plugins only when it starts; fix: restart it, or move these options to a config_file, which SIGHUP \
+                 reads again",
                 names.join(", ")
             ),
         }

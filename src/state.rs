@@ -52,6 +52,8 @@ pub struct Instance {
     pub on_disk: Option<OnDisk>,
     /// Whether the broker ticks. 2.0.11 with `per_listener_settings true` does not.
     pub ticks: bool,
+    /// Whether RELOAD has come since the last tick. Where two `plugin` lines share this instance, it comes twice.
+    pub reloaded: bool,
     /// Whether a client has come or gone since the last tick with something to do.
     pub has_news: bool,
     /// Messages that were allowed a moment ago.
@@ -267,6 +269,7 @@ impl Instance {
             log,
             on_disk,
             ticks: false,
+            reloaded: false,
             has_news: true,
             answers: AnswerCache::default(),
             message_time: time::MessageTime::default(),

@@ -5,7 +5,7 @@
 use std::{env, fmt::Write, fs, path::Path, process::Command};
 
 use auth::{
-    config::options::{self, DefaultValue, GROUPS, Kind, Opt},
+    config::options::{self, DefaultValue, GROUPS, Kind, Opt, Reread},
     refusal::{Reason, Responsible},
 };
 
@@ -59,15 +59,18 @@ the TOML file that [`config_file`](#config_file) names. In mosquitto.conf the va
 without quotes and comments. If an option does not exist, is set twice, or has a value that cannot be right, the broker \
 does not start, and one line of its log names the option, the value and the fix.
 
-Options are read when the broker starts. On SIGHUP, only the content of some files is read again, as said below; for \
-everything else that has changed, a line in the log says that it takes a restart.";
+On SIGHUP, the plugin reads `config_file` and the files that options name again, and the table says what becomes of a \
+changed option. If anything is wrong, all of it stays as it was. Options in mosquitto.conf are read when the broker \
+starts, and only then: the broker gives them to no plugin again. [What a reload does](operating.md#sighup) has the \
+details.";
 
 fn options_page(_: &str) -> String {
     let mut page = wrapped(OPTIONS, WIDTH, "");
-    page.push_str("\n| option | default |\n|---|---|\n");
+    page.push_str("\n| option | default | a change on SIGHUP |\n|---|---|---|\n");
     for option in options::all() {
-        let name = option.name;
-        writeln!(page, "| [`{name}`](#{name}) | {} |", default(option)).unwrap();
+        let (name, default) = (option.name, default(option));
+        let row = format!("| [`{name}`](#{name}) | {default} | {} |", reread(option));
+        writeln!(page, "{row}").unwrap();
     }
     for group in GROUPS {
         writeln!(page, "\n## {}", group.title).unwrap();
@@ -83,13 +86,20 @@ fn options_page(_: &str) -> String {
             if option.secret {
                 page.push_str("* Secret: the value is in no log line\n");
             }
-            if option.reread {
-                page.push_str("* SIGHUP: the file is read again\n");
-            }
+            writeln!(page, "* A change on SIGHUP: {}", reread(option)).unwrap();
             writeln!(page, "* Since: {}", option.since).unwrap();
         }
     }
     page
+}
+
+/// Returns what becomes of a change on SIGHUP.
+fn reread(option: &Opt) -> &'static str {
+    match option.reread {
+        Reread::Restart => "takes a restart",
+        Reread::Applies => "applies",
+        Reread::Forgets => "applies; remembered sign-ins are forgotten",
+    }
 }
 
 fn default(option: &Opt) -> String {
@@ -201,9 +211,7 @@ fn conf_manual(_: &str) -> String {
             if option.secret {
                 text.push_str(" The value is in no log line.");
             }
-            if option.reread {
-                text.push_str(" The file is read again on SIGHUP.");
-            }
+            write!(text, " A change on SIGHUP: {}.", reread(option)).unwrap();
             page.push_str(&roff(&text, ITEM));
         }
     }
@@ -221,8 +229,9 @@ also send the user name and password of its account, which the plugin checks wit
 publish and subscribe to the topics that its token and the policy file allow: the first rule that applies decides, and \
 what no rule applies to is denied.
 
-On SIGHUP (`systemctl reload mosquitto`) the tenant's keys are fetched again and the policy file is read again. Other \
-options are read when the broker starts.";
+On SIGHUP (`systemctl reload mosquitto`) the tenant's keys are fetched again, and `config_file` and the files that \
+options name are read again: all of them take effect, or none. Options in mosquitto.conf are read when the broker \
+starts.";
 
 fn manual(_: &str) -> String {
     let mut page = format!(

@@ -146,9 +146,11 @@ on_each_broker! {
 
         std::fs::write(&file, "{").unwrap();
         broker.reload();
-        assert!(broker.wait_for_log("option jwks_file", PATIENCE).unwrap().contains("stay in use"));
+        let line = broker.wait_for_log("option jwks_file", PATIENCE).unwrap();
+        assert!(line.contains("generation 1 stays in force"), "{line}");
         std::fs::write(&file, tenant.jwks().to_string()).unwrap();
         broker.reload();
+        broker.expect_log("configuration generation 2 is in force: changed are jwks_file");
         assert_eq!(answer(&broker, &new), None);
         assert_eq!(tenant.count(Endpoint::Jwks), 0);
     }

@@ -17,6 +17,7 @@ mod log_lines;
 mod memory;
 mod outage;
 mod reconnects;
+mod reload;
 mod rights;
 mod sanitized;
 mod sessions;

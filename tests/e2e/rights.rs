@@ -263,7 +263,7 @@ on_each_broker! {
 
         fs::write(&path, "[[rule]]\nname = \"new\"\nallow.both = \"new/${site}\"").unwrap();
         broker.sighup();
-        assert!(broker.wait_for_log("the policy file was read again: 1 rules are in force", PATIENCE).is_some());
+        assert!(broker.wait_for_log("configuration generation 2 is in force: changed are policy_file (the policy file has 1 rules)", PATIENCE).is_some());
         publishes(&mut pump, "new/north", true);
         publishes(&mut pump, "old", false);
         // The client stays subscribed, and messages are no longer delivered.
@@ -273,7 +273,7 @@ on_each_broker! {
 
         fs::write(&path, "[[rule]]\nname = \"new\"\n\nallow.both = \"new/#/x\"").unwrap();
         broker.sighup();
-        let line = broker.wait_for_log("the policy read before stays in force", PATIENCE).unwrap();
+        let line = broker.wait_for_log("configuration generation 2 stays in force", PATIENCE).unwrap();
         assert!(line.contains("option policy_file, value '") && line.contains("line 4, rule 'new': the filter 'new/#/x' has a `#`"), "{line}");
         publishes(&mut pump, "new/north", true);
     }
@@ -293,7 +293,7 @@ on_each_broker! {
         // Messages are checked from here on, and not answered from before.
         broker.sighup();
         let (began, mut longest) = (Instant::now(), Duration::ZERO);
-        let line = format!("the policy file was read again: {} rules are in force", RULES + 1);
+        let line = format!("generation 2 is in force: changed are policy_file (the policy file has {} rules)", RULES + 1);
         while !broker.log().contains(&line) {
             let asked = Instant::now();
             assert_eq!(pump.ping(), Ok(()));
@@ -398,7 +398,7 @@ on_each_broker! {
             let text = fs::read_to_string(&policy).unwrap();
             fs::write(&policy, text.replace("when.port = 1", &format!("when.port = [{}, 1]", broker.port()))).unwrap();
             broker.sighup();
-            assert!(broker.wait_for_log("was read again", PATIENCE).is_some());
+            assert!(broker.wait_for_log("is in force: changed are policy_file", PATIENCE).is_some());
             publishes(&mut pump, "nowhere", true);
             assert!(!publish_as(&known, "nowhere"));
         }

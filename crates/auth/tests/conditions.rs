@@ -32,10 +32,22 @@ fn client_of(topics: &Value, rules: &str) -> TestInstance {
 
 /// An instance with these options, started.
 fn instance(options: &[(&str, &str)], log: Log) -> TestInstance {
-    // The key of all tokens here. The file is read at the start only.
+    instance_with_keys(&keys(), options, log)
+}
+
+/// Returns a file with the key of all tokens here.
+fn keys() -> tempfile::NamedTempFile {
     let keys = tempfile::NamedTempFile::new().unwrap();
     let set = json!({"keys": [shared_key(0).jwk()]}).to_string();
     fs::write(keys.path(), set).unwrap();
+    keys
+}
+
+fn instance_with_keys(
+    keys: &tempfile::NamedTempFile,
+    options: &[(&str, &str)],
+    log: Log,
+) -> TestInstance {
     let always = [
         ("issuer", ISSUER),
         ("audience", AUDIENCE),
@@ -87,10 +99,11 @@ fn may_publish(client: &mut TestInstance, topic: &str) -> bool {
 fn unbound_client_ids_in_rules_are_warned_of() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap();
+    let keys = keys();
     let warnings = |options: &[(&str, &str)], rules: &str| {
         fs::write(file.path(), "").unwrap();
         let log = Log::default();
-        let mut instance = instance(options, log.clone());
+        let mut instance = instance_with_keys(&keys, options, log.clone());
         let warned = || {
             let lines = log.take().into_iter();
             let warnings = lines.filter(|(level, _)| *level == Level::Warning);

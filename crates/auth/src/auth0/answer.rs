@@ -35,6 +35,8 @@ pub struct TenantFeedback {
     pub lost: bool,
     /// Whether the tenant rejects the plugin's application, so that no client can sign in.
     pub application_rejected: bool,
+    /// The number of the client that asked: on SIGHUP, one with other options may take its place.
+    pub asked_by: u64,
 }
 
 /// Whose requests the tenant wants to pause.
@@ -68,6 +70,8 @@ pub(crate) fn interpret(
         // A gateway gave up on the tenant behind it. 504 is HTTP's status for that, 524 is Cloudflare's.
         lost: matches!(answer.status, 504 | 524),
         application_rejected: matches!(tokens, Err((_, Concerns::EveryLogin))),
+        // The caller knows.
+        asked_by: 0,
     };
     (tokens.map_err(|(refusal, _)| refusal), feedback)
 }

@@ -20,6 +20,7 @@ use crate::{
     config::errors::Problem,
     files,
     refusal::NoAnswer,
+    secret::sha256,
 };
 
 /// The longest body that is read, in bytes. A token with the most claims that Auth0 allows (100 KB) fits
@@ -40,6 +41,8 @@ const MAX_IDLE_AGE: Duration = Duration::from_secs(30);
 pub(super) struct HttpClient {
     agent: Agent,
     timeout: Duration,
+    /// The hash of the authorities that are trusted.
+    trusted: [u8; 32],
 }
 
 /// A response, whatever its status.
@@ -85,16 +88,25 @@ pub(super) struct RequestError {
 
 impl HttpClient {
     /// Loads the trusted certificates. `timeout` limits a whole request: name resolution, connection, TLS,
-    /// request and response.
+    /// request and response. If nothing has changed since `before`, returns that, with its open connections.
     ///
     /// # Errors
     ///
     /// Returns what is wrong with the file, or with the system's certificates.
-    pub(super) fn new(ca_file: Option<&Path>, timeout: Duration) -> Result<Self, Problem> {
-        let roots = match ca_file {
-            Some(path) => from_file(path)?,
-            None => from_system()?,
+    pub(super) fn new(
+        ca_file: Option<&Path>,
+        timeout: Duration,
+        before: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, Problem> {
+        let authorities = match ca_file {
+            Some(path) => Authorities::of_file(path)?,
+            None => Authorities::of_system()?,
         };
+        let trusted = authorities.hash();
+        if let Some(same) = before.filter(|one| one.trusted == trusted && one.timeout == timeout) {
+            return Ok(Arc::clone(same));
+        }
+        let roots = authorities.certificates()?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::new_with_certs(&roots))
@@ -126,7 +138,16 @@ impl HttpClient {
             DefaultConnector::default(),
             SharedResolver::<DefaultResolver>::default(),
         );
-        Ok(Self { agent, timeout })
+        Ok(Arc::new(Self {
+            agent,
+            timeout,
+            trusted,
+        }))
+    }
+
+    /// Whether both trust the same authorities.
+    pub(super) fn trusts_like(&self, other: &Self) -> bool {
+        self.trusted == other.trusted
     }
 
     /// Sends a GET request for a JSON document.
@@ -237,40 +258,67 @@ fn failure(error: ureq::Error, sent: bool) -> RequestError {
     RequestError { why, sent }
 }
 
-fn from_file(path: &Path) -> Result<Vec<Certificate<'static>>, Problem> {
-    /// Four times the size of the system's whole bundle.
-    const MAX_FILE: u64 = 1024 * 1024;
-    let pem = files::read(path, MAX_FILE).map_err(Problem::File)?;
-    let mut certificates = Vec::new();
-    for item in ureq::tls::parse_pem(&pem.bytes) {
-        match item {
-            Ok(PemItem::Certificate(certificate)) => {
-                // ureq skips certificates that it cannot parse, and would then trust none.
-                let der = rustls::pki_types::CertificateDer::from(certificate.der());
-                let read = rustls::RootCertStore::empty().add(der);
-                read.map_err(|e| Problem::BadCertificate(e.to_string()))?;
-                certificates.push(certificate);
-            }
-            Ok(_) => {}
-            Err(e) => return Err(Problem::NotPem(e.to_string())),
-        }
-    }
-    if certificates.is_empty() {
-        return Err(Problem::NoCertificate);
-    }
-    Ok(certificates)
+/// The authorities to trust, as they were read.
+enum Authorities {
+    /// A file in PEM.
+    Pem(Vec<u8>),
+    /// Certificates.
+    Der(Vec<Vec<u8>>),
 }
 
-fn from_system() -> Result<Vec<Certificate<'static>>, Problem> {
-    let loaded = rustls_native_certs::load_native_certs();
-    if loaded.certs.is_empty() {
-        return Err(Problem::NoAuthority);
+impl Authorities {
+    fn of_file(path: &Path) -> Result<Self, Problem> {
+        /// Four times the size of the system's whole bundle.
+        const MAX_FILE: u64 = 1024 * 1024;
+        let pem = files::read(path, MAX_FILE).map_err(Problem::File)?;
+        Ok(Self::Pem(pem.bytes))
     }
-    Ok(loaded
-        .certs
-        .iter()
-        .map(|der| Certificate::from_der(der).to_owned())
-        .collect())
+
+    fn of_system() -> Result<Self, Problem> {
+        let found = rustls_native_certs::load_native_certs().certs;
+        let mut certificates: Vec<_> = found.iter().map(|der| der.to_vec()).collect();
+        if certificates.is_empty() {
+            return Err(Problem::NoAuthority);
+        }
+        // A folder is read in no order.
+        certificates.sort_unstable();
+        Ok(Self::Der(certificates))
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        match self {
+            Self::Pem(text) => sha256(text),
+            Self::Der(certificates) => sha256(&certificates.concat()),
+        }
+    }
+
+    fn certificates(&self) -> Result<Vec<Certificate<'static>>, Problem> {
+        let text = match self {
+            Self::Pem(text) => text,
+            Self::Der(certificates) => {
+                let owned = certificates.iter().map(|der| Certificate::from_der(der));
+                return Ok(owned.map(|certificate| certificate.to_owned()).collect());
+            }
+        };
+        let mut certificates = Vec::new();
+        for item in ureq::tls::parse_pem(text) {
+            match item {
+                Ok(PemItem::Certificate(certificate)) => {
+                    // ureq skips certificates that it cannot parse, and would then trust none.
+                    let der = rustls::pki_types::CertificateDer::from(certificate.der());
+                    let read = rustls::RootCertStore::empty().add(der);
+                    read.map_err(|e| Problem::BadCertificate(e.to_string()))?;
+                    certificates.push(certificate);
+                }
+                Ok(_) => {}
+                Err(e) => return Err(Problem::NotPem(e.to_string())),
+            }
+        }
+        match certificates.is_empty() {
+            true => Err(Problem::NoCertificate),
+            false => Ok(certificates),
+        }
+    }
 }
 
 #[cfg(test)]

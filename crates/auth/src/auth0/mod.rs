@@ -11,7 +11,13 @@ pub(crate) mod forwarded;
 mod http;
 mod resolver;
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -21,19 +27,23 @@ use crate::{
         http::{HttpClient, RequestError, TenantResponse},
     },
     clock::{self, Deadline},
-    config::{Config, TenantAddress, errors::Problem},
+    config::{Config, ConfigError, TenantAddress},
     jwt::{fetch_report::JwksError, jwks::KeySet},
     refusal::{ConnectDetail, Detail, Field, NoAnswer, Reason, Refusal},
     secret::Secret,
+    threads::lock,
 };
 use input::json;
 
-/// A tenant of Auth0, or another OpenID provider.
+/// A tenant of Auth0, or another OpenID provider, and how it is asked.
 pub(crate) struct TenantClient {
-    http: HttpClient,
-    address: TenantAddress,
-    endpoints: OnceLock<Endpoints>,
-    timeout: Duration,
+    http: Arc<HttpClient>,
+    config: Arc<Config>,
+    /// The number of this client, which [`TenantFeedback`] repeats.
+    number: u64,
+    endpoints: Mutex<Option<Arc<Endpoints>>>,
+    /// Whether to discover the endpoints again, although they are known.
+    rediscover: AtomicBool,
 }
 
 struct Endpoints {
@@ -42,26 +52,70 @@ struct Endpoints {
 }
 
 impl TenantClient {
-    /// Prepares the tenant's client. No request is made yet.
+    /// Prepares the tenant's client. No request is made yet. `before` is the client of the same tenant that this one
+    /// takes the place of: its endpoints stay until others are discovered, and its connections if they can be used.
     ///
     /// # Errors
     ///
     /// Returns what is wrong with `ca_file`, or with the system's certificates.
-    pub(crate) fn new(config: &Config) -> Result<Self, Problem> {
-        let endpoints = OnceLock::new();
-        if let TenantAddress::Domain(domain) = &config.tenant {
-            let token = Some(format!("https://{domain}/oauth/token"));
-            let _ = endpoints.set(Endpoints {
-                token,
+    pub(crate) fn new(
+        config: Arc<Config>,
+        number: u64,
+        before: Option<&Self>,
+    ) -> Result<Self, ConfigError> {
+        let endpoints = match &config.tenant {
+            TenantAddress::Domain(domain) => Some(Arc::new(Endpoints {
+                token: Some(format!("https://{domain}/oauth/token")),
                 jwks: format!("https://{domain}/.well-known/jwks.json"),
-            });
-        }
+            })),
+            TenantAddress::Issuer(_) => before.and_then(|before| lock(&before.endpoints).clone()),
+        };
+        let ca_file = config.ca_file.as_deref();
+        let http = HttpClient::new(ca_file, config.timeout, before.map(|before| &before.http));
+        let http = http.map_err(|problem| match ca_file {
+            Some(path) => ConfigError::new("ca_file", &path.display().to_string(), problem),
+            None => ConfigError::hidden("ca_file", problem),
+        })?;
         Ok(Self {
-            http: HttpClient::new(config.ca_file.as_deref(), config.timeout)?,
-            address: config.tenant.clone(),
-            endpoints,
-            timeout: config.timeout,
+            http,
+            config,
+            number,
+            endpoints: Mutex::new(endpoints),
+            rediscover: AtomicBool::new(before.is_some()),
         })
+    }
+
+    /// Returns its number.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether both trust the same authorities.
+    pub(crate) fn trusts_like(&self, other: &Self) -> bool {
+        self.http.trusts_like(&other.http)
+    }
+
+    /// Has the endpoints discovered again by the next [`Self::rediscover`].
+    pub(crate) fn rediscover_soon(&self) {
+        self.rediscover.store(true, Ordering::Relaxed);
+    }
+
+    /// Discovers the endpoints again, if that is due and they were discovered before.
+    ///
+    /// # Errors
+    ///
+    /// Returns why that failed. What was discovered before stays in use.
+    pub(crate) fn rediscover(&self) -> Result<(), JwksError> {
+        let is_due = self.rediscover.swap(false, Ordering::Relaxed)
+            && matches!(self.config.tenant, TenantAddress::Issuer(_))
+            && lock(&self.endpoints).is_some();
+        if !is_due {
+            return Ok(());
+        }
+        match self.discover(Deadline::after(self.config.timeout)) {
+            Ok(_) => Ok(()),
+            Err(why) => Err(self.no_keys(why)),
+        }
     }
 
     /// Fetches the signing keys, within the configured timeout.
@@ -70,17 +124,21 @@ impl TenantClient {
     ///
     /// Returns why there are none, and when the tenant accepts the next request.
     pub(crate) fn fetch_keys(&self) -> Result<KeySet, JwksError> {
-        let deadline = Deadline::after(self.timeout);
+        let deadline = Deadline::after(self.config.timeout);
         let fetch = || -> Result<KeySet, DocumentError> {
             let url = &self.endpoints(deadline)?.jwks;
             let answer = document(self.http.get(url, deadline))?;
             KeySet::parse(&answer.body).map_err(|why| NoAnswer::BadKeys(why.to_string()).into())
         };
-        fetch().map_err(|DocumentError { why, pause }| JwksError {
+        fetch().map_err(|why| self.no_keys(why))
+    }
+
+    fn no_keys(&self, DocumentError { why, pause }: DocumentError) -> JwksError {
+        JwksError {
             tenant: self.name().to_owned(),
             why,
             pause,
-        })
+        }
     }
 
     /// Asks the tenant whether a user name and password are right (Auth0, "Resource Owner Password Flow").
@@ -91,13 +149,12 @@ impl TenantClient {
     /// Returns a reason from one of the `login-…` and `tenant-…` rows of [`Reason`].
     pub(crate) fn login(
         &self,
-        config: &Config,
         username: &str,
         password: &Secret,
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
     ) -> (Result<Tokens, Refusal>, TenantFeedback) {
-        match self.ask_for_tokens(config, username, password, device, deadline) {
+        let (tokens, feedback) = match self.ask_for_tokens(username, password, device, deadline) {
             Ok(answer) => answer::interpret(&answer, clock::now()),
             Err((refusal, lost)) => {
                 let feedback = TenantFeedback {
@@ -106,20 +163,27 @@ impl TenantClient {
                 };
                 (Err(refusal), feedback)
             }
-        }
+        };
+        let asked_by = self.number;
+        (
+            tokens,
+            TenantFeedback {
+                asked_by,
+                ..feedback
+            },
+        )
     }
 
     /// Returns the response, or why there is none and whether the tenant may have received the request.
     fn ask_for_tokens(
         &self,
-        config: &Config,
         username: &str,
         password: &Secret,
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
     ) -> Result<TenantResponse, (Refusal, bool)> {
         let unasked = |reason, why: Detail| (Refusal::new(reason, why), false);
-        let Some(application) = &config.application else {
+        let Some(application) = &self.config.application else {
             let detail = ConnectDetail::CredentialsModeOff.into();
             return Err(unasked(Reason::CredentialsOff, detail));
         };
@@ -134,7 +198,7 @@ impl TenantClient {
             let detail = ConnectDetail::NotUtf8(Field::Password).into();
             return Err(unasked(Reason::NotUtf8, detail));
         };
-        let form = form::password_form(application, config, username, password);
+        let form = form::password_form(application, &self.config, username, password);
         let address = device.map(|ip| ip.to_string());
         let headers: Vec<_> = address
             .iter()
@@ -148,23 +212,47 @@ impl TenantClient {
     }
 
     fn name(&self) -> &str {
-        self.address.name()
+        self.config.tenant.name()
     }
 
-    /// Returns the endpoints, which are discovered once (OpenID Connect Discovery 1.0, section 4). Two
-    /// threads may both ask the first time; the results are the same, and one is kept.
-    fn endpoints(&self, deadline: Deadline) -> Result<&Endpoints, DocumentError> {
-        if let Some(known) = self.endpoints.get() {
-            return Ok(known);
-        }
+    /// Returns the endpoints, which are discovered when they are first needed (OpenID Connect Discovery 1.0, section
+    /// 4). Two threads may both ask the first time; the results are the same.
+    fn endpoints(&self, deadline: Deadline) -> Result<Arc<Endpoints>, DocumentError> {
+        let known = lock(&self.endpoints).clone();
+        known.map_or_else(|| self.discover(deadline), Ok)
+    }
+
+    fn discover(&self, deadline: Deadline) -> Result<Arc<Endpoints>, DocumentError> {
         let issuer = self.name();
         let url = format!(
             "{}/.well-known/openid-configuration",
             issuer.trim_end_matches('/')
         );
         let answer = document(self.http.get(&url, deadline))?;
-        let found = discovered(issuer, &answer.body)?;
-        Ok(self.endpoints.get_or_init(|| found))
+        let found = Arc::new(discovered(issuer, &answer.body)?);
+        *lock(&self.endpoints) = Some(Arc::clone(&found));
+        Ok(found)
+    }
+}
+
+/// The tenant's client that is in use. A thread takes it for one request, and on SIGHUP another one takes its place.
+#[derive(Clone)]
+pub(crate) struct TenantInUse(Arc<Mutex<Arc<TenantClient>>>);
+
+impl TenantInUse {
+    /// Uses this client.
+    pub(crate) fn new(client: TenantClient) -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(client))))
+    }
+
+    /// Returns the client.
+    pub(crate) fn current(&self) -> Arc<TenantClient> {
+        Arc::clone(&lock(&self.0))
+    }
+
+    /// Uses another one from now on.
+    pub(crate) fn replace(&self, client: TenantClient) {
+        *lock(&self.0) = Arc::new(client);
     }
 }
 

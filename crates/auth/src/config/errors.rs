@@ -15,6 +15,8 @@ pub struct ConfigError {
     pub(crate) option: String,
     /// Its value; `None` if it is or may be a secret.
     pub(crate) value: Option<String>,
+    /// The file of options that sets it, and the line there, if that is where it is set.
+    pub(crate) place: Option<(String, usize)>,
     /// What is wrong.
     pub(crate) problem: Problem,
 }
@@ -92,6 +94,8 @@ pub(crate) enum Problem {
     WrongType {
         /// The option in the file.
         name: String,
+        /// Its line.
+        line: usize,
     },
     /// The file of options names another one.
     Nested,
@@ -128,6 +132,7 @@ impl ConfigError {
         Self {
             option: option.into(),
             value: (!is_secret).then(|| value.into()),
+            place: None,
             problem,
         }
     }
@@ -137,8 +142,15 @@ impl ConfigError {
         Self {
             option: option.into(),
             value: None,
+            place: None,
             problem,
         }
+    }
+
+    /// Adds the line of the file of options that the option is in.
+    pub(super) fn at(self, file: &str, line: usize) -> Self {
+        let place = Some((file.to_owned(), line));
+        Self { place, ..self }
     }
 }
 

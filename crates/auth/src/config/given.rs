@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use toml::de::{DeTable, DeValue};
+
 use super::{
     ConfigError, Result,
     errors::Problem,
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     files::{self, FileError},
-    secret::{Secret, read_secret_file},
+    secret::{MAX_SECRET, Secret, read_secret_file},
 };
 
 /// The longest configuration file read, in bytes: room for every option many times over.
@@ -25,12 +27,39 @@ const MAX_CONFIG_FILE: u64 = 256 * 1024;
 const MAX_NAMED_FILE: u64 = 4 * 1024 * 1024;
 
 /// The options that are set, by name.
-#[derive(Default)]
-pub(super) struct Given(HashMap<&'static str, String>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given(HashMap<&'static str, GivenValue>);
+
+#[derive(Clone, Debug)]
+struct GivenValue {
+    text: GivenText,
+    /// The line of the file of options that has it; `None` for a line of mosquitto.conf.
+    line: Option<usize>,
+}
+
+/// A value is kept for as long as the plugin runs, to be compared with a later one.
+#[derive(Clone, Debug)]
+enum GivenText {
+    Plain(String),
+    Secret(Secret),
+}
+
+impl GivenText {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Plain(text) => text,
+            Self::Secret(text) => text.reveal_str().expect("it was made of text"),
+        }
+    }
+}
 
 impl Given {
-    /// Adds an option, as written in mosquitto.conf or in the file of options.
+    /// Adds an option of mosquitto.conf.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        self.set_at(None, name, value)
+    }
+
+    fn set_at(&mut self, line: Option<usize>, name: &str, value: &str) -> Result<()> {
         let Some(option) = options::find(name) else {
             return Err(unknown(name, value));
         };
@@ -46,7 +75,12 @@ impl Given {
         if self.0.contains_key(name) {
             return error(Problem::SetTwice);
         }
-        self.0.insert(option.name, trimmed.to_owned());
+        let text = match option.secret {
+            true if trimmed.len() > MAX_SECRET => return error(Problem::Form),
+            true => GivenText::Secret(Secret::new(trimmed)),
+            false => GivenText::Plain(trimmed.to_owned()),
+        };
+        self.0.insert(option.name, GivenValue { text, line });
         Ok(())
     }
 
@@ -57,35 +91,45 @@ impl Given {
             .map_err(|why| error(Problem::File(why)))?;
         let text = std::str::from_utf8(&content.bytes)
             .map_err(|_| error(Problem::File(FileError::NotText)))?;
-        let table: toml::Table = text.parse().map_err(|e| error(not_toml(text, &e)))?;
-        let is_secret = |name: &String| options::find(name).is_some_and(|option| option.secret);
-        if table.keys().any(is_secret) {
+        let table = DeTable::parse(text).map_err(|e| error(not_toml(text, &e)))?;
+        let members = table.get_ref();
+        let is_secret = |name: &str| options::find(name).is_some_and(|option| option.secret);
+        if members.keys().any(|name| is_secret(name.get_ref())) {
             content
                 .is_private(Path::new(path))
                 .map_err(|why| error(Problem::SecretInPublicFile(why)))?;
         }
-        for (name, value) in table {
+        for (name, value) in members {
+            let line = line_of(text, name.span().start);
+            let name = name.get_ref().as_ref();
             if name == "config_file" {
                 return Err(error(Problem::Nested));
             }
-            let value = match value {
-                toml::Value::String(text) => text,
-                toml::Value::Integer(number) => number.to_string(),
-                toml::Value::Array(list) if list.iter().all(toml::Value::is_str) => list
-                    .iter()
-                    .filter_map(toml::Value::as_str)
-                    .collect::<Vec<_>>()
-                    .join(","),
-                _ => return Err(error(Problem::WrongType { name })),
+            let Some(value) = value_of(value.get_ref()) else {
+                let name = name.to_owned();
+                return Err(error(Problem::WrongType { name, line }));
             };
-            self.set(&name, &value)?;
+            let set = self.set_at(Some(line), name, &value);
+            set.map_err(|error| error.at(path, line))?;
         }
         Ok(())
     }
 
+    /// Says where the option stands, if it stands in the file of options.
+    pub(super) fn locate(&self, error: ConfigError) -> ConfigError {
+        let line = self
+            .0
+            .get(error.option.as_str())
+            .and_then(|value| value.line);
+        match (self.given("config_file"), line) {
+            (Some(file), Some(line)) => error.at(file, line),
+            _ => error,
+        }
+    }
+
     /// Returns the value, if the option is set.
     pub(super) fn given(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.0.get(name).map(|value| value.text.as_str())
     }
 
     /// Returns the value that holds: the one that is set, or the default.
@@ -222,10 +266,30 @@ fn unknown(name: &str, value: &str) -> ConfigError {
 
 /// Only the place and the kind of a mistake: a quoted line could be the one with the secret.
 fn not_toml(text: &str, error: &toml::de::Error) -> Problem {
-    let start = error.span().map_or(0, |span| span.start);
-    let before = text.get(..start).unwrap_or_default();
     Problem::NotToml {
-        line: before.matches('\n').count() + 1,
+        line: line_of(text, error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
+    }
+}
+
+/// Returns the number of the line that this byte is in.
+fn line_of(text: &str, start: usize) -> usize {
+    let before = text.get(..start).unwrap_or_default();
+    before.matches('\n').count() + 1
+}
+
+/// Returns a value of the file of options as it would stand in mosquitto.conf.
+fn value_of(value: &DeValue) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.as_ref().to_owned()),
+        DeValue::Integer(number) => {
+            let number = i64::from_str_radix(number.as_str(), number.radix());
+            number.ok().map(|number| number.to_string())
+        }
+        DeValue::Array(list) => {
+            let texts = list.iter().map(|one| one.get_ref().as_str());
+            Some(texts.collect::<Option<Vec<_>>>()?.join(","))
+        }
+        _ => None,
     }
 }

@@ -7,7 +7,7 @@
 //! | Which options go together? | `rules.rs` |
 //! | What can be wrong? | [`errors`]; the sentences are in `messages/` |
 //! | Which option is a misspelt one meant to be? | `nearest.rs` |
-//! | Has the file changed since the start? | [`on_disk`] |
+//! | What has changed since it was read, on SIGHUP? | this file; in mosquitto.conf, [`on_disk`] |
 
 pub(crate) mod errors;
 mod given;
@@ -22,6 +22,7 @@ use std::{path::PathBuf, time::Duration};
 use crate::{identity::ClientIds, proxies::TrustedProxies, secret::Secret, state_dir::StateDir};
 use acl::claims::Reading;
 use given::Given;
+use options::Reread;
 
 pub use errors::ConfigError;
 
@@ -164,6 +165,10 @@ pub struct Config {
     pub(crate) jwks_max_stale: Duration,
     /// The folder in which keys are kept over a restart, if there is one.
     pub(crate) state_dir: Option<StateDir>,
+    /// All options that are set.
+    given: Given,
+    /// Those of them that are in mosquitto.conf.
+    lines: Given,
 }
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -175,14 +180,70 @@ impl Config {
     ///
     /// Returns the first thing that is wrong.
     pub fn read(pairs: Vec<(String, String)>) -> Result<Self> {
-        let mut given = Given::default();
+        let mut lines = Given::default();
         for (name, value) in pairs {
-            given.set(&name, &value)?;
+            lines.set(&name, &value)?;
         }
-        if let Some(path) = given.given("config_file").map(str::to_owned) {
-            given.add_file(&path)?;
+        Self::of(&lines, None)
+    }
+
+    /// Reads the file that `config_file` names and the files of secrets again. The options in mosquitto.conf are those
+    /// of the start.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first thing that is wrong.
+    pub(crate) fn read_again(&self) -> Result<Self> {
+        Self::of(&self.lines, Some(self))
+    }
+
+    fn of(lines: &Given, before: Option<&Self>) -> Result<Self> {
+        let mut given = lines.clone();
+        if let Some(path) = lines.given("config_file") {
+            given.add_file(path)?;
         }
-        rules::config(&given)
+        rules::config(&given, lines, before).map_err(|error| given.locate(error))
+    }
+
+    /// Whether keys are fetched from the tenant at all.
+    pub(crate) fn fetches_keys(&self) -> bool {
+        self.keys == KeySource::Tenant && self.algorithms != [Algorithm::Hs256]
+    }
+
+    /// Returns the options that have another value in `new`, or name a file with another secret.
+    pub(crate) fn changes(&self, new: &Self) -> Vec<&'static str> {
+        let names = options::all().map(|option| option.name);
+        let differs = |name: &&str| {
+            self.given.text(name) != new.given.text(name)
+                || self.secret_in_file(name) != new.secret_in_file(name)
+        };
+        names.filter(differs).collect()
+    }
+
+    /// Returns those of the changes to `new` that take a restart.
+    pub(crate) fn needs_restart(&self, new: &Self, changes: &[&'static str]) -> Vec<&'static str> {
+        let has_changed = |name: &&'static str| changes.contains(name);
+        let rows = changes.iter().filter_map(|name| options::find(name));
+        let rows = rows.filter(|option| option.reread == Reread::Restart);
+        let mut names: Vec<_> = rows.map(|option| option.name).collect();
+        // Without a domain, the first issuer is the tenant's address.
+        if self.tenant != new.tenant && !has_changed(&"domain") {
+            names.push("issuer");
+        }
+        if self.fetches_keys() != new.fetches_keys() {
+            names.extend(["jwks_file", "algorithms"].into_iter().filter(has_changed));
+        }
+        names
+    }
+
+    /// Returns the secret in the file that this option names.
+    fn secret_in_file(&self, option: &str) -> Option<&[u8]> {
+        let secret = match option {
+            "client_secret_file" => &self.application.as_ref()?.client_secret,
+            "hs256_secret_file" => self.hs256_secret.as_ref()?,
+            _ => return None,
+        };
+        self.given.given(option).map(|_| secret.reveal())
     }
 }
 

@@ -1,8 +1,12 @@
 //! Finds out whether mosquitto.conf has other options by now than those that are in use.
 //!
 //! The broker gives a plugin its options when it starts, and never again: src/conf.c of 2.0 and 2.1 skips them on a
-//! reload. So an operator who changed an option and reloaded the broker should learn that a restart is needed. The file
-//! is only compared: if it cannot be read, or if the plugin is not found in it, nothing is said.
+//! reload. So an operator who changed an option there and reloaded the broker should learn that a restart is needed, or
+//! that the option can be moved to the file that `config_file` names.
+//!
+//! The plugin could take the options from this file itself, and does not. The file may name the plugin several times,
+//! and then nobody knows which of the lines belongs to which instance: a listener could get the rights of another one.
+//! So the file is only compared. If it cannot be read, or if the plugin is not found in it, nothing is said.
 
 use std::{
     collections::BTreeMap,
@@ -13,14 +17,8 @@ use super::{
     mosquitto_conf::{self, ConfiguredPlugin, MosquittoConf},
     options,
 };
-use crate::{
-    files,
-    secret::{Fingerprint, Fingerprinter},
-};
+use crate::secret::{Fingerprint, Fingerprinter};
 use input::text::Quoted;
-
-/// The longest file that an option may name, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
 
 /// What mosquitto.conf said when the broker started, as fingerprints.
 pub struct OnDisk {
@@ -30,7 +28,7 @@ pub struct OnDisk {
     prints: Fingerprinter,
 }
 
-/// A fingerprint for each option: of its value, and of the content of the file that it names.
+/// A fingerprint for each option.
 type Options = BTreeMap<String, Fingerprint>;
 
 impl OnDisk {
@@ -79,23 +77,10 @@ impl OnDisk {
 }
 
 fn digest(options: &[(String, String)], prints: &Fingerprinter) -> Options {
-    let print = |name: &str, value: &str| {
-        // Files that SIGHUP reads again need no restart.
-        let read_once = name.ends_with("_file") && !options::find(name).is_some_and(|o| o.reread);
-        let content = read_once
-            .then(|| files::read(Path::new(value), MAX_FILE).ok())
-            .flatten()
-            .map(|content| content.bytes);
-        let mut all = value.as_bytes().to_vec();
-        if let Some(content) = content {
-            let both = [all.as_slice(), &[0], content.as_slice()].concat();
-            all = both;
-        }
-        prints.of(&all)
-    };
+    let print = |value: &str| prints.of(value.trim().as_bytes());
     options
         .iter()
-        .map(|(name, value)| (name.clone(), print(name, value.trim())))
+        .map(|(name, value)| (name.clone(), print(value)))
         .collect()
 }
 
@@ -148,7 +133,7 @@ mod tests {
         assert_eq!(on_disk.changed(), ["client_secret_file"]);
         write(&same);
         fs::write(&secret, "another").unwrap();
-        assert_eq!(on_disk.changed(), ["client_secret_file"]);
+        assert_eq!(on_disk.changed(), [""; 0], "SIGHUP reads the file again");
         fs::remove_file(&main).unwrap();
         assert_eq!(
             on_disk.changed(),

@@ -21,12 +21,24 @@ pub struct Opt {
     pub example: Option<&'static str>,
     /// Whether its value is a secret, which is never shown.
     pub secret: bool,
-    /// Whether the file that it names is read again on SIGHUP. Everything else is read at the start only.
-    pub reread: bool,
+    /// What SIGHUP does about it.
+    pub reread: Reread,
     /// The first version that has it.
     pub since: &'static str,
     /// What it does, as Markdown: paragraphs, and blocks of commands.
     pub text: &'static str,
+}
+
+/// What SIGHUP does about an option: about its value in the file that `config_file` names, and about the content of the
+/// file that it names itself. A value in mosquitto.conf is read at the start only ([`super::on_disk`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reread {
+    /// Nothing: the change takes a restart.
+    Restart,
+    /// The change applies to whatever happens from then on.
+    Applies,
+    /// The same, and no sign-in is answered from memory any more, because what is remembered came of the old value.
+    Forgets,
 }
 
 /// The values that an option takes. Displayed as what follows "write …".
@@ -95,14 +107,15 @@ pub struct Group {
     pub options: &'static [Opt],
 }
 
-/// What most options are: no secret, read once, there from the first version on.
+/// What most options are: no secret, read once, there from the first version on. (That SIGHUP applies a change is said
+/// in a row, because somebody has to think about it.)
 const ROW: Opt = Opt {
     name: "",
     kind: Kind::File,
     default: Unset(""),
     example: None,
     secret: false,
-    reread: false,
+    reread: Reread::Restart,
     since: "0.1.0",
     text: "",
 };
@@ -146,6 +159,7 @@ const TENANT: Group = Group {
                 tokens have it",
             ),
             default: Unset("`https://DOMAIN/`"),
+            reread: Reread::Forgets,
             text: "The values of `iss` that are accepted, separated by commas. They are compared byte for byte; \
                    Auth0's end with a slash. If `domain` is not set, the plugin finds the endpoints and keys of the \
                    first issuer by OpenID Connect discovery, so any OpenID Connect provider can be used.",
@@ -156,6 +170,7 @@ const TENANT: Group = Group {
             kind: Kind::List("the identifiers of your APIs, separated by commas"),
             default: Needed("required"),
             example: Some("https://mqtt.example/"),
+            reread: Reread::Forgets,
             text: "The values of `aud` that are accepted, separated by commas. With Auth0 this is the Identifier of \
                    your API (Applications > APIs), spelled exactly as in the dashboard. Tokens for other APIs of the \
                    tenant are refused. When a device signs in with a password, the plugin requests a token for the \
@@ -176,6 +191,7 @@ const CREDENTIALS: Group = Group {
             kind: Kind::Text("the Client ID of an application"),
             default: Unset("devices cannot sign in with passwords"),
             example: Some("abcdefghijklmnopqrstuvwxyz012345"),
+            reread: Reread::Forgets,
             text: "The Client ID of the application that the plugin uses to check passwords.",
             ..ROW
         },
@@ -184,6 +200,7 @@ const CREDENTIALS: Group = Group {
             kind: Kind::SecretFile,
             default: Needed("required with `client_id`"),
             example: Some("/etc/mosquitto/auth0.secret"),
+            reread: Reread::Forgets,
             text: "The file that holds the Client Secret of the application. Only root and the broker may be able to \
                    read it. As root, create it with\n\n    \
                    touch /etc/mosquitto/auth0.secret\n    \
@@ -197,6 +214,7 @@ const CREDENTIALS: Group = Group {
             kind: Kind::Text("the Client Secret of the application"),
             default: Unset("the secret is in `client_secret_file`"),
             secret: true,
+            reread: Reread::Forgets,
             text: "The Client Secret itself. Prefer `client_secret_file`: everyone who can read mosquitto.conf can \
                    read this value, and the broker keeps it in memory.",
             ..ROW
@@ -206,6 +224,7 @@ const CREDENTIALS: Group = Group {
             kind: Kind::Text("the name of a connection"),
             default: Unset("the tenant's Default Directory"),
             example: Some("Thermostats"),
+            reread: Reread::Forgets,
             text: "The database connection (realm) in which the devices' accounts are (Authentication > Database).",
             ..ROW
         },
@@ -213,6 +232,7 @@ const CREDENTIALS: Group = Group {
             name: "scope",
             kind: Kind::Text("scopes separated by spaces"),
             default: Value("openid"),
+            reread: Reread::Forgets,
             text: "The scopes that the plugin requests when a device signs in with a password.",
             ..ROW
         },
@@ -228,6 +248,7 @@ const RIGHTS: Group = Group {
             kind: Kind::Text("the name of a claim"),
             default: Value("topics"),
             example: Some("https://mqtt.example/topics"),
+            reread: Reread::Forgets,
             text: "The claim that lists the topics a device may publish and subscribe to, for example \
                    `[\"devices/d1/#\", \"config\"]`. With Auth0, an Action adds it to the token. The name is taken \
                    literally, including dots and slashes. A device whose token lists no topics can connect but has no \
@@ -238,6 +259,7 @@ const RIGHTS: Group = Group {
             name: "topics_pointer",
             kind: Kind::Text("a JSON pointer, as in /app/topics"),
             default: Unset("`topics_claim` names the claim"),
+            reread: Reread::Forgets,
             text: "The place of the topics in the token, as a JSON pointer. Use it instead of `topics_claim` if the \
                    topics are nested inside another claim.",
             ..ROW
@@ -246,6 +268,7 @@ const RIGHTS: Group = Group {
             name: "rights",
             kind: Kind::SomeOf(&["topics", "permissions", "scope"]),
             default: Value("topics,permissions"),
+            reread: Reread::Forgets,
             text: "The claims that grant rights. Read [Auth0's permissions and \
                    scopes](authorization.md#auth0s-permissions-and-scopes) before you add `scope`.",
             ..ROW
@@ -256,6 +279,7 @@ const RIGHTS: Group = Group {
                 "three different words, for publishing, for subscribing and for both, as in write,read,readwrite",
             ),
             default: Value("publish,subscribe,pubsub"),
+            reread: Reread::Forgets,
             text: "The verbs of permissions and scopes that grant rights on topics. Permissions and scopes with other \
                    verbs are ignored.",
             ..ROW
@@ -264,6 +288,7 @@ const RIGHTS: Group = Group {
             name: "claim_placeholders",
             kind: BOOLEAN,
             default: Value("false"),
+            reread: Reread::Forgets,
             text: "With `true`, the placeholders `%c`, `%u`, `${claim}` and `${claim[*]}` in a token's topics are \
                    replaced by their values, as in the policy file. With `false`, a token that contains a placeholder \
                    is refused.",
@@ -274,7 +299,7 @@ const RIGHTS: Group = Group {
             kind: Kind::File,
             default: Unset("only the token grants rights"),
             example: Some("/etc/mosquitto/auth0-policy.toml"),
-            reread: true,
+            reread: Reread::Forgets,
             text: "A TOML file with rules that can have conditions, such as roles, hours or addresses. See [the \
                    policy file](authorization.md#the-policy-file).",
             ..ROW
@@ -290,6 +315,7 @@ const ADMINISTRATION: Group = Group {
         kind: Kind::Text("the name of one permission, without spaces, as in mqtt:admin"),
         default: Unset("nobody"),
         example: Some("mqtt:admin"),
+        reread: Reread::Forgets,
         text: "The permission that makes a client an administrator, who may [list sessions, disconnect clients and \
                more](operating.md#administration) by publishing to `$CONTROL/auth0/v1`. It is looked for in those of \
                the claims `permissions` and `scope` that `rights` lists, by its exact text. Give it to people or \
@@ -307,6 +333,7 @@ const NAMES: Group = Group {
             kind: Kind::Text("the name of a claim"),
             default: Value("sub"),
             example: Some("sub"),
+            reread: Reread::Forgets,
             text: "The claim that becomes the user name of a device that signs in with a token.",
             ..ROW
         },
@@ -315,6 +342,7 @@ const NAMES: Group = Group {
             kind: Kind::Text("at most 64 bytes without spaces, /, + and #, as in auth0:"),
             default: Unset("nothing"),
             example: Some("auth0:"),
+            reread: Reread::Applies,
             text: "A prefix for the user names that the plugin reports to the broker: with `auth0:`, the user `admin` \
                    becomes `auth0:admin`. Set it if the broker has [users of its \
                    own](beside-what-you-have.md#user-names) and authorizes clients itself (`acl defer`, \
@@ -326,6 +354,7 @@ const NAMES: Group = Group {
             name: "client_id_claim",
             kind: Kind::Text("the name of a claim"),
             default: Unset("any client ID that nobody else holds"),
+            reread: Reread::Forgets,
             text: "The claim that holds the client ID for which the token is valid: a string, or an array of strings. \
                    A device can then not use the client ID of another device.",
             ..ROW
@@ -335,6 +364,7 @@ const NAMES: Group = Group {
             kind: Kind::Text("a text with claims in it, as in device-${sub}"),
             default: Unset("any client ID that nobody else holds"),
             example: Some("device-${sub}"),
+            reread: Reread::Forgets,
             text: "The client ID for which the token is valid, built from the token's claims. Use it instead of \
                    `client_id_claim` if no claim holds the client ID itself.",
             ..ROW
@@ -344,6 +374,7 @@ const NAMES: Group = Group {
             kind: Kind::OneOf(&["subject", "any"]),
             default: Value("subject"),
             example: Some("subject"),
+            reread: Reread::Applies,
             text: "With `subject`, a client ID that belongs to one account (issuer and `sub`) is refused to all other \
                    accounts while it is connected or has a kept session. With `any`, every client that can sign in \
                    may take over any client ID, as plain MQTT allows.",
@@ -385,6 +416,7 @@ const OTHERS: Group = Group {
             ),
             default: Unset("none"),
             example: Some("127.0.0.1"),
+            reread: Reread::Applies,
             text: "The [proxies](security.md#behind-a-proxy) through which devices connect (nginx, HAProxy, a load \
                    balancer). Their own addresses are never used as a device's address. On Mosquitto 2.0, a \
                    websockets client has the address that such a proxy writes into `X-Forwarded-For`. Make sure that \
@@ -403,6 +435,7 @@ const TOKENS: Group = Group {
             kind: Kind::SomeOf(&["RS256", "PS256", "HS256"]),
             default: Value("RS256"),
             example: Some("RS256"),
+            reread: Reread::Forgets,
             text: "The signature algorithms that are accepted. `HS256` requires `hs256_secret_file`.",
             ..ROW
         },
@@ -410,6 +443,7 @@ const TOKENS: Group = Group {
             name: "hs256_secret_file",
             kind: Kind::SecretFile,
             default: Needed("required with `HS256`"),
+            reread: Reread::Forgets,
             text: "The file that holds the API's signing secret, of at least 32 bytes. Everyone who knows the secret \
                    can create valid tokens.",
             ..ROW
@@ -418,6 +452,7 @@ const TOKENS: Group = Group {
             name: "hs256_secret_encoding",
             kind: Kind::OneOf(&["utf8", "base64"]),
             default: Value("utf8"),
+            reread: Reread::Forgets,
             text: "The encoding of the secret in `hs256_secret_file`. Use `base64` for tenants created before 2017, \
                    whose secrets are encoded.",
             ..ROW
@@ -431,6 +466,7 @@ const TOKENS: Group = Group {
             },
             default: Value("30"),
             example: Some("30"),
+            reread: Reread::Forgets,
             text: "How far the clocks of this machine and of the tenant may differ, in seconds.",
             ..ROW
         },
@@ -446,6 +482,7 @@ const SESSIONS: Group = Group {
             kind: Kind::OneOf(&["disconnect", "deny"]),
             default: Value("disconnect"),
             example: Some("disconnect"),
+            reread: Reread::Applies,
             text: "What happens to a connected device when its token expires. With `disconnect`, it is disconnected and \
                    has to sign in again. With `deny`, it stays connected, and everything that it publishes or would \
                    receive is denied until it renews its token or leaves; it may still unsubscribe.",
@@ -460,6 +497,7 @@ const SESSIONS: Group = Group {
             },
             default: Value("60"),
             example: Some("60"),
+            reread: Reread::Applies,
             text: "By how many seconds at most a device is disconnected before its token expires, so that devices \
                    whose tokens were issued together do not all come back at once. Each session gets its own part of \
                    this time, and never more than a twentieth of what its token has left. With `0`, and with \
@@ -475,6 +513,7 @@ const SESSIONS: Group = Group {
             },
             default: Unset("as long as the token lasts"),
             example: Some("86400"),
+            reread: Reread::Applies,
             text: "How long a device may stay connected after it signed in or renewed its token, in seconds, however \
                    long the token lasts. After that, the same happens as when the token expires.",
             ..ROW
@@ -488,6 +527,7 @@ const SESSIONS: Group = Group {
             },
             default: Unset("no warning"),
             example: Some("300"),
+            reread: Reread::Applies,
             text: "How many seconds before the rights of a connected device end the device gets a message on \
                    `$CONTROL/auth0/v1/expiry`, for which it needs no subscription. A device whose rights last less than \
                    twice as long gets the message when half of that time has passed. See [the \
@@ -513,6 +553,7 @@ const WAITING: Group = Group {
             },
             default: Value("5"),
             example: Some("5"),
+            reread: Reread::Applies,
             text: "How long a CONNECT may wait for the tenant, and how long fetching the tenant's keys may take, in \
                    seconds.",
             ..ROW
@@ -522,6 +563,7 @@ const WAITING: Group = Group {
             kind: Kind::Seconds { most: 60 },
             default: Value("1"),
             example: Some("1"),
+            reread: Reread::Applies,
             text: "How long the broker may block for one CONNECT that it cannot answer later, in seconds. This \
                    concerns all clients on Mosquitto 2.0, and MQTT 5 clients on 2.1. With `0` the broker never \
                    blocks.",
@@ -536,6 +578,7 @@ const WAITING: Group = Group {
             },
             default: Value("20"),
             example: Some("20"),
+            reread: Reread::Applies,
             text: "The share of any ten seconds, in percent, for which the broker may block for all CONNECTs \
                    together. When the budget is used up, a device that would have to wait is told to try again.",
             ..ROW
@@ -544,6 +587,7 @@ const WAITING: Group = Group {
             name: "delay_mqtt5",
             kind: BOOLEAN,
             default: Value("false"),
+            reread: Reread::Applies,
             text: "With `true`, MQTT 5 clients on Mosquitto 2.1 are answered later, as MQTT 3 clients are. Set it \
                    only if you trust everyone who can connect: see \
                    [why](compatibility.md#why-mqtt-5-clients-are-not-answered-later).",
@@ -558,6 +602,7 @@ const WAITING: Group = Group {
             },
             default: Value("64"),
             example: Some("64"),
+            reread: Reread::Applies,
             text: "The maximum number of concurrent requests to the tenant. If devices sign in with passwords, this \
                    many threads are started with the broker.",
             ..ROW
@@ -571,6 +616,7 @@ const WAITING: Group = Group {
             },
             default: Value("5"),
             example: Some("5"),
+            reread: Reread::Applies,
             text: "The maximum number of requests to the tenant per second in the long run. Up to a minute's worth \
                    may be sent at once. Auth0's free plan allows 5.",
             ..ROW
@@ -584,6 +630,7 @@ const WAITING: Group = Group {
             },
             default: Value("86400"),
             example: Some("86400"),
+            reread: Reread::Forgets,
             text: "How long a successful login is remembered, in seconds, but never beyond the expiry of its token. A \
                    remembered device signs in again without a request to the tenant. With `0`, the tenant is asked \
                    every time.",
@@ -604,6 +651,7 @@ const KEYS: Group = Group {
             kind: Kind::File,
             default: Unset("the authorities that this machine trusts"),
             example: Some("/etc/ssl/certs/ca-certificates.crt"),
+            reread: Reread::Applies,
             text: "A PEM file with the certificate authorities to trust for connections to the tenant. No other \
                    authority is trusted then.",
             ..ROW
@@ -612,7 +660,7 @@ const KEYS: Group = Group {
             name: "jwks_file",
             kind: Kind::File,
             default: Unset("the plugin fetches the keys from the tenant"),
-            reread: true,
+            reread: Reread::Applies,
             text: "A file with the tenant's signing keys (the JWK Set from `/.well-known/jwks.json`), for a machine \
                    that cannot reach the tenant.",
             ..ROW
@@ -626,6 +674,7 @@ const KEYS: Group = Group {
             },
             default: Value("86400"),
             example: Some("86400"),
+            reread: Reread::Applies,
             text: "How long fetched keys are used while the tenant cannot be reached, in seconds.",
             ..ROW
         },
@@ -650,8 +699,10 @@ const CONFIG_FILE: Group = Group {
         name: "config_file",
         kind: Kind::File,
         default: Unset("all options are in mosquitto.conf"),
+        reread: Reread::Applies,
         text: "A TOML file with further options, each as `NAME = \"VALUE\"`. A list may be an array, and a number \
-               needs no quotes. If the file holds a secret, it must not be readable by other users of the machine.",
+               needs no quotes. If the file holds a secret, it must not be readable by other users of the machine. SIGHUP reads \
+               the file again, as it does with every file that an option names.",
         ..ROW
     }],
 };
@@ -708,15 +759,10 @@ mod tests {
     }
 
     #[test]
-    fn every_option_is_described_and_only_files_are_read_again() {
+    fn every_option_is_described() {
         for option in all() {
             assert!(option.text.len() > 20, "{}", option.name);
             assert!(!option.since.is_empty(), "{}", option.name);
-            assert!(
-                !option.reread || matches!(option.kind, Kind::File),
-                "{}",
-                option.name
-            );
             assert!(
                 !(option.secret && option.example.is_some()),
                 "{}",

@@ -20,8 +20,9 @@ use acl::{
 };
 use input::json::Place;
 
-/// Returns the configuration that these options are.
-pub(super) fn config(given: &Given) -> Result<Config> {
+/// Returns the configuration that these options are. `lines` are those of them that are in mosquitto.conf, and `before`
+/// is the configuration in force, on SIGHUP.
+pub(super) fn config(given: &Given, lines: &Given, before: Option<&Config>) -> Result<Config> {
     let (tenant, issuers) = tenant(given)?;
     let audiences = given.list("audience");
     if audiences.is_empty() {
@@ -69,7 +70,9 @@ pub(super) fn config(given: &Given) -> Result<Config> {
             .file("jwks_file")?
             .map_or(KeySource::Tenant, KeySource::File),
         jwks_max_stale: Duration::from_secs(given.whole("jwks_max_stale")?),
-        state_dir: state_dir(given)?,
+        state_dir: state_dir(given, before)?,
+        given: given.clone(),
+        lines: lines.clone(),
     })
 }
 
@@ -352,11 +355,15 @@ fn trusted_proxies(given: &Given) -> Result<TrustedProxies> {
     }
 }
 
-fn state_dir(given: &Given) -> Result<Option<StateDir>> {
+fn state_dir(given: &Given, before: Option<&Config>) -> Result<Option<StateDir>> {
     const NAME: &str = "state_dir";
     let Some(path) = given.given(NAME) else {
         return Ok(None);
     };
+    // The folder stays open, so to speak. To look at it again would write into it.
+    if let Some(before) = before.filter(|before| before.given.given(NAME) == Some(path)) {
+        return Ok(before.state_dir.clone());
+    }
     let dir = StateDir::open(Path::new(path));
     dir.map(Some)
         .map_err(|why| ConfigError::new(NAME, path, Problem::Folder(why)))

@@ -101,7 +101,7 @@ impl Engine {
         self.tell(&Report::NoRights {
             client_id,
             claim: topics.map_or("permissions", Place::text),
-            has_policy_file: self.policy_file.is_some(),
+            has_policy_file: self.config.policy_file.is_some(),
         });
     }
 

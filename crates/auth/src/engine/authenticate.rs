@@ -237,8 +237,10 @@ impl Engine {
         sign_in.user = Some(user);
         let source = sign_in.caller.source;
         sign_in.caller = self.known_callers.caller(sign_in.user, source, moment());
-        // The length makes a difference between `a` with `bc` and `ab` with `c`.
-        let both = format!("{}:{username}{password}", username.len());
+        // The length makes a difference between `a` with `bc` and `ab` with `c`. The number makes one between answers
+        // to requests with other options (`reload.rs`).
+        let (number, length) = (self.client_number, username.len());
+        let both = format!("{number}:{length}:{username}{password}");
         let key = self.fingerprinter.of(both.as_bytes());
         sign_in.login = Some(key);
         if let Some(verdict) = self.login_cache.get(key, now) {

@@ -7,6 +7,7 @@
 //! * `usernames`: the user names that the broker is told
 //! * `access`: messages and subscriptions · `expiry`: when rights end, and what follows
 //! * `administration`: commands of administrators
+//! * `reload`: what SIGHUP does · `rereading`: a reading of files on a thread
 //! * `report`: what the operator is told · `repeats`: how often · `tally`: a summary per minute of devices that had to
 //!   try again
 //!
@@ -21,9 +22,11 @@ mod common;
 mod delays;
 mod expiry;
 mod pending;
+pub(crate) mod reload;
 mod renew;
 pub(crate) mod repeats;
 pub(crate) mod report;
+mod rereading;
 pub(crate) mod tally;
 mod usernames;
 mod verify;
@@ -38,15 +41,16 @@ use std::{
 };
 
 use crate::{
-    auth0::TenantClient,
+    auth0::{TenantClient, TenantInUse},
     cache::{logins::LoginCache, tokens::TokenCache},
     client::ClientKey,
     clock::Unix,
-    config::{Algorithm, Config, ConfigError, KeySource, errors::Problem},
+    config::{Config, ConfigError, KeySource, errors::Problem},
     files,
     identity::ClientIds,
     jwt::{
         self,
+        fetch_report::FetchReport,
         jwks::KeySet,
         jwks_cache::{Fetch, FetchSchedule, JwksCache},
         jws,
@@ -55,7 +59,7 @@ use crate::{
     limits::known_callers::KnownCallers,
     log::{Level, Log},
     pending::PendingAuthentications,
-    policy_file::{BrokerFeatures, InForce},
+    policy_file::{BrokerFeatures, InForce, PolicyReader},
     proxies::TrustedProxies,
     secret::{Fingerprinter, NoRandomness},
     sessions::{AfterDisconnect, InstanceId},
@@ -73,6 +77,7 @@ use common::TenantId;
 use expiry::SessionEnds;
 pub use expiry::Warning;
 pub use pending::{DelayedAnswer, Wait};
+use reload::Reloading;
 use renew::Renewals;
 pub use renew::{FinishedRenewal, Renewal, RenewalWait};
 use repeats::Repeats;
@@ -87,7 +92,10 @@ pub struct Engine {
     config: Arc<Config>,
     requirements: jwt::Requirements,
     keys: Arc<JwksCache>,
-    tenant_client: Arc<TenantClient>,
+    /// The tenant's client, which the threads use.
+    in_use: TenantInUse,
+    /// The number of that client.
+    client_number: u64,
     pool: Pool,
     fingerprinter: Fingerprinter,
     log: Log,
@@ -95,6 +103,11 @@ pub struct Engine {
     token_cache: TokenCache,
     interned_rules: Interner<TokenRules>,
     policy_file: Option<InForce>,
+    policy_reader: PolicyReader,
+    /// The number of the configuration in force.
+    generation: u64,
+    reloading: Reloading,
+    spawn: Spawn,
     warned_of_address: bool,
     pending: PendingAuthentications,
     renewals: Renewals,
@@ -146,7 +159,9 @@ impl Engine {
         common: &mut Common,
     ) -> Result<Self, EngineError> {
         let config = Arc::new(config);
-        let tenant = Arc::new(tenant_client(&config)?);
+        let client_number = 1;
+        let tenant_client = TenantClient::new(Arc::clone(&config), client_number, None)?;
+        let in_use = TenantInUse::new(tenant_client);
         let max_stale = config.jwks_max_stale;
         let keys = Arc::new(JwksCache::new(
             FetchSchedule {
@@ -158,9 +173,18 @@ impl Engine {
         if let Some(set) = keys_from_file(&config)? {
             keys.replace(set);
         }
+        let policy_reader = PolicyReader {
+            // What the broker cannot tell is found out when it starts.
+            features: BrokerFeatures::ALL,
+            log: log.clone(),
+        };
+        let policy_file = match &config.policy_file {
+            Some(path) => policy_reader.read(path, None, &|| {})?,
+            None => None,
+        };
         let worker = {
-            let (tenant, config) = (Arc::clone(&tenant), Arc::clone(&config));
-            move |login: &Login, deadline| workers::log_in(&tenant, &config, login, deadline)
+            let in_use = in_use.clone();
+            move |login: &Login, deadline| workers::log_in(&in_use.current(), login, deadline)
         };
         let pool = Pool::new(
             config.login_workers,
@@ -172,17 +196,18 @@ impl Engine {
             id: common.new_instance(),
             requirements: requirements(&config),
             keys,
-            tenant_client: tenant,
+            in_use,
+            client_number,
             pool,
             fingerprinter: Fingerprinter::new()?,
             login_cache: LoginCache::new(config.login_cache),
             token_cache: TokenCache::default(),
             interned_rules: Interner::default(),
-            policy_file: config
-                .policy_file
-                .as_deref()
-                .map(|path| InForce::read(path, log.clone(), spawn))
-                .transpose()?,
+            policy_file: policy_file.map(|edition| InForce::new(edition, spawn)),
+            policy_reader,
+            generation: 1,
+            reloading: Reloading::default(),
+            spawn,
             warned_of_address: false,
             pending: PendingAuthentications::default(),
             renewals: Renewals::default(),
@@ -203,8 +228,9 @@ impl Engine {
     ///
     /// Returns an error if no thread can be started, or if the policy file needs what the broker cannot tell.
     pub fn start(&mut self, features: BrokerFeatures) -> Result<(), EngineError> {
-        if let Some(policy) = &mut self.policy_file {
-            policy.check(features)?;
+        self.policy_reader.features = features;
+        if let (Some(path), Some(policy)) = (&self.config.policy_file, &self.policy_file) {
+            self.policy_reader.check(path, policy.rules())?;
             let rules = policy.rules().len();
             self.tell(&Report::PolicyFile { rules });
         }
@@ -212,29 +238,28 @@ impl Engine {
         if self.config.application.is_some() {
             self.pool.fill();
         }
-        let only_secrets = self.config.algorithms == [Algorithm::Hs256];
-        if self.config.keys != KeySource::Tenant || only_secrets {
+        if !self.config.fetches_keys() {
             return Ok(());
         }
-        let tenant = Arc::clone(&self.tenant_client);
-        let fetch: Fetch = match self.saved_keys() {
-            None => Box::new(move || tenant.fetch_keys()),
-            Some(saved) => {
-                let log = self.log.clone();
-                let complained = AtomicBool::new(false);
-                Box::new(move || {
-                    let keys = tenant.fetch_keys()?;
-                    match saved.save(&keys) {
-                        Ok(()) => complained.store(false, Ordering::Relaxed),
-                        Err(why) if !complained.swap(true, Ordering::Relaxed) => {
-                            log.line(Level::Warning, why.to_string());
-                        }
-                        Err(_) => {}
-                    }
-                    Ok(keys)
-                })
+        let (in_use, log, saved) = (self.in_use.clone(), self.log.clone(), self.saved_keys());
+        let complained = AtomicBool::new(false);
+        let fetch: Fetch = Box::new(move || {
+            let tenant = in_use.current();
+            if let Err(error) = tenant.rediscover() {
+                let line = FetchReport::EndpointsKept(&error).to_string();
+                log.line(Level::Warning, line);
             }
-        };
+            let keys = tenant.fetch_keys()?;
+            match saved.as_ref().map(|saved| saved.save(&keys)) {
+                None => {}
+                Some(Ok(())) => complained.store(false, Ordering::Relaxed),
+                Some(Err(why)) if !complained.swap(true, Ordering::Relaxed) => {
+                    log.line(Level::Warning, why.to_string());
+                }
+                Some(Err(_)) => {}
+            }
+            Ok(keys)
+        });
         self.keys
             .start(fetch, self.pool.on_keys_fetched(), self.log.clone())
             .map_err(EngineError::NoThread)
@@ -260,9 +285,7 @@ impl Engine {
 
     /// Ends what [`Self::start`] started, and waits for it.
     pub fn stop(&mut self) {
-        if let Some(policy) = &mut self.policy_file {
-            policy.stop();
-        }
+        self.reloading.stop();
         self.keys.stop();
         self.pool.stop();
     }
@@ -303,61 +326,6 @@ impl Engine {
         let matters = self.config.application.is_some() || self.policy_file.is_some();
         if matters && !std::mem::replace(&mut self.warned_of_address, true) {
             self.tell(&Report::UnverifiedAddress);
-        }
-    }
-
-    /// Reads the policy file again, and reads or fetches the keys again (SIGHUP). If a file is broken now, what was
-    /// read before stays in force. A large policy file is put in force later, by [`Self::finish_reload`], where the
-    /// broker ticks.
-    pub fn reload(&mut self, common: &mut Common, ticks: bool) {
-        common.limits(self.tenant).reset_after_reload();
-        if let Some(policy) = &mut self.policy_file {
-            policy.reread(ticks);
-            self.take_policy(true);
-        }
-        match keys_from_file(&self.config) {
-            Ok(Some(set)) => self.keys.replace(set),
-            Ok(None) => self.keys.refresh_soon(),
-            Err(why) => self.tell(&Report::KeysFileKept(why)),
-        }
-    }
-
-    /// Puts a policy file in force that was read again meanwhile. Returns whether the rules are others than before.
-    pub fn finish_reload(&mut self) -> bool {
-        let changed = self.take_policy(false);
-        if let Some(policy) = &mut self.policy_file {
-            policy.free_replaced();
-        }
-        changed
-    }
-
-    /// Returns whether a policy file is being read again.
-    pub fn is_rereading(&self) -> bool {
-        self.policy_file.as_ref().is_some_and(InForce::is_rereading)
-    }
-
-    fn take_policy(&mut self, wait: bool) -> bool {
-        let Some(policy) = &mut self.policy_file else {
-            return false;
-        };
-        match policy.take_reread(wait) {
-            None => {
-                if let Some(path) = policy.slow_file() {
-                    let path = path.display().to_string();
-                    self.tell(&Report::PolicyFileSlow { path: &path });
-                }
-                false
-            }
-            Some(Ok(changed)) => {
-                let rules = policy.rules().len();
-                self.tell(&Report::PolicyFileReread { rules });
-                self.warn_of_free_client_ids();
-                changed
-            }
-            Some(Err(why)) => {
-                self.tell(&Report::PolicyFileKept(why));
-                false
-            }
         }
     }
 
@@ -425,13 +393,6 @@ fn requirements(config: &Config) -> jwt::Requirements {
         secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
         leeway: config.leeway,
     }
-}
-
-fn tenant_client(config: &Config) -> Result<TenantClient, ConfigError> {
-    TenantClient::new(config).map_err(|problem| match &config.ca_file {
-        Some(path) => ConfigError::new("ca_file", &path.display().to_string(), problem),
-        None => ConfigError::hidden("ca_file", problem),
-    })
 }
 
 fn keys_from_file(config: &Config) -> Result<Option<KeySet>, ConfigError> {

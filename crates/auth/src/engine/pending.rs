@@ -185,6 +185,15 @@ impl Engine {
         }
     }
 
+    /// Returns a refusal that came of a request with the options in force. With other options, the device is to try
+    /// again.
+    pub(super) fn unless_outdated(&self, refusal: Refusal, asked_by: u64) -> Refusal {
+        match asked_by == self.client_number {
+            true => refusal,
+            false => Refusal::new(Reason::LoginPending, PendingDetail::OptionsChanged),
+        }
+    }
+
     pub(super) fn too_late(&self) -> Verdict {
         let why = NoAnswer::Within(self.config.timeout.as_secs());
         Err(Refusal::new(Reason::TenantUnreachable, why))
@@ -213,6 +222,12 @@ impl Engine {
                 feedback,
                 tokens,
             } => {
+                let asked_by = feedback.asked_by;
+                // The application may have another secret by now.
+                let tokens = tokens.map_err(|refusal| match refusal.reason {
+                    Reason::LoginConfiguration => self.unless_outdated(refusal, asked_by),
+                    _ => refusal,
+                });
                 if let Some(permit) = permit {
                     let reason = tokens.as_ref().err().map(|refusal| refusal.reason);
                     limits.finish(permit, reason, feedback, moment());
@@ -220,6 +235,7 @@ impl Engine {
                 let tokens = tokens.map(|tokens| UnverifiedTokens::FromTenant {
                     username,
                     attempt: permit.map(|permit| permit.attempt),
+                    asked_by,
                     tokens,
                 });
                 (tokens, KeyFetch::NotTried)

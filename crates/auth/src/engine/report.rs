@@ -2,13 +2,13 @@
 
 use super::{
     Access, Action, Engine,
+    reload::ReloadError,
     repeats::{Count, Scope},
     tally::Minute,
 };
 use crate::{
     client::{Client, ClientView},
     clock::{Unix, moment},
-    config::ConfigError,
     control::{
         command::{CommandError, ParsedCommand},
         requests::Administrator,
@@ -86,20 +86,27 @@ pub(crate) enum Report<'a> {
         /// How many rules it has.
         rules: usize,
     },
-    /// The policy file was read again.
-    PolicyFileReread {
-        /// How many rules it has.
-        rules: usize,
+    /// The configuration was read again, and is in force.
+    GenerationInForce {
+        /// Its number.
+        number: u64,
+        /// The options that have changed.
+        changes: &'a [&'static str],
+        /// How many rules the policy file has, if that has changed.
+        rules: Option<usize>,
     },
-    /// The policy file has been read again for some seconds, and is not read yet.
-    PolicyFileSlow {
-        /// Its path.
-        path: &'a str,
+    /// What was read before stays in force.
+    GenerationStays {
+        /// Its number.
+        number: u64,
+        /// Why.
+        why: &'a ReloadError,
     },
-    /// The policy file cannot be used now, and what was read before stays in force.
-    PolicyFileKept(ConfigError),
-    /// The file of keys cannot be used now, and what was read before stays in use.
-    KeysFileKept(ConfigError),
+    /// The configuration has been read again for some seconds, and is not read yet.
+    ReloadSlow {
+        /// The number of the one in force.
+        number: u64,
+    },
     /// Keys that were saved before a restart are in use.
     KeysRestored {
         /// How many.
@@ -143,7 +150,7 @@ impl Report<'_> {
             Self::Refused { refusal, .. } => level(refusal.reason),
             Self::Repeated(count) => level(count.reason),
             Self::PolicyFile { .. }
-            | Self::PolicyFileReread { .. }
+            | Self::GenerationInForce { .. }
             | Self::KeysRestored { .. }
             | Self::SessionsGone(_) => Level::Info,
             Self::Disconnected { .. }
@@ -156,8 +163,8 @@ impl Report<'_> {
             | Self::UnverifiedAddress
             | Self::UnboundClientIds { .. }
             | Self::LocalUsers { .. }
-            | Self::PolicyFileSlow { .. } => Level::Warning,
-            Self::PolicyFileKept(_) | Self::KeysFileKept(_) => Level::Error,
+            | Self::ReloadSlow { .. } => Level::Warning,
+            Self::GenerationStays { .. } => Level::Error,
         }
     }
 }

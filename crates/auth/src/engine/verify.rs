@@ -39,10 +39,14 @@ impl Engine {
                 self.verify_presented(token, *print, key_fetch, now)
             }
             UnverifiedTokens::FromTenant {
-                username, tokens, ..
+                username,
+                tokens,
+                asked_by,
+                ..
             } => {
-                let (claims, _) = self
-                    .verify_under_keys(key_fetch, |keys| self.verify_issued(tokens, keys, now))?;
+                let (claims, _) = self.verify_under_keys(key_fetch, |keys| {
+                    self.verify_issued(tokens, *asked_by, keys, now)
+                })?;
                 Some(claims.and_then(|claims| self.identity(claims, username.as_str().into())))
             }
         }
@@ -113,13 +117,20 @@ impl Engine {
 
     /// Verifies tokens from the tenant: the access token if it is for our API, else the ID token. If neither can be
     /// used, that is never the fault of the device.
-    fn verify_issued(&self, tokens: &Tokens, keys: &KeySet, now: Unix) -> Result<Claims, Refusal> {
+    fn verify_issued(
+        &self,
+        tokens: &Tokens,
+        asked_by: u64,
+        keys: &KeySet,
+        now: Unix,
+    ) -> Result<Claims, Refusal> {
         let unusable = |token, refusal: Refusal, access| match refusal.reason {
             Reason::KeysUnavailable | Reason::TokenKeyUnknown => refusal,
             cause => {
                 let why = Box::new(refusal.detail);
                 let detail = Detail::Issued { token, why, access };
-                Refusal::caused_by(cause, Reason::LoginToken, detail)
+                let refusal = Refusal::caused_by(cause, Reason::LoginToken, detail);
+                self.unless_outdated(refusal, asked_by)
             }
         };
         let verify = |token: &str, audiences: &[String]| -> Result<Claims, Refusal> {
@@ -132,22 +143,18 @@ impl Engine {
             Some(token) if !recognise::is_alone(token.as_bytes()) => AccessToken::Opaque,
             Some(token) => match verify(token, &self.config.audiences) {
                 Ok(claims) => return Ok(claims),
-                Err(refusal) if refusal.reason == Reason::TokenAudience => {
+                Err(refusal)
+                    if refusal.reason == Reason::TokenAudience
+                        && asked_by == self.client_number =>
+                {
                     AccessToken::ForAnother(Box::new(refusal.detail))
                 }
                 Err(refusal) => return Err(unusable(IssuedToken::Access, refusal, None)),
             },
         };
-        let application = self
-            .config
-            .application
-            .as_ref()
-            .expect("the tenant was asked for its sake");
-        let Some(id) = &tokens.id else {
-            return Err(Refusal::new(
-                Reason::LoginToken,
-                Detail::NotIssued { access },
-            ));
+        let (Some(application), Some(id)) = (&self.config.application, &tokens.id) else {
+            let refusal = Refusal::new(Reason::LoginToken, Detail::NotIssued { access });
+            return Err(self.unless_outdated(refusal, asked_by));
         };
         let client_id = std::slice::from_ref(&application.client_id);
         verify(id, client_id).map_err(|refusal| unusable(IssuedToken::Id, refusal, Some(access)))

@@ -36,6 +36,8 @@ pub enum FetchReport<'a> {
     },
     /// The last good keys are too old.
     Stale,
+    /// The endpoints could not be discovered again, and those that were stay in use.
+    EndpointsKept(&'a JwksError),
 }
 
 /// Why keys on disk are not used, or cannot be written.

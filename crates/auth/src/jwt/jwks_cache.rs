@@ -100,6 +100,8 @@ struct FetchState {
     running: bool,
     /// Until when the current keys are valid without another fetch.
     good_until: Option<Instant>,
+    /// How long keys stay valid after a fetch.
+    max_stale: Duration,
 }
 
 impl JwksCache {
@@ -108,7 +110,10 @@ impl JwksCache {
         Self {
             current: RwLock::default(),
             shared: Arc::new(FetchShared {
-                state: Mutex::default(),
+                state: Mutex::new(FetchState {
+                    max_stale: pace.max_stale,
+                    ..FetchState::default()
+                }),
                 changed: Condvar::new(),
                 pace,
             }),
@@ -137,8 +142,19 @@ impl JwksCache {
     /// Installs a set that was fetched `age` ago, until a fetch brings another.
     pub fn restore(&self, set: KeySet, age: Duration) {
         self.replace(set);
-        let left = self.shared.pace.max_stale.saturating_sub(age);
-        lock(&self.shared.state).good_until = Some(moment() + left);
+        let mut state = lock(&self.shared.state);
+        state.good_until = Some(moment() + state.max_stale.saturating_sub(age));
+    }
+
+    /// Changes how long keys stay valid, also those that are here.
+    pub fn set_max_stale(&self, max_stale: Duration) {
+        let mut state = lock(&self.shared.state);
+        let before = std::mem::replace(&mut state.max_stale, max_stale);
+        let moved = |until: Instant| (until + max_stale).checked_sub(before);
+        // If the clock does not reach back that far, they are not valid any more.
+        state.good_until = state
+            .good_until
+            .map(|until| moved(until).unwrap_or_else(moment));
     }
 
     /// Drops the keys after a failed fetch if the last successful one is too long ago.

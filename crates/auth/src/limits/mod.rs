@@ -123,6 +123,11 @@ impl TenantLimits {
             .finish(permit.attempt, PasswordResult::NotChecked, now);
     }
 
+    /// Changes how many logins per second there may be in the long run.
+    pub(crate) fn set_rate(&mut self, rate: u32) {
+        self.rate.set(rate);
+    }
+
     /// Shortens waits, because somebody may have fixed something (SIGHUP).
     pub(crate) fn reset_after_reload(&mut self) {
         self.lockout.reset_after_reload();
@@ -151,7 +156,10 @@ impl TenantLimits {
             Some(Reason::LoginConfiguration) if feedback.application_rejected => {
                 TenantHealth::ApplicationRejected
             }
-            Some(Reason::LoginQueue | Reason::Internal) => TenantHealth::NotAsked,
+            // With other options than those in force, the response proves nothing.
+            Some(Reason::LoginQueue | Reason::LoginPending | Reason::Internal) => {
+                TenantHealth::NotAsked
+            }
             _ => TenantHealth::Healthy,
         };
         self.circuit_breaker

@@ -28,6 +28,11 @@ impl RateLimit {
         }
     }
 
+    /// Changes the rate.
+    pub(super) fn set(&mut self, per_second: u32) {
+        self.per_second = per_second;
+    }
+
     /// Takes one login for this caller.
     ///
     /// # Errors

@@ -18,10 +18,14 @@ impl fmt::Display for ConfigError {
             None => write!(f, "option {}", Quoted(&self.option))?,
         }
         match &self.value {
-            _ if self.problem.is_missing() => write!(f, " is missing: ")?,
-            Some(value) => write!(f, ", value {}: ", Quoted(value))?,
-            None => write!(f, ", value (not shown): ")?,
+            _ if self.problem.is_missing() => f.write_str(" is missing")?,
+            Some(value) => write!(f, ", value {}", Quoted(value))?,
+            None => f.write_str(", value (not shown)")?,
         }
+        if let Some((file, line)) = &self.place {
+            write!(f, ", line {line} of {}", Quoted(file))?;
+        }
+        f.write_str(": ")?;
         match option {
             Some(option) if matches!(self.problem, Problem::Form) => {
                 write!(f, "write {}", option.kind)
@@ -55,11 +59,12 @@ impl fmt::Display for Problem {
                 );
             }
             Self::SecretInPublicFile(why) => return write!(f, "it holds a secret, and {why}"),
-            Self::WrongType { name } => {
+            Self::WrongType { name, line } => {
                 let name = Quoted(name);
                 return write!(
                     f,
-                    "its option {name} is neither text nor a number nor a list of texts"
+                    "line {line}: its option {name} is neither text nor a number nor a list of texts; write {name} = \
+                     \"VALUE\""
                 );
             }
             Self::File(why) => return write!(f, "{why}"),

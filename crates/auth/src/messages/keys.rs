@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::jwt::{
-    fetch_report::{FetchReport, SavedJwksError, SavedJwksProblem},
+    fetch_report::{FetchReport, JwksError, SavedJwksError, SavedJwksProblem},
     jwks::{IgnoredKey, JwksProblem, KeyProblem, MAX_KEYS},
 };
 use input::text::Quoted;
@@ -74,6 +74,11 @@ impl fmt::Display for FetchReport<'_> {
                      and time"
                 )
             }
+            Self::EndpointsKept(JwksError { tenant, why, .. }) => write!(
+                f,
+                "the endpoints could not be discovered again at {tenant}: {why}; those that were discovered before \
+                 stay in use; fix: reload the broker when the tenant answers"
+            ),
             Self::Stale => f.write_str(
                 "the tenant's signing keys could not be fetched for longer than jwks_max_stale: they are not used any \
                  more, and tokens are refused; fix: see the line that says why they cannot be fetched",

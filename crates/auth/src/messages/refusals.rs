@@ -170,6 +170,9 @@ impl fmt::Display for PendingDetail {
             Self::TooMany {
                 waiting: Some(number),
             } => write!(f, "{number} sign-ins wait already"),
+            Self::OptionsChanged => f.write_str(
+                "the options for asking the tenant were changed while the tenant was asked about it",
+            ),
             Self::TurnTooLate => f.write_str("its turn to ask the tenant came too late"),
             Self::Stopping => f.write_str("the broker is stopping"),
         }

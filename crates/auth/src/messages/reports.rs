@@ -7,6 +7,7 @@ use crate::{
     client::Client,
     engine::{
         Action,
+        reload::ReloadError,
         repeats::{Count, Scope},
         report::{Attempt, Report, Subject},
         tally::{MAX_DEVICES, Minute},
@@ -110,16 +111,29 @@ impl fmt::Display for Report<'_> {
                 )
             }
             Self::PolicyFile { rules } => write!(f, "the policy file has {rules} rules"),
-            Self::PolicyFileReread { rules } => {
-                write!(f, "the policy file was read again: {rules} rules are in force")
+            Self::GenerationInForce {
+                number,
+                changes,
+                rules,
+            } => {
+                write!(f, "configuration generation {number} is in force: ")?;
+                match changes {
+                    [] => f.write_str("nothing has changed")?,
+                    _ => write!(f, "changed are {}", changes.join(", "))?,
+                }
+                match rules {
+                    Some(rules) => write!(f, " (the policy file has {rules} rules)"),
+                    None => Ok(()),
+                }
             }
-            Self::PolicyFileSlow { path } => write!(
+            Self::GenerationStays { number, why } => {
+                write!(f, "{why}; configuration generation {number} stays in force")
+            }
+            Self::ReloadSlow { number } => write!(
                 f,
-                "the policy file {path} is still being read, some seconds after SIGHUP; the rules read before stay in \
-                 force; fix: check the disk that it is on"
+                "the files of the configuration are still being read, some seconds after SIGHUP; configuration \
+                 generation {number} stays in force until they are; fix: check the disks that they are on"
             ),
-            Self::PolicyFileKept(why) => write!(f, "{why}; the policy read before stays in force"),
-            Self::KeysFileKept(why) => write!(f, "{why}; the keys read before stay in use"),
             Self::KeysRestored { keys, seconds } => write!(
                 f,
                 "{keys} signing keys of the tenant, fetched {seconds} s ago, are in use until it answers"
@@ -150,6 +164,23 @@ impl fmt::Display for Report<'_> {
                      left, new sign-ins are judged by the new time"
                 )
             }
+        }
+    }
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(why) => write!(f, "{why}"),
+            Self::NeedsRestart(options) => write!(
+                f,
+                "the configuration has changed in {}, which takes a restart; fix: restart the broker, or change that \
+                 back and reload",
+                options.join(", ")
+            ),
+            Self::Panicked => f.write_str(
+                "the thread that read the configuration again has panicked; fix: restart the broker, and report this",
+            ),
         }
     }
 }

@@ -167,6 +167,8 @@ pub enum PendingDetail {
         /// How many, if that is known.
         waiting: Option<usize>,
     },
+    /// The options for asking the tenant were changed while it was asked.
+    OptionsChanged,
     /// The client waited too long for its turn.
     TurnTooLate,
     /// The broker is stopping.

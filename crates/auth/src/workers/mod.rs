@@ -13,7 +13,6 @@ use crate::{
         answer::{TenantFeedback, Tokens},
     },
     clock::Deadline,
-    config::Config,
     limits::{LoginAttempt, LoginPermit},
     refusal::{PendingDetail, Reason, Refusal},
     secret::{Fingerprint, Secret},
@@ -93,6 +92,8 @@ pub enum UnverifiedTokens {
         username: String,
         /// The attempt that it counted.
         attempt: Option<LoginAttempt>,
+        /// The number of the client that asked it.
+        asked_by: u64,
         /// The tokens.
         tokens: Tokens,
     },
@@ -145,7 +146,6 @@ impl Job {
 /// Asks the tenant about a login, unless the deadline has passed.
 pub(crate) fn log_in(
     tenant: &TenantClient,
-    config: &Config,
     login: &Login,
     deadline: Deadline,
 ) -> (Result<Tokens, Refusal>, TenantFeedback) {
@@ -153,11 +153,5 @@ pub(crate) fn log_in(
         let refusal = Refusal::new(Reason::LoginQueue, PendingDetail::TurnTooLate);
         return (Err(refusal), TenantFeedback::default());
     }
-    tenant.login(
-        config,
-        &login.username,
-        &login.password,
-        login.address,
-        deadline,
-    )
+    tenant.login(&login.username, &login.password, login.address, deadline)
 }

@@ -61,7 +61,6 @@ pub struct Pool {
 
 struct PoolShared {
     worker: Worker,
-    limit: usize,
     state: Mutex<QueueState>,
     queued: Condvar,
     finished: Condvar,
@@ -71,6 +70,8 @@ struct PoolShared {
 
 #[derive(Default)]
 struct QueueState {
+    /// How many threads there may be.
+    limit: usize,
     /// Passwords that wait for a thread, and whose places they take.
     queue: VecDeque<Job<Login>>,
     queued_by: FairShares,
@@ -94,8 +95,10 @@ impl Pool {
     pub fn new(limit: usize, spawn: Spawn, worker: Worker, keys: Arc<JwksCache>) -> Self {
         let shared = PoolShared {
             worker,
-            limit,
-            state: Mutex::default(),
+            state: Mutex::new(QueueState {
+                limit,
+                ..QueueState::default()
+            }),
             queued: Condvar::new(),
             finished: Condvar::new(),
             has_finished: AtomicBool::new(false),
@@ -175,7 +178,7 @@ impl Pool {
         if state.idle > 0 {
             self.shared.queued.notify_one();
         }
-        if state.idle < state.queue.len() && state.alive < self.shared.limit {
+        if state.idle < state.queue.len() && state.alive < state.limit {
             state.alive += 1;
             drop(state);
             self.spawn();
@@ -186,13 +189,21 @@ impl Pool {
     pub fn fill(&self) {
         let missing = {
             let mut state = self.shared.state();
-            let missing = self.shared.limit - state.alive;
-            (state.kept, state.alive) = (self.shared.limit, self.shared.limit);
+            let missing = state.limit.saturating_sub(state.alive);
+            state.kept = state.limit;
+            state.alive += missing;
             missing
         };
         for _ in 0..missing {
             self.spawn();
         }
+    }
+
+    /// Changes the number of threads that there may be. Those beyond it end when they have been idle for a while.
+    pub fn resize(&self, limit: usize) {
+        let mut state = self.shared.state();
+        state.limit = limit;
+        state.kept = 0;
     }
 
     fn spawn(&self) {
@@ -322,7 +333,8 @@ impl PoolShared {
     fn work(&self) {
         let mut state = self.state();
         loop {
-            let Some(job) = state.next(self.limit) else {
+            let limit = state.limit;
+            let Some(job) = state.next(limit) else {
                 if state.stopping {
                     break;
                 }

@@ -174,7 +174,7 @@ fn with_rules(
     let token = tenant.token(DEVICE);
     // The plugin ignores a file that has not changed.
     let edition = std::cell::Cell::new(0);
-    let done = Some("the policy file was read again");
+    let done = Some("is in force: changed are policy_file");
     let silence = silence_at_sighup(&broker, &token, runs, done, || {
         edition.set(edition.get() + 1);
         write(&format!("{text}\n# {}\n", edition.get()))

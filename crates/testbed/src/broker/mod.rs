@@ -371,6 +371,7 @@ impl Mosquitto {
     ///
     /// Panics when the broker does not handle it.
     pub fn reload(&self) {
+        self.wait_until_idle();
         let mark = self.log_mark();
         self.sighup();
         let seen = self.wait_for_log_after(mark, "Reloading config", PATIENCE);

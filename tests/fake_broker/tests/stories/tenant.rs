@@ -197,7 +197,7 @@ fn a_failed_reload_does_not_stop_the_broker() {
             fs::write(&file, broken).expect("a file");
             assert_eq!(broker.reload(), SUCCESS);
             assert_eq!(
-                broker.lines_with("the keys read before stay in use"),
+                broker.lines_with("configuration generation 1 stays in force"),
                 1,
                 "{broken}"
             );

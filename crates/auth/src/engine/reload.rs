@@ -1,0 +1,262 @@
+//! SIGHUP: the configuration is read again, and put in force whole or not at all.
+//!
+//! What the options and the files say at one time is a generation. [`Reader`] reads the next one on a thread and builds
+//! all that depends on it off to the side. Only if nothing is wrong with any of it, [`Engine::put_in_force`] exchanges
+//! it on the broker's thread, between two events. So no event sees a part of it.
+//!
+//! Sessions keep the rights and the time that they were admitted with. Only the rules of the policy file reach them, at
+//! their next message (`access.rs`). What is remembered about credentials is forgotten if an option has changed that it
+//! may depend on: the table of options says which ([`Reread::Forgets`]). A sign-in that waits for the tenant meanwhile
+//! is decided by the generation in force when the answer comes; its answer is not remembered for later ones, because
+//! the key of the login cache contains the number of the client that asks.
+//!
+//! The tenant's keys are no part of a generation, because the tenant changes them when it likes. SIGHUP has them
+//! fetched soon, and the endpoints discovered again.
+
+use std::sync::Arc;
+
+use super::{
+    Common, Engine, keys_from_file,
+    report::Report,
+    requirements,
+    rereading::{self, Rereading},
+};
+use crate::{
+    auth0::TenantClient,
+    cache::logins::LoginCache,
+    config::{
+        Config, ConfigError,
+        options::{self, Reread},
+    },
+    jwt::{jwks::KeySet, jwks_cache::JwksCache},
+    policy_file::{Edition, InForce, PolicyReader},
+};
+
+/// Why a generation stays in force.
+#[derive(Debug)]
+pub(crate) enum ReloadError {
+    /// An option or a file is wrong.
+    Config(ConfigError),
+    /// These options have changed, and take a restart.
+    NeedsRestart(Vec<&'static str>),
+    /// The thread that read has panicked.
+    Panicked,
+}
+
+impl From<ConfigError> for ReloadError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// What is being read.
+pub(super) type Reloading = Rereading<Result<NewGeneration, ReloadError>>;
+
+/// A generation that is not in force yet.
+pub(super) struct NewGeneration {
+    config: Arc<Config>,
+    /// The options that differ from the generation in force, in value or in the content of their files.
+    changes: Vec<&'static str>,
+    /// Whether to forget what is remembered about credentials.
+    forgets: bool,
+    tenant_client: TenantClient,
+    /// The keys in `jwks_file`, if they are others.
+    keys: Option<KeySet>,
+    /// The rules of the policy file, if they are others.
+    policy: Option<Edition>,
+}
+
+/// Reads the next generation.
+#[derive(Clone)]
+struct Reader {
+    /// The number of the next generation.
+    number: u64,
+    config: Arc<Config>,
+    tenant_client: Arc<TenantClient>,
+    keys: Arc<JwksCache>,
+    policy: PolicyReader,
+    /// The hash of the policy file in force.
+    known_policy: Option<[u8; 32]>,
+}
+
+impl Reader {
+    fn read(&self, is_long: &dyn Fn()) -> Result<NewGeneration, ReloadError> {
+        let config = Arc::new(self.config.read_again()?);
+        let mut changes = self.config.changes(&config);
+        let waiting = self.config.needs_restart(&config, &changes);
+        if !waiting.is_empty() {
+            return Err(ReloadError::NeedsRestart(waiting));
+        }
+        let mut rows = changes.iter().filter_map(|name| options::find(name));
+        let forgets = rows.any(|option| option.reread == Reread::Forgets);
+        let number = match forgets {
+            true => self.number,
+            false => self.tenant_client.number(),
+        };
+        let before = &*self.tenant_client;
+        let tenant_client = TenantClient::new(Arc::clone(&config), number, Some(before))?;
+        let same_keys = |set: &KeySet| self.keys.current().has_same_keys(set);
+        let keys = keys_from_file(&config)?.filter(|set| !same_keys(set));
+        let policy = match (&config.policy_file, self.known_policy) {
+            (Some(path), known) => self.policy.read(path, known, is_long)?,
+            (None, known) => known.and_then(PolicyReader::no_rules),
+        };
+        for (name, has_changed) in [
+            ("ca_file", !tenant_client.trusts_like(before)),
+            ("jwks_file", keys.is_some()),
+            ("policy_file", policy.is_some()),
+        ] {
+            if has_changed && !changes.contains(&name) {
+                changes.push(name);
+            }
+        }
+        Ok(NewGeneration {
+            config,
+            changes,
+            forgets,
+            tenant_client,
+            keys,
+            policy,
+        })
+    }
+}
+
+impl Engine {
+    /// Reads the configuration again (SIGHUP), and has the tenant's keys fetched. A small configuration is in force
+    /// when this returns; a large policy file is put in force by [`Self::finish_reload`]. Where the broker does not
+    /// tick, all of it is read before this returns. With a mistake in it, what was read before stays in force.
+    pub fn reload(&mut self, common: &mut Common, ticks: bool) {
+        common.limits(self.tenant).reset_after_reload();
+        if self.config.fetches_keys() {
+            self.in_use.current().rediscover_soon();
+            self.keys.refresh_soon();
+        }
+        match self.reloading.is_under_way() {
+            true => self.reloading.want_once_more(),
+            false => self.begin_reading(ticks),
+        }
+        self.take_generation(common, true);
+    }
+
+    /// Puts in force what was read meanwhile. Returns whether anything is different from before.
+    pub fn finish_reload(&mut self, common: &mut Common) -> bool {
+        let changed = self.take_generation(common, false);
+        if let Some(policy) = &mut self.policy_file {
+            policy.free_replaced();
+        }
+        changed
+    }
+
+    /// Returns whether the configuration is being read again.
+    pub fn is_rereading(&self) -> bool {
+        self.reloading.is_under_way()
+    }
+
+    fn begin_reading(&mut self, on_thread: bool) {
+        let reader = Reader {
+            number: self.generation + 1,
+            config: Arc::clone(&self.config),
+            tenant_client: self.in_use.current(),
+            keys: Arc::clone(&self.keys),
+            policy: self.policy_reader.clone(),
+            known_policy: self.policy_file.as_ref().map(InForce::digest),
+        };
+        let spawn = on_thread.then_some(self.spawn);
+        self.reloading
+            .begin(spawn, move |is_long| reader.read(is_long));
+    }
+
+    fn take_generation(&mut self, common: &mut Common, wait: bool) -> bool {
+        let read = match self.reloading.take(wait) {
+            Some(rereading::Reread::Finished(read)) => read,
+            Some(rereading::Reread::Panicked) => Err(ReloadError::Panicked),
+            None => {
+                if self.reloading.is_slow() {
+                    let number = self.generation;
+                    self.tell(&Report::ReloadSlow { number });
+                }
+                return false;
+            }
+        };
+        let changed = match read {
+            Ok(new) => self.put_in_force(common, new),
+            Err(why) => {
+                let number = self.generation;
+                self.tell(&Report::GenerationStays { number, why: &why });
+                false
+            }
+        };
+        if self.reloading.takes_once_more() {
+            self.begin_reading(true);
+        }
+        changed
+    }
+
+    /// Exchanges the generation in force for this one. Returns whether anything is different.
+    fn put_in_force(&mut self, common: &mut Common, new: NewGeneration) -> bool {
+        let NewGeneration {
+            config, changes, ..
+        } = new;
+        if changes.is_empty() {
+            self.tell_generation(&changes);
+            return false;
+        }
+        self.generation += 1;
+        self.requirements = requirements(&config);
+        if new.forgets {
+            self.forget_credentials(&config);
+        }
+        if let Some(keys) = new.keys {
+            self.keys.replace(keys);
+        }
+        self.keys.set_max_stale(config.jwks_max_stale);
+        let fetch_again = !new.tenant_client.trusts_like(&self.in_use.current());
+        self.client_number = new.tenant_client.number();
+        self.in_use.replace(new.tenant_client);
+        if config.login_workers != self.config.login_workers
+            || config.application.is_some() != self.config.application.is_some()
+        {
+            self.pool.resize(config.login_workers);
+            if config.application.is_some() {
+                self.pool.fill();
+            }
+        }
+        if config.login_rate != self.config.login_rate {
+            common.limits(self.tenant).set_rate(config.login_rate);
+        }
+        self.config = config;
+        if let Some(edition) = new.policy {
+            match &mut self.policy_file {
+                Some(policy) => policy.replace(edition),
+                none => *none = Some(InForce::new(edition, self.spawn)),
+            }
+        }
+        if fetch_again && self.config.fetches_keys() {
+            self.keys.refresh_soon();
+        }
+        self.tell_generation(&changes);
+        self.warn_of_free_client_ids();
+        true
+    }
+
+    /// Forgets what is remembered about credentials. To free what ten thousand devices left takes some milliseconds, so
+    /// a thread does it.
+    fn forget_credentials(&mut self, config: &Config) {
+        let logins = LoginCache::new(config.login_cache);
+        let logins = std::mem::replace(&mut self.login_cache, logins);
+        let tokens = std::mem::take(&mut self.token_cache);
+        let rules = std::mem::take(&mut self.interned_rules);
+        // Without a thread the closure is dropped here, and all that with it.
+        let free = move || drop((logins, tokens, rules));
+        let _ = (self.spawn)("auth0-reload", Box::new(free));
+    }
+
+    fn tell_generation(&self, changes: &[&'static str]) {
+        let rules = self.policy_file.as_ref().map(|policy| policy.rules().len());
+        self.tell(&Report::GenerationInForce {
+            number: self.generation,
+            changes,
+            rules: rules.filter(|_| changes.contains(&"policy_file")),
+        });
+    }
+}
