@@ -27,6 +27,7 @@
 /* A basic-auth result of 2.1: the answer comes later, by mosquitto_complete_basic_auth(). */
 #define MOSQUITTO_AUTH0_ERR_AUTH_DELAYED (-5)
 
+#define MOSQUITTO_AUTH0_ERR_AUTH_CONTINUE (-4)
 #define MOSQUITTO_AUTH0_ERR_SUCCESS 0
 #define MOSQUITTO_AUTH0_ERR_INVAL 3
 #define MOSQUITTO_AUTH0_ERR_NOT_SUPPORTED 10
@@ -49,6 +50,7 @@ struct mosquitto_auth0_host {
 	const char *(*client_username)(const struct mosquitto *);
 	int (*set_username)(struct mosquitto *, const char *);
 	int (*kick_client_by_clientid)(const char *, bool);
+	int (*pub_topic_check)(const char *);
 	int (*broker_publish)(const char *, const char *, int, void *, int, bool, mosquitto_property *);
 	void *(*malloc)(size_t);
 	void (*free)(void *);
@@ -59,6 +61,7 @@ struct mosquitto_auth0_host {
 	/* 2.1 only */
 	int (*client_port)(const struct mosquitto *);
 	struct mosquitto *(*client)(const char *client_id);
+	int (*subscription_delete)(const char *client_id, const char *filter);
 	void (*complete_basic_auth)(const char *client_id, int result);
 };
 

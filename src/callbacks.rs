@@ -1,4 +1,5 @@
-//! The callbacks that answer: basic auth (may this client come in?) and the ACL check (may it do this?).
+//! The callbacks that answer: basic auth (may this client come in?) and the ACL check (may it do this?). Clients that
+//! come with an authentication method are in [`extended_auth`](crate::extended_auth).
 //!
 //! Two rules hold here and in [`events`](crate::events). The state is closed while a function of the broker runs that
 //! may call back: logging, disconnecting a client, letting a delayed client in. And a callback returns only SUCCESS,
@@ -20,6 +21,7 @@ use crate::{
 use auth::{
     client::ClientKey,
     engine::{Action, Common, Connect, Decision, Step, Wait},
+    refusal::Refusal,
     sessions::Origin,
 };
 
@@ -62,19 +64,21 @@ pub unsafe extern "C" fn on_basic_auth(
                     engine.trusted_proxies(),
                 )
             };
-            let now = time::now();
-            instance.reap(common, now);
-            instance.engine.take_results(common, now);
-            instance.engine.tell_repeats(now);
+            prepare(instance, common);
             let code = match connect {
-                Ok((client, connect)) => sign_in(broker, instance, common, client, &connect),
+                Ok((client, connect)) => {
+                    let result = sign_in(broker, instance, common, client, &connect);
+                    result.unwrap_or_else(|refusal| {
+                        codes::refusal(refusal.reason.connack_reason(), broker.generation())
+                    })
+                }
                 Err(event::Unreadable {
                     client_id,
                     address,
                     refusal,
                 }) => {
                     let engine = &mut instance.engine;
-                    engine.report_unreadable(client_id, address, &refusal, now);
+                    engine.report_unreadable(client_id, address, &refusal, time::now());
                     codes::refusal(refusal.reason.connack_reason(), broker.generation())
                 }
             };
@@ -97,20 +101,32 @@ fn stays(broker: &Broker, userdata: *mut c_void, client: host::ClientRef<'_>) ->
     stays == Some(true)
 }
 
-/// Decides about a CONNECT, and returns the broker's code for the decision.
-fn sign_in(
+/// Does what has to be done before somebody signs in: ends what has ended, and takes what the tenant said meanwhile.
+pub fn prepare(instance: &mut Instance, common: &mut Common) {
+    let now = time::now();
+    instance.reap(common, now);
+    instance.engine.take_results(common, now);
+    instance.engine.tell_repeats(now);
+}
+
+/// Decides about a client that connects, and returns the broker's code for the decision.
+///
+/// # Errors
+///
+/// Returns why the client is refused.
+pub fn sign_in(
     broker: &Broker,
     instance: &mut Instance,
     common: &mut Common,
     client: host::ClientRef<'_>,
     connect: &Connect<'_>,
-) -> c_int {
+) -> Result<c_int, Refusal> {
     instance.answers.forget(connect.key.0);
-    let result = match instance.engine.authenticate(common, connect, time::now()) {
-        Step::Keep => return codes::SUCCESS,
-        Step::Defer => return codes::DEFER,
-        Step::Admit(admission) => Ok(admission),
-        Step::Refuse(refusal) => Err(refusal),
+    let admission = match instance.engine.authenticate(common, connect, time::now()) {
+        Step::Keep => return Ok(codes::SUCCESS),
+        Step::Defer => return Ok(codes::DEFER),
+        Step::Admit(admission) => admission,
+        Step::Refuse(refusal) => return Err(refusal),
         Step::Wait(wait) => {
             let delay_obstacle = may_delay(broker, instance, client, connect)
                 .then(|| instance.engine.delay_obstacle(common, &wait));
@@ -119,36 +135,28 @@ fn sign_in(
                     return delay(broker, instance, common, client, connect.client.id, wait);
                 }
                 Some(Some(why)) if wait.is_login() => {
-                    Err(instance.engine.postpone(common, wait, why, time::now()))
+                    return Err(instance.engine.postpone(common, wait, why, time::now()));
                 }
                 // This is also the way of a token that waits for its key, which is rare and short.
                 Some(Some(_)) | None => {
                     let began = time::Coarse::now();
                     let result = instance.engine.wait(common, wait, time::now);
                     instance.exclude_wait(began);
-                    result
+                    result?
                 }
             }
         }
     };
-    let admission = match result {
-        Ok(admission) => admission,
-        Err(refusal) => {
-            return codes::refusal(refusal.reason.connack_reason(), broker.generation());
-        }
-    };
     if !broker.set_username(client, admission.username()) {
-        instance
-            .engine
-            .refuse_username(connect.client.id, time::now());
-        return codes::AUTH;
+        let engine = &mut instance.engine;
+        return Err(engine.refuse_username(connect.client.id, time::now()));
     }
     // 2.0 delays no CONNECT, so nobody waits under a client ID.
     if broker.generation() == Generation::V2_1 {
         common.has_used(connect.client.id);
     }
     common.admit(admission);
-    codes::SUCCESS
+    Ok(codes::SUCCESS)
 }
 
 /// Returns whether the broker can take the answer to this CONNECT later. Whether the client may wait for it is decided
@@ -160,6 +168,7 @@ fn sign_in(
 /// * For MQTT 5, unless the operator trusts the network and sets `delay_mqtt5`. A client that hangs up while it waits
 ///   leaves its delayed will in freed memory, and two of them crash the broker (2.1.2, src/context.c and
 ///   src/will_delay.c). The plugin cannot see a will.
+/// * For extended authentication, whose answer cannot come later.
 /// * While a reload is due ([`sighup`]).
 /// * While the tick that would bring the answer may not come.
 fn may_delay(
@@ -171,11 +180,16 @@ fn may_delay(
     broker.generation() == Generation::V2_1
         && (broker.protocol_version(client) < 5 || instance.engine.delays_mqtt5())
         && connect.origin == Origin::Connect
+        && !connect.presented.is_authentication_data()
         && !sighup::is_due()
         && !instance.ticks_are_late()
 }
 
 /// Has the client wait for the answer. Returns the broker's code for that.
+///
+/// # Errors
+///
+/// Returns why the client is refused.
 fn delay(
     broker: &Broker,
     instance: &mut Instance,
@@ -183,19 +197,16 @@ fn delay(
     client: host::ClientRef<'_>,
     client_id: &str,
     wait: Box<Wait>,
-) -> c_int {
+) -> Result<c_int, Refusal> {
     // The user name is set now, because later nobody knows whether the client is still there. It comes in only if its
     // token is valid, and then this is the token's user name.
     if let Some(username) = &wait.username
         && !broker.set_username(client, username)
     {
-        instance.engine.refuse_username(client_id, time::now());
-        return codes::AUTH;
+        return Err(instance.engine.refuse_username(client_id, time::now()));
     }
-    match instance.engine.delay(common, wait, time::now()) {
-        Ok(()) => codes::AUTH_DELAYED,
-        Err(refusal) => codes::refusal(refusal.reason.connack_reason(), broker.generation()),
-    }
+    instance.engine.delay(common, wait, time::now())?;
+    Ok(codes::AUTH_DELAYED)
 }
 
 /// # Safety

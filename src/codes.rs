@@ -14,9 +14,11 @@ pub const SUCCESS: c_int = abi::MOSQUITTO_AUTH0_ERR_SUCCESS as c_int;
 pub const ACL_DENIED: c_int = abi::MOSQUITTO_AUTH0_ERR_ACL_DENIED as c_int;
 /// The CONNECT is refused with "not authorized", which every broker understands.
 pub const AUTH: c_int = abi::MOSQUITTO_AUTH0_ERR_AUTH as c_int;
+/// An AUTH packet asks the client to go on with extended authentication.
+pub const AUTH_CONTINUE: c_int = abi::MOSQUITTO_AUTH0_ERR_AUTH_CONTINUE as c_int;
 /// The plugin does not start.
 pub const INVAL: c_int = abi::MOSQUITTO_AUTH0_ERR_INVAL as c_int;
-/// The plugin does not start, because of a bug in it.
+/// The plugin does not start, because of a bug in it. To a client that re-authenticates: the connection is closed.
 pub const UNKNOWN: c_int = abi::MOSQUITTO_AUTH0_ERR_UNKNOWN as c_int;
 
 /// Other plugins or the broker decide. If none does, it is refused (src/security.c, src/plugin_acl_check.c).

@@ -8,7 +8,7 @@ use crate::{
     codes::{self, Generation},
     control, event,
     events::{on_client_offline, on_disconnect, on_reload, on_tick},
-    guard,
+    extended_auth, guard,
     host::{self, Broker},
     local_users,
     messages::{LoadError, Notice},
@@ -159,6 +159,8 @@ fn register(
 fn register_others(register: impl Fn(u32, host::Callback) -> c_int) -> Result<(), LoadError> {
     for (event, callback) in [
         (abi::MOSQ_EVT_ACL_CHECK, on_acl_check as host::Callback),
+        (abi::MOSQ_EVT_EXT_AUTH_START, extended_auth::on_start),
+        (abi::MOSQ_EVT_EXT_AUTH_CONTINUE, extended_auth::on_continue),
         (abi::MOSQ_EVT_DISCONNECT, on_disconnect),
         (abi::MOSQ_EVT_TICK, on_tick),
         (abi::MOSQ_EVT_RELOAD, on_reload),

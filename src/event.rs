@@ -13,10 +13,11 @@ use crate::{
 };
 use auth::{
     client::{Client, ClientKey, ClientView, TextAddresses},
-    engine::{Access, Action, Connect},
+    engine::{Access, Action, AuthPacket, Connect},
     proxies::{AddressFrom, TrustedProxies},
     refusal::{ConnectDetail, Field, Reason, Refusal},
     sessions::Origin,
+    sign_in::Presented,
 };
 
 /// A CONNECT that cannot be decided, because the broker's event lacks something or has something that is not text.
@@ -100,31 +101,120 @@ pub unsafe fn connect<'e>(
     // SAFETY: the broker keeps the event's client for at least as long as the event.
     let client = unsafe { ClientRef::new(event.client) }.ok_or(BoundaryFault::NoClient)?;
     let client_id = broker.client_id(client).ok_or(BoundaryFault::NoClientId)?;
-    let from = address_header::address_from(broker, client);
-    let address = broker
-        .address(client)
-        .and_then(|told| proxies.client(told, from));
+    let described = describe(broker, client, client_id, certificates, proxies);
     // SAFETY: this is a live event.
     let (username, password) = unsafe { login(event) }.map_err(|(reason, detail)| Unreadable {
         client_id,
-        address,
+        address: described.client.address,
         refusal: Refusal::new(reason, detail),
     })?;
     let connect = Connect {
         key: ClientKey(client.address()),
         client: Client {
-            id: client_id,
             username,
-            address,
+            ..described.client
+        },
+        password,
+        unverified_address: described.has_unverified_address,
+        origin,
+        id_is_free: origin == Origin::Connect && broker.has_session(client_id) == Some(false),
+        presented: Presented::Password,
+    };
+    Ok((client, connect))
+}
+
+/// A client, as the broker describes it.
+pub struct Described<'e> {
+    pub client: Client<&'e str>,
+    /// Whether the broker told an address that every client can make up. The client has none then.
+    pub has_unverified_address: bool,
+}
+
+/// Asks the broker about a client. `certificates` says whether to read its certificate. `proxies` are the proxies that
+/// may tell its address. A user name that is not text is left out.
+pub fn describe<'e>(
+    broker: &Broker,
+    client: ClientRef<'e>,
+    client_id: &'e str,
+    certificates: bool,
+    proxies: &TrustedProxies,
+) -> Described<'e> {
+    let from = address_header::address_from(broker, client);
+    let username = broker.username_bytes(client);
+    Described {
+        client: Client {
+            id: client_id,
+            username: username.and_then(|name| std::str::from_utf8(name).ok()),
+            address: broker
+                .address(client)
+                .and_then(|told| proxies.client(told, from)),
             port: broker.port(client),
             certificate: certificates.then(|| broker.certificate(client)).flatten(),
         },
-        password,
-        unverified_address: from == AddressFrom::Header && proxies.is_empty(),
-        origin,
-        id_is_free: origin == Origin::Connect && broker.has_session(client_id) == Some(false),
+        has_unverified_address: from == AddressFrom::Header && proxies.is_empty(),
+    }
+}
+
+/// Reads an event of extended authentication: a CONNECT with an authentication method, or an AUTH packet. Returns
+/// `None` if it cannot be understood.
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+pub unsafe fn auth_packet<'e>(
+    broker: &Broker,
+    event: *const abi::mosquitto_evt_extended_auth,
+    certificates: bool,
+    proxies: &TrustedProxies,
+) -> Option<(ClientRef<'e>, AuthPacket<'e>)> {
+    // SAFETY: the caller promises that a pointer that is not NULL is a live event.
+    let event = unsafe { event.as_ref() }?;
+    // SAFETY: the broker keeps the event's client for at least as long as the event.
+    let client = unsafe { ClientRef::new(event.client) }?;
+    let client_id = broker.client_id(client)?;
+    let described = describe(broker, client, client_id, certificates, proxies);
+    // SAFETY: the method is NULL or a C string that lives as long as the event.
+    let method = unsafe { string(event.auth_method) };
+    let data = match event.data_in.is_null() {
+        true => &[][..],
+        // SAFETY: the broker passes the data and its length, and keeps it as long as the event.
+        false => unsafe {
+            std::slice::from_raw_parts(event.data_in.cast(), event.data_in_len.into())
+        },
     };
-    Ok((client, connect))
+    let packet = AuthPacket {
+        key: ClientKey(client.address()),
+        client: described.client,
+        method: method.and_then(|method| method.to_str().ok()),
+        data,
+        unverified_address: described.has_unverified_address,
+        is_connected: broker.has_client(client_id, client.address()),
+        id_is_free: broker.has_session(client_id) == Some(false),
+    };
+    Some((client, packet))
+}
+
+/// Puts the data of an answer into an event of extended authentication. The broker frees its copy with free(3).
+///
+/// # Safety
+///
+/// `event` is NULL or a live event of the broker's.
+pub unsafe fn answer_auth_packet(event: *mut abi::mosquitto_evt_extended_auth, data: &[u8]) {
+    // SAFETY: the caller promises that a pointer that is not NULL is a live event.
+    let Some(event) = (unsafe { event.as_mut() }) else {
+        return;
+    };
+    let Ok(length @ 1..) = u16::try_from(data.len()) else {
+        return;
+    };
+    // SAFETY: the copy has as many bytes as `data`. The broker owns it from here on.
+    unsafe {
+        let copy = libc::malloc(data.len()).cast::<u8>();
+        if !copy.is_null() {
+            copy.copy_from_nonoverlapping(data.as_ptr(), data.len());
+            (event.data_out, event.data_out_len) = (copy.cast(), length);
+        }
+    }
 }
 
 /// A user name and a password: any bytes.

@@ -69,7 +69,7 @@ unsafe fn gone(
             Generation::V2_1 => AfterDisconnect::Ended,
             Generation::V2_0 if !broker.clean_session(client) => AfterDisconnect::Kept,
             Generation::V2_0 if broker.protocol_version(client) < 5 => AfterDisconnect::Ended,
-            Generation::V2_0 if !broker.has_subscriptions(client) => AfterDisconnect::Will,
+            Generation::V2_0 if broker.subscriptions(client) == Some(0) => AfterDisconnect::Will,
             Generation::V2_0 => AfterDisconnect::Unsure,
         });
         state::with(broker, userdata, |instance, common| {
@@ -152,6 +152,8 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     warn(broker, userdata, now);
     control::tick(broker, userdata, now);
     disconnect_expired(broker, userdata, now);
+    disconnect_out_of_place(broker, userdata, now);
+    remove_uncovered(broker, userdata);
     state::write_log(broker, userdata);
     sighup::tick_ends();
 }
@@ -175,6 +177,24 @@ fn disconnect_expired(broker: &Broker, userdata: *mut c_void, now: Unix) {
         instance.engine.expire(common, now)
     });
     disconnect(broker, userdata, expired.unwrap_or_default(), now);
+}
+
+/// Disconnects the clients that sent an AUTH packet where the broker must not answer it.
+fn disconnect_out_of_place(broker: &Broker, userdata: *mut c_void, now: Unix) {
+    let clients = state::with(broker, userdata, |instance, common| {
+        instance.engine.take_out_of_place(common)
+    });
+    disconnect(broker, userdata, clients.unwrap_or_default(), now);
+}
+
+/// Removes the subscriptions that renewed rights no longer cover. 2.0 cannot: there each message is denied.
+fn remove_uncovered(broker: &Broker, userdata: *mut c_void) {
+    let uncovered = state::with(broker, userdata, |instance, _| {
+        instance.engine.take_uncovered()
+    });
+    for (client_id, filter) in uncovered.unwrap_or_default() {
+        broker.unsubscribe(&client_id, &filter);
+    }
 }
 
 /// Disconnects connected clients. Call it from a tick.

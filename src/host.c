@@ -19,6 +19,7 @@
 #pragma weak mosquitto_client_username
 #pragma weak mosquitto_set_username
 #pragma weak mosquitto_kick_client_by_clientid
+#pragma weak mosquitto_pub_topic_check
 #pragma weak mosquitto_broker_publish
 #pragma weak mosquitto_malloc
 #pragma weak mosquitto_free
@@ -38,6 +39,8 @@ int mosquitto_client_port(const struct mosquitto *client);
 #pragma weak mosquitto_client_port
 struct mosquitto *mosquitto_client(const char *client_id);
 #pragma weak mosquitto_client
+int mosquitto_subscription_delete(const char *client_id, const char *filter);
+#pragma weak mosquitto_subscription_delete
 void mosquitto_complete_basic_auth(const char *client_id, int result);
 #pragma weak mosquitto_complete_basic_auth
 
@@ -80,6 +83,7 @@ _Static_assert(MOSQ_EVT_RELOAD == 1 && MOSQ_EVT_ACL_CHECK == 2 && MOSQ_EVT_BASIC
 _Static_assert(MOSQ_ACL_READ == 1 && MOSQ_ACL_WRITE == 2 && MOSQ_ACL_SUBSCRIBE == 4
 	&& MOSQ_ACL_UNSUBSCRIBE == 8, "accesses");
 _Static_assert(MOSQ_ERR_SUCCESS == MOSQUITTO_AUTH0_ERR_SUCCESS
+	&& MOSQ_ERR_AUTH_CONTINUE == MOSQUITTO_AUTH0_ERR_AUTH_CONTINUE
 	&& MOSQ_ERR_INVAL == MOSQUITTO_AUTH0_ERR_INVAL
 	&& MOSQ_ERR_NOT_SUPPORTED == MOSQUITTO_AUTH0_ERR_NOT_SUPPORTED
 	&& MOSQ_ERR_AUTH == MOSQUITTO_AUTH0_ERR_AUTH
@@ -101,12 +105,14 @@ struct mosquitto_auth0_host mosquitto_auth0_host(void)
 		.client_username = mosquitto_client_username,
 		.set_username = mosquitto_set_username,
 		.kick_client_by_clientid = mosquitto_kick_client_by_clientid,
+		.pub_topic_check = mosquitto_pub_topic_check,
 		.broker_publish = mosquitto_broker_publish,
 		.malloc = mosquitto_malloc,
 		.free = mosquitto_free,
 		.client_certificate = mosquitto_client_certificate,
 		.client_port = mosquitto_client_port,
 		.client = mosquitto_client,
+		.subscription_delete = mosquitto_subscription_delete,
 		.complete_basic_auth = mosquitto_complete_basic_auth,
 	};
 }

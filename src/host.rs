@@ -230,12 +230,11 @@ impl Broker {
             .is_some_and(|function| unsafe { function(client.pointer) })
     }
 
-    /// Returns whether the client has subscriptions. Without any, nothing is queued for a session that is kept.
-    pub fn has_subscriptions(&self, client: ClientRef<'_>) -> bool {
+    /// Returns how many subscriptions the client has. Without any, nothing is queued for a session that is kept.
+    pub fn subscriptions(&self, client: ClientRef<'_>) -> Option<c_int> {
+        let function = self.functions.client_sub_count?;
         // SAFETY: the client lives.
-        self.functions
-            .client_sub_count
-            .is_none_or(|function| unsafe { function(client.pointer) > 0 })
+        Some(unsafe { function(client.pointer) })
     }
 
     /// Sets the client's user name. Returns `false` if the broker does not take it.
@@ -260,6 +259,27 @@ impl Broker {
         };
         // SAFETY: the string lives for the length of the call.
         unsafe { function(client_id.as_ptr(), true) == crate::codes::SUCCESS }
+    }
+
+    /// Removes a subscription of a client, which may be away. Returns `false` if the broker cannot, as 2.0.
+    pub fn unsubscribe(&self, client_id: &str, filter: &str) -> bool {
+        let (Some(function), Ok(client_id), Ok(filter)) = (
+            self.functions.subscription_delete,
+            CString::new(client_id),
+            CString::new(filter),
+        ) else {
+            return false;
+        };
+        // SAFETY: the strings live for the length of the call.
+        unsafe { function(client_id.as_ptr(), filter.as_ptr()) == crate::codes::SUCCESS }
+    }
+
+    /// Returns whether the broker takes the empty string for a topic, as the first ones of 2.0 do.
+    pub fn takes_empty_topics(&self) -> bool {
+        // SAFETY: the string lives for the length of the call.
+        self.functions
+            .pub_topic_check
+            .is_some_and(|function| unsafe { function(c"".as_ptr()) == crate::codes::SUCCESS })
     }
 
     /// Publishes a message with QoS 1 to one client, which needs neither a subscription nor the right to receive it.

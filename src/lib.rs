@@ -66,6 +66,7 @@
 //! |---|---|
 //! | How is the plugin loaded and unloaded? | `entry.rs` |
 //! | What happens at a CONNECT, and at a message? | `callbacks.rs` |
+//! | What happens at an AUTH packet (MQTT 5)? | `extended_auth.rs`; what an exchange is, `auth::engine` |
 //! | What happens when a client leaves, at a tick, and at a RELOAD? | `events.rs` |
 //! | What happens at a message to the plugin's own topics? | `control.rs` |
 //! | Which state is there, and who may use it? | `state.rs`, `cell.rs` |
@@ -101,6 +102,7 @@ mod control;
 mod entry;
 mod event;
 mod events;
+mod extended_auth;
 mod guard;
 mod heap;
 mod host;

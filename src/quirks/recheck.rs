@@ -14,7 +14,8 @@
 //! two places and compares. A place counts as that of a recheck only when a CONNECT was seen to come from another one.
 //!
 //! * 2.0: an event while nothing is reloaded is a CONNECT. An event during a reload that comes from another place than
-//!   a CONNECT over TCP does, about a client that is not connected over websockets, is a recheck.
+//!   a CONNECT over TCP does, about a client that is not connected over websockets, is a recheck. So is one about a
+//!   client with subscriptions.
 //! * 2.1: the broker is asked, until both places are known. After that it is asked about CONNECTs only.
 //!
 //! To learn a place, the stack is unwound. To compare with one that is known, a few words of the stack are read, on
@@ -139,7 +140,11 @@ impl Places {
             return recheck(broker);
         }
         match broker.generation() {
-            Generation::V2_0 => self.origin_2_0(broker, client),
+            Generation::V2_0 => match self.origin_2_0(broker, client) {
+                // A client that connects gets its subscriptions when it is in.
+                Origin::Unknown if broker.subscriptions(client) > Some(0) => recheck(broker),
+                origin => origin,
+            },
             Generation::V2_1 => self.origin_2_1(broker, client),
         }
     }

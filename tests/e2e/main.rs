@@ -7,6 +7,7 @@ mod control;
 mod credentials;
 mod dump;
 mod expiry;
+mod extended_auth;
 mod glewlwyd;
 mod helpers;
 mod identity;

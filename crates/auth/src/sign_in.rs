@@ -1,8 +1,12 @@
 //! One CONNECT that is being authenticated.
 
+use std::sync::Arc;
+
 use crate::{
     client::{Client, ClientKey},
+    identity::Identity,
     limits::known_callers::Caller,
+    refusal::{ConnectDetail, Field, Reason, Refusal},
     secret::Fingerprint,
 };
 
@@ -14,7 +18,7 @@ pub struct SignIn {
     pub key: ClientKey,
     /// The client that signs in.
     pub client: Client,
-    /// The fingerprint of its password field.
+    /// The fingerprint of what it presents.
     pub credential: Fingerprint,
     /// The user whose password it sent, if it sent one.
     pub user: Option<Fingerprint>,
@@ -24,4 +28,50 @@ pub struct SignIn {
     pub caller: Caller,
     /// Whether the broker says that it has no session under this client ID. 2.0 does not say.
     pub id_is_free: bool,
+    /// Where the credential is.
+    pub presented: Presented,
+}
+
+/// Where a client presents its credential.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Presented {
+    /// In the password field of its CONNECT. The broker presents it again on SIGHUP.
+    #[default]
+    Password,
+    /// In the authentication data of its CONNECT or of an AUTH packet (MQTT 5). The broker keeps no copy.
+    AuthenticationData {
+        /// The identity that the client asks for, if it says so (RFC 7628).
+        authzid: Option<Arc<str>>,
+    },
+}
+
+impl Presented {
+    /// Whether it is in the authentication data.
+    pub fn is_authentication_data(&self) -> bool {
+        matches!(self, Self::AuthenticationData { .. })
+    }
+
+    /// Returns the field that it is in.
+    pub(crate) fn field(&self) -> Field {
+        match self {
+            Self::Password => Field::Password,
+            Self::AuthenticationData { .. } => Field::AuthenticationData,
+        }
+    }
+
+    /// Checks that the client asks for no other identity than its own.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Reason::AuthzId`] if it does.
+    pub(crate) fn check(&self, identity: &Identity) -> Result<(), Refusal> {
+        match self {
+            Self::AuthenticationData {
+                authzid: Some(asked),
+            } if *asked != identity.username && *asked != identity.account.subject => {
+                Err(Refusal::new(Reason::AuthzId, ConnectDetail::OtherIdentity))
+            }
+            _ => Ok(()),
+        }
+    }
 }

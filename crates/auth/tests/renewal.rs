@@ -275,7 +275,12 @@ fn a_renewed_session_stays_on_a_recheck() {
 #[test]
 fn the_policy_file_is_applied_to_the_new_token() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let rule = "[[rule]]\nname = \"here\"\nwhen = { network = \"192.0.2.0/24\", claim = { name = \"role\", is = \"chief\" } }\nallow.both = \"chief/#\"";
+    let rule = r#"
+        [[rule]]
+        name = "here"
+        when = { network = "192.0.2.0/24", claim = { name = "role", is = "chief" } }
+        allow.both = "chief/#"
+    "#;
     fs::write(file.path(), rule).unwrap();
     let (mut instance, _) = instance(&[("policy_file", file.path().to_str().unwrap())]);
     common::let_in(&mut instance, "pump", &token(&json!({"topics": ["a"]})));

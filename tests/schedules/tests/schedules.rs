@@ -60,6 +60,7 @@ fn job(key: Fingerprint, task: Task) -> Job {
             login: None,
             caller: Caller::default(),
             id_is_free: false,
+            presented: Default::default(),
         },
         key,
         deadline: Deadline::after(LONG),

@@ -176,6 +176,9 @@ impl Engine {
             _ if self.config.defer_acl => return Decision::Defer,
             // Giving something up is always allowed.
             Action::Unsubscribe if std::str::from_utf8(access.topic).is_ok() => {
+                if let Some(filters) = &mut session.filters {
+                    filters.remove(access.topic);
+                }
                 return Decision::ONCE;
             }
             // A client that leaves asks for nothing new: the broker goes through its subscriptions, and drops those
@@ -187,6 +190,11 @@ impl Engine {
             _ if session.rights.allow(what, access.topic, now) => {
                 let is_message = matches!(access.action, Action::Publish | Action::Receive);
                 if !is_message || !found.connected {
+                    if access.action == Action::Subscribe
+                        && let Some(filters) = &mut session.filters
+                    {
+                        filters.insert(access.topic);
+                    }
                     return Decision::ONCE;
                 }
                 return match session.rights.until(what) {

@@ -82,6 +82,7 @@ impl Engine {
         now: Unix,
     ) -> Result<Session, Refusal> {
         identity::check(&identity.client_ids, &sign_in.client.id)?;
+        sign_in.presented.check(&identity)?;
         self.client_id_is_available(common, sign_in, Some(&identity.account))?;
         let (until, ending) = self.end_of_session(&sign_in.client.id, identity.until, now);
         Ok(Session {
@@ -92,6 +93,8 @@ impl Engine {
             ending,
             credential: sign_in.credential,
             instance: self.id,
+            is_by_method: sign_in.presented.is_authentication_data(),
+            filters: (sign_in.presented.is_authentication_data()).then(Box::default),
             rights: self.rights(&sign_in.client, identity)?,
         })
     }
@@ -125,14 +128,15 @@ impl Engine {
         }
     }
 
-    /// Reports a client that is refused because the broker does not accept its user name.
-    pub fn refuse_username(&mut self, client_id: &str, now: Unix) {
+    /// Refuses a client, and reports it, because the broker does not accept its user name.
+    pub fn refuse_username(&mut self, client_id: &str, now: Unix) -> Refusal {
         let refusal = Refusal::new(Reason::TokenUsername, ConnectDetail::UsernameNotAccepted);
         let client = Client {
             id: client_id,
             ..Client::default()
         };
         self.report(&client, &refusal, now);
+        refusal
     }
 
     /// Returns what this client may do with this identity.

@@ -12,7 +12,7 @@ use crate::{
     refusal::{ConnectDetail, Detail, Field, Reason, Refusal},
     secret::Secret,
     sessions::{Origin, RecheckAnswer},
-    sign_in::SignIn,
+    sign_in::{Presented, SignIn},
     workers::{Job, Login, Task, UnverifiedTokens},
 };
 use input::recognise::{self, Token};
@@ -23,7 +23,7 @@ pub struct Connect<'a> {
     pub key: ClientKey,
     /// The client. Its user name is unverified; on a recheck (SIGHUP) it is the one that the client was given.
     pub client: Client<&'a str>,
-    /// The password: any bytes.
+    /// The password, or the token in the authentication data: any bytes.
     pub password: Option<&'a [u8]>,
     /// Whether the broker told an address that every client can make up. The client has none then.
     pub unverified_address: bool,
@@ -31,6 +31,8 @@ pub struct Connect<'a> {
     pub origin: Origin,
     /// Whether the broker says at a CONNECT that it has no session under this client ID. 2.0 does not say.
     pub id_is_free: bool,
+    /// Where the client presents its credential.
+    pub presented: Presented,
 }
 
 /// What happens next with a sign-in.
@@ -54,7 +56,7 @@ pub enum Step {
 const MAX_CREDENTIAL: usize = 1024;
 
 /// The end of a sign-in.
-enum Outcome {
+pub(super) enum Outcome {
     /// This is no CONNECT, and the client keeps what it has.
     Keep,
     /// Another plugin or the broker decides.
@@ -91,6 +93,7 @@ impl Engine {
     /// Decides about a client that connects, without waiting.
     pub fn authenticate(&mut self, common: &mut Common, connect: &Connect, now: Unix) -> Step {
         if !connect.origin.may_be_recheck() {
+            self.exchanges.forget(connect.key);
             self.pending
                 .forget(&mut common.tickets, connect.key, connect.client.id);
         }
@@ -137,14 +140,16 @@ impl Engine {
             return Err(Outcome::Verdict(Ok(identity)));
         }
         let password = password_of(connect)?;
+        let for_token_alone = connect.presented.is_authentication_data();
         // The old integration sent the user name `JWT` with a token.
-        if is_token || connect.client.username == Some("JWT") && !password.is_empty() {
+        let says_jwt = connect.client.username == Some("JWT") && !password.is_empty();
+        if is_token || for_token_alone || says_jwt {
             return Ok(Credential::Token(password));
         }
         Ok(self.login(connect, password)?)
     }
 
-    fn sign_in(&self, connect: &Connect) -> SignIn {
+    pub(super) fn sign_in(&self, connect: &Connect) -> SignIn {
         let source = SourceNetwork::of(connect.client.address);
         SignIn {
             key: connect.key,
@@ -154,6 +159,7 @@ impl Engine {
             login: None,
             caller: self.known_callers.caller(None, source, moment()),
             id_is_free: connect.id_is_free,
+            presented: connect.presented.clone(),
         }
     }
 
@@ -283,7 +289,7 @@ impl Engine {
 
     /// Leaves a client that brought neither a token nor a login to another plugin or the broker, or refuses it. They
     /// never decide about a client ID that one of our sessions holds.
-    fn defer_or_refuse(
+    pub(super) fn defer_or_refuse(
         &self,
         common: &mut Common,
         origin: Origin,
@@ -370,7 +376,7 @@ fn password_of<'a>(connect: &Connect<'a>) -> StepResult<&'a str> {
     match std::str::from_utf8(connect.password.unwrap_or_default()) {
         Ok(password) => Ok(password),
         Err(_) => {
-            let detail = ConnectDetail::NotUtf8(Field::Password);
+            let detail = ConnectDetail::NotUtf8(connect.presented.field());
             Err(Refusal::new(Reason::NotUtf8, detail).into())
         }
     }
@@ -379,7 +385,7 @@ fn password_of<'a>(connect: &Connect<'a>) -> StepResult<&'a str> {
 /// Returns why a token cannot be used as it arrived: it is incomplete, there is something around it, or it is in
 /// another field.
 fn misused(connect: &Connect, password: Option<Token>) -> Option<Refusal> {
-    if let Some(refusal) = password.and_then(|token| not_alone(Field::Password, token)) {
+    if let Some(refusal) = password.and_then(|token| not_alone(connect.presented.field(), token)) {
         return Some(refusal);
     }
     // With a token as the password the user name is ignored.

@@ -4,6 +4,7 @@
 //! * `authenticate`: one CONNECT · `verify`: tokens · `admission`: the session that follows
 //! * `pending`: sign-ins that wait for the tenant · `delays`: which of them may wait while the broker holds the CONNECT
 //! * `renew`: a new token for a client that is in
+//! * `exchange`: tokens in the authentication data of MQTT 5 · `oauth_methods`: where they are in it
 //! * `usernames`: the user names that the broker is told
 //! * `access`: messages and subscriptions · `expiry`: when rights end, and what follows
 //! * `administration`: commands of administrators
@@ -20,7 +21,9 @@ mod admission;
 mod authenticate;
 mod common;
 mod delays;
+mod exchange;
 mod expiry;
+mod oauth_methods;
 mod pending;
 pub(crate) mod reload;
 mod renew;
@@ -74,6 +77,8 @@ pub use admission::Admission;
 pub use authenticate::{Connect, Step};
 pub use common::Common;
 use common::TenantId;
+use exchange::Exchanges;
+pub use exchange::{AuthPacket, ExchangeStep, PresentedToken};
 use expiry::SessionEnds;
 pub use expiry::Warning;
 pub use pending::{DelayedAnswer, Wait};
@@ -111,6 +116,9 @@ pub struct Engine {
     warned_of_address: bool,
     pending: PendingAuthentications,
     renewals: Renewals,
+    /// Subscriptions that a renewal no longer covers, until a tick removes them.
+    uncovered: Vec<(Arc<str>, Box<str>)>,
+    exchanges: Exchanges,
     tenant: TenantId,
     known_callers: KnownCallers,
     /// The refusals that were reported, and how often they were repeated.
@@ -211,6 +219,8 @@ impl Engine {
             warned_of_address: false,
             pending: PendingAuthentications::default(),
             renewals: Renewals::default(),
+            uncovered: Vec::new(),
+            exchanges: Exchanges::default(),
             tenant: common.tenant(&config),
             known_callers: KnownCallers::default(),
             config,
@@ -350,6 +360,8 @@ impl Engine {
         after_disconnect: AfterDisconnect,
         now: Unix,
     ) {
+        self.exchanges.forget(key);
+        self.renewals.forget(key);
         let credential = common.sessions.leave(key, after_disconnect);
         // If the broker keeps the session, the device will come back.
         if let Some(credential) = credential

@@ -17,7 +17,7 @@ use crate::{
     limits::source::SourceNetwork,
     refusal::{Field, PendingDetail, Reason, Refusal, RenewalDetail},
     secret::Fingerprint,
-    sign_in::SignIn,
+    sign_in::{Presented, SignIn},
     workers::{Job, Task, UnverifiedTokens},
 };
 
@@ -60,6 +60,8 @@ struct WaitingRenewal {
     sign_in: SignIn,
     token: Fingerprint,
     deadline: Deadline,
+    /// Whether the client asks for its verdict.
+    is_polled: bool,
 }
 
 /// The renewals that wait, and those whose token was verified or cannot be.
@@ -81,8 +83,22 @@ impl Renewals {
         self.ready.len() - before
     }
 
+    /// Whether the renewal of a client waits for the tenant's keys.
+    pub(super) fn has_waiting(&self, key: ClientKey) -> bool {
+        let mut waiting = self.waiting.iter();
+        waiting.any(|waiting| waiting.sign_in.key == key)
+    }
+
+    /// Takes the verdict of a client's renewal that has waited.
+    pub(super) fn take_ready(&mut self, key: ClientKey) -> Option<(SignIn, Verdict)> {
+        let mut ready = self.ready.iter();
+        let place = ready.position(|(waiting, _)| waiting.sign_in.key == key)?;
+        let (waiting, verdict) = self.ready.swap_remove(place);
+        Some((waiting.sign_in, verdict))
+    }
+
     /// Forgets the renewals of a client: it presents another token, or is gone.
-    fn forget(&mut self, key: ClientKey) {
+    pub(super) fn forget(&mut self, key: ClientKey) {
         self.waiting.retain(|waiting| waiting.sign_in.key != key);
         self.ready.retain(|(waiting, _)| waiting.sign_in.key != key);
     }
@@ -100,6 +116,19 @@ impl Engine {
         token: &[u8],
         now: Unix,
     ) -> Renewal {
+        self.renew_by(common, key, client, token, Presented::Password, now)
+    }
+
+    /// Does the same with a token from an AUTH packet.
+    pub(super) fn renew_by(
+        &mut self,
+        common: &mut Common,
+        key: ClientKey,
+        client: &Client<&str>,
+        token: &[u8],
+        presented: Presented,
+        now: Unix,
+    ) -> Renewal {
         self.renewals.forget(key);
         let print = self.fingerprinter.of(token);
         let source = SourceNetwork::of(client.address);
@@ -111,6 +140,7 @@ impl Engine {
             login: None,
             caller: self.known_callers.caller(None, source, moment()),
             id_is_free: false,
+            presented,
         };
         match self.renewal_verdict(common, &sign_in, token, now) {
             Ok(Some(identity)) => self.finish_renewal(common, &sign_in, Ok(identity), now),
@@ -159,6 +189,17 @@ impl Engine {
         wait: Box<RenewalWait>,
         now: Unix,
     ) -> Result<(), Refusal> {
+        self.wait_for_keys(common, wait, false, now)
+    }
+
+    /// Does the same. `is_polled` says that the client asks for the end of the renewal.
+    pub(super) fn wait_for_keys(
+        &mut self,
+        common: &mut Common,
+        wait: Box<RenewalWait>,
+        is_polled: bool,
+        now: Unix,
+    ) -> Result<(), Refusal> {
         let RenewalWait { job } = *wait;
         let (token, deadline, sign_in) = (job.key, job.deadline, job.sign_in.clone());
         let submitted = match self.renewals.waiting.len() < MAX_WAITING {
@@ -176,6 +217,7 @@ impl Engine {
             sign_in,
             token,
             deadline,
+            is_polled,
         });
         Ok(())
     }
@@ -187,9 +229,11 @@ impl Engine {
         if waiting.is_empty() && ready.is_empty() {
             return Vec::new();
         }
-        let mut ready = std::mem::take(ready);
-        let late = waiting.extract_if(.., |waiting| waiting.deadline.has_passed());
-        let late: Vec<_> = late.collect();
+        let ready = ready.extract_if(.., |(waiting, _)| !waiting.is_polled);
+        let mut ready: Vec<_> = ready.collect();
+        let late =
+            |waiting: &mut WaitingRenewal| !waiting.is_polled && waiting.deadline.has_passed();
+        let late: Vec<_> = waiting.extract_if(.., late).collect();
         ready.extend(late.into_iter().map(|waiting| (waiting, self.too_late())));
         let ended = ready.into_iter().map(|(waiting, verdict)| {
             let sign_in = waiting.sign_in;
@@ -208,7 +252,7 @@ impl Engine {
     }
 
     /// Gives a client the rights of a verified token, or reports why it keeps those that it has.
-    fn finish_renewal(
+    pub(super) fn finish_renewal(
         &mut self,
         common: &mut Common,
         sign_in: &SignIn,
@@ -230,7 +274,7 @@ impl Engine {
     }
 
     fn apply_renewal(
-        &self,
+        &mut self,
         common: &mut Common,
         sign_in: &SignIn,
         identity: Identity,
@@ -252,10 +296,31 @@ impl Engine {
             ));
         }
         identity::check(&identity.client_ids, &sign_in.client.id)?;
+        sign_in.presented.check(&identity)?;
         let (until, ending) = self.end_of_session(&sign_in.client.id, identity.until, now);
         let rights = self.rights(&sign_in.client, identity)?;
         common.sessions.renew(sign_in.key, rights, until, ending);
+        self.find_uncovered(common, sign_in, now);
         Ok(until)
+    }
+
+    /// Notes the subscriptions of a client that its new rights do not cover. Messages for them are denied already.
+    fn find_uncovered(&mut self, common: &mut Common, sign_in: &SignIn, now: Unix) {
+        if self.config.defer_acl {
+            return;
+        }
+        let client_id = &sign_in.client.id;
+        let denied = common.sessions.take_denied_filters(sign_in.key, now);
+        let uncovered = denied
+            .into_iter()
+            .map(|filter| (Arc::clone(client_id), filter));
+        self.uncovered.extend(uncovered);
+    }
+
+    /// Returns subscriptions that are no longer covered by the rights of their clients, as client ID and filter. Where
+    /// the broker lets you, remove them.
+    pub fn take_uncovered(&mut self) -> Vec<(Arc<str>, Box<str>)> {
+        std::mem::take(&mut self.uncovered)
     }
 }
 

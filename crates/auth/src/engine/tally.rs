@@ -152,6 +152,7 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::refusal::ConnectDetail;
+    use crate::sign_in::Presented;
     use crate::{
         client::{Client, ClientKey},
         engine::{Common, testing::engine},
@@ -169,6 +170,7 @@ mod tests {
             login: None,
             caller: Caller { source, standing },
             id_is_free: false,
+            presented: Presented::default(),
         }
     }
 

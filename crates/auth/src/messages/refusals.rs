@@ -37,6 +37,13 @@ impl fmt::Display for Detail {
                 )
             }
             Self::Connect(detail) => write!(f, "{detail}"),
+            Self::AuthMethod(method) => {
+                write!(
+                    f,
+                    "it asks for the authentication method {}",
+                    Quoted(method)
+                )
+            }
             Self::Renewal(detail) => write!(f, "{detail}"),
             Self::Token(detail) => write!(f, "{detail}"),
             Self::Claim { name, problem } => {
@@ -122,6 +129,13 @@ impl fmt::Display for ConnectDetail {
                 "somebody else is connected with this client ID, or has a kept session under it"
             }
             Self::UsernameNotAccepted => "the broker does not take its user name",
+            Self::OtherIdentity => "it asks for another identity (authzid) than its token is for",
+            Self::NotOAuthBearer => {
+                "its authentication data is not a message of the method OAUTHBEARER"
+            }
+            Self::AuthPacketOutOfPlace => {
+                "it sent an AUTH packet that neither begins nor continues an authentication"
+            }
         })
     }
 }
@@ -143,6 +157,7 @@ impl fmt::Display for Field {
             Self::Username => "user name",
             Self::Password => "password",
             Self::ClientId => "client ID",
+            Self::AuthenticationData => "authentication data",
             Self::Renewal => "message with a new token",
         })
     }

@@ -188,6 +188,7 @@ impl PendingAuthentications {
 mod tests {
     use super::*;
     use crate::refusal::ConnectDetail;
+    use crate::sign_in::Presented;
     use crate::{
         client::Client,
         limits::source::SourceNetwork,
@@ -210,6 +211,7 @@ mod tests {
                 ..Client::default()
             },
             id_is_free: false,
+            presented: Presented::default(),
             credential: Fingerprinter::new().unwrap().of(b"a password"),
             user: None,
             login: None,

@@ -31,6 +31,8 @@ pub enum Detail {
     },
     /// Something about the CONNECT.
     Connect(ConnectDetail),
+    /// The client asks for this authentication method.
+    AuthMethod(String),
     /// Something about a renewal.
     Renewal(RenewalDetail),
     /// Something about the token itself.
@@ -122,6 +124,12 @@ pub enum ConnectDetail {
     ClientIdHeld,
     /// The broker does not accept the user name.
     UsernameNotAccepted,
+    /// It asks for another identity than its own.
+    OtherIdentity,
+    /// Its authentication data is not a message of the method OAUTHBEARER.
+    NotOAuthBearer,
+    /// It sent an AUTH packet that neither begins nor continues an exchange.
+    AuthPacketOutOfPlace,
 }
 
 /// What was found about a renewal.
@@ -146,6 +154,8 @@ pub enum Field {
     Password,
     /// The client ID.
     ClientId,
+    /// The authentication data of a CONNECT or an AUTH packet.
+    AuthenticationData,
     /// What a client sends to renew its rights.
     Renewal,
 }

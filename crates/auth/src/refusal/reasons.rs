@@ -125,6 +125,24 @@ reasons! {
             "none needed if rare: the device can sign in when it tries again; otherwise find out who connects from \
             that address with this client ID";
     }
+    "Authentication methods of MQTT 5" {
+        AuthMethod, "auth-method", NotAuthorized, Device,
+            "The client asks for an authentication method that this plugin does not have. If no other plugin has it, the \
+            broker answers 0x8C (Bad authentication method).",
+            "use the method OAUTH2-JWT, CUSTOM-JWT or OAUTHBEARER, or no method and the token as the password";
+        AuthData, "auth-data", BadCredential, Device,
+            "The method is OAUTHBEARER, and the authentication data is not as RFC 7628 says.",
+            "send `n,,`, the byte 1, `auth=Bearer ` and the token, and the byte 1 twice; or send the token alone with the \
+            method OAUTH2-JWT";
+        AuthzId, "authzid", NotAuthorized, Device,
+            "The method is OAUTHBEARER, and the client asks for an identity (`a=`) that is neither the user name nor the \
+            subject of its token.",
+            "leave the identity out: the token says whose it is";
+        AuthPacket, "auth-packet", NotAuthorized, Device,
+            "A connected device sent an AUTH packet without anything in it, and is disconnected: the broker takes such a \
+            packet for an answer to a question that nobody asked.",
+            "let the device renew with an AUTH packet of reason code 0x19, its authentication method and its new token";
+    }
     "The token, until its signature is verified" {
         TokenMalformed, "token-malformed", BadCredential, Device,
             "The password is not a complete JSON Web Token. The tenant issues an opaque token if it was requested \

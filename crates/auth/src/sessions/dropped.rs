@@ -2,7 +2,8 @@
 //!
 //! On SIGHUP 2.0 asks about every session that it has. If the plugin refuses one whose client is away, the broker puts
 //! it on its list of expiring sessions a second time, and later uses memory that it has freed. So a dropped session
-//! leaves a trace by which it is recognised. It has no rights.
+//! leaves a trace by which it is recognised. It has no rights. A client that is asked for its credential and has not
+//! come in leaves a trace too, because the broker may ask about its will.
 //!
 //! # How many there are
 //!
@@ -34,19 +35,45 @@ pub(super) struct DroppedSessions {
 struct Trace {
     /// A hash of its client ID and user name.
     who: u64,
-    /// A part of the fingerprint of what it signed in with.
-    credential: u64,
+    credential: TracedCredential,
     /// The last recheck at which the broker asked about it.
     asked: u32,
 }
 
+/// What a client signed in with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TracedCredential {
+    /// A password: a part of its fingerprint.
+    Password(u64),
+    /// Authentication data, which the broker does not present again.
+    AuthenticationData,
+    /// It did not sign in.
+    Missing,
+}
+
 impl DroppedSessions {
+    /// Keeps a trace of a client that has not come in. The broker keeps no session for it.
+    pub(super) fn note(&mut self, key: ClientKey, client: &impl ClientView) {
+        self.make_room(key);
+        let trace = Trace {
+            who: self
+                .hashes
+                .hash_one((client.client_id(), client.username())),
+            credential: TracedCredential::Missing,
+            asked: 0,
+        };
+        self.by_address.insert(key.0, trace);
+    }
+
     /// Keeps a trace of a session.
     pub(super) fn keep(&mut self, key: ClientKey, session: &Session, asked: u32) {
         let (id, name) = (session.client_id.as_bytes(), session.username.as_bytes());
         let trace = Trace {
             who: self.hashes.hash_one((id, Some(name))),
-            credential: session.credential.part(),
+            credential: match session.is_by_method {
+                true => TracedCredential::AuthenticationData,
+                false => TracedCredential::Password(session.credential.part()),
+            },
             asked,
         };
         self.make_room(key);
@@ -85,14 +112,22 @@ impl DroppedSessions {
         }
         self.by_address.get_mut(&key.0).is_some_and(|trace| {
             trace.asked = recheck_pass;
-            credential.is_none_or(|credential| trace.credential == credential.part())
+            match trace.credential {
+                TracedCredential::Password(part) => {
+                    credential.is_none_or(|credential| credential.part() == part)
+                }
+                // Without rights there is nothing to gain by pretending to be this client.
+                TracedCredential::AuthenticationData => true,
+                TracedCredential::Missing => false,
+            }
         })
     }
 
-    /// Removes the traces that the broker did not ask about at this recheck.
+    /// Removes the traces of sessions that the broker did not ask about at this recheck.
     pub(super) fn keep_only(&mut self, recheck_pass: u32) {
-        self.by_address
-            .retain(|_, trace| trace.asked == recheck_pass);
+        self.by_address.retain(|_, trace| {
+            trace.asked == recheck_pass || trace.credential == TracedCredential::Missing
+        });
     }
 
     #[cfg(test)]

@@ -20,6 +20,7 @@ mod address_hasher;
 mod deferred;
 mod dropped;
 mod expiry;
+mod filters;
 mod overview;
 mod recheck;
 mod reported;
@@ -38,12 +39,13 @@ use crate::{
     identity::Account,
     secret::Fingerprint,
 };
-use acl::rights::Rights;
+use acl::{rights::Rights, rules::AccessRequest};
 pub use address_hasher::AddressHasher;
 use deferred::DeferredClients;
 use dropped::DroppedSessions;
 use expiry::Expiries;
 pub(crate) use expiry::{EndCause, EndedSession, Ending};
+pub(crate) use filters::SubscribedFilters;
 pub(crate) use overview::SessionOverview;
 use recheck::Recheck;
 pub use recheck::{Origin, RecheckAnswer};
@@ -74,6 +76,11 @@ pub(crate) struct Session {
     pub credential: Fingerprint,
     /// The instance that admitted the client.
     pub instance: InstanceId,
+    /// Whether it signed in by an authentication method (MQTT 5). Then the broker checks it again on SIGHUP with
+    /// whatever is in the password field of its CONNECT, which says nothing.
+    pub is_by_method: bool,
+    /// The filters that it subscribed to, where they are remembered.
+    pub filters: Option<Box<SubscribedFilters>>,
 }
 
 /// What the broker does with a session after its client has gone.
@@ -226,9 +233,17 @@ pub(crate) struct SessionView<'a> {
 impl Sessions {
     /// Admits a client. Returns the older session of its client ID, for [`Self::retract`]. That session stays until the
     /// broker lets it go.
-    pub(crate) fn admit(&mut self, key: ClientKey, session: Session) -> Option<ClientKey> {
+    pub(crate) fn admit(&mut self, key: ClientKey, mut session: Session) -> Option<ClientKey> {
         self.arrives(key);
         let older = self.by_id.insert(Arc::clone(&session.client_id), key);
+        if let Some(older) = older.and_then(|older| self.by_key.get_mut(&older))
+            && older.record.session.account == session.account
+            && let (Some(filters), Some(kept)) =
+                (&mut session.filters, &mut older.record.session.filters)
+        {
+            // The broker may keep the subscriptions.
+            std::mem::swap(filters, kept);
+        }
         if let Some(older) = older {
             // Usually its DISCONNECT follows. If the session expired in the broker, none does.
             self.departed.push(older);
@@ -258,6 +273,36 @@ impl Sessions {
         let session = &entry.record.session;
         let is_newest = self.by_id.get(&session.client_id) == Some(&key);
         (entry.state == SessionState::Active && entry.is(client) && is_newest).then_some(session)
+    }
+
+    /// Whether this client is connected, and no newer client has taken its client ID over.
+    pub(crate) fn is_connected(&self, key: ClientKey, client_id: &str) -> bool {
+        let entry = self.by_key.get(&key);
+        entry.is_some_and(|entry| entry.state == SessionState::Active)
+            && self.by_id.get(client_id) == Some(&key)
+    }
+
+    /// Returns the filters of a client that its rights do not allow it to subscribe to, and forgets them.
+    pub(crate) fn take_denied_filters(&mut self, key: ClientKey, now: Unix) -> Vec<Box<str>> {
+        let Some(entry) = self.by_key.get_mut(&key) else {
+            return Vec::new();
+        };
+        let Session {
+            rights, filters, ..
+        } = &mut entry.record.session;
+        let allowed = |filter: &str| {
+            let request = AccessRequest::Subscribe { qos: None };
+            rights.allow(request, filter.as_bytes(), now)
+        };
+        let filters = filters.as_mut();
+        filters.map_or_else(Vec::new, |filters| filters.take_denied(allowed))
+    }
+
+    /// Notes that a client is being asked for its credential, and has not come in. Until it does, it is certain that
+    /// nobody let it in.
+    pub(crate) fn never_came_in(&mut self, key: ClientKey, client: &impl ClientView) {
+        self.arrives(key);
+        self.dropped.note(key, client);
     }
 
     /// Gives a session other rights, until another time. What was refused before may be reported again.

@@ -18,7 +18,7 @@ pub enum Origin {
         /// it is.
         may_refuse: bool,
     },
-    /// A client connects, or the broker checks a session (2.0 only).
+    /// A client connects, or the broker checks a session without subscriptions (2.0 only).
     Unknown,
 }
 
@@ -118,7 +118,10 @@ impl Sessions {
             };
         };
         entry.addresses = TextAddresses::default();
-        if !entry.is(client) || entry.record.session.credential != credential {
+        let session = &entry.record.session;
+        // A client that is connected has its address for itself, so it need not prove again who it is.
+        let by_method = session.is_by_method && may_be_recheck;
+        if !entry.is(client) || session.credential != credential && !by_method {
             return RecheckAnswer::NotSignedIn;
         }
         if may_be_recheck {
@@ -127,6 +130,14 @@ impl Sessions {
         match entry.state {
             SessionState::Active if entry.record.session.may_stay(now) => RecheckAnswer::Keep,
             SessionState::Active => RecheckAnswer::RightsEnded,
+            // A client that connects may have the address of a session that is gone, and its credential cannot be
+            // compared. It gets no rights. If it is a session after all, nothing is lost: it has no subscriptions,
+            // because then its origin would be known.
+            SessionState::Offline(_) if by_method && origin == Origin::Unknown => {
+                self.recheck.asks_about_absent = true;
+                self.drop_from_table(key);
+                RecheckAnswer::Keep
+            }
             SessionState::Offline(_) if may_be_recheck => {
                 self.recheck.asks_about_absent = true;
                 RecheckAnswer::Keep

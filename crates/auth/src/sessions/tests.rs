@@ -55,6 +55,8 @@ impl Table {
             ending: self.ending,
             credential: self.prints.of(b"password"),
             instance: InstanceId::default(),
+            is_by_method: false,
+            filters: None,
         };
         self.sessions.admit(ClientKey(client), session);
     }
@@ -331,6 +333,8 @@ fn a_client_that_hung_up_leaves_the_older_session_as_it_was() {
         ending: Ending::default(),
         credential: table.prints.of(b"password"),
         instance: InstanceId::default(),
+        is_by_method: false,
+        filters: None,
     };
     let older = table.sessions.admit(ClientKey(2), session);
     assert_eq!(older, Some(ClientKey(1)));
@@ -869,4 +873,108 @@ fn a_recheck_that_may_be_incomplete_removes_no_session() {
     );
     assert_eq!(table.sessions.end_recheck(), 1);
     assert!(!held(&table));
+}
+
+impl Table {
+    /// Admits a client that signed in by an authentication method.
+    fn admit_by_method(&mut self, client: usize, id: &str) {
+        self.admit(client, id, 2000);
+        let entry = self.sessions.by_key.get_mut(&ClientKey(client)).unwrap();
+        entry.record.session.is_by_method = true;
+        entry.record.session.credential = self.prints.of(b"token");
+    }
+}
+
+/// On SIGHUP the broker presents the password field, and the token was elsewhere.
+#[test]
+fn a_client_of_a_method_stays_whatever_its_password_field_holds() {
+    const KEPT: Origin = Origin::Recheck { may_refuse: false };
+    let mut table = Table::new();
+    table.admit_by_method(1, "a");
+    for origin in [KEPT, Origin::Unknown] {
+        let answer = table.recheck(1, "a", b"", origin, 1000);
+        assert_eq!(answer, RecheckAnswer::Keep, "{origin:?}");
+        let ended = table.recheck(1, "a", b"", origin, 2000);
+        assert_eq!(ended, RecheckAnswer::RightsEnded);
+        let other = table.recheck(1, "b", b"", origin, 1000);
+        assert_eq!(other, RecheckAnswer::NotSignedIn, "another client ID");
+    }
+    let connect = table.recheck(1, "a", b"", Origin::Connect, 1000);
+    assert_eq!(connect, RecheckAnswer::NotSignedIn);
+
+    table.sessions.leave(ClientKey(1), AfterDisconnect::Kept);
+    table.sessions.reap(NOW);
+    assert_eq!(table.recheck(1, "a", b"", KEPT, 1000), RecheckAnswer::Keep);
+    assert!(table.knows(1, "a"), "it keeps its rights");
+}
+
+/// While it is uncertain whether a client connects, nobody gets the rights of a session that may be gone.
+#[test]
+fn a_kept_session_of_a_method_gives_no_rights_to_whoever_has_its_address() {
+    let mut table = Table::new();
+    table.admit_by_method(1, "a");
+    table.sessions.leave(ClientKey(1), AfterDisconnect::Kept);
+    table.sessions.reap(NOW);
+    let answer = table.recheck(1, "a", b"", Origin::Unknown, 1000);
+    assert_eq!(answer, RecheckAnswer::Keep, "refusing it may crash 2.0");
+    assert!(!table.knows(1, "a"));
+    let client = known("a", "user-a", true);
+    assert!(table.sessions.is_forgotten(ClientKey(1), &client));
+    let again = table.recheck(1, "a", b"", Origin::Unknown, 1000);
+    assert_eq!(again, RecheckAnswer::Keep);
+}
+
+/// A client that is asked for its credential leaves a trace, because of its will, and gets nothing by it.
+#[test]
+fn a_client_that_never_came_in_is_known_as_such() {
+    let mut table = Table::new();
+    let client = known("a", "user-a", true);
+    table.sessions.never_came_in(ClientKey(1), &client);
+    assert!(table.sessions.is_forgotten(ClientKey(1), &client));
+    for origin in [Origin::Connect, Origin::Unknown] {
+        let answer = table.recheck(1, "a", b"password", origin, 1000);
+        assert_eq!(answer, RecheckAnswer::NotSignedIn, "{origin:?}");
+    }
+    table.admit(1, "a", 2000);
+    assert!(!table.sessions.is_forgotten(ClientKey(1), &client));
+    assert!(table.knows(1, "a"));
+}
+
+/// The filters of a client go to the session that continues its own.
+#[test]
+fn filters_are_remembered_across_a_reconnect_of_the_same_account() {
+    let mut table = Table::new();
+    let with_filters = |table: &mut Table, client: usize, subject: &str| {
+        let session = Session {
+            client_id: "a".into(),
+            username: "user-a".into(),
+            account: account(subject),
+            rights: Rights::default(),
+            until: Unix(2000),
+            ending: Ending::default(),
+            credential: table.prints.of(b"token"),
+            instance: InstanceId::default(),
+            is_by_method: true,
+            filters: Some(Box::default()),
+        };
+        table.sessions.admit(ClientKey(client), session);
+    };
+    with_filters(&mut table, 1, "s");
+    let client = known("a", "user-a", true);
+    table.sessions.look(ClientKey(1), &client, |found| {
+        found.session.filters.as_mut().unwrap().insert(b"x/#");
+    });
+    with_filters(&mut table, 2, "s");
+    let denied = table.sessions.take_denied_filters(ClientKey(2), NOW);
+    assert_eq!(denied, ["x/#".into()], "no rights cover it");
+    table.sessions.look(ClientKey(2), &client, |found| {
+        found.session.filters.as_mut().unwrap().insert(b"x/#");
+    });
+    with_filters(&mut table, 3, "another");
+    assert!(
+        table
+            .sessions
+            .take_denied_filters(ClientKey(3), NOW)
+            .is_empty()
+    );
 }

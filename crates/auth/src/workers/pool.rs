@@ -408,6 +408,7 @@ impl PoolShared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sign_in::Presented;
     use crate::{
         client::{Client, ClientKey},
         limits::source::SourceNetwork,
@@ -435,6 +436,7 @@ mod tests {
                     login: None,
                     caller,
                     id_is_free: false,
+                    presented: Presented::default(),
                 },
                 key,
                 deadline: Deadline::after(Duration::from_secs(5)),

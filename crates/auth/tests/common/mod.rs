@@ -10,6 +10,7 @@ use auth::{
     jwt::jwks_cache::FetchSchedule,
     log::Log,
     sessions::Origin,
+    sign_in::Presented,
     threads,
 };
 
@@ -53,6 +54,7 @@ pub(crate) fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
         unverified_address: false,
         origin: Origin::Connect,
         id_is_free: false,
+        presented: Presented::Password,
     }
 }
 
