@@ -106,6 +106,10 @@ pub fn prepare(instance: &mut Instance, common: &mut Common) {
     let now = time::now();
     instance.reap(common, now);
     instance.engine.take_results(common, now);
+    // Else a tick does it.
+    if !instance.ticks && instance.engine.follow_keys(common, now) {
+        instance.answers.forget_all();
+    }
     instance.engine.tell_repeats(now);
 }
 

@@ -20,6 +20,7 @@ use auth::{
     client::ClientKey,
     clock::Unix,
     config::on_disk::OnDisk,
+    control::EXPIRY,
     engine::{DelayedAnswer, Warning},
     sessions::AfterDisconnect,
 };
@@ -151,6 +152,7 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     answer_pending(broker, userdata, answers.unwrap_or_default());
     warn(broker, userdata, now);
     control::tick(broker, userdata, now);
+    follow_keys(broker, userdata, now);
     disconnect_expired(broker, userdata, now);
     disconnect_out_of_place(broker, userdata, now);
     remove_uncovered(broker, userdata);
@@ -158,8 +160,16 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     sighup::tick_ends();
 }
 
-/// The topic of the warning before rights end.
-const WARNING_TOPIC: &str = "$CONTROL/auth0/v1/expiry";
+/// Ends the rights of clients whose signing key was revoked. It comes after delayed clients are let in: what they
+/// brought may have been verified before that.
+fn follow_keys(broker: &Broker, userdata: *mut c_void, now: Unix) {
+    let ended = state::with(broker, userdata, |instance, common| {
+        instance.engine.follow_keys(common, now)
+    });
+    if ended == Some(true) {
+        state::forget_answers(broker);
+    }
+}
 
 /// Tells clients that their rights end soon.
 fn warn(broker: &Broker, userdata: *mut c_void, now: Unix) {
@@ -167,7 +177,7 @@ fn warn(broker: &Broker, userdata: *mut c_void, now: Unix) {
         instance.engine.warnings(common, now)
     });
     for Warning { client_id, payload } in warnings.unwrap_or_default() {
-        broker.publish_to(&client_id, WARNING_TOPIC, payload.as_bytes());
+        broker.publish_to(&client_id, EXPIRY, payload.as_bytes());
     }
 }
 

@@ -223,6 +223,15 @@ pub fn follow_clock(broker: &Broker) {
     }
 }
 
+/// Forgets the messages that were allowed, in all instances: each may have been asked about any client.
+pub fn forget_answers(broker: &Broker) {
+    if let Some(state) = &mut *STATE.open(broker) {
+        for instance in state.instances.iter_mut().flatten() {
+            instance.answers.forget_all();
+        }
+    }
+}
+
 /// Writes the log lines that wait. With `log_dest topic` the broker publishes each as a message and checks that. So
 /// call this with the state closed, and never during the delivery of a message.
 pub fn write_log(broker: &Broker, userdata: *mut c_void) {

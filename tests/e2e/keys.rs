@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use testbed::{
-    clients::{Protocol, raw},
-    tenant::{Behaviour, DEVICE, Endpoint, ResponseGate},
+    clients::{
+        Protocol,
+        raw::{self, ConnectPacket, Will},
+    },
+    tenant::{Behaviour, DEVICE, Endpoint, PASSWORD, ResponseGate},
 };
 
 use crate::{helpers::*, on_each_broker};
@@ -105,6 +108,104 @@ on_each_broker! {
         expect_refusal(&broker, "'c0'", "token-key-pending");
         assert_eq!(tenant.count(Endpoint::Jwks), asked, "20 unknown keys within the cool-down: no request");
         assert!(connected.publish("temperature", "1", 1).unwrap() < 0x80);
+    }
+
+    /// When the tenant revokes a key, the sessions that it admitted end, with their wills, and no others. A kept
+    /// session keeps what is queued for it. A fetch that fails ends nobody.
+    fn a_revoked_key_ends_the_sessions_that_it_admitted(version) {
+        let tenant = tenant();
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("timeout", "1"));
+        tenant.rotate();
+        let mut seen = with_token(&broker, &tenant, WATCHER).qos(1).subscribe(&["temperature"]).subscribed();
+        let of_previous = |protocol, id: &str| {
+            let key = tenant.previous_key().unwrap();
+            token_connect(protocol, id, &tenant.mint(DEVICE).key(&key).sign())
+        };
+        let mut connect = of_previous(Protocol::V5, "old");
+        connect.will = Some(Will { topic: "temperature".into(), payload: b"cut off".to_vec(), qos: 1, ..Will::default() });
+        let mut old = raw::RawClient::connect(broker.port(), &connect).unwrap();
+        let mut away = of_previous(Protocol::V311, "away");
+        away.clean = false;
+        let mut sleepy = raw::RawClient::connect(broker.port(), &away).unwrap();
+        assert_eq!(sleepy.subscribe(&[("config", 1)]), Ok(vec![1]));
+        sleepy.disconnect(0);
+        let mut new = raw(&broker, &tenant, DEVICE, "new", Protocol::V5);
+
+        tenant.revoke_previous();
+        tenant.on(Endpoint::Jwks, Behaviour::json(200, r#"{"keys":[]}"#));
+        broker.reload();
+        broker.expect_log("signing keys could not be fetched");
+        for client in [&mut old, &mut new] {
+            assert!(client.publish("temperature", "still here", 1).unwrap() < 0x80);
+            assert_eq!(seen.expect_message().text(), "still here");
+        }
+        tenant.behave();
+        broker.reload();
+        assert_eq!(old.wait_end(PATIENCE), Ok(Some(0x98)));
+        assert_eq!(seen.expect_message().text(), "cut off");
+        broker.expect_log("a signing key was revoked, with which the tokens of 1 connected clients are signed");
+        expect_refusal(&broker, "'old'", "key-revoked");
+        assert!(new.publish("temperature", "still here", 1).unwrap() < 0x80);
+        assert!(!broker.log().contains("[key-revoked] 'away'"));
+        assert!(answer(&broker, &connect).is_some(), "its token is good for nothing now");
+
+        with_token(&broker, &tenant, WATCHER).qos(1).publish("config", "21").expect_success();
+        away.password = Some(tenant.token(DEVICE).into_bytes());
+        let mut back = raw::RawClient::connect(broker.port(), &away).unwrap();
+        assert!(back.session_present);
+        assert_eq!(back.next_message(PATIENCE).unwrap().text(), "21");
+    }
+
+    /// A remembered login counts no longer when the key of its token is revoked: the tenant is asked again.
+    fn a_revoked_key_ends_remembered_logins(version) {
+        let tenant = tenant();
+        let broker = broker(version, &PluginOptions::both(&tenant).with("login_cache", "86400"));
+        let login = ConnectPacket::new(Protocol::V311, "by-password").login(DEVICE, PASSWORD);
+        let mut client = raw::RawClient::connect(broker.port(), &login).unwrap();
+        assert_eq!(tenant.count(Endpoint::Token), 1);
+        tenant.rotate();
+        tenant.revoke_previous();
+        broker.reload();
+        assert!(client.wait_end(PATIENCE).is_ok());
+        assert!(retry_until_admitted(&broker, &login), "{}", broker.log());
+        assert_eq!(tenant.count(Endpoint::Token), 2);
+    }
+
+    /// Keys that were saved before a restart end nobody. Those that are fetched then do.
+    fn a_restored_key_admits_until_a_fetch_revokes_it(version) {
+        let tenant = tenant();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let options = PluginOptions::tokens(&tenant).with("state_dir", folder.path().to_str().unwrap());
+        let first = broker(version, &options);
+        first.expect_log("signing keys were fetched");
+        let connect = token_connect(Protocol::V5, "old", &tenant.token(DEVICE));
+        let other = token_connect(Protocol::V5, "other", &tenant.mint(DEVICE).key(&tenant.next_key()).sign());
+        drop(first);
+
+        tenant.rotate();
+        tenant.revoke_previous();
+        tenant.stop_listening();
+        let broker = broker(version, &options);
+        broker.expect_log("are in use until it answers");
+        let mut old = raw::RawClient::connect(broker.port(), &connect).unwrap();
+        let mut other = raw::RawClient::connect(broker.port(), &other).unwrap();
+        tenant.listen_again().unwrap();
+        broker.reload();
+        assert_eq!(old.wait_end(PATIENCE), Ok(Some(0x98)));
+        assert!(other.publish("temperature", "1", 1).unwrap() < 0x80);
+    }
+
+    /// With `on_key_revoked keep` sessions last as long as their tokens.
+    fn sessions_of_a_revoked_key_may_be_kept(version) {
+        let tenant = tenant();
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("on_key_revoked", "keep"));
+        let mut old = raw(&broker, &tenant, DEVICE, "old", Protocol::V5);
+        tenant.rotate();
+        tenant.revoke_previous();
+        broker.reload();
+        broker.expect_log("they stay until their tokens expire");
+        assert!(old.publish("temperature", "1", 1).unwrap() < 0x80);
     }
 
     /// A document that is not a key set changes nothing.

@@ -106,7 +106,13 @@ pub(crate) struct Identity {
     pub claims: Option<Arc<Map<String, Value>>>,
     /// When its rights end.
     pub until: Unix,
+    /// The key that signed its token.
+    pub signing_key: SigningKey,
 }
+
+/// A key that signed a token, by the number that this instance of the plugin gave it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SigningKey(pub u16);
 
 /// The result of checking a credential.
 pub(crate) type Verdict = Result<Identity, Refusal>;

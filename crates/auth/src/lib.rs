@@ -7,6 +7,7 @@
 //! | question | file |
 //! |---|---|
 //! | Is this token valid? | [`jwt`]; its outer layer and signature, [`jwt::jws`] |
+//! | What follows when the tenant revokes a key? | `engine/signing_keys.rs` |
 //! | Which keys are current, and when are they fetched again? | [`jwt::jwks_cache`]; over a restart, [`jwt::saved_jwks`] |
 //! | How is the tenant asked? | [`auth0`]; its connections and timeouts, `auth0/http.rs` |
 //! | What does the tenant's response mean? | [`auth0::answer`]; which of its tokens counts, `engine/verify.rs` |

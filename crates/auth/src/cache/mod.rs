@@ -11,7 +11,7 @@ pub(crate) mod logins;
 pub(crate) mod tokens;
 
 #[cfg(test)]
-fn test_identity(until: crate::clock::Unix) -> crate::identity::Identity {
+pub(crate) fn test_identity(until: crate::clock::Unix) -> crate::identity::Identity {
     crate::identity::Identity {
         username: "u".into(),
         account: crate::identity::Account {
@@ -22,5 +22,6 @@ fn test_identity(until: crate::clock::Unix) -> crate::identity::Identity {
         token_rules: Default::default(),
         claims: None,
         until,
+        signing_key: Default::default(),
     }
 }

@@ -141,6 +141,8 @@ pub struct Config {
     pub(crate) max_session: Option<u64>,
     /// How many seconds before its rights end a client is told; 0 if it is not.
     pub(crate) expiry_warning: u32,
+    /// Whether clients stay whose tokens are signed with a key that was revoked.
+    pub(crate) keeps_revoked: bool,
     /// How long one CONNECT may wait for the tenant, and how long one fetch of keys may take.
     pub(crate) timeout: Duration,
     /// How long the broker may block for one CONNECT.

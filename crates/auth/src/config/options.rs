@@ -534,6 +534,19 @@ const SESSIONS: Group = Group {
                    warning](operating.md#the-warning-before-the-end).",
             ..ROW
         },
+        Opt {
+            name: "on_key_revoked",
+            kind: Kind::OneOf(&["disconnect", "keep"]),
+            default: Value("disconnect"),
+            example: Some("disconnect"),
+            text: "What happens to connected devices whose tokens are signed with a key that the tenant has revoked: \
+                   one that is missing in a key set that was fetched successfully, or in `jwks_file` when it is read \
+                   again. With `disconnect`, their rights end at once, and they are disconnected. With `keep`, they \
+                   stay until their tokens expire. New sign-ins with such tokens are refused in both cases. Devices \
+                   whose tokens are signed with other keys are not concerned.",
+            reread: Reread::Applies,
+            ..ROW
+        },
     ],
 };
 

@@ -50,6 +50,7 @@ pub(super) fn config(given: &Given, lines: &Given, before: Option<&Config>) -> R
         hs256_secret,
         leeway: given.whole("leeway")?,
         stays_after_expiry,
+        keeps_revoked: given.one_of("on_key_revoked")? == "keep",
         // Whoever stays does not come back.
         expiry_jitter: match stays_after_expiry {
             true => 0,

@@ -26,6 +26,9 @@ pub const COMMANDS: &str = "$CONTROL/auth0/v1";
 /// The topic on which they get the answer.
 pub const COMMANDS_RESPONSE: &str = "$CONTROL/auth0/v1/response";
 
+/// The topic on which a client is told that its rights end soon.
+pub const EXPIRY: &str = "$CONTROL/auth0/v1/expiry";
+
 /// One of the plugin's own topics, or a filter for some of them. No rule is about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ControlTopic {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Common, Engine, expiry::end_detail, report::Report};
+use super::{Common, Engine, expiry::end_refusal, report::Report};
 use crate::{
     client::{ClientKey, ClientView},
     clock::Unix,
@@ -227,14 +227,17 @@ impl Engine {
             _ => reported.note((reason, access.action, access.topic)),
         };
         if note != Note::Silent {
-            let detail = match reason {
-                Reason::RightsExpired => end_detail(session.ending.cause).into(),
-                _ => Detail::NotAllowed {
-                    topic: String::from_utf8_lossy(access.topic).into_owned(),
-                    why: Box::new(session.rights.explain_denial(what, access.topic, now)),
-                },
+            let refusal = match reason {
+                Reason::RightsExpired => end_refusal(session.ending.cause),
+                _ => Refusal::new(
+                    reason,
+                    Detail::NotAllowed {
+                        topic: String::from_utf8_lossy(access.topic).into_owned(),
+                        why: Box::new(session.rights.explain_denial(what, access.topic, now)),
+                    },
+                ),
             };
-            self.report_refused_access(access, &Refusal::new(reason, detail), now);
+            self.report_refused_access(access, &refusal, now);
         }
         if note == Note::ReportLast {
             let client_id = &String::from_utf8_lossy(access.client.client_id());

@@ -84,7 +84,7 @@ impl Engine {
         identity::check(&identity.client_ids, &sign_in.client.id)?;
         sign_in.presented.check(&identity)?;
         self.client_id_is_available(common, sign_in, Some(&identity.account))?;
-        let (until, ending) = self.end_of_session(&sign_in.client.id, identity.until, now);
+        let (until, ending) = self.end_of_session(&sign_in.client.id, &identity, now);
         Ok(Session {
             client_id: Arc::clone(&sign_in.client.id),
             username: self.username_for_broker(&identity.username),

@@ -20,6 +20,7 @@ use super::{Common, Engine, report::Report};
 use crate::{
     client::ClientKey,
     clock::Unix,
+    identity::Identity,
     refusal::{ConnectDetail, Reason, Refusal},
     sessions::{EndCause, EndedSession, Ending},
 };
@@ -49,14 +50,14 @@ pub struct Warning {
 }
 
 impl Engine {
-    /// Returns when the rights of a client end that has a token until `token_ends`, and what follows.
+    /// Returns when the rights of a client with this identity end, and what follows.
     pub(super) fn end_of_session(
         &self,
         client_id: &str,
-        token_ends: Unix,
+        identity: &Identity,
         now: Unix,
     ) -> (Unix, Ending) {
-        let config = &self.config;
+        let (config, token_ends) = (&self.config, identity.until);
         let latest = config.max_session.map(|most| now.plus(most));
         let (end, cause) = match latest {
             Some(latest) if latest < token_ends => (latest, EndCause::MaxSession),
@@ -72,6 +73,7 @@ impl Engine {
             cause,
             warning,
             stays,
+            signing_key: identity.signing_key,
         };
         (until, ending)
     }
@@ -95,7 +97,7 @@ impl Engine {
             ending,
         } in ended
         {
-            let refusal = &Refusal::new(Reason::RightsExpired, end_detail(ending.cause));
+            let refusal = &end_refusal(ending.cause);
             let client_id_text = &*client_id;
             if ending.stays {
                 self.tell(&Report::RightsEnded {
@@ -131,18 +133,20 @@ impl Engine {
     }
 }
 
-/// Returns what a refusal says about rights that have ended.
-pub(super) fn end_detail(cause: EndCause) -> ConnectDetail {
-    match cause {
-        EndCause::Token => ConnectDetail::TokenExpired,
-        EndCause::MaxSession => ConnectDetail::MaxSession,
-    }
+/// Returns the refusal of a client whose rights have ended.
+pub(super) fn end_refusal(cause: EndCause) -> Refusal {
+    let (reason, detail) = match cause {
+        EndCause::Token => (Reason::RightsExpired, ConnectDetail::TokenExpired),
+        EndCause::MaxSession => (Reason::RightsExpired, ConnectDetail::MaxSession),
+        EndCause::KeyRevoked => (Reason::KeyRevoked, ConnectDetail::KeyRevoked),
+    };
+    Refusal::new(reason, detail)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::testing::engine_with;
+    use crate::{cache::test_identity, engine::testing::engine_with};
 
     const NOW: Unix = Unix(1_000_000);
 
@@ -150,10 +154,14 @@ mod tests {
         engine_with(options).0
     }
 
+    fn for_seconds(left: u64) -> Identity {
+        test_identity(NOW.plus(left))
+    }
+
     /// Returns the ends of a hundred clients whose tokens have this much time left.
     fn ends(engine: &Engine, left: u64) -> Vec<u64> {
         let end = |i| {
-            let (until, _) = engine.end_of_session(&format!("c{i}"), NOW.plus(left), NOW);
+            let (until, _) = engine.end_of_session(&format!("c{i}"), &for_seconds(left), NOW);
             until.0 - NOW.0
         };
         (0..100).map(end).collect()
@@ -192,7 +200,7 @@ mod tests {
     fn a_session_lasts_no_longer_than_the_option_allows() {
         let engine = engine(&[("max_session", "3600"), ("expiry_jitter", "0")]);
         let cause = |left| {
-            let (until, ending) = engine.end_of_session("c", NOW.plus(left), NOW);
+            let (until, ending) = engine.end_of_session("c", &for_seconds(left), NOW);
             (until.0 - NOW.0, ending.cause)
         };
         assert_eq!(cause(30 * 86_400), (3600, EndCause::MaxSession));
@@ -204,7 +212,7 @@ mod tests {
     fn a_warning_leaves_at_least_half_of_the_time() {
         let engine = engine(&[("expiry_warning", "300"), ("expiry_jitter", "0")]);
         for (left, warning) in [(86_400, 300), (600, 300), (60, 30), (1, 1), (0, 0)] {
-            let (_, ending) = engine.end_of_session("c", NOW.plus(left), NOW);
+            let (_, ending) = engine.end_of_session("c", &for_seconds(left), NOW);
             assert_eq!(ending.warning, warning, "{left}");
         }
     }

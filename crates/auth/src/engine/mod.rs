@@ -9,6 +9,7 @@
 //! * `access`: messages and subscriptions · `expiry`: when rights end, and what follows
 //! * `administration`: commands of administrators
 //! * `reload`: what SIGHUP does · `rereading`: a reading of files on a thread
+//! * `signing_keys`: which key admitted whom, and what follows when it is revoked
 //! * `report`: what the operator is told · `repeats`: how often · `tally`: a summary per minute of devices that had to
 //!   try again
 //!
@@ -30,6 +31,7 @@ mod renew;
 pub(crate) mod repeats;
 pub(crate) mod report;
 mod rereading;
+mod signing_keys;
 pub(crate) mod tally;
 mod usernames;
 mod verify;
@@ -87,6 +89,7 @@ use renew::Renewals;
 pub use renew::{FinishedRenewal, Renewal, RenewalWait};
 use repeats::Repeats;
 use report::Report;
+use signing_keys::SigningKeys;
 use tally::Tally;
 pub use usernames::LocalUsers;
 
@@ -127,6 +130,7 @@ pub struct Engine {
     clock_reported: Option<Instant>,
     tally: Tally,
     session_ends: SessionEnds,
+    signing_keys: SigningKeys,
 }
 
 /// Why an instance cannot start.
@@ -229,6 +233,7 @@ impl Engine {
             clock_reported: None,
             tally: Tally::default(),
             session_ends: SessionEnds::default(),
+            signing_keys: SigningKeys::default(),
         })
     }
 

@@ -297,7 +297,7 @@ impl Engine {
         }
         identity::check(&identity.client_ids, &sign_in.client.id)?;
         sign_in.presented.check(&identity)?;
-        let (until, ending) = self.end_of_session(&sign_in.client.id, identity.until, now);
+        let (until, ending) = self.end_of_session(&sign_in.client.id, &identity, now);
         let rights = self.rights(&sign_in.client, identity)?;
         common.sessions.renew(sign_in.key, rights, until, ending);
         self.find_uncovered(common, sign_in, now);

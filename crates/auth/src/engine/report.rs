@@ -51,6 +51,13 @@ pub(crate) enum Report<'a> {
         /// Why.
         refusal: &'a Refusal,
     },
+    /// A signing key was revoked that admitted connected clients.
+    KeyRevoked {
+        /// How many clients.
+        clients: usize,
+        /// Whether they stay.
+        stay: bool,
+    },
     /// Further refusals of a client are not told.
     Silenced {
         /// Its client ID.
@@ -155,6 +162,7 @@ impl Report<'_> {
             | Self::SessionsGone(_) => Level::Info,
             Self::Disconnected { .. }
             | Self::RightsEnded { .. }
+            | Self::KeyRevoked { stay: true, .. }
             | Self::Silenced { .. }
             | Self::Commanded { .. }
             | Self::ClockSet(_) => Level::Notice,
@@ -163,6 +171,7 @@ impl Report<'_> {
             | Self::UnverifiedAddress
             | Self::UnboundClientIds { .. }
             | Self::LocalUsers { .. }
+            | Self::KeyRevoked { stay: false, .. }
             | Self::ReloadSlow { .. } => Level::Warning,
             Self::GenerationStays { .. } => Level::Error,
         }

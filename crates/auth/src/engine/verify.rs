@@ -178,6 +178,7 @@ impl Engine {
             },
         };
         let until = claims.until;
+        let signing_key = self.signing_keys.number(claims.signed_by);
         let topics = match &reading.topics {
             Some(Place::Name(name)) => Some(name.as_str()),
             _ => None,
@@ -201,6 +202,7 @@ impl Engine {
             token_rules,
             claims,
             until,
+            signing_key,
         })
     }
 }

@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
-use crate::config::Algorithm;
+use crate::{config::Algorithm, secret::sha256};
 use input::json::{self, JsonError};
 
 /// The maximum number of keys from one set. Auth0 lists 2 or 3; a private cloud may add 10 of its own.
@@ -34,6 +34,10 @@ pub struct KeySet {
     ignored: Vec<IgnoredKey>,
 }
 
+/// A mark of a public key, by its numbers alone: it is the same under another name and after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyMark(u64);
+
 struct RsaKey {
     /// The parsed key for each algorithm that it may verify. Parsing includes a long division by the modulus,
     /// which costs a seventh of a check; `jsonwebtoken` repeats it for every signature.
@@ -41,6 +45,7 @@ struct RsaKey {
     /// Modulus and exponent, big-endian.
     n: Vec<u8>,
     e: Vec<u8>,
+    mark: KeyMark,
     /// `alg`, if the tenant states it ("Include Signing Algorithms in JSON Web Key Set").
     algorithm: Option<Algorithm>,
 }
@@ -189,8 +194,8 @@ impl KeySet {
         Ok(set)
     }
 
-    /// Returns the key that a token names, if it may verify that algorithm. A token without `kid` gets the
-    /// only key of the set.
+    /// Returns the key that a token names, if it may verify that algorithm, and its mark. A token without `kid` gets
+    /// the only key of the set.
     ///
     /// # Errors
     ///
@@ -199,7 +204,7 @@ impl KeySet {
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<&ParsedPublicKey, KeyLookupError> {
+    ) -> Result<(&ParsedPublicKey, KeyMark), KeyLookupError> {
         let key = match kid {
             _ if self.rsa.is_empty() => return Err(KeyLookupError::Empty),
             Some(kid) => self.rsa.get(kid).ok_or(KeyLookupError::Unknown)?,
@@ -207,10 +212,15 @@ impl KeySet {
             None => return Err(KeyLookupError::Unnamed),
         };
         let ready = key.ready.iter().find(|(one, _)| *one == algorithm);
-        ready.map(|(_, key)| key).ok_or_else(|| {
+        ready.map(|(_, ready)| (ready, key.mark)).ok_or_else(|| {
             // A key without a stated algorithm is ready for all of them.
             KeyLookupError::Algorithm(key.algorithm.unwrap_or(algorithm))
         })
+    }
+
+    /// Whether the set holds the key with this mark, under whatever name.
+    pub fn has(&self, mark: KeyMark) -> bool {
+        self.rsa.values().any(|key| key.mark == mark)
     }
 
     /// Whether both sets hold the same keys.
@@ -262,10 +272,19 @@ fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, KeyProblem> {
         .map_err(|why| KeyProblem::Rejected(why.to_string()))?;
     Ok(RsaKey {
         ready,
+        mark: mark(&n, &e),
         n,
         e,
         algorithm,
     })
+}
+
+fn mark(n: &[u8], e: &[u8]) -> KeyMark {
+    // The length makes a difference between numbers that are cut at different places.
+    let numbers = [&n.len().to_be_bytes()[..], n, e].concat();
+    let hash = sha256(&numbers);
+    let first = hash.first_chunk().expect("a hash has 32 bytes");
+    KeyMark(u64::from_be_bytes(*first))
 }
 
 /// Checks that a key is a public RSA key for signatures. Returns its algorithm, if it states one.
@@ -414,6 +433,21 @@ mod tests {
         assert!(copy.has_same_keys(&set));
         assert!(!copy.has_same_keys(&parse(&[jwk("a")]).unwrap()));
         assert!(!copy.has_same_keys(&parse(&[jwk("a"), jwk("k"), jwk("free")]).unwrap()));
+    }
+
+    #[test]
+    fn a_mark_is_of_the_key_and_not_of_its_name() {
+        let mark = |key: &Value| {
+            let set = parse(std::slice::from_ref(key)).unwrap();
+            let (_, mark) = set.rsa(None, Algorithm::Rs256).unwrap();
+            (set, mark)
+        };
+        let (set, of_a) = mark(&jwk("a"));
+        let (_, of_b) = mark(&jwk("b"));
+        assert!(of_a == of_b && set.has(of_b));
+        let (_, other) = mark(&with("n", json!(modulus(384))));
+        let (_, exponent) = mark(&with("e", json!("Aw")));
+        assert!(other != of_a && exponent != of_a && !set.has(other));
     }
 
     #[test]

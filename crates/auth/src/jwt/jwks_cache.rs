@@ -74,10 +74,17 @@ pub type Fetched = Box<dyn Fn(bool) + Send + Sync>;
 
 /// The current keys.
 pub struct JwksCache {
-    current: RwLock<Arc<KeySet>>,
+    current: RwLock<CurrentKeys>,
     shared: Arc<FetchShared>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
     spawn: Spawn,
+}
+
+#[derive(Default)]
+struct CurrentKeys {
+    set: Arc<KeySet>,
+    /// The newest set that was fetched or read, and not restored. It stays when the keys in use are dropped.
+    confirmed: Option<Arc<KeySet>>,
 }
 
 struct FetchShared {
@@ -127,21 +134,40 @@ impl JwksCache {
         self.current
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+            .set
             .clone()
     }
 
-    /// Replaces the current set. If both hold the same keys, the current one stays, because cached results
-    /// refer to it.
+    /// Returns the newest set that was fetched or read. A key that is not in it has been revoked. Returns `None` if
+    /// there is no such set yet; one that was restored from disk may be old.
+    pub fn confirmed(&self) -> Option<Arc<KeySet>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.confirmed.clone()
+    }
+
+    /// Replaces the current set by one that was fetched or read. If both hold the same keys, the current one stays,
+    /// because cached results refer to it.
     pub fn replace(&self, set: KeySet) {
+        self.install(set, true);
+    }
+
+    fn install(&self, set: KeySet, is_confirmed: bool) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if !current.has_same_keys(&set) {
-            *current = Arc::new(set);
+        if !current.set.has_same_keys(&set) {
+            current.set = Arc::new(set);
+        }
+        if is_confirmed {
+            current.confirmed = Some(Arc::clone(&current.set));
         }
     }
 
-    /// Installs a set that was fetched `age` ago, until a fetch brings another.
+    /// Installs a set that was fetched `age` ago, before a restart, until a fetch brings another.
     pub fn restore(&self, set: KeySet, age: Duration) {
-        self.replace(set);
+        self.install(set, false);
+        self.fetched_ago(age);
+    }
+
+    fn fetched_ago(&self, age: Duration) {
         let mut state = lock(&self.shared.state);
         state.good_until = Some(moment() + state.max_stale.saturating_sub(age));
     }
@@ -163,7 +189,7 @@ impl JwksCache {
         if self.current().is_empty() || good_until.is_some_and(|until| moment() < until) {
             return;
         }
-        self.replace(KeySet::default());
+        self.install(KeySet::default(), false);
         log.line(Level::Error, FetchReport::Stale.to_string());
     }
 
@@ -194,7 +220,8 @@ impl JwksCache {
                 );
                 match result {
                     Ok(set) => {
-                        store.restore(set, Duration::ZERO);
+                        store.replace(set);
+                        store.fetched_ago(Duration::ZERO);
                         Ok(())
                     }
                     Err(no) => {
@@ -551,6 +578,23 @@ mod tests {
             store.drop_stale(&Log::default());
             assert_eq!(has(&store, "a"), kept, "{age:?}");
         }
+    }
+
+    #[test]
+    fn only_a_set_that_was_fetched_is_confirmed() {
+        let store = JwksCache::new(QUICK, crate::threads::plain);
+        store.restore(set("a"), QUICK.max_stale);
+        assert!(has(&store, "a") && store.confirmed().is_none());
+        store.drop_stale(&Log::default());
+        assert!(store.current().is_empty() && store.confirmed().is_none());
+
+        store.replace(set("b"));
+        let fetched = store.confirmed().unwrap();
+        assert!(Arc::ptr_eq(&fetched, &store.current()));
+        store.fetched_ago(QUICK.max_stale);
+        store.drop_stale(&Log::default());
+        assert!(store.current().is_empty());
+        assert!(Arc::ptr_eq(&fetched, &store.confirmed().unwrap()));
     }
 
     #[test]

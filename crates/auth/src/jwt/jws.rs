@@ -1,12 +1,17 @@
 //! The outer layer of a signed token: JWS Compact Serialization (RFC 7515) and the signature.
 
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
+};
+
 use aws_lc_rs::signature::ParsedPublicKey;
 use base64::{DecodeError, Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use crate::{
     config::{Algorithm, HS256_MIN_SECRET},
-    jwt::jwks::{KeyLookupError, KeySet},
+    jwt::jwks::{KeyLookupError, KeyMark, KeySet},
     refusal::{Part, Reason, Refusal, TokenDetail},
     secret::Secret,
 };
@@ -28,6 +33,13 @@ impl HmacSecret {
         (secret.reveal().len() >= HS256_MIN_SECRET).then(|| Self(secret.clone()))
     }
 
+    /// Returns a mark of the secret, which is the same for the same secret as long as the process runs.
+    pub(crate) fn mark(&self) -> SignedBy {
+        // With a random key, so that nobody can try secrets on the mark alone.
+        static HASHES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        SignedBy::Secret(HASHES.hash_one(self.0.reveal()))
+    }
+
     /// Whether the signature of a token in three parts is correct under this secret.
     fn has_signed(&self, token: &str) -> bool {
         let hs256 = jsonwebtoken::Algorithm::HS256;
@@ -47,6 +59,24 @@ impl std::fmt::Debug for HmacSecret {
     }
 }
 
+/// What a token was signed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedBy {
+    /// One of the tenant's keys.
+    Key(KeyMark),
+    /// The secret with this mark.
+    Secret(u64),
+}
+
+/// The payload of a token whose signature is correct.
+#[derive(Debug)]
+pub struct Signed {
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// What it was signed with.
+    pub by: SignedBy,
+}
+
 /// Returns a text claim of a token that is not verified.
 ///
 /// It serves as the user name of a client whose token is verified later. The client is admitted only if the
@@ -57,7 +87,7 @@ pub(crate) fn unverified_text_claim(token: &str, claim: &str) -> Option<String> 
     members.get(claim)?.as_str().map(str::to_owned)
 }
 
-/// Verifies the signature and returns the payload.
+/// Verifies the signature, and returns the payload and the key.
 ///
 /// The algorithm comes from `algorithms`, the key from `keys` or `secret`; the token only chooses among them
 /// (RFC 8725, sections 3.1 and 3.2). `jku`, `x5u`, `jwk` and `x5c` in its header are ignored.
@@ -70,7 +100,7 @@ pub fn verify(
     algorithms: &[Algorithm],
     keys: &KeySet,
     secret: Option<&HmacSecret>,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Signed, Refusal> {
     let Jws {
         header,
         message,
@@ -85,18 +115,20 @@ pub fn verify(
         Some(_) => return Err(malformed(TokenDetail::HeaderMember("kid"))),
     };
 
-    let good = match algorithm {
+    let (good, by) = match algorithm {
         Algorithm::Hs256 => {
             let secret = secret
                 .ok_or_else(|| Refusal::new(Reason::TokenAlgorithm, TokenDetail::NoHs256Secret))?;
-            secret.has_signed(token)
+            (secret.has_signed(token), secret.mark())
         }
-        Algorithm::Rs256 | Algorithm::Ps256 => rsa_key(keys, kid, algorithm)?
-            .verify_sig(message.as_bytes(), &signature)
-            .is_ok(),
+        Algorithm::Rs256 | Algorithm::Ps256 => {
+            let (key, mark) = rsa_key(keys, kid, algorithm)?;
+            let good = key.verify_sig(message.as_bytes(), &signature).is_ok();
+            (good, SignedBy::Key(mark))
+        }
     };
     if good {
-        return Ok(payload);
+        return Ok(Signed { payload, by });
     }
     // An RSA signature is as long as its key (RFC 7518), so at least 2048 bits. An HS256 signature has 32
     // bytes.
@@ -228,7 +260,7 @@ fn rsa_key<'k>(
     keys: &'k KeySet,
     kid: Option<&str>,
     algorithm: Algorithm,
-) -> Result<&'k ParsedPublicKey, Refusal> {
+) -> Result<(&'k ParsedPublicKey, KeyMark), Refusal> {
     keys.rsa(kid, algorithm).map_err(|error| {
         let kid = || kid.unwrap_or_default().to_owned();
         let (reason, detail) = match error {

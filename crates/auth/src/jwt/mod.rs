@@ -45,6 +45,8 @@ pub struct Claims {
     pub issuer: Arc<str>,
     /// When the rights that the token grants end: `exp` plus the leeway.
     pub until: Unix,
+    /// What the token was signed with.
+    pub signed_by: jws::SignedBy,
 }
 
 impl Claims {
@@ -120,13 +122,14 @@ pub fn verify(
     keys: &KeySet,
     now: Unix,
 ) -> Result<Claims, Refusal> {
-    let payload = jws::verify(token, &rules.algorithms, keys, rules.secret.as_ref())?;
-    let members = object(&payload, Part::Payload)?;
+    let signed = jws::verify(token, &rules.algorithms, keys, rules.secret.as_ref())?;
+    let members = object(&signed.payload, Part::Payload)?;
     let (issuer, until) = check(&members, rules, audiences, now)?;
     Ok(Claims {
         members,
         issuer,
         until,
+        signed_by: signed.by,
     })
 }
 

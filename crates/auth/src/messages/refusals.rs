@@ -124,6 +124,7 @@ impl fmt::Display for ConnectDetail {
             Self::PasswordNul => "its password holds a NUL byte",
             Self::RightsEnded => "its rights have ended since it signed in",
             Self::TokenExpired => "its token has expired",
+            Self::KeyRevoked => "the key that signed its token is no longer one of the tenant's",
             Self::MaxSession => "max_session has passed since it signed in or renewed its token",
             Self::ClientIdHeld => {
                 "somebody else is connected with this client ID, or has a kept session under it"

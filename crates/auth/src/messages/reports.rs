@@ -61,6 +61,19 @@ impl fmt::Display for Report<'_> {
                 );
                 f.write_str(&around(&head, refusal))
             }
+            Self::KeyRevoked { clients, stay } => {
+                write!(
+                    f,
+                    "a signing key was revoked, with which the tokens of {clients} connected clients are signed: "
+                )?;
+                f.write_str(match stay {
+                    true => "they stay until their tokens expire (on_key_revoked keep)",
+                    false => {
+                        "their rights have ended, and they are disconnected; fix: none needed if the key is bad; if \
+                         the tenant leaves keys out whose tokens are still good, set on_key_revoked to keep"
+                    }
+                })
+            }
             Self::Silenced { client_id } => write!(
                 f,
                 "further refusals of {} are not logged until it connects again",

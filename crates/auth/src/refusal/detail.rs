@@ -118,6 +118,8 @@ pub enum ConnectDetail {
     RightsEnded,
     /// The token of a connected client has expired.
     TokenExpired,
+    /// The key that signed the token of a connected client was revoked.
+    KeyRevoked,
     /// A client has been connected for `max_session`.
     MaxSession,
     /// Somebody else has the client ID.

@@ -332,6 +332,10 @@ reasons! {
             "The token of a connected device has expired, or `max_session` has passed. The device is disconnected or, with \
             `on_expiry deny`, denied everything.",
             "let the device connect again with a new token";
+        KeyRevoked, "key-revoked", NotAuthorized, Device,
+            "The key that signed the token of a connected device has left the tenant's key set, and `on_key_revoked` is \
+            `disconnect`.",
+            "let the device connect again with a new token";
         UnknownClient, "unknown-client", NotAuthorized, Device,
             "The broker asks about a client that has not signed in since the broker started.",
             "let the device connect again: this broker process has not seen it sign in";

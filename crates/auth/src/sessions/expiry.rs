@@ -10,8 +10,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{Note, Session, SessionEntry, SessionState, Sessions};
-use crate::{client::ClientKey, clock::Unix};
+use super::{InstanceId, Note, Session, SessionEntry, SessionState, Sessions};
+use crate::{client::ClientKey, clock::Unix, identity::SigningKey};
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) struct Ending {
     pub warning: u32,
     /// Whether the client stays connected when its rights have ended, and is denied everything.
     pub stays: bool,
+    /// The key that admitted it. If that is revoked, its rights end at once.
+    pub signing_key: SigningKey,
 }
 
 /// Why the rights of a session end.
@@ -32,6 +34,8 @@ pub(crate) enum EndCause {
     Token,
     /// It has lasted for `max_session`.
     MaxSession,
+    /// The key that admitted it was revoked.
+    KeyRevoked,
 }
 
 /// A connected client whose rights have ended.
@@ -57,6 +61,16 @@ impl Session {
     /// Whether its client may stay connected now.
     pub(crate) fn may_stay(&self, now: Unix) -> bool {
         now < self.until || self.ending.stays
+    }
+}
+
+impl SessionEntry {
+    /// Whether its client is connected, and an instance admitted it by one of these keys.
+    fn is_admitted_by(&self, instance: InstanceId, keys: &[SigningKey]) -> bool {
+        let session = &self.record.session;
+        self.state == SessionState::Active
+            && session.instance == instance
+            && keys.contains(&session.ending.signing_key)
     }
 }
 
@@ -167,6 +181,37 @@ impl Sessions {
             }
         }
         to_warn
+    }
+
+    /// Ends the rights of the connected clients that an instance admitted by these keys. Returns how many they are.
+    ///
+    /// Sessions of clients that are away stay as they are, as when their tokens expire: they receive nothing until a
+    /// client signs in, and then its own rights decide.
+    pub(crate) fn end_admitted_by(
+        &mut self,
+        instance: InstanceId,
+        keys: &[SigningKey],
+        now: Unix,
+    ) -> usize {
+        let mut number = 0;
+        for (key, entry) in &mut self.by_key {
+            if entry.is_admitted_by(instance, keys) {
+                let session = &mut entry.record.session;
+                session.until = session.until.min(now);
+                session.ending.cause = EndCause::KeyRevoked;
+                session.ending.stays = false;
+                self.expiries.insert(*key, session);
+                number += 1;
+            }
+        }
+        number
+    }
+
+    /// Returns how many connected clients an instance admitted by these keys.
+    pub(crate) fn count_admitted_by(&self, instance: InstanceId, keys: &[SigningKey]) -> usize {
+        let entries = self.by_key.values();
+        let admitted = entries.filter(|entry| entry.is_admitted_by(instance, keys));
+        admitted.count()
     }
 
     /// Returns the session of a client that is connected with rights until exactly this time.

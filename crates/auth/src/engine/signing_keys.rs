@@ -1,0 +1,140 @@
+//! Which key signed the token of whom, and what follows when the tenant revokes the key.
+//!
+//! A session has the number of its key. A key gets one when it signs a token that counts, by what it is, and not by its
+//! name: a key that comes back under another name is the same, and one that takes the name of another is not.
+//!
+//! A key is revoked when a key set that was fetched does not have it, or the file of keys when it is read again. No
+//! other set proves anything: a failed fetch brings none, a set that was restored from disk may be old, and keys that
+//! are dropped because they are stale may still be good. The secret for HS256 counts as a key: it is revoked when it is
+//! replaced.
+
+use std::sync::Arc;
+
+use super::{Common, Engine, report::Report};
+use crate::{
+    clock::Unix,
+    identity::SigningKey,
+    jwt::{jwks::KeySet, jws::SignedBy},
+};
+
+/// The keys that signed tokens which count, and what they were compared with.
+#[derive(Default)]
+pub(super) struct SigningKeys {
+    /// The newest number.
+    last: u16,
+    numbered: Vec<(SignedBy, SigningKey)>,
+    compared: Compared,
+}
+
+/// What keys are compared with.
+#[derive(Default)]
+struct Compared {
+    set: Option<Arc<KeySet>>,
+    secret: Option<SignedBy>,
+}
+
+impl Compared {
+    /// Whether these are the same, without a look at the keys.
+    fn is(&self, other: &Self) -> bool {
+        let same_set = match (&self.set, &other.set) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        same_set && self.secret == other.secret
+    }
+
+    fn has(&self, key: SignedBy) -> bool {
+        match key {
+            SignedBy::Key(mark) => self.set.as_ref().is_none_or(|set| set.has(mark)),
+            SignedBy::Secret(_) => self.secret == Some(key),
+        }
+    }
+}
+
+impl SigningKeys {
+    /// Returns the number of a key that has signed a token.
+    pub(super) fn number(&mut self, signed_by: SignedBy) -> SigningKey {
+        let known = self.numbered.iter().find(|(key, _)| *key == signed_by);
+        if let Some((_, number)) = known {
+            return *number;
+        }
+        // There are as many keys at a time as the tenant publishes, so a number is free again when it comes round.
+        self.last = self.last.wrapping_add(1);
+        let number = SigningKey(self.last);
+        self.numbered.push((signed_by, number));
+        number
+    }
+
+    /// Takes the keys that are not among these.
+    fn take_revoked(&mut self, now: Compared) -> Vec<SigningKey> {
+        if self.compared.is(&now) {
+            return Vec::new();
+        }
+        let revoked = self.numbered.extract_if(.., |(key, _)| !now.has(*key));
+        let revoked = revoked.map(|(_, number)| number).collect();
+        self.compared = now;
+        revoked
+    }
+}
+
+impl Engine {
+    /// Ends the rights of the clients whose signing key was revoked since the last call. [`Self::expire`] returns
+    /// them. Returns whether there are any.
+    pub fn follow_keys(&mut self, common: &mut Common, now: Unix) -> bool {
+        let secret = self.requirements.secret.as_ref();
+        let in_force = Compared {
+            set: self.keys.confirmed(),
+            secret: secret.map(|secret| secret.mark()),
+        };
+        let revoked = self.signing_keys.take_revoked(in_force);
+        if revoked.is_empty() {
+            return false;
+        }
+        // Tokens are remembered with the set of keys that verified them, so none of them counts any more.
+        self.login_cache
+            .forget(|identity| revoked.contains(&identity.signing_key));
+        let stay = self.config.keeps_revoked;
+        let clients = match stay {
+            true => common.sessions.count_admitted_by(self.id, &revoked),
+            false => common.sessions.end_admitted_by(self.id, &revoked, now),
+        };
+        if clients > 0 {
+            self.tell(&Report::KeyRevoked { clients, stay });
+        }
+        clients > 0 && !stay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(number: u64) -> SignedBy {
+        SignedBy::Secret(number)
+    }
+
+    fn in_force(number: u64) -> Compared {
+        Compared {
+            set: None,
+            secret: Some(secret(number)),
+        }
+    }
+
+    #[test]
+    fn a_key_has_one_number_until_it_is_withdrawn() {
+        let mut keys = SigningKeys::default();
+        let first = keys.number(secret(1));
+        assert_eq!(keys.number(secret(1)), first);
+        assert!(keys.take_revoked(in_force(1)).is_empty());
+        let second = keys.number(secret(2));
+        assert_ne!(first, second);
+        assert_eq!(keys.take_revoked(in_force(2)), [first]);
+        assert!(keys.take_revoked(in_force(2)).is_empty());
+        assert_ne!(
+            keys.number(secret(1)),
+            first,
+            "it is another one when it comes back"
+        );
+    }
+}
