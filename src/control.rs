@@ -12,12 +12,13 @@ use crate::{
     event::{self, ControlMessage},
     events, guard,
     host::{Broker, Callback},
-    state, time,
+    state::{self, Instance},
+    time,
 };
 use auth::{
     clock::Unix,
-    control::{COMMANDS, COMMANDS_RESPONSE, RENEW},
-    engine::{AdminAnswer, Administered, AnswerTo, administer},
+    control::{COMMANDS, COMMANDS_RESPONSE, RENEW, RENEW_RESPONSE},
+    engine::{AdminAnswer, Administered, AnswerTo, Common, RenewalAnswer, administer},
 };
 
 /// Registers for the control topics with `register`, which returns the broker's code. Returns whether another plugin
@@ -53,21 +54,22 @@ fn take(broker: &Broker, message: &ControlMessage<'_>) {
         return;
     };
     let now = time::now();
-    let answer = state::with(broker, userdata, |instance, common| {
+    state::follow_clock(broker);
+    let ticks = state::with(broker, userdata, |instance, common| {
         instance.has_news = true;
-        let (key, client) = (message.key, &message.client);
-        let engine = &mut instance.engine;
-        let answer = match message.topic == COMMANDS.as_bytes() {
-            true => engine.command(common, key, client, message.payload, now),
-            false => None,
-        };
-        (answer, instance.ticks)
+        let ticks = instance.ticks;
+        if message.topic == COMMANDS.as_bytes() {
+            let (key, client) = (message.key, &message.client);
+            let engine = &mut instance.engine;
+            let answer = engine.command(common, key, client, message.payload, now);
+            send(broker, answer);
+        } else if message.topic == RENEW.as_bytes() {
+            let answer = renew(broker, instance, common, message, now);
+            send_renewals(broker, instance, answer);
+        }
+        ticks
     });
-    let Some((answer, ticks)) = answer else {
-        return;
-    };
-    send(broker, answer);
-    if !ticks {
+    if ticks == Some(false) {
         let done = state::with_all(broker, |engines, common| administer(engines, common, false));
         send(broker, done.unwrap_or_default().answers);
         // It is the client's own packet, so this is no delivery.
@@ -75,8 +77,31 @@ fn take(broker: &Broker, message: &ControlMessage<'_>) {
     }
 }
 
-/// Executes a part of the commands that wait. Call it from a tick.
+/// Renews the rights of a client with the token that it has published.
+fn renew(
+    broker: &Broker,
+    instance: &mut Instance,
+    common: &mut Common,
+    message: &ControlMessage<'_>,
+    now: Unix,
+) -> Option<RenewalAnswer> {
+    let engine = &mut instance.engine;
+    let client = event::described(
+        broker,
+        message.client.client,
+        engine.looks_at_certificates(),
+        engine.trusted_proxies(),
+    )?;
+    let (key, payload) = (message.key, message.payload);
+    engine.renew_published(common, key, &client, payload, instance.ticks, now)
+}
+
+/// Answers clients whose new token had to wait, and executes a part of the commands that wait. Call it from a tick.
 pub fn tick(broker: &Broker, userdata: *mut c_void, now: Unix) {
+    state::with(broker, userdata, |instance, common| {
+        let answers = instance.engine.finished_published_renewals(common, now);
+        send_renewals(broker, instance, answers);
+    });
     let done = state::with_all(broker, |engines, common| {
         let waits = common.has_commands();
         waits.then(|| administer(engines, common, true))
@@ -90,7 +115,23 @@ pub fn tick(broker: &Broker, userdata: *mut c_void, now: Unix) {
     events::disconnect(broker, userdata, kicks, now);
 }
 
-/// Sends answers, each to the client that it is for.
+/// Sends answers to clients that published a new token. What was answered before for a client that has other rights now
+/// is forgotten.
+fn send_renewals(
+    broker: &Broker,
+    instance: &mut Instance,
+    answers: impl IntoIterator<Item = RenewalAnswer>,
+) {
+    for answer in answers {
+        if answer.result.is_ok() {
+            instance.answers.forget(answer.key.0);
+        }
+        let json = answer.to_string();
+        broker.publish_to(&answer.client_id, RENEW_RESPONSE, json.as_bytes());
+    }
+}
+
+/// Sends answers, each to the administrator that it is for.
 fn send(broker: &Broker, answers: impl IntoIterator<Item = AdminAnswer>) {
     for answer in answers {
         match &answer.to {

@@ -19,6 +19,7 @@ mod memory;
 mod outage;
 mod reconnects;
 mod reload;
+mod renewal;
 mod rights;
 mod sanitized;
 mod sessions;

@@ -7,10 +7,13 @@
 //! * [`command`]: what can be commanded, and how it is read from JSON
 //! * [`response`]: what comes of it
 //! * [`requests`]: commands that wait for their turn
+//! * [`pace`]: how often a client may renew
 //!
-//! `engine/administration.rs` executes commands, and `messages/control.rs` writes the JSON of the answers.
+//! `engine/published_renewal.rs` takes new tokens, `engine/administration.rs` executes commands, and
+//! `messages/control.rs` writes the JSON of the answers.
 
 pub(crate) mod command;
+pub(crate) mod pace;
 pub(crate) mod requests;
 pub(crate) mod response;
 

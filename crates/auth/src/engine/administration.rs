@@ -181,7 +181,7 @@ pub fn administer(engines: &mut [&mut Engine], common: &mut Common, ticks: bool)
 /// Returns the answer to a request, if the client that made it is still there.
 fn finished(common: &Common, request: AdminRequest) -> Option<AdminAnswer> {
     if let Administrator::Client { key, client_id, .. } = &request.from
-        && !common.sessions.is_still_connected(*key, client_id)
+        && common.sessions.still_connected(*key, client_id).is_none()
     {
         return None;
     }

@@ -3,7 +3,7 @@
 //! * this file: what an instance consists of, and how it is started, reloaded and stopped
 //! * `authenticate`: one CONNECT · `verify`: tokens · `admission`: the session that follows
 //! * `pending`: sign-ins that wait for the tenant · `delays`: which of them may wait while the broker holds the CONNECT
-//! * `renew`: a new token for a client that is in
+//! * `renew`: a new token for a client that is in · `published_renewal`: one that the client has published
 //! * `exchange`: tokens in the authentication data of MQTT 5 · `oauth_methods`: where they are in it
 //! * `usernames`: the user names that the broker is told
 //! * `access`: messages and subscriptions · `expiry`: when rights end, and what follows
@@ -26,6 +26,7 @@ mod exchange;
 mod expiry;
 mod oauth_methods;
 mod pending;
+mod published_renewal;
 pub(crate) mod reload;
 mod renew;
 pub(crate) mod repeats;
@@ -84,6 +85,8 @@ pub use exchange::{AuthPacket, ExchangeStep, PresentedToken};
 use expiry::SessionEnds;
 pub use expiry::Warning;
 pub use pending::{DelayedAnswer, Wait};
+use published_renewal::PublishedRenewals;
+pub use published_renewal::RenewalAnswer;
 use reload::Reloading;
 use renew::Renewals;
 pub use renew::{FinishedRenewal, Renewal, RenewalWait};
@@ -122,6 +125,7 @@ pub struct Engine {
     /// Subscriptions that a renewal no longer covers, until a tick removes them.
     uncovered: Vec<(Arc<str>, Box<str>)>,
     exchanges: Exchanges,
+    published: PublishedRenewals,
     tenant: TenantId,
     known_callers: KnownCallers,
     /// The refusals that were reported, and how often they were repeated.
@@ -225,6 +229,7 @@ impl Engine {
             renewals: Renewals::default(),
             uncovered: Vec::new(),
             exchanges: Exchanges::default(),
+            published: PublishedRenewals::default(),
             tenant: common.tenant(&config),
             known_callers: KnownCallers::default(),
             config,

@@ -41,7 +41,7 @@ pub enum Renewal {
 /// A renewal that cannot be decided from memory.
 #[must_use]
 pub struct RenewalWait {
-    job: Job,
+    pub(super) job: Job,
 }
 
 /// The end of a renewal that had to wait.

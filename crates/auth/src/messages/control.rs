@@ -1,6 +1,6 @@
-//! The answers to administrators in JSON, and the lines of the log about what they did.
+//! Answers on the plugin's own topics in JSON, and the lines of the log about what administrators did.
 //!
-//! The JSON has the form that Mosquitto's dynamic-security plugin gave it.
+//! Answers to commands have the form that Mosquitto's dynamic-security plugin gave them.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::{
         requests::Administrator,
         response::{CommandData, CommandResponse, ListedSession},
     },
-    engine::AdminAnswer,
+    engine::{AdminAnswer, RenewalAnswer},
 };
 use input::text::Quoted;
 
@@ -26,6 +26,25 @@ impl fmt::Display for AdminAnswer {
             Err(why) => vec![json!({"error": why.to_string()})],
         };
         write!(f, "{}", json!({"responses": responses}))
+    }
+}
+
+impl fmt::Display for RenewalAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (until, seconds) = self.end;
+        let mut members = json!({"expires_at": until.0, "expires_in": seconds});
+        match &self.result {
+            Ok(()) => members["result"] = "renewed".into(),
+            Err(refusal) => {
+                members["result"] = "refused".into();
+                members["reason"] = refusal.reason.code().into();
+                members["error"] = format!("{}; fix: {}", refusal.detail, refusal.fix()).into();
+            }
+        }
+        if let Some(correlation) = &self.correlation {
+            members["correlationData"] = correlation.as_str().into();
+        }
+        write!(f, "{members}")
     }
 }
 

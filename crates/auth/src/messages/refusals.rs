@@ -144,6 +144,16 @@ impl fmt::Display for ConnectDetail {
 impl fmt::Display for RenewalDetail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::TooLong { bytes, most } => {
+                return write!(f, "its message has {bytes} bytes, more than {most}");
+            }
+            Self::NoToken => {
+                "its message is a JSON object whose member token is missing or no text"
+            }
+            Self::Correlation => {
+                "the member correlationData of its message is no text of at most 1024 bytes"
+            }
+            Self::TooFast => "it sends one new token after another",
             Self::NotSignedIn => "it is not signed in with a token or an account of the tenant",
             Self::RightsEnded => "its rights have ended already",
             Self::OtherAccount => "its new token belongs to another account than its session",

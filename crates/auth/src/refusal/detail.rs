@@ -145,6 +145,19 @@ pub enum RenewalDetail {
     OtherAccount,
     /// The token gives another user name.
     OtherUsername,
+    /// The message is too long.
+    TooLong {
+        /// Its length in bytes.
+        bytes: usize,
+        /// The longest that is read.
+        most: usize,
+    },
+    /// The message is an object without a usable token.
+    NoToken,
+    /// What the message gives to be repeated in the answer cannot be.
+    Correlation,
+    /// The client has renewed too often within a moment.
+    TooFast,
 }
 
 /// A field of a CONNECT, or of what follows it.

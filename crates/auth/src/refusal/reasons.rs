@@ -307,6 +307,14 @@ reasons! {
             "A device sent a new token, and has no session that could be renewed: its rights have ended, or others \
             than this plugin let it in.",
             "let the device connect again with the new token, and renew before the old token expires";
+        RenewalMessage, "renewal-message", BadCredential, Device,
+            "A device published to `$CONTROL/auth0/v1/renew` what is neither a token alone nor a JSON object with the \
+            member `token`.",
+            "publish the token alone, or {\"token\":\"...\",\"correlationData\":\"...\"}";
+        RenewalRate, "renewal-rate", Busy, Passing,
+            "A device published more than 10 new tokens within 10 s. It is told so once; what it publishes until the \
+            10 s are over is ignored.",
+            "renew once, before the token expires, and wait for the answer before you send another token";
     }
     "The plugin and the broker" {
         ForeignThread, "foreign-thread", NotAuthorized, Configuration,

@@ -63,11 +63,11 @@ impl Sessions {
         }
     }
 
-    /// Whether this is still the very session that had this client ID, and its client is connected.
-    pub(crate) fn is_still_connected(&self, key: ClientKey, client_id: &Arc<str>) -> bool {
-        self.by_key.get(&key).is_some_and(|entry| {
-            entry.state == SessionState::Active
-                && Arc::ptr_eq(&entry.record.session.client_id, client_id)
-        })
+    /// Returns the very session that this client ID was taken from, if its client is still connected.
+    pub(crate) fn still_connected(&self, key: ClientKey, client_id: &Arc<str>) -> Option<&Session> {
+        let entry = self.by_key.get(&key)?;
+        let session = &entry.record.session;
+        let is_same = Arc::ptr_eq(&session.client_id, client_id);
+        (is_same && entry.state == SessionState::Active).then_some(session)
     }
 }
