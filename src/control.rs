@@ -86,14 +86,16 @@ fn renew(
     now: Unix,
 ) -> Option<RenewalAnswer> {
     let engine = &mut instance.engine;
-    let client = event::described(
+    let client = message.client.client;
+    let described = event::describe(
         broker,
-        message.client.client,
+        client,
+        broker.client_id(client)?,
         engine.looks_at_certificates(),
         engine.trusted_proxies(),
-    )?;
+    );
     let (key, payload) = (message.key, message.payload);
-    engine.renew_published(common, key, &client, payload, instance.ticks, now)
+    engine.renew_published(common, key, &described.client, payload, instance.ticks, now)
 }
 
 /// Answers clients whose new token had to wait, and executes a part of the commands that wait. Call it from a tick.

@@ -217,27 +217,6 @@ pub unsafe fn answer_auth_packet(event: *mut abi::mosquitto_evt_extended_auth, d
     }
 }
 
-/// Describes a client that is in. `certificates` says whether to read its certificate. Returns `None` if one of its
-/// texts is not UTF-8.
-pub fn described<'e>(
-    broker: &Broker,
-    client: ClientRef<'e>,
-    certificates: bool,
-    proxies: &TrustedProxies,
-) -> Option<Client<&'e str>> {
-    let from = address_header::address_from(broker, client);
-    let username = broker.username_bytes(client).map(std::str::from_utf8);
-    Some(Client {
-        id: broker.client_id(client)?,
-        username: username.transpose().ok()?,
-        address: broker
-            .address(client)
-            .and_then(|told| proxies.client(told, from)),
-        port: broker.port(client),
-        certificate: certificates.then(|| broker.certificate(client)).flatten(),
-    })
-}
-
 /// A user name and a password: any bytes.
 type LoginFields<'e> = (Option<&'e str>, Option<&'e [u8]>);
 
