@@ -47,6 +47,9 @@ struct mosquitto {
 	bool may_wait;
 	bool waits;
 	int verdict;
+	/* Extended authentication: the method of its CONNECT, and whether an exchange is under way. */
+	char *method;
+	enum { NO_EXCHANGE, AUTHENTICATING, REAUTHENTICATING } exchange;
 	enum state state;
 };
 _Static_assert(sizeof(struct mosquitto) <= CLIENT_BYTES, "a client");
@@ -286,6 +289,12 @@ int mosquitto_client_protocol_version(const struct mosquitto *client)
 	return living(client, __func__) ? client->protocol_version : 0;
 }
 
+/* A client gets its subscriptions when it is in. */
+int mosquitto_client_sub_count(const struct mosquitto *client)
+{
+	return living(client, __func__) && client->state != ST_NEW && client->subscription;
+}
+
 const char *mosquitto_client_username(const struct mosquitto *client)
 {
 	return living(client, __func__) ? client->username : NULL;
@@ -311,6 +320,12 @@ int mosquitto_set_username(struct mosquitto *client, const char *username)
 	}
 	replace(&client->username, copy(username));
 	return MOSQ_ERR_SUCCESS;
+}
+
+/* The first ones of 2.0 take the empty string for a topic (lib/util_topic.c). */
+int mosquitto_pub_topic_check(const char *topic)
+{
+	return topic[0] || release == FAKE_2_0_11 ? MOSQ_ERR_SUCCESS : MOSQ_ERR_INVAL;
 }
 
 int mosquitto_kick_client_by_clientid(const char *clientid, bool with_will)
@@ -412,7 +427,7 @@ static inline __attribute__((always_inline)) int raw(int listener, int event, vo
 	struct registration list[MAX_REGISTERED];
 	size_t count = registered_count[listener];
 	memcpy(list, registered[listener], count * sizeof(*list));
-	bool asks = event == MOSQ_EVT_BASIC_AUTH || event == MOSQ_EVT_ACL_CHECK;
+	bool asks = event >= MOSQ_EVT_ACL_CHECK && event <= MOSQ_EVT_EXT_AUTH_CONTINUE;
 	int code = asks ? MOSQ_ERR_PLUGIN_DEFER : MOSQ_ERR_SUCCESS;
 
 	for(size_t i = 0; i < count; i++){
@@ -651,6 +666,104 @@ int fake_start_connect(struct mosquitto *client)
 	}else if(code == MOSQ_ERR_SUCCESS){
 		let_in(client);
 	}else{
+		turn_away(client);
+	}
+	return code;
+}
+
+static char auth_data[256];
+static size_t auth_data_length;
+
+/* Returns the data of the plugin's last answer. */
+size_t fake_auth_data(char *data, size_t most)
+{
+	size_t length = auth_data_length < most ? auth_data_length : most;
+	memcpy(data, auth_data, length);
+	return length;
+}
+
+static int extended_auth(struct mosquitto *client, int number, const void *data, size_t length)
+{
+	struct mosquitto_evt_extended_auth event;
+	memset(&event, 0, sizeof(event));
+	event.client = client;
+	event.data_in = length ? data : NULL;
+	event.data_in_len = (uint16_t)length;
+	/* 2.0 names no method when an exchange goes on (src/security.c). */
+	if(number == MOSQ_EVT_EXT_AUTH_START || release == FAKE_2_1_2){
+		event.auth_method = client->method;
+	}
+	int code = fake_raw(client->listener, number, &event);
+	if(passes(code)){
+		code = MOSQ_ERR_NOT_SUPPORTED;
+	}
+	auth_data_length = event.data_out_len;
+	if(auth_data_length > sizeof(auth_data)){
+		fake_violation("much data for a client");
+	}
+	memcpy(auth_data, event.data_out, auth_data_length);
+	free(event.data_out);
+	note(client, number, 0, NULL, code);
+	return code;
+}
+
+/* A CONNECT with an authentication method (src/handle_connect.c). */
+int fake_connect_by(struct mosquitto *client, const char *method, const void *data, size_t length)
+{
+	if(client->state != ST_NEW){
+		fake_violation("the test connects a client twice");
+	}
+	replace(&client->method, copy(method));
+	int code = extended_auth(client, MOSQ_EVT_EXT_AUTH_START, data, length);
+	if(code == MOSQ_ERR_SUCCESS){
+		let_in(client);
+	}else if(code == MOSQ_ERR_AUTH_CONTINUE){
+		client->exchange = AUTHENTICATING;
+	}else{
+		replace(&client->will, NULL);
+		replace(&client->id, NULL);
+		turn_away(client);
+	}
+	return code;
+}
+
+/* An AUTH packet (src/handle_auth.c). */
+int fake_auth(struct mosquitto *client, int reason, const void *data, size_t length)
+{
+	bool is_active = client->state == ST_CONNECTED && client->exchange == NO_EXCHANGE;
+	if(!client->method || reason == FAKE_REAUTHENTICATE ? !is_active : reason && is_active){
+		fake_violation("an AUTH packet that the broker does not show to a plugin");
+	}
+	int number = MOSQ_EVT_EXT_AUTH_CONTINUE;
+	if(reason == FAKE_REAUTHENTICATE){
+		client->exchange = REAUTHENTICATING;
+		number = MOSQ_EVT_EXT_AUTH_START;
+	}else if(client->exchange != REAUTHENTICATING){
+		client->exchange = AUTHENTICATING;
+	}
+	int code = extended_auth(client, number, data, length);
+	if(code == MOSQ_ERR_AUTH_CONTINUE){
+		return code;
+	}
+	if(client->exchange == AUTHENTICATING && client->state == ST_CONNECTED){
+		fake_violation("a client that is in was let in or turned away: the broker uses memory that it has freed");
+	}
+	bool was_in = client->exchange == REAUTHENTICATING;
+	client->exchange = NO_EXCHANGE;
+	if(code == MOSQ_ERR_SUCCESS){
+		if(!was_in){
+			let_in(client);
+		}
+		return code;
+	}
+	if(was_in && release == FAKE_2_0_11 && (code == MOSQ_ERR_AUTH || code == MOSQ_ERR_NOT_SUPPORTED)){
+		fake_violation("a second CONNACK");
+	}
+	if(was_in){
+		fake_disconnect(client, true);
+	}else{
+		replace(&client->will, NULL);
+		replace(&client->id, NULL);
 		turn_away(client);
 	}
 	return code;

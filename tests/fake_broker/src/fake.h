@@ -71,6 +71,9 @@ int fake_raw_userdata(int listener, int event, void *data, void *userdata);
 int fake_basic_auth(struct mosquitto *client);
 int fake_connect(struct mosquitto *client);
 int fake_start_connect(struct mosquitto *client);
+int fake_connect_by(struct mosquitto *client, const char *method, const void *data, size_t length);
+int fake_auth(struct mosquitto *client, int reason, const void *data, size_t length);
+size_t fake_auth_data(char *data, size_t most);
 void fake_hang_up(struct mosquitto *client);
 int fake_acl(struct mosquitto *client, int access, const char *topic);
 int fake_retain_source(const struct mosquitto *source, const char *topic);
@@ -96,6 +99,10 @@ size_t fake_log_depth(void);
 
 struct mosquitto *fake_by_id(const char *id);
 void fake_complete(const char *id, int result);
+
+/* The reason codes of a client's AUTH packets. Without content, it is 0. */
+#define FAKE_CONTINUE 0x18
+#define FAKE_REAUTHENTICATE 0x19
 
 /* 2.1: the answer to a CONNECT is delayed. */
 #define FAKE_ERR_AUTH_DELAYED (-5)

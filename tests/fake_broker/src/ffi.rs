@@ -74,6 +74,19 @@ unsafe extern "C" {
     pub fn fake_basic_auth(client: *mut ClientStruct) -> c_int;
     pub fn fake_connect(client: *mut ClientStruct) -> c_int;
     pub fn fake_start_connect(client: *mut ClientStruct) -> c_int;
+    pub fn fake_connect_by(
+        client: *mut ClientStruct,
+        method: *const c_char,
+        data: *const c_void,
+        length: usize,
+    ) -> c_int;
+    pub fn fake_auth(
+        client: *mut ClientStruct,
+        reason: c_int,
+        data: *const c_void,
+        length: usize,
+    ) -> c_int;
+    pub fn fake_auth_data(data: *mut c_char, most: usize) -> usize;
     pub fn fake_hang_up(client: *mut ClientStruct);
     pub fn fake_acl(client: *mut ClientStruct, access: c_int, topic: *const c_char) -> c_int;
     pub fn fake_retain_source(source: *const ClientStruct, topic: *const c_char) -> c_int;

@@ -50,6 +50,7 @@ mod codes {
     use std::ffi::c_int;
 
     pub const AUTH_DELAYED: c_int = -5;
+    pub const AUTH_CONTINUE: c_int = -4;
     pub const SUCCESS: c_int = 0;
     pub const INVAL: c_int = 3;
     pub const NOT_SUPPORTED: c_int = 10;
@@ -72,6 +73,8 @@ pub enum Event {
     Reload = 1,
     AclCheck = 2,
     BasicAuth = 3,
+    ExtAuthStart = 4,
+    ExtAuthContinue = 5,
     Control = 6,
     Tick = 9,
     Disconnect = 10,
@@ -81,23 +84,27 @@ pub enum Event {
 impl Event {
     /// Returns the events that this broker has.
     pub fn all(release: Release) -> &'static [Self] {
-        const ALL: [Event; 7] = [
+        const ALL: [Event; 9] = [
             Event::Reload,
             Event::AclCheck,
             Event::BasicAuth,
+            Event::ExtAuthStart,
+            Event::ExtAuthContinue,
             Event::Control,
             Event::Tick,
             Event::Disconnect,
             Event::ClientOffline,
         ];
-        &ALL[..if release.is_2_1() { 7 } else { 6 }]
+        &ALL[..if release.is_2_1() { 9 } else { 8 }]
     }
 
     /// Returns the answer to an event without usable data: a refusal for a check, and success for anything
     /// else.
     pub fn refusal(self) -> c_int {
         match self {
-            Self::BasicAuth => AUTH,
+            Self::BasicAuth | Self::ExtAuthStart => AUTH,
+            // Anything else may make the broker use memory that it has freed.
+            Self::ExtAuthContinue => AUTH_CONTINUE,
             Self::AclCheck => ACL_DENIED,
             _ => SUCCESS,
         }
@@ -153,6 +160,7 @@ pub enum ClientState {
 #[allow(missing_docs)]
 pub enum PluginCall {
     Login(FakeClient, c_int),
+    Auth(FakeClient, c_int),
     Acl(FakeClient, AclAccess, String, c_int),
     Disconnect(FakeClient),
     Offline(FakeClient),
@@ -648,6 +656,34 @@ impl FakeBroker {
         (client, unsafe { ffi::fake_start_connect(client.0) })
     }
 
+    /// Connects a client with an authentication method and this data.
+    pub fn connect_by(
+        &mut self,
+        client: FakeClient,
+        method: &str,
+        data: impl AsRef<[u8]>,
+    ) -> c_int {
+        let (method, data) = (text(method), data.as_ref());
+        let (at, length) = (data.as_ptr().cast(), data.len());
+        // SAFETY: a living client, on the broker's thread; method and data live through the call.
+        unsafe { ffi::fake_connect_by(client.0, pointer(method.as_ref()), at, length) }
+    }
+
+    /// Sends an AUTH packet of a client, with this reason code; 0 stands for a packet without content.
+    pub fn auth(&mut self, client: FakeClient, reason: c_int, data: impl AsRef<[u8]>) -> c_int {
+        let data = data.as_ref();
+        // SAFETY: as above.
+        unsafe { ffi::fake_auth(client.0, reason, data.as_ptr().cast(), data.len()) }
+    }
+
+    /// Returns the data in the last answer to a CONNECT with a method, or to an AUTH packet.
+    pub fn auth_data(&self) -> String {
+        let mut data = [0u8; 256];
+        // SAFETY: writes at most as many bytes as there are.
+        let length = unsafe { ffi::fake_auth_data(data.as_mut_ptr().cast(), data.len()) };
+        String::from_utf8_lossy(&data[..length]).into_owned()
+    }
+
     /// Closes the connection of a client that waits for its answer.
     pub fn hang_up(&mut self, client: FakeClient) {
         // SAFETY: as above.
@@ -868,6 +904,7 @@ impl FakeBroker {
                     answer.code,
                 ),
                 3 => PluginCall::Login(client, answer.code),
+                4 | 5 => PluginCall::Auth(client, answer.code),
                 10 => PluginCall::Disconnect(client),
                 28 => PluginCall::Offline(client),
                 other => panic!("nobody records event {other}"),

@@ -339,7 +339,11 @@ impl Engine {
         let sessions = &common.sessions;
         if sessions.connected(packet.key, &packet.client).is_some() {
             let client = (packet.key, packet.client.id.into());
-            self.exchanges.out_of_place.push(client);
+            // Once each: 2.0 must not disconnect a client that is gone.
+            let clients = &mut self.exchanges.out_of_place;
+            if !clients.contains(&client) {
+                clients.push(client);
+            }
             return ExchangeStep::Continue(Vec::new());
         }
         let is_ours = sessions.is_forgotten(packet.key, &packet.client)

@@ -7,6 +7,7 @@ mod control;
 mod crowds;
 mod exits;
 mod expiry;
+mod extended_auth;
 mod instances;
 mod nulls;
 mod order;

@@ -1,9 +1,10 @@
 //! A panic in the plugin is a refusal. Each test ends with success, which shows that it is not an abort.
 
 use fake_broker::{
-    ACL_DENIED, AUTH, AclAccess, ClientState, Event, SUCCESS, UNKNOWN, alone_provoked,
+    ACL_DENIED, AUTH, AUTH_CONTINUE, AclAccess, ClientState, Event, SUCCESS, UNKNOWN,
+    alone_provoked,
 };
-use testbed::tenant::Tenant;
+use testbed::tenant::{DEVICE, Tenant};
 
 use super::{FORBIDDEN, GRANTED, Scene, broker, offline, scratch};
 
@@ -36,6 +37,30 @@ fn a_panic_in_init_prevents_the_start() {
         assert_eq!(broker.registered(Event::BasicAuth), 0);
         calm();
         assert_eq!(broker.init(&options), Ok(()));
+    });
+}
+
+/// Nothing but AUTH_CONTINUE is safe where an exchange goes on, because there may be none.
+#[test]
+fn a_panic_in_extended_auth_damages_nothing() {
+    alone_provoked("none", || {
+        let mut scene = Scene::quiet();
+        let spec = scene.device("a").v5();
+        let token = scene.tenant.token(DEVICE);
+        let client = scene.broker.client(&spec);
+        assert_eq!(
+            scene.broker.connect_by(client, "OAUTH2-JWT", &token),
+            SUCCESS
+        );
+        provoke("ext_auth_continue");
+        assert_eq!(scene.broker.auth(client, 0, ""), AUTH_CONTINUE);
+        provoke("ext_auth_start");
+        let other = scene.broker.client(&spec);
+        assert_eq!(scene.broker.connect_by(other, "OAUTH2-JWT", &token), AUTH);
+        calm();
+        assert_eq!(scene.broker.auth(client, 0, ""), AUTH_CONTINUE);
+        scene.broker.tick();
+        assert_eq!(scene.broker.state(client), ClientState::Gone);
     });
 }
 
