@@ -48,6 +48,11 @@ pub unsafe extern "C" fn on_basic_auth(
         // SAFETY: the broker calls this with a basic-auth event, or with NULL.
         if may_be_recheck && unsafe { event::is_about_restored_session(broker, data.cast()) } {
             // It has no rights until its client signs in.
+            if let Some(client) = client {
+                state::with(broker, userdata, |_, common| {
+                    common.asked_about_restored(&EventClient { broker, client });
+                });
+            }
             return codes::SUCCESS;
         }
         state::follow_clock(broker);
@@ -159,7 +164,8 @@ pub fn sign_in(
     if broker.generation() == Generation::V2_1 {
         common.has_used(connect.client.id);
     }
-    common.admit(admission);
+    let admitted = common.admit(admission);
+    common.confirm(admitted);
     Ok(codes::SUCCESS)
 }
 

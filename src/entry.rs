@@ -147,9 +147,9 @@ fn register(
     if shared {
         return Ok(());
     }
-    let started = state::with(broker, userdata, |instance, _| {
+    let started = state::with(broker, userdata, |instance, common| {
         instance.engine.warn_of_local_users(&local_users::find());
-        let started = instance.engine.start(broker.features());
+        let started = instance.engine.start(common, broker.features());
         started.map_err(|why| why.to_string())
     });
     Ok(started.expect("it was obtained above")?)

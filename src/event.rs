@@ -71,12 +71,7 @@ pub unsafe fn is_about_restored_session(
         unsafe { event.as_ref() }.is_some_and(|event| event.password.is_null());
     // SAFETY: the same promise.
     let client = unsafe { client(event) };
-    brings_no_password && client.is_some_and(|client| was_restored(broker, client))
-}
-
-/// Returns whether the broker restored this session from disk, and its client has not come back yet.
-fn was_restored(broker: &Broker, client: ClientRef<'_>) -> bool {
-    !broker.is_connected(client) && broker.protocol_version(client) == 0
+    brings_no_password && client.is_some_and(|client| broker.was_restored(client))
 }
 
 /// Reads a basic-auth event. `certificates` says whether to read the client's certificate. `proxies` are the proxies
@@ -90,7 +85,7 @@ fn was_restored(broker: &Broker, client: ClientRef<'_>) -> bool {
 ///
 /// `event` is NULL or a live event of the broker's.
 pub unsafe fn connect<'e>(
-    broker: &Broker,
+    broker: &'e Broker,
     event: *const abi::mosquitto_evt_basic_auth,
     origin: Origin,
     certificates: bool,
@@ -118,6 +113,11 @@ pub unsafe fn connect<'e>(
         unverified_address: described.has_unverified_address,
         origin,
         id_is_free: origin == Origin::Connect && broker.has_session(client_id) == Some(false),
+        restored_for: match origin {
+            Origin::Connect => broker.restored_for(client_id),
+            Origin::Recheck { .. } | Origin::Unknown => None,
+        },
+        ends_with_connection: broker.protocol_version(client) < 5 && broker.clean_session(client),
         presented: Presented::Password,
     };
     Ok((client, connect))
@@ -162,7 +162,7 @@ pub fn describe<'e>(
 ///
 /// `event` is NULL or a live event of the broker's.
 pub unsafe fn auth_packet<'e>(
-    broker: &Broker,
+    broker: &'e Broker,
     event: *const abi::mosquitto_evt_extended_auth,
     certificates: bool,
     proxies: &TrustedProxies,
@@ -190,6 +190,7 @@ pub unsafe fn auth_packet<'e>(
         unverified_address: described.has_unverified_address,
         is_connected: broker.has_client(client_id, client.address()),
         id_is_free: broker.has_session(client_id) == Some(false),
+        restored_for: broker.restored_for(client_id),
     };
     Some((client, packet))
 }
@@ -266,7 +267,7 @@ impl ClientView for EventClient<'_> {
     }
 
     fn is_restored(&self) -> bool {
-        was_restored(self.broker, self.client)
+        self.broker.was_restored(self.client)
     }
 
     #[inline]

@@ -89,6 +89,11 @@ unsafe fn gone(
             }
             instance.answers.forget(client.address());
             let key = ClientKey(client.address());
+            // 2.1 was asked before.
+            if broker.generation() == Generation::V2_0 && broker.was_restored(client) {
+                let engine = &instance.engine;
+                engine.restored_is_resumed(common, key, &EventClient { broker, client });
+            }
             common.will_be_rechecked(key, &EventClient { broker, client });
             instance.engine.leave(common, key, after_disconnect, now);
         });
@@ -245,17 +250,20 @@ fn answer_pending(broker: &Broker, userdata: *mut c_void, answers: Vec<DelayedAn
         if broker.has_client(&client_id, client.0) == Some(true) {
             continue;
         }
-        let older = state::with(broker, userdata, |_, common| {
+        let admitted = state::with(broker, userdata, |_, common| {
             common.has_used(&client_id);
             common.admit(admission)
         });
         broker.complete(&client_id, codes::SUCCESS);
-        if broker.has_client(&client_id, client.0) != Some(true) {
-            state::with(broker, userdata, |instance, common| {
+        let is_in = broker.has_client(&client_id, client.0) == Some(true);
+        state::with(broker, userdata, |instance, common| match admitted {
+            None => {}
+            Some(admitted) if is_in => common.confirm(admitted),
+            Some(admitted) => {
                 instance.answers.forget(client.0);
-                common.retract(client, older.flatten());
-            });
-        }
+                common.retract(admitted);
+            }
+        });
     }
 }
 

@@ -343,6 +343,25 @@ impl Broker {
         Some(unsafe { !function(client_id.as_ptr()).is_null() })
     }
 
+    /// Returns the user name of the session that the broker restored from disk under this client ID, if its client has
+    /// not come back. Returns `None` on 2.0, which cannot tell.
+    pub fn restored_for<'e>(&'e self, client_id: &str) -> Option<&'e str> {
+        let function = self.functions.client?;
+        let client_id = CString::new(client_id).ok()?;
+        // SAFETY: the string lives for the length of the call. The broker frees no client while an event is handled, so
+        // the result lives as long as the event.
+        let client: ClientRef<'e> = unsafe { ClientRef::new(function(client_id.as_ptr())) }?;
+        if !self.was_restored(client) {
+            return None;
+        }
+        std::str::from_utf8(self.username_bytes(client)?).ok()
+    }
+
+    /// Returns whether the broker restored this session from disk, and its client has not come back yet.
+    pub fn was_restored(&self, client: ClientRef<'_>) -> bool {
+        !self.is_connected(client) && self.protocol_version(client) == 0
+    }
+
     /// Answers a delayed CONNECT. The broker ignores this if nobody waits with this client ID. It calls back into the
     /// ACL check, DISCONNECT and more, so the state must be closed. Call it only from a tick.
     pub fn complete(&self, client_id: &str, code: c_int) {

@@ -188,6 +188,7 @@ pub fn release(broker: &Broker, userdata: *mut c_void) {
         }
     }
     if all.instances.iter().all(Option::is_none) {
+        all.common.stop();
         *state = None;
     }
 }
@@ -198,6 +199,7 @@ pub fn stop_all(broker: &Broker) {
         for instance in state.instances.iter_mut().flatten() {
             instance.engine.stop();
         }
+        state.common.stop();
     }
 }
 

@@ -99,6 +99,7 @@ fn one_module_reads_the_time() {
 fn dependencies_point_one_way() {
     let layers: &[&[&str]] = &[
         &[
+            "account",
             "client",
             "clock",
             "files",
@@ -110,6 +111,7 @@ fn dependencies_point_one_way() {
             "refusal",
             "threads",
         ],
+        &["saved_sessions"],
         &["identity"],
         &["config"],
         &["jwt", "policy_file"],

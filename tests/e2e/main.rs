@@ -20,6 +20,7 @@ mod outage;
 mod reconnects;
 mod reload;
 mod renewal;
+mod restart;
 mod rights;
 mod sanitized;
 mod sessions;

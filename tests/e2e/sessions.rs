@@ -14,7 +14,7 @@ use testbed::{
 use crate::{helpers::*, on_each_broker};
 
 /// Disconnects, and returns when the broker has logged it.
-fn leave(broker: &Mosquitto, client: raw::RawClient, id: &str) {
+pub fn leave(broker: &Mosquitto, client: raw::RawClient, id: &str) {
     let mark = broker.log_mark();
     client.disconnect(0);
     // 2.1 writes the address between the client ID and "disconnected".
@@ -252,21 +252,6 @@ on_each_broker! {
         }
         assert_eq!(sleepy.messages_before_pong(), Ok(vec![]));
         assert!(!broker.log().contains("unknown-client"));
-    }
-
-    /// Whoever resumes a restored session receives only what its own token grants.
-    fn a_restored_session_gives_another_account_none_of_its_rights(version) {
-        let tenant = tenant();
-        device(&tenant, "other", json!(["a/c"]));
-        let (broker, mut connect) = asleep(version, &tenant);
-        let broker = broker.restart().unwrap();
-        for (topic, text) in [("a/b", "secret"), ("a/c", "shared")] {
-            with_token(&broker, &tenant, WATCHER).qos(1).publish(topic, text).expect_success();
-        }
-        connect.password = Some(tenant.token("other").into_bytes());
-        let mut other = raw::RawClient::connect(broker.port(), &connect).unwrap();
-        assert_eq!(other.next_message(PATIENCE).unwrap().text(), "shared");
-        assert_eq!(other.messages_before_pong(), Ok(vec![]));
     }
 
     /// MQTT 5 enhanced authentication is not offered, and is no way around.

@@ -1,8 +1,5 @@
 //! Who a client is: its account, and the client IDs that its token allows.
 //!
-//! A subject is unique within its issuer only (RFC 7519, section 4.1.2), and two tenants may share a broker. So an
-//! account is issuer and subject together.
-//!
 //! MQTT lets every client use every client ID, and with it the queued messages of that session. An operator can bind
 //! client IDs to a token: to a claim, or to a template of claims.
 
@@ -11,19 +8,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::{
+    account::Account,
     clock::Unix,
     refusal::{ClaimProblem, Detail, Reason, Refusal},
+    saved_sessions::SavedClaims,
 };
 use acl::{claims::TokenRules, client::ClientAttributes, rules::Template};
-
-/// The account that a session belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Account {
-    /// The `iss` of its tokens.
-    pub issuer: Arc<str>,
-    /// The `sub` of its tokens, or the user name if they have none.
-    pub subject: Arc<str>,
-}
 
 /// The rule that a client ID must satisfy.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +94,8 @@ pub(crate) struct Identity {
     pub token_rules: Arc<TokenRules>,
     /// The claims, if rules may name them.
     pub claims: Option<Arc<Map<String, Value>>>,
+    /// The claims that are saved with its session, if sessions are saved.
+    pub saved: Option<SavedClaims>,
     /// When its rights end.
     pub until: Unix,
     /// The key that signed its token.

@@ -32,6 +32,7 @@
 //! | Which user name does the broker get? | `engine/usernames.rs` |
 //! | How is a file read that an option names? | [`files`] |
 //! | What is kept on disk, and when is it trusted? | [`state_dir`] |
+//! | Which rights has a session that the broker restored from disk? | [`saved_sessions`]; they are made in `engine/restored.rs` |
 //! | What is kept out of core dumps? | [`secret`] |
 //! | Why was a client refused, and how is that fixed? | [`refusal`], one table |
 //! | What may an administrator command, and what comes of it? | [`control`], `engine/administration.rs` |
@@ -44,6 +45,7 @@
 // Read with `cargo doc --document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
 
+mod account;
 pub mod auth0;
 mod cache;
 pub mod client;
@@ -62,6 +64,7 @@ mod pending;
 pub mod policy_file;
 pub mod proxies;
 pub mod refusal;
+mod saved_sessions;
 pub mod secret;
 pub mod sessions;
 pub mod sign_in;

@@ -2,7 +2,7 @@
 //! thread: to read a file of ten thousand rules takes longer than a broker may stand still. The rules that it replaces
 //! are freed by a thread, too.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use crate::{
     config::{ConfigError, errors::Problem},
@@ -86,6 +86,11 @@ impl InForce {
         self.edition.looks_at_client_id.as_deref()
     }
 
+    /// Returns the names of the claims that rules depend on.
+    pub(crate) fn members(&self) -> &BTreeSet<String> {
+        &self.edition.members
+    }
+
     /// Returns whether these rules are the ones in force.
     #[inline]
     pub(crate) fn is(&self, rules: &Arc<PolicyFile>) -> bool {
@@ -100,6 +105,8 @@ pub(crate) struct Edition {
     rules: Arc<PolicyFile>,
     /// Kept because a search through all rules takes a while.
     looks_at_client_id: Option<Box<str>>,
+    /// The names of the claims that rules depend on. Kept for the same reason.
+    members: BTreeSet<String>,
 }
 
 /// How the file is read. A thread may do so.
@@ -176,6 +183,7 @@ fn edition(digest: [u8; 32], text: &str) -> Result<Edition, Mistake> {
     Ok(Edition {
         digest,
         looks_at_client_id: rules.looks_at_client_id().map(Into::into),
+        members: rules.members(),
         rules: Arc::new(rules),
     })
 }

@@ -121,6 +121,9 @@ pub struct NoRandomness;
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
+    /// A fingerprint that no credential has.
+    pub(crate) const UNUSED: Self = Self([0; 32]);
+
     /// Returns eight bytes of the fingerprint, as a hash: its bytes are uniformly distributed.
     pub fn part(&self) -> u64 {
         let (eight, _) = self.0.split_first_chunk().expect("there are 32");

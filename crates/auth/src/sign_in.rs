@@ -28,6 +28,10 @@ pub struct SignIn {
     pub caller: Caller,
     /// Whether the broker says that it has no session under this client ID. 2.0 does not say.
     pub id_is_free: bool,
+    /// The user name of a session that the broker restored under this client ID, if it says so. 2.0 does not say.
+    pub restored_for: Option<std::sync::Arc<str>>,
+    /// Whether the broker certainly ends the session with the connection.
+    pub ends_with_connection: bool,
     /// Where the credential is.
     pub presented: Presented,
 }

@@ -28,7 +28,7 @@ pub(crate) enum FolderError {
     ChangeableByOthers(PathBuf, u32),
 }
 
-/// The longest file that is read, in bytes. A key set has a few kilobytes.
+/// The longest file that is read where nothing else is said, in bytes. A key set has a few kilobytes.
 const MAX_FILE: u64 = 256 * 1024;
 
 /// The folder.
@@ -95,6 +95,19 @@ impl StateDir {
     ///
     /// Returns an error if the file cannot be read or somebody else could have written it.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, FileError> {
+        self.read_up_to(name, MAX_FILE)
+    }
+
+    /// Returns the bytes of a file that may be this long, or `None` if the file does not exist.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file cannot be read or somebody else could have written it.
+    pub(crate) fn read_up_to(
+        &self,
+        name: &str,
+        longest: u64,
+    ) -> Result<Option<Vec<u8>>, FileError> {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -107,13 +120,28 @@ impl StateDir {
         let metadata = file.metadata().map_err(FileError::Unreadable)?;
         self.is_ours(&metadata)?;
         let mut bytes = Vec::new();
-        file.take(MAX_FILE + 1)
+        file.take(longest + 1)
             .read_to_end(&mut bytes)
             .map_err(FileError::Unreadable)?;
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(FileError::TooLong(MAX_FILE));
+        if bytes.len() as u64 > longest {
+            return Err(FileError::TooLong(longest));
         }
         Ok(Some(bytes))
+    }
+
+    /// Opens an existing file, to append to it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file cannot be written or somebody else could have written it.
+    pub(crate) fn append_to(&self, name: &str) -> Result<File, FileError> {
+        let file = OpenOptions::new()
+            .append(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(self.path_of(name))
+            .map_err(FileError::Unwritable)?;
+        self.is_ours(&file.metadata().map_err(FileError::Unwritable)?)?;
+        Ok(file)
     }
 
     fn is_ours(&self, metadata: &Metadata) -> Result<(), FileError> {

@@ -55,7 +55,10 @@ fn instance_with_keys(
     ];
     let mut instance =
         common::instance(&[&always, options].concat(), FetchSchedule::default(), log);
-    instance.engine.start(BrokerFeatures::default()).unwrap();
+    instance
+        .engine
+        .start(&mut instance.common, BrokerFeatures::default())
+        .unwrap();
     instance
 }
 

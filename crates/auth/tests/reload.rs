@@ -97,7 +97,10 @@ impl Scene {
         let lines = [("config_file", path("auth0.toml"))];
         let lines = lines.each_ref().map(|(name, value)| (*name, &**value));
         let mut instance = common::instance(&lines, FetchSchedule::default(), log.clone());
-        instance.engine.start(BrokerFeatures::default()).unwrap();
+        instance
+            .engine
+            .start(&mut instance.common, BrokerFeatures::default())
+            .unwrap();
         let began = Instant::now();
         while instance.engine.keys().current().is_empty() {
             assert!(began.elapsed() < PATIENCE);
@@ -170,7 +173,8 @@ impl Scene {
             Step::Keep | Step::Defer => panic!("nobody was in"),
         };
         let username = admission.username().to_owned();
-        self.instance.common.admit(admission);
+        let admitted = self.instance.common.admit(admission);
+        self.instance.common.confirm(admitted);
         self.usernames.insert(connect.key.0, username.clone());
         Ok(username)
     }

@@ -54,7 +54,10 @@ fn instance(options: &[(&str, &str)]) -> (TestInstance, Log) {
     let log = Log::default();
     let all = [&always, options].concat();
     let mut instance = common::instance(&all, FetchSchedule::default(), log.clone());
-    instance.engine.start(BrokerFeatures::default()).unwrap();
+    instance
+        .engine
+        .start(&mut instance.common, BrokerFeatures::default())
+        .unwrap();
     (instance, log)
 }
 
@@ -305,7 +308,10 @@ fn a_renewal_with_a_new_key_waits_for_the_fetch_alone() {
         ..FetchSchedule::default()
     };
     let mut instance = common::instance(&options, pace, Log::default());
-    instance.engine.start(BrokerFeatures::default()).unwrap();
+    instance
+        .engine
+        .start(&mut instance.common, BrokerFeatures::default())
+        .unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while instance.engine.keys().current().is_empty() {
         assert!(Instant::now() < deadline);

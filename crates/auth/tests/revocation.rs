@@ -61,7 +61,7 @@ impl Rig {
         };
         rig.instance
             .engine
-            .start(BrokerFeatures::default())
+            .start(&mut rig.instance.common, BrokerFeatures::default())
             .unwrap();
         for number in 0..CLIENTS.len() {
             rig.admit(number, &token(&shared_key(number)));

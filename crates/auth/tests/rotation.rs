@@ -29,7 +29,10 @@ fn instance(tenant: &Tenant) -> TestInstance {
         ..FetchSchedule::default()
     };
     let mut instance = common::instance(&options, pace, Log::default());
-    instance.engine.start(BrokerFeatures::default()).unwrap();
+    instance
+        .engine
+        .start(&mut instance.common, BrokerFeatures::default())
+        .unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while instance.engine.keys().current().is_empty() {
         assert!(Instant::now() < deadline);

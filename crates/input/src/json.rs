@@ -66,9 +66,19 @@ impl Place {
             Self::Name(name) => members.get(name),
             Self::Pointer(path) => {
                 let rest = path.strip_prefix('/')?;
-                let (first, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-                let name = first.replace("~1", "/").replace("~0", "~");
-                members.get(&name)?.pointer(rest)
+                let rest = &rest[rest.find('/').unwrap_or(rest.len())..];
+                members.get(&self.member()?)?.pointer(rest)
+            }
+        }
+    }
+
+    /// Returns the name of the member of the object in which the value is. `None` for a pointer that finds nothing.
+    pub fn member(&self) -> Option<String> {
+        match self {
+            Self::Name(name) => Some(name.clone()),
+            Self::Pointer(path) => {
+                let first = path.strip_prefix('/')?.split('/').next()?;
+                Some(first.replace("~1", "/").replace("~0", "~"))
             }
         }
     }

@@ -61,6 +61,8 @@ fn job(key: Fingerprint, task: Task) -> Job {
             caller: Caller::default(),
             id_is_free: false,
             presented: Default::default(),
+            restored_for: None,
+            ends_with_connection: false,
         },
         key,
         deadline: Deadline::after(LONG),

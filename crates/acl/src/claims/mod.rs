@@ -76,6 +76,16 @@ impl Reading {
         topics.into_iter().chain(lists)
     }
 
+    /// Returns the names of the members of a token that the claims that count are in.
+    pub fn members(&self) -> impl Iterator<Item = String> {
+        let topics = self.topics.as_ref().and_then(Place::member);
+        let lists = [("permissions", self.permissions), ("scope", self.scope)];
+        let lists = lists.into_iter().filter(|(_, counts)| *counts);
+        topics
+            .into_iter()
+            .chain(lists.map(|(name, _)| name.to_owned()))
+    }
+
     /// Returns the values of the claims that count. Tokens with the same values grant the same.
     pub fn values<'a>(&self, claims: &'a Map<String, Value>) -> Vec<Option<&'a Value>> {
         let admin = self.admin.iter();

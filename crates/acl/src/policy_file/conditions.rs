@@ -48,6 +48,21 @@ pub(crate) enum Test {
 }
 
 impl Condition {
+    /// Returns the names of the members of a token that decide whether it holds.
+    pub(crate) fn members(&self) -> Vec<String> {
+        match self {
+            Self::Permission(_) => vec!["permissions".to_owned()],
+            Self::Role { claim, .. } => vec![claim.clone()],
+            Self::Claim(any) => any
+                .iter()
+                .filter_map(|claim| claim.place.member())
+                .collect(),
+            Self::ClientId(_) | Self::Network(_) | Self::Port(_) | Self::Certificate(_) => {
+                Vec::new()
+            }
+        }
+    }
+
     /// Whether the condition holds for a client. A condition on what the broker does not tell never holds.
     pub(crate) fn holds(&self, client: &ClientAttributes) -> bool {
         let listed = |claim: &str, any: &[String]| {

@@ -17,6 +17,7 @@ pub(crate) mod schedule;
 
 use std::{
     cmp::Reverse,
+    collections::BTreeSet,
     convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -177,6 +178,23 @@ impl PolicyFile {
                 || placeholders.any(|(placeholder, _)| *placeholder == Placeholder::ClientId)
         });
         first.map(|rule| &*rule.name)
+    }
+
+    /// Returns the names of the members of a token that rules depend on: by a condition or by a placeholder.
+    pub fn members(&self) -> BTreeSet<String> {
+        let rules = self.rules.iter().map(|rule| &rule.parsed);
+        rules
+            .flat_map(|rule| {
+                let filters = rule.rules.iter().map(|rule| &rule.filter);
+                let placeholders = filters.flat_map(|filter| filter.placeholders());
+                let named = placeholders.filter_map(|(placeholder, _)| match placeholder {
+                    Placeholder::Claim(name) | Placeholder::EachOf(name) => Some(name.to_string()),
+                    Placeholder::ClientId | Placeholder::Username => None,
+                });
+                let conditions = rule.conditions.iter().flat_map(Condition::members);
+                named.chain(conditions).collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     /// Opens and closes time windows, if it is time.

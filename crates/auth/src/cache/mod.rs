@@ -14,13 +14,14 @@ pub(crate) mod tokens;
 pub(crate) fn test_identity(until: crate::clock::Unix) -> crate::identity::Identity {
     crate::identity::Identity {
         username: "u".into(),
-        account: crate::identity::Account {
+        account: crate::account::Account {
             issuer: "https://tenant.example/".into(),
             subject: "u".into(),
         },
         client_ids: None,
         token_rules: Default::default(),
         claims: None,
+        saved: None,
         until,
         signing_key: Default::default(),
     }

@@ -696,9 +696,11 @@ const KEYS: Group = Group {
             kind: Kind::Folder,
             default: Unset("nothing is kept over a restart"),
             example: Some("/var/lib/mosquitto/auth0"),
-            text: "The directory in which the plugin keeps the tenant's public keys, so that devices with tokens can sign \
-                   in after a restart of the broker while the tenant cannot be reached. It must belong to the \
-                   broker's user, and no other user may be able to write to it. As root, create it with\n\n    \
+            text: "The directory in which the plugin keeps what must outlive a restart of the broker: the tenant's \
+                   public keys, so that devices with tokens can sign in while the tenant cannot be reached; and whose \
+                   the sessions are that the broker keeps, with the claims that decide what is queued for them. If \
+                   instances of the plugin name different directories, sessions are saved in the first. Each broker \
+                   needs its own. It must belong to the broker's user, and no other user may be able to write to it. As root, create it with\n\n    \
                    install -d -o mosquitto -g mosquitto -m 700 /var/lib/mosquitto/auth0",
             ..ROW
         },

@@ -80,7 +80,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    const ONCE: Self = Self::Allow { until: Unix(0) };
+    pub(super) const ONCE: Self = Self::Allow { until: Unix(0) };
 
     /// Whether it is allowed.
     pub fn allows(self) -> bool {
@@ -151,7 +151,7 @@ impl Engine {
     }
 
     #[inline]
-    fn decide(
+    pub(super) fn decide(
         &mut self,
         access: &Access<impl ClientView>,
         found: SessionView<'_>,
@@ -248,19 +248,18 @@ impl Engine {
     #[cold]
     fn decide_unknown_client(
         &mut self,
-        common: &Common,
+        common: &mut Common,
         access: &Access<impl ClientView>,
         now: Unix,
     ) -> Decision {
+        if let Some(decision) = self.decide_saved(common, access, now) {
+            return decision;
+        }
         if self.config.defer_others && !self.was_never_in(common, access) {
             return Decision::Defer;
         }
-        if is_queued_after_restart(access) {
-            // The broker knows the user name of a restored session, so an `acl_file` can decide.
-            return match self.config.defer_acl {
-                true => Decision::Defer,
-                false => Decision::ONCE,
-            };
+        if let Some(decision) = self.decide_restored(access) {
+            return decision;
         }
         self.report_unknown_client(access, now);
         Decision::Deny
@@ -276,18 +275,4 @@ impl Engine {
                 && access.client.username().is_none()
                 && !common.sessions.is_deferred(access.key)
     }
-}
-
-/// Whether a message is queued for a session that the broker restored from disk and whose client is still away.
-///
-/// After a restart nobody knows what such a client may do, and a denied message would be lost. So it is queued if the
-/// client was allowed to subscribe to it before the restart. Nobody receives it without the right to: when a client
-/// resumes the session, the broker checks every queued message again, and the rights of that client's own credential
-/// decide (2.0.11: src/handle_connect.c, connection_check_acl; 2.1: src/database.c, db__check_acl_of_all_messages).
-///
-/// The broker's own topics begin with `$`. Log lines in a queue would displace messages.
-fn is_queued_after_restart(access: &Access<impl ClientView>) -> bool {
-    access.action == Action::Receive
-        && access.topic.first() != Some(&b'$')
-        && access.client.is_restored()
 }

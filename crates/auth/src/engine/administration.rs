@@ -7,6 +7,7 @@ use std::{ops::Bound, sync::Arc};
 
 use super::{Common, Engine, report::Report};
 use crate::{
+    account::Account,
     client::{ClientKey, ClientView},
     clock::Unix,
     control::{
@@ -17,7 +18,7 @@ use crate::{
         requests::{AdminRequest, Administrator, Progress},
         response::{CommandData, CommandResponse, ListedSession},
     },
-    identity::{Account, Identity},
+    identity::Identity,
     sessions::{InstanceId, SessionOverview},
 };
 
@@ -327,16 +328,23 @@ impl<'a> Execution<'_, 'a> {
     }
 
     fn release(&mut self, client_id: &str) -> Result<CommandData, CommandError> {
-        match self.visible(client_id) {
-            None => Err(CommandError::NoSession(client_id.to_owned())),
-            Some(found) if found.connected => {
-                Err(CommandError::StillConnected(client_id.to_owned()))
-            }
-            Some(_) => {
-                self.common.sessions.release(client_id);
-                Ok(CommandData::Released)
-            }
+        let connected = self.visible(client_id).map(|found| found.connected);
+        if connected == Some(true) {
+            return Err(CommandError::StillConnected(client_id.to_owned()));
         }
+        if connected.is_none() && !self.sees_saved(client_id) {
+            return Err(CommandError::NoSession(client_id.to_owned()));
+        }
+        self.common.sessions.release(client_id);
+        self.common.saved.release(client_id);
+        Ok(CommandData::Released)
+    }
+
+    /// Whether a session is saved under this client ID that concerns the administrator.
+    fn sees_saved(&mut self, client_id: &str) -> bool {
+        let saved = self.common.saved.get(client_id);
+        let account = saved.map(|saved| saved.account());
+        account.is_some_and(|account| self.engines().any(|engine| engine.trusts(&account)))
     }
 
     /// Returns the session with this client ID, if it concerns the administrator.

@@ -1,14 +1,16 @@
 //! The way from a verified credential to a session: whether the client ID is free, and which rights the client gets.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use super::{Common, Engine, report::Report};
 use crate::{
+    account::Account,
     client::{Client, ClientKey},
     clock::Unix,
-    identity::{self, Account, Identity, Verdict},
+    identity::{self, Identity, Verdict},
     policy_file::InForce,
     refusal::{ConnectDetail, Detail, Reason, Refusal},
+    saved_sessions::SessionToSave,
     sessions::Session,
     sign_in::SignIn,
 };
@@ -24,17 +26,15 @@ use input::json::Place;
 pub struct Admission {
     /// The broker's pointer to the client.
     pub key: ClientKey,
-    session: Session,
+    pub(super) session: Session,
+    /// What is saved of the session. `None` if the broker does not keep it, or nothing is saved.
+    pub(super) to_save: Option<Box<SessionToSave>>,
 }
 
 impl Admission {
     /// Returns the user name that the client gets.
     pub fn username(&self) -> &str {
         &self.session.username
-    }
-
-    pub(super) fn into_session(self) -> (ClientKey, Session) {
-        (self.key, self.session)
     }
 }
 
@@ -50,7 +50,7 @@ impl Engine {
         let token_ends = verdict.as_ref().ok().map(|identity| identity.until);
         let session = verdict.and_then(|identity| self.session(common, sign_in, identity, now));
         match session {
-            Ok(session) => {
+            Ok((session, to_save)) => {
                 if let (Some(login), Some(token_ends)) = (sign_in.login, token_ends) {
                     // Else all devices would ask the tenant again when their tokens expire together.
                     let early = self.end_early(&sign_in.client.id, token_ends, now);
@@ -64,6 +64,7 @@ impl Engine {
                 Ok(Admission {
                     key: sign_in.key,
                     session,
+                    to_save,
                 })
             }
             Err(refusal) => {
@@ -73,21 +74,26 @@ impl Engine {
         }
     }
 
-    /// Returns the session for a verified identity.
+    /// Returns the session for a verified identity, and what to save of it.
     fn session(
         &self,
         common: &Common,
         sign_in: &SignIn,
         identity: Identity,
         now: Unix,
-    ) -> Result<Session, Refusal> {
+    ) -> Result<(Session, Option<Box<SessionToSave>>), Refusal> {
         identity::check(&identity.client_ids, &sign_in.client.id)?;
         sign_in.presented.check(&identity)?;
-        self.client_id_is_available(common, sign_in, Some(&identity.account))?;
+        let username = self.username_for_broker(&identity.username);
+        self.client_id_is_available(common, sign_in, Some((&identity.account, &username)))?;
         let (until, ending) = self.end_of_session(&sign_in.client.id, &identity, now);
-        Ok(Session {
+        let to_save = match sign_in.ends_with_connection {
+            true => None,
+            false => to_save(&sign_in.client, &identity, until),
+        };
+        let session = Session {
             client_id: Arc::clone(&sign_in.client.id),
-            username: self.username_for_broker(&identity.username),
+            username,
             account: identity.account.clone(),
             until,
             ending,
@@ -96,7 +102,8 @@ impl Engine {
             is_by_method: sign_in.presented.is_authentication_data(),
             filters: (sign_in.presented.is_authentication_data()).then(Box::default),
             rights: self.rights(&sign_in.client, identity)?,
-        })
+        };
+        Ok((session, to_save))
     }
 
     fn warn_of_no_rights(&self, client_id: &str) {
@@ -108,23 +115,35 @@ impl Engine {
         });
     }
 
-    /// Checks that no other account holds the client ID. `None` stands for a client without an account.
+    /// Checks that no other account holds the client ID. `client` is the account of the client that signs in, and the
+    /// user name that the broker is told. `None` stands for a client without an account.
     pub(super) fn client_id_is_available(
         &self,
         common: &Common,
         sign_in: &SignIn,
-        account: Option<&Account>,
+        client: Option<(&Account, &Arc<str>)>,
     ) -> Result<(), Refusal> {
-        let sessions = &common.sessions;
-        match !self.config.any_takeover
-            && !sign_in.id_is_free
-            && sessions.is_held_by_another(&sign_in.client.id, account)
-        {
-            false => Ok(()),
-            true => Err(Refusal::new(
-                Reason::ClientIdHeld,
-                ConnectDetail::ClientIdHeld,
-            )),
+        if self.config.any_takeover || sign_in.id_is_free {
+            return Ok(());
+        }
+        let refuse = |detail| Err(Refusal::new(Reason::ClientIdHeld, detail));
+        let (sessions, saved, id) = (&common.sessions, &common.saved, &*sign_in.client.id);
+        let account = client.map(|(account, _)| account);
+        if sessions.is_held_by_another(id, account) || saved.is_held_by_another(id, account) {
+            return refuse(ConnectDetail::ClientIdHeld.into());
+        }
+        // The broker knows the user name of a session that it restored. An account may have another one by now, so this
+        // counts only where nothing better is known.
+        let owner = match sessions.has_id(id) || saved.has(id) || saved.is_released(id) {
+            true => None,
+            false => sign_in.restored_for.as_ref(),
+        };
+        let owner = owner.or_else(|| sessions.owner(id));
+        match (owner, client) {
+            (Some(owner), Some((_, username))) if owner != username => {
+                refuse(Detail::RestoredFor(Arc::clone(owner)))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -141,14 +160,11 @@ impl Engine {
 
     /// Returns what this client may do with this identity.
     pub(super) fn rights(&self, client: &Client, identity: Identity) -> Result<Rights, Refusal> {
-        // IPv6 addresses may name the interface (RFC 4007, section 11).
-        let address = client.address.as_deref();
-        let address = address.and_then(|text| text.split('%').next()?.parse().ok());
         let attributes = ClientAttributes {
             client_id: Arc::clone(&client.id),
             username: identity.username,
             claims: identity.claims.unwrap_or_default(),
-            address,
+            address: address(client),
             port: client.port,
             certificate: client.certificate,
         };
@@ -160,4 +176,25 @@ impl Engine {
             }
         })
     }
+}
+
+/// Returns the address of a client.
+fn address(client: &Client) -> Option<IpAddr> {
+    // IPv6 addresses may name the interface (RFC 4007, section 11).
+    client.address.as_deref()?.split('%').next()?.parse().ok()
+}
+
+/// Returns what to save of a session with this identity, whose rights end then. `None` if sessions are not saved.
+pub(super) fn to_save(
+    client: &Client,
+    identity: &Identity,
+    until: Unix,
+) -> Option<Box<SessionToSave>> {
+    Some(Box::new(SessionToSave::new(
+        identity.saved.as_ref()?,
+        &identity.username,
+        &identity.account,
+        until,
+        (address(client), client.port, client.certificate),
+    )))
 }

@@ -33,6 +33,11 @@ pub struct Connect<'a> {
     pub id_is_free: bool,
     /// Where the client presents its credential.
     pub presented: Presented,
+    /// The user name of the session that the broker restored from disk under this client ID, if it says so. 2.0 does
+    /// not say.
+    pub restored_for: Option<&'a str>,
+    /// Whether the broker certainly ends the session with the connection: Clean Session of MQTT 3.
+    pub ends_with_connection: bool,
 }
 
 /// What happens next with a sign-in.
@@ -160,6 +165,8 @@ impl Engine {
             caller: self.known_callers.caller(None, source, moment()),
             id_is_free: connect.id_is_free,
             presented: connect.presented.clone(),
+            restored_for: connect.restored_for.map(Into::into),
+            ends_with_connection: connect.ends_with_connection,
         }
     }
 

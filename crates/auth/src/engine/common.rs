@@ -11,6 +11,7 @@ use crate::{
     control::requests::AdminRequests,
     limits::TenantLimits,
     pending::{Tickets, client_ids::ClientIdHistory},
+    saved_sessions::{SavedSession, SavedSessions, SessionToSave},
     sessions::{InstanceId, Sessions},
     stall_budget::StallBudget,
 };
@@ -18,6 +19,7 @@ use crate::{
 /// The state that all instances share. There is one for each broker.
 pub struct Common {
     pub(super) sessions: Sessions,
+    pub(super) saved: SavedSessions,
     pub(super) stall_budget: StallBudget,
     pub(super) client_ids: ClientIdHistory,
     pub(super) tickets: Tickets,
@@ -35,10 +37,24 @@ type TenantName = (String, String);
 #[derive(Clone, Copy)]
 pub(super) struct TenantId(usize);
 
+/// A client that was admitted and that the broker has not let in yet. [Confirm](Common::confirm) or
+/// [retract](Common::retract) it.
+#[must_use]
+pub struct Admitted {
+    key: ClientKey,
+    client_id: Arc<str>,
+    /// The older session of its client ID.
+    older: Option<ClientKey>,
+    /// What was saved under its client ID before the broker started.
+    saved: Option<SavedSession>,
+    to_save: Option<Box<SessionToSave>>,
+}
+
 impl Default for Common {
     fn default() -> Self {
         Self {
             sessions: Sessions::default(),
+            saved: SavedSessions::default(),
             stall_budget: StallBudget::default(),
             client_ids: ClientIdHistory::new(moment()),
             tickets: Tickets::default(),
@@ -53,12 +69,59 @@ impl Common {
     /// Adjusts to a wall clock that was set by this many seconds.
     pub fn clock_was_set(&mut self, by: i64) {
         self.sessions.clock_was_set(by);
+        self.saved.clock_was_set(by);
     }
 
-    /// Admits a client that has its user name. It has rights from now on. Returns the older session of its client ID.
-    pub fn admit(&mut self, admission: Admission) -> Option<ClientKey> {
-        let (key, session) = admission.into_session();
-        self.sessions.admit(key, session)
+    /// Admits a client that has its user name. It has rights from now on.
+    pub fn admit(&mut self, admission: Admission) -> Admitted {
+        let Admission {
+            key,
+            session,
+            to_save,
+        } = admission;
+        let client_id = Arc::clone(&session.client_id);
+        let saved = self.saved.take(&client_id);
+        let older = self.sessions.admit(key, session);
+        if saved.is_some() {
+            self.sessions.resumes_its_own(key);
+        }
+        Admitted {
+            key,
+            client_id,
+            older,
+            saved,
+            to_save,
+        }
+    }
+
+    /// Records that the broker let a client in that was admitted.
+    pub fn confirm(&mut self, admitted: Admitted) {
+        self.end_saved();
+        self.sessions.owner_is_back(&admitted.client_id);
+        match admitted.to_save {
+            Some(session) => self.saved.save(&admitted.client_id, *session),
+            None => self.saved.end(&admitted.client_id),
+        }
+    }
+
+    /// Records which saved sessions are over.
+    pub(super) fn end_saved(&mut self) {
+        for client_id in self.sessions.take_ended() {
+            self.saved.end(&client_id);
+        }
+    }
+
+    /// Records that the broker asks about a session that it restored from disk (SIGHUP).
+    pub fn asked_about_restored(&mut self, client: &impl ClientView) {
+        self.sessions.asks_about_restored();
+        if let Ok(client_id) = std::str::from_utf8(client.client_id()) {
+            self.saved.asked_about(client_id);
+        }
+    }
+
+    /// Has everything written that is to be saved, and ends the thread that writes.
+    pub fn stop(&mut self) {
+        self.saved.stop();
     }
 
     /// Returns whether a client stays as it is, where the broker certainly asks about one of its sessions. If `false`,
@@ -84,8 +147,11 @@ impl Common {
     }
 
     /// Takes an admission back that the broker did not use.
-    pub fn retract(&mut self, key: ClientKey, older: Option<ClientKey>) {
-        self.sessions.retract(key, older);
+    pub fn retract(&mut self, admitted: Admitted) {
+        self.sessions.retract(admitted.key, admitted.older);
+        if let Some(saved) = admitted.saved {
+            self.saved.put_back(&admitted.client_id, saved);
+        }
     }
 
     /// Forgets a client. It has no rights from now on.

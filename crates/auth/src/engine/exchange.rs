@@ -52,6 +52,9 @@ pub struct AuthPacket<'a> {
     pub is_connected: Option<bool>,
     /// Whether the broker says that nobody has the client ID. 2.0 does not say.
     pub id_is_free: bool,
+    /// The user name of the session that the broker restored from disk under this client ID, if it says so. 2.0 does
+    /// not say.
+    pub restored_for: Option<&'a str>,
 }
 
 impl<'a> AuthPacket<'a> {
@@ -67,6 +70,8 @@ impl<'a> AuthPacket<'a> {
             unverified_address: self.unverified_address,
             origin: Origin::Connect,
             id_is_free: self.id_is_free,
+            restored_for: self.restored_for,
+            ends_with_connection: false,
             presented,
         }
     }

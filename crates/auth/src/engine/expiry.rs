@@ -87,10 +87,11 @@ impl Engine {
         Unix(end.0 - hash % (most + 1))
     }
 
-    /// Returns clients to disconnect because their rights have ended. There may be more, for the next tick.
+    /// Returns clients to disconnect, because their rights have ended or because they took over sessions of other
+    /// users. There may be more, for the next tick.
     pub fn expire(&mut self, common: &mut Common, now: Unix) -> Vec<(ClientKey, Arc<str>)> {
         let ended = common.sessions.expired(now, ENDS_AT_A_TICK);
-        let mut to_disconnect = Vec::new();
+        let mut to_disconnect = self.seized(common);
         for EndedSession {
             key,
             client_id,

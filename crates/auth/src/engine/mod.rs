@@ -10,6 +10,7 @@
 //! * `administration`: commands of administrators
 //! * `reload`: what SIGHUP does · `rereading`: a reading of files on a thread
 //! * `signing_keys`: which key admitted whom, and what follows when it is revoked
+//! * `restored`: sessions that the broker restored from disk
 //! * `report`: what the operator is told · `repeats`: how often · `tally`: a summary per minute of devices that had to
 //!   try again
 //!
@@ -32,12 +33,14 @@ mod renew;
 pub(crate) mod repeats;
 pub(crate) mod report;
 mod rereading;
+mod restored;
 mod signing_keys;
 pub(crate) mod tally;
 mod usernames;
 mod verify;
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{
         Arc,
@@ -67,6 +70,7 @@ use crate::{
     pending::PendingAuthentications,
     policy_file::{BrokerFeatures, InForce, PolicyReader},
     proxies::TrustedProxies,
+    saved_sessions::SharedClaims,
     secret::{Fingerprinter, NoRandomness},
     sessions::{AfterDisconnect, InstanceId},
     threads::Spawn,
@@ -78,8 +82,8 @@ pub use access::{Access, Action, Decision};
 pub use administration::{AdminAnswer, Administered, AnswerTo, administer};
 pub use admission::Admission;
 pub use authenticate::{Connect, Step};
-pub use common::Common;
 use common::TenantId;
+pub use common::{Admitted, Common};
 use exchange::Exchanges;
 pub use exchange::{AuthPacket, ExchangeStep, PresentedToken};
 use expiry::SessionEnds;
@@ -113,6 +117,9 @@ pub struct Engine {
     login_cache: LoginCache,
     token_cache: TokenCache,
     interned_rules: Interner<TokenRules>,
+    interned_claims: Interner<SharedClaims>,
+    /// The claims that the policy file named when restored sessions got their rights.
+    named_claims: BTreeSet<String>,
     policy_file: Option<InForce>,
     policy_reader: PolicyReader,
     /// The number of the configuration in force.
@@ -215,6 +222,7 @@ impl Engine {
             in_use,
             client_number,
             pool,
+            spawn,
             fingerprinter: Fingerprinter::new()?,
             login_cache: LoginCache::new(config.login_cache),
             token_cache: TokenCache::default(),
@@ -223,7 +231,8 @@ impl Engine {
             policy_reader,
             generation: 1,
             reloading: Reloading::default(),
-            spawn,
+            interned_claims: Interner::default(),
+            named_claims: BTreeSet::new(),
             warned_of_address: false,
             pending: PendingAuthentications::default(),
             renewals: Renewals::default(),
@@ -247,7 +256,11 @@ impl Engine {
     /// # Errors
     ///
     /// Returns an error if no thread can be started, or if the policy file needs what the broker cannot tell.
-    pub fn start(&mut self, features: BrokerFeatures) -> Result<(), EngineError> {
+    pub fn start(
+        &mut self,
+        common: &mut Common,
+        features: BrokerFeatures,
+    ) -> Result<(), EngineError> {
         self.policy_reader.features = features;
         if let (Some(path), Some(policy)) = (&self.config.policy_file, &self.policy_file) {
             self.policy_reader.check(path, policy.rules())?;
@@ -255,6 +268,9 @@ impl Engine {
             self.tell(&Report::PolicyFile { rules });
         }
         self.warn_of_free_client_ids();
+        if let Some(dir) = &self.config.state_dir {
+            common.saved.open(dir, self.spawn, &self.log);
+        }
         if self.config.application.is_some() {
             self.pool.fill();
         }
@@ -382,8 +398,12 @@ impl Engine {
     }
 
     /// Records that the broker has asked about every session that it has ([`Common::begin_recheck`]).
-    pub fn end_recheck(&self, common: &mut Common) {
+    pub fn end_recheck(&mut self, common: &mut Common) {
+        self.check_restored(common);
         let gone = common.sessions.end_recheck();
+        let sessions = &common.sessions;
+        let saved = &mut common.saved;
+        let gone = saved.end_recheck(gone.is_some(), |id| sessions.has_id(id)) + gone.unwrap_or(0);
         if gone > 0 {
             self.tell(&Report::SessionsGone(gone));
         }
@@ -397,6 +417,8 @@ impl Engine {
         let tokens = self.token_cache.remove_expired(now);
         let logins = self.login_cache.remove_expired(now);
         self.interned_rules.tidy();
+        self.interned_claims.tidy();
+        common.end_saved();
         sessions || tokens || logins
     }
 

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::{Common, Engine, authenticate, verify::KeyFetch};
+use super::{Common, Engine, admission::to_save, authenticate, verify::KeyFetch};
 use crate::{
     client::{Client, ClientKey},
     clock::{Deadline, Unix, moment},
@@ -141,6 +141,8 @@ impl Engine {
             caller: self.known_callers.caller(None, source, moment()),
             id_is_free: false,
             presented,
+            restored_for: None,
+            ends_with_connection: false,
         };
         match self.renewal_verdict(common, &sign_in, token, now) {
             Ok(Some(identity)) => self.finish_renewal(common, &sign_in, Ok(identity), now),
@@ -298,8 +300,12 @@ impl Engine {
         identity::check(&identity.client_ids, &sign_in.client.id)?;
         sign_in.presented.check(&identity)?;
         let (until, ending) = self.end_of_session(&sign_in.client.id, &identity, now);
+        let to_save = to_save(&sign_in.client, &identity, until);
         let rights = self.rights(&sign_in.client, identity)?;
         common.sessions.renew(sign_in.key, rights, until, ending);
+        if let Some(to_save) = to_save {
+            common.saved.renew(&sign_in.client.id, *to_save);
+        }
         self.find_uncovered(common, sign_in, now);
         Ok(until)
     }

@@ -171,6 +171,8 @@ mod tests {
             caller: Caller { source, standing },
             id_is_free: false,
             presented: Presented::default(),
+            restored_for: None,
+            ends_with_connection: false,
         }
     }
 

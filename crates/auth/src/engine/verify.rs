@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::{
+    account::Account,
     auth0::answer::Tokens,
     clock::Unix,
-    identity::{Account, Identity, Verdict},
+    identity::{Identity, Verdict},
     jwt::{self, Claims, jwks::KeySet},
     refusal::{AccessToken, Detail, IssuedToken, Reason, Refusal},
+    saved_sessions::SavedClaims,
     secret::Fingerprint,
     workers::UnverifiedTokens,
 };
@@ -187,6 +189,15 @@ impl Engine {
         // The largest claim. A policy file may use it, also one that is read later; rules in a token seldom do.
         let spare = topics.filter(|one| self.policy_file.is_none() && !token_names(one));
         let named = self.policy_file.is_some() || token_rules.claims().next().is_some();
+        let saved = self.config.state_dir.is_some().then(|| {
+            let counting = reading.members().collect();
+            let policy = self.policy_file.as_ref();
+            let of_policy = policy.map(|file| file.members().iter().cloned());
+            let of_token = token_rules.claims().map(str::to_owned);
+            let named = of_policy.into_iter().flatten().chain(of_token).collect();
+            let (members, interned) = (claims.members(), &mut self.interned_claims);
+            SavedClaims::pick(members, &account, counting, named, interned)
+        });
         let mut claims = Arc::new(claims.into_members());
         let client_ids = self.config.client_ids.of(&username, &claims)?;
         if let Some(topics) = spare
@@ -201,6 +212,7 @@ impl Engine {
             client_ids,
             token_rules,
             claims,
+            saved,
             until,
             signing_key,
         })

@@ -8,3 +8,4 @@ mod files;
 mod keys;
 mod refusals;
 mod reports;
+mod saved_sessions;

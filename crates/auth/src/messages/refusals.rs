@@ -63,6 +63,12 @@ impl fmt::Display for Detail {
             }
             Self::Misused { field, token } => write!(f, "its {field} {token}"),
             Self::Claims(why) => write!(f, "{why}"),
+            Self::RestoredFor(owner) => write!(
+                f,
+                "the broker restored a session with this client ID that belongs to the user {}; with state_dir the \
+                 plugin would also know the account",
+                Quoted(owner)
+            ),
             Self::Placeholder(why) => write!(f, "{why}"),
             Self::Policy(why) => write!(f, "{why}"),
             Self::Limit(detail) => write!(f, "{detail}"),

@@ -212,6 +212,8 @@ mod tests {
             },
             id_is_free: false,
             presented: Presented::default(),
+            restored_for: None,
+            ends_with_connection: false,
             credential: Fingerprinter::new().unwrap().of(b"a password"),
             user: None,
             login: None,

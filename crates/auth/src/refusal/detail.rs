@@ -55,6 +55,8 @@ pub enum Detail {
     },
     /// The claims of the token have a mistake.
     Claims(Box<ClaimsError>),
+    /// The broker restored a session with this client ID for this user, and the client is another one.
+    RestoredFor(Arc<str>),
     /// A placeholder in the token, or in an option, has no usable value.
     Placeholder(UnusableValue),
     /// The policy file cannot be applied to the client.

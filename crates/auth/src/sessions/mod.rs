@@ -24,6 +24,7 @@ mod filters;
 mod overview;
 mod recheck;
 mod reported;
+mod restored;
 mod unsure;
 mod wills;
 
@@ -34,9 +35,9 @@ use std::{
 };
 
 use crate::{
+    account::Account,
     client::{ClientKey, ClientView, TextAddresses},
     clock::Unix,
-    identity::Account,
     secret::Fingerprint,
 };
 use acl::{rights::Rights, rules::AccessRequest};
@@ -123,6 +124,21 @@ struct SessionRecord {
     departure: Option<u64>,
     /// Whether another account may have the client ID although the broker keeps the session.
     released: bool,
+    /// Where it comes from.
+    origin: SessionOrigin,
+}
+
+/// Where a session comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SessionOrigin {
+    /// Its client signed in.
+    SignIn,
+    /// Its client signed in, and has the account of the session that was saved under its client ID.
+    Resumed,
+    /// The broker restored it from disk, and its rights were saved. Its client has not been back.
+    Restored,
+    /// Its client signed in and took over a session of another user ([`restored`]). It has no rights.
+    Seized,
 }
 
 /// The capacity that is worth returning memory to the system for.
@@ -216,6 +232,9 @@ pub(crate) struct Sessions {
     /// Traces of sessions that were in the table.
     dropped: DroppedSessions,
     recheck: Recheck,
+    /// The client IDs whose sessions are over. They may be over in between only.
+    ended: Vec<Arc<str>>,
+    seized: restored::SeizedSessions,
 }
 
 /// A session, as a check sees it.
@@ -258,6 +277,7 @@ impl Sessions {
                     reported: ReportedRefusals::default(),
                     departure: None,
                     released: false,
+                    origin: SessionOrigin::SignIn,
                 }),
                 addresses: TextAddresses::default(),
                 asked: self.recheck.number,
@@ -323,7 +343,7 @@ impl Sessions {
             return;
         };
         let client_id = Arc::clone(&entry.record.session.client_id);
-        self.remove(key);
+        self.take(key);
         if let Some(older) = older
             && self
                 .by_key
@@ -344,6 +364,7 @@ impl Sessions {
                 Some(&entry.record.session.account) != account
                     && !entry.state.is_over()
                     && !entry.record.released
+                    && entry.record.origin != SessionOrigin::Seized
             });
         held_by_session || account.is_some() && self.deferred.has_id(client_id)
     }
@@ -419,6 +440,10 @@ impl Sessions {
         self.departed.push(key);
         let credential = entry.record.session.credential;
         let newest = self.by_id.get(&entry.record.session.client_id);
+        if entry.state.is_over() && newest == Some(&key) {
+            let client_id = &entry.record.session.client_id;
+            self.ended.push(Arc::clone(client_id));
+        }
         let is_back = newest
             .filter(|newest| **newest != key)
             .is_some_and(|newest| {
@@ -511,11 +536,29 @@ impl Sessions {
 
     /// Removes a session that the broker no longer has.
     pub(crate) fn remove(&mut self, key: ClientKey) {
+        if let Some(client_id) = self.newest_id(key) {
+            self.ended.push(client_id);
+        }
         self.take(key);
+    }
+
+    /// Returns the client ID of a session that no newer one has replaced.
+    fn newest_id(&self, key: ClientKey) -> Option<Arc<str>> {
+        let client_id = &self.by_key.get(&key)?.record.session.client_id;
+        (self.by_id.get(client_id) == Some(&key)).then(|| Arc::clone(client_id))
+    }
+
+    /// Returns the client IDs whose sessions have ended since the last call, for what is saved of them. Call it before
+    /// a session is saved.
+    pub(crate) fn take_ended(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Removes a session that the broker may still have.
     fn drop_from_table(&mut self, key: ClientKey) {
+        if let Some(client_id) = self.newest_id(key) {
+            self.ended.push(client_id);
+        }
         if let Some(entry) = self.take(key) {
             self.dropped.keep(key, &entry.record.session, entry.asked);
         }

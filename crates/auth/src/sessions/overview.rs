@@ -61,6 +61,7 @@ impl Sessions {
         {
             entry.record.released = true;
         }
+        self.owner_is_back(client_id);
     }
 
     /// Returns the very session that this client ID was taken from, if its client is still connected.

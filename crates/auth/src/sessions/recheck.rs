@@ -169,20 +169,25 @@ impl Sessions {
         }
     }
 
+    /// Records that the broker asks about a restored session that is not in the table.
+    pub(crate) fn asks_about_restored(&mut self) {
+        self.recheck.asks_about_absent = true;
+    }
+
     /// Ends a recheck. The broker no longer has the absent sessions that it did not ask about, so their client IDs are
-    /// free. Returns how many these are.
+    /// free. Returns how many these are, or `None` if that is not known.
     ///
     /// No session is removed unless the broker asks about absent sessions at all, and asked about every session that is
     /// known to be connected. Otherwise another plugin may have answered first.
-    pub(crate) fn end_recheck(&mut self) -> usize {
+    pub(crate) fn end_recheck(&mut self) -> Option<usize> {
         if !std::mem::take(&mut self.recheck.under_way) || !self.recheck.asks_about_absent {
-            return 0;
+            return None;
         }
         let recheck_pass = self.recheck.number;
         if self.recheck.asked == self.by_key.len() {
             // All of them. To look at each would take as long as the recheck did.
             self.dropped.keep_only(recheck_pass);
-            return 0;
+            return Some(0);
         }
         let mut gone = Vec::new();
         for (key, entry) in &self.by_key {
@@ -192,7 +197,7 @@ impl Sessions {
                 SessionState::Active
                     if self.by_id.get(&entry.record.session.client_id) == Some(key) =>
                 {
-                    return 0;
+                    return None;
                 }
                 SessionState::Active | SessionState::Leaving(_) => {}
             }
@@ -201,6 +206,6 @@ impl Sessions {
         for (key, _) in &gone {
             self.remove(*key);
         }
-        gone.iter().filter(|(_, held)| *held).count()
+        Some(gone.iter().filter(|(_, held)| *held).count())
     }
 }

@@ -28,6 +28,11 @@ impl ReportedRefusals {
         self.note(("end", until.0))
     }
 
+    /// Returns a state in which no further refusal is reported.
+    pub(crate) fn full() -> Self {
+        Self(vec![0; Self::MAX])
+    }
+
     /// Notes a refusal. Returns whether to report it.
     pub(crate) fn note(&mut self, refusal: impl Hash) -> Note {
         let hash = hash(refusal);

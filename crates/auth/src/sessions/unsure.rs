@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{Departure, SessionsByKey};
-use crate::identity::Account;
+use crate::account::Account;
 
 /// The maximum number of these sessions. `mosquitto_pub -V 5` in a cron job makes a new one every time. Beyond that the
 /// oldest of the account with the most are dropped, so that nobody displaces the sessions of others. A trace of them

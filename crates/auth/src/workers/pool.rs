@@ -437,6 +437,8 @@ mod tests {
                     caller,
                     id_is_free: false,
                     presented: Presented::default(),
+                    restored_for: None,
+                    ends_with_connection: false,
                 },
                 key,
                 deadline: Deadline::after(Duration::from_secs(5)),

@@ -55,6 +55,8 @@ pub(crate) fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
         origin: Origin::Connect,
         id_is_free: false,
         presented: Presented::Password,
+        restored_for: None,
+        ends_with_connection: false,
     }
 }
 

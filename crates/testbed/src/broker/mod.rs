@@ -462,6 +462,17 @@ impl Mosquitto {
         Mosquitto::launch(&plan, ports)
     }
 
+    /// Kills the broker and starts it again, like [`Self::restart`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`MosquittoBuilder::start`].
+    pub fn restart_killed(self) -> Result<Mosquitto, StartError> {
+        let (plan, ports) = (Arc::clone(&self.plan), self.ports.clone());
+        self.kill();
+        Mosquitto::launch(&plan, ports)
+    }
+
     /// Makes sure that the process has exited and the log is complete.
     fn end(&mut self) -> Option<ExitStatus> {
         let status = match std::mem::replace(&mut self.process, BrokerProcess::Gone) {

@@ -1,0 +1,176 @@
+//! Sessions that the broker restored from disk, and whose clients have not been back.
+//!
+//! The rights of such a session are made when the broker first asks about it, from the claims that were saved, with the
+//! rules and options of today. Where that is not possible, every message is queued if the client was allowed to
+//! subscribe to it before the restart: a denied message would be lost. Nobody receives it without the right to. When a
+//! client resumes the session, the broker checks every queued message again, and the rights of that client's own
+//! credential decide (2.0.11: src/handle_connect.c, connection_check_acl; 2.1: src/database.c,
+//! db__check_acl_of_all_messages).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Common, Engine,
+    access::{Access, Action, Decision},
+    report::Report,
+};
+use crate::{
+    account::Account,
+    client::{ClientKey, ClientView},
+    clock::Unix,
+    policy_file::InForce,
+    refusal::{Detail, Reason, Refusal},
+    saved_sessions::{Saved, SavedSessions},
+    secret::Fingerprint,
+    sessions::{Ending, ReportedRefusals, Session, SessionView},
+};
+use acl::{claims::TokenRules, client::ClientAttributes, rights::Rights};
+
+impl Engine {
+    /// Decides about a restored session of which something is saved. Returns `None` if this is none.
+    pub(super) fn decide_saved(
+        &mut self,
+        common: &mut Common,
+        access: &Access<impl ClientView>,
+        now: Unix,
+    ) -> Option<Decision> {
+        if !access.client.is_restored() {
+            return None;
+        }
+        let client_id = std::str::from_utf8(access.client.client_id()).ok()?;
+        if common.sessions.has_id(client_id) {
+            return None;
+        }
+        let mut session = self.restored_session(&common.saved, client_id, &access.client)?;
+        if access.action == Action::Publish {
+            // The broker asks about the publisher of a retained message, with a key that is made up for the question.
+            let mut reported = ReportedRefusals::default();
+            let found = SessionView {
+                session: &mut session,
+                reported: &mut reported,
+                connected: false,
+            };
+            return Some(self.decide(access, found, now));
+        }
+        common.sessions.restore(access.key, session);
+        common.sessions.look(access.key, &access.client, |found| {
+            self.decide(access, found, now)
+        })
+    }
+
+    /// Decides about a restored session of which nothing is known. Returns `None` if this is none.
+    ///
+    /// The broker's own topics begin with `$`. Log lines in a queue would displace messages.
+    pub(super) fn decide_restored(&self, access: &Access<impl ClientView>) -> Option<Decision> {
+        let is_queued = access.action == Action::Receive
+            && access.topic.first() != Some(&b'$')
+            && access.client.is_restored();
+        is_queued.then_some(match self.config.defer_acl {
+            // The broker knows the user name of a restored session, so an `acl_file` can decide.
+            true => Decision::Defer,
+            false => Decision::ONCE,
+        })
+    }
+
+    /// Records that the broker disconnects a session that it restored from disk, because another client has resumed it
+    /// (2.0).
+    pub fn restored_is_resumed(
+        &self,
+        common: &mut Common,
+        old: ClientKey,
+        client: &impl ClientView,
+    ) {
+        let client_id = std::str::from_utf8(client.client_id());
+        let may_be_taken = |id| self.config.any_takeover || common.saved.is_released(id);
+        if client_id.is_ok_and(|id| !may_be_taken(id)) {
+            common.sessions.restored_is_resumed(old, client);
+        }
+    }
+
+    /// Returns the clients to disconnect because they took over sessions of other users (2.0).
+    pub(super) fn seized(&self, common: &mut Common) -> Vec<(ClientKey, Arc<str>)> {
+        let seized = common.sessions.take_seized().into_iter();
+        let told = seized.map(|seized| {
+            let detail = Detail::RestoredFor(seized.owner);
+            let refusal = &Refusal::new(Reason::ClientIdHeld, detail);
+            let client_id = &seized.client_id;
+            self.tell(&Report::Disconnected { client_id, refusal });
+            (seized.key, seized.client_id)
+        });
+        told.collect()
+    }
+
+    /// If the policy file names further claims by now, restored sessions get their rights again: such a claim may not
+    /// have been saved.
+    pub(super) fn check_restored(&mut self, common: &mut Common) {
+        if let Some(policy) = &self.policy_file
+            && !policy.members().is_subset(&self.named_claims)
+        {
+            self.named_claims = policy.members().clone();
+            common.sessions.forget_restored();
+        }
+    }
+
+    /// Returns a session as it was saved, with the rights that its claims give today. `None` if nothing is saved, or
+    /// not enough.
+    fn restored_session(
+        &mut self,
+        sessions: &SavedSessions,
+        client_id: &str,
+        client: &impl ClientView,
+    ) -> Option<Session> {
+        let saved = sessions.get(client_id)?;
+        let account = saved.account();
+        let username = self.username_for_broker(&saved.session.username);
+        if !self.trusts(&account) || !client.is(client_id, &username) {
+            return None;
+        }
+        Some(Session {
+            client_id: client_id.into(),
+            username,
+            until: saved.session.until,
+            ending: Ending::default(),
+            // Nobody presents it.
+            credential: Fingerprint::UNUSED,
+            instance: self.id,
+            is_by_method: false,
+            filters: None,
+            rights: self.restored_rights(&saved, client_id)?,
+            account,
+        })
+    }
+
+    /// Whether this instance lets accounts of this issuer in.
+    pub(super) fn trusts(&self, account: &Account) -> bool {
+        let mut issuers = self.config.issuers.iter();
+        issuers.any(|issuer| **issuer == *account.issuer)
+    }
+
+    fn restored_rights(&mut self, saved: &Saved<'_>, client_id: &str) -> Option<Rights> {
+        let reading = &self.config.reading;
+        let policy = self.policy_file.as_ref();
+        let mut needed: BTreeSet<String> = reading.members().collect();
+        needed.extend(policy.into_iter().flat_map(|file| file.members()).cloned());
+        let claims = saved.claims(&needed)?;
+        let rules = self.interned_rules.obtain(reading.values(&claims), || {
+            let rules = reading.rules(&claims)?;
+            Ok::<_, acl::claims::ClaimsError>(TokenRules::compile(&rules))
+        });
+        // Today such a token is refused.
+        let Ok(rules) = rules else {
+            return Some(Rights::default());
+        };
+        let named = rules.claims().map(str::to_owned).collect();
+        saved.claims(&named)?;
+        let attributes = ClientAttributes {
+            client_id: client_id.into(),
+            username: Arc::clone(&saved.session.username),
+            claims,
+            address: saved.session.address,
+            port: saved.session.port,
+            certificate: saved.session.certificate,
+        };
+        let rights = Rights::new(rules, policy.map(InForce::rules), attributes);
+        Some(rights.unwrap_or_default())
+    }
+}

@@ -1,0 +1,312 @@
+//! The rights of kept sessions, saved so that they outlive a restart of the broker.
+//!
+//! The broker keeps sessions of absent clients over a restart, with what is queued for them, and tells a plugin nothing
+//! about them. So the plugin saves, for each session that the broker may keep, whose it is and what decides about its
+//! rights: not the rights themselves, because the policy file and the options may be others when the broker is back.
+//!
+//! * [`claims`]: what is saved of a token's claims
+//! * [`contents`]: what the file says, all in all · [`format`]: its bytes · [`journal`]: the thread that writes it
+//! * this file: what is known of sessions whose clients have not been back since the broker started
+//!
+//! What is saved gives nobody a right to come in. It decides what is queued for a session that the broker restored, and
+//! who may take it over. When its client is back, the rights of its own token count, and the broker checks what is
+//! queued once more. So where something is unsure (the file was damaged, or the policy file asks for a claim that is
+//! not saved) it is safe to queue everything: its owner's token decides in the end.
+
+mod claims;
+mod contents;
+mod format;
+mod journal;
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    account::Account,
+    clock::Unix,
+    files::FileError,
+    log::{Level, Log},
+    state_dir::StateDir,
+    threads::Spawn,
+};
+use claims::ClaimsHash;
+pub(crate) use claims::{SavedClaims, SharedClaims};
+use contents::Contents;
+pub(crate) use contents::Damage;
+use journal::{Change, Journal};
+
+/// The name of the file.
+const FILE: &str = "sessions";
+
+/// The longest file that is read, in bytes. Half of it is enough for some 500,000 sessions.
+const MAX_FILE: u64 = 128 * 1024 * 1024;
+
+/// What is saved of a session, beside its client ID.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SavedSession {
+    /// The user name at the tenant.
+    pub(crate) username: Arc<str>,
+    /// The `sub` of its token, or the user name if it had none.
+    subject: Arc<str>,
+    /// When its rights end.
+    pub(crate) until: Unix,
+    claims: ClaimsHash,
+    /// See [`SavedClaims`].
+    own: Box<str>,
+    uncertain: Uncertain,
+    /// The address of its client.
+    pub(crate) address: Option<IpAddr>,
+    /// The port of the listener.
+    pub(crate) port: Option<u16>,
+    /// The SHA-256 fingerprint of the client's certificate.
+    pub(crate) certificate: Option<[u8; 32]>,
+}
+
+/// Whether the session may have got other rights since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Uncertain {
+    No,
+    Yes,
+}
+
+/// A session, as it is when it is to be saved.
+#[derive(Debug)]
+pub(crate) struct SessionToSave {
+    session: SavedSession,
+    claims: Arc<SharedClaims>,
+}
+
+impl SessionToSave {
+    /// Returns what to save of a session with these claims.
+    pub(crate) fn new(
+        claims: &SavedClaims,
+        username: &Arc<str>,
+        account: &Account,
+        until: Unix,
+        (address, port, certificate): (Option<IpAddr>, Option<u16>, Option<[u8; 32]>),
+    ) -> Self {
+        Self {
+            session: SavedSession {
+                username: Arc::clone(username),
+                subject: Arc::clone(&account.subject),
+                until,
+                claims: claims.shared.hash,
+                own: claims.own.clone(),
+                uncertain: Uncertain::No,
+                address,
+                port,
+                certificate,
+            },
+            claims: Arc::clone(&claims.shared),
+        }
+    }
+}
+
+/// What the operator is told about saved sessions.
+#[derive(Debug)]
+pub(crate) enum SavedSessionsReport {
+    /// So many were read at the start.
+    Restored(usize),
+    /// The file is damaged. What is good of it counts.
+    Damaged { path: PathBuf, damage: Damage },
+    /// The file is not used.
+    Unusable { path: PathBuf, why: FileError },
+    /// The file cannot be written.
+    NotSaved { path: PathBuf, why: FileError },
+    /// The file can be written again.
+    SavedAgain,
+    /// Another process writes the file.
+    AnotherWriter { path: PathBuf },
+    /// No thread can be started to write the file.
+    NoThread(std::io::Error),
+}
+
+/// What is known of sessions that the broker may have restored, and whose clients have not been back.
+#[derive(Default)]
+pub(crate) struct SavedSessions {
+    contents: Contents,
+    journal: Option<Journal>,
+    /// The sessions that the broker has asked about since the SIGHUP.
+    asked: HashSet<Arc<str>>,
+    /// The client IDs that an administrator has released.
+    released: HashSet<Arc<str>>,
+}
+
+/// What is saved of one session.
+pub(crate) struct Saved<'a> {
+    /// The session.
+    pub(crate) session: &'a SavedSession,
+    claims: &'a claims::ParsedClaims,
+}
+
+impl Saved<'_> {
+    /// Returns the account that it belongs to.
+    pub(crate) fn account(&self) -> Account {
+        Account {
+            issuer: Arc::clone(&self.claims.issuer),
+            subject: Arc::clone(&self.session.subject),
+        }
+    }
+
+    /// Returns its claims. `None` if one of these names is of a claim about which nothing is saved.
+    pub(crate) fn claims(&self, needed: &BTreeSet<String>) -> Option<Arc<Map<String, Value>>> {
+        match self.claims.cover(needed) {
+            true => self.claims.with_own(&self.session.own),
+            false => None,
+        }
+    }
+}
+
+impl SavedSessions {
+    /// Reads what is saved, and begins to save. All instances of the plugin share the folder that the first one names.
+    pub(crate) fn open(&mut self, dir: &StateDir, spawn: Spawn, log: &Log) {
+        if self.journal.is_some() {
+            return;
+        }
+        let tell = |level, report: &SavedSessionsReport| log.line(level, report.to_string());
+        let path = dir.path_of(FILE);
+        match dir.read_up_to(FILE, MAX_FILE) {
+            Ok(None) => {}
+            Ok(Some(file)) => {
+                let (contents, damage) = Contents::parse(&file);
+                self.contents = contents;
+                if let Some(damage) = damage {
+                    tell(
+                        Level::Warning,
+                        &SavedSessionsReport::Damaged { path, damage },
+                    );
+                }
+                let number = self.contents.sessions.len();
+                tell(Level::Info, &SavedSessionsReport::Restored(number));
+            }
+            Err(why) => tell(Level::Warning, &SavedSessionsReport::Unusable { path, why }),
+        }
+        match Journal::start(dir.clone(), spawn, log.clone()) {
+            Ok(journal) => self.journal = Some(journal),
+            Err(why) => tell(Level::Warning, &SavedSessionsReport::NoThread(why)),
+        }
+    }
+
+    /// Has everything written that waits, and ends the thread.
+    pub(crate) fn stop(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.stop();
+        }
+    }
+
+    /// Returns what is saved of a session, if its rights count.
+    pub(crate) fn get(&self, client_id: &str) -> Option<Saved<'_>> {
+        let session = self.contents.sessions.get(client_id)?;
+        let claims = self.contents.claims.get(&session.claims)?.parsed()?;
+        (session.uncertain == Uncertain::No).then_some(Saved { session, claims })
+    }
+
+    /// Whether a session is saved under this client ID.
+    pub(crate) fn has(&self, client_id: &str) -> bool {
+        self.contents.sessions.contains_key(client_id)
+    }
+
+    /// Whether a session of another account is saved under this client ID. `None` stands for a client without an
+    /// account.
+    pub(crate) fn is_held_by_another(&self, client_id: &str, account: Option<&Account>) -> bool {
+        let Some(session) = self.contents.sessions.get(client_id) else {
+            return false;
+        };
+        let Some(account) = account else {
+            return true;
+        };
+        let claims = self.contents.claims.get(&session.claims);
+        // In a damaged file the claims, and with them the issuer, may be missing.
+        let issuer = claims.and_then(|claims| claims.parsed());
+        session.subject != account.subject
+            || issuer.is_some_and(|claims| claims.issuer != account.issuer)
+    }
+
+    /// Lets another account have this client ID, whatever the broker restored under it.
+    pub(crate) fn release(&mut self, client_id: &str) {
+        let client_id = client_id.into();
+        self.end(&client_id);
+        self.released.insert(client_id);
+    }
+
+    /// Whether another account may have this client ID, whatever the broker restored under it.
+    pub(crate) fn is_released(&self, client_id: &str) -> bool {
+        self.released.contains(client_id)
+    }
+
+    /// Takes a session whose client is back.
+    pub(crate) fn take(&mut self, client_id: &str) -> Option<SavedSession> {
+        self.contents.sessions.remove(client_id)
+    }
+
+    /// Puts a session back, because its client hung up before it was in.
+    pub(crate) fn put_back(&mut self, client_id: &Arc<str>, session: SavedSession) {
+        let client_id = Arc::clone(client_id);
+        self.contents.sessions.entry(client_id).or_insert(session);
+    }
+
+    /// Saves the session of a client that is in.
+    pub(crate) fn save(&self, client_id: &Arc<str>, session: SessionToSave) {
+        if let Some(journal) = &self.journal {
+            journal.push(client_id, Change::Session(session.session, session.claims));
+        }
+    }
+
+    /// Saves a session whose client has new rights, if it is one that is saved.
+    pub(crate) fn renew(&self, client_id: &Arc<str>, session: SessionToSave) {
+        if let Some(journal) = &self.journal {
+            journal.push(client_id, Change::Renewed(session.session, session.claims));
+        }
+    }
+
+    /// Records that the broker has no session with this client ID any more.
+    pub(crate) fn end(&mut self, client_id: &Arc<str>) {
+        self.contents.sessions.remove(client_id);
+        if let Some(journal) = &self.journal {
+            journal.push(client_id, Change::Ended);
+        }
+    }
+
+    /// Records that the broker asked about a session that it restored (SIGHUP).
+    pub(crate) fn asked_about(&mut self, client_id: &str) {
+        if let Some((client_id, _)) = self.contents.sessions.get_key_value(client_id) {
+            self.asked.insert(Arc::clone(client_id));
+        }
+    }
+
+    /// Records that the broker has asked about every session that it has, if that is `certain`. Returns how many it no
+    /// longer has. `is_there` says of others that the broker asked about them.
+    pub(crate) fn end_recheck(
+        &mut self,
+        certain: bool,
+        is_there: impl Fn(&Arc<str>) -> bool,
+    ) -> usize {
+        let asked = std::mem::take(&mut self.asked);
+        if !certain {
+            return 0;
+        }
+        let gone = self.contents.sessions.keys();
+        let gone = gone.filter(|id| !asked.contains(*id) && !is_there(id));
+        let gone: Vec<_> = gone.cloned().collect();
+        for client_id in &gone {
+            self.end(client_id);
+        }
+        gone.len()
+    }
+
+    /// Adjusts to a clock that was set by this many seconds.
+    pub(crate) fn clock_was_set(&mut self, by: i64) {
+        for session in self.contents.sessions.values_mut() {
+            session.until = session.until.moved(by);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
