@@ -8,11 +8,12 @@ use std::{
 
 use serde_json::json;
 use testbed::{
-    broker::{Mosquitto, Signal, Version},
+    broker::{Mosquitto, Version},
     clients::{
         Protocol,
         raw::{self, ConnectPacket},
     },
+    signing::now,
     tenant::Tenant,
 };
 
@@ -195,8 +196,7 @@ on_each_broker! {
         let mut client = raw::RawClient::connect(broker.port(), &stays).unwrap();
         assert_eq!(client.subscribe(&[("x", 1)]), Ok(vec![1]));
         leave(&broker, client, "stays");
-        broker.signal(Signal::USR1);
-        broker.expect_log("Saving in-memory database");
+        broker.save();
         sleeps(&broker, &durable(&tenant, "sleepy"));
         disk.wait_until_saved("durable");
 
@@ -209,5 +209,106 @@ on_each_broker! {
             broker.expect_log("no longer has 1 of the sessions");
         }
         assert_eq!(answer(&broker, &other), None);
+    }
+
+    /// With `offline_grace`, nothing is queued any more a while after the token of an absent device ended: neither
+    /// before nor after a restart.
+    fn messages_are_queued_for_a_limited_time(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        let disk = Disk::new();
+        let options = disk.options(&tenant).with("leeway", "0").with("offline_grace", "1");
+        let broker = start(version, &options);
+        let end = now() + 3;
+        let token = tenant.mint("sleepy").claim("exp", end).sign();
+        let mut connect = token_connect(Protocol::V311, "durable", &token);
+        connect.clean = false;
+        sleeps(&broker, &connect);
+        publish(&broker, &tenant, "a/b", "in time");
+        while now() < end + 1 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        publish(&broker, &tenant, "a/b", "too late");
+        let broker = broker.restart().unwrap();
+        publish(&broker, &tenant, "a/b", "much too late");
+        assert_eq!(comes_back(&broker, &durable(&tenant, "sleepy"), 1), ["in time"]);
+    }
+
+    /// A broker that is killed has saved what is older than some seconds. What it could not save holds nobody up.
+    fn a_killed_broker_has_saved_its_sessions(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        device(&tenant, "other", json!(["#"]));
+        let disk = Disk::new();
+        let mut broker = start(version, &disk.options(&tenant));
+        let connect = durable(&tenant, "sleepy");
+        sleeps(&broker, &connect);
+        disk.wait_until_saved("durable");
+        broker.save();
+        for _ in 0..3 {
+            broker = broker.restart_killed().unwrap();
+            broker.expect_log("the rights of 1 kept sessions were saved");
+            let refused = expected_refusal(version, Protocol::V311, 0x87);
+            assert_eq!(answer(&broker, &durable(&tenant, "other")), refused);
+            publish(&broker, &tenant, "a/b", "lost with the broker");
+        }
+        // The broker's own file may be older than what it last knew, but the session is there.
+        assert!(raw::RawClient::connect(broker.port(), &connect).unwrap().session_present);
+    }
+
+    /// A file that is damaged, foreign, cut or of another version is one line in the log. The broker starts, no message
+    /// is lost, and nobody gets a session of somebody else.
+    fn a_damaged_file_is_reported_and_gives_nothing(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        let disk = Disk::new();
+        let mut broker = start(version, &disk.options(&tenant));
+        let connect = durable(&tenant, "sleepy");
+        sleeps(&broker, &connect);
+        disk.wait_until_saved("durable");
+        broker.save();
+        let whole = disk.sessions();
+        let with_flipped_bit = |at: usize| {
+            let mut file = whole.clone();
+            file[at] ^= 1;
+            file
+        };
+        for (damage, line) in [
+            (b"mosquitto-auth0 sessions 9\nxyz".to_vec(), "this version of the plugin did not write it"),
+            (b"something else".to_vec(), "this version of the plugin did not write it"),
+            (b"mosquitto-auth0 sess".to_vec(), "it was cut off after 0 bytes"),
+            (whole[..whole.len() - 1].to_vec(), "it was cut off after"),
+            (with_flipped_bit(60), "it was changed after 27 bytes"),
+            (with_flipped_bit(whole.len() - 1), "it was changed after"),
+        ] {
+            fs::write(disk.path().join("sessions"), damage).unwrap();
+            broker = broker.restart_killed().unwrap();
+            let told = broker.expect_log(line);
+            assert!(told.contains("; fix: "), "{told}");
+            publish(&broker, &tenant, "a/b", "queued");
+        }
+        assert_eq!(comes_back(&broker, &connect, 1), ["queued"]);
+    }
+
+    /// A disk that is full or read-only disturbs nobody. One line says so, and what was saved before counts.
+    fn a_folder_that_cannot_be_written_disturbs_nobody(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        device(&tenant, "other", json!(["#"]));
+        let disk = Disk::new();
+        let broker = start(version, &disk.options(&tenant));
+        // A rename cannot replace a folder by a file: this also stops root.
+        fs::create_dir(disk.path().join("sessions")).unwrap();
+        let connect = durable(&tenant, "sleepy");
+        sleeps(&broker, &connect);
+        let line = broker.expect_log("the rights of kept sessions cannot be saved");
+        assert!(line.contains("; fix: "), "{line}");
+        assert_eq!(answer(&broker, &durable(&tenant, "other")), expected_refusal(version, Protocol::V311, 0x87));
+        fs::remove_dir(disk.path().join("sessions")).unwrap();
+        broker.expect_log("the rights of kept sessions are saved again");
+        let broker = broker.restart().unwrap();
+        broker.expect_log("the rights of 1 kept sessions were saved");
+        publish(&broker, &tenant, "a/b", "queued");
+        assert_eq!(comes_back(&broker, &connect, 1), ["queued"]);
     }
 }

@@ -2,9 +2,9 @@
 //! and a file that somebody else could have written is not read.
 
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -40,7 +40,8 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Opens an existing folder that the broker can write in and that nobody else can change.
+    /// Opens a folder that the broker can write in and that nobody else can change. Creates it if the folder above
+    /// exists.
     ///
     /// # Errors
     ///
@@ -50,6 +51,8 @@ impl StateDir {
             return Err(FolderError::NotAbsolute);
         }
         let unusable = |e| FolderError::Unusable(path.into(), e);
+        // If that fails, the next step says why.
+        let _ = DirBuilder::new().mode(0o700).create(path);
         let real = path.canonicalize().map_err(unusable)?;
         if !real.is_dir() {
             return Err(FolderError::NotAFolder(path.into()));
@@ -227,6 +230,15 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_folder_is_created_for_the_broker_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth0");
+        let dir = StateDir::open(&path).unwrap();
+        dir.write("a", b"x").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
+    }
+
+    #[test]
     fn a_write_that_fails_keeps_the_old_file_and_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let dir = StateDir::open(folder.path()).unwrap();
@@ -289,7 +301,7 @@ mod tests {
         assert_eq!(fs::read_dir(&inner).unwrap().count(), 0);
 
         for (path, why) in [
-            (folder.path().join("missing"), "install -d"),
+            (folder.path().join("missing/inner"), "install -d"),
             (PathBuf::from("here"), "full path"),
             (PathBuf::from("/dev/null"), "not a folder"),
         ] {

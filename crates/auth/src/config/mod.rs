@@ -139,6 +139,9 @@ pub struct Config {
     pub(crate) expiry_jitter: u64,
     /// How many seconds a sign-in or a renewal gives at most.
     pub(crate) max_session: Option<u64>,
+    /// How many seconds after the end of its rights messages are queued for a client that is away; `None` if that has
+    /// no end.
+    pub(crate) offline_grace: Option<u64>,
     /// How many seconds before its rights end a client is told; 0 if it is not.
     pub(crate) expiry_warning: u32,
     /// Whether clients stay whose tokens are signed with a key that was revoked.

@@ -519,6 +519,21 @@ const SESSIONS: Group = Group {
             ..ROW
         },
         Opt {
+            name: "offline_grace",
+            kind: Kind::Whole {
+                unit: Unit::Seconds,
+                least: 0,
+                most: YEAR,
+            },
+            default: Unset("until the device is back"),
+            example: Some("604800"),
+            reread: Reread::Applies,
+            text: "How long messages are queued for a device that is away and whose token has expired, in seconds from \
+                   the end of the token on. The default loses nothing that a sleeping device is waiting for. When the \
+                   device is back, it needs a good token and receives what that grants.",
+            ..ROW
+        },
+        Opt {
             name: "expiry_warning",
             kind: Kind::Whole {
                 unit: Unit::Seconds,
@@ -700,8 +715,10 @@ const KEYS: Group = Group {
                    public keys, so that devices with tokens can sign in while the tenant cannot be reached; and whose \
                    the sessions are that the broker keeps, with the claims that decide what is queued for them. If \
                    instances of the plugin name different directories, sessions are saved in the first. Each broker \
-                   needs its own. It must belong to the broker's user, and no other user may be able to write to it. As root, create it with\n\n    \
-                   install -d -o mosquitto -g mosquitto -m 700 /var/lib/mosquitto/auth0",
+                   needs its own. It must belong to the broker's user, and no \
+                   other user may be able to write to it. It is created if the directory above it belongs to the \
+                   broker's user, as Debian's /var/lib/mosquitto does. Leave it there, beside the broker's own file: \
+                   both must be kept, moved and lost together.",
             ..ROW
         },
     ],

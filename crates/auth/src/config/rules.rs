@@ -57,6 +57,7 @@ pub(super) fn config(given: &Given, lines: &Given, before: Option<&Config>) -> R
             false => expiry_jitter,
         },
         max_session: given.whole_if_set("max_session")?,
+        offline_grace: given.whole_if_set("offline_grace")?,
         expiry_warning: given.whole_if_set("expiry_warning")?.unwrap_or(0) as u32,
         timeout: Duration::from_secs(given.whole("timeout")?),
         login_wait: given.seconds("login_wait")?,

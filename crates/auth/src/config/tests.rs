@@ -457,6 +457,9 @@ fn numbers_have_limits() {
         let warning = config.expiry_warning;
         (config.expiry_jitter, config.max_session, warning)
     };
+    let grace = |pairs: &[(&str, &str)]| with(pairs).unwrap().offline_grace;
+    assert_eq!(grace(&[]), None);
+    assert_eq!(grace(&[("offline_grace", "0")]), Some(0));
     assert_eq!(ends(&[]), (60, None, 0));
     let set = [("max_session", "60"), ("expiry_warning", "300")];
     assert_eq!(ends(&set), (60, Some(60), 300));
@@ -468,6 +471,7 @@ fn numbers_have_limits() {
         ("max_session", "59"),
         ("max_session", "0"),
         ("expiry_warning", "0"),
+        ("offline_grace", "1 day"),
         ("expiry_warning", "1.5"),
         ("leeway", "-1"),
         ("leeway", "30s"),

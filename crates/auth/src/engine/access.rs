@@ -173,6 +173,9 @@ impl Engine {
             {
                 Reason::RightsExpired
             }
+            Action::Receive if !found.connected && self.is_grace_over(session.until, now) => {
+                Reason::RightsExpired
+            }
             _ if self.config.defer_acl => return Decision::Defer,
             // Giving something up is always allowed.
             Action::Unsubscribe if std::str::from_utf8(access.topic).is_ok() => {
@@ -208,6 +211,13 @@ impl Engine {
         };
         self.note_refusal(access, what, session, reason, found.reported, now);
         Decision::Deny
+    }
+
+    /// Whether nothing is queued any more for a client that is away and whose rights ended then.
+    #[inline]
+    fn is_grace_over(&self, until: Unix, now: Unix) -> bool {
+        let grace = self.config.offline_grace;
+        grace.is_some_and(|grace| now >= until.plus(grace))
     }
 
     /// Reports each refusal of a client once.

@@ -318,6 +318,9 @@ impl Writer {
             (Some(open), Ok(file)) if !open.is(&file) => return Err(WriteError::AnotherWriter),
             (Some(open), Ok(_)) => {
                 let bytes = open.append(batch, hashes);
+                if bytes.is_empty() {
+                    return Ok(());
+                }
                 if open.length + bytes.len() as u64 <= open.limit {
                     open.file.write_all(&bytes)?;
                     open.length += bytes.len() as u64;

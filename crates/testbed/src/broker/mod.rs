@@ -379,6 +379,19 @@ impl Mosquitto {
         self.wait_until_idle();
     }
 
+    /// Has the broker save its sessions and messages, and waits until it has.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the broker does not do that.
+    pub fn save(&self) {
+        let mark = self.log_mark();
+        self.signal(Signal::USR1);
+        let seen = self.wait_for_log_after(mark, "Saving in-memory database", PATIENCE);
+        assert!(seen.is_some(), "the broker does not save");
+        self.wait_until_idle();
+    }
+
     /// Sends a signal.
     ///
     /// # Panics
