@@ -2,6 +2,7 @@
 //! accepted and refused.
 
 use std::{
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::LazyLock,
@@ -215,6 +216,52 @@ fn python_plays_the_story() {
 #[test]
 fn python_prints_the_refusal() {
     refuse(Language::Python, Version::V2_1_2);
+}
+
+/// A device stays connected while its tokens change, and stops when one of another account is in the file.
+fn renew(version: Version) {
+    let mut command = Language::Node.sample("renewing");
+    let stage = stage(version);
+    let folder = testbed::scratch::Scratch::new("renewing").unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, stage.tenant.token(DEVICE)).unwrap();
+    let mut device = as_device(&mut command, &stage, "", "")
+        .env("MQTT_TOKEN_FILE", &file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(device.stdout.take().unwrap()).lines();
+    let mut says = |expected| assert_eq!(said.next().unwrap().unwrap(), expected);
+    says("connected");
+    for _ in 0..2 {
+        let later = stage
+            .tenant
+            .mint(DEVICE)
+            .lifetime(7200)
+            .claim("jti", "other");
+        std::fs::write(&file, later.sign()).unwrap();
+        says("renewed");
+        std::fs::write(&file, stage.tenant.token(DEVICE)).unwrap();
+        says("renewed");
+    }
+    if version == Version::V2_0_11 {
+        // It does not say why it closes a connection, and the sample would come back.
+        device.kill().unwrap();
+        device.wait().unwrap();
+        return;
+    }
+    std::fs::write(&file, stage.tenant.token(CONTROL_ROOM)).unwrap();
+    let ended = device.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    assert!(stage.broker.log().contains("[renewal-account]"));
+}
+
+#[test]
+fn node_renews_its_token() {
+    for version in Version::ALL {
+        renew(version);
+    }
 }
 
 /// Runs the demo: the whole story, and its exit code.

@@ -5,6 +5,7 @@
 //! stops. The plugin itself needs no such build: its memory comes from the same allocator, and it touches the
 //! broker's memory only through the broker's functions.
 
+mod extended_auth;
 mod sighup;
 
 use std::{

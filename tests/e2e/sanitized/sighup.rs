@@ -43,7 +43,7 @@ fn visit(broker: &Mosquitto, connect: &ConnectPacket) {
 }
 
 /// Connects, even if the broker crashes over it.
-fn come_back(broker: &Mosquitto, connect: &ConnectPacket) {
+pub(super) fn come_back(broker: &Mosquitto, connect: &ConnectPacket) {
     if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", broker.port()))
         && stream.write_all(&connect.packet()).is_ok()
     {

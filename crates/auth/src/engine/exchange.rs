@@ -12,9 +12,9 @@
 //! # The packet that must not be answered
 //!
 //! An AUTH packet without any content means success, and no client sends one. If a connected client sends one all the
-//! same, every broker takes it for the continuation of an exchange, even if there is none. Then a success, and equally
-//! a refusal, makes the broker use memory that it has freed (src/handle_auth.c). Only "go on" is safe. So that is the
-//! answer wherever no exchange is known, and the client is disconnected at the next tick.
+//! same, every broker takes it for the continuation of an exchange, even if there is none. Then a refusal makes the
+//! broker use memory that it has freed, and so does a success on 2.0 (src/handle_auth.c). Only "go on" is safe. So that
+//! is the answer wherever no exchange is known, and the client is disconnected at the next tick.
 
 use std::{collections::HashMap, sync::Arc};
 
