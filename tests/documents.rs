@@ -395,6 +395,9 @@ struct Started {
     ca: PathBuf,
 }
 
+/// The file of options where a page names one.
+const OPTIONS: &str = "issuer = \"https://id.example/\"\naudience = \"https://mqtt.example/\"\n";
+
 impl<'a> Setup<'a> {
     /// A configuration from a page, for this tenant.
     fn new(version: Version, text: String, tenant: &'a Tenant) -> Self {
@@ -443,6 +446,7 @@ impl<'a> Setup<'a> {
                 put("policy.toml", &block("tested: policy")),
             ),
             ("/etc/mosquitto/passwd", passwords(version, &folder)),
+            ("/etc/mosquitto/auth0.toml", put("auth0.toml", OPTIONS)),
         ];
         for (from, to) in &files {
             text = text.replace(from, to.to_str().unwrap());

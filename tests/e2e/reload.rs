@@ -16,6 +16,7 @@ use testbed::{
         raw::{ConnectPacket, RawClient},
     },
     heap::Heap,
+    pki::Authority,
     tenant::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Endpoint, PASSWORD, Tenant},
 };
 
@@ -125,6 +126,31 @@ on_each_broker! {
         assert!(line.ends_with("generation 2 is in force: changed are algorithms"), "{line}");
         assert!(answer(&broker, &connect).is_some());
         expect_refusal(&broker, "'c'", "token-algorithm");
+    }
+
+    /// An authority that did not sign the tenant's certificate is a mistake, and the next file is not.
+    fn a_ca_file_is_tried_before_it_is_in_force(version) {
+        let tenant = tenant();
+        let files = Files::new(&tenant);
+        let good = fs::read_to_string(tenant.ca_file()).unwrap();
+        files.write("ca.pem", &good);
+        let ca = files.path("ca.pem").display().to_string();
+        let text = fs::read_to_string(files.path("auth0.toml")).unwrap();
+        files.write("auth0.toml", &text.replace(tenant.ca_file().to_str().unwrap(), &ca));
+        let broker = broker(version, &files.line());
+        broker.expect_log("signing keys were fetched");
+        let wrong = Authority::new("another authority").pem();
+        files.write("ca.pem", &wrong);
+        let line = reload(&broker);
+        assert!(line.contains("option ca_file, value '") && line.contains("with it the tenant's certificate is not trusted"), "{line}");
+        assert!(line.contains("generation 1 stays in force"), "{line}");
+        assert_eq!(answer(&broker, &login("c")), None);
+        files.write("ca.pem", &format!("{wrong}{good}"));
+        let line = reload(&broker);
+        assert!(line.ends_with("generation 2 is in force: changed are ca_file"), "{line}");
+        device(&tenant, "another", json!([]));
+        let connect = ConnectPacket::new(Protocol::V5, "another").login("another", "pass");
+        assert_eq!(answer(&broker, &connect), None);
     }
 
     /// Two plugin lines with the same options are one instance, which tells of a reload once. Other options are another

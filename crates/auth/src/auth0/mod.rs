@@ -27,7 +27,7 @@ use crate::{
         http::{HttpClient, RequestError, TenantResponse},
     },
     clock::{self, Deadline},
-    config::{Config, ConfigError, TenantAddress},
+    config::{Config, ConfigError, TenantAddress, errors::Problem},
     jwt::{fetch_report::JwksError, jwks::KeySet},
     refusal::{ConnectDetail, Detail, Field, NoAnswer, Reason, Refusal},
     secret::Secret,
@@ -72,10 +72,7 @@ impl TenantClient {
         };
         let ca_file = config.ca_file.as_deref();
         let http = HttpClient::new(ca_file, config.timeout, before.map(|before| &before.http));
-        let http = http.map_err(|problem| match ca_file {
-            Some(path) => ConfigError::new("ca_file", &path.display().to_string(), problem),
-            None => ConfigError::hidden("ca_file", problem),
-        })?;
+        let http = http.map_err(|problem| ca_error(&config, problem))?;
         Ok(Self {
             http,
             config,
@@ -93,6 +90,22 @@ impl TenantClient {
     /// Whether both trust the same authorities.
     pub(crate) fn trusts_like(&self, other: &Self) -> bool {
         self.http.trusts_like(&other.http)
+    }
+
+    /// Asks the tenant for its keys, to find out whether its certificate is trusted. A tenant that does not answer
+    /// proves nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the certificate is not trusted.
+    pub(crate) fn check_trust(&self) -> Result<(), ConfigError> {
+        match self.fetch_keys() {
+            Err(JwksError {
+                why: NoAnswer::Untrusted(why),
+                ..
+            }) => Err(ca_error(&self.config, Problem::Untrusted(why))),
+            _ => Ok(()),
+        }
     }
 
     /// Has the endpoints discovered again by the next [`Self::rediscover`].
@@ -232,6 +245,13 @@ impl TenantClient {
         let found = Arc::new(discovered(issuer, &answer.body)?);
         *lock(&self.endpoints) = Some(Arc::clone(&found));
         Ok(found)
+    }
+}
+
+fn ca_error(config: &Config, problem: Problem) -> ConfigError {
+    match &config.ca_file {
+        Some(path) => ConfigError::new("ca_file", &path.display().to_string(), problem),
+        None => ConfigError::hidden("ca_file", problem),
     }
 }
 

@@ -121,6 +121,8 @@ pub(crate) enum Problem {
     BadCertificate(String),
     /// The file of certificates has none.
     NoCertificate,
+    /// The tenant's certificate is not trusted with these authorities, for this reason.
+    Untrusted(String),
     /// `ca_file` is not set, and this machine trusts no authority.
     NoAuthority,
 }

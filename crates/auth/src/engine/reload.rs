@@ -77,6 +77,8 @@ struct Reader {
     policy: PolicyReader,
     /// The hash of the policy file in force.
     known_policy: Option<[u8; 32]>,
+    /// Whether the tenant may be asked, because nobody waits for it.
+    may_ask: bool,
 }
 
 impl Reader {
@@ -95,6 +97,11 @@ impl Reader {
         };
         let before = &*self.tenant_client;
         let tenant_client = TenantClient::new(Arc::clone(&config), number, Some(before))?;
+        let same_authorities = tenant_client.trusts_like(before);
+        if !same_authorities && self.may_ask && config.fetches_keys() {
+            is_long();
+            tenant_client.check_trust()?;
+        }
         let same_keys = |set: &KeySet| self.keys.current().has_same_keys(set);
         let keys = keys_from_file(&config)?.filter(|set| !same_keys(set));
         let policy = match (&config.policy_file, self.known_policy) {
@@ -102,7 +109,7 @@ impl Reader {
             (None, known) => known.and_then(PolicyReader::no_rules),
         };
         for (name, has_changed) in [
-            ("ca_file", !tenant_client.trusts_like(before)),
+            ("ca_file", !same_authorities),
             ("jwks_file", keys.is_some()),
             ("policy_file", policy.is_some()),
         ] {
@@ -160,6 +167,7 @@ impl Engine {
             keys: Arc::clone(&self.keys),
             policy: self.policy_reader.clone(),
             known_policy: self.policy_file.as_ref().map(InForce::digest),
+            may_ask: on_thread,
         };
         let spawn = on_thread.then_some(self.spawn);
         self.reloading

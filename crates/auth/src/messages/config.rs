@@ -93,6 +93,12 @@ impl fmt::Display for Problem {
             Self::BadCertificate(why) => {
                 return write!(f, "it holds a certificate that cannot be read ({why})");
             }
+            Self::Untrusted(why) => {
+                return write!(
+                    f,
+                    "with it the tenant's certificate is not trusted ({why}); add the authority that signed that"
+                );
+            }
             Self::NoCertificate => {
                 "it holds no certificate; name the PEM file of the authority that signed the tenant's"
             }
