@@ -12,7 +12,7 @@ use crate::{
     host::{self, Broker},
     local_users,
     messages::{LoadError, Notice},
-    quirks::sighup,
+    quirks::{lost_sighup, sighup},
     state, time,
 };
 use auth::log::Level;
@@ -193,6 +193,7 @@ pub unsafe extern "C" fn mosquitto_plugin_cleanup(
             state::write_log(broker, userdata);
             state::release(broker, userdata);
             sighup::unblock();
+            lost_sighup::let_go();
         }
         codes::SUCCESS
     })

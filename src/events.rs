@@ -13,7 +13,7 @@ use crate::{
     guard,
     host::Broker,
     messages::Notice,
-    quirks::{recheck, sighup, ticks},
+    quirks::{lost_sighup, recheck, sighup, ticks},
     state, time,
 };
 use auth::{
@@ -127,6 +127,7 @@ pub unsafe extern "C" fn on_tick(_event: c_int, data: *mut c_void, userdata: *mu
 
 /// What a tick does, if there is anything to do.
 fn tick(broker: &Broker, userdata: *mut c_void) {
+    lost_sighup::let_go();
     // Before anybody is answered: a client that waits may have hung up in this very round.
     state::with(broker, userdata, |instance, common| {
         if sighup::tick_begins(common.somebody_waits()) {
@@ -284,6 +285,9 @@ pub unsafe extern "C" fn on_reload(
             recheck::begin(broker, instance.ticks);
             if broker.generation() == Generation::V2_0 {
                 common.begin_recheck();
+            }
+            if broker.generation() == Generation::V2_0 && instance.ticks {
+                lost_sighup::hold();
             }
             // Two SIGHUPs have a tick between them, where there are ticks.
             if instance.ticks && std::mem::replace(&mut instance.reloaded, true) {

@@ -15,6 +15,7 @@
 //! | With `per_listener_settings true` the broker never ticks. | 2.0.11 | `callbacks.rs`: what a tick does is also done at each CONNECT | story `reentry::log_lines_are_written_without_ticks` |
 
 pub mod address_header;
+pub mod lost_sighup;
 pub mod recheck;
 pub mod second_connack;
 pub mod sighup;

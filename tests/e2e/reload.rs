@@ -139,7 +139,7 @@ on_each_broker! {
         files.write("auth0.toml", &text.replace(tenant.ca_file().to_str().unwrap(), &ca));
         let broker = broker(version, &files.line());
         broker.expect_log("signing keys were fetched");
-        let wrong = Authority::new("another authority").pem();
+        let wrong = Authority::new("another authority").pem().to_owned();
         files.write("ca.pem", &wrong);
         let line = reload(&broker);
         assert!(line.contains("option ca_file, value '") && line.contains("with it the tenant's certificate is not trusted"), "{line}");
@@ -248,6 +248,36 @@ on_each_broker! {
         assert!(sent > RELOADS && tokens > 0 && passwords > 0, "{sent} {tokens} {passwords}");
         assert_eq!(tenant.count(Endpoint::Token), passwords, "each is asked about once");
         assert!(!broker.log().contains("refused "), "{}", broker.log());
+    }
+
+    /// A SIGHUP that comes while the broker acts on another one counts too: what a file says at the last SIGHUP is in
+    /// force in the end. 2.0.11 with settings per listener loses it, and so does any 2.0 without the plugin.
+    fn no_sighup_is_lost(version) {
+        let tenant = tenant();
+        let files = Files::new(&tenant);
+        let policy = files.path("policy.toml").display().to_string();
+        // As large as a file may be that SIGHUP waits for. It is read after the options.
+        let rule = |i: usize| format!("[[rule]]\nname = \"{i}\"\nallow.both = \"{i}/%u/#\"\n");
+        let rules: String = (0..350).map(rule).collect();
+        assert!(rules.len() < 16_000);
+        let write = |change: u32, scope: u32| {
+            files.write("policy.toml", &format!("{rules}# {change}\n"));
+            files.options(&tenant, &format!("policy_file = \"{policy}\"\nscope = \"openid a{scope}\"\n"));
+        };
+        write(0, 0);
+        let broker = broker(version, &files.line());
+        raw(&broker, &tenant, DEVICE, "c", Protocol::V5);
+        // The second SIGHUP comes while the broker acts on the first one.
+        for round in 1..=20 {
+            let mark = broker.log_mark();
+            write(round, round - 1);
+            broker.sighup();
+            broker.wait_for_log_after(mark, "Reloading config", PATIENCE).expect("it reloads");
+            write(round, round);
+            broker.sighup();
+            let line = broker.wait_for_log_after(mark, "scope", PATIENCE);
+            assert!(line.is_some(), "round {round}: {}", broker.log());
+        }
     }
 
     /// What a generation leaves behind is freed.
