@@ -153,6 +153,11 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
                 common.forget(client);
             }
         }
+        for client_id in common.saved_to_check() {
+            if broker.has_session(&client_id) == Some(false) {
+                common.forget_saved(&client_id);
+            }
+        }
         instance.engine.collect(common, time::now())
     });
     answer_pending(broker, userdata, answers.unwrap_or_default());

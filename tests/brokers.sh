@@ -7,6 +7,7 @@
 #     DIR/2.0.11/  DIR/2.0.21/  DIR/2.1.2/
 #         mosquitto  mosquitto_pub  mosquitto_sub  mosquitto_passwd     run these
 #         bin/  lib/  VERSION                                           what they run
+#     DIR/2.1.2/plugins/                                                its plugin for persistence in SQLite
 #
 # Nothing is installed and no root is needed. The programs are Debian's own builds, fetched and
 # checked by this machine's apt into a private folder. Each version brings the C library and the
@@ -194,6 +195,12 @@ set_up() { # RELEASE SUITE [FURTHER SUITES]
     cp "$path" "$made/bin/$file"
     write_launcher "$made/$file" "$file" "$name"
   done
+  # The broker's own plugin that keeps sessions in a database, with its library.
+  path=$(find "$unpacked" -name mosquitto_persist_sqlite.so | head -n 1)
+  if [[ -n $path ]]; then
+    gather_libraries "$loader" "$search" "$path" "$unpacked" "$made/lib"
+    install -D -m 644 "$path" "$made/plugins/${path##*/}"
+  fi
   for file in "${FOR_PLUGINS[@]}"; do
     path=$(find "$unpacked" -path "*lib/$TRIPLET/$file" | head -n 1)
     [[ -z $path || -e $made/lib/$file ]] || cp -L "$path" "$made/lib/$file"

@@ -312,3 +312,140 @@ on_each_broker! {
         assert_eq!(comes_back(&broker, &connect, 1), ["queued"]);
     }
 }
+
+/// 2.1 can keep sessions in a database instead of its own file. The plugin that does so restores them after this one
+/// has started.
+#[test]
+fn sessions_in_a_database_keep_their_rights_too() {
+    let version = Version::V2_1_2;
+    let program = version.program("mosquitto").unwrap();
+    let sqlite = program
+        .with_file_name("plugins")
+        .join("mosquitto_persist_sqlite.so");
+    if !sqlite.exists() {
+        eprintln!(
+            "{} is missing: tests/brokers.sh fetches it with a new 2.1.2",
+            sqlite.display()
+        );
+        return;
+    }
+    let tenant = tenant();
+    device(&tenant, "sleepy", json!(["a/#"]));
+    device(&tenant, "other", json!(["#"]));
+    let disk = Disk::new();
+    let policy = disk.path().join("policy.toml");
+    fs::write(&policy, "").unwrap();
+    let options = disk
+        .options(&tenant)
+        .with("policy_file", policy.to_str().unwrap());
+    let builder = builder(version, &options);
+    let folder = builder.folder().to_str().unwrap().to_owned();
+    let broker = builder
+        .config(format!("persistence_location {folder}/"))
+        .plugin(&sqlite, &[("sync", "normal")])
+        .start()
+        .unwrap();
+    let connect = durable(&tenant, "sleepy");
+    sleeps(&broker, &connect);
+    fs::write(
+        &policy,
+        "[[rule]]\nname = \"not c\"\ndeny.subscribe = \"a/c\"",
+    )
+    .unwrap();
+    let broker = broker.restart().unwrap();
+    let refused = expected_refusal(version, Protocol::V311, 0x87);
+    assert_eq!(answer(&broker, &durable(&tenant, "other")), refused);
+    publish(&broker, &tenant, "a/b", "allowed");
+    publish(&broker, &tenant, "a/c", "denied");
+    fs::write(&policy, "").unwrap();
+    broker.reload();
+    assert_eq!(comes_back(&broker, &connect, 1), ["allowed"]);
+}
+
+/// A broker is killed again and again, at random moments, while devices come and go. Whoever had a session for longer
+/// than the stated time still has it, and nobody else gets it.
+///
+/// `cargo test --test e2e -- --ignored restart::` takes half an hour.
+#[test]
+#[ignore = "takes long"]
+fn two_hundred_kills_give_nobody_a_session() {
+    for (version, rounds) in [
+        (Version::V2_0_11, 67),
+        (Version::V2_0_21, 67),
+        (Version::V2_1_2, 66),
+    ] {
+        kill_again_and_again(version, rounds);
+    }
+}
+
+/// The same, a few times.
+#[test]
+fn a_few_kills_give_nobody_a_session() {
+    for version in [Version::V2_0_11, Version::V2_0_21, Version::V2_1_2] {
+        kill_again_and_again(version, 2);
+    }
+}
+
+fn kill_again_and_again(version: Version, rounds: u64) {
+    const DEVICES: usize = 8;
+    let tenant = tenant();
+    device(&tenant, "sleepy", json!(["a/#"]));
+    device(&tenant, "other", json!(["#"]));
+    let disk = Disk::new();
+    let mut broker = start(version, &disk.options(&tenant));
+    let connect = |device: &str, id: usize| {
+        let mut connect = token_connect(
+            Protocol::V311,
+            &format!("durable-{id}"),
+            &tenant.token(device),
+        );
+        connect.clean = false;
+        connect
+    };
+    let sleepy: Vec<_> = (0..DEVICES).map(|id| connect("sleepy", id)).collect();
+    let other = connect("other", 0).password;
+    for connect in &sleepy {
+        let mut client = raw::RawClient::connect(broker.port(), connect).unwrap();
+        assert_eq!(client.subscribe(&[("a/#", 1)]), Ok(vec![1]));
+        client.disconnect(0);
+    }
+    for id in 0..DEVICES {
+        disk.wait_until_saved(&format!("durable-{id}"));
+    }
+    broker.save();
+    let refused = expected_refusal(version, Protocol::V311, 0x87);
+    for round in 0..rounds {
+        // Devices come and go, some of them with sessions that are not saved yet, until the broker is killed.
+        let began = Instant::now();
+        let until = Duration::from_millis(round * 7919 % 6500);
+        let mut number = 0;
+        while began.elapsed() < until {
+            number += 1;
+            let passing = connect("other", 1_000_000 + (round as usize) * 10_000 + number);
+            raw::RawClient::connect(broker.port(), &passing)
+                .unwrap()
+                .disconnect(0);
+            let known = &sleepy[number % DEVICES];
+            raw::RawClient::connect(broker.port(), known)
+                .unwrap()
+                .disconnect(0);
+        }
+        broker = broker.restart_killed().unwrap();
+        assert!(
+            !broker.log().contains("it was changed after"),
+            "round {round}: {}",
+            broker.log()
+        );
+        for connect in &sleepy {
+            let mut other_account = connect.clone();
+            other_account.password.clone_from(&other);
+            assert_eq!(answer(&broker, &other_account), refused, "round {round}");
+        }
+        publish(&broker, &tenant, "a/b", &format!("{round}"));
+        for connect in &sleepy {
+            assert_eq!(comes_back(&broker, connect, 1), [round.to_string()]);
+        }
+        // What the broker knows is on its disk before the next kill.
+        broker.save();
+    }
+}

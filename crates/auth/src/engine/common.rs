@@ -111,6 +111,17 @@ impl Common {
         }
     }
 
+    /// Returns the client IDs of some sessions that were saved. [Forget](Self::forget_saved) those that the broker does
+    /// not have.
+    pub fn saved_to_check(&mut self) -> Vec<Arc<str>> {
+        self.saved.take_unchecked()
+    }
+
+    /// Forgets a session that was saved, and that the broker does not have.
+    pub fn forget_saved(&mut self, client_id: &Arc<str>) {
+        self.saved.end(client_id);
+    }
+
     /// Records that the broker asks about a session that it restored from disk (SIGHUP).
     pub fn asked_about_restored(&mut self, client: &impl ClientView) {
         self.sessions.asks_about_restored();

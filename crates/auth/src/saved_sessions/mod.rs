@@ -47,6 +47,9 @@ const FILE: &str = "sessions";
 /// The longest file that is read, in bytes. Half of it is enough for some 500,000 sessions.
 const MAX_FILE: u64 = 128 * 1024 * 1024;
 
+/// The number of sessions to ask the broker about at a tick.
+const CHECKED_AT_A_TICK: usize = 64;
+
 /// What is saved of a session, beside its client ID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SavedSession {
@@ -134,6 +137,8 @@ pub(crate) struct SavedSessions {
     journal: Option<Journal>,
     /// The sessions that the broker has asked about since the SIGHUP.
     asked: HashSet<Arc<str>>,
+    /// The client IDs of sessions that were read, and of which the broker was not asked yet whether it has them.
+    unchecked: Vec<Arc<str>>,
     /// The client IDs that an administrator has released.
     released: HashSet<Arc<str>>,
 }
@@ -182,6 +187,7 @@ impl SavedSessions {
                         &SavedSessionsReport::Damaged { path, damage },
                     );
                 }
+                self.unchecked = self.contents.sessions.keys().cloned().collect();
                 let number = self.contents.sessions.len();
                 tell(Level::Info, &SavedSessionsReport::Restored(number));
             }
@@ -271,6 +277,18 @@ impl SavedSessions {
         if let Some(journal) = &self.journal {
             journal.push(client_id, Change::Ended);
         }
+    }
+
+    /// Returns some of the client IDs that were read at the start, each once. Where the broker says which sessions it
+    /// has, it shows which of them are gone.
+    pub(crate) fn take_unchecked(&mut self) -> Vec<Arc<str>> {
+        let first = self.unchecked.len().saturating_sub(CHECKED_AT_A_TICK);
+        let mut some = self.unchecked.split_off(first);
+        some.retain(|client_id| self.contents.sessions.contains_key(client_id));
+        if self.unchecked.is_empty() {
+            self.unchecked = Vec::new();
+        }
+        some
     }
 
     /// Records that the broker asked about a session that it restored (SIGHUP).
