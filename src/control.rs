@@ -18,7 +18,7 @@ use crate::{
 use auth::{
     clock::Unix,
     control::{COMMANDS, COMMANDS_RESPONSE, RENEW, RENEW_RESPONSE},
-    engine::{AdminAnswer, Administered, AnswerTo, Common, RenewalAnswer, administer},
+    engine::{AdminAnswer, Administered, Common, RenewalAnswer, administer},
 };
 
 /// Registers for the control topics with `register`, which returns the broker's code. Returns whether another plugin
@@ -105,6 +105,9 @@ pub fn tick(broker: &Broker, userdata: *mut c_void, now: Unix) {
         send_renewals(broker, instance, answers);
     });
     let done = state::with_all(broker, |engines, common| {
+        for engine in engines.iter_mut() {
+            engine.take_local_commands(common);
+        }
         let waits = common.has_commands();
         waits.then(|| administer(engines, common, true))
     });
@@ -136,12 +139,7 @@ fn send_renewals(
 /// Sends answers, each to the administrator that it is for.
 fn send(broker: &Broker, answers: impl IntoIterator<Item = AdminAnswer>) {
     for answer in answers {
-        match &answer.to {
-            AnswerTo::Client(client_id) => {
-                let json = answer.to_string();
-                broker.publish_to(client_id, COMMANDS_RESPONSE, json.as_bytes());
-            }
-            AnswerTo::Local(_) => {}
-        }
+        let json = answer.to_string();
+        broker.publish_to(&answer.client_id, COMMANDS_RESPONSE, json.as_bytes());
     }
 }

@@ -307,6 +307,7 @@ impl Instance {
         let due = millis >= self.last_work + WORK_MILLIS
             || self.has_news
             || self.engine.has_finished_jobs()
+            || self.engine.has_local_commands()
             || self.engine.is_rereading()
             || !self.log.is_empty()
             || !guard::FAULTS.is_empty();

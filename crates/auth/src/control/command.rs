@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use input::json::{self, JsonError};
 
-/// The longest request, in bytes.
-pub(crate) const MAX_REQUEST: usize = 16 * 1024;
+/// The longest request, in bytes: a client ID may have 65,535, and twice as many where each has to be escaped.
+pub(crate) const MAX_REQUEST: usize = 160 * 1024;
 
 /// The most commands of one request.
 pub(crate) const MAX_COMMANDS: usize = 16;
@@ -150,6 +150,8 @@ pub(crate) enum CommandError {
     NoTicks,
     /// Too many requests wait.
     Busy,
+    /// The broker has not answered within so many seconds.
+    NoAnswer(u64),
     /// The keys cannot be read from their file. The sentence says why.
     Keys(String),
 }

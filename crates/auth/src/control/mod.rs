@@ -8,6 +8,7 @@
 //! * [`response`]: what comes of it
 //! * [`requests`]: commands that wait for their turn
 //! * [`pace`]: how often a client may renew
+//! * [`socket`]: the same commands without a token, for root and the broker's user on this machine
 //!
 //! `engine/published_renewal.rs` takes new tokens, `engine/administration.rs` executes commands, and
 //! `messages/control.rs` writes the JSON of the answers.
@@ -16,6 +17,7 @@ pub(crate) mod command;
 pub(crate) mod pace;
 pub(crate) mod requests;
 pub(crate) mod response;
+pub(crate) mod socket;
 
 /// The topic to which a client publishes its new token.
 pub const RENEW: &str = "$CONTROL/auth0/v1/renew";

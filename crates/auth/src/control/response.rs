@@ -5,6 +5,10 @@ use std::sync::Arc;
 use super::command::CommandError;
 use crate::clock::Unix;
 
+/// What came of a request: of each of its commands, or why none could be read. Displayed as JSON.
+#[derive(Debug)]
+pub(crate) struct Responses(pub Result<Vec<CommandResponse>, CommandError>);
+
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommandResponse {
@@ -36,7 +40,10 @@ pub(crate) enum CommandData {
         tokens: usize,
     },
     /// The client ID is free.
-    Released,
+    Released {
+        /// Whether a session was known under it. The broker may have restored one of which nothing is known.
+        is_known: bool,
+    },
     /// The keys are fetched now, or were read.
     KeysRefreshed,
 }

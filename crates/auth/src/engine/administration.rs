@@ -3,7 +3,12 @@
 //! A command waits in [`Common`] until a tick calls [`administer`], which does a bounded part of what is to be done.
 //! Where the broker does not tick, it is called when the command comes, and disconnects nobody.
 
-use std::{ops::Bound, sync::Arc};
+use std::{
+    collections::HashMap,
+    ops::Bound,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+};
 
 use super::{Common, Engine, report::Report};
 use crate::{
@@ -15,15 +20,16 @@ use crate::{
             self, AccountFilter, AdminCommand, ClientIdFilter, CommandError, KickTarget,
             LoginOwner, ParsedCommand,
         },
-        requests::{AdminRequest, Administrator, Progress},
-        response::{CommandData, CommandResponse, ListedSession},
+        requests::{AdminRequest, AdminRequests, Administrator, Progress},
+        response::{CommandData, CommandResponse, ListedSession, Responses},
+        socket::{LocalSocket, SocketReport},
     },
     identity::Identity,
     sessions::{InstanceId, SessionOverview},
 };
 
-/// How many sessions one call looks at. To look at 1,000 takes about 0.2 ms.
-const VISITS: usize = 2000;
+/// How many sessions one call looks at, while the broker serves nobody.
+const VISITS: usize = 1000;
 
 /// The most clients that are disconnected at one tick. To disconnect one takes the broker a tenth of a millisecond.
 const MAX_KICKS: usize = 50;
@@ -41,51 +47,58 @@ pub struct Administered {
     pub answers: Vec<AdminAnswer>,
 }
 
-/// An answer, and who gets it. Displayed as JSON.
+/// An answer for a client. Displayed as JSON.
 pub struct AdminAnswer {
-    /// Who gets it.
-    pub to: AnswerTo,
-    /// What came of each command, or why none could be read.
-    pub(crate) content: Result<Vec<CommandResponse>, CommandError>,
+    /// The client ID.
+    pub client_id: Arc<str>,
+    /// What came of the request.
+    pub(crate) content: Responses,
 }
 
-/// Who gets an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AnswerTo {
-    /// The client with this client ID.
-    Client(Arc<str>),
-    /// Whoever made the request with this number on this machine.
-    Local(u64),
+/// Commands of administrators that wait, and who waits for them on this machine.
+#[derive(Default)]
+pub(super) struct Administration {
+    requests: AdminRequests,
+    /// Where the answers to local requests go, by their numbers.
+    local: HashMap<u64, mpsc::Sender<String>>,
+    /// The folders whose socket is open, or has been.
+    folders: Vec<PathBuf>,
+}
+
+impl Administration {
+    /// Takes commands. Returns the answer if they cannot even be read.
+    fn take(&mut self, from: Administrator, request: &[u8]) -> Option<AdminAnswer> {
+        let parsed = command::parse(request);
+        let why = parsed.and_then(|commands| self.requests.add(from.clone(), commands));
+        self.answer(&from, Responses(Err(why.err()?)))
+    }
+
+    /// Answers whoever waits on this machine. Returns the answer for anybody else.
+    fn answer(&mut self, to: &Administrator, content: Responses) -> Option<AdminAnswer> {
+        match to {
+            Administrator::Client { client_id, .. } => Some(AdminAnswer {
+                client_id: Arc::clone(client_id),
+                content,
+            }),
+            Administrator::Local(number) => {
+                if let Some(answer) = self.local.remove(number) {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(content.to_string());
+                }
+                None
+            }
+        }
+    }
 }
 
 impl Common {
     /// Whether commands wait.
     pub fn has_commands(&self) -> bool {
-        !self.requests.is_empty()
-    }
-
-    /// Takes commands of root or the broker's user. `number` tells their answer apart from others.
-    pub fn command_locally(&mut self, number: u64, request: &[u8]) -> Option<AdminAnswer> {
-        self.take_commands(Administrator::Local(number), request)
-    }
-
-    /// Takes commands. Returns the answer if they cannot even be read.
-    fn take_commands(&mut self, from: Administrator, request: &[u8]) -> Option<AdminAnswer> {
-        let to = from.answer_to();
-        let added = command::parse(request).and_then(|commands| self.requests.add(from, commands));
-        let content = Err(added.err()?);
-        Some(AdminAnswer { to, content })
+        !self.administration.requests.is_empty()
     }
 }
 
 impl Administrator {
-    fn answer_to(&self) -> AnswerTo {
-        match self {
-            Self::Client { client_id, .. } => AnswerTo::Client(Arc::clone(client_id)),
-            Self::Local(number) => AnswerTo::Local(*number),
-        }
-    }
-
     /// Whether a session of this instance concerns the administrator.
     fn sees(&self, of: InstanceId) -> bool {
         match self {
@@ -115,7 +128,44 @@ impl Engine {
                 instance: session.instance,
             })
         });
-        common.take_commands(from.flatten()?, request)
+        common.administration.take(from.flatten()?, request)
+    }
+
+    /// Opens the socket in `state_dir`, if the option is set. Instances with the same folder share the socket of the
+    /// first.
+    pub(super) fn open_socket(&mut self, common: &mut Common) {
+        let Some(dir) = &self.config.state_dir else {
+            return;
+        };
+        let (folder, folders) = (dir.path_of(""), &mut common.administration.folders);
+        if folders.contains(&folder) {
+            return;
+        }
+        match LocalSocket::start(dir.clone(), self.spawn, self.log.clone()) {
+            Ok(socket) => {
+                folders.push(folder);
+                self.socket = Some(socket);
+            }
+            Err(why) => {
+                let report = SocketReport::Failed(folder, why);
+                self.log.line(report.level(), report.to_string());
+            }
+        }
+    }
+
+    /// Whether commands have come through the socket.
+    pub fn has_local_commands(&self) -> bool {
+        self.socket.as_ref().is_some_and(LocalSocket::has_requests)
+    }
+
+    /// Takes the commands that have come through the socket.
+    pub fn take_local_commands(&mut self, common: &mut Common) {
+        let requests = self.socket.as_ref().map(LocalSocket::take_requests);
+        for request in requests.unwrap_or_default() {
+            let administration = &mut common.administration;
+            administration.local.insert(request.number, request.answer);
+            administration.take(Administrator::Local(request.number), &request.line);
+        }
     }
 
     /// Fetches the tenant's keys soon, or reads their file again.
@@ -148,7 +198,7 @@ pub fn administer(engines: &mut [&mut Engine], common: &mut Common, ticks: bool)
     let mut done = Administered::default();
     let mut visits = VISITS;
     while (visits > 0 || !ticks)
-        && let Some(mut request) = common.requests.take_oldest()
+        && let Some(mut request) = common.administration.requests.take_oldest()
     {
         let Some(next) = request.commands.pop_front() else {
             done.answers.extend(finished(common, request));
@@ -174,22 +224,20 @@ pub fn administer(engines: &mut [&mut Engine], common: &mut Common, ticks: bool)
             }
             None => request.commands.push_front(next),
         }
-        common.requests.put_back(request);
+        common.administration.requests.put_back(request);
     }
     done
 }
 
-/// Returns the answer to a request, if the client that made it is still there.
-fn finished(common: &Common, request: AdminRequest) -> Option<AdminAnswer> {
+/// Answers a request. A client that has gone gets no answer.
+fn finished(common: &mut Common, request: AdminRequest) -> Option<AdminAnswer> {
     if let Administrator::Client { key, client_id, .. } = &request.from
         && common.sessions.still_connected(*key, client_id).is_none()
     {
         return None;
     }
-    Some(AdminAnswer {
-        to: request.from.answer_to(),
-        content: Ok(request.responses),
-    })
+    let content = Responses(Ok(request.responses));
+    common.administration.answer(&request.from, content)
 }
 
 /// What a command works with.
@@ -332,12 +380,19 @@ impl<'a> Execution<'_, 'a> {
         if connected == Some(true) {
             return Err(CommandError::StillConnected(client_id.to_owned()));
         }
-        if connected.is_none() && !self.sees_saved(client_id) {
+        let is_known = connected.is_some() || self.sees_saved(client_id);
+        // The broker may have restored a session of which nothing is known, and whose instance neither.
+        if !is_known && !self.sees_all() {
             return Err(CommandError::NoSession(client_id.to_owned()));
         }
         self.common.sessions.release(client_id);
         self.common.saved.release(client_id);
-        Ok(CommandData::Released)
+        Ok(CommandData::Released { is_known })
+    }
+
+    /// Whether the administrator has to do with all clients.
+    fn sees_all(&self) -> bool {
+        self.engines.iter().all(|engine| self.from.sees(engine.id))
     }
 
     /// Whether a session is saved under this client ID that concerns the administrator.
@@ -389,5 +444,266 @@ impl From<SessionOverview<'_>> for ListedSession {
             released: found.released,
             until: session.until,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::testing::engine,
+        sessions::{AfterDisconnect, Ending, Session},
+    };
+    use acl::rights::Rights;
+    use serde_json::{Value, json};
+
+    const LOCAL: u64 = 7;
+
+    /// An instance with sessions, and an administrator on its machine.
+    struct Fleet {
+        engine: Engine,
+        common: Common,
+        log: crate::log::Log,
+        ticks: bool,
+    }
+
+    impl Fleet {
+        /// Sessions `d00000`, `d00001` and so on. Every third belongs to the account `third`.
+        fn new(sessions: usize) -> Self {
+            let (engine, log) = engine();
+            let common = Common::default();
+            let mut fleet = Self {
+                engine,
+                common,
+                log,
+                ticks: true,
+            };
+            for number in 0..sessions {
+                let subject = if number % 3 == 0 { "third" } else { "other" };
+                fleet.admit(number, &format!("d{number:05}"), subject);
+            }
+            fleet
+        }
+
+        fn admit(&mut self, number: usize, id: &str, subject: &str) {
+            let session = Session {
+                client_id: id.into(),
+                username: "u".into(),
+                account: Account {
+                    issuer: "https://t.example/".into(),
+                    subject: subject.into(),
+                },
+                rights: Rights::default(),
+                until: Unix(2000),
+                ending: Ending::default(),
+                credential: self.engine.fingerprinter.of(b"password"),
+                instance: self.engine.id(),
+                filters: Default::default(),
+                is_by_method: false,
+            };
+            let key = ClientKey(1000 * (number + 1));
+            self.common.sessions.admit(key, session);
+        }
+
+        /// Executes a command to its end. Returns its response, and the clients to disconnect at each tick.
+        fn command(&mut self, command: Value) -> (Value, Vec<Vec<String>>) {
+            let (sender, answer) = mpsc::channel();
+            self.common.administration.local.insert(LOCAL, sender);
+            let request = json!({"commands": [command]}).to_string();
+            let from = Administrator::Local(LOCAL);
+            self.common.administration.take(from, request.as_bytes());
+            let mut kicks = Vec::new();
+            for _ in 0..1000 {
+                if let Ok(answer) = answer.try_recv() {
+                    let mut answer: Value = serde_json::from_str(&answer).unwrap();
+                    return (answer["responses"][0].take(), kicks);
+                }
+                let done = administer(&mut [&mut self.engine], &mut self.common, self.ticks);
+                assert!(done.answers.is_empty());
+                let ids = done.kicks.into_iter();
+                kicks.push(ids.map(|(_, id)| id.to_string()).collect());
+            }
+            panic!("no answer")
+        }
+
+        /// Lists sessions in pages until the last. Returns the client IDs, and how many pages there were.
+        fn list(&mut self, mut command: Value) -> (Vec<String>, usize) {
+            let mut all = Vec::new();
+            for pages in 1..1000 {
+                let (response, _) = self.command(command.clone());
+                let data = &response["data"];
+                let sessions = data["sessions"].as_array().unwrap().iter();
+                let ids = sessions.map(|one| one["clientId"].as_str().unwrap().to_owned());
+                all.extend(ids);
+                match data.get("cursor") {
+                    None => return (all, pages),
+                    Some(cursor) => command["cursor"] = cursor.clone(),
+                }
+            }
+            panic!("no end")
+        }
+    }
+
+    #[test]
+    fn pages_have_every_session_once_and_a_bounded_size() {
+        let mut fleet = Fleet::new(2500);
+        for (count, pages) in [(1000, 3), (500, 5), (7, 358), (2500 / 2, 2)] {
+            if count > 1000 {
+                continue;
+            }
+            let (ids, number) = fleet.list(json!({"command": "listSessions", "count": count}));
+            assert_eq!((ids.len(), number), (2500, pages), "{count}");
+            assert!(ids.is_sorted());
+        }
+        let (thirds, pages) =
+            fleet.list(json!({"command": "listSessions", "subject": "third", "count": 1000}));
+        assert_eq!(
+            (thirds.len(), pages),
+            (834, 3),
+            "many others lie between them"
+        );
+        let (prefixed, pages) =
+            fleet.list(json!({"command": "listSessions", "clientIdPrefix": "d000", "count": 60}));
+        assert_eq!((prefixed.len(), pages), (100, 2));
+        let list = |fleet: &mut Fleet, command| fleet.list(command).0;
+        let one = json!({"command": "listSessions", "clientId": "d00007"});
+        assert_eq!(list(&mut fleet, one), ["d00007"]);
+        for nothing in [
+            json!({"command": "listSessions", "clientId": "d0000"}),
+            json!({"command": "listSessions", "clientIdPrefix": "e"}),
+            json!({"command": "listSessions", "subject": "nobody"}),
+            json!({"command": "listSessions", "subject": "third", "issuer": "https://other/"}),
+            json!({"command": "listSessions", "clientIdPrefix": "d000", "cursor": "d1"}),
+            json!({"command": "listSessions", "cursor": "z"}),
+        ] {
+            assert!(list(&mut fleet, nothing.clone()).is_empty(), "{nothing}");
+        }
+        let before = json!({"command": "listSessions", "clientIdPrefix": "d024", "cursor": "a"});
+        assert_eq!(list(&mut fleet, before).len(), 100);
+    }
+
+    #[test]
+    fn long_texts_end_a_page_early() {
+        let mut fleet = Fleet::new(0);
+        for number in 0..8 {
+            let id = format!("{number}{}", "x".repeat(20_000));
+            fleet.admit(number, &id, "s");
+        }
+        let (ids, pages) = fleet.list(json!({"command": "listSessions"}));
+        assert_eq!((ids.len(), pages), (8, 4));
+    }
+
+    #[test]
+    fn a_whole_account_is_disconnected_in_the_course_of_several_ticks() {
+        let mut fleet = Fleet::new(600);
+        let away = ClientKey(1000);
+        fleet.common.sessions.leave(away, AfterDisconnect::Kept);
+        fleet.common.sessions.reap(Unix(0));
+        let (response, ticks) = fleet.command(json!({"command": "kick", "subject": "third"}));
+        assert_eq!(response["data"], json!({"clients": 199}), "one is away");
+        assert!(
+            ticks.iter().all(|kicks| kicks.len() <= MAX_KICKS),
+            "{ticks:?}"
+        );
+        let all: Vec<_> = ticks.concat();
+        assert!(all.is_sorted() && all.len() == 199);
+        let lines = fleet.log.take();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(
+            lines[0].1,
+            "an administrator on this machine: kick of subject 'third': 199 clients are disconnected"
+        );
+    }
+
+    #[test]
+    fn without_ticks_everything_but_a_kick_works() {
+        let mut fleet = Fleet::new(5000);
+        fleet.ticks = false;
+        let (response, _) = fleet.command(json!({"command": "kick", "subject": "third"}));
+        assert!(
+            response["error"]
+                .as_str()
+                .unwrap()
+                .contains("per_listener_settings")
+        );
+        let (ids, _) = fleet.list(json!({"command": "listSessions", "count": 1000}));
+        assert_eq!(ids.len(), 5000);
+    }
+
+    #[test]
+    fn a_client_id_is_released_only_while_its_client_is_away() {
+        let mut fleet = Fleet::new(2);
+        let (key, other) = (
+            ClientKey(1000),
+            Some(Account {
+                issuer: "https://t.example/".into(),
+                subject: "other".into(),
+            }),
+        );
+        let release = |id: &str| json!({"command": "releaseClientId", "clientId": id});
+        assert!(fleet.command(release("d00000")).0["error"].is_string());
+        fleet.common.sessions.leave(key, AfterDisconnect::Kept);
+        fleet.common.sessions.reap(Unix(0));
+        let held = |fleet: &Fleet| {
+            fleet
+                .common
+                .sessions
+                .is_held_by_another("d00000", other.as_ref())
+        };
+        assert!(held(&fleet));
+        let done = fleet.command(release("d00000")).0;
+        assert_eq!(done["data"], json!({"known": true}));
+        assert!(!held(&fleet));
+        let listed = fleet
+            .command(json!({"command": "listSessions", "clientId": "d00000"}))
+            .0;
+        assert_eq!(listed["data"]["sessions"][0]["released"], true);
+        let done = fleet.command(release("nobody")).0;
+        assert_eq!(
+            done["data"],
+            json!({"known": false}),
+            "the broker may have restored it"
+        );
+        assert!(fleet.common.saved.is_released("nobody"));
+    }
+
+    #[test]
+    fn requests_that_wait_are_limited() {
+        let mut common = Common::default();
+        let request = br#"{"commands":[{"command":"refreshKeys"}]}"#;
+        for number in 0..100 {
+            let from = Administrator::Client {
+                key: ClientKey(1),
+                client_id: "admin".into(),
+                username: "admin".into(),
+                instance: InstanceId::default(),
+            };
+            let refused = common.administration.take(from, request);
+            assert_eq!(refused.is_some(), number >= 64, "{number}");
+        }
+    }
+
+    /// What one part of a long command costs the broker. Run with `--ignored --nocapture` and in release.
+    #[test]
+    #[ignore = "a measurement"]
+    fn one_part_takes_this_long() {
+        let mut fleet = Fleet::new(100_000);
+        let (sender, _answer) = mpsc::channel();
+        fleet.common.administration.local.insert(LOCAL, sender);
+        let request = json!({"commands": [{"command": "kick", "subject": "nobody"}]}).to_string();
+        fleet
+            .common
+            .administration
+            .take(Administrator::Local(LOCAL), request.as_bytes());
+        let began = crate::clock::moment();
+        let mut ticks = 0;
+        while fleet.common.has_commands() {
+            let _ = administer(&mut [&mut fleet.engine], &mut fleet.common, true);
+            ticks += 1;
+        }
+        println!(
+            "figures: {ticks} ticks, {:?} for each",
+            began.elapsed() / ticks
+        );
     }
 }

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use super::Admission;
+use super::{Admission, administration::Administration};
 use crate::{
     client::{ClientKey, ClientView},
     clock::{Unix, moment},
     config::Config,
-    control::requests::AdminRequests,
     limits::TenantLimits,
     pending::{Tickets, client_ids::ClientIdHistory},
     saved_sessions::{SavedSession, SavedSessions, SessionToSave},
@@ -24,7 +23,7 @@ pub struct Common {
     pub(super) client_ids: ClientIdHistory,
     pub(super) tickets: Tickets,
     /// Commands of administrators that wait.
-    pub(super) requests: AdminRequests,
+    pub(super) administration: Administration,
     tenants: Vec<(TenantName, TenantLimits)>,
     /// How many instances there have been.
     instances: u32,
@@ -58,7 +57,7 @@ impl Default for Common {
             stall_budget: StallBudget::default(),
             client_ids: ClientIdHistory::new(moment()),
             tickets: Tickets::default(),
-            requests: AdminRequests::default(),
+            administration: Administration::default(),
             tenants: Vec::new(),
             instances: 0,
         }

@@ -55,6 +55,7 @@ use crate::{
     client::ClientKey,
     clock::Unix,
     config::{Config, ConfigError, KeySource, errors::Problem},
+    control::socket::LocalSocket,
     files,
     identity::ClientIds,
     jwt::{
@@ -79,7 +80,7 @@ use crate::{
 use acl::{claims::TokenRules, interner::Interner};
 
 pub use access::{Access, Action, Decision};
-pub use administration::{AdminAnswer, Administered, AnswerTo, administer};
+pub use administration::{AdminAnswer, Administered, administer};
 pub use admission::Admission;
 pub use authenticate::{Connect, Step};
 use common::TenantId;
@@ -133,6 +134,8 @@ pub struct Engine {
     uncovered: Vec<(Arc<str>, Box<str>)>,
     exchanges: Exchanges,
     published: PublishedRenewals,
+    /// Where administrators on this machine command, if it is open.
+    socket: Option<LocalSocket>,
     tenant: TenantId,
     known_callers: KnownCallers,
     /// The refusals that were reported, and how often they were repeated.
@@ -239,6 +242,7 @@ impl Engine {
             uncovered: Vec::new(),
             exchanges: Exchanges::default(),
             published: PublishedRenewals::default(),
+            socket: None,
             tenant: common.tenant(&config),
             known_callers: KnownCallers::default(),
             config,
@@ -271,6 +275,7 @@ impl Engine {
         if let Some(dir) = &self.config.state_dir {
             common.saved.open(dir, self.spawn, &self.log);
         }
+        self.open_socket(common);
         if self.config.application.is_some() {
             self.pool.fill();
         }
@@ -321,6 +326,9 @@ impl Engine {
 
     /// Ends what [`Self::start`] started, and waits for it.
     pub fn stop(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            socket.stop();
+        }
         self.reloading.stop();
         self.keys.stop();
         self.pool.stop();

@@ -13,7 +13,8 @@ use crate::{
             MAX_COMMANDS, MAX_REQUEST, ParsedCommand,
         },
         requests::Administrator,
-        response::{CommandData, CommandResponse, ListedSession},
+        response::{CommandData, CommandResponse, ListedSession, Responses},
+        socket::SocketReport,
     },
     engine::{AdminAnswer, RenewalAnswer},
 };
@@ -21,7 +22,37 @@ use input::text::Quoted;
 
 impl fmt::Display for AdminAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let responses = match &self.content {
+        write!(f, "{}", self.content)
+    }
+}
+
+impl fmt::Display for SocketReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(path) => write!(
+                f,
+                "administrators on this machine can command at {}",
+                path.display()
+            ),
+            Self::OfAnother(path) => write!(
+                f,
+                "another broker answers at {}, so administrators on this machine cannot command this one; fix: give \
+                 each broker a state_dir of its own",
+                path.display()
+            ),
+            Self::Failed(path, why) => write!(
+                f,
+                "administrators on this machine cannot command: {} cannot be created: {why}; fix: check that the disk \
+                 has room, and that the path of state_dir has fewer than 80 bytes, and restart the broker",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Responses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let responses = match &self.0 {
             Ok(responses) => responses.iter().map(response).collect(),
             Err(why) => vec![json!({"error": why.to_string()})],
         };
@@ -72,7 +103,8 @@ fn data(data: &CommandData) -> Value {
         }
         CommandData::Kicked(clients) => json!({"clients": clients}),
         CommandData::Forgotten { logins, tokens } => json!({"logins": logins, "tokens": tokens}),
-        CommandData::Released | CommandData::KeysRefreshed => json!({}),
+        CommandData::Released { is_known } => json!({"known": is_known}),
+        CommandData::KeysRefreshed => json!({}),
     }
 }
 
@@ -148,7 +180,8 @@ impl fmt::Display for CommandError {
             ),
             Self::NoSession(client_id) => write!(
                 f,
-                "no account holds the client ID {}; fix: none needed, everybody may have it",
+                "no client of this administrator's has the client ID {}; fix: check the client ID, or release it on the \
+                 broker's machine",
                 Quoted(client_id)
             ),
             Self::StillConnected(client_id) => write!(
@@ -162,6 +195,11 @@ impl fmt::Display for CommandError {
                  fix: use a later Mosquitto",
             ),
             Self::Busy => f.write_str("too many requests wait; fix: wait for an answer before you send more"),
+            Self::NoAnswer(seconds) => write!(
+                f,
+                "the broker has not answered within {seconds} s; fix: try again when it is less busy. Mosquitto 2.0.11 \
+                 with per_listener_settings true gives a plugin no occasion to answer: use $CONTROL/auth0/v1 there"
+            ),
             Self::Keys(why) => write!(f, "the keys read before stay in use: {why}"),
         }
     }
@@ -214,7 +252,7 @@ impl fmt::Display for CommandLine<'_> {
             Ok(CommandData::Forgotten { logins, tokens }) => {
                 write!(f, ": {logins} logins and {tokens} tokens are forgotten")
             }
-            Ok(CommandData::Released) => f.write_str(": any account may have it"),
+            Ok(CommandData::Released { .. }) => f.write_str(": any account may have it"),
             Ok(CommandData::KeysRefreshed) => Ok(()),
             Err(why) => write!(f, ": failed: {why}"),
         }
@@ -269,7 +307,7 @@ impl fmt::Display for AccountFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Unix, control::command, engine::AnswerTo};
+    use crate::{clock::Unix, control::command};
 
     #[test]
     fn answers_have_the_form_that_dynamic_security_gives_them() {
@@ -291,14 +329,12 @@ mod tests {
             sessions: vec![listed],
             cursor: Some("d\"1".into()),
         };
-        let content = Ok(vec![
+        let answer = Responses(Ok(vec![
             of("listSessions", Some("x"), Ok(sessions)),
             of("kick", None, Err(CommandError::Missing("clientId"))),
             of("kick", None, Ok(CommandData::Kicked(2))),
-        ]);
-        let to = AnswerTo::Local(0);
-        let answer = AdminAnswer { to, content }.to_string();
-        let answer: Value = serde_json::from_str(&answer).unwrap();
+        ]));
+        let answer: Value = serde_json::from_str(&answer.to_string()).unwrap();
         assert_eq!(
             answer,
             json!({"responses": [

@@ -52,6 +52,7 @@ impl Sessions {
     /// Lets another account have the client ID of a client that is away. Until somebody comes, messages are queued for
     /// the session as before. Whoever resumes it receives of them what its own token grants.
     pub(crate) fn release(&mut self, client_id: &str) {
+        self.owner_is_back(client_id);
         let entry = self
             .by_id
             .get(client_id)
