@@ -17,6 +17,7 @@
 //! | May a client take over the client ID of another one? | `engine/admission.rs`, which asks [`sessions`] who has it |
 //! | Who is connected, until when, under which client ID? | [`sessions`] |
 //! | May a connected client have other rights from now on? | `engine/renew.rs` |
+//! | How does a client present a token by an authentication method (MQTT 5)? | `engine/exchange.rs`; where it is in the data, `engine/oauth_methods.rs` |
 //! | When do rights end, and who is told before? | `engine/expiry.rs` decides; [`sessions`]: `expiry.rs` keeps the times |
 //! | Does a session stay as it is on SIGHUP? | [`sessions`]: `stays` and `recheck`; its whole course is in `src/lib.rs` |
 //! | What do several instances of the plugin share? | [`engine::Common`] |

@@ -133,3 +133,47 @@ fn auth_packets_out_of_place_do_no_harm() {
         );
     }
 }
+
+/// 2.0 must not be told no about a session whose client is away, and nobody presents the token again.
+#[test]
+fn absent_clients_of_a_method_are_kept_on_sighup() {
+    for version in EACH {
+        let tenant = tenant();
+        let token = tenant.token(DEVICE);
+        let broker = builder(version)
+            .plugin(plugin(), &PluginOptions::tokens(&tenant).pairs())
+            .start()
+            .unwrap();
+        let connects: Vec<_> = (0..6)
+            .map(|number| {
+                let mut connect = by(METHOD, &format!("away {number}"), &token);
+                connect.clean = false;
+                let expiry = Properties::new().u32(property::SESSION_EXPIRY_INTERVAL, 600);
+                connect.properties.0.extend(expiry.0);
+                connect
+            })
+            .collect();
+        for (number, connect) in connects.iter().enumerate() {
+            let mut client = enters(&broker, connect);
+            if number % 2 == 0 {
+                client.subscribe(&[("config", 1)]).unwrap();
+            }
+            client.disconnect(0);
+        }
+        for _ in 0..3 {
+            broker.reload();
+            // 2.0 loses a SIGHUP that comes before the last one is handled.
+            drop(raw(&broker, &tenant, DEVICE, "between", Protocol::V5));
+        }
+        for connect in &connects {
+            assert!(enters(&broker, connect).session_present, "{version}");
+        }
+        let stopped = broker.stop();
+        assert_eq!(report(&stopped.log), None, "{version}");
+        assert!(
+            stopped.status.unwrap().success(),
+            "{version}: {}",
+            stopped.log
+        );
+    }
+}

@@ -135,6 +135,7 @@ impl Exchanges {
     /// Forgets the exchange of a client that has gone, or of whoever had its key before.
     pub(super) fn forget(&mut self, key: ClientKey) {
         self.by_key.remove(&key);
+        self.out_of_place.retain(|(of, _)| *of != key);
     }
 }
 
