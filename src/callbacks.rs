@@ -8,7 +8,6 @@
 use std::ffi::{c_int, c_void};
 
 use crate::{
-    answer_cache::MessageCheck,
     codes::{self, Generation},
     entry::provoke,
     event::{self, EventClient},
@@ -112,8 +111,8 @@ pub fn prepare(instance: &mut Instance, common: &mut Common) {
     instance.reap(common, now);
     instance.engine.take_results(common, now);
     // Else a tick does it.
-    if !instance.ticks && instance.engine.follow_keys(common, now) {
-        instance.answers.forget_all();
+    if !instance.ticks {
+        instance.engine.follow_keys(common, now);
     }
     instance.engine.tell_repeats(now);
 }
@@ -130,7 +129,6 @@ pub fn sign_in(
     client: host::ClientRef<'_>,
     connect: &Connect<'_>,
 ) -> Result<c_int, Refusal> {
-    instance.answers.forget(connect.key.0);
     let admission = match instance.engine.authenticate(common, connect, time::now()) {
         Step::Keep => return Ok(codes::SUCCESS),
         Step::Defer => return Ok(codes::DEFER),
@@ -233,18 +231,9 @@ pub unsafe extern "C" fn on_acl_check(
         let Some(access) = (unsafe { event::access(broker, data.cast()) }) else {
             return codes::ACL_DENIED;
         };
-        let check = MessageCheck::of(&access);
         let answer = state::with(broker, userdata, |instance, common| {
             let now = instance.message_time.now();
-            if let Some(check) = &check
-                && instance.answers.allows(check, now)
-            {
-                return (Decision::Allow { until: now }, true);
-            }
             let decision = instance.engine.authorize(common, &access, now);
-            if let (Decision::Allow { until }, Some(check)) = (decision, &check) {
-                instance.answers.keep(check, now, until);
-            }
             (decision, instance.ticks)
         });
         let Some((decision, ticks)) = answer else {
@@ -257,7 +246,7 @@ pub unsafe extern "C" fn on_acl_check(
             state::write_log(broker, userdata);
         }
         match decision {
-            Decision::Allow { .. } => codes::SUCCESS,
+            Decision::Allow => codes::SUCCESS,
             Decision::Deny => codes::ACL_DENIED,
             Decision::Defer => codes::DEFER,
         }

@@ -65,7 +65,7 @@ fn take(broker: &Broker, message: &ControlMessage<'_>) {
             send(broker, answer);
         } else if message.topic == RENEW.as_bytes() {
             let answer = renew(broker, instance, common, message, now);
-            send_renewals(broker, instance, answer);
+            send_renewals(broker, answer);
         }
         ticks
     });
@@ -102,7 +102,7 @@ fn renew(
 pub fn tick(broker: &Broker, userdata: *mut c_void, now: Unix) {
     state::with(broker, userdata, |instance, common| {
         let answers = instance.engine.finished_published_renewals(common, now);
-        send_renewals(broker, instance, answers);
+        send_renewals(broker, answers);
     });
     let done = state::with_all(broker, |engines, common| {
         for engine in engines.iter_mut() {
@@ -120,17 +120,9 @@ pub fn tick(broker: &Broker, userdata: *mut c_void, now: Unix) {
     events::disconnect(broker, userdata, kicks, now);
 }
 
-/// Sends answers to clients that published a new token. What was answered before for a client that has other rights now
-/// is forgotten.
-fn send_renewals(
-    broker: &Broker,
-    instance: &mut Instance,
-    answers: impl IntoIterator<Item = RenewalAnswer>,
-) {
+/// Sends answers to clients that published a new token.
+fn send_renewals(broker: &Broker, answers: impl IntoIterator<Item = RenewalAnswer>) {
     for answer in answers {
-        if answer.result.is_ok() {
-            instance.answers.forget(answer.key.0);
-        }
         let json = answer.to_string();
         broker.publish_to(&answer.client_id, RENEW_RESPONSE, json.as_bytes());
     }

@@ -87,7 +87,6 @@ unsafe fn gone(
                     None => {}
                 }
             }
-            instance.answers.forget(client.address());
             let key = ClientKey(client.address());
             // 2.1 was asked before.
             if broker.generation() == Generation::V2_0 && broker.was_restored(client) {
@@ -143,7 +142,6 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
         instance.reloaded = false;
         instance.engine.end_recheck(common);
         if instance.engine.finish_reload(common) {
-            instance.answers.forget_all();
             instance.trim_soon();
         }
         instance.reap(common, now);
@@ -174,12 +172,9 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
 /// Ends the rights of clients whose signing key was revoked. It comes after delayed clients are let in: what they
 /// brought may have been verified before that.
 fn follow_keys(broker: &Broker, userdata: *mut c_void, now: Unix) {
-    let ended = state::with(broker, userdata, |instance, common| {
-        instance.engine.follow_keys(common, now)
+    state::with(broker, userdata, |instance, common| {
+        instance.engine.follow_keys(common, now);
     });
-    if ended == Some(true) {
-        state::forget_answers(broker);
-    }
 }
 
 /// Tells clients that their rights end soon.
@@ -229,7 +224,6 @@ pub fn disconnect(
         // It is leaving from here on: the kick has the broker ask about each subscription of a
         // kept session, and drop those that are denied.
         state::with(broker, userdata, |instance, common| {
-            instance.answers.forget(client.0);
             let engine = &mut instance.engine;
             engine.leave(common, client, AfterDisconnect::Kept, now);
         });
@@ -262,13 +256,10 @@ fn answer_pending(broker: &Broker, userdata: *mut c_void, answers: Vec<DelayedAn
         });
         broker.complete(&client_id, codes::SUCCESS);
         let is_in = broker.has_client(&client_id, client.0) == Some(true);
-        state::with(broker, userdata, |instance, common| match admitted {
+        state::with(broker, userdata, |_, common| match admitted {
             None => {}
             Some(admitted) if is_in => common.confirm(admitted),
-            Some(admitted) => {
-                instance.answers.forget(client.0);
-                common.retract(admitted);
-            }
+            Some(admitted) => common.retract(admitted),
         });
     }
 }
@@ -304,7 +295,6 @@ pub unsafe extern "C" fn on_reload(
             if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
                 instance.tell(&Notice::OptionsChanged(changed));
             }
-            instance.answers.forget_all();
         });
         state::write_log(broker, userdata);
         codes::SUCCESS

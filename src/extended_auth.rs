@@ -91,9 +91,6 @@ unsafe fn exchange(
             }
             step => step,
         };
-        if matches!(step, ExchangeStep::Renewed) {
-            instance.answers.forget(packet.key.0);
-        }
         instance.refresh_message_time(broker, time::Coarse::now());
         Some(Ok(step))
     });

@@ -36,7 +36,7 @@
 //!    `events.rs`. [`auth::engine::Engine::reload`] forgets what held back sign-ins, and has the tenant's keys fetched
 //!    soon. A thread reads `config_file` and the files that options name, and builds all that depends on them: the next
 //!    generation of the configuration (`engine/reload.rs`). RELOAD waits for the thread for a moment. Options that are
-//!    others in mosquitto.conf get one line in the log. The answer cache is emptied.
+//!    others in mosquitto.conf get one line in the log.
 //! 3. **The broker rechecks every session that it has**, also those whose clients are away, before it serves anybody.
 //!    The event is the same as for a CONNECT, and comes to `on_basic_auth`. `quirks/recheck.rs` tells the two apart by
 //!    the place in the broker's code that the event comes from. A session that certainly is rechecked stays as it is,
@@ -80,7 +80,6 @@
 //! | How are threads started, and who gets the signals? | `signals.rs` |
 //! | Which users does the broker have by itself? | `local_users.rs` |
 //! | May the answer to a CONNECT come later? | `may_delay` in `callbacks.rs`; whether this client may wait, `auth::engine` |
-//! | Which messages were allowed a moment ago? | `answer_cache.rs` |
 //! | What is wiped, and what is kept out of core dumps? | `memory.rs`, `auth::secret` |
 //! | When is free memory returned to the system? | `heap.rs` |
 //!
@@ -94,7 +93,6 @@
 //! The decisions, with the alternatives that were turned down, are in `docs/architecture.md`.
 
 mod abi;
-mod answer_cache;
 mod callbacks;
 mod cell;
 mod codes;

@@ -6,7 +6,6 @@
 use std::{ffi::c_void, time::Duration};
 
 use crate::{
-    answer_cache::AnswerCache,
     cell::BrokerCell,
     codes::Generation,
     event::EventClient,
@@ -56,8 +55,6 @@ pub struct Instance {
     pub reloaded: bool,
     /// Whether a client has come or gone since the last tick with something to do.
     pub has_news: bool,
-    /// Messages that were allowed a moment ago.
-    pub answers: AnswerCache,
     pub message_time: time::MessageTime,
     /// When a tick last had something to do, in milliseconds of the monotonic clock.
     last_work: u64,
@@ -219,17 +216,7 @@ pub fn follow_clock(broker: &Broker) {
                 instance.engine.report_clock(by);
             }
             instance.engine.clock_was_set(by);
-            instance.answers.forget_all();
             instance.refresh_message_time(broker, time::Coarse::now());
-        }
-    }
-}
-
-/// Forgets the messages that were allowed, in all instances: each may have been asked about any client.
-pub fn forget_answers(broker: &Broker) {
-    if let Some(state) = &mut *STATE.open(broker) {
-        for instance in state.instances.iter_mut().flatten() {
-            instance.answers.forget_all();
         }
     }
 }
@@ -282,7 +269,6 @@ impl Instance {
             ticks: false,
             reloaded: false,
             has_news: true,
-            answers: AnswerCache::default(),
             message_time: time::MessageTime::default(),
             last_work: time::Coarse::now().millis(),
             // The memory in which a policy file was read is free again.

@@ -14,11 +14,13 @@
 //! | What can rules ask about a client? | [`client`] |
 //! | Which rules count for a client, and in which order? | [`rights`] |
 //! | Which clients share compiled rules? | [`interner`] |
+//! | Which messages were allowed a moment ago? | [`answer_cache`] |
 //! | Why was something denied? | [`explanation`] |
 //! | Where are the sentences for people? | [`messages`], and nowhere else |
 
 #![warn(unreachable_pub)]
 
+pub mod answer_cache;
 pub mod claims;
 pub mod client;
 pub mod explanation;

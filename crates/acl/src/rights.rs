@@ -14,6 +14,7 @@ use crate::{
     rules::{
         AccessRequest, Effect, Limits, Ruling, UnusableValue,
         bind::Bindings,
+        compile,
         matcher::{Matcher, PreparedRequest, prepare},
         windows::OpenWindows,
     },
@@ -44,6 +45,44 @@ pub struct Rights {
     token: Arc<TokenRules>,
     bindings: Bindings,
     policy: Option<Box<AppliedPolicy>>,
+    id: RightsId,
+}
+
+/// A number for rights. Two clients have the same only if they may do the same, now and later. Rights that change get
+/// another one, and none is used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RightsId {
+    token: u64,
+    policy: u64,
+}
+
+impl RightsId {
+    /// The number of no rights.
+    pub(crate) const NONE: Self = Self {
+        token: 0,
+        policy: 0,
+    };
+
+    fn of(token: &TokenRules, bindings: &Bindings, policy: Option<&AppliedPolicy>) -> Self {
+        let id = |matcher: &Matcher, bindings: &Bindings| match bindings.is_empty() {
+            true => matcher.id(),
+            false => compile::fresh_id(),
+        };
+        Self {
+            token: id(token.matcher(), bindings),
+            policy: match policy.map(|policy| &policy.rules) {
+                None => 0,
+                Some(Ok(rules)) => id(&rules.matcher, &rules.bindings),
+                Some(Err(_)) => compile::fresh_id(),
+            },
+        }
+    }
+
+    /// Returns a part of a hash.
+    #[inline]
+    pub(crate) fn mixed(self) -> u64 {
+        self.token ^ self.policy.rotate_left(32)
+    }
 }
 
 /// A policy file, applied to one client.
@@ -76,10 +115,17 @@ impl Rights {
             })),
         };
         Ok(Self {
+            id: RightsId::of(&token, &bindings, policy.as_deref()),
             token,
             bindings,
             policy,
         })
+    }
+
+    /// Returns the number of these rights.
+    #[inline]
+    pub fn id(&self) -> RightsId {
+        self.id
     }
 
     /// Returns the policy file that is applied.
@@ -94,6 +140,7 @@ impl Rights {
         if let Some(policy) = &mut self.policy {
             policy.rules = file.rules_for(&policy.client);
             policy.file = file;
+            self.id = RightsId::of(&self.token, &self.bindings, Some(policy));
         }
     }
 

@@ -38,6 +38,13 @@ pub enum ValueProblem {
 #[derive(Debug, Default)]
 pub(crate) struct Bindings(pub(super) Box<[Binding]>);
 
+impl Bindings {
+    /// Whether no rule has a placeholder. Then the rules are the same for all clients that have them.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// The value of one placeholder.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Binding {

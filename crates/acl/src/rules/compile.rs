@@ -3,7 +3,10 @@
 //! The filters are sorted, so that those with the same beginning lie side by side. A branch is then a run of filters
 //! that agree up to some level, and its children are the shorter runs in it.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::{
     Effect, Rule,
@@ -337,8 +340,15 @@ impl Compiler {
                 })
             }),
             count: self.count,
+            id: fresh_id(),
         }
     }
+}
+
+/// Returns a number that no other rules have had.
+pub(crate) fn fresh_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Whether two levels belong together: the same name, or the same shape.

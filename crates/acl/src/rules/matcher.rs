@@ -54,6 +54,8 @@ pub(crate) struct Matcher {
     pub(super) placeholders: Option<Box<Placeholders>>,
     pub(super) count: u32,
     pub(super) checks_payloads: bool,
+    /// A number that only these rules have; 0 if there are none.
+    pub(super) id: u64,
 }
 
 /// What some filters have in common, from the level where they part from others: first named levels (or, below
@@ -210,6 +212,11 @@ impl Matcher {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.count as usize
+    }
+
+    /// Returns a number that only these rules have.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// Whether there is none.

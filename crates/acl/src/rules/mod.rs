@@ -163,7 +163,7 @@ mod classes {
 impl AccessRequest {
     /// Returns the bits of this request (see [`classes`]); none if its QoS is invalid.
     #[inline]
-    fn classes(self) -> u16 {
+    pub(crate) fn classes(self) -> u16 {
         match self {
             Self::Publish { qos, retain, .. } => classes::publish(qos, retain),
             Self::Subscribe { qos: Some(qos) } => classes::subscribe(qos),

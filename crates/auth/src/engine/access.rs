@@ -10,7 +10,7 @@ use crate::{
     refusal::{Detail, Reason, Refusal},
     sessions::{Note, ReportedRefusals, Session, SessionView},
 };
-use acl::rules::AccessRequest;
+use acl::{rights::Rights, rules::AccessRequest};
 
 /// What a client wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,11 +68,7 @@ impl<C> Access<'_, C> {
 #[must_use]
 pub enum Decision {
     /// It is allowed.
-    Allow {
-        /// Until when the same client may do the same with the same topic, as long as it stays connected and nothing is
-        /// reloaded. A time in the past means that each time is checked.
-        until: Unix,
-    },
+    Allow,
     /// It is denied.
     Deny,
     /// Others decide: another plugin, or the broker's own files.
@@ -80,11 +76,9 @@ pub enum Decision {
 }
 
 impl Decision {
-    pub(super) const ONCE: Self = Self::Allow { until: Unix(0) };
-
     /// Whether it is allowed.
     pub fn allows(self) -> bool {
-        matches!(self, Self::Allow { .. })
+        self == Self::Allow
     }
 }
 
@@ -136,7 +130,7 @@ impl Engine {
             }
         });
         match (allowed, access.action) {
-            (Some(true), _) => Decision::ONCE,
+            (Some(true), _) => Decision::Allow,
             (None, Action::Subscribe | Action::Unsubscribe) => {
                 self.decide_unknown_client(common, access, now)
             }
@@ -182,30 +176,21 @@ impl Engine {
                 if let Some(filters) = &mut session.filters {
                     filters.remove(access.topic);
                 }
-                return Decision::ONCE;
+                return Decision::Allow;
             }
             // A client that leaves asks for nothing new: the broker goes through its subscriptions, and drops those
             // that are denied now. A rule may apply again when the client comes back, and each delivery is checked by
             // itself.
             Action::Subscribe if !found.connected && self.policy_file.is_some() => {
-                return Decision::ONCE;
+                return Decision::Allow;
             }
-            _ if session.rights.allow(what, access.topic, now) => {
-                let is_message = matches!(access.action, Action::Publish | Action::Receive);
-                if !is_message || !found.connected {
-                    if access.action == Action::Subscribe
-                        && let Some(filters) = &mut session.filters
-                    {
-                        filters.insert(access.topic);
-                    }
-                    return Decision::ONCE;
+            _ if self.allows(&session.rights, what, access.topic, now) => {
+                if access.action == Action::Subscribe
+                    && let Some(filters) = &mut session.filters
+                {
+                    filters.insert(access.topic);
                 }
-                return match session.rights.until(what) {
-                    Some(until) => Decision::Allow {
-                        until: until.min(session.until),
-                    },
-                    None => Decision::ONCE,
-                };
+                return Decision::Allow;
             }
             _ => Reason::NotGranted,
         };
@@ -218,6 +203,20 @@ impl Engine {
     fn is_grace_over(&self, until: Unix, now: Unix) -> bool {
         let grace = self.config.offline_grace;
         grace.is_some_and(|grace| now >= until.plus(grace))
+    }
+
+    /// Whether these rights allow a request.
+    #[inline]
+    fn allows(&mut self, rights: &Rights, what: AccessRequest, topic: &[u8], now: Unix) -> bool {
+        let id = rights.id();
+        if self.answers.allows(id, what, topic, now) {
+            return true;
+        }
+        let allowed = rights.allow(what, topic, now);
+        if allowed && let Some(until) = rights.until(what) {
+            self.answers.keep(id, what, topic, now, until);
+        }
+        allowed
     }
 
     /// Reports each refusal of a client once.

@@ -77,7 +77,7 @@ use crate::{
     threads::Spawn,
     workers::{self, Login, pool::Pool},
 };
-use acl::{claims::TokenRules, interner::Interner};
+use acl::{answer_cache::AnswerCache, claims::TokenRules, interner::Interner};
 
 pub use access::{Access, Action, Decision};
 pub use administration::{AdminAnswer, Administered, administer};
@@ -127,6 +127,8 @@ pub struct Engine {
     generation: u64,
     reloading: Reloading,
     spawn: Spawn,
+    /// Messages that were allowed a moment ago.
+    answers: AnswerCache,
     warned_of_address: bool,
     pending: PendingAuthentications,
     renewals: Renewals,
@@ -234,6 +236,7 @@ impl Engine {
             policy_reader,
             generation: 1,
             reloading: Reloading::default(),
+            answers: AnswerCache::default(),
             interned_claims: Interner::default(),
             named_claims: BTreeSet::new(),
             warned_of_address: false,

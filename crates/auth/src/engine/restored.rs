@@ -68,7 +68,7 @@ impl Engine {
         is_queued.then_some(match self.config.defer_acl {
             // The broker knows the user name of a restored session, so an `acl_file` can decide.
             true => Decision::Defer,
-            false => Decision::ONCE,
+            false => Decision::Allow,
         })
     }
 
