@@ -115,7 +115,7 @@ fn run() -> Result<(), String> {
     let cases = [
         other("no plugin", None),
         other("a plugin that does nothing", Some(null_plugin(&scratch)?)),
-        ours("20 topics", topics(20), None, 1000.0),
+        ours("20 topics", topics(20), None, 1500.0),
         ours("1000 topics", topics(1000), None, 1500.0),
         ours(
             "20 topics, and 1000 rules of the policy file, with `%c`, every tenth denies",
