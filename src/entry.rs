@@ -148,7 +148,9 @@ fn register(
         return Ok(());
     }
     let started = state::with(broker, userdata, |instance, common| {
-        instance.engine.warn_of_local_users(&local_users::find());
+        let users = local_users::find();
+        instance.engine.warn_of_local_users(&users);
+        instance.engine.warn_of_missing_others(&users);
         let started = instance.engine.start(common, broker.features());
         started.map_err(|why| why.to_string())
     });

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use auth::{
-    config::mosquitto_conf::{self, MosquittoConf},
+    config::mosquitto_conf::{self, ConfiguredPlugin, MosquittoConf},
     engine::LocalUsers,
     files,
 };
@@ -25,8 +25,8 @@ const MAX_FILES: usize = 100;
 /// Returns the users of the broker in whose process this runs.
 pub fn find() -> LocalUsers {
     let path = mosquitto_conf::own_path();
-    path.map(|path| of(&MosquittoConf::read(&path)))
-        .unwrap_or_default()
+    let conf = path.map(|path| MosquittoConf::read(&path));
+    of(&conf.unwrap_or_default())
 }
 
 /// Returns the users that this configuration names.
@@ -49,10 +49,15 @@ fn of(conf: &MosquittoConf) -> LocalUsers {
         let files = files.into_iter().take(MAX_FILES);
         files.flat_map(|file| users(&text(file))).collect()
     };
-    let ours_or_dynamic_security = conf.plugins.iter().find(|plugin| {
-        is_dynamic_security(&plugin.path) || plugin.path.contains("mosquitto_auth0")
-    });
+    let is_ours = |plugin: &ConfiguredPlugin| plugin.path.contains("mosquitto_auth0");
+    let ours_or_dynamic_security = conf
+        .plugins
+        .iter()
+        .find(|plugin| is_dynamic_security(&plugin.path) || is_ours(plugin));
     LocalUsers {
+        others_may_authorize: !conf.is_whole
+            || conf.has_acl_file
+            || !conf.plugins.iter().all(is_ours),
         password_file: read(password_files, users),
         dynamic_security: read(dynamic_security, clients),
         dynamic_security_first: ours_or_dynamic_security
@@ -131,9 +136,25 @@ mod tests {
         assert_eq!(found.password_file, ["admin", "meter"]);
         assert_eq!(found.dynamic_security, ["boss"]);
         assert!(!found.dynamic_security_first, "it is asked after us");
+        assert!(found.others_may_authorize);
 
         write("conf.d/a.conf", "");
         assert!(of(&MosquittoConf::read(Path::new(&main))).dynamic_security_first);
+    }
+
+    #[test]
+    fn an_acl_file_or_another_plugin_authorizes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mosquitto.conf");
+        let others = |lines: &str| {
+            let ours = "plugin /x/mosquitto_auth0.so\nplugin_opt_audience x\n";
+            fs::write(&file, format!("{ours}{lines}")).unwrap();
+            of(&MosquittoConf::read(&file)).others_may_authorize
+        };
+        assert!(!others("password_file /p\n#acl_file /a\n"));
+        assert!(others("acl_file /a\n"));
+        assert!(others("plugin /x/another.so\n"));
+        assert!(others("include_dir /nowhere\n"), "who knows");
     }
 
     #[test]

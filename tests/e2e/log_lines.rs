@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use testbed::{
     broker::{Listener, Mosquitto, Signal},
     clients::{Protocol, raw::ConnectPacket},
@@ -125,6 +126,30 @@ on_each_broker! {
             assert!(line.contains("'..., from 127.0.0.1): it sent a password, and credentials mode is off"), "{line}");
             assert!(line.ends_with("logged once a minute") && !line.contains('\u{202e}'), "{line}");
         }
+    }
+
+    /// Where decisions are left to others and there are none, the log says so at the start. A client without a topic is
+    /// told apart from one with other topics.
+    fn rights_that_nobody_gives_are_explained(version) {
+        let tenant = tenant();
+        device(&tenant, "bare", json!([]));
+        let options = PluginOptions::tokens(&tenant).with("on_other", "defer");
+        let broker = broker(version, &options);
+        let line = broker.expect_log("on_other is defer, and the broker has neither an acl_file nor another plugin");
+        assert!(line.contains("fix: set acl_file"), "{line}");
+        let mut bare = raw(&broker, &tenant, "bare", "c", Protocol::V5);
+        assert_eq!(bare.publish("temperature", "1", 1), Ok(0x87));
+        let line = expect_refusal(&broker, "'c'", "not-granted");
+        let why = "no rule applies, because its token lists no topic at all (claim 'topics')";
+        assert!(line.contains(why), "{line}");
+        drop(broker);
+
+        let builder = builder(version, &options);
+        let acl = builder.folder().join("acl");
+        std::fs::write(&acl, "topic read a\n").unwrap();
+        let broker = builder.config(format!("acl_file {}", acl.display())).start().unwrap();
+        broker.expect_log("signing keys were fetched");
+        assert!(!broker.log().contains("on_other is defer"), "{}", broker.log());
     }
 
     /// A plugin gets its options when the broker starts, not on reload.

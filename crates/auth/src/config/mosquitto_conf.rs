@@ -29,6 +29,8 @@ pub struct MosquittoConf {
     pub plugins: Vec<ConfiguredPlugin>,
     /// The values of `password_file`.
     pub password_files: Vec<PathBuf>,
+    /// Whether there is an `acl_file`.
+    pub has_acl_file: bool,
     /// Whether all of it could be read.
     pub is_whole: bool,
 }
@@ -139,6 +141,7 @@ impl ConfReader {
                 *current = plugins.iter().position(|plugin| plugin.name == value);
             }
             ("password_file", _) => self.conf.password_files.push(value.into()),
+            ("acl_file", _) => self.conf.has_acl_file = true,
             _ => {}
         }
     }

@@ -243,6 +243,10 @@ impl Engine {
                     Detail::NotAllowed {
                         topic: String::from_utf8_lossy(access.topic).into_owned(),
                         why: Box::new(session.rights.explain_denial(what, access.topic, now)),
+                        empty: session
+                            .rights
+                            .is_empty()
+                            .then(|| self.topics_claim().into()),
                     },
                 ),
             };

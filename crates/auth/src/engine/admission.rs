@@ -106,11 +106,16 @@ impl Engine {
         Ok((session, to_save))
     }
 
-    fn warn_of_no_rights(&self, client_id: &str) {
+    /// Returns the claim that should list topics.
+    pub(super) fn topics_claim(&self) -> &str {
         let topics = self.config.reading.topics.as_ref();
+        topics.map_or("permissions", Place::text)
+    }
+
+    fn warn_of_no_rights(&self, client_id: &str) {
         self.tell(&Report::NoRights {
             client_id,
-            claim: topics.map_or("permissions", Place::text),
+            claim: self.topics_claim(),
             has_policy_file: self.config.policy_file.is_some(),
         });
     }

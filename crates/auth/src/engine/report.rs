@@ -88,6 +88,11 @@ pub(crate) enum Report<'a> {
         /// How many others there are.
         others: usize,
     },
+    /// This option leaves decisions about messages to others, and there are none.
+    NobodyAuthorizes {
+        /// The option.
+        option: &'static str,
+    },
     /// The policy file was read at the start.
     PolicyFile {
         /// How many rules it has.
@@ -171,6 +176,7 @@ impl Report<'_> {
             | Self::UnverifiedAddress
             | Self::UnboundClientIds { .. }
             | Self::LocalUsers { .. }
+            | Self::NobodyAuthorizes { .. }
             | Self::KeyRevoked { stay: false, .. }
             | Self::ReloadSlow { .. } => Level::Warning,
             Self::GenerationStays { .. } => Level::Error,

@@ -19,6 +19,9 @@ pub struct LocalUsers {
     pub dynamic_security: Vec<String>,
     /// Whether dynamic-security is asked before this plugin.
     pub dynamic_security_first: bool,
+    /// Whether anything but this plugin may decide about messages: an `acl_file`, another plugin, or what cannot be
+    /// known.
+    pub others_may_authorize: bool,
 }
 
 impl Engine {
@@ -34,6 +37,18 @@ impl Engine {
     pub(super) fn username_of_tenant<'a>(&self, told: &'a str, origin: Origin) -> &'a str {
         let without = told.strip_prefix(&self.config.username_prefix);
         without.filter(|_| origin.may_be_recheck()).unwrap_or(told)
+    }
+
+    /// Warns of decisions that are left to others where there are none: the broker then denies everything.
+    pub fn warn_of_missing_others(&self, users: &LocalUsers) {
+        let option = match (self.config.defer_acl, self.config.defer_others) {
+            (true, _) => "acl",
+            (false, true) => "on_other",
+            (false, false) => return,
+        };
+        if !users.others_may_authorize {
+            self.tell(&Report::NobodyAuthorizes { option });
+        }
     }
 
     /// Warns of local users whose names a user of the tenant may have. Such a user has the rights of the local one,

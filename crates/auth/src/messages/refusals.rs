@@ -26,8 +26,18 @@ impl fmt::Display for Detail {
             Self::NotSignedIn { topic } => {
                 write!(f, "it has not signed in, so {} is refused", Quoted(topic))
             }
-            Self::NotAllowed { topic, why } => {
-                write!(f, "{} is not allowed: {why}", Quoted(topic))
+            Self::NotAllowed { topic, why, empty } => {
+                write!(f, "{} is not allowed: {why}", Quoted(topic))?;
+                match empty {
+                    Some(claim) => {
+                        let claim = Quoted(claim);
+                        write!(
+                            f,
+                            ", because its token lists no topic at all (claim {claim})"
+                        )
+                    }
+                    None => Ok(()),
+                }
             }
             Self::ControlTopic { topic } => {
                 write!(

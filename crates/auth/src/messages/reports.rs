@@ -123,6 +123,17 @@ impl fmt::Display for Report<'_> {
                      the broker's own rules",
                 )
             }
+            Self::NobodyAuthorizes { option } => {
+                let who = match *option {
+                    "acl" => "no client may publish or subscribe to anything",
+                    _ => "clients that the broker itself lets in may publish and subscribe to nothing",
+                };
+                write!(
+                    f,
+                    "{option} is defer, and the broker has neither an acl_file nor another plugin, so {who}; fix: set \
+                     acl_file, or load the plugin that decides about them"
+                )
+            }
             Self::PolicyFile { rules } => write!(f, "the policy file has {rules} rules"),
             Self::GenerationInForce {
                 number,

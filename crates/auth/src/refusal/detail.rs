@@ -23,6 +23,8 @@ pub enum Detail {
         topic: String,
         /// The rule that decides.
         why: Box<Explanation>,
+        /// The claim that should list topics, if the client has no rule at all.
+        empty: Option<Box<str>>,
     },
     /// The client may not publish to this topic of the plugin's own.
     ControlTopic {

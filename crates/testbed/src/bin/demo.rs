@@ -70,14 +70,13 @@ fn run() -> Result<bool, String> {
         version.name()
     );
     let stage = Stage::set(version, &plugin)?;
-    println!(
-        "\nThe tenant is https://{}/. In mosquitto.conf:\n",
-        stage.tenant.domain()
-    );
-    for line in stage.plugin_lines.lines() {
-        println!("    {line}");
-    }
+    println!("\nThe tenant is https://{}/.", stage.tenant.domain());
     if stay {
+        // Without it, the files that these lines name are gone before anybody could use the lines.
+        println!("In mosquitto.conf:\n");
+        for line in stage.plugin_lines.lines() {
+            println!("    {line}");
+        }
         by_hand(&stage);
         return Ok(true);
     }
