@@ -432,4 +432,27 @@ on_each_broker! {
             assert_eq!(back.next_message(PATIENCE).unwrap().text(), format!("round {round}"));
         }
     }
+
+    /// Over a restart a session of a method keeps its rights, and waits for its own account.
+    fn a_session_of_a_method_survives_a_restart(version) {
+        let tenant = tenant();
+        let state = tempfile::tempdir().unwrap();
+        let options = PluginOptions::tokens(&tenant).with("state_dir", state.path().to_str().unwrap());
+        let broker = builder(version, &options).persistence(true).start().unwrap();
+        let mut connect = by(TOKEN, "asleep", &tenant.token(DEVICE));
+        connect.properties = connect.properties.u32(property::SESSION_EXPIRY_INTERVAL, 600);
+        connect.clean = false;
+        let mut sleeper = enters(&broker, &connect);
+        sleeper.subscribe(&[("config", 1)]).unwrap();
+        assert_eq!(renew(&mut sleeper, &tenant.token(DEVICE)), DONE);
+        sleeper.disconnect(0);
+        let broker = broker.restart().unwrap();
+        let mut watcher = raw(&broker, &tenant, WATCHER, "watcher", Protocol::V311);
+        watcher.publish("config", "while it was away", 1).unwrap();
+        let other = by(TOKEN, "asleep", &tenant.token(WATCHER));
+        assert_eq!(answer(&broker, &other), Some(ConnectRefusal::Code(0x87)));
+        let mut back = enters(&broker, &connect);
+        assert!(back.session_present);
+        assert_eq!(back.next_message(PATIENCE).unwrap().text(), "while it was away");
+    }
 }
