@@ -241,6 +241,25 @@ on_each_broker! {
         assert_eq!(listed(&answer["responses"][1]), ["admin"]);
     }
 
+    /// The permission comes and goes with the token: at once, when the client renews.
+    fn an_administrator_is_one_as_long_as_the_token_says(version) {
+        let tenant = tenant();
+        let broker = broker(version, &options(&tenant));
+        let token = |permissions: Value| tenant.mint(DEVICE).claim("permissions", permissions).sign();
+        let connect = token_connect(Protocol::V5, "ops", &token(json!([])));
+        let mut client = RawClient::connect(broker.port(), &connect).unwrap();
+        let list = json!({"commands": [{"command": "listSessions"}]}).to_string();
+        assert_eq!(client.publish(COMMANDS, &list, 1), Ok(0x87));
+        for (permissions, is_one) in [(json!([ADMIN]), true), (json!(["other"]), false)] {
+            client.publish(RENEW, token(permissions), 1).unwrap();
+            assert_eq!(client.next_message(PATIENCE).unwrap().topic, RENEWED);
+            assert_eq!(client.publish(COMMANDS, &list, 1).unwrap() < 0x80, is_one);
+            if is_one {
+                assert_eq!(client.next_message(PATIENCE).unwrap().topic, ANSWERS);
+            }
+        }
+    }
+
     /// Neither an ordinary token nor a rule makes an administrator, nor does the permission without the option.
     fn nobody_else_administers(version) {
         let tenant = tenant();

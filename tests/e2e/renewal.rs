@@ -141,6 +141,18 @@ on_each_broker! {
         assert!(client.publish("b", "1", 1).unwrap() < 0x80);
     }
 
+    /// Where a device stays although its token has expired, a new token gives it rights again.
+    fn a_device_that_stays_is_granted_rights_again(version) {
+        let tenant = tenant();
+        let broker = broker(version, &options(&tenant).with("on_expiry", "deny"));
+        let ends = now() + 2;
+        let mut client = device(&broker, Protocol::V5, "d", &token(&tenant, json!(["a"]), 2));
+        wait_until(&mut client, ends + 1);
+        assert_eq!(client.publish("a", "1", 1), Ok(0x87));
+        assert_eq!(renew(&mut client, token(&tenant, json!(["a"]), 600))["result"], "renewed");
+        assert!(client.publish("a", "1", 1).unwrap() < 0x80);
+    }
+
     /// The answer names the reason, and the device keeps what it has.
     fn a_renewal_that_fails_changes_nothing(version) {
         let tenant = tenant();

@@ -182,14 +182,17 @@ impl Engine {
     fn forget_login(&mut self, owner: &LoginOwner) -> (usize, usize) {
         let is_owner = |identity: &Identity| match owner {
             // Auth0 takes `Device` for `device`.
-            LoginOwner::Username(name) => {
-                name.trim().to_lowercase() == identity.username.trim().to_lowercase()
-            }
+            LoginOwner::Username(name) => lower(name).eq(lower(&identity.username)),
             LoginOwner::Account(account) => account.is(&identity.account),
         };
         let logins = self.login_cache.forget(is_owner);
         (logins, self.token_cache.forget(is_owner))
     }
+}
+
+/// Returns a user name as the tenant compares it. All that is remembered is looked at, so nothing is allocated.
+fn lower(username: &str) -> impl Iterator<Item = char> {
+    username.trim().chars().flat_map(char::to_lowercase)
 }
 
 /// Executes a part of the commands that wait. `ticks` says whether the broker ticks, so that clients can be

@@ -4,7 +4,7 @@ use fake_broker::{AclAccess, ClientSpec, Event, FakeClient, SUCCESS, alone};
 use serde_json::{Value, json};
 use testbed::tenant::{DEVICE, Tenant};
 
-use super::{RELEASE, Scene, broker, offline, scratch};
+use super::{GRANTED, RELEASE, Scene, broker, offline, scratch};
 
 const COMMANDS: &str = "$CONTROL/auth0/v1";
 const RENEW: &str = "$CONTROL/auth0/v1/renew";
@@ -117,6 +117,38 @@ fn a_message_without_a_payload_is_harmless() {
         assert!(scene.broker.control(admin, COMMANDS, ""));
         assert!(scene.broker.sent()[0].payload.contains("cannot be read"));
         assert!(scene.broker.control(admin, RENEW, ""));
+    });
+}
+
+#[test]
+fn a_new_token_counts_at_once_and_is_answered_to_its_client_alone() {
+    alone(|| {
+        let mut scene = Scene::quiet();
+        let device = scene.device("device");
+        let client = scene.connected(&device);
+        scene.connected(&scene.device("other"));
+        // What was allowed a moment ago is remembered.
+        for _ in 0..3 {
+            assert!(scene.broker.allows(client, AclAccess::Write, GRANTED));
+        }
+        let fewer = scene
+            .tenant
+            .mint(DEVICE)
+            .claim("topics", json!(["else"]))
+            .sign();
+        assert!(scene.broker.control(client, RENEW, &fewer));
+        let sent = scene.broker.sent();
+        assert_eq!(sent.len(), 1);
+        assert_eq!(
+            (&*sent[0].client_id, &*sent[0].topic),
+            ("device", "$CONTROL/auth0/v1/renew/response")
+        );
+        assert!(
+            sent[0].payload.contains(r#""result":"renewed""#),
+            "{sent:?}"
+        );
+        assert!(!scene.broker.allows(client, AclAccess::Write, GRANTED));
+        assert!(scene.broker.allows(client, AclAccess::Write, "else"));
     });
 }
 
