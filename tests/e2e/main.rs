@@ -6,6 +6,7 @@ mod clock;
 mod control;
 mod credentials;
 mod dump;
+mod events;
 mod expiry;
 mod extended_auth;
 mod glewlwyd;

@@ -1,5 +1,7 @@
 //! Sessions over time: takeover, SIGHUP, expiry, and messages for absent clients.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use testbed::{
     broker::{Mosquitto, Version},
@@ -207,6 +209,74 @@ on_each_broker! {
         connect.will = Some(Will { topic: "temperature".into(), payload: b"gone".to_vec(), qos: 1, properties, ..Will::default() });
         raw::RawClient::connect(broker.port(), &connect).unwrap().abort();
         assert_eq!(seen.expect_message().text(), "gone");
+    }
+
+    /// A session that is taken over in the second in which it expires takes nothing from the newer one.
+    fn a_takeover_at_the_moment_of_expiry_keeps_the_newer_session(version) {
+        let tenant = tenant();
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("leeway", "0"));
+        let mut seen = with_token(&broker, &tenant, WATCHER).qos(1).subscribe(&["temperature"]).subscribed();
+        for round in 0..3 {
+            let end = now() + 2;
+            let mut connect = token_connect(Protocol::V5, "same", &tenant.mint(DEVICE).claim("exp", end).sign());
+            connect.will = Some(Will { topic: "temperature".into(), payload: b"will".to_vec(), qos: 1, ..Will::default() });
+            let mut old = raw::RawClient::connect(broker.port(), &connect).unwrap();
+            let new = token_connect(Protocol::V5, "same", &tenant.token(DEVICE));
+            while now() < end {
+                std::thread::yield_now();
+            }
+            let mut new = raw::RawClient::connect(broker.port(), &new).unwrap();
+            assert!(old.wait_end(PATIENCE).is_ok());
+            assert_eq!(seen.expect_message().text(), "will", "it was allowed in time");
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(500) {
+                assert!(new.publish("config", "1", 1).is_ok(), "{round}: {}", broker.log());
+            }
+            assert!(new.publish("temperature", "mine", 1).unwrap() < 0x80);
+            assert_eq!(seen.expect_message().text(), "mine");
+        }
+    }
+
+    /// The token of the client may expire before its will is sent. The will was allowed in time.
+    fn a_delayed_will_is_sent_although_the_token_has_expired(version) {
+        let tenant = tenant();
+        let broker = broker(version, &PluginOptions::tokens(&tenant).with("leeway", "0"));
+        let mut seen = with_token(&broker, &tenant, WATCHER).qos(1).subscribe(&["temperature"]).subscribed();
+        const SESSION_EXPIRY_INTERVAL: u8 = 0x11;
+        const WILL_DELAY_INTERVAL: u8 = 0x18;
+        let token = tenant.mint(DEVICE).claim("exp", now() + 2).sign();
+        let mut connect = token_connect(Protocol::V5, "later", &token);
+        connect.properties = raw::Properties::new().u32(SESSION_EXPIRY_INTERVAL, 600);
+        let properties = raw::Properties::new().u32(WILL_DELAY_INTERVAL, 4);
+        connect.will = Some(Will { topic: "temperature".into(), payload: b"gone".to_vec(), qos: 1, properties, ..Will::default() });
+        raw::RawClient::connect(broker.port(), &connect).unwrap().abort();
+        let left = now();
+        assert_eq!(seen.expect_message().text(), "gone");
+        assert!(now() >= left + 3, "after the token had expired");
+    }
+
+    /// Mosquitto sends the wills of those that are connected when it stops. They are allowed as at any other time.
+    fn wills_are_sent_when_the_broker_stops(version) {
+        let tenant = tenant();
+        device(&tenant, "listener", json!(["temperature", "secret"]));
+        let broker = builder(version, &PluginOptions::tokens(&tenant)).persistence(true).start().unwrap();
+        let mut connect = token_connect(Protocol::V311, "durable", &tenant.token("listener"));
+        connect.clean = false;
+        let mut listener = raw::RawClient::connect(broker.port(), &connect).unwrap();
+        assert_eq!(listener.subscribe(&[("temperature", 1), ("secret", 1)]), Ok(vec![1, 1]));
+        leave(&broker, listener, "durable");
+        let connect_with = |topic: &str| {
+            let mut connect = token_connect(Protocol::V5, topic, &tenant.token(DEVICE));
+            connect.will = Some(Will { topic: topic.into(), payload: b"stopped".to_vec(), qos: 1, ..Will::default() });
+            raw::RawClient::connect(broker.port(), &connect).unwrap()
+        };
+        let clients = ["temperature", "secret"].map(connect_with);
+        let broker = broker.restart().unwrap();
+        drop(clients);
+        let mut listener = raw::RawClient::connect(broker.port(), &connect).unwrap();
+        let message = listener.next_message(PATIENCE).unwrap();
+        assert_eq!((message.topic.as_str(), message.text().as_str()), ("temperature", "stopped"));
+        assert_eq!(listener.messages_before_pong(), Ok(vec![]), "the other will was not allowed");
     }
 
     /// Sessions that are restored from disk have not signed in: they have no rights, but are kept.

@@ -142,6 +142,37 @@ on_each_broker! {
         assert_eq!(watching.expect_message().text(), "20.5");
     }
 
+    /// After a restart nobody knows what the publisher of a retained message may do. With `check_retain_source` the
+    /// message is hidden until the publisher has signed in again, with a token that allows it. Without, it is sent.
+    fn a_retained_message_is_hidden_after_a_restart_until_its_publisher_is_back(version) {
+        let tenant = tenant();
+        for checked in [true, false] {
+            let options = PluginOptions::tokens(&tenant);
+            let broker = builder(version, &options).persistence(true).config(format!("check_retain_source {checked}"));
+            let broker = broker.start().unwrap();
+            let mut here = raw(&broker, &tenant, DEVICE, "here", Protocol::V311);
+            here.publish_with("temperature", "20.5", 1, true, &raw::Properties::new()).unwrap();
+            let broker = broker.restart().unwrap();
+            let retained = |id: &str| {
+                let mut watcher = raw(&broker, &tenant, WATCHER, id, Protocol::V5);
+                watcher.subscribe(&[("temperature", 1)]).unwrap();
+                let messages = watcher.messages_before_pong().unwrap();
+                messages.into_iter().map(|message| message.text()).collect::<Vec<_>>()
+            };
+            let all: &[&str] = &["20.5"];
+            let hidden = if checked { &[] } else { all };
+            assert_eq!(retained("nobody-is-back"), hidden, "{checked}");
+            let narrow = tenant.mint(DEVICE).claim("topics", json!(["config"])).sign();
+            let narrow = token_connect(Protocol::V311, "here", &narrow);
+            let mut narrow = raw::RawClient::connect(broker.port(), &narrow).unwrap();
+            assert_eq!(retained("with-fewer-rights"), hidden, "{checked}");
+            let mut back = raw(&broker, &tenant, DEVICE, "here", Protocol::V311);
+            assert!(narrow.wait_end(PATIENCE).is_ok());
+            assert_eq!(retained("publisher-is-back"), all, "{checked}");
+            assert!(back.ping().is_ok());
+        }
+    }
+
     /// The broker asks about a will only when it sends it, after the client has gone.
     fn a_will_is_only_sent_where_publishing_is_allowed(version) {
         let tenant = tenant();

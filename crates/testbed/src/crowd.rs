@@ -88,6 +88,20 @@ impl Crowd {
         self.0.is_empty()
     }
 
+    /// Waits until the broker has closed each connection.
+    ///
+    /// # Panics
+    ///
+    /// Panics when one of them is silent for longer than this.
+    pub fn wait_until_closed(self, within: Duration) {
+        for mut stream in self.0 {
+            let limited = stream.set_read_timeout(Some(within));
+            limited.expect("a socket option");
+            let ended = stream.read_to_end(&mut Vec::new());
+            ended.expect("the broker hangs up");
+        }
+    }
+
     /// Disconnects all clients, and waits until the broker has closed each connection.
     ///
     /// # Panics

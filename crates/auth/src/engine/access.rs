@@ -163,7 +163,9 @@ impl Engine {
         let what = access.request(found.connected);
         let reason = match access.action {
             Action::Receive | Action::Publish | Action::Subscribe
-                if found.connected && now >= session.until =>
+                if found.connected
+                    && now >= session.until
+                    && !(found.superseded && access.action == Action::Publish) =>
             {
                 Reason::RightsExpired
             }

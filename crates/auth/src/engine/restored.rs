@@ -49,6 +49,7 @@ impl Engine {
                 session: &mut session,
                 reported: &mut reported,
                 connected: false,
+                superseded: false,
             };
             return Some(self.decide(access, found, now));
         }

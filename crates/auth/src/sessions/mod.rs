@@ -120,6 +120,8 @@ struct SessionEntry {
 struct SessionRecord {
     session: Session,
     reported: ReportedRefusals,
+    /// Whether a newer session has its client ID. What the broker asks about it is its will.
+    superseded: bool,
     /// The number of the departure, if the broker may remove the session without a word.
     departure: Option<u64>,
     /// Whether another account may have the client ID although the broker keeps the session.
@@ -194,6 +196,7 @@ impl SessionEntry {
     fn found(&mut self, connected: bool) -> SessionView<'_> {
         SessionView {
             connected,
+            superseded: self.record.superseded,
             session: &mut self.record.session,
             reported: &mut self.record.reported,
         }
@@ -247,6 +250,9 @@ pub(crate) struct SessionView<'a> {
     /// sent then or later, and the broker checks its subscriptions again; both were granted in time. What is queued for
     /// it is checked when it is back.
     pub connected: bool,
+    /// Whether another client has taken it over, and the broker is about to let it go: at that moment 2.0 checks its
+    /// will before it says that the client has gone.
+    pub superseded: bool,
 }
 
 impl Sessions {
@@ -266,6 +272,7 @@ impl Sessions {
         if let Some(older) = older {
             // Usually its DISCONNECT follows. If the session expired in the broker, none does.
             self.departed.push(older);
+            self.set_superseded(older, true);
         }
         self.expiries.insert(key, &session);
         self.recheck.asked += 1;
@@ -275,6 +282,7 @@ impl Sessions {
                 record: Box::new(SessionRecord {
                     session,
                     reported: ReportedRefusals::default(),
+                    superseded: false,
                     departure: None,
                     released: false,
                     origin: SessionOrigin::SignIn,
@@ -351,6 +359,13 @@ impl Sessions {
                 .is_some_and(|entry| entry.record.session.client_id == client_id)
         {
             self.by_id.entry(client_id).or_insert(older);
+            self.set_superseded(older, false);
+        }
+    }
+
+    fn set_superseded(&mut self, key: ClientKey, superseded: bool) {
+        if let Some(entry) = self.by_key.get_mut(&key) {
+            entry.record.superseded = superseded;
         }
     }
 

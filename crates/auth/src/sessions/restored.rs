@@ -52,6 +52,7 @@ impl Sessions {
                 record: Box::new(SessionRecord {
                     session,
                     reported: ReportedRefusals::default(),
+                    superseded: false,
                     departure: None,
                     released: false,
                     origin: SessionOrigin::Restored,

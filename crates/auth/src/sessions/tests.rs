@@ -165,6 +165,27 @@ fn a_takeover_keeps_the_new_session_when_the_old_disconnect_comes_late() {
 }
 
 #[test]
+fn the_broker_checks_the_will_of_a_client_that_is_taken_over_before_it_lets_it_go() {
+    let mut table = Table::new();
+    let superseded = |table: &mut Table, client| {
+        let who = known("a", "user-a", true);
+        let key = ClientKey(client);
+        table.sessions.look(key, &who, |found| found.superseded)
+    };
+    table.admit(1, "a", 1000);
+    assert_eq!(superseded(&mut table, 1), Some(false));
+    table.admit(2, "a", 2000);
+    assert_eq!(superseded(&mut table, 1), Some(true));
+    assert_eq!(superseded(&mut table, 2), Some(false));
+    table.sessions.retract(ClientKey(2), Some(ClientKey(1)));
+    assert_eq!(
+        superseded(&mut table, 1),
+        Some(false),
+        "it was not taken over"
+    );
+}
+
+#[test]
 fn a_takeover_with_the_same_credential_does_not_end_it() {
     let mut table = Table::new();
     table.admit(1, "a", 2000);

@@ -1,14 +1,16 @@
 //! Measures what a large fleet and a large policy file cost other clients.
 //!
-//!     scale [--plugin FILE] [--sessions N] [--rules N] [--runs N]
+//!     scale [--plugin FILE] [--sessions N] [--rules N] [--expiring N] [--runs N]
 //!
 //! A publisher and a subscriber exchange a message every millisecond. The longest gap between two messages is how
-//! long a SIGHUP keeps everybody waiting.
+//! long everybody else waits.
 //!
 //! * The first table: a broker that keeps sessions of absent clients gets a SIGHUP, with the plugin and without.
 //! * The second table: the policy file is read again on a SIGHUP, with few rules and with many, each with a condition
 //!   on a claim. It also has the CPU time of the broker's main thread for a sign-in with a new token, and the broker's
 //!   private memory.
+//! * The third table: the tokens of many connected devices expire in the same second, without jitter and with the
+//!   default. It also has how long it takes until the last of them is disconnected. Their rights end at once.
 
 use std::{
     fmt::Write as _,
@@ -27,16 +29,24 @@ use testbed::{
         Protocol,
         raw::{ConnectPacket, RawClient},
     },
-    measure::{elsewhere, in_parallel, main_thread_cpu, median, private_dirty, start},
+    crowd::Crowd,
+    measure::{
+        allow_open_files, elsewhere, in_parallel, main_thread_cpu, median, private_dirty, start,
+    },
     progress::progress,
     scratch::Scratch,
+    signing::now,
     silence::{Conversation, TOPIC, longest},
-    tenant::{DEVICE, Device, Tenant},
+    tenant::{AUDIENCE, DEVICE, Device, Tenant},
+    wall::WallClock,
 };
 
 const SESSIONS: usize = 40_000;
 const RULES: usize = 10_000;
 const FEW_RULES: usize = 100;
+const EXPIRING: usize = 10_000;
+/// How long the tokens of these last, in seconds: long enough that the jitter may take a minute of it.
+const LIFETIME: u64 = 3600;
 const RUNS: usize = 5;
 const SIGN_INS: usize = 200;
 /// After this time the broker's memory no longer changes.
@@ -57,10 +67,12 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let arguments = Arguments::read(&["--plugin", "--sessions", "--rules", "--runs"])?;
+    let arguments =
+        Arguments::read(&["--plugin", "--sessions", "--rules", "--expiring", "--runs"])?;
     let plugin = arguments.plugin()?;
     let sessions = arguments.number("--sessions", 1, SESSIONS)?;
     let rules = arguments.number("--rules", FEW_RULES, RULES)?;
+    let expiring = arguments.number("--expiring", 1, EXPIRING)?;
     let runs = arguments.number("--runs", 1, RUNS)?;
     let tenant = elsewhere(Tenant::start);
     tenant.add_device(Device::new(DEVICE, "pass").topics(json!([TOPIC])));
@@ -88,6 +100,25 @@ fn run() -> Result<(), String> {
             println!(
                 "| {version} | {rules} | {:.1} | {:.0} | {:.1} |",
                 row.silence, row.sign_in, row.memory
+            );
+        }
+    }
+
+    println!("\n{expiring} tokens that expire in the same second, median of {runs}\n");
+    println!(
+        "| broker | expiry_jitter | longest silence, ms | from the first to the last end, s |"
+    );
+    println!("|---|---|---|---|");
+    allow_open_files(expiring as u64 + 200)?;
+    for version in [Version::V2_0_21, Version::V2_1_2] {
+        for jitter in [0, 60] {
+            let ends = (0..runs).map(|_| with_expiry(version, &plugin, &tenant, expiring, jitter));
+            let ends = ends.collect::<Result<Vec<_>, _>>()?;
+            let of = |what: fn(&End) -> f64| median(&ends.iter().map(what).collect::<Vec<_>>());
+            println!(
+                "| {version} | {jitter} | {:.1} | {:.1} |",
+                of(|end| end.silence),
+                of(|end| end.seconds)
             );
         }
     }
@@ -144,6 +175,67 @@ fn silence_at_sighup(
         silences.push(longest(&conversation.stop(), since).as_secs_f64() * 1000.0);
     }
     Ok(median(&silences))
+}
+
+/// What the end of many sessions costs.
+struct End {
+    silence: f64,
+    seconds: f64,
+}
+
+/// Connects clients with one token, sets the clock to just before the sessions end, and watches.
+fn with_expiry(
+    version: Version,
+    plugin: &Path,
+    tenant: &Tenant,
+    clients: usize,
+    jitter: u64,
+) -> Result<End, String> {
+    let wall = WallClock::new()?;
+    let (ca_file, jitter_text) = (tenant.ca_file().display().to_string(), jitter.to_string());
+    let options = [
+        ("domain", tenant.domain()),
+        ("audience", AUDIENCE),
+        ("ca_file", &ca_file),
+        ("leeway", "0"),
+        ("expiry_jitter", &jitter_text),
+    ];
+    let builder = Mosquitto::builder(version).quiet().plugin(plugin, &options);
+    let broker = wall
+        .of(builder)
+        .start()
+        .map_err(|error| error.to_string())?;
+    broker.expect_log("signing keys were fetched");
+    let ends = now() + LIFETIME;
+    let token = tenant.mint(DEVICE).claim("exp", ends).sign();
+    let connects = (0..clients).map(|i| {
+        if i % 1000 == 0 {
+            progress(&format!("{version}: {i} clients"));
+        }
+        let client = ConnectPacket::new(Protocol::V311, &format!("device-{i}"));
+        let mut connect = client.login("JWT", &token);
+        connect.keepalive = 0;
+        connect
+    });
+    let crowd = Crowd::connect_in_turn(broker.port(), connects);
+    let crowd = crowd.map_err(|(number, refusal)| format!("client {number}: {refusal:?}"))?;
+    progress("");
+    // Some seconds before the first end, for the conversation to begin.
+    let left = (ends - now()).saturating_sub(jitter + 3);
+    wall.sleep(left as f64);
+    let conversation = Conversation::start(broker.port(), "JWT", &tenant.token(DEVICE))?;
+    let since = Instant::now();
+    let ended = broker.wait_for_log("disconnecting [rights-expired]", PATIENCE);
+    ended.ok_or("no session ended")?;
+    let first = Instant::now();
+    elsewhere(|| crowd.wait_until_closed(2 * PATIENCE));
+    let seconds = first.elapsed().as_secs_f64();
+    thread::sleep(AROUND);
+    let silence = longest(&conversation.stop(), since);
+    Ok(End {
+        silence: silence.as_secs_f64() * 1000.0,
+        seconds,
+    })
 }
 
 struct Row {
