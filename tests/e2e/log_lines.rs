@@ -158,6 +158,8 @@ on_each_broker! {
         let broker = broker(version, &PluginOptions::both(&tenant));
         broker.expect_log("signing keys were fetched");
         broker.reload();
+        // Only then has the plugin read mosquitto.conf.
+        broker.expect_log("configuration generation 1 is in force");
         let file = broker.folder().join("mosquitto.conf");
         let text = std::fs::read_to_string(&file).unwrap();
         let changed = text
