@@ -37,6 +37,8 @@
 //! | What is kept out of core dumps? | [`secret`] |
 //! | Why was a client refused, and how is that fixed? | [`refusal`], one table |
 //! | What may an administrator command, and what comes of it? | [`control`], `engine/administration.rs` |
+//! | Who may command on this machine, without a token? | [`control::socket`] |
+//! | Who gets the answer to a token that a client has published? | `engine/published_renewal.rs` |
 //! | Which proxies may tell a client's address? | [`proxies`] |
 //! | Which options are there? | [`config`], [`config::options`] |
 //! | What does mosquitto.conf say by now? | [`config::mosquitto_conf`], [`config::on_disk`] |

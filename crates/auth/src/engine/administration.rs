@@ -685,28 +685,4 @@ mod tests {
             assert_eq!(refused.is_some(), number >= 64, "{number}");
         }
     }
-
-    /// What one part of a long command costs the broker. Run with `--ignored --nocapture` and in release.
-    #[test]
-    #[ignore = "a measurement"]
-    fn one_part_takes_this_long() {
-        let mut fleet = Fleet::new(100_000);
-        let (sender, _answer) = mpsc::channel();
-        fleet.common.administration.local.insert(LOCAL, sender);
-        let request = json!({"commands": [{"command": "kick", "subject": "nobody"}]}).to_string();
-        fleet
-            .common
-            .administration
-            .take(Administrator::Local(LOCAL), request.as_bytes());
-        let began = crate::clock::moment();
-        let mut ticks = 0;
-        while fleet.common.has_commands() {
-            let _ = administer(&mut [&mut fleet.engine], &mut fleet.common, true);
-            ticks += 1;
-        }
-        println!(
-            "figures: {ticks} ticks, {:?} for each",
-            began.elapsed() / ticks
-        );
-    }
 }
