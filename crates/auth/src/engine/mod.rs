@@ -40,7 +40,6 @@ mod usernames;
 mod verify;
 
 use std::{
-    collections::BTreeSet,
     io,
     sync::{
         Arc,
@@ -97,6 +96,7 @@ use renew::Renewals;
 pub use renew::{FinishedRenewal, Renewal, RenewalWait};
 use repeats::Repeats;
 use report::Report;
+use restored::RestoredRules;
 use signing_keys::SigningKeys;
 use tally::Tally;
 pub use usernames::LocalUsers;
@@ -119,8 +119,7 @@ pub struct Engine {
     token_cache: TokenCache,
     interned_rules: Interner<TokenRules>,
     interned_claims: Interner<SharedClaims>,
-    /// The claims that the policy file named when restored sessions got their rights.
-    named_claims: BTreeSet<String>,
+    restored_rules: RestoredRules,
     policy_file: Option<InForce>,
     policy_reader: PolicyReader,
     /// The number of the configuration in force.
@@ -238,7 +237,7 @@ impl Engine {
             reloading: Reloading::default(),
             answers: AnswerCache::default(),
             interned_claims: Interner::default(),
-            named_claims: BTreeSet::new(),
+            restored_rules: RestoredRules::default(),
             warned_of_address: false,
             pending: PendingAuthentications::default(),
             renewals: Renewals::default(),

@@ -7,7 +7,10 @@
 //! credential decide (2.0.11: src/handle_connect.c, connection_check_acl; 2.1: src/database.c,
 //! db__check_acl_of_all_messages).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::{
     Common, Engine,
@@ -20,11 +23,29 @@ use crate::{
     clock::Unix,
     policy_file::InForce,
     refusal::{Detail, Reason, Refusal},
-    saved_sessions::{Saved, SavedSessions},
+    saved_sessions::{ClaimsHash, Saved, SavedSessions},
     secret::Fingerprint,
     sessions::{Ending, ReportedRefusals, Session, SessionView},
 };
-use acl::{claims::TokenRules, client::ClientAttributes, rights::Rights};
+use acl::{
+    claims::{ClaimsError, TokenRules},
+    client::ClientAttributes,
+    rights::Rights,
+};
+
+/// Of how many claims the rules are kept. They are for fleets whose devices share them.
+const MAX_SHARED: usize = 64;
+
+/// What restored sessions with the same claims share.
+#[derive(Default)]
+pub(super) struct RestoredRules {
+    /// The rules in saved claims, or none if such a token is refused.
+    by_claims: HashMap<ClaimsHash, Option<Arc<TokenRules>>>,
+    /// The generation of the configuration that they were made with.
+    generation: u64,
+    /// The claims that the policy file named when restored sessions got their rights.
+    named: BTreeSet<String>,
+}
 
 impl Engine {
     /// Decides about a restored session of which something is saved. Returns `None` if this is none.
@@ -105,9 +126,9 @@ impl Engine {
     /// have been saved.
     pub(super) fn check_restored(&mut self, common: &mut Common) {
         if let Some(policy) = &self.policy_file
-            && !policy.members().is_subset(&self.named_claims)
+            && !policy.members().is_subset(&self.restored_rules.named)
         {
-            self.named_claims = policy.members().clone();
+            self.restored_rules.named = policy.members().clone();
             common.sessions.forget_restored();
         }
     }
@@ -147,31 +168,60 @@ impl Engine {
         issuers.any(|issuer| **issuer == *account.issuer)
     }
 
+    /// Returns the rights of a session by what was saved of it. `None` if that is not enough.
     fn restored_rights(&mut self, saved: &Saved<'_>, client_id: &str) -> Option<Rights> {
-        let reading = &self.config.reading;
-        let policy = self.policy_file.as_ref();
-        let mut needed: BTreeSet<String> = reading.members().collect();
-        needed.extend(policy.into_iter().flat_map(|file| file.members()).cloned());
-        let claims = saved.claims(&needed)?;
-        let rules = self.interned_rules.obtain(reading.values(&claims), || {
-            let rules = reading.rules(&claims)?;
-            Ok::<_, acl::claims::ClaimsError>(TokenRules::compile(&rules))
-        });
+        if self.restored_rules.generation != self.generation {
+            self.restored_rules.generation = self.generation;
+            self.restored_rules.by_claims.clear();
+        }
+        let hash = saved.claims_hash();
+        let rules = match self.restored_rules.by_claims.get(&hash) {
+            Some(known) => known.clone(),
+            None => {
+                let rules = self.rules_of(saved)?;
+                let known = &mut self.restored_rules.by_claims;
+                if known.len() < MAX_SHARED {
+                    known.insert(hash, rules.clone());
+                }
+                rules
+            }
+        };
         // Today such a token is refused.
-        let Ok(rules) = rules else {
+        let Some(rules) = rules else {
             return Some(Rights::default());
         };
-        let named = rules.claims().map(str::to_owned).collect();
-        saved.claims(&named)?;
         let attributes = ClientAttributes {
             client_id: client_id.into(),
             username: Arc::clone(&saved.session.username),
-            claims,
+            claims: saved.claims()?,
             address: saved.session.address,
             port: saved.session.port,
             certificate: saved.session.certificate,
         };
-        let rights = Rights::new(rules, policy.map(InForce::rules), attributes);
-        Some(rights.unwrap_or_default())
+        let policy = self.policy_file.as_ref().map(InForce::rules);
+        Some(Rights::new(rules, policy, attributes).unwrap_or_default())
+    }
+
+    /// Returns the rules in saved claims, or no rules if such a token is refused today. Returns `None` if rules depend
+    /// on a claim about which nothing is saved. The claims that grant something are in what sessions share, so sessions
+    /// with the same have the same rules.
+    fn rules_of(&mut self, saved: &Saved<'_>) -> Option<Option<Arc<TokenRules>>> {
+        let reading = &self.config.reading;
+        let policy = self.policy_file.as_ref();
+        let mut needed: BTreeSet<String> = reading.members().collect();
+        needed.extend(policy.into_iter().flat_map(|file| file.members()).cloned());
+        if !saved.covers(&needed) {
+            return None;
+        }
+        let claims = saved.claims()?;
+        let rules = self.interned_rules.obtain(reading.values(&claims), || {
+            let rules = reading.rules(&claims)?;
+            Ok::<_, ClaimsError>(TokenRules::compile(&rules))
+        });
+        let Ok(rules) = rules else {
+            return Some(None);
+        };
+        let named = rules.claims().map(str::to_owned).collect();
+        saved.covers(&named).then_some(Some(rules))
     }
 }

@@ -20,7 +20,7 @@ const MAX_OWN: usize = 128;
 
 /// The hash by which sessions name claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct ClaimsHash(pub(super) [u8; 8]);
+pub(crate) struct ClaimsHash(pub(super) [u8; 8]);
 
 /// Claims that sessions share.
 #[derive(Debug)]

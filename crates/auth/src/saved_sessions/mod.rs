@@ -35,8 +35,7 @@ use crate::{
     state_dir::StateDir,
     threads::Spawn,
 };
-use claims::ClaimsHash;
-pub(crate) use claims::{SavedClaims, SharedClaims};
+pub(crate) use claims::{ClaimsHash, SavedClaims, SharedClaims};
 use contents::Contents;
 pub(crate) use contents::Damage;
 use journal::{Change, Journal};
@@ -159,12 +158,19 @@ impl Saved<'_> {
         }
     }
 
-    /// Returns its claims. `None` if one of these names is of a claim about which nothing is saved.
-    pub(crate) fn claims(&self, needed: &BTreeSet<String>) -> Option<Arc<Map<String, Value>>> {
-        match self.claims.cover(needed) {
-            true => self.claims.with_own(&self.session.own),
-            false => None,
-        }
+    /// Returns its claims.
+    pub(crate) fn claims(&self) -> Option<Arc<Map<String, Value>>> {
+        self.claims.with_own(&self.session.own)
+    }
+
+    /// Returns the hash of the claims that it shares with others: all that grant something, and the names of the rest.
+    pub(crate) fn claims_hash(&self) -> ClaimsHash {
+        self.session.claims
+    }
+
+    /// Whether something is saved about all claims with these names.
+    pub(crate) fn covers(&self, names: &BTreeSet<String>) -> bool {
+        self.claims.cover(names)
     }
 }
 
