@@ -26,9 +26,9 @@
 //! * No client gets on the list in 4. None was delayed in 3, and until RELOAD has come in 5 none will be. (A client
 //!   whose CONNECT is delayed and that hangs up in one go does both in the same round.)
 //! * A client may have got on the list in 2, and this tick, or an earlier one in the same round, may have removed it
-//!   from the arrivals because it was late. So no client must have been delayed for [`SETTLED`], which is longer than
-//!   the ticks of a round take. Whoever was on the list has been freed in 1 since. The time that our own ticks take is
-//!   not counted.
+//!   from `auth::pending` because it was late. So no client must have been delayed for [`SETTLED`], which is longer
+//!   than the ticks of a round take. Whoever was on the list has been freed in 1 since. The time that our own ticks
+//!   take is not counted.
 //!
 //! While a SIGHUP is blocked, no further CONNECT is delayed. So SIGHUP comes through after `timeout` at the latest.
 //!

@@ -9,7 +9,7 @@
 //!   close the connection (MQTT 5, section 4.12.1), and no broker takes a later answer. So the client asks again, until
 //!   the keys are here or its time is over. A CONNECT is refused in that case: its client has nothing to lose.
 //!
-//! # The packet that must not be answered
+//! # The packet that must be neither refused nor accepted
 //!
 //! An AUTH packet without any content means success, and no client sends one. If a connected client sends one all the
 //! same, every broker takes it for the continuation of an exchange, even if there is none. Then a refusal makes the

@@ -1,4 +1,4 @@
-//! Which key signed the token of whom, and what follows when the tenant revokes the key.
+//! Which key signed the token of each session, and what follows when the tenant revokes the key.
 //!
 //! A session has the number of its key. A key gets one when it signs a token that counts, by what it is, and not by its
 //! name: a key that comes back under another name is the same, and one that takes the name of another is not.

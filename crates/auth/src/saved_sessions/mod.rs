@@ -1,8 +1,8 @@
 //! The rights of kept sessions, saved so that they outlive a restart of the broker.
 //!
 //! The broker keeps sessions of absent clients over a restart, with what is queued for them, and tells a plugin nothing
-//! about them. So the plugin saves, for each session that the broker may keep, whose it is and what decides about its
-//! rights: not the rights themselves, because the policy file and the options may be others when the broker is back.
+//! about them. So the plugin saves, for each session that the broker may keep, its account and what decides about its
+//! rights: not the rights themselves, because the policy file and the options may have changed when the broker is back.
 //!
 //! * [`claims`]: what is saved of a token's claims
 //! * [`contents`]: what the file says, all in all · [`format`]: its bytes · [`journal`]: the thread that writes it
