@@ -317,8 +317,8 @@ const ADMINISTRATION: Group = Group {
         example: Some("mqtt:admin"),
         reread: Reread::Forgets,
         text: "The permission that makes a client an administrator, who may [list sessions, disconnect clients and \
-               more](operating.md#administration) by publishing to `$CONTROL/auth0/v1`. It is looked for in those of \
-               the claims `permissions` and `scope` that `rights` lists, by its exact text. Give it to people or \
+               more](operating.md#administration) by publishing to `$CONTROL/auth0/v1`. The plugin looks for its exact \
+               text in the claims `permissions` and `scope`, as far as `rights` lists them. Give it to people or \
                programs that look after the whole fleet, never to devices.",
         ..ROW
     }],
@@ -556,9 +556,10 @@ const SESSIONS: Group = Group {
             example: Some("disconnect"),
             text: "What happens to connected devices whose tokens are signed with a key that the tenant has revoked: \
                    one that is missing in a key set that was fetched successfully, or in `jwks_file` when it is read \
-                   again. With `disconnect`, their rights end at once, and they are disconnected. With `keep`, they \
-                   stay until their tokens expire. New sign-ins with such tokens are refused in both cases. Devices \
-                   whose tokens are signed with other keys are not concerned.",
+                   again. A secret for HS256 counts as revoked when another one replaces it. With `disconnect`, the \
+                   rights of these devices end at once, and they are disconnected. With `keep`, they stay until their \
+                   tokens expire. New sign-ins with such tokens are refused in both cases. Devices whose tokens are \
+                   signed with other keys are not affected.",
             reread: Reread::Applies,
             ..ROW
         },
@@ -712,13 +713,13 @@ const KEYS: Group = Group {
             default: Unset("nothing is kept over a restart"),
             example: Some("/var/lib/mosquitto/auth0"),
             text: "The directory in which the plugin keeps what must outlive a restart of the broker: the tenant's \
-                   public keys, so that devices with tokens can sign in while the tenant cannot be reached; and whose \
-                   the sessions are that the broker keeps, with the claims that decide what is queued for them. If \
-                   instances of the plugin name different directories, sessions are saved in the first. Each broker \
-                   needs its own. It must belong to the broker's user, and no \
-                   other user may be able to write to it. It is created if the directory above it belongs to the \
-                   broker's user, as Debian's /var/lib/mosquitto does. Leave it there, beside the broker's own file: \
-                   both must be kept, moved and lost together.",
+                   public keys, so that devices with tokens can sign in while the tenant cannot be reached; and, for \
+                   each session that the broker keeps, its account and the claims that decide what is queued for it. \
+                   If instances of the plugin name different directories, sessions are saved in the first. Each broker \
+                   needs a directory of its own. The directory must belong to the broker's user, and no other user may \
+                   be able to write to it. The plugin creates it if the directory above it belongs to the broker's \
+                   user, as Debian's /var/lib/mosquitto does. Leave it there, beside the file in which the broker \
+                   keeps its sessions: keep, move and delete both together.",
             ..ROW
         },
     ],

@@ -139,8 +139,8 @@ reasons! {
             subject of its token.",
             "leave the identity out: the token says whose it is";
         AuthPacket, "auth-packet", NotAuthorized, Device,
-            "A connected device sent an AUTH packet without anything in it, and is disconnected: the broker takes such a \
-            packet for an answer to a question that nobody asked.",
+            "A connected device sent an empty AUTH packet, and is disconnected: the broker takes such a packet for \
+            the next step of an authentication that was never begun.",
             "let the device renew with an AUTH packet of reason code 0x19, its authentication method and its new token";
     }
     "The token, until its signature is verified" {
@@ -308,8 +308,8 @@ reasons! {
             than this plugin let it in.",
             "let the device connect again with the new token, and renew before the old token expires";
         RenewalMessage, "renewal-message", BadCredential, Device,
-            "A device published to `$CONTROL/auth0/v1/renew` what is neither a token alone nor a JSON object with the \
-            member `token`.",
+            "A device published something to `$CONTROL/auth0/v1/renew` that is neither a token alone nor a JSON object \
+            with the member `token`.",
             "publish the token alone, or {\"token\":\"...\",\"correlationData\":\"...\"}";
         RenewalRate, "renewal-rate", Busy, Passing,
             "A device published more than 10 new tokens within 10 s. It is told so once; what it publishes until the \
