@@ -213,7 +213,8 @@ fn remove_uncovered(broker: &Broker, userdata: *mut c_void) {
     }
 }
 
-/// Disconnects connected clients. Call it from a tick.
+/// Disconnects clients. One that is not connected any more is left alone: an earlier kick of this tick may have been of
+/// the same client. Call it from a tick.
 pub fn disconnect(
     broker: &Broker,
     userdata: *mut c_void,
@@ -223,11 +224,15 @@ pub fn disconnect(
     for (client, client_id) in clients {
         // It is leaving from here on: the kick has the broker ask about each subscription of a
         // kept session, and drop those that are denied.
-        state::with(broker, userdata, |instance, common| {
-            let engine = &mut instance.engine;
-            engine.leave(common, client, AfterDisconnect::Kept, now);
+        let leaves = state::with(broker, userdata, |instance, common| {
+            let is_connected = common.is_connected(client, &client_id);
+            if is_connected {
+                let engine = &mut instance.engine;
+                engine.leave(common, client, AfterDisconnect::Kept, now);
+            }
+            is_connected
         });
-        if !broker.kick(&client_id) {
+        if leaves == Some(true) && !broker.kick(&client_id) {
             state::with(broker, userdata, |_, common| common.forget(client));
         }
     }

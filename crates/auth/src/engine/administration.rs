@@ -266,6 +266,10 @@ impl<'a> Execution<'_, 'a> {
             Err(why) => return Some(Err(why.clone())),
         };
         *self.visits = self.visits.saturating_sub(1);
+        if matches!(command, AdminCommand::Kick(_)) && self.kicks.len() >= MAX_KICKS {
+            *self.visits = 0;
+            return None;
+        }
         Some(match command {
             AdminCommand::ListSessions {
                 account,
@@ -616,6 +620,28 @@ mod tests {
             lines[0].1,
             "an administrator on this machine: kick of subject 'third': 199 clients are disconnected"
         );
+    }
+
+    #[test]
+    fn many_kicks_by_client_id_are_spread_over_several_ticks() {
+        const REQUESTS: usize = 8;
+        const CLIENTS: usize = REQUESTS * command::MAX_COMMANDS;
+        let mut fleet = Fleet::new(CLIENTS);
+        let ids: Vec<_> = (0..CLIENTS).map(|number| format!("d{number:05}")).collect();
+        for (number, ids) in (0..).zip(ids.chunks(command::MAX_COMMANDS)) {
+            let one = |id: &String| json!({"command": "kick", "clientId": id});
+            let commands: Vec<_> = ids.iter().map(one).collect();
+            let request = json!({"commands": commands}).to_string();
+            let administration = &mut fleet.common.administration;
+            administration.take(Administrator::Local(number), request.as_bytes());
+        }
+        let mut kicked = Vec::new();
+        while fleet.common.has_commands() {
+            let done = administer(&mut [&mut fleet.engine], &mut fleet.common, true);
+            assert!(done.kicks.len() <= MAX_KICKS, "{}", done.kicks.len());
+            kicked.extend(done.kicks.into_iter().map(|(_, id)| id.to_string()));
+        }
+        assert_eq!(kicked, ids, "each once");
     }
 
     #[test]

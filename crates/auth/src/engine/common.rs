@@ -164,6 +164,11 @@ impl Common {
         }
     }
 
+    /// Whether this client is connected under this client ID, and no newer client has taken that over.
+    pub fn is_connected(&self, key: ClientKey, client_id: &str) -> bool {
+        self.sessions.is_connected(key, client_id)
+    }
+
     /// Forgets a client. It has no rights from now on.
     pub fn forget(&mut self, key: ClientKey) {
         self.sessions.remove(key);

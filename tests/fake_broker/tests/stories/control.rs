@@ -1,6 +1,6 @@
 //! Messages to the plugin's own topics.
 
-use fake_broker::{AclAccess, ClientSpec, Event, FakeClient, SUCCESS, alone};
+use fake_broker::{AclAccess, ClientSpec, ClientState, Event, FakeClient, SUCCESS, alone};
 use serde_json::{Value, json};
 use testbed::tenant::{DEVICE, Tenant};
 
@@ -56,6 +56,23 @@ fn clients_are_kicked_in_a_tick_and_answers_go_to_their_client() {
         assert!(scene.broker.control(admin, COMMANDS, kick("device")));
         scene.broker.tick();
         assert_eq!(scene.broker.kicks(), 1);
+    });
+}
+
+/// 2.0 must not disconnect a client that is away.
+#[test]
+fn a_client_that_several_commands_name_is_kicked_once() {
+    alone(|| {
+        let (mut scene, admin) = scene();
+        let device = scene.device("device");
+        let client = scene.connected(&device.kept());
+        let one = json!({"command": "kick", "clientId": "device"});
+        let both = json!({"commands": [one, one]}).to_string();
+        assert!(scene.broker.control(admin, COMMANDS, &both));
+        assert!(scene.broker.control(admin, COMMANDS, kick("device")));
+        scene.broker.tick();
+        assert_eq!(scene.broker.kicks(), 1);
+        assert_eq!(scene.broker.state(client), ClientState::Offline);
     });
 }
 
