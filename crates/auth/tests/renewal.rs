@@ -10,8 +10,8 @@ use std::{
 use auth::{
     client::{Client, ClientKey},
     clock::{self, Unix},
-    engine::{Access, Action, Renewal},
-    jwt::jwks_cache::FetchSchedule,
+    engine::{Access, Action, AuthPacket, ExchangeStep, Renewal, Step},
+    jwt::{jwks::KeySet, jwks_cache::FetchSchedule},
     log::Log,
     policy_file::BrokerFeatures,
     refusal::Reason,
@@ -293,14 +293,13 @@ fn the_policy_file_is_applied_to_the_new_token() {
     assert!(may_publish(&mut instance, "chief/1"));
 }
 
-/// A token with an unknown key waits for one fetch, and nobody waits with it.
-#[test]
-fn a_renewal_with_a_new_key_waits_for_the_fetch_alone() {
-    let tenant = Tenant::builder().fresh_keys().start().unwrap();
+/// Returns an instance that has the keys of this tenant.
+fn instance_of(tenant: &Tenant, timeout: &str) -> TestInstance {
     let options = [
         ("domain", tenant.domain()),
         ("audience", TENANT_AUDIENCE),
         ("ca_file", tenant.ca_file().to_str().unwrap()),
+        ("timeout", timeout),
     ];
     let pace = FetchSchedule {
         refresh: Duration::from_secs(3600),
@@ -317,6 +316,15 @@ fn a_renewal_with_a_new_key_waits_for_the_fetch_alone() {
         assert!(Instant::now() < deadline);
         std::thread::yield_now();
     }
+    instance
+}
+
+/// A token with an unknown key waits for one fetch, and nobody waits with it.
+#[test]
+fn a_renewal_with_a_new_key_waits_for_the_fetch_alone() {
+    let tenant = Tenant::builder().fresh_keys().start().unwrap();
+    let mut instance = instance_of(&tenant, "5");
+    let deadline = Instant::now() + Duration::from_secs(20);
     let sub = tenant.device(DEVICE).unwrap().user_id;
     common::let_in(&mut instance, "pump", &tenant.token(DEVICE));
     tenant.rotate_unannounced();
@@ -347,4 +355,87 @@ fn a_renewal_with_a_new_key_waits_for_the_fetch_alone() {
     };
     assert_eq!((ended.key, &*ended.client_id), (key, "pump"));
     assert!(ended.result.is_ok());
+}
+
+/// Begins or continues the exchange of a client with this AUTH packet.
+fn exchange(instance: &mut TestInstance, sub: &str, token: &str, begins: bool) -> ExchangeStep {
+    let packet = AuthPacket {
+        key: ClientKey(1),
+        client: Client {
+            username: Some(sub),
+            ..PUMP
+        },
+        method: Some("OAUTH2-JWT"),
+        data: token.as_bytes(),
+        unverified_address: false,
+        is_connected: None,
+        id_is_free: false,
+        restored_for: None,
+    };
+    let (engine, common) = (&mut instance.engine, &mut instance.common);
+    let now = clock::now();
+    let step = match begins {
+        true => engine.begin_exchange(common, &packet, now),
+        false => engine.continue_exchange(common, &packet, now),
+    };
+    if let ExchangeStep::SignIn(presented) = &step {
+        let connect = packet.connect(&presented.token, presented.presented.clone());
+        match engine.authenticate(common, &connect, now) {
+            Step::Admit(admission) => drop(common.admit(admission)),
+            _ => panic!("the keys are here"),
+        }
+    }
+    step
+}
+
+/// Waits until the keys are here that a client waits for, and its token is verified.
+#[track_caller]
+fn verify(instance: &mut TestInstance) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !instance.engine.has_finished_jobs() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    let (engine, common) = (&mut instance.engine, &mut instance.common);
+    assert!(engine.collect(common, clock::now()).is_empty());
+}
+
+/// The client asks for the verdict about its token when it likes, and the keys may be others by then.
+#[test]
+fn a_renewal_that_waited_counts_only_under_the_keys_of_the_moment() {
+    let tenant = Tenant::builder().fresh_keys().start().unwrap();
+    let sub = tenant.device(DEVICE).unwrap().user_id;
+    let mut instance = instance_of(&tenant, "20");
+    let old = tenant.token(DEVICE);
+    let step = exchange(&mut instance, &sub, &old, true);
+    assert!(matches!(step, ExchangeStep::SignIn(_)));
+    tenant.rotate_unannounced();
+    let new = tenant.token(DEVICE);
+    let step = exchange(&mut instance, &sub, &new, true);
+    assert!(matches!(step, ExchangeStep::Continue(_)));
+    verify(&mut instance);
+    instance.engine.keys().replace(KeySet::default());
+    let step = exchange(&mut instance, &sub, "", false);
+    assert!(matches!(step, ExchangeStep::Continue(_)), "no key is good");
+    verify(&mut instance);
+    let step = exchange(&mut instance, &sub, "", false);
+    assert!(matches!(step, ExchangeStep::Renewed));
+}
+
+#[test]
+fn a_renewal_that_waited_ends_with_the_time_for_it() {
+    let tenant = Tenant::builder().fresh_keys().start().unwrap();
+    let sub = tenant.device(DEVICE).unwrap().user_id;
+    let mut instance = instance_of(&tenant, "1");
+    let old = tenant.token(DEVICE);
+    let step = exchange(&mut instance, &sub, &old, true);
+    assert!(matches!(step, ExchangeStep::SignIn(_)));
+    tenant.rotate_unannounced();
+    let new = tenant.token(DEVICE);
+    let step = exchange(&mut instance, &sub, &new, true);
+    assert!(matches!(step, ExchangeStep::Continue(_)));
+    verify(&mut instance);
+    std::thread::sleep(Duration::from_millis(1100));
+    let step = exchange(&mut instance, &sub, "", false);
+    assert!(matches!(step, ExchangeStep::Refuse { is_renewal: true }));
 }

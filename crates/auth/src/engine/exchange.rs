@@ -275,10 +275,13 @@ impl Engine {
         now: Unix,
     ) -> ExchangeStep {
         let (key, client) = (packet.key, &packet.client);
+        let has_waited = matches!(exchange.stage, Stage::Keys(..));
         let renewal = if self.renewals.has_waiting(key) {
             None
-        } else if let Some((sign_in, verdict)) = self.renewals.take_ready(key) {
-            Some(self.finish_renewal(common, &sign_in, verdict, now))
+        } else if let Some((sign_in, refusal)) = self.renewals.take_refused(key) {
+            Some(self.finish_renewal(common, &sign_in, Err(refusal), now))
+        } else if has_waited && exchange.deadline.has_passed() {
+            None
         } else {
             Some(self.renew_by(common, key, client, &token, presented.clone(), now))
         };

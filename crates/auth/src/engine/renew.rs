@@ -89,12 +89,15 @@ impl Renewals {
         waiting.any(|waiting| waiting.sign_in.key == key)
     }
 
-    /// Takes the verdict of a client's renewal that has waited.
-    pub(super) fn take_ready(&mut self, key: ClientKey) -> Option<(SignIn, Verdict)> {
+    /// Takes the refusal of a client's renewal that has waited.
+    ///
+    /// The client asks when it likes. By then a key may be revoked that was good, and an option may have changed. So a
+    /// token that was accepted is verified again: usually that costs nothing, because the token is remembered.
+    pub(super) fn take_refused(&mut self, key: ClientKey) -> Option<(SignIn, Refusal)> {
         let mut ready = self.ready.iter();
         let place = ready.position(|(waiting, _)| waiting.sign_in.key == key)?;
         let (waiting, verdict) = self.ready.swap_remove(place);
-        Some((waiting.sign_in, verdict))
+        Some((waiting.sign_in, verdict.err()?))
     }
 
     /// Forgets the renewals of a client: it presents another token, or is gone.
