@@ -116,6 +116,28 @@ on_each_broker! {
         assert!(broker.wait_for_log("): list of sessions of subject", PATIENCE).is_some());
     }
 
+    /// The rights that an administrator's session had before a restart are made again, also these.
+    fn an_administrator_is_one_after_a_restart(version) {
+        let tenant = tenant();
+        let state = tempfile::tempdir().unwrap();
+        let options = options(&tenant).with("state_dir", state.path().to_str().unwrap());
+        let broker = builder(version, &options).persistence(true).start().unwrap();
+        let token = tenant.mint(WATCHER).claim("topics", json!(["#"]));
+        let token = token.claim("permissions", json!([ADMIN])).sign();
+        let mut connect = token_connect(Protocol::V311, "admin", &token);
+        connect.clean = false;
+        let mut admin = RawClient::connect(broker.port(), &connect).unwrap();
+        assert_eq!(admin.subscribe(&[("a/#", 1)]), Ok(vec![1]));
+        crate::sessions::leave(&broker, admin, "admin");
+
+        let broker = broker.restart().unwrap();
+        with_token(&broker, &tenant, WATCHER).qos(1).publish("a/b", "queued").expect_success();
+        let mut admin = RawClient::connect(broker.port(), &connect).unwrap();
+        assert_eq!(admin.next_message(PATIENCE).unwrap().text(), "queued");
+        let list = command(&mut admin, json!({"command": "listSessions"}));
+        assert_eq!(listed(&list), ["admin"], "{list}");
+    }
+
     /// A client that is kicked may come back at once. Clients that are away are left alone.
     fn an_administrator_kicks_clients(version) {
         let tenant = tenant();

@@ -80,18 +80,26 @@ on_each_broker! {
         assert_eq!(client.publish("c", "no", 1), Ok(0x87));
     }
 
+    /// It withdraws the old key at once, which ends the sessions of that key unless they are kept.
     fn its_keys_can_rotate(version) {
         let Some(server) = start() else { return };
-        let broker = broker(version, &options(&server));
-        let old = server.token_for(server.username(), server.password()).unwrap().id_token;
-        let mut connected = raw::RawClient::connect(broker.port(), &token_connect(Protocol::V5, "old", &old)).unwrap();
-        server.rotate_keys().unwrap();
-        broker.reload();
-        assert!(broker.wait_for_log("signing keys were fetched", PATIENCE).is_some());
-        let new = server.token_for(server.username(), server.password()).unwrap().id_token;
-        let connect = token_connect(Protocol::V5, "new", &new);
-        assert!(retry_until_admitted(&broker, &connect), "{}", broker.log());
-        assert!(connected.publish("temperature", "1", 1).unwrap() < 0x80, "it is still connected");
+        for on_key_revoked in ["keep", "disconnect"] {
+            let options = options(&server).with("on_key_revoked", on_key_revoked);
+            let broker = broker(version, &options);
+            let old = server.token_for(server.username(), server.password()).unwrap().id_token;
+            let connect = token_connect(Protocol::V5, "old", &old);
+            let mut connected = raw::RawClient::connect(broker.port(), &connect).unwrap();
+            server.rotate_keys().unwrap();
+            broker.reload();
+            assert!(broker.wait_for_log("signing keys were fetched", PATIENCE).is_some());
+            let new = server.token_for(server.username(), server.password()).unwrap().id_token;
+            let connect = token_connect(Protocol::V5, "new", &new);
+            assert!(retry_until_admitted(&broker, &connect), "{}", broker.log());
+            match on_key_revoked {
+                "keep" => assert!(connected.publish("temperature", "1", 1).unwrap() < 0x80),
+                _ => drop(connected.wait_end(PATIENCE).unwrap()),
+            }
+        }
     }
 
     /// The issuer must be written exactly as the server writes it.

@@ -153,6 +153,32 @@ on_each_broker! {
         assert_eq!(comes_back(&broker, &connect, 1), ["2"]);
     }
 
+    /// A policy file that names another claim may make the rights of a restored session unknown. Its owner stays known.
+    fn a_restored_session_keeps_its_owner_when_rules_name_more_claims(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        device(&tenant, "other", json!(["#"]));
+        let disk = Disk::new();
+        let policy = disk.path().join("policy.toml");
+        fs::write(&policy, "").unwrap();
+        let options = disk.options(&tenant).with("policy_file", policy.to_str().unwrap());
+        let broker = start(version, &options);
+        let connect = durable(&tenant, "sleepy");
+        sleeps(&broker, &connect);
+        let broker = broker.restart().unwrap();
+        publish(&broker, &tenant, "a/b", "1");
+
+        let rule = "[[rule]]\nname = \"gold\"\nwhen = { claim = { name = \"tier\", is = \"gold\" } }\ndeny.both = \"a/gold\"";
+        fs::write(&policy, rule).unwrap();
+        broker.reload();
+        broker.expect_log("configuration generation 2 is in force");
+        publish(&broker, &tenant, "a/b", "2");
+        let other = durable(&tenant, "other");
+        assert_eq!(answer(&broker, &other), expected_refusal(version, Protocol::V311, 0x87));
+        expect_refusal(&broker, "'durable'", "client-id-held");
+        assert_eq!(comes_back(&broker, &connect, 2), ["1", "2"]);
+    }
+
     /// If nothing is saved, the broker still knows the user name. On 2.0 that is seen when it is too late for what is
     /// queued, so the other client gets nothing.
     fn without_saved_rights_another_user_gets_nothing(version) {

@@ -68,7 +68,6 @@ impl Common {
     /// Adjusts to a wall clock that was set by this many seconds.
     pub fn clock_was_set(&mut self, by: i64) {
         self.sessions.clock_was_set(by);
-        self.saved.clock_was_set(by);
     }
 
     /// Admits a client that has its user name. It has rights from now on.

@@ -409,11 +409,12 @@ impl Engine {
 
     /// Records that the broker has asked about every session that it has ([`Common::begin_recheck`]).
     pub fn end_recheck(&mut self, common: &mut Common) {
-        self.check_restored(common);
         let gone = common.sessions.end_recheck();
         let sessions = &common.sessions;
         let saved = &mut common.saved;
         let gone = saved.end_recheck(gone.is_some(), |id| sessions.has_id(id)) + gone.unwrap_or(0);
+        // Afterwards, because a restored session in the table is one that the broker asked about.
+        self.check_restored(common);
         if gone > 0 {
             self.tell(&Report::SessionsGone(gone));
         }

@@ -179,8 +179,14 @@ impl Engine {
             Some(known) => known.clone(),
             None => {
                 let rules = self.rules_of(saved)?;
+                // A claim that counts only since an option has changed may differ from session to session.
+                let are_shared = self
+                    .config
+                    .reading
+                    .members()
+                    .all(|name| !saved.is_own(&name));
                 let known = &mut self.restored_rules.by_claims;
-                if known.len() < MAX_SHARED {
+                if are_shared && known.len() < MAX_SHARED {
                     known.insert(hash, rules.clone());
                 }
                 rules
@@ -203,8 +209,7 @@ impl Engine {
     }
 
     /// Returns the rules in saved claims, or no rules if such a token is refused today. Returns `None` if rules depend
-    /// on a claim about which nothing is saved. The claims that grant something are in what sessions share, so sessions
-    /// with the same have the same rules.
+    /// on a claim about which nothing is saved.
     fn rules_of(&mut self, saved: &Saved<'_>) -> Option<Option<Arc<TokenRules>>> {
         let reading = &self.config.reading;
         let policy = self.policy_file.as_ref();
@@ -216,7 +221,8 @@ impl Engine {
         let claims = saved.claims()?;
         let rules = self.interned_rules.obtain(reading.values(&claims), || {
             let rules = reading.rules(&claims)?;
-            Ok::<_, ClaimsError>(TokenRules::compile(&rules))
+            let administers = reading.administers(&claims);
+            Ok::<_, ClaimsError>(TokenRules::compile(&rules).administering(administers))
         });
         let Ok(rules) = rules else {
             return Some(None);

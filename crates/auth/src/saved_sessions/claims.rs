@@ -133,6 +133,11 @@ impl ParsedClaims {
         })
     }
 
+    /// Whether the claim with this name is saved with the session.
+    pub(super) fn is_own(&self, name: &str) -> bool {
+        self.own.iter().any(|own| own == name)
+    }
+
     /// Whether they say something about all claims with these names.
     pub(super) fn cover<'n>(&self, names: impl IntoIterator<Item = &'n String>) -> bool {
         names.into_iter().all(|name| self.known.contains(name))

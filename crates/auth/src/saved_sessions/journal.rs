@@ -83,6 +83,8 @@ struct Queue {
     /// When they have to be written.
     due: Option<Deadline>,
     stopping: bool,
+    /// Nobody writes changes any more.
+    is_closed: bool,
 }
 
 /// Changes that are written at once.
@@ -90,6 +92,19 @@ struct Batch {
     changes: HashMap<Arc<str>, Change>,
     dropped: bool,
     last: bool,
+}
+
+impl Batch {
+    /// Adds newer changes.
+    fn follow_with(&mut self, newer: HashMap<Arc<str>, Change>) {
+        for (client_id, newer) in newer {
+            let change = match self.changes.remove(&client_id) {
+                None => newer,
+                Some(change) => change.then(newer),
+            };
+            self.changes.insert(client_id, change);
+        }
+    }
 }
 
 impl Journal {
@@ -118,6 +133,9 @@ impl Journal {
     /// Takes a change, to be written soon.
     pub(super) fn push(&self, client_id: &Arc<str>, change: Change) {
         let mut queue = lock(&self.waiting.queue);
+        if queue.is_closed {
+            return;
+        }
         if queue.changes.len() >= MAX_WAITING && !queue.changes.contains_key(client_id) {
             queue.dropped = true;
             return;
@@ -191,17 +209,23 @@ impl Waiting {
     }
 
     /// Takes changes back that could not be written. Newer ones count.
-    fn give_back(&self, batch: Batch) {
+    fn give_back(&self, mut batch: Batch) {
+        // Most of the work is done without the lock, because the broker's thread waits for it.
+        let newer = mem::take(&mut lock(&self.queue).changes);
+        batch.follow_with(newer);
         let mut queue = lock(&self.queue);
-        for (client_id, change) in batch.changes {
-            let change = match queue.changes.remove(&client_id) {
-                None => change,
-                Some(newer) => change.then(newer),
-            };
-            queue.changes.insert(client_id, change);
-        }
+        let newest = mem::take(&mut queue.changes);
+        batch.follow_with(newest);
+        queue.changes = batch.changes;
         queue.dropped |= batch.dropped;
         queue.due = Some(Deadline::after(SAVE_WITHIN));
+    }
+
+    /// Takes no further changes, because nobody writes them.
+    fn close(&self) {
+        let mut queue = lock(&self.queue);
+        queue.is_closed = true;
+        queue.changes = HashMap::new();
     }
 }
 
@@ -276,6 +300,7 @@ impl Writer {
                     }
                 }
                 Err(WriteError::AnotherWriter) => {
+                    waiting.close();
                     let path = self.dir.path_of(FILE);
                     return self.tell(&SavedSessionsReport::AnotherWriter { path });
                 }
@@ -367,8 +392,12 @@ impl OpenFile {
 
 /// Writes the file anew: what it says, with these changes, and nothing that is out of date.
 fn rewrite(dir: &StateDir, batch: &Batch, hashes: &RandomState) -> Result<OpenFile, WriteError> {
-    // A file that cannot be used was reported at the start.
-    let old = dir.read_up_to(FILE, MAX_FILE).ok().flatten();
+    let old = match dir.read_up_to(FILE, MAX_FILE) {
+        Ok(old) => old,
+        Err(FileError::Unreadable(why)) if is_passing(&why) => return Err(why.into()),
+        // It cannot be used. That was reported at the start.
+        Err(_) => None,
+    };
     let (mut contents, _) = Contents::parse(&old.unwrap_or_default());
     contents.apply(batch.changes.iter(), batch.dropped);
     let mut bytes = contents.to_file();
@@ -400,6 +429,12 @@ fn rewrite(dir: &StateDir, batch: &Batch, hashes: &RandomState) -> Result<OpenFi
     })
 }
 
+/// Whether a file may be readable again in a moment, so that what it says must not be given up.
+fn is_passing(why: &io::Error) -> bool {
+    let code = why.raw_os_error();
+    code.is_some_and(|code| [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EIO].contains(&code))
+}
+
 impl Contents {
     /// Applies changes. `dropped` says that others are missing.
     fn apply<'c>(
@@ -420,5 +455,21 @@ impl Contents {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_given_up_only_if_it_will_not_be_readable_in_a_moment() {
+        let is_passing = |code| is_passing(&io::Error::from_raw_os_error(code));
+        assert!(
+            [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EIO]
+                .into_iter()
+                .all(is_passing)
+        );
+        assert!(![libc::EACCES, libc::ELOOP].into_iter().any(is_passing));
     }
 }

@@ -163,9 +163,15 @@ impl Saved<'_> {
         self.claims.with_own(&self.session.own)
     }
 
-    /// Returns the hash of the claims that it shares with others: all that grant something, and the names of the rest.
+    /// Returns the hash of the claims that it shares with others: all that granted something when it was saved, and the
+    /// names of the rest.
     pub(crate) fn claims_hash(&self) -> ClaimsHash {
         self.session.claims
+    }
+
+    /// Whether the claim with this name is saved with the session, and not with the claims that it shares.
+    pub(crate) fn is_own(&self, name: &str) -> bool {
+        self.claims.is_own(name)
     }
 
     /// Whether something is saved about all claims with these names.
@@ -322,13 +328,6 @@ impl SavedSessions {
             self.end(client_id);
         }
         gone.len()
-    }
-
-    /// Adjusts to a clock that was set by this many seconds.
-    pub(crate) fn clock_was_set(&mut self, by: i64) {
-        for session in self.contents.sessions.values_mut() {
-            session.until = session.until.moved(by);
-        }
     }
 }
 

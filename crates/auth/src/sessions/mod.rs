@@ -534,9 +534,11 @@ impl Sessions {
         room > MUCH
     }
 
-    /// Adjusts to a clock that was set by this many seconds: rights last as long as before, and so do waits.
+    /// Adjusts to a clock that was set by this many seconds: rights last as long as before, and so do waits. The rights
+    /// of a restored session end when its token does: its client signed in by an earlier clock.
     pub(crate) fn clock_was_set(&mut self, by: i64) {
-        for entry in self.by_key.values_mut() {
+        let entries = self.by_key.values_mut();
+        for entry in entries.filter(|entry| entry.record.origin != SessionOrigin::Restored) {
             entry.record.session.until = entry.record.session.until.moved(by);
         }
         self.expiries.clock_was_set(by);
