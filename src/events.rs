@@ -164,7 +164,7 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     follow_keys(broker, userdata, now);
     disconnect_expired(broker, userdata, now);
     disconnect_out_of_place(broker, userdata, now);
-    remove_uncovered(broker, userdata);
+    remove_uncovered(broker, userdata, now);
     state::write_log(broker, userdata);
     sighup::tick_ends();
 }
@@ -204,9 +204,9 @@ fn disconnect_out_of_place(broker: &Broker, userdata: *mut c_void, now: Unix) {
 }
 
 /// Removes the subscriptions that renewed rights no longer cover. 2.0 cannot: there each message is denied.
-fn remove_uncovered(broker: &Broker, userdata: *mut c_void) {
-    let uncovered = state::with(broker, userdata, |instance, _| {
-        instance.engine.take_uncovered()
+fn remove_uncovered(broker: &Broker, userdata: *mut c_void, now: Unix) {
+    let uncovered = state::with(broker, userdata, |instance, common| {
+        instance.engine.take_uncovered(common, now)
     });
     for (client_id, filter) in uncovered.unwrap_or_default() {
         broker.unsubscribe(&client_id, &filter);

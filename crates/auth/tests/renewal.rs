@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -36,20 +37,21 @@ const PUMP: Client<&str> = Client {
     certificate: None,
 };
 
-/// Returns an instance with these options, and its log.
+/// Returns an instance with these options, and its log. It cannot read its configuration again.
 fn instance(options: &[(&str, &str)]) -> (TestInstance, Log) {
     let keys = tempfile::NamedTempFile::new().unwrap();
-    fs::write(
-        keys.path(),
-        json!({"keys": [shared_key(0).jwk()]}).to_string(),
-    )
-    .unwrap();
+    instance_with(keys.path(), options)
+}
+
+/// The same with its keys in this file.
+fn instance_with(keys: &Path, options: &[(&str, &str)]) -> (TestInstance, Log) {
+    fs::write(keys, json!({"keys": [shared_key(0).jwk()]}).to_string()).unwrap();
     let always = [
         ("issuer", ISSUER),
         ("audience", AUDIENCE),
         ("leeway", "0"),
         ("expiry_jitter", "0"),
-        ("jwks_file", keys.path().to_str().unwrap()),
+        ("jwks_file", keys.to_str().unwrap()),
     ];
     let log = Log::default();
     let all = [&always, options].concat();
@@ -438,4 +440,66 @@ fn a_renewal_that_waited_ends_with_the_time_for_it() {
     std::thread::sleep(Duration::from_millis(1100));
     let step = exchange(&mut instance, &sub, "", false);
     assert!(matches!(step, ExchangeStep::Refuse { is_renewal: true }));
+}
+
+/// Signs a client in by a method with one token, has it subscribe, and renews its rights with another. Returns the
+/// subscriptions that the next tick would remove. Before the tick it calls `meanwhile`.
+fn uncovered(
+    instance: &mut TestInstance,
+    [old, new]: [&str; 2],
+    meanwhile: impl FnOnce(&mut TestInstance),
+) -> Vec<Box<str>> {
+    let _ = exchange(instance, "u", old, true);
+    assert!(may(instance, Action::Subscribe, "a/#", now()));
+    let step = exchange(instance, "u", new, true);
+    assert!(matches!(step, ExchangeStep::Renewed));
+    meanwhile(instance);
+    let (engine, common) = (&mut instance.engine, &mut instance.common);
+    let uncovered = engine.take_uncovered(common, clock::now()).into_iter();
+    uncovered.map(|(_, filter)| filter).collect()
+}
+
+#[test]
+fn a_subscription_is_removed_only_if_the_rights_never_cover_it_again() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let rule = |what: &str| {
+        let rule = format!("[[rule]]\nname = \"r\"\n{what}\n");
+        fs::write(file.path(), rule).unwrap();
+    };
+    let (granting, other) = (
+        &*token(&json!({"topics": ["a/#"]})),
+        &*token(&json!({"topics": ["b/#"]})),
+    );
+    let nothing = |_: &mut TestInstance| {};
+    let (mut bare, _) = instance(&[]);
+    let removed = uncovered(&mut bare, [granting, other], nothing);
+    assert_eq!(removed, ["a/#".into()]);
+    let again = |instance: &mut TestInstance| assert!(renew(instance, granting).is_ok());
+    let removed = uncovered(&mut bare, [granting, other], again);
+    assert!(removed.is_empty(), "it is granted at the tick");
+    renew(&mut bare, other).unwrap();
+    let removed = bare.engine.take_uncovered(&mut bare.common, clock::now());
+    assert_eq!(removed.len(), 1, "it was not forgotten");
+
+    rule("allow.both = \"c/#\"");
+    let options = [("policy_file", file.path().to_str().unwrap())];
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let (mut with_file, _) = instance_with(keys.path(), &options);
+    let removed = uncovered(&mut with_file, [granting, other], nothing);
+    assert_eq!(removed, ["a/#".into()]);
+    let reload = |instance: &mut TestInstance| {
+        rule("allow.both = \"a/#\"");
+        instance.engine.reload(&mut instance.common, false);
+    };
+    let removed = uncovered(&mut with_file, [granting, other], reload);
+    assert!(removed.is_empty(), "the new file grants it");
+
+    // Closed for all of this test.
+    let hour = (now() / 3600 + 12) % 24;
+    rule(&format!(
+        "allow.both = \"a/#\"\nwhen.time = \"{hour:02}:00-{hour:02}:30\""
+    ));
+    let (mut in_time, _) = instance(&options);
+    let removed = uncovered(&mut in_time, [granting, other], nothing);
+    assert!(removed.is_empty(), "the window opens later");
 }

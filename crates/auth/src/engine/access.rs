@@ -152,14 +152,7 @@ impl Engine {
         now: Unix,
     ) -> Decision {
         let session = found.session;
-        if let Some(current) = &self.policy_file
-            && session
-                .rights
-                .policy_file()
-                .is_some_and(|applied| !current.is(applied))
-        {
-            session.rights.apply(Arc::clone(current.rules()));
-        }
+        self.follow_policy_file(&mut session.rights);
         let what = access.request(found.connected);
         let reason = match access.action {
             Action::Receive | Action::Publish | Action::Subscribe
@@ -198,6 +191,18 @@ impl Engine {
         };
         self.note_refusal(access, what, session, reason, found.reported, now);
         Decision::Deny
+    }
+
+    /// Applies the policy file in force to rights that come of an older one.
+    #[inline]
+    pub(super) fn follow_policy_file(&self, rights: &mut Rights) {
+        if let Some(current) = &self.policy_file
+            && rights
+                .policy_file()
+                .is_some_and(|applied| !current.is(applied))
+        {
+            rights.apply(Arc::clone(current.rules()));
+        }
     }
 
     /// Whether nothing is queued any more for a client that is away and whose rights ended then.

@@ -17,6 +17,7 @@ use crate::{
     limits::source::SourceNetwork,
     refusal::{Field, PendingDetail, Reason, Refusal, RenewalDetail},
     secret::Fingerprint,
+    sessions::denies_for_good,
     sign_in::{Presented, SignIn},
     workers::{Job, Task, UnverifiedTokens},
 };
@@ -328,8 +329,25 @@ impl Engine {
 
     /// Returns subscriptions that are no longer covered by the rights of their clients, as client ID and filter. Where
     /// the broker lets you, remove them.
-    pub fn take_uncovered(&mut self) -> Vec<(Arc<str>, Box<str>)> {
-        std::mem::take(&mut self.uncovered)
+    ///
+    /// Since the renewal the client may have got other rights, or another policy file may be in force. So it is the
+    /// rights that it has now that decide.
+    pub fn take_uncovered(&mut self, common: &mut Common, now: Unix) -> Vec<(Arc<str>, Box<str>)> {
+        let mut uncovered = std::mem::take(&mut self.uncovered);
+        uncovered.retain(|(client_id, filter)| {
+            let session = common.sessions.newest(client_id);
+            let session = session.filter(|session| session.instance == self.id);
+            let Some(session) = session.filter(|_| !self.config.defer_acl) else {
+                return false;
+            };
+            self.follow_policy_file(&mut session.rights);
+            let is_denied = denies_for_good(&session.rights, filter, now);
+            if !is_denied && let Some(filters) = &mut session.filters {
+                filters.insert(filter.as_bytes());
+            }
+            is_denied
+        });
+        uncovered
     }
 }
 

@@ -5,6 +5,10 @@
 
 use std::collections::HashSet;
 
+use super::{Session, Sessions};
+use crate::clock::Unix;
+use acl::{rights::Rights, rules::AccessRequest};
+
 /// How many filters of one client are remembered. Messages for the rest are still denied one by one.
 const MAX_FILTERS: usize = 256;
 
@@ -37,6 +41,21 @@ impl SubscribedFilters {
     pub(crate) fn take_denied(&mut self, allowed: impl Fn(&str) -> bool) -> Vec<Box<str>> {
         self.0.extract_if(|filter| !allowed(filter)).collect()
     }
+}
+
+impl Sessions {
+    /// Returns the newest session with this client ID, of which more than a will is left.
+    pub(crate) fn newest(&mut self, client_id: &str) -> Option<&mut Session> {
+        let entry = self.by_key.get_mut(self.by_id.get(client_id)?)?;
+        (!entry.state.is_over()).then_some(&mut entry.record.session)
+    }
+}
+
+/// Whether these rights deny a subscription now and at every other time. If there are time windows, the rights may
+/// grant it again by themselves, and then the client relies on the subscription that it has made.
+pub(crate) fn denies_for_good(rights: &Rights, filter: &str, now: Unix) -> bool {
+    let request = AccessRequest::Subscribe { qos: None };
+    rights.until(request) == Some(Unix(u64::MAX)) && !rights.allow(request, filter.as_bytes(), now)
 }
 
 #[cfg(test)]

@@ -40,13 +40,13 @@ use crate::{
     clock::Unix,
     secret::Fingerprint,
 };
-use acl::{rights::Rights, rules::AccessRequest};
+use acl::rights::Rights;
 pub use address_hasher::AddressHasher;
 use deferred::DeferredClients;
 use dropped::DroppedSessions;
 use expiry::Expiries;
 pub(crate) use expiry::{EndCause, EndedSession, Ending};
-pub(crate) use filters::SubscribedFilters;
+pub(crate) use filters::{SubscribedFilters, denies_for_good};
 pub(crate) use overview::SessionOverview;
 use recheck::Recheck;
 pub use recheck::{Origin, RecheckAnswer};
@@ -310,7 +310,7 @@ impl Sessions {
             && self.by_id.get(client_id) == Some(&key)
     }
 
-    /// Returns the filters of a client that its rights do not allow it to subscribe to, and forgets them.
+    /// Returns the filters of a client that its rights never allow it to subscribe to, and forgets them.
     pub(crate) fn take_denied_filters(&mut self, key: ClientKey, now: Unix) -> Vec<Box<str>> {
         let Some(entry) = self.by_key.get_mut(&key) else {
             return Vec::new();
@@ -318,10 +318,7 @@ impl Sessions {
         let Session {
             rights, filters, ..
         } = &mut entry.record.session;
-        let allowed = |filter: &str| {
-            let request = AccessRequest::Subscribe { qos: None };
-            rights.allow(request, filter.as_bytes(), now)
-        };
+        let allowed = |filter: &str| !denies_for_good(rights, filter, now);
         let filters = filters.as_mut();
         filters.map_or_else(Vec::new, |filters| filters.take_denied(allowed))
     }
