@@ -297,6 +297,8 @@ impl<'a> Execution<'_, 'a> {
             }
             AdminCommand::ReleaseClientId(client_id) => self.release(client_id),
             AdminCommand::RefreshKeys => {
+                // It may read a file, so that is all for this tick.
+                *self.visits = 0;
                 let refreshed = self.engines().try_for_each(|engine| engine.refresh_keys());
                 refreshed.map(|()| CommandData::KeysRefreshed)
             }
@@ -642,6 +644,22 @@ mod tests {
             kicked.extend(done.kicks.into_iter().map(|(_, id)| id.to_string()));
         }
         assert_eq!(kicked, ids, "each once");
+    }
+
+    #[test]
+    fn files_are_read_once_a_tick() {
+        let mut fleet = Fleet::new(0);
+        let refresh = json!({"command": "refreshKeys"});
+        let request = json!({"commands": [refresh, refresh, refresh]}).to_string();
+        let administration = &mut fleet.common.administration;
+        administration.take(Administrator::Local(1), request.as_bytes());
+        for ticks in 0..4 {
+            assert!(fleet.common.has_commands(), "{ticks}");
+            let done = administer(&mut [&mut fleet.engine], &mut fleet.common, true);
+            assert!(done.answers.is_empty());
+            assert_eq!(fleet.log.take().len(), usize::from(ticks < 3), "{ticks}");
+        }
+        assert!(!fleet.common.has_commands());
     }
 
     #[test]
