@@ -19,7 +19,7 @@ use super::{
     Common, Engine, keys_from_file,
     report::Report,
     requirements,
-    rereading::{self, Rereading},
+    rereading::{self, ReadBy, Rereading},
 };
 use crate::{
     auth0::TenantClient,
@@ -77,12 +77,11 @@ struct Reader {
     policy: PolicyReader,
     /// The hash of the policy file in force.
     known_policy: Option<[u8; 32]>,
-    /// Whether the tenant may be asked, because nobody waits for it.
-    may_ask: bool,
 }
 
 impl Reader {
-    fn read(&self, is_long: &dyn Fn()) -> Result<NewGeneration, ReloadError> {
+    /// Reads it. Only a thread asks the tenant as well, to see whether changed authorities are the right ones.
+    fn read(&self, by: ReadBy, is_long: &dyn Fn()) -> Result<NewGeneration, ReloadError> {
         let config = Arc::new(self.config.read_again()?);
         let mut changes = self.config.changes(&config);
         let waiting = self.config.needs_restart(&config, &changes);
@@ -98,7 +97,7 @@ impl Reader {
         let before = &*self.tenant_client;
         let tenant_client = TenantClient::new(Arc::clone(&config), number, Some(before))?;
         let same_authorities = tenant_client.trusts_like(before);
-        if !same_authorities && self.may_ask && config.fetches_keys() {
+        if !same_authorities && by == ReadBy::Thread && config.fetches_keys() {
             is_long();
             tenant_client.check_trust()?;
         }
@@ -167,11 +166,10 @@ impl Engine {
             keys: Arc::clone(&self.keys),
             policy: self.policy_reader.clone(),
             known_policy: self.policy_file.as_ref().map(InForce::digest),
-            may_ask: on_thread,
         };
         let spawn = on_thread.then_some(self.spawn);
         self.reloading
-            .begin(spawn, move |is_long| reader.read(is_long));
+            .begin(spawn, move |by, is_long| reader.read(by, is_long));
     }
 
     fn take_generation(&mut self, common: &mut Common, wait: bool) -> bool {

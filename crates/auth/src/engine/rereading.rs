@@ -42,6 +42,15 @@ enum State<T> {
     Finished(T),
 }
 
+/// Who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadBy {
+    /// A thread, for which nobody waits.
+    Thread,
+    /// The broker, which serves nobody meanwhile.
+    Broker,
+}
+
 /// What the thread tells.
 enum Told<T> {
     /// It takes long.
@@ -69,24 +78,24 @@ impl<T> Default for Rereading<T> {
 
 impl<T: Send + 'static> Rereading<T> {
     /// Begins a reading. `read` gets a function to call if it takes long. Without `spawn` it runs before this returns,
-    /// and also if there is no thread to be had.
+    /// and also if there is no thread to be had. So it is told where it runs.
     pub(super) fn begin(
         &mut self,
         spawn: Option<Spawn>,
-        read: impl Fn(&dyn Fn()) -> T + Clone + Send + 'static,
+        read: impl Fn(ReadBy, &dyn Fn()) -> T + Clone + Send + 'static,
     ) {
         self.slow_at = Some(Deadline::after(SLOW));
         let (sender, told) = sync_channel(2);
         let on_thread = read.clone();
         let body = move || {
             let is_long = || drop(SyncSender::try_send(&sender, Told::Long));
-            let finished = on_thread(&is_long);
+            let finished = on_thread(ReadBy::Thread, &is_long);
             let _ = sender.send(Told::Finished(finished));
         };
         let thread = spawn.and_then(|spawn| spawn("auth0-reload", Box::new(body)).ok());
         self.state = match thread {
             Some(thread) => State::OnThread { told, thread },
-            None => State::Finished(read(&|| {})),
+            None => State::Finished(read(ReadBy::Broker, &|| {})),
         };
     }
 
@@ -184,13 +193,17 @@ mod tests {
     fn a_thread_reads_where_there_is_one() {
         let mut reading = Rereading::default();
         assert!(reading.take(true).is_none() && !reading.is_under_way());
-        for spawn in [Some(threads::plain as Spawn), Some(no_thread), None] {
-            reading.begin(spawn, |_| 7);
-            assert_eq!(finished(&mut reading), Some(7));
+        for (spawn, reader) in [
+            (Some(threads::plain as Spawn), ReadBy::Thread),
+            (Some(no_thread), ReadBy::Broker),
+            (None, ReadBy::Broker),
+        ] {
+            reading.begin(spawn, move |by, _| 7 + u8::from(by != reader));
+            assert_eq!(finished(&mut reading), Some(7), "by {reader:?}");
             assert!(!reading.is_under_way());
         }
         // Without a thread it is read at once.
-        reading.begin(None, |_| 8);
+        reading.begin(None, |_, _| 8);
         assert!(matches!(reading.take(false), Some(Reread::Finished(8))));
     }
 
@@ -202,7 +215,7 @@ mod tests {
         let (said, long) = sync_channel(1);
         let read = {
             let held = Arc::clone(&held);
-            move |is_long: &dyn Fn()| {
+            move |_: ReadBy, is_long: &dyn Fn()| {
                 is_long();
                 said.send(()).unwrap();
                 drop(held.lock());
@@ -229,7 +242,7 @@ mod tests {
         let guard = held.lock().unwrap();
         let mut reading = Rereading::default();
         let on_thread = Arc::clone(&held);
-        reading.begin(Some(threads::plain), move |_| drop(on_thread.lock()));
+        reading.begin(Some(threads::plain), move |_, _| drop(on_thread.lock()));
         let stopping = thread::spawn(move || reading.stop());
         drop(guard);
         stopping.join().unwrap();
@@ -241,7 +254,7 @@ mod tests {
             threads::plain(name, Box::new(move || drop(body)))
         }
         let mut reading = Rereading::default();
-        reading.begin(Some(panics), |_| 1);
+        reading.begin(Some(panics), |_, _| 1);
         assert_eq!(finished(&mut reading), None);
         assert!(!reading.is_under_way());
     }
