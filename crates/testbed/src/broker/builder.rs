@@ -306,3 +306,16 @@ fn free_ports(count: usize) -> Vec<u16> {
         .map(|socket| socket.local_addr().expect("its address").port())
         .collect()
 }
+
+/// Returns variables for a broker that is built with a sanitizer.
+pub(super) fn environment(version: Version) -> Vec<(OsString, OsString)> {
+    const KNOWN_LEAKS: &str = concat!(
+        "suppressions=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/broker/known_leaks:print_suppressions=0"
+    );
+    match version {
+        Version::Sanitized => vec![("LSAN_OPTIONS".into(), KNOWN_LEAKS.into())],
+        _ => Vec::new(),
+    }
+}

@@ -134,7 +134,7 @@ impl Mosquitto {
             daemon: false,
             persistence: false,
             arguments: Vec::new(),
-            environment: Vec::new(),
+            environment: builder::environment(version),
             under: Vec::new(),
         }
     }
