@@ -185,6 +185,7 @@ impl Engine {
         spawn: Spawn,
         common: &mut Common,
     ) -> Result<Self, EngineError> {
+        // Longer than a screen, because it is one field after the other.
         let config = Arc::new(config);
         let client_number = 1;
         let tenant_client = TenantClient::new(Arc::clone(&config), client_number, None)?;

@@ -207,6 +207,7 @@ impl Engine {
         job: FinishedJob,
         now: Unix,
     ) -> Option<(Verdict, usize)> {
+        // Longer than a screen, because each kind of result is counted differently before it is handed on.
         let limits = common.limits(self.tenant);
         let (result, job) = job.split();
         let key = job.key;

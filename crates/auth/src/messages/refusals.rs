@@ -22,6 +22,7 @@ impl fmt::Display for Refusal {
 
 impl fmt::Display for Detail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Longer than a screen, because it is one sentence for each kind of detail.
         match self {
             Self::NotSignedIn { topic } => {
                 write!(f, "it has not signed in, so {} is refused", Quoted(topic))
