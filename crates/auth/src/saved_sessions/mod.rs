@@ -5,7 +5,8 @@
 //! rights: not the rights themselves, because the policy file and the options may have changed when the broker is back.
 //!
 //! * [`claims`]: what is saved of a token's claims
-//! * [`contents`]: what the file says, all in all · [`format`]: its bytes · [`journal`]: the thread that writes it
+//! * [`contents`]: what the file says, all in all · [`mod@format`]: its bytes · [`journal`]: the thread that writes
+//!   it
 //! * this file: what is known of sessions whose clients have not been back since the broker started
 //!
 //! What is saved gives nobody a right to come in. It decides what is queued for a session that the broker restored, and
