@@ -9,7 +9,7 @@ use std::hash::Hasher;
 /// mostly in the order of their addresses, and a table in random order would be slow to go through: with 40,000
 /// sessions that is a third of what the plugin adds.
 #[derive(Default)]
-pub struct AddressHasher(u64);
+pub(super) struct AddressHasher(u64);
 
 /// No two clients are closer to each other in the broker's memory than 2 to the power of this, in bytes.
 const DISTANCE_BITS: u32 = 9;
@@ -20,7 +20,7 @@ const TAG: u64 = 0x7f << 57;
 impl AddressHasher {
     /// Mixes an address. The highest bits of a product depend on all bits, so they are folded into the low half.
     #[inline]
-    pub fn mix(address: usize) -> u64 {
+    fn mix(address: usize) -> u64 {
         let mixed = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // The standard library's hash table uses the lowest bits and the highest seven.
         mixed ^ (mixed >> 32)

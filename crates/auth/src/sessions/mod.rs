@@ -41,7 +41,7 @@ use crate::{
     secret::Fingerprint,
 };
 use acl::rights::Rights;
-pub use address_hasher::AddressHasher;
+use address_hasher::AddressHasher;
 use deferred::DeferredClients;
 use dropped::DroppedSessions;
 use expiry::Expiries;
