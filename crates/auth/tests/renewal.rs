@@ -22,7 +22,7 @@ use common::TestInstance;
 use serde_json::{Value, json};
 use testbed::{
     signing::{Alg, now, shared_key},
-    tenant::{AUDIENCE as TENANT_AUDIENCE, DEVICE, Tenant},
+    tenant::{DEVICE, Tenant},
 };
 
 const ISSUER: &str = "https://t.example/";
@@ -295,37 +295,11 @@ fn the_policy_file_is_applied_to_the_new_token() {
     assert!(may_publish(&mut instance, "chief/1"));
 }
 
-/// Returns an instance that has the keys of this tenant.
-fn instance_of(tenant: &Tenant, timeout: &str) -> TestInstance {
-    let options = [
-        ("domain", tenant.domain()),
-        ("audience", TENANT_AUDIENCE),
-        ("ca_file", tenant.ca_file().to_str().unwrap()),
-        ("timeout", timeout),
-    ];
-    let pace = FetchSchedule {
-        refresh: Duration::from_secs(3600),
-        cool_down: Duration::ZERO,
-        ..FetchSchedule::default()
-    };
-    let mut instance = common::instance(&options, pace, Log::default());
-    instance
-        .engine
-        .start(&mut instance.common, BrokerFeatures::default())
-        .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while instance.engine.keys().current().is_empty() {
-        assert!(Instant::now() < deadline);
-        std::thread::yield_now();
-    }
-    instance
-}
-
 /// A token with an unknown key waits for one fetch, and nobody waits with it.
 #[test]
 fn a_renewal_with_a_new_key_waits_for_the_fetch_alone() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
-    let mut instance = instance_of(&tenant, "5");
+    let mut instance = common::instance_of(&tenant, &[("timeout", "5")]);
     let deadline = Instant::now() + Duration::from_secs(20);
     let sub = tenant.device(DEVICE).unwrap().user_id;
     common::let_in(&mut instance, "pump", &tenant.token(DEVICE));
@@ -407,7 +381,7 @@ fn verify(instance: &mut TestInstance) {
 fn a_renewal_that_waited_counts_only_under_the_keys_of_the_moment() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
     let sub = tenant.device(DEVICE).unwrap().user_id;
-    let mut instance = instance_of(&tenant, "20");
+    let mut instance = common::instance_of(&tenant, &[("timeout", "20")]);
     let old = tenant.token(DEVICE);
     let step = exchange(&mut instance, &sub, &old, true);
     assert!(matches!(step, ExchangeStep::SignIn(_)));
@@ -428,7 +402,7 @@ fn a_renewal_that_waited_counts_only_under_the_keys_of_the_moment() {
 fn a_renewal_that_waited_ends_with_the_time_for_it() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
     let sub = tenant.device(DEVICE).unwrap().user_id;
-    let mut instance = instance_of(&tenant, "1");
+    let mut instance = common::instance_of(&tenant, &[("timeout", "1")]);
     let old = tenant.token(DEVICE);
     let step = exchange(&mut instance, &sub, &old, true);
     assert!(matches!(step, ExchangeStep::SignIn(_)));

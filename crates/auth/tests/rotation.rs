@@ -9,37 +9,10 @@ use auth::{
     client::ClientKey,
     clock,
     engine::{Connect, Step},
-    jwt::jwks_cache::FetchSchedule,
-    log::Log,
-    policy_file::BrokerFeatures,
     refusal::Reason,
 };
 use common::TestInstance;
-use testbed::tenant::{AUDIENCE, DEVICE, Endpoint, Tenant};
-
-fn instance(tenant: &Tenant) -> TestInstance {
-    let options = [
-        ("domain", tenant.domain()),
-        ("audience", AUDIENCE),
-        ("ca_file", tenant.ca_file().to_str().unwrap()),
-    ];
-    let pace = FetchSchedule {
-        refresh: Duration::from_secs(3600),
-        cool_down: Duration::ZERO,
-        ..FetchSchedule::default()
-    };
-    let mut instance = common::instance(&options, pace, Log::default());
-    instance
-        .engine
-        .start(&mut instance.common, BrokerFeatures::default())
-        .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while instance.engine.keys().current().is_empty() {
-        assert!(Instant::now() < deadline);
-        std::thread::yield_now();
-    }
-    instance
-}
+use testbed::tenant::{DEVICE, Endpoint, Tenant};
 
 /// Returns the result, and whether the sign-in had to wait.
 fn sign_in(instance: &mut TestInstance, token: &str) -> (Result<String, Reason>, bool) {
@@ -61,7 +34,7 @@ fn sign_in(instance: &mut TestInstance, token: &str) -> (Result<String, Reason>,
 fn a_new_key_is_fetched_and_used() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
     let sub = tenant.device(DEVICE).unwrap().user_id;
-    let mut instance = instance(&tenant);
+    let mut instance = common::instance_of(&tenant, &[]);
     let old = tenant.token(DEVICE);
     assert_eq!(sign_in(&mut instance, &old), (Ok(sub.clone()), false));
 
@@ -91,7 +64,7 @@ fn a_new_key_is_fetched_and_used() {
 #[test]
 fn a_made_up_key_is_fetched_once_and_refused() {
     let tenant = Tenant::start();
-    let mut instance = instance(&tenant);
+    let mut instance = common::instance_of(&tenant, &[]);
     let forged = tenant.mint(DEVICE).header("kid", "made-up").sign();
     assert_eq!(
         sign_in(&mut instance, &forged),
@@ -104,7 +77,7 @@ fn a_made_up_key_is_fetched_once_and_refused() {
 #[test]
 fn simultaneous_sign_ins_share_one_fetch() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();
-    let TestInstance { engine, common } = &mut instance(&tenant);
+    let TestInstance { engine, common } = &mut common::instance_of(&tenant, &[]);
     tenant.rotate_unannounced();
     let gate = testbed::tenant::ResponseGate::new();
     tenant.once(

@@ -275,24 +275,34 @@ impl Sessions {
             self.set_superseded(older, true);
         }
         self.expiries.insert(key, &session);
-        self.recheck.asked += 1;
-        self.by_key.insert(
-            key,
-            SessionEntry {
-                record: Box::new(SessionRecord {
-                    session,
-                    reported: ReportedRefusals::default(),
-                    superseded: false,
-                    departure: None,
-                    released: false,
-                    origin: SessionOrigin::SignIn,
-                }),
-                addresses: TextAddresses::default(),
-                asked: self.recheck.number,
-                state: SessionState::Active,
-            },
-        );
+        self.insert(key, session, SessionOrigin::SignIn, SessionState::Active);
         older
+    }
+
+    /// Adds a session to the table. A recheck need not ask about it.
+    fn insert(
+        &mut self,
+        key: ClientKey,
+        session: Session,
+        origin: SessionOrigin,
+        state: SessionState,
+    ) {
+        self.recheck.asked += 1;
+        let record = SessionRecord {
+            session,
+            reported: ReportedRefusals::default(),
+            superseded: false,
+            departure: None,
+            released: false,
+            origin,
+        };
+        let entry = SessionEntry {
+            record: Box::new(record),
+            addresses: TextAddresses::default(),
+            asked: self.recheck.number,
+            state,
+        };
+        self.by_key.insert(key, entry);
     }
 
     /// Returns the session of a client that is connected, unless a newer client has taken it over.

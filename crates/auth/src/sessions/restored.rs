@@ -7,11 +7,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    AfterDisconnect, Ending, ReportedRefusals, Session, SessionEntry, SessionOrigin, SessionRecord,
-    SessionState, Sessions,
+    AfterDisconnect, Ending, ReportedRefusals, Session, SessionOrigin, SessionState, Sessions,
 };
 use crate::{
-    client::{ClientKey, ClientView, TextAddresses},
+    client::{ClientKey, ClientView},
     clock::Unix,
 };
 use acl::rights::Rights;
@@ -45,23 +44,8 @@ impl Sessions {
     pub(crate) fn restore(&mut self, key: ClientKey, session: Session) {
         self.take(key);
         self.by_id.insert(Arc::clone(&session.client_id), key);
-        self.recheck.asked += 1;
-        self.by_key.insert(
-            key,
-            SessionEntry {
-                record: Box::new(SessionRecord {
-                    session,
-                    reported: ReportedRefusals::default(),
-                    superseded: false,
-                    departure: None,
-                    released: false,
-                    origin: SessionOrigin::Restored,
-                }),
-                addresses: TextAddresses::default(),
-                asked: self.recheck.number,
-                state: SessionState::Offline(AfterDisconnect::Kept),
-            },
-        );
+        let state = SessionState::Offline(AfterDisconnect::Kept);
+        self.insert(key, session, SessionOrigin::Restored, state);
     }
 
     /// Whether there is a session under this client ID.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+use std::time::{Duration, Instant};
+
 use auth::{
     client::{Client, ClientKey, ClientView},
     clock::{self, Unix},
@@ -9,10 +11,12 @@ use auth::{
     engine::{Access, Common, Connect, Decision, Engine, Step},
     jwt::jwks_cache::FetchSchedule,
     log::Log,
+    policy_file::BrokerFeatures,
     sessions::Origin,
     sign_in::Presented,
     threads,
 };
+use testbed::tenant::{AUDIENCE, Tenant};
 
 /// The only instance in its broker.
 pub(crate) struct TestInstance {
@@ -28,6 +32,31 @@ impl TestInstance {
     pub(crate) fn authorize(&mut self, access: &Access<impl ClientView>, now: Unix) -> Decision {
         self.engine.authorize(&mut self.common, access, now)
     }
+}
+
+/// An instance that has the keys of this tenant, and may fetch them again at any time.
+pub(crate) fn instance_of(tenant: &Tenant, more: &[(&str, &str)]) -> TestInstance {
+    let ca_file = tenant.ca_file().to_str().unwrap();
+    let mut options = vec![
+        ("domain", tenant.domain()),
+        ("audience", AUDIENCE),
+        ("ca_file", ca_file),
+    ];
+    options.extend(more);
+    let pace = FetchSchedule {
+        refresh: Duration::from_secs(3600),
+        cool_down: Duration::ZERO,
+        ..FetchSchedule::default()
+    };
+    let mut instance = instance(&options, pace, Log::default());
+    let TestInstance { engine, common } = &mut instance;
+    engine.start(common, BrokerFeatures::default()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while instance.engine.keys().current().is_empty() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    instance
 }
 
 /// An instance with these options, which asks nobody yet.
