@@ -1,0 +1,30 @@
+//! Reads the plugin's configuration out of a mosquitto.conf.
+
+use std::path::Path;
+
+use auth::config::{Config, ConfigError, mosquitto_conf::MosquittoConf};
+
+use crate::output::Failure;
+
+/// Reads the options of the plugin in this mosquitto.conf, and the files that they name. The inner result is what the
+/// plugin says of them.
+///
+/// # Errors
+///
+/// Returns a failure if the file does not load the plugin.
+pub(crate) fn read(path: &Path) -> Result<Result<Config, ConfigError>, Failure> {
+    let conf = MosquittoConf::read(path);
+    let shown = path.display();
+    let is_ours = |path: &str| path.contains("mosquitto_auth0");
+    let plugin = conf
+        .plugins
+        .into_iter()
+        .find(|plugin| is_ours(&plugin.path))
+        .ok_or_else(|| {
+            Failure::new(format!(
+                "{shown} and the files that it includes do not load mosquitto-auth0"
+            ))
+            .fix("name the file that has the line `plugin …/libmosquitto_auth0.so`")
+        })?;
+    Ok(Config::read(plugin.options))
+}

@@ -1,0 +1,29 @@
+//! `mosquitto-auth0`, the operator's tool. It answers with the code of the plugin itself: [`auth`] and [`acl`].
+//!
+//! | question | file |
+//! |---|---|
+//! | Which commands and arguments are there? | [`arguments`] |
+//! | What does a command do? | [`commands`], one file each |
+//! | Which options does a mosquitto.conf give the plugin? | [`configuration`] |
+//! | How is a result shown to a person, and how to a program? | [`output`] |
+//! | What do exit codes mean? | [`exit`] |
+//!
+//! A command returns data, which [`output`] shows. No command prints anything by itself.
+
+mod arguments;
+mod commands;
+mod configuration;
+mod exit;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let exit = commands::run(arguments);
+    exit.into()
+}
