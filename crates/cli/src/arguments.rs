@@ -20,6 +20,16 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Read a configuration as the broker and the plugin read it, and report what is wrong
     Check(Configuration),
+    /// List the connected clients and the kept sessions of the broker on this machine
+    Sessions(Sessions),
+    /// Disconnect clients of the broker on this machine; they may come back at once
+    Kick(Kick),
+    /// Forget remembered logins and tokens, so that the tenant is asked again
+    Forget(Forget),
+    /// Let another account have the client ID of a device that is away
+    Release(Release),
+    /// Have the broker fetch the tenant's keys now
+    RefreshKeys(Broker),
 }
 
 /// Where the configuration is.
@@ -28,4 +38,87 @@ pub(crate) struct Configuration {
     /// The broker's configuration
     #[arg(value_name = "CONF", default_value = "/etc/mosquitto/mosquitto.conf")]
     pub(crate) conf: PathBuf,
+}
+
+/// Where the broker is that is commanded. Its socket is in the folder that the option `state_dir` names.
+#[derive(Args, Debug)]
+pub(crate) struct Broker {
+    /// The broker's configuration, whose state_dir has the socket
+    #[arg(
+        long,
+        value_name = "CONF",
+        default_value = "/etc/mosquitto/mosquitto.conf"
+    )]
+    pub(crate) conf: PathBuf,
+    /// The socket itself, in place of the configuration
+    #[arg(long, value_name = "PATH", conflicts_with = "conf")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// An account. A subject is unique within its issuer only.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Account {
+    /// The account with this subject (the claim sub of its tokens)
+    #[arg(long, value_name = "SUB")]
+    pub(crate) subject: Option<String>,
+    /// Of this issuer, if two tenants have the same subject
+    #[arg(long, value_name = "URL", requires = "subject")]
+    pub(crate) issuer: Option<String>,
+}
+
+/// Which sessions are listed.
+#[derive(Args, Debug)]
+pub(crate) struct Sessions {
+    #[command(flatten)]
+    pub(crate) broker: Broker,
+    #[command(flatten)]
+    pub(crate) account: Account,
+    /// Only this client ID
+    #[arg(long, value_name = "ID", conflicts_with = "prefix")]
+    pub(crate) client_id: Option<String>,
+    /// Only client IDs that begin with this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
+}
+
+/// Who is disconnected.
+#[derive(Args, Debug)]
+pub(crate) struct Kick {
+    /// The clients with these client IDs
+    #[arg(
+        value_name = "CLIENT_ID",
+        required_unless_present = "subject",
+        conflicts_with = "subject"
+    )]
+    pub(crate) client_ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) account: Account,
+    #[command(flatten)]
+    pub(crate) broker: Broker,
+}
+
+/// Whose logins are forgotten.
+#[derive(Args, Debug)]
+pub(crate) struct Forget {
+    /// The users with these names
+    #[arg(
+        value_name = "USERNAME",
+        required_unless_present = "subject",
+        conflicts_with = "subject"
+    )]
+    pub(crate) usernames: Vec<String>,
+    #[command(flatten)]
+    pub(crate) account: Account,
+    #[command(flatten)]
+    pub(crate) broker: Broker,
+}
+
+/// Which client IDs are released.
+#[derive(Args, Debug)]
+pub(crate) struct Release {
+    /// The client IDs
+    #[arg(value_name = "CLIENT_ID", required = true)]
+    pub(crate) client_ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) broker: Broker,
 }

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use auth::config::{Config, ConfigError, mosquitto_conf::MosquittoConf};
+use auth::config::{
+    Config, ConfigError,
+    mosquitto_conf::{ConfiguredPlugin, MosquittoConf},
+};
 
 use crate::output::Failure;
 
@@ -13,18 +16,26 @@ use crate::output::Failure;
 ///
 /// Returns a failure if the file does not load the plugin.
 pub(crate) fn read(path: &Path) -> Result<Result<Config, ConfigError>, Failure> {
+    let plugin = instances(path)?.swap_remove(0);
+    Ok(Config::read(plugin.options))
+}
+
+/// Returns every line of this mosquitto.conf that loads the plugin, with its options. There is at least one.
+///
+/// # Errors
+///
+/// Returns a failure if the file does not load the plugin.
+pub(crate) fn instances(path: &Path) -> Result<Vec<ConfiguredPlugin>, Failure> {
     let conf = MosquittoConf::read(path);
     let shown = path.display();
     let is_ours = |path: &str| path.contains("mosquitto_auth0");
-    let plugin = conf
-        .plugins
-        .into_iter()
-        .find(|plugin| is_ours(&plugin.path))
-        .ok_or_else(|| {
-            Failure::new(format!(
-                "{shown} and the files that it includes do not load mosquitto-auth0"
-            ))
-            .fix("name the file that has the line `plugin …/libmosquitto_auth0.so`")
-        })?;
-    Ok(Config::read(plugin.options))
+    let plugins = conf.plugins.into_iter();
+    let found: Vec<_> = plugins.filter(|plugin| is_ours(&plugin.path)).collect();
+    match found.is_empty() {
+        false => Ok(found),
+        true => Err(Failure::new(format!(
+            "{shown} and the files that it includes do not load mosquitto-auth0"
+        ))
+        .fix("name the file that has the line `plugin …/libmosquitto_auth0.so`")),
+    }
 }

@@ -5,6 +5,7 @@
 //! | Which commands and arguments are there? | [`arguments`] |
 //! | What does a command do? | [`commands`], one file each |
 //! | Which options does a mosquitto.conf give the plugin? | [`configuration`] |
+//! | How is the broker on this machine commanded? | [`control`] |
 //! | How is a result shown to a person, and how to a program? | [`output`] |
 //! | What do exit codes mean? | [`exit`] |
 //!
@@ -13,8 +14,11 @@
 mod arguments;
 mod commands;
 mod configuration;
+mod control;
 mod exit;
+mod messages;
 mod output;
+mod table;
 
 use std::process::ExitCode;
 

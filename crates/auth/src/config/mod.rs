@@ -252,5 +252,38 @@ impl Config {
     }
 }
 
+/// The options as an operator has written them: which have a value, not whether the values are right together. No file
+/// of a secret is read.
+#[derive(Debug)]
+pub struct WrittenOptions(Given);
+
+impl WrittenOptions {
+    /// Reads `plugin_opt_` pairs, and the file that `config_file` names.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first thing that is wrong with how they are written.
+    pub fn read(pairs: &[(String, String)]) -> Result<Self> {
+        let mut given = Given::default();
+        for (name, value) in pairs {
+            given.set(name, value)?;
+        }
+        if let Some(path) = given.given("config_file").map(str::to_owned) {
+            given.add_file(&path)?;
+        }
+        Ok(Self(given))
+    }
+
+    /// Returns the value of an option that is no secret: the one that is set, or the default.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such option.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let row = options::find(name).expect("a row of the table");
+        self.0.text(name).filter(|_| !row.secret)
+    }
+}
+
 #[cfg(test)]
 mod tests;

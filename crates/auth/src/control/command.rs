@@ -5,19 +5,14 @@
 
 use serde_json::{Map, Value};
 
+use super::{MAX_COMMANDS, MAX_PAGE};
 use input::json::{self, JsonError};
 
 /// The longest request, in bytes: a client ID may have 65,535, and twice as many where each has to be escaped.
 pub(crate) const MAX_REQUEST: usize = 160 * 1024;
 
-/// The most commands of one request.
-pub(crate) const MAX_COMMANDS: usize = 16;
-
 /// How many sessions a page has, if the command does not say.
 const DEFAULT_COUNT: u64 = 100;
-
-/// The most sessions of a page.
-const MAX_COUNT: u64 = 1000;
 
 /// What an administrator wants to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -313,7 +308,7 @@ impl Members {
             None => Some(DEFAULT_COUNT),
             Some(value) => value
                 .as_u64()
-                .filter(|count| (1..=MAX_COUNT).contains(count)),
+                .filter(|count| (1..=MAX_PAGE).contains(count)),
         };
         count
             .map(|count| count as usize)

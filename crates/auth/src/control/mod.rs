@@ -19,6 +19,15 @@ pub(crate) mod requests;
 pub(crate) mod response;
 pub(crate) mod socket;
 
+/// The name of the socket in `state_dir` through which root and the broker's user command.
+pub const SOCKET: &str = "control.sock";
+
+/// The most commands of one request.
+pub const MAX_COMMANDS: usize = 16;
+
+/// The most sessions of a page.
+pub const MAX_PAGE: u64 = 1000;
+
 /// The topic to which a client publishes its new token.
 pub const RENEW: &str = "$CONTROL/auth0/v1/renew";
 

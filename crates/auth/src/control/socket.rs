@@ -31,6 +31,7 @@ use std::{
 };
 
 use super::{
+    SOCKET,
     command::{CommandError, MAX_REQUEST},
     response::Responses,
 };
@@ -40,9 +41,6 @@ use crate::{
     state_dir::StateDir,
     threads::{self, Spawn, lock},
 };
-
-/// The name of the socket.
-const NAME: &str = "control.sock";
 
 /// How long a connection may be silent, and how long it may take an answer to be written.
 const IDLE: Duration = Duration::from_secs(2);
@@ -160,7 +158,7 @@ impl SocketState {
     }
 
     fn run(&self, dir: &StateDir, log: &Log) {
-        let path = dir.path_of(NAME);
+        let path = dir.path_of(SOCKET);
         let tell = |report: SocketReport| log.line(report.level(), report.to_string());
         let listener = match open(dir) {
             Ok(Some(listener)) => listener,
@@ -281,7 +279,7 @@ fn read_line(stream: &mut UnixStream, rest: &mut Vec<u8>) -> Result<Option<Vec<u
 /// Opens the socket, in place of one that a killed broker has left behind. Returns `None` if another broker answers
 /// there.
 fn open(dir: &StateDir) -> io::Result<Option<UnixListener>> {
-    let path = dir.path_of(NAME);
+    let path = dir.path_of(SOCKET);
     if UnixStream::connect(&path).is_ok() {
         return Ok(None);
     }
@@ -359,7 +357,7 @@ mod tests {
         let (folder, dir) = folder();
         let (socket, log) = socket(&dir);
         assert!(said(&log).contains("control.sock"));
-        let path = folder.path().join(NAME);
+        let path = folder.path().join(SOCKET);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(
             fs::read_dir(&folder).unwrap().count(),
@@ -385,7 +383,7 @@ mod tests {
         let (folder, dir) = folder();
         let (socket, log) = socket(&dir);
         said(&log);
-        let mut client = connect(&folder.path().join(NAME));
+        let mut client = connect(&folder.path().join(SOCKET));
         // The thread may have hung up meanwhile.
         let _ = client.get_mut().write_all(&vec![b'x'; 8 * MAX_REQUEST]);
         let answer = line(&mut client);
@@ -400,7 +398,7 @@ mod tests {
             let (folder, dir) = folder();
             let (socket, log) = socket(&dir);
             said(&log);
-            let mut client = connect(&folder.path().join(NAME));
+            let mut client = connect(&folder.path().join(SOCKET));
             client.get_mut().write_all(text).unwrap();
             if text.ends_with(b"\n") {
                 drop(request(&socket));
@@ -414,7 +412,7 @@ mod tests {
     #[test]
     fn a_stale_socket_is_replaced_and_that_of_another_broker_is_left_alone() {
         let (folder, dir) = folder();
-        let path = folder.path().join(NAME);
+        let path = folder.path().join(SOCKET);
         // A killed broker does not remove its socket.
         drop(UnixListener::bind(&path).unwrap());
         let (first, log) = socket(&dir);
@@ -438,7 +436,7 @@ mod tests {
     fn what_cannot_be_created_is_told_once() {
         let (folder, dir) = folder();
         // A rename cannot replace a folder by a socket.
-        fs::create_dir(folder.path().join(NAME)).unwrap();
+        fs::create_dir(folder.path().join(SOCKET)).unwrap();
         let (socket, log) = socket(&dir);
         let line = said(&log);
         assert!(
@@ -455,11 +453,11 @@ mod tests {
         socket.stop();
         // A link that somebody has put there is replaced, not followed.
         let (folder, dir) = super::tests::folder();
-        symlink("/dev/null", folder.path().join(NAME)).unwrap();
+        symlink("/dev/null", folder.path().join(SOCKET)).unwrap();
         let (socket, log) = super::tests::socket(&dir);
         said(&log);
         assert!(
-            !fs::symlink_metadata(folder.path().join(NAME))
+            !fs::symlink_metadata(folder.path().join(SOCKET))
                 .unwrap()
                 .is_symlink()
         );

@@ -627,10 +627,10 @@ mod tests {
     #[test]
     fn many_kicks_by_client_id_are_spread_over_several_ticks() {
         const REQUESTS: usize = 8;
-        const CLIENTS: usize = REQUESTS * command::MAX_COMMANDS;
+        const CLIENTS: usize = REQUESTS * crate::control::MAX_COMMANDS;
         let mut fleet = Fleet::new(CLIENTS);
         let ids: Vec<_> = (0..CLIENTS).map(|number| format!("d{number:05}")).collect();
-        for (number, ids) in (0..).zip(ids.chunks(command::MAX_COMMANDS)) {
+        for (number, ids) in (0..).zip(ids.chunks(crate::control::MAX_COMMANDS)) {
             let one = |id: &String| json!({"command": "kick", "clientId": id});
             let commands: Vec<_> = ids.iter().map(one).collect();
             let request = json!({"commands": commands}).to_string();

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{
     control::{
+        MAX_COMMANDS,
         command::{
             AccountFilter, AdminCommand, ClientIdFilter, CommandError, KickTarget, LoginOwner,
-            MAX_COMMANDS, MAX_REQUEST, ParsedCommand,
+            MAX_REQUEST, ParsedCommand,
         },
         requests::Administrator,
         response::{CommandData, CommandResponse, ListedSession, Responses},

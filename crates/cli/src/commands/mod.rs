@@ -1,6 +1,11 @@
 //! What the commands do, one file each.
 
 mod check;
+mod forget;
+mod kick;
+mod refresh_keys;
+mod release;
+mod sessions;
 
 use crate::{
     arguments::{Arguments, Command},
@@ -12,6 +17,11 @@ use crate::{
 pub(crate) fn run(arguments: Arguments) -> Exit {
     let result = match arguments.command {
         Command::Check(at) => check::run(&at),
+        Command::Sessions(wanted) => sessions::run(wanted),
+        Command::Kick(whom) => kick::run(whom),
+        Command::Forget(whose) => forget::run(whose),
+        Command::Release(which) => release::run(which),
+        Command::RefreshKeys(broker) => refresh_keys::run(&broker),
     };
     output::show(result, arguments.json)
 }

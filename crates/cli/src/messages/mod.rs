@@ -1,0 +1,3 @@
+//! What people read, one file for each command or group of commands.
+
+pub(crate) mod administration;
