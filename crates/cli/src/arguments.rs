@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Read a configuration as the broker and the plugin read it, and report what is wrong
     Check(Configuration),
+    /// Ask the tenant whether it is set up as the configuration expects, and say how to mend what is not
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(Doctor),
     /// List the connected clients and the kept sessions of the broker on this machine
     Sessions(Sessions),
     /// Disconnect clients of the broker on this machine; they may come back at once
@@ -121,4 +124,33 @@ pub(crate) struct Release {
     pub(crate) client_ids: Vec<String>,
     #[command(flatten)]
     pub(crate) broker: Broker,
+}
+
+/// What `doctor` promises.
+const DOCTOR_HELP: &str = "\
+It says what it will send before it sends anything (on the error output). Without --probe-login and --username it tries \
+no login, so it does not know whether audience, connection and attack protection are right.
+
+Exit codes: 0 nothing is wrong, 1 something is wrong, 2 wrong command line, 3 the tenant could not be asked.";
+
+/// What `doctor` is to examine.
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) configuration: Configuration,
+    /// Send nothing: examine the configuration, the saved keys and the clock only
+    #[arg(long, conflicts_with_all = ["probe_login", "username"])]
+    pub(crate) offline: bool,
+    /// Also try to sign in as a user that does not exist, twice. No device is locked out by that
+    #[arg(long)]
+    pub(crate) probe_login: bool,
+    /// Also sign this user in, and examine its tokens. The password is asked for
+    #[arg(long, value_name = "USER")]
+    pub(crate) username: Option<String>,
+    /// Read the password from the first line of this file
+    #[arg(long, value_name = "FILE", requires = "username")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Also examine the token in this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token: Option<PathBuf>,
 }

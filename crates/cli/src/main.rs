@@ -7,6 +7,9 @@
 //! | Which options does a mosquitto.conf give the plugin? | [`configuration`] |
 //! | How is the broker on this machine commanded? | [`control`] |
 //! | How is a result shown to a person, and how to a program? | [`output`] |
+//! | What does `doctor` ask the tenant, and what follows from the answers? | [`doctor`] |
+//! | What do people read? | [`messages`], one file for each command or group of commands |
+//! | Where do passwords and tokens come from? | [`secrets`] |
 //! | What do exit codes mean? | [`exit`] |
 //!
 //! A command returns data, which [`output`] shows. No command prints anything by itself.
@@ -15,9 +18,11 @@ mod arguments;
 mod commands;
 mod configuration;
 mod control;
+mod doctor;
 mod exit;
 mod messages;
 mod output;
+mod secrets;
 mod table;
 
 use std::process::ExitCode;

@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::exit::Exit;
+use anstyle::{AnsiColor, Style};
+
+use crate::{doctor::finding::Severity, exit::Exit};
 
 /// The result of a command.
 pub(crate) trait Outcome {
@@ -45,6 +47,24 @@ impl Failure {
         self.fix = Some(fix.into());
         self
     }
+}
+
+/// Says something before a command has its result, to people only.
+pub(crate) fn announce(text: &str) {
+    // Nobody needs it if the error output is closed.
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// Returns the label of a finding, between the beginning and the end of its colour.
+pub(crate) fn label(severity: Severity) -> (Style, &'static str, anstyle::Reset) {
+    let (color, label) = match severity {
+        Severity::Right => (AnsiColor::Green, "right"),
+        Severity::Note => (AnsiColor::Cyan, "note"),
+        Severity::Warning => (AnsiColor::Yellow, "WARNING"),
+        Severity::Unreached => (AnsiColor::Red, "NO ANSWER"),
+        Severity::Wrong => (AnsiColor::Red, "WRONG"),
+    };
+    (color.on_default().bold(), label, anstyle::Reset)
 }
 
 /// Shows what came of a command, and returns its exit code.

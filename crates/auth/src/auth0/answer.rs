@@ -251,6 +251,8 @@ mod tests {
             request_id: None,
             retry_after: None,
             used_up_until: None,
+            rate_limit: None,
+            date: None,
             body: body.as_bytes().to_vec(),
         }
     }

@@ -4,17 +4,14 @@ use std::io::{self, Read};
 
 use crate::config::{Application, Config};
 
-/// Returns the form of a password grant. With a connection (a "realm") Auth0 has a grant type of its own,
-/// because the plain `password` grant has no realm (Auth0, "Resource Owner Password Flow", realm support).
+/// Returns the form of a password grant, without the user's name and password. With a connection (a "realm") Auth0 has
+/// a grant type of its own, because the plain `password` grant has no realm (Auth0, "Resource Owner Password Flow",
+/// realm support).
 pub(super) fn password_form<'a>(
     application: &'a Application,
     config: &'a Config,
-    username: &'a str,
-    password: &'a str,
 ) -> Vec<(&'a str, &'a str)> {
     let mut form = vec![
-        ("username", username),
-        ("password", password),
         ("audience", config.audiences[0].as_str()),
         ("scope", application.scope.as_str()),
         ("client_id", application.client_id.as_str()),

@@ -19,7 +19,7 @@ use crate::{
     clock::{Deadline, Unix},
     config::errors::Problem,
     files,
-    refusal::NoAnswer,
+    refusal::{CertificateProblem, NoAnswer},
     secret::sha256,
 };
 
@@ -57,6 +57,10 @@ pub(crate) struct TenantResponse {
     pub retry_after: Option<String>,
     /// When the rate limit is full again, if it is used up (Unix time in seconds).
     pub used_up_until: Option<u64>,
+    /// The size of the rate limit, and how much of it is left.
+    pub rate_limit: Option<(u32, u32)>,
+    /// The time at which the tenant answered, by its own clock.
+    pub date: Option<Unix>,
     /// The body. It may hold tokens.
     pub body: Vec<u8>,
 }
@@ -224,6 +228,12 @@ fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<TenantRespo
     let used_up_until = header("x-ratelimit-reset")
         .and_then(|reset| reset.trim().parse().ok())
         .filter(|_| used_up);
+    let number = |name| header(name)?.trim().parse().ok();
+    let rate_limit = number("x-ratelimit-limit").zip(number("x-ratelimit-remaining"));
+    let date = header("date")
+        .and_then(|date| httpdate::parse_http_date(&date).ok())
+        .and_then(|date| date.duration_since(UNIX_EPOCH).ok())
+        .map(|since| Unix(since.as_secs()));
     let status = response.status().as_u16();
     let body = response
         .body_mut()
@@ -236,6 +246,8 @@ fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<TenantRespo
         request_id,
         retry_after,
         used_up_until,
+        rate_limit,
+        date,
         body,
     })
 }
@@ -246,16 +258,37 @@ fn failure(error: ureq::Error, sent: bool) -> RequestError {
         Error::Timeout(_) => NoAnswer::Timeout,
         Error::HostNotFound => NoAnswer::UnknownHost,
         Error::BodyExceedsLimit(limit) => NoAnswer::TooLong(limit),
-        Error::Rustls(e) => NoAnswer::Untrusted(e.to_string()),
+        Error::Rustls(e) => untrusted(&e),
         // rustls's verdict on a certificate arrives wrapped in an I/O error.
-        Error::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-            NoAnswer::Untrusted(e.to_string())
-        }
-        Error::Io(e) => NoAnswer::Unreachable(Some(e.to_string())),
+        Error::Io(e) => match e.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(verdict) => untrusted(verdict),
+            None => NoAnswer::Unreachable(Some(e.to_string())),
+        },
         Error::ConnectionFailed => NoAnswer::Unreachable(None),
         other => NoAnswer::NotHttp(other.to_string()),
     };
     RequestError { why, sent }
+}
+
+fn untrusted(verdict: &rustls::Error) -> NoAnswer {
+    use rustls::{CertificateError as Bad, Error};
+    let problem = match verdict {
+        Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            CertificateProblem::Expired
+        }
+        Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            CertificateProblem::NotYet
+        }
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            CertificateProblem::AnotherName
+        }
+        Error::InvalidCertificate(Bad::UnknownIssuer) => CertificateProblem::UnknownAuthority,
+        _ => CertificateProblem::Other,
+    };
+    NoAnswer::Untrusted {
+        problem,
+        why: verdict.to_string(),
+    }
 }
 
 /// The authorities to trust, as they were read.
@@ -334,6 +367,8 @@ mod tests {
                 request_id: None,
                 retry_after: Some(retry_after.to_owned()),
                 used_up_until: None,
+                rate_limit: None,
+                date: None,
                 body: Vec::new(),
             };
             // 2026-10-21T07:27:00Z.

@@ -4,8 +4,10 @@
 //! * [`form`]: the body of a token request, and whether it was sent
 //! * [`answer`]: what the token endpoint's responses mean
 //! * [`forwarded`]: the client's address, for Auth0's attack protection
+//! * [`examine`]: one question at a time, for the operator's tool
 
 pub mod answer;
+pub mod examine;
 mod form;
 pub(crate) mod forwarded;
 mod http;
@@ -101,7 +103,7 @@ impl TenantClient {
     pub(crate) fn check_trust(&self) -> Result<(), ConfigError> {
         match self.fetch_keys() {
             Err(JwksError {
-                why: NoAnswer::Untrusted(why),
+                why: NoAnswer::Untrusted { why, .. },
                 ..
             }) => Err(ca_error(&self.config, Problem::Untrusted(why))),
             _ => Ok(()),
@@ -167,7 +169,8 @@ impl TenantClient {
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
     ) -> (Result<Tokens, Refusal>, TenantFeedback) {
-        let (tokens, feedback) = match self.ask_for_tokens(username, password, device, deadline) {
+        let user = Some((username, password));
+        let (tokens, feedback) = match self.ask_for_tokens(user, device, deadline) {
             Ok(answer) => answer::interpret(&answer, clock::now()),
             Err((refusal, lost)) => {
                 let feedback = TenantFeedback {
@@ -187,11 +190,11 @@ impl TenantClient {
         )
     }
 
-    /// Returns the response, or why there is none and whether the tenant may have received the request.
+    /// Returns the response to a user name and a password, or to a request that leaves both out. Without a response,
+    /// returns why there is none and whether the tenant may have received the request.
     fn ask_for_tokens(
         &self,
-        username: &str,
-        password: &Secret,
+        user: Option<(&str, &Secret)>,
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
     ) -> Result<TenantResponse, (Refusal, bool)> {
@@ -207,11 +210,14 @@ impl TenantClient {
             let detail = NoAnswer::NoTokenAddress.into();
             return Err(unasked(Reason::LoginConfiguration, detail));
         };
-        let Some(password) = password.reveal_str() else {
-            let detail = ConnectDetail::NotUtf8(Field::Password).into();
-            return Err(unasked(Reason::NotUtf8, detail));
-        };
-        let form = form::password_form(application, &self.config, username, password);
+        let mut form = form::password_form(application, &self.config);
+        if let Some((username, password)) = user {
+            let Some(password) = password.reveal_str() else {
+                let detail = ConnectDetail::NotUtf8(Field::Password).into();
+                return Err(unasked(Reason::NotUtf8, detail));
+            };
+            form.extend([("username", username), ("password", password)]);
+        }
         let address = device.map(|ip| ip.to_string());
         let headers: Vec<_> = address
             .iter()
@@ -235,13 +241,19 @@ impl TenantClient {
         known.map_or_else(|| self.discover(deadline), Ok)
     }
 
+    /// Returns the address of the discovery document.
+    fn discovery_url(&self) -> String {
+        let issuer = match &self.config.tenant {
+            TenantAddress::Domain(domain) => &format!("https://{domain}"),
+            TenantAddress::Issuer(issuer) => issuer,
+        };
+        let issuer = issuer.trim_end_matches('/');
+        format!("{issuer}/.well-known/openid-configuration")
+    }
+
     fn discover(&self, deadline: Deadline) -> Result<Arc<Endpoints>, DocumentError> {
         let issuer = self.name();
-        let url = format!(
-            "{}/.well-known/openid-configuration",
-            issuer.trim_end_matches('/')
-        );
-        let answer = document(self.http.get(&url, deadline))?;
+        let answer = document(self.http.get(&self.discovery_url(), deadline))?;
         let found = Arc::new(discovered(issuer, &answer.body)?);
         *lock(&self.endpoints) = Some(Arc::clone(&found));
         Ok(found)

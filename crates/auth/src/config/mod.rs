@@ -62,7 +62,7 @@ impl Algorithm {
 
 /// Where the tenant's endpoints are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum TenantAddress {
+pub enum TenantAddress {
     /// An Auth0 tenant: the paths follow from the domain.
     Domain(String),
     /// Any OpenID Connect provider: they are discovered at this issuer.
@@ -71,7 +71,7 @@ pub(crate) enum TenantAddress {
 
 impl TenantAddress {
     /// Returns the domain or the issuer.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Domain(name) | Self::Issuer(name) => name,
         }
@@ -80,7 +80,7 @@ impl TenantAddress {
 
 /// Where the signing keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum KeySource {
+pub enum KeySource {
     /// The tenant.
     Tenant,
     /// A file with a JWK Set.
@@ -89,7 +89,7 @@ pub(crate) enum KeySource {
 
 /// The application in whose name the plugin asks for tokens.
 #[derive(Clone, Debug)]
-pub(crate) struct Application {
+pub struct Application {
     /// Its client ID.
     pub client_id: String,
     /// Its client secret.
@@ -104,15 +104,15 @@ pub(crate) struct Application {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the tenant is.
-    pub(crate) tenant: TenantAddress,
+    pub tenant: TenantAddress,
     /// The accepted values of `iss`; never empty.
-    pub(crate) issuers: Vec<String>,
+    pub issuers: Vec<String>,
     /// The accepted values of `aud`; never empty. The plugin asks for tokens for the first.
-    pub(crate) audiences: Vec<String>,
+    pub audiences: Vec<String>,
     /// The application of credentials mode, if that mode is on.
-    pub(crate) application: Option<Application>,
+    pub application: Option<Application>,
     /// The claims that say what a client may do.
-    pub(crate) reading: Reading,
+    pub reading: Reading,
     /// The policy file, if there is one.
     pub(crate) policy_file: Option<PathBuf>,
     /// The claim that becomes the user name of a client with a token.
@@ -128,11 +128,11 @@ pub struct Config {
     /// Whether decisions about messages and subscriptions are left to the next plugin or the broker.
     pub(crate) defer_acl: bool,
     /// The accepted signature algorithms; never empty.
-    pub(crate) algorithms: Vec<Algorithm>,
+    pub algorithms: Vec<Algorithm>,
     /// The secret of HS256 tokens, if HS256 is accepted.
     pub(crate) hs256_secret: Option<Secret>,
     /// How many seconds clocks may differ.
-    pub(crate) leeway: u64,
+    pub leeway: u64,
     /// Whether a client stays connected when its rights end, and is denied everything.
     pub(crate) stays_after_expiry: bool,
     /// By how many seconds at most rights end early, so that not all clients come back at once.
@@ -163,9 +163,9 @@ pub struct Config {
     /// Whether MQTT 5 clients, too, are answered later on 2.1.
     pub(crate) delay_mqtt5: bool,
     /// The authorities to trust for the tenant, if not the system's.
-    pub(crate) ca_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
     /// Where the signing keys come from.
-    pub(crate) keys: KeySource,
+    pub keys: KeySource,
     /// How long fetched keys stay good while the tenant cannot be reached.
     pub(crate) jwks_max_stale: Duration,
     /// The folder in which keys are kept over a restart, if there is one.
@@ -211,7 +211,7 @@ impl Config {
     }
 
     /// Whether keys are fetched from the tenant at all.
-    pub(crate) fn fetches_keys(&self) -> bool {
+    pub fn fetches_keys(&self) -> bool {
         self.keys == KeySource::Tenant && self.algorithms != [Algorithm::Hs256]
     }
 

@@ -25,6 +25,7 @@ use crate::{
         socket::{LocalSocket, SocketReport},
     },
     identity::Identity,
+    jwt::jwks::KeySet,
     sessions::{InstanceId, SessionOverview},
 };
 
@@ -170,7 +171,7 @@ impl Engine {
 
     /// Fetches the tenant's keys soon, or reads their file again.
     fn refresh_keys(&self) -> Result<(), CommandError> {
-        match super::keys_from_file(&self.config) {
+        match KeySet::of_file(&self.config) {
             Ok(Some(set)) => self.keys.replace(set),
             Ok(None) => self.keys.refresh_soon(),
             Err(why) => return Err(CommandError::Keys(why.to_string())),

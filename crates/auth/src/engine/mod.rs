@@ -53,16 +53,14 @@ use crate::{
     cache::{logins::LoginCache, tokens::TokenCache},
     client::ClientKey,
     clock::Unix,
-    config::{Config, ConfigError, KeySource, errors::Problem},
+    config::{Config, ConfigError},
     control::socket::LocalSocket,
-    files,
     identity::ClientIds,
     jwt::{
         self,
         fetch_report::FetchReport,
         jwks::KeySet,
         jwks_cache::{Fetch, FetchSchedule, JwksCache},
-        jws,
         saved_jwks::SavedJwks,
     },
     limits::known_callers::KnownCallers,
@@ -198,7 +196,7 @@ impl Engine {
             },
             spawn,
         ));
-        if let Some(set) = keys_from_file(&config)? {
+        if let Some(set) = KeySet::of_file(&config)? {
             keys.replace(set);
         }
         let policy_reader = PolicyReader {
@@ -222,7 +220,7 @@ impl Engine {
         );
         Ok(Self {
             id: common.new_instance(),
-            requirements: requirements(&config),
+            requirements: jwt::Requirements::of(&config),
             keys,
             in_use,
             client_number,
@@ -442,28 +440,6 @@ impl Engine {
 }
 
 /// Returns what a token must satisfy.
-fn requirements(config: &Config) -> jwt::Requirements {
-    jwt::Requirements {
-        issuers: config.issuers.iter().map(|one| (&**one).into()).collect(),
-        algorithms: config.algorithms.clone(),
-        secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
-        leeway: config.leeway,
-    }
-}
-
-fn keys_from_file(config: &Config) -> Result<Option<KeySet>, ConfigError> {
-    /// The maximum size of the file. A key set has a few kilobytes.
-    const MAX_FILE: u64 = 256 * 1024;
-    let KeySource::File(path) = &config.keys else {
-        return Ok(None);
-    };
-    let error = |problem| ConfigError::new("jwks_file", &path.display().to_string(), problem);
-    let content = files::read(path, MAX_FILE).map_err(|why| error(Problem::File(why)))?;
-    let keys =
-        KeySet::parse(&content.bytes).map_err(|why| error(Problem::Keys(why.to_string())))?;
-    Ok(Some(keys))
-}
-
 #[cfg(test)]
 mod testing {
     use super::*;

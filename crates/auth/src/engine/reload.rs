@@ -16,9 +16,8 @@
 use std::sync::Arc;
 
 use super::{
-    Common, Engine, keys_from_file,
+    Common, Engine,
     report::Report,
-    requirements,
     rereading::{self, ReadBy, Rereading},
 };
 use crate::{
@@ -28,7 +27,7 @@ use crate::{
         Config, ConfigError,
         options::{self, Reread},
     },
-    jwt::{jwks::KeySet, jwks_cache::JwksCache},
+    jwt::{Requirements, jwks::KeySet, jwks_cache::JwksCache},
     policy_file::{Edition, InForce, PolicyReader},
 };
 
@@ -102,7 +101,7 @@ impl Reader {
             tenant_client.check_trust()?;
         }
         let same_keys = |set: &KeySet| self.keys.current().has_same_keys(set);
-        let keys = keys_from_file(&config)?.filter(|set| !same_keys(set));
+        let keys = KeySet::of_file(&config)?.filter(|set| !same_keys(set));
         let policy = match (&config.policy_file, self.known_policy) {
             (Some(path), known) => self.policy.read(path, known, is_long)?,
             (None, known) => known.and_then(PolicyReader::no_rules),
@@ -208,7 +207,7 @@ impl Engine {
             return false;
         }
         self.generation += 1;
-        self.requirements = requirements(&config);
+        self.requirements = Requirements::of(&config);
         if new.forgets {
             self.forget_credentials(&config);
         }

@@ -10,7 +10,11 @@ use aws_lc_rs::signature::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
-use crate::{config::Algorithm, secret::sha256};
+use crate::{
+    config::{Algorithm, Config, ConfigError, KeySource, errors::Problem},
+    files,
+    secret::sha256,
+};
 use input::json::{self, JsonError};
 
 /// The maximum number of keys from one set. Auth0 lists 2 or 3; a private cloud may add 10 of its own.
@@ -192,6 +196,30 @@ impl KeySet {
             return Err(first.map_or(JwksProblem::NoKeys, JwksProblem::NoneUsable));
         }
         Ok(set)
+    }
+
+    /// Reads the keys in `jwks_file`, if that option is set.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the file.
+    pub(crate) fn of_file(config: &Config) -> Result<Option<Self>, ConfigError> {
+        /// The maximum size of the file. A key set has a few kilobytes.
+        const MAX_FILE: u64 = 256 * 1024;
+        let KeySource::File(path) = &config.keys else {
+            return Ok(None);
+        };
+        let error = |problem| ConfigError::new("jwks_file", &path.display().to_string(), problem);
+        let content = files::read(path, MAX_FILE).map_err(|why| error(Problem::File(why)))?;
+        let keys = Self::parse(&content.bytes);
+        let keys = keys.map_err(|why| error(Problem::Keys(why.to_string())))?;
+        Ok(Some(keys))
+    }
+
+    /// Returns the name of each key, and the algorithm that it is for, if it states one.
+    pub fn names(&self) -> impl Iterator<Item = (&str, Option<Algorithm>)> {
+        let keys = self.rsa.iter();
+        keys.map(|(kid, key)| (kid.as_str(), key.algorithm))
     }
 
     /// Returns the key that a token names, if it may verify that algorithm, and its mark. A token without `kid` gets

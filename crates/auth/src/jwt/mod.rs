@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     clock::Unix,
-    config::Algorithm,
+    config::{Algorithm, Config},
     jwt::jwks::KeySet,
     refusal::{ClaimProblem, Detail, Part, Reason, Refusal, TokenDetail},
 };
@@ -35,6 +35,18 @@ pub struct Requirements {
     pub secret: Option<jws::HmacSecret>,
     /// Allowed difference between clocks, in seconds.
     pub leeway: u64,
+}
+
+impl Requirements {
+    /// Returns what the configuration requires.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            issuers: config.issuers.iter().map(|one| (&**one).into()).collect(),
+            algorithms: config.algorithms.clone(),
+            secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
+            leeway: config.leeway,
+        }
+    }
 }
 
 /// The claims of a verified token.

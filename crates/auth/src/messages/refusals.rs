@@ -453,7 +453,7 @@ impl fmt::Display for NoAnswer {
             Self::UnknownHost => f.write_str("has a name that DNS does not know"),
             Self::Unreachable(None) => f.write_str("could not be reached"),
             Self::Unreachable(Some(why)) => write!(f, "could not be reached: {why}"),
-            Self::Untrusted(why) => write!(f, "could not be trusted: {why}"),
+            Self::Untrusted { why, .. } => write!(f, "could not be trusted: {why}"),
             Self::TooLong(most) => write!(f, "answered with more than {most} bytes"),
             Self::NotHttp(why) => write!(f, "sent an invalid HTTP response: {why}"),
             Self::Status(status) => write!(f, "answered {status}"),

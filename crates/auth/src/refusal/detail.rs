@@ -490,8 +490,13 @@ pub enum NoAnswer {
     UnknownHost,
     /// There is no connection to it, for this reason.
     Unreachable(Option<String>),
-    /// Its certificate is not trusted, for this reason.
-    Untrusted(String),
+    /// Its certificate is not trusted.
+    Untrusted {
+        /// What is wrong with it.
+        problem: CertificateProblem,
+        /// The same in the words of the TLS library.
+        why: String,
+    },
     /// Its answer is longer than this many bytes.
     TooLong(u64),
     /// Its answer is not HTTP, for this reason.
@@ -520,6 +525,21 @@ pub enum NoAnswer {
     NoTokenAddress,
     /// Its key set cannot be used, for this reason.
     BadKeys(String),
+}
+
+/// Why a certificate is not trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CertificateProblem {
+    /// It is no longer valid, by this machine's clock.
+    Expired,
+    /// It is not valid yet, by this machine's clock.
+    NotYet,
+    /// It is for another name.
+    AnotherName,
+    /// No authority that is trusted has issued it.
+    UnknownAuthority,
+    /// Something else, also about TLS as a whole.
+    Other,
 }
 
 /// The body of a [`TenantAnswer`].

@@ -4,9 +4,9 @@ mod detail;
 mod reasons;
 
 pub use detail::{
-    AccessToken, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor, Field, IssuedToken,
-    LimitDetail, LookAt, NoAnswer, Part, PendingDetail, RenewalDetail, TenantAnswer, TenantBody,
-    TokenDetail,
+    AccessToken, CertificateProblem, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor,
+    Field, IssuedToken, LimitDetail, LookAt, NoAnswer, Part, PendingDetail, RenewalDetail,
+    TenantAnswer, TenantBody, TokenDetail,
 };
 pub use reasons::{ConnackReason, Reason, Responsible};
 
@@ -49,6 +49,11 @@ impl Refusal {
             cause: Some(cause),
             ..Self::new(reason, detail)
         }
+    }
+
+    /// Returns what was found.
+    pub fn detail(&self) -> &Detail {
+        &self.detail
     }
 
     /// Returns what to do about it.

@@ -1,6 +1,7 @@
 //! What the commands do, one file each.
 
 mod check;
+mod doctor;
 mod forget;
 mod kick;
 mod refresh_keys;
@@ -22,6 +23,7 @@ pub(crate) fn run(arguments: Arguments) -> Exit {
         Command::Forget(whose) => forget::run(whose),
         Command::Release(which) => release::run(which),
         Command::RefreshKeys(broker) => refresh_keys::run(&broker),
+        Command::Doctor(arguments) => doctor::run(&arguments),
     };
     output::show(result, arguments.json)
 }

@@ -115,6 +115,8 @@ pub struct Settings {
     pub id_token_signing: Signing,
     /// Secret of an API that signs with HS256. ID tokens use the client secret instead.
     pub api_secret: String,
+    /// Token Encryption of the API: whether access tokens are JWE, which only the API's owner can read.
+    pub encrypts_access_tokens: bool,
     /// Lifetime of access tokens, in seconds.
     pub access_token_lifetime: u64,
     /// Lifetime of ID tokens, in seconds.
@@ -168,6 +170,7 @@ impl Default for Settings {
             access_token_signing: Signing::Rs256,
             id_token_signing: Signing::Rs256,
             api_secret: API_SECRET.to_owned(),
+            encrypts_access_tokens: false,
             access_token_lifetime: 86_400,
             id_token_lifetime: 36_000,
             api_scopes: Vec::new(),

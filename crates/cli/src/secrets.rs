@@ -1,0 +1,58 @@
+//! Reads passwords and tokens: from a prompt or a file, never from an argument, which every user of the machine sees.
+
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    path::Path,
+};
+
+use auth::secret::Secret;
+
+use crate::output::Failure;
+
+/// The longest password, in bytes. The plugin examines no longer one.
+const MAX_PASSWORD: usize = 1024;
+
+/// Returns the password of a user: the first line of the file, or what is typed.
+///
+/// # Errors
+///
+/// Returns a failure if it cannot be read.
+pub(crate) fn password(username: &str, file: Option<&Path>) -> Result<Secret, Failure> {
+    let text = match file {
+        Some(file) => first_line(file)?,
+        None if io::stdin().is_terminal() => {
+            let prompt = format!("Password of {}: ", username.escape_debug());
+            let typed = rpassword::prompt_password(prompt);
+            typed.map_err(|why| Failure::new(format!("the password could not be read: {why}")))?
+        }
+        None => {
+            return Err(Failure::new("there is no terminal to type the password on")
+                .fix("name a file that holds it: --password-file FILE"));
+        }
+    };
+    match text.len() {
+        0 => Err(Failure::new("the password is empty")),
+        1..=MAX_PASSWORD => Ok(Secret::new(text)),
+        _ => Err(Failure::new("the password is longer than 1024 bytes")),
+    }
+}
+
+/// Returns the token in a file.
+///
+/// # Errors
+///
+/// Returns a failure if there is none.
+pub(crate) fn token(file: &Path) -> Result<String, Failure> {
+    let token = first_line(file)?.trim().to_owned();
+    match token.is_empty() {
+        true => Err(Failure::new(format!("{} holds no token", file.display()))),
+        false => Ok(token),
+    }
+}
+
+fn first_line(file: &Path) -> Result<String, Failure> {
+    let text = fs::read_to_string(file)
+        .map_err(|why| Failure::new(format!("{} cannot be read: {why}", file.display())))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
