@@ -77,6 +77,13 @@ fn few_modules_use_the_libraries_for_http_and_signatures() {
     );
 }
 
+/// Claims that nobody has verified are for the operator's tool. The plugin itself never takes them.
+#[test]
+fn the_plugin_takes_no_unverified_claims() {
+    only("jwt::unverified", &["auth/engine/aside.rs"]);
+    only("admit_unverified", &["auth/engine/aside.rs"]);
+}
+
 #[test]
 fn one_module_knows_time_zones() {
     only("jiff::", &["acl/policy_file/schedule.rs"]);

@@ -15,7 +15,7 @@
 //! | Which rules count for a client, and in which order? | [`rights`] |
 //! | Which clients share compiled rules? | [`interner`] |
 //! | Which messages were allowed a moment ago? | [`answer_cache`] |
-//! | Why was something denied? | [`explanation`] |
+//! | Why was something denied? | [`explanation`]; with places, and the rule that almost allowed it, [`why`] |
 //! | Where are the sentences for people? | [`messages`], and nowhere else |
 
 #![warn(unreachable_pub)]
@@ -30,3 +30,4 @@ pub mod policy_file;
 pub mod rights;
 pub mod rules;
 pub mod time;
+pub mod why;

@@ -7,8 +7,12 @@ use std::fmt;
 use crate::{
     claims::{ClaimMistake, ClaimsError, FilterProblem, JsonType, RuleMember, RuleProblem},
     explanation::{Explanation, Limit, RuleName},
-    policy_file::{Expected, Mistake, MistakeKind, PublishLimit, TomlTable, UnusableRule},
-    rules::{Effect, Malformed, Placeholder, UnusableValue, ValueProblem},
+    policy_file::{
+        Expected, Mistake, MistakeKind, PublishLimit, TomlTable, UnusableRule,
+        conditions::{Condition, Test},
+    },
+    rules::{Actions, Effect, Malformed, Placeholder, UnusableValue, ValueProblem},
+    why::{Obstacle, PlacedRule, RulePlace, UnmetCondition},
 };
 use input::text::Quoted;
 
@@ -51,6 +55,123 @@ impl fmt::Display for RuleName {
             Self::Policy(name) => write!(f, "rule {} of the policy file", Quoted(name)),
             Self::Filter(filter) => write!(f, "its token's rule for {}", Quoted(filter)),
             Self::Token => f.write_str("its token"),
+        }
+    }
+}
+
+impl fmt::Display for PlacedRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            RulePlace::Policy { name, line } => write!(f, "rule {} (line {line})", Quoted(name))?,
+            RulePlace::Claim { name, number } => {
+                write!(f, "entry {number} of its claim {}", Quoted(name))?;
+            }
+        }
+        let does = match self.effect {
+            Effect::Allow => "allows",
+            Effect::Deny => "denies",
+        };
+        write!(f, ", which {does} {}", Quoted(&self.filter))
+    }
+}
+
+/// What stands in the way of a rule that the caller names.
+impl fmt::Display for Obstacle {
+    // Longer than a screen, because it has one sentence for each obstacle.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Condition(condition) => write!(f, "{condition}"),
+            Self::Closed => f.write_str("it applies at other times only"),
+            Self::Value(value) => write!(f, "{value}"),
+            Self::Action(Actions::Publish) => {
+                f.write_str("it is about publishing, not subscribing")
+            }
+            Self::Action(_) => f.write_str("it is about subscribing, not publishing"),
+            Self::Filter {
+                filter,
+                level,
+                asked,
+                granted,
+            } => match (asked, granted) {
+                (Some(asked), Some(granted)) => write!(
+                    f,
+                    "level {level} is {}, and {} in its filter {}",
+                    Quoted(asked),
+                    Quoted(granted),
+                    Quoted(filter)
+                ),
+                (None, _) => write!(f, "its filter {} has more levels", Quoted(filter)),
+                (_, None) => write!(
+                    f,
+                    "its filter {} has no level {level}, and does not end with `#`",
+                    Quoted(filter)
+                ),
+            },
+            Self::Wider { filter } => {
+                write!(f, "the subscription asks for more than {}", Quoted(filter))
+            }
+            Self::OnlyExactly => {
+                f.write_str("it allows a subscription to exactly its filter, and to no other")
+            }
+            Self::Limit(Limit::Qos(Some(qos))) => write!(f, "it does not allow QoS {qos}"),
+            Self::Limit(Limit::Retain(true)) => f.write_str("it does not allow the retain flag"),
+            Self::Limit(Limit::Retain(false)) => f.write_str("it requires the retain flag"),
+            Self::Limit(Limit::Payload { bytes, most }) => write!(
+                f,
+                "the payload has {bytes} bytes, and it allows at most {most}"
+            ),
+            Self::Limit(Limit::Qos(None) | Limit::Several) => {
+                f.write_str("it does not allow this QoS, retain flag or payload")
+            }
+            Self::DeniedBefore(rule) => write!(f, "{rule}, comes first, and denies"),
+        }
+    }
+}
+
+impl fmt::Display for UnmetCondition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, any: &[String]| {
+            for (i, one) in any.iter().enumerate() {
+                let or = if i == 0 { "" } else { " or " };
+                write!(f, "{or}{}", Quoted(one))?;
+            }
+            Ok(())
+        };
+        match &self.0 {
+            Condition::Permission(any) => {
+                f.write_str("its claim 'permissions' does not have ")?;
+                list(f, any)
+            }
+            Condition::Role { claim, any } => {
+                write!(f, "its claim {} does not have ", Quoted(claim))?;
+                list(f, any)
+            }
+            Condition::Claim(any) => {
+                for (i, claim) in any.iter().enumerate() {
+                    let and = if i == 0 { "" } else { ", and " };
+                    let (verb, value) = match &claim.test {
+                        Test::Is(value) => ("is not", value),
+                        Test::Has(value) => ("does not have", value),
+                    };
+                    let name = Quoted(claim.place.text());
+                    write!(
+                        f,
+                        "{and}its claim {name} {verb} {}",
+                        Quoted(&value.to_string())
+                    )?;
+                }
+                Ok(())
+            }
+            Condition::ClientId(any) => {
+                f.write_str("its client ID is not like ")?;
+                list(f, any)
+            }
+            Condition::Network(_) => f.write_str("its address is in none of the rule's networks"),
+            Condition::Port(ports) => {
+                let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
+                write!(f, "it did not connect to port {}", ports.join(" or "))
+            }
+            Condition::Certificate(_) => f.write_str("it has none of the rule's certificates"),
         }
     }
 }

@@ -152,6 +152,11 @@ impl Rights {
                 .is_some_and(|rules| rules.as_ref().is_ok_and(|rules| !rules.matcher.is_empty()))
     }
 
+    /// Returns the deny rule that cannot be applied to the client, if there is one: then it has no rights.
+    pub(crate) fn unusable(&self) -> Option<&UnusableRule> {
+        self.policy.as_ref()?.rules.as_ref().err()
+    }
+
     /// Whether the client is an administrator.
     pub fn administers(&self) -> bool {
         self.token.administers()

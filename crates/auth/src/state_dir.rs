@@ -71,6 +71,36 @@ impl StateDir {
         Ok(dir)
     }
 
+    /// Opens a folder for a tool that only reads, perhaps as another user than the broker's. Creates nothing: `None` if
+    /// the plugin would create the folder.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the folder, or with one above it.
+    pub(crate) fn look(path: &Path) -> Result<Option<Self>, FolderError> {
+        if !path.is_absolute() {
+            return Err(FolderError::NotAbsolute);
+        }
+        let unusable = |e| FolderError::Unusable(path.into(), e);
+        let real = match path.canonicalize() {
+            Ok(real) => real,
+            Err(why) => {
+                let is_above = path.parent().is_some_and(Path::is_dir);
+                return match why.kind() == ErrorKind::NotFound && is_above {
+                    true => Ok(None),
+                    false => Err(unusable(why)),
+                };
+            }
+        };
+        if !real.is_dir() {
+            return Err(FolderError::NotAFolder(path.into()));
+        }
+        let user = fs::metadata(&real).map_err(unusable)?.uid();
+        let dir = Self { path: real, user };
+        dir.is_safe()?;
+        Ok(Some(dir))
+    }
+
     /// Checks the folders above: whoever can rename one of them can put another one in its place. In a sticky
     /// folder (/tmp) only the owner can rename a file.
     fn is_safe(&self) -> Result<(), FolderError> {

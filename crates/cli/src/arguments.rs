@@ -4,6 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod device;
+mod policy;
+
+pub(crate) use device::DeviceArguments;
+pub(crate) use policy::CanArguments;
+
 /// Finds out why a device is refused, and whether a configuration and a tenant are right.
 #[derive(Debug, Parser)]
 #[command(name = "mosquitto-auth0", version, propagate_version = true)]
@@ -14,6 +20,9 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+/// The broker's configuration, where none is named.
+pub(crate) const CONF: &str = "/etc/mosquitto/mosquitto.conf";
 
 /// A command.
 #[derive(Debug, Subcommand)]
@@ -33,13 +42,19 @@ pub(crate) enum Command {
     Release(Release),
     /// Have the broker fetch the tenant's keys now
     RefreshKeys(Broker),
+    /// Say whether a device may publish, subscribe or receive something, and why
+    #[command(
+        override_usage = "mosquitto-auth0 can [CONF] <WHO> [OPTIONS] <publish|subscribe|receive> TOPIC\n       \
+                          mosquitto-auth0 can [CONF] <WHO> [OPTIONS] --questions FILE"
+    )]
+    Can(CanArguments),
 }
 
 /// Where the configuration is.
 #[derive(Args, Debug)]
 pub(crate) struct Configuration {
     /// The broker's configuration
-    #[arg(value_name = "CONF", default_value = "/etc/mosquitto/mosquitto.conf")]
+    #[arg(value_name = "CONF", default_value = CONF)]
     pub(crate) conf: PathBuf,
 }
 

@@ -6,6 +6,8 @@
 //! | What does a command do? | [`commands`], one file each |
 //! | Which options does a mosquitto.conf give the plugin? | [`configuration`] |
 //! | How is the broker on this machine commanded? | [`control`] |
+//! | How does the tool sign a device in, and ask what it may do? | [`device`], as every command does |
+//! | How is a question written? | [`question`] |
 //! | How is a result shown to a person, and how to a program? | [`output`] |
 //! | What does `doctor` ask the tenant, and what follows from the answers? | [`doctor`] |
 //! | What do people read? | [`messages`], one file for each command or group of commands |
@@ -18,10 +20,12 @@ mod arguments;
 mod commands;
 mod configuration;
 mod control;
+mod device;
 mod doctor;
 mod exit;
 mod messages;
 mod output;
+mod question;
 mod secrets;
 mod table;
 

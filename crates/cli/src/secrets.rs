@@ -13,7 +13,7 @@ use crate::output::Failure;
 /// The longest password, in bytes. The plugin examines no longer one.
 const MAX_PASSWORD: usize = 1024;
 
-/// Returns the password of a user: the first line of the file, or what is typed.
+/// Returns the password of a user: the first line of the file (`-` is the standard input), or what is typed.
 ///
 /// # Errors
 ///
@@ -38,7 +38,7 @@ pub(crate) fn password(username: &str, file: Option<&Path>) -> Result<Secret, Fa
     }
 }
 
-/// Returns the token in a file.
+/// Returns the token in a file; `-` is the standard input.
 ///
 /// # Errors
 ///
@@ -52,7 +52,11 @@ pub(crate) fn token(file: &Path) -> Result<String, Failure> {
 }
 
 fn first_line(file: &Path) -> Result<String, Failure> {
-    let text = fs::read_to_string(file)
-        .map_err(|why| Failure::new(format!("{} cannot be read: {why}", file.display())))?;
+    let text = match file.as_os_str() == "-" {
+        true => io::read_to_string(io::stdin()),
+        false => fs::read_to_string(file),
+    };
+    let text =
+        text.map_err(|why| Failure::new(format!("{} cannot be read: {why}", file.display())))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }

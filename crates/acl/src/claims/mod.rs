@@ -109,6 +109,20 @@ impl Reading {
     ///
     /// Returns the first mistake.
     pub fn rules(&self, claims: &Map<String, Value>) -> Result<Vec<Rule>, ClaimsError> {
+        let rules = self.rules_by_claim(claims)?.into_iter();
+        Ok(rules.flat_map(|(_, rules)| rules).collect())
+    }
+
+    /// Returns the same rules with the names of their claims. There are none if a claim has a mistake, because then the
+    /// token is refused.
+    pub fn named_rules(&self, claims: &Map<String, Value>) -> NamedRules {
+        NamedRules(self.rules_by_claim(claims).unwrap_or_default())
+    }
+
+    fn rules_by_claim(
+        &self,
+        claims: &Map<String, Value>,
+    ) -> Result<Vec<(String, Vec<Rule>)>, ClaimsError> {
         let mut rules = Vec::new();
         for (place, (name, value)) in self.claims(claims).enumerate() {
             let Some(value) = value else {
@@ -119,10 +133,11 @@ impl Reading {
             } else {
                 permissions(value, &self.verbs, self.placeholders)
             };
-            rules.extend(of_claim.map_err(|mistake| ClaimsError {
+            let of_claim = of_claim.map_err(|mistake| ClaimsError {
                 claim: name.to_owned(),
                 mistake,
-            })?);
+            })?;
+            rules.push((name.to_owned(), of_claim));
         }
         Ok(rules)
     }
@@ -140,6 +155,20 @@ impl Reading {
             }
         }
         Ok(rules)
+    }
+}
+
+/// The rules of a token with the names of their claims, for tools.
+#[derive(Clone, Debug, Default)]
+pub struct NamedRules(Vec<(String, Vec<Rule>)>);
+
+impl NamedRules {
+    /// Returns each rule in its order, with the name of its claim and its number there, counted from 1.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, usize, &Rule)> {
+        self.0.iter().flat_map(|(claim, rules)| {
+            let numbered = (1..).zip(rules);
+            numbered.map(move |(number, rule)| (claim.as_str(), number, rule))
+        })
     }
 }
 

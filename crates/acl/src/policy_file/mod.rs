@@ -25,7 +25,7 @@ use std::{
 use crate::client::ClientAttributes;
 use crate::interner::Interner;
 use crate::rules::{
-    Effect, Limits, UnusableValue,
+    Effect, Limits, Rule, UnusableValue,
     bind::{self, Bindings},
     compile::OrderedRule,
     matcher::Matcher,
@@ -58,6 +58,23 @@ struct CompiledRule {
     order: u32,
     /// The number of its time window, or 0 if it always applies.
     window: u32,
+}
+
+/// A rule as it is written, for tools.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WrittenRule<'f> {
+    /// Its name.
+    pub(crate) name: &'f str,
+    /// The line on which it begins.
+    pub(crate) line: u32,
+    /// Its place in the order.
+    pub(crate) order: u32,
+    /// Its conditions, of which all must hold.
+    pub(crate) conditions: &'f [Condition],
+    /// Whether its time window is open, as of the last decision.
+    pub(crate) is_open: bool,
+    /// One rule for each filter.
+    pub(crate) rules: &'f [Rule],
 }
 
 /// The rules of a policy file that apply to one client.
@@ -136,6 +153,18 @@ impl PolicyFile {
     /// Whether the file has no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Returns the rules as they are written, in their order.
+    pub(crate) fn written(&self) -> impl Iterator<Item = WrittenRule<'_>> {
+        self.rules.iter().map(|rule| WrittenRule {
+            name: &rule.parsed.name,
+            line: rule.parsed.line,
+            order: rule.order,
+            conditions: &rule.parsed.conditions,
+            is_open: self.open_windows().is_open(rule.window),
+            rules: &rule.parsed.rules,
+        })
     }
 
     /// Returns the name of the rule with this order.

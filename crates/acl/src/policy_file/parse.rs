@@ -34,6 +34,8 @@ pub(super) struct ParsedFile {
 pub(super) struct ParsedRule {
     /// Its name.
     pub(super) name: Box<str>,
+    /// The line on which it begins, counted from 1.
+    pub(super) line: u32,
     /// Its priority.
     pub(super) priority: i32,
     /// Its conditions. All of them must hold.
@@ -66,7 +68,7 @@ pub(super) fn parse(text: &str) -> ParseResult<ParsedFile> {
 
 fn parse_whole(text: &str) -> ParseResult<ParsedFile> {
     let mut pieces = ParsedPieces::new();
-    pieces.add(text)?;
+    pieces.add(text, 0)?;
     Ok(pieces.file)
 }
 
@@ -76,19 +78,21 @@ fn parse_whole(text: &str) -> ParseResult<ParsedFile> {
 fn parse_by_rule(text: &str) -> Option<ParsedFile> {
     let mut pieces = ParsedPieces::new();
     let (mut begin, mut end) = (0, 0);
+    let (mut above, mut lines) = (0, 0);
     for line in text.split_inclusive('\n') {
         if begin < end && begins_rule(line) {
             let piece = &text[begin..end];
-            pieces.add(piece).ok()?;
+            pieces.add(piece, above).ok()?;
             if !begins_rule(piece) && has_rules(piece) {
                 // These rules stand above the first [[rule]], as rule = [...]. TOML forbids to have both.
                 return None;
             }
-            begin = end;
+            (begin, above) = (end, lines);
         }
         end += line.len();
+        lines += 1;
     }
-    pieces.add(&text[begin..]).ok()?;
+    pieces.add(&text[begin..], above).ok()?;
     Some(pieces.file)
 }
 
@@ -120,8 +124,8 @@ impl ParsedPieces {
         }
     }
 
-    /// Parses a piece of the file.
-    fn add(&mut self, text: &str) -> ParseResult<()> {
+    /// Parses a piece of the file that has so many lines above it.
+    fn add(&mut self, text: &str, above: u32) -> ParseResult<()> {
         let document = DeTable::parse(text).map_err(|e| Mistake {
             line: line(text, e.span().map_or(0, |span| span.start)),
             rule: None,
@@ -149,7 +153,8 @@ impl ParsedPieces {
             }
         }
         for table in tables {
-            let rule = parser.rule(table)?;
+            let mut rule = parser.rule(table)?;
+            rule.line += above;
             if !self.names.insert(rule.name.clone()) {
                 return Err(parser.mistake(table, MistakeKind::SameName));
             }
@@ -202,6 +207,7 @@ impl FileParser<'_> {
         self.check_publish_limits(&members.publish_limits, effect, &rules)?;
         Ok(ParsedRule {
             name,
+            line: line(self.text, value.span().start) as u32,
             priority: members.priority,
             conditions: members.conditions.into(),
             window: members.window,

@@ -182,6 +182,12 @@ impl AccessRequest {
 }
 
 impl Rule {
+    /// Returns the filter as a policy file has it.
+    pub(crate) fn written_filter(&self) -> String {
+        let eq = if self.literal { "eq " } else { "" };
+        format!("{eq}{}", self.filter.text())
+    }
+
     fn publish_classes(&self) -> u16 {
         if self.actions == Actions::Subscribe {
             return 0;

@@ -30,7 +30,7 @@ impl OpenWindows {
     }
 
     #[inline]
-    pub(super) fn is_open(&self, window: u32) -> bool {
+    pub(crate) fn is_open(&self, window: u32) -> bool {
         window == 0
             || self
                 .0

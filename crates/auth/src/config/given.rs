@@ -28,7 +28,11 @@ const MAX_NAMED_FILE: u64 = 4 * 1024 * 1024;
 
 /// The options that are set, by name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Given(HashMap<&'static str, GivenValue>);
+pub(super) struct Given {
+    values: HashMap<&'static str, GivenValue>,
+    /// Whether they are read for a tool, so that nothing on disk may be changed.
+    pub(super) only_looks: bool,
+}
 
 #[derive(Clone, Debug)]
 struct GivenValue {
@@ -54,6 +58,25 @@ impl GivenText {
 }
 
 impl Given {
+    /// Returns none, to be read without changing anything on disk.
+    pub(super) fn looking() -> Self {
+        Self {
+            only_looks: true,
+            ..Self::default()
+        }
+    }
+
+    /// Sets an option that is not set.
+    pub(super) fn assume(&mut self, name: &str, value: &str) {
+        // The caller knows that the value is right.
+        let _ = self.set(name, value);
+    }
+
+    /// Forgets an option.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.values.remove(name);
+    }
+
     /// Adds an option of mosquitto.conf.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<()> {
         self.set_at(None, name, value)
@@ -72,7 +95,7 @@ impl Given {
         if is_quoted || (value.contains(" #") && !option.secret) {
             return error(Problem::QuotesOrComment);
         }
-        if self.0.contains_key(name) {
+        if self.values.contains_key(name) {
             return error(Problem::SetTwice);
         }
         let text = match option.secret {
@@ -80,45 +103,60 @@ impl Given {
             true => GivenText::Secret(Secret::new(trimmed)),
             false => GivenText::Plain(trimmed.to_owned()),
         };
-        self.0.insert(option.name, GivenValue { text, line });
+        self.values.insert(option.name, GivenValue { text, line });
         Ok(())
     }
 
     /// Adds the options of a file.
     pub(super) fn add_file(&mut self, path: &str) -> Result<()> {
-        let error = |problem| ConfigError::new("config_file", path, problem);
-        let content = files::read(Path::new(path), MAX_CONFIG_FILE)
-            .map_err(|why| error(Problem::File(why)))?;
-        let text = std::str::from_utf8(&content.bytes)
-            .map_err(|_| error(Problem::File(FileError::NotText)))?;
-        let table = DeTable::parse(text).map_err(|e| error(not_toml(text, &e)))?;
+        let mistakes = self.add_all_of_file(path);
+        mistakes.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Adds the options of a file. Returns what is wrong with it, in the order of the file.
+    pub(super) fn add_all_of_file(&mut self, path: &str) -> Vec<ConfigError> {
+        let error = |problem| vec![ConfigError::new("config_file", path, problem)];
+        let content = match files::read(Path::new(path), MAX_CONFIG_FILE) {
+            Ok(content) => content,
+            Err(why) => return error(Problem::File(why)),
+        };
+        let Ok(text) = std::str::from_utf8(&content.bytes) else {
+            return error(Problem::File(FileError::NotText));
+        };
+        let table = match DeTable::parse(text) {
+            Ok(table) => table,
+            Err(why) => return error(not_toml(text, &why)),
+        };
         let members = table.get_ref();
         let is_secret = |name: &str| options::find(name).is_some_and(|option| option.secret);
-        if members.keys().any(|name| is_secret(name.get_ref())) {
-            content
-                .is_private(Path::new(path))
-                .map_err(|why| error(Problem::SecretInPublicFile(why)))?;
+        let mut mistakes = Vec::new();
+        if members.keys().any(|name| is_secret(name.get_ref()))
+            && let Err(why) = content.is_private(Path::new(path))
+        {
+            mistakes.extend(error(Problem::SecretInPublicFile(why)));
         }
+        let mut members: Vec<_> = members.iter().collect();
+        members.sort_by_key(|(name, _)| name.span().start);
         for (name, value) in members {
             let line = line_of(text, name.span().start);
             let name = name.get_ref().as_ref();
             if name == "config_file" {
-                return Err(error(Problem::Nested));
-            }
-            let Some(value) = value_of(value.get_ref()) else {
+                mistakes.extend(error(Problem::Nested));
+            } else if let Some(value) = value_of(value.get_ref()) {
+                let set = self.set_at(Some(line), name, &value);
+                mistakes.extend(set.map_err(|error| error.at(path, line)).err());
+            } else {
                 let name = name.to_owned();
-                return Err(error(Problem::WrongType { name, line }));
-            };
-            let set = self.set_at(Some(line), name, &value);
-            set.map_err(|error| error.at(path, line))?;
+                mistakes.extend(error(Problem::WrongType { name, line }));
+            }
         }
-        Ok(())
+        mistakes
     }
 
     /// Says where the option stands, if it stands in the file of options.
     pub(super) fn locate(&self, error: ConfigError) -> ConfigError {
         let line = self
-            .0
+            .values
             .get(error.option.as_str())
             .and_then(|value| value.line);
         match (self.given("config_file"), line) {
@@ -129,7 +167,7 @@ impl Given {
 
     /// Returns the value, if the option is set.
     pub(super) fn given(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| value.text.as_str())
+        self.values.get(name).map(|value| value.text.as_str())
     }
 
     /// Returns the value that holds: the one that is set, or the default.

@@ -6,18 +6,23 @@
 //! | How is one option read? | `given.rs` |
 //! | Which options go together? | `rules.rs` |
 //! | What can be wrong? | [`errors`]; the sentences are in `messages/` |
+//! | What are all the mistakes, for a tool that must not change anything? | `look.rs` |
 //! | Which option is a misspelt one meant to be? | `nearest.rs` |
 //! | What has changed since it was read, on SIGHUP? | this file; in mosquitto.conf, [`on_disk`] |
 
 pub(crate) mod errors;
 mod given;
+mod look;
 pub mod mosquitto_conf;
 mod nearest;
 pub mod on_disk;
 pub mod options;
 mod rules;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{identity::ClientIds, proxies::TrustedProxies, secret::Secret, state_dir::StateDir};
 use acl::claims::Reading;
@@ -192,6 +197,16 @@ impl Config {
         Self::of(&lines, None)
     }
 
+    /// Reads the same options for a tool: finds all mistakes, and changes nothing on disk. A folder of state that does
+    /// not exist yet counts as not set.
+    ///
+    /// # Errors
+    ///
+    /// Returns everything that is wrong.
+    pub fn look(pairs: &[(String, String)]) -> std::result::Result<Self, Vec<ConfigError>> {
+        look::look(pairs)
+    }
+
     /// Reads the file that `config_file` names and the files of secrets again. The options in mosquitto.conf are those
     /// of the start.
     ///
@@ -208,6 +223,11 @@ impl Config {
             given.add_file(path)?;
         }
         rules::config(&given, lines, before).map_err(|error| given.locate(error))
+    }
+
+    /// Returns the path of the policy file, if there is one.
+    pub fn policy_file(&self) -> Option<&Path> {
+        self.policy_file.as_deref()
     }
 
     /// Whether keys are fetched from the tenant at all.

@@ -366,7 +366,10 @@ fn state_dir(given: &Given, before: Option<&Config>) -> Result<Option<StateDir>>
     if let Some(before) = before.filter(|before| before.given.given(NAME) == Some(path)) {
         return Ok(before.state_dir.clone());
     }
-    let dir = StateDir::open(Path::new(path));
-    dir.map(Some)
-        .map_err(|why| ConfigError::new(NAME, path, Problem::Folder(why)))
+    let path_given = Path::new(path);
+    let dir = match given.only_looks {
+        true => StateDir::look(path_given),
+        false => StateDir::open(path_given).map(Some),
+    };
+    dir.map_err(|why| ConfigError::new(NAME, path, Problem::Folder(why)))
 }

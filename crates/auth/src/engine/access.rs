@@ -47,7 +47,7 @@ pub struct Access<'a, C> {
 impl<C> Access<'_, C> {
     /// Returns what the rights have to allow.
     #[inline]
-    fn request(&self, connected: bool) -> AccessRequest {
+    pub(super) fn request(&self, connected: bool) -> AccessRequest {
         match self.action {
             Action::Publish => AccessRequest::Publish {
                 qos: self.qos,

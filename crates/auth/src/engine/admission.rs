@@ -29,6 +29,8 @@ pub struct Admission {
     pub(super) session: Session,
     /// What is saved of the session. `None` if the broker does not keep it, or nothing is saved.
     pub(super) to_save: Option<Box<SessionToSave>>,
+    /// The client as rules see it, for a tool.
+    pub(super) client: Option<Arc<ClientAttributes>>,
 }
 
 impl Admission {
@@ -48,6 +50,12 @@ impl Engine {
         now: Unix,
     ) -> Result<Admission, Refusal> {
         let token_ends = verdict.as_ref().ok().map(|identity| identity.until);
+        let attributes = match &verdict {
+            Ok(identity) if self.keeps_claims => {
+                Some(Arc::new(attributes(&sign_in.client, identity)))
+            }
+            _ => None,
+        };
         let session = verdict.and_then(|identity| self.session(common, sign_in, identity, now));
         match session {
             Ok((session, to_save)) => {
@@ -65,6 +73,7 @@ impl Engine {
                     key: sign_in.key,
                     session,
                     to_save,
+                    client: attributes,
                 })
             }
             Err(refusal) => {
@@ -165,14 +174,7 @@ impl Engine {
 
     /// Returns what this client may do with this identity.
     pub(super) fn rights(&self, client: &Client, identity: Identity) -> Result<Rights, Refusal> {
-        let attributes = ClientAttributes {
-            client_id: Arc::clone(&client.id),
-            username: identity.username,
-            claims: identity.claims.unwrap_or_default(),
-            address: address(client),
-            port: client.port,
-            certificate: client.certificate,
-        };
+        let attributes = attributes(client, &identity);
         let policy = self.policy_file.as_ref().map(InForce::rules);
         Rights::new(identity.token_rules, policy, attributes).map_err(|why| match why {
             RightsError::Token(why) => Refusal::new(Reason::TokenTopics, Detail::Placeholder(why)),
@@ -180,6 +182,18 @@ impl Engine {
                 Refusal::new(Reason::PolicyValue, Detail::Policy(Box::new(why)))
             }
         })
+    }
+}
+
+/// Returns a client as rules see it.
+fn attributes(client: &Client, identity: &Identity) -> ClientAttributes {
+    ClientAttributes {
+        client_id: Arc::clone(&client.id),
+        username: Arc::clone(&identity.username),
+        claims: identity.claims.clone().unwrap_or_default(),
+        address: address(client),
+        port: client.port,
+        certificate: client.certificate,
     }
 }
 

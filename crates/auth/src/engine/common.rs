@@ -76,6 +76,7 @@ impl Common {
             key,
             session,
             to_save,
+            ..
         } = admission;
         let client_id = Arc::clone(&session.client_id);
         let saved = self.saved.take(&client_id);

@@ -11,6 +11,7 @@
 //! * `reload`: what SIGHUP does · `rereading`: a reading of files on a thread
 //! * `signing_keys`: which key admitted whom, and what follows when it is revoked
 //! * `restored`: sessions that the broker restored from disk
+//! * `aside`: what only the operator's tool uses
 //! * `report`: what the operator is told · `repeats`: how often · `tally`: a summary per minute of devices that had to
 //!   try again
 //!
@@ -20,6 +21,7 @@
 mod access;
 mod administration;
 mod admission;
+mod aside;
 mod authenticate;
 mod common;
 mod delays;
@@ -79,6 +81,7 @@ use acl::{answer_cache::AnswerCache, claims::TokenRules, interner::Interner};
 pub use access::{Access, Action, Decision};
 pub use administration::{AdminAnswer, Administered, administer};
 pub use admission::Admission;
+pub use aside::WhyDecided;
 pub use authenticate::{Connect, Step};
 use common::TenantId;
 pub use common::{Admitted, Common};
@@ -127,6 +130,8 @@ pub struct Engine {
     /// Messages that were allowed a moment ago.
     answers: AnswerCache,
     warned_of_address: bool,
+    /// Whether admissions tell the client as rules see it, with all its claims. Only a tool needs that.
+    keeps_claims: bool,
     pending: PendingAuthentications,
     renewals: Renewals,
     /// Subscriptions that a renewal no longer covers, until a tick removes them.
@@ -238,6 +243,7 @@ impl Engine {
             interned_claims: Interner::default(),
             restored_rules: RestoredRules::default(),
             warned_of_address: false,
+            keeps_claims: false,
             pending: PendingAuthentications::default(),
             renewals: Renewals::default(),
             uncovered: Vec::new(),

@@ -83,12 +83,12 @@ impl Engine {
     }
 
     /// Waits for one credential's verdict. Returns `None` if there is none in time.
-    fn wait_until(
+    pub(super) fn wait_until(
         &mut self,
         common: &mut Common,
         key: Fingerprint,
         until: Deadline,
-        clock: fn() -> Unix,
+        clock: impl Fn() -> Unix,
     ) -> Option<Verdict> {
         loop {
             let job = self.pool.wait(key, until)?;

@@ -162,7 +162,7 @@ impl Engine {
         verify(id, client_id).map_err(|refusal| unusable(IssuedToken::Id, refusal, Some(access)))
     }
 
-    fn identity(&mut self, claims: Claims, username: Arc<str>) -> Verdict {
+    pub(super) fn identity(&mut self, claims: Claims, username: Arc<str>) -> Verdict {
         let reading = &self.config.reading;
         let token_rules = self
             .interned_rules
@@ -187,8 +187,9 @@ impl Engine {
         };
         let token_names = |one: &str| token_rules.claims().any(|claim| claim == one);
         // The largest claim. A policy file may use it, also one that is read later; rules in a token seldom do.
-        let spare = topics.filter(|one| self.policy_file.is_none() && !token_names(one));
-        let named = self.policy_file.is_some() || token_rules.claims().next().is_some();
+        let keeps = self.keeps_claims || self.policy_file.is_some();
+        let spare = topics.filter(|one| !keeps && !token_names(one));
+        let named = keeps || token_rules.claims().next().is_some();
         let saved = self.config.state_dir.is_some().then(|| {
             let counting = reading.members().collect();
             let policy = self.policy_file.as_ref();

@@ -145,6 +145,36 @@ pub fn verify(
     })
 }
 
+/// Returns claims **that nobody has verified**, as if a token with them had a valid signature. Claims that every token
+/// must have are made up where they are missing. [`SignedBy::Secret`](jws::SignedBy) stands for the missing key.
+///
+/// # Errors
+///
+/// Returns what is wrong with the claims that are there.
+pub(crate) fn unverified(
+    mut members: Map<String, Value>,
+    rules: &Requirements,
+    audiences: &[String],
+    now: Unix,
+) -> Result<Claims, Refusal> {
+    const ONE_DAY: u64 = 24 * 60 * 60;
+    let issuer = rules.issuers.first().map(|issuer| Value::from(&**issuer));
+    let audience = audiences.first().map(|audience| Value::from(&**audience));
+    let end = Some(Value::from(now.0 + ONE_DAY));
+    for (name, value) in [("iss", issuer), ("aud", audience), ("exp", end)] {
+        if let Some(value) = value.filter(|_| !members.contains_key(name)) {
+            members.insert(name.to_owned(), value);
+        }
+    }
+    let (issuer, until) = check(&members, rules, audiences, now)?;
+    Ok(Claims {
+        members,
+        issuer,
+        until,
+        signed_by: jws::SignedBy::Secret(0),
+    })
+}
+
 /// Parses one of a token's two JSON objects.
 fn object(bytes: &[u8], part: Part) -> Result<Map<String, Value>, Refusal> {
     json::object(bytes).map_err(|problem| {

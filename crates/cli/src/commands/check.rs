@@ -15,27 +15,28 @@ use crate::{
 
 /// What is wrong with a configuration.
 struct Checked {
-    /// The first mistake, if there is one.
-    mistake: Option<ConfigError>,
+    /// What the plugin says.
+    mistakes: Vec<ConfigError>,
 }
 
 impl Outcome for Checked {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        match &self.mistake {
-            None => writeln!(out, "The configuration is right."),
-            Some(mistake) => writeln!(out, "{mistake}"),
+        if self.mistakes.is_empty() {
+            return writeln!(out, "The configuration is right.");
         }
+        let mut mistakes = self.mistakes.iter();
+        mistakes.try_for_each(|mistake| writeln!(out, "{mistake}"))
     }
 
     fn json(&self) -> Value {
-        let mistakes = self.mistake.iter().map(ToString::to_string);
+        let mistakes = self.mistakes.iter().map(ToString::to_string);
         json!({ "mistakes": mistakes.collect::<Vec<_>>() })
     }
 
     fn exit(&self) -> Exit {
-        match self.mistake {
-            None => Exit::Yes,
-            Some(_) => Exit::No,
+        match self.mistakes.is_empty() {
+            true => Exit::Yes,
+            false => Exit::No,
         }
     }
 }
@@ -46,6 +47,6 @@ impl Outcome for Checked {
 ///
 /// Returns a failure if the file does not load the plugin.
 pub(crate) fn run(at: &Configuration) -> Result<Box<dyn Outcome>, Failure> {
-    let mistake = configuration::read(&at.conf)?.err();
-    Ok(Box::new(Checked { mistake }))
+    let mistakes = configuration::read(&at.conf)?.err().unwrap_or_default();
+    Ok(Box::new(Checked { mistakes }))
 }

@@ -88,13 +88,16 @@ pub(crate) fn run(arguments: &Doctor) -> Result<Box<dyn Outcome>, Failure> {
     let conf = arguments.configuration.conf.display().to_string();
     let config = match configuration::read(&arguments.configuration.conf)? {
         Ok(config) => config,
-        Err(mistake) => {
+        Err(mistakes) => {
             return Ok(Box::new(Diagnosis {
                 conf,
                 tenant: None,
                 is_auth0: true,
                 sends: Vec::new(),
-                findings: vec![Finding::ConfigurationWrong(mistake.to_string())],
+                findings: mistakes
+                    .iter()
+                    .map(|mistake| Finding::ConfigurationWrong(mistake.to_string()))
+                    .collect(),
                 omitted: vec![Omitted::AfterWrong],
             }));
         }

@@ -1,5 +1,6 @@
 //! What the commands do, one file each.
 
+pub(crate) mod can;
 mod check;
 mod doctor;
 mod forget;
@@ -17,6 +18,7 @@ use crate::{
 /// Runs a command, and shows its result.
 pub(crate) fn run(arguments: Arguments) -> Exit {
     let result = match arguments.command {
+        Command::Can(arguments) => can::run(&arguments),
         Command::Check(at) => check::run(&at),
         Command::Sessions(wanted) => sessions::run(wanted),
         Command::Kick(whom) => kick::run(whom),

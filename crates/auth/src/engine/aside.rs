@@ -1,0 +1,185 @@
+//! What only the operator's tool uses: an instance beside the broker. It answers as the instance in the broker would,
+//! writes nothing, opens nothing, and may say more.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{
+    Access, Action, Admission, Common, Connect, Decision, Engine, EngineError, Wait,
+    common::Admitted, expiry::end_refusal,
+};
+use crate::{
+    client::{Client, ClientView},
+    clock::Unix,
+    control::ControlTopic,
+    jwt,
+    jwt::{fetch_report::FetchReport, jwks_cache::Fetch},
+    log::Level,
+    refusal::Refusal,
+};
+use acl::{
+    client::ClientAttributes,
+    why::{Question, WhyRules},
+};
+
+/// Why an instance decides about a message or a subscription as it does.
+#[derive(Clone, Debug)]
+pub enum WhyDecided {
+    /// The topic is one of the plugin's own, about which it decides whatever the rules say.
+    OwnTopic,
+    /// The rights of the client have ended.
+    RightsEnded(Refusal),
+    /// Others decide about messages and subscriptions (`acl`).
+    OthersDecide,
+    /// Whoever is in may always end a subscription.
+    GivesUp,
+    /// The rules decide.
+    Rules(Box<WhyRules>),
+}
+
+impl Engine {
+    /// Starts what a tool needs to sign in: the threads that ask the tenant, unless it is not to be asked. Unlike
+    /// [`Self::start`], it leaves alone what belongs to the broker: the folder of state is only read, and no socket is
+    /// opened.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if no thread can be started.
+    pub fn start_aside(&mut self, asks_tenant: bool) -> Result<(), EngineError> {
+        self.keeps_claims = true;
+        // What was saved is put to use. The rest of it is for the broker.
+        drop(self.saved_keys());
+        if !asks_tenant {
+            return Ok(());
+        }
+        if self.config.application.is_some() {
+            self.pool.fill();
+        }
+        if !self.config.fetches_keys() {
+            return Ok(());
+        }
+        let (in_use, log) = (self.in_use.clone(), self.log.clone());
+        let fetch: Fetch = Box::new(move || {
+            let tenant = in_use.current();
+            if let Err(error) = tenant.rediscover() {
+                let line = FetchReport::EndpointsKept(&error).to_string();
+                log.line(Level::Warning, line);
+            }
+            tenant.fetch_keys()
+        });
+        self.keys
+            .start(fetch, self.pool.on_keys_fetched(), self.log.clone())
+            .map_err(EngineError::NoThread)
+    }
+
+    /// Waits for the result of a sign-in as long as one may take in a broker that answers later. `now` is the time at
+    /// which it is decided.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the client is refused.
+    pub fn wait_aside(
+        &mut self,
+        common: &mut Common,
+        wait: Box<Wait>,
+        now: Unix,
+    ) -> Result<Admission, Refusal> {
+        let Wait { job, .. } = *wait;
+        let (key, deadline, sign_in) = (job.key, job.deadline, job.sign_in.clone());
+        let verdict = match self.submit(common, job) {
+            Err(refusal) => Err(refusal),
+            Ok(()) => self
+                .wait_until(common, key, deadline, || now)
+                .unwrap_or_else(|| self.too_late()),
+        };
+        self.admit_or_refuse(common, &sign_in, verdict, now)
+    }
+
+    /// Admits a client as if it had a valid token with these claims. **Nobody has verified them**: this is for the
+    /// question what a token would grant. A claim that every token must have is made up if it is missing; one that is
+    /// there must be right. With a user name in `connect` the client is one that sent this name and its password, and
+    /// otherwise one that sent the token.
+    ///
+    /// # Errors
+    ///
+    /// Returns why a client with such a token is refused.
+    pub fn admit_unverified(
+        &mut self,
+        common: &mut Common,
+        connect: &Connect,
+        claims: Map<String, Value>,
+        now: Unix,
+    ) -> Result<Admission, Refusal> {
+        let sign_in = self.sign_in(connect);
+        let audiences = &self.config.audiences;
+        let claims = jwt::unverified(claims, &self.requirements, audiences, now);
+        let verdict = claims.and_then(|claims| {
+            let username = match connect.client.username {
+                // These are the claims of a user who signs in with a password.
+                Some(username) => username,
+                None => claims.username(&self.config.username_claim)?,
+            };
+            let username = Arc::from(username);
+            self.identity(claims, username)
+        });
+        self.admit_or_refuse(common, &sign_in, verdict, now)
+    }
+
+    /// Returns what [`Self::authorize`] decides, and why. `client` is what its [`Admission`] says of it.
+    pub fn explain(
+        &mut self,
+        common: &mut Common,
+        access: &Access<Client<&str>>,
+        client: &ClientAttributes,
+        now: Unix,
+    ) -> (Decision, WhyDecided) {
+        let decision = self.authorize(common, access, now);
+        if access.topic.first() == Some(&b'$') && ControlTopic::of(access.topic).is_some() {
+            return (decision, WhyDecided::OwnTopic);
+        }
+        let request = access.request(access.client.is_connected());
+        let reading = &self.config.reading;
+        let why = common.sessions.look(access.key, &access.client, |found| {
+            let session = found.session;
+            if found.connected && now >= session.until && access.action != Action::Unsubscribe {
+                return WhyDecided::RightsEnded(end_refusal(session.ending.cause));
+            }
+            if decision == Decision::Defer {
+                return WhyDecided::OthersDecide;
+            }
+            if access.action == Action::Unsubscribe {
+                return WhyDecided::GivesUp;
+            }
+            let token = reading.named_rules(&client.claims);
+            let question = Question {
+                request,
+                topic: access.topic,
+                now,
+            };
+            WhyDecided::Rules(Box::new(session.rights.explain(&token, client, &question)))
+        });
+        (decision, why.unwrap_or(WhyDecided::OthersDecide))
+    }
+}
+
+impl Admission {
+    /// Returns the client as rules see it, with all its claims, if the instance was
+    /// [started aside](Engine::start_aside).
+    pub fn client(&self) -> Option<&Arc<ClientAttributes>> {
+        self.client.as_ref()
+    }
+
+    /// Returns when the rights end.
+    pub fn until(&self) -> Unix {
+        self.session.until
+    }
+}
+
+/// A client that a tool has admitted is in at once, because there is no broker that could refuse it.
+impl Common {
+    /// Admits a client, and lets it in.
+    pub fn admit_aside(&mut self, admission: Admission) {
+        let _: Admitted = self.admit(admission);
+    }
+}

@@ -1,0 +1,33 @@
+//! The arguments of the commands about rules.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::device::DeviceArguments;
+
+/// What a device may do.
+#[derive(Args, Debug)]
+pub(crate) struct CanArguments {
+    /// The broker's configuration (default: /etc/mosquitto/mosquitto.conf), then publish, subscribe or receive, and the
+    /// topic
+    #[arg(value_name = "CONF> <ACTION> <TOPIC", num_args = 0..=3)]
+    pub(crate) words: Vec<String>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+    /// The QoS of the message, or the one that is asked for
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub(crate) qos: u8,
+    /// Publish with the retain flag
+    #[arg(long)]
+    pub(crate) retain: bool,
+    /// Publish a payload of so many bytes
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) payload_bytes: u32,
+    /// Answer several questions: a file with a line such as `publish --qos 1 a/b` for each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) questions: Option<PathBuf>,
+    /// Name the rule that decides, and the nearest one that would have allowed it
+    #[arg(long)]
+    pub(crate) explain: bool,
+}

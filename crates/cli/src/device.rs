@@ -1,0 +1,331 @@
+//! A device that signs in and asks: the plugin's own engine, without a broker. It writes nothing to disk.
+//!
+//! Commands that sign in, or that ask what a device may do, do it here and nowhere else.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+    sync::Arc,
+};
+
+use serde_json::{Map, Value};
+
+use acl::client::ClientAttributes;
+use auth::{
+    client::{Client, ClientKey},
+    clock::{self, Unix},
+    config::Config,
+    engine::{
+        Access, Action, Admission, Common, Connect, Decision, Engine, EngineError, Step, WhyDecided,
+    },
+    jwt::jwks_cache::FetchSchedule,
+    log::Log,
+    refusal::{ConnackReason, Refusal},
+    secret::Secret,
+    sessions::Origin,
+    sign_in::Presented,
+    threads,
+};
+
+use crate::{arguments::DeviceArguments, exit::Exit, output::Failure, secrets};
+
+/// A device, and what it presents.
+#[derive(Clone, Debug)]
+pub(crate) struct Device {
+    /// Its client ID.
+    pub(crate) client_id: String,
+    /// Its address.
+    pub(crate) address: String,
+    /// The port that it connects to, if that matters.
+    pub(crate) port: Option<u16>,
+    /// What it presents.
+    pub(crate) credential: Credential,
+}
+
+/// What a device presents.
+#[derive(Clone, Debug)]
+pub(crate) enum Credential {
+    /// A token, in the password field.
+    Token(Secret),
+    /// The name and the password of a user of the tenant.
+    Password {
+        /// The user name.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// Claims that nobody verifies, for the question what a token with them would grant.
+    Claims {
+        /// The claims.
+        claims: Map<String, Value>,
+        /// The user who signs in with a password, if these are claims of such a user.
+        username: Option<String>,
+    },
+}
+
+/// Whether the tenant is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tenant {
+    /// It is asked, where the plugin would ask it.
+    Asked,
+    /// It is not. Keys come from `jwks_file` or from those that the plugin has saved.
+    LeftAlone,
+}
+
+/// The plugin's engine, beside the broker.
+pub(crate) struct Instance {
+    engine: Engine,
+    common: Common,
+    log: Log,
+    devices: usize,
+}
+
+/// A device that is in.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedIn {
+    key: ClientKey,
+    client_id: String,
+    /// The user name that the broker is told.
+    pub(crate) username: String,
+    address: String,
+    port: Option<u16>,
+    /// The device as rules see it, with all claims of its token.
+    pub(crate) attributes: Arc<ClientAttributes>,
+    /// When its rights end.
+    pub(crate) until: Unix,
+}
+
+/// What a device would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Deed {
+    /// What it does.
+    pub(crate) action: Action,
+    /// With this topic or filter, as the plugin is told: with the mount point of the listener.
+    pub(crate) topic: String,
+    /// With this QoS.
+    pub(crate) qos: u8,
+    /// With the retain flag.
+    pub(crate) retain: bool,
+    /// With a payload of so many bytes.
+    pub(crate) payload: u32,
+}
+
+impl Instance {
+    /// Prepares an instance with these options.
+    ///
+    /// # Errors
+    ///
+    /// Returns a failure if the engine does not start with them.
+    pub(crate) fn new(config: Config, tenant: Tenant) -> Result<Self, Failure> {
+        let (log, mut common) = (Log::default(), Common::default());
+        let pace = FetchSchedule::default();
+        let engine = Engine::new(config, pace, log.clone(), threads::plain, &mut common);
+        let started = engine.and_then(|mut engine| {
+            engine.start_aside(tenant == Tenant::Asked)?;
+            Ok(engine)
+        });
+        let engine = started.map_err(|why| match why {
+            EngineError::Config(mistake) => Failure::new(mistake.to_string())
+                .fix("run `mosquitto-auth0 check` for all mistakes in the configuration"),
+            EngineError::NoRandomness => Failure::new("the system gave no random bytes"),
+            EngineError::NoThread(why) => Failure::new(format!("no thread can be started: {why}")),
+        })?;
+        Ok(Self {
+            engine,
+            common,
+            log,
+            devices: 0,
+        })
+    }
+
+    /// Signs a device in at this time, as the plugin would.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it is refused.
+    pub(crate) fn sign_in(&mut self, device: &Device, now: Unix) -> Result<SignedIn, Refusal> {
+        self.devices += 1;
+        let key = ClientKey(self.devices);
+        let (username, password) = match &device.credential {
+            Credential::Token(token) => (Some("JWT"), Some(token.reveal())),
+            Credential::Password { username, password } => {
+                (Some(username.as_str()), Some(password.reveal()))
+            }
+            Credential::Claims { username, .. } => (username.as_deref(), None),
+        };
+        let connect = Connect {
+            key,
+            client: Client {
+                id: &device.client_id,
+                username,
+                address: Some(&device.address),
+                port: device.port,
+                certificate: None,
+            },
+            password,
+            unverified_address: false,
+            origin: Origin::Connect,
+            id_is_free: false,
+            presented: Presented::Password,
+            restored_for: None,
+            ends_with_connection: true,
+        };
+        let admission = match &device.credential {
+            Credential::Claims { claims, .. } => {
+                let claims = claims.clone();
+                self.engine
+                    .admit_unverified(&mut self.common, &connect, claims, now)?
+            }
+            Credential::Token(_) | Credential::Password { .. } => self.admit(&connect, now)?,
+        };
+        let signed_in = SignedIn {
+            key,
+            client_id: device.client_id.clone(),
+            username: admission.username().to_owned(),
+            address: device.address.clone(),
+            port: device.port,
+            attributes: admission.client().cloned().unwrap_or_default(),
+            until: admission.until(),
+        };
+        self.common.admit_aside(admission);
+        Ok(signed_in)
+    }
+
+    fn admit(&mut self, connect: &Connect, now: Unix) -> Result<Admission, Refusal> {
+        match self.engine.authenticate(&mut self.common, connect, now) {
+            Step::Admit(admission) => Ok(admission),
+            Step::Refuse(refusal) => Err(refusal),
+            Step::Wait(wait) => self.engine.wait_aside(&mut self.common, wait, now),
+            // A new device presents a credential, so neither others decide nor does it stay as it is.
+            Step::Keep | Step::Defer => unreachable!("a device that presents a credential"),
+        }
+    }
+
+    /// Returns whether a device that is in may do this, and why.
+    pub(crate) fn may(
+        &mut self,
+        device: &SignedIn,
+        deed: &Deed,
+        now: Unix,
+    ) -> (Decision, WhyDecided) {
+        let access = Access {
+            key: device.key,
+            client: Client {
+                id: device.client_id.as_str(),
+                username: Some(device.username.as_str()),
+                address: Some(device.address.as_str()),
+                port: device.port,
+                certificate: None,
+            },
+            action: deed.action,
+            topic: deed.topic.as_bytes(),
+            qos: deed.qos,
+            retain: deed.retain,
+            payload: deed.payload,
+        };
+        self.engine
+            .explain(&mut self.common, &access, &device.attributes, now)
+    }
+
+    /// Returns the lines that the plugin would have logged.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.log.take().into_iter().map(|(_, line)| line).collect()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.engine.stop();
+    }
+}
+
+/// Returns the exit code for a refusal: it is an answer, unless the tenant gave none.
+pub(crate) fn exit_of(refusal: &Refusal) -> Exit {
+    match refusal.reason.connack_reason() {
+        ConnackReason::Unavailable | ConnackReason::Busy => Exit::Unknown,
+        ConnackReason::BadCredential | ConnackReason::NotAuthorized | ConnackReason::Banned => {
+            Exit::No
+        }
+    }
+}
+
+impl Device {
+    /// Returns the device that the command line describes. Asks for its password if that is in no file.
+    ///
+    /// # Errors
+    ///
+    /// Returns a failure if a file cannot be read, or if nothing says who the device is.
+    pub(crate) fn of(arguments: &DeviceArguments) -> Result<Self, Failure> {
+        let credential = match (&arguments.token, &arguments.claims, &arguments.username) {
+            (Some(path), ..) => Credential::Token(token(path)?),
+            (None, Some(path), username) => Credential::Claims {
+                claims: claims_of(&text_of(path)?, path)?,
+                username: username.clone(),
+            },
+            (None, None, Some(username)) => Credential::Password {
+                username: username.clone(),
+                password: secrets::password(username, arguments.password_file.as_deref())?,
+            },
+            (None, None, None) => {
+                return Err(Failure::new("nothing says who the device is")
+                    .fix("name its token (--token FILE), its user (--username U) or its claims (--claims FILE)"));
+            }
+        };
+        Ok(Self {
+            client_id: arguments.client_id.clone(),
+            address: arguments.address.to_string(),
+            port: arguments.port,
+            credential,
+        })
+    }
+}
+
+/// Returns the time of a command line, or the present.
+pub(crate) fn time_of(arguments: &DeviceArguments) -> Unix {
+    arguments.at.unwrap_or_else(clock::now)
+}
+
+/// Parses claims: a JSON object.
+///
+/// # Errors
+///
+/// Returns a failure if the text is none.
+pub(crate) fn claims_of(text: &str, path: &Path) -> Result<Map<String, Value>, Failure> {
+    let shown = path.display();
+    input::json::object(text.as_bytes()).map_err(|_| {
+        Failure::new(format!("{shown} is not a JSON object"))
+            .fix("write claims, as in {\"sub\": \"auth0|7\", \"permissions\": [\"publish:a/b\"]}")
+    })
+}
+
+/// Reads a file, or the standard input for `-`.
+fn text_of(path: &Path) -> Result<String, Failure> {
+    /// A token has some kilobytes.
+    const MOST: u64 = 1024 * 1024;
+    let of_file = |why: io::Error| Failure::new(format!("{}: {why}", path.display()));
+    let mut text = String::new();
+    match path.as_os_str() == "-" {
+        true => io::stdin().take(MOST).read_to_string(&mut text),
+        false => fs::File::open(path)
+            .map_err(of_file)?
+            .take(MOST)
+            .read_to_string(&mut text),
+    }
+    .map_err(of_file)?;
+    Ok(text)
+}
+
+/// Returns the token in a file.
+fn token(path: &Path) -> Result<Secret, Failure> {
+    /// No field of a CONNECT is longer.
+    const MOST: usize = 65535;
+    let token = secrets::token(path)?;
+    match token.len() <= MOST {
+        true => Ok(Secret::new(token)),
+        false => Err(Failure::new(format!(
+            "{} holds no token: it has more than {MOST} bytes",
+            path.display()
+        ))),
+    }
+}

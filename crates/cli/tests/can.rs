@@ -1,0 +1,113 @@
+//! `mosquitto-auth0 can`, as an operator runs it.
+
+mod common;
+
+use common::{Conf, auth0};
+use serde_json::json;
+use testbed::signing::{Alg, now, shared_key};
+
+const POLICY: &str = "[[rule]]\nname = \"own\"\nallow.both = \"dev/%c/#\"\n\n\
+                      [[rule]]\nname = \"keepers\"\nwhen.permission = \"keep\"\nallow.subscribe = \"zoo/#\"\n";
+
+/// Returns a configuration with a policy file and a file of keys.
+fn conf() -> Conf {
+    let conf = Conf::new();
+    let policy = conf.write("policy.toml", POLICY);
+    let keys = conf.write(
+        "keys.json",
+        json!({"keys": [shared_key(0).jwk()]}).to_string(),
+    );
+    conf.configure(&format!(
+        "plugin_opt_issuer https://t.example/\nplugin_opt_audience https://mqtt.example/\n\
+         plugin_opt_jwks_file {keys}\nplugin_opt_policy_file {policy}\n"
+    ));
+    conf
+}
+
+fn token(claims: serde_json::Value) -> String {
+    let mut all = json!({"iss": "https://t.example/", "aud": "https://mqtt.example/", "sub": "u", "exp": now() + 3600});
+    let members = all.as_object_mut().unwrap();
+    members.extend(claims.as_object().unwrap().clone());
+    let header = json!({"alg": "RS256", "kid": shared_key(0).kid()});
+    shared_key(0).sign(Alg::Rs256, header, all)
+}
+
+#[test]
+fn a_verified_token_is_allowed_or_denied_by_the_exit_code() {
+    let conf = conf();
+    let token = conf.write("token", token(json!({"permissions": ["publish:a/b"]})));
+    let can = |words: &[&str]| {
+        let mut all = vec!["can", conf.path(), "--token", &token, "--client-id", "pump"];
+        all.extend(words);
+        auth0(&all)
+    };
+    can(&["publish", "a/b"]).exits(0).says("allow  publish a/b");
+    can(&["publish", "dev/pump/x"]).exits(0);
+    can(&["publish", "dev/pomp/x", "--explain"])
+        .exits(1)
+        .says("deny   publish dev/pomp/x")
+        .says("no rule applies")
+        .says("policy.toml:1: rule 'own' allows 'dev/%c/#'")
+        .says("but level 2 is 'pomp', and 'pump' in its filter");
+    can(&["subscribe", "zoo/#", "--explain"])
+        .exits(1)
+        .says("policy.toml:5: rule 'keepers' allows 'zoo/#'")
+        .says("but its claim 'permissions' does not have 'keep'");
+    can(&["publish", "$SYS/x", "--explain"])
+        .exits(1)
+        .says("the broker itself");
+    let shown = can(&["publish", "a/b", "--json"]).exits(0).json();
+    assert_eq!(shown["verified"], true);
+    assert_eq!(shown["answers"][0]["decision"], "allow");
+    assert_eq!(shown["answers"][0]["rule"]["claim"], "permissions");
+    can(&["publish", "a/b", "--at", "2020-01-01T00:00:00Z"]).exits(0);
+    can(&["publish", "a/b", "--at", &(now() + 7200).to_string()])
+        .exits(1)
+        .says("[token-expired]");
+}
+
+#[test]
+fn claims_stand_for_a_token_and_are_said_to_be_unverified() {
+    let conf = conf();
+    let claims = conf.write("claims", r#"{"sub": "u", "permissions": ["keep"]}"#);
+    let can = |words: &[&str]| {
+        let mut all = vec!["can", conf.path(), "--claims", &claims];
+        all.extend(words);
+        auth0(&all)
+    };
+    can(&["receive", "zoo/1"])
+        .exits(0)
+        .says("Nobody has verified these claims.");
+    let questions = conf.write(
+        "questions",
+        "# One a line.\nsubscribe --qos 1 zoo/#\n\npublish zoo/1\n",
+    );
+    can(&["--questions", &questions])
+        .exits(1)
+        .says("allow  subscribe --qos 1 zoo/#")
+        .says("deny   publish zoo/1");
+    let wrong = conf.write("claims", r#"{"sub": "u", "aud": "https://other/"}"#);
+    auth0(&["can", conf.path(), "--claims", &wrong, "publish", "a"])
+        .exits(1)
+        .says("[token-audience]");
+}
+
+#[test]
+fn a_question_that_cannot_be_answered_has_an_exit_code_of_its_own() {
+    let conf = conf();
+    auth0(&["can", conf.path(), "publish", "a"])
+        .exits(3)
+        .complains("nothing says who the device is");
+    let claims = conf.write("claims", "[]");
+    auth0(&["can", conf.path(), "--claims", &claims, "publish", "a"])
+        .exits(3)
+        .complains("is not a JSON object");
+    auth0(&["can", conf.path(), "--claims", &claims, "--qos", "3"]).exits(2);
+    auth0(&["can", conf.path(), "--claims", &claims])
+        .exits(3)
+        .complains("nothing is asked");
+    conf.configure("plugin_opt_domain t.example\n");
+    auth0(&["can", conf.path(), "--claims", &claims, "publish", "a"])
+        .exits(3)
+        .complains("audience is missing");
+}
