@@ -235,6 +235,18 @@ impl Config {
         self.keys == KeySource::Tenant && self.algorithms != [Algorithm::Hs256]
     }
 
+    /// Whether what SIGHUP reads again may change who comes in and what they may do. Beside these files only those of the
+    /// authorities and of the client secret are read again, which count when the tenant is asked.
+    pub(crate) fn has_urgent_files(&self) -> bool {
+        let urgent = [
+            "config_file",
+            "policy_file",
+            "jwks_file",
+            "hs256_secret_file",
+        ];
+        urgent.iter().any(|name| self.given.given(name).is_some())
+    }
+
     /// Returns the options that have another value in `new`, or name a file with another secret.
     pub(crate) fn changes(&self, new: &Self) -> Vec<&'static str> {
         let names = options::all().map(|option| option.name);
