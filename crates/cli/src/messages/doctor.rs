@@ -606,7 +606,7 @@ fn token(finding: &Finding, is_auth0: bool) -> Words {
             };
             seen(format!("Rights: the token has none of the claims {}.", listed(claims)))
                 .means(
-                    "devices connect, and their messages and subscriptions are refused ([not-allowed]), unless the \
+                    "devices connect, and their messages and subscriptions are refused ([not-granted]), unless the \
                      policy file allows them",
                 )
                 .mend(page(
@@ -620,7 +620,7 @@ fn token(finding: &Finding, is_auth0: bool) -> Words {
             "Rights: the claims {} are there, and none of their entries names a topic.",
             listed(claims)
         ))
-        .means("devices connect, and their messages and subscriptions are refused ([not-allowed])")
+        .means("devices connect, and their messages and subscriptions are refused ([not-granted])")
         .mend(page(
             is_auth0,
             "User Management > Users > (the device): app_metadata needs topics, or Roles and Permissions need entries \
@@ -796,5 +796,28 @@ fn duration(seconds: u64) -> String {
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_in_brackets_exist() {
+        let source = include_str!("doctor.rs");
+        let (sentences, _) = source.split_once("#[cfg(test)]").unwrap();
+        let named = sentences.split('[').skip(1).filter_map(|rest| {
+            let (word, _) = rest.split_once(']')?;
+            let is_reason =
+                word.contains('-') && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+            is_reason.then_some(word)
+        });
+        let named: Vec<_> = named.collect();
+        assert!(named.len() > 20);
+        for word in named {
+            let exists = Reason::ALL.iter().any(|reason| reason.code() == word);
+            assert!(exists, "there is no reason {word}");
+        }
     }
 }
