@@ -115,6 +115,30 @@ pub enum Obstacle {
     DeniedBefore(Box<PlacedRule>),
 }
 
+/// All rules for one client.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RulesFor {
+    /// The rules: those of the policy file, then those of the token.
+    pub rules: Vec<RuleFor>,
+    /// A deny rule that cannot be applied to the client, so that it has no rights.
+    pub unusable: Option<UnusableRule>,
+}
+
+/// What a rule means for one client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleFor {
+    /// The rule.
+    pub rule: PlacedRule,
+    /// What it is about.
+    pub actions: Actions,
+    /// Its filter with the values of the client. Several, if a value is a list; none, if one cannot be used.
+    pub filters: Vec<Box<str>>,
+    /// Its limits.
+    pub limits: Limits,
+    /// What keeps it from applying to the client now.
+    pub obstacles: Vec<Obstacle>,
+}
+
 /// A condition that does not hold for a client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnmetCondition(pub(crate) Condition);
@@ -169,7 +193,29 @@ impl Rights {
     }
 }
 
-/// Returns all rules with one filter each, in no particular order.
+impl Rights {
+    /// Returns all rules, and which of them apply to the client now. `token` are the rules of its token, as written.
+    pub fn rules_for(&self, token: &NamedRules, client: &ClientAttributes) -> RulesFor {
+        let file = self.policy_file();
+        let candidates = candidates(file.map(|file| &**file), token);
+        let rules = candidates.iter().map(|candidate| RuleFor {
+            rule: candidate.placed(),
+            actions: candidate.rule.actions,
+            filters: candidate.rule.filter.expand(client).unwrap_or_default(),
+            limits: candidate.rule.limits,
+            obstacles: barriers(candidate, client)
+                .into_iter()
+                .map(|(_, obstacle)| obstacle)
+                .collect(),
+        });
+        RulesFor {
+            rules: rules.collect(),
+            unusable: self.unusable().cloned(),
+        }
+    }
+}
+
+/// Returns all rules with one filter each: those of the policy file, then those of the token.
 fn candidates<'r>(file: Option<&'r PolicyFile>, token: &'r NamedRules) -> Vec<Candidate<'r>> {
     let of_file = file.into_iter().flat_map(PolicyFile::written);
     let of_file = of_file.flat_map(|written: WrittenRule<'r>| {
@@ -267,6 +313,17 @@ fn nearest(
     })
 }
 
+/// Returns what keeps a rule from applying to a client now, whatever it asks, and how much would have to change.
+fn barriers(candidate: &Candidate, client: &ClientAttributes) -> Vec<(u32, Obstacle)> {
+    let unmet = candidate.conditions.iter();
+    let unmet = unmet.filter(|condition| !condition.holds(client));
+    let unmet = unmet.map(|condition| (4, Obstacle::Condition(UnmetCondition(condition.clone()))));
+    let closed = (!candidate.is_open).then_some((3, Obstacle::Closed));
+    let value = candidate.rule.filter.expand(client).err();
+    let value = value.map(|value| (6, Obstacle::Value(value)));
+    unmet.chain(closed).chain(value).collect()
+}
+
 /// Returns what keeps a rule from allowing a request, and how much would have to change. `None` if it has nothing to do
 /// with the request.
 fn obstacles(
@@ -280,21 +337,12 @@ fn obstacles(
         cost += price;
         found.push(obstacle);
     };
-    for condition in candidate.conditions {
-        if !condition.holds(client) {
-            add(4, Obstacle::Condition(UnmetCondition(condition.clone())));
-        }
+    for (price, obstacle) in barriers(candidate, client) {
+        add(price, obstacle);
     }
-    if !candidate.is_open {
-        add(3, Obstacle::Closed);
-    }
-    let filters = match rule.filter.expand(client) {
-        Ok(filters) => filters,
-        Err(value) => {
-            add(6, Obstacle::Value(value));
-            // Its filter without values says nothing about the topic.
-            return starts_alike(rule, question.topic).then_some((cost, found));
-        }
+    let Ok(filters) = rule.filter.expand(client) else {
+        // Its filter without values says nothing about the topic.
+        return starts_alike(rule, question.topic).then_some((cost, found));
     };
     if applies(rule, client, question) {
         return Some((cost, found));

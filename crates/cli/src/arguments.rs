@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 mod device;
 mod policy;
 
-pub(crate) use device::DeviceArguments;
+pub(crate) use device::{DEFAULT_CLIENT_ID, DeviceArguments};
 pub(crate) use policy::CanArguments;
 
 /// Finds out why a device is refused, and whether a configuration and a tenant are right.
@@ -32,6 +32,9 @@ pub(crate) enum Command {
     /// Ask the tenant whether it is set up as the configuration expects, and say how to mend what is not
     #[command(after_help = DOCTOR_HELP)]
     Doctor(Doctor),
+    /// Sign in as a device would, and show what its token says, which rights it has and when they end
+    #[command(after_help = LOGIN_HELP)]
+    Login(LoginArguments),
     /// List the connected clients and the kept sessions of the broker on this machine
     Sessions(Sessions),
     /// Disconnect clients of the broker on this machine; they may come back at once
@@ -139,6 +142,18 @@ pub(crate) struct Release {
     pub(crate) client_ids: Vec<String>,
     #[command(flatten)]
     pub(crate) broker: Broker,
+}
+
+/// What the exit codes of `login` mean.
+const LOGIN_HELP: &str = "Exit codes: 0 the device is let in, 1 it is not, 2 wrong command line, 3 the tenant could not be asked.";
+
+/// Who signs in.
+#[derive(Args, Debug)]
+pub(crate) struct LoginArguments {
+    #[command(flatten)]
+    pub(crate) configuration: Configuration,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
 }
 
 /// What `doctor` promises.

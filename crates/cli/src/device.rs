@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use acl::client::ClientAttributes;
+use acl::{client::ClientAttributes, why::RulesFor};
 use auth::{
     client::{Client, ClientKey},
     clock::{self, Unix},
@@ -85,7 +85,8 @@ pub(crate) struct Instance {
 #[derive(Clone, Debug)]
 pub(crate) struct SignedIn {
     key: ClientKey,
-    client_id: String,
+    /// Its client ID.
+    pub(crate) client_id: String,
     /// The user name that the broker is told.
     pub(crate) username: String,
     address: String,
@@ -228,6 +229,32 @@ impl Instance {
             .explain(&mut self.common, &access, &device.attributes, now)
     }
 
+    /// Returns the rules for a device that is in, and which of them apply to it now.
+    pub(crate) fn rules_for(&mut self, device: &SignedIn) -> RulesFor {
+        let client = Client {
+            id: device.client_id.as_str(),
+            username: Some(device.username.as_str()),
+            address: Some(device.address.as_str()),
+            port: device.port,
+            certificate: None,
+        };
+        self.engine
+            .rules_for(&mut self.common, device.key, &client, &device.attributes)
+    }
+
+    /// Returns the client IDs that a device may use; `None` if it may use all.
+    pub(crate) fn client_ids(&self, device: &SignedIn) -> Option<Arc<[Box<str>]>> {
+        // A device whose token names none is not in.
+        self.engine
+            .client_ids(&device.attributes)
+            .unwrap_or_default()
+    }
+
+    /// Whether others decide about messages and subscriptions.
+    pub(crate) fn defers_acl(&self) -> bool {
+        self.engine.defers_acl()
+    }
+
     /// Returns the lines that the plugin would have logged.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.log.take().into_iter().map(|(_, line)| line).collect()
@@ -300,7 +327,11 @@ pub(crate) fn claims_of(text: &str, path: &Path) -> Result<Map<String, Value>, F
 }
 
 /// Reads a file, or the standard input for `-`.
-fn text_of(path: &Path) -> Result<String, Failure> {
+///
+/// # Errors
+///
+/// Returns a failure if it cannot be read.
+pub(crate) fn text_of(path: &Path) -> Result<String, Failure> {
     /// A token has some kilobytes.
     const MOST: u64 = 1024 * 1024;
     let of_file = |why: io::Error| Failure::new(format!("{}: {why}", path.display()));

@@ -539,7 +539,7 @@ fn the_traps_of_an_api_and_a_connection_take_a_login_of_nobody() {
         let said = site.run(&[]);
         wrong(&said, &[]);
         assert!(
-            said.json["notExamined"]
+            said.json["not_examined"]
                 .to_string()
                 .contains("--probe-login")
         );

@@ -10,7 +10,7 @@ use super::{
     common::Admitted, expiry::end_refusal,
 };
 use crate::{
-    client::{Client, ClientView},
+    client::{Client, ClientKey, ClientView},
     clock::Unix,
     control::ControlTopic,
     jwt,
@@ -20,7 +20,7 @@ use crate::{
 };
 use acl::{
     client::ClientAttributes,
-    why::{Question, WhyRules},
+    why::{Question, RulesFor, WhyRules},
 };
 
 /// Why an instance decides about a message or a subscription as it does.
@@ -160,6 +160,42 @@ impl Engine {
             WhyDecided::Rules(Box::new(session.rights.explain(&token, client, &question)))
         });
         (decision, why.unwrap_or(WhyDecided::OthersDecide))
+    }
+}
+
+/// What a client that is in may do, as a whole.
+impl Engine {
+    /// Returns the rules for the client, and which of them apply to it now. `client` is what its [`Admission`] says of
+    /// it.
+    pub fn rules_for(
+        &self,
+        common: &mut Common,
+        key: ClientKey,
+        seen: &Client<&str>,
+        client: &ClientAttributes,
+    ) -> RulesFor {
+        let token = self.config.reading.named_rules(&client.claims);
+        let rules = common.sessions.look(key, seen, |found| {
+            found.session.rights.rules_for(&token, client)
+        });
+        rules.unwrap_or_default()
+    }
+
+    /// Returns the client IDs that the client may use; `None` if it may use all.
+    ///
+    /// # Errors
+    ///
+    /// Returns why its token names none.
+    pub fn client_ids(
+        &self,
+        client: &ClientAttributes,
+    ) -> Result<Option<Arc<[Box<str>]>>, Refusal> {
+        self.config.client_ids.of(&client.username, &client.claims)
+    }
+
+    /// Whether others decide about messages and subscriptions (`acl`).
+    pub fn defers_acl(&self) -> bool {
+        self.config.defer_acl
     }
 }
 

@@ -6,6 +6,9 @@ use clap::Args;
 
 use auth::clock::Unix;
 
+/// The client ID of a device, where none is named.
+pub(crate) const DEFAULT_CLIENT_ID: &str = "mosquitto-auth0";
+
 /// Who a device is, and what it presents.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DeviceArguments {
@@ -28,7 +31,7 @@ pub(crate) struct DeviceArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) claims: Option<PathBuf>,
     /// The client ID of the device
-    #[arg(long, value_name = "ID", default_value = "mosquitto-auth0")]
+    #[arg(long, value_name = "ID", default_value = DEFAULT_CLIENT_ID)]
     pub(crate) client_id: String,
     /// The address from which the device connects
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]

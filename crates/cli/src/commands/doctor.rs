@@ -65,7 +65,7 @@ impl Outcome for Diagnosis {
             "tenant": self.tenant,
             "sends": self.sends.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "findings": self.findings.iter().map(finding).collect::<Vec<_>>(),
-            "notExamined": self.omitted.iter().map(|one| messages::omitted(*one)).collect::<Vec<_>>(),
+            "not_examined": self.omitted.iter().map(|one| messages::omitted(*one)).collect::<Vec<_>>(),
         })
     }
 

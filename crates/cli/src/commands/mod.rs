@@ -5,6 +5,7 @@ mod check;
 mod doctor;
 mod forget;
 mod kick;
+pub(crate) mod login;
 mod refresh_keys;
 mod release;
 mod sessions;
@@ -26,6 +27,7 @@ pub(crate) fn run(arguments: Arguments) -> Exit {
         Command::Release(which) => release::run(which),
         Command::RefreshKeys(broker) => refresh_keys::run(&broker),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Login(arguments) => login::run(&arguments),
     };
     output::show(result, arguments.json)
 }

@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr};
 use auth::refusal::{CertificateProblem, Reason, Refusal, TenantAnswer};
 use input::text::Quoted;
 
+use super::duration;
 use crate::doctor::{
     finding::{Finding, Severity, Which},
     plan::{Omitted, Sending},
@@ -787,15 +788,6 @@ fn words_of(texts: &[impl AsRef<str>]) -> String {
     match shown.as_slice() {
         [] => "nothing".to_owned(),
         _ => shown.join(", "),
-    }
-}
-
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
     }
 }
 

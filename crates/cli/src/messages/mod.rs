@@ -3,3 +3,14 @@
 pub(crate) mod administration;
 pub(crate) mod can;
 pub(crate) mod doctor;
+pub(crate) mod login;
+
+/// Returns a time span for people.
+pub(crate) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", (seconds + 1800) / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

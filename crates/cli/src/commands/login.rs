@@ -1,0 +1,192 @@
+//! `login`: signs in as a device would, and shows what its token says and grants.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value, json};
+
+use acl::{
+    rules::Actions,
+    why::{Obstacle, RuleFor, RulesFor},
+};
+use auth::{
+    clock::Unix,
+    config::Config,
+    refusal::{Detail, Refusal},
+};
+
+use super::can::{refused, rule_json};
+use crate::{
+    arguments::{DEFAULT_CLIENT_ID, LoginArguments},
+    configuration,
+    device::{self, Credential, Device, Instance, SignedIn, Tenant},
+    exit::Exit,
+    messages::login as messages,
+    output::{self, Failure, Outcome},
+};
+
+/// A device that is let in.
+pub(crate) struct LetIn {
+    /// The device.
+    pub(crate) device: SignedIn,
+    /// The client IDs that it may use; `None` if it may use all.
+    pub(crate) client_ids: Option<Arc<[Box<str>]>>,
+    /// The rules for it.
+    pub(crate) rules: RulesFor,
+    /// Whether others decide about messages and subscriptions.
+    pub(crate) others_decide: bool,
+    /// When it signed in.
+    pub(crate) now: Unix,
+    /// Whether nobody has verified its claims.
+    pub(crate) is_unverified: bool,
+    /// The policy file.
+    pub(crate) policy_file: Option<PathBuf>,
+}
+
+/// A device that is not let in.
+pub(crate) struct TurnedAway {
+    /// Why.
+    pub(crate) refusal: Refusal,
+    /// What its token says, if it has one that can be read. Nobody has verified it.
+    pub(crate) claims: Option<Map<String, Value>>,
+    /// What the plugin would have logged.
+    pub(crate) log: Vec<String>,
+}
+
+impl Outcome for LetIn {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        messages::let_in(self, out)
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "let_in": true,
+            "verified": !self.is_unverified,
+            "username": self.device.username,
+            "client_id": self.device.client_id,
+            "client_ids": self.client_ids.as_deref(),
+            "rights_end": self.device.until.0,
+            "claims": *self.device.attributes.claims,
+            "others_decide": self.others_decide,
+            "rules": self.rules.rules.iter().map(|rule| self.rule(rule)).collect::<Vec<_>>(),
+            "no_rights_because": self.rules.unusable.as_ref().map(ToString::to_string),
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Yes
+    }
+}
+
+impl LetIn {
+    fn rule(&self, one: &RuleFor) -> Value {
+        let mut shown = rule_json(&one.rule, self.policy_file.as_deref());
+        shown["actions"] = json!(match one.actions {
+            Actions::Publish => "publish",
+            Actions::Subscribe => "subscribe",
+            Actions::Both => "both",
+        });
+        shown["filters"] = json!(one.filters);
+        shown["applies"] = json!(one.obstacles.is_empty());
+        let obstacles = one.obstacles.iter().map(Obstacle::to_string);
+        shown["obstacles"] = json!(obstacles.collect::<Vec<_>>());
+        shown
+    }
+}
+
+impl Outcome for TurnedAway {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        messages::turned_away(self, out)
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "let_in": false,
+            "refused": refused(&self.refusal),
+            "claims": self.claims,
+            "log": self.log,
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        device::exit_of(&self.refusal)
+    }
+}
+
+/// Signs in.
+///
+/// # Errors
+///
+/// Returns a failure if the configuration is wrong, or if a file cannot be read.
+pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failure> {
+    let config = configuration::usable(&arguments.configuration.conf)?;
+    let mut device = Device::of(&arguments.device)?;
+    let tenant = match arguments.device.offline {
+        true => Tenant::LeftAlone,
+        false => Tenant::Asked,
+    };
+    if tenant == Tenant::Asked {
+        announce(&config, &device);
+    }
+    let policy_file = config.policy_file().map(Path::to_owned);
+    let mut instance = Instance::new(config, tenant)?;
+    let now = device::time_of(&arguments.device);
+    let mut result = instance.sign_in(&device, now);
+    // A token that is bound to a client ID is fine with that one. The operator has named no other.
+    if let Err(refusal) = &result
+        && let Detail::ClientIds(ids) = refusal.detail()
+        && let Some(first) = ids.first()
+        && device.client_id == DEFAULT_CLIENT_ID
+    {
+        device.client_id = first.to_string();
+        result = instance.sign_in(&device, now);
+    }
+    Ok(match result {
+        Ok(signed_in) => Box::new(LetIn {
+            client_ids: instance.client_ids(&signed_in),
+            rules: instance.rules_for(&signed_in),
+            others_decide: instance.defers_acl(),
+            device: signed_in,
+            now,
+            is_unverified: matches!(device.credential, Credential::Claims { .. }),
+            policy_file,
+        }),
+        Err(refusal) => Box::new(TurnedAway {
+            refusal,
+            claims: match &device.credential {
+                Credential::Token(token) => std::str::from_utf8(token.reveal()).ok().and_then(peek),
+                Credential::Claims { claims, .. } => Some(claims.clone()),
+                Credential::Password { .. } => None,
+            },
+            log: instance.lines(),
+        }),
+    })
+}
+
+/// Says what is sent to the tenant, before anything is sent.
+fn announce(config: &Config, device: &Device) {
+    let user = match &device.credential {
+        Credential::Password { username, .. } => Some(username.as_str()),
+        Credential::Token(_) => None,
+        Credential::Claims { .. } => return,
+    };
+    if user.is_some() || config.fetches_keys() {
+        let fetches_keys = config.fetches_keys();
+        output::announce(&messages::announcement(
+            config.tenant.name(),
+            user,
+            fetches_keys,
+        ));
+    }
+}
+
+/// Returns the claims of a token that nobody has verified.
+fn peek(token: &str) -> Option<Map<String, Value>> {
+    let payload = token.split('.').nth(1)?;
+    let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+    input::json::object(&payload).ok()
+}
