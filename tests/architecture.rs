@@ -70,6 +70,7 @@ fn few_modules_use_the_libraries_for_http_and_signatures() {
         "aws_lc_rs::",
         &[
             "auth/secret.rs",
+            "auth/jwt/jwk.rs",
             "auth/jwt/jwks.rs",
             "auth/jwt/jws.rs",
             "auth/auth0/http.rs",
@@ -111,6 +112,7 @@ fn dependencies_point_one_way() {
     let layers: &[&[&str]] = &[
         &[
             "account",
+            "algorithm",
             "client",
             "clock",
             "files",

@@ -3,7 +3,8 @@
 use serde_json::json;
 use testbed::{
     clients::{MosquittoClient, Protocol, raw::ConnectPacket},
-    signing::Alg,
+    elliptic::{Curve, EllipticKey},
+    signing::{Alg, peek},
     tenant::{API_SECRET, AUDIENCE, DEVICE, Signing, TokenProfile},
 };
 
@@ -143,6 +144,41 @@ on_each_broker! {
         let connect = token_connect(Protocol::V311, "ps", &tenant.token(DEVICE));
         assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V311, 0x86));
         assert!(expect_refusal(&broker, "'ps'", "token-key-unfit").contains("Include Signing Algorithms"));
+    }
+
+    /// Providers other than Auth0 sign with keys on elliptic curves. A key set may have two keys under one name, one
+    /// without a name, and entries that nobody can use.
+    fn keys_on_elliptic_curves_are_accepted_where_they_are_listed(version) {
+        let tenant = tenant();
+        let claims = peek(&tenant.token(DEVICE)).unwrap().1;
+        let keys = [Curve::P256, Curve::P384, Curve::Ed25519].map(|curve| (curve, EllipticKey::generate("same", curve)));
+        let mut jwks: Vec<_> = keys.iter().map(|(_, key)| key.jwk()).collect();
+        jwks[2]["kid"] = json!(null);
+        jwks.extend([json!({"kty": "oct"}), json!(7), jwks[0].clone()]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("jwks.json");
+        std::fs::write(&file, json!({ "keys": jwks }).to_string()).unwrap();
+        let options = PluginOptions::tokens(&tenant).with("jwks_file", file.to_str().unwrap());
+        let accepting = broker(version, &options.clone().with("algorithms", "ES256,ES384,EdDSA"));
+        let refusing = broker(version, &options);
+        for (curve, key) in keys {
+            let header = match curve {
+                Curve::Ed25519 => json!({"alg": "EdDSA"}),
+                _ => json!({"alg": curve.algorithm(), "kid": "same"}),
+            };
+            let token = key.sign(header, &claims);
+            let device = MosquittoClient::of(&accepting).username("JWT").password(&token);
+            device.publish("temperature", "1").expect_success();
+            let name = format!("c-{}", curve.algorithm());
+            let connect = token_connect(Protocol::V311, &name, &token);
+            assert_eq!(answer(&refusing, &connect), expected_refusal(version, Protocol::V311, 0x86));
+            let line = refusing.wait_for_log(&format!("of '{name}'"), PATIENCE).unwrap();
+            assert!(line.contains("or list this one if you trust it"), "{line}");
+        }
+        let unknown = tenant.mint(DEVICE).header("alg", "ES512").sign();
+        let _ = answer(&refusing, &token_connect(Protocol::V311, "c-unknown", &unknown));
+        let line = refusing.wait_for_log("of 'c-unknown'", PATIENCE).unwrap();
+        assert!(line.contains("this one is not supported"), "{line}");
     }
 
     fn hs256_is_accepted_with_a_secret_from_a_file(version) {

@@ -10,9 +10,9 @@ mod common;
 use std::{hint::black_box, time::Duration};
 
 use auth::{
+    algorithm::Algorithm,
     client::{Client, ClientKey},
     clock,
-    config::Algorithm,
     engine::{Access, Action, Decision},
     jwt::{self, jwks::KeySet, jwks_cache::FetchSchedule},
     log::Log,

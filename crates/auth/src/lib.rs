@@ -8,6 +8,7 @@
 //! |---|---|
 //! | Is this token valid? | [`jwt`]; its outer layer and signature, [`jwt::jws`] |
 //! | What follows when the tenant revokes a key? | `engine/signing_keys.rs` |
+//! | Which algorithms may sign a token, and with which kind of key? | [`algorithm`]; how a key is read, `jwt/jwk.rs` |
 //! | Which keys are current, and when are they fetched again? | [`jwt::jwks_cache`]; over a restart, [`jwt::saved_jwks`] |
 //! | How is the tenant asked? | [`auth0`]; its connections and timeouts, `auth0/http.rs` |
 //! | What does the tenant's response mean? | [`auth0::answer`]; which of its tokens counts, `engine/verify.rs` |
@@ -49,6 +50,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod account;
+pub mod algorithm;
 pub mod auth0;
 mod cache;
 pub mod client;

@@ -8,6 +8,7 @@ pub mod clients;
 pub mod crowd;
 pub mod dns;
 pub mod dump;
+pub mod elliptic;
 pub mod glewlwyd;
 pub mod heap;
 pub mod http;

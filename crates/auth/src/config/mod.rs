@@ -24,7 +24,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{identity::ClientIds, proxies::TrustedProxies, secret::Secret, state_dir::StateDir};
+use crate::{
+    algorithm::Algorithm, identity::ClientIds, proxies::TrustedProxies, secret::Secret,
+    state_dir::StateDir,
+};
 use acl::claims::Reading;
 use given::Given;
 use options::Reread;
@@ -33,37 +36,6 @@ pub use errors::ConfigError;
 
 /// The minimum length of a secret for HS256, in bytes: as long as the hash (RFC 7518, section 3.2).
 pub(crate) const HS256_MIN_SECRET: usize = 32;
-
-/// A signature algorithm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256, Auth0's default.
-    Rs256,
-    /// RSASSA-PSS with SHA-256.
-    Ps256,
-    /// HMAC with SHA-256. Everyone who can verify a token can make one.
-    Hs256,
-}
-
-impl Algorithm {
-    const ALL: [Self; 3] = [Self::Rs256, Self::Ps256, Self::Hs256];
-
-    /// Returns its name in a JOSE header (RFC 7518, section 3.1).
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rs256 => "RS256",
-            Self::Ps256 => "PS256",
-            Self::Hs256 => "HS256",
-        }
-    }
-
-    /// Returns the algorithm with exactly this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name() == name)
-    }
-}
 
 /// Where the tenant's endpoints are found.
 #[derive(Clone, Debug, PartialEq, Eq)]

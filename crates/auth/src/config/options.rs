@@ -432,11 +432,16 @@ const TOKENS: Group = Group {
     options: &[
         Opt {
             name: "algorithms",
-            kind: Kind::SomeOf(&["RS256", "PS256", "HS256"]),
+            kind: Kind::SomeOf(&[
+                "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+                "HS256",
+            ]),
             default: Value("RS256"),
             example: Some("RS256"),
             reread: Reread::Forgets,
-            text: "The signature algorithms that are accepted. `HS256` requires `hs256_secret_file`.",
+            text: "The signature algorithms that are accepted. Auth0 signs with `RS256`, `PS256` or `HS256`, other \
+                   providers also with the others. `HS256` requires `hs256_secret_file`. `EdDSA` is Ed25519, which \
+                   some providers name `Ed25519`.",
             ..ROW
         },
         Opt {

@@ -1,21 +1,17 @@
 //! The tenant's signing keys (JWKS, RFC 7517). A set is immutable; a new set replaces it as a whole.
 
-use std::collections::HashMap;
+use aws_lc_rs::signature::ParsedPublicKey;
+use serde_json::{Map, Value};
 
-use aws_lc_rs::error::KeyRejected;
-use aws_lc_rs::signature::{
-    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaParameters,
-    RsaPublicKeyComponents,
-};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::{Map, Value, json};
-
+use super::jwk::PublicKey;
 use crate::{
-    config::{Algorithm, Config, ConfigError, KeySource, errors::Problem},
+    algorithm::Algorithm,
+    config::{Config, ConfigError, KeySource, errors::Problem},
     files,
-    secret::sha256,
 };
 use input::json::{self, JsonError};
+
+pub use super::jwk::{KeyMark, KeyProblem};
 
 /// The maximum number of keys from one set. Auth0 lists 2 or 3; a private cloud may add 10 of its own.
 pub(crate) const MAX_KEYS: usize = 64;
@@ -23,47 +19,20 @@ pub(crate) const MAX_KEYS: usize = 64;
 /// The longest `kid`, in bytes. Auth0's have 21 to 40.
 const MAX_KID: usize = 256;
 
-/// The algorithms that an RSA key can verify, with their parameters (RFC 7518, sections 3.3 and 3.5; a PSS
-/// salt is as long as the hash).
-const RSA: [(Algorithm, &RsaParameters); 2] = [
-    (Algorithm::Rs256, &RSA_PKCS1_2048_8192_SHA256),
-    (Algorithm::Ps256, &RSA_PSS_2048_8192_SHA256),
-];
-
-/// RSA public keys for signatures, by `kid`. No other kind of key is in the set: a symmetric key in a public
-/// document is not secret, and Auth0 signs with RSA only.
+/// Public keys for signatures.
 #[derive(Debug, Default)]
 pub struct KeySet {
-    rsa: HashMap<String, RsaKey>,
+    /// Several keys may have one name, if no algorithm is common to them. A set has few keys, so it is searched from
+    /// one end to the other.
+    keys: Vec<NamedKey>,
     ignored: Vec<IgnoredKey>,
 }
 
-/// A mark of a public key, by its numbers alone: it is the same under another name and after a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyMark(u64);
-
-struct RsaKey {
-    /// The parsed key for each algorithm that it may verify. Parsing includes a long division by the modulus,
-    /// which costs a seventh of a check; `jsonwebtoken` repeats it for every signature.
-    ready: Vec<(Algorithm, ParsedPublicKey)>,
-    /// Modulus and exponent, big-endian.
-    n: Vec<u8>,
-    e: Vec<u8>,
-    mark: KeyMark,
-    /// `alg`, if the tenant states it ("Include Signing Algorithms in JSON Web Key Set").
-    algorithm: Option<Algorithm>,
-}
-
-impl std::fmt::Debug for RsaKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RsaKey({:?})", self.algorithm)
-    }
-}
-
-impl PartialEq for RsaKey {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.n, &self.e, self.algorithm) == (&other.n, &other.e, other.algorithm)
-    }
+/// A key, and its `kid`.
+#[derive(Debug, PartialEq)]
+struct NamedKey {
+    kid: Option<String>,
+    key: PublicKey,
 }
 
 /// Why a set has no key for a token.
@@ -99,49 +68,20 @@ pub enum JwksProblem {
 pub enum IgnoredKey {
     /// It is not an object.
     NotAnObject,
-    /// It has no name, or one that is too long.
-    Unnamed,
-    /// Another key has the same name.
+    /// Its name is not a text, or is too long.
+    BadName,
+    /// Another key for the same algorithm has the same name, or none either.
     Ambiguous {
         /// The name.
-        kid: String,
+        kid: Option<String>,
     },
     /// It cannot be used.
     Unusable {
         /// Its name.
-        kid: String,
+        kid: Option<String>,
         /// Why not.
         problem: KeyProblem,
     },
-}
-
-/// Why a key cannot be used.
-#[derive(Debug, PartialEq, Eq)]
-pub enum KeyProblem {
-    /// It is of this type, not RSA.
-    Type(String),
-    /// It is a private key.
-    Private,
-    /// Its `use` is this, not `sig`.
-    Use(String),
-    /// Its `key_ops` do not have `verify`.
-    NotForVerifying,
-    /// It is for this algorithm, which is not supported.
-    Algorithm(String),
-    /// Its `alg` is not a string.
-    AlgorithmNotText,
-    /// This number cannot be read.
-    BadNumber(&'static str),
-    /// Its modulus has this many bits.
-    Bits(usize),
-    /// Its modulus is even.
-    EvenModulus,
-    /// Its exponent is out of range.
-    BadExponent,
-    /// It has the mark of a broken generator (CVE-2017-15361).
-    Roca,
-    /// The cryptographic library rejects it, for this reason.
-    Rejected(String),
 }
 
 impl KeySet {
@@ -160,42 +100,40 @@ impl KeySet {
             return Err(JwksProblem::TooMany(keys.len()));
         }
         let mut set = Self::default();
-        let mut ambiguous = Vec::new();
         for key in keys {
-            let Value::Object(jwk) = key else {
-                set.ignored.push(IgnoredKey::NotAnObject);
-                continue;
-            };
-            let kid = match jwk.get("kid") {
-                Some(Value::String(kid)) if kid.len() <= MAX_KID => kid.clone(),
-                _ => {
-                    set.ignored.push(IgnoredKey::Unnamed);
-                    continue;
-                }
-            };
-            match rsa(jwk) {
-                Ok(key) => {
-                    // Some providers list a key twice. Two different keys with one name are refused: which
-                    // one is meant would depend on the reader.
-                    if set.rsa.get(&kid).is_some_and(|other| *other != key) {
-                        ambiguous.push(kid);
-                    } else {
-                        set.rsa.insert(kid, key);
-                    }
-                }
-                Err(problem) => set.ignored.push(IgnoredKey::Unusable { kid, problem }),
+            match named_key(key) {
+                // Some providers list a key twice.
+                Ok(key) if set.keys.contains(&key) => {}
+                Ok(key) => set.keys.push(key),
+                Err(ignored) => set.ignored.push(ignored),
             }
         }
-        for kid in ambiguous {
-            if set.rsa.remove(&kid).is_some() {
-                set.ignored.push(IgnoredKey::Ambiguous { kid });
-            }
-        }
-        if set.rsa.is_empty() {
+        set.remove_ambiguous();
+        if set.keys.is_empty() {
             let first = set.ignored.into_iter().next();
             return Err(first.map_or(JwksProblem::NoKeys, JwksProblem::NoneUsable));
         }
         Ok(set)
+    }
+
+    /// Leaves out different keys with one name and a common algorithm: which one is meant would depend on the reader.
+    fn remove_ambiguous(&mut self) {
+        let all = std::mem::take(&mut self.keys);
+        let is_ambiguous = |one: &NamedKey| {
+            let mut namesakes = all.iter().filter(|other| other.kid == one.kid);
+            namesakes.any(|other| other.key.conflicts_with(&one.key))
+        };
+        let ambiguous: Vec<bool> = all.iter().map(is_ambiguous).collect();
+        for (one, is_ambiguous) in all.into_iter().zip(ambiguous) {
+            let ignored = IgnoredKey::Ambiguous {
+                kid: one.kid.clone(),
+            };
+            match is_ambiguous {
+                false => self.keys.push(one),
+                true if self.ignored.contains(&ignored) => {}
+                true => self.ignored.push(ignored),
+            }
+        }
     }
 
     /// Reads the keys in `jwks_file`, if that option is set.
@@ -216,69 +154,69 @@ impl KeySet {
         Ok(Some(keys))
     }
 
-    /// Returns the name of each key, and the algorithm that it is for, if it states one.
-    pub fn names(&self) -> impl Iterator<Item = (&str, Option<Algorithm>)> {
-        let keys = self.rsa.iter();
-        keys.map(|(kid, key)| (kid.as_str(), key.algorithm))
+    /// Returns the name of each key, if it has one, and the algorithms that it may verify.
+    pub fn names(&self) -> impl Iterator<Item = (Option<&str>, Vec<Algorithm>)> {
+        let keys = self.keys.iter();
+        keys.map(|one| (one.kid.as_deref(), one.key.algorithms().collect()))
     }
 
     /// Returns the key that a token names, if it may verify that algorithm, and its mark. A token without `kid` gets
-    /// the only key of the set.
+    /// the only key for its algorithm that has none either, or the only key of the set.
     ///
     /// # Errors
     ///
     /// Returns why the set has no such key.
-    pub fn rsa(
+    pub fn find(
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<(&ParsedPublicKey, KeyMark), KeyLookupError> {
-        let key = match kid {
-            _ if self.rsa.is_empty() => return Err(KeyLookupError::Empty),
-            Some(kid) => self.rsa.get(kid).ok_or(KeyLookupError::Unknown)?,
-            None if self.rsa.len() == 1 => self.rsa.values().next().expect("one key"),
-            None => return Err(KeyLookupError::Unnamed),
+        if self.keys.is_empty() {
+            return Err(KeyLookupError::Empty);
+        }
+        let with_name = || self.keys.iter().filter(|one| one.kid.as_deref() == kid);
+        let fits = |one: &&NamedKey| one.key.ready_for(algorithm).is_some();
+        let found = match (
+            with_name().find(fits).or(with_name().next()),
+            kid,
+            &self.keys[..],
+        ) {
+            (Some(found), ..) => found,
+            (None, None, [only]) => only,
+            (None, None, _) => return Err(KeyLookupError::Unnamed),
+            (None, Some(_), _) => return Err(KeyLookupError::Unknown),
         };
-        let ready = key.ready.iter().find(|(one, _)| *one == algorithm);
-        ready.map(|(_, ready)| (ready, key.mark)).ok_or_else(|| {
-            // A key without a stated algorithm is ready for all of them.
-            KeyLookupError::Algorithm(key.algorithm.unwrap_or(algorithm))
-        })
+        match found.key.ready_for(algorithm) {
+            Some(ready) => Ok((ready, found.key.mark())),
+            None => Err(KeyLookupError::Algorithm(found.key.first_algorithm())),
+        }
     }
 
     /// Whether the set holds the key with this mark, under whatever name.
     pub fn has(&self, mark: KeyMark) -> bool {
-        self.rsa.values().any(|key| key.mark == mark)
+        self.keys.iter().any(|one| one.key.mark() == mark)
     }
 
-    /// Whether both sets hold the same keys.
+    /// Whether both sets hold the same keys, in whatever order.
     pub fn has_same_keys(&self, other: &Self) -> bool {
-        self.rsa == other.rsa
+        self.keys.len() == other.keys.len() && self.keys.iter().all(|key| other.keys.contains(key))
     }
 
     /// Returns the keys as a JWK Set, without the ignored ones.
     pub(crate) fn to_jwks(&self) -> Map<String, Value> {
-        let jwk = |(kid, key): (&String, &RsaKey)| {
-            let mut jwk = json!({
-                "kty": "RSA", "use": "sig", "kid": kid,
-                "n": URL_SAFE_NO_PAD.encode(&key.n), "e": URL_SAFE_NO_PAD.encode(&key.e),
-            });
-            if let Some(algorithm) = key.algorithm {
-                jwk["alg"] = algorithm.name().into();
-            }
-            jwk
-        };
-        Map::from_iter([("keys".into(), self.rsa.iter().map(jwk).collect())])
+        let keys = self.keys.iter();
+        let keys = keys.map(|one| one.key.to_jwk(one.kid.as_deref()));
+        Map::from_iter([("keys".into(), keys.collect())])
     }
 
     /// Returns the number of keys.
     pub fn len(&self) -> usize {
-        self.rsa.len()
+        self.keys.len()
     }
 
     /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
-        self.rsa.is_empty()
+        self.keys.is_empty()
     }
 
     /// Returns the keys of the document that were left out, with the reason.
@@ -287,118 +225,28 @@ impl KeySet {
     }
 }
 
-/// Parses an RSA key for signatures, or returns why it is not usable.
-fn rsa(jwk: &Map<String, Value>) -> Result<RsaKey, KeyProblem> {
-    let algorithm = stated_algorithm(jwk)?;
-    let (n, e) = rsa_numbers(jwk)?;
-    let key = RsaPublicKeyComponents { n: &n, e: &e };
-    let ready = RSA
-        .into_iter()
-        .filter(|(one, _)| algorithm.is_none_or(|stated| stated == *one))
-        .map(|(one, parameters)| Ok((one, key.to_parsed_public_key(parameters)?)))
-        .collect::<Result<_, KeyRejected>>()
-        .map_err(|why| KeyProblem::Rejected(why.to_string()))?;
-    Ok(RsaKey {
-        ready,
-        mark: mark(&n, &e),
-        n,
-        e,
-        algorithm,
-    })
-}
-
-fn mark(n: &[u8], e: &[u8]) -> KeyMark {
-    // The length makes a difference between numbers that are cut at different places.
-    let numbers = [&n.len().to_be_bytes()[..], n, e].concat();
-    let hash = sha256(&numbers);
-    let first = hash.first_chunk().expect("a hash has 32 bytes");
-    KeyMark(u64::from_be_bytes(*first))
-}
-
-/// Checks that a key is a public RSA key for signatures. Returns its algorithm, if it states one.
-fn stated_algorithm(jwk: &Map<String, Value>) -> Result<Option<Algorithm>, KeyProblem> {
-    match jwk.get("kty").and_then(Value::as_str) {
-        Some("RSA") => {}
-        other => {
-            return Err(KeyProblem::Type(other.unwrap_or("none").to_owned()));
-        }
-    }
-    if jwk.contains_key("d") {
-        return Err(KeyProblem::Private);
-    }
-    if let Some(purpose) = jwk.get("use").filter(|p| *p != "sig") {
-        return Err(KeyProblem::Use(purpose.to_string()));
-    }
-    if let Some(operations) = jwk.get("key_ops") {
-        let verify = operations
-            .as_array()
-            .is_some_and(|ops| ops.iter().any(|op| op == "verify"));
-        if !verify {
-            return Err(KeyProblem::NotForVerifying);
-        }
-    }
-    match jwk.get("alg") {
-        None => Ok(None),
-        Some(Value::String(name)) => match Algorithm::parse(name) {
-            Some(algorithm) if algorithm != Algorithm::Hs256 => Ok(Some(algorithm)),
-            _ => Err(KeyProblem::Algorithm(name.clone())),
-        },
-        Some(_) => Err(KeyProblem::AlgorithmNotText),
-    }
-}
-
-/// Returns modulus and exponent, big-endian, unless they are weak.
-fn rsa_numbers(jwk: &Map<String, Value>) -> Result<(Vec<u8>, Vec<u8>), KeyProblem> {
-    let number = |name: &'static str| {
-        jwk.get(name)
-            .and_then(Value::as_str)
-            .and_then(|part| URL_SAFE_NO_PAD.decode(part).ok())
-            .map(|bytes| bytes[bytes.iter().take_while(|&&b| b == 0).count()..].to_vec())
-            .ok_or(KeyProblem::BadNumber(name))
+/// Reads a key and its name.
+fn named_key(key: &Value) -> Result<NamedKey, IgnoredKey> {
+    let Value::Object(jwk) = key else {
+        return Err(IgnoredKey::NotAnObject);
     };
-    let (n, e) = (number("n")?, number("e")?);
-    let bits = n.len() * 8 - n.first().map_or(0, |b| b.leading_zeros() as usize);
-    if !(2048..=8192).contains(&bits) {
-        return Err(KeyProblem::Bits(bits));
+    let kid = match jwk.get("kid") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(kid)) if kid.len() <= MAX_KID => Some(kid.clone()),
+        Some(_) => return Err(IgnoredKey::BadName),
+    };
+    match PublicKey::read(jwk) {
+        Ok(key) => Ok(NamedKey { kid, key }),
+        Err(problem) => Err(IgnoredKey::Unusable { kid, problem }),
     }
-    if n.last().is_none_or(|last| last % 2 == 0) {
-        return Err(KeyProblem::EvenModulus);
-    }
-    // With an exponent of 1 every signature equals its message. No library accepts an exponent of more than 33 bits.
-    let exponent = e.iter().try_fold(0u64, |acc, &b| {
-        (e.len() <= 5).then_some(acc << 8 | u64::from(b))
-    });
-    if !exponent.is_some_and(|e| (3..1 << 33).contains(&e) && e % 2 == 1) {
-        return Err(KeyProblem::BadExponent);
-    }
-    if is_roca(&n) {
-        return Err(KeyProblem::Roca);
-    }
-    Ok((n, e))
-}
-
-/// CVE-2017-15361 (ROCA): keys from one chip vendor's generator can be factored. Their modulus is a power of
-/// 65537 modulo every small prime (Nemec et al., "The Return of Coppersmith's Attack", 2017).
-fn is_roca(modulus: &[u8]) -> bool {
-    const PRIMES: [u32; 38] = [
-        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
-        97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
-    ];
-    PRIMES.iter().all(|&prime| {
-        let residue = modulus
-            .iter()
-            .fold(0, |acc, &byte| (acc << 8 | u32::from(byte)) % prime);
-        let mut power = 1;
-        (0..prime).any(|_| {
-            power = power * 65537 % prime;
-            power == residue
-        })
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::algorithm::KeyKind;
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use serde_json::json;
 
     /// A modulus of the right size. No test verifies a signature with it.
     fn modulus(bytes: usize) -> String {
@@ -419,6 +267,31 @@ mod tests {
         key
     }
 
+    fn with_member(mut key: Value, name: &str, value: Value) -> Value {
+        key[name] = value;
+        key
+    }
+
+    /// Returns the generator of a curve (SEC 2, sections 2.4.2 and 2.5.1), whose private key is 1.
+    fn ec(kid: &str, curve: &str) -> Value {
+        let (x, y) = match curve {
+            "P-256" => (
+                "axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY",
+                "T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU",
+            ),
+            _ => (
+                "qofKIr6LBTeOscce8yCtdG4dO2KLp5uYWfdB4IJUKjhVAvJdv1UpbDpUXjhydgq3",
+                "NhfeSpYmLG9dnpi_kpLcKfj0Hb0omhR86doxE7XwuMAKYLHOHX6BnXpDHXyQ6g5f",
+            ),
+        };
+        json!({"kty": "EC", "crv": curve, "kid": kid, "x": x, "y": y})
+    }
+
+    /// Returns the public key of RFC 8032, section 7.1, test 1.
+    fn ed25519(kid: &str) -> Value {
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"})
+    }
+
     fn parse(keys: &[Value]) -> Result<KeySet, String> {
         let text = json!({ "keys": keys }).to_string();
         KeySet::parse(text.as_bytes()).map_err(|why| why.to_string())
@@ -427,26 +300,26 @@ mod tests {
     #[test]
     fn a_key_is_used_for_its_name_and_algorithm_only() {
         let set = parse(&[jwk("a"), with("alg", json!("PS256"))]).unwrap();
-        assert!(set.rsa(Some("a"), Algorithm::Rs256).is_ok());
+        assert!(set.find(Some("a"), Algorithm::Rs256).is_ok());
         assert_eq!(
-            set.rsa(Some("a"), Algorithm::Ps256).unwrap_err(),
+            set.find(Some("a"), Algorithm::Ps256).unwrap_err(),
             KeyLookupError::Algorithm(Algorithm::Rs256)
         );
         assert_eq!(
-            set.rsa(Some("k"), Algorithm::Rs256).unwrap_err(),
+            set.find(Some("k"), Algorithm::Rs256).unwrap_err(),
             KeyLookupError::Algorithm(Algorithm::Ps256)
         );
         assert_eq!(
-            set.rsa(Some("b"), Algorithm::Rs256).unwrap_err(),
+            set.find(Some("b"), Algorithm::Rs256).unwrap_err(),
             KeyLookupError::Unknown
         );
         assert_eq!(
-            set.rsa(None, Algorithm::Rs256).unwrap_err(),
+            set.find(None, Algorithm::Rs256).unwrap_err(),
             KeyLookupError::Unnamed
         );
         assert_eq!(
             KeySet::default()
-                .rsa(Some("a"), Algorithm::Rs256)
+                .find(Some("a"), Algorithm::Rs256)
                 .unwrap_err(),
             KeyLookupError::Empty
         );
@@ -456,7 +329,17 @@ mod tests {
     fn a_set_is_the_same_after_writing_and_parsing() {
         let mut free = jwk("free");
         free.as_object_mut().unwrap().remove("alg");
-        let set = parse(&[jwk("a"), with("alg", json!("PS256")), free]).unwrap();
+        let mut unnamed = ec("", "P-384");
+        unnamed.as_object_mut().unwrap().remove("kid");
+        let keys = [
+            jwk("a"),
+            with("alg", json!("PS256")),
+            free,
+            ec("e", "P-256"),
+            ed25519("d"),
+            unnamed,
+        ];
+        let set = parse(&keys).unwrap();
         let copy = KeySet::parse(&serde_json::to_vec(&set.to_jwks()).unwrap()).unwrap();
         assert!(copy.has_same_keys(&set));
         assert!(!copy.has_same_keys(&parse(&[jwk("a")]).unwrap()));
@@ -467,7 +350,7 @@ mod tests {
     fn a_mark_is_of_the_key_and_not_of_its_name() {
         let mark = |key: &Value| {
             let set = parse(std::slice::from_ref(key)).unwrap();
-            let (_, mark) = set.rsa(None, Algorithm::Rs256).unwrap();
+            let (_, mark) = set.find(None, Algorithm::Rs256).unwrap();
             (set, mark)
         };
         let (set, of_a) = mark(&jwk("a"));
@@ -479,17 +362,95 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_alg_serves_both_rsa_algorithms() {
+    fn a_key_without_alg_serves_the_algorithms_of_its_kind() {
+        for (key, kind) in [
+            (jwk("a"), KeyKind::Rsa),
+            (ec("a", "P-256"), KeyKind::P256),
+            (ec("a", "P-384"), KeyKind::P384),
+            (ed25519("a"), KeyKind::Ed25519),
+        ] {
+            let mut key = key;
+            key.as_object_mut().unwrap().remove("alg");
+            let set = parse(&[key]).unwrap();
+            for algorithm in Algorithm::ALL {
+                for kid in [Some("a"), None] {
+                    let found = set.find(kid, algorithm).map(drop);
+                    assert_eq!(found.is_ok(), algorithm.key_kind() == kind, "{algorithm:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_one_name_are_told_apart_by_the_algorithm() {
+        let mark = |set: &KeySet, algorithm| set.find(Some("a"), algorithm).unwrap().1;
+        let with_alg = |alg: &str, bytes: usize| {
+            let mut key = jwk("a");
+            key["alg"] = json!(alg);
+            key["n"] = json!(modulus(bytes));
+            key
+        };
+        let keys = [
+            with_alg("RS256", 256),
+            with_alg("RS512", 384),
+            ec("a", "P-256"),
+        ];
+        let set = parse(&keys).unwrap();
+        assert_eq!((set.len(), set.ignored().len()), (3, 0));
+        let (first, second) = (mark(&set, Algorithm::Rs256), mark(&set, Algorithm::Rs512));
+        let third = mark(&set, Algorithm::Es256);
+        assert!(first != second && second != third && first != third);
+        // One that states no algorithm is for both.
+        let mut free = with_alg("RS256", 512);
+        free.as_object_mut().unwrap().remove("alg");
+        let set = parse(&[&keys[..], &[free]].concat()).unwrap();
+        assert!(set.len() == 1 && set.find(Some("a"), Algorithm::Es256).is_ok());
+        assert_eq!(set.ignored().len(), 1, "named once");
+    }
+
+    #[test]
+    fn a_key_without_a_name_serves_tokens_that_name_none() {
+        for absent in [true, false] {
+            let mut unnamed = with("n", json!(modulus(384)));
+            match absent {
+                true => drop(unnamed.as_object_mut().unwrap().remove("kid")),
+                false => unnamed["kid"] = Value::Null,
+            }
+            let (_, mark) = parse(std::slice::from_ref(&unnamed))
+                .unwrap()
+                .find(None, Algorithm::Rs256)
+                .unwrap();
+            let set = parse(&[jwk("a"), unnamed.clone(), ec("e", "P-256")]).unwrap();
+            assert_eq!(set.find(None, Algorithm::Rs256).unwrap().1, mark);
+            assert!(set.find(Some("a"), Algorithm::Rs256).unwrap().1 != mark);
+            assert_eq!(
+                set.find(Some("b"), Algorithm::Rs256).unwrap_err(),
+                KeyLookupError::Unknown
+            );
+            let error = set.find(None, Algorithm::Es256).unwrap_err();
+            assert_eq!(error, KeyLookupError::Algorithm(Algorithm::Rs256));
+            let mut other = unnamed.clone();
+            other["n"] = json!(modulus(512));
+            let set = parse(&[jwk("a"), jwk("b"), unnamed, other]).unwrap();
+            assert_eq!(
+                set.find(None, Algorithm::Rs256).unwrap_err(),
+                KeyLookupError::Unnamed
+            );
+            assert_eq!(set.ignored(), [IgnoredKey::Ambiguous { kid: None }]);
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_null_is_absent() {
         let mut key = jwk("a");
-        key.as_object_mut().unwrap().remove("alg");
-        let set = parse(&[key]).unwrap();
+        for name in ["alg", "use", "key_ops", "d", "x5c", "x5t"] {
+            key[name] = Value::Null;
+        }
         assert!(
-            set.rsa(Some("a"), Algorithm::Rs256).is_ok()
-                && set.rsa(Some("a"), Algorithm::Ps256).is_ok()
-        );
-        assert!(
-            set.rsa(None, Algorithm::Rs256).is_ok(),
-            "the only key needs no name"
+            parse(&[key])
+                .unwrap()
+                .find(Some("a"), Algorithm::Ps512)
+                .is_ok()
         );
     }
 
@@ -497,14 +458,67 @@ mod tests {
     fn unusable_keys_are_left_out_and_named() {
         for (key, why) in [
             (json!({"kty": "oct", "kid": "k", "k": "AAAA"}), "type 'oct'"),
+            (json!({"kty": "AKP", "kid": "k"}), "type 'AKP'"),
+            (
+                json!({"kty": "EC", "kid": "k", "crv": "P-521"}),
+                "curve 'P-521'",
+            ),
+            (
+                json!({"kty": "OKP", "kid": "k", "crv": "X25519"}),
+                "curve 'X25519'",
+            ),
             (
                 json!({"kty": "EC", "kid": "k", "crv": "P-256"}),
-                "type 'EC'",
+                "an invalid x",
+            ),
+            (
+                json!({"kty": "OKP", "kid": "k", "crv": "Ed25519", "x": "AAAA"}),
+                "an invalid x",
+            ),
+            (
+                with_member(
+                    ec("k", "P-256"),
+                    "y",
+                    json!(URL_SAFE_NO_PAD.encode([7; 32])),
+                ),
+                "not a valid key",
+            ),
+            (
+                with_member(
+                    ec("k", "P-256"),
+                    "y",
+                    json!(URL_SAFE_NO_PAD.encode([0; 33])),
+                ),
+                "an invalid y",
+            ),
+            (
+                with_member(ec("k", "P-256"), "crv", json!("P-384")),
+                "an invalid x",
+            ),
+            (
+                with_member(ec("k", "P-256"), "alg", json!("ES384")),
+                "for ES384, which needs another kind",
+            ),
+            (
+                with_member(ec("k", "P-256"), "alg", json!("RS256")),
+                "for RS256, which needs another kind",
+            ),
+            (with_member(ed25519("k"), "d", json!("AAAA")), "private"),
+            (
+                json!({"kty": "RSA", "kid": "k", "alg": "RS256", "x5c": ["MIIB"]}),
+                "only in a certificate",
             ),
             (with("use", json!("enc")), "use \"enc\""),
             (with("key_ops", json!(["encrypt"])), "key_ops"),
-            (with("alg", json!("RS512")), "'RS512'"),
-            (with("alg", json!("HS256")), "'HS256'"),
+            (with("alg", json!("RSA-OAEP")), "'RSA-OAEP'"),
+            (
+                with("alg", json!("HS256")),
+                "for HS256, which needs another kind",
+            ),
+            (
+                with("alg", json!("ES256")),
+                "for ES256, which needs another kind",
+            ),
             (with("alg", json!(5)), "alg that is not a string"),
             (with("d", json!("AQAB")), "private"),
             (with("n", json!(modulus(128))), "1024 bits"),
@@ -519,8 +533,11 @@ mod tests {
                 with("n", json!(format!("{}A", &modulus(256)[..341]))),
                 "even modulus",
             ),
-            (with("kid", json!("x".repeat(257))), "without a usable kid"),
-            (with("kid", json!(7)), "without a usable kid"),
+            (
+                with("kid", json!("x".repeat(257))),
+                "whose kid is not a text",
+            ),
+            (with("kid", json!(7)), "whose kid is not a text"),
         ] {
             let set = parse(&[jwk("good"), key.clone()]).unwrap();
             assert_eq!(set.len(), 1, "{key}");
@@ -535,10 +552,10 @@ mod tests {
         let set = parse(&[jwk("a"), jwk("b"), jwk("a")]).unwrap();
         assert_eq!((set.len(), set.ignored().len()), (2, 0));
         // The third key repeats the first, which does not make the name any less ambiguous.
-        let other = with("alg", json!("PS256"));
+        let other = with("n", json!(modulus(384)));
         let set = parse(&[jwk("a"), jwk("k"), other, jwk("k")]).unwrap();
         assert_eq!(set.len(), 1);
-        let kid = "k".to_owned();
+        let kid = Some("k".to_owned());
         assert_eq!(set.ignored(), [IgnoredKey::Ambiguous { kid }]);
         let set = parse(&[json!(7), jwk("a")]).unwrap();
         assert_eq!(set.ignored(), [IgnoredKey::NotAnObject]);

@@ -436,7 +436,7 @@ mod tests {
     fn has(store: &JwksCache, kid: &str) -> bool {
         store
             .current()
-            .rsa(Some(kid), crate::config::Algorithm::Rs256)
+            .find(Some(kid), crate::algorithm::Algorithm::Rs256)
             .is_ok()
     }
 

@@ -1,12 +1,13 @@
 //! Verifies tokens and gives access to their claims (RFC 7519, RFC 8725, RFC 9068, OpenID Connect Core).
 //!
 //! * [`jws`]: the outer layer and the signature
-//! * [`jwks`]: the tenant's keys · [`jwks_cache`]: the current keys · [`saved_jwks`]: keys on disk, for a restart ·
-//!   [`fetch_report`]: what came of fetching
+//! * `jwk`: one public key · [`jwks`]: the tenant's keys · [`jwks_cache`]: the current keys · [`saved_jwks`]: keys on
+//!   disk, for a restart · [`fetch_report`]: what came of fetching
 //! * this file: the claims. `jsonwebtoken` is not used for them: it reads the clock itself, and checks
 //!   issuer, audience and nbf only if the token has them.
 
 pub mod fetch_report;
+mod jwk;
 pub mod jwks;
 pub mod jwks_cache;
 pub mod jws;
@@ -17,8 +18,9 @@ use std::{slice, sync::Arc};
 use serde_json::{Map, Value};
 
 use crate::{
+    algorithm::Algorithm,
     clock::Unix,
-    config::{Algorithm, Config},
+    config::Config,
     jwt::jwks::KeySet,
     refusal::{ClaimProblem, Detail, Part, Reason, Refusal, TokenDetail},
 };

@@ -24,9 +24,20 @@ impl fmt::Display for IgnoredKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnObject => f.write_str("a key that is not an object"),
-            Self::Unnamed => f.write_str("a key without a usable kid"),
-            Self::Ambiguous { kid } => write!(f, "two keys named {}", Quoted(kid)),
-            Self::Unusable { kid, problem } => write!(f, "key {} {problem}", Quoted(kid)),
+            Self::BadName => f.write_str("a key whose kid is not a text, or too long"),
+            Self::Ambiguous { kid: Some(kid) } => write!(
+                f,
+                "two different keys for one algorithm, both named {}",
+                Quoted(kid)
+            ),
+            Self::Ambiguous { kid: None } => {
+                f.write_str("two different keys for one algorithm, both without a kid")
+            }
+            Self::Unusable {
+                kid: Some(kid),
+                problem,
+            } => write!(f, "key {} {problem}", Quoted(kid)),
+            Self::Unusable { kid: None, problem } => write!(f, "a key without a kid {problem}"),
         }
     }
 }
@@ -34,11 +45,26 @@ impl fmt::Display for IgnoredKey {
 impl fmt::Display for KeyProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Type(found) => write!(f, "is of type {}, not RSA", Quoted(found)),
+            Self::Type(found) => write!(f, "is of type {}, not RSA, EC or OKP", Quoted(found)),
+            Self::Curve(found) => write!(
+                f,
+                "is on the curve {}, not P-256, P-384 or Ed25519",
+                Quoted(found)
+            ),
             Self::Private => f.write_str("is a private key"),
             Self::Use(found) => write!(f, "has the use {found}, not sig"),
             Self::NotForVerifying => f.write_str("is not for verifying (key_ops)"),
             Self::Algorithm(name) => write!(f, "is for {}, which is not supported", Quoted(name)),
+            Self::AlgorithmOfOtherKind(algorithm) => {
+                write!(
+                    f,
+                    "is for {}, which needs another kind of key",
+                    algorithm.name()
+                )
+            }
+            Self::CertificateAlone => {
+                f.write_str("is only in a certificate (x5c), which is not read")
+            }
             Self::AlgorithmNotText => f.write_str("has an alg that is not a string"),
             Self::BadNumber(name) => write!(f, "has an invalid {name}"),
             Self::Bits(bits) => write!(f, "has {bits} bits, not 2048 to 8192"),

@@ -273,7 +273,7 @@ impl fmt::Display for TokenDetail {
             Self::NotJson { part, problem } => write!(f, "its {part} {problem}"),
             Self::HeaderMember(name) => write!(f, "its header's {name} is not a string"),
             Self::NoAlgorithm => f.write_str("its header has no alg"),
-            Self::Algorithm { found, accepted } => {
+            Self::Algorithm { found, accepted, .. } => {
                 let accepted = accepted.join(", ");
                 write!(f, "it is signed with {}, and only {accepted} is accepted", Quoted(found))
             }

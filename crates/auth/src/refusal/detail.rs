@@ -286,6 +286,8 @@ pub enum TokenDetail {
     Algorithm {
         /// The algorithm.
         found: String,
+        /// Whether the option `algorithms` may list it.
+        is_supported: bool,
         /// Those that are accepted.
         accepted: Vec<&'static str>,
     },

@@ -66,6 +66,17 @@ impl Refusal {
             (Reason::LoginToken, Some(Reason::TokenIssuer)) => {
                 "correct the option issuer: write the token's issuer exactly so (Auth0's ends with a slash)"
             }
+            (Reason::TokenAlgorithm, None)
+                if matches!(
+                    self.detail,
+                    Detail::Token(TokenDetail::Algorithm {
+                        is_supported: false,
+                        ..
+                    })
+                ) =>
+            {
+                "make the API sign with an algorithm listed in the option algorithms; this one is not supported"
+            }
             (Reason::LoginToken, Some(Reason::TokenAudience)) | (_, None) => self.reason.fix(),
             (_, Some(cause)) => cause.fix(),
         }

@@ -181,7 +181,7 @@ reasons! {
             "The key is unknown, and the tenant's keys were fetched less than 30 s ago.",
             "none needed: the tenant's keys are fetched again within 30 s, and the device may try again";
         TokenKeyUnfit, "token-key-unfit", BadCredential, Configuration,
-            "The tenant publishes the key for RS256 and signed the token with PS256, or the reverse.",
+            "The tenant publishes the key for another algorithm than the one that signed the token.",
             "in the tenant's settings turn off 'Include Signing Algorithms in JSON Web Key Set', or sign with the \
             key's own algorithm";
         TokenSignature, "token-signature", BadCredential, Device,

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use auth::{
-    config::Algorithm,
+    algorithm::Algorithm,
     jwt::jwks::KeySet,
     jwt::jws::{self, HmacSecret},
     secret::Secret,
@@ -51,8 +51,6 @@ const EXCEPTIONS: &[(u64, &str)] = &[
 /// which is labelled valid. The test checks that this is still so.
 const SAME_AS_357: &[u64] = &[367, 370];
 
-const ALL: [Algorithm; 3] = [Algorithm::Rs256, Algorithm::Ps256, Algorithm::Hs256];
-
 /// Whether a token is valid under one key in JWK form, configured as an operator would: an RSA key in a set,
 /// a symmetric key as the secret of HS256.
 fn accepts(jwk: &Value, token: &str) -> bool {
@@ -64,15 +62,20 @@ fn accepts(jwk: &Value, token: &str) -> bool {
         HmacSecret::new(&Secret::new(bytes))
     });
     let keys = KeySet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap_or_default();
-    jws::verify(token, &ALL, &keys, secret.flatten().as_ref()).is_ok()
+    jws::verify(token, &Algorithm::ALL, &keys, secret.flatten().as_ref()).is_ok()
 }
 
-/// The plugin supports RS256, PS256 and HS256; a valid vector of another algorithm must be refused.
+/// Whether the algorithm is supported; a valid vector of another algorithm must be refused.
 fn is_ours(jwk: &Value) -> bool {
-    matches!(
-        (jwk["kty"].as_str(), jwk["alg"].as_str()),
-        (Some("RSA"), None | Some("RS256" | "PS256")) | (Some("oct"), Some("HS256"))
-    )
+    let supported = jwk["alg"].as_str().map(Algorithm::parse);
+    match jwk["kty"].as_str() {
+        Some("RSA") => supported != Some(None),
+        Some("EC") => {
+            matches!(jwk["crv"].as_str(), Some("P-256" | "P-384")) && supported != Some(None)
+        }
+        Some("oct") => jwk["alg"] == "HS256",
+        _ => false,
+    }
 }
 
 #[test]

@@ -20,12 +20,13 @@ use std::{
 };
 
 use auth::{
+    algorithm::Algorithm,
     auth0::{
         answer::Tokens,
         examine::{Discovery, Examined, Examiner, Marks},
     },
     clock,
-    config::{Algorithm, Config, TenantAddress},
+    config::{Config, TenantAddress},
     jwt::jwks::KeySet,
     refusal::{NoAnswer, Refusal},
     secret::Secret,
@@ -354,7 +355,13 @@ impl Examination {
             Ok(keys) => {
                 let mut names: Vec<_> = keys
                     .names()
-                    .map(|(kid, algorithm)| (kid.to_owned(), algorithm.map(Algorithm::name)))
+                    .map(|(kid, algorithms)| {
+                        let only = match algorithms[..] {
+                            [only] => Some(only.name()),
+                            _ => None,
+                        };
+                        (kid.unwrap_or("without kid").to_owned(), only)
+                    })
                     .collect();
                 names.sort();
                 self.found(Finding::Keys { keys: names });
@@ -376,16 +383,19 @@ impl Examination {
         }
     }
 
-    /// Looks for a key that could sign with an accepted algorithm. One without a stated algorithm could.
+    /// Looks for a key that could sign with an accepted algorithm.
     fn key_algorithms(&mut self, keys: &KeySet) {
         let accepted = self.accepted();
         let mut offered = Vec::new();
-        for (_, algorithm) in keys.names() {
-            match algorithm.map(Algorithm::name) {
-                None => return,
-                Some(name) if accepted.contains(&name) => return,
-                Some(name) => offered.push(name),
+        for name in keys
+            .names()
+            .flat_map(|(_, algorithms)| algorithms)
+            .map(Algorithm::name)
+        {
+            if accepted.contains(&name) {
+                return;
             }
+            offered.push(name);
         }
         offered.dedup();
         // Tokens that are signed with the secret need no key.

@@ -204,7 +204,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
             words_of(offered)
         ))
         .means("tokens may be refused with [token-algorithm]")
-        .mend("list the tenant's algorithm in `algorithms`; the plugin knows RS256, PS256 and HS256"),
+        .mend("list the tenant's algorithm in `algorithms`"),
         Finding::SecretNotOffered { offered } => seen(format!(
             "Client authentication: the plugin sends the secret in the body (client_secret_post), and the tenant \
              offers {}.",
