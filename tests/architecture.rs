@@ -101,6 +101,7 @@ fn one_module_reads_the_time() {
         &[
             "auth/auth0/mod.rs",
             "auth/auth0/examine.rs",
+            "auth/auth0/token_client.rs",
             "auth/jwt/saved_jwks.rs",
         ],
     );

@@ -69,7 +69,7 @@ impl Secret {
     }
 
     /// Returns the bytes as text, if they are UTF-8.
-    pub(crate) fn reveal_str(&self) -> Option<&str> {
+    pub fn reveal_str(&self) -> Option<&str> {
         std::str::from_utf8(self.reveal()).ok()
     }
 }
@@ -90,7 +90,7 @@ pub(crate) const MAX_SECRET: usize = 64 * 1024;
 /// # Errors
 ///
 /// Returns what is wrong with the file.
-pub(crate) fn read_secret_file(path: &Path) -> Result<Secret, FileError> {
+pub fn read_secret_file(path: &Path) -> Result<Secret, FileError> {
     let content = files::read(path, MAX_SECRET as u64)?;
     content.is_private(path)?;
     let mut bytes = content.bytes;

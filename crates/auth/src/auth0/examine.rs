@@ -88,7 +88,7 @@ impl Examiner {
 
     /// Returns the address of the discovery document. With `domain` the plugin itself does not read it.
     pub fn discovery_url(&self) -> String {
-        self.tenant.discovery_url()
+        super::discovery_url(&self.tenant.config.tenant)
     }
 
     /// Returns the address of the keys, if it is known.

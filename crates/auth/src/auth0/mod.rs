@@ -2,6 +2,7 @@
 //!
 //! * [`http`]: one request with its limits and errors; `resolver`: one DNS lookup for all concurrent requests
 //! * [`form`]: the body of a token request, and whether it was sent
+//! * [`token_client`]: token requests of the operator's tool
 //! * [`answer`]: what the token endpoint's responses mean
 //! * [`forwarded`]: the client's address, for Auth0's attack protection
 //! * [`examine`]: one question at a time, for the operator's tool
@@ -12,6 +13,7 @@ mod form;
 pub(crate) mod forwarded;
 mod http;
 mod resolver;
+pub mod token_client;
 
 use std::{
     sync::{
@@ -51,6 +53,18 @@ pub(crate) struct TenantClient {
 struct Endpoints {
     token: Option<String>,
     jwks: String,
+    /// Where a device flow begins (RFC 8628).
+    device: Option<String>,
+}
+
+impl Endpoints {
+    fn of_domain(domain: &str) -> Self {
+        Self {
+            token: Some(format!("https://{domain}/oauth/token")),
+            jwks: format!("https://{domain}/.well-known/jwks.json"),
+            device: Some(format!("https://{domain}/oauth/device/code")),
+        }
+    }
 }
 
 impl TenantClient {
@@ -66,10 +80,7 @@ impl TenantClient {
         before: Option<&Self>,
     ) -> Result<Self, ConfigError> {
         let endpoints = match &config.tenant {
-            TenantAddress::Domain(domain) => Some(Arc::new(Endpoints {
-                token: Some(format!("https://{domain}/oauth/token")),
-                jwks: format!("https://{domain}/.well-known/jwks.json"),
-            })),
+            TenantAddress::Domain(domain) => Some(Arc::new(Endpoints::of_domain(domain))),
             TenantAddress::Issuer(_) => before.and_then(|before| lock(&before.endpoints).clone()),
         };
         let ca_file = config.ca_file.as_deref();
@@ -241,20 +252,8 @@ impl TenantClient {
         known.map_or_else(|| self.discover(deadline), Ok)
     }
 
-    /// Returns the address of the discovery document.
-    fn discovery_url(&self) -> String {
-        let issuer = match &self.config.tenant {
-            TenantAddress::Domain(domain) => &format!("https://{domain}"),
-            TenantAddress::Issuer(issuer) => issuer,
-        };
-        let issuer = issuer.trim_end_matches('/');
-        format!("{issuer}/.well-known/openid-configuration")
-    }
-
     fn discover(&self, deadline: Deadline) -> Result<Arc<Endpoints>, DocumentError> {
-        let issuer = self.name();
-        let answer = document(self.http.get(&self.discovery_url(), deadline))?;
-        let found = Arc::new(discovered(issuer, &answer.body)?);
+        let found = Arc::new(discover(&self.http, &self.config.tenant, deadline)?);
         *lock(&self.endpoints) = Some(Arc::clone(&found));
         Ok(found)
     }
@@ -313,6 +312,26 @@ fn document(result: Result<TenantResponse, RequestError>) -> Result<TenantRespon
     }
 }
 
+/// Returns the address of the discovery document.
+fn discovery_url(tenant: &TenantAddress) -> String {
+    let issuer = match tenant {
+        TenantAddress::Domain(domain) => &format!("https://{domain}"),
+        TenantAddress::Issuer(issuer) => issuer,
+    };
+    let issuer = issuer.trim_end_matches('/');
+    format!("{issuer}/.well-known/openid-configuration")
+}
+
+/// Fetches the discovery document.
+fn discover(
+    http: &HttpClient,
+    tenant: &TenantAddress,
+    deadline: Deadline,
+) -> Result<Endpoints, DocumentError> {
+    let answer = document(http.get(&discovery_url(tenant), deadline))?;
+    Ok(discovered(tenant.name(), &answer.body)?)
+}
+
 fn discovered(issuer: &str, body: &[u8]) -> Result<Endpoints, NoAnswer> {
     let document = json::object(body).map_err(NoAnswer::BadDiscovery)?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
@@ -337,6 +356,7 @@ fn discovered(issuer: &str, body: &[u8]) -> Result<Endpoints, NoAnswer> {
     let jwks = https("jwks_uri")?.ok_or(NoAnswer::NoKeysAddress)?;
     Ok(Endpoints {
         token: https("token_endpoint")?,
+        device: https("device_authorization_endpoint")?,
         jwks,
     })
 }

@@ -278,6 +278,11 @@ impl WrittenOptions {
         Ok(Self(given))
     }
 
+    /// Returns where the tenant is, and the issuers of its tokens.
+    pub(crate) fn tenant(&self) -> Result<(TenantAddress, Vec<String>)> {
+        rules::tenant(&self.0)
+    }
+
     /// Returns the value of an option that is no secret: the one that is set, or the default.
     ///
     /// # Panics

@@ -79,7 +79,7 @@ pub(super) fn config(given: &Given, lines: &Given, before: Option<&Config>) -> R
 }
 
 /// Where the tenant is, and the issuers of its tokens.
-fn tenant(given: &Given) -> Result<(TenantAddress, Vec<String>)> {
+pub(super) fn tenant(given: &Given) -> Result<(TenantAddress, Vec<String>)> {
     let domain = given.given("domain").map(domain).transpose()?;
     let issuers = given.list("issuer").into_iter().map(issuer);
     let issuers = issuers.collect::<Result<Vec<_>>>()?;

@@ -14,6 +14,8 @@ pub enum Endpoint {
     Connection,
     /// `/oauth/token`.
     Token,
+    /// `/oauth/device/code`.
+    DeviceCode,
     /// `/.well-known/jwks.json`.
     Jwks,
     /// `/.well-known/openid-configuration`.
@@ -26,6 +28,7 @@ impl Endpoint {
     pub(super) fn of(path: &str) -> Self {
         match path {
             "/oauth/token" => Self::Token,
+            "/oauth/device/code" => Self::DeviceCode,
             "/.well-known/jwks.json" => Self::Jwks,
             "/.well-known/openid-configuration" => Self::Discovery,
             _ => Self::Other,

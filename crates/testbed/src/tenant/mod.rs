@@ -13,12 +13,14 @@
 
 mod answers;
 mod device;
+mod device_flow;
 mod faults;
 mod journal;
 mod keys;
 mod mint;
 mod oauth;
 mod protection;
+mod refresh_tokens;
 mod server;
 mod settings;
 #[cfg(test)]
@@ -68,6 +70,9 @@ struct TenantShared {
     devices: Mutex<Vec<Device>>,
     ring: Mutex<keys::KeyRing>,
     protection: Mutex<protection::Protection>,
+    authorizations: Mutex<device_flow::Authorizations>,
+    refresh_tokens: Mutex<refresh_tokens::RefreshTokens>,
+    assertions: Mutex<std::collections::HashSet<String>>,
     faults: Mutex<faults::Faults>,
     journal: journal::Journal,
     life: server::Life,
@@ -80,6 +85,7 @@ impl TenantShared {
         let cache_control = settings.keys_cache_control.as_deref();
         match (endpoint, request.method.as_str()) {
             (Endpoint::Token, "POST") => oauth::token(self, request, peer),
+            (Endpoint::DeviceCode, "POST") => oauth::device_code(self, request, peer),
             (Endpoint::Jwks, "GET") => {
                 let body = lock(&self.ring).jwks(settings.alg_in_jwks);
                 answers::document(cache_control, body)
@@ -195,6 +201,9 @@ impl TenantBuilder {
             devices: Mutex::new(self.devices),
             ring: Mutex::new(keys::KeyRing::new(self.fresh_keys)),
             protection: Mutex::default(),
+            authorizations: Mutex::default(),
+            refresh_tokens: Mutex::default(),
+            assertions: Mutex::default(),
             faults: Mutex::default(),
             journal: journal::Journal::default(),
             life: server::Life::default(),
@@ -311,6 +320,25 @@ impl Tenant {
     /// Deletes the devices with this name.
     pub fn remove_device(&self, username: &str) {
         lock(&self.shared.devices).retain(|known| known.username != username);
+    }
+
+    /// Lets a user sign in at the page of the device flow with this code, as this device.
+    ///
+    /// # Panics
+    ///
+    /// Panics when no such code is waiting, or there is no such device.
+    pub fn approve(&self, user_code: &str, username: &str) {
+        let device = self.existing(username);
+        lock(&self.shared.authorizations).decide(user_code, Some(device));
+    }
+
+    /// Lets a user cancel the device flow with this code.
+    ///
+    /// # Panics
+    ///
+    /// Panics when no such code is waiting.
+    pub fn cancel(&self, user_code: &str) {
+        lock(&self.shared.authorizations).decide(user_code, None);
     }
 
     /// Removes the blocks of attack protection for this user name and for every address.

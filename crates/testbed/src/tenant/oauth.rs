@@ -9,8 +9,10 @@ use serde_json::Value;
 use super::TenantShared;
 use super::answers::{granted, refused, with_rate_limit};
 use super::device::{Device, DeviceState};
+use super::device_flow::Poll;
 use super::mint::{Holder, Issuer};
 use super::protection::Block;
+use super::refresh_tokens::RefreshGrant;
 use super::settings::{ClientAuth, Grant, Settings, UnknownAudience};
 use crate::http::{Request, Response, percent_decode};
 use crate::json::Members;
@@ -19,6 +21,8 @@ use crate::signing::{now, random_bytes};
 
 /// The scopes that `openid` yields in a password grant, which cannot ask for consent.
 const OPENID_SCOPES: &str = "openid profile email address phone";
+/// The scope that yields a refresh token.
+const OFFLINE: &str = "offline_access";
 /// Seconds until suspicious IP throttling grants one more attempt: a day divided by 100 attempts.
 const REGRANT: u64 = 864;
 
@@ -81,6 +85,22 @@ pub(super) fn token(shared: &TenantShared, request: &Request, peer: IpAddr) -> R
     exchange.with_budget(response)
 }
 
+/// Responds to a request for a device code. Only the client ID says which application it is (RFC 8628, section 3.1).
+pub(super) fn device_code(shared: &TenantShared, request: &Request, peer: IpAddr) -> Response {
+    let settings = lock(&shared.settings).clone();
+    let exchange = Exchange {
+        shared,
+        settings: &settings,
+        request,
+        address: client_address(&settings, request, peer),
+        form: Form(request.fields().unwrap_or_default()),
+    };
+    match exchange.begin_device_flow() {
+        Ok(body) => granted(body),
+        Err(refusal) => refused(refusal.status, refusal.body),
+    }
+}
+
 /// Returns the address that attack protection counts: the forwarded one if the tenant trusts it.
 fn client_address(settings: &Settings, request: &Request, peer: IpAddr) -> String {
     let forwarded = request.header("auth0-forwarded-for").map(str::trim);
@@ -120,10 +140,96 @@ impl Exchange<'_> {
             }
             Grant::PasswordRealm => self.password(self.form.require("realm")?),
             Grant::ClientCredentials => self.client_credentials(),
+            Grant::DeviceCode => self.device_code(),
+            Grant::RefreshToken => self.refresh_token(),
         }
     }
 
+    fn begin_device_flow(&self) -> Result<Members, OAuthRefusal> {
+        if self.form.require("client_id")? != self.settings.client_id {
+            return Err(OAuthRefusal::application());
+        }
+        let name = Grant::DeviceCode.name();
+        if !self.settings.grants.contains(&Grant::DeviceCode) {
+            let text = format!("Grant type '{name}' not allowed for the client.");
+            return Err(OAuthRefusal::new(403, "unauthorized_client", text));
+        }
+        let audience = self.audience(UnknownAudience::ServiceNotFound)?;
+        let scope = self.form.get("scope").unwrap_or_default();
+        let (device_code, user_code) =
+            lock(&self.shared.authorizations).begin(self.settings, scope, audience);
+        let page = format!("{}activate", self.shared.issuer);
+        let complete = format!("{page}?user_code={user_code}");
+        Ok(Members::new()
+            .with("device_code", device_code)
+            .with("user_code", user_code)
+            .with("verification_uri", page)
+            .with("expires_in", self.settings.device_code_lifetime)
+            .with("interval", self.settings.device_interval)
+            .with("verification_uri_complete", complete))
+    }
+
+    fn device_code(&self) -> Result<Members, OAuthRefusal> {
+        let poll = lock(&self.shared.authorizations).poll(self.form.require("device_code")?);
+        let refusal = |status, error: &str, text: &str| Err(OAuthRefusal::new(status, error, text));
+        match poll {
+            Poll::Approved(device, asked) => {
+                Ok(self.grant_scope(&device, asked.audience.as_deref(), &asked.scope))
+            }
+            Poll::Pending => refusal(
+                403,
+                "authorization_pending",
+                "User has yet to authorize device code.",
+            ),
+            Poll::TooFast(seconds) => {
+                let text = format!(
+                    "You are polling faster than the specified interval of {seconds} seconds."
+                );
+                refusal(429, "slow_down", &text)
+            }
+            Poll::Cancelled => refusal(
+                403,
+                "access_denied",
+                "User cancelled the confirmation prompt",
+            ),
+            Poll::Expired => refusal(403, "expired_token", "The device_code has expired."),
+            Poll::Unknown => refusal(403, "invalid_grant", "Invalid or expired device code."),
+        }
+    }
+
+    fn refresh_token(&self) -> Result<Members, OAuthRefusal> {
+        let next = opaque_token();
+        let rotation = self.settings.rotates_refresh_tokens;
+        let grant = lock(&self.shared.refresh_tokens).exchange(
+            self.form.require("refresh_token")?,
+            &next,
+            rotation,
+        );
+        let unknown = || {
+            let text = "Unknown or invalid refresh token.";
+            OAuthRefusal::new(403, "invalid_grant", text)
+        };
+        let grant = grant.ok_or_else(unknown)?;
+        let device = self.shared.find_device(&grant.connection, &grant.username);
+        let device = device.ok_or_else(unknown)?;
+        if let Some(refusal) = state_refusal(&device.state, self.settings) {
+            return Err(refusal);
+        }
+        Ok(self.tokens(
+            &device,
+            grant.audience.as_deref(),
+            grant.scope,
+            rotation.then_some(next),
+        ))
+    }
+
     fn authenticate_application(&self) -> Result<(), OAuthRefusal> {
+        if self.settings.client_auth == ClientAuth::PrivateKeyJwt {
+            return match self.assertion_holds() {
+                true => Ok(()),
+                false => Err(OAuthRefusal::application()),
+            };
+        }
         let basic = self.request.header("authorization").and_then(basic);
         let posted = self.form.get("client_id");
         let (id, secret) = match (self.settings.client_auth, &basic) {
@@ -146,6 +252,46 @@ impl Exchange<'_> {
             true => Ok(()),
             false => Err(OAuthRefusal::application()),
         }
+    }
+
+    /// Whether the client assertion is right (RFC 7523, section 3; Auth0, "Authenticate with Private Key JWT").
+    fn assertion_holds(&self) -> bool {
+        use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+        let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let key = self
+            .settings
+            .client_jwk
+            .clone()
+            .and_then(|jwk| serde_json::from_value(jwk).ok());
+        let key = key.and_then(|jwk| DecodingKey::from_jwk(&jwk).ok());
+        let (Some(key), Some(assertion)) = (key, self.form.get("client_assertion")) else {
+            return false;
+        };
+        let Ok(header) = decode_header(assertion) else {
+            return false;
+        };
+        let algorithms = [Algorithm::RS256, Algorithm::RS384, Algorithm::PS256];
+        let mut rules = Validation::new(header.alg);
+        rules.set_audience(&[&self.shared.issuer]);
+        rules.set_issuer(&[&self.settings.client_id]);
+        rules.set_required_spec_claims(&["exp", "iss", "sub", "aud"]);
+        rules.leeway = 10;
+        let Ok(token) = decode::<Value>(assertion, &key, &rules) else {
+            return false;
+        };
+        let claims = token.claims;
+        let text = |name: &str| claims[name].as_str().unwrap_or_default().to_owned();
+        let is_short = claims["exp"].as_u64().is_some_and(|exp| exp <= now() + 300);
+        self.form.get("client_assertion_type") == Some(kind)
+            && self.form.get("client_secret").is_none()
+            && algorithms.contains(&header.alg)
+            && assertion.len() <= 2048
+            && is_short
+            // Auth0 takes one audience, as a text.
+            && claims["aud"].is_string()
+            && text("sub") == self.settings.client_id
+            && (1..=64).contains(&text("jti").len())
+            && lock(&self.shared.assertions).insert(text("jti"))
     }
 
     /// Returns the requested API, if any.
@@ -210,7 +356,34 @@ impl Exchange<'_> {
     /// Returns the tokens of a device, in Auth0's order.
     fn grant_to(&self, device: &Device, audience: Option<&str>) -> Members {
         let asked = self.form.get("scope").unwrap_or_default();
+        self.grant_scope(device, audience, asked)
+    }
+
+    /// Returns the tokens for a request for this scope.
+    fn grant_scope(&self, device: &Device, audience: Option<&str>, asked: &str) -> Members {
         let scope = granted_scope(self.settings, asked, audience.is_some());
+        let is_offline = scope.split(' ').any(|word| word == OFFLINE);
+        let refresh_token = is_offline.then(|| {
+            let token = opaque_token();
+            let grant = RefreshGrant {
+                username: device.username.clone(),
+                connection: device.connection.clone(),
+                scope: scope.clone(),
+                audience: audience.map(str::to_owned),
+            };
+            lock(&self.shared.refresh_tokens).issue(&token, grant);
+            token
+        });
+        self.tokens(device, audience, scope, refresh_token)
+    }
+
+    fn tokens(
+        &self,
+        device: &Device,
+        audience: Option<&str>,
+        scope: String,
+        refresh_token: Option<String>,
+    ) -> Members {
         let issuer = self.issuer();
         let mut body = Members::new();
         let (token, lifetime) = match audience {
@@ -225,6 +398,9 @@ impl Exchange<'_> {
             None => (opaque_token(), 86_400),
         };
         body.set("access_token", token);
+        if let Some(token) = refresh_token {
+            body.set("refresh_token", token);
+        }
         if scope.split(' ').any(|word| word == "openid") {
             body.set("id_token", issuer.id_token(device).sign());
         }
@@ -335,6 +511,10 @@ fn granted_scope(settings: &Settings, asked: &str, for_api: bool) -> String {
         words.extend(OPENID_SCOPES.split(' '));
     }
     words.extend(asked.split(' ').filter(of_api));
+    // An application without the grant gets no refresh token.
+    let refreshes = settings.grants.contains(&Grant::RefreshToken);
+    let asks_for_one = asked.split(' ').any(|word| word == OFFLINE);
+    words.extend((refreshes && asks_for_one).then_some(OFFLINE));
     words.join(" ")
 }
 

@@ -22,6 +22,10 @@ pub enum Grant {
     PasswordRealm,
     /// `client_credentials`.
     ClientCredentials,
+    /// `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628).
+    DeviceCode,
+    /// `refresh_token`, with which a request for the scope `offline_access` yields one.
+    RefreshToken,
 }
 
 impl Grant {
@@ -31,13 +35,21 @@ impl Grant {
             Self::Password => "password",
             Self::PasswordRealm => "http://auth0.com/oauth/grant-type/password-realm",
             Self::ClientCredentials => "client_credentials",
+            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
+            Self::RefreshToken => "refresh_token",
         }
     }
 
     pub(super) fn of(name: &str) -> Option<Self> {
-        [Self::Password, Self::PasswordRealm, Self::ClientCredentials]
-            .into_iter()
-            .find(|grant| grant.name() == name)
+        [
+            Self::Password,
+            Self::PasswordRealm,
+            Self::ClientCredentials,
+            Self::DeviceCode,
+            Self::RefreshToken,
+        ]
+        .into_iter()
+        .find(|grant| grant.name() == name)
     }
 }
 
@@ -66,6 +78,8 @@ pub enum ClientAuth {
     Post,
     /// `client_secret_basic`: RFC 6749 section 2.3.1.
     Basic,
+    /// `private_key_jwt`: RFC 7523, with the key of [`Settings::client_jwk`].
+    PrivateKeyJwt,
     /// `none`: a public client. Auth0 then ignores `auth0-forwarded-for`.
     None,
 }
@@ -96,6 +110,15 @@ pub struct Settings {
     pub client_secret: String,
     /// How the application must authenticate; any other way is a 401.
     pub client_auth: ClientAuth,
+    /// The public key of the application, for `private_key_jwt`.
+    pub client_jwk: Option<serde_json::Value>,
+    /// Seconds between the polls of a device flow.
+    pub device_interval: u64,
+    /// Seconds that a device code is good for.
+    pub device_code_lifetime: u64,
+    /// Refresh Token Rotation: whether each refresh token can be used once. Whoever uses one again ends all that came
+    /// of the same sign-in.
+    pub rotates_refresh_tokens: bool,
     /// The grants that the application is allowed.
     pub grants: Vec<Grant>,
     /// The connections that are enabled for the application.
@@ -157,6 +180,10 @@ impl Default for Settings {
             client_id: CLIENT_ID.to_owned(),
             client_secret: CLIENT_SECRET.to_owned(),
             client_auth: ClientAuth::Post,
+            client_jwk: None,
+            device_interval: 5,
+            device_code_lifetime: 900,
+            rotates_refresh_tokens: true,
             grants: vec![
                 Grant::Password,
                 Grant::PasswordRealm,

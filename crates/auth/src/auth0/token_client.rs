@@ -1,0 +1,114 @@
+//! Token requests of the operator's tool, over the plugin's own connections: the same TLS, the same certificates, the
+//! same limits.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Map, Value};
+
+use super::{Endpoints, discover, http::HttpClient};
+use crate::{
+    clock::{self, Deadline},
+    config::{ConfigError, TenantAddress, WrittenOptions, errors::Problem},
+    refusal::NoAnswer,
+};
+use input::json;
+
+/// How long one request may take. A person or a script waits, not a device.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What asks a tenant for tokens.
+pub struct TokenClient {
+    http: Arc<HttpClient>,
+    endpoints: Endpoints,
+    issuer: String,
+}
+
+/// A response, whatever its status.
+#[derive(Debug)]
+pub struct TokenResponse {
+    /// The HTTP status.
+    pub status: u16,
+    /// The members of its body; none if the body is no JSON object.
+    pub members: Map<String, Value>,
+    /// How long the tenant wants clients to wait.
+    pub retry_in: Option<Duration>,
+}
+
+/// Why there is no client.
+#[derive(Debug)]
+pub enum TokenClientError {
+    /// An option is wrong.
+    Option(ConfigError),
+    /// The discovery document could not be fetched.
+    Discovery(NoAnswer),
+}
+
+impl TokenClient {
+    /// Prepares requests to the tenant that the options `domain` or `issuer` name, and that `ca_file` makes trusted.
+    /// Without a domain, its endpoints are discovered.
+    ///
+    /// # Errors
+    ///
+    /// Returns why tokens cannot be asked for.
+    pub fn new(options: &WrittenOptions) -> Result<Self, TokenClientError> {
+        let (tenant, issuers) = options.tenant().map_err(TokenClientError::Option)?;
+        let ca_file = options.text("ca_file").map(std::path::Path::new);
+        let http = HttpClient::new(ca_file, TIMEOUT, None).map_err(|problem: Problem| {
+            let shown = ca_file.map(|path| path.display().to_string());
+            TokenClientError::Option(match shown {
+                Some(path) => ConfigError::new("ca_file", &path, problem),
+                None => ConfigError::hidden("ca_file", problem),
+            })
+        })?;
+        let endpoints = match &tenant {
+            TenantAddress::Domain(domain) => Endpoints::of_domain(domain),
+            TenantAddress::Issuer(_) => discover(&http, &tenant, Deadline::after(TIMEOUT))
+                .map_err(|error| TokenClientError::Discovery(error.why))?,
+        };
+        Ok(Self {
+            http,
+            endpoints,
+            issuer: issuers.into_iter().next().expect("there is one"),
+        })
+    }
+
+    /// Returns the issuer, which is the audience of a client assertion (RFC 7523, section 3).
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Asks the token endpoint.
+    ///
+    /// # Errors
+    ///
+    /// Returns why there is no response, and whether the tenant may have received the request.
+    pub fn ask_for_token(&self, form: &[(&str, &str)]) -> Result<TokenResponse, (NoAnswer, bool)> {
+        let endpoint = self.endpoints.token.as_deref();
+        self.post(endpoint.ok_or((NoAnswer::NoTokenAddress, false))?, form)
+    }
+
+    /// Begins a device flow. Returns `None` if the tenant has none.
+    ///
+    /// # Errors
+    ///
+    /// Returns why there is no response.
+    pub fn ask_for_device_code(
+        &self,
+        form: &[(&str, &str)],
+    ) -> Option<Result<TokenResponse, NoAnswer>> {
+        let endpoint = self.endpoints.device.as_deref()?;
+        Some(self.post(endpoint, form).map_err(|(why, _)| why))
+    }
+
+    fn post(&self, url: &str, form: &[(&str, &str)]) -> Result<TokenResponse, (NoAnswer, bool)> {
+        let answer = self
+            .http
+            .post_form(url, form, &[], Deadline::after(TIMEOUT));
+        let answer = answer.map_err(|error| (error.why, error.sent))?;
+        Ok(TokenResponse {
+            status: answer.status,
+            retry_in: answer.retry_in(clock::now()),
+            members: json::object(&answer.body).unwrap_or_default(),
+        })
+    }
+}
