@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod device;
 mod policy;
@@ -51,6 +51,9 @@ pub(crate) enum Command {
                           mosquitto-auth0 can [CONF] <WHO> [OPTIONS] --questions FILE"
     )]
     Can(CanArguments),
+    /// Get a token for `mosquitto_pub -u JWT -P "$(mosquitto-auth0 token …)"`, or keep a bridge's password fresh
+    #[command(after_help = TOKEN_HELP)]
+    Token(Box<Token>),
 }
 
 /// Where the configuration is.
@@ -183,4 +186,106 @@ pub(crate) struct Doctor {
     /// Also examine the token in this file
     #[arg(long, value_name = "FILE")]
     pub(crate) token: Option<PathBuf>,
+}
+
+/// What is said after the help of `token`.
+const TOKEN_HELP: &str = "\
+The tenant, the API and the client ID are those of the plugin in CONF, unless options name others. Secrets are read from \
+files, or from the standard input (-), and are in no argument.
+
+A token is kept in $XDG_CACHE_HOME/mosquitto-auth0 and used again until it ends. With the device flow a refresh token is \
+asked for and kept there as well, so that nobody has to sign in again.
+
+--watch never ends. A Mosquitto bridge reads its password from the broker's configuration: let FILE be the file below \
+include_dir that has the bridge. Mosquitto 2.1 takes the new password on SIGHUP (--on-change 'systemctl reload \
+mosquitto'), and at once with bridge_reload_type immediate. 2.0 takes it when it starts (--on-change 'systemctl restart \
+mosquitto').";
+
+/// How a token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenGrant {
+    /// A person signs in with a browser, on any device (RFC 8628)
+    Device,
+    /// The application itself, with its secret or its private key (RFC 6749, section 4.4; RFC 7523)
+    ClientCredentials,
+    /// A refresh token (RFC 6749, section 6)
+    RefreshToken,
+}
+
+/// With which algorithm a private key signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub(crate) enum KeyAlgorithm {
+    Rs256,
+    Rs384,
+    Ps256,
+}
+
+/// Which token is wanted, and how it is asked for.
+#[derive(Args, Debug)]
+pub(crate) struct Token {
+    /// The broker's configuration, whose tenant, API and application are taken
+    #[arg(
+        long,
+        value_name = "CONF",
+        default_value = "/etc/mosquitto/mosquitto.conf"
+    )]
+    pub(crate) conf: PathBuf,
+    /// The domain of the tenant; no configuration is read then
+    #[arg(long, value_name = "DOMAIN", conflicts_with_all = ["conf", "issuer"])]
+    pub(crate) domain: Option<String>,
+    /// The issuer, for a provider other than Auth0; no configuration is read then
+    #[arg(long, value_name = "URL", conflicts_with = "conf")]
+    pub(crate) issuer: Option<String>,
+    /// The API (resource server) that the token is for
+    #[arg(long, value_name = "API")]
+    pub(crate) audience: Option<String>,
+    /// The authorities to trust for the tenant
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The client ID of the application
+    #[arg(long, value_name = "ID")]
+    pub(crate) client_id: Option<String>,
+    /// How to ask; without it, by what is given: a secret or key, a refresh token, or else the device flow
+    #[arg(long, value_name = "GRANT", value_enum)]
+    pub(crate) grant: Option<TokenGrant>,
+    /// The file with the secret of the application; - for the standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "private_key_file")]
+    pub(crate) client_secret_file: Option<PathBuf>,
+    /// The file with the private RSA key of the application, PEM; - for the standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) private_key_file: Option<PathBuf>,
+    /// The ID of that key (kid)
+    #[arg(long, value_name = "KID", requires = "private_key_file")]
+    pub(crate) key_id: Option<String>,
+    /// With which algorithm it signs
+    #[arg(long, value_name = "ALG", value_enum, default_value_t = KeyAlgorithm::Rs256)]
+    pub(crate) algorithm: KeyAlgorithm,
+    /// The file with a refresh token; the next one is written into it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) refresh_token_file: Option<PathBuf>,
+    /// The scope to ask for
+    #[arg(long, value_name = "SCOPE")]
+    pub(crate) scope: Option<String>,
+    /// Where the token is kept
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Keep nothing
+    #[arg(long, conflicts_with = "cache")]
+    pub(crate) no_cache: bool,
+    /// Ask for a new token, although one is kept
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// How many seconds a kept token must still be good for
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) valid_for: u64,
+    /// Write the token into this file, and again and again before it ends
+    #[arg(long, value_name = "FILE")]
+    pub(crate) watch: Option<PathBuf>,
+    /// The bridge in that file, if it has several
+    #[arg(long, value_name = "NAME", requires = "watch")]
+    pub(crate) connection: Option<String>,
+    /// What the shell runs after each change of that file
+    #[arg(long, value_name = "COMMAND", requires = "watch")]
+    pub(crate) on_change: Option<String>,
 }

@@ -8,13 +8,15 @@
 //! | How is the broker on this machine commanded? | [`control`] |
 //! | How does the tool sign a device in, and ask what it may do? | [`device`], as every command does |
 //! | How is a question written? | [`question`] |
+//! | How is a token asked for and kept, and a bridge's password kept fresh? | [`token`] |
 //! | How is a result shown to a person, and how to a program? | [`output`] |
 //! | What does `doctor` ask the tenant, and what follows from the answers? | [`doctor`] |
 //! | What do people read? | [`messages`], one file for each command or group of commands |
 //! | Where do passwords and tokens come from? | [`secrets`] |
 //! | What do exit codes mean? | [`exit`] |
 //!
-//! A command returns data, which [`output`] shows. No command prints anything by itself.
+//! A command returns data, which [`output`] shows. No command prints anything by itself, except what has to
+//! be read before there is a result: the code of a device flow, and what `token --watch` does.
 
 mod arguments;
 mod commands;
@@ -25,9 +27,11 @@ mod doctor;
 mod exit;
 mod messages;
 mod output;
+mod private_file;
 mod question;
 mod secrets;
 mod table;
+mod token;
 
 use std::process::ExitCode;
 

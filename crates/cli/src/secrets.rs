@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use auth::secret::Secret;
+use auth::secret::{Secret, read_secret_file};
 
 use crate::output::Failure;
 
@@ -35,6 +35,24 @@ pub(crate) fn password(username: &str, file: Option<&Path>) -> Result<Secret, Fa
         0 => Err(Failure::new("the password is empty")),
         1..=MAX_PASSWORD => Ok(Secret::new(text)),
         _ => Err(Failure::new("the password is longer than 1024 bytes")),
+    }
+}
+
+/// Returns a secret that only its owner and group may read, or the standard input if the file is called `-`.
+///
+/// # Errors
+///
+/// Returns a failure if it cannot be read.
+pub(crate) fn secret(file: &Path) -> Result<Secret, Failure> {
+    if file != Path::new("-") {
+        return read_secret_file(file)
+            .map_err(|why| Failure::new(format!("{} cannot be used: {why}", file.display())));
+    }
+    let text = io::read_to_string(io::stdin())
+        .map_err(|why| Failure::new(format!("the standard input cannot be read: {why}")))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(Failure::new("the standard input is empty")),
+        text => Ok(Secret::new(text)),
     }
 }
 

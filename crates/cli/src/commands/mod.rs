@@ -9,6 +9,7 @@ pub(crate) mod login;
 mod refresh_keys;
 mod release;
 mod sessions;
+mod token;
 
 use crate::{
     arguments::{Arguments, Command},
@@ -26,6 +27,7 @@ pub(crate) fn run(arguments: Arguments) -> Exit {
         Command::Forget(whose) => forget::run(whose),
         Command::Release(which) => release::run(which),
         Command::RefreshKeys(broker) => refresh_keys::run(&broker),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Login(arguments) => login::run(&arguments),
     };

@@ -4,6 +4,7 @@ pub(crate) mod administration;
 pub(crate) mod can;
 pub(crate) mod doctor;
 pub(crate) mod login;
+pub(crate) mod token;
 
 /// Returns a time span for people.
 pub(crate) fn duration(seconds: u64) -> String {

@@ -341,6 +341,24 @@ impl Tenant {
         lock(&self.shared.authorizations).decide(user_code, None);
     }
 
+    /// Returns a refresh token of this device, for the API and with the scope `offline_access`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when there is no such device.
+    pub fn refresh_token(&self, username: &str) -> String {
+        let device = self.existing(username);
+        let token = crate::signing::random_text();
+        let grant = refresh_tokens::RefreshGrant {
+            username: device.username,
+            connection: device.connection,
+            scope: "offline_access".to_owned(),
+            audience: Some(self.settings().audience),
+        };
+        lock(&self.shared.refresh_tokens).issue(&token, grant);
+        token
+    }
+
     /// Removes the blocks of attack protection for this user name and for every address.
     pub fn unblock(&self, username: &str) {
         lock(&self.shared.protection).unblock(username);
