@@ -178,6 +178,17 @@ impl PolicyReader {
     }
 }
 
+/// Returns everything that is wrong with a policy file, for a tool.
+pub(crate) fn mistakes(path: &Path) -> Vec<ConfigError> {
+    match read(path) {
+        Err(why) => vec![why],
+        Ok((_, text)) => PolicyFile::mistakes(&text)
+            .into_iter()
+            .map(|mistake| error(path, Problem::Policy(Box::new(mistake))))
+            .collect(),
+    }
+}
+
 fn edition(digest: [u8; 32], text: &str) -> Result<Edition, Mistake> {
     let rules = PolicyFile::compile(text)?;
     Ok(Edition {

@@ -20,22 +20,85 @@ pub(crate) fn read(path: &Path) -> Result<Result<Config, Vec<ConfigError>>, Fail
     Ok(Config::look(&plugin.options))
 }
 
-/// Reads the same for a command that can do nothing with a configuration that is wrong.
+/// What a device meets at a listener.
+pub(crate) struct AtListener {
+    /// The options of the instance of the plugin that decides there.
+    pub(crate) config: Config,
+    /// What the broker puts in front of each topic there.
+    pub(crate) mount_point: String,
+}
+
+/// Returns what a device meets at the listener with this port, or, without a port, at the first listener that has the
+/// plugin. Nothing on disk is changed.
 ///
 /// # Errors
 ///
-/// Returns a failure if the file does not load the plugin, or if anything is wrong.
-pub(crate) fn usable(path: &Path) -> Result<Config, Failure> {
-    read(path)?.map_err(|mistakes| {
-        let first = mistakes.first().map(ToString::to_string);
-        let what = first.unwrap_or_else(|| "the configuration is wrong".to_owned());
-        let check = format!("run `mosquitto-auth0 check {}`", path.display());
-        let fix = match mistakes.len() {
-            0 | 1 => check,
-            many => format!("{check}: there are {many} mistakes"),
-        };
-        Failure::new(what).fix(fix)
+/// Returns a failure if the file does not load the plugin, if anything is wrong, or if there is no such listener.
+pub(crate) fn at_listener(path: &Path, port: Option<u16>) -> Result<AtListener, Failure> {
+    let instances = instances(path)?;
+    let conf = MosquittoConf::read(path);
+    let listener = match port {
+        None => instances[0].named.iter().find_map(|named| named.listener),
+        Some(port) => listener(&conf, port)?,
+    };
+    let is_true = |word| {
+        let setting = conf.setting(word, None);
+        setting.is_some_and(|setting| matches!(setting.value.as_str(), "true" | "1"))
+    };
+    let serves = |plugin: &&ConfiguredPlugin| {
+        let mut named = plugin.named.iter();
+        !is_true("per_listener_settings")
+            || named.any(|one| one.word == "global_plugin" || one.listener == listener)
+    };
+    let Some(plugin) = instances.iter().find(serves) else {
+        let port = port.unwrap_or_default();
+        return Err(Failure::new(format!(
+            "the listener on port {port} does not have the plugin, so it decides nothing there"
+        ))
+        .fix("write the line `plugin …` and its options below this listener, too"));
+    };
+    let config = Config::look(&plugin.options).map_err(|mistakes| unusable(path, &mistakes))?;
+    // Without a listener the mount point could be that of any.
+    let mount_point = listener.and_then(|place| conf.setting("mount_point", Some(place)));
+    Ok(AtListener {
+        config,
+        mount_point: mount_point.map_or_else(String::new, |setting| setting.value.clone()),
     })
+}
+
+/// Returns the listener with this port; `None` if the configuration has no `listener` at all.
+fn listener(conf: &MosquittoConf, port: u16) -> Result<Option<usize>, Failure> {
+    let place = conf.listeners.iter().position(|one| one.port == port);
+    if place.is_some() || conf.listeners.is_empty() {
+        return Ok(place);
+    }
+    let ports: Vec<_> = conf
+        .listeners
+        .iter()
+        .map(|one| one.port.to_string())
+        .collect();
+    Err(
+        Failure::new(format!("no listener has the port {port}")).fix(format!(
+            "name one of those that are there: {}",
+            ports.join(", ")
+        )),
+    )
+}
+
+fn unusable(path: &Path, mistakes: &[ConfigError]) -> Failure {
+    let first = mistakes.first().map(ToString::to_string);
+    let what = first.unwrap_or_else(|| "the configuration is wrong".to_owned());
+    let check = format!("run `mosquitto-auth0 check {}`", path.display());
+    let fix = match mistakes.len() {
+        0 | 1 => check,
+        many => format!("{check}: there are {many} mistakes"),
+    };
+    Failure::new(what).fix(fix)
+}
+
+/// Whether this is the path of the plugin.
+pub(crate) fn is_ours(path: &str) -> bool {
+    path.contains("mosquitto_auth0")
 }
 
 /// Returns every line of this mosquitto.conf that loads the plugin, with its options. There is at least one.
@@ -46,7 +109,6 @@ pub(crate) fn usable(path: &Path) -> Result<Config, Failure> {
 pub(crate) fn instances(path: &Path) -> Result<Vec<ConfiguredPlugin>, Failure> {
     let conf = MosquittoConf::read(path);
     let shown = path.display();
-    let is_ours = |path: &str| path.contains("mosquitto_auth0");
     let plugins = conf.plugins.into_iter();
     let found: Vec<_> = plugins.filter(|plugin| is_ours(&plugin.path)).collect();
     match found.is_empty() {

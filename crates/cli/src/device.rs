@@ -295,8 +295,10 @@ impl Device {
                 password: secrets::password(username, arguments.password_file.as_deref())?,
             },
             (None, None, None) => {
-                return Err(Failure::new("nothing says who the device is")
-                    .fix("name its token (--token FILE), its user (--username U) or its claims (--claims FILE)"));
+                return Err(Failure::new("nothing says who the device is").fix(
+                    "name its token (--token FILE), its user (--username U) or its claims \
+                 (--claims FILE)",
+                ));
             }
         };
         Ok(Self {

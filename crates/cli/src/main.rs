@@ -5,6 +5,7 @@
 //! | Which commands and arguments are there? | [`arguments`] |
 //! | What does a command do? | [`commands`], one file each |
 //! | Which options does a mosquitto.conf give the plugin? | [`configuration`] |
+//! | What does `check` look at? | [`check`] |
 //! | How is the broker on this machine commanded? | [`control`] |
 //! | How does the tool sign a device in, and ask what it may do? | [`device`], as every command does |
 //! | How is a question written? | [`question`] |
@@ -19,6 +20,7 @@
 //! be read before there is a result: the code of a device flow, and what `token --watch` does.
 
 mod arguments;
+mod check;
 mod commands;
 mod configuration;
 mod control;

@@ -89,7 +89,8 @@ impl Question {
                 }
                 _ => {
                     return Err(format!(
-                        "there is no option --{name}; there are --qos N, --retain and --payload-bytes N"
+                        "there is no option --{name}; there are --qos N, --retain and \
+                 --payload-bytes N"
                     ));
                 }
             };

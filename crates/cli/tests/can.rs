@@ -111,3 +111,42 @@ fn a_question_that_cannot_be_answered_has_an_exit_code_of_its_own() {
         .exits(3)
         .complains("audience is missing");
 }
+
+/// Each listener may have an instance of its own, and the broker puts a mount point in front of topics.
+#[test]
+fn the_port_says_which_rules_count() {
+    let conf = Conf::new();
+    let claims = conf.write("claims", r#"{"sub": "u"}"#);
+    let policy = conf.write(
+        "policy.toml",
+        "[[rule]]\nname = \"n\"\nallow.both = \"north/a\"\n",
+    );
+    let plugin = "plugin /usr/lib/libmosquitto_auth0.so\nplugin_opt_issuer https://t.example/\n\
+                  plugin_opt_audience a\n";
+    conf.write(
+        "mosquitto.conf",
+        format!(
+            "per_listener_settings true\nlistener 1883\nmount_point north/\n{plugin}plugin_opt_policy_file {policy}\n\
+             listener 1884\n{plugin}listener 1885\n"
+        ),
+    );
+    let can = |port: &str| {
+        auth0(&[
+            "can",
+            conf.path(),
+            "--claims",
+            &claims,
+            "--offline",
+            "--port",
+            port,
+            "publish",
+            "a",
+        ])
+    };
+    can("1883").exits(0);
+    can("1884").exits(1);
+    can("1885").exits(3).complains("does not have the plugin");
+    can("1886")
+        .exits(3)
+        .complains("no listener has the port 1886");
+}

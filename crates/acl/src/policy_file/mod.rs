@@ -145,6 +145,11 @@ impl PolicyFile {
         })
     }
 
+    /// Returns everything that is wrong with a policy file, in the order of its lines: of each rule the first mistake.
+    pub fn mistakes(text: &str) -> Vec<Mistake> {
+        parse::mistakes(text)
+    }
+
     /// Returns the number of rules.
     pub fn len(&self) -> usize {
         self.rules.len()

@@ -96,6 +96,33 @@ fn parse_by_rule(text: &str) -> Option<ParsedFile> {
     Some(pieces.file)
 }
 
+/// Returns the first mistake of each rule, and that of what stands above the rules.
+pub(super) fn mistakes(text: &str) -> Vec<Mistake> {
+    let Err(first) = parse(text) else {
+        return Vec::new();
+    };
+    let (mut pieces, mut found) = (ParsedPieces::new(), Vec::new());
+    let (mut piece, mut above, mut lines) = (String::new(), 0, 0);
+    let end = std::iter::once("[[rule]]");
+    for line in text.split_inclusive('\n').chain(end) {
+        if begins_rule(line) && lines > above {
+            let mistake = pieces.add(&piece, above).err();
+            found.extend(mistake.map(|mistake| Mistake {
+                line: mistake.line + above as usize,
+                ..mistake
+            }));
+            (above, piece) = (lines, String::new());
+        }
+        piece.push_str(line);
+        lines += 1;
+    }
+    match found.is_empty() {
+        // It is one that shows in the whole only.
+        true => vec![first],
+        false => found,
+    }
+}
+
 /// Whether a piece of the file has the key `rule`, even if its list is empty.
 fn has_rules(piece: &str) -> bool {
     DeTable::parse(piece).is_ok_and(|table| table.get_ref().contains_key("rule"))
@@ -133,7 +160,7 @@ impl ParsedPieces {
         })?;
         let mut parser = FileParser {
             text,
-            roles_claim: self.roles_claim.take(),
+            roles_claim: self.roles_claim.clone(),
             rule: None,
         };
         let mut tables = &[][..];
@@ -900,5 +927,23 @@ mod tests {
                 "{text}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn the_first_mistake_of_each_rule_is_found() {
+        let rule = |text: &str| format!("[[rule]]\nname = {text}\nallow.both = \"x\"\n");
+        let text = [
+            "roles_claim = \"r\"\n".to_owned(),
+            rule("\"a\""),
+            rule("\"b\"\nqos = 3"),
+            rule("\"a\""),
+            rule("\"c\"\nwhen.role = \"x\""),
+            rule("\"d\"\nretain = 1\nqos = 9"),
+        ];
+        let lines = |text: &str| -> Vec<_> { mistakes(text).iter().map(|one| one.line).collect() };
+        assert_eq!(lines(&text.concat()), [7, 9, 19]);
+        assert_eq!(lines(&text[1]), [0; 0]);
+        assert_eq!(lines("rule = []\n[[rule]]\n"), [2]);
+        assert_eq!(lines("time_zone = 3\n"), [1]);
     }
 }

@@ -1,11 +1,13 @@
 //! What can be wrong with a configuration, as data. `messages/` has the sentences.
 
+use std::path::Path;
+
 use acl::{
     policy_file::{Mistake, OptionalAttribute},
     rules::Malformed,
 };
 
-use super::options;
+use super::{mosquitto_conf::ConfPlace, options};
 use crate::{files::FileError, state_dir::FolderError};
 
 /// The first thing that is wrong with a configuration. Displayed as one line.
@@ -128,6 +130,28 @@ pub(crate) enum Problem {
 }
 
 impl ConfigError {
+    /// Returns the name of the option, as written.
+    pub fn option(&self) -> &str {
+        &self.option
+    }
+
+    /// Returns where it is, if that is in a file that the configuration names: in the file of options, or in the policy
+    /// file.
+    pub fn place(&self) -> Option<ConfPlace> {
+        let at = |file: &str, line| ConfPlace {
+            file: Path::new(file).into(),
+            line,
+        };
+        match (&self.problem, &self.place, &self.value) {
+            (Problem::Policy(mistake), _, Some(file)) => Some(at(file, mistake.line)),
+            (Problem::NotToml { line, .. } | Problem::WrongType { line, .. }, _, Some(file)) => {
+                Some(at(file, *line))
+            }
+            (_, Some((file, line)), _) => Some(at(file, *line)),
+            _ => None,
+        }
+    }
+
     /// An option whose value is wrong. The value of a secret option is left out.
     pub(crate) fn new(option: &str, value: &str, problem: Problem) -> Self {
         let is_secret = options::find(option).is_some_and(|option| option.secret);

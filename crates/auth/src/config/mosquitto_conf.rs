@@ -1,8 +1,9 @@
-//! Reads what mosquitto.conf says about plugins and password files, as the broker reads it (src/conf.c of 2.0 and 2.1).
+//! Reads what mosquitto.conf says, as the broker reads it (src/conf.c of 2.0 and 2.1).
 //!
 //! * A line that begins with `#` is a comment. The first word ends at a space and not at a tab, and the rest is its
 //!   value. Spaces before the word are ignored.
-//! * An option belongs to the plugin that the same file named last: by `plugin`, `plugin_load` or `plugin_use`.
+//! * An option belongs to the plugin that the same file named last: by `plugin`, `plugin_load` or `plugin_use`. A
+//!   setting of a listener belongs to the one that the same file named last.
 //! * `include_dir` is read where it stands, and only in the main file. Its files end in `.conf`. The first
 //!   character that differs decides about their order, and of an upper and a lower case letter the upper one is first.
 //! * Of several `-c` on the command line, the last one is read again on SIGHUP.
@@ -12,6 +13,7 @@ use std::{
     fs,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::files;
@@ -33,17 +35,75 @@ pub struct MosquittoConf {
     pub has_acl_file: bool,
     /// Whether all of it could be read.
     pub is_whole: bool,
+    /// All other settings, in their order. Those of plugins are not among them, because they may be secrets.
+    pub settings: Vec<Setting>,
+    /// The listeners, in their order.
+    pub listeners: Vec<ConfiguredListener>,
+    /// Why not all of it could be read.
+    pub unread: Vec<(Option<ConfPlace>, Unread)>,
+}
+
+/// A line of mosquitto.conf or of an included file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfPlace {
+    /// The file.
+    pub file: Arc<Path>,
+    /// The line, counted from 1.
+    pub line: usize,
+}
+
+/// A setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its first word.
+    pub word: String,
+    /// The rest of the line.
+    pub value: String,
+    /// Where it is.
+    pub place: ConfPlace,
+    /// The listener in whose section it is: a place in the list of listeners.
+    pub listener: Option<usize>,
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredListener {
+    /// Its port; 0 for a Unix socket.
+    pub port: u16,
+    /// The address or the host that it is bound to, or the path of its socket.
+    pub address: Option<String>,
+    /// Where it is.
+    pub place: ConfPlace,
+}
+
+/// Why something could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// This file or folder cannot be read, for this reason.
+    File(PathBuf, String),
+    /// There are more files than are read.
+    TooManyFiles,
+    /// `include_dir` counts in the main file only.
+    IncludeInIncluded,
+    /// No plugin is named above this option.
+    OptionWithoutPlugin(String),
+    /// `plugin_use` names a plugin that is not loaded above.
+    NoSuchPlugin(String),
 }
 
 /// A plugin that mosquitto.conf names.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ConfiguredPlugin {
     /// The name by which a listener uses it; empty without one (2.1).
-    name: String,
+    pub name: String,
     /// The path of the shared object.
     pub path: String,
     /// Its options, without the prefix `plugin_opt_`.
     pub options: Vec<(String, String)>,
+    /// Where each option is.
+    pub option_places: Vec<ConfPlace>,
+    /// Where it is named: where it is loaded, and where a listener uses it.
+    pub named: Vec<Setting>,
 }
 
 /// Returns the path of the mosquitto.conf of the broker in whose process this runs, if it has one.
@@ -76,8 +136,16 @@ impl MosquittoConf {
             },
             files_left: MAX_FILES,
         };
-        reader.file(path, true);
+        reader.file(path, None);
         reader.conf
+    }
+
+    /// Returns the last setting with this word, where it counts for all listeners or for this one.
+    pub fn setting(&self, word: &str, listener: Option<usize>) -> Option<&Setting> {
+        let settings = self.settings.iter().rev();
+        settings.into_iter().find(|setting| {
+            setting.word == word && (listener.is_none() || setting.listener == listener)
+        })
     }
 }
 
@@ -86,70 +154,136 @@ struct ConfReader {
     files_left: usize,
 }
 
+/// What lines of a file refer to: the broker forgets it at the end of the file.
+#[derive(Default)]
+struct Section {
+    /// The place of the plugin that the file named last.
+    plugin: Option<usize>,
+    /// The place of the listener that it named last.
+    listener: Option<usize>,
+}
+
 impl ConfReader {
-    fn file(&mut self, path: &Path, is_main: bool) {
-        let content = self
-            .files_left
-            .checked_sub(1)
-            .and_then(|left| Some((left, files::read(path, MAX_FILE).ok()?.bytes)));
-        let Some((left, bytes)) = content else {
-            self.conf.is_whole = false;
-            return;
+    fn unread(&mut self, place: Option<ConfPlace>, why: Unread) {
+        self.conf.is_whole = false;
+        self.conf.unread.push((place, why));
+    }
+
+    /// Reads a file, which is included at a place if it is not the main file.
+    fn file(&mut self, path: &Path, included_at: Option<&ConfPlace>) {
+        let Some(left) = self.files_left.checked_sub(1) else {
+            return self.unread(included_at.cloned(), Unread::TooManyFiles);
+        };
+        let bytes = match files::read(path, MAX_FILE) {
+            Ok(content) => content.bytes,
+            Err(why) => {
+                let why = Unread::File(path.into(), why.to_string());
+                return self.unread(included_at.cloned(), why);
+            }
         };
         self.files_left = left;
         // A comment need not be UTF-8.
         let text = String::from_utf8_lossy(&bytes);
-        let mut current = None;
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let file = Arc::from(path);
+        let mut section = Section::default();
+        for (number, line) in (1..).zip(text.lines()) {
+            if line.starts_with('#') {
+                continue;
+            }
             let line = line.trim_start_matches(' ');
             let (word, value) = line.split_once(' ').unwrap_or((line, ""));
-            if word == "include_dir" {
-                match is_main {
-                    true => self.folder(Path::new(value.trim())),
-                    false => self.conf.is_whole = false,
+            let setting = Setting {
+                word: word.to_owned(),
+                value: value.trim().to_owned(),
+                place: ConfPlace {
+                    file: Arc::clone(&file),
+                    line: number,
+                },
+                listener: section.listener,
+            };
+            match (word, included_at) {
+                ("include_dir", None) => self.folder(&setting),
+                ("include_dir", Some(_)) => {
+                    self.unread(Some(setting.place), Unread::IncludeInIncluded);
                 }
-            } else {
-                self.setting(word, value.trim(), &mut current);
+                _ => self.setting(setting, &mut section),
             }
         }
     }
 
-    /// Takes a setting. `current` is the place of the plugin that the file named last.
-    fn setting(&mut self, word: &str, value: &str, current: &mut Option<usize>) {
-        let plugins = &mut self.conf.plugins;
+    fn setting(&mut self, setting: Setting, section: &mut Section) {
+        let (word, value) = (setting.word.as_str(), setting.value.as_str());
         let option = word
             .strip_prefix("plugin_opt_")
             .or_else(|| word.strip_prefix("auth_opt_"));
-        match (word, option) {
-            (_, Some(option)) => match current.and_then(|place| plugins.get_mut(place)) {
-                Some(plugin) => plugin.options.push((option.to_owned(), value.to_owned())),
-                None => self.conf.is_whole = false,
-            },
-            ("plugin" | "auth_plugin" | "global_plugin" | "plugin_load", _) => {
+        if let Some(option) = option {
+            let plugins = &mut self.conf.plugins;
+            return match section.plugin.and_then(|place| plugins.get_mut(place)) {
+                Some(plugin) => {
+                    plugin.options.push((option.to_owned(), setting.value));
+                    plugin.option_places.push(setting.place);
+                }
+                None => {
+                    let why = Unread::OptionWithoutPlugin(word.to_owned());
+                    self.unread(Some(setting.place), why);
+                }
+            };
+        }
+        match word {
+            "plugin" | "auth_plugin" | "global_plugin" | "plugin_load" => {
                 let (name, path) = match word {
                     "plugin_load" => value.split_once(' ').unwrap_or((value, "")),
                     _ => ("", value),
                 };
-                *current = Some(plugins.len());
-                plugins.push(ConfiguredPlugin {
+                section.plugin = Some(self.conf.plugins.len());
+                self.conf.plugins.push(ConfiguredPlugin {
                     name: name.to_owned(),
                     path: path.trim().to_owned(),
-                    options: Vec::new(),
+                    named: vec![setting],
+                    ..ConfiguredPlugin::default()
                 });
             }
-            ("plugin_use", _) => {
-                *current = plugins.iter().position(|plugin| plugin.name == value);
+            "plugin_use" => {
+                let mut plugins = self.conf.plugins.iter();
+                section.plugin = plugins.position(|plugin| plugin.name == value);
+                match section.plugin {
+                    Some(place) => self.conf.plugins[place].named.push(setting),
+                    None => {
+                        let why = Unread::NoSuchPlugin(value.to_owned());
+                        self.unread(Some(setting.place), why);
+                    }
+                }
             }
-            ("password_file", _) => self.conf.password_files.push(value.into()),
-            ("acl_file", _) => self.conf.has_acl_file = true,
-            _ => {}
+            "listener" => {
+                let (port, address) = value.split_once(' ').unwrap_or((value, ""));
+                let address = Some(address.trim()).filter(|address| !address.is_empty());
+                section.listener = Some(self.conf.listeners.len());
+                self.conf.listeners.push(ConfiguredListener {
+                    port: port.parse().unwrap_or(0),
+                    address: address.map(str::to_owned),
+                    place: setting.place,
+                });
+            }
+            "" => {}
+            _ => {
+                match word {
+                    "password_file" => self.conf.password_files.push(value.into()),
+                    "acl_file" => self.conf.has_acl_file = true,
+                    _ => {}
+                }
+                self.conf.settings.push(setting);
+            }
         }
     }
 
-    fn folder(&mut self, folder: &Path) {
-        let Ok(entries) = fs::read_dir(folder) else {
-            self.conf.is_whole = false;
-            return;
+    fn folder(&mut self, setting: &Setting) {
+        let folder = Path::new(&setting.value);
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(why) => {
+                let why = Unread::File(folder.into(), why.to_string());
+                return self.unread(Some(setting.place.clone()), why);
+            }
         };
         // No more names are sorted than could be read.
         const MOST: usize = 100 * MAX_FILES;
@@ -164,7 +298,7 @@ impl ConfReader {
             a.iter().map(place).cmp(b.iter().map(place))
         });
         for path in paths {
-            self.file(&path, false);
+            self.file(&path, Some(&setting.place));
         }
     }
 }
@@ -199,6 +333,17 @@ mod tests {
         }
     }
 
+    /// Returns the plugins without their places.
+    fn plugins(conf: MosquittoConf) -> Vec<ConfiguredPlugin> {
+        let plugins = conf.plugins.into_iter();
+        let without_places = |plugin| ConfiguredPlugin {
+            option_places: Vec::new(),
+            named: Vec::new(),
+            ..plugin
+        };
+        plugins.map(without_places).collect()
+    }
+
     #[test]
     fn a_line_is_split_as_the_broker_splits_it() {
         let folder = Folder::new();
@@ -210,8 +355,8 @@ mod tests {
         let conf = MosquittoConf::read(&main);
         assert!(conf.is_whole);
         let ours = plugin("/ours.so", &[("a", "b c"), ("d", "e")]);
-        assert_eq!(conf.plugins, [ours, plugin("", &[])]);
         assert_eq!(conf.password_files, [Path::new("/users")]);
+        assert_eq!(plugins(conf), [ours, plugin("", &[])]);
     }
 
     #[test]
@@ -233,7 +378,7 @@ mod tests {
         };
         assert!(conf.is_whole);
         assert_eq!(
-            conf.plugins,
+            plugins(conf),
             [
                 plugin("/main.so", &[("b", "2")]),
                 plugin("/included.so", &[("a", "1")]),
@@ -282,8 +427,8 @@ mod tests {
             format!("include_dir {}\nplugin /ours.so\n", gone.display()),
         );
         let conf = MosquittoConf::read(&main);
-        assert_eq!(conf.plugins, [plugin("/ours.so", &[])]);
         assert!(!conf.is_whole);
+        assert_eq!(plugins(conf), [plugin("/ours.so", &[])]);
         for unreadable in [&*gone, Path::new("/dev/zero"), folder.0.path()] {
             assert!(!MosquittoConf::read(unreadable).is_whole);
         }
@@ -306,5 +451,63 @@ mod tests {
         ] {
             assert_eq!(path_on(line), path.map(PathBuf::from));
         }
+    }
+
+    #[test]
+    fn each_line_is_found_again_with_its_listener() {
+        let folder = Folder::new();
+        let included = folder.write(
+            "conf.d/a.conf",
+            "mount_point x/\nlistener 8883\nmount_point y/\n",
+        );
+        let included_folder = included.parent().unwrap().display();
+        let main = folder.write(
+            "mosquitto.conf",
+            format!(
+                "# begin\nlistener 1883 127.0.0.1\nplugin /ours.so\nplugin_opt_a 1\n\nmount_point z/\n\
+                 include_dir {included_folder}\nprotocol websockets\nplugin_opt_b 2\nplugin_use gone\nplugin_opt_c 3\n"
+            ),
+        );
+        let conf = MosquittoConf::read(&main);
+        let mounts: Vec<_> = conf
+            .settings
+            .iter()
+            .filter(|setting| setting.word == "mount_point")
+            .map(|setting| (&*setting.value, setting.place.line, setting.listener))
+            .collect();
+        assert_eq!(
+            mounts,
+            [("z/", 6, Some(0)), ("x/", 1, None), ("y/", 3, Some(1))]
+        );
+        assert_eq!(
+            conf.setting("mount_point", Some(1)).unwrap().place.file,
+            included.into()
+        );
+        let websockets = conf.setting("protocol", Some(0)).unwrap();
+        assert_eq!(
+            (&*websockets.place.file, websockets.place.line),
+            (&*main, 8)
+        );
+        let listeners: Vec<_> = conf
+            .listeners
+            .iter()
+            .map(|one| (one.port, one.address.as_deref()))
+            .collect();
+        assert_eq!(listeners, [(1883, Some("127.0.0.1")), (8883, None)]);
+        let ours = &conf.plugins[0];
+        let lines: Vec<_> = ours.option_places.iter().map(|place| place.line).collect();
+        assert_eq!(lines, [4, 9]);
+        assert_eq!(
+            (ours.named[0].place.line, ours.named[0].listener),
+            (3, Some(0))
+        );
+        let unread: Vec<_> = conf.unread.iter().map(|(_, why)| why.clone()).collect();
+        assert_eq!(
+            unread,
+            [
+                Unread::NoSuchPlugin("gone".into()),
+                Unread::OptionWithoutPlugin("plugin_opt_c".into()),
+            ]
+        );
     }
 }

@@ -10,12 +10,15 @@ use super::{
     common::Admitted, expiry::end_refusal,
 };
 use crate::{
+    auth0::TenantClient,
     client::{Client, ClientKey, ClientView},
     clock::Unix,
+    config::{Config, ConfigError},
     control::ControlTopic,
     jwt,
-    jwt::{fetch_report::FetchReport, jwks_cache::Fetch},
+    jwt::{fetch_report::FetchReport, jwks::KeySet, jwks_cache::Fetch},
     log::Level,
+    policy_file,
     refusal::Refusal,
 };
 use acl::{
@@ -210,6 +213,19 @@ impl Admission {
     pub fn until(&self) -> Unix {
         self.session.until
     }
+}
+
+/// Returns what is wrong with the files that an instance reads at its start, besides those that
+/// [`Config::look`] reads: all mistakes in the keys, in the authorities and in the policy file.
+pub fn mistakes_in_files(config: &Config) -> Vec<ConfigError> {
+    let mut mistakes = Vec::new();
+    let tenant = TenantClient::new(Arc::new(config.clone()), 0, None);
+    mistakes.extend(tenant.err());
+    mistakes.extend(KeySet::of_file(config).err());
+    if let Some(path) = &config.policy_file {
+        mistakes.extend(policy_file::mistakes(path));
+    }
+    mistakes
 }
 
 /// A client that a tool has admitted is in at once, because there is no broker that could refuse it.

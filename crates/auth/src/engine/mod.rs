@@ -81,7 +81,7 @@ use acl::{answer_cache::AnswerCache, claims::TokenRules, interner::Interner};
 pub use access::{Access, Action, Decision};
 pub use administration::{AdminAnswer, Administered, administer};
 pub use admission::Admission;
-pub use aside::WhyDecided;
+pub use aside::{WhyDecided, mistakes_in_files};
 pub use authenticate::{Connect, Step};
 use common::TenantId;
 pub use common::{Admitted, Common};

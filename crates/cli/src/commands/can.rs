@@ -17,7 +17,7 @@ use auth::{
 
 use crate::{
     arguments::CanArguments,
-    configuration,
+    configuration::{self, AtListener},
     device::{self, Credential, Device, Instance, SignedIn, Tenant},
     exit::Exit,
     messages,
@@ -69,7 +69,10 @@ struct Replies {
 /// Returns a failure if the configuration, a file or the question is wrong.
 pub(crate) fn run(arguments: &CanArguments) -> Result<Box<dyn Outcome>, Failure> {
     let (conf, questions) = questions(arguments)?;
-    let config = configuration::usable(&conf)?;
+    let AtListener {
+        config,
+        mount_point,
+    } = configuration::at_listener(&conf, arguments.device.port)?;
     let device = Device::of(&arguments.device)?;
     let tenant = match arguments.device.offline {
         true => Tenant::LeftAlone,
@@ -82,7 +85,7 @@ pub(crate) fn run(arguments: &CanArguments) -> Result<Box<dyn Outcome>, Failure>
     let log = instance.lines();
     let replies = questions.into_iter();
     let replies = replies.map(|question| match &signed_in {
-        Ok(device) => ask(&mut instance, device, question, "", now),
+        Ok(device) => ask(&mut instance, device, question, &mount_point, now),
         Err(_) => Reply {
             question,
             decision: Decision::Deny,

@@ -123,7 +123,8 @@ impl Outcome for TurnedAway {
 ///
 /// Returns a failure if the configuration is wrong, or if a file cannot be read.
 pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failure> {
-    let config = configuration::usable(&arguments.configuration.conf)?;
+    let at = &arguments.configuration.conf;
+    let config = configuration::at_listener(at, arguments.device.port)?.config;
     let mut device = Device::of(&arguments.device)?;
     let tenant = match arguments.device.offline {
         true => Tenant::LeftAlone,

@@ -34,8 +34,13 @@ impl fmt::Display for BrokerRefuses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sys => "the broker itself lets nobody publish to topics that begin with `$SYS`",
-            Self::Share => "the broker itself lets no message have a topic that begins with `$share`",
-            Self::NoTopic => "the broker refuses it as no topic: it has a wildcard or more than 200 levels, or is empty",
+            Self::Share => {
+                "the broker itself lets no message have a topic that begins with `$share`"
+            }
+            Self::NoTopic => {
+                "the broker refuses it as no topic: it has a wildcard or more than 200 \
+                 levels, or is empty"
+            }
             Self::NoFilter => "the broker refuses it as no topic filter",
         })
     }

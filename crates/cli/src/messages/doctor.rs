@@ -23,7 +23,7 @@ pub(crate) struct Words {
 }
 
 /// Returns words of which there is only the first part.
-fn seen(seen: impl Into<String>) -> Words {
+pub(super) fn seen(seen: impl Into<String>) -> Words {
     Words {
         seen: seen.into(),
         ..Words::default()
@@ -31,12 +31,12 @@ fn seen(seen: impl Into<String>) -> Words {
 }
 
 impl Words {
-    fn means(mut self, means: impl Into<String>) -> Self {
+    pub(super) fn means(mut self, means: impl Into<String>) -> Self {
         self.means = Some(means.into());
         self
     }
 
-    fn mend(mut self, mend: impl Into<String>) -> Self {
+    pub(super) fn mend(mut self, mend: impl Into<String>) -> Self {
         self.mend = Some(mend.into());
         self
     }
