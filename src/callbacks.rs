@@ -11,7 +11,7 @@ use crate::{
     codes::{self, Generation},
     entry::provoke,
     event::{self, EventClient},
-    guard,
+    events, guard,
     host::{self, Broker},
     quirks::{recheck, sighup},
     state::{self, Instance},
@@ -91,6 +91,7 @@ pub unsafe extern "C" fn on_basic_auth(
             code
         });
         state::write_log(broker, userdata);
+        events::publish_metrics_without_ticks(broker, userdata, time::now());
         code.unwrap_or(codes::AUTH)
     })
 }

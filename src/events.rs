@@ -21,7 +21,8 @@ use auth::{
     clock::Unix,
     config::on_disk::OnDisk,
     control::EXPIRY,
-    engine::{DelayedAnswer, Warning},
+    engine::{DelayedAnswer, Warning, collect_metrics},
+    metrics::sys_topics::MetricMessage,
     sessions::AfterDisconnect,
 };
 
@@ -165,6 +166,7 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     disconnect_expired(broker, userdata, now);
     disconnect_out_of_place(broker, userdata, now);
     remove_uncovered(broker, userdata, now);
+    publish_metrics(broker, userdata, now);
     state::write_log(broker, userdata);
     sighup::tick_ends();
 }
@@ -210,6 +212,35 @@ fn remove_uncovered(broker: &Broker, userdata: *mut c_void, now: Unix) {
     });
     for (client_id, filter) in uncovered.unwrap_or_default() {
         broker.unsubscribe(&client_id, &filter);
+    }
+}
+
+/// Publishes the metrics of all instances, when it is time. The broker delivers the messages in its next round, and
+/// forgets them when it stops.
+fn publish_metrics(broker: &Broker, userdata: *mut c_void, now: Unix) {
+    let is_due = state::with(broker, userdata, |_, common| common.metrics_are_due());
+    if is_due == Some(true) {
+        publish(broker, now);
+    }
+}
+
+/// Does the same at a CONNECT, where no tick does it. A broker that never ticks publishes its metrics late while no
+/// client comes.
+pub fn publish_metrics_without_ticks(broker: &Broker, userdata: *mut c_void, now: Unix) {
+    let is_due = state::with(broker, userdata, |instance, common| {
+        !instance.ticks && common.metrics_are_due()
+    });
+    if is_due == Some(true) {
+        publish(broker, now);
+    }
+}
+
+fn publish(broker: &Broker, now: Unix) {
+    let messages = state::with_all(broker, |engines, common| {
+        collect_metrics(engines, common, now)
+    });
+    for MetricMessage { topic, payload } in messages.unwrap_or_default() {
+        broker.publish_retained(&topic, payload.as_bytes());
     }
 }
 

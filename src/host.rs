@@ -288,6 +288,29 @@ impl Broker {
     ///
     /// The broker does not check the topic: it must be one to publish to.
     pub fn publish_to(&self, client_id: &str, topic: &str, payload: &[u8]) -> bool {
+        let Ok(client_id) = CString::new(client_id) else {
+            return false;
+        };
+        self.publish(Some(&client_id), topic, payload, 1, false)
+    }
+
+    /// Publishes a message with QoS 0 to everybody who subscribes to its topic and may receive it, and has the broker
+    /// keep it. An empty payload removes the message that is kept. Like [`Self::publish_to`], this only queues the
+    /// message. Returns `false` if the broker did not take it.
+    ///
+    /// The broker does not check the topic: it must be one to publish to.
+    pub fn publish_retained(&self, topic: &str, payload: &[u8]) -> bool {
+        self.publish(None, topic, payload, 0, true)
+    }
+
+    fn publish(
+        &self,
+        client_id: Option<&CStr>,
+        topic: &str,
+        payload: &[u8],
+        qos: c_int,
+        retain: bool,
+    ) -> bool {
         let (Some(publish), Some(malloc), Some(free)) = (
             self.functions.broker_publish,
             self.functions.malloc,
@@ -295,11 +318,7 @@ impl Broker {
         ) else {
             return false;
         };
-        let (Ok(client_id), Ok(topic), Ok(length)) = (
-            CString::new(client_id),
-            CString::new(topic),
-            c_int::try_from(payload.len()),
-        ) else {
+        let (Ok(topic), Ok(length)) = (CString::new(topic), c_int::try_from(payload.len())) else {
             return false;
         };
         // SAFETY: the broker copies the strings. It owns the copy of the payload if it takes the message. The copy is
@@ -311,12 +330,12 @@ impl Broker {
             }
             copy.copy_from_nonoverlapping(payload.as_ptr(), payload.len());
             let code = publish(
-                client_id.as_ptr(),
+                client_id.map_or(std::ptr::null(), CStr::as_ptr),
                 topic.as_ptr(),
                 length,
                 copy.cast(),
-                1,
-                false,
+                qos,
+                retain,
                 std::ptr::null_mut(),
             );
             if code != crate::codes::SUCCESS {

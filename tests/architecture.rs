@@ -121,6 +121,7 @@ fn dependencies_point_one_way() {
             "secret",
             "state_dir",
             "log",
+            "metrics",
             "proxies",
             "refusal",
             "threads",

@@ -1,4 +1,4 @@
-//! Generates the documents that list options and refusals, and fails where a file is not as generated.
+//! Generates the documents that list options, refusals and metrics, and fails where a file is not as generated.
 //!
 //! `make docs` writes the files.
 
@@ -6,15 +6,20 @@ use std::{env, fmt::Write, fs, path::Path, process::Command};
 
 use auth::{
     config::options::{self, DefaultValue, GROUPS, Kind, Opt, Reread},
+    metrics::{
+        table::{METRICS, Metric, MetricKind, TOPICS},
+        text::sample_name,
+    },
     refusal::{Reason, Responsible},
 };
 
 /// The file of this name, without the part that is generated.
 type Generate = fn(&str) -> String;
 
-const FILES: [(&str, Generate); 5] = [
+const FILES: [(&str, Generate); 6] = [
     ("docs/options.md", options_page),
     ("docs/refusals.md", refusals_page),
+    ("docs/metrics.md", metrics_page),
     ("packaging/auth0.conf", conf_file),
     ("man/mosquitto-auth0.conf.5", conf_manual),
     ("man/mosquitto-auth0.7", manual),
@@ -153,6 +158,31 @@ fn who(reason: Reason) -> &'static str {
 fn connack_reason(reason: Reason) -> String {
     let (code, name) = reason.connack_reason().mqtt5();
     format!("{code} (0x{code:02X}, {name})")
+}
+
+const ALL_METRICS: &str = "\n## All metrics\n";
+
+/// The head of the page, which is written by hand, and the table of metrics.
+fn metrics_page(current: &str) -> String {
+    let head = current.split(ALL_METRICS).next().unwrap_or_default();
+    let mut page = format!(
+        "{head}{ALL_METRICS}\n| metric | kind | labels | topic below `{TOPICS}` | what it says |\n"
+    );
+    page.push_str("|---|---|---|---|---|\n");
+    for metric in METRICS {
+        let Metric { kind, help, .. } = metric;
+        let name = sample_name(metric);
+        let quoted = |text: &&str| format!("`{text}`");
+        let labels: Vec<_> = metric.labels.iter().map(quoted).collect();
+        let topic = match (metric.topic, kind) {
+            ("", _) => "none".to_owned(),
+            (topic, MetricKind::Histogram) => format!("`{topic}/count`, `{topic}/seconds`"),
+            (topic, _) => quoted(&topic),
+        };
+        let (kind, labels) = (kind.word(), labels.join(", "));
+        writeln!(page, "| `{name}` | {kind} | {labels} | {topic} | {help} |").unwrap();
+    }
+    page
 }
 
 /// The head of the file, which is written by hand and ends with the `plugin` line, and the options.

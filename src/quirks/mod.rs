@@ -12,7 +12,7 @@
 //! | An MQTT 5 client that hangs up while its CONNECT is delayed leaves its delayed will in freed memory. | 2.1.0 to 2.1.2 | `may_delay` in `callbacks.rs`: MQTT 5 is not delayed unless `delay_mqtt5` says so | `sanitized` |
 //! | With `check_retain_source` the broker asks about the publisher of a retained message by a pointer that it made up for the question. | 2.0, 2.1 | `auth::sessions`: found by client ID and user name | story `order::check_retain_source_uses_the_publishers_rights` |
 //! | An AUTH packet without content from a connected client counts as the continuation of an exchange. A refusal makes the broker use freed memory, and so does success on 2.0. | 2.0, 2.1 | `auth::engine`, `exchange.rs`: the client is asked to go on, and disconnected at the next tick | `sanitized::extended_auth` |
-//! | With `per_listener_settings true` the broker never ticks. | 2.0.11 | `callbacks.rs`: what a tick does is also done at each CONNECT | story `reentry::log_lines_are_written_without_ticks` |
+//! | With `per_listener_settings true` the broker never ticks. | 2.0.11 | `callbacks.rs`: what a tick does is also done at each CONNECT, and so are metrics published | story `reentry::log_lines_are_written_without_ticks` |
 
 pub mod address_header;
 pub mod lost_sighup;

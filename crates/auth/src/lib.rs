@@ -43,6 +43,7 @@
 //! | Which proxies may tell a client's address? | [`proxies`] |
 //! | Which options are there? | [`config`], [`config::options`] |
 //! | What does mosquitto.conf say by now? | [`config::mosquitto_conf`], [`config::on_disk`] |
+//! | Which numbers are there for dashboards? | [`metrics::table`]; what is counted, [`mod@metrics`]; who collects it, `engine/observe.rs` |
 //! | How often is the same refusal logged? | `engine/repeats.rs`; for messages, [`sessions`]: `reported.rs` |
 //! | What do operators read? | `messages/`; those of `src/` are in `src/messages.rs` |
 
@@ -65,6 +66,7 @@ pub mod jwt;
 pub mod limits;
 pub mod log;
 mod messages;
+pub mod metrics;
 mod pending;
 pub mod policy_file;
 pub mod proxies;

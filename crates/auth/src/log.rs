@@ -43,7 +43,9 @@ struct LogState {
 #[derive(Default)]
 struct Queue {
     lines: VecDeque<(Level, String)>,
+    /// How many lines were dropped since the last ones were taken, and before that.
     dropped: u64,
+    dropped_before: u64,
 }
 
 impl Log {
@@ -72,6 +74,7 @@ impl Log {
         self.0.waiting.store(false, Ordering::Release);
         let mut lines: Vec<_> = queue.lines.drain(..).collect();
         let dropped = std::mem::take(&mut queue.dropped);
+        queue.dropped_before += dropped;
         if dropped > 0 {
             lines.push((
                 Level::Warning,
@@ -79,6 +82,12 @@ impl Log {
             ));
         }
         lines
+    }
+
+    /// Returns how many lines were dropped in all.
+    pub fn dropped(&self) -> u64 {
+        let queue = self.queue();
+        queue.dropped_before + queue.dropped
     }
 
     fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
@@ -113,5 +122,6 @@ mod tests {
         assert!(lines.last().unwrap().1.starts_with("7 more"));
         log.line(Level::Info, "x");
         assert_eq!(log.take().len(), 1);
+        assert_eq!(log.dropped(), 7);
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct StallBudget {
     in_vain: Generations,
     /// When this period began.
     since: Option<Instant>,
+    /// How long the broker has waited since it was started.
+    in_all: Duration,
 }
 
 impl StallBudget {
@@ -75,6 +77,7 @@ impl StallBudget {
         if wait.is_zero() {
             return;
         }
+        self.in_all += wait;
         let wait = wait.max(LEAST);
         self.shares.take(source, wait.as_nanos() as f64);
         match self.spent.back_mut() {
@@ -83,6 +86,11 @@ impl StallBudget {
             }
             _ => self.spent.push_back((now, source, wait)),
         }
+    }
+
+    /// Returns how long the broker has waited since it was started.
+    pub(crate) fn spent_in_all(&self) -> Duration {
+        self.in_all
     }
 
     /// Records that a credential waited without a result.

@@ -16,6 +16,7 @@
 #define MAX_ANSWERS 8192
 #define MAX_LINES 8192
 #define MAX_MESSAGES 8192
+#define MAX_RETAINED 256
 /* As long as a real one, so that clients do not overlap (sizeof(struct mosquitto) in 2.0.11). */
 #define CLIENT_BYTES 624
 
@@ -82,6 +83,11 @@ static size_t kick_count;
 
 static struct fake_message messages[MAX_MESSAGES];
 static size_t message_count;
+
+/* Retained messages: a topic is there once, and keeps its place. */
+static struct fake_message retained[MAX_RETAINED];
+static size_t retained_count;
+static size_t retained_published;
 
 static char *lines[MAX_LINES];
 static int levels[MAX_LINES];
@@ -187,12 +193,39 @@ void mosquitto_free(void *memory)
 	free(memory);
 }
 
+/* The next round delivers it, and keeps it. The real one writes none under $SYS to disk. */
+static int publish_retained(const char *topic, int length, void *payload, int qos)
+{
+	if(strncmp(topic, "$SYS/broker/auth0/", strlen("$SYS/broker/auth0/")) || qos != 0){
+		fake_violation("a retained message that is no metric");
+	}
+	size_t place = 0;
+	while(place < retained_count && strcmp(retained[place].topic, topic)){
+		place++;
+	}
+	if(place == MAX_RETAINED){
+		fake_violation("too many retained messages");
+	}
+	if(place == retained_count){
+		retained[retained_count++].topic = copy(topic);
+	}
+	free(retained[place].payload);
+	retained[place].payload = calloc(1, (size_t)length + 1);
+	memcpy(retained[place].payload, payload, (size_t)length);
+	retained_published++;
+	free(payload);
+	return MOSQ_ERR_SUCCESS;
+}
+
 /* The next round delivers it, without an ACL check. */
 int mosquitto_broker_publish(const char *client_id, const char *topic, int length, void *payload, int qos, bool retain,
 	mosquitto_property *properties)
 {
 	(void)properties;
 	on_broker_thread(__func__);
+	if(!client_id && retain && topic && length >= 0){
+		return publish_retained(topic, length, payload, qos);
+	}
 	if(!client_id || !topic || length < 0 || qos < 0 || qos > 2 || retain){
 		fake_violation("a message that is not for one client");
 	}
@@ -1046,6 +1079,21 @@ int fake_state(const struct mosquitto *client)
 const char *fake_username(const struct mosquitto *client)
 {
 	return client->username;
+}
+
+size_t fake_retained_published(void)
+{
+	return retained_published;
+}
+
+const char *fake_retained(const char *topic)
+{
+	for(size_t i = 0; i < retained_count; i++){
+		if(strcmp(retained[i].topic, topic) == 0){
+			return retained[i].payload;
+		}
+	}
+	return NULL;
 }
 
 size_t fake_message_count(void)

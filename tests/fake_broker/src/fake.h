@@ -94,6 +94,10 @@ size_t fake_answer_count(void);
 const struct fake_answer *fake_answer_at(size_t index);
 size_t fake_message_count(void);
 const struct fake_message *fake_message_at(size_t index);
+
+/* How many retained messages were published, and the payload of one that is kept; NULL if there is none. */
+size_t fake_retained_published(void);
+const char *fake_retained(const char *topic);
 size_t fake_kick_count(void);
 size_t fake_log_depth(void);
 

@@ -100,6 +100,8 @@ unsafe extern "C" {
     ) -> bool;
     pub fn fake_message_count() -> usize;
     pub fn fake_message_at(index: usize) -> *const FakeMessage;
+    pub fn fake_retained_published() -> usize;
+    pub fn fake_retained(topic: *const c_char) -> *const c_char;
     pub fn fake_expire(client: *mut ClientStruct);
     pub fn fake_tick();
     pub fn fake_reload() -> c_int;

@@ -721,6 +721,25 @@ impl FakeBroker {
         unsafe { ffi::fake_control(client.0, pointer(topic.as_ref()), data, length) }
     }
 
+    /// Returns how many retained messages the plugin has published.
+    pub fn retained_published(&self) -> usize {
+        // SAFETY: reads a variable.
+        unsafe { ffi::fake_retained_published() }
+    }
+
+    /// Returns the payload of the retained message with this topic.
+    pub fn retained(&self, topic: &str) -> Option<String> {
+        let topic = text(topic);
+        // SAFETY: the topic lives through the call; the result is NULL or a C string that stays until the next one.
+        let payload = unsafe { ffi::fake_retained(pointer(topic.as_ref())) };
+        if payload.is_null() {
+            return None;
+        }
+        // SAFETY: it is not NULL.
+        let payload = unsafe { CStr::from_ptr(payload) };
+        Some(payload.to_string_lossy().into_owned())
+    }
+
     /// Returns the messages that the plugin has published since the last call.
     pub fn sent(&mut self) -> Vec<SentMessage> {
         // SAFETY: reads a variable.

@@ -6,7 +6,9 @@
 
 extern crate scheduled_std as std;
 
-pub use auth::{auth0, client, clock, config, limits, log, refusal, secret, sessions, sign_in};
+pub use auth::{
+    auth0, client, clock, config, limits, log, metrics, refusal, secret, sessions, sign_in,
+};
 
 pub mod jwt;
 #[path = "../../../crates/auth/src/threads.rs"]

@@ -37,6 +37,8 @@ pub struct TenantFeedback {
     pub application_rejected: bool,
     /// The number of the client that asked: on SIGHUP, one with other options may take its place.
     pub asked_by: u64,
+    /// How long the tenant took. `None` if it was not asked.
+    pub took: Option<Duration>,
 }
 
 /// Whose requests the tenant wants to pause.
@@ -66,6 +68,7 @@ pub(crate) fn interpret(
     let tokens = tokens(answer);
     let reason = tokens.as_ref().err().map(|(refusal, _)| refusal.reason);
     let feedback = TenantFeedback {
+        took: None,
         pause: pause(answer, reason, now),
         // A gateway gave up on the tenant behind it. 504 is HTTP's status for that, 524 is Cloudflare's.
         lost: matches!(answer.status, 504 | 524),

@@ -181,11 +181,18 @@ impl TenantClient {
         deadline: Deadline,
     ) -> (Result<Tokens, Refusal>, TenantFeedback) {
         let user = Some((username, password));
+        let began = clock::moment();
         let (tokens, feedback) = match self.ask_for_tokens(user, device, deadline) {
-            Ok(answer) => answer::interpret(&answer, clock::now()),
+            Ok(answer) => {
+                let (tokens, feedback) = answer::interpret(&answer, clock::now());
+                let took = Some(began.elapsed());
+                (tokens, TenantFeedback { took, ..feedback })
+            }
             Err((refusal, lost)) => {
+                let was_tried = refusal.reason == Reason::TenantUnreachable;
                 let feedback = TenantFeedback {
                     lost,
+                    took: was_tried.then(|| began.elapsed()),
                     ..TenantFeedback::default()
                 };
                 (Err(refusal), feedback)

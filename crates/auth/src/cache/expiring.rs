@@ -172,6 +172,11 @@ impl<V> ExpiringMap<V> {
         self.entries.values_mut().map(|entry| &mut entry.value)
     }
 
+    /// Returns how many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.by_end.is_empty()

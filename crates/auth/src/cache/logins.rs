@@ -85,6 +85,11 @@ impl LoginCache {
             .remove_where(|known| known.verdict.as_ref().is_ok_and(&is_meant))
     }
 
+    /// Returns how many results are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Removes what has ended. Returns whether that was much.
     pub(crate) fn remove_expired(&mut self, now: Unix) -> bool {
         self.entries.remove_expired(now)

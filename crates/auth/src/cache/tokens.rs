@@ -59,6 +59,11 @@ impl TokenCache {
         self.0.remove_expired(now)
     }
 
+    /// Returns how many tokens are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.0.is_empty()

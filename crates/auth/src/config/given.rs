@@ -263,6 +263,21 @@ impl Given {
         Ok(Some(path))
     }
 
+    /// Returns the path of a file that the plugin writes. Whether it can is seen when it does: a broker without it is
+    /// better than no broker.
+    pub(super) fn written_file(&self, name: &str) -> Result<Option<PathBuf>> {
+        let Some(value) = self.given(name) else {
+            return Ok(None);
+        };
+        let path = Path::new(value);
+        // The broker may have another folder than whoever wrote this.
+        let is_full = path.is_absolute() && path.file_name().is_some() && !value.ends_with('/');
+        if !is_full || path.is_dir() {
+            return Err(wrong(name, value));
+        }
+        Ok(Some(path.to_owned()))
+    }
+
     /// Returns the secret that a file holds.
     pub(super) fn secret_file(&self, name: &str) -> Result<Option<Secret>> {
         let Some(value) = self.given(name) else {

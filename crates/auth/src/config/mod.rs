@@ -147,6 +147,10 @@ pub struct Config {
     pub(crate) jwks_max_stale: Duration,
     /// The folder in which keys are kept over a restart, if there is one.
     pub(crate) state_dir: Option<StateDir>,
+    /// How often metrics are published; zero for never.
+    pub(crate) metrics_interval: Duration,
+    /// The file into which they are written.
+    pub(crate) metrics_file: Option<PathBuf>,
     /// All options that are set.
     given: Given,
     /// Those of them that are in mosquitto.conf.

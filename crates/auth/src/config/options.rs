@@ -70,6 +70,8 @@ pub enum Kind {
     File,
     /// A file that holds a secret.
     SecretFile,
+    /// A file that the plugin writes.
+    WrittenFile,
     /// A folder.
     Folder,
 }
@@ -134,6 +136,7 @@ pub const GROUPS: &[Group] = &[
     SESSIONS,
     WAITING,
     KEYS,
+    METRICS,
     CONFIG_FILE,
 ];
 
@@ -730,6 +733,38 @@ const KEYS: Group = Group {
     ],
 };
 
+const METRICS: Group = Group {
+    title: "Metrics",
+    text: "What happens in the plugin, as numbers for a dashboard. [Metrics](metrics.md) lists them all.",
+    options: &[
+        Opt {
+            name: "metrics_interval",
+            kind: Kind::Whole {
+                unit: Unit::Seconds,
+                least: 0,
+                most: 3600,
+            },
+            default: Value("10"),
+            reread: Reread::Applies,
+            text: "How often the plugin publishes its metrics below `$SYS/broker/auth0`, and writes `metrics_file`, in \
+                   seconds. A message is published only if its value has changed. With `0`, neither is done.",
+            ..ROW
+        },
+        Opt {
+            name: "metrics_file",
+            kind: Kind::WrittenFile,
+            default: Unset("no file is written"),
+            example: Some("/var/lib/prometheus/node-exporter/mosquitto-auth0.prom"),
+            reread: Reread::Applies,
+            text: "A file into which the plugin writes its metrics for Prometheus, for everybody to read. If its name \
+                   ends with `.prom`, it is written for the textfile collector of the node exporter, and otherwise as \
+                   OpenMetrics. The broker's user must be able to create files in its folder. When the broker stops, \
+                   the file is deleted.",
+            ..ROW
+        },
+    ],
+};
+
 const CONFIG_FILE: Group = Group {
     title: "Options in a separate file",
     text: "",
@@ -777,6 +812,7 @@ impl fmt::Display for Kind {
             Self::SecretFile => f.write_str(
                 "the full path of a file that holds the secret, as in /etc/mosquitto/auth0.secret",
             ),
+            Self::WrittenFile => f.write_str("the full path of a file to write"),
             Self::Folder => f.write_str("the full path of a folder"),
         }
     }

@@ -73,6 +73,8 @@ pub(super) fn config(given: &Given, lines: &Given, before: Option<&Config>) -> R
             .map_or(KeySource::Tenant, KeySource::File),
         jwks_max_stale: Duration::from_secs(given.whole("jwks_max_stale")?),
         state_dir: state_dir(given, before)?,
+        metrics_interval: Duration::from_secs(given.whole("metrics_interval")?),
+        metrics_file: given.written_file("metrics_file")?,
         given: given.clone(),
         lines: lines.clone(),
     })

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Common, Engine, expiry::end_refusal, report::Report};
+use super::{
+    Common, Engine,
+    expiry::{end_reason, end_refusal},
+    report::Report,
+};
 use crate::{
     client::{ClientKey, ClientView},
     clock::Unix,
@@ -91,6 +95,21 @@ impl Engine {
         access: &Access<impl ClientView>,
         now: Unix,
     ) -> Decision {
+        let decision = self.decision(common, access, now);
+        // What is denied is counted where the reason is known.
+        let decisions = &mut self.counters.decisions;
+        decisions.granted += u64::from(decision == Decision::Allow);
+        decisions.deferred += u64::from(decision == Decision::Defer);
+        decision
+    }
+
+    #[inline]
+    fn decision(
+        &mut self,
+        common: &mut Common,
+        access: &Access<impl ClientView>,
+        now: Unix,
+    ) -> Decision {
         if access.topic.first() == Some(&b'$')
             && let Some(topic) = ControlTopic::of(access.topic)
         {
@@ -101,6 +120,12 @@ impl Engine {
             self.decide(access, found, now)
         });
         known.unwrap_or_else(|| self.decide_unknown_client(common, access, now))
+    }
+
+    #[cold]
+    fn deny(&mut self, reason: Reason) -> Decision {
+        self.counters.decisions.refused.count(reason);
+        Decision::Deny
     }
 
     /// Decides about the plugin's own topics, whatever the rules say, and whoever else decides about other topics.
@@ -134,12 +159,12 @@ impl Engine {
             (None, Action::Subscribe | Action::Unsubscribe) => {
                 self.decide_unknown_client(common, access, now)
             }
-            (_, Action::Receive) => Decision::Deny,
+            (_, Action::Receive) => self.deny(Reason::ControlTopic),
             (Some(false) | None, _) => {
                 let topic = String::from_utf8_lossy(access.topic).into_owned();
                 let refusal = Refusal::new(Reason::ControlTopic, Detail::ControlTopic { topic });
                 self.report_refused_access(access, &refusal, now);
-                Decision::Deny
+                self.deny(Reason::ControlTopic)
             }
         }
     }
@@ -190,7 +215,10 @@ impl Engine {
             _ => Reason::NotGranted,
         };
         self.note_refusal(access, what, session, reason, found.reported, now);
-        Decision::Deny
+        self.deny(match reason {
+            Reason::RightsExpired => end_reason(session.ending.cause),
+            _ => reason,
+        })
     }
 
     /// Applies the policy file in force to rights that come of an older one.
@@ -216,7 +244,9 @@ impl Engine {
     #[inline]
     fn allows(&mut self, rights: &Rights, what: AccessRequest, topic: &[u8], now: Unix) -> bool {
         let id = rights.id();
-        if self.answers.allows(id, what, topic, now) {
+        let is_known = self.answers.allows(id, what, topic, now);
+        self.counters.answer_cache.count(is_known);
+        if is_known {
             return true;
         }
         let allowed = rights.allow(what, topic, now);
@@ -282,7 +312,7 @@ impl Engine {
             return decision;
         }
         self.report_unknown_client(access, now);
-        Decision::Deny
+        self.deny(Reason::UnknownClient)
     }
 
     /// Whether it is certain that no others let this client in. That is so if it was let in here and is dropped, or

@@ -64,6 +64,7 @@ impl Engine {
                     let early = self.end_early(&sign_in.client.id, token_ends, now);
                     self.login_cache.end_by(login, early);
                 }
+                self.counters.logins.granted += 1;
                 self.known_callers
                     .came_in(sign_in.user, sign_in.caller.source);
                 if session.rights.is_empty() && !self.config.defer_acl {

@@ -173,7 +173,9 @@ impl Engine {
     /// Returns the identity in this token, if it was verified before with the same keys.
     pub(super) fn cached_token(&mut self, sign_in: &SignIn, now: Unix) -> Option<Identity> {
         let keys = self.keys.current();
-        self.token_cache.get(sign_in.credential, &keys, now)
+        let identity = self.token_cache.get(sign_in.credential, &keys, now)?;
+        self.counters.token_cache.count(true);
+        Some(identity)
     }
 
     /// Verifies a token, or makes it wait for the key that signed it.
@@ -256,7 +258,9 @@ impl Engine {
         let both = format!("{number}:{length}:{username}{password}");
         let key = self.fingerprinter.of(both.as_bytes());
         sign_in.login = Some(key);
-        if let Some(verdict) = self.login_cache.get(key, now) {
+        let known = self.login_cache.get(key, now);
+        self.counters.login_cache.count(known.is_some());
+        if let Some(verdict) = known {
             return Outcome::Verdict(verdict);
         }
         let address = sign_in.client.address.as_deref();
@@ -297,7 +301,7 @@ impl Engine {
     /// Leaves a client that brought neither a token nor a login to another plugin or the broker, or refuses it. They
     /// never decide about a client ID that one of our sessions holds.
     pub(super) fn defer_or_refuse(
-        &self,
+        &mut self,
         common: &mut Common,
         origin: Origin,
         sign_in: &SignIn,
@@ -311,6 +315,7 @@ impl Engine {
         }
         let sessions = &mut common.sessions;
         sessions.defer(sign_in.key, &sign_in.client.id, origin);
+        self.counters.logins.deferred += 1;
         Outcome::Defer
     }
 }

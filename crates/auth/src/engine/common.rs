@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Admission, administration::Administration};
+use super::{Admission, administration::Administration, observe::Metrics};
 use crate::{
     client::{ClientKey, ClientView},
     clock::{Unix, moment},
@@ -24,6 +24,8 @@ pub struct Common {
     pub(super) tickets: Tickets,
     /// Commands of administrators that wait.
     pub(super) administration: Administration,
+    /// Where the numbers for dashboards go.
+    pub(super) metrics: Metrics,
     tenants: Vec<(TenantName, TenantLimits)>,
     /// How many instances there have been.
     instances: u32,
@@ -58,6 +60,7 @@ impl Default for Common {
             client_ids: ClientIdHistory::new(moment()),
             tickets: Tickets::default(),
             administration: Administration::default(),
+            metrics: Metrics::default(),
             tenants: Vec::new(),
             instances: 0,
         }
@@ -129,8 +132,9 @@ impl Common {
         }
     }
 
-    /// Has everything written that is to be saved, and ends the thread that writes.
+    /// Has everything written that is to be saved, and ends the threads that write.
     pub fn stop(&mut self) {
+        self.metrics.stop();
         self.saved.stop();
     }
 
@@ -213,6 +217,11 @@ impl Common {
             self.tenants.push((name, limits));
             self.tenants.len() - 1
         }))
+    }
+
+    /// Returns the limits of all tenants.
+    pub(super) fn all_limits(&self) -> impl Iterator<Item = &TenantLimits> {
+        self.tenants.iter().map(|(_, limits)| limits)
     }
 
     /// Returns the limits of this tenant.

@@ -22,7 +22,6 @@ use super::{
     Common, Connect, Engine, Renewal,
     authenticate::Outcome,
     oauth_methods::{Method, Presentation},
-    report::Report,
 };
 use crate::{
     client::{Client, ClientKey},
@@ -209,7 +208,7 @@ impl Engine {
         for (_, client_id) in &clients {
             let refusal = Refusal::new(Reason::AuthPacket, ConnectDetail::AuthPacketOutOfPlace);
             let refusal = &refusal;
-            self.tell(&Report::Disconnected { client_id, refusal });
+            self.tell_disconnected(client_id, refusal);
         }
         clients
     }

@@ -106,10 +106,7 @@ impl Engine {
                     refusal,
                 });
             } else {
-                self.tell(&Report::Disconnected {
-                    client_id: client_id_text,
-                    refusal,
-                });
+                self.tell_disconnected(client_id_text, refusal);
                 to_disconnect.push((key, client_id));
             }
         }
@@ -134,14 +131,22 @@ impl Engine {
     }
 }
 
+/// Returns why the rights of a client have ended.
+pub(super) fn end_reason(cause: EndCause) -> Reason {
+    match cause {
+        EndCause::Token | EndCause::MaxSession => Reason::RightsExpired,
+        EndCause::KeyRevoked => Reason::KeyRevoked,
+    }
+}
+
 /// Returns the refusal of a client whose rights have ended.
 pub(super) fn end_refusal(cause: EndCause) -> Refusal {
-    let (reason, detail) = match cause {
-        EndCause::Token => (Reason::RightsExpired, ConnectDetail::TokenExpired),
-        EndCause::MaxSession => (Reason::RightsExpired, ConnectDetail::MaxSession),
-        EndCause::KeyRevoked => (Reason::KeyRevoked, ConnectDetail::KeyRevoked),
+    let detail = match cause {
+        EndCause::Token => ConnectDetail::TokenExpired,
+        EndCause::MaxSession => ConnectDetail::MaxSession,
+        EndCause::KeyRevoked => ConnectDetail::KeyRevoked,
     };
-    Refusal::new(reason, detail)
+    Refusal::new(end_reason(cause), detail)
 }
 
 #[cfg(test)]

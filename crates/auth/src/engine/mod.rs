@@ -12,6 +12,7 @@
 //! * `signing_keys`: which key admitted whom, and what follows when it is revoked
 //! * `restored`: sessions that the broker restored from disk
 //! * `aside`: what only the operator's tool uses
+//! * `observe`: numbers for dashboards
 //! * `report`: what the operator is told · `repeats`: how often · `tally`: a summary per minute of devices that had to
 //!   try again
 //!
@@ -28,6 +29,7 @@ mod delays;
 mod exchange;
 mod expiry;
 mod oauth_methods;
+mod observe;
 mod pending;
 mod published_renewal;
 pub(crate) mod reload;
@@ -67,6 +69,7 @@ use crate::{
     },
     limits::known_callers::KnownCallers,
     log::{Level, Log},
+    metrics::Counters,
     pending::PendingAuthentications,
     policy_file::{BrokerFeatures, InForce, PolicyReader},
     proxies::TrustedProxies,
@@ -89,6 +92,7 @@ use exchange::Exchanges;
 pub use exchange::{AuthPacket, ExchangeStep, PresentedToken};
 use expiry::SessionEnds;
 pub use expiry::Warning;
+pub use observe::collect as collect_metrics;
 pub use pending::{DelayedAnswer, Wait};
 use published_renewal::PublishedRenewals;
 pub use published_renewal::RenewalAnswer;
@@ -125,6 +129,8 @@ pub struct Engine {
     policy_reader: PolicyReader,
     /// The number of the configuration in force.
     generation: u64,
+    /// Whether a later one was read that could not be used.
+    reload_failed: bool,
     reloading: Reloading,
     spawn: Spawn,
     /// Messages that were allowed a moment ago.
@@ -149,6 +155,8 @@ pub struct Engine {
     tally: Tally,
     session_ends: SessionEnds,
     signing_keys: SigningKeys,
+    /// What happened, as numbers for a dashboard.
+    counters: Counters,
 }
 
 /// Why an instance cannot start.
@@ -238,6 +246,7 @@ impl Engine {
             policy_file: policy_file.map(|edition| InForce::new(edition, spawn)),
             policy_reader,
             generation: 1,
+            reload_failed: false,
             reloading: Reloading::default(),
             answers: AnswerCache::default(),
             interned_claims: Interner::default(),
@@ -259,6 +268,7 @@ impl Engine {
             tally: Tally::default(),
             session_ends: SessionEnds::default(),
             signing_keys: SigningKeys::default(),
+            counters: Counters::default(),
         })
     }
 

@@ -146,7 +146,7 @@ impl Engine {
                 Some((verdict @ Ok(_), 0)) => {
                     self.login_cache.insert_until_delivered(key, &verdict, now);
                 }
-                Some((Err(refusal), 0)) => self.report_refused_connect(&sign_in, &refusal, now),
+                Some((Err(refusal), 0)) => self.report_late_answer(&sign_in, &refusal, now),
                 _ => {}
             }
         }
@@ -224,6 +224,11 @@ impl Engine {
                 tokens,
             } => {
                 let asked_by = feedback.asked_by;
+                if let Some(took) = feedback.took {
+                    let reason = tokens.as_ref().err().map(|refusal| refusal.reason);
+                    let requests = &mut self.counters.tenant_logins;
+                    requests.count(took, reason.is_some_and(is_failure));
+                }
                 // The application may have another secret by now.
                 let tokens = tokens.map_err(|refusal| match refusal.reason {
                     Reason::LoginConfiguration => self.unless_outdated(refusal, asked_by),
@@ -267,4 +272,10 @@ impl Engine {
         let waiting = self.pending.resolve(key, &verdict) + self.renewals.resolve(key, &verdict);
         Some((verdict, waiting))
     }
+}
+
+/// Whether the tenant gave no answer to a login that can be used.
+fn is_failure(reason: Reason) -> bool {
+    use Reason::{TenantAnswer, TenantError, TenantUnreachable};
+    matches!(reason, TenantUnreachable | TenantError | TenantAnswer)
 }

@@ -185,8 +185,12 @@ impl Engine {
             }
         };
         let changed = match read {
-            Ok(new) => self.put_in_force(common, new),
+            Ok(new) => {
+                self.reload_failed = false;
+                self.put_in_force(common, new)
+            }
             Err(why) => {
+                self.reload_failed = true;
                 let number = self.generation;
                 self.tell(&Report::GenerationStays { number, why: &why });
                 false
@@ -231,6 +235,7 @@ impl Engine {
             common.limits(self.tenant).set_rate(config.login_rate);
         }
         self.config = config;
+        common.metrics.collect_soon();
         if let Some(edition) = new.policy {
             match &mut self.policy_file {
                 Some(policy) => policy.replace(edition),

@@ -270,6 +270,7 @@ impl Engine {
                 // The next CONNECT with this token costs a signature check, but a device that renews every hour leaves
                 // no more behind than one that does not.
                 self.token_cache.client_left(sign_in.credential, now);
+                self.counters.renewals.granted += 1;
                 Renewal::Renewed { until }
             }
             Err(refusal) => {

@@ -199,12 +199,19 @@ impl Engine {
         self.report(&sign_in.client.borrowed(), refusal, now);
     }
 
+    /// Reports why a client will be refused that comes back for this. It was refused before, and has no other CONNECT.
+    pub(super) fn report_late_answer(&mut self, sign_in: &SignIn, refusal: &Refusal, now: Unix) {
+        self.count_refusal(sign_in, refusal);
+        self.report_attempt(Attempt::Connect, &sign_in.client.borrowed(), refusal, now);
+    }
+
     pub(super) fn report_refused_renewal(
         &mut self,
         client: &Client<&str>,
         refusal: &Refusal,
         now: Unix,
     ) {
+        self.counters.renewals.refused.count(refusal.reason);
         self.report_attempt(Attempt::Renewal, client, refusal, now);
     }
 
@@ -225,6 +232,7 @@ impl Engine {
     }
 
     pub(super) fn report(&mut self, client: &Client<&str>, refusal: &Refusal, now: Unix) {
+        self.counters.logins.refused.count(refusal.reason);
         self.report_attempt(Attempt::Connect, client, refusal, now);
     }
 

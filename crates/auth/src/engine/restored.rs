@@ -15,7 +15,6 @@ use std::{
 use super::{
     Common, Engine,
     access::{Access, Action, Decision},
-    report::Report,
 };
 use crate::{
     account::Account,
@@ -110,13 +109,12 @@ impl Engine {
     }
 
     /// Returns the clients to disconnect because they took over sessions of other users (2.0).
-    pub(super) fn seized(&self, common: &mut Common) -> Vec<(ClientKey, Arc<str>)> {
+    pub(super) fn seized(&mut self, common: &mut Common) -> Vec<(ClientKey, Arc<str>)> {
         let seized = common.sessions.take_seized().into_iter();
         let told = seized.map(|seized| {
             let detail = Detail::RestoredFor(seized.owner);
             let refusal = &Refusal::new(Reason::ClientIdHeld, detail);
-            let client_id = &seized.client_id;
-            self.tell(&Report::Disconnected { client_id, refusal });
+            self.tell_disconnected(&seized.client_id, refusal);
             (seized.key, seized.client_id)
         });
         told.collect()

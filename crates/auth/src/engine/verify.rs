@@ -70,6 +70,7 @@ impl Engine {
             let username = claims.username(&self.config.username_claim)?.into();
             self.identity(claims, username)
         });
+        self.counters.token_cache.count(false);
         if let Ok(identity) = &verdict {
             self.token_cache.insert(print, identity, keys, now);
         }

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clock::moment,
     log::{Level, Log},
+    metrics::{ObservedKeys, TenantRequests},
     refusal::NoAnswer,
     threads::{self, Spawn, lock},
 };
@@ -109,6 +110,8 @@ struct FetchState {
     good_until: Option<Instant>,
     /// How long keys stay valid after a fetch.
     max_stale: Duration,
+    /// The fetches that have ended.
+    requests: TenantRequests,
 }
 
 impl JwksCache {
@@ -172,6 +175,25 @@ impl JwksCache {
         state.good_until = Some(moment() + state.max_stale.saturating_sub(age));
     }
 
+    fn count_request(&self, took: Duration, failed: bool) {
+        let mut state = lock(&self.shared.state);
+        state.requests.count(took, failed);
+    }
+
+    /// Returns how many keys there are, how old they are, and what is known about the requests for them.
+    pub fn observe(&self) -> ObservedKeys {
+        let number = self.current().len() as u64;
+        let state = lock(&self.shared.state);
+        let fetched_until = state
+            .good_until
+            .map(|until| until.saturating_duration_since(moment()));
+        ObservedKeys {
+            number,
+            age: fetched_until.map(|left| state.max_stale.saturating_sub(left)),
+            requests: state.requests,
+        }
+    }
+
     /// Changes how long keys stay valid, also those that are here.
     pub fn set_max_stale(&self, max_stale: Duration) {
         let mut state = lock(&self.shared.state);
@@ -207,10 +229,13 @@ impl JwksCache {
         let body = move || {
             let mut reported = None;
             let attempt = || {
+                let began = moment();
                 let result = fetch();
+                let took = began.elapsed();
                 let Some(store) = store.upgrade() else {
                     return Err(None);
                 };
+                store.count_request(took, result.is_err());
                 report(
                     &mut reported,
                     &result,

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     hash::hash,
+    metrics::OpenCircuits,
     refusal::{FailedFor, LimitDetail, Reason, Refusal},
     secret::Fingerprint,
 };
@@ -171,6 +172,16 @@ impl CircuitBreaker {
             self.users
                 .remove(&(requester.user, requester.caller.source));
             self.sources.remove(&requester.caller.source);
+        }
+    }
+
+    /// Returns how many circuits are open.
+    pub(super) fn open(&self) -> OpenCircuits {
+        let is_open = |circuit: &&Circuit| circuit.rest.is_some();
+        OpenCircuits {
+            everybody: self.everybody.rest.is_some().into(),
+            addresses: self.sources.values().filter(is_open).count() as u64,
+            users: self.users.values().filter(is_open).count() as u64,
         }
     }
 

@@ -20,6 +20,7 @@ use std::{net::IpAddr, time::Instant};
 
 use crate::{
     auth0::answer::TenantFeedback,
+    metrics::OpenCircuits,
     refusal::{Reason, Refusal},
     secret::Fingerprint,
 };
@@ -132,6 +133,11 @@ impl TenantLimits {
     pub(crate) fn reset_after_reload(&mut self) {
         self.lockout.reset_after_reload();
         self.circuit_breaker.reset();
+    }
+
+    /// Returns how many circuits are open.
+    pub(crate) fn open_circuits(&self) -> OpenCircuits {
+        self.circuit_breaker.open()
     }
 
     /// Records what came of a request.

@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod files;
 mod keys;
+mod metrics;
 mod refusals;
 mod reports;
 mod saved_sessions;

@@ -151,6 +151,11 @@ impl Journal {
         }
     }
 
+    /// Returns how many changes wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.waiting.queue).changes.len()
+    }
+
     /// Has everything written that waits, and ends the thread. Waits for that, but not for long.
     pub(super) fn stop(&mut self) {
         let Some(thread) = self.thread.take() else {

@@ -33,6 +33,7 @@ use crate::{
     clock::Unix,
     files::FileError,
     log::{Level, Log},
+    metrics::ObservedSavedSessions,
     state_dir::StateDir,
     threads::Spawn,
 };
@@ -217,6 +218,15 @@ impl SavedSessions {
         if let Some(journal) = &mut self.journal {
             journal.stop();
         }
+    }
+
+    /// Returns what there is to say about saved sessions, or `None` if none are saved.
+    pub(crate) fn observe(&self) -> Option<ObservedSavedSessions> {
+        let journal = self.journal.as_ref()?;
+        Some(ObservedSavedSessions {
+            absent: self.contents.sessions.len() as u64,
+            unwritten: journal.waiting() as u64,
+        })
     }
 
     /// Returns what is saved of a session, if its rights count.

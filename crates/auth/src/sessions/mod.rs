@@ -238,6 +238,8 @@ pub(crate) struct Sessions {
     /// The client IDs whose sessions are over. They may be over in between only.
     ended: Vec<Arc<str>>,
     seized: restored::SeizedSessions,
+    /// How many clients are connected.
+    active: usize,
 }
 
 /// A session, as a check sees it.
@@ -302,6 +304,7 @@ impl Sessions {
             asked: self.recheck.number,
             state,
         };
+        self.active += usize::from(state == SessionState::Active);
         self.by_key.insert(key, entry);
     }
 
@@ -458,6 +461,7 @@ impl Sessions {
             self.unsure.remove_one();
         }
         entry.record.departure = None;
+        self.active -= usize::from(entry.state == SessionState::Active);
         entry.state = SessionState::Leaving(after_disconnect);
         self.departed.push(key);
         let credential = entry.record.session.credential;
@@ -595,10 +599,17 @@ impl Sessions {
             self.unsure.remove_one();
         }
         self.recheck.asked -= usize::from(entry.asked == self.recheck.number);
+        self.active -= usize::from(entry.state == SessionState::Active);
         if self.by_id.get(&entry.record.session.client_id) == Some(&key) {
             self.by_id.remove(&entry.record.session.client_id);
         }
         Some(entry)
+    }
+
+    /// Returns how many clients are connected, and how many sessions of other clients there are.
+    pub(crate) fn count(&self) -> (u64, u64) {
+        let away = self.by_key.len() - self.active;
+        (self.active as u64, away as u64)
     }
 
     /// Returns the number of sessions.

@@ -218,6 +218,11 @@ impl Pool {
         }
     }
 
+    /// Returns how many credentials have a job, or a result that was not taken.
+    pub fn busy(&self) -> usize {
+        self.shared.state().busy.len()
+    }
+
     /// Whether this credential has a job, or a result that was not taken.
     pub fn is_busy(&self, key: Fingerprint) -> bool {
         self.shared.state().busy.contains(&key)

@@ -9,6 +9,7 @@ mod exits;
 mod expiry;
 mod extended_auth;
 mod instances;
+mod metrics;
 mod nulls;
 mod order;
 mod panics;
