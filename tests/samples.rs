@@ -219,8 +219,8 @@ fn python_prints_the_refusal() {
 }
 
 /// A device stays connected while its tokens change, and stops when one of another account is in the file.
-fn renew(version: Version) {
-    let mut command = Language::Node.sample("renewing");
+fn renew(language: Language, version: Version) {
+    let mut command = language.sample("renewing");
     let stage = stage(version);
     let folder = testbed::scratch::Scratch::new("renewing").unwrap();
     let file = folder.path().join("token");
@@ -245,7 +245,7 @@ fn renew(version: Version) {
         std::fs::write(&file, stage.tenant.token(DEVICE)).unwrap();
         says("renewed");
     }
-    if version == Version::V2_0_11 {
+    if version == Version::V2_0_11 && matches!(language, Language::Node) {
         // It does not say why it closes a connection, and the sample would come back.
         device.kill().unwrap();
         device.wait().unwrap();
@@ -260,7 +260,15 @@ fn renew(version: Version) {
 #[test]
 fn node_renews_its_token() {
     for version in Version::ALL {
-        renew(version);
+        renew(Language::Node, version);
+    }
+}
+
+/// It signs in by an authentication method, and publishes its new tokens: paho knows no AUTH packet.
+#[test]
+fn python_renews_its_token() {
+    for version in Version::ALL {
+        renew(Language::Python, version);
     }
 }
 
