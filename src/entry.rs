@@ -15,7 +15,11 @@ use crate::{
     quirks::{lost_sighup, sighup},
     state, time,
 };
-use auth::log::Level;
+use auth::{
+    config::mosquitto_conf::{self, MosquittoConf},
+    log::Level,
+    policy_file::BrokerFeatures,
+};
 
 /// The version of the plugin interface that is used.
 const INTERFACE: c_int = 5;
@@ -148,10 +152,19 @@ fn register(
         return Ok(());
     }
     let started = state::with(broker, userdata, |instance, common| {
-        let users = local_users::find();
+        let conf = mosquitto_conf::own_path().map(|path| MosquittoConf::read(&path));
+        let conf = conf.unwrap_or_default();
+        let users = local_users::of(&conf);
         instance.engine.warn_of_local_users(&users);
         instance.engine.warn_of_missing_others(&users);
-        let started = instance.engine.start(common, broker.features());
+        let features = BrokerFeatures {
+            // 2.1 restores sessions for other plugins too, and says which it has.
+            restores_nothing: broker.generation() == Generation::V2_0
+                && conf.is_whole
+                && !conf.has_persistence,
+            ..broker.features()
+        };
+        let started = instance.engine.start(common, features);
         started.map_err(|why| why.to_string())
     });
     Ok(started.expect("it was obtained above")?)

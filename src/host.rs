@@ -183,12 +183,14 @@ impl Broker {
         Some(unsafe { function(client.pointer) })
     }
 
-    /// Returns what this broker tells about clients beyond what every broker does.
+    /// Returns what this broker tells and does beyond what every broker does.
     pub fn features(&self) -> BrokerFeatures {
         BrokerFeatures {
             port: self.functions.client_port.is_some(),
             // SAFETY: looks only at which references the loader resolved.
             certificate: unsafe { abi::mosquitto_auth0_tells_certificates() },
+            removes_subscriptions: self.functions.subscription_delete.is_some(),
+            restores_nothing: false,
         }
     }
 

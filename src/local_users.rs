@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use auth::{
-    config::mosquitto_conf::{self, ConfiguredPlugin, MosquittoConf},
+    config::mosquitto_conf::{ConfiguredPlugin, MosquittoConf},
     engine::LocalUsers,
     files,
 };
@@ -22,15 +22,8 @@ const MAX_FILE: u64 = 1024 * 1024;
 /// The most files with users that are read.
 const MAX_FILES: usize = 100;
 
-/// Returns the users of the broker in whose process this runs.
-pub fn find() -> LocalUsers {
-    let path = mosquitto_conf::own_path();
-    let conf = path.map(|path| MosquittoConf::read(&path));
-    of(&conf.unwrap_or_default())
-}
-
 /// Returns the users that this configuration names.
-fn of(conf: &MosquittoConf) -> LocalUsers {
+pub fn of(conf: &MosquittoConf) -> LocalUsers {
     let mut password_files: Vec<&Path> = conf.password_files.iter().map(|path| &**path).collect();
     let mut dynamic_security = Vec::new();
     for plugin in &conf.plugins {
@@ -175,6 +168,5 @@ mod tests {
         .unwrap();
         let found = of(&MosquittoConf::read(&main));
         assert!(found.password_file.is_empty() && found.dynamic_security.is_empty());
-        find();
     }
 }

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// The version that Cargo.toml asks for, such as `1.88`.
+/// The version that Cargo.toml asks for, such as `1.89`.
 const NEEDED: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// Runs the script on a machine where nothing is installed. These programs (a name and the output of
@@ -56,7 +56,7 @@ fn is_refused(programs: &[(&str, &str)], found: &str) {
 fn an_old_compiler_is_rejected_before_anything_is_fetched() {
     let new = format!("{NEEDED}.0");
     let rustc = format!("rustc {new} (abc 2025-06-23)");
-    // Debian 13's version, Debian 12's, and one that sorts after 1.88 as a text.
+    // Debian 13's version, Debian 12's, and one that sorts after 1.89 as a text.
     for old in ["1.85.1", "1.65.0", "1.9.0"] {
         let cargo = format!("cargo {old}");
         is_refused(&[("cargo", &cargo), ("rustc", &rustc)], &cargo);

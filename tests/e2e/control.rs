@@ -24,7 +24,7 @@ const RENEW: &str = "$CONTROL/auth0/v1/renew";
 const RENEWED: &str = "$CONTROL/auth0/v1/renew/response";
 
 /// The permission that the tests give administrators.
-const ADMIN: &str = "mqtt:admin";
+pub const ADMIN: &str = "mqtt:admin";
 
 /// Token mode with administrators.
 fn options(tenant: &Tenant) -> PluginOptions {
@@ -32,7 +32,7 @@ fn options(tenant: &Tenant) -> PluginOptions {
 }
 
 /// Connects an administrator, who has no other rights.
-fn administrator(broker: &Mosquitto, tenant: &Tenant, protocol: Protocol) -> RawClient {
+pub fn administrator(broker: &Mosquitto, tenant: &Tenant, protocol: Protocol) -> RawClient {
     let token = tenant.mint(WATCHER).claim("topics", json!([]));
     let token = token.claim("permissions", json!([ADMIN])).sign();
     let connect = token_connect(protocol, "admin", &token);
@@ -42,7 +42,7 @@ fn administrator(broker: &Mosquitto, tenant: &Tenant, protocol: Protocol) -> Raw
 
 /// Sends a command, and returns what is in `responses` of the answer.
 #[track_caller]
-fn command(admin: &mut RawClient, command: Value) -> Value {
+pub fn command(admin: &mut RawClient, command: Value) -> Value {
     let answer = request(admin, json!({"commands": [command]}).to_string());
     answer["responses"][0].clone()
 }
@@ -73,7 +73,7 @@ fn durable(tenant: &Tenant, device: &str, client_id: &str) -> ConnectPacket {
 }
 
 /// Waits until a session is listed as away.
-fn wait_until_away(admin: &mut RawClient, client_id: &str) {
+pub fn wait_until_away(admin: &mut RawClient, client_id: &str) {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         let list = command(

@@ -141,6 +141,42 @@ on_each_broker! {
         assert!(client.publish("b", "1", 1).unwrap() < 0x80);
     }
 
+    /// However the device signed in: what the new token does not cover is no longer delivered, and where the broker
+    /// removes subscriptions, it does not come back with the next token either.
+    fn a_subscription_that_the_new_token_does_not_cover_is_removed(version) {
+        let tenant = tenant();
+        let broker = broker(version, &options(&tenant));
+        let mut watcher = raw(&broker, &tenant, WATCHER, "watcher", Protocol::V311);
+        for protocol in [Protocol::V311, Protocol::V5] {
+            let old = || token(&tenant, json!(["old/#", "both"]), 3600);
+            let mut client = device(&broker, protocol, "d", &old());
+            assert_eq!(client.subscribe(&[("old/#", 1), ("both", 1)]), Ok(vec![1, 1]));
+            assert_eq!(renew(&mut client, token(&tenant, json!(["both"]), 3600))["result"], "renewed");
+            watcher.publish("old/1", "denied", 1).unwrap();
+            watcher.publish("both", "covered", 1).unwrap();
+            assert_eq!(client.next_message(PATIENCE).unwrap().text(), "covered");
+            // 2.1 removes it at a tick.
+            let tick = Instant::now() + std::time::Duration::from_secs(2);
+            while Instant::now() < tick {
+                client.ping().unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            assert_eq!(renew(&mut client, old())["result"], "renewed");
+            watcher.publish("old/1", "again", 1).unwrap();
+            watcher.publish("both", "last", 1).unwrap();
+            let mut seen = Vec::new();
+            while seen.last().is_none_or(|text| text != "last") {
+                seen.push(client.next_message(PATIENCE).unwrap().text());
+            }
+            let expected: &[&str] = match version.can_delay_logins() {
+                true => &["last"],
+                false => &["again", "last"],
+            };
+            assert_eq!(seen, expected, "{protocol:?}");
+            client.disconnect(0);
+        }
+    }
+
     /// Where a device stays although its token has expired, a new token gives it rights again.
     fn a_device_that_stays_is_granted_rights_again(version) {
         let tenant = tenant();

@@ -17,7 +17,7 @@ use testbed::{
     tenant::Tenant,
 };
 
-use crate::{helpers::*, on_each_broker, sessions::leave};
+use crate::{control, helpers::*, on_each_broker, sessions::leave};
 
 /// A folder for state and a policy file.
 struct Disk {
@@ -235,6 +235,116 @@ on_each_broker! {
             broker.expect_log("no longer has 1 of the sessions");
         }
         assert_eq!(answer(&broker, &other), None);
+    }
+
+    /// Where the broker keeps no session over a restart, what was saved before holds no client ID.
+    fn without_persistence_no_client_id_is_held(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        device(&tenant, "other", json!(["#"]));
+        let disk = Disk::new();
+        let broker = start(version, &disk.options(&tenant));
+        sleeps(&broker, &durable(&tenant, "sleepy"));
+        disk.wait_until_saved("durable");
+        broker.stop();
+        let broker = builder(version, &disk.options(&tenant)).start().unwrap();
+        let other = durable(&tenant, "other");
+        if !version.can_delay_logins() {
+            broker.expect_log("mosquitto.conf does not say 'persistence true'");
+            assert_eq!(answer(&broker, &other), None);
+            return;
+        }
+        // 2.1 says which sessions it has. It is asked at a tick.
+        let deadline = Instant::now() + PATIENCE;
+        while answer(&broker, &other).is_some() {
+            assert!(Instant::now() < deadline, "{}", broker.log());
+        }
+    }
+
+    /// Two brokers with one folder would destroy each other's file.
+    fn a_second_broker_saves_nothing_in_the_folder_of_the_first(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        device(&tenant, "other", json!(["a/#"]));
+        let disk = Disk::new();
+        let first = start(version, &disk.options(&tenant));
+        let second = start(version, &disk.options(&tenant));
+        let line = second.expect_log("another broker uses the folder");
+        assert!(line.contains("; fix: "), "{line}");
+        sleeps(&second, &durable(&tenant, "other"));
+        sleeps(&first, &durable(&tenant, "sleepy"));
+        disk.wait_until_saved("durable");
+        let log = second.stop().log;
+        assert_eq!(log.matches("another broker uses").count(), 1, "{log}");
+        let first = first.restart().unwrap();
+        first.expect_log("the rights of 1 kept sessions were saved");
+        let refused = expected_refusal(version, Protocol::V311, 0x87);
+        assert_eq!(answer(&first, &durable(&tenant, "other")), refused);
+    }
+
+    /// A restart does not take back what an administrator has released.
+    fn a_released_client_id_is_free_after_a_restart(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        device(&tenant, "new", json!(["a/b"]));
+        let disk = Disk::new();
+        let options = disk.options(&tenant).with("admin_permission", control::ADMIN);
+        let broker = start(version, &options);
+        sleeps(&broker, &durable(&tenant, "sleepy"));
+        publish(&broker, &tenant, "a/b", "granted");
+        publish(&broker, &tenant, "a/c", "not granted");
+        let mut admin = control::administrator(&broker, &tenant, Protocol::V311);
+        control::wait_until_away(&mut admin, "durable");
+        let release = json!({"command": "releaseClientId", "clientId": "durable"});
+        assert_eq!(control::command(&mut admin, release)["data"], json!({"known": true}));
+        let broker = broker.restart().unwrap();
+        assert_eq!(comes_back(&broker, &durable(&tenant, "new"), 1), ["granted"]);
+        // It belongs to the new account, over the next restart too.
+        let broker = broker.restart().unwrap();
+        let refused = expected_refusal(version, Protocol::V311, 0x87);
+        assert_eq!(answer(&broker, &durable(&tenant, "sleepy")), refused);
+    }
+
+    /// An administrator sees the restored sessions, although the broker has not asked about them yet.
+    fn restored_sessions_are_listed(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        let disk = Disk::new();
+        let options = disk.options(&tenant).with("admin_permission", control::ADMIN);
+        let broker = start(version, &options);
+        let connect = durable(&tenant, "sleepy");
+        sleeps(&broker, &connect);
+        let broker = broker.restart().unwrap();
+        let mut admin = control::administrator(&broker, &tenant, Protocol::V311);
+        let mut listed = || {
+            let list = json!({"command": "listSessions", "clientId": "durable"});
+            control::command(&mut admin, list)["data"]["sessions"].take()
+        };
+        let before = listed();
+        assert_eq!((&before[0]["restored"], &before[0]["connected"]), (&json!(true), &json!(false)), "{before}");
+        publish(&broker, &tenant, "a/b", "queued");
+        assert_eq!(listed(), before, "the broker has asked about it");
+        let client = raw::RawClient::connect(broker.port(), &connect).unwrap();
+        let after = listed();
+        assert_eq!((&after[0]["restored"], &after[0]["connected"]), (&json!(false), &json!(true)), "{after}");
+        drop(client);
+    }
+
+    /// A key that the tenant revoked while the broker was down ends the sessions that it had admitted.
+    fn a_key_that_was_revoked_meanwhile_ends_restored_sessions(version) {
+        let tenant = Tenant::builder().fresh_keys().start().unwrap();
+        device(&tenant, WATCHER, json!(["#"]));
+        device(&tenant, "sleepy", json!(["a/#"]));
+        let disk = Disk::new();
+        let broker = start(version, &disk.options(&tenant).with("offline_grace", "0"));
+        sleeps(&broker, &durable(&tenant, "sleepy"));
+        publish(&broker, &tenant, "a/b", "before");
+        tenant.rotate_unannounced();
+        tenant.revoke_previous();
+        let broker = broker.restart().unwrap();
+        broker.expect_log("signing keys were fetched");
+        publish(&broker, &tenant, "a/b", "after");
+        assert_eq!(comes_back(&broker, &durable(&tenant, "sleepy"), 1), ["before"]);
     }
 
     /// With `offline_grace`, nothing is queued any more a while after the token of an absent device ended: neither

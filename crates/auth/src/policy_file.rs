@@ -13,20 +13,26 @@ use crate::{
 };
 use acl::policy_file::{Mistake, OptionalAttribute, PolicyFile};
 
-/// Which attributes of a client the broker tells.
+/// What the broker tells and does, where brokers differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BrokerFeatures {
     /// The port of the listener (2.1).
     pub port: bool,
     /// The certificate (a broker with TLS).
     pub certificate: bool,
+    /// It removes a subscription when the plugin says so (2.1).
+    pub removes_subscriptions: bool,
+    /// It certainly restores no sessions when it starts.
+    pub restores_nothing: bool,
 }
 
 impl BrokerFeatures {
-    /// All of them.
+    /// What some broker tells and does.
     pub(crate) const ALL: Self = Self {
         port: true,
         certificate: true,
+        removes_subscriptions: true,
+        restores_nothing: false,
     };
 }
 

@@ -2,7 +2,7 @@
 //! and a file that somebody else could have written is not read.
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -175,6 +175,26 @@ impl StateDir {
             .map_err(FileError::Unwritable)?;
         self.is_ours(&file.metadata().map_err(FileError::Unwritable)?)?;
         Ok(file)
+    }
+
+    /// Locks a file against other processes, as long as it is open. Creates it if it does not exist. Returns `None` if
+    /// another process has it locked.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file cannot be opened, or if the system locks no files here.
+    pub(crate) fn try_lock(&self, name: &str) -> io::Result<Option<File>> {
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(self.path_of(name))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(why)) => Err(why),
+        }
     }
 
     fn is_ours(&self, metadata: &Metadata) -> Result<(), FileError> {

@@ -56,9 +56,13 @@ fn instance_with(keys: &Path, options: &[(&str, &str)]) -> (TestInstance, Log) {
     let log = Log::default();
     let all = [&always, options].concat();
     let mut instance = common::instance(&all, FetchSchedule::default(), log.clone());
+    let features = BrokerFeatures {
+        removes_subscriptions: true,
+        ..BrokerFeatures::default()
+    };
     instance
         .engine
-        .start(&mut instance.common, BrokerFeatures::default())
+        .start(&mut instance.common, features)
         .unwrap();
     (instance, log)
 }
@@ -333,6 +337,36 @@ fn a_renewal_with_a_new_key_waits_for_the_fetch_alone() {
     assert!(ended.result.is_ok());
 }
 
+/// Between the verdict and the tick that applies it, the keys or the configuration may have changed.
+#[test]
+fn a_renewal_that_was_verified_under_other_keys_has_to_be_tried_again() {
+    let tenant = Tenant::builder().fresh_keys().start().unwrap();
+    let mut instance = common::instance_of(&tenant, &[("timeout", "20")]);
+    let sub = tenant.device(DEVICE).unwrap().user_id;
+    common::let_in(&mut instance, "pump", &tenant.token(DEVICE));
+    tenant.rotate_unannounced();
+    let new = tenant.token(DEVICE);
+    let client = Client {
+        username: Some(&*sub),
+        ..PUMP
+    };
+    let (engine, common) = (&mut instance.engine, &mut instance.common);
+    let renewal = engine.renew(common, ClientKey(1), &client, new.as_bytes(), clock::now());
+    let Renewal::Wait(wait) = renewal else {
+        panic!("its key is unknown");
+    };
+    engine.delay_renewal(common, wait, clock::now()).unwrap();
+    verify(&mut instance);
+    instance.engine.keys().replace(KeySet::default());
+    let (engine, common) = (&mut instance.engine, &mut instance.common);
+    let ended = engine.finished_renewals(common, clock::now());
+    let reasons: Vec<_> = ended
+        .into_iter()
+        .map(|one| one.result.unwrap_err().reason)
+        .collect();
+    assert_eq!(reasons, [Reason::LoginPending]);
+}
+
 /// Begins or continues the exchange of a client with this AUTH packet.
 fn exchange(instance: &mut TestInstance, sub: &str, token: &str, begins: bool) -> ExchangeStep {
     let packet = AuthPacket {
@@ -449,6 +483,13 @@ fn a_subscription_is_removed_only_if_the_rights_never_cover_it_again() {
         &*token(&json!({"topics": ["b/#"]})),
     );
     let nothing = |_: &mut TestInstance| {};
+    let (mut bare, _) = instance(&[]);
+    common::let_in(&mut bare, "pump", granting);
+    assert!(may(&mut bare, Action::Subscribe, "a/#", now()));
+    renew(&mut bare, other).unwrap();
+    let removed = bare.engine.take_uncovered(&mut bare.common, clock::now());
+    assert_eq!(removed.len(), 1, "however the client signed in");
+
     let (mut bare, _) = instance(&[]);
     let removed = uncovered(&mut bare, [granting, other], nothing);
     assert_eq!(removed, ["a/#".into()]);

@@ -2,10 +2,15 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use auth::{
-    client::{Client, ClientKey},
+    client::{Client, ClientKey, ClientView},
     clock::{self, Unix},
     engine::{Access, Action, Connect, Renewal, Step},
     jwt::jwks_cache::FetchSchedule,
@@ -46,6 +51,16 @@ impl Rig {
     fn new(options: &[(&str, &str)]) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         write(file.path(), &[shared_key(0).jwk(), shared_key(1).jwk()]);
+        let mut rig = Self::started(options, file);
+        for number in 0..CLIENTS.len() {
+            rig.admit(number, &token(&shared_key(number)));
+        }
+        assert!(rig.follow_keys().is_empty());
+        rig
+    }
+
+    /// Starts an instance with the keys in this file.
+    fn started(options: &[(&str, &str)], file: tempfile::NamedTempFile) -> Self {
         let always = [
             ("issuer", ISSUER),
             ("audience", AUDIENCE),
@@ -63,10 +78,6 @@ impl Rig {
             .engine
             .start(&mut rig.instance.common, BrokerFeatures::default())
             .unwrap();
-        for number in 0..CLIENTS.len() {
-            rig.admit(number, &token(&shared_key(number)));
-        }
-        assert!(rig.follow_keys().is_empty());
         rig
     }
 
@@ -76,7 +87,11 @@ impl Rig {
             ..common::connect(CLIENTS[number], token)
         };
         match self.instance.authenticate(&connect, clock::now()) {
-            Step::Admit(admission) => drop(self.instance.common.admit(admission)),
+            Step::Admit(admission) => {
+                let common = &mut self.instance.common;
+                let admitted = common.admit(admission);
+                common.confirm(admitted);
+            }
             _ => panic!("its key is here"),
         }
     }
@@ -210,7 +225,7 @@ fn a_client_of_a_revoked_key_neither_renews_nor_stays() {
     write(rig.file.path(), &[shared_key(1).jwk()]);
     rig.instance.engine.reload(&mut rig.instance.common, false);
     let (engine, common) = (&mut rig.instance.engine, &mut rig.instance.common);
-    assert!(engine.follow_keys(common, clock::now()));
+    engine.follow_keys(common, clock::now());
     let key = ClientKey(1);
     let renewal = engine.renew(common, key, &client(0), new.as_bytes(), clock::now());
     assert!(matches!(renewal, Renewal::Refused(_)));
@@ -296,4 +311,108 @@ fn a_recheck_refuses_a_client_of_a_revoked_key() {
     connect.origin = Origin::Recheck { may_refuse: true };
     let step = rig.instance.authenticate(&connect, Unix(now()));
     assert!(matches!(step, Step::Refuse(_)));
+}
+
+/// A client that is away, as the broker asks about it.
+struct Away {
+    number: usize,
+    is_restored: bool,
+}
+
+impl ClientView for Away {
+    fn client_id(&self) -> &[u8] {
+        CLIENTS[self.number].as_bytes()
+    }
+
+    fn username(&self) -> Option<&[u8]> {
+        Some(b"u")
+    }
+
+    fn is_connected(&self) -> bool {
+        false
+    }
+
+    fn is_restored(&self) -> bool {
+        self.is_restored
+    }
+}
+
+impl Rig {
+    /// Whether a message is queued for a client that is away.
+    fn is_queued_for(&mut self, client: Away) -> bool {
+        let access = Access {
+            key: ClientKey(1 + client.number),
+            client,
+            action: Action::Receive,
+            topic: b"a",
+            qos: 1,
+            retain: false,
+            payload: 0,
+        };
+        self.instance.authorize(&access, clock::now()).allows()
+    }
+}
+
+/// For a client that is away, it is as if its token expired now: `offline_grace` counts from here.
+#[test]
+fn the_session_of_an_absent_client_ends_with_its_key() {
+    let mut rig = Rig::new(&[("offline_grace", "0")]);
+    for number in 0..CLIENTS.len() {
+        let (engine, common) = (&mut rig.instance.engine, &mut rig.instance.common);
+        let key = ClientKey(1 + number);
+        engine.leave(common, key, AfterDisconnect::Kept, clock::now());
+        engine.reap(common, clock::now());
+    }
+    assert!(rig.reload(&[shared_key(1).jwk()]).is_empty());
+    let away = |number| Away {
+        number,
+        is_restored: false,
+    };
+    assert!(!rig.is_queued_for(away(0)));
+    assert!(rig.is_queued_for(away(1)));
+}
+
+/// The key is saved with the session, so it may be revoked before or after the restart.
+#[test]
+fn a_restored_session_ends_with_its_key() {
+    for (keep, before) in [(false, true), (false, false), (true, true), (true, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let state_dir = folder.path().to_str().unwrap();
+        let mut options = vec![("state_dir", state_dir), ("offline_grace", "0")];
+        if keep {
+            options.push(("on_key_revoked", "keep"));
+        }
+        let Rig {
+            mut instance, file, ..
+        } = Rig::new(&options);
+        instance.common.stop();
+        drop(instance);
+        // A busy machine may need longer than a stop waits.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while fs::read(folder.path().join("sessions")).is_err() {
+            assert!(Instant::now() < deadline, "nothing is saved");
+            thread::yield_now();
+        }
+        let only_second = [shared_key(1).jwk()];
+        if before {
+            write(file.path(), &only_second);
+        }
+        let mut rig = Rig::started(&options, file);
+        assert!(rig.follow_keys().is_empty());
+        let away = |number| Away {
+            number,
+            is_restored: true,
+        };
+        if !before {
+            assert!(rig.is_queued_for(away(0)));
+            assert!(rig.reload(&only_second).is_empty());
+        }
+        assert_eq!(
+            rig.is_queued_for(away(0)),
+            keep,
+            "revoked before the restart: {before}"
+        );
+        assert!(rig.is_queued_for(away(1)));
+        rig.instance.common.stop();
+    }
 }

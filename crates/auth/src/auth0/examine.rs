@@ -161,7 +161,7 @@ impl Examiner {
             return Ok(None);
         };
         let name = self.config.tenant.name();
-        let saved = SavedJwks::new(dir.clone(), name, self.config.jwks_max_stale).load();
+        let saved = SavedJwks::new(dir.clone(), name).load(self.config.jwks_max_stale);
         let saved = saved.map_err(|why| why.to_string())?;
         Ok(saved.map(|(keys, age)| SavedKeys {
             keys: keys.len(),

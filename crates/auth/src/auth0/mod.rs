@@ -252,6 +252,11 @@ impl TenantClient {
         self.config.tenant.name()
     }
 
+    /// Returns how long the tenant's keys stay valid without a fetch.
+    pub(crate) fn jwks_max_stale(&self) -> Duration {
+        self.config.jwks_max_stale
+    }
+
     /// Returns the endpoints, which are discovered when they are first needed (OpenID Connect Discovery 1.0, section
     /// 4). Two threads may both ask the first time; the results are the same.
     fn endpoints(&self, deadline: Deadline) -> Result<Arc<Endpoints>, DocumentError> {

@@ -33,6 +33,8 @@ pub struct MosquittoConf {
     pub password_files: Vec<PathBuf>,
     /// Whether there is an `acl_file`.
     pub has_acl_file: bool,
+    /// Whether the broker itself keeps its sessions over a restart.
+    pub has_persistence: bool,
     /// Whether all of it could be read.
     pub is_whole: bool,
     /// All other settings, in their order. Those of plugins are not among them, because they may be secrets.
@@ -269,6 +271,10 @@ impl ConfReader {
                 match word {
                     "password_file" => self.conf.password_files.push(value.into()),
                     "acl_file" => self.conf.has_acl_file = true,
+                    // The last one counts.
+                    "persistence" | "retained_persistence" => {
+                        self.conf.has_persistence = matches!(value, "true" | "1");
+                    }
                     _ => {}
                 }
                 self.conf.settings.push(setting);
@@ -350,12 +356,13 @@ mod tests {
         let main = folder.write(
             "mosquitto.conf",
             b"#plugin /comment\xff.so\r\n\r\n  plugin   /ours.so \r\nplugin_opt_a \t b c \nauth_opt_d e\n\
-              plugin\t/tab.so\n# plugin_opt_x y\npassword_file  /users \nlistener 1883\nplugin",
+              plugin\t/tab.so\n# plugin_opt_x y\npassword_file  /users \nlistener 1883\npersistence true\nplugin",
         );
         let conf = MosquittoConf::read(&main);
         assert!(conf.is_whole);
         let ours = plugin("/ours.so", &[("a", "b c"), ("d", "e")]);
         assert_eq!(conf.password_files, [Path::new("/users")]);
+        assert!(conf.has_persistence);
         assert_eq!(plugins(conf), [ours, plugin("", &[])]);
     }
 

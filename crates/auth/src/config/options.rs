@@ -565,8 +565,8 @@ const SESSIONS: Group = Group {
             text: "What happens to connected devices whose tokens are signed with a key that the tenant has revoked: \
                    one that is missing in a key set that was fetched successfully, or in `jwks_file` when it is read \
                    again. A secret for HS256 counts as revoked when another one replaces it. With `disconnect`, the \
-                   rights of these devices end at once, and they are disconnected. With `keep`, they stay until their \
-                   tokens expire. New sign-ins with such tokens are refused in both cases. Devices whose tokens are \
+                   rights of these devices end at once, and they are disconnected; for devices that are away it is as \
+                   if their tokens expired (`offline_grace`). With `keep`, they stay until their tokens expire. New sign-ins with such tokens are refused in both cases. Devices whose tokens are \
                    signed with other keys are not affected.",
             reread: Reread::Applies,
             ..ROW

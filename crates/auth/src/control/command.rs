@@ -149,6 +149,8 @@ pub(crate) enum CommandError {
     NoAnswer(u64),
     /// The keys cannot be read from their file. The sentence says why.
     Keys(String),
+    /// The file of keys is still being read.
+    KeysSlow,
 }
 
 /// A command of a request, or why it cannot be executed.

@@ -7,7 +7,7 @@ use super::{
     command::{CommandError, ParsedCommand},
     response::CommandResponse,
 };
-use crate::{client::ClientKey, sessions::InstanceId};
+use crate::{client::ClientKey, clock::Deadline, sessions::InstanceId};
 
 /// How many requests may wait.
 const MAX_WAITING: usize = 64;
@@ -40,13 +40,15 @@ pub(crate) struct AdminRequest {
     pub progress: Progress,
 }
 
-/// How far a command has got that looks at every session.
+/// How far a command has got that takes several ticks.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     /// The last client ID that it has looked at.
     pub cursor: Option<Arc<str>>,
     /// How many clients it has disconnected.
     pub kicked: usize,
+    /// Until when it waits for a file.
+    pub deadline: Option<Deadline>,
 }
 
 /// The requests that wait, oldest first.

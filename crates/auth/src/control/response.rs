@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::command::CommandError;
-use crate::clock::Unix;
+use crate::{account::Account, clock::Unix};
 
 /// What came of a request: of each of its commands, or why none could be read. Displayed as JSON.
 #[derive(Debug)]
@@ -55,12 +55,12 @@ pub(crate) struct ListedSession {
     pub client_id: Arc<str>,
     /// The user name.
     pub username: Arc<str>,
-    /// The issuer of its token.
-    pub issuer: Arc<str>,
-    /// The subject of its token.
-    pub subject: Arc<str>,
+    /// The account that it belongs to.
+    pub account: Account,
     /// Whether the client is connected. Otherwise the broker keeps its session.
     pub connected: bool,
+    /// Whether the broker restored it from disk, and its client has not been back.
+    pub restored: bool,
     /// Whether another account may have the client ID.
     pub released: bool,
     /// When its rights end.
@@ -70,7 +70,8 @@ pub(crate) struct ListedSession {
 impl ListedSession {
     /// Returns the length of its texts, in bytes.
     pub(crate) fn text_length(&self) -> usize {
-        let texts = [&self.client_id, &self.username, &self.issuer, &self.subject];
+        let Account { issuer, subject } = &self.account;
+        let texts = [&self.client_id, &self.username, issuer, subject];
         texts.iter().map(|text| text.len()).sum()
     }
 }

@@ -193,9 +193,7 @@ impl Engine {
             _ if self.config.defer_acl => return Decision::Defer,
             // Giving something up is always allowed.
             Action::Unsubscribe if std::str::from_utf8(access.topic).is_ok() => {
-                if let Some(filters) = &mut session.filters {
-                    filters.remove(access.topic);
-                }
+                session.filters.remove(access.topic);
                 return Decision::Allow;
             }
             // A client that leaves asks for nothing new: the broker goes through its subscriptions, and drops those
@@ -205,10 +203,8 @@ impl Engine {
                 return Decision::Allow;
             }
             _ if self.allows(&session.rights, what, access.topic, now) => {
-                if access.action == Action::Subscribe
-                    && let Some(filters) = &mut session.filters
-                {
-                    filters.insert(access.topic);
+                if access.action == Action::Subscribe && self.removes_subscriptions {
+                    session.filters.insert(access.topic);
                 }
                 return Decision::Allow;
             }

@@ -8,13 +8,14 @@ use std::{
     ops::Bound,
     path::PathBuf,
     sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use super::{Common, Engine, report::Report};
 use crate::{
     account::Account,
     client::{ClientKey, ClientView},
-    clock::Unix,
+    clock::{Deadline, Unix},
     control::{
         command::{
             self, AccountFilter, AdminCommand, ClientIdFilter, CommandError, KickTarget,
@@ -25,7 +26,7 @@ use crate::{
         socket::{LocalSocket, SocketReport},
     },
     identity::Identity,
-    jwt::jwks::KeySet,
+    saved_sessions::Saved,
     sessions::{InstanceId, SessionOverview},
 };
 
@@ -34,6 +35,9 @@ const VISITS: usize = 1000;
 
 /// The most clients that are disconnected at one tick. To disconnect one takes the broker a tenth of a millisecond.
 const MAX_KICKS: usize = 50;
+
+/// How long a command waits for the file of keys. Other commands wait as long.
+const KEYS_WITHIN: Duration = Duration::from_secs(5);
 
 /// How many bytes of text a page of sessions has, before it ends early.
 const MAX_PAGE: usize = 32 * 1024;
@@ -169,16 +173,6 @@ impl Engine {
         }
     }
 
-    /// Fetches the tenant's keys soon, or reads their file again.
-    fn refresh_keys(&self) -> Result<(), CommandError> {
-        match KeySet::of_file(&self.config) {
-            Ok(Some(set)) => self.keys.replace(set),
-            Ok(None) => self.keys.refresh_soon(),
-            Err(why) => return Err(CommandError::Keys(why.to_string())),
-        }
-        Ok(())
-    }
-
     /// Forgets the logins and the tokens of a user. Returns how many.
     fn forget_login(&mut self, owner: &LoginOwner) -> (usize, usize) {
         let is_owner = |identity: &Identity| match owner {
@@ -297,12 +291,7 @@ impl<'a> Execution<'_, 'a> {
                 Ok(CommandData::Forgotten { logins, tokens })
             }
             AdminCommand::ReleaseClientId(client_id) => self.release(client_id),
-            AdminCommand::RefreshKeys => {
-                // It may read a file, so that is all for this tick.
-                *self.visits = 0;
-                let refreshed = self.engines().try_for_each(|engine| engine.refresh_keys());
-                refreshed.map(|()| CommandData::KeysRefreshed)
-            }
+            AdminCommand::RefreshKeys => return self.refresh_keys(progress),
         })
     }
 
@@ -311,6 +300,31 @@ impl<'a> Execution<'_, 'a> {
         let from = self.from;
         let engines = self.engines.iter_mut();
         engines.filter(move |engine| from.sees(engine.id))
+    }
+
+    /// Has the keys of all instances fetched soon, or their files read. Returns `None` while a file is being read.
+    fn refresh_keys(
+        &mut self,
+        progress: &mut Progress,
+    ) -> Option<Result<CommandData, CommandError>> {
+        // That is all for this tick: where there is no thread to be had, files are read at once.
+        *self.visits = 0;
+        let ticks = self.ticks;
+        let deadline = progress.deadline.unwrap_or_else(|| {
+            self.engines().for_each(|engine| engine.refresh_keys(ticks));
+            Deadline::after(KEYS_WITHIN)
+        });
+        progress.deadline = Some(deadline);
+        let mut refreshed = Ok(CommandData::KeysRefreshed);
+        for engine in self.engines() {
+            match engine.keys_refreshed() {
+                None if deadline.has_passed() => refreshed = Err(CommandError::KeysSlow),
+                None => return None,
+                Some(Ok(())) => {}
+                Some(Err(why)) => refreshed = Err(why),
+            }
+        }
+        Some(refreshed)
     }
 
     /// Returns a page of sessions. It ends early if it is long, or if many others lie between those that are meant.
@@ -326,16 +340,22 @@ impl<'a> Execution<'_, 'a> {
             Some(cursor) if cursor >= first => Bound::Excluded(cursor),
             _ => Bound::Included(first),
         };
-        let client_ids = self.common.sessions.in_order(from);
-        let mut client_ids = client_ids.take_while(|(id, _)| filter.has(id)).peekable();
+        let of_table = self.common.sessions.in_order(from);
+        let of_file = self.common.saved.in_order(from);
+        let client_ids = in_order(of_table, of_file);
+        let mut client_ids = client_ids.take_while(|(id, ..)| filter.has(id)).peekable();
         let (mut sessions, mut bytes, mut visited) = (Vec::new(), 0, 0);
         let mut cursor = None;
-        while let Some((client_id, found)) = client_ids.next() {
+        while let Some((client_id, found, saved)) = client_ids.next() {
             visited += 1;
-            if let Some(found) = found.filter(|found| self.from.sees(found.session.instance))
-                && account.is_none_or(|account| account.is(&found.session.account))
+            let listed = match (found.flatten(), saved.flatten()) {
+                (Some(found), _) => (self.from.sees(found.session.instance)).then(|| found.into()),
+                (None, Some(saved)) => self.saved(client_id, &saved),
+                (None, None) => None,
+            };
+            if let Some(listed) = listed
+                && account.is_none_or(|account| account.is(&listed.account))
             {
-                let listed = ListedSession::from(found);
                 bytes += listed.text_length();
                 sessions.push(listed);
             }
@@ -346,6 +366,22 @@ impl<'a> Execution<'_, 'a> {
         }
         *self.visits = self.visits.saturating_sub(visited);
         CommandData::Sessions { sessions, cursor }
+    }
+
+    /// Returns a session that was saved before the broker started, if it concerns the administrator.
+    fn saved(&self, client_id: &Arc<str>, saved: &Saved<'_>) -> Option<ListedSession> {
+        let account = saved.account();
+        let mut engines = self.engines.iter();
+        let engine = engines.find(|engine| self.from.sees(engine.id) && engine.trusts(&account))?;
+        Some(ListedSession {
+            client_id: Arc::clone(client_id),
+            username: engine.username_for_broker(&saved.session.username),
+            account,
+            connected: false,
+            restored: true,
+            released: false,
+            until: saved.session.until,
+        })
     }
 
     fn kick(&mut self, client_id: &str) -> Result<CommandData, CommandError> {
@@ -431,6 +467,24 @@ impl<'a> Execution<'_, 'a> {
     }
 }
 
+/// Merges two lists that are in the order of their client IDs.
+fn in_order<'i, A, B>(
+    one: impl Iterator<Item = (&'i Arc<str>, A)>,
+    other: impl Iterator<Item = (&'i Arc<str>, B)>,
+) -> impl Iterator<Item = (&'i Arc<str>, Option<A>, Option<B>)> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    std::iter::from_fn(move || {
+        let ids = (
+            one.peek().map(|(id, _)| *id),
+            other.peek().map(|(id, _)| *id),
+        );
+        let first = ids.0.into_iter().chain(ids.1).min()?;
+        let of_one = one.next_if(|(id, _)| *id == first);
+        let of_other = other.next_if(|(id, _)| *id == first);
+        Some((first, of_one.map(|(_, a)| a), of_other.map(|(_, b)| b)))
+    })
+}
+
 impl AccountFilter {
     /// Whether this account is meant.
     fn is(&self, account: &Account) -> bool {
@@ -448,9 +502,9 @@ impl From<SessionOverview<'_>> for ListedSession {
         Self {
             client_id: Arc::clone(&session.client_id),
             username: Arc::clone(&session.username),
-            issuer: Arc::clone(&session.account.issuer),
-            subject: Arc::clone(&session.account.subject),
+            account: session.account.clone(),
             connected: found.connected,
+            restored: found.restored,
             released: found.released,
             until: session.until,
         }
@@ -459,12 +513,19 @@ impl From<SessionOverview<'_>> for ListedSession {
 
 #[cfg(test)]
 mod tests {
+    use std::{io, sync::Mutex, thread::JoinHandle};
+
     use super::*;
     use crate::{
+        config::Config,
         engine::testing::engine,
-        sessions::{AfterDisconnect, Ending, Session},
+        jwt::{jwks::KeySet, jwks_cache::FetchSchedule},
+        saved_sessions::{SavedClaims, SavedSessions, SessionToSave},
+        sessions::{AfterDisconnect, Ending, Session, SubscribedFilters},
+        state_dir::StateDir,
     };
     use acl::rights::Rights;
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use serde_json::{Value, json};
 
     const LOCAL: u64 = 7;
@@ -508,7 +569,7 @@ mod tests {
                 ending: Ending::default(),
                 credential: self.engine.fingerprinter.of(b"password"),
                 instance: self.engine.id(),
-                filters: Default::default(),
+                filters: SubscribedFilters::default(),
                 is_by_method: false,
             };
             let key = ClientKey(1000 * (number + 1));
@@ -524,7 +585,8 @@ mod tests {
             self.common.administration.take(from, request.as_bytes());
             let mut kicks = Vec::new();
             for _ in 0..1000 {
-                if let Ok(answer) = answer.try_recv() {
+                let wait = Duration::from_millis(u64::from(self.engine.is_rereading()));
+                if let Ok(answer) = answer.recv_timeout(wait) {
                     let mut answer: Value = serde_json::from_str(&answer).unwrap();
                     return (answer["responses"][0].take(), kicks);
                 }
@@ -661,6 +723,130 @@ mod tests {
             assert_eq!(fleet.log.take().len(), usize::from(ticks < 3), "{ticks}");
         }
         assert!(!fleet.common.has_commands());
+    }
+
+    /// The sessions that the broker restored are listed among the others, whether it has asked about them or not.
+    #[test]
+    fn sessions_that_were_saved_are_listed_in_their_order() {
+        let mut fleet = Fleet::new(10);
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        let save = |fleet: &Fleet, id: &str, issuer: &str, subject: &str| {
+            let account = Account {
+                issuer: issuer.into(),
+                subject: subject.into(),
+            };
+            let nothing = Default::default;
+            let claims = &serde_json::Map::new();
+            let mut interner = acl::interner::Interner::default();
+            let claims = SavedClaims::pick(claims, &account, nothing(), nothing(), &mut interner);
+            let none = (None, None, None);
+            let saved = SessionToSave::new(&claims, &"u".into(), &account, Unix(7), None, none);
+            let mut sessions = SavedSessions::default();
+            sessions.open(&dir, crate::threads::plain, &fleet.log);
+            sessions.save(&id.into(), saved);
+            sessions.finish();
+        };
+        let issuer = "https://t.example/";
+        for (id, subject) in [("d00003b", "third"), ("a", "other"), ("z", "third")] {
+            save(&fleet, id, issuer, subject);
+        }
+        save(&fleet, "y", "https://another.example/", "third");
+        let common = &mut fleet.common;
+        common.saved.open(&dir, crate::threads::plain, &fleet.log);
+
+        let (ids, _) = fleet.list(json!({"command": "listSessions", "count": 3}));
+        assert!(ids.is_sorted(), "{ids:?}");
+        assert_eq!(
+            ids.len(),
+            13,
+            "another tenant's session is none of ours: {ids:?}"
+        );
+        let thirds =
+            json!({"command": "listSessions", "subject": "third", "clientIdPrefix": "d00003"});
+        assert_eq!(fleet.list(thirds).0, ["d00003", "d00003b"]);
+        let one = json!({"command": "listSessions", "clientId": "z"});
+        let listed = fleet.command(one).0["data"]["sessions"][0].take();
+        let expected = json!({
+            "clientId": "z", "username": "u", "subject": "third", "issuer": issuer,
+            "connected": false, "restored": true, "released": false, "until": 7,
+        });
+        assert_eq!(listed, expected);
+        fleet.admit(50, "z", "third");
+        let one = json!({"command": "listSessions", "clientId": "z"});
+        let listed = fleet.command(one).0["data"]["sessions"].take();
+        assert_eq!(listed.as_array().unwrap().len(), 1);
+        assert_eq!(listed[0]["restored"], false, "its client is back");
+    }
+
+    /// A disk that hangs holds nobody up but the administrator.
+    #[test]
+    fn a_file_of_keys_is_read_by_a_thread() {
+        static HELD: Mutex<()> = Mutex::new(());
+        fn held(name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+            let body = Box::new(move || {
+                drop(HELD.lock());
+                body();
+            });
+            crate::threads::plain(name, body)
+        }
+        let mut fleet = Fleet::new(0);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let jwks = |kid: &str| {
+            let modulus = URL_SAFE_NO_PAD.encode([0xb1; 256]);
+            format!(r#"{{"keys":[{{"kty":"RSA","kid":"{kid}","n":"{modulus}","e":"AQAB"}}]}}"#)
+        };
+        std::fs::write(file.path(), jwks("a")).unwrap();
+        let options = [
+            ("issuer", "https://t.example/"),
+            ("audience", "https://mqtt.example/"),
+            ("jwks_file", file.path().to_str().unwrap()),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::read(options.into()).unwrap();
+        let log = fleet.log.clone();
+        let schedule = FetchSchedule::default();
+        fleet.engine = Engine::new(config, schedule, log, held, &mut Common::default()).unwrap();
+        let has = |engine: &Engine, kid: &str| {
+            let expected = KeySet::parse(jwks(kid).as_bytes()).unwrap();
+            engine.keys().current().has_same_keys(&expected)
+        };
+
+        std::fs::write(file.path(), jwks("b")).unwrap();
+        let disk = HELD.lock().unwrap();
+        let (sender, answer) = mpsc::channel();
+        let administration = &mut fleet.common.administration;
+        administration.local.insert(LOCAL, sender);
+        let request = json!({"commands": [{"command": "refreshKeys"}]}).to_string();
+        administration.take(Administrator::Local(LOCAL), request.as_bytes());
+        let mut ticks = 0;
+        let answer = loop {
+            let _ = administer(&mut [&mut fleet.engine], &mut fleet.common, true);
+            ticks += 1;
+            match answer.recv_timeout(Duration::from_millis(100)) {
+                Ok(answer) => break answer,
+                Err(_) => assert!(fleet.engine.is_rereading() && ticks < 1000),
+            }
+        };
+        assert!(answer.contains("is still being read"), "{answer}");
+        assert!(ticks > 10 && has(&fleet.engine, "a"), "{ticks} ticks");
+        drop(disk);
+        while fleet.engine.is_rereading() {
+            fleet.engine.finish_reload(&mut fleet.common);
+        }
+        assert!(has(&fleet.engine, "b"), "it counts when it is read");
+        std::fs::write(file.path(), "{}").unwrap();
+        let mut done = json!({});
+        while done.get("error").is_none() {
+            done = fleet.command(json!({"command": "refreshKeys"})).0;
+        }
+        assert!(
+            done["error"]
+                .as_str()
+                .unwrap()
+                .contains("the keys read before"),
+            "{done}"
+        );
     }
 
     #[test]

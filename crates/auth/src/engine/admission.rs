@@ -11,7 +11,7 @@ use crate::{
     policy_file::InForce,
     refusal::{ConnectDetail, Detail, Reason, Refusal},
     saved_sessions::SessionToSave,
-    sessions::Session,
+    sessions::{Session, SubscribedFilters},
     sign_in::SignIn,
 };
 use acl::{
@@ -99,7 +99,7 @@ impl Engine {
         let (until, ending) = self.end_of_session(&sign_in.client.id, &identity, now);
         let to_save = match sign_in.ends_with_connection {
             true => None,
-            false => to_save(&sign_in.client, &identity, until),
+            false => self.to_save(&sign_in.client, &identity, until),
         };
         let session = Session {
             client_id: Arc::clone(&sign_in.client.id),
@@ -110,7 +110,7 @@ impl Engine {
             credential: sign_in.credential,
             instance: self.id,
             is_by_method: sign_in.presented.is_authentication_data(),
-            filters: (sign_in.presented.is_authentication_data()).then(Box::default),
+            filters: SubscribedFilters::default(),
             rights: self.rights(&sign_in.client, identity)?,
         };
         Ok((session, to_save))
@@ -173,6 +173,24 @@ impl Engine {
         refusal
     }
 
+    /// Returns what to save of a session with this identity, whose rights end then. `None` if sessions are not saved.
+    pub(super) fn to_save(
+        &self,
+        client: &Client,
+        identity: &Identity,
+        until: Unix,
+    ) -> Option<Box<SessionToSave>> {
+        let claims = identity.saved.as_ref()?;
+        Some(Box::new(SessionToSave::new(
+            claims,
+            &identity.username,
+            &identity.account,
+            until,
+            self.mark_to_save(identity.signing_key),
+            (address(client), client.port, client.certificate),
+        )))
+    }
+
     /// Returns what this client may do with this identity.
     pub(super) fn rights(&self, client: &Client, identity: Identity) -> Result<Rights, Refusal> {
         let attributes = attributes(client, &identity);
@@ -202,19 +220,4 @@ fn attributes(client: &Client, identity: &Identity) -> ClientAttributes {
 fn address(client: &Client) -> Option<IpAddr> {
     // IPv6 addresses may name the interface (RFC 4007, section 11).
     client.address.as_deref()?.split('%').next()?.parse().ok()
-}
-
-/// Returns what to save of a session with this identity, whose rights end then. `None` if sessions are not saved.
-pub(super) fn to_save(
-    client: &Client,
-    identity: &Identity,
-    until: Unix,
-) -> Option<Box<SessionToSave>> {
-    Some(Box::new(SessionToSave::new(
-        identity.saved.as_ref()?,
-        &identity.username,
-        &identity.account,
-        until,
-        (address(client), client.port, client.certificate),
-    )))
 }

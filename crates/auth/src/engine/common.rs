@@ -84,8 +84,8 @@ impl Common {
         let client_id = Arc::clone(&session.client_id);
         let saved = self.saved.take(&client_id);
         let older = self.sessions.admit(key, session);
-        if saved.is_some() {
-            self.sessions.resumes_its_own(key);
+        if saved.is_some() || self.saved.is_released(&client_id) {
+            self.sessions.may_resume(key);
         }
         Admitted {
             key,

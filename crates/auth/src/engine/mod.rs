@@ -7,7 +7,7 @@
 //! * `exchange`: tokens in the authentication data of MQTT 5 · `oauth_methods`: where they are in it
 //! * `usernames`: the user names that the broker is told
 //! * `access`: messages and subscriptions · `expiry`: when rights end, and what follows
-//! * `administration`: commands of administrators
+//! * `administration`: commands of administrators · `refresh_keys`: one that may have to wait for a disk
 //! * `reload`: what SIGHUP does · `rereading`: a reading of files on a thread
 //! * `signing_keys`: which key admitted whom, and what follows when it is revoked
 //! * `restored`: sessions that the broker restored from disk
@@ -32,6 +32,7 @@ mod oauth_methods;
 mod observe;
 mod pending;
 mod published_renewal;
+mod refresh_keys;
 pub(crate) mod reload;
 mod renew;
 pub(crate) mod repeats;
@@ -96,6 +97,7 @@ pub use observe::collect as collect_metrics;
 pub use pending::{DelayedAnswer, Wait};
 use published_renewal::PublishedRenewals;
 pub use published_renewal::RenewalAnswer;
+use refresh_keys::KeyFile;
 use reload::Reloading;
 use renew::Renewals;
 pub use renew::{FinishedRenewal, Renewal, RenewalWait};
@@ -132,6 +134,7 @@ pub struct Engine {
     /// Whether a later one was read that could not be used.
     reload_failed: bool,
     reloading: Reloading,
+    key_file: KeyFile,
     spawn: Spawn,
     /// Messages that were allowed a moment ago.
     answers: AnswerCache,
@@ -140,6 +143,8 @@ pub struct Engine {
     keeps_claims: bool,
     pending: PendingAuthentications,
     renewals: Renewals,
+    /// Whether the broker removes subscriptions, so that it is worth remembering them.
+    removes_subscriptions: bool,
     /// Subscriptions that a renewal no longer covers, until a tick removes them.
     uncovered: Vec<(Arc<str>, Box<str>)>,
     exchanges: Exchanges,
@@ -248,6 +253,7 @@ impl Engine {
             generation: 1,
             reload_failed: false,
             reloading: Reloading::default(),
+            key_file: KeyFile::default(),
             answers: AnswerCache::default(),
             interned_claims: Interner::default(),
             restored_rules: RestoredRules::default(),
@@ -255,6 +261,7 @@ impl Engine {
             keeps_claims: false,
             pending: PendingAuthentications::default(),
             renewals: Renewals::default(),
+            removes_subscriptions: false,
             uncovered: Vec::new(),
             exchanges: Exchanges::default(),
             published: PublishedRenewals::default(),
@@ -272,7 +279,7 @@ impl Engine {
         })
     }
 
-    /// Starts fetching keys in the background. `features` is what the broker can tell about clients.
+    /// Starts fetching keys in the background. `features` is what the broker tells and does.
     ///
     /// # Errors
     ///
@@ -283,14 +290,17 @@ impl Engine {
         features: BrokerFeatures,
     ) -> Result<(), EngineError> {
         self.policy_reader.features = features;
+        self.removes_subscriptions = features.removes_subscriptions;
         if let (Some(path), Some(policy)) = (&self.config.policy_file, &self.policy_file) {
             self.policy_reader.check(path, policy.rules())?;
             let rules = policy.rules().len();
             self.tell(&Report::PolicyFile { rules });
         }
         self.warn_of_free_client_ids();
-        if let Some(dir) = &self.config.state_dir {
-            common.saved.open(dir, self.spawn, &self.log);
+        match &self.config.state_dir {
+            Some(_) if features.restores_nothing => self.tell(&Report::NoPersistence),
+            Some(dir) => common.saved.open(dir, self.spawn, &self.log),
+            None => {}
         }
         self.open_socket(common);
         if self.config.application.is_some() {
@@ -308,7 +318,8 @@ impl Engine {
                 log.line(Level::Warning, line);
             }
             let keys = tenant.fetch_keys()?;
-            match saved.as_ref().map(|saved| saved.save(&keys)) {
+            let good_for = tenant.jwks_max_stale();
+            match saved.as_ref().map(|saved| saved.save(&keys, good_for)) {
                 None => {}
                 Some(Ok(())) => complained.store(false, Ordering::Relaxed),
                 Some(Err(why)) if !complained.swap(true, Ordering::Relaxed) => {
@@ -326,8 +337,8 @@ impl Engine {
     /// Returns the file in which the keys are kept over a restart, and puts the keys in it to use.
     fn saved_keys(&self) -> Option<SavedJwks> {
         let dir = self.config.state_dir.clone()?;
-        let saved = SavedJwks::new(dir, self.config.tenant.name(), self.config.jwks_max_stale);
-        match saved.load() {
+        let saved = SavedJwks::new(dir, self.config.tenant.name());
+        match saved.load(self.config.jwks_max_stale) {
             Ok(Some((keys, age))) => {
                 self.tell(&Report::KeysRestored {
                     keys: keys.len(),
@@ -347,6 +358,7 @@ impl Engine {
             socket.stop();
         }
         self.reloading.stop();
+        self.stop_reading_keys();
         self.keys.stop();
         self.pool.stop();
     }

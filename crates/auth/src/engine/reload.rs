@@ -144,18 +144,19 @@ impl Engine {
         self.take_generation(common, self.config.has_urgent_files());
     }
 
-    /// Puts in force what was read meanwhile. Returns whether anything is different from before.
+    /// Puts in force what was read meanwhile. Returns whether the configuration is different from before.
     pub fn finish_reload(&mut self, common: &mut Common) -> bool {
         let changed = self.take_generation(common, false);
+        self.take_read_keys();
         if let Some(policy) = &mut self.policy_file {
             policy.free_replaced();
         }
         changed
     }
 
-    /// Returns whether the configuration is being read again.
+    /// Returns whether the configuration or the file of keys is being read again.
     pub fn is_rereading(&self) -> bool {
-        self.reloading.is_under_way()
+        self.reloading.is_under_way() || self.is_reading_keys()
     }
 
     fn begin_reading(&mut self, on_thread: bool) {

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::{Common, Engine, admission::to_save, authenticate, verify::KeyFetch};
+use super::{Common, Engine, authenticate, verify::KeyFetch};
 use crate::{
     client::{Client, ClientKey},
     clock::{Deadline, Unix, moment},
@@ -243,6 +243,7 @@ impl Engine {
         ready.extend(late.into_iter().map(|waiting| (waiting, self.too_late())));
         let ended = ready.into_iter().map(|(waiting, verdict)| {
             let sign_in = waiting.sign_in;
+            let verdict = verdict.and_then(|_| self.still_good(&sign_in, now));
             let result = match self.finish_renewal(common, &sign_in, verdict, now) {
                 Renewal::Renewed { until } => Ok(until),
                 Renewal::Refused(refusal) => Err(refusal),
@@ -255,6 +256,18 @@ impl Engine {
             }
         });
         ended.collect()
+    }
+
+    /// Returns the identity in a token that was verified before, if it is still good: since then a key may be revoked,
+    /// or another configuration in force. Usually the token is remembered.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the client has to try again.
+    fn still_good(&mut self, sign_in: &SignIn, now: Unix) -> Verdict {
+        let identity = self.cached_token(sign_in, now);
+        identity
+            .ok_or_else(|| Refusal::new(Reason::LoginPending, PendingDetail::BrokerWaitedEnough))
     }
 
     /// Gives a client the rights of a verified token, or reports why it keeps those that it has.
@@ -305,7 +318,7 @@ impl Engine {
         identity::check(&identity.client_ids, &sign_in.client.id)?;
         sign_in.presented.check(&identity)?;
         let (until, ending) = self.end_of_session(&sign_in.client.id, &identity, now);
-        let to_save = to_save(&sign_in.client, &identity, until);
+        let to_save = self.to_save(&sign_in.client, &identity, until);
         let rights = self.rights(&sign_in.client, identity)?;
         common.sessions.renew(sign_in.key, rights, until, ending);
         if let Some(to_save) = to_save {
@@ -343,8 +356,8 @@ impl Engine {
             };
             self.follow_policy_file(&mut session.rights);
             let is_denied = denies_for_good(&session.rights, filter, now);
-            if !is_denied && let Some(filters) = &mut session.filters {
-                filters.insert(filter.as_bytes());
+            if !is_denied {
+                session.filters.insert(filter.as_bytes());
             }
             is_denied
         });

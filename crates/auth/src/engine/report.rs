@@ -119,6 +119,8 @@ pub(crate) enum Report<'a> {
         /// The number of the one in force.
         number: u64,
     },
+    /// Nothing is saved of sessions, because the broker keeps none over a restart.
+    NoPersistence,
     /// Keys that were saved before a restart are in use.
     KeysRestored {
         /// How many.
@@ -163,6 +165,7 @@ impl Report<'_> {
             Self::Repeated(count) => level(count.reason),
             Self::PolicyFile { .. }
             | Self::GenerationInForce { .. }
+            | Self::NoPersistence
             | Self::KeysRestored { .. }
             | Self::SessionsGone(_) => Level::Info,
             Self::Disconnected { .. }

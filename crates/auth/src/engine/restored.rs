@@ -24,7 +24,7 @@ use crate::{
     refusal::{Detail, Reason, Refusal},
     saved_sessions::{ClaimsHash, Saved, SavedSessions},
     secret::Fingerprint,
-    sessions::{Ending, ReportedRefusals, Session, SessionView},
+    sessions::{Ending, ReportedRefusals, Session, SessionView, SubscribedFilters},
 };
 use acl::{
     claims::{ClaimsError, TokenRules},
@@ -61,7 +61,7 @@ impl Engine {
         if common.sessions.has_id(client_id) {
             return None;
         }
-        let mut session = self.restored_session(&common.saved, client_id, &access.client)?;
+        let mut session = self.restored_session(&common.saved, client_id, &access.client, now)?;
         if access.action == Action::Publish {
             // The broker asks about the publisher of a retained message, with a key that is made up for the question.
             let mut reported = ReportedRefusals::default();
@@ -101,9 +101,7 @@ impl Engine {
         old: ClientKey,
         client: &impl ClientView,
     ) {
-        let client_id = std::str::from_utf8(client.client_id());
-        let may_be_taken = |id| self.config.any_takeover || common.saved.is_released(id);
-        if client_id.is_ok_and(|id| !may_be_taken(id)) {
+        if !self.config.any_takeover {
             common.sessions.restored_is_resumed(old, client);
         }
     }
@@ -138,6 +136,7 @@ impl Engine {
         sessions: &SavedSessions,
         client_id: &str,
         client: &impl ClientView,
+        now: Unix,
     ) -> Option<Session> {
         let saved = sessions.get(client_id)?;
         let account = saved.account();
@@ -145,16 +144,25 @@ impl Engine {
         if !self.trusts(&account) || !client.is(client_id, &username) {
             return None;
         }
+        let key = saved.session.signed_by.map(|mark| self.saved_key(mark));
+        let (signing_key, is_revoked) = key.unwrap_or_default();
+        let until = match is_revoked {
+            true => saved.session.until.min(now),
+            false => saved.session.until,
+        };
         Some(Session {
             client_id: client_id.into(),
             username,
-            until: saved.session.until,
-            ending: Ending::default(),
+            until,
+            ending: Ending {
+                signing_key,
+                ..Ending::default()
+            },
             // Nobody presents it.
             credential: Fingerprint::UNUSED,
             instance: self.id,
             is_by_method: false,
-            filters: None,
+            filters: SubscribedFilters::default(),
             rights: self.restored_rights(&saved, client_id)?,
             account,
         })

@@ -14,7 +14,10 @@ use super::{Common, Engine, report::Report};
 use crate::{
     clock::Unix,
     identity::SigningKey,
-    jwt::{jwks::KeySet, jws::SignedBy},
+    jwt::{
+        jwks::{KeyMark, KeySet},
+        jws::SignedBy,
+    },
 };
 
 /// The keys that signed tokens which count, and what they were compared with.
@@ -66,6 +69,13 @@ impl SigningKeys {
         number
     }
 
+    /// Returns the key with this number.
+    fn named(&self, number: SigningKey) -> Option<SignedBy> {
+        let mut numbered = self.numbered.iter();
+        let found = numbered.find(|(_, one)| *one == number);
+        found.map(|(key, _)| *key)
+    }
+
     /// Takes the keys that are not among these.
     fn take_revoked(&mut self, now: Compared) -> Vec<SigningKey> {
         if self.compared.is(&now) {
@@ -79,17 +89,13 @@ impl SigningKeys {
 }
 
 impl Engine {
-    /// Ends the rights of the clients whose signing key was revoked since the last call. [`Self::expire`] returns
-    /// them. Returns whether there are any.
-    pub fn follow_keys(&mut self, common: &mut Common, now: Unix) -> bool {
-        let secret = self.requirements.secret.as_ref();
-        let in_force = Compared {
-            set: self.keys.confirmed(),
-            secret: secret.map(|secret| secret.mark()),
-        };
+    /// Ends the rights of the sessions whose signing key was revoked since the last call. [`Self::expire`] returns the
+    /// clients that are connected.
+    pub fn follow_keys(&mut self, common: &mut Common, now: Unix) {
+        let in_force = self.keys_in_force();
         let revoked = self.signing_keys.take_revoked(in_force);
         if revoked.is_empty() {
-            return false;
+            return;
         }
         // Tokens are remembered with the set of keys that verified them, so none of them counts any more.
         self.login_cache
@@ -102,7 +108,32 @@ impl Engine {
         if clients > 0 {
             self.tell(&Report::KeyRevoked { clients, stay });
         }
-        clients > 0 && !stay
+    }
+
+    /// Returns what keys are compared with now.
+    fn keys_in_force(&self) -> Compared {
+        let secret = self.requirements.secret.as_ref();
+        Compared {
+            set: self.keys.confirmed(),
+            secret: secret.map(|secret| secret.mark()),
+        }
+    }
+
+    /// Returns what to save of a key over a restart. `None` for the secret for HS256: a mark of it on disk would let
+    /// whoever reads the file try secrets.
+    pub(super) fn mark_to_save(&self, key: SigningKey) -> Option<u64> {
+        match self.signing_keys.named(key)? {
+            SignedBy::Key(KeyMark(mark)) => Some(mark),
+            SignedBy::Secret(_) => None,
+        }
+    }
+
+    /// Returns the number of the key of a session that was saved, and whether its rights end because the key is revoked
+    /// by now.
+    pub(super) fn saved_key(&mut self, mark: u64) -> (SigningKey, bool) {
+        let key = SignedBy::Key(KeyMark(mark));
+        let is_revoked = !self.config.keeps_revoked && !self.keys_in_force().has(key);
+        (self.signing_keys.number(key), is_revoked)
     }
 }
 

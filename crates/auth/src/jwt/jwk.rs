@@ -30,7 +30,7 @@ const RSA: [(Algorithm, &RsaParameters); 6] = [
 
 /// A mark of a public key, by its numbers alone: it is the same under another name and after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyMark(u64);
+pub struct KeyMark(pub(crate) u64);
 
 /// A public key for signatures. A symmetric key is none: in a public document it is not secret.
 pub(super) struct PublicKey {

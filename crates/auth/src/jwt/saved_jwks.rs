@@ -26,15 +26,13 @@ pub(crate) struct SavedJwks {
     dir: StateDir,
     tenant: String,
     file: String,
-    /// How long keys stay valid, in seconds.
-    good_for: u64,
     /// What is on disk, as far as this process knows.
     written: Mutex<Option<(KeySet, Unix)>>,
 }
 
 impl SavedJwks {
-    /// Returns the file for a tenant whose keys stay valid for `good_for`.
-    pub(crate) fn new(dir: StateDir, tenant: &str, good_for: Duration) -> Self {
+    /// Returns the file for a tenant.
+    pub(crate) fn new(dir: StateDir, tenant: &str) -> Self {
         let safe = |c: char| {
             if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
                 c
@@ -47,21 +45,27 @@ impl SavedJwks {
             dir,
             tenant: tenant.into(),
             file: format!("keys-{name}.json"),
-            good_for: good_for.as_secs(),
             written: Mutex::default(),
         }
     }
 
-    /// Returns the saved keys and their age, if there are any that are still valid.
+    /// Returns the saved keys and their age, if there are any that are still valid. Keys stay valid for `good_for`.
     ///
     /// # Errors
     ///
     /// Returns what is wrong with the file.
-    pub(crate) fn load(&self) -> Result<Option<(KeySet, Duration)>, SavedJwksError> {
-        self.load_at(clock::now())
+    pub(crate) fn load(
+        &self,
+        good_for: Duration,
+    ) -> Result<Option<(KeySet, Duration)>, SavedJwksError> {
+        self.load_at(good_for, clock::now())
     }
 
-    fn load_at(&self, now: Unix) -> Result<Option<(KeySet, Duration)>, SavedJwksError> {
+    fn load_at(
+        &self,
+        good_for: Duration,
+        now: Unix,
+    ) -> Result<Option<(KeySet, Duration)>, SavedJwksError> {
         let not_used = |problem| SavedJwksError::Load {
             path: self.dir.path_of(&self.file),
             problem,
@@ -81,24 +85,25 @@ impl SavedJwks {
         let keys = KeySet::parse(&bytes).map_err(|why| not_used(SavedJwksProblem::Keys(why)))?;
         // A date in the future means that a clock was wrong, then or now, and that the keys' age is unknown.
         let age = now.0.saturating_sub(fetched);
-        Ok((age < self.good_for).then_some((keys, Duration::from_secs(age))))
+        let age = Duration::from_secs(age);
+        Ok((age < good_for).then_some((keys, age)))
     }
 
     /// Saves the keys, unless the same ones were saved recently: a write every eight minutes would wear out
-    /// an SD card.
+    /// an SD card. Keys stay valid for `good_for`.
     ///
     /// # Errors
     ///
     /// Returns what is wrong with the file.
-    pub(crate) fn save(&self, keys: &KeySet) -> Result<(), SavedJwksError> {
-        self.save_at(keys, clock::now())
+    pub(crate) fn save(&self, keys: &KeySet, good_for: Duration) -> Result<(), SavedJwksError> {
+        self.save_at(keys, good_for, clock::now())
     }
 
-    fn save_at(&self, keys: &KeySet, now: Unix) -> Result<(), SavedJwksError> {
+    fn save_at(&self, keys: &KeySet, good_for: Duration, now: Unix) -> Result<(), SavedJwksError> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((same, since)) = &*written
             && same.has_same_keys(keys)
-            && (*since..since.plus(self.good_for / 8)).contains(&now)
+            && (*since..since.plus(good_for.as_secs() / 8)).contains(&now)
         {
             return Ok(());
         }
@@ -133,27 +138,37 @@ mod tests {
     }
 
     fn at(folder: &tempfile::TempDir, tenant: &str) -> SavedJwks {
-        SavedJwks::new(StateDir::open(folder.path()).unwrap(), tenant, DAY)
+        SavedJwks::new(StateDir::open(folder.path()).unwrap(), tenant)
     }
 
     #[test]
     fn saved_keys_load_with_their_age_until_stale() {
         let folder = tempfile::tempdir().unwrap();
         let saved = at(&folder, "t.auth0.com:8443");
-        assert!(saved.load_at(Unix(1)).unwrap().is_none());
-        saved.save_at(&keys("a"), Unix(1_000_000)).unwrap();
+        assert!(saved.load_at(DAY, Unix(1)).unwrap().is_none());
+        saved.save_at(&keys("a"), DAY, Unix(1_000_000)).unwrap();
         let later = at(&folder, "t.auth0.com:8443");
-        let (set, age) = later.load_at(Unix(1_000_100)).unwrap().unwrap();
+        let (set, age) = later.load_at(DAY, Unix(1_000_100)).unwrap().unwrap();
         assert!(set.has_same_keys(&keys("a")));
         assert_eq!(age, Duration::from_secs(100));
-        assert!(later.load_at(Unix(1_000_000 + 86_399)).unwrap().is_some());
-        assert!(later.load_at(Unix(1_000_000 + 86_400)).unwrap().is_none());
-        let (_, age) = later.load_at(Unix(500)).unwrap().unwrap();
+        assert!(
+            later
+                .load_at(DAY, Unix(1_000_000 + 86_399))
+                .unwrap()
+                .is_some()
+        );
+        assert!(
+            later
+                .load_at(DAY, Unix(1_000_000 + 86_400))
+                .unwrap()
+                .is_none()
+        );
+        let (_, age) = later.load_at(DAY, Unix(500)).unwrap().unwrap();
         assert_eq!(age, Duration::ZERO, "a clock that was set back");
         // Another tenant with the same file name.
         assert!(
             at(&folder, "t.auth0.com_8443")
-                .load_at(Unix(1_000_100))
+                .load_at(DAY, Unix(1_000_100))
                 .unwrap()
                 .is_none()
         );
@@ -164,17 +179,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let saved = at(&folder, "t");
         let fetched = |now| {
-            let (_, age) = at(&folder, "t").load_at(Unix(now)).unwrap().unwrap();
+            let (_, age) = at(&folder, "t").load_at(DAY, Unix(now)).unwrap().unwrap();
             now - age.as_secs()
         };
-        saved.save_at(&keys("a"), Unix(1000)).unwrap();
-        saved.save_at(&keys("a"), Unix(1480)).unwrap();
+        saved.save_at(&keys("a"), DAY, Unix(1000)).unwrap();
+        saved.save_at(&keys("a"), DAY, Unix(1480)).unwrap();
         assert_eq!(fetched(1480), 1000);
-        saved.save_at(&keys("b"), Unix(1500)).unwrap();
+        saved.save_at(&keys("b"), DAY, Unix(1500)).unwrap();
         assert_eq!(fetched(1500), 1500, "others are");
-        saved.save_at(&keys("b"), Unix(1500 + 86_400 / 8)).unwrap();
+        saved
+            .save_at(&keys("b"), DAY, Unix(1500 + 86_400 / 8))
+            .unwrap();
         assert_eq!(fetched(20_000), 1500 + 86_400 / 8, "and so are old ones");
-        saved.save_at(&keys("b"), Unix(100)).unwrap();
+        saved.save_at(&keys("b"), DAY, Unix(100)).unwrap();
         assert_eq!(fetched(100), 100, "after the clock was set back");
     }
 
@@ -182,10 +199,10 @@ mod tests {
     fn a_damaged_or_foreign_file_is_reported_and_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let saved = at(&folder, "t");
-        saved.save_at(&keys("a"), Unix(1000)).unwrap();
+        saved.save_at(&keys("a"), DAY, Unix(1000)).unwrap();
         let path = folder.path().join("keys-t.json");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-        let why = saved.load_at(Unix(1001)).unwrap_err().to_string();
+        let why = saved.load_at(DAY, Unix(1001)).unwrap_err().to_string();
         assert!(
             why.contains("keys-t.json") && why.contains("others"),
             "{why}"
@@ -198,13 +215,26 @@ mod tests {
             r#"{"tenant":"t","fetched":1000,"keys":[]}"#,
         ] {
             fs::write(&path, bad).unwrap();
-            let why = saved.load_at(Unix(1001)).unwrap_err().to_string();
+            let why = saved.load_at(DAY, Unix(1001)).unwrap_err().to_string();
             assert!(why.contains("fix: delete the file"), "{why}");
         }
-        saved.save_at(&keys("b"), Unix(1002)).unwrap();
+        saved.save_at(&keys("b"), DAY, Unix(1002)).unwrap();
         assert!(
-            saved.load_at(Unix(1003)).unwrap().is_some(),
+            saved.load_at(DAY, Unix(1003)).unwrap().is_some(),
             "a good one takes its place"
         );
+    }
+
+    /// An option that was changed and read again counts for the next write.
+    #[test]
+    fn keys_are_written_as_often_as_their_validity_demands_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = at(&folder, "t");
+        let age_at = |now: u64| at(&folder, "t").load_at(DAY, Unix(now)).unwrap().unwrap().1;
+        saved.save_at(&keys("a"), DAY, Unix(10_000)).unwrap();
+        saved.save_at(&keys("a"), DAY / 2, Unix(16_000)).unwrap();
+        assert_eq!(age_at(16_000), Duration::ZERO);
+        saved.save_at(&keys("a"), DAY, Unix(22_000)).unwrap();
+        assert_eq!(age_at(22_000), Duration::from_secs(6000));
     }
 }

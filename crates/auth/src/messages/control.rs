@@ -113,9 +113,10 @@ fn session(session: &ListedSession) -> Value {
     json!({
         "clientId": *session.client_id,
         "username": *session.username,
-        "subject": *session.subject,
-        "issuer": *session.issuer,
+        "subject": *session.account.subject,
+        "issuer": *session.account.issuer,
         "connected": session.connected,
+        "restored": session.restored,
         "released": session.released,
         "until": session.until.0,
     })
@@ -202,6 +203,9 @@ impl fmt::Display for CommandError {
                  with per_listener_settings true gives a plugin no occasion to answer: use $CONTROL/auth0/v1 there"
             ),
             Self::Keys(why) => write!(f, "the keys read before stay in use: {why}"),
+            Self::KeysSlow => f.write_str(
+                "the file of keys is still being read, and counts when it is; fix: check the disk that jwks_file is on",
+            ),
         }
     }
 }
@@ -308,16 +312,19 @@ impl fmt::Display for AccountFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Unix, control::command};
+    use crate::{account::Account, clock::Unix, control::command};
 
     #[test]
     fn answers_have_the_form_that_dynamic_security_gives_them() {
         let listed = ListedSession {
             client_id: "d\"1".into(),
             username: "u".into(),
-            issuer: "https://t/".into(),
-            subject: "auth0|7".into(),
+            account: Account {
+                issuer: "https://t/".into(),
+                subject: "auth0|7".into(),
+            },
             connected: true,
+            restored: false,
             released: false,
             until: Unix(1700),
         };
@@ -346,7 +353,7 @@ mod tests {
                         "cursor": "d\"1",
                         "sessions": [{
                             "clientId": "d\"1", "username": "u", "issuer": "https://t/", "subject": "auth0|7",
-                            "connected": true, "released": false, "until": 1700,
+                            "connected": true, "restored": false, "released": false, "until": 1700,
                         }],
                     },
                 },

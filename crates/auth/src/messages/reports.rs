@@ -158,6 +158,10 @@ impl fmt::Display for Report<'_> {
                 "the files of the configuration are still being read, some seconds after SIGHUP; configuration \
                  generation {number} stays in force until they are; fix: check the disks that they are on"
             ),
+            Self::NoPersistence => f.write_str(
+                "mosquitto.conf does not say 'persistence true', so the broker keeps no session over a restart, and the \
+                 rights of sessions are neither read from state_dir nor saved there",
+            ),
             Self::KeysRestored { keys, seconds } => write!(
                 f,
                 "{keys} signing keys of the tenant, fetched {seconds} s ago, are in use until it answers"

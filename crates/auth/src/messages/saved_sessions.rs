@@ -38,6 +38,12 @@ impl fmt::Display for SavedSessionsReport {
                  broker a state_dir of its own, and restart it",
                 quoted(path)
             ),
+            Self::InUse { folder } => write!(
+                f,
+                "another broker uses the folder {}: this one neither reads nor saves the rights of kept sessions; fix: \
+                 give each broker a state_dir of its own, and restart it",
+                quoted(folder)
+            ),
             Self::NoThread(why) => write!(
                 f,
                 "the rights of kept sessions are not saved, because the system starts no thread: {why}; fix: raise \

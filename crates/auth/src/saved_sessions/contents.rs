@@ -1,6 +1,9 @@
 //! What the file says, all in all.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::{
     SavedSession, Uncertain,
@@ -12,7 +15,10 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) claims: HashMap<ClaimsHash, Arc<SharedClaims>>,
-    pub(super) sessions: HashMap<Arc<str>, SavedSession>,
+    /// In order, so that an administrator can go through them in pages.
+    pub(super) sessions: BTreeMap<Arc<str>, SavedSession>,
+    /// The client IDs that an administrator has released, and that nobody has had since.
+    pub(super) released: BTreeSet<Arc<str>>,
 }
 
 /// What is wrong with a file. What is good of it counts.
@@ -30,7 +36,8 @@ impl Contents {
     /// Reads a file. Also returns what is wrong with it.
     pub(super) fn parse(file: &[u8]) -> (Self, Option<Damage>) {
         let mut contents = Self::default();
-        let Some(frames) = file.strip_prefix(format::HEADER) else {
+        let mut headers = [format::HEADER, format::FIRST_HEADER].into_iter();
+        let Some(frames) = headers.find_map(|header| file.strip_prefix(header)) else {
             return match format::HEADER.starts_with(file) {
                 true => (contents, Some(Damage::CutOff(0))),
                 false => (contents, Some(Damage::OtherFormat)),
@@ -42,9 +49,10 @@ impl Contents {
                 contents.claims.insert(claims.hash, Arc::new(claims));
             }
             Frame::Good(Entry::Session(client_id, session)) => {
-                contents.sessions.insert(client_id.into(), session);
+                contents.insert(client_id.into(), session);
             }
-            Frame::Good(Entry::Ended(client_id)) => drop(contents.sessions.remove(client_id)),
+            Frame::Good(Entry::Ended(client_id)) => contents.end(client_id),
+            Frame::Good(Entry::Released(client_id)) => contents.release(client_id.into()),
             Frame::Good(Entry::Missing) | Frame::Bad => contents.doubt_all(),
         });
         let damage = match end {
@@ -55,8 +63,28 @@ impl Contents {
         (contents, damage)
     }
 
-    /// Records that some of the sessions may have got other rights since.
+    /// Adds a session. Its client ID is not free any more.
+    pub(super) fn insert(&mut self, client_id: Arc<str>, session: SavedSession) {
+        self.released.remove(&client_id);
+        self.sessions.insert(client_id, session);
+    }
+
+    /// Records that the broker has no session with this client ID.
+    pub(super) fn end(&mut self, client_id: &str) {
+        self.released.remove(client_id);
+        self.sessions.remove(client_id);
+    }
+
+    /// Records that any account may have this client ID.
+    pub(super) fn release(&mut self, client_id: Arc<str>) {
+        self.sessions.remove(&client_id);
+        self.released.insert(client_id);
+    }
+
+    /// Records that some of the sessions may have got other rights since, and that somebody may have a client ID that
+    /// was free.
     pub(super) fn doubt_all(&mut self) {
+        self.released.clear();
         for session in self.sessions.values_mut() {
             session.uncertain = Uncertain::Yes;
         }
@@ -71,6 +99,9 @@ impl Contents {
         used.dedup();
         for claims in used.iter().filter_map(|hash| self.claims.get(hash)) {
             format::write(&Entry::Claims(&claims.text), &mut file);
+        }
+        for client_id in &self.released {
+            format::write(&Entry::Released(client_id), &mut file);
         }
         for (client_id, session) in &self.sessions {
             format::write(&Entry::Session(client_id, session.clone()), &mut file);

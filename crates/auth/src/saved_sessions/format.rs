@@ -11,7 +11,11 @@ use super::{SavedSession, Uncertain, claims::ClaimsHash};
 use crate::{clock::Unix, secret::sha256};
 
 /// The first bytes of the file. The number is that of the format.
-pub(super) const HEADER: &[u8] = b"mosquitto-auth0 sessions 1\n";
+pub(super) const HEADER: &[u8] = b"mosquitto-auth0 sessions 2\n";
+
+/// Those of the first format, which has no signing keys and no released client IDs. It is read, and never appended to:
+/// the first write replaces the file.
+pub(super) const FIRST_HEADER: &[u8] = b"mosquitto-auth0 sessions 1\n";
 
 /// The longest content of a frame, in bytes. The claims of a token are shorter.
 const MAX_CONTENT: usize = 1024 * 1024;
@@ -25,6 +29,8 @@ pub(super) enum Entry<'a> {
     Session(&'a str, SavedSession),
     /// The broker has no session with this client ID any more.
     Ended(&'a str),
+    /// An administrator has released this client ID.
+    Released(&'a str),
     /// Entries are missing here.
     Missing,
 }
@@ -52,6 +58,7 @@ const CLAIMS: u8 = 1;
 const SESSION: u8 = 2;
 const ENDED: u8 = 3;
 const MISSING: u8 = 4;
+const RELEASED: u8 = 5;
 
 /// What a session has, beside what each has.
 mod has {
@@ -61,6 +68,7 @@ mod has {
     pub(super) const IPV6: u8 = 8;
     pub(super) const PORT: u8 = 16;
     pub(super) const CERTIFICATE: u8 = 32;
+    pub(super) const KEY: u8 = 64;
 }
 
 /// Appends a frame.
@@ -75,6 +83,10 @@ pub(super) fn write(entry: &Entry, file: &mut Vec<u8>) {
         Entry::Session(client_id, session) => write_session(client_id, session, file),
         Entry::Ended(client_id) => {
             file.push(ENDED);
+            file.extend(client_id.as_bytes());
+        }
+        Entry::Released(client_id) => {
+            file.push(RELEASED);
             file.extend(client_id.as_bytes());
         }
         Entry::Missing => file.push(MISSING),
@@ -94,7 +106,8 @@ fn write_session(client_id: &str, session: &SavedSession, file: &mut Vec<u8>) {
         | with(has::IPV4, session.address.is_some_and(|ip| ip.is_ipv4()))
         | with(has::IPV6, session.address.is_some_and(|ip| ip.is_ipv6()))
         | with(has::PORT, session.port.is_some())
-        | with(has::CERTIFICATE, session.certificate.is_some());
+        | with(has::CERTIFICATE, session.certificate.is_some())
+        | with(has::KEY, session.signed_by.is_some());
     file.extend([SESSION, flags]);
     file.extend(session.until.0.to_le_bytes());
     file.extend(session.claims.0);
@@ -114,6 +127,9 @@ fn write_session(client_id: &str, session: &SavedSession, file: &mut Vec<u8>) {
     }
     if let Some(print) = session.certificate {
         file.extend(print);
+    }
+    if let Some(mark) = session.signed_by {
+        file.extend(mark.to_le_bytes());
     }
 }
 
@@ -166,6 +182,7 @@ fn entry(content: &[u8]) -> Option<Entry<'_>> {
         CLAIMS => Some(Entry::Claims(std::str::from_utf8(rest).ok()?)),
         SESSION => session(rest),
         ENDED => Some(Entry::Ended(std::str::from_utf8(rest).ok()?)),
+        RELEASED => Some(Entry::Released(std::str::from_utf8(rest).ok()?)),
         MISSING if rest.is_empty() => Some(Entry::Missing),
         _ => None,
     }
@@ -197,6 +214,10 @@ fn session(content: &[u8]) -> Option<Entry<'_>> {
         0 => None,
         _ => Some(rest.bytes()?),
     };
+    let signed_by = match flags & has::KEY {
+        0 => None,
+        _ => Some(u64::from_le_bytes(rest.bytes()?)),
+    };
     let uncertain = match flags & has::UNCERTAIN {
         0 => Uncertain::No,
         _ => Uncertain::Yes,
@@ -211,6 +232,7 @@ fn session(content: &[u8]) -> Option<Entry<'_>> {
         address,
         port,
         certificate,
+        signed_by,
     };
     rest.0
         .is_empty()

@@ -1,6 +1,6 @@
 //! The thread that writes the file. The broker's thread only says what has changed.
 //!
-//! Changes are collected for [`SAVE_WITHIN`] and then written at once, because many small writes would wear out an SD
+//! Changes are collected for some seconds and then written at once, because many small writes would wear out an SD
 //! card. They are appended; when more than half of the file is out of date, it is written anew and replaced whole.
 
 use std::{
@@ -32,11 +32,11 @@ use crate::{
     threads::{self, Spawn, lock},
 };
 
-/// How long a change may wait to be written. A broker that is killed loses at most the changes of this time.
-const SAVE_WITHIN: Duration = Duration::from_secs(5);
-
 /// The maximum number of changes that wait, while the disk is slow. They are of that many clients.
 const MAX_WAITING: usize = 200_000;
+
+/// What is said about a client ID that is released.
+const RELEASED: &str = "released";
 
 /// How much of the file may be out of date in any case, in bytes.
 const SLACK: u64 = 64 * 1024;
@@ -49,6 +49,8 @@ pub(super) enum Change {
     Renewed(SavedSession, Arc<SharedClaims>),
     /// It has no session.
     Ended,
+    /// Any account may have it.
+    Released,
 }
 
 impl Change {
@@ -57,6 +59,7 @@ impl Change {
         match (self, next) {
             (Self::Session(..), Self::Renewed(session, claims)) => Self::Session(session, claims),
             (Self::Ended, Self::Renewed(..)) => Self::Ended,
+            (Self::Released, Self::Renewed(..)) => Self::Released,
             (_, next) => next,
         }
     }
@@ -69,8 +72,8 @@ pub(super) struct Journal {
     finished: Receiver<()>,
 }
 
-#[derive(Default)]
 struct Waiting {
+    save_within: Duration,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
@@ -108,13 +111,22 @@ impl Batch {
 }
 
 impl Journal {
-    /// Starts the thread.
+    /// Starts the thread. A change waits this long to be written.
     ///
     /// # Errors
     ///
     /// Returns an error if the thread cannot be started.
-    pub(super) fn start(dir: StateDir, spawn: Spawn, log: Log) -> io::Result<Self> {
-        let waiting = Arc::new(Waiting::default());
+    pub(super) fn start(
+        dir: StateDir,
+        spawn: Spawn,
+        log: Log,
+        save_within: Duration,
+    ) -> io::Result<Self> {
+        let waiting = Arc::new(Waiting {
+            save_within,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+        });
         let (sender, finished) = sync_channel(1);
         let body = {
             let waiting = Arc::clone(&waiting);
@@ -146,7 +158,7 @@ impl Journal {
         };
         queue.changes.insert(Arc::clone(client_id), change);
         if queue.due.is_none() {
-            queue.due = Some(Deadline::after(SAVE_WITHIN));
+            queue.due = Some(Deadline::after(self.waiting.save_within));
             self.waiting.wake.notify_one();
         }
     }
@@ -223,7 +235,7 @@ impl Waiting {
         batch.follow_with(newest);
         queue.changes = batch.changes;
         queue.dropped |= batch.dropped;
-        queue.due = Some(Deadline::after(SAVE_WITHIN));
+        queue.due = Some(Deadline::after(self.save_within));
     }
 
     /// Takes no further changes, because nobody writes them.
@@ -272,7 +284,7 @@ struct OpenFile {
     limit: u64,
     /// The claims that are in it.
     claims: HashSet<ClaimsHash>,
-    /// The sessions in it: a hash of each client ID, and one of what is said about it.
+    /// A hash of each client ID in it, and one of what is said about it: a session, or that it is released.
     sessions: HashMap<u64, u64>,
 }
 
@@ -378,6 +390,10 @@ impl OpenFile {
             match change {
                 Change::Ended if self.sessions.remove(&id).is_none() => {}
                 Change::Ended => format::write(&Entry::Ended(client_id), &mut bytes),
+                Change::Released => {
+                    self.sessions.insert(id, hashes.hash_one(RELEASED));
+                    format::write(&Entry::Released(client_id), &mut bytes);
+                }
                 Change::Renewed(..) if !self.sessions.contains_key(&id) => {}
                 Change::Session(session, claims) | Change::Renewed(session, claims) => {
                     let said = hashes.hash_one(session);
@@ -418,6 +434,9 @@ fn rewrite(dir: &StateDir, batch: &Batch, hashes: &RandomState) -> Result<OpenFi
     let file = dir.append_to(FILE)?;
     let metadata = file.metadata()?;
     let sessions = contents.sessions.iter();
+    let sessions = sessions.map(|(id, session)| (hashes.hash_one(id), hashes.hash_one(session)));
+    let released = contents.released.iter();
+    let released = released.map(|id| (hashes.hash_one(id), hashes.hash_one(RELEASED)));
     let used: HashSet<_> = contents.sessions.values().map(|one| one.claims).collect();
     Ok(OpenFile {
         inode: (metadata.dev(), metadata.ino()),
@@ -427,9 +446,7 @@ fn rewrite(dir: &StateDir, batch: &Batch, hashes: &RandomState) -> Result<OpenFi
             .into_iter()
             .filter(|hash| contents.claims.contains_key(hash))
             .collect(),
-        sessions: sessions
-            .map(|(id, session)| (hashes.hash_one(id), hashes.hash_one(session)))
-            .collect(),
+        sessions: sessions.chain(released).collect(),
         file,
     })
 }
@@ -452,11 +469,12 @@ impl Contents {
         }
         for (client_id, change) in changes {
             match change {
-                Change::Ended => drop(self.sessions.remove(client_id)),
+                Change::Ended => self.end(client_id),
+                Change::Released => self.release(Arc::clone(client_id)),
                 Change::Renewed(..) if !self.sessions.contains_key(client_id) => {}
                 Change::Session(session, claims) | Change::Renewed(session, claims) => {
                     self.claims.insert(claims.hash, Arc::clone(claims));
-                    self.sessions.insert(Arc::clone(client_id), session.clone());
+                    self.insert(Arc::clone(client_id), session.clone());
                 }
             }
         }

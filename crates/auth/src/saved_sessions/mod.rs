@@ -21,9 +21,12 @@ mod journal;
 
 use std::{
     collections::{BTreeSet, HashSet},
+    fs::File,
     net::IpAddr,
+    ops::Bound,
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use serde_json::{Map, Value};
@@ -44,6 +47,12 @@ use journal::{Change, Journal};
 
 /// The name of the file.
 const FILE: &str = "sessions";
+
+/// The name of an empty file that a broker locks as long as it runs. (The other one is replaced now and then.)
+const LOCK: &str = "sessions.lock";
+
+/// How long a change may wait to be written. A broker that is killed loses at most the changes of this time.
+const SAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The longest file that is read, in bytes. Half of it is enough for some 500,000 sessions.
 const MAX_FILE: u64 = 128 * 1024 * 1024;
@@ -70,6 +79,8 @@ pub(crate) struct SavedSession {
     pub(crate) port: Option<u16>,
     /// The SHA-256 fingerprint of the client's certificate.
     pub(crate) certificate: Option<[u8; 32]>,
+    /// The mark of the tenant's key that signed its token.
+    pub(crate) signed_by: Option<u64>,
 }
 
 /// Whether the session may have got other rights since.
@@ -93,6 +104,7 @@ impl SessionToSave {
         username: &Arc<str>,
         account: &Account,
         until: Unix,
+        signed_by: Option<u64>,
         (address, port, certificate): (Option<IpAddr>, Option<u16>, Option<[u8; 32]>),
     ) -> Self {
         Self {
@@ -106,6 +118,7 @@ impl SessionToSave {
                 address,
                 port,
                 certificate,
+                signed_by,
             },
             claims: Arc::clone(&claims.shared),
         }
@@ -127,6 +140,8 @@ pub(crate) enum SavedSessionsReport {
     SavedAgain,
     /// Another process writes the file.
     AnotherWriter { path: PathBuf },
+    /// Another broker uses the folder.
+    InUse { folder: PathBuf },
     /// No thread can be started to write the file.
     NoThread(std::io::Error),
 }
@@ -136,12 +151,34 @@ pub(crate) enum SavedSessionsReport {
 pub(crate) struct SavedSessions {
     contents: Contents,
     journal: Option<Journal>,
+    /// Keeps other brokers from using the folder.
+    lock: FolderLock,
     /// The sessions that the broker has asked about since the SIGHUP.
     asked: HashSet<Arc<str>>,
     /// The client IDs of sessions that were read, and of which the broker was not asked yet whether it has them.
     unchecked: Vec<Arc<str>>,
-    /// The client IDs that an administrator has released.
-    released: HashSet<Arc<str>>,
+}
+
+/// Whether this broker may use the folder.
+#[derive(Default)]
+enum FolderLock {
+    /// No instance has opened a folder.
+    #[default]
+    None,
+    /// It may, as long as the file is open. (Without a file where the system locks none.)
+    Ours { _file: Option<File> },
+    /// Another broker uses it.
+    Theirs,
+}
+
+impl FolderLock {
+    fn of(dir: &StateDir) -> Self {
+        match dir.try_lock(LOCK) {
+            Ok(None) => Self::Theirs,
+            Ok(file) => Self::Ours { _file: file },
+            Err(_) => Self::Ours { _file: None },
+        }
+    }
 }
 
 /// What is saved of one session.
@@ -185,10 +222,15 @@ impl Saved<'_> {
 impl SavedSessions {
     /// Reads what is saved, and begins to save. All instances of the plugin share the folder that the first one names.
     pub(crate) fn open(&mut self, dir: &StateDir, spawn: Spawn, log: &Log) {
-        if self.journal.is_some() {
+        if !matches!(self.lock, FolderLock::None) {
             return;
         }
         let tell = |level, report: &SavedSessionsReport| log.line(level, report.to_string());
+        self.lock = FolderLock::of(dir);
+        if matches!(self.lock, FolderLock::Theirs) {
+            let folder = dir.path_of("");
+            return tell(Level::Warning, &SavedSessionsReport::InUse { folder });
+        }
         let path = dir.path_of(FILE);
         match dir.read_up_to(FILE, MAX_FILE) {
             Ok(None) => {}
@@ -207,7 +249,7 @@ impl SavedSessions {
             }
             Err(why) => tell(Level::Warning, &SavedSessionsReport::Unusable { path, why }),
         }
-        match Journal::start(dir.clone(), spawn, log.clone()) {
+        match Journal::start(dir.clone(), spawn, log.clone(), SAVE_WITHIN) {
             Ok(journal) => self.journal = Some(journal),
             Err(why) => tell(Level::Warning, &SavedSessionsReport::NoThread(why)),
         }
@@ -229,11 +271,37 @@ impl SavedSessions {
         })
     }
 
+    /// Like [`Self::stop`], and waits as long as it takes.
+    #[cfg(test)]
+    pub(crate) fn finish(mut self) {
+        if let Some(journal) = self.journal.take() {
+            journal.finish();
+        }
+    }
+
     /// Returns what is saved of a session, if its rights count.
     pub(crate) fn get(&self, client_id: &str) -> Option<Saved<'_>> {
         let session = self.contents.sessions.get(client_id)?;
+        let is_certain = session.uncertain == Uncertain::No;
+        is_certain.then(|| self.with_claims(session)).flatten()
+    }
+
+    /// Returns a session with its claims, which may be missing in a damaged file.
+    fn with_claims<'a>(&'a self, session: &'a SavedSession) -> Option<Saved<'a>> {
         let claims = self.contents.claims.get(&session.claims)?.parsed()?;
-        (session.uncertain == Uncertain::No).then_some(Saved { session, claims })
+        Some(Saved { session, claims })
+    }
+
+    /// Returns the client IDs of saved sessions from here on, each with what is saved if it is known whose it is.
+    pub(crate) fn in_order(
+        &self,
+        from: Bound<&str>,
+    ) -> impl Iterator<Item = (&Arc<str>, Option<Saved<'_>>)> {
+        let rest = self
+            .contents
+            .sessions
+            .range::<str, _>((from, Bound::Unbounded));
+        rest.map(|(client_id, session)| (client_id, self.with_claims(session)))
     }
 
     /// Whether a session is saved under this client ID.
@@ -257,16 +325,18 @@ impl SavedSessions {
             || issuer.is_some_and(|claims| claims.issuer != account.issuer)
     }
 
-    /// Lets another account have this client ID, whatever the broker restored under it.
+    /// Lets another account have this client ID, whatever the broker restored under it, until a client has it.
     pub(crate) fn release(&mut self, client_id: &str) {
         let client_id = client_id.into();
-        self.end(&client_id);
-        self.released.insert(client_id);
+        if let Some(journal) = &self.journal {
+            journal.push(&client_id, Change::Released);
+        }
+        self.contents.release(client_id);
     }
 
     /// Whether another account may have this client ID, whatever the broker restored under it.
     pub(crate) fn is_released(&self, client_id: &str) -> bool {
-        self.released.contains(client_id)
+        self.contents.released.contains(client_id)
     }
 
     /// Takes a session whose client is back.
@@ -281,7 +351,8 @@ impl SavedSessions {
     }
 
     /// Saves the session of a client that is in.
-    pub(crate) fn save(&self, client_id: &Arc<str>, session: SessionToSave) {
+    pub(crate) fn save(&mut self, client_id: &Arc<str>, session: SessionToSave) {
+        self.contents.released.remove(client_id);
         if let Some(journal) = &self.journal {
             journal.push(client_id, Change::Session(session.session, session.claims));
         }
@@ -296,7 +367,7 @@ impl SavedSessions {
 
     /// Records that the broker has no session with this client ID any more.
     pub(crate) fn end(&mut self, client_id: &Arc<str>) {
-        self.contents.sessions.remove(client_id);
+        self.contents.end(client_id);
         if let Some(journal) = &self.journal {
             journal.push(client_id, Change::Ended);
         }

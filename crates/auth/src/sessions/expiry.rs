@@ -65,12 +65,10 @@ impl Session {
 }
 
 impl SessionEntry {
-    /// Whether its client is connected, and an instance admitted it by one of these keys.
+    /// Whether an instance admitted it by one of these keys.
     fn is_admitted_by(&self, instance: InstanceId, keys: &[SigningKey]) -> bool {
         let session = &self.record.session;
-        self.state == SessionState::Active
-            && session.instance == instance
-            && keys.contains(&session.ending.signing_key)
+        session.instance == instance && keys.contains(&session.ending.signing_key)
     }
 }
 
@@ -183,10 +181,11 @@ impl Sessions {
         to_warn
     }
 
-    /// Ends the rights of the connected clients that an instance admitted by these keys. Returns how many they are.
+    /// Ends the rights of the sessions that an instance admitted by these keys. Returns how many of their clients are
+    /// connected.
     ///
-    /// Sessions of clients that are away stay as they are, as when their tokens expire: they receive nothing until a
-    /// client signs in, and then its own rights decide.
+    /// For those that are away it is as if their tokens expired now: messages are queued for `offline_grace`, and when
+    /// a client signs in, its own rights decide.
     pub(crate) fn end_admitted_by(
         &mut self,
         instance: InstanceId,
@@ -200,8 +199,10 @@ impl Sessions {
                 session.until = session.until.min(now);
                 session.ending.cause = EndCause::KeyRevoked;
                 session.ending.stays = false;
-                self.expiries.insert(*key, session);
-                number += 1;
+                if entry.state == SessionState::Active {
+                    self.expiries.insert(*key, session);
+                    number += 1;
+                }
             }
         }
         number
@@ -210,7 +211,8 @@ impl Sessions {
     /// Returns how many connected clients an instance admitted by these keys.
     pub(crate) fn count_admitted_by(&self, instance: InstanceId, keys: &[SigningKey]) -> usize {
         let entries = self.by_key.values();
-        let admitted = entries.filter(|entry| entry.is_admitted_by(instance, keys));
+        let connected = entries.filter(|entry| entry.state == SessionState::Active);
+        let admitted = connected.filter(|entry| entry.is_admitted_by(instance, keys));
         admitted.count()
     }
 

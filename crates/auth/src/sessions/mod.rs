@@ -81,7 +81,7 @@ pub(crate) struct Session {
     /// whatever is in the password field of its CONNECT, which says nothing.
     pub is_by_method: bool,
     /// The filters that it subscribed to, where they are remembered.
-    pub filters: Option<Box<SubscribedFilters>>,
+    pub filters: SubscribedFilters,
 }
 
 /// What the broker does with a session after its client has gone.
@@ -135,7 +135,7 @@ struct SessionRecord {
 enum SessionOrigin {
     /// Its client signed in.
     SignIn,
-    /// Its client signed in, and has the account of the session that was saved under its client ID.
+    /// Its client signed in, and may resume the session that the broker restored under its client ID.
     Resumed,
     /// The broker restored it from disk, and its rights were saved. Its client has not been back.
     Restored,
@@ -265,11 +265,9 @@ impl Sessions {
         let older = self.by_id.insert(Arc::clone(&session.client_id), key);
         if let Some(older) = older.and_then(|older| self.by_key.get_mut(&older))
             && older.record.session.account == session.account
-            && let (Some(filters), Some(kept)) =
-                (&mut session.filters, &mut older.record.session.filters)
         {
             // The broker may keep the subscriptions.
-            std::mem::swap(filters, kept);
+            session.filters = std::mem::take(&mut older.record.session.filters);
         }
         if let Some(older) = older {
             // Usually its DISCONNECT follows. If the session expired in the broker, none does.
@@ -332,8 +330,7 @@ impl Sessions {
             rights, filters, ..
         } = &mut entry.record.session;
         let allowed = |filter: &str| !denies_for_good(rights, filter, now);
-        let filters = filters.as_mut();
-        filters.map_or_else(Vec::new, |filters| filters.take_denied(allowed))
+        filters.take_denied(allowed)
     }
 
     /// Notes that a client is being asked for its credential, and has not come in. Until it does, it is certain that

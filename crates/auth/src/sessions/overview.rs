@@ -2,7 +2,7 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use super::{Session, SessionEntry, SessionState, Sessions};
+use super::{Session, SessionEntry, SessionOrigin, SessionState, Sessions};
 use crate::client::ClientKey;
 
 /// A session, and where its client is.
@@ -13,6 +13,8 @@ pub(crate) struct SessionOverview<'a> {
     pub session: &'a Session,
     /// Whether the client is connected. Otherwise the broker keeps its session.
     pub connected: bool,
+    /// Whether the broker restored it from disk, and its client has not been back.
+    pub restored: bool,
     /// Whether another account may have the client ID.
     pub released: bool,
 }
@@ -24,6 +26,7 @@ impl<'a> SessionOverview<'a> {
             key,
             session: &entry.record.session,
             connected: entry.state == SessionState::Active,
+            restored: entry.record.origin == SessionOrigin::Restored,
             released: entry.record.released,
         })
     }

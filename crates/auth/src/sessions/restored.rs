@@ -63,8 +63,9 @@ impl Sessions {
         }
     }
 
-    /// Records that a client resumes a session that was saved for its account.
-    pub(crate) fn resumes_its_own(&mut self, key: ClientKey) {
+    /// Records that a client may resume the session that the broker restored: it was saved for its account, or an
+    /// administrator has released the client ID.
+    pub(crate) fn may_resume(&mut self, key: ClientKey) {
         if let Some(entry) = self.by_key.get_mut(&key) {
             entry.record.origin = SessionOrigin::Resumed;
         }

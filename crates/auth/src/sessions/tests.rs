@@ -56,7 +56,7 @@ impl Table {
             credential: self.prints.of(b"password"),
             instance: InstanceId::default(),
             is_by_method: false,
-            filters: None,
+            filters: SubscribedFilters::default(),
         };
         self.sessions.admit(ClientKey(client), session);
     }
@@ -355,7 +355,7 @@ fn a_client_that_hung_up_leaves_the_older_session_as_it_was() {
         credential: table.prints.of(b"password"),
         instance: InstanceId::default(),
         is_by_method: false,
-        filters: None,
+        filters: SubscribedFilters::default(),
     };
     let older = table.sessions.admit(ClientKey(2), session);
     assert_eq!(older, Some(ClientKey(1)));
@@ -976,20 +976,20 @@ fn filters_are_remembered_across_a_reconnect_of_the_same_account() {
             credential: table.prints.of(b"token"),
             instance: InstanceId::default(),
             is_by_method: true,
-            filters: Some(Box::default()),
+            filters: SubscribedFilters::default(),
         };
         table.sessions.admit(ClientKey(client), session);
     };
     with_filters(&mut table, 1, "s");
     let client = known("a", "user-a", true);
     table.sessions.look(ClientKey(1), &client, |found| {
-        found.session.filters.as_mut().unwrap().insert(b"x/#");
+        found.session.filters.insert(b"x/#");
     });
     with_filters(&mut table, 2, "s");
     let denied = table.sessions.take_denied_filters(ClientKey(2), NOW);
     assert_eq!(denied, ["x/#".into()], "no rights cover it");
     table.sessions.look(ClientKey(2), &client, |found| {
-        found.session.filters.as_mut().unwrap().insert(b"x/#");
+        found.session.filters.insert(b"x/#");
     });
     with_filters(&mut table, 3, "another");
     assert!(
