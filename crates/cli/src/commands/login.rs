@@ -15,7 +15,7 @@ use acl::{
 };
 use auth::{
     clock::Unix,
-    config::Config,
+    config::{Config, TenantAddress},
     refusal::{Detail, Refusal},
 };
 
@@ -24,6 +24,7 @@ use crate::{
     arguments::{DEFAULT_CLIENT_ID, LoginArguments},
     configuration,
     device::{self, Credential, Device, Instance, SignedIn, Tenant},
+    doctor::finding::Finding,
     exit::Exit,
     messages::login as messages,
     output::{self, Failure, Outcome},
@@ -37,6 +38,10 @@ pub(crate) struct LetIn {
     pub(crate) client_ids: Option<Arc<[Box<str>]>>,
     /// The rules for it.
     pub(crate) rules: RulesFor,
+    /// Where it could have rights from.
+    pub(crate) sources: Finding,
+    /// Whether the tenant is one of Auth0's.
+    pub(crate) is_auth0: bool,
     /// Whether others decide about messages and subscriptions.
     pub(crate) others_decide: bool,
     /// When it signed in.
@@ -53,7 +58,9 @@ pub(crate) struct TurnedAway {
     pub(crate) refusal: Refusal,
     /// What its token says, if it has one that can be read. Nobody has verified it.
     pub(crate) claims: Option<Map<String, Value>>,
-    /// What the plugin would have logged.
+    /// Whether the tenant is one of Auth0's.
+    pub(crate) is_auth0: bool,
+    /// What the plugin would have logged beside the refusal.
     pub(crate) log: Vec<String>,
 }
 
@@ -133,6 +140,11 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failur
     if tenant == Tenant::Asked {
         announce(&config, &device);
     }
+    let is_auth0 = matches!(config.tenant, TenantAddress::Domain(_));
+    let sources = Finding::NoRights {
+        claims: config.reading.members().collect(),
+        permissions: config.reading.permissions,
+    };
     let policy_file = config.policy_file().map(Path::to_owned);
     let mut instance = Instance::new(config, tenant)?;
     let now = device::time_of(&arguments.device);
@@ -150,6 +162,8 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failur
         Ok(signed_in) => Box::new(LetIn {
             client_ids: instance.client_ids(&signed_in),
             rules: instance.rules_for(&signed_in),
+            sources,
+            is_auth0,
             others_decide: instance.defers_acl(),
             device: signed_in,
             now,
@@ -163,9 +177,17 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failur
                 Credential::Claims { claims, .. } => Some(claims.clone()),
                 Credential::Password { .. } => None,
             },
-            log: instance.lines(),
+            is_auth0,
+            log: besides(instance.lines()),
         }),
     })
+}
+
+/// Returns the lines that say something beside the refusal, such as why keys could not be fetched.
+fn besides(mut lines: Vec<String>) -> Vec<String> {
+    lines
+        .retain(|line| !line.starts_with("refused CONNECT") && !line.contains("keys were fetched"));
+    lines
 }
 
 /// Says what is sent to the tenant, before anything is sent.

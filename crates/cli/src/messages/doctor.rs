@@ -520,6 +520,14 @@ fn login(finding: &Finding, is_auth0: bool) -> Option<Words> {
     })
 }
 
+/// Returns where the cause of a refused sign-in is mended.
+pub(crate) fn mended(refusal: &Refusal, is_auth0: bool) -> String {
+    match refusal.reason.code().starts_with("token-") {
+        true => refused(refusal, is_auth0),
+        false => account(refusal, is_auth0),
+    }
+}
+
 /// Returns where an account is mended.
 fn account(refusal: &Refusal, is_auth0: bool) -> String {
     let auth0 = match refusal.reason {

@@ -13,7 +13,7 @@ use acl::{
 };
 use input::text::{self, Quoted};
 
-use super::{can, duration};
+use super::{can, doctor, duration};
 use crate::commands::login::{LetIn, TurnedAway};
 
 /// Returns what is said before anything is sent.
@@ -72,8 +72,10 @@ pub(crate) fn let_in(found: &LetIn, out: &mut dyn Write) -> io::Result<()> {
     match applies.as_slice() {
         [] => writeln!(
             out,
-            "\nNo rule applies to it, so its messages and subscriptions are refused ([not-granted]). `mosquitto-auth0 \
-             doctor --username U` or `--token FILE` says where rights come from."
+            "\nNo rule applies to it, so its messages and subscriptions are refused ([not-granted]).\n  fix: {}",
+            doctor::words(&found.sources, found.is_auth0)
+                .mend
+                .unwrap_or_default()
         )?,
         rules => {
             writeln!(out, "\nWhat applies to it now:")?;
@@ -103,6 +105,10 @@ pub(crate) fn turned_away(found: &TurnedAway, out: &mut dyn Write) -> io::Result
     let reason = found.refusal.reason;
     writeln!(out, "The device is not let in: {}", found.refusal)?;
     writeln!(out, "  meaning: {}", reason.cause())?;
+    let fix = doctor::mended(&found.refusal, found.is_auth0);
+    if fix != found.refusal.fix() {
+        writeln!(out, "  in the dashboard: {fix}")?;
+    }
     let (code, name) = reason.connack_reason().mqtt5();
     writeln!(
         out,

@@ -11,7 +11,7 @@ pub(crate) mod token;
 pub(crate) fn duration(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
+        120..7200 => format!("{} min", (seconds + 30) / 60),
         7200..172_800 => format!("{} h", (seconds + 1800) / 3600),
         _ => format!("{} days", seconds / 86_400),
     }
