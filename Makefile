@@ -3,6 +3,7 @@
 # make races    the plugin under ThreadSanitizer: part of make test
 # make fuzz     the rules before a naive judge, played by libFuzzer: a little of it is part of make test
 # make plugin   the plugin for use, target/release/libmosquitto_auth0.so
+# make tool     the operator's tool, target/release/mosquitto-auth0, and the module by which mosquitto_ctrl runs it
 # make deb      the Debian package, in target/debian
 # make bench    what a check and a verification cost
 # make silence  how long others hear nothing while fifty devices sign in: a table and a picture
@@ -18,7 +19,7 @@
 CARGO  ?= cargo
 LOCKED ?= --locked
 
-.PHONY: demo test races fuzz plugin deb bench docs lint clean
+.PHONY: demo test races fuzz plugin tool deb bench docs lint clean
 
 demo:
 	@tests/dependencies.sh demo
@@ -49,6 +50,10 @@ plugin:
 	@tests/dependencies.sh build
 	$(CARGO) build $(LOCKED) --release
 
+tool:
+	@tests/dependencies.sh build
+	$(CARGO) build $(LOCKED) --release -p cli -p mosquitto-ctrl-auth0
+
 deb:
 	@tests/dependencies.sh deb
 	packaging/deb.sh
@@ -68,6 +73,7 @@ $(MEASURES): plugin
 
 docs:
 	UPDATE=1 $(CARGO) test $(LOCKED) --test generated
+	UPDATE=1 $(CARGO) test $(LOCKED) -p cli --bin mosquitto-auth0 generated
 
 lint:
 	@tests/dependencies.sh build

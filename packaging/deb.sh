@@ -4,6 +4,8 @@
 #
 # Needs: make, what `cargo build` needs, and the package dpkg-dev.
 #
+# It holds the plugin, the operator's tool, and the module by which mosquitto_ctrl runs the tool.
+#
 # The tools of dpkg-dev are called directly. debhelper would compile with its own CFLAGS, which means
 # AWS-LC once more and a plugin that nobody has measured; this way the package holds what `make plugin`
 # makes, stripped.
@@ -30,6 +32,7 @@ version=$(dpkg-parsechangelog -l packaging/debian/changelog -S Version)
     "  (dch -c packaging/debian/changelog -v ${upstream/-/\~}-1 does it, from the package devscripts)"
 
 make plugin
+make tool
 # Only now: a changed environment can make cargo compile everything anew.
 SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -l packaging/debian/changelog -S Timestamp)
 export SOURCE_DATE_EPOCH LC_ALL=C.UTF-8
@@ -44,7 +47,15 @@ mkdir -p "$tree/DEBIAN" "$doc"
 
 plugin=$tree$libdir/mosquitto_auth0.so
 install -D -m 644 "${CARGO_TARGET_DIR:-target}/release/libmosquitto_auth0.so" "$plugin"
-strip --strip-unneeded --remove-section=.comment "$plugin"
+ctrl=$tree$libdir/mosquitto_ctrl_auth0.so # where mosquitto_ctrl finds its modules
+install -m 644 "${CARGO_TARGET_DIR:-target}/release/libmosquitto_ctrl_auth0.so" "$ctrl"
+tool=$tree/usr/bin/mosquitto-auth0
+install -D -m 755 "${CARGO_TARGET_DIR:-target}/release/mosquitto-auth0" "$tool"
+strip --strip-unneeded --remove-section=.comment "$plugin" "$ctrl" "$tool"
+install -D -m 644 packaging/completions/mosquitto-auth0 "$tree/usr/share/bash-completion/completions/mosquitto-auth0"
+install -D -m 644 packaging/completions/_mosquitto-auth0 "$tree/usr/share/zsh/vendor-completions/_mosquitto-auth0"
+install -D -m 644 packaging/completions/mosquitto-auth0.fish \
+  "$tree/usr/share/fish/vendor_completions.d/mosquitto-auth0.fish"
 
 conf=/etc/mosquitto/conf.d/auth0.conf
 install -d "$tree${conf%/*}"
@@ -57,7 +68,7 @@ chmod 755 "$tree/DEBIAN/prerm"
 install -m 644 packaging/debian/copyright "$doc/copyright"
 install -D -m 644 packaging/debian/lintian-overrides "$tree/usr/share/lintian/overrides/$PACKAGE"
 gzip -9n <packaging/debian/changelog >"$doc/changelog.Debian.gz"
-for page in man/*.[57]; do
+for page in man/*.[157]; do
   install -d "$tree/usr/share/man/man${page##*.}"
   gzip -9n <"$page" >"$tree/usr/share/man/man${page##*.}/${page##*/}.gz"
 done
@@ -68,7 +79,7 @@ for file in README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs/*.md docs/*.
   install -D -m 644 "$file" "$doc/$file"
 done
 
-# The licences of what is linked into the plugin, each text once.
+# The licences of what is linked into the plugin and the tool, each text once.
 third_party() {
   local manifests crate licence name release dir file sum found
   local -A seen=()
@@ -93,8 +104,8 @@ third_party() {
       -o -iname UNLICENSE \) | sort)
     [[ -n $found ]] || printf '(its source holds no text of the licence)\n'
     printf '\n'
-  done < <(cargo tree --locked --edges normal,no-proc-macro --prefix none --format '{p}|{l}' |
-    sed 's/ (\*)$//' | sort -u)
+  done < <(cargo tree --locked -p "$PACKAGE" -p cli -p mosquitto-ctrl-auth0 --edges normal,no-proc-macro --prefix none \
+    --format '{p}|{l}' | sed 's/ (\*)$//' | sort -u)
 }
 third_party | gzip -9n >"$doc/third-party.gz"
 
@@ -104,7 +115,7 @@ third_party | gzip -9n >"$doc/third-party.gz"
 cp -r packaging/debian "$work/debian"
 (
   cd "$work"
-  dpkg-shlibdeps "${plugin#"$work"/}"
+  dpkg-shlibdeps "${plugin#"$work"/}" "${ctrl#"$work"/}" "${tool#"$work"/}"
   dpkg-gencontrol -p"$PACKAGE" -Ptree -Otree/DEBIAN/control
 )
 

@@ -264,6 +264,8 @@ CONF=/etc/mosquitto/conf.d/auth0.conf
 SECRET=/etc/mosquitto/auth0.secret
 POLICY=/etc/mosquitto/auth0-policy.toml
 STATE=/var/lib/mosquitto/auth0
+TOOL=/usr/bin/mosquitto-auth0
+CTRL=${PLUGIN/mosquitto_auth0/mosquitto_ctrl_auth0}
 
 install_it() { apt_in_tree "$@" install "/root/$PACKAGE.deb"; }
 # shellcheck disable=SC2016 # dpkg's variables, not the shell's
@@ -277,8 +279,8 @@ has_one_script() {
 }
 holds_keys() { [[ -n $(find "$TREE$STATE" -type f -perm 600 | tee /dev/stderr) ]]; }
 has_mode() { [[ $(in_tree stat -c '%A %U:%G' "$2" | tee /dev/stderr) == "$1" ]]; }
-is_stripped() {
-  readelf -S --wide "$TREE$PLUGIN" >"$WORK/said" && grep -q '\.dynsym' "$WORK/said" &&
+is_stripped() { # FILE
+  readelf -S --wide "$TREE$1" >"$WORK/said" && grep -q '\.dynsym' "$WORK/said" &&
     not grep -E '\.symtab|\.debug' "$WORK/said"
 }
 has_documents() {
@@ -289,8 +291,15 @@ has_documents() {
     done
 }
 has_manual_pages() {
-  in_tree gzip -t /usr/share/man/man5/mosquitto-auth0.conf.5.gz /usr/share/man/man7/mosquitto-auth0.7.gz
+  in_tree gzip -t /usr/share/man/man1/mosquitto-auth0.1.gz /usr/share/man/man5/mosquitto-auth0.conf.5.gz \
+    /usr/share/man/man7/mosquitto-auth0.7.gz
 }
+has_completions() {
+  in_tree bash -c '. /usr/share/bash-completion/completions/mosquitto-auth0 && complete -p mosquitto-auth0' &&
+    in_tree test -s /usr/share/zsh/vendor-completions/_mosquitto-auth0 &&
+    in_tree test -s /usr/share/fish/vendor_completions.d/mosquitto-auth0.fish
+}
+tool_says() { in_tree "${@:2}" | tee /dev/stderr | grep -q -- "$1"; } # TEXT COMMAND...
 conffile_is_as_shipped() {
   [[ $(field $PACKAGE Conffiles | xargs | tee /dev/stderr) == "$CONF $(in_tree md5sum "$CONF" | cut -d' ' -f1)" ]]
 }
@@ -329,7 +338,14 @@ check "it depends on a broker that it works with" depends_on 'mosquitto (>= 2\.0
 check "it depends on the C library" depends_on 'libc6 (>= '
 check "its only maintainer script is the one that guards its removal" has_one_script
 check "the plugin lies beside the broker's own: $PLUGIN" has_mode '-rw-r--r-- root:root' "$PLUGIN"
-check "it is stripped" is_stripped
+check "the tool is there" has_mode '-rwxr-xr-x root:root' "$TOOL"
+check "and the module of mosquitto_ctrl" has_mode '-rw-r--r-- root:root' "$CTRL"
+for file in "$PLUGIN" "$TOOL" "$CTRL"; do
+  check "stripped: $file" is_stripped "$file"
+done
+check "the tool runs" tool_says 'Brokers: Mosquitto 2\.0\.11 and later' mosquitto-auth0 --version
+check "mosquitto_ctrl runs it" tool_says 'Brokers: Mosquitto 2\.0\.11 and later' mosquitto_ctrl auth0 --version
+check "the completions are there" has_completions
 check "copyright, licences of others and changelog are there" has_documents
 check "the manual pages are there" has_manual_pages
 check "the example is there" has_mode '-rw-r--r-- root:root' "$CONF"
@@ -374,6 +390,8 @@ check "and receives it" receives 'devices/d1/state: hello from d1' d1 "${d1[@]}"
 check "it may not subscribe to another device's topics" is_denied mosquitto_sub -W 30 -i d1 "${d1[@]}" -t 'devices/d2/#'
 check "it may not publish to them" is_denied mosquitto_pub -q 1 -r -m mischief -i d1 "${d1[@]}" -t devices/d2/state
 check "the log says so: [not-granted]" logs '[not-granted]'
+check "the tool commands the broker" tool_says "no client is connected" mosquitto-auth0 kick nobody
+check "and lists its sessions" tool_says "There is no such session" mosquitto-auth0 sessions --client-id nobody
 check "a device with a token for more publishes elsewhere" publish all "${all[@]}" -t devices/end
 # What is retained for the first of two filters comes before what is retained for the second.
 check "and finds nothing of the mischief" receives 'devices/end: hello from all' all "${all[@]}" \

@@ -5,7 +5,7 @@
 #     tests/brokers.sh [DIR]            DIR defaults to target/brokers
 #
 #     DIR/2.0.11/  DIR/2.0.21/  DIR/2.1.2/
-#         mosquitto  mosquitto_pub  mosquitto_sub  mosquitto_passwd     run these
+#         mosquitto  mosquitto_{pub,sub,passwd,ctrl}                    run these
 #         bin/  lib/  VERSION                                           what they run
 #     DIR/2.1.2/plugins/                                                its plugin for persistence in SQLite
 #
@@ -29,7 +29,7 @@ RELEASES='
 2.0.21 bookworm-backports bookworm
 2.1.2  sid
 '
-PROGRAMS=(mosquitto mosquitto_pub mosquitto_sub mosquitto_passwd)
+PROGRAMS=(mosquitto mosquitto_pub mosquitto_sub mosquitto_passwd mosquitto_ctrl)
 # Libraries that a plugin may need, in addition to the broker's own.
 FOR_PLUGINS=(libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1 libresolv.so.2
              libgcc_s.so.1 libnss_files.so.2 libnss_dns.so.2)

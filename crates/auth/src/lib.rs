@@ -50,6 +50,9 @@
 // Read with `cargo doc --document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
 
+/// The generation of the file `sessions` in `state_dir` that this version reads and writes.
+pub use saved_sessions::GENERATION as SESSIONS_FILE_GENERATION;
+
 mod account;
 pub mod algorithm;
 pub mod auth0;

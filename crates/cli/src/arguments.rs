@@ -10,9 +10,16 @@ mod policy;
 pub(crate) use device::{DEFAULT_CLIENT_ID, DeviceArguments};
 pub(crate) use policy::CanArguments;
 
+/// What `--version` says. A test compares it with the code.
+pub(crate) const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\nBrokers: Mosquitto 2.0.11 and later; tested with 2.0.11, 2.0.21 and 2.1.2",
+    "\nSaved sessions (state_dir/sessions): generation 1"
+);
+
 /// Finds out why a device is refused, and whether a configuration and a tenant are right.
 #[derive(Debug, Parser)]
-#[command(name = "mosquitto-auth0", version, propagate_version = true)]
+#[command(name = "mosquitto-auth0", version, long_version = LONG_VERSION, propagate_version = true)]
 pub(crate) struct Arguments {
     /// Write the result as JSON
     #[arg(long, global = true)]

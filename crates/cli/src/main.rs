@@ -27,6 +27,8 @@ mod control;
 mod device;
 mod doctor;
 mod exit;
+#[cfg(test)]
+mod generated;
 mod messages;
 mod output;
 mod private_file;

@@ -34,6 +34,16 @@ pub fn that_panics() -> &'static Path {
     FILE.get_or_init(|| build("libpanicking_plugin.so"))
 }
 
+/// Returns the file of the module of mosquitto_ctrl (`crates/ctrl`).
+///
+/// # Panics
+///
+/// Panics if it does not build.
+pub fn ctrl_module() -> &'static Path {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    FILE.get_or_init(|| build("libmosquitto_ctrl_auth0.so"))
+}
+
 /// Builds the whole workspace: for one plugin alone, cargo would build its libraries once more, with fewer
 /// features.
 fn build(file: &str) -> PathBuf {

@@ -17,6 +17,9 @@ pub(super) const HEADER: &[u8] = b"mosquitto-auth0 sessions 2\n";
 /// the first write replaces the file.
 pub(super) const FIRST_HEADER: &[u8] = b"mosquitto-auth0 sessions 1\n";
 
+/// The generation of the file's format, which is in [`HEADER`]. A version of the plugin reads one generation.
+pub const GENERATION: u32 = 1;
+
 /// The longest content of a frame, in bytes. The claims of a token are shorter.
 const MAX_CONTENT: usize = 1024 * 1024;
 
@@ -258,5 +261,16 @@ impl<'a> Rest<'a> {
         let (text, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         std::str::from_utf8(text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_names_the_generation() {
+        let expected = format!("mosquitto-auth0 sessions {GENERATION}\n");
+        assert_eq!(HEADER, expected.as_bytes());
     }
 }

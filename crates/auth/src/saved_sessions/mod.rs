@@ -43,6 +43,7 @@ use crate::{
 pub(crate) use claims::{ClaimsHash, SavedClaims, SharedClaims};
 use contents::Contents;
 pub(crate) use contents::Damage;
+pub use format::GENERATION;
 use journal::{Change, Journal};
 
 /// The name of the file.

@@ -7,8 +7,8 @@ use auth::{auth0::token_client::TokenClient, clock::Deadline};
 use super::{Source, StoredTokens, request::TokenRefusal};
 use crate::{messages::token as messages, output::Failure};
 
-/// How long a client waits between two polls, if the tenant does not say, and how much longer after it was too fast (RFC
-/// 8628, sections 3.2 and 3.5).
+/// How long a client waits between two polls, if the tenant does not say, and how much longer after it was too fast
+/// (RFC 8628, sections 3.2 and 3.5).
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows where to sign in, and waits until somebody has.

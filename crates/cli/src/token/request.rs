@@ -88,7 +88,8 @@ impl Source {
             .map_err(|(why, _)| messages::no_answer(&why))
     }
 
-    /// Returns the tokens in a response. `used` is the refresh token that was used for them: without rotation, it stays.
+    /// Returns the tokens in a response. `used` is the refresh token that was used for them. Without rotation, it
+    /// stays.
     pub(super) fn tokens_of(
         &self,
         response: &TokenResponse,

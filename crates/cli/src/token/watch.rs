@@ -1,7 +1,7 @@
 //! Keeps the token in a file fresh: a file of its own, or the `remote_password` of a bridge.
 //!
-//! Mosquitto reads the password of a bridge from its configuration only. 2.0 reads bridges when it starts and skips them
-//! on SIGHUP; 2.1 reads them again on SIGHUP, and uses what it has read when the bridge connects the next time
+//! Mosquitto reads the password of a bridge from its configuration only. 2.0 reads bridges when it starts and skips
+//! them on SIGHUP; 2.1 reads them again on SIGHUP, and uses what it has read when the bridge connects the next time
 //! (`bridge_reload_type lazy`), or at once (`immediate`).
 
 use std::{path::Path, process::Command, thread, time::Duration};
