@@ -803,6 +803,7 @@ fn the_traps_of_tokens_are_recognised() {
             "token-issuer",
         ),
         (mint().claim("cnf", json!({ "jkt": "x" })), "token-bound"),
+        (mint().without_header("kid"), "token-key-missing"),
         (mint().header("kid", "gone"), "token-key-unknown"),
     ] {
         let said = site.examine(&token.sign());
@@ -881,4 +882,46 @@ fn a_password_comes_from_a_prompt_or_a_file_only() {
         &[],
     );
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn another_provider_gets_no_advice_about_auth0() {
+    let site = Site::new().without("connection").without("domain");
+    let issuer = site.tenant.issuer().to_owned();
+    let document = json!({
+        "issuer": issuer,
+        "jwks_uri": site.tenant.url(".well-known/jwks.json"),
+        "token_endpoint": site.tenant.url("oauth/token"),
+        "grant_types_supported": ["authorization_code"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    });
+    site.tenant
+        .on(Endpoint::Discovery, Behaviour::json(200, &document));
+    let refusal = Behaviour::refusal(401, "invalid_client", "unknown client");
+    site.tenant.on(Endpoint::Token, refusal);
+    let site = site.set("issuer", &issuer);
+    let said = site.run(&[]);
+    assert_eq!(
+        said.with("warning"),
+        [
+            "algorithms-not-offered",
+            "secret-not-offered",
+            "passwords-not-offered"
+        ]
+    );
+    wrong(&said, &["application-rejected"]);
+    let text = said.json["findings"].to_string();
+    assert!(!text.contains("Applications >"), "{text}");
+    // Its document is another issuer's, or lacks what the plugin needs.
+    let mut other = document.clone();
+    other["issuer"] = json!("https://id.example/");
+    site.tenant
+        .on(Endpoint::Discovery, Behaviour::json(200, &other));
+    wrong(&site.run(&[]), &["issuer-other"]);
+    let mut plain = document;
+    plain["jwks_uri"] = json!("http://id.example/keys");
+    site.tenant
+        .on(Endpoint::Discovery, Behaviour::json(200, &plain));
+    wrong(&site.run(&[]), &["discovery-unusable"]);
 }
