@@ -36,7 +36,9 @@ pub unsafe extern "C" fn on_basic_auth(
         provoke("basic_auth");
         // SAFETY: the broker calls this with a basic-auth event, or with NULL.
         let client = unsafe { event::client(data.cast()) };
-        let origin = client.map_or(Origin::Connect, |client| recheck::origin(broker, client));
+        let (origin, holder) = client.map_or((Origin::Connect, None), |client| {
+            recheck::origin(broker, client)
+        });
         let is_recheck = matches!(origin, Origin::Recheck { .. });
         if is_recheck && client.is_some_and(|client| stays(broker, userdata, client)) {
             return codes::SUCCESS;
@@ -63,7 +65,7 @@ pub unsafe extern "C" fn on_basic_auth(
                 event::connect(
                     broker,
                     data.cast(),
-                    origin,
+                    (origin, holder),
                     engine.looks_at_certificates(),
                     engine.trusted_proxies(),
                 )

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 
 use crate::{
     abi,
-    host::{Broker, ClientRef, string},
+    host::{Broker, ClientRef, Holder, string},
     messages::{BoundaryFault, LoadError},
     quirks::address_header,
 };
@@ -74,7 +74,8 @@ pub unsafe fn is_about_restored_session(
     brings_no_password && client.is_some_and(|client| broker.was_restored(client))
 }
 
-/// Reads a basic-auth event. `certificates` says whether to read the client's certificate. `proxies` are the proxies
+/// Reads a basic-auth event. What it is about, and who has its client ID, is known by [`crate::quirks::recheck`].
+/// `certificates` says whether to read the client's certificate. `proxies` are the proxies
 /// that may tell a client's address.
 ///
 /// # Errors
@@ -87,7 +88,7 @@ pub unsafe fn is_about_restored_session(
 pub unsafe fn connect<'e>(
     broker: &'e Broker,
     event: *const abi::mosquitto_evt_basic_auth,
-    origin: Origin,
+    (origin, holder): (Origin, Option<Holder<'e>>),
     certificates: bool,
     proxies: &TrustedProxies,
 ) -> Result<(ClientRef<'e>, Connect<'e>), Unreadable<'e>> {
@@ -103,6 +104,7 @@ pub unsafe fn connect<'e>(
         address: described.client.address,
         refusal: Refusal::new(reason, detail),
     })?;
+    let holder = holder.filter(|_| origin == Origin::Connect);
     let connect = Connect {
         key: ClientKey(client.address()),
         client: Client {
@@ -112,11 +114,8 @@ pub unsafe fn connect<'e>(
         password,
         unverified_address: described.has_unverified_address,
         origin,
-        id_is_free: origin == Origin::Connect && broker.has_session(client_id) == Some(false),
-        restored_for: match origin {
-            Origin::Connect => broker.restored_for(client_id),
-            Origin::Recheck { .. } | Origin::Unknown => None,
-        },
+        id_is_free: holder.is_some_and(Holder::is_nobody),
+        restored_for: holder.and_then(|holder| holder.restored_for(broker)),
         ends_with_connection: broker.protocol_version(client) < 5 && broker.clean_session(client),
         presented: Presented::Password,
     };
@@ -182,15 +181,16 @@ pub unsafe fn auth_packet<'e>(
             std::slice::from_raw_parts(event.data_in.cast(), event.data_in_len.into())
         },
     };
+    let holder = broker.holder(client_id);
     let packet = AuthPacket {
         key: ClientKey(client.address()),
         client: described.client,
         method: method.and_then(|method| method.to_str().ok()),
         data,
         unverified_address: described.has_unverified_address,
-        is_connected: broker.has_client(client_id, client.address()),
-        id_is_free: broker.has_session(client_id) == Some(false),
-        restored_for: broker.restored_for(client_id),
+        is_connected: holder.map(|holder| holder.is_at(client.address())),
+        id_is_free: holder.is_some_and(Holder::is_nobody),
+        restored_for: holder.and_then(|holder| holder.restored_for(broker)),
     };
     Some((client, packet))
 }
@@ -248,6 +248,7 @@ unsafe fn login<'e>(
 }
 
 /// The client of an event. The broker is asked for what the event does not contain.
+#[derive(Clone, Copy)]
 pub struct EventClient<'e> {
     pub broker: &'e Broker,
     pub client: ClientRef<'e>,
@@ -294,7 +295,7 @@ pub unsafe fn access<'e>(
     let event = unsafe { event.as_ref() }?;
     // SAFETY: the broker keeps the event's client for at least as long as the event.
     let client = unsafe { ClientRef::new(event.client) }?;
-    let action = match u32::try_from(event.access).ok()? {
+    let action = match event.access.cast_unsigned() {
         abi::MOSQ_ACL_READ => Action::Receive,
         abi::MOSQ_ACL_WRITE => Action::Publish,
         abi::MOSQ_ACL_SUBSCRIBE => Action::Subscribe,

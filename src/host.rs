@@ -24,6 +24,28 @@ pub struct ClientRef<'e> {
     _event: PhantomData<&'e ()>,
 }
 
+/// The client that is connected, or kept, with a client ID, if there is one.
+#[derive(Clone, Copy)]
+pub struct Holder<'e>(Option<ClientRef<'e>>);
+
+impl<'e> Holder<'e> {
+    /// Whether nobody has the client ID.
+    pub fn is_nobody(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether it is the client at this address.
+    pub fn is_at(self, address: usize) -> bool {
+        self.0.map(ClientRef::address) == Some(address)
+    }
+
+    /// Returns its user name, if the broker restored its session from disk and its client has not come back.
+    pub fn restored_for(self, broker: &Broker) -> Option<&'e str> {
+        let client = self.0.filter(|client| broker.was_restored(*client))?;
+        std::str::from_utf8(broker.username_bytes(client)?).ok()
+    }
+}
+
 /// A callback of the plugin.
 pub type Callback = unsafe extern "C" fn(c_int, *mut c_void, *mut c_void) -> c_int;
 
@@ -347,35 +369,21 @@ impl Broker {
         }
     }
 
-    /// Returns whether the client at this address is connected, or kept, with this client ID. Returns `None` on 2.0,
-    /// which cannot tell.
-    pub fn has_client(&self, client_id: &str, address: usize) -> Option<bool> {
-        let function = self.functions.client?;
-        let client_id = CString::new(client_id).ok()?;
-        // SAFETY: the string lives for the length of the call; the result is only compared.
-        Some(unsafe { function(client_id.as_ptr()) } as usize == address)
-    }
-
-    /// Returns whether a client is connected, or kept, with this client ID. Returns `None` on 2.0, which cannot tell.
-    pub fn has_session(&self, client_id: &str) -> Option<bool> {
-        let function = self.functions.client?;
-        let client_id = CString::new(client_id).ok()?;
-        // SAFETY: the string lives for the length of the call; the result is only compared.
-        Some(unsafe { !function(client_id.as_ptr()).is_null() })
-    }
-
-    /// Returns the user name of the session that the broker restored from disk under this client ID, if its client has
-    /// not come back. Returns `None` on 2.0, which cannot tell.
-    pub fn restored_for<'e>(&'e self, client_id: &str) -> Option<&'e str> {
+    /// Returns who is connected, or kept, with this client ID. Returns `None` on 2.0, which cannot tell.
+    pub fn holder<'e>(&'e self, client_id: &str) -> Option<Holder<'e>> {
         let function = self.functions.client?;
         let client_id = CString::new(client_id).ok()?;
         // SAFETY: the string lives for the length of the call. The broker frees no client while an event is handled, so
         // the result lives as long as the event.
-        let client: ClientRef<'e> = unsafe { ClientRef::new(function(client_id.as_ptr())) }?;
-        if !self.was_restored(client) {
-            return None;
-        }
-        std::str::from_utf8(self.username_bytes(client)?).ok()
+        Some(Holder(unsafe {
+            ClientRef::new(function(client_id.as_ptr()))
+        }))
+    }
+
+    /// Returns whether the client at this address is connected, or kept, with this client ID. Returns `None` on 2.0,
+    /// which cannot tell.
+    pub fn has_client(&self, client_id: &str, address: usize) -> Option<bool> {
+        self.holder(client_id).map(|holder| holder.is_at(address))
     }
 
     /// Returns whether the broker restored this session from disk, and its client has not come back yet.

@@ -24,11 +24,11 @@ use auth::{
     secret::{Fingerprint, Fingerprinter},
 };
 
-/// How often a tick does what only depends on the time, in milliseconds.
-const WORK_MILLIS: u64 = 50;
+/// How often a tick does what only depends on the time, in nanoseconds.
+const WORK_NANOS: u64 = 50_000_000;
 
-/// After so many milliseconds without a tick, it is uncertain when the next one comes.
-const LATE_MILLIS: u64 = 1000;
+/// After so many nanoseconds without a tick, it is uncertain when the next one comes.
+const LATE_NANOS: u64 = 1_000_000_000;
 
 /// How long after the last client has gone, or a policy file was read, free memory is returned to the system.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -56,7 +56,7 @@ pub struct Instance {
     /// Whether a client has come or gone since the last tick with something to do.
     pub has_news: bool,
     pub message_time: time::MessageTime,
-    /// When a tick last had something to do, in milliseconds of the monotonic clock.
+    /// When a tick last had something to do, in nanoseconds of the monotonic clock.
     last_work: u64,
     /// When to return free memory to the system: after a fleet has gone, or a policy file was read.
     trim: Option<Deadline>,
@@ -270,7 +270,7 @@ impl Instance {
             reloaded: false,
             has_news: true,
             message_time: time::MessageTime::default(),
-            last_work: time::Coarse::now().millis(),
+            last_work: time::Coarse::now().nanos(),
             // The memory in which a policy file was read is free again.
             trim: Some(Deadline::after(SETTLED)),
             options: print,
@@ -279,7 +279,7 @@ impl Instance {
     }
 
     /// Keeps the time for the next messages, on a 2.0 that ticks. This is not done at every tick, because a busy broker
-    /// ticks after every message. So the time may be [`WORK_MILLIS`] old.
+    /// ticks after every message. So the time may be [`WORK_NANOS`] old.
     pub fn refresh_message_time(&mut self, broker: &Broker, now: time::Coarse) {
         if broker.generation() == Generation::V2_0 && self.ticks {
             self.message_time.set(now.unix());
@@ -289,8 +289,8 @@ impl Instance {
     /// Returns whether a tick has anything to do. A busy 2.0 broker ticks after every message, so this is part of the
     /// cost of a message.
     pub fn has_work(&mut self, now: time::Coarse) -> bool {
-        let millis = now.millis();
-        let due = millis >= self.last_work + WORK_MILLIS
+        let nanos = now.nanos();
+        let due = nanos >= self.last_work + WORK_NANOS
             || self.has_news
             || self.engine.has_finished_jobs()
             || self.engine.has_local_commands()
@@ -298,7 +298,7 @@ impl Instance {
             || !self.log.is_empty()
             || !guard::FAULTS.is_empty();
         if due {
-            self.last_work = millis;
+            self.last_work = nanos;
             self.has_news = false;
         }
         due
@@ -307,12 +307,12 @@ impl Instance {
     /// Returns whether the broker has not ticked for so long that it is uncertain when it will. Then no answer may
     /// depend on a tick.
     pub fn ticks_are_late(&self) -> bool {
-        time::Coarse::now().millis() > self.last_work + LATE_MILLIS
+        time::Coarse::now().nanos() > self.last_work + LATE_NANOS
     }
 
     /// Takes into account that the broker could not tick because the plugin waited.
     pub fn exclude_wait(&mut self, since: time::Coarse) {
-        self.last_work += time::Coarse::now().millis() - since.millis();
+        self.last_work += time::Coarse::now().nanos() - since.nanos();
     }
 
     /// Forgets clients that have gone. The last clients of a fleet go a while after the first, so the memory is

@@ -143,10 +143,10 @@ impl Coarse {
         WALL.unix(self.0)
     }
 
-    /// Returns milliseconds since the start of the monotonic clock.
+    /// Returns nanoseconds since the start of the monotonic clock.
     #[inline]
-    pub fn millis(self) -> u64 {
-        u64::try_from(self.0.tv_sec * 1000 + self.0.tv_nsec / 1_000_000).unwrap_or(0)
+    pub fn nanos(self) -> u64 {
+        (self.0.tv_sec * SECOND + self.0.tv_nsec).cast_unsigned()
     }
 }
 

@@ -37,7 +37,7 @@ use crate::{
     abi,
     cell::BrokerCell,
     codes::Generation,
-    host::{Broker, ClientRef},
+    host::{Broker, ClientRef, Holder},
 };
 
 /// How long 2.0 may check its sessions after SIGHUP, where neither a tick ends that nor the place of a CONNECT is
@@ -62,10 +62,10 @@ pub fn end(broker: &Broker) {
     PLACES.open(broker).reload_ends = None;
 }
 
-/// Returns what the current event about this client is about. Whether a session was restored from disk is not seen
-/// here.
+/// Returns what the current event about this client is about, and who has its client ID, if the broker was asked: 2.1
+/// is asked about every CONNECT. Whether a session was restored from disk is not seen here.
 #[inline]
-pub fn origin(broker: &Broker, client: ClientRef<'_>) -> Origin {
+pub fn origin<'e>(broker: &'e Broker, client: ClientRef<'_>) -> (Origin, Option<Holder<'e>>) {
     PLACES.open(broker).origin(broker, client)
 }
 
@@ -135,17 +135,28 @@ impl Places {
         }
     }
 
-    fn origin(&mut self, broker: &Broker, client: ClientRef<'_>) -> Origin {
+    fn origin<'e>(
+        &mut self,
+        broker: &'e Broker,
+        client: ClientRef<'_>,
+    ) -> (Origin, Option<Holder<'e>>) {
         if self.recheck.as_ref().is_some_and(CallSite::is_current) {
-            return recheck(broker);
+            return (recheck(broker), None);
         }
         match broker.generation() {
             Generation::V2_0 => match self.origin_2_0(broker, client) {
                 // A client that connects gets its subscriptions when it is in.
-                Origin::Unknown if broker.subscriptions(client) > Some(0) => recheck(broker),
-                origin => origin,
+                Origin::Unknown if broker.subscriptions(client) > Some(0) => {
+                    (recheck(broker), None)
+                }
+                origin => (origin, None),
             },
-            Generation::V2_1 => self.origin_2_1(broker, client),
+            Generation::V2_1 => {
+                let id = broker.client_id(client);
+                let holder = id.and_then(|id| broker.holder(id));
+                let has_it = holder.is_some_and(|holder| holder.is_at(client.address()));
+                (self.origin_2_1(broker, has_it), holder)
+            }
         }
     }
 
@@ -179,10 +190,9 @@ impl Places {
         recheck(broker)
     }
 
-    fn origin_2_1(&mut self, broker: &Broker, client: ClientRef<'_>) -> Origin {
-        let id = broker.client_id(client);
-        let has_it = id.and_then(|id| broker.has_client(id, client.address()));
-        if has_it != Some(true) {
+    /// `has_it` says whether the broker has this client.
+    fn origin_2_1(&mut self, broker: &Broker, has_it: bool) -> Origin {
+        if !has_it {
             if self.connects.is_empty() {
                 self.learn_connect(broker);
             }
