@@ -13,7 +13,8 @@ const MUCH: usize = 1000;
 
 /// The table.
 pub(crate) struct ExpiringMap<V> {
-    entries: HashMap<Fingerprint, ExpiringEntry<V>>,
+    /// Boxed, because up to half of a hash table is empty.
+    entries: HashMap<Fingerprint, Box<ExpiringEntry<V>>>,
     /// The keys by when they end, in no order. (An ordered set of both would compare whole fingerprints, and most
     /// entries change their end.)
     by_end: BTreeMap<Unix, Vec<Fingerprint>>,
@@ -55,8 +56,8 @@ impl<V> ExpiringMap<V> {
             self.remove(first);
         }
         let place = self.list(key, end);
-        self.entries
-            .insert(key, ExpiringEntry { value, end, place });
+        let entry = ExpiringEntry { value, end, place };
+        self.entries.insert(key, Box::new(entry));
     }
 
     /// Makes an entry end no later than this.
