@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub struct ClientKey(pub usize);
 
 /// A client. `T` is `&str` while the broker's strings are borrowed, and `Arc<str>` where they must be kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Client<T = Arc<str>> {
     /// The client ID.
     pub id: T,

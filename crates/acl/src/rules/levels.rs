@@ -10,41 +10,49 @@ pub(super) struct Levels<'t> {
     /// Bit `n` is set if byte `n` is a slash, for the first 64 bytes. The bit of the topic's end is set, too: a level
     /// ends there as well.
     ends: u64,
-    is_ascii: bool,
 }
 
 impl<'t> Levels<'t> {
-    /// Finds the slashes.
+    /// Finds the slashes. Returns `None` if the text is not UTF-8.
     #[inline(always)]
-    pub(super) fn of(text: &'t [u8]) -> Self {
+    pub(super) fn of(text: &'t [u8]) -> Option<Self> {
         let mut ends = 1_u64.checked_shl(text.len() as u32).unwrap_or(0);
         let mut all = 0;
-        let (words, _) = text.as_chunks();
-        for (i, word) in words.iter().take(8).enumerate() {
-            let word = u64::from_le_bytes(*word);
-            ends |= slashes(word) << (8 * i);
-            all |= word;
-        }
-        if text.len() < 64 {
-            // What is left: fewer than eight bytes, or none.
-            let at = 8 * words.len();
-            let word = word_at(text, at);
+        let mut find = |word: u64, at: usize| {
             ends |= slashes(word) << at;
             all |= word;
+        };
+        for (word, at) in text.as_chunks().0.iter().zip((0..64).step_by(8)) {
+            find(u64::from_le_bytes(*word), at);
         }
-        let high = 0x8080_8080_8080_8080;
-        let is_ascii = all & high == 0 && text.get(64..).is_none_or(<[u8]>::is_ascii);
-        Self {
-            text,
-            ends,
-            is_ascii,
+        // What is left: some of these bytes have been looked at before, which does no harm.
+        match text.last_chunk() {
+            Some(last) if text.len() <= 64 => find(u64::from_le_bytes(*last), text.len() - 8),
+            Some(_) => {}
+            None => find(short_word(text, 0), 0),
         }
+        if all & HIGH != 0 || text.len() > 64 {
+            return Self::of_any(text);
+        }
+        Some(Self { text, ends })
     }
 
-    /// Whether the topic has ASCII characters only.
+    /// The same for a text that is long or has other characters than ASCII.
+    #[cold]
+    fn of_any(text: &'t [u8]) -> Option<Self> {
+        std::str::from_utf8(text).ok()?;
+        let end = 1_u64.checked_shl(text.len() as u32).unwrap_or(0);
+        let slashes = (0..64).zip(text).filter(|(_, byte)| **byte == b'/');
+        Some(Self {
+            text,
+            ends: slashes.fold(end, |ends, (at, _)| ends | 1 << at),
+        })
+    }
+
+    /// Returns the whole text.
     #[inline(always)]
-    pub(super) fn are_ascii(&self) -> bool {
-        self.is_ascii
+    pub(super) fn text(&self) -> &'t [u8] {
+        self.text
     }
 
     /// Returns the place of the first level.
@@ -159,13 +167,15 @@ fn short_word(text: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// A bit for each of the eight bytes: whether it is a slash.
+/// The highest bit of each byte.
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// A bit for each of the eight bytes: whether it is a slash. They must be ASCII: other bytes may hide a slash.
 #[inline(always)]
 fn slashes(word: u64) -> u64 {
-    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     let unlike = word ^ 0x2f2f_2f2f_2f2f_2f2f;
     // The highest bit of each byte that is zero.
-    let zeros = !(((unlike & LOW) + LOW) | unlike | LOW);
+    let zeros = HIGH.wrapping_sub(unlike) & HIGH;
     // Brings the eight bits together in the highest byte.
     zeros.wrapping_mul(0x0002_0408_1020_4081) >> 56
 }
@@ -180,7 +190,7 @@ mod tests {
 
         #[test]
         fn the_levels_are_what_the_slashes_part(text in "[-a.0+#/é]{0,90}") {
-            let levels = Levels::of(text.as_bytes());
+            let levels = Levels::of(text.as_bytes()).unwrap();
             let mut position = levels.first();
             for level in text.split('/') {
                 prop_assert!(!levels.is_over(position));
@@ -207,7 +217,18 @@ mod tests {
                 position = next;
             }
             prop_assert!(levels.is_over(position));
-            prop_assert_eq!(levels.are_ascii(), text.is_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf_8_has_no_levels() {
+        for text in [
+            &b"\xff"[..],
+            b"site/\xc3/x",
+            b"site/north/line/\xc3",
+            &[b'/'; 70].map(|_| 0x80),
+        ] {
+            assert!(Levels::of(text).is_none(), "{text:?}");
         }
     }
 }

@@ -168,8 +168,9 @@ fn range<T>(items: &[T], (from, to): (u32, u32)) -> &[T] {
 
 /// A request, prepared for any number of matchers.
 pub(crate) struct PreparedRequest<'a> {
-    text: &'a [u8],
     levels: Levels<'a>,
+    /// Where the last level of a subscription begins if it is `#`; else a place that no level has.
+    multi: usize,
     classes: u16,
     payload: u32,
 }
@@ -185,23 +186,20 @@ pub(crate) fn prepare<R>(
     topic: &[u8],
     then: impl FnOnce(&PreparedRequest<'_>) -> R,
 ) -> Option<R> {
-    let text = match request {
-        AccessRequest::Subscribe { .. } => {
-            filter::subscribed(std::str::from_utf8(topic).ok()?)?.as_bytes()
+    let (mut text, mut multi) = (topic, usize::MAX);
+    if matches!(request, AccessRequest::Subscribe { .. }) {
+        text = filter::subscribed(std::str::from_utf8(topic).ok()?)?.as_bytes();
+        if let [before @ .., b'#'] = text {
+            multi = before.len();
         }
-        AccessRequest::Publish { .. } | AccessRequest::Receive => topic,
-    };
+    }
     if text.is_empty() {
         return None;
     }
-    let levels = Levels::of(text);
-    // Nearly all are ASCII.
-    if !levels.are_ascii() && std::str::from_utf8(text).is_err() {
-        return None;
-    }
+    let levels = Levels::of(text)?;
     Some(then(&PreparedRequest {
-        text,
         levels,
+        multi,
         classes: request.classes(),
         payload: request.payload(),
     }))
@@ -304,7 +302,7 @@ impl<'a> Walk<'a> {
         let (root, first) = (&self.matcher.root, self.request.levels.first());
         let place = match self.matcher.root_is_named {
             true => self.behind_name(root, first),
-            false if self.request.text[0] == b'$' => return self.root_below_dollar(),
+            false if self.request.levels.text()[0] == b'$' => return self.root_below_dollar(),
             false => Some(first),
         };
         match place.map(|place| self.node(root, place, LAST)) {
@@ -381,7 +379,7 @@ impl<'a> Walk<'a> {
         let levels = &self.request.levels;
         for _ in 0..node.singles {
             // A subscription to `#` covers more than `+` does.
-            if levels.is_over(place) || self.is_multi(place) {
+            if levels.is_over(place) || place.start == self.request.multi {
                 return Reached::Rank(best);
             }
             place = levels.next(place);
@@ -393,12 +391,6 @@ impl<'a> Walk<'a> {
                 Reached::Rank(self.rule(node.value, node.terms.into(), best))
             }
         }
-    }
-
-    /// Whether a level is `#`, which must be the last.
-    #[inline(always)]
-    fn is_multi(&self, place: Position) -> bool {
-        place.start + 1 == self.request.text.len() && self.request.text.last() == Some(&b'#')
     }
 
     /// Returns the rank of a rule whose filter matches, if it is less than `best` and the rule applies.
@@ -444,8 +436,8 @@ impl<'a> Walk<'a> {
             [node] => Some((node, self.behind_name(node, place)?)),
             _ => {
                 let end = self.request.levels.end(place);
-                let hash = name_hash(self.request.text, place.start, end);
-                for node in nodes.get(first_with(nodes, hash)..)? {
+                let hash = name_hash(self.request.levels.text(), place.start, end);
+                for node in from_hash(nodes, hash) {
                     if node.hash != hash {
                         break;
                     }
@@ -461,7 +453,7 @@ impl<'a> Walk<'a> {
     /// Returns the place behind a node's names, if the topic has them at this place.
     #[inline(always)]
     fn behind_name(&self, node: &Node, place: Position) -> Option<Position> {
-        let (text, length) = (self.request.text, node.name_len as usize);
+        let (text, length) = (self.request.levels.text(), node.name_len as usize);
         let unlike = word_at(text, place.start) ^ word_at(&self.matcher.text, node.name as usize);
         if unlike & mask(length) != 0 {
             return None;
@@ -485,7 +477,7 @@ impl<'a> Walk<'a> {
             return best;
         };
         let level = place.start..self.request.levels.end(place);
-        let level = self.request.text.get(level).unwrap_or_default();
+        let level = self.request.levels.text().get(level).unwrap_or_default();
         for shape in range(&placeholders.shapes, branch.shapes) {
             #[cfg(test)]
             tests::TRIED.set(tests::TRIED.get() + 1);
@@ -534,8 +526,8 @@ impl<'a> Walk<'a> {
             }
         }
         let nodes = range(&self.matcher.nodes, shape.nodes);
-        let nodes = nodes.get(first_with(nodes, short(texts))..)?;
-        let mut alike = nodes.iter().take_while(|node| node.hash == short(texts));
+        let nodes = from_hash(nodes, short(texts)).iter();
+        let mut alike = nodes.take_while(|node| node.hash == short(texts));
         alike.find(|node| {
             let (mut at, mut name) = (0, self.name(node));
             parts.iter().all(|part| {
@@ -563,20 +555,22 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Returns the place of the first node with this hash, or where it would be. The hashes are spread evenly, so that this
-/// is close to a place that can be computed.
+/// Returns the nodes from the first one with this hash on, or from where it would be. The hashes are spread evenly, so
+/// that this is close to a place that can be computed.
 #[inline(always)]
-fn first_with(nodes: &[Node], hash: u16) -> usize {
-    let mut place = (nodes.len() * hash as usize) >> 16;
-    while nodes.get(place).is_some_and(|node| node.hash < hash) {
-        place += 1;
-    }
-    while let Some(before) = place.checked_sub(1)
-        && nodes.get(before).is_some_and(|node| node.hash >= hash)
+fn from_hash(nodes: &[Node], hash: u16) -> &[Node] {
+    let guess = (nodes.len() * hash as usize) >> 16;
+    let (before, mut from) = nodes.split_at(guess);
+    while let [first, rest @ ..] = from
+        && first.hash < hash
     {
-        place = before;
+        from = rest;
     }
-    place
+    let earlier = before.iter().rev().take_while(|node| node.hash >= hash);
+    match earlier.count() {
+        0 => from,
+        count => &nodes[guess - count..],
+    }
 }
 
 /// Returns the hash of a level.
@@ -584,7 +578,7 @@ fn first_with(nodes: &[Node], hash: u16) -> usize {
 fn name_hash(text: &[u8], start: usize, end: usize) -> u16 {
     short(match end - start {
         // Most levels.
-        ..=8 => mix(0, word(text, start, end)),
+        ..=8 => word(text, start, end),
         _ => hash(0, text, start, end),
     })
 }
@@ -605,8 +599,8 @@ pub(super) fn hash(mut mixed: u64, text: &[u8], mut start: usize, end: usize) ->
 
 #[inline(always)]
 fn mix(mixed: u64, word: u64) -> u64 {
-    let mixed = (mixed ^ word).wrapping_mul(GOLDEN);
-    mixed ^ mixed >> 32
+    let mixed = mixed.wrapping_mul(GOLDEN);
+    mixed ^ mixed >> 32 ^ word
 }
 
 /// Returns the part of a hash that nodes keep.

@@ -14,7 +14,7 @@ use crate::{
     refusal::{Detail, Reason, Refusal},
     sessions::{Note, ReportedRefusals, Session, SessionView},
 };
-use acl::{rights::Rights, rules::AccessRequest};
+use acl::{answer_cache::Question, rights::Rights, rules::AccessRequest};
 
 /// What a client wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,7 +30,7 @@ pub enum Action {
 }
 
 /// A check of a message or a subscription.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Access<'a, C> {
     /// The broker's pointer to the client.
     pub key: ClientKey,
@@ -88,38 +88,60 @@ impl Decision {
 
 impl Engine {
     /// Decides whether a client may do something.
-    #[inline]
+    ///
+    /// This is inlined into the broker's callback, because the broker asks about every message. Whatever is rarer than
+    /// a message of a connected client is in functions that take copies: for a reference, every field would have to be
+    /// in memory.
+    #[inline(always)]
     pub fn authorize(
         &mut self,
         common: &mut Common,
-        access: &Access<impl ClientView>,
+        access: &Access<impl ClientView + Copy>,
         now: Unix,
     ) -> Decision {
         let decision = self.decision(common, access, now);
         // What is denied is counted where the reason is known.
         let decisions = &mut self.counters.decisions;
-        decisions.granted += u64::from(decision == Decision::Allow);
-        decisions.deferred += u64::from(decision == Decision::Defer);
+        match decision {
+            Decision::Allow => decisions.granted += 1,
+            Decision::Defer => decisions.deferred += 1,
+            Decision::Deny => {}
+        }
         decision
     }
 
-    #[inline]
+    #[inline(always)]
     fn decision(
         &mut self,
         common: &mut Common,
-        access: &Access<impl ClientView>,
+        access: &Access<impl ClientView + Copy>,
         now: Unix,
     ) -> Decision {
-        if access.topic.first() == Some(&b'$')
-            && let Some(topic) = ControlTopic::of(access.topic)
+        let client = access.client;
+        if access.topic.first() != Some(&b'$')
+            && let Some(found) = common.sessions.look_at_connected(access.key, &client)
         {
-            return self.decide_control(common, access, topic, now);
+            return self.decide(access, found, now);
+        }
+        self.decide_rarer(common, *access, now)
+    }
+
+    /// Decides about the topics that begin with `$`, and about clients that are not connected.
+    #[inline(never)]
+    fn decide_rarer(
+        &mut self,
+        common: &mut Common,
+        access: Access<impl ClientView + Copy>,
+        now: Unix,
+    ) -> Decision {
+        if let Some(topic) = ControlTopic::of(access.topic) {
+            return self.decide_control(common, &access, topic, now);
         }
         let sessions = &mut common.sessions;
         let known = sessions.look(access.key, &access.client, |found| {
-            self.decide(access, found, now)
+            self.decide(&access, found, now)
         });
-        known.unwrap_or_else(|| self.decide_unknown_client(common, access, now))
+        known.unwrap_or_else(|| self.decide_unknown_client(common, &access, now))
     }
 
     #[cold]
@@ -137,7 +159,7 @@ impl Engine {
     fn decide_control(
         &mut self,
         common: &mut Common,
-        access: &Access<impl ClientView>,
+        access: &Access<impl ClientView + Copy>,
         topic: ControlTopic,
         now: Unix,
     ) -> Decision {
@@ -169,13 +191,39 @@ impl Engine {
         }
     }
 
-    #[inline]
+    /// Decides about a client that is known. Most messages were allowed a moment ago.
+    #[inline(always)]
     pub(super) fn decide(
         &mut self,
-        access: &Access<impl ClientView>,
+        access: &Access<impl ClientView + Copy>,
         found: SessionView<'_>,
         now: Unix,
     ) -> Decision {
+        let rights = &found.session.rights;
+        let is_message = matches!(access.action, Action::Receive | Action::Publish);
+        let question = match is_message && self.is_current(rights) {
+            true => Question::about(rights.id(), access.request(true), access.topic),
+            false => None,
+        };
+        let was_allowed = question.is_some_and(|question| self.answers.allows(&question, now));
+        self.counters.answer_cache.count(was_allowed);
+        if was_allowed && found.connected && now < found.session.until {
+            return Decision::Allow;
+        }
+        self.decide_anew(*access, found, (question, was_allowed), now)
+    }
+
+    /// The same with all that a decision may depend on. `answer` is the question to the answer cache, if there is one,
+    /// and whether it was answered.
+    #[inline(never)]
+    fn decide_anew(
+        &mut self,
+        access: Access<impl ClientView + Copy>,
+        found: SessionView<'_>,
+        answer: (Option<Question<'_>>, bool),
+        now: Unix,
+    ) -> Decision {
+        let access = &access;
         let session = found.session;
         self.follow_policy_file(&mut session.rights);
         let what = access.request(found.connected);
@@ -202,7 +250,7 @@ impl Engine {
             Action::Subscribe if !found.connected && self.policy_file.is_some() => {
                 return Decision::Allow;
             }
-            _ if self.allows(&session.rights, what, access.topic, now) => {
+            _ if self.allows(&session.rights, what, access.topic, answer, now) => {
                 if access.action == Action::Subscribe && self.removes_subscriptions {
                     session.filters.insert(access.topic);
                 }
@@ -218,15 +266,21 @@ impl Engine {
     }
 
     /// Applies the policy file in force to rights that come of an older one.
-    #[inline]
     pub(super) fn follow_policy_file(&self, rights: &mut Rights) {
         if let Some(current) = &self.policy_file
-            && rights
-                .policy_file()
-                .is_some_and(|applied| !current.is(applied))
+            && !self.is_current(rights)
         {
             rights.apply(Arc::clone(current.rules()));
         }
+    }
+
+    /// Whether these rights do not come of an older policy file than the one in force.
+    #[inline]
+    fn is_current(&self, rights: &Rights) -> bool {
+        self.policy_file.as_ref().is_none_or(|current| {
+            let applied = rights.policy_file();
+            applied.is_none_or(|applied| current.is(applied))
+        })
     }
 
     /// Whether nothing is queued any more for a client that is away and whose rights ended then.
@@ -236,18 +290,24 @@ impl Engine {
         grace.is_some_and(|grace| now >= until.plus(grace))
     }
 
-    /// Whether these rights allow a request.
-    #[inline]
-    fn allows(&mut self, rights: &Rights, what: AccessRequest, topic: &[u8], now: Unix) -> bool {
-        let id = rights.id();
-        let is_known = self.answers.allows(id, what, topic, now);
-        self.counters.answer_cache.count(is_known);
-        if is_known {
+    /// Whether these rights allow a request. If they do, that is kept.
+    fn allows(
+        &mut self,
+        rights: &Rights,
+        what: AccessRequest,
+        topic: &[u8],
+        (question, was_allowed): (Option<Question<'_>>, bool),
+        now: Unix,
+    ) -> bool {
+        if was_allowed {
             return true;
         }
         let allowed = rights.allow(what, topic, now);
-        if allowed && let Some(until) = rights.until(what) {
-            self.answers.keep(id, what, topic, now, until);
+        if allowed
+            && let Some(question) = question
+            && let Some(until) = rights.until(what)
+        {
+            self.answers.keep(&question, now, until);
         }
         allowed
     }
@@ -295,7 +355,7 @@ impl Engine {
     fn decide_unknown_client(
         &mut self,
         common: &mut Common,
-        access: &Access<impl ClientView>,
+        access: &Access<impl ClientView + Copy>,
         now: Unix,
     ) -> Decision {
         if let Some(decision) = self.decide_saved(common, access, now) {

@@ -51,7 +51,7 @@ impl Engine {
     pub(super) fn decide_saved(
         &mut self,
         common: &mut Common,
-        access: &Access<impl ClientView>,
+        access: &Access<impl ClientView + Copy>,
         now: Unix,
     ) -> Option<Decision> {
         if !access.client.is_restored() {

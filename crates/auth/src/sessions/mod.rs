@@ -122,8 +122,8 @@ struct SessionRecord {
     reported: ReportedRefusals,
     /// Whether a newer session has its client ID. What the broker asks about it is its will.
     superseded: bool,
-    /// The number of the departure, if the broker may remove the session without a word.
-    departure: Option<u64>,
+    /// The number of the departure, if the broker may remove the session without a word; else 0.
+    departure: u64,
     /// Whether another account may have the client ID although the broker keeps the session.
     released: bool,
     /// Where it comes from.
@@ -216,7 +216,7 @@ impl Departure {
     /// Returns whether the client has neither come back nor departed again since.
     fn is_current(self, sessions: &SessionsByKey) -> bool {
         let entry = sessions.get(&self.key);
-        entry.and_then(|entry| entry.record.departure) == Some(self.number)
+        entry.is_some_and(|entry| entry.record.departure == self.number)
     }
 }
 
@@ -292,7 +292,7 @@ impl Sessions {
             session,
             reported: ReportedRefusals::default(),
             superseded: false,
-            departure: None,
+            departure: 0,
             released: false,
             origin,
         };
@@ -409,8 +409,20 @@ impl Sessions {
         self.dropped.has(key, client)
     }
 
-    /// Calls `at` with the session of a client. Returns `None` if the client is not the one that signed in.
-    #[inline]
+    /// Returns the session of a client that is connected. Returns `None` if the client is not the one that signed in.
+    #[inline(always)]
+    pub(crate) fn look_at_connected(
+        &mut self,
+        key: ClientKey,
+        client: &impl ClientView,
+    ) -> Option<SessionView<'_>> {
+        let entry = self.by_key.get_mut(&key)?;
+        let is_active = entry.state == SessionState::Active && entry.recognises(client);
+        is_active.then(|| entry.found(true))
+    }
+
+    /// Calls `at` with the session of a client, which may be away. Returns `None` if the client is not the one that
+    /// signed in.
     pub(crate) fn look<R>(
         &mut self,
         key: ClientKey,
@@ -457,7 +469,7 @@ impl Sessions {
         if entry.is_unsure() {
             self.unsure.remove_one();
         }
-        entry.record.departure = None;
+        entry.record.departure = 0;
         self.active -= usize::from(entry.state == SessionState::Active);
         entry.state = SessionState::Leaving(after_disconnect);
         self.departed.push(key);
@@ -496,12 +508,12 @@ impl Sessions {
                     let departure = Departure { number, key };
                     match after_disconnect {
                         AfterDisconnect::Unsure => {
-                            entry.record.departure = Some(number);
+                            entry.record.departure = number;
                             let account = entry.record.session.account.clone();
                             self.unsure.insert(account, departure);
                         }
                         AfterDisconnect::Will => {
-                            entry.record.departure = Some(number);
+                            entry.record.departure = number;
                             self.wills.insert(departure, now);
                         }
                         AfterDisconnect::Kept | AfterDisconnect::Ended => {}

@@ -29,7 +29,11 @@ impl TestInstance {
         self.engine.authenticate(&mut self.common, connect, now)
     }
 
-    pub(crate) fn authorize(&mut self, access: &Access<impl ClientView>, now: Unix) -> Decision {
+    pub(crate) fn authorize(
+        &mut self,
+        access: &Access<impl ClientView + Copy>,
+        now: Unix,
+    ) -> Decision {
         self.engine.authorize(&mut self.common, access, now)
     }
 }
