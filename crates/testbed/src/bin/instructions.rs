@@ -1,6 +1,6 @@
 //! What a message and a sign-in cost the broker, in instructions.
 //!
-//!     instructions [--plugin FILE] [--topics N]
+//!     instructions [--plugin FILE] [--topics N] [--sign-ins N]
 //!
 //! One client publishes, and one or fifty others are subscribed. The broker runs under callgrind twice, with
 //! few and with many messages: the difference is the cost of the messages in user space, independent of what
@@ -8,6 +8,8 @@
 //!
 //! The rights are typical of a fleet: the topic in use is the last one in the claim. A client that repeats a
 //! topic costs less than one that goes from topic to topic, so both are counted.
+//!
+//! `--topics` prints the rows with that number of topics only, and `--sign-ins` those of so many sign-ins only.
 //!
 //! A sign-in is a CONNECT with a token, the CONNACK and a DISCONNECT: with the same token each time, and with
 //! a new token each time, whose signature has to be checked.
@@ -87,9 +89,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let arguments = Arguments::read(&["--plugin", "--topics"])?;
+    let arguments = Arguments::read(&["--plugin", "--topics", "--sign-ins"])?;
     let plugin = arguments.plugin()?;
     let only = arguments.number("--topics", 1, 0)?;
+    let only_sign_ins = arguments.number("--sign-ins", 1, 0)?;
 
     let scratch = Scratch::new("instructions").map_err(|error| error.to_string())?;
     let other = |name, plugin| CostCase {
@@ -126,10 +129,13 @@ fn run() -> Result<(), String> {
         alone,
     ];
     println!("instructions of Mosquitto 2.0.21 in user space\n");
+    if only_sign_ins > 0 {
+        return sign_ins(&cases[..3], only_sign_ins);
+    }
     let too_much = messages(&cases, only)?;
     if only == 0 {
         println!();
-        sign_ins(&cases[..3])?;
+        sign_ins(&cases[..3], MORE_SIGN_INS)?;
     }
     match too_much.is_empty() {
         true => Ok(()),
@@ -181,8 +187,8 @@ fn messages(cases: &[CostCase], only: usize) -> Result<Vec<String>, String> {
     Ok(too_much)
 }
 
-/// Prints what a sign-in costs.
-fn sign_ins(cases: &[CostCase]) -> Result<(), String> {
+/// Prints what a sign-in costs, of so many.
+fn sign_ins(cases: &[CostCase], count: usize) -> Result<(), String> {
     println!("| token | | a sign-in | over no plugin |");
     println!("|---|---|---|---|");
     for (name, tokens) in [("repeated", TokenUse::Repeated), ("new", TokenUse::New)] {
@@ -190,7 +196,7 @@ fn sign_ins(cases: &[CostCase]) -> Result<(), String> {
         for case in cases {
             progress(&format!("sign-ins, {name} token, {}", case.name));
             let load = |count| Load::SignIns { tokens, count };
-            let cost = each(case, load, FEW_SIGN_INS, MORE_SIGN_INS)?;
+            let cost = each(case, load, FEW_SIGN_INS, count)?;
             let over = cost - *plain.get_or_insert(cost);
             println!("| {name} | {} | {cost:.0} | {over:.0} |", case.name);
         }
