@@ -314,6 +314,7 @@ fn a_recheck_refuses_a_client_of_a_revoked_key() {
 }
 
 /// A client that is away, as the broker asks about it.
+#[derive(Clone, Copy)]
 struct Away {
     number: usize,
     is_restored: bool,

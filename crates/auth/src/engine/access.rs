@@ -206,7 +206,9 @@ impl Engine {
             false => None,
         };
         let was_allowed = question.is_some_and(|question| self.answers.allows(&question, now));
-        self.counters.answer_cache.count(was_allowed);
+        if question.is_some() {
+            self.counters.answer_cache.count(was_allowed);
+        }
         if was_allowed && found.connected && now < found.session.until {
             return Decision::Allow;
         }
