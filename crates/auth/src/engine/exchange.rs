@@ -64,7 +64,7 @@ impl<'a> AuthPacket<'a> {
     {
         Connect {
             key: self.key,
-            client: self.client.clone(),
+            client: self.client,
             password: Some(token),
             unverified_address: self.unverified_address,
             origin: Origin::Connect,
