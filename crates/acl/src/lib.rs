@@ -16,6 +16,7 @@
 //! | Which clients share compiled rules? | [`interner`] |
 //! | Which messages were allowed a moment ago? | [`answer_cache`] |
 //! | Why was something denied? | [`explanation`]; with places, and the rule that almost allowed it, [`why`] |
+//! | What is suspicious in a policy file without a mistake? | [`lint`] |
 //! | Where are the sentences for people? | [`messages`], and nowhere else |
 
 #![warn(unreachable_pub)]
@@ -25,6 +26,7 @@ pub mod claims;
 pub mod client;
 pub mod explanation;
 pub mod interner;
+pub mod lint;
 mod messages;
 pub mod policy_file;
 pub mod rights;

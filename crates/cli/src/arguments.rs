@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod device;
 mod policy;
 
-pub(crate) use device::{DEFAULT_CLIENT_ID, DeviceArguments};
-pub(crate) use policy::CanArguments;
+pub(crate) use device::{DEFAULT_CLIENT_ID, DeviceArguments, time};
+pub(crate) use policy::{CanArguments, LintArguments, TestArguments};
 
 /// What `--version` says. A test compares it with the code.
 pub(crate) const LONG_VERSION: &str = concat!(
@@ -58,6 +58,10 @@ pub(crate) enum Command {
                           mosquitto-auth0 can [CONF] <WHO> [OPTIONS] --questions FILE"
     )]
     Can(CanArguments),
+    /// Test whether the rules do what a file expects of them
+    Test(TestArguments),
+    /// Find rules that never apply, that others hide, or that allow more than their neighbours deny
+    Lint(LintArguments),
     /// Get a token for `mosquitto_pub -u JWT -P "$(mosquitto-auth0 token …)"`, or keep a bridge's password fresh
     #[command(after_help = TOKEN_HELP)]
     Token(Box<Token>),

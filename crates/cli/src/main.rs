@@ -8,7 +8,7 @@
 //! | What does `check` look at? | [`check`] |
 //! | How is the broker on this machine commanded? | [`control`] |
 //! | How does the tool sign a device in, and ask what it may do? | [`device`], as every command does |
-//! | How is a question written? | [`question`] |
+//! | How is a question written? | [`question`]; a file of expectations, [`expectations`] |
 //! | How is a token asked for and kept, and a bridge's password kept fresh? | [`token`] |
 //! | How is a result shown to a person, and how to a program? | [`output`] |
 //! | What does `doctor` ask the tenant, and what follows from the answers? | [`doctor`] |
@@ -27,6 +27,7 @@ mod control;
 mod device;
 mod doctor;
 mod exit;
+mod expectations;
 #[cfg(test)]
 mod generated;
 mod messages;

@@ -71,6 +71,8 @@ pub(crate) struct WrittenRule<'f> {
     pub(crate) order: u32,
     /// Its conditions, of which all must hold.
     pub(crate) conditions: &'f [Condition],
+    /// Whether it applies at some times only.
+    pub(crate) has_window: bool,
     /// Whether its time window is open, as of the last decision.
     pub(crate) is_open: bool,
     /// One rule for each filter.
@@ -167,6 +169,7 @@ impl PolicyFile {
             line: rule.parsed.line,
             order: rule.order,
             conditions: &rule.parsed.conditions,
+            has_window: rule.window != 0,
             is_open: self.open_windows().is_open(rule.window),
             rules: &rule.parsed.rules,
         })

@@ -206,6 +206,11 @@ impl Config {
         self.policy_file.as_deref()
     }
 
+    /// Whether a token can only be used with certain client IDs.
+    pub fn binds_client_ids(&self) -> bool {
+        !matches!(self.client_ids, ClientIds::Any)
+    }
+
     /// Whether keys are fetched from the tenant at all.
     pub fn fetches_keys(&self) -> bool {
         self.keys == KeySource::Tenant && self.algorithms != [Algorithm::Hs256]

@@ -48,7 +48,7 @@ pub(crate) struct DeviceArguments {
 }
 
 /// Parses a time.
-fn time(text: &str) -> Result<Unix, String> {
+pub(crate) fn time(text: &str) -> Result<Unix, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(Unix(seconds));
     }

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::device::DeviceArguments;
+use super::{CONF, device::DeviceArguments};
 
 /// What a device may do.
 #[derive(Args, Debug)]
 pub(crate) struct CanArguments {
     /// The broker's configuration (default: /etc/mosquitto/mosquitto.conf), then publish, subscribe or receive, and the
     /// topic
-    #[arg(value_name = "CONF> <ACTION> <TOPIC", num_args = 0..=3)]
+    #[arg(value_name = "WORDS", num_args = 0..=3)]
     pub(crate) words: Vec<String>,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
@@ -30,4 +30,29 @@ pub(crate) struct CanArguments {
     /// Name the rule that decides, and the nearest one that would have allowed it
     #[arg(long)]
     pub(crate) explain: bool,
+}
+
+/// What a policy is expected to do.
+#[derive(Args, Debug)]
+pub(crate) struct TestArguments {
+    /// The expectations: TOML with [[device]], its claims or token_file, may and may_not
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The broker's configuration
+    #[arg(long, value_name = "CONF", default_value = CONF)]
+    pub(crate) conf: PathBuf,
+    /// Do not ask the tenant
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// Whose rules are looked at.
+#[derive(Args, Debug)]
+pub(crate) struct LintArguments {
+    /// The broker's configuration
+    #[arg(value_name = "CONF", default_value = CONF)]
+    pub(crate) conf: PathBuf,
+    /// This policy file, in place of the one that the configuration names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy_file: Option<PathBuf>,
 }

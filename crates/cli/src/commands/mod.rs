@@ -5,10 +5,12 @@ mod check;
 mod doctor;
 mod forget;
 mod kick;
+mod lint;
 pub(crate) mod login;
 mod refresh_keys;
 mod release;
 mod sessions;
+mod test;
 mod token;
 
 use crate::{
@@ -21,6 +23,8 @@ use crate::{
 pub(crate) fn run(arguments: Arguments) -> Exit {
     let result = match arguments.command {
         Command::Can(arguments) => can::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Lint(arguments) => lint::run(&arguments),
         Command::Check(at) => check::run(&at),
         Command::Sessions(wanted) => sessions::run(wanted),
         Command::Kick(whom) => kick::run(whom),

@@ -4,6 +4,7 @@ pub(crate) mod administration;
 pub(crate) mod can;
 pub(crate) mod check;
 pub(crate) mod doctor;
+pub(crate) mod lint;
 pub(crate) mod login;
 pub(crate) mod token;
 

@@ -1,0 +1,81 @@
+//! `mosquitto-auth0 test` and `lint`, as an operator runs them.
+
+mod common;
+
+use common::{Conf, auth0};
+
+fn conf(policy: &str, more: &str) -> Conf {
+    let conf = Conf::new();
+    let policy = conf.write("policy.toml", policy);
+    conf.configure(&format!(
+        "plugin_opt_issuer https://t.example/\nplugin_opt_audience a\nplugin_opt_policy_file {policy}\n{more}"
+    ));
+    conf
+}
+
+const POLICY: &str = "[[rule]]\nname = \"own\"\nallow.both = \"dev/%c/#\"\n\n\
+                      [[rule]]\nname = \"night\"\nwhen.time = \"22:00-06:00\"\nallow.publish = \"door\"\n";
+
+#[test]
+fn expectations_that_are_met_end_with_0_and_others_are_explained() {
+    let conf = conf(POLICY, "");
+    conf.write(
+        "claims.json",
+        r#"{"sub": "u", "permissions": ["publish:a"]}"#,
+    );
+    let met = conf.write(
+        "met.toml",
+        "[[device]]\nname = 'pump-1'\nclaims = { sub = 'u' }\nat = 2026-03-01T12:00:00Z\n\
+         may = ['publish dev/pump-1/x', 'subscribe --qos 1 dev/pump-1/#']\n\
+         may_not = ['publish dev/pump-2/x', 'publish door']\n\n\
+         [[device]]\nclaims = 'claims.json'\nat = 2026-03-01T23:00:00Z\nmay = ['publish door', 'publish a']\n\n\
+         [[device]]\nclaims = { sub = 'u', aud = 'other' }\nlet_in = false\n",
+    );
+    let test = |file: &str| auth0(&["test", file, "--conf", conf.path(), "--offline"]);
+    test(&met)
+        .exits(0)
+        .says("All 6 expectations of 3 devices are met.");
+    let unmet = conf.write(
+        "unmet.toml",
+        "[[device]]\nname = 'pump-1'\nclaims = { sub = 'u' }\nmay = [\n'publish dev/pump-2/x',\n'publish dev/pump-1/x']\n\
+         may_not = ['receive dev/pump-1/x']\n[[device]]\nname = 'x'\nclaims = { sub = '' }\n",
+    );
+    test(&unmet)
+        .exits(1)
+        .says("unmet.toml:5: 'pump-1' may not publish dev/pump-2/x")
+        .says("policy.toml:1: rule 'own' allows 'dev/%c/#'")
+        .says("unmet.toml:7: 'pump-1' may receive dev/pump-1/x")
+        .says("unmet.toml:8: 'x' is not let in: [token-")
+        .says("Not met: 3");
+    let json = auth0(&["test", &unmet, "--conf", conf.path(), "--offline", "--json"]).json();
+    assert_eq!(
+        json["failed"][0]["answer"]["question"],
+        "publish dev/pump-2/x"
+    );
+    let wrong = conf.write("wrong.toml", "[[device]]\nclaims = {}\nmay = ['x']\n");
+    test(&wrong)
+        .exits(3)
+        .complains("wrong.toml:3: 'x' is no question");
+}
+
+#[test]
+fn suspicious_rules_are_found_with_their_lines() {
+    let rules = "[[rule]]\nname = \"all\"\nallow.both = \"x/#\"\n[[rule]]\nname = \"secret\"\ndeny.both = \"x/secret\"\n\
+                 [[rule]]\nname = \"port\"\nwhen.port = 8883\nallow.both = \"y\"\n";
+    let conf = conf(rules, "");
+    let lint = |words: &[&str]| auth0(&[&["lint"], words].concat());
+    lint(&[conf.path()])
+        .exits(1)
+        .says("policy.toml:4: rule 'secret' never decides: rule 'all' (line 1) comes first and covers it")
+        .says("policy.toml:7: rule 'port' is for port 8883, and there is no such listener");
+    let file = conf.write("other.toml", POLICY);
+    lint(&[conf.path(), "--policy-file", &file])
+        .exits(1)
+        .says("rule 'own' depends on the client ID");
+    // Without a configuration nobody knows whether client IDs are bound.
+    lint(&["/gone.conf", "--policy-file", &file])
+        .exits(0)
+        .says("Nothing is suspicious");
+    let conf = self::conf(POLICY, "plugin_opt_client_id_claim device\n");
+    lint(&[conf.path()]).exits(0).says("Nothing is suspicious");
+}
