@@ -74,7 +74,7 @@ for page in man/*.[157]; do
 done
 # What the README points at lies beside it. Named by their kind: the source may be no checkout of git's,
 # and what running the samples leaves beside them is none of them.
-for file in README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs/*.md docs/*.svg examples/README.md \
+for file in README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs/*.{md,svg,json,yml} examples/README.md \
   examples/nodejs/*.js* examples/python/*.{py,txt}; do
   install -D -m 644 "$file" "$doc/$file"
 done

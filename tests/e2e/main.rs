@@ -17,6 +17,7 @@ mod keys;
 mod loading;
 mod log_lines;
 mod memory;
+mod metrics;
 mod outage;
 mod reconnects;
 mod reload;

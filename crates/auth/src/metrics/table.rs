@@ -172,7 +172,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "updated_timestamp_seconds",
         unit: "seconds",
-        help: "When these metrics were collected, as seconds since 1970. An old time means that the broker has stopped.",
+        help: "When these metrics were collected, in seconds since 1970. If that is long ago, the broker has stopped.",
         read: |seen, to| to.time(seen.time),
         ..ROW
     },
