@@ -115,6 +115,7 @@ fn dependencies_point_one_way() {
             "account",
             "algorithm",
             "client",
+            "client_auth",
             "clock",
             "files",
             "hash",

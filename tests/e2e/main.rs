@@ -19,6 +19,7 @@ mod log_lines;
 mod memory;
 mod metrics;
 mod outage;
+mod providers;
 mod reconnects;
 mod reload;
 mod renewal;

@@ -11,6 +11,7 @@
 //! | Which algorithms may sign a token, and with which kind of key? | [`algorithm`]; how a key is read, `jwt/jwk.rs` |
 //! | Which keys are current, and when are they fetched again? | [`jwt::jwks_cache`]; over a restart, [`jwt::saved_jwks`] |
 //! | How is the tenant asked? | [`auth0`]; its connections and timeouts, `auth0/http.rs` |
+//! | How does the application prove who it is? | [`client_auth`]; which way the tenant takes, [`auth0`] |
 //! | What does the tenant's response mean? | [`auth0::answer`]; which of its tokens counts, `engine/verify.rs` |
 //! | Which policy file is in force? | [`policy_file`] |
 //! | Which claims hold topics and permissions? | the options, `reading` in `config/rules.rs`; they are read from a token in `engine/verify.rs`; what they grant, [`acl::claims`] |
@@ -58,6 +59,7 @@ pub mod algorithm;
 pub mod auth0;
 mod cache;
 pub mod client;
+pub mod client_auth;
 pub mod clock;
 pub mod config;
 pub mod control;

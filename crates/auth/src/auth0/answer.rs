@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::http::TenantResponse;
 use crate::{
+    client_auth::ClientAuth,
     clock::Unix,
     refusal::{LookAt, Reason, Refusal, TenantAnswer, TenantBody},
 };
@@ -63,9 +64,10 @@ enum Concerns {
 /// Interprets a response of `/oauth/token`: its result, and what it means for later requests.
 pub(crate) fn interpret(
     answer: &TenantResponse,
+    auth: ClientAuth,
     now: Unix,
 ) -> (Result<Tokens, Refusal>, TenantFeedback) {
-    let tokens = tokens(answer);
+    let tokens = tokens(answer, auth);
     let reason = tokens.as_ref().err().map(|(refusal, _)| refusal.reason);
     let feedback = TenantFeedback {
         took: None,
@@ -80,7 +82,7 @@ pub(crate) fn interpret(
 }
 
 /// Returns the tokens, or why there are none and which logins that concerns.
-fn tokens(answer: &TenantResponse) -> Result<Tokens, (Refusal, Concerns)> {
+fn tokens(answer: &TenantResponse, auth: ClientAuth) -> Result<Tokens, (Refusal, Concerns)> {
     let object = if answer.json {
         json::object(&answer.body).ok()
     } else {
@@ -112,7 +114,7 @@ fn tokens(answer: &TenantResponse) -> Result<Tokens, (Refusal, Concerns)> {
             let body = TenantBody::Error {
                 error: error.map(beginning),
                 description: description.map(beginning),
-                look_at: look_at(reason, error, status),
+                look_at: look_at(reason, error, status, auth),
             };
             let concerns = concerns(reason, error, status);
             Err((refusal(reason, answer, body), concerns))
@@ -138,11 +140,11 @@ fn tokens(answer: &TenantResponse) -> Result<Tokens, (Refusal, Concerns)> {
 }
 
 /// Returns what to check when our own configuration is at fault.
-fn look_at(reason: Reason, error: Option<&str>, status: u16) -> Option<LookAt> {
+fn look_at(reason: Reason, error: Option<&str>, status: u16, auth: ClientAuth) -> Option<LookAt> {
     match (reason, error.unwrap_or_default(), status) {
         (Reason::LoginConfiguration, "unauthorized_client", _) => Some(LookAt::Application),
         (Reason::LoginConfiguration, "invalid_client", _)
-        | (Reason::LoginConfiguration, _, 401) => Some(LookAt::ClientSecret),
+        | (Reason::LoginConfiguration, _, 401) => Some(LookAt::ClientSecret(auth)),
         (Reason::LoginConfiguration, "invalid_request" | "invalid_target", _) => {
             Some(LookAt::AudienceAndConnection)
         }
@@ -261,7 +263,10 @@ mod tests {
     }
 
     fn refused(status: u16, body: &str) -> Refusal {
-        tokens(&answer(status, true, body)).err().unwrap().0
+        tokens(&answer(status, true, body), ClientAuth::Post)
+            .err()
+            .unwrap()
+            .0
     }
 
     #[test]
@@ -347,11 +352,18 @@ mod tests {
             (403, false, "<html>Cloudflare</html>"),
             (302, false, ""),
         ] {
-            let refusal = tokens(&answer(status, json, body)).err().unwrap().0;
+            let refusal = tokens(&answer(status, json, body), ClientAuth::Post)
+                .err()
+                .unwrap()
+                .0;
             assert_eq!(refusal.reason, Reason::TenantAnswer, "{status} {body}");
         }
         assert_eq!(
-            tokens(&answer(429, false, "")).err().unwrap().0.reason,
+            tokens(&answer(429, false, ""), ClientAuth::Post)
+                .err()
+                .unwrap()
+                .0
+                .reason,
             Reason::LoginThrottled
         );
     }
@@ -366,7 +378,7 @@ mod tests {
             let mut answer = answer(status, true, &body);
             answer.retry_after = retry_after.map(str::to_owned);
             answer.used_up_until = used_up_until;
-            let pause = interpret(&answer, Unix(1000)).1.pause;
+            let pause = interpret(&answer, ClientAuth::Post, Unix(1000)).1.pause;
             pause.map(|(whose, pause)| (whose, pause.as_secs()))
         };
         let everybodys = |seconds| Some((PauseScope::AllRequests, seconds));
@@ -421,7 +433,7 @@ mod tests {
     fn lost_responses_and_configuration_errors_are_reported() {
         let after = |status, error: &str| {
             let body = format!(r#"{{"error":"{error}"}}"#);
-            interpret(&answer(status, true, &body), Unix(1000)).1
+            interpret(&answer(status, true, &body), ClientAuth::Post, Unix(1000)).1
         };
         for (status, error, rejected) in [
             (401, "access_denied", true),
@@ -452,11 +464,14 @@ mod tests {
 
     #[test]
     fn a_successful_response_yields_its_tokens() {
-        let tokens = tokens(&answer(
-            200,
-            true,
-            r#"{"access_token":"a","id_token":"i","expires_in":1}"#,
-        ))
+        let tokens = tokens(
+            &answer(
+                200,
+                true,
+                r#"{"access_token":"a","id_token":"i","expires_in":1}"#,
+            ),
+            ClientAuth::Post,
+        )
         .ok()
         .unwrap();
         assert_eq!(

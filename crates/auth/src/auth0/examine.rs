@@ -12,8 +12,9 @@ use super::{
     http::{RequestError, TenantResponse},
 };
 use crate::{
+    client_auth::ClientAuth,
     clock::{self, Deadline, Unix},
-    config::{Config, ConfigError, TenantAddress},
+    config::{Config, ConfigError},
     jwt::{self, Claims, Requirements, jwks::KeySet, saved_jwks::SavedJwks},
     refusal::{NoAnswer, Refusal},
     secret::Secret,
@@ -88,17 +89,25 @@ impl Examiner {
 
     /// Returns the address of the discovery document. With `domain` the plugin itself does not read it.
     pub fn discovery_url(&self) -> String {
-        super::discovery_url(&self.tenant.config.tenant)
+        self.tenant.discovery_url()
     }
 
     /// Returns the address of the keys, if it is known.
     pub fn keys_url(&self) -> Option<String> {
-        Some(self.endpoints()?.jwks.clone())
+        let of_option = self.config.jwks_uri.clone();
+        of_option.or_else(|| self.endpoints()?.jwks.clone())
     }
 
     /// Returns the token endpoint, if it is known.
     pub fn token_url(&self) -> Option<String> {
         self.endpoints()?.token.clone()
+    }
+
+    /// Returns how the application proves who it is, if there is one and that is known.
+    pub fn client_auth(&self) -> Option<ClientAuth> {
+        let application = self.config.application.as_ref()?;
+        let discovered = || Some(self.endpoints()?.client_auth);
+        application.auth.or_else(discovered)
     }
 
     fn endpoints(&self) -> Option<Arc<Endpoints>> {
@@ -110,8 +119,8 @@ impl Examiner {
         self.get(&self.discovery_url(), |body| {
             let document = json::object(body).map_err(NoAnswer::BadDiscovery)?;
             let mut unusable = None;
-            if let TenantAddress::Issuer(issuer) = &self.config.tenant {
-                match discovered(issuer, body) {
+            if self.tenant.discovers() {
+                match discovered(&self.tenant.issuers(), body) {
                     Ok(found) => *lock(&self.tenant.endpoints) = Some(Arc::new(found)),
                     Err(why) => unusable = Some(why),
                 }
@@ -193,9 +202,9 @@ impl Examiner {
         let sent = clock::now();
         let deadline = Deadline::after(self.config.timeout);
         match self.tenant.ask_for_tokens(user, address, deadline) {
-            Ok(response) => Examined {
+            Ok((response, auth)) => Examined {
                 marks: Some(marks(&response, sent)),
-                result: answer::interpret(&response, clock::now()).0,
+                result: answer::interpret(&response, auth, clock::now()).0,
             },
             Err((refusal, _)) => Examined {
                 result: Err(refusal),

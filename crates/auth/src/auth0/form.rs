@@ -2,11 +2,13 @@
 
 use std::io::{self, Read};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use crate::config::{Application, Config};
 
-/// Returns the form of a password grant, without the user's name and password. With a connection (a "realm") Auth0 has
-/// a grant type of its own, because the plain `password` grant has no realm (Auth0, "Resource Owner Password Flow",
-/// realm support).
+/// Returns the form of a password grant, without the user's name and password and without the application. With a
+/// connection (a "realm") Auth0 has a grant type of its own, because the plain `password` grant has no realm (Auth0,
+/// "Resource Owner Password Flow", realm support).
 pub(super) fn password_form<'a>(
     application: &'a Application,
     config: &'a Config,
@@ -14,14 +16,6 @@ pub(super) fn password_form<'a>(
     let mut form = vec![
         ("audience", config.audiences[0].as_str()),
         ("scope", application.scope.as_str()),
-        ("client_id", application.client_id.as_str()),
-        (
-            "client_secret",
-            application
-                .client_secret
-                .reveal_str()
-                .expect("the configuration took only text"),
-        ),
     ];
     match &application.connection {
         Some(realm) => form.extend([
@@ -34,6 +28,22 @@ pub(super) fn password_form<'a>(
         None => form.push(("grant_type", "password")),
     }
     form
+}
+
+/// Returns the application's secret.
+pub(super) fn secret_of(application: &Application) -> &str {
+    let secret = application.client_secret.reveal_str();
+    secret.expect("the configuration took only text")
+}
+
+/// Returns the header `Authorization` with the application's ID and secret, each encoded like a field of a form
+/// (RFC 6749, section 2.3.1).
+pub(super) fn basic_authorization(application: &Application) -> String {
+    let mut both = Vec::new();
+    encode(&application.client_id, &mut both);
+    both.push(b':');
+    encode(secret_of(application), &mut both);
+    format!("Basic {}", STANDARD.encode(both))
 }
 
 /// A form that is being sent.

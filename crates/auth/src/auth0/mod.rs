@@ -20,7 +20,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -30,7 +30,8 @@ use crate::{
         answer::{TenantFeedback, Tokens},
         http::{HttpClient, RequestError, TenantResponse},
     },
-    clock::{self, Deadline},
+    client_auth::ClientAuth,
+    clock::{self, Deadline, moment},
     config::{Config, ConfigError, TenantAddress, errors::Problem},
     jwt::{fetch_report::JwksError, jwks::KeySet},
     refusal::{ConnectDetail, Detail, Field, NoAnswer, Reason, Refusal},
@@ -48,22 +49,37 @@ pub(crate) struct TenantClient {
     endpoints: Mutex<Option<Arc<Endpoints>>>,
     /// Whether to discover the endpoints again, although they are known.
     rediscover: AtomicBool,
+    /// Whether the last fetch of keys has failed: they may be elsewhere by now.
+    fetch_failed: AtomicBool,
 }
 
 struct Endpoints {
     token: Option<String>,
-    jwks: String,
+    /// Where the keys are, unless `jwks_uri` says so.
+    jwks: Option<String>,
     /// Where a device flow begins (RFC 8628).
     device: Option<String>,
+    /// How the application may prove who it is.
+    client_auth: ClientAuth,
+    /// When the tenant said so.
+    since: Instant,
 }
 
 impl Endpoints {
     fn of_domain(domain: &str) -> Self {
         Self {
             token: Some(format!("https://{domain}/oauth/token")),
-            jwks: format!("https://{domain}/.well-known/jwks.json"),
+            jwks: Some(format!("https://{domain}/.well-known/jwks.json")),
             device: Some(format!("https://{domain}/oauth/device/code")),
+            client_auth: ClientAuth::Post,
+            since: moment(),
         }
+    }
+
+    /// Whether the discovery document is read again: a day after it was read.
+    fn are_old(&self, now: Instant) -> bool {
+        const ONE_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        now.duration_since(self.since) >= ONE_DAY
     }
 }
 
@@ -92,6 +108,7 @@ impl TenantClient {
             number,
             endpoints: Mutex::new(endpoints),
             rediscover: AtomicBool::new(before.is_some()),
+            fetch_failed: AtomicBool::new(false),
         })
     }
 
@@ -126,22 +143,32 @@ impl TenantClient {
         self.rediscover.store(true, Ordering::Relaxed);
     }
 
-    /// Discovers the endpoints again, if that is due and they were discovered before.
+    /// Discovers the endpoints again, if they were discovered before and it is time: after [`Self::rediscover_soon`],
+    /// after a fetch of keys that failed, and once a day.
     ///
     /// # Errors
     ///
-    /// Returns why that failed. What was discovered before stays in use.
+    /// Returns why that failed, if it was called for. What was discovered before stays in use.
     pub(crate) fn rediscover(&self) -> Result<(), JwksError> {
-        let is_due = self.rediscover.swap(false, Ordering::Relaxed)
-            && matches!(self.config.tenant, TenantAddress::Issuer(_))
-            && lock(&self.endpoints).is_some();
-        if !is_due {
+        let called_for = self.rediscover.swap(false, Ordering::Relaxed);
+        let failed = self.fetch_failed.swap(false, Ordering::Relaxed);
+        let known = lock(&self.endpoints).clone();
+        let Some(known) = known.filter(|_| self.discovers()) else {
+            return Ok(());
+        };
+        if !called_for && !failed && !known.are_old(moment()) {
             return Ok(());
         }
         match self.discover(Deadline::after(self.config.timeout)) {
-            Ok(_) => Ok(()),
-            Err(why) => Err(self.no_keys(why)),
+            // The fetch of keys that follows fails too, and is reported.
+            Err(why) if called_for => Err(self.no_keys(why)),
+            _ => Ok(()),
         }
+    }
+
+    /// Whether the tenant is asked where its endpoints are.
+    fn discovers(&self) -> bool {
+        matches!(self.config.tenant, TenantAddress::Issuer(_))
     }
 
     /// Fetches the signing keys, within the configured timeout.
@@ -152,11 +179,20 @@ impl TenantClient {
     pub(crate) fn fetch_keys(&self) -> Result<KeySet, JwksError> {
         let deadline = Deadline::after(self.config.timeout);
         let fetch = || -> Result<KeySet, DocumentError> {
-            let url = &self.endpoints(deadline)?.jwks;
-            let answer = document(self.http.get(url, deadline))?;
+            let url = match &self.config.jwks_uri {
+                Some(url) => url.clone(),
+                None => {
+                    let endpoints = self.endpoints(deadline)?;
+                    endpoints.jwks.clone().ok_or(NoAnswer::NoKeysAddress)?
+                }
+            };
+            let answer = document(self.http.get(&url, deadline))?;
             KeySet::parse(&answer.body).map_err(|why| NoAnswer::BadKeys(why.to_string()).into())
         };
-        fetch().map_err(|why| self.no_keys(why))
+        fetch().map_err(|why| {
+            self.fetch_failed.store(true, Ordering::Relaxed);
+            self.no_keys(why)
+        })
     }
 
     fn no_keys(&self, DocumentError { why, pause }: DocumentError) -> JwksError {
@@ -183,8 +219,8 @@ impl TenantClient {
         let user = Some((username, password));
         let began = clock::moment();
         let (tokens, feedback) = match self.ask_for_tokens(user, device, deadline) {
-            Ok(answer) => {
-                let (tokens, feedback) = answer::interpret(&answer, clock::now());
+            Ok((answer, auth)) => {
+                let (tokens, feedback) = answer::interpret(&answer, auth, clock::now());
                 let took = Some(began.elapsed());
                 (tokens, TenantFeedback { took, ..feedback })
             }
@@ -208,14 +244,15 @@ impl TenantClient {
         )
     }
 
-    /// Returns the response to a user name and a password, or to a request that leaves both out. Without a response,
-    /// returns why there is none and whether the tenant may have received the request.
+    /// Returns the response to a user name and a password, or to a request that leaves both out, and how the
+    /// application proved who it is. Without a response, returns why there is none and whether the tenant may have
+    /// received the request.
     fn ask_for_tokens(
         &self,
         user: Option<(&str, &Secret)>,
         device: Option<std::net::IpAddr>,
         deadline: Deadline,
-    ) -> Result<TenantResponse, (Refusal, bool)> {
+    ) -> Result<(TenantResponse, ClientAuth), (Refusal, bool)> {
         let unasked = |reason, why: Detail| (Refusal::new(reason, why), false);
         let Some(application) = &self.config.application else {
             let detail = ConnectDetail::CredentialsModeOff.into();
@@ -228,7 +265,16 @@ impl TenantClient {
             let detail = NoAnswer::NoTokenAddress.into();
             return Err(unasked(Reason::LoginConfiguration, detail));
         };
+        let auth = application.auth.unwrap_or(endpoints.client_auth);
         let mut form = form::password_form(application, &self.config);
+        let authorization = match auth {
+            ClientAuth::Post => {
+                form.push(("client_id", &application.client_id));
+                form.push(("client_secret", form::secret_of(application)));
+                None
+            }
+            ClientAuth::Basic => Some(form::basic_authorization(application)),
+        };
         if let Some((username, password)) = user {
             let Some(password) = password.reveal_str() else {
                 let detail = ConnectDetail::NotUtf8(Field::Password).into();
@@ -237,12 +283,12 @@ impl TenantClient {
             form.extend([("username", username), ("password", password)]);
         }
         let address = device.map(|ip| ip.to_string());
-        let headers: Vec<_> = address
-            .iter()
-            .map(|address| (forwarded::HEADER, address.as_str()))
-            .collect();
+        let address = address.iter().map(|text| (forwarded::HEADER, &**text));
+        let authorization = authorization.iter().map(|text| ("authorization", &**text));
+        let headers: Vec<_> = address.chain(authorization).collect();
         self.http
             .post_form(url, &form, &headers, deadline)
+            .map(|answer| (answer, auth))
             .map_err(|RequestError { why, sent }| {
                 (Refusal::new(Reason::TenantUnreachable, why), sent)
             })
@@ -257,6 +303,12 @@ impl TenantClient {
         self.config.jwks_max_stale
     }
 
+    /// Returns the issuers that the discovery document may name: those whose tokens are accepted. Azure AD B2C serves
+    /// the document below another address than the issuer's.
+    fn issuers(&self) -> Vec<&str> {
+        self.config.issuers.iter().map(String::as_str).collect()
+    }
+
     /// Returns the endpoints, which are discovered when they are first needed (OpenID Connect Discovery 1.0, section
     /// 4). Two threads may both ask the first time; the results are the same.
     fn endpoints(&self, deadline: Deadline) -> Result<Arc<Endpoints>, DocumentError> {
@@ -264,8 +316,15 @@ impl TenantClient {
         known.map_or_else(|| self.discover(deadline), Ok)
     }
 
+    /// Returns the address of the discovery document.
+    fn discovery_url(&self) -> String {
+        let of_option = self.config.discovery_url.clone();
+        of_option.unwrap_or_else(|| discovery_url(&self.config.tenant))
+    }
+
     fn discover(&self, deadline: Deadline) -> Result<Arc<Endpoints>, DocumentError> {
-        let found = Arc::new(discover(&self.http, &self.config.tenant, deadline)?);
+        let (url, issuers) = (self.discovery_url(), self.issuers());
+        let found = Arc::new(discover(&self.http, &url, &issuers, deadline)?);
         *lock(&self.endpoints) = Some(Arc::clone(&found));
         Ok(found)
     }
@@ -324,7 +383,7 @@ fn document(result: Result<TenantResponse, RequestError>) -> Result<TenantRespon
     }
 }
 
-/// Returns the address of the discovery document.
+/// Returns the address of the discovery document, if no option says where it is.
 fn discovery_url(tenant: &TenantAddress) -> String {
     let issuer = match tenant {
         TenantAddress::Domain(domain) => &format!("https://{domain}"),
@@ -334,26 +393,27 @@ fn discovery_url(tenant: &TenantAddress) -> String {
     format!("{issuer}/.well-known/openid-configuration")
 }
 
-/// Fetches the discovery document.
+/// Fetches the discovery document, which has to name one of these issuers.
 fn discover(
     http: &HttpClient,
-    tenant: &TenantAddress,
+    url: &str,
+    issuers: &[&str],
     deadline: Deadline,
 ) -> Result<Endpoints, DocumentError> {
-    let answer = document(http.get(&discovery_url(tenant), deadline))?;
-    Ok(discovered(tenant.name(), &answer.body)?)
+    let answer = document(http.get(url, deadline))?;
+    Ok(discovered(issuers, &answer.body)?)
 }
 
-fn discovered(issuer: &str, body: &[u8]) -> Result<Endpoints, NoAnswer> {
+fn discovered(issuers: &[&str], body: &[u8]) -> Result<Endpoints, NoAnswer> {
     let document = json::object(body).map_err(NoAnswer::BadDiscovery)?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
     // OpenID Connect Discovery 1.0, section 4.3: otherwise one issuer could serve another issuer's keys.
     match text("issuer") {
-        Some(same) if same == issuer => {}
+        Some(one) if issuers.contains(&one) => {}
         other => {
             return Err(NoAnswer::AnotherIssuer {
                 found: other.map(str::to_owned),
-                expected: issuer.to_owned(),
+                expected: issuers.iter().map(|one| (*one).to_owned()).collect(),
             });
         }
     }
@@ -365,27 +425,40 @@ fn discovered(issuer: &str, body: &[u8]) -> Result<Endpoints, NoAnswer> {
         }),
         None => Ok(None),
     };
-    let jwks = https("jwks_uri")?.ok_or(NoAnswer::NoKeysAddress)?;
     Ok(Endpoints {
         token: https("token_endpoint")?,
+        jwks: https("jwks_uri")?,
         device: https("device_authorization_endpoint")?,
-        jwks,
+        client_auth: client_auth(document.get("token_endpoint_auth_methods_supported")),
+        since: moment(),
     })
+}
+
+/// Returns how an application may prove who it is. A document that does not say means the header (OpenID Connect
+/// Discovery 1.0, section 3).
+fn client_auth(offered: Option<&Value>) -> ClientAuth {
+    let Some(Value::Array(offered)) = offered else {
+        return ClientAuth::Basic;
+    };
+    let known = ClientAuth::ALL.into_iter();
+    let mut known = known.filter(|one| offered.iter().any(|name| name == one.name()));
+    // If there is neither, the tenant's error says what is missing.
+    known.next().unwrap_or(ClientAuth::Post)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn discovery_accepts_https_endpoints_of_the_same_issuer_only() {
         let issuer = "https://id.example/";
         let good = br#"{"issuer":"https://id.example/","jwks_uri":"https://id.example/k","token_endpoint":"https://id.example/t"}"#;
-        let found = discovered(issuer, good).unwrap();
-        assert_eq!(
-            (found.token.as_deref(), found.jwks.as_str()),
-            (Some("https://id.example/t"), "https://id.example/k")
-        );
+        let found = discovered(&[issuer], good).unwrap();
+        assert_eq!(found.token.as_deref(), Some("https://id.example/t"));
+        assert_eq!(found.jwks.as_deref(), Some("https://id.example/k"));
+        assert!(discovered(&["https://other.example/", issuer], good).is_ok());
         for (body, why) in [
             (
                 r#"{"issuer":"https://id.example","jwks_uri":"https://id.example/k"}"#,
@@ -403,14 +476,69 @@ mod tests {
                 r#"{"issuer":"https://id.example/","jwks_uri":"https://id.example/k","token_endpoint":"http://x"}"#,
                 "token_endpoint without TLS",
             ),
-            (r#"{"issuer":"https://id.example/"}"#, "no jwks_uri"),
             ("<html>", "not valid JSON"),
         ] {
-            let error = discovered(issuer, body.as_bytes())
+            let error = discovered(&[issuer], body.as_bytes())
                 .err()
                 .unwrap()
                 .to_string();
             assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_discovered_again_after_a_failed_fetch_and_once_a_day() {
+        use testbed::tenant::{Behaviour, Endpoint, Tenant};
+
+        let tenant = Tenant::start();
+        let options = [
+            ("issuer", tenant.issuer()),
+            ("audience", "https://mqtt.example/"),
+            ("ca_file", tenant.ca_file().to_str().unwrap()),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::read(options.to_vec()).unwrap();
+        let client = TenantClient::new(Arc::new(config), 1, None).unwrap();
+        let discovered = |times| {
+            client.rediscover().unwrap();
+            assert_eq!(tenant.count(Endpoint::Discovery), times);
+        };
+        discovered(0);
+        client.fetch_keys().unwrap();
+        discovered(1);
+        tenant.on(Endpoint::Jwks, Behaviour::Html(502));
+        client.fetch_keys().unwrap_err();
+        discovered(2);
+        discovered(2);
+        client.rediscover_soon();
+        discovered(3);
+
+        let known = client
+            .endpoints(Deadline::after(Duration::ZERO))
+            .ok()
+            .unwrap();
+        let hours = |hours: u64| known.since + Duration::from_secs(hours * 60 * 60);
+        assert!(!known.are_old(hours(23)) && known.are_old(hours(24)));
+    }
+
+    #[test]
+    fn the_secret_goes_where_the_discovery_document_says() {
+        use ClientAuth::{Basic, Post};
+        for (offered, expected) in [
+            (None, Basic),
+            (Some(json!(null)), Basic),
+            (Some(json!(["client_secret_basic"])), Basic),
+            (
+                Some(json!(["private_key_jwt", "client_secret_basic"])),
+                Basic,
+            ),
+            (
+                Some(json!(["client_secret_basic", "client_secret_post"])),
+                Post,
+            ),
+            (Some(json!(["private_key_jwt"])), Post),
+        ] {
+            assert_eq!(client_auth(offered.as_ref()), expected, "{offered:?}");
         }
     }
 }

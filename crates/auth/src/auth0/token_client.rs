@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
-use super::{Endpoints, discover, http::HttpClient};
+use super::{Endpoints, discover, discovery_url, http::HttpClient};
 use crate::{
     clock::{self, Deadline},
     config::{ConfigError, TenantAddress, WrittenOptions, errors::Problem},
@@ -62,8 +62,13 @@ impl TokenClient {
         })?;
         let endpoints = match &tenant {
             TenantAddress::Domain(domain) => Endpoints::of_domain(domain),
-            TenantAddress::Issuer(_) => discover(&http, &tenant, Deadline::after(TIMEOUT))
-                .map_err(|error| TokenClientError::Discovery(error.why))?,
+            TenantAddress::Issuer(_) => discover(
+                &http,
+                &discovery_url(&tenant),
+                &[tenant.name()],
+                Deadline::after(TIMEOUT),
+            )
+            .map_err(|error| TokenClientError::Discovery(error.why))?,
         };
         Ok(Self {
             http,

@@ -61,6 +61,8 @@ pub(crate) enum Problem {
     NoClientSecret,
     /// A client secret is set and no `client_id`.
     NoClientId,
+    /// There is a `domain`, with which nothing is discovered.
+    DiscoveryWithDomain,
     /// `algorithms` has HS256, and there is no secret for it.
     NoHs256Secret,
     /// There is a secret for HS256, and `algorithms` does not have it.

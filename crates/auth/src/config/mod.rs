@@ -25,8 +25,8 @@ use std::{
 };
 
 use crate::{
-    algorithm::Algorithm, identity::ClientIds, proxies::TrustedProxies, secret::Secret,
-    state_dir::StateDir,
+    algorithm::Algorithm, client_auth::ClientAuth, identity::ClientIds, proxies::TrustedProxies,
+    secret::Secret, state_dir::StateDir,
 };
 use acl::claims::Reading;
 use given::Given;
@@ -71,6 +71,8 @@ pub struct Application {
     pub client_id: String,
     /// Its client secret.
     pub client_secret: Secret,
+    /// How it proves who it is, if that is not left to the discovery document.
+    pub auth: Option<ClientAuth>,
     /// The connection (realm) of the devices, or `None` for the tenant's default directory.
     pub connection: Option<String>,
     /// The scope asked for.
@@ -82,6 +84,10 @@ pub struct Application {
 pub struct Config {
     /// Where the tenant is.
     pub tenant: TenantAddress,
+    /// Where the discovery document is, if it is not below the issuer.
+    pub(crate) discovery_url: Option<String>,
+    /// Where the signing keys are fetched, if it is not where the tenant says.
+    pub(crate) jwks_uri: Option<String>,
     /// The accepted values of `iss`; never empty.
     pub issuers: Vec<String>,
     /// The accepted values of `aud`; never empty. The plugin asks for tokens for the first.

@@ -169,6 +169,24 @@ const TENANT: Group = Group {
             ..ROW
         },
         Opt {
+            name: "discovery_url",
+            kind: Kind::Text("an address that begins with https://"),
+            default: Unset("`ISSUER/.well-known/openid-configuration`"),
+            text: "Where the discovery document of the issuer is, if it is not below the issuer's own address. The \
+                   document has to name one of the issuers in `issuer`. With `domain` nothing is discovered.",
+            ..ROW
+        },
+        Opt {
+            name: "jwks_uri",
+            kind: Kind::Text("an address that begins with https://"),
+            default: Unset(
+                "what the discovery document says, or `https://DOMAIN/.well-known/jwks.json`",
+            ),
+            text: "Where the signing keys are fetched, if they are elsewhere. With this option devices with tokens need \
+                   no discovery document.",
+            ..ROW
+        },
+        Opt {
             name: "audience",
             kind: Kind::List("the identifiers of your APIs, separated by commas"),
             default: Needed("required"),
@@ -220,6 +238,18 @@ const CREDENTIALS: Group = Group {
             reread: Reread::Forgets,
             text: "The Client Secret itself. Prefer `client_secret_file`: everyone who can read mosquitto.conf can \
                    read this value, and the broker keeps it in memory.",
+            ..ROW
+        },
+        Opt {
+            name: "token_endpoint_auth_method",
+            kind: Kind::OneOf(&["client_secret_post", "client_secret_basic"]),
+            default: Unset(
+                "`client_secret_post` with `domain`, and otherwise what the discovery document offers",
+            ),
+            reread: Reread::Forgets,
+            text: "How the application sends its secret: in the form or in the header `Authorization`. If the \
+                   discovery document offers both, the secret is in the form; if it offers neither and says nothing \
+                   about it, in the header, which OpenID Connect makes the default.",
             ..ROW
         },
         Opt {

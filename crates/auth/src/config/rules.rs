@@ -13,7 +13,10 @@ use super::{
     errors::Problem,
     given::{Given, wrong},
 };
-use crate::{identity::ClientIds, proxies::TrustedProxies, secret::Secret, state_dir::StateDir};
+use crate::{
+    client_auth::ClientAuth, identity::ClientIds, proxies::TrustedProxies, secret::Secret,
+    state_dir::StateDir,
+};
 use acl::{
     claims::{AdminPermission, Reading, Verbs},
     rules::{Placeholder, Template},
@@ -35,6 +38,8 @@ pub(super) fn config(given: &Given, lines: &Given, before: Option<&Config>) -> R
     let expiry_jitter = given.whole("expiry_jitter")?;
     Ok(Config {
         tenant,
+        discovery_url: discovery_url(given)?,
+        jwks_uri: https_url(given, "jwks_uri")?,
         issuers,
         audiences: audiences.into_iter().map(str::to_owned).collect(),
         application: application(given)?,
@@ -132,6 +137,35 @@ fn issuer(value: &str) -> Result<String> {
     }
 }
 
+/// Returns where the discovery document is, which nobody reads with `domain`.
+fn discovery_url(given: &Given) -> Result<Option<String>> {
+    let url = https_url(given, "discovery_url")?;
+    match (&url, given.given("domain")) {
+        (Some(url), Some(_)) => {
+            let problem = Problem::DiscoveryWithDomain;
+            Err(ConfigError::new("discovery_url", url, problem))
+        }
+        _ => Ok(url),
+    }
+}
+
+/// Returns an option that is an https address.
+fn https_url(given: &Given, name: &'static str) -> Result<Option<String>> {
+    let Some(value) = given.given(name) else {
+        return Ok(None);
+    };
+    if value.starts_with("http://") {
+        return Err(ConfigError::new(name, value, Problem::PlainHttp));
+    }
+    let is_plain = |b: u8| b.is_ascii_graphic() && b != b'#';
+    match value.strip_prefix("https://") {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') && value.bytes().all(is_plain) => {
+            Ok(Some(value.to_owned()))
+        }
+        _ => Err(wrong(name, value)),
+    }
+}
+
 /// The application of credentials mode, which has an ID and a secret or is not there at all.
 fn application(given: &Given) -> Result<Option<Application>> {
     let inline = given.given("client_secret");
@@ -156,6 +190,7 @@ fn application(given: &Given) -> Result<Option<Application>> {
             Ok(Some(Application {
                 client_id: client_id.to_owned(),
                 client_secret,
+                auth: client_auth(given)?,
                 connection: given.given("connection").map(str::to_owned),
                 scope: given.text("scope").unwrap_or_default().to_owned(),
             }))
@@ -166,7 +201,7 @@ fn application(given: &Given) -> Result<Option<Application>> {
         }
         (None, Some(_)) => Err(ConfigError::hidden("client_id", Problem::NoClientId)),
         (None, None) => {
-            let of_the_application = ["connection", "scope"];
+            let of_the_application = ["connection", "scope", "token_endpoint_auth_method"];
             let set = |name| given.given(name).map(|value| (name, value));
             match of_the_application.into_iter().find_map(set) {
                 Some((name, value)) => {
@@ -177,6 +212,16 @@ fn application(given: &Given) -> Result<Option<Application>> {
             }
         }
     }
+}
+
+/// Returns how the application proves who it is, if an option says so.
+fn client_auth(given: &Given) -> Result<Option<ClientAuth>> {
+    const NAME: &str = "token_endpoint_auth_method";
+    if given.given(NAME).is_none() {
+        return Ok(None);
+    }
+    let name = given.one_of(NAME)?;
+    Ok(ClientAuth::ALL.into_iter().find(|one| one.name() == name))
 }
 
 /// The accepted algorithms, and the secret that HS256 needs.

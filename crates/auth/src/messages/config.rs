@@ -131,6 +131,9 @@ impl fmt::Display for Problem {
             Self::NoHs256Secret => {
                 "algorithms lists HS256; add a file with the API's signing secret"
             }
+            Self::DiscoveryWithDomain => {
+                "with domain nothing is discovered; leave this option out, or leave domain out and set issuer"
+            }
             Self::Hs256NotListed => "algorithms does not list HS256; add it, or leave the file out",
             Self::TwoSecrets => "client_secret_file is set too; keep the file and leave this out",
             Self::SecretNotText => {

@@ -421,14 +421,21 @@ impl fmt::Display for TenantAnswer {
                 if let Some(description) = description {
                     write!(f, ", {}", Quoted(description))?;
                 }
-                f.write_str(match look_at {
-                    Some(LookAt::Application) => {
-                        ": look at the application's grant types (Password) and connections"
+                match look_at {
+                    Some(LookAt::Application) => f.write_str(
+                        ": look at the application's grant types (Password) and connections",
+                    )?,
+                    Some(LookAt::ClientSecret(sent_by)) => write!(
+                        f,
+                        ": look at client_id, client_secret_file and token_endpoint_auth_method (the secret was sent \
+                         by {})",
+                        sent_by.name()
+                    )?,
+                    Some(LookAt::AudienceAndConnection) => {
+                        f.write_str(": look at audience and connection")?;
                     }
-                    Some(LookAt::ClientSecret) => ": look at client_id and client_secret_file",
-                    Some(LookAt::AudienceAndConnection) => ": look at audience and connection",
-                    None => "",
-                })?;
+                    None => {}
+                }
             }
             TenantBody::BadJson => f.write_str(" with bad JSON")?,
             TenantBody::NotJson => f.write_str(" with something that is not JSON")?,
@@ -460,10 +467,11 @@ impl fmt::Display for NoAnswer {
             Self::BadDiscovery(why) => write!(f, "has a discovery document that {why}"),
             Self::AnotherIssuer { found, expected } => {
                 let found = Quoted(found.as_deref().unwrap_or("nothing"));
-                let expected = Quoted(expected);
+                let expected = list(expected, " or ");
                 write!(
                     f,
-                    "calls itself {found} where the option issuer says {expected}; write it exactly so"
+                    "calls itself {found} where the option issuer says {expected}; write it exactly so (if the \
+                     document is at another address, also set discovery_url to that)"
                 )
             }
             Self::WithoutTls { name, url } => {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::client_auth::ClientAuth;
 use acl::{
     claims::ClaimsError, explanation::Explanation, policy_file::UnusableRule, rules::UnusableValue,
 };
@@ -511,8 +512,8 @@ pub enum NoAnswer {
     AnotherIssuer {
         /// The issuer in the document.
         found: Option<String>,
-        /// The one in the option `issuer`.
-        expected: String,
+        /// Those in the option `issuer`.
+        expected: Vec<String>,
     },
     /// Its discovery document names an address without TLS.
     WithoutTls {
@@ -571,8 +572,8 @@ pub enum TenantBody {
 pub enum LookAt {
     /// The application's settings in the tenant.
     Application,
-    /// `client_id` and `client_secret_file`.
-    ClientSecret,
+    /// `client_id` and `client_secret_file`, which were sent in this way.
+    ClientSecret(ClientAuth),
     /// `audience` and `connection`.
     AudienceAndConnection,
 }

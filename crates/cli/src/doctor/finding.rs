@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use auth::client_auth::ClientAuth;
 use auth::refusal::{CertificateProblem, NoAnswer, Refusal, TenantAnswer};
 
 /// How much a finding matters.
@@ -179,6 +180,8 @@ pub(crate) enum Finding {
     },
     /// The tenant does not take the client secret where the plugin sends it.
     SecretNotOffered {
+        /// How the plugin sends it.
+        sent_by: ClientAuth,
         /// What it offers.
         offered: Vec<String>,
     },

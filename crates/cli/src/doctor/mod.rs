@@ -271,7 +271,7 @@ impl Examination {
         };
         let goes_on = document.unusable.is_none();
         self.compare_issuers(&document);
-        self.compare_offers(&document);
+        self.compare_offers(examiner, &document);
         goes_on
     }
 
@@ -321,7 +321,7 @@ impl Examination {
     }
 
     /// Compares what the document offers with what the plugin uses. A document need not list everything.
-    fn compare_offers(&mut self, document: &Discovery) {
+    fn compare_offers(&mut self, examiner: &Examiner, document: &Discovery) {
         let accepted = self.accepted();
         if let Some(offered) = &document.algorithms
             && !offered.iter().any(|one| accepted.contains(&one.as_str()))
@@ -341,8 +341,10 @@ impl Examination {
                 .clone()
                 .filter(|all| !all.iter().any(|one| one == needed))
         };
-        if let Some(offered) = lacks(&document.auth_methods, "client_secret_post") {
-            self.found(Finding::SecretNotOffered { offered });
+        if let Some(sent_by) = examiner.client_auth()
+            && let Some(offered) = lacks(&document.auth_methods, sent_by.name())
+        {
+            self.found(Finding::SecretNotOffered { sent_by, offered });
         }
         if let Some(offered) = lacks(&document.grant_types, grant) {
             self.found(Finding::PasswordsNotOffered { offered });

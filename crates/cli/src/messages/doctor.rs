@@ -205,16 +205,16 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
         ))
         .means("tokens may be refused with [token-algorithm]")
         .mend("list the tenant's algorithm in `algorithms`"),
-        Finding::SecretNotOffered { offered } => seen(format!(
-            "Client authentication: the plugin sends the secret in the body (client_secret_post), and the tenant \
-             offers {}.",
+        Finding::SecretNotOffered { sent_by, offered } => seen(format!(
+            "Client authentication: the plugin sends the secret by {}, and the tenant offers {}.",
+            sent_by.name(),
             words_of(offered)
         ))
         .means(PASSWORDS_REFUSED)
         .mend(page(
             is_auth0,
-            "Applications > Applications > (your application) > Credentials: Client Secret (Post)",
-            "allow client_secret_post for this client",
+            "Applications > Applications > (your application) > Credentials: Client Secret (Post or Basic)",
+            "allow client_secret_post or client_secret_basic for this client, and set token_endpoint_auth_method to it",
         )),
         Finding::PasswordsNotOffered { offered } => seen(format!(
             "Grant: the tenant's document lists no grant for passwords, only {}.",
@@ -347,7 +347,7 @@ fn application(finding: &Finding, is_auth0: bool) -> Option<Words> {
                 .mend(page(
                     is_auth0,
                     "Applications > Applications > (your application) > Settings: compare Client ID with `client_id`, \
-                     and copy Client Secret into `client_secret_file` again; tab Credentials: Client Secret (Post)",
+                     and copy Client Secret into `client_secret_file` again; tab Credentials: Client Secret (Post or Basic)",
                     "compare `client_id` and the secret with the client's registration; the secret is sent in the \
                      body (client_secret_post)",
                 ))

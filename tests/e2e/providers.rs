@@ -1,0 +1,86 @@
+//! What other OpenID Connect providers do differently from Auth0.
+
+use serde_json::json;
+use testbed::{
+    clients::{MosquittoClient, Protocol, raw::ConnectPacket},
+    tenant::{Behaviour, ClientAuth, DEVICE, Endpoint, PASSWORD, Tenant},
+};
+
+use crate::{helpers::*, on_each_broker};
+
+/// An issuer at whose address there is nothing.
+const ELSEWHERE: &str = "https://id.example/";
+
+fn publishes(broker: &testbed::broker::Mosquitto, username: &str, password: &str) {
+    let device = MosquittoClient::of(broker)
+        .username(username)
+        .password(password);
+    device.publish("temperature", "1").expect_success();
+}
+
+/// Has the tenant serve a discovery document with this issuer and these ways to authenticate.
+fn discovery(tenant: &Tenant, issuer: &str, auth_methods: &[&str]) {
+    let document = json!({
+        "issuer": issuer,
+        "jwks_uri": tenant.url(".well-known/jwks.json"),
+        "token_endpoint": tenant.url("oauth/token"),
+        "token_endpoint_auth_methods_supported": auth_methods,
+    });
+    let answer = Behaviour::Status {
+        code: 200,
+        headers: vec![("content-type".into(), "application/json".into())],
+        body: document.to_string(),
+    };
+    tenant.on(Endpoint::Discovery, answer);
+}
+
+on_each_broker! {
+    fn the_keys_are_fetched_where_jwks_uri_says(version) {
+        let tenant = tenant();
+        let token = tenant.mint(DEVICE).claim("iss", ELSEWHERE).sign();
+        let options = PluginOptions::tokens(&tenant).without("domain").with("issuer", ELSEWHERE);
+        let broker = broker(version, &options.with("jwks_uri", &tenant.url(".well-known/jwks.json")));
+        publishes(&broker, "JWT", &token);
+        assert_eq!(tenant.count(Endpoint::Discovery), 0);
+    }
+
+    fn the_discovery_document_is_read_where_discovery_url_says(version) {
+        let tenant = tenant();
+        let document = tenant.url(".well-known/openid-configuration");
+        let issuers = format!("{ELSEWHERE},{}", tenant.issuer());
+        let options = PluginOptions::both(&tenant).without("domain").without("connection").with("issuer", &issuers);
+        let options = options.with("discovery_url", &document);
+        discovery(&tenant, ELSEWHERE, &["client_secret_post"]);
+        let good = broker(version, &options);
+        publishes(&good, "JWT", &tenant.mint(DEVICE).claim("iss", ELSEWHERE).sign());
+        publishes(&good, DEVICE, PASSWORD);
+        // A document of an issuer that nobody has named is not used.
+        discovery(&tenant, "https://other.example/", &["client_secret_post"]);
+        let bad = broker(version, &options);
+        let line = bad.wait_for_log("could not be fetched", PATIENCE).unwrap();
+        let found = line.contains("calls itself 'https://other.example/'");
+        assert!(found && line.contains("discovery_url"), "{line}");
+    }
+
+    fn the_secret_is_sent_as_the_provider_wants_it(version) {
+        let tenant = tenant();
+        tenant.configure(|settings| settings.client_auth = ClientAuth::Basic);
+        let options = PluginOptions::both(&tenant);
+        let basic = broker(version, &options.clone().with("token_endpoint_auth_method", "client_secret_basic"));
+        publishes(&basic, DEVICE, PASSWORD);
+        let request = &tenant.requests_to(Endpoint::Token)[0];
+        assert!(request.header("authorization").is_some() && request.field("client_secret").is_none());
+
+        // Auth0's default is the form. The line says what was sent.
+        let post = broker(version, &options);
+        let connect = ConnectPacket::new(Protocol::V311, "c-post").login(DEVICE, PASSWORD);
+        let _ = answer(&post, &connect);
+        let line = expect_refusal(&post, "'c-post'", "login-configuration");
+        assert!(line.contains("the secret was sent by client_secret_post"), "{line}");
+
+        // Without the option, the document decides.
+        discovery(&tenant, tenant.issuer(), &["private_key_jwt", "client_secret_basic"]);
+        let options = PluginOptions::both(&tenant).without("domain").with("issuer", tenant.issuer());
+        publishes(&broker(version, &options), DEVICE, PASSWORD);
+    }
+}
