@@ -65,6 +65,9 @@ pub(crate) enum Command {
     /// Get a token for `mosquitto_pub -u JWT -P "$(mosquitto-auth0 token …)"`, or keep a bridge's password fresh
     #[command(after_help = TOKEN_HELP)]
     Token(Box<Token>),
+    /// Write what the tenant needs for a configuration
+    #[command(subcommand)]
+    Tenant(TenantCommand),
 }
 
 /// Where the configuration is.
@@ -299,4 +302,25 @@ pub(crate) struct Token {
     /// What the shell runs after each change of that file
     #[arg(long, value_name = "COMMAND", requires = "watch")]
     pub(crate) on_change: Option<String>,
+}
+
+/// What is done about a tenant's settings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Write the API, the application, the roles and the Action as files for Auth0's Deploy CLI and for Terraform
+    Export(TenantExport),
+}
+
+/// Where the files of a tenant are.
+#[derive(Args, Debug)]
+pub(crate) struct TenantExport {
+    /// The broker's configuration
+    #[arg(value_name = "CONF", default_value = CONF)]
+    pub(crate) conf: PathBuf,
+    /// The folder that the files are in: tenant.yaml, main.tf and actions/mqtt-claims.js
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub(crate) to: PathBuf,
+    /// Write nothing, and exit with 1 if a file is not as it would be written
+    #[arg(long)]
+    pub(crate) check: bool,
 }

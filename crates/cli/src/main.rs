@@ -9,6 +9,7 @@
 //! | How is the broker on this machine commanded? | [`control`] |
 //! | How does the tool sign a device in, and ask what it may do? | [`device`], as every command does |
 //! | How is a question written? | [`question`]; a file of expectations, [`expectations`] |
+//! | What does the tenant need for a configuration? | [`tenant_export`] |
 //! | How is a token asked for and kept, and a bridge's password kept fresh? | [`token`] |
 //! | How is a result shown to a person, and how to a program? | [`output`] |
 //! | What does `doctor` ask the tenant, and what follows from the answers? | [`doctor`] |
@@ -36,6 +37,7 @@ mod private_file;
 mod question;
 mod secrets;
 mod table;
+mod tenant_export;
 mod token;
 
 use std::process::ExitCode;

@@ -10,11 +10,12 @@ pub(crate) mod login;
 mod refresh_keys;
 mod release;
 mod sessions;
+mod tenant_export;
 mod test;
 mod token;
 
 use crate::{
-    arguments::{Arguments, Command},
+    arguments::{Arguments, Command, TenantCommand},
     exit::Exit,
     output,
 };
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: Arguments) -> Exit {
         Command::Forget(whose) => forget::run(whose),
         Command::Release(which) => release::run(which),
         Command::RefreshKeys(broker) => refresh_keys::run(&broker),
+        Command::Tenant(TenantCommand::Export(arguments)) => tenant_export::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Login(arguments) => login::run(&arguments),
