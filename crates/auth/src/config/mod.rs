@@ -222,8 +222,8 @@ impl Config {
         self.keys == KeySource::Tenant && self.algorithms != [Algorithm::Hs256]
     }
 
-    /// Whether what SIGHUP reads again may change who comes in and what they may do. Beside these files only those of the
-    /// authorities and of the client secret are read again, which count when the tenant is asked.
+    /// Whether what SIGHUP reads again may change who comes in and what they may do. Beside these files only those of
+    /// the authorities and of the client secret are read again, which count when the tenant is asked.
     pub(crate) fn has_urgent_files(&self) -> bool {
         let urgent = [
             "config_file",

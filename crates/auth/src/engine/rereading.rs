@@ -1,7 +1,7 @@
 //! A reading of files on a thread, because a broker must not stand still while a disk hangs or a large file is parsed.
 //!
-//! Where what is read may decide about the next message, SIGHUP waits a moment for the thread. What takes longer is taken
-//! at a later tick.
+//! Where what is read may decide about the next message, SIGHUP waits a moment for the thread. What takes longer is
+//! taken at a later tick.
 
 use std::{
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
