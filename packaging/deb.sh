@@ -61,7 +61,9 @@ conf=/etc/mosquitto/conf.d/auth0.conf
 install -d "$tree${conf%/*}"
 sed "s|@LIBDIR@|$libdir|" packaging/auth0.conf >"$tree$conf"
 ! grep -n '^[^#]' "$tree$conf" || die "packaging/auth0.conf has a line that is no comment"
-echo "$conf" >"$tree/DEBIAN/conffiles"
+rotation=/etc/logrotate.d/mosquitto-auth0
+install -D -m 644 packaging/logrotate "$tree$rotation"
+printf '%s\n' "$conf" "$rotation" >"$tree/DEBIAN/conffiles"
 sed "s|@LIBDIR@|$libdir|" packaging/debian/prerm >"$tree/DEBIAN/prerm"
 chmod 755 "$tree/DEBIAN/prerm"
 

@@ -127,7 +127,7 @@ fn dependencies_point_one_way() {
             "refusal",
             "threads",
         ],
-        &["saved_sessions"],
+        &["saved_sessions", "decision_log"],
         &["identity"],
         &["config"],
         &["jwt", "policy_file"],

@@ -447,6 +447,7 @@ impl<'a> Setup<'a> {
             ),
             ("/etc/mosquitto/passwd", passwords(version, &folder)),
             ("/etc/mosquitto/auth0.toml", put("auth0.toml", OPTIONS)),
+            ("/var/log/mosquitto", folder.clone()),
         ];
         for (from, to) in &files {
             text = text.replace(from, to.to_str().unwrap());

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 use testbed::{
     broker::{Listener, Mosquitto, Signal},
-    clients::{Protocol, raw::ConnectPacket},
+    clients::{
+        Protocol,
+        raw::{ConnectPacket, RawClient},
+    },
     tenant::{Behaviour, DEVICE, Endpoint, ResponseGate},
 };
 
@@ -41,6 +44,31 @@ on_each_broker! {
         assert_eq!(lines(&log, &["refused CONNECT [token-malformed] of 'junk-"]).len(), 17);
         let rest = lines(&log, &["refused 83 more from 127.0.0.1 [token-malformed] within a minute", "'junk-99'"]);
         assert_eq!(rest.len(), 1, "{log}");
+    }
+
+    /// A device without any rights that connects again and again, and is denied more than is told on each connection,
+    /// does not fill the log either.
+    fn a_device_without_rights_does_not_fill_the_log(version) {
+        let tenant = tenant();
+        let broker = broker(version, &PluginOptions::tokens(&tenant));
+        let token = tenant.mint(DEVICE).claim("topics", json!([])).sign();
+        for _ in 0..30 {
+            let connect = token_connect(Protocol::V311, "useless", &token);
+            let mut client = RawClient::connect(broker.port(), &connect).unwrap();
+            for i in 0..20 {
+                client.publish(&format!("x/{i}"), "x", 0).unwrap();
+            }
+            client.ping().unwrap();
+        }
+        let log = broker.stop().log;
+        for (first, count) in [
+            ("'useless' signed in and has no rights", "29 more sign-ins without rights within a minute"),
+            ("further refusals of 'useless' are not logged", "on 29 more connections too many refusals to log"),
+        ] {
+            assert_eq!((lines(&log, &[first]).len(), lines(&log, &[count]).len()), (1, 1), "{log}");
+        }
+        let all = lines(&log, &["mosquitto-auth0: ", "useless"]);
+        assert!(all.len() < 24, "{all:#?}");
     }
 
     /// With requests pending and the longest possible `timeout`, the broker stops soon, with status 0.

@@ -5,6 +5,7 @@ mod client_ids;
 mod clock;
 mod control;
 mod credentials;
+mod decision_log;
 mod dump;
 mod events;
 mod expiry;

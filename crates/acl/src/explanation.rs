@@ -26,6 +26,17 @@ pub enum Explanation {
     },
 }
 
+impl Explanation {
+    /// Returns the rule that decides, if there is one.
+    pub fn rule(&self) -> Option<RuleName> {
+        match self {
+            Self::NoRights(unusable) => Some(RuleName::Policy(unusable.rule.clone())),
+            Self::Denied { by: rule } | Self::BeyondLimit { of: rule, .. } => Some(rule.clone()),
+            Self::NotCovered { .. } => None,
+        }
+    }
+}
+
 /// A rule, as its author knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RuleName {

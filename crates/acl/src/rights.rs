@@ -223,6 +223,17 @@ impl Rights {
         }
     }
 
+    /// Returns the name of the rule that decides.
+    pub fn deciding_rule(
+        &self,
+        request: AccessRequest,
+        topic: &[u8],
+        now: Unix,
+    ) -> Option<RuleName> {
+        let (source, ruling) = self.decide(request, topic, now)?;
+        Some(self.name(source, ruling.order))
+    }
+
     /// Explains why the client may not do this.
     pub fn explain_denial(&self, request: AccessRequest, topic: &[u8], now: Unix) -> Explanation {
         let policy = self.policy.as_deref();

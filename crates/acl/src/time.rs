@@ -1,7 +1,7 @@
 //! A point in time. The caller reads the clock.
 
 /// Seconds since 1970-01-01T00:00:00Z, what JWT calls a NumericDate (RFC 7519, section 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Unix(pub u64);
 
 impl Unix {

@@ -42,6 +42,8 @@
 //! | Who may command on this machine, without a token? | [`control::socket`] |
 //! | Who gets the answer to a token that a client has published? | `engine/published_renewal.rs` |
 //! | Which proxies may tell a client's address? | [`proxies`] |
+//! | What is in the decision log, and who writes it? | [`decision_log`]; what it sees, `engine/observer.rs` |
+//! | What does the shadow policy do? | `engine/observer.rs` |
 //! | Which options are there? | [`config`], [`config::options`] |
 //! | What does mosquitto.conf say by now? | [`config::mosquitto_conf`], [`config::on_disk`] |
 //! | Which numbers are there for dashboards? | [`metrics::table`]; what is counted, [`mod@metrics`]; who collects it, `engine/observe.rs` |
@@ -63,6 +65,7 @@ pub mod client_auth;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod decision_log;
 pub mod engine;
 pub mod files;
 mod hash;

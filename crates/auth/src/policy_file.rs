@@ -118,6 +118,8 @@ pub(crate) struct Edition {
 /// How the file is read. A thread may do so.
 #[derive(Clone)]
 pub(crate) struct PolicyReader {
+    /// The option that names the file.
+    pub option: &'static str,
     /// What the broker tells. Rules that need more never apply.
     pub features: BrokerFeatures,
     pub log: Log,
@@ -139,12 +141,12 @@ impl PolicyReader {
         if fs::metadata(path).is_ok_and(|file| file.len() > SMALL_FILE) {
             is_long();
         }
-        let (digest, text) = read(path)?;
+        let (digest, text) = read(self.option, path)?;
         if known == Some(digest) {
             return Ok(None);
         }
         let edition = edition(digest, &text)
-            .map_err(|mistake| error(path, Problem::Policy(Box::new(mistake))))?;
+            .map_err(|mistake| error(self.option, path, Problem::Policy(Box::new(mistake))))?;
         self.check(path, &edition.rules)?;
         Ok(Some(edition))
     }
@@ -172,7 +174,7 @@ impl PolicyReader {
             }
             for (name, denies) in rules.rules_about(condition) {
                 let rule = name.to_owned();
-                let error = error(path, Problem::NeverHolds { rule, condition });
+                let error = error(self.option, path, Problem::NeverHolds { rule, condition });
                 if denies {
                     return Err(error);
                 }
@@ -184,13 +186,29 @@ impl PolicyReader {
     }
 }
 
+/// Returns a mistake in the file that this option names.
+fn error(option: &str, path: &Path, problem: Problem) -> ConfigError {
+    ConfigError::new(option, &path.display().to_string(), problem)
+}
+
+/// Returns the text of the file that this option names, and its hash.
+fn read(option: &str, path: &Path) -> Result<([u8; 32], String), ConfigError> {
+    let of_file = |why| error(option, path, Problem::File(why));
+    let content = files::read(path, MAX_FILE).map_err(of_file)?;
+    content.check_only_owner_can_change(path).map_err(of_file)?;
+    let digest = sha256(&content.bytes);
+    let text = String::from_utf8(content.bytes).map_err(|_| of_file(FileError::NotText))?;
+    Ok((digest, text))
+}
+
 /// Returns everything that is wrong with a policy file, for a tool.
 pub(crate) fn mistakes(path: &Path) -> Vec<ConfigError> {
-    match read(path) {
+    const OPTION: &str = "policy_file";
+    match read(OPTION, path) {
         Err(why) => vec![why],
         Ok((_, text)) => PolicyFile::mistakes(&text)
             .into_iter()
-            .map(|mistake| error(path, Problem::Policy(Box::new(mistake))))
+            .map(|mistake| error(OPTION, path, Problem::Policy(Box::new(mistake))))
             .collect(),
     }
 }
@@ -205,20 +223,6 @@ fn edition(digest: [u8; 32], text: &str) -> Result<Edition, Mistake> {
     })
 }
 
-fn error(path: &Path, problem: Problem) -> ConfigError {
-    ConfigError::new("policy_file", &path.display().to_string(), problem)
-}
-
-/// Returns the file's text, and its hash.
-fn read(path: &Path) -> Result<([u8; 32], String), ConfigError> {
-    let of_file = |why| error(path, Problem::File(why));
-    let content = files::read(path, MAX_FILE).map_err(of_file)?;
-    content.check_only_owner_can_change(path).map_err(of_file)?;
-    let digest = sha256(&content.bytes);
-    let text = String::from_utf8(content.bytes).map_err(|_| of_file(FileError::NotText))?;
-    Ok((digest, text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,7 +234,11 @@ mod tests {
 
     fn reader(features: BrokerFeatures) -> PolicyReader {
         let log = Log::default();
-        PolicyReader { features, log }
+        PolicyReader {
+            option: "policy_file",
+            features,
+            log,
+        }
     }
 
     fn all() -> PolicyReader {

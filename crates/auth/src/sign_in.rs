@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     client::{Client, ClientKey},
+    decision_log::record::TokenId,
     identity::Identity,
     limits::known_callers::Caller,
     refusal::{ConnectDetail, Field, Reason, Refusal},
@@ -34,6 +35,8 @@ pub struct SignIn {
     pub ends_with_connection: bool,
     /// Where the credential is.
     pub presented: Presented,
+    /// The token that it presents, if it presents one and decisions are logged.
+    pub token_id: Option<TokenId>,
 }
 
 /// Where a client presents its credential.

@@ -1,6 +1,9 @@
 //! Quotes foreign text for the log: escaped and cut, so that one log line stays one line.
 
-use std::fmt::{self, Write};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+};
 
 use crate::recognise;
 
@@ -76,6 +79,32 @@ impl fmt::Display for Shown {
             Self::Escaped(escape) => escape.fmt(f),
         }
     }
+}
+
+/// Returns a text for a file that programs read. It is the text itself, except that of one that is or contains a token
+/// only a few characters are left.
+pub fn without_token(text: &str) -> Cow<'_, str> {
+    match recognise::shown(text) {
+        None => Cow::Borrowed(text),
+        Some(beginning) => Cow::Owned(format!("{beginning}... (a token)")),
+    }
+}
+
+/// Returns JSON in which every character is escaped that would end a line, move the cursor or change how the rest
+/// looks. Such characters stand in strings only, so it is the same JSON.
+pub fn json_line(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for c in json.chars() {
+        match Shown::of(c, false) {
+            Shown::Itself(c) => line.push(c),
+            Shown::Escaped(_) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(line, "\\u{unit:04x}").expect("a String takes everything");
+                }
+            }
+        }
+    }
+    line
 }
 
 /// Returns a text as one log line: control characters are escaped, and the line is cut at [`MAX_LINE`].
@@ -164,6 +193,25 @@ mod tests {
             "{squeezed}"
         );
         assert_eq!(line_around("a", "b", "c", 0), "abc");
+    }
+
+    #[test]
+    fn json_stays_the_same_json_on_one_line() {
+        let text = "a\"\\\n\u{7f}\u{9b}31m\u{2028}\u{202e}\u{e0041}\u{e9}\u{1f600}";
+        let json = serde_json::Value::from(text).to_string();
+        let line = json_line(&json);
+        assert_eq!(
+            line,
+            "\"a\\\"\\\\\\n\\u007f\\u009b31m\\u2028\\u202e\\udb40\\udc41\u{e9}\u{1f600}\""
+        );
+        assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+    }
+
+    #[test]
+    fn a_token_is_left_out_of_what_programs_read() {
+        let token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2VjcmV0";
+        assert_eq!(without_token(token), "eyJhbGci... (a token)");
+        assert_eq!(without_token("a\nb"), "a\nb");
     }
 
     #[test]

@@ -180,6 +180,13 @@ impl PolicyFile {
         self.rule(order).map_or("?", |rule| &rule.parsed.name)
     }
 
+    /// Returns the line on which the rule with this name begins.
+    pub fn line_of(&self, name: &str) -> Option<u32> {
+        let mut rules = self.rules.iter().map(|rule| &rule.parsed);
+        let rule = rules.find(|rule| *rule.name == *name)?;
+        Some(rule.line)
+    }
+
     /// Returns the limits of the rule with this order.
     pub(crate) fn limits(&self, order: u32) -> Limits {
         self.rule(order)

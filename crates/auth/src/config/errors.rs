@@ -105,6 +105,8 @@ pub(crate) enum Problem {
     Nested,
     /// The file cannot be used.
     File(FileError),
+    /// The file that is to be written cannot be opened.
+    NotLogged(FileError),
     /// The folder cannot be used.
     Folder(FolderError),
     /// The policy file has a mistake.

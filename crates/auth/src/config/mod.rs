@@ -55,6 +55,17 @@ impl TenantAddress {
     }
 }
 
+/// Which decisions about messages and subscriptions are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoggedMessages {
+    /// Those that deny.
+    Denied,
+    /// All.
+    All,
+    /// None.
+    None,
+}
+
 /// Where the signing keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
@@ -157,6 +168,12 @@ pub struct Config {
     pub(crate) metrics_interval: Duration,
     /// The file into which they are written.
     pub(crate) metrics_file: Option<PathBuf>,
+    /// The decision log, if there is one.
+    pub(crate) decision_log: Option<PathBuf>,
+    /// Which decisions about messages are logged.
+    pub(crate) logged_messages: LoggedMessages,
+    /// The policy that is tried out, if there is one.
+    pub(crate) shadow_policy: Option<PathBuf>,
     /// All options that are set.
     given: Given,
     /// Those of them that are in mosquitto.conf.

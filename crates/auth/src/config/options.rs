@@ -137,6 +137,7 @@ pub const GROUPS: &[Group] = &[
     WAITING,
     KEYS,
     METRICS,
+    LOGS,
     CONFIG_FILE,
 ];
 
@@ -790,6 +791,49 @@ const METRICS: Group = Group {
                    ends with `.prom`, it is written for the textfile collector of the node exporter, and otherwise as \
                    OpenMetrics. The broker's user must be able to create files in its folder. When the broker stops, \
                    the file is deleted.",
+            ..ROW
+        },
+    ],
+};
+
+const LOGS: Group = Group {
+    title: "What is logged, and what is tried out",
+    text: "",
+    options: &[
+        Opt {
+            name: "decision_log",
+            kind: Kind::WrittenFile,
+            default: Unset("decisions are not logged one by one"),
+            example: Some("/var/log/mosquitto/auth0-decisions.json"),
+            text: "The file to which the plugin appends one line of JSON for each sign-in, each renewal and, as \
+                   `decision_log_messages` says, each decision about a message or a subscription. See [the decision \
+                   log](operating.md#the-decision-log). The broker's user must be able to create the file; nobody but \
+                   its owner and group may read it. It holds client IDs, user names, addresses and the claims that \
+                   rights come from. SIGHUP opens the file again, so that logrotate can move it away.",
+            ..ROW
+        },
+        Opt {
+            name: "decision_log_messages",
+            kind: Kind::OneOf(&["denied", "all", "none"]),
+            default: Value("denied"),
+            example: Some("denied"),
+            reread: Reread::Applies,
+            text: "Which decisions about messages and subscriptions the decision log has: those that deny, all, or \
+                   none. Where there is a `shadow_policy`, `denied` also has those about which the two policies \
+                   differ. With `all`, each message costs several times as much, because every message and every \
+                   delivery becomes a line.",
+            ..ROW
+        },
+        Opt {
+            name: "shadow_policy",
+            kind: Kind::File,
+            default: Unset("no other policy is tried out"),
+            reread: Reread::Forgets,
+            text: "A policy file that is tried out and decides nothing. For each sign-in, message and subscription \
+                   the plugin also asks this file, together with the token's own rules, and reports where it would \
+                   decide otherwise than `policy_file`. See [the shadow \
+                   policy](operating.md#try-a-policy-out-the-shadow-policy). SIGHUP reads the file again. A mistake in \
+                   it is reported, and stops neither the broker nor the reload of anything else.",
             ..ROW
         },
     ],

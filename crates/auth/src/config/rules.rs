@@ -1,6 +1,9 @@
 //! The rules between options: which need each other, which exclude each other, and what they mean together.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use base64::{
     Engine, alphabet,
@@ -8,8 +11,8 @@ use base64::{
 };
 
 use super::{
-    Algorithm, Application, Config, ConfigError, HS256_MIN_SECRET, KeySource, Result,
-    TenantAddress,
+    Algorithm, Application, Config, ConfigError, HS256_MIN_SECRET, KeySource, LoggedMessages,
+    Result, TenantAddress,
     errors::Problem,
     given::{Given, wrong},
 };
@@ -80,6 +83,13 @@ pub(super) fn config(given: &Given, lines: &Given, before: Option<&Config>) -> R
         state_dir: state_dir(given, before)?,
         metrics_interval: Duration::from_secs(given.whole("metrics_interval")?),
         metrics_file: given.written_file("metrics_file")?,
+        decision_log: decision_log(given)?,
+        logged_messages: match given.one_of("decision_log_messages")? {
+            "all" => LoggedMessages::All,
+            "none" => LoggedMessages::None,
+            _ => LoggedMessages::Denied,
+        },
+        shadow_policy: shadow_policy(given, defer_acl)?,
         given: given.clone(),
         lines: lines.clone(),
     })
@@ -354,6 +364,30 @@ fn defer_acl(given: &Given) -> Result<bool> {
             Err(ConfigError::new("policy_file", path, problem))
         }
         _ => Ok(defer),
+    }
+}
+
+/// Returns the path of the decision log. The file is opened when the broker starts, not here.
+fn decision_log(given: &Given) -> Result<Option<PathBuf>> {
+    const NAME: &str = "decision_log";
+    match given.given(NAME) {
+        None => match given.given("decision_log_messages") {
+            Some(value) => {
+                let problem = Problem::Alone { without: NAME };
+                Err(ConfigError::new("decision_log_messages", value, problem))
+            }
+            None => Ok(None),
+        },
+        Some(_) => given.written_file(NAME),
+    }
+}
+
+/// Returns the path of the policy that is tried out. Nothing about the file is a mistake of the configuration.
+fn shadow_policy(given: &Given, defer_acl: bool) -> Result<Option<PathBuf>> {
+    const NAME: &str = "shadow_policy";
+    match given.given(NAME) {
+        Some(path) if defer_acl => Err(ConfigError::new(NAME, path, Problem::PolicyFileUnused)),
+        path => Ok(path.map(PathBuf::from)),
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{
     Common, Engine,
     expiry::{end_reason, end_refusal},
-    report::Report,
 };
 use crate::{
     client::{ClientKey, ClientView},
@@ -103,11 +102,31 @@ impl Engine {
         // What is denied is counted where the reason is known.
         let decisions = &mut self.counters.decisions;
         match decision {
-            Decision::Allow => decisions.granted += 1,
+            Decision::Allow => {
+                decisions.granted += 1;
+                if self.observer.sees_allowed {
+                    self.observe_allowed_access(common, *access, now);
+                }
+            }
             Decision::Defer => decisions.deferred += 1,
             Decision::Deny => {}
         }
         decision
+    }
+
+    /// Shows a message or a subscription that is allowed to the decision log and the shadow policy.
+    #[cold]
+    #[inline(never)]
+    fn observe_allowed_access(
+        &mut self,
+        common: &mut Common,
+        access: Access<impl ClientView + Copy>,
+        now: Unix,
+    ) {
+        let sessions = &mut common.sessions;
+        sessions.look(access.key, &access.client, |found| {
+            self.observe_allowed(&access, found, now);
+        });
     }
 
     #[inline(always)]
@@ -185,6 +204,9 @@ impl Engine {
             (Some(false) | None, _) => {
                 let topic = String::from_utf8_lossy(access.topic).into_owned();
                 let refusal = Refusal::new(Reason::ControlTopic, Detail::ControlTopic { topic });
+                if self.observer.sees_denied() {
+                    self.observe_denied(access, None, None, &refusal, now);
+                }
                 self.report_refused_access(access, &refusal, now);
                 self.deny(Reason::ControlTopic)
             }
@@ -320,7 +342,7 @@ impl Engine {
         &mut self,
         access: &Access<impl ClientView>,
         what: AccessRequest,
-        session: &Session,
+        session: &mut Session,
         reason: Reason,
         reported: &mut ReportedRefusals,
         now: Unix,
@@ -330,7 +352,8 @@ impl Engine {
             Reason::RightsExpired => reported.note_end(session.until),
             _ => reported.note((reason, access.action, access.topic)),
         };
-        if note != Note::Silent {
+        let is_observed = self.observer.sees_denied();
+        if note != Note::Silent || is_observed {
             let refusal = match reason {
                 Reason::RightsExpired => end_refusal(session.ending.cause),
                 _ => Refusal::new(
@@ -345,11 +368,16 @@ impl Engine {
                     },
                 ),
             };
-            self.report_refused_access(access, &refusal, now);
+            if is_observed {
+                let judged = (reason == Reason::NotGranted).then_some(what);
+                self.observe_denied(access, Some(session), judged, &refusal, now);
+            }
+            if note != Note::Silent {
+                self.report_refused_access(access, &refusal, now);
+            }
         }
         if note == Note::ReportLast {
-            let client_id = &String::from_utf8_lossy(access.client.client_id());
-            self.tell(&Report::Silenced { client_id });
+            self.report_silenced(&access.client, now);
         }
     }
 

@@ -570,6 +570,7 @@ mod tests {
                 credential: self.engine.fingerprinter.of(b"password"),
                 instance: self.engine.id(),
                 filters: SubscribedFilters::default(),
+                observed: None,
                 is_by_method: false,
             };
             let key = ClientKey(1000 * (number + 1));

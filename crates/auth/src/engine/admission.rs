@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Common, Engine, report::Report};
+use super::{Common, Engine, report::Attempt};
 use crate::{
     account::Account,
     client::{Client, ClientKey},
@@ -68,8 +68,10 @@ impl Engine {
                 self.known_callers
                     .came_in(sign_in.user, sign_in.caller.source);
                 if session.rights.is_empty() && !self.config.defer_acl {
-                    self.warn_of_no_rights(&session.client_id);
+                    self.report_no_rights(&sign_in.client, now);
                 }
+                let (observed, until) = (session.observed.as_deref(), session.until);
+                self.observe_admitted(Attempt::Connect, sign_in, observed, until, now);
                 Ok(Admission {
                     key: sign_in.key,
                     session,
@@ -111,6 +113,7 @@ impl Engine {
             instance: self.id,
             is_by_method: sign_in.presented.is_authentication_data(),
             filters: SubscribedFilters::default(),
+            observed: self.observed(&sign_in.client, &identity, sign_in.token_id),
             rights: self.rights(&sign_in.client, identity)?,
         };
         Ok((session, to_save))
@@ -120,14 +123,6 @@ impl Engine {
     pub(super) fn topics_claim(&self) -> &str {
         let topics = self.config.reading.topics.as_ref();
         topics.map_or("permissions", Place::text)
-    }
-
-    fn warn_of_no_rights(&self, client_id: &str) {
-        self.tell(&Report::NoRights {
-            client_id,
-            claim: self.topics_claim(),
-            has_policy_file: self.config.policy_file.is_some(),
-        });
     }
 
     /// Checks that no other account holds the client ID. `client` is the account of the client that signs in, and the
@@ -217,7 +212,7 @@ fn attributes(client: &Client, identity: &Identity) -> ClientAttributes {
 }
 
 /// Returns the address of a client.
-fn address(client: &Client) -> Option<IpAddr> {
+pub(super) fn address(client: &Client) -> Option<IpAddr> {
     // IPv6 addresses may name the interface (RFC 4007, section 11).
     client.address.as_deref()?.split('%').next()?.parse().ok()
 }

@@ -165,6 +165,7 @@ impl Engine {
             caller: self.known_callers.caller(None, source, moment()),
             id_is_free: connect.id_is_free,
             presented: connect.presented.clone(),
+            token_id: self.observer.token_id(connect.password.unwrap_or_default()),
             restored_for: connect.restored_for.map(Into::into),
             ends_with_connection: connect.ends_with_connection,
         }

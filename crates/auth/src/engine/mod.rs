@@ -9,6 +9,7 @@
 //! * `access`: messages and subscriptions · `expiry`: when rights end, and what follows
 //! * `administration`: commands of administrators · `refresh_keys`: one that may have to wait for a disk
 //! * `reload`: what SIGHUP does · `rereading`: a reading of files on a thread
+//! * `observer`: what the decision log and the shadow policy see
 //! * `signing_keys`: which key admitted whom, and what follows when it is revoked
 //! * `restored`: sessions that the broker restored from disk
 //! * `aside`: what only the operator's tool uses
@@ -30,6 +31,7 @@ mod exchange;
 mod expiry;
 mod oauth_methods;
 mod observe;
+mod observer;
 mod pending;
 mod published_renewal;
 mod refresh_keys;
@@ -94,6 +96,8 @@ pub use exchange::{AuthPacket, ExchangeStep, PresentedToken};
 use expiry::SessionEnds;
 pub use expiry::Warning;
 pub use observe::collect as collect_metrics;
+use observer::Observer;
+pub use observer::ShadowCounts;
 pub use pending::{DelayedAnswer, Wait};
 use published_renewal::PublishedRenewals;
 pub use published_renewal::RenewalAnswer;
@@ -162,6 +166,7 @@ pub struct Engine {
     signing_keys: SigningKeys,
     /// What happened, as numbers for a dashboard.
     counters: Counters,
+    observer: Observer,
 }
 
 /// Why an instance cannot start.
@@ -218,6 +223,7 @@ impl Engine {
             keys.replace(set);
         }
         let policy_reader = PolicyReader {
+            option: "policy_file",
             // What the broker cannot tell is found out when it starts.
             features: BrokerFeatures::ALL,
             log: log.clone(),
@@ -276,6 +282,7 @@ impl Engine {
             session_ends: SessionEnds::default(),
             signing_keys: SigningKeys::default(),
             counters: Counters::default(),
+            observer: Observer::default(),
         })
     }
 
@@ -302,6 +309,7 @@ impl Engine {
             Some(dir) => common.saved.open(dir, self.spawn, &self.log),
             None => {}
         }
+        self.start_observer()?;
         self.open_socket(common);
         if self.config.application.is_some() {
             self.pool.fill();
@@ -361,6 +369,7 @@ impl Engine {
         self.stop_reading_keys();
         self.keys.stop();
         self.pool.stop();
+        self.observer.stop();
     }
 
     /// Forgets the clients whose CONNECT the broker holds for this instance. They get no answer.

@@ -63,6 +63,8 @@ pub(super) struct NewGeneration {
     keys: Option<KeySet>,
     /// The rules of the policy file, if they are others.
     policy: Option<Edition>,
+    /// The shadow policy, if it is another, or what is wrong with it.
+    shadow: Result<Option<Edition>, ConfigError>,
 }
 
 /// Reads the next generation.
@@ -76,6 +78,9 @@ struct Reader {
     policy: PolicyReader,
     /// The hash of the policy file in force.
     known_policy: Option<[u8; 32]>,
+    shadow: PolicyReader,
+    /// The hash of the shadow policy in use.
+    known_shadow: Option<[u8; 32]>,
 }
 
 impl Reader {
@@ -106,10 +111,15 @@ impl Reader {
             (Some(path), known) => self.policy.read(path, known, is_long)?,
             (None, known) => known.and_then(PolicyReader::no_rules),
         };
+        let shadow = match &config.shadow_policy {
+            Some(path) => self.shadow.read(path, self.known_shadow, is_long),
+            None => Ok(None),
+        };
         for (name, has_changed) in [
             ("ca_file", !same_authorities),
             ("jwks_file", keys.is_some()),
             ("policy_file", policy.is_some()),
+            ("shadow_policy", matches!(shadow, Ok(Some(_)))),
         ] {
             if has_changed && !changes.contains(&name) {
                 changes.push(name);
@@ -122,17 +132,18 @@ impl Reader {
             tenant_client,
             keys,
             policy,
+            shadow,
         })
     }
 }
 
 impl Engine {
-    /// Reads the configuration again (SIGHUP), and has the tenant's keys fetched. If rules, keys or options come from
-    /// files, a small configuration is in force when this returns. [`Self::finish_reload`] puts everything else in
-    /// force: the broker serves nobody while this waits. Where the broker does not tick, all of it is read before this
-    /// returns. With a mistake in it, what was read before stays in force.
+    /// Reads the configuration again (SIGHUP), and has the tenant's keys fetched. A small configuration is in force
+    /// when this returns; a large policy file is put in force by [`Self::finish_reload`]. Where the broker does not
+    /// tick, all of it is read before this returns. With a mistake in it, what was read before stays in force.
     pub fn reload(&mut self, common: &mut Common, ticks: bool) {
         common.limits(self.tenant).reset_after_reload();
+        self.observer.reopen();
         if self.config.fetches_keys() {
             self.in_use.current().rediscover_soon();
             self.keys.refresh_soon();
@@ -141,7 +152,7 @@ impl Engine {
             true => self.reloading.want_once_more(),
             false => self.begin_reading(ticks),
         }
-        self.take_generation(common, self.config.has_urgent_files());
+        self.take_generation(common, true);
     }
 
     /// Puts in force what was read meanwhile. Returns whether the configuration is different from before.
@@ -149,6 +160,9 @@ impl Engine {
         let changed = self.take_generation(common, false);
         self.take_read_keys();
         if let Some(policy) = &mut self.policy_file {
+            policy.free_replaced();
+        }
+        if let Some(policy) = &mut self.observer.shadow {
             policy.free_replaced();
         }
         changed
@@ -167,6 +181,8 @@ impl Engine {
             keys: Arc::clone(&self.keys),
             policy: self.policy_reader.clone(),
             known_policy: self.policy_file.as_ref().map(InForce::digest),
+            shadow: self.shadow_reader(),
+            known_shadow: self.observer.shadow.as_ref().map(InForce::digest),
         };
         let spawn = on_thread.then_some(self.spawn);
         self.reloading
@@ -208,6 +224,10 @@ impl Engine {
         let NewGeneration {
             config, changes, ..
         } = new;
+        let shadow = new.shadow.unwrap_or_else(|why| {
+            self.tell(&Report::ShadowUnusable(&why));
+            None
+        });
         if changes.is_empty() {
             self.tell_generation(&changes);
             return false;
@@ -243,6 +263,14 @@ impl Engine {
                 none => *none = Some(InForce::new(edition, self.spawn)),
             }
         }
+        if let Some(edition) = shadow {
+            match &mut self.observer.shadow {
+                Some(policy) => policy.replace(edition),
+                none => *none = Some(InForce::new(edition, self.spawn)),
+            }
+        }
+        self.observer
+            .follow(&self.config, self.policy_file.as_ref());
         if fetch_again && self.config.fetches_keys() {
             self.keys.refresh_soon();
         }

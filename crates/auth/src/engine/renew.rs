@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::{Common, Engine, authenticate, verify::KeyFetch};
+use super::{Common, Engine, authenticate, report::Attempt, verify::KeyFetch};
 use crate::{
     client::{Client, ClientKey},
     clock::{Deadline, Unix, moment},
@@ -145,6 +145,7 @@ impl Engine {
             caller: self.known_callers.caller(None, source, moment()),
             id_is_free: false,
             presented,
+            token_id: self.observer.token_id(token),
             restored_for: None,
             ends_with_connection: false,
         };
@@ -319,8 +320,15 @@ impl Engine {
         sign_in.presented.check(&identity)?;
         let (until, ending) = self.end_of_session(&sign_in.client.id, &identity, now);
         let to_save = self.to_save(&sign_in.client, &identity, until);
+        let observed = self.observed(&sign_in.client, &identity, sign_in.token_id);
         let rights = self.rights(&sign_in.client, identity)?;
         common.sessions.renew(sign_in.key, rights, until, ending);
+        if let Some(observed) = observed {
+            self.observe_admitted(Attempt::Renewal, sign_in, Some(&observed), until, now);
+            if let Some(session) = common.sessions.newest(&sign_in.client.id) {
+                session.observed = Some(observed);
+            }
+        }
         if let Some(to_save) = to_save {
             common.saved.renew(&sign_in.client.id, *to_save);
         }

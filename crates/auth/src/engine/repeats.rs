@@ -1,4 +1,4 @@
-//! Counts refusals that come again.
+//! Counts refusals, and other things that are told, that come again.
 //!
 //! The first refusal of its kind is told in a line. Those that follow are counted, and the count is told in a line when
 //! the minute is over. The number of such kinds is limited, for one address and in all: beyond that, refusals are
@@ -18,13 +18,33 @@ const MAX_NAMES: usize = 16;
 /// names of a client.
 const MAX_ENTRIES: usize = 1024;
 
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Refusals for this reason.
+    Refusal(Reason),
+    /// Sign-ins of clients without any rights.
+    NoRights,
+    /// Connections on which no further refusals are told.
+    Silenced,
+    /// Decisions that the shadow policy would have made otherwise. The word is whether it would have allowed.
+    Shadow(bool),
+}
+
+impl From<Reason> for Kind {
+    fn from(reason: Reason) -> Self {
+        Self::Refusal(reason)
+    }
+}
+
 /// Which refusals are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
     /// Those of one client ID from one source.
     Device(u64, SourceNetwork),
-    /// Those of one client's access to one topic.
-    Access(u64),
+    /// Those of one client's access to one topic. Their counts are told together with those of the same client, by its
+    /// first hash: what it did, and who it is.
+    Access(u64, u64),
     /// All others from one source.
     Source(SourceNetwork),
     /// All others.
@@ -37,9 +57,17 @@ impl Scope {
         Self::Device(hash(client), source)
     }
 
-    /// Returns the scope of a client's access to a topic.
-    pub(crate) fn access(access: impl Hash) -> Self {
-        Self::Access(hash(access))
+    /// Returns the scope of a client's access to a topic. `client` is the client and what it does.
+    pub(crate) fn access(client: impl Hash, access: impl Hash) -> Self {
+        Self::Access(hash(client), hash(access))
+    }
+
+    /// Whether the counts of both are told together.
+    fn shares_count_with(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Access(one, _), Self::Access(other, _)) => one == other,
+            _ => false,
+        }
     }
 
     fn is_shared(self) -> bool {
@@ -50,7 +78,7 @@ impl Scope {
 /// A count that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Count {
-    pub reason: Reason,
+    pub kind: Kind,
     pub scope: Scope,
     /// What was refused, and to whom: the last one.
     pub subject: String,
@@ -66,9 +94,9 @@ struct Entry {
 /// The counts of the current minute.
 #[derive(Default)]
 pub(super) struct Repeats {
-    entries: HashMap<(Reason, Scope), Entry>,
-    /// How many entries of the kind [`Scope::Device`] there are for a reason and a source.
-    names: HashMap<(Reason, SourceNetwork), usize>,
+    entries: HashMap<(Kind, Scope), Entry>,
+    /// How many entries of the kind [`Scope::Device`] there are of a kind and a source.
+    names: HashMap<(Kind, SourceNetwork), usize>,
     looked: Option<Unix>,
 }
 
@@ -76,13 +104,14 @@ impl Repeats {
     /// Notes a refusal. Returns `None` if it is counted only, and otherwise which refusals are counted from now on.
     pub(super) fn note(
         &mut self,
-        reason: Reason,
+        kind: impl Into<Kind>,
         scope: Scope,
         subject: impl fmt::Display,
         now: Unix,
     ) -> Option<Scope> {
-        let scope = self.room_for(reason, scope);
-        if let Some(entry) = self.entries.get_mut(&(reason, scope)) {
+        let kind = kind.into();
+        let scope = self.room_for(kind, scope);
+        if let Some(entry) = self.entries.get_mut(&(kind, scope)) {
             entry.times += 1;
             if scope.is_shared() {
                 entry.subject = subject.to_string();
@@ -90,28 +119,28 @@ impl Repeats {
             return None;
         }
         if let Scope::Device(_, source) = scope {
-            *self.names.entry((reason, source)).or_default() += 1;
+            *self.names.entry((kind, source)).or_default() += 1;
         }
         let entry = Entry {
             since: now,
             times: 0,
             subject: subject.to_string(),
         };
-        self.entries.insert((reason, scope), entry);
+        self.entries.insert((kind, scope), entry);
         Some(scope)
     }
 
     /// Returns the narrowest scope for which there is an entry, or room for one.
-    fn room_for(&self, reason: Reason, scope: Scope) -> Scope {
+    fn room_for(&self, kind: Kind, scope: Scope) -> Scope {
         let is_full = self.entries.len() >= MAX_ENTRIES;
         let fits = |scope| match scope {
             Scope::All => true,
-            _ if self.entries.contains_key(&(reason, scope)) => true,
+            _ if self.entries.contains_key(&(kind, scope)) => true,
             Scope::Device(_, source) => {
-                let names = self.names.get(&(reason, source)).copied();
+                let names = self.names.get(&(kind, source)).copied();
                 !is_full && names.unwrap_or_default() < MAX_NAMES
             }
-            Scope::Access(_) | Scope::Source(_) => !is_full,
+            Scope::Access(..) | Scope::Source(_) => !is_full,
         };
         match scope {
             scope if fits(scope) => scope,
@@ -135,17 +164,23 @@ impl Repeats {
     }
 
     fn take(&mut self, now: Unix, is_due: impl Fn(Unix) -> bool) -> Vec<Count> {
-        let mut counts = Vec::new();
+        let mut counts: Vec<Count> = Vec::new();
         let names = &mut self.names;
-        self.entries.retain(|&(reason, scope), entry| {
+        self.entries.retain(|&(kind, scope), entry| {
             if !is_due(entry.since) {
                 return true;
             }
             let times = std::mem::take(&mut entry.times);
             if times > 0 {
                 entry.since = now;
+                let is_same =
+                    |count: &&mut Count| count.kind == kind && count.scope.shares_count_with(scope);
+                if let Some(count) = counts.iter_mut().find(is_same) {
+                    count.times += times;
+                    return true;
+                }
                 counts.push(Count {
-                    reason,
+                    kind,
                     scope,
                     subject: entry.subject.clone(),
                     times,
@@ -153,11 +188,11 @@ impl Repeats {
                 return true;
             }
             if let Scope::Device(_, source) = scope
-                && let Some(count) = names.get_mut(&(reason, source))
+                && let Some(count) = names.get_mut(&(kind, source))
             {
                 *count -= 1;
                 if *count == 0 {
-                    names.remove(&(reason, source));
+                    names.remove(&(kind, source));
                 }
             }
             false
@@ -191,7 +226,7 @@ mod tests {
         }
         assert_eq!(repeats.take_due(Unix(59)), []);
         let count = Count {
-            reason: REASON,
+            kind: REASON.into(),
             scope: own,
             subject: "a".into(),
             times: 299,
@@ -234,6 +269,27 @@ mod tests {
             note(&mut repeats, "b", 1, 61),
             Some(Scope::Device(..))
         ));
+    }
+
+    #[test]
+    fn the_topics_of_a_client_share_a_count() {
+        let mut repeats = Repeats::default();
+        let mut note = |client, topic| {
+            let scope = Scope::access(client, topic);
+            repeats.note(REASON, scope, client, Unix(0)).is_some()
+        };
+        for topic in 0..16 {
+            assert!(note("a", topic), "each is told once");
+            assert!(!note("a", topic) && !note("a", topic));
+        }
+        assert!(note("b", 0) && !note("b", 0));
+        let mut counts = repeats.take_due(Unix(60));
+        counts.sort_by_key(|count| count.times);
+        let counts: Vec<_> = counts
+            .iter()
+            .map(|count| (&*count.subject, count.times))
+            .collect();
+        assert_eq!(counts, [("b", 1), ("a", 32)]);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! What operators are told: each kind of refusal once, and then how often it came again.
 
+use std::fmt;
+
 use super::{
     Access, Action, Engine,
     reload::ReloadError,
-    repeats::{Count, Scope},
+    repeats::{Count, Kind, Scope},
     tally::Minute,
 };
 use crate::{
     client::{Client, ClientView},
     clock::{Unix, moment},
+    config::ConfigError,
     control::{
         command::{CommandError, ParsedCommand},
         requests::Administrator,
@@ -19,6 +22,8 @@ use crate::{
     refusal::{ConnackReason, Detail, Reason, Refusal, Responsible},
     sign_in::SignIn,
 };
+use acl::explanation::RuleName;
+use input::text::Quoted;
 
 /// How many seconds must pass until it is told again that the clock was set.
 const CLOCK_AGAIN: u64 = 60;
@@ -98,6 +103,15 @@ pub(crate) enum Report<'a> {
         /// How many rules it has.
         rules: usize,
     },
+    /// The shadow policy was read.
+    ShadowPolicy {
+        /// How many rules it has.
+        rules: usize,
+    },
+    /// The shadow policy has a mistake.
+    ShadowUnusable(&'a ConfigError),
+    /// The shadow policy would have decided otherwise.
+    ShadowDiffers(ShadowDifference<'a>),
     /// The configuration was read again, and is in force.
     GenerationInForce {
         /// Its number.
@@ -143,6 +157,18 @@ pub(crate) enum Report<'a> {
     ClockSet(i64),
 }
 
+/// A decision that the shadow policy would have made otherwise.
+#[derive(Debug)]
+pub(crate) struct ShadowDifference<'a> {
+    pub subject: Subject<'a>,
+    /// The topic or the filter. Empty for a sign-in.
+    pub topic: &'a str,
+    /// Whether it would have allowed.
+    pub allows: bool,
+    /// Its rule that would have decided, if there is one.
+    pub rule: Option<&'a RuleName>,
+}
+
 /// What was refused, and to whom.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
@@ -162,8 +188,13 @@ impl Report<'_> {
     fn level(&self) -> Level {
         match self {
             Self::Refused { refusal, .. } => level(refusal.reason),
-            Self::Repeated(count) => level(count.reason),
+            Self::Repeated(count) => match count.kind {
+                Kind::Refusal(reason) => level(reason),
+                Kind::NoRights | Kind::Shadow(_) => Level::Warning,
+                Kind::Silenced => Level::Notice,
+            },
             Self::PolicyFile { .. }
+            | Self::ShadowPolicy { .. }
             | Self::GenerationInForce { .. }
             | Self::NoPersistence
             | Self::KeysRestored { .. }
@@ -181,8 +212,9 @@ impl Report<'_> {
             | Self::LocalUsers { .. }
             | Self::NobodyAuthorizes { .. }
             | Self::KeyRevoked { stay: false, .. }
-            | Self::ReloadSlow { .. } => Level::Warning,
-            Self::GenerationStays { .. } => Level::Error,
+            | Self::ReloadSlow { .. }
+            | Self::ShadowDiffers(_) => Level::Warning,
+            Self::GenerationStays { .. } | Self::ShadowUnusable(_) => Level::Error,
         }
     }
 }
@@ -199,7 +231,9 @@ impl Engine {
         now: Unix,
     ) {
         self.count_refusal(sign_in, refusal);
-        self.report(&sign_in.client.borrowed(), refusal, now);
+        let client = &sign_in.client.borrowed();
+        self.observe_refused(Attempt::Connect, client, sign_in.token_id, refusal, now);
+        self.report_attempt(Attempt::Connect, client, refusal, now);
     }
 
     /// Reports why a client will be refused that comes back for this. It was refused before, and has no other CONNECT.
@@ -215,6 +249,7 @@ impl Engine {
         now: Unix,
     ) {
         self.counters.renewals.refused.count(refusal.reason);
+        self.observe_refused(Attempt::Renewal, client, None, refusal, now);
         self.report_attempt(Attempt::Renewal, client, refusal, now);
     }
 
@@ -236,6 +271,7 @@ impl Engine {
 
     pub(super) fn report(&mut self, client: &Client<&str>, refusal: &Refusal, now: Unix) {
         self.counters.logins.refused.count(refusal.reason);
+        self.observe_refused(Attempt::Connect, client, None, refusal, now);
         self.report_attempt(Attempt::Connect, client, refusal, now);
     }
 
@@ -260,7 +296,8 @@ impl Engine {
         now: Unix,
     ) {
         let client_id = access.client.client_id();
-        let scope = Scope::access((client_id, access.action, access.topic, &refusal.detail));
+        let client = (client_id, access.action);
+        let scope = Scope::access(client, (access.topic, &refusal.detail));
         self.report_access(access, scope, refusal, now);
     }
 
@@ -268,6 +305,7 @@ impl Engine {
     pub(super) fn report_unknown_client(&mut self, access: &Access<impl ClientView>, now: Unix) {
         let topic = String::from_utf8_lossy(access.topic).into_owned();
         let refusal = Refusal::new(Reason::UnknownClient, Detail::NotSignedIn { topic });
+        self.observe_unknown(access, &refusal, now);
         let client = (access.client.client_id(), access.action);
         let scope = Scope::device(client, SourceNetwork::Unknown);
         self.report_access(access, scope, &refusal, now);
@@ -293,15 +331,55 @@ impl Engine {
 
     /// Tells the first refusal of its kind, and counts those that follow.
     fn tell_once(&mut self, subject: Subject, scope: Scope, refusal: &Refusal, now: Unix) {
-        let counts = self.repeats.take_due(now);
-        let scope = self.repeats.note(refusal.reason, scope, subject, now);
-        self.tell_counts(counts);
-        if let Some(scope) = scope {
+        if let Some(scope) = self.note_told(refusal.reason, scope, subject, now) {
             self.tell(&Report::Refused {
                 subject,
                 refusal,
                 scope,
             });
+        }
+    }
+
+    /// Notes something that may come again. Returns `None` if it is counted only.
+    pub(super) fn note_told(
+        &mut self,
+        kind: impl Into<Kind>,
+        scope: Scope,
+        subject: impl fmt::Display,
+        now: Unix,
+    ) -> Option<Scope> {
+        let counts = self.repeats.take_due(now);
+        let scope = self.repeats.note(kind, scope, subject, now);
+        self.tell_counts(counts);
+        scope
+    }
+
+    /// Tells that a client has no rights.
+    pub(super) fn report_no_rights(&mut self, client: &Client, now: Unix) {
+        let scope = Scope::device(&*client.id, SourceNetwork::of(client.address.as_deref()));
+        let subject = client.borrowed();
+        if self
+            .note_told(Kind::NoRights, scope, subject, now)
+            .is_some()
+        {
+            self.tell(&Report::NoRights {
+                client_id: &client.id,
+                claim: self.topics_claim(),
+                has_policy_file: self.config.policy_file.is_some(),
+            });
+        }
+    }
+
+    /// Tells that further refusals of a client are not told.
+    pub(super) fn report_silenced(&mut self, client: &impl ClientView, now: Unix) {
+        let client_id = &*String::from_utf8_lossy(client.client_id());
+        let scope = Scope::device(client_id, SourceNetwork::Unknown);
+        let subject = Quoted(client_id);
+        if self
+            .note_told(Kind::Silenced, scope, subject, now)
+            .is_some()
+        {
+            self.tell(&Report::Silenced { client_id });
         }
     }
 

@@ -163,6 +163,7 @@ impl Engine {
             instance: self.id,
             is_by_method: false,
             filters: SubscribedFilters::default(),
+            observed: None,
             rights: self.restored_rights(&saved, client_id)?,
             account,
         })

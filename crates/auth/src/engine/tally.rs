@@ -171,6 +171,7 @@ mod tests {
             caller: Caller { source, standing },
             id_is_free: false,
             presented: Presented::default(),
+            token_id: None,
             restored_for: None,
             ends_with_connection: false,
         }

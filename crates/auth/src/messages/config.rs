@@ -68,6 +68,12 @@ impl fmt::Display for Problem {
                 );
             }
             Self::File(why) => return write!(f, "{why}"),
+            Self::NotLogged(why) => {
+                return write!(
+                    f,
+                    "{why}; let the broker's user (usually `mosquitto`) create files in its folder"
+                );
+            }
             Self::Folder(why) => return write!(f, "{why}"),
             Self::Policy(mistake) => return write!(f, "{mistake}"),
             Self::NeverHolds { rule, condition } => {

@@ -4,6 +4,7 @@
 
 mod config;
 mod control;
+mod decision_log;
 mod files;
 mod keys;
 mod metrics;

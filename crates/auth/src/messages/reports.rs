@@ -8,12 +8,13 @@ use crate::{
     engine::{
         Action,
         reload::ReloadError,
-        repeats::{Count, Scope},
-        report::{Attempt, Report, Subject},
+        repeats::{Count, Kind, Scope},
+        report::{Attempt, Report, ShadowDifference, Subject},
         tally::{MAX_DEVICES, Minute},
     },
     refusal::Refusal,
 };
+use acl::explanation::RuleName;
 use input::text::{self, Quoted};
 
 /// The room that is left behind a refusal for what is said about repeats, in bytes.
@@ -36,7 +37,7 @@ impl fmt::Display for Report<'_> {
                     Scope::Device(..) => {
                         f.write_str("repeats are counted and logged once a minute")
                     }
-                    Scope::Access(_) => f.write_str(
+                    Scope::Access(..) => f.write_str(
                         "not logged again on this connection; on later ones it is counted and logged once a minute",
                     ),
                     Scope::Source(source) => {
@@ -134,6 +135,12 @@ impl fmt::Display for Report<'_> {
                      acl_file, or load the plugin that decides about them"
                 )
             }
+            Self::ShadowPolicy { rules } => write!(
+                f,
+                "the shadow policy has {rules} rules, which decide nothing: where they would decide otherwise is logged"
+            ),
+            Self::ShadowUnusable(why) => write!(f, "{why}; it decides nothing, so everything else goes on without it"),
+            Self::ShadowDiffers(difference) => write!(f, "{difference}"),
             Self::PolicyFile { rules } => write!(f, "the policy file has {rules} rules"),
             Self::GenerationInForce {
                 number,
@@ -232,6 +239,35 @@ fn words(attempt: Attempt) -> (&'static str, &'static str) {
     }
 }
 
+impl fmt::Display for ShadowDifference<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            subject,
+            topic,
+            allows,
+            rule,
+        } = self;
+        let would = if *allows { "allow" } else { "deny" };
+        write!(f, "the shadow policy would {would} the {subject}")?;
+        if !topic.is_empty() {
+            write!(f, " with the topic {}", Quoted(topic))?;
+        }
+        f.write_str(match allows {
+            true => ", which is denied: ",
+            false => ", which is allowed: ",
+        })?;
+        match rule {
+            Some(RuleName::Policy(name)) => write!(f, "its rule {} decides", Quoted(name))?,
+            Some(RuleName::Filter(filter)) => {
+                write!(f, "the token's rule for {} decides", Quoted(filter))?;
+            }
+            Some(RuleName::Token) => f.write_str("a rule of the token decides")?,
+            None => f.write_str("no rule covers it")?,
+        }
+        f.write_str("; more of these are counted and logged once a minute")
+    }
+}
+
 impl fmt::Display for Subject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, of) = words(self.attempt);
@@ -262,14 +298,35 @@ impl fmt::Display for Client<&str> {
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            reason,
+            kind,
             scope,
             subject,
             times,
         } = self;
-        let code = reason.code();
+        let code = match kind {
+            Kind::Refusal(reason) => reason.code(),
+            Kind::NoRights => {
+                return write!(
+                    f,
+                    "{times} more sign-ins without rights within a minute, the last: {subject}"
+                );
+            }
+            Kind::Silenced => {
+                return write!(
+                    f,
+                    "on {times} more connections too many refusals to log within a minute, the last: {subject}"
+                );
+            }
+            Kind::Shadow(allows) => {
+                let would = if *allows { "allow" } else { "deny" };
+                return write!(
+                    f,
+                    "the shadow policy would {would} {times} more within a minute, the last: {subject}"
+                );
+            }
+        };
         match scope {
-            Scope::Device(..) | Scope::Access(_) => {
+            Scope::Device(..) | Scope::Access(..) => {
                 write!(
                     f,
                     "refused {times} more times [{code}] within a minute: {subject}"

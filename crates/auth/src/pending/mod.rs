@@ -212,6 +212,7 @@ mod tests {
             },
             id_is_free: false,
             presented: Presented::default(),
+            token_id: None,
             restored_for: None,
             ends_with_connection: false,
             credential: Fingerprinter::new().unwrap().of(b"a password"),

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use crate::client_auth::ClientAuth;
 use acl::{
-    claims::ClaimsError, explanation::Explanation, policy_file::UnusableRule, rules::UnusableValue,
+    claims::ClaimsError,
+    explanation::{Explanation, RuleName},
+    policy_file::UnusableRule,
+    rules::UnusableValue,
 };
 use input::{json::JsonError, recognise::Token};
 
@@ -95,6 +98,17 @@ pub enum Detail {
     },
     /// A fault at the boundary to the broker, in the words of that crate.
     Boundary(String),
+}
+
+impl Detail {
+    /// Returns the rule that decides, if one does.
+    pub(crate) fn rule(&self) -> Option<RuleName> {
+        match self {
+            Self::NotAllowed { why, .. } => why.rule(),
+            Self::Policy(unusable) => Some(RuleName::Policy(unusable.rule.clone())),
+            _ => None,
+        }
+    }
 }
 
 /// What was found about a CONNECT.

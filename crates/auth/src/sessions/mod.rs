@@ -21,6 +21,7 @@ mod deferred;
 mod dropped;
 mod expiry;
 mod filters;
+mod observed;
 mod overview;
 mod recheck;
 mod reported;
@@ -47,6 +48,7 @@ use dropped::DroppedSessions;
 use expiry::Expiries;
 pub(crate) use expiry::{EndCause, EndedSession, Ending};
 pub(crate) use filters::{SubscribedFilters, denies_for_good};
+pub(crate) use observed::Observed;
 pub(crate) use overview::SessionOverview;
 use recheck::Recheck;
 pub use recheck::{Origin, RecheckAnswer};
@@ -82,6 +84,8 @@ pub(crate) struct Session {
     pub is_by_method: bool,
     /// The filters that it subscribed to, where they are remembered.
     pub filters: SubscribedFilters,
+    /// What the decision log and the shadow policy need, if there is either.
+    pub observed: Option<Box<Observed>>,
 }
 
 /// What the broker does with a session after its client has gone.

@@ -57,6 +57,7 @@ impl Table {
             instance: InstanceId::default(),
             is_by_method: false,
             filters: SubscribedFilters::default(),
+            observed: None,
         };
         self.sessions.admit(ClientKey(client), session);
     }
@@ -356,6 +357,7 @@ fn a_client_that_hung_up_leaves_the_older_session_as_it_was() {
         instance: InstanceId::default(),
         is_by_method: false,
         filters: SubscribedFilters::default(),
+        observed: None,
     };
     let older = table.sessions.admit(ClientKey(2), session);
     assert_eq!(older, Some(ClientKey(1)));
@@ -977,6 +979,7 @@ fn filters_are_remembered_across_a_reconnect_of_the_same_account() {
             instance: InstanceId::default(),
             is_by_method: true,
             filters: SubscribedFilters::default(),
+            observed: None,
         };
         table.sessions.admit(ClientKey(client), session);
     };

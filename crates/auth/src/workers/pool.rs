@@ -442,6 +442,7 @@ mod tests {
                     caller,
                     id_is_free: false,
                     presented: Presented::default(),
+                    token_id: None,
                     restored_for: None,
                     ends_with_connection: false,
                 },

@@ -1,0 +1,233 @@
+//! A decision, as the broker's thread hands it over. What takes time, such as sentences and JSON, is left to the thread
+//! that writes.
+
+use std::{path::Path, sync::Arc};
+
+use serde_json::{Map, Value};
+
+use super::record::{
+    DecisionInput, DecisionPath, DecisionRecord, DecisionResult, RecordedClaims, RecordedMessage,
+    RecordedRule, ShadowResult, TokenId,
+};
+use crate::{account::Account, client::Client, clock::Unix, refusal::Refusal};
+use acl::{explanation::RuleName, policy_file::PolicyFile};
+use input::text::without_token;
+
+/// What is the same in all decisions about a session, until its rights are renewed.
+#[derive(Debug)]
+pub(crate) struct SessionFacts {
+    /// A number that no other session of this process has.
+    pub number: u64,
+    /// The client, with its verified user name.
+    pub client: Client,
+    /// The account.
+    pub account: Account,
+    /// The token that it presented, if it presented one.
+    pub token_id: Option<TokenId>,
+    /// The claims that rights come from.
+    pub claims: RecordedClaims,
+}
+
+/// Picks the claims with these names.
+pub(crate) fn pick_claims<'n>(
+    claims: &Map<String, Value>,
+    names: impl IntoIterator<Item = &'n String>,
+) -> RecordedClaims {
+    let mut picked = RecordedClaims::default();
+    for name in names {
+        match claims.get(name) {
+            Some(value) => drop(picked.present.insert(name.clone(), value.clone())),
+            None => picked.missing.push(name.clone()),
+        }
+    }
+    picked
+}
+
+/// A decision.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    /// When.
+    pub at: Unix,
+    /// What about.
+    pub path: DecisionPath,
+    /// Whom.
+    pub who: Who,
+    /// The message or the subscription, if it is about one.
+    pub message: Option<DecidedMessage>,
+    /// Why it is refused; `None` if it is allowed.
+    pub refusal: Option<Refusal>,
+    /// The rule that decides, if one does.
+    pub rule: Option<RuleName>,
+    /// When the rights of a client end that is admitted.
+    pub until: Option<Unix>,
+    /// What the shadow policy says.
+    pub shadow: Option<ShadowDecision>,
+    /// Where the rules are written.
+    pub places: PolicyPlaces,
+}
+
+/// Where the rules are written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PolicyPlaces {
+    /// The policy file in force.
+    pub policy: Option<PolicyPlace>,
+    /// The shadow policy.
+    pub shadow: Option<PolicyPlace>,
+}
+
+/// A policy file, and where it is.
+#[derive(Clone, Debug)]
+pub(crate) struct PolicyPlace {
+    /// Its path.
+    pub path: Arc<Path>,
+    /// What it says.
+    pub rules: Arc<PolicyFile>,
+}
+
+/// Whom a decision is about.
+#[derive(Debug)]
+pub(crate) enum Who {
+    /// A client that is in.
+    Session(Arc<SessionFacts>),
+    /// Another client. Nothing about it is verified.
+    Client {
+        /// The client.
+        client: Client,
+        /// The token that it presented, if it presented one.
+        token_id: Option<TokenId>,
+    },
+}
+
+/// A message or a subscription.
+#[derive(Debug)]
+pub(crate) struct DecidedMessage {
+    /// The topic, which may be no text.
+    pub topic: Box<[u8]>,
+    /// The QoS.
+    pub qos: u8,
+    /// The retain flag.
+    pub retain: bool,
+    /// The length of the payload, in bytes.
+    pub payload: u32,
+}
+
+/// What the shadow policy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ShadowDecision {
+    /// Whether it allows.
+    pub allowed: bool,
+    /// The rule that decides, if one does.
+    pub rule: Option<RuleName>,
+}
+
+impl Decided {
+    /// Returns about how many bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        const FIXED: usize = 512;
+        let of_client = |client: &Client| {
+            let username = client.username.as_ref().map_or(0, |name| name.len());
+            client.id.len() + username
+        };
+        let who = match &self.who {
+            Who::Session(_) => 0,
+            Who::Client { client, .. } => of_client(client),
+        };
+        // A refusal repeats the topic.
+        let topic = self
+            .message
+            .as_ref()
+            .map_or(0, |message| message.topic.len());
+        FIXED + who + 2 * topic
+    }
+
+    /// Returns the session that it is about.
+    pub(super) fn session(&self) -> Option<u64> {
+        match &self.who {
+            Who::Session(facts) => Some(facts.number),
+            Who::Client { .. } => None,
+        }
+    }
+
+    /// Returns the decision as a record. `with_claims` says that it has the claims of the session.
+    pub(super) fn record(
+        &self,
+        decision_id: String,
+        process: &str,
+        with_claims: bool,
+    ) -> DecisionRecord {
+        DecisionRecord {
+            decision_id,
+            process: process.to_owned(),
+            timestamp: self.at,
+            path: self.path,
+            input: self.input(with_claims),
+            result: DecisionResult {
+                allowed: self.refusal.is_none(),
+                reason: self
+                    .refusal
+                    .as_ref()
+                    .map(|refusal| refusal.reason.code().to_owned()),
+                explanation: self
+                    .refusal
+                    .as_ref()
+                    .map(|refusal| refusal.detail.to_string()),
+                rule: self
+                    .rule
+                    .as_ref()
+                    .map(|rule| recorded_rule(rule, self.places.policy.as_ref())),
+                expires_at: self.until,
+                shadow: self.shadow.as_ref().map(|shadow| ShadowResult {
+                    allowed: shadow.allowed,
+                    rule: shadow
+                        .rule
+                        .as_ref()
+                        .map(|rule| recorded_rule(rule, self.places.shadow.as_ref())),
+                }),
+            },
+        }
+    }
+
+    fn input(&self, with_claims: bool) -> DecisionInput {
+        let (client, token_id, facts) = match &self.who {
+            Who::Session(facts) => (&facts.client, facts.token_id, Some(facts)),
+            Who::Client { client, token_id } => (client, *token_id, None),
+        };
+        let text = |text: &Arc<str>| without_token(text).into_owned();
+        DecisionInput {
+            client_id: text(&client.id),
+            username: client.username.as_ref().map(text),
+            address: client.address.as_ref().map(text),
+            port: client.port,
+            certificate: client.certificate,
+            token_id,
+            issuer: facts.map(|facts| facts.account.issuer.to_string()),
+            subject: facts.map(|facts| facts.account.subject.to_string()),
+            session: facts.map(|facts| facts.number),
+            claims: facts
+                .filter(|_| with_claims)
+                .map(|facts| facts.claims.clone()),
+            message: self.message.as_ref().map(|message| RecordedMessage {
+                topic: without_token(&String::from_utf8_lossy(&message.topic)).into_owned(),
+                qos: message.qos,
+                retain: message.retain,
+                payload_bytes: message.payload,
+            }),
+        }
+    }
+}
+
+/// Returns a rule for a record. `place` is the policy file that rules of a policy file are in.
+fn recorded_rule(rule: &RuleName, place: Option<&PolicyPlace>) -> RecordedRule {
+    match rule {
+        RuleName::Policy(name) => RecordedRule {
+            file: Some(place.map_or_else(|| "?".into(), |place| place.path.display().to_string())),
+            line: place.and_then(|place| place.rules.line_of(name)),
+            name: Some(name.to_string()),
+        },
+        RuleName::Filter(filter) => RecordedRule {
+            name: Some(without_token(filter).into_owned()),
+            ..RecordedRule::default()
+        },
+        RuleName::Token => RecordedRule::default(),
+    }
+}

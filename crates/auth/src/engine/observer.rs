@@ -1,0 +1,512 @@
+//! Who looks on while the engine decides: the decision log, and the shadow policy.
+//!
+//! Neither changes a decision. A message that is allowed costs no more than a look at one flag, unless all messages are
+//! logged or there is a shadow policy.
+
+use std::{cell::Cell, collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use super::{
+    Engine,
+    access::{Access, Action},
+    repeats::{Kind, Scope},
+    report::{Attempt, Report, ShadowDifference, Subject},
+};
+use crate::{
+    client::{Client, ClientView},
+    clock::Unix,
+    config::{Config, ConfigError, LoggedMessages, errors::Problem},
+    control::ControlTopic,
+    decision_log::{
+        Decided, DecidedMessage, DecisionLog, DecisionLogCounts, OpenError, PolicyPlace,
+        PolicyPlaces, SessionFacts, ShadowDecision, Who, pick_claims,
+        record::{DecisionPath, TokenId},
+    },
+    identity::Identity,
+    policy_file::InForce,
+    refusal::{Reason, Refusal},
+    sessions::{Observed, Session, SessionView},
+    sign_in::SignIn,
+};
+use acl::{
+    client::ClientAttributes,
+    explanation::RuleName,
+    rights::{Rights, RightsError},
+    rules::AccessRequest,
+};
+use input::recognise::{self, Token};
+
+/// The decision log and the shadow policy.
+#[derive(Default)]
+pub(super) struct Observer {
+    log: Option<DecisionLog>,
+    messages: Option<LoggedMessages>,
+    pub(super) shadow: Option<InForce>,
+    places: PolicyPlaces,
+    /// How many sessions had their facts noted.
+    sessions: Cell<u64>,
+    counts: ShadowCounts,
+    /// Whether to look at messages that are allowed.
+    pub(super) sees_allowed: bool,
+}
+
+/// How often the shadow policy would have decided otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShadowCounts {
+    /// What was refused, and it would have allowed.
+    pub would_allow: u64,
+    /// What was allowed, and it would have refused.
+    pub would_deny: u64,
+}
+
+impl Observer {
+    /// Whether sessions need to be observed.
+    fn is_on(&self) -> bool {
+        self.log.is_some() || self.shadow.is_some()
+    }
+
+    /// Follows the configuration, and the policy file in force.
+    pub(super) fn follow(&mut self, config: &Config, policy: Option<&InForce>) {
+        if config.shadow_policy.is_none() {
+            self.shadow = None;
+        }
+        let place = |path: &Option<PathBuf>, policy: Option<&InForce>| {
+            Some(PolicyPlace {
+                path: path.as_deref()?.into(),
+                rules: Arc::clone(policy?.rules()),
+            })
+        };
+        self.places = PolicyPlaces {
+            policy: place(&config.policy_file, policy),
+            shadow: place(&config.shadow_policy, self.shadow.as_ref()),
+        };
+        self.messages = self.log.as_ref().map(|_| config.logged_messages);
+        self.sees_allowed = self.shadow.is_some() || self.messages == Some(LoggedMessages::All);
+    }
+
+    /// Has the decision log opened again by its name.
+    pub(super) fn reopen(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+    }
+
+    /// Has everything written that waits.
+    pub(super) fn stop(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.stop();
+        }
+    }
+
+    /// Whether a decision about a message is looked at although it denies.
+    #[inline]
+    pub(super) fn sees_denied(&self) -> bool {
+        self.shadow.is_some()
+            || matches!(
+                self.messages,
+                Some(LoggedMessages::Denied | LoggedMessages::All)
+            )
+    }
+
+    /// Whether claims are kept for the sessions to come.
+    pub(super) fn needs_claims(&self) -> bool {
+        self.is_on()
+    }
+
+    /// Returns the ID of a token for the decision log. `None` if this is none, or nothing is logged.
+    pub(super) fn token_id(&self, presented: &[u8]) -> Option<TokenId> {
+        self.log.as_ref()?;
+        let is_token = matches!(recognise::token(presented), Some(Token::Alone));
+        is_token.then(|| TokenId::of(presented))
+    }
+
+    /// Returns what the shadow policy says about a request. `None` if there is none, or none that was applied to this
+    /// session.
+    fn shadow_allows(
+        &self,
+        observed: &mut Observed,
+        request: AccessRequest,
+        topic: &[u8],
+        now: Unix,
+    ) -> Option<bool> {
+        let current = self.shadow.as_ref()?;
+        let rights = observed.shadow.as_mut()?.as_mut().ok()?;
+        if rights
+            .policy_file()
+            .is_some_and(|applied| !current.is(applied))
+        {
+            rights.apply(Arc::clone(current.rules()));
+        }
+        Some(rights.allow(request, topic, now))
+    }
+
+    fn count(&mut self, allowed: bool) {
+        let count = match allowed {
+            true => &mut self.counts.would_allow,
+            false => &mut self.counts.would_deny,
+        };
+        *count += 1;
+    }
+}
+
+/// Returns the rule that decides about a request. `None` if none covers it.
+fn deciding_rule(
+    rights: &Rights,
+    allowed: bool,
+    request: AccessRequest,
+    topic: &[u8],
+    now: Unix,
+) -> Option<RuleName> {
+    match allowed {
+        true => rights.deciding_rule(request, topic, now),
+        false => rights.explain_denial(request, topic, now).rule(),
+    }
+}
+
+impl From<Action> for DecisionPath {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Receive => Self::Receive,
+            Action::Publish => Self::Publish,
+            Action::Subscribe => Self::Subscribe,
+            Action::Unsubscribe => Self::Unsubscribe,
+        }
+    }
+}
+
+impl From<Attempt> for DecisionPath {
+    fn from(attempt: Attempt) -> Self {
+        match attempt {
+            Attempt::Connect => Self::Connect,
+            Attempt::Renewal => Self::Renew,
+            Attempt::Access(action) => action.into(),
+        }
+    }
+}
+
+impl Engine {
+    /// Opens the decision log, and reads the shadow policy.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the decision log cannot be written. A shadow policy with a mistake is reported only.
+    pub(super) fn start_observer(&mut self) -> Result<(), super::EngineError> {
+        if let Some(path) = &self.config.decision_log {
+            let log = DecisionLog::open(path, self.spawn, self.log.clone());
+            self.observer.log = Some(log.map_err(|why| match why {
+                OpenError::NoThread(why) => super::EngineError::NoThread(why),
+                OpenError::File(why) => {
+                    let path = path.display().to_string();
+                    ConfigError::new("decision_log", &path, Problem::NotLogged(why)).into()
+                }
+            })?);
+        }
+        if let Some(path) = &self.config.shadow_policy {
+            match self.shadow_reader().read(path, None, &|| {}) {
+                Ok(None) => {}
+                Ok(Some(edition)) => {
+                    let policy = InForce::new(edition, self.spawn);
+                    let rules = policy.rules().len();
+                    self.observer.shadow = Some(policy);
+                    self.tell(&Report::ShadowPolicy { rules });
+                }
+                Err(why) => self.tell(&Report::ShadowUnusable(&why)),
+            }
+        }
+        self.observer
+            .follow(&self.config, self.policy_file.as_ref());
+        Ok(())
+    }
+
+    /// Returns who reads the shadow policy.
+    pub(super) fn shadow_reader(&self) -> crate::policy_file::PolicyReader {
+        crate::policy_file::PolicyReader {
+            option: "shadow_policy",
+            ..self.policy_reader.clone()
+        }
+    }
+
+    /// Returns how many decisions were logged, if there is a decision log.
+    pub fn decision_log_counts(&self) -> Option<DecisionLogCounts> {
+        self.observer.log.as_ref().map(DecisionLog::counts)
+    }
+
+    /// Returns how often the shadow policy would have decided otherwise, if there is one.
+    pub fn shadow_counts(&self) -> Option<ShadowCounts> {
+        self.observer.shadow.as_ref().map(|_| self.observer.counts)
+    }
+
+    /// Returns what is needed to observe a session with this identity. `None` if nobody observes.
+    pub(super) fn observed(
+        &self,
+        client: &Client,
+        identity: &Identity,
+        token_id: Option<TokenId>,
+    ) -> Option<Box<Observed>> {
+        let observer = &self.observer;
+        if !observer.is_on() {
+            return None;
+        }
+        let claims = identity.claims.clone().unwrap_or_default();
+        let policies = [self.policy_file.as_ref(), observer.shadow.as_ref()];
+        let of_policies = policies.into_iter().flatten();
+        let of_policies = of_policies.flat_map(|file| file.members().iter().cloned());
+        let of_token = identity.token_rules.claims().map(str::to_owned);
+        let counting = self.config.reading.members();
+        let names: BTreeSet<String> = counting.chain(of_policies).chain(of_token).collect();
+        observer.sessions.set(observer.sessions.get() + 1);
+        let facts = Arc::new(SessionFacts {
+            number: observer.sessions.get(),
+            client: Client {
+                username: Some(Arc::clone(&identity.username)),
+                ..client.clone()
+            },
+            account: identity.account.clone(),
+            token_id,
+            claims: pick_claims(&claims, &names),
+        });
+        let shadow = observer.shadow.as_ref().and_then(|policy| {
+            let attributes = ClientAttributes {
+                client_id: Arc::clone(&client.id),
+                username: Arc::clone(&identity.username),
+                claims,
+                address: super::admission::address(client),
+                port: client.port,
+                certificate: client.certificate,
+            };
+            let rules = Arc::clone(&identity.token_rules);
+            match Rights::new(rules, Some(policy.rules()), attributes) {
+                Ok(rights) => Some(Ok(rights)),
+                Err(RightsError::Policy(unusable)) => Some(Err(RuleName::Policy(unusable.rule))),
+                // Then the client is refused anyway.
+                Err(RightsError::Token(_)) => None,
+            }
+        });
+        Some(Box::new(Observed { facts, shadow }))
+    }
+
+    /// Notes that a client was admitted, or that its rights were renewed.
+    pub(super) fn observe_admitted(
+        &mut self,
+        attempt: Attempt,
+        sign_in: &SignIn,
+        observed: Option<&Observed>,
+        until: Unix,
+        now: Unix,
+    ) {
+        let Some(observed) = observed else { return };
+        let shadow = observed.shadow.as_ref().map(|rights| ShadowDecision {
+            allowed: rights.is_ok(),
+            rule: rights.as_ref().err().cloned(),
+        });
+        if let Some(shadow) = shadow.as_ref().filter(|shadow| !shadow.allowed) {
+            let client = &sign_in.client.borrowed();
+            self.tell_shadow(Subject { attempt, client }, "", shadow, now);
+        }
+        if let Some(log) = &self.observer.log {
+            log.push(Decided {
+                at: now,
+                path: attempt.into(),
+                who: Who::Session(Arc::clone(&observed.facts)),
+                message: None,
+                refusal: None,
+                rule: None,
+                until: Some(until),
+                shadow,
+                places: self.observer.places.clone(),
+            });
+        }
+    }
+
+    /// Notes that a client was refused that is not in, or that its rights were not renewed.
+    pub(super) fn observe_refused(
+        &mut self,
+        attempt: Attempt,
+        client: &Client<&str>,
+        token_id: Option<TokenId>,
+        refusal: &Refusal,
+        now: Unix,
+    ) {
+        if let Some(log) = &self.observer.log {
+            log.push(Decided {
+                at: now,
+                path: attempt.into(),
+                who: Who::Client {
+                    client: client.to_shared(),
+                    token_id,
+                },
+                message: None,
+                refusal: Some(refusal.clone()),
+                rule: None,
+                until: None,
+                shadow: None,
+                places: self.observer.places.clone(),
+            });
+        }
+    }
+
+    /// Notes that a message or a subscription was allowed.
+    #[cold]
+    pub(super) fn observe_allowed(
+        &mut self,
+        access: &Access<impl ClientView>,
+        found: SessionView<'_>,
+        now: Unix,
+    ) {
+        let request = access.request(found.connected);
+        // A client that leaves asks for nothing.
+        let is_leaving = access.action == Action::Subscribe && !found.connected;
+        let is_judged =
+            access.action != Action::Unsubscribe && ControlTopic::of(access.topic).is_none();
+        if is_leaving {
+            return;
+        }
+        let session = found.session;
+        let shadow = match is_judged {
+            true => self.ask_shadow(access, session, request, true, now),
+            false => None,
+        };
+        let differs = shadow.as_ref().is_some_and(|shadow| !shadow.allowed);
+        let is_logged = match self.observer.messages {
+            Some(LoggedMessages::All) => true,
+            Some(LoggedMessages::Denied) => differs,
+            Some(LoggedMessages::None) | None => false,
+        };
+        if is_logged {
+            let rule = match is_judged {
+                true => session.rights.deciding_rule(request, access.topic, now),
+                false => None,
+            };
+            self.log_access(access, Some(session), None, rule, shadow, now);
+        }
+    }
+
+    /// Notes that a message or a subscription was denied. `request` is what the rules denied, if it was them.
+    #[cold]
+    pub(super) fn observe_denied(
+        &mut self,
+        access: &Access<impl ClientView>,
+        mut session: Option<&mut Session>,
+        request: Option<AccessRequest>,
+        refusal: &Refusal,
+        now: Unix,
+    ) {
+        let shadow = match (&mut session, request) {
+            (Some(session), Some(request)) => self.ask_shadow(access, session, request, false, now),
+            _ => None,
+        };
+        if matches!(
+            self.observer.messages,
+            Some(LoggedMessages::All | LoggedMessages::Denied)
+        ) {
+            let rule = refusal.detail.rule();
+            let session = session.as_deref();
+            self.log_access(access, session, Some(refusal), rule, shadow, now);
+        }
+    }
+
+    /// Returns what the shadow policy says, and reports it if that is something else.
+    fn ask_shadow(
+        &mut self,
+        access: &Access<impl ClientView>,
+        session: &mut Session,
+        request: AccessRequest,
+        allowed: bool,
+        now: Unix,
+    ) -> Option<ShadowDecision> {
+        let (topic, observed) = (access.topic, session.observed.as_mut()?);
+        let shadow_allows = self.observer.shadow_allows(observed, request, topic, now)?;
+        let differs = shadow_allows != allowed;
+        if !differs && self.observer.messages.is_none() {
+            return None;
+        }
+        let rights = observed.shadow.as_ref()?.as_ref().ok()?;
+        let shadow = ShadowDecision {
+            allowed: shadow_allows,
+            rule: deciding_rule(rights, shadow_allows, request, topic, now),
+        };
+        if differs {
+            let facts = Arc::clone(&observed.facts);
+            let client = &Client {
+                id: &*facts.client.id,
+                username: facts.client.username.as_deref(),
+                ..Client::default()
+            };
+            let attempt = Attempt::Access(access.action);
+            let topic = String::from_utf8_lossy(topic);
+            self.tell_shadow(Subject { attempt, client }, &topic, &shadow, now);
+        }
+        Some(shadow)
+    }
+
+    /// Tells that the shadow policy differs: once for each client, action and rule, and then how often.
+    fn tell_shadow(&mut self, subject: Subject, topic: &str, shadow: &ShadowDecision, now: Unix) {
+        self.observer.count(shadow.allowed);
+        let rule = shadow.rule.as_ref();
+        let action = DecisionPath::from(subject.attempt).action();
+        let scope = Scope::access((subject.client.id, action), rule);
+        let kind = Kind::Shadow(shadow.allowed);
+        if self.note_told(kind, scope, subject, now).is_some() {
+            self.tell(&Report::ShadowDiffers(ShadowDifference {
+                subject,
+                topic,
+                allows: shadow.allowed,
+                rule,
+            }));
+        }
+    }
+
+    fn log_access(
+        &self,
+        access: &Access<impl ClientView>,
+        session: Option<&Session>,
+        refusal: Option<&Refusal>,
+        rule: Option<RuleName>,
+        shadow: Option<ShadowDecision>,
+        now: Unix,
+    ) {
+        let Some(log) = &self.observer.log else {
+            return;
+        };
+        let facts = session.and_then(|session| session.observed.as_ref());
+        let text = |bytes: &[u8]| Arc::<str>::from(String::from_utf8_lossy(bytes));
+        let who = match facts {
+            Some(observed) => Who::Session(Arc::clone(&observed.facts)),
+            None => Who::Client {
+                client: Client {
+                    id: text(access.client.client_id()),
+                    username: access.client.username().map(text),
+                    ..Client::default()
+                },
+                token_id: None,
+            },
+        };
+        log.push(Decided {
+            at: now,
+            path: access.action.into(),
+            who,
+            message: Some(DecidedMessage {
+                topic: access.topic.into(),
+                qos: access.qos,
+                retain: access.retain,
+                payload: access.payload,
+            }),
+            refusal: refusal.cloned(),
+            rule,
+            until: None,
+            shadow,
+            places: self.observer.places.clone(),
+        });
+    }
+
+    /// Notes that a client is denied something without having signed in.
+    pub(super) fn observe_unknown(
+        &mut self,
+        access: &Access<impl ClientView>,
+        refusal: &Refusal,
+        now: Unix,
+    ) {
+        if refusal.reason == Reason::UnknownClient && self.observer.sees_denied() {
+            self.observe_denied(access, None, None, refusal, now);
+        }
+    }
+}
