@@ -6,9 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod device;
 mod policy;
+mod replay;
 
 pub(crate) use device::{DEFAULT_CLIENT_ID, DeviceArguments, time};
 pub(crate) use policy::{CanArguments, LintArguments, TestArguments};
+pub(crate) use replay::ReplayArguments;
 
 /// What `--version` says. A test compares it with the code.
 pub(crate) const LONG_VERSION: &str = concat!(
@@ -52,6 +54,9 @@ pub(crate) enum Command {
     Release(Release),
     /// Have the broker fetch the tenant's keys now
     RefreshKeys(Broker),
+    /// Decide what is in a decision log once more, by another policy file, and say what would be different
+    #[command(after_help = replay::HELP)]
+    Replay(ReplayArguments),
     /// Say whether a device may publish, subscribe or receive something, and why
     #[command(
         override_usage = "mosquitto-auth0 can [CONF] <WHO> [OPTIONS] <publish|subscribe|receive> TOPIC\n       \

@@ -224,6 +224,11 @@ impl Config {
         rules::config(&given, lines, before).map_err(|error| given.locate(error))
     }
 
+    /// Returns which claims say what a client may do, and how they are read.
+    pub fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
     /// Returns the path of the policy file, if there is one.
     pub fn policy_file(&self) -> Option<&Path> {
         self.policy_file.as_deref()

@@ -174,14 +174,14 @@ impl Decided {
                 rule: self
                     .rule
                     .as_ref()
-                    .map(|rule| recorded_rule(rule, self.places.policy.as_ref())),
+                    .map(|rule| RecordedRule::of(rule, place(&self.places.policy))),
                 expires_at: self.until,
                 shadow: self.shadow.as_ref().map(|shadow| ShadowResult {
                     allowed: shadow.allowed,
                     rule: shadow
                         .rule
                         .as_ref()
-                        .map(|rule| recorded_rule(rule, self.places.shadow.as_ref())),
+                        .map(|rule| RecordedRule::of(rule, place(&self.places.shadow))),
                 }),
             },
         }
@@ -216,18 +216,8 @@ impl Decided {
     }
 }
 
-/// Returns a rule for a record. `place` is the policy file that rules of a policy file are in.
-fn recorded_rule(rule: &RuleName, place: Option<&PolicyPlace>) -> RecordedRule {
-    match rule {
-        RuleName::Policy(name) => RecordedRule {
-            file: Some(place.map_or_else(|| "?".into(), |place| place.path.display().to_string())),
-            line: place.and_then(|place| place.rules.line_of(name)),
-            name: Some(name.to_string()),
-        },
-        RuleName::Filter(filter) => RecordedRule {
-            name: Some(without_token(filter).into_owned()),
-            ..RecordedRule::default()
-        },
-        RuleName::Token => RecordedRule::default(),
-    }
+/// Returns a policy file, and where it is.
+fn place(place: &Option<PolicyPlace>) -> Option<(&Path, &PolicyFile)> {
+    let place = place.as_ref()?;
+    Some((&place.path, &place.rules))
 }

@@ -3,10 +3,12 @@
 //! The names of the members are those of OPA's decision logs, so that what reads these can read this. Beside them
 //! stands what MQTT has: a client, a topic, a QoS.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use super::timestamp;
-use acl::time::Unix;
+use acl::{explanation::RuleName, policy_file::PolicyFile, time::Unix};
 use input::text;
 
 /// A decision. One line of the decision log is one of these.
@@ -344,7 +346,26 @@ impl DecisionResult {
 }
 
 impl RecordedRule {
-    fn json(&self) -> Value {
+    /// Returns a rule, as its author knows it. `policy` is the policy file that such rules are in.
+    pub fn of(rule: &RuleName, policy: Option<(&Path, &PolicyFile)>) -> Self {
+        match rule {
+            RuleName::Policy(name) => Self {
+                file: Some(
+                    policy.map_or_else(|| "?".into(), |(path, _)| path.display().to_string()),
+                ),
+                line: policy.and_then(|(_, rules)| rules.line_of(name)),
+                name: Some(name.to_string()),
+            },
+            RuleName::Filter(filter) => Self {
+                name: Some(text::without_token(filter).into_owned()),
+                ..Self::default()
+            },
+            RuleName::Token => Self::default(),
+        }
+    }
+
+    /// Returns it as JSON.
+    pub fn json(&self) -> Value {
         let source = match self.file {
             Some(_) => "policy_file",
             None => "token",

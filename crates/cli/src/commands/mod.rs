@@ -9,6 +9,7 @@ mod lint;
 pub(crate) mod login;
 mod refresh_keys;
 mod release;
+pub(crate) mod replay;
 mod sessions;
 mod tenant_export;
 mod test;
@@ -33,6 +34,7 @@ pub(crate) fn run(arguments: Arguments) -> Exit {
         Command::Release(which) => release::run(which),
         Command::RefreshKeys(broker) => refresh_keys::run(&broker),
         Command::Tenant(TenantCommand::Export(arguments)) => tenant_export::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Login(arguments) => login::run(&arguments),

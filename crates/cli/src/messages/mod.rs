@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod lint;
 pub(crate) mod login;
+pub(crate) mod replay;
 pub(crate) mod token;
 
 /// Returns a time span for people.
