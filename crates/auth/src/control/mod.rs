@@ -45,7 +45,7 @@ pub const EXPIRY: &str = "$CONTROL/auth0/v1/expiry";
 
 /// One of the plugin's own topics, or a filter for some of them. No rule is about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ControlTopic {
+pub enum ControlTopic {
     /// [`RENEW`].
     Renew,
     /// [`COMMANDS`].
@@ -56,7 +56,7 @@ pub(crate) enum ControlTopic {
 
 impl ControlTopic {
     /// Returns which of the plugin's own topics this is; `None` if it is none of them.
-    pub(crate) fn of(topic: &[u8]) -> Option<Self> {
+    pub fn of(topic: &[u8]) -> Option<Self> {
         let rest = topic.strip_prefix(b"$CONTROL/auth0")?;
         if !rest.is_empty() && rest[0] != b'/' {
             return None;

@@ -104,7 +104,7 @@ struct Replay {
 ///
 /// Returns a failure if a file cannot be read, or if something is wrong with it.
 pub(crate) fn run(arguments: &ReplayArguments) -> Result<Box<dyn Outcome>, Failure> {
-    let config = configuration::usable(&arguments.conf)?;
+    let config = configuration::at_listener(&arguments.conf, None)?.config;
     let path = &arguments.policy;
     let text = fs::read_to_string(path).map_err(|why| unreadable(path, &why))?;
     let policy = PolicyFile::compile(&text)
