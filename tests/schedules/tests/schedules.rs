@@ -61,6 +61,7 @@ fn job(key: Fingerprint, task: Task) -> Job {
             caller: Caller::default(),
             id_is_free: false,
             presented: Default::default(),
+            token_id: None,
             restored_for: None,
             ends_with_connection: false,
         },
