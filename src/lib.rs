@@ -35,8 +35,8 @@
 //! 2. **The broker reads mosquitto.conf again**, without the options of plugins, and sends RELOAD: `on_reload` in
 //!    `events.rs`. [`auth::engine::Engine::reload`] forgets what held back sign-ins, and has the tenant's keys fetched
 //!    soon. A thread reads `config_file` and the files that options name, and builds all that depends on them: the next
-//!    generation of the configuration (`engine/reload.rs`). RELOAD waits for the thread for a moment. Options that are
-//!    others in mosquitto.conf get one line in the log.
+//!    generation of the configuration (`engine/reload.rs`). If rules, keys or options come from files, RELOAD waits for
+//!    the thread for a moment. Options that are others in mosquitto.conf get one line in the log.
 //! 3. **The broker rechecks every session that it has**, also those whose clients are away, before it serves anybody.
 //!    The event is the same as for a CONNECT, and comes to `on_basic_auth`. `quirks/recheck.rs` tells the two apart by
 //!    the place in the broker's code that the event comes from. A session that certainly is rechecked stays as it is,
@@ -45,8 +45,8 @@
 //!    which disconnects it (but with `on_expiry deny` it stays), and so is one that the plugin does not know, but on
 //!    2.0 no client that may be away.
 //! 4. **The next tick ends it.** On 2.0 sessions that the broker did not ask about are gone, and their client IDs are
-//!    free (`Sessions::end_recheck`); 2.1 can be asked which client IDs are free. A generation that took longer to read
-//!    is put in force by the tick after it is read (`Engine::finish_reload`).
+//!    free (`Sessions::end_recheck`); 2.1 can be asked which client IDs are free. A generation that RELOAD did not wait
+//!    for is put in force by the tick after it is read (`Engine::finish_reload`).
 //! 5. **New rules reach a client at its next message** (`engine/access.rs`). No client is disconnected because of them,
 //!    and subscriptions stay: each delivery is checked.
 //!

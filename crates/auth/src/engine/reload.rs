@@ -138,9 +138,10 @@ impl Reader {
 }
 
 impl Engine {
-    /// Reads the configuration again (SIGHUP), and has the tenant's keys fetched. A small configuration is in force
-    /// when this returns; a large policy file is put in force by [`Self::finish_reload`]. Where the broker does not
-    /// tick, all of it is read before this returns. With a mistake in it, what was read before stays in force.
+    /// Reads the configuration again (SIGHUP), and has the tenant's keys fetched. If rules, keys or options come from
+    /// files, a small configuration is in force when this returns. [`Self::finish_reload`] puts everything else in
+    /// force: the broker serves nobody while this waits. Where the broker does not tick, all of it is read before this
+    /// returns. With a mistake in it, what was read before stays in force.
     pub fn reload(&mut self, common: &mut Common, ticks: bool) {
         common.limits(self.tenant).reset_after_reload();
         self.observer.reopen();
@@ -152,7 +153,7 @@ impl Engine {
             true => self.reloading.want_once_more(),
             false => self.begin_reading(ticks),
         }
-        self.take_generation(common, true);
+        self.take_generation(common, self.config.has_urgent_files());
     }
 
     /// Puts in force what was read meanwhile. Returns whether the configuration is different from before.
