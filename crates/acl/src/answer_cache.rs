@@ -41,7 +41,7 @@ pub struct Question<'t> {
 
 impl<'t> Question<'t> {
     /// Returns the question whether these rights allow a message. Returns `None` about what is no message.
-    #[inline]
+    #[inline(always)]
     pub fn about(rights: RightsId, request: AccessRequest, topic: &'t [u8]) -> Option<Self> {
         let (false, 1..=LONGEST) = (
             matches!(request, AccessRequest::Subscribe { .. }),
@@ -100,7 +100,7 @@ const EMPTY: Slot = Slot {
 
 impl Slot {
     /// Returns whether the slot holds the answer to this question.
-    #[inline]
+    #[inline(always)]
     fn holds(&self, question: &Question) -> bool {
         self.hash == question.hash
             && self.rights == question.rights
@@ -127,7 +127,7 @@ impl Default for AnswerCache {
 
 impl AnswerCache {
     /// Returns whether the same was allowed before and still is.
-    #[inline]
+    #[inline(always)]
     pub fn allows(&self, question: &Question, now: Unix) -> bool {
         let mut set = self.slots[self.set(question.hash)].iter();
         set.any(|slot| slot.holds(question) && (slot.since..slot.until).contains(&now.0))

@@ -227,8 +227,9 @@ impl Engine {
             true => Question::about(rights.id(), access.request(true), access.topic),
             false => None,
         };
-        let was_allowed = question.is_some_and(|question| self.answers.allows(&question, now));
-        if question.is_some() {
+        let mut was_allowed = false;
+        if let Some(question) = &question {
+            was_allowed = self.answers.allows(question, now);
             self.counters.answer_cache.count(was_allowed);
         }
         if was_allowed && found.connected && now < found.session.until {
