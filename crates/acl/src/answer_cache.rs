@@ -158,7 +158,7 @@ impl AnswerCache {
             return &mut self.slots[set][place];
         }
         self.displaced += 1;
-        if self.displaced > self.slots.len() && self.slots.len() < MANY {
+        if self.displaced > self.slots.len() / 4 && self.slots.len() < MANY {
             self.grow();
         }
         let set = self.set(question.hash);
@@ -306,7 +306,7 @@ mod tests {
             hits
         };
         round(&mut cache);
-        assert_eq!(cache.slots.len(), 2 * FEW);
+        assert!(cache.slots.len() >= 2 * FEW);
         for _ in 0..30 {
             round(&mut cache);
         }
