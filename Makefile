@@ -10,7 +10,7 @@
 # make connects what a sign-in with a token costs the broker's thread: a table
 # make memory   what ten thousand connected devices cost, and what is left of them: a table
 # make instructions what the rights cost a message, counted by valgrind: a table
-# make scale    what a large fleet costs the others on SIGHUP and when its tokens expire, and a large policy file
+# make scale    what a large fleet costs the others on SIGHUP, when its tokens expire and after a restart
 # make docs     writes what is generated: options, refusals, manual pages, the package's auth0.conf
 # make lint     formatting, clippy, links in the documentation, and cargo-deny where it is installed
 #

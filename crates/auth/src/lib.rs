@@ -19,6 +19,7 @@
 //! | May a client take over the client ID of another one? | `engine/admission.rs`, which asks [`sessions`] who has it |
 //! | Who is connected, until when, under which client ID? | [`sessions`] |
 //! | May a connected client have other rights from now on? | `engine/renew.rs` |
+//! | Which subscriptions does a renewal remove? | [`sessions`]: `filters.rs` remembers them, `engine/renew.rs` decides |
 //! | How does a client present a token by an authentication method (MQTT 5)? | `engine/exchange.rs`; where it is in the data, `engine/oauth_methods.rs` |
 //! | When do rights end, and who is told before? | `engine/expiry.rs` decides; [`sessions`]: `expiry.rs` keeps the times |
 //! | Does a session stay as it is on SIGHUP? | [`sessions`]: `stays` and `recheck`; its whole course is in `src/lib.rs` |
@@ -38,7 +39,7 @@
 //! | Which rights has a session that the broker restored from disk? | [`saved_sessions`]; they are made in `engine/restored.rs` |
 //! | What is kept out of core dumps? | [`secret`] |
 //! | Why was a client refused, and how is that fixed? | [`refusal`], one table |
-//! | What may an administrator command, and what comes of it? | [`control`], `engine/administration.rs` |
+//! | What may an administrator command, and what comes of it? | [`control`], `engine/administration.rs`; `refreshKeys`, `engine/refresh_keys.rs` |
 //! | Who may command on this machine, without a token? | [`control::socket`] |
 //! | Who gets the answer to a token that a client has published? | `engine/published_renewal.rs` |
 //! | Which proxies may tell a client's address? | [`proxies`] |

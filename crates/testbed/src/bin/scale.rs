@@ -1,6 +1,7 @@
 //! Measures what a large fleet and a large policy file cost other clients.
 //!
-//!     scale [--plugin FILE] [--sessions N] [--rules N] [--expiring N] [--runs N]
+//!     scale [--plugin FILE] [--sessions N] [--rules N] [--expiring N] [--restored N] [--runs N]
+//!           [--only sighup|policy|expiry|restart] [--broker VERSION]
 //!
 //! A publisher and a subscriber exchange a message every millisecond. The longest gap between two messages is how
 //! long everybody else waits.
@@ -11,6 +12,10 @@
 //!   private memory.
 //! * The third table: the tokens of many connected devices expire in the same second, without jitter and with the
 //!   default. It also has how long it takes until the last of them is disconnected. Their rights end at once.
+//! * The fourth table: a broker restores the sessions of many absent devices, with the plugin and without. It has the
+//!   longest gap in the seconds after the start, and around the first and the second message that is queued for all of
+//!   them. At the first one the plugin makes the rights of each session from what was saved. Each run restarts the
+//!   broker once more.
 
 use std::{
     fmt::Write as _,
@@ -47,6 +52,9 @@ const FEW_RULES: usize = 100;
 const EXPIRING: usize = 10_000;
 /// How long the tokens of these last, in seconds: long enough that the jitter may take a minute of it.
 const LIFETIME: u64 = 3600;
+const RESTORED: usize = 100_000;
+/// The topic of a message for all absent devices.
+const TO_ALL: &str = "all";
 const RUNS: usize = 5;
 const SIGN_INS: usize = 200;
 /// After this time the broker's memory no longer changes.
@@ -67,52 +75,116 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let arguments =
-        Arguments::read(&["--plugin", "--sessions", "--rules", "--expiring", "--runs"])?;
+    let arguments = Arguments::read(&[
+        "--plugin",
+        "--sessions",
+        "--rules",
+        "--expiring",
+        "--restored",
+        "--runs",
+        "--only",
+        "--broker",
+    ])?;
     let plugin = arguments.plugin()?;
     let sessions = arguments.number("--sessions", 1, SESSIONS)?;
     let rules = arguments.number("--rules", FEW_RULES, RULES)?;
     let expiring = arguments.number("--expiring", 1, EXPIRING)?;
+    let restored = arguments.number("--restored", 1, RESTORED)?;
     let runs = arguments.number("--runs", 1, RUNS)?;
+    let versions = match arguments.text("--broker") {
+        Some(name) => vec![Version::named(name)?],
+        None => vec![Version::V2_0_21, Version::V2_1_2],
+    };
     let tenant = elsewhere(Tenant::start);
-    tenant.add_device(Device::new(DEVICE, "pass").topics(json!([TOPIC])));
+    tenant.add_device(Device::new(DEVICE, "pass").topics(json!([TOPIC, TO_ALL])));
 
+    type Table<'t> = (&'t str, &'t dyn Fn() -> Result<(), String>);
+    let tables: [Table; 4] = [
+        ("sighup", &|| {
+            sighup(&versions, &plugin, &tenant, sessions, runs)
+        }),
+        ("policy", &|| {
+            policy_file(&versions, &plugin, &tenant, rules, runs)
+        }),
+        ("expiry", &|| {
+            expiry(&versions, &plugin, &tenant, expiring, runs)
+        }),
+        ("restart", &|| {
+            restart(&versions, &plugin, &tenant, restored, runs)
+        }),
+    ];
+    let only = arguments.text("--only");
+    let wanted = tables
+        .iter()
+        .filter(|(name, _)| only.is_none_or(|only| only == *name));
+    let wanted: Vec<_> = wanted.collect();
+    if wanted.is_empty() {
+        return Err("--only is one of sighup, policy, expiry, restart".into());
+    }
+    wanted.into_iter().try_for_each(|(_, table)| table())
+}
+
+fn sighup(
+    versions: &[Version],
+    plugin: &Path,
+    tenant: &Tenant,
+    sessions: usize,
+    runs: usize,
+) -> Result<(), String> {
     println!("SIGHUP with {sessions} kept sessions; longest silence in ms, median of {runs}\n");
     println!("| broker | no plugin | plugin | times |");
     println!("|---|---|---|---|");
-    for version in [Version::V2_0_21, Version::V2_1_2] {
-        let plain = with_sessions(version, None, &tenant, sessions, runs)?;
-        let ours = with_sessions(version, Some(&plugin), &tenant, sessions, runs)?;
+    for &version in versions {
+        let plain = with_sessions(version, None, tenant, sessions, runs)?;
+        let ours = with_sessions(version, Some(plugin), tenant, sessions, runs)?;
         println!(
             "| {version} | {plain:.1} | {ours:.1} | {:.1} |",
             ours / plain
         );
     }
+    Ok(())
+}
 
+fn policy_file(
+    versions: &[Version],
+    plugin: &Path,
+    tenant: &Tenant,
+    rules: usize,
+    runs: usize,
+) -> Result<(), String> {
     println!("\nA policy file whose rules have a condition on a claim\n");
     println!(
         "| broker | rules | silence when it is read again, ms | a sign-in, µs | private memory, MiB |"
     );
     println!("|---|---|---|---|---|");
-    for version in [Version::V2_0_21, Version::V2_1_2] {
+    for &version in versions {
         for rules in [FEW_RULES, rules] {
-            let row = with_rules(version, &plugin, &tenant, rules, runs)?;
+            let row = with_rules(version, plugin, tenant, rules, runs)?;
             println!(
                 "| {version} | {rules} | {:.1} | {:.0} | {:.1} |",
                 row.silence, row.sign_in, row.memory
             );
         }
     }
+    Ok(())
+}
 
+fn expiry(
+    versions: &[Version],
+    plugin: &Path,
+    tenant: &Tenant,
+    expiring: usize,
+    runs: usize,
+) -> Result<(), String> {
     println!("\n{expiring} tokens that expire in the same second, median of {runs}\n");
     println!(
         "| broker | expiry_jitter | longest silence, ms | from the first to the last end, s |"
     );
     println!("|---|---|---|---|");
     allow_open_files(expiring as u64 + 200)?;
-    for version in [Version::V2_0_21, Version::V2_1_2] {
+    for &version in versions {
         for jitter in [0, 60] {
-            let ends = (0..runs).map(|_| with_expiry(version, &plugin, &tenant, expiring, jitter));
+            let ends = (0..runs).map(|_| with_expiry(version, plugin, tenant, expiring, jitter));
             let ends = ends.collect::<Result<Vec<_>, _>>()?;
             let of = |what: fn(&End) -> f64| median(&ends.iter().map(what).collect::<Vec<_>>());
             println!(
@@ -123,6 +195,97 @@ fn run() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn restart(
+    versions: &[Version],
+    plugin: &Path,
+    tenant: &Tenant,
+    sessions: usize,
+    runs: usize,
+) -> Result<(), String> {
+    println!("\n{sessions} restored sessions; longest silence in ms, median of {runs}\n");
+    println!("| broker | | after the start | first message to all | second message to all |");
+    println!("|---|---|---|---|---|");
+    for &version in versions {
+        for (name, plugin) in [("no plugin", None), ("plugin", Some(plugin))] {
+            let [start, first, second] = with_restored(version, plugin, tenant, sessions, runs)?;
+            println!("| {version} | {name} | {start:.1} | {first:.1} | {second:.1} |");
+        }
+    }
+    Ok(())
+}
+
+/// Returns the longest gaps after a restart with this many kept sessions, in ms: in the seconds after the start, and
+/// around the first and the second message that is queued for all of them.
+fn with_restored(
+    version: Version,
+    plugin: Option<&Path>,
+    tenant: &Tenant,
+    sessions: usize,
+    runs: usize,
+) -> Result<[f64; 3], String> {
+    let folder = Scratch::new("scale").map_err(|error| error.to_string())?;
+    let state_dir = folder
+        .path()
+        .to_str()
+        .ok_or("a folder whose name is not UTF-8")?;
+    let ca_file = tenant.ca_file().display().to_string();
+    let options = [
+        ("domain", tenant.domain()),
+        ("audience", AUDIENCE),
+        ("ca_file", &ca_file),
+        ("state_dir", state_dir),
+    ];
+    let builder = Mosquitto::builder(version).quiet().persistence(true);
+    let builder = match plugin {
+        None => builder.allow_anonymous(true),
+        Some(plugin) => builder.plugin(plugin, &options),
+    };
+    let mut broker = builder.start().map_err(|error| error.to_string())?;
+    if plugin.is_some() {
+        broker.expect_log("signing keys were fetched");
+    }
+    let token = tenant.token(DEVICE);
+    for i in 0..sessions {
+        if i % 1000 == 0 {
+            progress(&format!("{version}: {i} sessions"));
+        }
+        let connect = ConnectPacket::new(Protocol::V311, &format!("kept-{i}"));
+        let mut connect = connect.login("JWT", &token);
+        connect.clean = false;
+        let client = RawClient::connect(broker.port(), &connect);
+        let mut client = client.map_err(|refusal| format!("{refusal:?}"))?;
+        let granted = client.subscribe(&[(TO_ALL, 1)]);
+        granted.map_err(|end| format!("{end:?}"))?;
+        client.disconnect(0);
+    }
+    progress("");
+    let mut silences = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..runs {
+        broker = broker.restart().map_err(|error| error.to_string())?;
+        if plugin.is_some() {
+            broker.expect_log("signing keys were fetched");
+        }
+        let publisher = ConnectPacket::new(Protocol::V311, "to-all").login("JWT", &token);
+        let publisher = RawClient::connect(broker.port(), &publisher);
+        let mut publisher = publisher.map_err(|refusal| format!("{refusal:?}"))?;
+        for (number, silences) in silences.iter_mut().enumerate() {
+            let conversation = Conversation::start(broker.port(), "JWT", &token)?;
+            let since = Instant::now();
+            match number {
+                0 => thread::sleep(SETTLED),
+                _ => {
+                    thread::sleep(AROUND);
+                    let told = publisher.publish(TO_ALL, "x", 1);
+                    told.map_err(|end| format!("{end:?}"))?;
+                    thread::sleep(AROUND);
+                }
+            }
+            silences.push(longest(&conversation.stop(), since).as_secs_f64() * 1000.0);
+        }
+    }
+    Ok(silences.each_ref().map(|silences| median(silences)))
 }
 
 /// Returns the longest gap around a SIGHUP, in ms, with this many kept sessions.
