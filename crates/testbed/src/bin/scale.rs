@@ -54,7 +54,7 @@ const EXPIRING: usize = 10_000;
 const LIFETIME: u64 = 3600;
 const RESTORED: usize = 100_000;
 /// The topic of a message for all absent devices.
-const TO_ALL: &str = "all";
+const TO_ALL: &str = "t/o/a/l/l/o/f/t/h/e/m";
 const RUNS: usize = 5;
 const SIGN_INS: usize = 200;
 /// After this time the broker's memory no longer changes.
@@ -96,7 +96,7 @@ fn run() -> Result<(), String> {
         None => vec![Version::V2_0_21, Version::V2_1_2],
     };
     let tenant = elsewhere(Tenant::start);
-    tenant.add_device(Device::new(DEVICE, "pass").topics(json!([TOPIC, TO_ALL])));
+    tenant.add_device(Device::new(DEVICE, "pass").topics(json!([TOPIC, "t/#"])));
 
     type Table<'t> = (&'t str, &'t dyn Fn() -> Result<(), String>);
     let tables: [Table; 4] = [
@@ -256,7 +256,7 @@ fn with_restored(
         connect.clean = false;
         let client = RawClient::connect(broker.port(), &connect);
         let mut client = client.map_err(|refusal| format!("{refusal:?}"))?;
-        let granted = client.subscribe(&[(TO_ALL, 1)]);
+        let granted = client.subscribe(&[(&filter_for_all(i), 1)]);
         granted.map_err(|end| format!("{end:?}"))?;
         client.disconnect(0);
     }
@@ -286,6 +286,19 @@ fn with_restored(
         }
     }
     Ok(silences.each_ref().map(|silences| median(silences)))
+}
+
+/// Returns one of 1024 filters that match the topic for all: the broker goes through all subscriptions to a filter when
+/// it adds another one.
+fn filter_for_all(number: usize) -> String {
+    let levels = TO_ALL.split('/').enumerate();
+    let levels = levels.map(
+        |(level, name)| match level > 0 && number >> (level - 1) & 1 == 1 {
+            true => "+",
+            false => name,
+        },
+    );
+    levels.collect::<Vec<_>>().join("/")
 }
 
 /// Returns the longest gap around a SIGHUP, in ms, with this many kept sessions.
