@@ -107,7 +107,7 @@ third_party() {
     [[ -n $found ]] || printf '(its source holds no text of the licence)\n'
     printf '\n'
   done < <(cargo tree --locked -p "$PACKAGE" -p cli -p mosquitto-ctrl-auth0 --edges normal,no-proc-macro --prefix none \
-    --format '{p}|{l}' | sed 's/ (\*)$//' | sort -u)
+    --format '{p}|{l}' | sed 's/ (\*)$//; /^$/d' | sort -u)
 }
 third_party | gzip -9n >"$doc/third-party.gz"
 

@@ -17,6 +17,7 @@ use crate::{
         requests::Administrator,
         response::CommandData,
     },
+    decision_log::record::TokenId,
     limits::source::SourceNetwork,
     log::Level,
     refusal::{ConnackReason, Detail, Reason, Refusal, Responsible},
@@ -231,9 +232,7 @@ impl Engine {
         now: Unix,
     ) {
         self.count_refusal(sign_in, refusal);
-        let client = &sign_in.client.borrowed();
-        self.observe_refused(Attempt::Connect, client, sign_in.token_id, refusal, now);
-        self.report_attempt(Attempt::Connect, client, refusal, now);
+        self.report_connect(&sign_in.client.borrowed(), sign_in.token_id, refusal, now);
     }
 
     /// Reports why a client will be refused that comes back for this. It was refused before, and has no other CONNECT.
@@ -270,8 +269,18 @@ impl Engine {
     }
 
     pub(super) fn report(&mut self, client: &Client<&str>, refusal: &Refusal, now: Unix) {
+        self.report_connect(client, None, refusal, now);
+    }
+
+    fn report_connect(
+        &mut self,
+        client: &Client<&str>,
+        token: Option<TokenId>,
+        refusal: &Refusal,
+        now: Unix,
+    ) {
         self.counters.logins.refused.count(refusal.reason);
-        self.observe_refused(Attempt::Connect, client, None, refusal, now);
+        self.observe_refused(Attempt::Connect, client, token, refusal, now);
         self.report_attempt(Attempt::Connect, client, refusal, now);
     }
 
