@@ -16,7 +16,7 @@ pub(crate) use replay::ReplayArguments;
 pub(crate) const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\nBrokers: Mosquitto 2.0.11 and later; tested with 2.0.11, 2.0.21 and 2.1.2",
-    "\nSaved sessions (state_dir/sessions): generation 1"
+    "\nSaved sessions (state_dir/sessions): generation 2"
 );
 
 /// Finds out why a device is refused, and whether a configuration and a tenant are right.

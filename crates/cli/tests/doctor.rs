@@ -893,7 +893,7 @@ fn another_provider_gets_no_advice_about_auth0() {
         "jwks_uri": site.tenant.url(".well-known/jwks.json"),
         "token_endpoint": site.tenant.url("oauth/token"),
         "grant_types_supported": ["authorization_code"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic"],
+        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
         "id_token_signing_alg_values_supported": ["ES256"],
     });
     site.tenant
