@@ -15,11 +15,7 @@ use crate::{
     quirks::{lost_sighup, sighup},
     state, time,
 };
-use auth::{
-    config::mosquitto_conf::{self, MosquittoConf},
-    log::Level,
-    policy_file::BrokerFeatures,
-};
+use auth::{config::mosquitto_conf::MosquittoConf, log::Level, policy_file::BrokerFeatures};
 
 /// The version of the plugin interface that is used.
 const INTERFACE: c_int = 5;
@@ -152,16 +148,13 @@ fn register(
         return Ok(());
     }
     let started = state::with(broker, userdata, |instance, common| {
-        let conf = mosquitto_conf::own_path().map(|path| MosquittoConf::read(&path));
-        let conf = conf.unwrap_or_default();
+        let conf = MosquittoConf::own();
         let users = local_users::of(&conf);
         instance.engine.warn_of_local_users(&users);
         instance.engine.warn_of_missing_others(&users);
         let features = BrokerFeatures {
             // 2.1 restores sessions for other plugins too, and says which it has.
-            restores_nothing: broker.generation() == Generation::V2_0
-                && conf.is_whole
-                && !conf.has_persistence,
+            restores_nothing: broker.generation() == Generation::V2_0 && conf.has_no_persistence(),
             ..broker.features()
         };
         let started = instance.engine.start(common, features);

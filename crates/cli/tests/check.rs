@@ -164,7 +164,7 @@ fn what_in_the_brokers_settings_defeats_the_plugin_is_found() {
     }
     for (option, wanted) in [
         (
-            "on_other defer\nallow_anonymous true\nacl_file /a",
+            "on_other defer\nallow_anonymous true # today\nacl_file /a",
             &[("anonymous", 6)][..],
         ),
         ("on_other defer\nacl_file /a", &[]),

@@ -6,7 +6,8 @@
 //!   setting of a listener belongs to the one that the same file named last.
 //! * `include_dir` is read where it stands, and only in the main file. Its files end in `.conf`. The first
 //!   character that differs decides about their order, and of an upper and a lower case letter the upper one is first.
-//! * Of several `-c` on the command line, the last one is read again on SIGHUP.
+//! * Several `-c` on the command line are read into one configuration. The last one is read again on SIGHUP.
+//! * The first word of a value is what a switch is set to: `persistence true # keep` is `true`.
 
 use std::{
     ffi::OsString,
@@ -33,8 +34,6 @@ pub struct MosquittoConf {
     pub password_files: Vec<PathBuf>,
     /// Whether there is an `acl_file`.
     pub has_acl_file: bool,
-    /// Whether the broker itself keeps its sessions over a restart.
-    pub has_persistence: bool,
     /// Whether all of it could be read.
     pub is_whole: bool,
     /// All other settings, in their order. Those of plugins are not among them, because they may be secrets.
@@ -108,29 +107,57 @@ pub struct ConfiguredPlugin {
     pub named: Vec<Setting>,
 }
 
-/// Returns the path of the mosquitto.conf of the broker in whose process this runs, if it has one.
+/// Returns the mosquitto.conf that the broker in whose process this runs reads again on SIGHUP, if it has one.
 pub fn own_path() -> Option<PathBuf> {
-    path_on(&fs::read("/proc/self/cmdline").ok()?)
+    own_paths().pop()
 }
 
-/// Returns the path of mosquitto.conf on a command line, whose words end with NUL bytes.
-fn path_on(command_line: &[u8]) -> Option<PathBuf> {
+fn own_paths() -> Vec<PathBuf> {
+    fs::read("/proc/self/cmdline").map_or_else(|_| Vec::new(), |line| paths_on(&line))
+}
+
+/// Returns each mosquitto.conf on a command line, whose words end with NUL bytes.
+fn paths_on(command_line: &[u8]) -> Vec<PathBuf> {
     let mut words = command_line.split(|byte| *byte == 0).skip(1);
-    let mut path = None;
+    let mut paths = Vec::new();
     while let Some(word) = words.next() {
         match word {
-            b"-c" | b"--config-file" => path = words.next(),
+            b"-c" | b"--config-file" => paths.extend(words.next()),
             b"-p" | b"--port" | b"--tls-keylog" => drop(words.next()),
             _ => {}
         }
     }
-    let path = path.filter(|path| !path.is_empty())?;
-    Some(PathBuf::from(OsString::from_vec(path.to_vec())))
+    paths.retain(|path| !path.is_empty());
+    let paths = paths.into_iter();
+    paths
+        .map(|path| PathBuf::from(OsString::from_vec(path.to_vec())))
+        .collect()
+}
+
+impl Setting {
+    /// Returns the first word of the value.
+    pub fn first_word(&self) -> &str {
+        self.value.split(' ').next().unwrap_or_default()
+    }
 }
 
 impl MosquittoConf {
+    /// Reads what the broker in whose process this runs has read. What cannot be read is left out.
+    pub fn own() -> Self {
+        match own_paths() {
+            // Nothing is known about a broker without a file.
+            none if none.is_empty() => Self::default(),
+            paths => Self::read_all(&paths),
+        }
+    }
+
     /// Reads mosquitto.conf. What cannot be read is left out.
     pub fn read(path: &Path) -> Self {
+        Self::read_all(&[path])
+    }
+
+    /// Reads several files into one configuration.
+    fn read_all(paths: &[impl AsRef<Path>]) -> Self {
         let mut reader = ConfReader {
             conf: Self {
                 is_whole: true,
@@ -138,8 +165,19 @@ impl MosquittoConf {
             },
             files_left: MAX_FILES,
         };
-        reader.file(path, None);
+        for path in paths {
+            reader.file(path.as_ref(), None);
+        }
         reader.conf
+    }
+
+    /// Whether it is certain that the broker keeps no sessions over a restart. What is saved about sessions is of no
+    /// use then, so in doubt the broker keeps them.
+    pub fn has_no_persistence(&self) -> bool {
+        let mut settings = self.settings.iter().rev();
+        let last =
+            settings.find(|one| matches!(&*one.word, "persistence" | "retained_persistence"));
+        self.is_whole && last.is_none_or(|last| matches!(last.first_word(), "false" | "0"))
     }
 
     /// Returns the last setting with this word, where it counts for all listeners or for this one.
@@ -271,10 +309,6 @@ impl ConfReader {
                 match word {
                     "password_file" => self.conf.password_files.push(value.into()),
                     "acl_file" => self.conf.has_acl_file = true,
-                    // The last one counts.
-                    "persistence" | "retained_persistence" => {
-                        self.conf.has_persistence = matches!(value, "true" | "1");
-                    }
                     _ => {}
                 }
                 self.conf.settings.push(setting);
@@ -362,7 +396,7 @@ mod tests {
         assert!(conf.is_whole);
         let ours = plugin("/ours.so", &[("a", "b c"), ("d", "e")]);
         assert_eq!(conf.password_files, [Path::new("/users")]);
-        assert!(conf.has_persistence);
+        assert!(!conf.has_no_persistence());
         assert_eq!(plugins(conf), [ours, plugin("", &[])]);
     }
 
@@ -446,18 +480,53 @@ mod tests {
     }
 
     #[test]
-    fn the_last_path_on_the_command_line_counts() {
-        for (line, path) in [
-            (&b"mosquitto\0-v\0-c\0/a.conf\0-d\0"[..], Some("/a.conf")),
-            (b"mosquitto\0-c\0/a\0--config-file\0/b\0", Some("/b")),
-            (b"mosquitto\0-c\0-c\0", Some("-c")),
-            (b"mosquitto\0-p\0-c\0/a\0", None),
-            (b"-c\0/a\0", None),
-            (b"mosquitto\0-c\0", None),
-            (b"", None),
+    fn every_path_on_the_command_line_is_found() {
+        for (line, paths) in [
+            (&b"mosquitto\0-v\0-c\0/a.conf\0-d\0"[..], &["/a.conf"][..]),
+            (b"mosquitto\0-c\0/a\0--config-file\0/b\0", &["/a", "/b"]),
+            (b"mosquitto\0-c\0-c\0", &["-c"]),
+            (b"mosquitto\0-p\0-c\0/a\0", &[]),
+            (b"-c\0/a\0", &[]),
+            (b"mosquitto\0-c\0", &[]),
+            (b"", &[]),
         ] {
-            assert_eq!(path_on(line), path.map(PathBuf::from));
+            let paths: Vec<_> = paths.iter().map(PathBuf::from).collect();
+            assert_eq!(paths_on(line), paths);
         }
+    }
+
+    #[test]
+    fn in_doubt_the_broker_keeps_its_sessions() {
+        let folder = Folder::new();
+        let has_none = |texts: &[&str]| {
+            let files = (0..).zip(texts);
+            let paths: Vec<_> = files
+                .map(|(number, text)| folder.write(&format!("{number}.conf"), text))
+                .collect();
+            MosquittoConf::read_all(&paths).has_no_persistence()
+        };
+        for certain in [
+            "",
+            "persistence false",
+            "persistence  0 # not here",
+            "persistence true\nretained_persistence false",
+        ] {
+            assert!(has_none(&[certain]), "{certain}");
+        }
+        for kept in [
+            "persistence true # keep",
+            "persistence 1",
+            "persistence TRUE",
+            "persistence",
+            "persistence false\nretained_persistence true",
+            "include_dir /gone\npersistence false",
+        ] {
+            assert!(!has_none(&[kept]), "{kept}");
+        }
+        // The broker reads every file on its command line into one configuration.
+        assert!(!has_none(&["persistence true", "listener 1883"]));
+        assert!(has_none(&["persistence true", "persistence false"]));
+        assert!(!MosquittoConf::default().has_no_persistence(), "no file");
     }
 
     #[test]

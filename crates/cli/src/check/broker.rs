@@ -24,7 +24,7 @@ pub(super) fn flaws(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
 
 /// Whether a setting is `true`.
 fn is_true(setting: &Setting) -> bool {
-    matches!(setting.value.as_str(), "true" | "1")
+    matches!(setting.first_word(), "true" | "1")
 }
 
 fn per_listener(conf: &MosquittoConf) -> Option<&Setting> {
