@@ -234,8 +234,25 @@ impl Rights {
         Some(self.name(source, ruling.order))
     }
 
-    /// Explains why the client may not do this.
+    /// Explains why the client may not do this. If no rule applies, that takes a look at each rule of the policy file.
     pub fn explain_denial(&self, request: AccessRequest, topic: &[u8], now: Unix) -> Explanation {
+        let explanation = self.explain_denial_briefly(request, topic, now);
+        match (&explanation, &self.policy) {
+            (Explanation::NotCovered { .. }, Some(policy)) => Explanation::NotCovered {
+                skipped: policy.file.first_unusable(&policy.client),
+            },
+            _ => explanation,
+        }
+    }
+
+    /// Explains why the client may not do this. If no rule applies, it does not say which rule is skipped for the
+    /// client.
+    pub fn explain_denial_briefly(
+        &self,
+        request: AccessRequest,
+        topic: &[u8],
+        now: Unix,
+    ) -> Explanation {
         let policy = self.policy.as_deref();
         if let Some(AppliedPolicy {
             rules: Err(unusable),
@@ -252,8 +269,7 @@ impl Rights {
             let by = self.name(source, ruling.order);
             return Explanation::Denied { by };
         }
-        let skipped = policy.and_then(|policy| policy.file.first_unusable(&policy.client));
-        Explanation::NotCovered { skipped }
+        Explanation::NotCovered { skipped: None }
     }
 
     /// Returns the rule that would allow this, before any other denies it, and its limit that the request exceeds.

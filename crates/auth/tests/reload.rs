@@ -224,6 +224,31 @@ fn write(path: PathBuf, text: &str) -> PathBuf {
     path
 }
 
+/// What is remembered about a token while the shadow policy cannot be read has the claims that it asks for later.
+#[test]
+fn a_shadow_policy_that_is_mended_knows_the_claims() {
+    let mut scene = Scene::offline(&[]);
+    let path = scene.write("shadow.toml", "[[rule]]\n");
+    scene.set(&[("shadow_policy", path.to_str().unwrap())]);
+    let lines = scene.reload(&["generation 2 is in force"]);
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("option shadow_policy")),
+        "{lines:?}"
+    );
+    let mint = scene.tenant.mint(DEVICE).claim("topics", json!(["old"]));
+    let token = mint.claim("site", "a").sign();
+    scene.token(1, &token).unwrap();
+    let rules = "[[rule]]\nname = \"site\"\nallow.both = \"${site}/#\"";
+    scene.write("shadow.toml", rules);
+    scene.reload(&["generation 3 is in force: changed are shadow_policy"]);
+    scene.token(2, &token).unwrap();
+    assert!(!scene.may_publish(2, "a/1"));
+    let counts = scene.instance.engine.shadow_counts().unwrap();
+    assert_eq!((counts.would_allow, counts.would_deny), (1, 0));
+}
+
 #[test]
 fn a_changed_option_applies_to_the_next_sign_in_and_not_to_sessions() {
     let mut scene = Scene::offline(&[]);

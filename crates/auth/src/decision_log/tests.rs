@@ -256,6 +256,36 @@ fn a_full_disk_is_told_once_and_what_is_missing_afterwards() {
 }
 
 #[test]
+fn a_torn_line_takes_no_other_line_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, moved) = (folder.path().join("log"), folder.path().join("log.1"));
+    let append = |text: &str| {
+        let mut file = File::options().append(true).open(&path).unwrap();
+        io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    };
+    fs::write(&path, "{\"torn\": ").unwrap();
+    let mut log = DecisionLog::open(&path, threads::plain, Log::default()).unwrap();
+    log.push(of_session(1, "a/1"));
+    wait_for(|| log.counts().written == 1);
+    append("{\"torn too\"");
+    log.reopen();
+    log.push(of_session(1, "a/2"));
+    log.stop();
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = text.lines().map(DecisionRecord::parse).collect();
+    let are_whole: Vec<_> = lines.iter().map(Result::is_ok).collect();
+    assert_eq!(are_whole, [false, true, false, true], "{text}");
+    fs::rename(&path, &moved).unwrap();
+    let mut log = DecisionLog::open(&path, threads::plain, Log::default()).unwrap();
+    for topic in ["a/3", "a/4"] {
+        log.push(of_session(1, topic));
+        log.reopen();
+    }
+    log.stop();
+    assert_eq!(records(&path).len(), 2, "no line is empty");
+}
+
+#[test]
 fn what_is_no_regular_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("none").join("log");

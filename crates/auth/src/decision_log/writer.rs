@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io::{self, Write},
     mem,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{PoisonError, atomic::Ordering},
     time::{Duration, Instant},
@@ -33,37 +33,51 @@ const MAX_SESSIONS: usize = 100_000;
 const CHUNK: usize = 64 * 1024;
 
 /// The file, open for appending.
-pub(super) struct LogFile(File);
+pub(super) struct LogFile {
+    file: File,
+    /// Whether it ends within a line, for example because the broker was killed or the disk was full.
+    is_torn: bool,
+}
 
 impl LogFile {
     /// Opens the file, and creates it where there is none. Nobody but the owner and the group may read it.
     pub(super) fn open(path: &Path) -> Result<Self, FileError> {
         let file = OpenOptions::new()
             .append(true)
+            .read(true)
             .create(true)
             .mode(0o640)
             // Opening a FIFO must not block the broker.
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open(path)
             .map_err(FileError::Unwritable)?;
-        match file.metadata() {
-            Ok(metadata) if metadata.is_file() => Ok(Self(file)),
-            Ok(_) => Err(FileError::NotRegular),
-            Err(why) => Err(FileError::Unwritable(why)),
+        let metadata = file.metadata().map_err(FileError::Unwritable)?;
+        if !metadata.is_file() {
+            return Err(FileError::NotRegular);
         }
+        let mut last = [b'\n'];
+        if let Some(end) = metadata.len().checked_sub(1) {
+            file.read_at(&mut last, end)
+                .map_err(FileError::Unreadable)?;
+        }
+        let is_torn = last != [b'\n'];
+        Ok(Self { file, is_torn })
     }
 
     /// Returns a file that is not regular.
     #[cfg(test)]
     pub(super) fn of(file: File) -> Self {
-        Self(file)
+        Self {
+            file,
+            is_torn: false,
+        }
     }
 
     /// Writes bytes. Returns how many were written, and what stopped it.
     fn write(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
         let mut written = 0;
         while written < bytes.len() {
-            match self.0.write(&bytes[written..]) {
+            match self.file.write(&bytes[written..]) {
                 Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
                 Ok(more) => written += more,
                 Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
@@ -88,8 +102,6 @@ pub(super) struct Writer {
     /// Lines that are not written yet, and how many they are.
     lines: String,
     waiting: u64,
-    /// Whether the file ends within a line.
-    is_torn: bool,
     /// How many decisions are missing since the file cannot be written; `None` if it can.
     failing: Option<u64>,
     /// How many decisions were left out, and were not told.
@@ -117,7 +129,6 @@ impl Writer {
             described: HashSet::new(),
             lines: String::new(),
             waiting: 0,
-            is_torn: false,
             failing: None,
             left_out: 0,
             told: None,
@@ -209,14 +220,14 @@ impl Writer {
             return;
         }
         let decisions = mem::take(&mut self.waiting);
-        let was_torn = self.is_torn;
+        let was_torn = self.file.is_torn;
         if was_torn {
             self.lines.insert(0, '\n');
         }
         let (written, result) = self.file.write(self.lines.as_bytes());
         match result {
             Ok(()) => {
-                self.is_torn = false;
+                self.file.is_torn = false;
                 let counts = &shared.counts.written;
                 counts.fetch_add(decisions, Ordering::Relaxed);
                 if let Some(missing) = self.failing.take() {
@@ -230,7 +241,7 @@ impl Writer {
                 let whole = &self.lines.as_bytes()[..written];
                 let lines = whole.iter().filter(|byte| **byte == b'\n').count() as u64;
                 let lines = lines.saturating_sub(u64::from(was_torn));
-                self.is_torn = whole.last().map_or(was_torn, |byte| *byte != b'\n');
+                self.file.is_torn = whole.last().map_or(was_torn, |byte| *byte != b'\n');
                 let missing = decisions - lines;
                 shared
                     .counts
@@ -255,7 +266,6 @@ impl Writer {
         match LogFile::open(&self.path) {
             Ok(file) => {
                 self.file = file;
-                self.is_torn = false;
                 self.described.clear();
             }
             Err(why) => {

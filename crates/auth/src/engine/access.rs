@@ -204,9 +204,7 @@ impl Engine {
             (Some(false) | None, _) => {
                 let topic = String::from_utf8_lossy(access.topic).into_owned();
                 let refusal = Refusal::new(Reason::ControlTopic, Detail::ControlTopic { topic });
-                if self.observer.sees_denied() {
-                    self.observe_denied(access, None, None, &refusal, now);
-                }
+                self.log_denied(access, None, &refusal, None, now);
                 self.report_refused_access(access, &refusal, now);
                 self.deny(Reason::ControlTopic)
             }
@@ -353,15 +351,22 @@ impl Engine {
             Reason::RightsExpired => reported.note_end(session.until),
             _ => reported.note((reason, access.action, access.topic)),
         };
-        let is_observed = self.observer.sees_denied();
-        if note != Note::Silent || is_observed {
+        let judged = (reason == Reason::NotGranted).then_some(what);
+        let shadow =
+            judged.and_then(|request| self.ask_shadow(access, session, request, false, now));
+        if note != Note::Silent || self.observer.logs_denied() {
+            // A device may be denied at each message, so only what is told has the longer explanation.
+            let explain = match note {
+                Note::Silent => Rights::explain_denial_briefly,
+                _ => Rights::explain_denial,
+            };
             let refusal = match reason {
                 Reason::RightsExpired => end_refusal(session.ending.cause),
                 _ => Refusal::new(
                     reason,
                     Detail::NotAllowed {
                         topic: String::from_utf8_lossy(access.topic).into_owned(),
-                        why: Box::new(session.rights.explain_denial(what, access.topic, now)),
+                        why: Box::new(explain(&session.rights, what, access.topic, now)),
                         empty: session
                             .rights
                             .is_empty()
@@ -369,10 +374,7 @@ impl Engine {
                     },
                 ),
             };
-            if is_observed {
-                let judged = (reason == Reason::NotGranted).then_some(what);
-                self.observe_denied(access, Some(session), judged, &refusal, now);
-            }
+            self.log_denied(access, Some(session), &refusal, shadow, now);
             if note != Note::Silent {
                 self.report_refused_access(access, &refusal, now);
             }

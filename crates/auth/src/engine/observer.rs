@@ -97,19 +97,18 @@ impl Observer {
         }
     }
 
-    /// Whether a decision about a message is looked at although it denies.
-    #[inline]
-    pub(super) fn sees_denied(&self) -> bool {
-        self.shadow.is_some()
-            || matches!(
-                self.messages,
-                Some(LoggedMessages::Denied | LoggedMessages::All)
-            )
+    /// Whether messages and subscriptions that are denied are logged.
+    pub(super) fn logs_denied(&self) -> bool {
+        matches!(
+            self.messages,
+            Some(LoggedMessages::Denied | LoggedMessages::All)
+        )
     }
 
-    /// Whether claims are kept for the sessions to come.
-    pub(super) fn needs_claims(&self) -> bool {
-        self.is_on()
+    /// Whether claims are kept for the sessions to come. What is remembered about a token outlives a shadow policy that
+    /// could not be read.
+    pub(super) fn needs_claims(&self, config: &Config) -> bool {
+        self.log.is_some() || config.shadow_policy.is_some()
     }
 
     /// Returns the ID of a token for the decision log. `None` if this is none, or nothing is logged.
@@ -158,7 +157,7 @@ fn deciding_rule(
 ) -> Option<RuleName> {
     match allowed {
         true => rights.deciding_rule(request, topic, now),
-        false => rights.explain_denial(request, topic, now).rule(),
+        false => rights.explain_denial_briefly(request, topic, now).rule(),
     }
 }
 
@@ -380,32 +379,25 @@ impl Engine {
         }
     }
 
-    /// Notes that a message or a subscription was denied. `request` is what the rules denied, if it was them.
+    /// Logs that a message or a subscription was denied, if such decisions are logged. `shadow` is what the shadow
+    /// policy says.
     #[cold]
-    pub(super) fn observe_denied(
-        &mut self,
+    pub(super) fn log_denied(
+        &self,
         access: &Access<impl ClientView>,
-        mut session: Option<&mut Session>,
-        request: Option<AccessRequest>,
+        session: Option<&Session>,
         refusal: &Refusal,
+        shadow: Option<ShadowDecision>,
         now: Unix,
     ) {
-        let shadow = match (&mut session, request) {
-            (Some(session), Some(request)) => self.ask_shadow(access, session, request, false, now),
-            _ => None,
-        };
-        if matches!(
-            self.observer.messages,
-            Some(LoggedMessages::All | LoggedMessages::Denied)
-        ) {
+        if self.observer.logs_denied() {
             let rule = refusal.detail.rule();
-            let session = session.as_deref();
             self.log_access(access, session, Some(refusal), rule, shadow, now);
         }
     }
 
     /// Returns what the shadow policy says, and reports it if that is something else.
-    fn ask_shadow(
+    pub(super) fn ask_shadow(
         &mut self,
         access: &Access<impl ClientView>,
         session: &mut Session,
@@ -505,8 +497,84 @@ impl Engine {
         refusal: &Refusal,
         now: Unix,
     ) {
-        if refusal.reason == Reason::UnknownClient && self.observer.sees_denied() {
-            self.observe_denied(access, None, None, refusal, now);
+        if refusal.reason == Reason::UnknownClient {
+            self.log_denied(access, None, refusal, None, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::ClientKey,
+        decision_log::record::DecisionRecord,
+        engine::{Common, testing::engine_with},
+        sessions::{Ending, SubscribedFilters},
+    };
+    use acl::policy_file::PolicyFile;
+
+    /// To find a rule that is skipped, each rule is looked at. A device that publishes where it may not, again and
+    /// again, must not cause that each time.
+    #[test]
+    fn only_a_denial_that_is_told_says_which_rule_is_skipped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (mut engine, _) = engine_with(&[("decision_log", path.to_str().unwrap())]);
+        engine.start_observer().unwrap();
+        let mut common = Common::default();
+        let rules = "[[rule]]\nname = \"site\"\nallow.both = \"${site}/#\"";
+        let rules = Arc::new(PolicyFile::compile(rules).unwrap());
+        let client = ClientAttributes::default();
+        let session = Session {
+            client_id: "pump-1".into(),
+            username: "u".into(),
+            account: crate::account::Account {
+                issuer: "https://t.example/".into(),
+                subject: "u".into(),
+            },
+            rights: Rights::new(Arc::default(), Some(&rules), client).unwrap(),
+            until: Unix(2000),
+            ending: Ending::default(),
+            credential: engine.fingerprinter.of(b"password"),
+            instance: engine.id(),
+            filters: SubscribedFilters::default(),
+            observed: None,
+            is_by_method: false,
+        };
+        common.sessions.admit(ClientKey(1), session);
+        let access = Access {
+            key: ClientKey(1),
+            client: Client {
+                id: "pump-1",
+                username: Some("u"),
+                ..Client::default()
+            },
+            action: Action::Publish,
+            topic: b"a/1",
+            qos: 0,
+            retain: false,
+            payload: 1,
+        };
+        for _ in 0..2 {
+            let decision = engine.authorize(&mut common, &access, Unix(1000));
+            assert!(!decision.allows());
+        }
+        engine.observer.stop();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let records = text
+            .lines()
+            .map(|line| DecisionRecord::parse(line).unwrap());
+        let explanations: Vec<_> = records
+            .map(|record| record.result.explanation.unwrap())
+            .collect();
+        let [told, silent] = &explanations[..] else {
+            panic!("{explanations:?}")
+        };
+        assert!(
+            told.contains("rule 'site' of the policy file is skipped"),
+            "{told}"
+        );
+        assert!(!silent.contains("skipped"), "{silent}");
     }
 }

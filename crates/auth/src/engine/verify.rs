@@ -188,7 +188,9 @@ impl Engine {
         };
         let token_names = |one: &str| token_rules.claims().any(|claim| claim == one);
         // The largest claim. A policy file may use it, also one that is read later; rules in a token seldom do.
-        let keeps = self.keeps_claims || self.policy_file.is_some() || self.observer.needs_claims();
+        let keeps = self.keeps_claims
+            || self.policy_file.is_some()
+            || self.observer.needs_claims(&self.config);
         let spare = topics.filter(|one| !keeps && !token_names(one));
         let named = keeps || token_rules.claims().next().is_some();
         let saved = self.config.state_dir.is_some().then(|| {

@@ -180,7 +180,10 @@ impl Replay {
                     let (topic, now) = (topic.as_bytes(), record.timestamp);
                     match rights.allow(request, topic, now) {
                         true => (true, rights.deciding_rule(request, topic, now)),
-                        false => (false, rights.explain_denial(request, topic, now).rule()),
+                        false => (
+                            false,
+                            rights.explain_denial_briefly(request, topic, now).rule(),
+                        ),
                     }
                 }
             },
