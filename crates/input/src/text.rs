@@ -126,8 +126,8 @@ pub fn line_around(head: &str, middle: &str, tail: &str, more: usize) -> String 
     format!("{head}{}{tail}", cut(&line(middle), room))
 }
 
-/// Returns at most `most` bytes of a text.
-fn cut(text: &str, most: usize) -> String {
+/// Returns at most `most` bytes of a text. If it is longer, a mark stands at the end.
+pub fn cut(text: &str, most: usize) -> String {
     const MARK: &str = "...";
     if text.len() <= most {
         return text.to_owned();

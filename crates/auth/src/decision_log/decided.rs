@@ -11,7 +11,10 @@ use super::record::{
 };
 use crate::{account::Account, client::Client, clock::Unix, refusal::Refusal};
 use acl::{explanation::RuleName, policy_file::PolicyFile};
-use input::text::without_token;
+use input::text::{cut, without_token};
+
+/// How many bytes of each text are kept that a client sent about which nothing is verified. MQTT allows 64 KB.
+const MAX_UNVERIFIED: usize = 1024;
 
 /// What is the same in all decisions about a session, until its rights are renewed.
 #[derive(Debug)]
@@ -26,6 +29,38 @@ pub(crate) struct SessionFacts {
     pub token_id: Option<TokenId>,
     /// The claims that rights come from.
     pub claims: RecordedClaims,
+}
+
+impl SessionFacts {
+    /// Returns about how many bytes they take.
+    fn size(&self) -> usize {
+        let claims = self.claims.present.iter();
+        let present: usize = claims
+            .map(|(name, claim)| name.len() + size_of_json(claim))
+            .sum();
+        let missing: usize = self.claims.missing.iter().map(String::len).sum();
+        let account = self.account.issuer.len() + self.account.subject.len();
+        size_of_client(&self.client) + account + present + missing
+    }
+}
+
+fn size_of_client(client: &Client) -> usize {
+    client.id.len() + client.username.as_ref().map_or(0, |name| name.len())
+}
+
+fn size_of_json(value: &Value) -> usize {
+    let held: usize = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(size_of_json).sum(),
+        Value::Object(members) => {
+            let members = members.iter();
+            members
+                .map(|(name, value)| name.len() + size_of_json(value))
+                .sum()
+        }
+    };
+    size_of::<Value>() + held
 }
 
 /// Picks the claims with these names.
@@ -124,20 +159,36 @@ impl Decided {
     /// Returns about how many bytes it takes.
     pub(super) fn size(&self) -> usize {
         const FIXED: usize = 512;
-        let of_client = |client: &Client| {
-            let username = client.username.as_ref().map_or(0, |name| name.len());
-            client.id.len() + username
-        };
         let who = match &self.who {
+            // If clients sign in again and again, only the decision keeps the facts of an earlier sign-in.
+            Who::Session(facts) if self.message.is_none() => facts.size(),
             Who::Session(_) => 0,
-            Who::Client { client, .. } => of_client(client),
+            Who::Client { client, .. } => size_of_client(client),
         };
-        // A refusal repeats the topic.
-        let topic = self
-            .message
-            .as_ref()
-            .map_or(0, |message| message.topic.len());
-        FIXED + who + 2 * topic
+        let message = self.message.as_ref();
+        let topic = message.map_or(0, |message| message.topic.len());
+        let refusal = self.refusal.as_ref();
+        let detail = refusal.map_or(0, |refusal| refusal.detail.text_len());
+        FIXED + who + topic + detail
+    }
+
+    /// Cuts long texts of a client about which nothing is verified. Whoever can connect could fill the disk with them.
+    pub(super) fn cut_unverified(&mut self) {
+        let Who::Client { client, .. } = &mut self.who else {
+            return;
+        };
+        let texts = [Some(&mut client.id), client.username.as_mut()];
+        for text in texts.into_iter().flatten() {
+            if text.len() > MAX_UNVERIFIED {
+                *text = cut_text(text).into();
+            }
+        }
+        if let Some(message) = &mut self.message
+            && message.topic.len() > MAX_UNVERIFIED
+        {
+            let topic = cut_text(&String::from_utf8_lossy(&message.topic));
+            message.topic = topic.into_bytes().into();
+        }
     }
 
     /// Returns the session that it is about.
@@ -214,6 +265,11 @@ impl Decided {
             }),
         }
     }
+}
+
+/// Returns the beginning of a text. A token is recognised before that, because a part of one may look like none.
+fn cut_text(text: &str) -> String {
+    cut(&without_token(text), MAX_UNVERIFIED)
 }
 
 /// Returns a policy file, and where it is.

@@ -139,7 +139,8 @@ impl DecisionLog {
     }
 
     /// Hands a decision over. If there is no room, it is counted only.
-    pub(crate) fn push(&self, decided: Decided) {
+    pub(crate) fn push(&self, mut decided: Decided) {
+        decided.cut_unverified();
         let size = decided.size();
         let mut queue = lock(&self.shared.queue);
         if queue.bytes + size > MAX_BYTES {

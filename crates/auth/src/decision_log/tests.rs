@@ -7,7 +7,7 @@ use crate::{
     client::Client,
     clock::{Deadline, Unix},
     log::Level,
-    refusal::{ConnectDetail, Reason, Refusal},
+    refusal::{ConnectDetail, Detail, Reason, Refusal},
 };
 use serde_json::json;
 use std::{
@@ -174,6 +174,71 @@ fn a_line_has_no_token_and_no_control_character() {
     );
     assert_eq!(records[2].result.reason.as_deref(), Some("no-password"));
     assert!(!records[2].result.allowed);
+}
+
+/// Whoever can connect could fill the disk with 64 KB in each field.
+#[test]
+fn long_texts_of_a_client_that_is_not_in_are_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let mut log = DecisionLog::open(&path, threads::plain, Log::default()).unwrap();
+    let token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2VjcmV0";
+    let long = "\u{e4}".repeat(30_000);
+    let refused = |who, topic: &str| Decided {
+        refusal: Some(Refusal::new(
+            Reason::UnknownClient,
+            Detail::NotSignedIn {
+                topic: topic.into(),
+            },
+        )),
+        ..published(who, topic)
+    };
+    let stranger = |username: String| Who::Client {
+        client: Client {
+            id: long.as_str().into(),
+            username: Some(username.into()),
+            ..Client::default()
+        },
+        token_id: None,
+    };
+    log.push(refused(stranger(long.clone()), &long));
+    log.push(refused(stranger(format!("{token}{long}")), "a"));
+    log.push(refused(Who::Session(facts(1)), &long));
+    log.stop();
+    let size = fs::metadata(&path).unwrap().len();
+    let records = records(&path);
+    let input = &records[0].input;
+    let topic = &input.message.as_ref().unwrap().topic;
+    for text in [&input.client_id, input.username.as_ref().unwrap(), topic] {
+        assert!(
+            (1000..=1024).contains(&text.len()) && text.ends_with("..."),
+            "{text}"
+        );
+    }
+    let username = records[1].input.username.as_deref();
+    assert_eq!(username, Some("eyJhbGci... (a token)"));
+    let topic = &records[2].input.message.as_ref().unwrap().topic;
+    assert_eq!(*topic, long, "who is in is known");
+    assert!(size < 200_000, "{size}");
+}
+
+#[test]
+fn a_sign_in_counts_with_its_claims_and_a_message_without() {
+    let claims = json!({"topics": vec!["t".repeat(100); 100], "role": {"of": "r".repeat(1000)}});
+    let mut facts = Arc::into_inner(facts(1)).unwrap();
+    facts.claims.present = claims.as_object().unwrap().clone();
+    let message = published(Who::Session(Arc::new(facts)), "a");
+    assert!(message.size() < 1000);
+    let sign_in = Decided {
+        path: DecisionPath::Connect,
+        message: None,
+        ..message
+    };
+    assert!(
+        (11_000..20_000).contains(&sign_in.size()),
+        "{}",
+        sign_in.size()
+    );
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub fn collect(engines: &mut [&mut Engine], common: &mut Common, now: Unix) -> V
     let intervals = engines.iter().map(|engine| engine.config.metrics_interval);
     let interval = intervals.filter(|interval| !interval.is_zero()).min();
     let is_on = interval.is_some();
-    // Where nobody wants metrics, files of before are deleted, and nothing is published.
+    // Where nobody wants metrics, files and messages of before are removed.
     if is_on || common.metrics.files.is_some() {
         let snapshot = Arc::new(Snapshot::new(&common.observe(engines, now)));
         common.metrics.write_files(engines, is_on, &snapshot);
@@ -134,5 +134,31 @@ pub fn collect(engines: &mut [&mut Engine], common: &mut Common, now: Unix) -> V
         }
     }
     common.metrics.next = Some(moment() + LOOK_AGAIN);
-    Vec::new()
+    common.metrics.published.withdraw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::engine_with;
+
+    #[test]
+    fn metrics_that_are_switched_off_leave_no_retained_message() {
+        let (mut engine, _) = engine_with(&[("metrics_interval", "1")]);
+        let mut common = Common::default();
+        let mut collect = |engine: &mut Engine| collect(&mut [engine], &mut common, Unix(1000));
+        let mut published: Vec<_> = collect(&mut engine)
+            .into_iter()
+            .map(|one| one.topic)
+            .collect();
+        assert!(published.len() > 20);
+        Arc::make_mut(&mut engine.config).metrics_interval = Duration::ZERO;
+        let removed = collect(&mut engine);
+        assert!(removed.iter().all(|message| message.payload.is_empty()));
+        let mut removed: Vec<_> = removed.into_iter().map(|one| one.topic).collect();
+        published.sort_unstable();
+        removed.sort_unstable();
+        assert_eq!(removed, published);
+        assert_eq!(collect(&mut engine), []);
+    }
 }

@@ -104,8 +104,16 @@ impl MetricsFiles {
 
 struct Writer {
     log: Log,
-    /// The files that were written, and whether that failed the last time.
-    files: Vec<(PathBuf, bool)>,
+    files: Vec<MetricsFile>,
+}
+
+/// A file of which an order told.
+struct MetricsFile {
+    path: PathBuf,
+    /// Whether it was ever written. So it is this thread's, and is deleted in the end.
+    exists: bool,
+    /// Whether it could not be written the last time.
+    failed: bool,
 }
 
 impl Writer {
@@ -131,23 +139,29 @@ impl Writer {
     }
 
     fn delete_all_but(&mut self, paths: &[PathBuf]) {
-        let obsolete = self.files.extract_if(.., |(path, _)| !paths.contains(path));
-        for (path, failed) in obsolete {
-            if !failed {
-                let _ = fs::remove_file(path);
-            }
+        let obsolete = self
+            .files
+            .extract_if(.., |file| !paths.contains(&file.path));
+        for file in obsolete.filter(|file| file.exists) {
+            let _ = fs::remove_file(file.path);
         }
     }
 
     fn write(&mut self, path: PathBuf, snapshot: &Snapshot) {
         let text = text::render(snapshot, TextFormat::of(&path));
         let written = replace(&path, text.as_bytes());
-        let known = self.files.iter_mut().find(|(known, _)| *known == path);
-        let failed_before = known.as_ref().is_some_and(|(_, failed)| *failed);
-        match known {
-            Some((_, failed)) => *failed = written.is_err(),
-            None => self.files.push((path.clone(), written.is_err())),
-        }
+        let known = self.files.iter().position(|file| file.path == path);
+        let place = known.unwrap_or_else(|| {
+            self.files.push(MetricsFile {
+                path: path.clone(),
+                exists: false,
+                failed: false,
+            });
+            self.files.len() - 1
+        });
+        let file = &mut self.files[place];
+        let failed_before = std::mem::replace(&mut file.failed, written.is_err());
+        file.exists |= written.is_ok();
         match (written, failed_before) {
             (Err(why), false) => MetricsFileReport::NotWritten { path, why }.tell(&self.log),
             (Ok(()), true) => MetricsFileReport::WrittenAgain { path }.tell(&self.log),
@@ -247,6 +261,26 @@ mod tests {
         let lines = log.take();
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].1.contains("is written again"));
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_written_again_is_deleted_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, others) = (dir.path().join("a.prom"), dir.path().join("b.prom"));
+        fs::write(&others, "not ours").unwrap();
+        let mut writer = Writer::new(Log::default());
+        writer.carry_out(order(&[&path], 1));
+        for name in ["a", "b"] {
+            let pid = std::process::id();
+            fs::create_dir(dir.path().join(format!(".{name}.prom.new-{pid}"))).unwrap();
+        }
+        writer.carry_out(order(&[&path, &others], 2));
+        assert!(
+            fs::read_to_string(&path).unwrap().contains("} 1\n"),
+            "it is old"
+        );
+        writer.delete_all_but(&[]);
+        assert!(!path.exists() && others.exists());
     }
 
     #[test]

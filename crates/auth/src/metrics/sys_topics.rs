@@ -51,13 +51,26 @@ impl Published {
                 }
             }
         }
-        for ((topic, labels), _) in before {
-            messages.push(MetricMessage {
-                topic: filled(topic, &labels),
-                payload: String::new(),
-            });
-        }
+        remove(before, &mut messages);
         messages
+    }
+
+    /// Returns the messages that remove all that was published.
+    pub(crate) fn withdraw(&mut self) -> Vec<MetricMessage> {
+        let mut messages = Vec::new();
+        remove(std::mem::take(&mut self.0), &mut messages);
+        messages
+    }
+}
+
+/// An empty message for each topic to which readings were published removes the one that is retained.
+fn remove(published: HashMap<Series, Reading>, messages: &mut Vec<MetricMessage>) {
+    let first = messages.len();
+    for ((topic, labels), reading) in published {
+        publish(filled(topic, &labels), &reading, messages);
+    }
+    for message in &mut messages[first..] {
+        message.payload.clear();
     }
 }
 
@@ -144,6 +157,20 @@ mod tests {
         let gone = update(&observed);
         assert_eq!((gone.len(), payload(&gone, "keys/age")), (1, Some("")));
         assert_eq!(update(&observed), []);
+
+        let removed = published.withdraw();
+        assert!(removed.iter().all(|message| message.payload.is_empty()));
+        for topic in [
+            "sessions/connected",
+            "logins/refused/token-expired",
+            "tenant/login/count",
+            "tenant/login/seconds",
+        ] {
+            assert_eq!(payload(&removed, topic), Some(""), "{topic}");
+        }
+        assert_eq!(published.withdraw(), []);
+        let again = published.update(&Snapshot::new(&observed));
+        assert_eq!(payload(&again, "sessions/connected"), Some("0"));
     }
 
     #[test]

@@ -101,6 +101,17 @@ pub enum Detail {
 }
 
 impl Detail {
+    /// Returns how many bytes of text of the client it holds, if these may be many.
+    pub(crate) fn text_len(&self) -> usize {
+        match self {
+            Self::NotSignedIn { topic: text }
+            | Self::NotAllowed { topic: text, .. }
+            | Self::ControlTopic { topic: text }
+            | Self::AuthMethod(text) => text.len(),
+            _ => 0,
+        }
+    }
+
     /// Returns the rule that decides, if one does.
     pub(crate) fn rule(&self) -> Option<RuleName> {
         match self {
