@@ -30,6 +30,7 @@ use std::{
 use crate::{
     files::FileError,
     log::Log,
+    metrics::DecisionLogCounts,
     threads::{self, Spawn, lock},
 };
 pub(crate) use decided::{
@@ -78,15 +79,6 @@ enum Item {
 struct Counts {
     written: AtomicU64,
     left_out: AtomicU64,
-}
-
-/// How many decisions were logged, and how many were not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DecisionLogCounts {
-    /// Those that were written.
-    pub written: u64,
-    /// Those that were left out, because the thread did not keep up or the file could not be written.
-    pub left_out: u64,
 }
 
 /// Why the decision log cannot be opened.

@@ -97,7 +97,6 @@ use expiry::SessionEnds;
 pub use expiry::Warning;
 pub use observe::collect as collect_metrics;
 use observer::Observer;
-pub use observer::ShadowCounts;
 pub use pending::{DelayedAnswer, Wait};
 use published_renewal::PublishedRenewals;
 pub use published_renewal::RenewalAnswer;

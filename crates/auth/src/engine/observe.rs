@@ -109,6 +109,12 @@ impl Engine {
         observed.generation = observed.generation.min(self.generation);
         observed.reload_failed |= self.reload_failed;
         observed.dropped_log_lines += self.log.dropped();
+        if let Some(counts) = self.decision_log_counts() {
+            observed.decision_log.get_or_insert_default().add(counts);
+        }
+        if let Some(counts) = self.shadow_counts() {
+            observed.shadow.get_or_insert_default().add(counts);
+        }
     }
 
     /// Tells that a client is disconnected, and counts it.
@@ -160,5 +166,21 @@ mod tests {
         removed.sort_unstable();
         assert_eq!(removed, published);
         assert_eq!(collect(&mut engine), []);
+    }
+
+    #[test]
+    fn there_are_counts_of_the_decision_log_and_the_shadow_policy_if_there_are_these() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name).display().to_string();
+        std::fs::write(path("shadow"), "").unwrap();
+        let [log, shadow] = ["log", "shadow"].map(path);
+        let (mut engine, _) = engine_with(&[("decision_log", &log), ("shadow_policy", &shadow)]);
+        engine.start_observer().unwrap();
+        let (mut plain, _) = engine_with(&[]);
+        let common = Common::default();
+        let both = common.observe(&[&mut engine, &mut plain], Unix(1000));
+        assert!(both.decision_log.is_some() && both.shadow.is_some());
+        let neither = common.observe(&[&mut plain], Unix(1000));
+        assert!(neither.decision_log.is_none() && neither.shadow.is_none());
     }
 }

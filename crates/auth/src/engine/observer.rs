@@ -17,11 +17,12 @@ use crate::{
     config::{Config, ConfigError, LoggedMessages, errors::Problem},
     control::ControlTopic,
     decision_log::{
-        Decided, DecidedMessage, DecisionLog, DecisionLogCounts, OpenError, PolicyPlace,
-        PolicyPlaces, SessionFacts, ShadowDecision, Who, pick_claims,
+        Decided, DecidedMessage, DecisionLog, OpenError, PolicyPlace, PolicyPlaces, SessionFacts,
+        ShadowDecision, Who, pick_claims,
         record::{DecisionPath, TokenId},
     },
     identity::Identity,
+    metrics::{DecisionLogCounts, ShadowCounts},
     policy_file::InForce,
     refusal::{Reason, Refusal},
     sessions::{Observed, Session, SessionView},
@@ -47,15 +48,6 @@ pub(super) struct Observer {
     counts: ShadowCounts,
     /// Whether to look at messages that are allowed.
     pub(super) sees_allowed: bool,
-}
-
-/// How often the shadow policy would have decided otherwise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShadowCounts {
-    /// What was refused, and it would have allowed.
-    pub would_allow: u64,
-    /// What was allowed, and it would have refused.
-    pub would_deny: u64,
 }
 
 impl Observer {
@@ -225,7 +217,7 @@ impl Engine {
     }
 
     /// Returns how many decisions were logged, if there is a decision log.
-    pub fn decision_log_counts(&self) -> Option<DecisionLogCounts> {
+    pub(super) fn decision_log_counts(&self) -> Option<DecisionLogCounts> {
         self.observer.log.as_ref().map(DecisionLog::counts)
     }
 

@@ -104,6 +104,24 @@ pub(crate) struct ObservedSavedSessions {
     pub(crate) unwritten: u64,
 }
 
+/// How many decisions were logged, and how many were not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DecisionLogCounts {
+    /// Those that were written.
+    pub(crate) written: u64,
+    /// Those that were left out, because the thread did not keep up or the file could not be written.
+    pub(crate) left_out: u64,
+}
+
+/// How often the shadow policy would have decided otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShadowCounts {
+    /// What was refused, and it would have allowed.
+    pub would_allow: u64,
+    /// What was allowed, and it would have refused.
+    pub would_deny: u64,
+}
+
 /// All that is known at one moment, of all instances of the plugin in the broker.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
@@ -125,6 +143,10 @@ pub(crate) struct Observed {
     /// `None` if sessions are not saved.
     pub(crate) saved_sessions: Option<ObservedSavedSessions>,
     pub(crate) dropped_log_lines: u64,
+    /// `None` if there is no decision log.
+    pub(crate) decision_log: Option<DecisionLogCounts>,
+    /// `None` if there is no shadow policy.
+    pub(crate) shadow: Option<ShadowCounts>,
 }
 
 impl Default for ByReason {
@@ -205,6 +227,22 @@ impl ObservedKeys {
         self.number += other.number;
         self.age = self.age.max(other.age);
         self.requests.add(&other.requests);
+    }
+}
+
+impl DecisionLogCounts {
+    /// Adds those of another instance.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.written += other.written;
+        self.left_out += other.left_out;
+    }
+}
+
+impl ShadowCounts {
+    /// Adds those of another instance.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.would_allow += other.would_allow;
+        self.would_deny += other.would_deny;
     }
 }
 

@@ -375,6 +375,36 @@ pub const METRICS: &[Metric] = &[
         read: |seen, to| to.one(seen.dropped_log_lines),
         ..ROW
     },
+    Metric {
+        name: "decision_log_decisions",
+        kind: MetricKind::Counter,
+        help: "Decisions for the decision log: those that were written, and those that were left out because they came \
+               too fast or the file cannot be written.",
+        labels: &["result"],
+        topic: "decision_log/{result}",
+        read: |seen, to| {
+            if let Some(log) = seen.decision_log {
+                to.labelled(["written", ""], log.written);
+                to.labelled(["left_out", ""], log.left_out);
+            }
+        },
+        ..ROW
+    },
+    Metric {
+        name: "shadow_policy_differences",
+        kind: MetricKind::Counter,
+        help: "Decisions that the shadow policy would have made otherwise: what it would have allowed, and what it \
+               would have denied.",
+        labels: &["result"],
+        topic: "shadow_policy/{result}",
+        read: |seen, to| {
+            if let Some(shadow) = seen.shadow {
+                to.labelled(["would_allow", ""], shadow.would_allow);
+                to.labelled(["would_deny", ""], shadow.would_deny);
+            }
+        },
+        ..ROW
+    },
 ];
 
 /// The values of all metrics, in the order of the table.
@@ -429,6 +459,8 @@ mod tests {
                 absent: 0,
                 unwritten: 0,
             }),
+            decision_log: Some(Default::default()),
+            shadow: Some(Default::default()),
             ..Observed::default()
         };
         let snapshot = Snapshot::new(&observed);
