@@ -169,8 +169,7 @@ impl Examiner {
         let Some(dir) = &self.config.state_dir else {
             return Ok(None);
         };
-        let name = self.config.tenant.name();
-        let saved = SavedJwks::new(dir.clone(), name).load(self.config.jwks_max_stale);
+        let saved = SavedJwks::new(dir.clone(), &self.config).load(self.config.jwks_max_stale);
         let saved = saved.map_err(|why| why.to_string())?;
         Ok(saved.map(|(keys, age)| SavedKeys {
             keys: keys.len(),

@@ -344,7 +344,7 @@ impl Engine {
     /// Returns the file in which the keys are kept over a restart, and puts the keys in it to use.
     fn saved_keys(&self) -> Option<SavedJwks> {
         let dir = self.config.state_dir.clone()?;
-        let saved = SavedJwks::new(dir, self.config.tenant.name());
+        let saved = SavedJwks::new(dir, &self.config);
         match saved.load(self.config.jwks_max_stale) {
             Ok(Some((keys, age))) => {
                 self.tell(&Report::KeysRestored {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     fetch_report::{SavedJwksError, SavedJwksProblem},
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     clock::{self, Unix},
+    config::Config,
     state_dir::StateDir,
 };
 use input::json;
@@ -25,14 +26,26 @@ use input::json;
 pub(crate) struct SavedJwks {
     dir: StateDir,
     tenant: String,
+    /// The options that say where the keys are fetched, if any do. Keys from elsewhere are not the tenant's.
+    source: Map<String, Value>,
     file: String,
     /// What is on disk, as far as this process knows.
     written: Mutex<Option<(KeySet, Unix)>>,
 }
 
 impl SavedJwks {
-    /// Returns the file for a tenant.
-    pub(crate) fn new(dir: StateDir, tenant: &str) -> Self {
+    /// Returns the file for the tenant of this configuration.
+    pub(crate) fn new(dir: StateDir, config: &Config) -> Self {
+        let options = [
+            ("jwks_uri", &config.jwks_uri),
+            ("discovery_url", &config.discovery_url),
+        ];
+        let options = options.into_iter();
+        let set = |(name, url): (&str, &Option<String>)| Some((name.into(), url.clone()?.into()));
+        Self::of(dir, config.tenant.name(), options.filter_map(set).collect())
+    }
+
+    fn of(dir: StateDir, tenant: &str, source: Map<String, Value>) -> Self {
         let safe = |c: char| {
             if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
                 c
@@ -44,6 +57,7 @@ impl SavedJwks {
         Self {
             dir,
             tenant: tenant.into(),
+            source,
             file: format!("keys-{name}.json"),
             written: Mutex::default(),
         }
@@ -82,6 +96,11 @@ impl SavedJwks {
         if document.get("tenant").and_then(Value::as_str) != Some(&self.tenant) {
             return Ok(None);
         }
+        // A file without this member names no source.
+        let source = document.get("source").and_then(Value::as_object);
+        if source.unwrap_or(&Map::new()) != &self.source {
+            return Ok(None);
+        }
         let keys = KeySet::parse(&bytes).map_err(|why| not_used(SavedJwksProblem::Keys(why)))?;
         // A date in the future means that a clock was wrong, then or now, and that the keys' age is unknown.
         let age = now.0.saturating_sub(fetched);
@@ -109,6 +128,7 @@ impl SavedJwks {
         }
         let mut document = keys.to_jwks();
         document.insert("tenant".into(), self.tenant.clone().into());
+        document.insert("source".into(), self.source.clone().into());
         document.insert("fetched".into(), now.0.into());
         let text = serde_json::to_vec_pretty(&document).expect("a document of texts");
         let written_to = self.dir.write(&self.file, &text);
@@ -138,7 +158,7 @@ mod tests {
     }
 
     fn at(folder: &tempfile::TempDir, tenant: &str) -> SavedJwks {
-        SavedJwks::new(StateDir::open(folder.path()).unwrap(), tenant)
+        SavedJwks::of(StateDir::open(folder.path()).unwrap(), tenant, Map::new())
     }
 
     #[test]
@@ -172,6 +192,46 @@ mod tests {
                 .unwrap()
                 .is_none()
         );
+    }
+
+    #[test]
+    fn keys_from_elsewhere_are_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |option: Option<(&str, &str)>| {
+            let options = [
+                ("issuer", "https://t.example/"),
+                ("audience", "https://mqtt.example/"),
+            ];
+            let options = options.into_iter().chain(option);
+            let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let config = Config::read(options.collect()).unwrap();
+            SavedJwks::new(StateDir::open(folder.path()).unwrap(), &config)
+        };
+        let (one, other) = ("https://one.example/", "https://other.example/");
+        let sources = [
+            None,
+            Some(("jwks_uri", one)),
+            Some(("jwks_uri", other)),
+            Some(("discovery_url", one)),
+        ];
+        for saved in sources {
+            with(saved).save_at(&keys("a"), DAY, Unix(1000)).unwrap();
+            for configured in sources {
+                let loaded = with(configured).load_at(DAY, Unix(1001)).unwrap();
+                assert_eq!(
+                    loaded.is_some(),
+                    saved == configured,
+                    "{saved:?} {configured:?}"
+                );
+            }
+        }
+        // A file from before the member was written.
+        let path = folder.path().join("keys-https___t.example_.json");
+        let mut document = json::object(&fs::read(&path).unwrap()).unwrap();
+        document.remove("source");
+        fs::write(&path, serde_json::to_vec(&document).unwrap()).unwrap();
+        assert!(with(None).load_at(DAY, Unix(1001)).unwrap().is_some());
+        assert!(with(sources[1]).load_at(DAY, Unix(1001)).unwrap().is_none());
     }
 
     #[test]
