@@ -176,16 +176,21 @@ pub fn release(broker: &Broker, userdata: *mut c_void) {
     let Some(slot) = instances.get_mut(place) else {
         return;
     };
-    if let Some(instance) = slot {
-        instance.references -= 1;
-        if instance.references == 0 {
-            instance.engine.stop();
-            instance.engine.forget_pending(common);
-            *slot = None;
-        }
+    let Some(mut instance) = slot.take() else {
+        return;
+    };
+    instance.references -= 1;
+    if instance.references > 0 {
+        *slot = Some(instance);
+        return;
     }
-    if all.instances.iter().all(Option::is_none) {
-        all.common.stop();
+    let is_last = instances.iter().all(Option::is_none);
+    if is_last {
+        common.stop();
+    }
+    instance.engine.stop();
+    instance.engine.forget_pending(common);
+    if is_last {
         *state = None;
     }
 }
@@ -193,10 +198,10 @@ pub fn release(broker: &Broker, userdata: *mut c_void) {
 /// Stops the threads of all instances, because the broker exits and may not clean up. Callbacks may still come.
 pub fn stop_all(broker: &Broker) {
     if let Some(state) = &mut *STATE.open(broker) {
+        state.common.stop();
         for instance in state.instances.iter_mut().flatten() {
             instance.engine.stop();
         }
-        state.common.stop();
     }
 }
 

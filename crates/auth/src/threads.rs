@@ -6,6 +6,7 @@ use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError},
     },
     thread,
     time::Duration,
@@ -30,7 +31,11 @@ pub fn plain(name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<thread::J
 /// wait: a service manager kills a process that takes too long to stop.
 const LAST_MOMENT: Duration = Duration::from_millis(700);
 
-/// Whether a thread was left behind. The process is ending, so no other thread is waited for.
+/// How long a stop waits at least for a thread that writes a file. Whatever else was left behind, usually because the
+/// tenant does not respond, the disk is well, and what is not written is lost.
+const TO_WRITE: Duration = Duration::from_millis(500);
+
+/// Whether a thread was left behind. The process is ending, so no other thread is waited for, unless it writes a file.
 static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
 
 /// Returns the time by which stopped threads must have ended.
@@ -45,6 +50,15 @@ pub fn last_moment() -> Deadline {
 /// of the broker's; its code stays mapped (`-z nodelete`, `build.rs`).
 pub fn leave_behind() {
     LEFT_BEHIND.store(true, Ordering::Relaxed);
+}
+
+/// Waits for a thread that was told to write what is left and to end. It says by `finished` that it has.
+pub fn wait_for_writer(thread: thread::JoinHandle<()>, finished: &Receiver<()>) {
+    let most = last_moment().remaining().max(TO_WRITE);
+    match finished.recv_timeout(most) {
+        Err(RecvTimeoutError::Timeout) => leave_behind(),
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
+    }
 }
 
 /// Locks a mutex whose state no code leaves half changed, so that a poisoned one is still good.

@@ -22,7 +22,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+        mpsc::{Receiver, sync_channel},
     },
     thread::JoinHandle,
 };
@@ -171,11 +171,7 @@ impl DecisionLog {
         };
         lock(&self.shared.queue).stopping = true;
         self.shared.wake.notify_one();
-        let wait = threads::last_moment().remaining();
-        match self.finished.recv_timeout(wait) {
-            Err(RecvTimeoutError::Timeout) => threads::leave_behind(),
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
-        }
+        threads::wait_for_writer(thread, &self.finished);
     }
 }
 

@@ -132,10 +132,12 @@ impl Common {
         }
     }
 
-    /// Has everything written that is to be saved, and ends the threads that write.
+    /// Has everything written that is to be saved, and ends the threads that write. Call it before the last
+    /// [`Engine::stop`](super::Engine::stop), which may wait for a tenant that does not respond.
     pub fn stop(&mut self) {
-        self.metrics.stop();
+        // First what cannot be replaced.
         self.saved.stop();
+        self.metrics.stop();
     }
 
     /// Returns whether a client stays as it is, where the broker certainly asks about one of its sessions. If `false`,

@@ -359,8 +359,10 @@ impl Engine {
         Some(saved)
     }
 
-    /// Ends what [`Self::start`] started, and waits for it.
+    /// Ends what [`Self::start`] started, and waits for it: first for what is being written, because the tenant may not
+    /// respond, and no thread is waited for after one that was left behind.
     pub fn stop(&mut self) {
+        self.observer.stop();
         if let Some(socket) = self.socket.take() {
             socket.stop();
         }
@@ -368,7 +370,6 @@ impl Engine {
         self.stop_reading_keys();
         self.keys.stop();
         self.pool.stop();
-        self.observer.stop();
     }
 
     /// Forgets the clients whose CONNECT the broker holds for this instance. They get no answer.

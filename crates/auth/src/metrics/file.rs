@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
 };
@@ -94,11 +94,7 @@ impl MetricsFiles {
     /// Deletes the files and ends the thread. Waits for that, but not for long.
     pub(crate) fn stop(self) {
         drop(self.orders);
-        let most = threads::last_moment().remaining();
-        match self.finished.recv_timeout(most) {
-            Err(RecvTimeoutError::Timeout) => threads::leave_behind(),
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(self.thread.join()),
-        }
+        threads::wait_for_writer(self.thread, &self.finished);
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
     os::unix::fs::MetadataExt,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+        mpsc::{Receiver, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -174,13 +174,7 @@ impl Journal {
             return;
         };
         self.waiting.stop();
-        match self
-            .finished
-            .recv_timeout(threads::last_moment().remaining())
-        {
-            Err(RecvTimeoutError::Timeout) => threads::leave_behind(),
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
-        }
+        threads::wait_for_writer(thread, &self.finished);
     }
 
     /// Like [`Self::stop`], and waits as long as it takes.
