@@ -53,6 +53,7 @@ pub(crate) struct TenantClient {
     fetch_failed: AtomicBool,
 }
 
+#[derive(Clone)]
 struct Endpoints {
     token: Option<String>,
     /// Where the keys are, unless `jwks_uri` says so.
@@ -61,9 +62,15 @@ struct Endpoints {
     device: Option<String>,
     /// How the application may prove who it is.
     client_auth: ClientAuth,
-    /// When the tenant said so.
-    since: Instant,
+    /// When the discovery document is read again.
+    old_at: Instant,
 }
+
+/// How long endpoints are used that the tenant has named.
+const ONE_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long they are used further when they could not be discovered again before a sign-in.
+const ENDPOINTS_KEPT: Duration = Duration::from_secs(5 * 60);
 
 impl Endpoints {
     fn of_domain(domain: &str) -> Self {
@@ -72,14 +79,13 @@ impl Endpoints {
             jwks: Some(format!("https://{domain}/.well-known/jwks.json")),
             device: Some(format!("https://{domain}/oauth/device/code")),
             client_auth: ClientAuth::Post,
-            since: moment(),
+            old_at: moment() + ONE_DAY,
         }
     }
 
-    /// Whether the discovery document is read again: a day after it was read.
+    /// Whether the discovery document is read again.
     fn are_old(&self, now: Instant) -> bool {
-        const ONE_DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        now.duration_since(self.since) >= ONE_DAY
+        now >= self.old_at
     }
 }
 
@@ -138,7 +144,8 @@ impl TenantClient {
         }
     }
 
-    /// Has the endpoints discovered again by the next [`Self::rediscover`].
+    /// Has the endpoints discovered again by the next [`Self::rediscover`], or where no keys are fetched by the next
+    /// sign-in.
     pub(crate) fn rediscover_soon(&self) {
         self.rediscover.store(true, Ordering::Relaxed);
     }
@@ -311,9 +318,29 @@ impl TenantClient {
 
     /// Returns the endpoints, which are discovered when they are first needed (OpenID Connect Discovery 1.0, section
     /// 4). Two threads may both ask the first time; the results are the same.
+    ///
+    /// Where keys are fetched, [`Self::rediscover`] discovers them again. Elsewhere this does, and if that fails, what
+    /// was discovered before stays in use.
     fn endpoints(&self, deadline: Deadline) -> Result<Arc<Endpoints>, DocumentError> {
-        let known = lock(&self.endpoints).clone();
-        known.map_or_else(|| self.discover(deadline), Ok)
+        let rediscovers = self.discovers() && !self.config.fetches_keys();
+        let called_for = rediscovers && self.rediscover.swap(false, Ordering::Relaxed);
+        let mut endpoints = lock(&self.endpoints);
+        let Some(known) = endpoints.clone() else {
+            drop(endpoints);
+            return self.discover(deadline);
+        };
+        if !rediscovers || (!called_for && !known.are_old(moment())) {
+            return Ok(known);
+        }
+        // Others use what is known meanwhile.
+        *endpoints = Some(Arc::new(Endpoints {
+            old_at: moment() + ENDPOINTS_KEPT,
+            ..Endpoints::clone(&known)
+        }));
+        drop(endpoints);
+        // The sign-in that follows needs time too.
+        let half = Deadline::after(deadline.remaining() / 2);
+        Ok(self.discover(half).unwrap_or(known))
     }
 
     /// Returns the address of the discovery document.
@@ -430,7 +457,7 @@ fn discovered(issuers: &[&str], body: &[u8]) -> Result<Endpoints, NoAnswer> {
         jwks: https("jwks_uri")?,
         device: https("device_authorization_endpoint")?,
         client_auth: client_auth(document.get("token_endpoint_auth_methods_supported")),
-        since: moment(),
+        old_at: moment() + ONE_DAY,
     })
 }
 
@@ -517,8 +544,48 @@ mod tests {
             .endpoints(Deadline::after(Duration::ZERO))
             .ok()
             .unwrap();
-        let hours = |hours: u64| known.since + Duration::from_secs(hours * 60 * 60);
+        let hours = |hours: u64| moment() + Duration::from_secs(hours * 60 * 60);
         assert!(!known.are_old(hours(23)) && known.are_old(hours(24)));
+    }
+
+    #[test]
+    fn sign_in_discovers_endpoints_again_where_no_keys_are_fetched() {
+        use testbed::tenant::{Behaviour, Endpoint, Tenant};
+
+        let tenant = Tenant::start();
+        let keys = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(keys.path(), tenant.jwks().to_string()).unwrap();
+        let options = [
+            ("issuer", tenant.issuer()),
+            ("audience", "https://mqtt.example/"),
+            ("ca_file", tenant.ca_file().to_str().unwrap()),
+            ("jwks_file", keys.path().to_str().unwrap()),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Arc::new(Config::read(options.to_vec()).unwrap());
+        let first = TenantClient::new(Arc::clone(&config), 1, None).unwrap();
+        let asks = |client: &TenantClient, times| {
+            let deadline = Deadline::after(Duration::from_secs(20));
+            assert!(client.endpoints(deadline).is_ok());
+            assert_eq!(tenant.count(Endpoint::Discovery), times);
+        };
+        asks(&first, 1);
+        asks(&first, 1);
+        first.rediscover_soon();
+        asks(&first, 2);
+        let a_day_later = Endpoints {
+            old_at: moment(),
+            ..Endpoints::clone(lock(&first.endpoints).as_deref().unwrap())
+        };
+        *lock(&first.endpoints) = Some(Arc::new(a_day_later));
+        asks(&first, 3);
+        asks(&first, 3);
+
+        // After SIGHUP, while the tenant has an outage.
+        let next = TenantClient::new(config, 2, Some(&first)).unwrap();
+        tenant.on(Endpoint::Discovery, Behaviour::Html(503));
+        asks(&next, 4);
+        asks(&next, 4);
     }
 
     #[test]

@@ -145,8 +145,8 @@ impl Engine {
     pub fn reload(&mut self, common: &mut Common, ticks: bool) {
         common.limits(self.tenant).reset_after_reload();
         self.observer.reopen();
+        self.in_use.current().rediscover_soon();
         if self.config.fetches_keys() {
-            self.in_use.current().rediscover_soon();
             self.keys.refresh_soon();
         }
         match self.reloading.is_under_way() {
