@@ -61,6 +61,8 @@ pub(super) struct NewGeneration {
     tenant_client: TenantClient,
     /// The keys in `jwks_file`, if they are others.
     keys: Option<KeySet>,
+    /// The keys in use when the file was read.
+    known_keys: Arc<KeySet>,
     /// The rules of the policy file, if they are others.
     policy: Option<Edition>,
     /// The shadow policy, if it is another, or what is wrong with it.
@@ -105,8 +107,8 @@ impl Reader {
             is_long();
             tenant_client.check_trust()?;
         }
-        let same_keys = |set: &KeySet| self.keys.current().has_same_keys(set);
-        let keys = KeySet::of_file(&config)?.filter(|set| !same_keys(set));
+        let known_keys = self.keys.current();
+        let keys = KeySet::of_file(&config)?.filter(|set| !known_keys.has_same_keys(set));
         let policy = match (&config.policy_file, self.known_policy) {
             (Some(path), known) => self.policy.read(path, known, is_long)?,
             (None, known) => known.and_then(PolicyReader::no_rules),
@@ -131,6 +133,7 @@ impl Reader {
             forgets,
             tenant_client,
             keys,
+            known_keys,
             policy,
             shadow,
         })
@@ -238,7 +241,10 @@ impl Engine {
         if new.forgets {
             self.forget_credentials(&config);
         }
-        if let Some(keys) = new.keys {
+        // `refreshKeys` may have read the file meanwhile, and then these keys may be older.
+        let keys_in_doubt =
+            new.keys.is_some() && !Arc::ptr_eq(&self.keys.current(), &new.known_keys);
+        if let Some(keys) = new.keys.filter(|_| !keys_in_doubt) {
             self.keys.replace(keys);
         }
         self.keys.set_max_stale(config.jwks_max_stale);
@@ -275,6 +281,9 @@ impl Engine {
         if fetch_again && self.config.fetches_keys() {
             self.keys.refresh_soon();
         }
+        if keys_in_doubt {
+            self.refresh_keys(true);
+        }
         self.tell_generation(&changes);
         self.warn_of_free_client_ids();
         true
@@ -299,5 +308,61 @@ impl Engine {
             changes,
             rules: rules.filter(|_| changes.contains(&"policy_file")),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{jwt::jwks_cache::FetchSchedule, log::Log, threads};
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+    fn jwks(kid: &str) -> String {
+        let modulus = URL_SAFE_NO_PAD.encode([0xb1; 256]);
+        format!(r#"{{"keys":[{{"kty":"RSA","kid":"{kid}","n":"{modulus}","e":"AQAB"}}]}}"#)
+    }
+
+    #[test]
+    fn keys_that_were_read_before_a_refresh_do_not_replace_its_keys() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |kid: &str| std::fs::write(file.path(), jwks(kid)).unwrap();
+        let options = [
+            ("issuer", "https://t.example/"),
+            ("audience", "https://mqtt.example/"),
+            ("jwks_file", file.path().to_str().unwrap()),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        write("first");
+        let mut common = Common::default();
+        let mut engine = Engine::new(
+            Config::read(options.into()).unwrap(),
+            FetchSchedule::default(),
+            Log::default(),
+            threads::plain,
+            &mut common,
+        )
+        .unwrap();
+        let has = |engine: &Engine, kid: &str| {
+            let expected = KeySet::parse(jwks(kid).as_bytes()).unwrap();
+            engine.keys.current().has_same_keys(&expected)
+        };
+        // Without a thread the files are read at once.
+        write("second");
+        engine.begin_reading(false);
+        write("third");
+        engine.refresh_keys(false);
+        engine.take_read_keys();
+        // Nobody knows which of the two is older, so the file is read once more.
+        write("fourth");
+        engine.take_generation(&mut common, false);
+        assert!(has(&engine, "third"));
+        while engine.is_rereading() {
+            engine.finish_reload(&mut common);
+        }
+        assert!(has(&engine, "fourth"));
+        write("fifth");
+        engine.begin_reading(false);
+        engine.take_generation(&mut common, false);
+        assert!(has(&engine, "fifth"), "no refresh came between");
     }
 }
