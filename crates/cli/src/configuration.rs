@@ -7,7 +7,10 @@ use auth::config::{
     mosquitto_conf::{ConfiguredPlugin, MosquittoConf},
 };
 
-use crate::output::Failure;
+use crate::{
+    messages,
+    output::{self, Failure},
+};
 
 /// Reads the options of the plugin in this mosquitto.conf, and the files that they name. Nothing on disk is changed.
 /// The inner result is what the plugin says of them: all that is wrong.
@@ -16,7 +19,9 @@ use crate::output::Failure;
 ///
 /// Returns a failure if the file does not load the plugin.
 pub(crate) fn read(path: &Path) -> Result<Result<Config, Vec<ConfigError>>, Failure> {
-    let plugin = instances(path)?.swap_remove(0);
+    let mut instances = instances(path)?;
+    announce_left_out(&instances);
+    let plugin = instances.swap_remove(0);
     Ok(Config::look(&plugin.options))
 }
 
@@ -24,12 +29,12 @@ pub(crate) fn read(path: &Path) -> Result<Result<Config, Vec<ConfigError>>, Fail
 pub(crate) struct AtListener {
     /// The options of the instance of the plugin that decides there.
     pub(crate) config: Config,
-    /// What the broker puts in front of each topic there.
-    pub(crate) mount_point: String,
+    /// What the broker puts in front of each topic there; a failure if that depends on the port, and none is named.
+    pub(crate) mount_point: Result<String, Failure>,
 }
 
-/// Returns what a device meets at the listener with this port, or, without a port, at the first listener that has the
-/// plugin. Nothing on disk is changed.
+/// Returns what a device meets at the listener with this port, or, without a port, at any listener that has the first
+/// instance of the plugin. Nothing on disk is changed.
 ///
 /// # Errors
 ///
@@ -37,33 +42,77 @@ pub(crate) struct AtListener {
 pub(crate) fn at_listener(path: &Path, port: Option<u16>) -> Result<AtListener, Failure> {
     let instances = instances(path)?;
     let conf = MosquittoConf::read(path);
-    let listener = match port {
-        None => instances[0].named.iter().find_map(|named| named.listener),
-        Some(port) => listener(&conf, port)?,
-    };
     let is_true = |word| {
         let setting = conf.setting(word, None);
         setting.is_some_and(|setting| matches!(setting.value.as_str(), "true" | "1"))
     };
-    let serves = |plugin: &&ConfiguredPlugin| {
+    let serves = |plugin: &ConfiguredPlugin, listener| {
         let mut named = plugin.named.iter();
         !is_true("per_listener_settings")
             || named.any(|one| one.word == "global_plugin" || one.listener == listener)
     };
-    let Some(plugin) = instances.iter().find(serves) else {
-        let port = port.unwrap_or_default();
-        return Err(Failure::new(format!(
-            "the listener on port {port} does not have the plugin, so it decides nothing there"
-        ))
-        .fix("write the line `plugin …` and its options below this listener, too"));
+    let (plugin, listeners) = match port {
+        None => {
+            announce_left_out(&instances);
+            let plugin = &instances[0];
+            let places = (0..conf.listeners.len()).filter(|place| serves(plugin, Some(*place)));
+            (plugin, places.collect())
+        }
+        Some(port) => {
+            let listener = listener(&conf, port)?;
+            let plugin = instances.iter().find(|plugin| serves(plugin, listener));
+            let plugin = plugin.ok_or_else(|| {
+                Failure::new(format!(
+                    "the listener on port {port} does not have the plugin, so it decides nothing there"
+                ))
+                .fix("write the line `plugin …` and its options below this listener, too")
+            })?;
+            (plugin, Vec::from_iter(listener))
+        }
     };
     let config = Config::look(&plugin.options).map_err(|mistakes| unusable(path, &mistakes))?;
-    // Without a listener the mount point could be that of any.
-    let mount_point = listener.and_then(|place| conf.setting("mount_point", Some(place)));
     Ok(AtListener {
         config,
-        mount_point: mount_point.map_or_else(String::new, |setting| setting.value.clone()),
+        mount_point: mount_point(&conf, &listeners),
     })
+}
+
+/// Returns what all these listeners put in front of each topic.
+fn mount_point(conf: &MosquittoConf, listeners: &[usize]) -> Result<String, Failure> {
+    let of = |place: &usize| {
+        conf.setting("mount_point", Some(*place))
+            .map(|one| &one.value)
+    };
+    let mut all = listeners.iter().map(of);
+    let first = all.next().flatten();
+    match all.all(|other| other == first) {
+        true => Ok(first.cloned().unwrap_or_default()),
+        false => Err(
+            Failure::new("the listeners have different mount points, so topics differ")
+                .fix("name the port that the device connects to (--port PORT, or `port` in a file of expectations)"),
+        ),
+    }
+}
+
+/// Names the instances that are not looked at because the first one is. Those with the same options are no others.
+fn announce_left_out(instances: &[ConfiguredPlugin]) {
+    let place = |plugin: &ConfiguredPlugin| {
+        let named = plugin.named.first();
+        named
+            .map(|one| messages::check::place(&one.place))
+            .unwrap_or_default()
+    };
+    let others = instances
+        .iter()
+        .filter(|one| one.options != instances[0].options);
+    let others: Vec<_> = others.map(place).collect();
+    if !others.is_empty() {
+        output::announce(&format!(
+            "This is about the plugin that is loaded at {}, and not about {}, which has other options.",
+            place(&instances[0]),
+            others.join(" or "),
+        ));
+    }
 }
 
 /// Returns the listener with this port; `None` if the configuration has no `listener` at all.

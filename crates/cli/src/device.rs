@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use acl::{client::ClientAttributes, why::RulesFor};
 use auth::{
@@ -97,6 +97,15 @@ pub(crate) struct SignedIn {
     pub(crate) until: Unix,
 }
 
+/// Why a device is not in.
+#[derive(Clone, Debug)]
+pub(crate) enum NotIn {
+    /// The plugin refuses it.
+    Refused(Box<Refusal>),
+    /// The plugin leaves it to others (`on_other`).
+    OthersDecide,
+}
+
 /// What a device would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Deed {
@@ -144,8 +153,8 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// Returns why it is refused.
-    pub(crate) fn sign_in(&mut self, device: &Device, now: Unix) -> Result<SignedIn, Refusal> {
+    /// Returns why it is not in.
+    pub(crate) fn sign_in(&mut self, device: &Device, now: Unix) -> Result<SignedIn, NotIn> {
         self.devices += 1;
         let key = ClientKey(self.devices);
         let (username, password) = match &device.credential {
@@ -167,7 +176,8 @@ impl Instance {
             password,
             unverified_address: false,
             origin: Origin::Connect,
-            id_is_free: false,
+            // No other device of this instance holds it: each is looked at by itself.
+            id_is_free: true,
             presented: Presented::Password,
             restored_for: None,
             ends_with_connection: true,
@@ -175,8 +185,9 @@ impl Instance {
         let admission = match &device.credential {
             Credential::Claims { claims, .. } => {
                 let claims = claims.clone();
-                self.engine
-                    .admit_unverified(&mut self.common, &connect, claims, now)?
+                let common = &mut self.common;
+                let admission = self.engine.admit_unverified(common, &connect, claims, now);
+                admission.map_err(NotIn::refused)?
             }
             Credential::Token(_) | Credential::Password { .. } => self.admit(&connect, now)?,
         };
@@ -193,13 +204,16 @@ impl Instance {
         Ok(signed_in)
     }
 
-    fn admit(&mut self, connect: &Connect, now: Unix) -> Result<Admission, Refusal> {
+    fn admit(&mut self, connect: &Connect, now: Unix) -> Result<Admission, NotIn> {
         match self.engine.authenticate(&mut self.common, connect, now) {
             Step::Admit(admission) => Ok(admission),
-            Step::Refuse(refusal) => Err(refusal),
-            Step::Wait(wait) => self.engine.wait_aside(&mut self.common, wait, now),
-            // A new device presents a credential, so neither others decide nor does it stay as it is.
-            Step::Keep | Step::Defer => unreachable!("a device that presents a credential"),
+            Step::Refuse(refusal) => Err(NotIn::refused(refusal)),
+            Step::Wait(wait) => {
+                let waited = self.engine.wait_aside(&mut self.common, wait, now);
+                waited.map_err(NotIn::refused)
+            }
+            // Only a device that is in already stays as it is.
+            Step::Keep | Step::Defer => Err(NotIn::OthersDecide),
         }
     }
 
@@ -267,12 +281,33 @@ impl Drop for Instance {
     }
 }
 
-/// Returns the exit code for a refusal: it is an answer, unless the tenant gave none.
-pub(crate) fn exit_of(refusal: &Refusal) -> Exit {
-    match refusal.reason.connack_reason() {
-        ConnackReason::Unavailable | ConnackReason::Busy => Exit::Unknown,
-        ConnackReason::BadCredential | ConnackReason::NotAuthorized | ConnackReason::Banned => {
-            Exit::No
+impl NotIn {
+    fn refused(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+
+    /// Returns the exit code: a refusal is an answer, unless the tenant gave none.
+    pub(crate) fn exit(&self) -> Exit {
+        let Self::Refused(refusal) = self else {
+            return Exit::Unknown;
+        };
+        match refusal.reason.connack_reason() {
+            ConnackReason::Unavailable | ConnackReason::Busy => Exit::Unknown,
+            ConnackReason::BadCredential | ConnackReason::NotAuthorized | ConnackReason::Banned => {
+                Exit::No
+            }
+        }
+    }
+
+    /// Returns it for programs.
+    pub(crate) fn json(&self) -> Value {
+        match self {
+            Self::Refused(refusal) => json!({
+                "reason": refusal.reason.code(),
+                "text": refusal.to_string(),
+                "fix": refusal.fix(),
+            }),
+            Self::OthersDecide => json!({ "reason": null, "text": self.to_string(), "fix": null }),
         }
     }
 }

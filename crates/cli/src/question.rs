@@ -109,7 +109,8 @@ impl Question {
     /// Returns a failure with the line that is wrong.
     pub(crate) fn parse_file(text: &str, path: &Path) -> Result<Vec<Self>, Failure> {
         let lines = (1..).zip(text.lines());
-        let lines = lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+        let lines = lines.map(|(number, line)| (number, line.trim()));
+        let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
         lines
             .map(|(number, line)| {
                 Self::parse(line)

@@ -80,12 +80,20 @@ fn claims_stand_for_a_token_and_are_said_to_be_unverified() {
         .says("Nobody has verified these claims.");
     let questions = conf.write(
         "questions",
-        "# One a line.\nsubscribe --qos 1 zoo/#\n\npublish zoo/1\n",
+        "# One a line.\n  # And this is none.\nsubscribe --qos 1 zoo/#\n\npublish zoo/1\n",
     );
     can(&["--questions", &questions])
         .exits(1)
         .says("allow  subscribe --qos 1 zoo/#")
         .says("deny   publish zoo/1");
+    can(&["--questions", &questions, "--qos", "1"]).exits(2);
+    let empty = conf.write("empty", "# Nothing.\n");
+    can(&["--questions", &empty])
+        .exits(3)
+        .complains("asks nothing");
+    can(&["publish", "zoo/1", "--at", "18446744073709551615"])
+        .exits(2)
+        .complains("after the year 9999");
     let wrong = conf.write("claims", r#"{"sub": "u", "aud": "https://other/"}"#);
     auth0(&["can", conf.path(), "--claims", &wrong, "publish", "a"])
         .exits(1)
@@ -149,4 +157,63 @@ fn the_port_says_which_rules_count() {
     can("1886")
         .exits(3)
         .complains("no listener has the port 1886");
+}
+
+/// The plugin may stand above the listeners, and serve all of them.
+#[test]
+fn without_a_port_the_mount_point_is_that_of_every_listener() {
+    let conf = Conf::new();
+    let claims = conf.write(
+        "claims",
+        r#"{"sub": "u", "permissions": ["publish:north/a"]}"#,
+    );
+    let can = |listeners: &str, more: &[&str]| {
+        let plugin = "plugin /usr/lib/mosquitto_auth0.so\nplugin_opt_issuer https://t.example/\n\
+                      plugin_opt_audience a\n";
+        conf.write("mosquitto.conf", format!("{plugin}{listeners}"));
+        let who = ["can", conf.path(), "--claims", &claims, "--offline"];
+        auth0(&[&who, more, &["publish", "a"]].concat())
+    };
+    can("listener 1883\nmount_point north/\n", &[]).exits(0);
+    let two = "listener 1883\nmount_point north/\nlistener 1884\n";
+    can(two, &[]).exits(3).complains("--port PORT");
+    can(two, &["--port", "1883"]).exits(0);
+    can(two, &["--port", "1884"]).exits(1);
+}
+
+#[test]
+fn an_instance_that_is_not_looked_at_is_named() {
+    let conf = Conf::new();
+    let claims = conf.write("claims", r#"{"sub": "u"}"#);
+    let plugin = "plugin /usr/lib/mosquitto_auth0.so\nplugin_opt_issuer https://t.example/\nplugin_opt_audience";
+    conf.write(
+        "mosquitto.conf",
+        format!(
+            "per_listener_settings true\nlistener 1883\n{plugin} a\nlistener 1884\n{plugin} b\n"
+        ),
+    );
+    let said = "mosquitto.conf:3, and not about";
+    let can = ["can", conf.path(), "--claims", &claims, "--offline"];
+    auth0(&[&can[..], &["publish", "a"]].concat()).complains(said);
+    auth0(&["lint", conf.path()]).complains(said);
+    auth0(&["doctor", conf.path(), "--offline"]).complains(said);
+}
+
+/// Nothing is asked of a tenant without a client ID, and others may know the user.
+#[test]
+fn who_signs_in_elsewhere_is_left_to_others() {
+    let conf = Conf::new();
+    conf.configure(
+        "plugin_opt_issuer https://t.example/\nplugin_opt_audience a\nplugin_opt_on_other defer\n",
+    );
+    let password = conf.write("password", "secret");
+    let who = ["--username", "u", "--password-file", &password, "--offline"];
+    let said = "others decide: `on_other` is `defer`";
+    auth0(&[&["can", conf.path()], &who[..], &["publish", "a"]].concat())
+        .exits(3)
+        .says(said)
+        .says("defer  publish a");
+    auth0(&[&["login", conf.path()], &who[..]].concat())
+        .exits(3)
+        .says(said);
 }

@@ -247,6 +247,48 @@ fn offline_nothing_is_sent() {
 }
 
 #[test]
+fn offline_a_token_is_examined_with_the_keys_on_disk() {
+    let site = Site::new();
+    let examine = |site: &Site, token: &str| {
+        let token = site.file("token", token);
+        site.run(&["--offline", "--token", token.to_str().unwrap()])
+    };
+    let token = site.tenant.token(DEVICE);
+    let said = examine(&site, &token);
+    wrong(&said, &[]);
+    let omitted = said.json["not_examined"][1].as_str().unwrap();
+    assert!(omitted.contains("no keys are on disk"), "{omitted}");
+    wrong(&examine(&site, "opaque"), &["opaque"]);
+
+    let expired = site.tenant.mint(DEVICE).lifetime(-60).sign();
+    let keys = site.file("keys.json", &site.tenant.jwks().to_string());
+    let site = site.set("jwks_file", keys.to_str().unwrap());
+    wrong(&examine(&site, &token), &[]);
+    wrong(&examine(&site, &expired), &["token-refused"]);
+    assert_eq!(site.tenant.count(Endpoint::Connection), 0);
+
+    let mut saved = site.tenant.jwks();
+    saved["tenant"] = json!(site.tenant.domain());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    saved["fetched"] = json!(now.as_secs());
+    let name = format!("keys-{}.json", site.tenant.domain().replace(':', "_"));
+    let folder = site.file(&name, &saved.to_string());
+    let folder = folder.parent().unwrap().to_str().unwrap().to_owned();
+    let site = site.without("jwks_file").set("state_dir", &folder);
+    wrong(&examine(&site, &expired), &["token-refused"]);
+}
+
+/// It was not announced that the tenant's keys are fetched.
+#[test]
+fn keys_are_not_fetched_in_place_of_a_file_that_cannot_be_used() {
+    let site = Site::new();
+    let keys = site.file("keys.json", "no keys");
+    let site = site.set("jwks_file", keys.to_str().unwrap());
+    wrong(&site.run(&[]), &["configuration"]);
+    assert_eq!(site.tenant.count(Endpoint::Jwks), 0);
+}
+
+#[test]
 fn no_secret_is_shown() {
     let site = Site::new();
     let said = site.log_in();

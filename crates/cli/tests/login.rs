@@ -141,6 +141,12 @@ fn a_token_that_is_bound_to_client_ids_names_them() {
     tenant.change_device(DEVICE, |device| device.claims.set("device_id", "pump-1"));
     with_password(&conf, &[]).exits(0).says("'pump-1'");
     assert_eq!(tenant.count(Endpoint::Token), 1);
+    let conf = configure(
+        &tenant,
+        "plugin_opt_client_id_claim device_id\nplugin_opt_login_cache 0\n",
+    );
+    with_password(&conf, &[]).exits(1).says("'pump-1'");
+    assert_eq!(tenant.count(Endpoint::Token), 2);
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn expectations_that_are_met_end_with_0_and_others_are_explained() {
     let test = |file: &str| auth0(&["test", file, "--conf", conf.path(), "--offline"]);
     test(&met)
         .exits(0)
-        .says("All 6 expectations of 3 devices are met.");
+        .says("Met: 9 expectations of 3 devices.");
     let unmet = conf.write(
         "unmet.toml",
         "[[device]]\nname = 'pump-1'\nclaims = { sub = 'u' }\nmay = [\n'publish dev/pump-2/x',\n'publish dev/pump-1/x']\n\
@@ -46,16 +46,60 @@ fn expectations_that_are_met_end_with_0_and_others_are_explained() {
         .says("policy.toml:1: rule 'own' allows 'dev/%c/#'")
         .says("unmet.toml:7: 'pump-1' may receive dev/pump-1/x")
         .says("unmet.toml:8: 'x' is not let in: [token-")
-        .says("Not met: 3");
+        .says("Not met: 3, out of 5 expectations of 2 devices.");
     let json = auth0(&["test", &unmet, "--conf", conf.path(), "--offline", "--json"]).json();
     assert_eq!(
         json["failed"][0]["answer"]["question"],
         "publish dev/pump-2/x"
     );
+    assert_eq!(json["failed"][0]["expected"], true);
+    assert_eq!(json["failed"][1]["expected"], false);
+    assert_eq!(json["expectations"], 5);
+    let one = conf.write("one.toml", "[[device]]\nclaims = { sub = 'u' }\n");
+    test(&one).exits(0).says("Met: 1 expectation of 1 device.");
     let wrong = conf.write("wrong.toml", "[[device]]\nclaims = {}\nmay = ['x']\n");
     test(&wrong)
         .exits(3)
         .complains("wrong.toml:3: 'x' is no question");
+}
+
+/// An expectation of which nobody knows whether it is met is not met.
+#[test]
+fn what_nobody_answers_meets_no_expectation() {
+    let tests = |options: &str, let_in: bool, line: &str| {
+        let conf = Conf::new();
+        conf.configure(&format!(
+            "plugin_opt_issuer https://t.example/\nplugin_opt_audience a\n{options}"
+        ));
+        // {"alg":"RS256","kid":"k"}, {} and no signature that could be verified.
+        conf.write("token", "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsifQ.e30.c2ln");
+        let file = conf.write(
+            "expected.toml",
+            format!("[[device]]\nname = 'd'\nlet_in = {let_in}\n{line}\n"),
+        );
+        auth0(&["test", &file, "--conf", conf.path(), "--offline"])
+    };
+    for let_in in [true, false] {
+        tests("", let_in, "token_file = 'token'")
+            .exits(3)
+            .says("expected.toml:1: whether 'd' is let in is unknown: [keys-unavailable]")
+            .says("Unknown: 1, out of 1 expectation of 1 device.");
+    }
+    let others = "claims = { sub = 'u' }\nmay_not = ['publish a']";
+    tests("plugin_opt_acl defer\n", true, others)
+        .exits(3)
+        .says("expected.toml:5: whether 'd' may publish a is unknown");
+}
+
+#[test]
+fn devices_of_one_file_do_not_influence_each_other() {
+    let conf = conf(POLICY, "");
+    let file = conf.write(
+        "same.toml",
+        "[[device]]\nclient_id = 'pump'\nclaims = { sub = 'u' }\n\
+         [[device]]\nclient_id = 'pump'\nclaims = { sub = 'v' }\n",
+    );
+    auth0(&["test", &file, "--conf", conf.path(), "--offline"]).exits(0);
 }
 
 #[test]

@@ -67,8 +67,8 @@ pub struct Discovery {
 
 /// The keys that were kept on disk.
 pub struct SavedKeys {
-    /// How many they are.
-    pub keys: usize,
+    /// The keys.
+    pub keys: KeySet,
     /// When they were fetched: so long ago.
     pub age: Duration,
 }
@@ -171,10 +171,7 @@ impl Examiner {
         };
         let saved = SavedJwks::new(dir.clone(), &self.config).load(self.config.jwks_max_stale);
         let saved = saved.map_err(|why| why.to_string())?;
-        Ok(saved.map(|(keys, age)| SavedKeys {
-            keys: keys.len(),
-            age,
-        }))
+        Ok(saved.map(|(keys, age)| SavedKeys { keys, age }))
     }
 
     /// Sends the request for a password grant without a user name and a password. No login fails by that, and the

@@ -244,6 +244,11 @@ impl Config {
         self.keys == KeySource::Tenant && self.algorithms != [Algorithm::Hs256]
     }
 
+    /// Whether the answer to a login is remembered, so that the same login is not sent again at once.
+    pub fn remembers_logins(&self) -> bool {
+        self.login_cache > 0
+    }
+
     /// Whether what SIGHUP reads again may change who comes in and what they may do. Beside these files only those of
     /// the authorities and of the client secret are read again, which count when the tenant is asked.
     pub(crate) fn has_urgent_files(&self) -> bool {

@@ -49,8 +49,12 @@ pub(crate) struct DeviceArguments {
 
 /// Parses a time.
 pub(crate) fn time(text: &str) -> Result<Unix, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Unix(seconds));
+    /// The end of the year 9999.
+    const LAST: u64 = 253_402_300_799;
+    match text.parse() {
+        Ok(seconds @ ..=LAST) => return Ok(Unix(seconds)),
+        Ok(_) => return Err("it is after the year 9999".to_owned()),
+        Err(_) => {}
     }
     let time: jiff::Timestamp = text.parse().map_err(|_| {
         "write a time such as 2026-03-01T22:30:00Z, or seconds since 1970".to_owned()

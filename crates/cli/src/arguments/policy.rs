@@ -25,7 +25,7 @@ pub(crate) struct CanArguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) payload_bytes: u32,
     /// Answer several questions: a file with a line such as `publish --qos 1 a/b` for each
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["qos", "retain", "payload_bytes"])]
     pub(crate) questions: Option<PathBuf>,
     /// Name the rule that decides, and the nearest one that would have allowed it
     #[arg(long)]

@@ -12,13 +12,12 @@ use acl::why::{NearMiss, Obstacle, PlacedRule, RulePlace};
 use auth::{
     clock::Unix,
     engine::{Decision, WhyDecided},
-    refusal::Refusal,
 };
 
 use crate::{
     arguments::CanArguments,
     configuration::{self, AtListener},
-    device::{self, Credential, Device, Instance, SignedIn, Tenant},
+    device::{self, Credential, Device, Instance, NotIn, SignedIn, Tenant},
     exit::Exit,
     messages,
     output::{Failure, Outcome},
@@ -41,7 +40,7 @@ pub(crate) struct Reply {
 pub(crate) enum Why {
     /// The broker decides by itself.
     Broker(BrokerRefuses),
-    /// The device is not let in, and may do nothing.
+    /// The plugin does not let the device in.
     NotIn,
     /// The plugin decides.
     Decided(WhyDecided),
@@ -50,7 +49,7 @@ pub(crate) enum Why {
 /// The answers to all questions.
 struct Replies {
     /// Why the device is not let in, if it is not.
-    refused: Option<Refusal>,
+    not_in: Option<NotIn>,
     /// What the plugin would have logged until then.
     log: Vec<String>,
     /// When the rights of the device end.
@@ -73,6 +72,7 @@ pub(crate) fn run(arguments: &CanArguments) -> Result<Box<dyn Outcome>, Failure>
         config,
         mount_point,
     } = configuration::at_listener(&conf, arguments.device.port)?;
+    let mount_point = mount_point?;
     let device = Device::of(&arguments.device)?;
     let tenant = match arguments.device.offline {
         true => Tenant::LeftAlone,
@@ -86,15 +86,18 @@ pub(crate) fn run(arguments: &CanArguments) -> Result<Box<dyn Outcome>, Failure>
     let replies = questions.into_iter();
     let replies = replies.map(|question| match &signed_in {
         Ok(device) => ask(&mut instance, device, question, &mount_point, now),
-        Err(_) => Reply {
+        Err(not_in) => Reply {
             question,
-            decision: Decision::Deny,
+            decision: match not_in {
+                NotIn::Refused(_) => Decision::Deny,
+                NotIn::OthersDecide => Decision::Defer,
+            },
             why: Why::NotIn,
         },
     });
     Ok(Box::new(Replies {
         replies: replies.collect(),
-        refused: signed_in.as_ref().err().cloned(),
+        not_in: signed_in.as_ref().err().cloned(),
         log,
         until: signed_in.as_ref().ok().map(|device| device.until),
         is_unverified: matches!(device.credential, Credential::Claims { .. }),
@@ -143,7 +146,12 @@ fn questions(arguments: &CanArguments) -> Result<(PathBuf, Vec<Question>), Failu
             [conf] => conf.into(),
             _ => return Err(usage()),
         };
-        return Ok((conf, Question::parse_file(&text, path)?));
+        let questions = Question::parse_file(&text, path)?;
+        return match questions.is_empty() {
+            false => Ok((conf, questions)),
+            true => Err(Failure::new(format!("{} asks nothing", path.display()))
+                .fix("write a line such as `publish a/b` for each question")),
+        };
     }
     let (conf, action, topic) = match arguments.words.as_slice() {
         [action, topic] => (default(), action, topic),
@@ -165,8 +173,8 @@ impl Outcome for Replies {
         if self.is_unverified {
             writeln!(out, "(Nobody has verified these claims.)")?;
         }
-        if let Some(refusal) = &self.refused {
-            writeln!(out, "The device is not let in: {refusal}")?;
+        if let Some(not_in) = &self.not_in {
+            writeln!(out, "{}", messages::can::turned_away(not_in))?;
             if self.explain {
                 self.log
                     .iter()
@@ -190,15 +198,15 @@ impl Outcome for Replies {
         let replies = replies.map(|reply| reply.json(self.policy_file.as_deref()));
         json!({
             "verified": !self.is_unverified,
-            "refused": self.refused.as_ref().map(refused),
+            "refused": self.not_in.as_ref().map(NotIn::json),
             "rights_end": self.until.map(|until| until.0),
             "answers": replies.collect::<Vec<_>>(),
         })
     }
 
     fn exit(&self) -> Exit {
-        if let Some(refusal) = &self.refused {
-            return device::exit_of(refusal);
+        if let Some(not_in) = &self.not_in {
+            return not_in.exit();
         }
         let has = |decision| self.replies.iter().any(|reply| reply.decision == decision);
         match (has(Decision::Deny), has(Decision::Defer)) {
@@ -207,15 +215,6 @@ impl Outcome for Replies {
             (false, false) => Exit::Yes,
         }
     }
-}
-
-/// Returns a refusal for programs.
-pub(crate) fn refused(refusal: &Refusal) -> Value {
-    json!({
-        "reason": refusal.reason.code(),
-        "text": refusal.to_string(),
-        "fix": refusal.fix(),
-    })
 }
 
 impl Reply {

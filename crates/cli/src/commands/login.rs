@@ -16,14 +16,14 @@ use acl::{
 use auth::{
     clock::Unix,
     config::{Config, TenantAddress},
-    refusal::{Detail, Refusal},
+    refusal::Detail,
 };
 
-use super::can::{refused, rule_json};
+use super::can::rule_json;
 use crate::{
     arguments::{DEFAULT_CLIENT_ID, LoginArguments},
     configuration,
-    device::{self, Credential, Device, Instance, SignedIn, Tenant},
+    device::{self, Credential, Device, Instance, NotIn, SignedIn, Tenant},
     doctor::finding::Finding,
     exit::Exit,
     messages::login as messages,
@@ -55,7 +55,7 @@ pub(crate) struct LetIn {
 /// A device that is not let in.
 pub(crate) struct TurnedAway {
     /// Why.
-    pub(crate) refusal: Refusal,
+    pub(crate) not_in: NotIn,
     /// What its token says, if it has one that can be read. Nobody has verified it.
     pub(crate) claims: Option<Map<String, Value>>,
     /// Whether the tenant is one of Auth0's.
@@ -112,15 +112,18 @@ impl Outcome for TurnedAway {
 
     fn json(&self) -> Value {
         json!({
-            "let_in": false,
-            "refused": refused(&self.refusal),
+            "let_in": match self.not_in {
+                NotIn::Refused(_) => Some(false),
+                NotIn::OthersDecide => None,
+            },
+            "refused": self.not_in.json(),
             "claims": self.claims,
             "log": self.log,
         })
     }
 
     fn exit(&self) -> Exit {
-        device::exit_of(&self.refusal)
+        self.not_in.exit()
     }
 }
 
@@ -146,11 +149,15 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failur
         permissions: config.reading.permissions,
     };
     let policy_file = config.policy_file().map(Path::to_owned);
+    // Without a cache a second attempt would send the password to the tenant once more.
+    let is_password = matches!(device.credential, Credential::Password { .. });
+    let sends_again = is_password && !config.remembers_logins();
     let mut instance = Instance::new(config, tenant)?;
     let now = device::time_of(&arguments.device);
     let mut result = instance.sign_in(&device, now);
     // A token that is bound to a client ID is fine with that one. The operator has named no other.
-    if let Err(refusal) = &result
+    if let Err(NotIn::Refused(refusal)) = &result
+        && !sends_again
         && let Detail::ClientIds(ids) = refusal.detail()
         && let Some(first) = ids.first()
         && device.client_id == DEFAULT_CLIENT_ID
@@ -170,8 +177,8 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failur
             is_unverified: matches!(device.credential, Credential::Claims { .. }),
             policy_file,
         }),
-        Err(refusal) => Box::new(TurnedAway {
-            refusal,
+        Err(not_in) => Box::new(TurnedAway {
+            not_in,
             claims: match &device.credential {
                 Credential::Token(token) => std::str::from_utf8(token.reveal()).ok().and_then(peek),
                 Credential::Claims { claims, .. } => Some(claims.clone()),

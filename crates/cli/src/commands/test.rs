@@ -9,13 +9,13 @@ use std::{
 
 use serde_json::{Value, json};
 
-use auth::{clock, engine::Decision, refusal::Refusal};
+use auth::{clock, engine::Decision};
 
 use super::can::{self, Reply};
 use crate::{
     arguments::TestArguments,
     configuration::{self, AtListener},
-    device::{Instance, Tenant},
+    device::{Instance, NotIn, Tenant},
     exit::Exit,
     expectations::{self, Expectation},
     messages,
@@ -26,7 +26,8 @@ use crate::{
 struct Tested {
     file: PathBuf,
     devices: usize,
-    deeds: usize,
+    /// How many expectations there are: whether each device is let in, and what it may do.
+    expectations: usize,
     failed: Vec<Failed>,
 }
 
@@ -34,18 +35,31 @@ struct Tested {
 struct Failed {
     device: String,
     line: usize,
+    /// Whether it should be let in, or may do it.
+    expected: bool,
     what: Unmet,
     policy_file: Option<PathBuf>,
 }
 
-/// What is not met.
+/// What is not met, or of which nobody knows whether it is.
 enum Unmet {
     /// The device is not let in.
-    Refused(Box<Refusal>),
+    NotIn(NotIn),
     /// The device is let in.
     LetIn,
     /// It may do what it should not, or may not do what it should.
     Deed(Box<Reply>),
+}
+
+impl Unmet {
+    /// Whether the tenant gave no answer, or others decide.
+    fn is_unknown(&self) -> bool {
+        match self {
+            Self::NotIn(not_in) => not_in.exit() == Exit::Unknown,
+            Self::LetIn => false,
+            Self::Deed(reply) => reply.decision == Decision::Defer,
+        }
+    }
 }
 
 /// An instance for a listener.
@@ -68,7 +82,7 @@ impl At {
         Ok(Self {
             policy_file: config.policy_file().map(Into::into),
             instance: Instance::new(config, tenant)?,
-            mount_point,
+            mount_point: mount_point?,
         })
     }
 }
@@ -86,7 +100,7 @@ pub(crate) fn run(arguments: &TestArguments) -> Result<Box<dyn Outcome>, Failure
     let mut tested = Tested {
         file: file.clone(),
         devices: expectations.len(),
-        deeds: expectations.iter().map(|one| one.deeds.len()).sum(),
+        expectations: expectations.iter().map(|one| 1 + one.deeds.len()).sum(),
         failed: Vec::new(),
     };
     let mut instances = HashMap::new();
@@ -113,26 +127,31 @@ fn unmet(expectation: Expectation, at: &mut At) -> Vec<Failed> {
     } = expectation;
     let now = time.unwrap_or_else(clock::now);
     let policy_file = at.policy_file.clone();
-    let failed = |line, what| Failed {
+    let failed = |line, expected, what| Failed {
         device: name.clone(),
         line,
+        expected,
         what,
         policy_file: policy_file.clone(),
     };
     let device = match (at.instance.sign_in(&device, now), let_in) {
         (Ok(device), true) => device,
-        (Ok(_), false) => return vec![failed(line, Unmet::LetIn)],
-        (Err(_), false) => return Vec::new(),
-        (Err(refusal), true) => return vec![failed(line, Unmet::Refused(Box::new(refusal)))],
+        (Ok(_), false) => return vec![failed(line, let_in, Unmet::LetIn)],
+        (Err(not_in), false) if not_in.exit() == Exit::No => return Vec::new(),
+        (Err(not_in), _) => return vec![failed(line, let_in, Unmet::NotIn(not_in))],
     };
     let mount_point = at.mount_point.clone();
     let replies = deeds.into_iter().map(|(question, may, line)| {
         let reply = can::ask(&mut at.instance, &device, question, &mount_point, now);
         (reply, may, line)
     });
-    let wrong = replies.filter(|(reply, may, _)| (reply.decision == Decision::Allow) != *may);
+    let wrong = replies.filter(|(reply, may, _)| match reply.decision {
+        Decision::Allow => !may,
+        Decision::Deny => *may,
+        Decision::Defer => true,
+    });
     wrong
-        .map(|(reply, _, line)| failed(line, Unmet::Deed(Box::new(reply))))
+        .map(|(reply, may, line)| failed(line, may, Unmet::Deed(Box::new(reply))))
         .collect()
 }
 
@@ -143,38 +162,53 @@ impl Outcome for Tested {
             line,
             what,
             policy_file,
+            ..
         } in &self.failed
         {
             let place = format!("{}:{line}", self.file.display());
             let device = input::text::Quoted(device);
             match what {
-                Unmet::Refused(refusal) => {
-                    writeln!(out, "{place}: {device} is not let in: {refusal}")?;
+                Unmet::NotIn(not_in) if what.is_unknown() => {
+                    writeln!(
+                        out,
+                        "{place}: whether {device} is let in is unknown: {not_in}"
+                    )?;
+                }
+                Unmet::NotIn(not_in) => {
+                    writeln!(out, "{place}: {device} is not let in: {not_in}")?;
                 }
                 Unmet::LetIn => writeln!(out, "{place}: {device} is let in, and should not be")?,
                 Unmet::Deed(reply) => {
-                    let may = match reply.decision {
-                        Decision::Allow => "may",
-                        Decision::Deny | Decision::Defer => "may not",
-                    };
                     let question = input::text::line(&reply.question.to_string());
-                    writeln!(out, "{place}: {device} {may} {question}")?;
+                    let said = match reply.decision {
+                        Decision::Allow => format!("{device} may {question}"),
+                        Decision::Deny => format!("{device} may not {question}"),
+                        Decision::Defer => format!("whether {device} may {question} is unknown"),
+                    };
+                    writeln!(out, "{place}: {said}")?;
                     for line in messages::can::explanation(&reply.why, policy_file.as_deref()) {
                         writeln!(out, "       {line}")?;
                     }
                 }
             }
         }
-        let (deeds, devices, failed) = (self.deeds, self.devices, self.failed.len());
-        match failed {
-            0 => writeln!(
-                out,
-                "All {deeds} expectations of {devices} devices are met."
-            ),
-            failed => writeln!(
-                out,
-                "Not met: {failed}, of {deeds} expectations of {devices} devices."
-            ),
+        let count = |number: usize, word: &str| match number {
+            1 => format!("1 {word}"),
+            number => format!("{number} {word}s"),
+        };
+        let of = format!(
+            "{} of {}",
+            count(self.expectations, "expectation"),
+            count(self.devices, "device")
+        );
+        let unknown = self.unknown();
+        match (self.failed.len() - unknown, unknown) {
+            (0, 0) => writeln!(out, "Met: {of}."),
+            (failed, 0) => writeln!(out, "Not met: {failed}, out of {of}."),
+            (0, unknown) => writeln!(out, "Unknown: {unknown}, out of {of}."),
+            (failed, unknown) => {
+                writeln!(out, "Not met: {failed}, unknown: {unknown}, out of {of}.")
+            }
         }
     }
 
@@ -184,28 +218,39 @@ impl Outcome for Tested {
             json!({
                 "device": one.device,
                 "line": one.line,
+                "expected": one.expected,
+                "unknown": one.what.is_unknown(),
                 "refused": match &one.what {
-                    Unmet::Refused(refusal) => Some(can::refused(refusal)),
+                    Unmet::NotIn(not_in) => Some(not_in.json()),
                     Unmet::LetIn | Unmet::Deed(_) => None,
                 },
                 "answer": match &one.what {
                     Unmet::Deed(reply) => Some(reply.json(policy_file)),
-                    Unmet::LetIn | Unmet::Refused(_) => None,
+                    Unmet::LetIn | Unmet::NotIn(_) => None,
                 },
             })
         };
         json!({
             "file": self.file.display().to_string(),
             "devices": self.devices,
-            "expectations": self.deeds,
+            "expectations": self.expectations,
             "failed": self.failed.iter().map(failed).collect::<Vec<_>>(),
         })
     }
 
     fn exit(&self) -> Exit {
-        match self.failed.is_empty() {
-            true => Exit::Yes,
-            false => Exit::No,
+        match (self.failed.len(), self.unknown()) {
+            (0, _) => Exit::Yes,
+            (all, unknown) if all == unknown => Exit::Unknown,
+            _ => Exit::No,
         }
+    }
+}
+
+impl Tested {
+    /// Returns of how many expectations nobody knows whether they are met.
+    fn unknown(&self) -> usize {
+        let unknown = self.failed.iter().filter(|one| one.what.is_unknown());
+        unknown.count()
     }
 }

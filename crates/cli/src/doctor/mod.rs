@@ -96,17 +96,17 @@ impl Examination {
         if self.wishes.offline {
             announce(&[]);
             self.omitted.push(Omitted::Network);
-            if let (Some(token), Some(keys)) = (&self.wishes.token, kept) {
-                let found = self.tokens(&examiner, &keys).of_file(token);
-                self.findings.extend(found);
-            }
-            return;
+            return self.examines_offline(&examiner, kept);
         }
         announce(&self.sends(&examiner));
         if !self.resolves() || !self.discovers(&examiner) {
             return self.omitted.push(Omitted::AfterWrong);
         }
-        let Some(keys) = kept.or_else(|| self.keys(&examiner)) else {
+        let keys = match kept {
+            None if self.config.fetches_keys() => self.keys(&examiner),
+            kept => kept,
+        };
+        let Some(keys) = keys else {
             return self.omitted.push(Omitted::AfterWrong);
         };
         let issued = self.signs_in(&examiner);
@@ -119,6 +119,27 @@ impl Examination {
             found.extend(examiner.of_file(token));
         } else if issued.is_none() {
             self.omitted.push(Omitted::Token);
+        }
+        self.findings.extend(found);
+    }
+
+    /// Examines a token with the keys on disk. Without keys only its form can be seen.
+    fn examines_offline(&mut self, examiner: &Examiner, keys: Option<KeySet>) {
+        let Some(token) = &self.wishes.token else {
+            return;
+        };
+        let saved = || examiner.saved_keys().ok().flatten();
+        let keys = keys.or_else(|| Some(saved()?.keys));
+        let found = match &keys {
+            Some(keys) => self.tokens(examiner, keys).of_file(token),
+            None => {
+                let keys = KeySet::default();
+                let unreadable = self.tokens(examiner, &keys).form_of_file(token);
+                unreadable.into_iter().collect()
+            }
+        };
+        if found.is_empty() {
+            self.omitted.push(Omitted::TokenWithoutKeys);
         }
         self.findings.extend(found);
     }
@@ -202,7 +223,7 @@ impl Examination {
         match examiner.saved_keys() {
             Ok(None) => {}
             Ok(Some(saved)) => self.found(Finding::SavedKeys {
-                keys: saved.keys,
+                keys: saved.keys.len(),
                 seconds: saved.age.as_secs(),
             }),
             Err(why) => self.found(Finding::SavedKeysUnusable(why)),

@@ -54,6 +54,8 @@ pub(crate) enum Omitted {
     Login,
     /// What only a token tells: opaque or encrypted, its claims.
     Token,
+    /// What is in the token, because `--offline` there are no keys to verify it with.
+    TokenWithoutKeys,
     /// What comes after something that is wrong.
     AfterWrong,
 }

@@ -49,13 +49,18 @@ impl TokenExaminer<'_> {
     /// Examines a token that a device would send.
     pub(super) fn of_file(&self, token: &str) -> Vec<Finding> {
         let which = Which::OfFile;
-        if let Some(finding) = self.form(token, which, false) {
+        if let Some(finding) = self.form_of_file(token) {
             return vec![finding];
         }
         match self.examiner.verify_access(token, self.keys, self.now) {
             Ok(claims) => self.right(which, &claims),
             Err(refusal) => vec![refused(which, refusal)],
         }
+    }
+
+    /// Returns a finding if what a device would send is no token that could be read.
+    pub(super) fn form_of_file(&self, token: &str) -> Option<Finding> {
+        self.form(token, Which::OfFile, false)
     }
 
     /// Returns a finding if the token is none that could be read.

@@ -11,6 +11,7 @@ use input::text::Quoted;
 
 use crate::{
     commands::can::{Reply, Why},
+    device::NotIn,
     question::BrokerRefuses,
 };
 
@@ -27,6 +28,25 @@ impl fmt::Display for Reply {
             "{word}  {}",
             input::text::line(&self.question.to_string())
         )
+    }
+}
+
+impl fmt::Display for NotIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::OthersDecide => f.write_str(
+                "others decide: `on_other` is `defer`, so ask the next plugin or the broker's password_file",
+            ),
+        }
+    }
+}
+
+/// Returns that a device is not let in, and why.
+pub(crate) fn turned_away(not_in: &NotIn) -> String {
+    match not_in {
+        NotIn::Refused(refusal) => format!("The device is not let in: {refusal}"),
+        NotIn::OthersDecide => format!("The plugin does not let the device in: {not_in}"),
     }
 }
 
@@ -50,7 +70,7 @@ impl fmt::Display for BrokerRefuses {
 pub(crate) fn explanation(why: &Why, policy_file: Option<&Path>) -> Vec<String> {
     match why {
         Why::Broker(refuses) => vec![refuses.to_string()],
-        Why::NotIn => vec!["the device is not let in".to_owned()],
+        Why::NotIn => vec!["the plugin does not let the device in".to_owned()],
         Why::Decided(WhyDecided::OwnTopic) => {
             vec!["it is a topic of the plugin's own, about which no rule decides".to_owned()]
         }
@@ -60,7 +80,7 @@ pub(crate) fn explanation(why: &Why, policy_file: Option<&Path>) -> Vec<String> 
                 .to_owned(),
         ],
         Why::Decided(WhyDecided::GivesUp) => {
-            vec!["who is in may always end a subscription".to_owned()]
+            vec!["whoever is in may always end a subscription".to_owned()]
         }
         Why::Decided(WhyDecided::Rules(why)) => of_rules(why, policy_file),
     }

@@ -748,6 +748,9 @@ pub(crate) fn omitted(omitted: Omitted) -> &'static str {
         Omitted::Token => {
             "what is in a token: --username U signs in, and --token FILE examines one"
         }
+        Omitted::TokenWithoutKeys => {
+            "the token, because no keys are on disk to verify it with: leave out --offline, or set jwks_file"
+        }
         Omitted::AfterWrong => "what comes after the first thing that is wrong",
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn words(lint: &Lint) -> Words {
     let name = Quoted(&lint.rule().name);
     match lint {
         Lint::BrokerDenies { filter, .. } => seen(format!(
-            "rule {name} allows to publish to {}",
+            "rule {name} allows publishing to {}",
             Quoted(filter)
         ))
         .means("the broker itself lets nobody publish there")

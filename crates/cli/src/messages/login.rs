@@ -14,7 +14,10 @@ use acl::{
 use input::text::{self, Quoted};
 
 use super::{can, doctor, duration};
-use crate::commands::login::{LetIn, TurnedAway};
+use crate::{
+    commands::login::{LetIn, TurnedAway},
+    device::NotIn,
+};
 
 /// Returns what is said before anything is sent.
 pub(crate) fn announcement(tenant: &str, user: Option<&str>, fetches_keys: bool) -> String {
@@ -102,11 +105,14 @@ pub(crate) fn let_in(found: &LetIn, out: &mut dyn Write) -> io::Result<()> {
 ///
 /// Returns the error of the output.
 pub(crate) fn turned_away(found: &TurnedAway, out: &mut dyn Write) -> io::Result<()> {
-    let reason = found.refusal.reason;
-    writeln!(out, "The device is not let in: {}", found.refusal)?;
+    writeln!(out, "{}", can::turned_away(&found.not_in))?;
+    let NotIn::Refused(refusal) = &found.not_in else {
+        return Ok(());
+    };
+    let reason = refusal.reason;
     writeln!(out, "  meaning: {}", reason.cause())?;
-    let fix = doctor::mended(&found.refusal, found.is_auth0);
-    if fix != found.refusal.fix() {
+    let fix = doctor::mended(refusal, found.is_auth0);
+    if fix != refusal.fix() {
         writeln!(out, "  in the dashboard: {fix}")?;
     }
     let (code, name) = reason.connack_reason().mqtt5();
