@@ -163,6 +163,7 @@ complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand tenant; 
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand tenant; and not __fish_seen_subcommand_from export help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand tenant; and __fish_seen_subcommand_from export" -l to -d 'The folder that the files are in: tenant.yaml, main.tf and actions/mqtt-claims.js' -r -F
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand tenant; and __fish_seen_subcommand_from export" -l check -d 'Write nothing, and exit with 1 if a file is not as it would be written'
+complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand tenant; and __fish_seen_subcommand_from export" -l roles -d 'Also write the roles that the policy file mentions. The Deploy CLI takes the permissions of such a role away'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand tenant; and __fish_seen_subcommand_from export" -l json -d 'Write the result as JSON'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand tenant; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand tenant; and __fish_seen_subcommand_from export" -s V -l version -d 'Print version'

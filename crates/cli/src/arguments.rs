@@ -328,4 +328,7 @@ pub(crate) struct TenantExport {
     /// Write nothing, and exit with 1 if a file is not as it would be written
     #[arg(long)]
     pub(crate) check: bool,
+    /// Also write the roles that the policy file mentions. The Deploy CLI takes the permissions of such a role away
+    #[arg(long)]
+    pub(crate) roles: bool,
 }

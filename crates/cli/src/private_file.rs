@@ -59,30 +59,37 @@ impl Replacement {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // No name that Mosquitto would read below `include_dir`.
         let temporary = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
-        let make = || {
-            let _ = fs::remove_file(&temporary);
-            let file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            if let Ok(before) = fs::metadata(&path) {
-                let own = file.metadata()?;
-                if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
-                    fchown(&file, Some(before.uid()), Some(before.gid()))?;
-                }
-                file.set_permissions(Permissions::from_mode(before.mode() & 0o7777))?;
-            }
-            Ok(file)
-        };
-        let file = make().map_err(|why: io::Error| unwritable(&path, &why))?;
-        let is_done = false;
-        Ok(Self {
+        let _ = fs::remove_file(&temporary);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(|why| unwritable(&path, &why))?;
+        // From here on the empty file is removed if something fails.
+        let prepared = Self {
             file,
             temporary,
             path,
-            is_done,
-        })
+            is_done: false,
+        };
+        match prepared.take_over() {
+            Ok(()) => Ok(prepared),
+            Err(why) => Err(unwritable(&prepared.path, &why)),
+        }
+    }
+
+    /// Takes over the owner and the mode of the file that is replaced.
+    fn take_over(&self) -> io::Result<()> {
+        let Ok(before) = fs::metadata(&self.path) else {
+            return Ok(());
+        };
+        let own = self.file.metadata()?;
+        if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
+            fchown(&self.file, Some(before.uid()), Some(before.gid()))?;
+        }
+        self.file
+            .set_permissions(Permissions::from_mode(before.mode() & 0o7777))
     }
 
     /// Puts the content in place. After that it is on the disk.

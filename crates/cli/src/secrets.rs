@@ -1,8 +1,8 @@
 //! Reads passwords and tokens: from a prompt or a file, never from an argument, which every user of the machine sees.
 
 use std::{
-    fs,
-    io::{self, IsTerminal},
+    fs::File,
+    io::{self, IsTerminal, Read},
     path::Path,
 };
 
@@ -12,6 +12,9 @@ use crate::output::Failure;
 
 /// The longest password, in bytes. The plugin examines no longer one.
 const MAX_PASSWORD: usize = 1024;
+
+/// How much of a file is read. A device such as /dev/zero has no end.
+const MAX_READ: u64 = 1024 * 1024;
 
 /// Returns the password of a user: the first line of the file (`-` is the standard input), or what is typed.
 ///
@@ -48,7 +51,7 @@ pub(crate) fn secret(file: &Path) -> Result<Secret, Failure> {
         return read_secret_file(file)
             .map_err(|why| Failure::new(format!("{} cannot be used: {why}", file.display())));
     }
-    let text = io::read_to_string(io::stdin())
+    let text = start_of(io::stdin())
         .map_err(|why| Failure::new(format!("the standard input cannot be read: {why}")))?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(Failure::new("the standard input is empty")),
@@ -71,10 +74,28 @@ pub(crate) fn token(file: &Path) -> Result<String, Failure> {
 
 fn first_line(file: &Path) -> Result<String, Failure> {
     let text = match file.as_os_str() == "-" {
-        true => io::read_to_string(io::stdin()),
-        false => fs::read_to_string(file),
+        true => start_of(io::stdin()),
+        false => File::open(file).and_then(start_of),
     };
     let text =
         text.map_err(|why| Failure::new(format!("{} cannot be read: {why}", file.display())))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Returns what is there, but not more than a password or a token can be.
+fn start_of(input: impl Read) -> io::Result<String> {
+    io::read_to_string(input.take(MAX_READ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_not_read_to_its_end() {
+        assert_eq!(
+            first_line(Path::new("/dev/zero")).unwrap().len() as u64,
+            MAX_READ
+        );
+    }
 }

@@ -130,10 +130,32 @@ fn the_same_configuration_yields_the_same_files() {
     assert_eq!(before[1], place.text("main.tf"), "nothing is written");
 }
 
+/// The Deploy CLI replaces the permissions of an API and of a role by what is listed, and by nothing.
+#[test]
+fn an_import_takes_nothing_away_that_the_configuration_does_not_mention() {
+    let place = Place::new("plugin_opt_domain d\nplugin_opt_audience a");
+    place.export(&[]);
+    let yaml = place.text("tenant.yaml");
+    assert!(
+        !yaml.contains("scopes:") && !yaml.contains("roles:"),
+        "{yaml}"
+    );
+
+    let place = full();
+    place.export(&[]);
+    let (yaml, terraform) = (place.text("tenant.yaml"), place.text("main.tf"));
+    assert!(yaml.contains("# An import replaces the permissions"));
+    assert!(!yaml.contains("name: \"gardener\"") && !yaml.contains("permissions: []"));
+    assert!(!terraform.contains("\"gardener\""), "{terraform}");
+    for adds in ["auth0_resource_server_scope", "auth0_role_permission"] {
+        assert!(terraform.contains(&format!("resource \"{adds}\" ")));
+    }
+}
+
 #[test]
 fn the_deploy_cli_is_told_what_the_configuration_needs() {
     let place = full();
-    place.export(&[]);
+    place.export(&["--roles"]);
     let script = "import sys, json, yaml; print(json.dumps(yaml.safe_load(sys.stdin)))";
     let Some(read) = read_by("python3", &["-c", script], &place.text("tenant.yaml")) else {
         eprintln!("python3-yaml is not installed: tenant.yaml is not checked");
@@ -194,7 +216,7 @@ fn terraform_reads_its_file_and_would_format_it_so() {
         }
     }
     let place = full();
-    place.export(&[]);
+    place.export(&["--roles"]);
     assert!(
         place.text("main.tf").contains("\"head $${gardener}\""),
         "a text is no template"

@@ -18,7 +18,8 @@ use testbed::{
     },
     signing::{SigningKey, peek},
     tenant::{
-        AUDIENCE, Behaviour, CLIENT_ID, CLIENT_SECRET, ClientAuth, DEVICE, Endpoint, Grant, Tenant,
+        AUDIENCE, Behaviour, CLIENT_ID, CLIENT_SECRET, ClientAuth, DEVICE, Endpoint, Grant,
+        ResponseGate, Tenant,
     },
 };
 
@@ -164,6 +165,73 @@ fn client_credentials_yield_a_token_that_is_kept() {
     fs::write(&cached[0], kept.to_string()).unwrap();
     place.tool(&["--client-secret-file", &secret]);
     assert_eq!(place.tenant.count(Endpoint::Token), 5);
+}
+
+/// Neither its access token nor its refresh token is sent to another tenant.
+#[test]
+fn what_is_kept_for_another_purpose_counts_as_missing() {
+    let (place, other) = (Place::new(), Place::new());
+    let secret = place.file("secret", CLIENT_SECRET);
+    let cache = place.path("kept");
+    let arguments = ["--client-secret-file", &secret, "--cache", &cache];
+    let first = place.tool(&arguments);
+    assert_eq!(place.tool(&arguments).out, first.out);
+    assert_eq!(place.tenant.count(Endpoint::Token), 1);
+    let of_other = other.tool(&arguments);
+    assert_eq!(of_other.code, 0, "{of_other:?}");
+    assert_ne!(of_other.out, first.out);
+    assert_eq!(other.tenant.count(Endpoint::Token), 1);
+    place.tool(&[&arguments[..], &["--scope", "read:reports"]].concat());
+    assert_eq!(place.tenant.count(Endpoint::Token), 2);
+}
+
+#[test]
+fn a_file_cannot_be_kept_for_two_things() {
+    let place = Place::new();
+    let file = place.file("both", &place.tenant.refresh_token(DEVICE));
+    let link = place.path("link");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for second in ["--cache", "--watch"] {
+        let done = place.tool(&["--refresh-token-file", &file, second, &link]);
+        assert!(
+            done.code == 3 && done.err.contains("is named twice"),
+            "{done:?}"
+        );
+    }
+    let missing = place.path("missing");
+    let done = place.tool(&["--cache", &missing, "--watch", &missing]);
+    assert!(done.err.contains("is named twice"), "{done:?}");
+    assert_eq!(place.tenant.count(Endpoint::Token), 0);
+}
+
+/// Only root may give a file to somebody else, and only root can try this.
+#[test]
+fn a_file_that_cannot_be_replaced_leaves_nothing_behind() {
+    use std::os::unix::{fs::chown, process::CommandExt};
+    const NOBODY: u32 = 65534;
+    let place = Place::new();
+    let (folder, cache) = (place.folder.path(), place.file("kept", ""));
+    let secret = place.file("secret", CLIENT_SECRET);
+    if chown(&secret, Some(NOBODY), Some(NOBODY)).is_err() {
+        return;
+    }
+    chown(&cache, None, Some(NOBODY)).unwrap();
+    fs::set_permissions(&cache, Permissions::from_mode(0o660)).unwrap();
+    fs::set_permissions(folder, Permissions::from_mode(0o777)).unwrap();
+    let mut command = place.command(&["--client-secret-file", &secret, "--cache", &cache]);
+    let Ok(output) = command.uid(NOBODY).gid(NOBODY).output() else {
+        eprintln!("the tool is where nobody else may run it: nothing is checked");
+        return;
+    };
+    let done = said(output);
+    assert!(
+        done.code == 3 && done.err.contains("kept cannot be written"),
+        "{done:?}"
+    );
+    let names = fs::read_dir(folder).unwrap();
+    let mut names = names.map(|entry| entry.unwrap().file_name());
+    assert!(!names.any(|name| name.to_string_lossy().ends_with(".new")));
+    assert_eq!(place.tenant.count(Endpoint::Token), 0);
 }
 
 #[test]
@@ -345,6 +413,11 @@ fn a_person_signs_in_once_with_a_browser() {
         assert_eq!((again.code, again.err.as_str()), (0, ""), "{again:?}");
     }
     assert_eq!(place.tenant.count(Endpoint::DeviceCode), 1);
+    // A tenant that is down says nothing about the refresh token.
+    place.tenant.once(Endpoint::Token, Behaviour::Html(503));
+    let down = place.tool(&["--fresh"]);
+    assert!(down.code == 3 && down.err.contains("503"), "{down:?}");
+    assert_eq!(place.tenant.count(Endpoint::DeviceCode), 1);
     // The user is blocked: the refresh token is of no use, and somebody has to sign in.
     place.tenant.remove_device(DEVICE);
     let mut child = place.command(&["--fresh"]).spawn().unwrap();
@@ -476,6 +549,11 @@ impl Drop for Watch {
 impl Place {
     /// Keeps this file fresh with tokens of the device.
     fn watch(&self, file: &Path, more: &[&str]) -> Watch {
+        let mut command = self.watch_command(file, more);
+        Watch(command.stderr(Stdio::inherit()).spawn().unwrap())
+    }
+
+    fn watch_command(&self, file: &Path, more: &[&str]) -> Command {
         let refresh = self.file("refresh", &self.tenant.refresh_token(DEVICE));
         let secret = self.file("secret", CLIENT_SECRET);
         let mut command = self.command(&[
@@ -485,7 +563,7 @@ impl Place {
             &secret,
         ]);
         command.arg("--watch").arg(file).args(more);
-        Watch(command.stderr(Stdio::inherit()).spawn().unwrap())
+        command
     }
 }
 
@@ -518,6 +596,49 @@ fn a_watched_file_has_a_good_token_all_the_time() {
         place.tenant.wait_for(Endpoint::Token, asked + 2, PATIENCE),
         "it tries again"
     );
+}
+
+#[test]
+fn a_watched_file_that_is_no_token_and_no_bridge_stays() {
+    let place = Place::new();
+    let text = "listener 1883\nallow_anonymous false\n";
+    let file = place.file("mosquitto.conf", text);
+    let done = place.watch_command(Path::new(&file), &[]).output();
+    let done = said(done.unwrap());
+    assert_eq!(done.code, 3);
+    assert!(done.err.contains("has no connection line"), "{done:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    assert_eq!(place.tenant.count(Endpoint::Token), 0);
+}
+
+#[test]
+fn what_is_edited_while_the_tenant_is_asked_stays() {
+    let place = Place::new();
+    let file = place.file("bridge.conf", "connection up\nremote_password x\n");
+    let gate = ResponseGate::new();
+    place
+        .tenant
+        .once(Endpoint::Token, Behaviour::Gate(gate.clone()));
+    let _watch = place.watch(Path::new(&file), &[]);
+    assert!(gate.wait_for(1, PATIENCE));
+    fs::write(&file, "connection up\nremote_password x\ntopic edited/#\n").unwrap();
+    gate.open();
+    let text = || fs::read_to_string(&file).unwrap();
+    wait_until("a token", || !text().contains("remote_password x\n"));
+    assert!(text().ends_with("\ntopic edited/#\n"), "{}", text());
+}
+
+/// As when the journal's disk is full.
+#[test]
+fn a_file_is_watched_without_an_error_output() {
+    let place = Place::new();
+    let (file, ran) = (place.path("password"), place.path("ran"));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let on_change = format!("echo >{ran}");
+    let mut command = place.watch_command(Path::new(&file), &["--on-change", &on_change]);
+    let _watch = Watch(command.stderr(full).spawn().unwrap());
+    // The command is run after the new token was announced.
+    wait_until("the command", || fs::exists(&ran).unwrap());
 }
 
 /// Writes a mosquitto.conf that bridges everything to this port, in a folder of its own.

@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &TenantExport) -> Result<Box<dyn Outcome>, Failure>
     let options = WrittenOptions::read(&plugin.options)
         .map_err(|error| Failure::new(format!("{}: {error}", arguments.conf.display())))?;
     let mut files = Vec::new();
-    for (name, text) in TenantNeeds::of(&options)?.files() {
+    for (name, text) in TenantNeeds::of(&options, arguments.roles)?.files() {
         let path = arguments.to.join(name);
         let is_same = fs::read_to_string(&path).is_ok_and(|before| before == text);
         if !is_same && !arguments.check {

@@ -5,7 +5,10 @@ use std::{io, path::Path, process::ExitStatus, time::Duration};
 use auth::{auth0::token_client::TokenClientError, clock::Unix, refusal::NoAnswer};
 use input::text::Quoted;
 
-use crate::{output::Failure, token::TokenRefusal};
+use crate::{
+    output::{Failure, announce},
+    token::TokenRefusal,
+};
 
 pub(crate) fn no_tenant(why: Failure) -> Failure {
     why.fix("name the tenant (--domain or --issuer, --audience, --client-id), or the broker's configuration (--conf)")
@@ -122,6 +125,19 @@ pub(crate) fn no_password_line(file: &Path, connection: Option<&str>) -> Failure
     .fix("add the line `remote_password x` to it")
 }
 
+pub(crate) fn no_connection_line(file: &Path) -> Failure {
+    let file = file.display();
+    Failure::new(format!(
+        "{file} has no connection line, and more in it than a token"
+    ))
+    .fix("name the file that has the bridge, or one that is empty or missing")
+}
+
+pub(crate) fn same_file(file: &Path) -> Failure {
+    Failure::new(format!("{} is named twice", file.display()))
+        .fix("give --refresh-token-file, --cache and --watch a file each")
+}
+
 pub(crate) fn several_bridges(file: &Path) -> Failure {
     Failure::new(format!(
         "{} has several lines remote_password",
@@ -133,13 +149,13 @@ pub(crate) fn several_bridges(file: &Path) -> Failure {
 /// Shows where to sign in, while the command waits.
 pub(crate) fn show_code(user_code: &str, page: &str, complete: Option<&str>) {
     let shown = |text: &str| input::text::line(text);
-    anstream::eprintln!(
+    announce(&format!(
         "To sign in, open {} and enter the code {}",
         shown(page),
         shown(user_code)
-    );
+    ));
     if let Some(complete) = complete {
-        anstream::eprintln!("or open {}", shown(complete));
+        announce(&format!("or open {}", shown(complete)));
     }
 }
 
@@ -150,10 +166,10 @@ pub(crate) fn written(file: &Path, ends: Unix) {
         |_| ends.0.to_string(),
         |end| end.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
     );
-    anstream::eprintln!(
+    announce(&format!(
         "mosquitto-auth0: {} has a new token, which ends at {end}",
         file.display()
-    );
+    ));
 }
 
 /// Tells how the command ended, if it did not end well.
@@ -163,7 +179,10 @@ pub(crate) fn ran(command: &str, status: io::Result<ExitStatus>) {
         Ok(status) => status.to_string(),
         Err(why) => why.to_string(),
     };
-    anstream::eprintln!("mosquitto-auth0: {} failed: {why}", Quoted(command));
+    announce(&format!(
+        "mosquitto-auth0: {} failed: {why}",
+        Quoted(command)
+    ));
 }
 
 /// Tells why there is no new token, and when the next attempt is.
@@ -174,8 +193,8 @@ pub(crate) fn try_again(failure: &Failure, wait: Duration) {
         .map(|fix| format!("; fix: {fix}"))
         .unwrap_or_default();
     let what = &failure.what;
-    anstream::eprintln!(
+    announce(&format!(
         "mosquitto-auth0: {what}{fix}; the next attempt is in {} s",
         wait.as_secs()
-    );
+    ));
 }

@@ -13,7 +13,10 @@ mod request;
 mod stored;
 pub(crate) mod watch;
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{self, PathBuf},
+};
 
 use auth::{
     auth0::token_client::TokenClient,
@@ -56,6 +59,8 @@ pub(crate) struct Source {
     refresh_file: Option<PathBuf>,
     /// The file that tokens are kept in.
     cache: Option<PathBuf>,
+    /// What tokens are kept for: [`stored::purpose`].
+    purpose: String,
     valid_for: u64,
     fresh: bool,
 }
@@ -98,23 +103,31 @@ impl Source {
             _ => {}
         }
         let scope = scope(arguments, grant);
+        let named = [
+            &arguments.refresh_token_file,
+            &arguments.cache,
+            &arguments.watch,
+        ];
+        refuse_same_file(named.into_iter().flatten())?;
+        let tenant = [option("domain"), option("issuer")]
+            .map(Option::unwrap_or_default)
+            .concat();
+        let file = arguments
+            .refresh_token_file
+            .as_ref()
+            .map(|file| file.display().to_string());
+        let purpose = stored::purpose(&[
+            &tenant,
+            &client_id,
+            &audience,
+            &format!("{grant:?}"),
+            scope.as_deref().unwrap_or_default(),
+            file.as_deref().unwrap_or_default(),
+        ]);
         let cache = match (&arguments.cache, arguments.no_cache) {
             (_, true) => None,
             (Some(file), _) => Some(file.clone()),
-            (None, false) => {
-                let tenant = [option("domain"), option("issuer")]
-                    .map(Option::unwrap_or_default)
-                    .concat();
-                let grant = format!("{grant:?}");
-                let file = arguments
-                    .refresh_token_file
-                    .as_ref()
-                    .map(|file| file.display().to_string());
-                let parts = [tenant, client_id.clone(), audience.clone(), grant];
-                let more = [scope.clone().unwrap_or_default(), file.unwrap_or_default()];
-                let parts: Vec<_> = parts.iter().chain(&more).map(String::as_str).collect();
-                Some(stored::place(&parts)?)
-            }
+            (None, false) => Some(stored::place(&purpose)?),
         };
         Ok(Self {
             options,
@@ -125,6 +138,7 @@ impl Source {
             credential,
             refresh_file: arguments.refresh_token_file.clone(),
             cache,
+            purpose,
             valid_for: arguments.valid_for,
             fresh: arguments.fresh,
         })
@@ -165,7 +179,7 @@ impl Source {
             .map(|path| Lock::of(path))
             .collect::<Result<Vec<_>, _>>()?;
         let kept = match &self.cache {
-            Some(path) => StoredTokens::read(path)?,
+            Some(path) => StoredTokens::read(path, &self.purpose)?,
             None => None,
         };
         let good = kept.as_ref().filter(|kept| !self.fresh && now < due(kept));
@@ -185,7 +199,7 @@ impl Source {
             tokens.refresh_token = None;
         }
         if let Some(file) = cache {
-            file.commit(&tokens.text())?;
+            file.commit(&tokens.text(&self.purpose))?;
         }
         Ok(tokens)
     }
@@ -206,11 +220,13 @@ impl Source {
                 }
             }
             TokenGrant::Device => {
-                if let Some(Ok(tokens)) = kept
-                    .map(|token| self.refresh(&client, &token, now))
-                    .transpose()?
-                {
-                    return Ok(tokens);
+                if let Some(token) = kept {
+                    match self.refresh(&client, &token, now)? {
+                        Ok(tokens) => return Ok(tokens),
+                        // It has ended or was revoked, so somebody has to sign in again.
+                        Err(refusal) if refusal.error == "invalid_grant" => {}
+                        Err(refusal) => return Err(messages::refused(refusal)),
+                    }
                 }
                 device_flow::run(self, &client)
             }
@@ -221,6 +237,20 @@ impl Source {
     fn now(&self) -> Unix {
         clock::now()
     }
+}
+
+/// Refuses files that are the same one: each would be written over the other, and waited for without end.
+fn refuse_same_file<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<(), Failure> {
+    let mut known = Vec::new();
+    for file in files {
+        let place = fs::canonicalize(file).or_else(|_| path::absolute(file));
+        let place = place.unwrap_or_else(|_| file.clone());
+        if known.contains(&place) {
+            return Err(messages::same_file(file));
+        }
+        known.push(place);
+    }
+    Ok(())
 }
 
 /// Returns the scope to ask for. A device flow asks for a refresh token if it can be kept.

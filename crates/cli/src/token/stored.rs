@@ -22,17 +22,19 @@ pub(crate) struct StoredTokens {
 }
 
 impl StoredTokens {
-    /// Reads the file. One that this version cannot read counts as missing.
+    /// Reads the file. One that this version cannot read counts as missing, and so does one for another purpose: no
+    /// tenant may get another one's refresh token.
     ///
     /// # Errors
     ///
     /// Returns a failure if everybody can read it.
-    pub(super) fn read(path: &Path) -> Result<Option<Self>, Failure> {
+    pub(super) fn read(path: &Path, purpose: &str) -> Result<Option<Self>, Failure> {
         let text = private_file::read(path)?.unwrap_or_default();
         let value: Value = serde_json::from_str(&text).unwrap_or_default();
         let text = |name: &str| value[name].as_str().map(str::to_owned);
         let time = |name: &str| value[name].as_u64().map(Unix);
         let stored = || {
+            text("kept_for").filter(|kept_for| kept_for == purpose)?;
             Some(Self {
                 access_token: text("access_token")?,
                 issued: time("issued_at")?,
@@ -45,8 +47,9 @@ impl StoredTokens {
     }
 
     /// Returns what is written into the file.
-    pub(super) fn text(&self) -> String {
+    pub(super) fn text(&self, purpose: &str) -> String {
         let value = json!({
+            "kept_for": purpose,
             "access_token": self.access_token,
             "issued_at": self.issued.0,
             "expires_at": self.expires.0,
@@ -69,12 +72,21 @@ impl StoredTokens {
     }
 }
 
-/// Returns the file that tokens of this kind are kept in. Each tenant, application, API and scope has its own.
+/// Returns a name for what tokens are kept for. Each tenant, application, API and scope has its own.
+pub(super) fn purpose(parts: &[&str]) -> String {
+    let hash = sha256(parts.join("\n").as_bytes());
+    hash[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Returns the file that tokens for this purpose are kept in.
 ///
 /// # Errors
 ///
 /// Returns a failure if there is no such place.
-pub(super) fn place(parts: &[&str]) -> Result<PathBuf, Failure> {
+pub(super) fn place(purpose: &str) -> Result<PathBuf, Failure> {
     let of = |name: &str| {
         env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -89,12 +101,7 @@ pub(super) fn place(parts: &[&str]) -> Result<PathBuf, Failure> {
     })?;
     let folder = base.join("mosquitto-auth0");
     private_file::make_folder(&folder)?;
-    let hash = sha256(parts.join("\n").as_bytes());
-    let name: String = hash[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(folder.join(format!("{name}.json")))
+    Ok(folder.join(format!("{purpose}.json")))
 }
 
 #[cfg(test)]

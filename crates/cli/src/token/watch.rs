@@ -62,18 +62,20 @@ pub(crate) fn run(
 
 /// Writes a token that is good for long enough, and returns when the next one is due (Unix time).
 fn refresh(source: &Source, watched: &Watched<'_>) -> Result<u64, Failure> {
+    let content = || private_file::read(watched.file).map(Option::unwrap_or_default);
     // Not asked for before it is sure that the file can be written.
-    let file = Replacement::prepare(watched.file)?;
-    let before = private_file::read(watched.file)?.unwrap_or_default();
-    with_password(watched, &before, "")?;
+    drop(Replacement::prepare(watched.file)?);
+    with_password(watched, &content()?, "")?;
     let tokens = source.tokens_early(clock::now())?;
     let due = source.is_due_early(&tokens).0;
     if due <= clock::now().0 {
         return Err(messages::too_short());
     }
+    // Read again, because somebody may have edited the file meanwhile.
+    let before = content()?;
     let after = with_password(watched, &before, &tokens.access_token)?;
     if after != before {
-        file.commit(&after)?;
+        Replacement::prepare(watched.file)?.commit(&after)?;
         messages::written(watched.file, tokens.expires);
         if let Some(command) = watched.on_change {
             let status = Command::new("/bin/sh").arg("-c").arg(command).status();
@@ -109,7 +111,9 @@ fn with_password(watched: &Watched<'_>, before: &str, token: &str) -> Result<Str
         places.as_slice(),
         has_bridge || watched.connection.is_some(),
     ) {
-        (_, false) => Ok(format!("{token}\n")),
+        // Nothing, or the token before: every other content would be lost.
+        (_, false) if before.split_whitespace().count() <= 1 => Ok(format!("{token}\n")),
+        (_, false) => Err(messages::no_connection_line(watched.file)),
         ([place], true) => {
             let lines = before
                 .lines()
@@ -170,6 +174,11 @@ mod tests {
     fn a_file_without_a_bridge_holds_the_token_alone() {
         for before in ["", "old\n", "old"] {
             assert_eq!(written(before, None).unwrap(), "new\n");
+        }
+        let listener = "listener 1883\nremote_password old\n";
+        for before in ["two words", "two\nlines\n", "# a comment", listener] {
+            let failure = written(before, None).unwrap_err();
+            assert!(failure.what.contains("has no connection line"), "{before}");
         }
     }
 }
