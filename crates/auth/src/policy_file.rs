@@ -202,13 +202,12 @@ fn read(option: &str, path: &Path) -> Result<([u8; 32], String), ConfigError> {
 }
 
 /// Returns everything that is wrong with a policy file, for a tool.
-pub(crate) fn mistakes(path: &Path) -> Vec<ConfigError> {
-    const OPTION: &str = "policy_file";
-    match read(OPTION, path) {
+pub(crate) fn mistakes(option: &'static str, path: &Path) -> Vec<ConfigError> {
+    match read(option, path) {
         Err(why) => vec![why],
         Ok((_, text)) => PolicyFile::mistakes(&text)
             .into_iter()
-            .map(|mistake| error(OPTION, path, Problem::Policy(Box::new(mistake))))
+            .map(|mistake| error(option, path, Problem::Policy(Box::new(mistake))))
             .collect(),
     }
 }

@@ -160,11 +160,23 @@ pub(crate) fn instances(path: &Path) -> Result<Vec<ConfiguredPlugin>, Failure> {
     let shown = path.display();
     let plugins = conf.plugins.into_iter();
     let found: Vec<_> = plugins.filter(|plugin| is_ours(&plugin.path)).collect();
-    match found.is_empty() {
-        false => Ok(found),
-        true => Err(Failure::new(format!(
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let failure = match conf.unread.first() {
+        Some((place, why)) => {
+            let words = messages::check::of_unread(why);
+            let place = place.as_ref().map(messages::check::place);
+            let place = place.map_or_else(String::new, |place| format!("{place}: "));
+            Failure {
+                what: format!("{place}{}", words.seen),
+                fix: words.mend,
+            }
+        }
+        None => Failure::new(format!(
             "{shown} and the files that it includes do not load mosquitto-auth0"
         ))
-        .fix("name the file that has the line `plugin …/libmosquitto_auth0.so`")),
-    }
+        .fix("name the file that has the line `plugin …/mosquitto_auth0.so`"),
+    };
+    Err(failure)
 }

@@ -203,7 +203,7 @@ impl Outcome for Commanded {
         for (target, answer) in &self.results {
             match answer {
                 Ok(data) => writeln!(out, "{}", (self.sentence)(target, data))?,
-                Err(why) => writeln!(out, "Nothing was done: {why}")?,
+                Err(why) => writeln!(out, "{}", administration::nothing_done(why))?,
             }
         }
         Ok(())

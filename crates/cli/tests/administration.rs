@@ -356,6 +356,12 @@ fn a_broker_that_cannot_be_asked_is_named_with_the_fix() {
             "do not load mosquitto-auth0",
             "fix: name the file",
         ),
+        (
+            "--conf",
+            at("gone.conf"),
+            "gone.conf cannot be read",
+            "run this with sudo",
+        ),
     ] {
         let said = tool(&["sessions", place, &path]);
         assert_eq!((said.code, said.out.as_str()), (3, ""), "{said:?}");
@@ -371,6 +377,21 @@ fn a_broker_that_cannot_be_asked_is_named_with_the_fix() {
     }
     assert_eq!(tool(&["kick"]).code, 2);
     assert_eq!(tool(&["kick", "a", "--subject", "b"]).code, 2);
+}
+
+/// A refusal is an answer, and no text of it changes the terminal.
+#[test]
+fn a_refusal_is_shown_on_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let refusal = json!({"responses": [{"error": "no\u{1b}]0;\nmore"}]}).to_string();
+    for (name, command) in [("s", &["sessions"][..]), ("k", &["kick", "a"])] {
+        let socket = folder.path().join(name);
+        let asked = pretender(&socket, vec![refusal.clone()]);
+        let said = tool(&[command, &["--socket", socket.to_str().unwrap()]].concat());
+        let line = "Nothing was done: no\\u{1b}]0;\\nmore\n";
+        assert_eq!((said.code, said.out.as_str()), (1, line), "{said:?}");
+        asked.join().unwrap();
+    }
 }
 
 /// What answers is no broker with the plugin.

@@ -204,3 +204,38 @@ fn what_the_brokers_user_may_not_read_is_found() {
     fs::set_permissions(&policy, fs::Permissions::from_mode(0o644)).unwrap();
     check(&conf, &text).exits(0);
 }
+
+#[test]
+fn the_shadow_policy_and_the_decision_log_are_looked_at() {
+    let conf = Conf::new();
+    fs::set_permissions(conf.at(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let policy = conf.write("shadow.toml", "[[rule]]\nname = \"a\"\nqos = 3\n");
+    let checked = |option: &str| {
+        let text = format!("user daemon\nlistener 1883 ::1\nOURS\n{GOOD}plugin_opt_{option}\n");
+        check(&conf, &text)
+    };
+    checked(&format!("shadow_policy {policy}"))
+        .exits(1)
+        .says("shadow.toml:3: ");
+    let log = conf.at("gone/log").display().to_string();
+    checked(&format!("decision_log {log}"))
+        .exits(1)
+        .says("mosquitto.conf:6: option decision_log: there is no folder");
+    let log = conf.at("log");
+    let option = format!("decision_log {}", log.display());
+    let root = std::os::unix::fs::MetadataExt::uid(&fs::metadata(conf.at("")).unwrap()) == 0;
+    if root {
+        checked(&option)
+            .exits(1)
+            .says("the user daemon may create none in");
+        assert!(!log.exists());
+        conf.write("log", "");
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o644)).unwrap();
+        checked(&option)
+            .exits(1)
+            .says("the user daemon may not read and write");
+    }
+    conf.write("log", "");
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).unwrap();
+    checked(&option).exits(0);
+}

@@ -222,8 +222,12 @@ pub fn mistakes_in_files(config: &Config) -> Vec<ConfigError> {
     let tenant = TenantClient::new(Arc::new(config.clone()), 0, None);
     mistakes.extend(tenant.err());
     mistakes.extend(KeySet::of_file(config).err());
-    if let Some(path) = &config.policy_file {
-        mistakes.extend(policy_file::mistakes(path));
+    for (option, path) in [
+        ("policy_file", &config.policy_file),
+        ("shadow_policy", &config.shadow_policy),
+    ] {
+        let path = path.iter();
+        mistakes.extend(path.flat_map(|path| policy_file::mistakes(option, path)));
     }
     mistakes
 }

@@ -102,6 +102,26 @@ impl BrokerUser {
         }
     }
 
+    /// Returns what keeps the user from appending to a file, which is created if it is not there.
+    pub(super) fn may_not_append_to(&self, path: &Path) -> Option<Obstacle> {
+        let above = path.parent()?;
+        if matches!(above.try_exists(), Ok(false)) {
+            return Some(Obstacle::NoFolder(above.into()));
+        }
+        let (real, is_new) = match path.canonicalize() {
+            Ok(file) => (file, false),
+            Err(_) => (above.canonicalize().ok()?, true),
+        };
+        if let Some(closed) = self.closed_folder(&real) {
+            return Some(Obstacle::Enter(closed.into()));
+        }
+        let metadata = fs::metadata(&real).ok()?;
+        match is_new {
+            true => (!self.may(&metadata, WRITE | ENTER)).then_some(Obstacle::Create(real)),
+            false => (!self.may(&metadata, READ | WRITE)).then_some(Obstacle::Append),
+        }
+    }
+
     /// Returns the first folder above a file that the user may not enter.
     fn closed_folder<'p>(&self, path: &'p Path) -> Option<&'p Path> {
         let above: Vec<_> = path.ancestors().skip(1).collect();

@@ -95,6 +95,12 @@ pub(crate) enum Obstacle {
     Read,
     /// It may not write in the folder.
     Write,
+    /// It may not read and write the file.
+    Append,
+    /// There is no such file, and it may create none in this folder.
+    Create(PathBuf),
+    /// There is no such folder.
+    NoFolder(PathBuf),
 }
 
 impl Found {

@@ -112,7 +112,7 @@ impl<'c> Instance<'c> {
         found.collect()
     }
 
-    /// Returns the files that the broker's user may not read, and the folder that it may not write in.
+    /// Returns the files that the broker's user may not read or write, and the folder that it may not write in.
     fn unreadable(&self, user: &BrokerUser) -> Vec<Found> {
         let mut found = Vec::new();
         let library = Path::new(&self.plugin.path);
@@ -120,16 +120,17 @@ impl<'c> Instance<'c> {
             let flaw = Flaw::NoLibrary(library.into());
             found.push(Found::at(self.loaded_at(), flaw));
         }
-        let rows = options::all()
-            .filter(|row| matches!(row.kind, Kind::File | Kind::SecretFile | Kind::Folder));
-        for row in rows {
+        for row in options::all() {
             let Some(value) = self.option(row.name) else {
                 continue;
             };
             let path = PathBuf::from(value);
             let refused = match row.kind {
                 Kind::Folder => user.may_not_keep_state_in(&path),
-                _ => user.may_not_read(&path),
+                Kind::File | Kind::SecretFile => user.may_not_read(&path),
+                // The broker starts without a metrics_file that cannot be written.
+                Kind::WrittenFile if row.name == "decision_log" => user.may_not_append_to(&path),
+                _ => None,
             };
             if let Some(obstacle) = refused {
                 let flaw = Flaw::Access {

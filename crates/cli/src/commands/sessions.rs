@@ -10,9 +10,27 @@ use crate::{
     arguments::Sessions,
     control::{ControlSocket, of_account},
     exit::Exit,
+    messages::administration,
     output::{Failure, Outcome},
     table,
 };
+
+/// Why the plugin lists no sessions.
+struct Refused(String);
+
+impl Outcome for Refused {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", administration::nothing_done(&self.0))
+    }
+
+    fn json(&self) -> Value {
+        json!({ "error": self.0 })
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::No
+    }
+}
 
 /// The sessions, as the plugin lists them.
 struct Listed(Vec<Value>);
@@ -81,7 +99,7 @@ fn time(seconds: i64) -> String {
 ///
 /// # Errors
 ///
-/// Returns a failure if the broker does not answer, or refuses.
+/// Returns a failure if the broker does not answer.
 pub(crate) fn run(wanted: Sessions) -> Result<Box<dyn Outcome>, Failure> {
     let mut socket = ControlSocket::open(&wanted.broker)?;
     let mut command = of_account(
@@ -98,7 +116,10 @@ pub(crate) fn run(wanted: Sessions) -> Result<Box<dyn Outcome>, Failure> {
     }
     let mut sessions = Vec::new();
     loop {
-        let mut page = socket.ask_one(command.clone())?.map_err(Failure::new)?;
+        let mut page = match socket.ask_one(command.clone())? {
+            Ok(page) => page,
+            Err(why) => return Ok(Box::new(Refused(why))),
+        };
         if let Value::Array(listed) = page["sessions"].take() {
             sessions.extend(listed);
         }

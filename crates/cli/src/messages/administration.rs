@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use auth::config::ConfigError;
-use input::text::Quoted;
+use input::text::{self, Quoted};
 
 use crate::{control::Target, output::Failure};
 
@@ -39,6 +39,11 @@ pub(crate) fn no_connection(path: &Path, why: &io::Error) -> Failure {
         _ => Failure::new(format!("the socket {shown} cannot be used: {why}"))
             .fix("name the socket that the broker's log names"),
     }
+}
+
+/// Returns that the broker refuses a command. `why` is the text of whoever has the socket.
+pub(crate) fn nothing_done(why: &str) -> String {
+    format!("Nothing was done: {}", text::line(why))
 }
 
 /// Returns why there is no answer.

@@ -23,7 +23,7 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
             path.display()
         ))
         .mend(
-            "add the line `plugin /usr/lib/…/libmosquitto_auth0.so`, or name the file \
+            "add the line `plugin /usr/lib/…/mosquitto_auth0.so`, or name the file \
                  that has it",
         ),
         Flaw::NoLibrary(path) => seen(format!("there is no file {}", path.display()))
@@ -179,12 +179,13 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
     }
 }
 
-fn of_unread(why: &Unread) -> Words {
+/// Returns why not all of a configuration could be read, what that means, and how to mend it.
+pub(crate) fn of_unread(why: &Unread) -> Words {
     let starts_not = "the broker does not start";
     match why {
         Unread::File(path, why) => seen(format!("{} cannot be read: {why}", path.display()))
             .means(starts_not)
-            .mend("correct the path or the permissions, or run this as root"),
+            .mend("correct the path or the permissions, or run this with sudo"),
         Unread::TooManyFiles => {
             seen("there are more than 100 files; the others were not looked at")
         }
@@ -219,6 +220,21 @@ fn of_access(option: &str, path: &dyn fmt::Display, user: &str, obstacle: &Obsta
             "option {option}: the user {user} may not read {path}"
         ))
         .mend(format!("run: chgrp {user} {path} && chmod g+r {path}")),
+        Obstacle::Append => seen(format!(
+            "option {option}: the user {user} may not read and write {path}"
+        ))
+        .mend(format!("run: chown {user} {path} && chmod u+rw {path}")),
+        Obstacle::Create(folder) => seen(format!(
+            "option {option}: there is no file {path}, and the user {user} may create none in {}",
+            folder.display()
+        ))
+        .mend("name a file in a folder of that user, such as /var/log/mosquitto"),
+        Obstacle::NoFolder(folder) => {
+            let folder = folder.display();
+            seen(format!("option {option}: there is no folder {folder}")).mend(format!(
+                "run: install -d -o {user} -g {user} -m 750 {folder}"
+            ))
+        }
         Obstacle::Write => seen(format!(
             "option {option}: the user {user} may not write in {path}"
         ))
