@@ -48,7 +48,7 @@ complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand check" -
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -l username -d 'Also sign this user in, and examine its tokens. The password is asked for' -r
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -l password-file -d 'Read the password from the first line of this file' -r -F
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -l token -d 'Also examine the token in this file' -r -F
-complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -l offline -d 'Send nothing: examine the configuration, the saved keys and the clock only'
+complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -l offline -d 'Send nothing: examine the configuration, the saved keys, the clock and the token only'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -l probe-login -d 'Also try to sign in as a user that does not exist, twice. No device is locked out by that'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -l json -d 'Write the result as JSON'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -s h -l help -d 'Print help'

@@ -190,7 +190,7 @@ Exit codes: 0 nothing is wrong, 1 something is wrong, 2 wrong command line, 3 th
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) configuration: Configuration,
-    /// Send nothing: examine the configuration, the saved keys and the clock only
+    /// Send nothing: examine the configuration, the saved keys, the clock and the token only
     #[arg(long, conflicts_with_all = ["probe_login", "username"])]
     pub(crate) offline: bool,
     /// Also try to sign in as a user that does not exist, twice. No device is locked out by that
