@@ -17,8 +17,8 @@ pub(super) const HEADER: &[u8] = b"mosquitto-auth0 sessions 2\n";
 /// the first write replaces the file.
 pub(super) const FIRST_HEADER: &[u8] = b"mosquitto-auth0 sessions 1\n";
 
-/// The generation of the file's format, which is in [`HEADER`]. This version of the plugin writes this one, and reads it
-/// and the first.
+/// The generation of the file's format, which is in [`HEADER`]. This version of the plugin writes this one, and reads
+/// it and the first.
 pub const GENERATION: u32 = 2;
 
 /// The longest content of a frame, in bytes. The claims of a token are shorter.
