@@ -1,7 +1,7 @@
 //! The callbacks that answer: basic auth (may this client come in?) and the ACL check (may it do this?). Clients that
 //! come with an authentication method are in [`extended_auth`](crate::extended_auth).
 //!
-//! Two rules hold here and in [`events`](crate::events). The state is closed while a function of the broker runs that
+//! Two rules hold here and in [`events`]. The state is closed while a function of the broker runs that
 //! may call back: logging, disconnecting a client, letting a delayed client in. And a callback returns only SUCCESS,
 //! a refusal that the running broker understands, ACL_DENIED, or DEFER.
 

@@ -328,7 +328,7 @@ fn what_is_wrong_with_a_token() {
             presents: Presents::Token(|mint| mint.lifetime(-3600)),
             reason: "token-expired",
             third: Third::Login,
-            says: "it expired 3600 s ago",
+            says: "[token-expired] it expired 36",
             fix: "fetch a new token before connecting",
             ..Mistake::default()
         },

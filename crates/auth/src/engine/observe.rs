@@ -73,7 +73,7 @@ impl Metrics {
 }
 
 impl Common {
-    /// Whether it is time to [collect](collect) metrics.
+    /// Whether it is time to [collect] metrics.
     pub fn metrics_are_due(&self) -> bool {
         self.metrics.next.is_none_or(|next| moment() >= next)
     }

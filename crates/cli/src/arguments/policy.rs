@@ -35,7 +35,7 @@ pub(crate) struct CanArguments {
 /// What a policy is expected to do.
 #[derive(Args, Debug)]
 pub(crate) struct TestArguments {
-    /// The expectations: TOML with [[device]], its claims or token_file, may and may_not
+    /// The expectations: TOML with device tables, each with claims or token_file, may and may_not
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// The broker's configuration
