@@ -264,6 +264,8 @@ CONF=/etc/mosquitto/conf.d/auth0.conf
 SECRET=/etc/mosquitto/auth0.secret
 POLICY=/etc/mosquitto/auth0-policy.toml
 STATE=/var/lib/mosquitto/auth0
+DECISIONS=/var/log/mosquitto/auth0-decisions.json
+ROTATION=/etc/logrotate.d/mosquitto-auth0
 TOOL=/usr/bin/mosquitto-auth0
 CTRL=${PLUGIN/mosquitto_auth0/mosquitto_ctrl_auth0}
 
@@ -300,8 +302,16 @@ has_completions() {
     in_tree test -s /usr/share/fish/vendor_completions.d/mosquitto-auth0.fish
 }
 tool_says() { in_tree "${@:2}" | tee /dev/stderr | grep -q -- "$1"; } # TEXT COMMAND...
-conffile_is_as_shipped() {
-  [[ $(field $PACKAGE Conffiles | xargs | tee /dev/stderr) == "$CONF $(in_tree md5sum "$CONF" | cut -d' ' -f1)" ]]
+tool_answers_no() { # TEXT COMMAND... : with the exit code 1
+  local said status=0
+  said=$(in_tree "${@:2}") || status=$?
+  printf '%s\n' "$said" >&2
+  [[ $status = 1 && $said == *"$1"* ]]
+}
+conffiles_are_as_shipped() {
+  local sums
+  sums=$(in_tree md5sum "$CONF" "$ROTATION" | awk '{ print $2, $1 }' | xargs)
+  [[ $(field $PACKAGE Conffiles | xargs | tee /dev/stderr) == "$sums" ]]
 }
 is_as_shipped() { [[ -z $(in_tree dpkg --verify $PACKAGE | tee /dev/stderr) ]]; }
 only_its_conffile_differs() {
@@ -349,7 +359,7 @@ check "the completions are there" has_completions
 check "copyright, licences of others and changelog are there" has_documents
 check "the manual pages are there" has_manual_pages
 check "the example is there" has_mode '-rw-r--r-- root:root' "$CONF"
-check "it is a conffile" conffile_is_as_shipped
+check "it is a conffile, and so is what rotates the decision log" conffiles_are_as_shipped
 check "every line of it is a comment" not grep -n '^[^#]' "$TREE$CONF"
 check "it names this machine's plugin" grep -qxF "#plugin $PLUGIN" "$TREE$CONF"
 check "every file is as shipped" is_as_shipped
@@ -390,8 +400,8 @@ check "and receives it" receives 'devices/d1/state: hello from d1' d1 "${d1[@]}"
 check "it may not subscribe to another device's topics" is_denied mosquitto_sub -W 30 -i d1 "${d1[@]}" -t 'devices/d2/#'
 check "it may not publish to them" is_denied mosquitto_pub -q 1 -r -m mischief -i d1 "${d1[@]}" -t devices/d2/state
 check "the log says so: [not-granted]" logs '[not-granted]'
-check "the tool commands the broker" tool_says "no client is connected" mosquitto-auth0 kick nobody
-check "and lists its sessions" tool_says "There is no such session" mosquitto-auth0 sessions --client-id nobody
+check "the tool commands the broker" tool_answers_no "no client is connected" mosquitto-auth0 kick nobody
+check "and lists its sessions" tool_answers_no "There is no such session" mosquitto-auth0 sessions --client-id nobody
 check "a device with a token for more publishes elsewhere" publish all "${all[@]}" -t devices/end
 # What is retained for the first of two filters comes before what is retained for the second.
 check "and finds nothing of the mischief" receives 'devices/end: hello from all' all "${all[@]}" \
@@ -455,7 +465,8 @@ OTHER=/etc/mosquitto/conf.d/other.conf
 printf '%s\n' 'per_listener_settings false' "  plugin ${PLUGIN/#\/usr\//\/usr\/share\/..\/} " >"$TREE$OTHER"
 check "nor while another file loads it, by another spelling of its path" removal_is_refused remove "$OTHER"
 rm "$TREE$OTHER"
-rm -r "$TREE$SECRET" "$TREE$POLICY" "$TREE$STATE" "$TREE/root/$PACKAGE.deb" # the operator's, and ours
+# The operator's, and ours.
+rm -r "$TREE$SECRET" "$TREE$POLICY" "$TREE$STATE" "$TREE$DECISIONS" "$TREE/root/$PACKAGE.deb"
 check "apt removes it" apt_in_tree remove $PACKAGE
 check "the example stays, since it was edited, and the plugin does not" only_its_conffile_stays
 check "apt purges it" apt_in_tree purge $PACKAGE
