@@ -93,3 +93,11 @@ pub(crate) fn show(result: Result<Box<dyn Outcome>, Failure>, as_json: bool) -> 
         (Ok(outcome), Ok(())) => outcome.exit(),
     }
 }
+
+/// Returns a time as people read it, in UTC.
+pub(crate) fn time(seconds: i64) -> String {
+    match jiff::Timestamp::from_second(seconds) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => seconds.to_string(),
+    }
+}

@@ -135,15 +135,24 @@ fn domain(value: &str) -> Result<String> {
 
 /// Checks that the value is an https address without a query.
 fn issuer(value: &str) -> Result<String> {
-    if value.starts_with("http://") {
-        return Err(ConfigError::new("issuer", value, Problem::PlainHttp));
+    let address = https_address("issuer", value)?;
+    match address.contains('?') {
+        false => Ok(address),
+        true => Err(wrong("issuer", value)),
     }
-    let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#');
+}
+
+/// Checks that the value of this option is an https address.
+fn https_address(name: &'static str, value: &str) -> Result<String> {
+    if value.starts_with("http://") {
+        return Err(ConfigError::new(name, value, Problem::PlainHttp));
+    }
+    let is_plain = |b: u8| b.is_ascii_graphic() && b != b'#';
     match value.strip_prefix("https://") {
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && value.bytes().all(is_plain) => {
             Ok(value.to_owned())
         }
-        _ => Err(wrong("issuer", value)),
+        _ => Err(wrong(name, value)),
     }
 }
 
@@ -161,19 +170,8 @@ fn discovery_url(given: &Given) -> Result<Option<String>> {
 
 /// Returns an option that is an https address.
 fn https_url(given: &Given, name: &'static str) -> Result<Option<String>> {
-    let Some(value) = given.given(name) else {
-        return Ok(None);
-    };
-    if value.starts_with("http://") {
-        return Err(ConfigError::new(name, value, Problem::PlainHttp));
-    }
-    let is_plain = |b: u8| b.is_ascii_graphic() && b != b'#';
-    match value.strip_prefix("https://") {
-        Some(rest) if !rest.is_empty() && !rest.starts_with('/') && value.bytes().all(is_plain) => {
-            Ok(Some(value.to_owned()))
-        }
-        _ => Err(wrong(name, value)),
-    }
+    let value = given.given(name);
+    value.map(|value| https_address(name, value)).transpose()
 }
 
 /// The application of credentials mode, which has an ID and a secret or is not there at all.

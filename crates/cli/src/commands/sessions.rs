@@ -11,7 +11,7 @@ use crate::{
     control::{ControlSocket, of_account},
     exit::Exit,
     messages::administration,
-    output::{Failure, Outcome},
+    output::{Failure, Outcome, time},
     table,
 };
 
@@ -84,14 +84,6 @@ fn state(session: &Value) -> &'static str {
         (Some(true), _) => "connected",
         (_, Some(true)) => "away, released",
         _ => "away",
-    }
-}
-
-/// Returns a time as people read it, in UTC.
-fn time(seconds: i64) -> String {
-    match jiff::Timestamp::from_second(seconds) {
-        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        Err(_) => seconds.to_string(),
     }
 }
 

@@ -6,7 +6,7 @@ use auth::{auth0::token_client::TokenClientError, clock::Unix, refusal::NoAnswer
 use input::text::Quoted;
 
 use crate::{
-    output::{Failure, announce},
+    output::{Failure, announce, time},
     token::TokenRefusal,
 };
 
@@ -161,11 +161,7 @@ pub(crate) fn show_code(user_code: &str, page: &str, complete: Option<&str>) {
 
 /// Tells that the file has a new token.
 pub(crate) fn written(file: &Path, ends: Unix) {
-    let end = jiff::Timestamp::from_second(i64::try_from(ends.0).unwrap_or(i64::MAX));
-    let end = end.map_or_else(
-        |_| ends.0.to_string(),
-        |end| end.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-    );
+    let end = time(ends.0.cast_signed());
     announce(&format!(
         "mosquitto-auth0: {} has a new token, which ends at {end}",
         file.display()

@@ -71,13 +71,7 @@ impl Form {
 /// Responds to a token request from this peer.
 pub(super) fn token(shared: &TenantShared, request: &Request, peer: IpAddr) -> Response {
     let settings = lock(&shared.settings).clone();
-    let exchange = Exchange {
-        shared,
-        settings: &settings,
-        request,
-        address: client_address(&settings, request, peer),
-        form: Form(request.fields().unwrap_or_default()),
-    };
+    let exchange = Exchange::of(shared, &settings, request, peer);
     let response = match exchange.run() {
         Ok(body) => granted(body),
         Err(refusal) => refused(refusal.status, refusal.body),
@@ -88,13 +82,7 @@ pub(super) fn token(shared: &TenantShared, request: &Request, peer: IpAddr) -> R
 /// Responds to a request for a device code. Only the client ID says which application it is (RFC 8628, section 3.1).
 pub(super) fn device_code(shared: &TenantShared, request: &Request, peer: IpAddr) -> Response {
     let settings = lock(&shared.settings).clone();
-    let exchange = Exchange {
-        shared,
-        settings: &settings,
-        request,
-        address: client_address(&settings, request, peer),
-        form: Form(request.fields().unwrap_or_default()),
-    };
+    let exchange = Exchange::of(shared, &settings, request, peer);
     match exchange.begin_device_flow() {
         Ok(body) => granted(body),
         Err(refusal) => refused(refusal.status, refusal.body),
@@ -117,6 +105,23 @@ struct Exchange<'a> {
     request: &'a Request,
     address: String,
     form: Form,
+}
+
+impl<'a> Exchange<'a> {
+    fn of(
+        shared: &'a TenantShared,
+        settings: &'a Settings,
+        request: &'a Request,
+        peer: IpAddr,
+    ) -> Self {
+        Self {
+            shared,
+            settings,
+            request,
+            address: client_address(settings, request, peer),
+            form: Form(request.fields().unwrap_or_default()),
+        }
+    }
 }
 
 impl Exchange<'_> {
