@@ -14,10 +14,11 @@ use super::{
 use crate::{
     client_auth::ClientAuth,
     clock::{self, Deadline, Unix},
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, IssuerConfig},
     jwt::{self, Claims, Requirements, jwks::KeySet, saved_jwks::SavedJwks},
     refusal::{NoAnswer, Refusal},
     secret::Secret,
+    state_dir::StateDir,
     threads::lock,
 };
 use input::json;
@@ -25,7 +26,10 @@ use input::json;
 /// Asks one tenant.
 pub struct Examiner {
     tenant: TenantClient,
-    config: Arc<Config>,
+    issuer: Arc<IssuerConfig>,
+    /// How long one request may take.
+    timeout: Duration,
+    state_dir: Option<StateDir>,
     requirements: Requirements,
 }
 
@@ -74,16 +78,19 @@ pub struct SavedKeys {
 }
 
 impl Examiner {
-    /// Prepares the requests.
+    /// Prepares the requests to one of the issuers in this configuration.
     ///
     /// # Errors
     ///
     /// Returns what is wrong with `ca_file`, or with the system's certificates.
-    pub fn new(config: Arc<Config>) -> Result<Self, ConfigError> {
+    pub fn new(config: &Config, issuer: Arc<IssuerConfig>) -> Result<Self, ConfigError> {
+        let timeout = config.timeout;
         Ok(Self {
-            tenant: TenantClient::new(Arc::clone(&config), 0, None)?,
-            requirements: Requirements::of(&config),
-            config,
+            tenant: TenantClient::new(Arc::clone(&issuer), timeout, 0, None)?,
+            requirements: Requirements::of(&issuer, config.leeway),
+            timeout,
+            state_dir: config.state_dir.clone(),
+            issuer,
         })
     }
 
@@ -94,7 +101,7 @@ impl Examiner {
 
     /// Returns the address of the keys, if it is known.
     pub fn keys_url(&self) -> Option<String> {
-        let of_option = self.config.jwks_uri.clone();
+        let of_option = self.issuer.jwks_uri.clone();
         of_option.or_else(|| self.endpoints()?.jwks.clone())
     }
 
@@ -105,7 +112,7 @@ impl Examiner {
 
     /// Returns how the application proves who it is, if there is one and that is known.
     pub fn client_auth(&self) -> Option<ClientAuth> {
-        let application = self.config.application.as_ref()?;
+        let application = self.issuer.application.as_ref()?;
         let discovered = || Some(self.endpoints()?.client_auth);
         application.auth.or_else(discovered)
     }
@@ -157,7 +164,7 @@ impl Examiner {
     ///
     /// Returns what is wrong with the file.
     pub fn keys_of_file(&self) -> Result<Option<KeySet>, ConfigError> {
-        KeySet::of_file(&self.config)
+        KeySet::of_file(&self.issuer)
     }
 
     /// Returns the keys that the plugin kept on disk, if it did and they are still good.
@@ -166,10 +173,10 @@ impl Examiner {
     ///
     /// Returns what is wrong with the file, as a sentence.
     pub fn saved_keys(&self) -> Result<Option<SavedKeys>, String> {
-        let Some(dir) = &self.config.state_dir else {
+        let Some(dir) = &self.state_dir else {
             return Ok(None);
         };
-        let saved = SavedJwks::new(dir.clone(), &self.config).load(self.config.jwks_max_stale);
+        let saved = SavedJwks::new(dir.clone(), &self.issuer).load(self.issuer.jwks_max_stale);
         let saved = saved.map_err(|why| why.to_string())?;
         Ok(saved.map(|(keys, age)| SavedKeys { keys, age }))
     }
@@ -196,7 +203,7 @@ impl Examiner {
         address: Option<IpAddr>,
     ) -> Examined<Tokens, Refusal> {
         let sent = clock::now();
-        let deadline = Deadline::after(self.config.timeout);
+        let deadline = Deadline::after(self.timeout);
         match self.tenant.ask_for_tokens(user, address, deadline) {
             Ok((response, auth)) => Examined {
                 marks: Some(marks(&response, sent)),
@@ -215,7 +222,7 @@ impl Examiner {
     ///
     /// Returns a reason from one of the `token-…` rows of [`crate::refusal::Reason`].
     pub fn verify_access(&self, token: &str, keys: &KeySet, now: Unix) -> Result<Claims, Refusal> {
-        jwt::verify(token, &self.requirements, &self.config.audiences, keys, now)
+        jwt::verify(token, &self.requirements, &self.issuer.audiences, keys, now)
     }
 
     /// Verifies an ID token of the application with these keys, as the plugin does.
@@ -224,7 +231,7 @@ impl Examiner {
     ///
     /// Returns a reason from one of the `token-…` rows of [`crate::refusal::Reason`].
     pub fn verify_id(&self, token: &str, keys: &KeySet, now: Unix) -> Result<Claims, Refusal> {
-        let application = self.config.application.iter();
+        let application = self.issuer.application.iter();
         let client_ids: Vec<_> = application.map(|one| one.client_id.clone()).collect();
         jwt::verify(token, &self.requirements, &client_ids, keys, now)
     }
@@ -235,7 +242,7 @@ impl Examiner {
         read: impl FnOnce(&[u8]) -> Result<T, NoAnswer>,
     ) -> Examined<T, NoAnswer> {
         let sent = clock::now();
-        let deadline = Deadline::after(self.config.timeout);
+        let deadline = Deadline::after(self.timeout);
         match self.tenant.http.get(url, deadline) {
             Ok(response) => Examined {
                 marks: Some(marks(&response, sent)),

@@ -4,17 +4,17 @@ use std::io::{self, Read};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::config::{Application, Config};
+use crate::config::{Application, IssuerConfig};
 
 /// Returns the form of a password grant, without the user's name and password and without the application. With a
 /// connection (a "realm") Auth0 has a grant type of its own, because the plain `password` grant has no realm (Auth0,
 /// "Resource Owner Password Flow", realm support).
 pub(super) fn password_form<'a>(
     application: &'a Application,
-    config: &'a Config,
+    issuer: &'a IssuerConfig,
 ) -> Vec<(&'a str, &'a str)> {
     let mut form = vec![
-        ("audience", config.audiences[0].as_str()),
+        ("audience", issuer.audiences[0].as_str()),
         ("scope", application.scope.as_str()),
     ];
     match &application.connection {

@@ -32,7 +32,7 @@ use crate::{
     },
     client_auth::ClientAuth,
     clock::{self, Deadline, moment},
-    config::{Config, ConfigError, TenantAddress, errors::Problem},
+    config::{ConfigError, IssuerConfig, TenantAddress, errors::Problem},
     jwt::{fetch_report::JwksError, jwks::KeySet},
     refusal::{ConnectDetail, Detail, Field, NoAnswer, Reason, Refusal},
     secret::Secret,
@@ -43,7 +43,9 @@ use input::json;
 /// A tenant of Auth0, or another OpenID provider, and how it is asked.
 pub(crate) struct TenantClient {
     http: Arc<HttpClient>,
-    config: Arc<Config>,
+    issuer: Arc<IssuerConfig>,
+    /// How long one request may take.
+    timeout: Duration,
     /// The number of this client, which [`TenantFeedback`] repeats.
     number: u64,
     endpoints: Mutex<Option<Arc<Endpoints>>>,
@@ -97,20 +99,22 @@ impl TenantClient {
     ///
     /// Returns what is wrong with `ca_file`, or with the system's certificates.
     pub(crate) fn new(
-        config: Arc<Config>,
+        issuer: Arc<IssuerConfig>,
+        timeout: Duration,
         number: u64,
         before: Option<&Self>,
     ) -> Result<Self, ConfigError> {
-        let endpoints = match &config.tenant {
+        let endpoints = match &issuer.tenant {
             TenantAddress::Domain(domain) => Some(Arc::new(Endpoints::of_domain(domain))),
             TenantAddress::Issuer(_) => before.and_then(|before| lock(&before.endpoints).clone()),
         };
-        let ca_file = config.ca_file.as_deref();
-        let http = HttpClient::new(ca_file, config.timeout, before.map(|before| &before.http));
-        let http = http.map_err(|problem| ca_error(&config, problem))?;
+        let ca_file = issuer.ca_file.as_deref();
+        let http = HttpClient::new(ca_file, timeout, before.map(|before| &before.http));
+        let http = http.map_err(|problem| ca_error(&issuer, problem))?;
         Ok(Self {
             http,
-            config,
+            issuer,
+            timeout,
             number,
             endpoints: Mutex::new(endpoints),
             rediscover: AtomicBool::new(before.is_some()),
@@ -139,7 +143,7 @@ impl TenantClient {
             Err(JwksError {
                 why: NoAnswer::Untrusted { why, .. },
                 ..
-            }) => Err(ca_error(&self.config, Problem::Untrusted(why))),
+            }) => Err(ca_error(&self.issuer, Problem::Untrusted(why))),
             _ => Ok(()),
         }
     }
@@ -166,7 +170,7 @@ impl TenantClient {
         if !called_for && !failed && !known.are_old(moment()) {
             return Ok(());
         }
-        match self.discover(Deadline::after(self.config.timeout)) {
+        match self.discover(Deadline::after(self.timeout)) {
             // The fetch of keys that follows fails too, and is reported.
             Err(why) if called_for => Err(self.no_keys(why)),
             _ => Ok(()),
@@ -175,7 +179,7 @@ impl TenantClient {
 
     /// Whether the tenant is asked where its endpoints are.
     fn discovers(&self) -> bool {
-        matches!(self.config.tenant, TenantAddress::Issuer(_))
+        matches!(self.issuer.tenant, TenantAddress::Issuer(_))
     }
 
     /// Fetches the signing keys, within the configured timeout.
@@ -184,9 +188,9 @@ impl TenantClient {
     ///
     /// Returns why there are none, and when the tenant accepts the next request.
     pub(crate) fn fetch_keys(&self) -> Result<KeySet, JwksError> {
-        let deadline = Deadline::after(self.config.timeout);
+        let deadline = Deadline::after(self.timeout);
         let fetch = || -> Result<KeySet, DocumentError> {
-            let url = match &self.config.jwks_uri {
+            let url = match &self.issuer.jwks_uri {
                 Some(url) => url.clone(),
                 None => {
                     let endpoints = self.endpoints(deadline)?;
@@ -261,7 +265,7 @@ impl TenantClient {
         deadline: Deadline,
     ) -> Result<(TenantResponse, ClientAuth), (Refusal, bool)> {
         let unasked = |reason, why: Detail| (Refusal::new(reason, why), false);
-        let Some(application) = &self.config.application else {
+        let Some(application) = &self.issuer.application else {
             let detail = ConnectDetail::CredentialsModeOff.into();
             return Err(unasked(Reason::CredentialsOff, detail));
         };
@@ -273,7 +277,7 @@ impl TenantClient {
             return Err(unasked(Reason::LoginConfiguration, detail));
         };
         let auth = application.auth.unwrap_or(endpoints.client_auth);
-        let mut form = form::password_form(application, &self.config);
+        let mut form = form::password_form(application, &self.issuer);
         let authorization = match auth {
             ClientAuth::Post => {
                 form.push(("client_id", &application.client_id));
@@ -302,18 +306,18 @@ impl TenantClient {
     }
 
     fn name(&self) -> &str {
-        self.config.tenant.name()
+        self.issuer.tenant.name()
     }
 
     /// Returns how long the tenant's keys stay valid without a fetch.
     pub(crate) fn jwks_max_stale(&self) -> Duration {
-        self.config.jwks_max_stale
+        self.issuer.jwks_max_stale
     }
 
     /// Returns the issuers that the discovery document may name: those whose tokens are accepted. Azure AD B2C serves
     /// the document below another address than the issuer's.
     fn issuers(&self) -> Vec<&str> {
-        self.config.issuers.iter().map(String::as_str).collect()
+        self.issuer.names.iter().map(String::as_str).collect()
     }
 
     /// Returns the endpoints, which are discovered when they are first needed (OpenID Connect Discovery 1.0, section
@@ -322,7 +326,7 @@ impl TenantClient {
     /// Where keys are fetched, [`Self::rediscover`] discovers them again. Elsewhere this does, and if that fails, what
     /// was discovered before stays in use.
     fn endpoints(&self, deadline: Deadline) -> Result<Arc<Endpoints>, DocumentError> {
-        let rediscovers = self.discovers() && !self.config.fetches_keys();
+        let rediscovers = self.discovers() && !self.issuer.fetches_keys();
         let called_for = rediscovers && self.rediscover.swap(false, Ordering::Relaxed);
         let mut endpoints = lock(&self.endpoints);
         let Some(known) = endpoints.clone() else {
@@ -345,8 +349,8 @@ impl TenantClient {
 
     /// Returns the address of the discovery document.
     fn discovery_url(&self) -> String {
-        let of_option = self.config.discovery_url.clone();
-        of_option.unwrap_or_else(|| discovery_url(&self.config.tenant))
+        let of_option = self.issuer.discovery_url.clone();
+        of_option.unwrap_or_else(|| discovery_url(&self.issuer.tenant))
     }
 
     fn discover(&self, deadline: Deadline) -> Result<Arc<Endpoints>, DocumentError> {
@@ -357,8 +361,8 @@ impl TenantClient {
     }
 }
 
-fn ca_error(config: &Config, problem: Problem) -> ConfigError {
-    match &config.ca_file {
+fn ca_error(issuer: &IssuerConfig, problem: Problem) -> ConfigError {
+    match &issuer.ca_file {
         Some(path) => ConfigError::new("ca_file", &path.display().to_string(), problem),
         None => ConfigError::hidden("ca_file", problem),
     }
@@ -476,7 +480,17 @@ fn client_auth(offered: Option<&Value>) -> ClientAuth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use serde_json::json;
+
+    fn client_of(
+        config: &Config,
+        number: u64,
+        before: Option<&TenantClient>,
+    ) -> Result<TenantClient, ConfigError> {
+        let issuer = Arc::clone(&config.issuers[0]);
+        TenantClient::new(issuer, config.timeout, number, before)
+    }
 
     #[test]
     fn discovery_accepts_https_endpoints_of_the_same_issuer_only() {
@@ -525,7 +539,7 @@ mod tests {
         ];
         let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::read(options.to_vec()).unwrap();
-        let client = TenantClient::new(Arc::new(config), 1, None).unwrap();
+        let client = client_of(&config, 1, None).unwrap();
         let discovered = |times| {
             client.rediscover().unwrap();
             assert_eq!(tenant.count(Endpoint::Discovery), times);
@@ -562,8 +576,8 @@ mod tests {
             ("jwks_file", keys.path().to_str().unwrap()),
         ];
         let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Arc::new(Config::read(options.to_vec()).unwrap());
-        let first = TenantClient::new(Arc::clone(&config), 1, None).unwrap();
+        let config = Config::read(options.to_vec()).unwrap();
+        let first = client_of(&config, 1, None).unwrap();
         let asks = |client: &TenantClient, times| {
             let deadline = Deadline::after(Duration::from_secs(20));
             assert!(client.endpoints(deadline).is_ok());
@@ -582,7 +596,7 @@ mod tests {
         asks(&first, 3);
 
         // After SIGHUP, while the tenant has an outage.
-        let next = TenantClient::new(config, 2, Some(&first)).unwrap();
+        let next = client_of(&config, 2, Some(&first)).unwrap();
         tenant.on(Endpoint::Discovery, Behaviour::Html(503));
         asks(&next, 4);
         asks(&next, 4);

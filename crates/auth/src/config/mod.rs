@@ -4,7 +4,7 @@
 //! |---|---|
 //! | Which options are there, with which defaults and ranges? | [`options`], one table |
 //! | How is one option read? | `given.rs` |
-//! | Which options go together? | `rules.rs` |
+//! | Which options go together? | `rules.rs`; those of an issuer, `issuer.rs` |
 //! | What can be wrong? | [`errors`]; the sentences are in `messages/` |
 //! | What are all the mistakes, for a tool that must not change anything? | `look.rs` |
 //! | Which option is a misspelt one meant to be? | `nearest.rs` |
@@ -12,6 +12,7 @@
 
 pub(crate) mod errors;
 mod given;
+mod issuer;
 mod look;
 pub mod mosquitto_conf;
 mod nearest;
@@ -21,18 +22,19 @@ mod rules;
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
-    algorithm::Algorithm, client_auth::ClientAuth, identity::ClientIds, proxies::TrustedProxies,
-    secret::Secret, state_dir::StateDir,
+    algorithm::Algorithm, client_auth::ClientAuth, proxies::TrustedProxies, secret::Secret,
+    state_dir::StateDir,
 };
-use acl::claims::Reading;
 use given::Given;
 use options::Reread;
 
 pub use errors::ConfigError;
+pub use issuer::IssuerConfig;
 
 /// The minimum length of a secret for HS256, in bytes: as long as the hash (RFC 7518, section 3.2).
 pub(crate) const HS256_MIN_SECRET: usize = 32;
@@ -93,38 +95,16 @@ pub struct Application {
 /// The configuration. The table in [`options`] describes each option.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the tenant is.
-    pub tenant: TenantAddress,
-    /// Where the discovery document is, if it is not below the issuer.
-    pub(crate) discovery_url: Option<String>,
-    /// Where the signing keys are fetched, if it is not where the tenant says.
-    pub(crate) jwks_uri: Option<String>,
-    /// The accepted values of `iss`; never empty.
-    pub issuers: Vec<String>,
-    /// The accepted values of `aud`; never empty. The plugin asks for tokens for the first.
-    pub audiences: Vec<String>,
-    /// The application of credentials mode, if that mode is on.
-    pub application: Option<Application>,
-    /// The claims that say what a client may do.
-    pub reading: Reading,
+    /// The issuers whose tokens are accepted; never empty.
+    pub issuers: Vec<Arc<IssuerConfig>>,
     /// The policy file, if there is one.
     pub(crate) policy_file: Option<PathBuf>,
-    /// The claim that becomes the user name of a client with a token.
-    pub(crate) username_claim: String,
-    /// What the broker is told in front of the tenant's user names.
-    pub(crate) username_prefix: String,
-    /// The client IDs that a token allows.
-    pub(crate) client_ids: ClientIds,
     /// Whether an account may take over a client ID that another one holds.
     pub(crate) any_takeover: bool,
     /// Whether clients without a token or a password are left to the next plugin or the broker.
     pub(crate) defer_others: bool,
     /// Whether decisions about messages and subscriptions are left to the next plugin or the broker.
     pub(crate) defer_acl: bool,
-    /// The accepted signature algorithms; never empty.
-    pub algorithms: Vec<Algorithm>,
-    /// The secret of HS256 tokens, if HS256 is accepted.
-    pub(crate) hs256_secret: Option<Secret>,
     /// How many seconds clocks may differ.
     pub leeway: u64,
     /// Whether a client stays connected when its rights end, and is denied everything.
@@ -156,12 +136,6 @@ pub struct Config {
     pub(crate) trusted_proxies: TrustedProxies,
     /// Whether MQTT 5 clients, too, are answered later on 2.1.
     pub(crate) delay_mqtt5: bool,
-    /// The authorities to trust for the tenant, if not the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Where the signing keys come from.
-    pub keys: KeySource,
-    /// How long fetched keys stay good while the tenant cannot be reached.
-    pub(crate) jwks_max_stale: Duration,
     /// The folder in which keys are kept over a restart, if there is one.
     pub(crate) state_dir: Option<StateDir>,
     /// How often metrics are published; zero for never.
@@ -224,24 +198,14 @@ impl Config {
         rules::config(&given, lines, before).map_err(|error| given.locate(error))
     }
 
-    /// Returns which claims say what a client may do, and how they are read.
-    pub fn reading(&self) -> &Reading {
-        &self.reading
+    /// Returns the issuer.
+    pub fn only(&self) -> &IssuerConfig {
+        &self.issuers[0]
     }
 
     /// Returns the path of the policy file, if there is one.
     pub fn policy_file(&self) -> Option<&Path> {
         self.policy_file.as_deref()
-    }
-
-    /// Whether a token can only be used with certain client IDs.
-    pub fn binds_client_ids(&self) -> bool {
-        !matches!(self.client_ids, ClientIds::Any)
-    }
-
-    /// Whether keys are fetched from the tenant at all.
-    pub fn fetches_keys(&self) -> bool {
-        self.keys == KeySource::Tenant && self.algorithms != [Algorithm::Hs256]
     }
 
     /// Whether the answer to a login is remembered, so that the same login is not sent again at once.
@@ -277,11 +241,12 @@ impl Config {
         let rows = changes.iter().filter_map(|name| options::find(name));
         let rows = rows.filter(|option| option.reread == Reread::Restart);
         let mut names: Vec<_> = rows.map(|option| option.name).collect();
+        let [before, after] = [self, new].map(Self::only);
         // Without a domain, the first issuer is the tenant's address.
-        if self.tenant != new.tenant && !has_changed(&"domain") {
+        if before.tenant != after.tenant && !has_changed(&"domain") {
             names.push("issuer");
         }
-        if self.fetches_keys() != new.fetches_keys() {
+        if before.fetches_keys() != after.fetches_keys() {
             names.extend(["jwks_file", "algorithms"].into_iter().filter(has_changed));
         }
         names
@@ -290,8 +255,8 @@ impl Config {
     /// Returns the secret in the file that this option names.
     fn secret_in_file(&self, option: &str) -> Option<&[u8]> {
         let secret = match option {
-            "client_secret_file" => &self.application.as_ref()?.client_secret,
-            "hs256_secret_file" => self.hs256_secret.as_ref()?,
+            "client_secret_file" => &self.only().application.as_ref()?.client_secret,
+            "hs256_secret_file" => self.only().hs256_secret.as_ref()?,
             _ => return None,
         };
         self.given.given(option).map(|_| secret.reveal())
@@ -322,7 +287,7 @@ impl WrittenOptions {
 
     /// Returns where the tenant is, and the issuers of its tokens.
     pub(crate) fn tenant(&self) -> Result<(TenantAddress, Vec<String>)> {
-        rules::tenant(&self.0)
+        issuer::tenant(&self.0)
     }
 
     /// Returns the value of an option that is no secret: the one that is set, or the default.

@@ -48,22 +48,25 @@ fn refuses(result: Result<Config>, option: &str, parts: &[&str]) {
 fn two_options_are_a_full_set_up_for_tokens() {
     let config = with(&[]).unwrap();
     assert_eq!(
-        config.tenant,
+        config.only().tenant,
         TenantAddress::Domain("example.eu.auth0.com".into())
     );
-    assert_eq!(config.issuers, ["https://example.eu.auth0.com/"]);
-    assert_eq!(config.audiences, ["https://mqtt.example/"]);
-    assert!(config.application.is_none());
+    assert_eq!(config.only().names, ["https://example.eu.auth0.com/"]);
+    assert_eq!(config.only().audiences, ["https://mqtt.example/"]);
+    assert!(config.only().application.is_none());
     assert_eq!(
-        (&config.reading.topics, config.username_claim.as_str()),
+        (
+            &config.only().reading.topics,
+            config.only().username_claim.as_str()
+        ),
         (&Some(Place::Name("topics".into())), "sub")
     );
-    assert_eq!(config.algorithms, [Algorithm::Rs256]);
+    assert_eq!(config.only().algorithms, [Algorithm::Rs256]);
     assert_eq!(
         (config.leeway, config.timeout),
         (30, Duration::from_secs(5))
     );
-    assert_eq!(config.keys, KeySource::Tenant);
+    assert_eq!(config.only().keys, KeySource::Tenant);
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn credentials_mode_needs_an_application_whole() {
         ("connection", "Thermostats"),
     ])
     .unwrap();
-    let application = config.application.unwrap();
+    let application = config.only().application.clone().unwrap();
     assert_eq!(application.client_id, "abc");
     assert_eq!(application.client_secret.reveal(), b"s3cret");
     assert_eq!(
@@ -178,20 +181,23 @@ fn a_domain_is_a_host_name_and_never_plain_http() {
         );
     }
     let config = read(&[("domain", "Localhost:8443"), ("audience", "a")]).unwrap();
-    assert_eq!(config.issuers, ["https://localhost:8443/"]);
+    assert_eq!(config.only().names, ["https://localhost:8443/"]);
 }
 
 #[test]
 fn issuers_are_a_list_taken_as_written() {
     let config = with(&[("issuer", "https://a.example/, https://b.example")]).unwrap();
-    assert_eq!(config.issuers, ["https://a.example/", "https://b.example"]);
     assert_eq!(
-        config.tenant,
+        config.only().names,
+        ["https://a.example/", "https://b.example"]
+    );
+    assert_eq!(
+        config.only().tenant,
         TenantAddress::Domain("example.eu.auth0.com".into())
     );
     let config = read(&[("issuer", "https://id.example/realm"), ("audience", "a")]).unwrap();
     assert_eq!(
-        config.tenant,
+        config.only().tenant,
         TenantAddress::Issuer("https://id.example/realm".into())
     );
     refuses(
@@ -212,7 +218,7 @@ fn issuers_are_a_list_taken_as_written() {
 
 #[test]
 fn options_choose_the_claims_that_give_rights() {
-    let reading = |pairs: &[(&str, &str)]| with(pairs).unwrap().reading;
+    let reading = |pairs: &[(&str, &str)]| with(pairs).unwrap().only().reading.clone();
     let default = reading(&[]);
     assert!(default.permissions && !default.scope && !default.placeholders);
     assert_eq!(default.verbs, Verbs::default());
@@ -275,6 +281,7 @@ fn algorithms_come_from_a_short_list() {
     assert_eq!(
         with(&[("algorithms", "PS256, RS256,RS256")])
             .unwrap()
+            .only()
             .algorithms,
         [Algorithm::Ps256, Algorithm::Rs256]
     );
@@ -292,7 +299,7 @@ fn hs256_needs_a_long_secret_from_a_file() {
     let text = file("0123456789abcdef0123456789abcdef\n", 0o600);
     let config = with(&[("algorithms", "HS256"), ("hs256_secret_file", path(&text))]).unwrap();
     assert_eq!(
-        config.hs256_secret.unwrap().reveal(),
+        config.only().hs256_secret.as_ref().unwrap().reveal(),
         b"0123456789abcdef0123456789abcdef"
     );
 
@@ -309,7 +316,13 @@ fn hs256_needs_a_long_secret_from_a_file() {
             ("hs256_secret_encoding", "base64"),
         ];
         assert_eq!(
-            with(&options).unwrap().hs256_secret.unwrap().reveal()[..3],
+            with(&options)
+                .unwrap()
+                .only()
+                .hs256_secret
+                .as_ref()
+                .unwrap()
+                .reveal()[..3],
             [0xfb, 0xff, 0xbf]
         );
     }
@@ -511,9 +524,9 @@ fn the_file_holds_the_same_options_and_both_may_be_used() {
         0o644,
     );
     let config = read(&[("domain", "t.example"), ("config_file", path(&toml))]).unwrap();
-    assert_eq!(config.audiences, ["https://a/", "https://b/"]);
+    assert_eq!(config.only().audiences, ["https://a/", "https://b/"]);
     assert_eq!(
-        (config.leeway, config.reading.topics),
+        (config.leeway, config.only().reading.topics.clone()),
         (5, Some(Place::Name("https://mqtt.example/topics".into())))
     );
 

@@ -121,7 +121,7 @@ impl Engine {
 
     /// Returns the claim that should list topics.
     pub(super) fn topics_claim(&self) -> &str {
-        let topics = self.config.reading.topics.as_ref();
+        let topics = self.config.only().reading.topics.as_ref();
         topics.map_or("permissions", Place::text)
     }
 

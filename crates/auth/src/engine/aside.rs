@@ -56,10 +56,10 @@ impl Engine {
         if !asks_tenant {
             return Ok(());
         }
-        if self.config.application.is_some() {
+        if self.config.only().application.is_some() {
             self.pool.fill();
         }
-        if !self.config.fetches_keys() {
+        if !self.config.only().fetches_keys() {
             return Ok(());
         }
         let (in_use, log) = (self.in_use.clone(), self.log.clone());
@@ -115,13 +115,13 @@ impl Engine {
         now: Unix,
     ) -> Result<Admission, Refusal> {
         let sign_in = self.sign_in(connect);
-        let audiences = &self.config.audiences;
+        let audiences = &self.config.only().audiences;
         let claims = jwt::unverified(claims, &self.requirements, audiences, now);
         let verdict = claims.and_then(|claims| {
             let username = match connect.client.username {
                 // These are the claims of a user who signs in with a password.
                 Some(username) => username,
-                None => claims.username(&self.config.username_claim)?,
+                None => claims.username(&self.config.only().username_claim)?,
             };
             let username = Arc::from(username);
             self.identity(claims, username)
@@ -142,7 +142,7 @@ impl Engine {
             return (decision, WhyDecided::OwnTopic);
         }
         let request = access.request(access.client.is_connected());
-        let reading = &self.config.reading;
+        let reading = &self.config.only().reading;
         let why = common.sessions.look(access.key, &access.client, |found| {
             let session = found.session;
             if found.connected && now >= session.until && access.action != Action::Unsubscribe {
@@ -177,7 +177,7 @@ impl Engine {
         seen: &Client<&str>,
         client: &ClientAttributes,
     ) -> RulesFor {
-        let token = self.config.reading.named_rules(&client.claims);
+        let token = self.config.only().reading.named_rules(&client.claims);
         let rules = common.sessions.look(key, seen, |found| {
             found.session.rights.rules_for(&token, client)
         });
@@ -193,7 +193,10 @@ impl Engine {
         &self,
         client: &ClientAttributes,
     ) -> Result<Option<Arc<[Box<str>]>>, Refusal> {
-        self.config.client_ids.of(&client.username, &client.claims)
+        self.config
+            .only()
+            .client_ids
+            .of(&client.username, &client.claims)
     }
 
     /// Whether others decide about messages and subscriptions (`acl`).
@@ -219,9 +222,9 @@ impl Admission {
 /// [`Config::look`] reads: all mistakes in the keys, in the authorities and in the policy file.
 pub fn mistakes_in_files(config: &Config) -> Vec<ConfigError> {
     let mut mistakes = Vec::new();
-    let tenant = TenantClient::new(Arc::new(config.clone()), 0, None);
+    let tenant = TenantClient::new(Arc::clone(&config.issuers[0]), config.timeout, 0, None);
     mistakes.extend(tenant.err());
-    mistakes.extend(KeySet::of_file(config).err());
+    mistakes.extend(KeySet::of_file(config.only()).err());
     for (option, path) in [
         ("policy_file", &config.policy_file),
         ("shadow_policy", &config.shadow_policy),

@@ -197,7 +197,7 @@ impl Engine {
                 deadline,
                 task: Task::Keys(unverified),
             },
-            username: jws::unverified_text_claim(token, &self.config.username_claim)
+            username: jws::unverified_text_claim(token, &self.config.only().username_claim)
                 .map(|name| self.username_for_broker(&name.into()).to_string()),
         }))
     }
@@ -213,7 +213,7 @@ impl Engine {
         if password.is_empty() {
             return neither(Reason::NoPassword, ConnectDetail::NoPassword);
         }
-        if self.config.application.is_none() {
+        if self.config.only().application.is_none() {
             return neither(Reason::CredentialsOff, ConnectDetail::CredentialsModeOff);
         }
         let username = connect
@@ -294,7 +294,7 @@ impl Engine {
                 deadline,
                 task: Task::Login(login),
             },
-            username: (!self.config.username_prefix.is_empty())
+            username: (!self.config.only().username_prefix.is_empty())
                 .then(|| self.username_for_broker(&username.into()).to_string()),
         }))
     }

@@ -210,9 +210,9 @@ impl Common {
 
     /// Returns the tenant of these options. If instances differ in `login_rate`, that of the first counts.
     pub(super) fn tenant(&mut self, config: &Config) -> TenantId {
-        let application = config.application.as_ref();
+        let application = config.only().application.as_ref();
         let client_id = application.map_or("", |application| &application.client_id);
-        let name = (config.tenant.name().to_owned(), client_id.to_owned());
+        let name = (config.only().tenant.name().to_owned(), client_id.to_owned());
         let place = self.tenants.iter().position(|(other, _)| *other == name);
         TenantId(place.unwrap_or_else(|| {
             let limits = TenantLimits::new(config.login_rate, moment());

@@ -208,9 +208,14 @@ impl Engine {
         // Longer than a screen, because it is one field after the other.
         let config = Arc::new(config);
         let client_number = 1;
-        let tenant_client = TenantClient::new(Arc::clone(&config), client_number, None)?;
+        let tenant_client = TenantClient::new(
+            Arc::clone(&config.issuers[0]),
+            config.timeout,
+            client_number,
+            None,
+        )?;
         let in_use = TenantInUse::new(tenant_client);
-        let max_stale = config.jwks_max_stale;
+        let max_stale = config.only().jwks_max_stale;
         let keys = Arc::new(JwksCache::new(
             FetchSchedule {
                 max_stale,
@@ -218,7 +223,7 @@ impl Engine {
             },
             spawn,
         ));
-        if let Some(set) = KeySet::of_file(&config)? {
+        if let Some(set) = KeySet::of_file(config.only())? {
             keys.replace(set);
         }
         let policy_reader = PolicyReader {
@@ -243,7 +248,7 @@ impl Engine {
         );
         Ok(Self {
             id: common.new_instance(),
-            requirements: jwt::Requirements::of(&config),
+            requirements: jwt::Requirements::of(config.only(), config.leeway),
             keys,
             in_use,
             client_number,
@@ -310,10 +315,10 @@ impl Engine {
         }
         self.start_observer()?;
         self.open_socket(common);
-        if self.config.application.is_some() {
+        if self.config.only().application.is_some() {
             self.pool.fill();
         }
-        if !self.config.fetches_keys() {
+        if !self.config.only().fetches_keys() {
             return Ok(());
         }
         let (in_use, log, saved) = (self.in_use.clone(), self.log.clone(), self.saved_keys());
@@ -344,8 +349,8 @@ impl Engine {
     /// Returns the file in which the keys are kept over a restart, and puts the keys in it to use.
     fn saved_keys(&self) -> Option<SavedJwks> {
         let dir = self.config.state_dir.clone()?;
-        let saved = SavedJwks::new(dir, &self.config);
-        match saved.load(self.config.jwks_max_stale) {
+        let saved = SavedJwks::new(dir, self.config.only());
+        match saved.load(self.config.only().jwks_max_stale) {
             Ok(Some((keys, age))) => {
                 self.tell(&Report::KeysRestored {
                     keys: keys.len(),
@@ -405,7 +410,7 @@ impl Engine {
     /// Warns once that a client counts as having no address, because every client could make up the one that the broker
     /// tells.
     fn warn_of_unverified_address(&mut self) {
-        let matters = self.config.application.is_some() || self.policy_file.is_some();
+        let matters = self.config.only().application.is_some() || self.policy_file.is_some();
         if matters && !std::mem::replace(&mut self.warned_of_address, true) {
             self.tell(&Report::UnverifiedAddress);
         }
@@ -414,12 +419,12 @@ impl Engine {
     /// Warns of rights that depend on the client ID. A device chooses its client ID, so everybody has such rights
     /// unless an option binds client IDs. This is not an error, because in some fleets every device is trusted.
     fn warn_of_free_client_ids(&self) {
-        if !matches!(self.config.client_ids, ClientIds::Any) {
+        if !matches!(self.config.only().client_ids, ClientIds::Any) {
             return;
         }
         let policy_file = self.policy_file.as_ref();
         let rule = policy_file.and_then(InForce::looks_at_client_id);
-        if rule.is_some() || self.config.reading.placeholders {
+        if rule.is_some() || self.config.only().reading.placeholders {
             self.tell(&Report::UnboundClientIds { rule });
         }
     }

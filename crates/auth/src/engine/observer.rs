@@ -242,7 +242,7 @@ impl Engine {
         let of_policies = policies.into_iter().flatten();
         let of_policies = of_policies.flat_map(|file| file.members().iter().cloned());
         let of_token = identity.token_rules.claims().map(str::to_owned);
-        let counting = self.config.reading.members();
+        let counting = self.config.only().reading.members();
         let names: BTreeSet<String> = counting.chain(of_policies).chain(of_token).collect();
         observer.sessions.set(observer.sessions.get() + 1);
         let facts = Arc::new(SessionFacts {

@@ -31,7 +31,7 @@ struct ReadKeys {
 impl Engine {
     /// Has the tenant's keys fetched soon, or their file read. [`Self::keys_refreshed`] returns what comes of it.
     pub(super) fn refresh_keys(&mut self, ticks: bool) {
-        match self.config.keys {
+        match self.config.only().keys {
             KeySource::File(_) if self.key_file.reading.is_under_way() => {
                 self.key_file.reading.want_once_more();
             }
@@ -47,7 +47,7 @@ impl Engine {
         let (config, generation) = (Arc::clone(&self.config), self.generation);
         let spawn = on_thread.then_some(self.spawn);
         self.key_file.reading.begin(spawn, move |_, _| ReadKeys {
-            keys: KeySet::of_file(&config),
+            keys: KeySet::of_file(config.only()),
             generation,
         });
     }

@@ -101,14 +101,19 @@ impl Reader {
             false => self.tenant_client.number(),
         };
         let before = &*self.tenant_client;
-        let tenant_client = TenantClient::new(Arc::clone(&config), number, Some(before))?;
+        let tenant_client = TenantClient::new(
+            Arc::clone(&config.issuers[0]),
+            config.timeout,
+            number,
+            Some(before),
+        )?;
         let same_authorities = tenant_client.trusts_like(before);
-        if !same_authorities && by == ReadBy::Thread && config.fetches_keys() {
+        if !same_authorities && by == ReadBy::Thread && config.only().fetches_keys() {
             is_long();
             tenant_client.check_trust()?;
         }
         let known_keys = self.keys.current();
-        let keys = KeySet::of_file(&config)?.filter(|set| !known_keys.has_same_keys(set));
+        let keys = KeySet::of_file(config.only())?.filter(|set| !known_keys.has_same_keys(set));
         let policy = match (&config.policy_file, self.known_policy) {
             (Some(path), known) => self.policy.read(path, known, is_long)?,
             (None, known) => known.and_then(PolicyReader::no_rules),
@@ -149,7 +154,7 @@ impl Engine {
         common.limits(self.tenant).reset_after_reload();
         self.observer.reopen();
         self.in_use.current().rediscover_soon();
-        if self.config.fetches_keys() {
+        if self.config.only().fetches_keys() {
             self.keys.refresh_soon();
         }
         match self.reloading.is_under_way() {
@@ -237,7 +242,7 @@ impl Engine {
             return false;
         }
         self.generation += 1;
-        self.requirements = Requirements::of(&config);
+        self.requirements = Requirements::of(config.only(), config.leeway);
         if new.forgets {
             self.forget_credentials(&config);
         }
@@ -247,15 +252,15 @@ impl Engine {
         if let Some(keys) = new.keys.filter(|_| !keys_in_doubt) {
             self.keys.replace(keys);
         }
-        self.keys.set_max_stale(config.jwks_max_stale);
+        self.keys.set_max_stale(config.only().jwks_max_stale);
         let fetch_again = !new.tenant_client.trusts_like(&self.in_use.current());
         self.client_number = new.tenant_client.number();
         self.in_use.replace(new.tenant_client);
         if config.login_workers != self.config.login_workers
-            || config.application.is_some() != self.config.application.is_some()
+            || config.only().application.is_some() != self.config.only().application.is_some()
         {
             self.pool.resize(config.login_workers);
-            if config.application.is_some() {
+            if config.only().application.is_some() {
                 self.pool.fill();
             }
         }
@@ -278,7 +283,7 @@ impl Engine {
         }
         self.observer
             .follow(&self.config, self.policy_file.as_ref());
-        if fetch_again && self.config.fetches_keys() {
+        if fetch_again && self.config.only().fetches_keys() {
             self.keys.refresh_soon();
         }
         if keys_in_doubt {

@@ -171,7 +171,7 @@ impl Engine {
 
     /// Whether this instance lets accounts of this issuer in.
     pub(super) fn trusts(&self, account: &Account) -> bool {
-        let mut issuers = self.config.issuers.iter();
+        let mut issuers = self.config.only().names.iter();
         issuers.any(|issuer| **issuer == *account.issuer)
     }
 
@@ -189,6 +189,7 @@ impl Engine {
                 // A claim that counts only since an option has changed may differ from session to session.
                 let are_shared = self
                     .config
+                    .only()
                     .reading
                     .members()
                     .all(|name| !saved.is_own(&name));
@@ -218,7 +219,7 @@ impl Engine {
     /// Returns the rules in saved claims, or no rules if such a token is refused today. Returns `None` if rules depend
     /// on a claim about which nothing is saved.
     fn rules_of(&mut self, saved: &Saved<'_>) -> Option<Option<Arc<TokenRules>>> {
-        let reading = &self.config.reading;
+        let reading = &self.config.only().reading;
         let policy = self.policy_file.as_ref();
         let mut needed: BTreeSet<String> = reading.members().collect();
         needed.extend(policy.into_iter().flat_map(|file| file.members()).cloned());

@@ -27,7 +27,7 @@ pub struct LocalUsers {
 impl Engine {
     /// Returns the user name that the broker is told for this user of the tenant.
     pub(super) fn username_for_broker(&self, username: &Arc<str>) -> Arc<str> {
-        match self.config.username_prefix.as_str() {
+        match self.config.only().username_prefix.as_str() {
             "" => Arc::clone(username),
             prefix => format!("{prefix}{username}").into(),
         }
@@ -35,7 +35,7 @@ impl Engine {
 
     /// Returns the user name at the tenant. On a recheck (SIGHUP) `told` is the name that the broker was told.
     pub(super) fn username_of_tenant<'a>(&self, told: &'a str, origin: Origin) -> &'a str {
-        let without = told.strip_prefix(&self.config.username_prefix);
+        let without = told.strip_prefix(&self.config.only().username_prefix);
         without.filter(|_| origin.may_be_recheck()).unwrap_or(told)
     }
 
@@ -54,7 +54,7 @@ impl Engine {
     /// Warns of local users whose names a user of the tenant may have. Such a user has the rights of the local one,
     /// wherever others than this plugin decide.
     pub fn warn_of_local_users(&self, users: &LocalUsers) {
-        if !self.config.username_prefix.is_empty() {
+        if !self.config.only().username_prefix.is_empty() {
             return;
         }
         let of_file = users.password_file.iter().filter(|_| self.config.defer_acl);

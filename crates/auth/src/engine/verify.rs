@@ -64,10 +64,16 @@ impl Engine {
         now: Unix,
     ) -> Option<Verdict> {
         let (claims, keys) = self.verify_under_keys(key_fetch, |keys| {
-            jwt::verify(token, &self.requirements, &self.config.audiences, keys, now)
+            jwt::verify(
+                token,
+                &self.requirements,
+                &self.config.only().audiences,
+                keys,
+                now,
+            )
         })?;
         let verdict = claims.and_then(|claims| {
-            let username = claims.username(&self.config.username_claim)?.into();
+            let username = claims.username(&self.config.only().username_claim)?.into();
             self.identity(claims, username)
         });
         self.counters.token_cache.count(false);
@@ -144,7 +150,7 @@ impl Engine {
         let access = match &tokens.access {
             None => AccessToken::Missing,
             Some(token) if !recognise::is_alone(token.as_bytes()) => AccessToken::Opaque,
-            Some(token) => match verify(token, &self.config.audiences) {
+            Some(token) => match verify(token, &self.config.only().audiences) {
                 Ok(claims) => return Ok(claims),
                 Err(refusal)
                     if refusal.reason == Reason::TokenAudience
@@ -155,7 +161,7 @@ impl Engine {
                 Err(refusal) => return Err(unusable(IssuedToken::Access, refusal, None)),
             },
         };
-        let (Some(application), Some(id)) = (&self.config.application, &tokens.id) else {
+        let (Some(application), Some(id)) = (&self.config.only().application, &tokens.id) else {
             let refusal = Refusal::new(Reason::LoginToken, Detail::NotIssued { access });
             return Err(self.unless_outdated(refusal, asked_by));
         };
@@ -164,7 +170,7 @@ impl Engine {
     }
 
     pub(super) fn identity(&mut self, claims: Claims, username: Arc<str>) -> Verdict {
-        let reading = &self.config.reading;
+        let reading = &self.config.only().reading;
         let token_rules = self
             .interned_rules
             .obtain(reading.values(claims.members()), || {
@@ -203,7 +209,7 @@ impl Engine {
             SavedClaims::pick(members, &account, counting, named, interned)
         });
         let mut claims = Arc::new(claims.into_members());
-        let client_ids = self.config.client_ids.of(&username, &claims)?;
+        let client_ids = self.config.only().client_ids.of(&username, &claims)?;
         if let Some(topics) = spare
             && let Some(claims) = Arc::get_mut(&mut claims)
         {

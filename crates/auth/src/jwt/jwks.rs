@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::jwk::PublicKey;
 use crate::{
     algorithm::Algorithm,
-    config::{Config, ConfigError, KeySource, errors::Problem},
+    config::{ConfigError, IssuerConfig, KeySource, errors::Problem},
     files,
 };
 use input::json::{self, JsonError};
@@ -141,10 +141,10 @@ impl KeySet {
     /// # Errors
     ///
     /// Returns what is wrong with the file.
-    pub(crate) fn of_file(config: &Config) -> Result<Option<Self>, ConfigError> {
+    pub(crate) fn of_file(issuer: &IssuerConfig) -> Result<Option<Self>, ConfigError> {
         /// The maximum size of the file. A key set has a few kilobytes.
         const MAX_FILE: u64 = 256 * 1024;
-        let KeySource::File(path) = &config.keys else {
+        let KeySource::File(path) = &issuer.keys else {
             return Ok(None);
         };
         let error = |problem| ConfigError::new("jwks_file", &path.display().to_string(), problem);

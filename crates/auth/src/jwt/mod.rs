@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use crate::{
     algorithm::Algorithm,
     clock::Unix,
-    config::Config,
+    config::IssuerConfig,
     jwt::jwks::KeySet,
     refusal::{ClaimProblem, Detail, Part, Reason, Refusal, TokenDetail},
 };
@@ -40,13 +40,13 @@ pub struct Requirements {
 }
 
 impl Requirements {
-    /// Returns what the configuration requires.
-    pub(crate) fn of(config: &Config) -> Self {
+    /// Returns what an issuer's tokens must satisfy.
+    pub(crate) fn of(issuer: &IssuerConfig, leeway: u64) -> Self {
         Self {
-            issuers: config.issuers.iter().map(|one| (&**one).into()).collect(),
-            algorithms: config.algorithms.clone(),
-            secret: config.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
-            leeway: config.leeway,
+            issuers: issuer.names.iter().map(|one| (&**one).into()).collect(),
+            algorithms: issuer.algorithms.clone(),
+            secret: issuer.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
+            leeway,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::{self, Unix},
-    config::Config,
+    config::IssuerConfig,
     state_dir::StateDir,
 };
 use input::json;
@@ -34,15 +34,15 @@ pub(crate) struct SavedJwks {
 }
 
 impl SavedJwks {
-    /// Returns the file for the tenant of this configuration.
-    pub(crate) fn new(dir: StateDir, config: &Config) -> Self {
+    /// Returns the file for the tenant of this issuer.
+    pub(crate) fn new(dir: StateDir, issuer: &IssuerConfig) -> Self {
         let options = [
-            ("jwks_uri", &config.jwks_uri),
-            ("discovery_url", &config.discovery_url),
+            ("jwks_uri", &issuer.jwks_uri),
+            ("discovery_url", &issuer.discovery_url),
         ];
         let options = options.into_iter();
         let set = |(name, url): (&str, &Option<String>)| Some((name.into(), url.clone()?.into()));
-        Self::of(dir, config.tenant.name(), options.filter_map(set).collect())
+        Self::of(dir, issuer.tenant.name(), options.filter_map(set).collect())
     }
 
     fn of(dir: StateDir, tenant: &str, source: Map<String, Value>) -> Self {
@@ -145,6 +145,7 @@ impl SavedJwks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use std::{fs, os::unix::fs::PermissionsExt};
 
     const DAY: Duration = Duration::from_secs(86_400);
@@ -205,7 +206,7 @@ mod tests {
             let options = options.into_iter().chain(option);
             let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
             let config = Config::read(options.collect()).unwrap();
-            SavedJwks::new(StateDir::open(folder.path()).unwrap(), &config)
+            SavedJwks::new(StateDir::open(folder.path()).unwrap(), &config.issuers[0])
         };
         let (one, other) = ("https://one.example/", "https://other.example/");
         let sources = [

@@ -143,10 +143,10 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failur
     if tenant == Tenant::Asked {
         announce(&config, &device);
     }
-    let is_auth0 = matches!(config.tenant, TenantAddress::Domain(_));
+    let is_auth0 = matches!(config.only().tenant, TenantAddress::Domain(_));
     let sources = Finding::NoRights {
-        claims: config.reading.members().collect(),
-        permissions: config.reading.permissions,
+        claims: config.only().reading.members().collect(),
+        permissions: config.only().reading.permissions,
     };
     let policy_file = config.policy_file().map(Path::to_owned);
     // Without a cache a second attempt would send the password to the tenant once more.
@@ -204,10 +204,10 @@ fn announce(config: &Config, device: &Device) {
         Credential::Token(_) => None,
         Credential::Claims { .. } => return,
     };
-    if user.is_some() || config.fetches_keys() {
-        let fetches_keys = config.fetches_keys();
+    if user.is_some() || config.only().fetches_keys() {
+        let fetches_keys = config.only().fetches_keys();
         output::announce(&messages::announcement(
-            config.tenant.name(),
+            config.only().tenant.name(),
             user,
             fetches_keys,
         ));

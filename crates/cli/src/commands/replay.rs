@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &ReplayArguments) -> Result<Box<dyn Outcome>, Failu
         .map_err(|mistake| Failure::new(format!("{}: {mistake}", path.display())))?;
     let mut replay = Replay {
         policy: Arc::new(policy),
-        reading: config.reading().clone(),
+        reading: config.only().reading().clone(),
         clients: HashMap::new(),
         replayed: Replayed {
             policy: path.clone(),

@@ -5,7 +5,7 @@
 
 use auth::{
     auth0::{answer::Tokens, examine::Marks},
-    config::Config,
+    config::IssuerConfig,
     refusal::{Detail, Reason, Refusal, TenantAnswer, TenantBody},
 };
 
@@ -23,7 +23,11 @@ pub(super) enum User {
 }
 
 /// Returns the finding in an answer of the token endpoint.
-pub(super) fn finding(config: &Config, user: User, result: &Result<Tokens, Refusal>) -> Finding {
+pub(super) fn finding(
+    issuer: &IssuerConfig,
+    user: User,
+    result: &Result<Tokens, Refusal>,
+) -> Finding {
     let refusal = match result {
         // Nobody can sign in without a name. A provider that lets that happen did not look at the request.
         Ok(_) if user == User::None => return Finding::ApplicationRight,
@@ -47,17 +51,17 @@ pub(super) fn finding(config: &Config, user: User, result: &Result<Tokens, Refus
         (_, "unauthorized_client", _) => Finding::NotAllowed(answer),
         (_, "unsupported_grant_type", _) => Finding::GrantOff(answer),
         (_, "invalid_client", _) => Finding::ApplicationRejected(answer),
-        (_, "invalid_target", _) => unknown(config, answer),
-        (_, "invalid_request", _) if says("audience") => unknown(config, answer),
+        (_, "invalid_target", _) => unknown(issuer, answer),
+        (_, "invalid_request", _) if says("audience") => unknown(issuer, answer),
         (_, "invalid_request", _) if user == User::None => Finding::ApplicationRight,
-        (_, "access_denied", 403) if says("Service not") => unknown(config, answer),
+        (_, "access_denied", 403) if says("Service not") => unknown(issuer, answer),
         (_, "access_denied", 403) if says("Client ") => Finding::NotAuthorized {
-            audience: config.audiences[0].clone(),
+            audience: issuer.audiences[0].clone(),
             answer,
         },
         (Reason::LoginConfiguration, _, 401) => Finding::ApplicationRejected(answer),
         // Auth0 says the same code for a fault of its own.
-        (_, "server_error", 500) if without_directory(config) && says("default connection") => {
+        (_, "server_error", 500) if without_directory(issuer) && says("default connection") => {
             Finding::NoDefaultDirectory(answer)
         }
         (Reason::TenantError, ..) | (_, _, 500..) => Finding::TenantFailed(refusal.clone()),
@@ -102,15 +106,15 @@ pub(super) fn protection(first: Option<&Marks>, second: Option<&Marks>) -> Vec<F
     findings
 }
 
-fn unknown(config: &Config, answer: Box<TenantAnswer>) -> Finding {
+fn unknown(issuer: &IssuerConfig, answer: Box<TenantAnswer>) -> Finding {
     Finding::AudienceUnknown {
-        audience: config.audiences[0].clone(),
+        audience: issuer.audiences[0].clone(),
         answer,
     }
 }
 
-fn without_directory(config: &Config) -> bool {
-    let application = config.application.as_ref();
+fn without_directory(issuer: &IssuerConfig) -> bool {
+    let application = issuer.application.as_ref();
     application.is_some_and(|application| application.connection.is_none())
 }
 

@@ -26,7 +26,7 @@ use auth::{
         examine::{Discovery, Examined, Examiner, Marks},
     },
     clock,
-    config::{Config, TenantAddress},
+    config::{Config, IssuerConfig, TenantAddress},
     jwt::jwks::KeySet,
     refusal::{NoAnswer, Refusal},
     secret::Secret,
@@ -52,7 +52,8 @@ pub(crate) struct Wishes {
 
 /// An examination.
 pub(crate) struct Examination {
-    config: Arc<Config>,
+    config: Config,
+    issuer: Arc<IssuerConfig>,
     conf: PathBuf,
     wishes: Wishes,
     nobody: (String, [IpAddr; 2]),
@@ -67,9 +68,11 @@ pub(crate) struct Examination {
 impl Examination {
     /// Prepares an examination.
     pub(crate) fn new(config: Config, conf: &Path, wishes: Wishes) -> Self {
+        let issuer = Arc::clone(&config.issuers[0]);
         Self {
-            is_auth0: matches!(config.tenant, TenantAddress::Domain(_)),
-            config: Arc::new(config),
+            is_auth0: matches!(issuer.tenant, TenantAddress::Domain(_)),
+            issuer,
+            config,
             conf: conf.to_owned(),
             wishes,
             nobody: plan::nobody(RandomState::new().hash_one(0)),
@@ -80,7 +83,7 @@ impl Examination {
 
     /// Returns the tenant's domain or issuer.
     pub(crate) fn tenant(&self) -> &str {
-        self.config.tenant.name()
+        self.issuer.tenant.name()
     }
 
     /// Examines everything.
@@ -88,7 +91,7 @@ impl Examination {
     /// `announce` is told what will be sent before anything is sent.
     pub(crate) fn run(&mut self, announce: impl FnOnce(&[Sending])) {
         self.look_around();
-        let examiner = match Examiner::new(Arc::clone(&self.config)) {
+        let examiner = match Examiner::new(&self.config, Arc::clone(&self.issuer)) {
             Ok(examiner) => examiner,
             Err(why) => return self.found(Finding::ConfigurationWrong(why.to_string())),
         };
@@ -103,7 +106,7 @@ impl Examination {
             return self.omitted.push(Omitted::AfterWrong);
         }
         let keys = match kept {
-            None if self.config.fetches_keys() => self.keys(&examiner),
+            None if self.issuer.fetches_keys() => self.keys(&examiner),
             kept => kept,
         };
         let Some(keys) = keys else {
@@ -147,7 +150,8 @@ impl Examination {
     fn tokens<'a>(&'a self, examiner: &'a Examiner, keys: &'a KeySet) -> TokenExaminer<'a> {
         TokenExaminer {
             examiner,
-            config: &self.config,
+            issuer: &self.issuer,
+            leeway: self.config.leeway,
             keys,
             now: clock::now(),
         }
@@ -163,11 +167,11 @@ impl Examination {
                 url: examiner.discovery_url(),
             },
         ];
-        if self.config.fetches_keys() {
+        if self.issuer.fetches_keys() {
             let url = examiner.keys_url();
             sends.push(Sending::Keys { url });
         }
-        let Some(application) = &self.config.application else {
+        let Some(application) = &self.issuer.application else {
             return sends;
         };
         let url = examiner.token_url();
@@ -238,7 +242,7 @@ impl Examination {
                 self.found(Finding::ConfigurationWrong(why.to_string()));
                 None
             }
-            Ok(None) if !self.config.fetches_keys() => {
+            Ok(None) if !self.issuer.fetches_keys() => {
                 self.found(Finding::SecretOnly);
                 Some(KeySet::default())
             }
@@ -272,10 +276,10 @@ impl Examination {
     fn discovers(&mut self, examiner: &Examiner) -> bool {
         let Examined { result, marks } = examiner.discovery();
         if let Some(marks) = &marks {
-            let ca_file = self.config.ca_file.clone();
+            let ca_file = self.issuer.ca_file.clone();
             self.found(Finding::Trusted { ca_file });
             self.compare_clocks(marks);
-            let is_domain = matches!(self.config.tenant, TenantAddress::Domain(_));
+            let is_domain = matches!(self.issuer.tenant, TenantAddress::Domain(_));
             if is_domain && !marks.is_auth0 {
                 let host = self.tenant().to_owned();
                 self.found(Finding::NotAuth0 { host });
@@ -308,7 +312,7 @@ impl Examination {
     }
 
     fn compare_issuers(&mut self, document: &Discovery) {
-        let configured = &self.config.issuers;
+        let configured = &self.issuer.names;
         let finding = match (&document.unusable, &document.issuer) {
             (_, Some(issuer)) if configured.contains(issuer) => match &document.unusable {
                 Some(why) => Finding::DiscoveryUnusable(why.clone()),
@@ -350,7 +354,7 @@ impl Examination {
             let offered = offered.clone();
             self.found(Finding::AlgorithmsNotOffered { accepted, offered });
         }
-        let Some(application) = &self.config.application else {
+        let Some(application) = &self.issuer.application else {
             return;
         };
         let grant = match application.connection {
@@ -429,7 +433,7 @@ impl Examination {
 
     /// Asks the token endpoint. Returns the tokens of the user, if one was signed in.
     fn signs_in(&mut self, examiner: &Examiner) -> Option<Tokens> {
-        if self.config.application.is_none() {
+        if self.issuer.application.is_none() {
             self.found(Finding::TokensOnly);
             return None;
         }
@@ -471,7 +475,7 @@ impl Examination {
 
     /// Adds what an answer of the token endpoint says. Returns how much it matters.
     fn concludes(&mut self, user: User, login: &Examined<Tokens, Refusal>) -> Severity {
-        let finding = application::finding(&self.config, user, &login.result);
+        let finding = application::finding(&self.issuer, user, &login.result);
         let (_, severity) = finding.kind();
         self.found(finding);
         severity
@@ -485,7 +489,7 @@ impl Examination {
                 host,
                 problem,
                 why,
-                ca_file: self.config.ca_file.clone(),
+                ca_file: self.issuer.ca_file.clone(),
             },
             NoAnswer::Status(404) => Finding::NoSuchTenant { host },
             NoAnswer::Status(status @ (429 | 500..)) => Finding::Busy { status },
@@ -497,7 +501,7 @@ impl Examination {
     }
 
     fn accepted(&self) -> Vec<&'static str> {
-        let accepted = self.config.algorithms.iter();
+        let accepted = self.issuer.algorithms.iter();
         accepted.map(|algorithm| algorithm.name()).collect()
     }
 

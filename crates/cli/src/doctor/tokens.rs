@@ -3,7 +3,7 @@
 use auth::{
     auth0::{answer::Tokens, examine::Examiner},
     clock::Unix,
-    config::Config,
+    config::IssuerConfig,
     jwt::{Claims, jwks::KeySet},
     refusal::{Detail, Reason, Refusal, TokenDetail},
 };
@@ -14,7 +14,9 @@ use super::finding::{Finding, Which};
 /// Examines tokens with the tenant's keys.
 pub(super) struct TokenExaminer<'a> {
     pub(super) examiner: &'a Examiner,
-    pub(super) config: &'a Config,
+    pub(super) issuer: &'a IssuerConfig,
+    /// How many seconds clocks may differ.
+    pub(super) leeway: u64,
     pub(super) keys: &'a KeySet,
     pub(super) now: Unix,
 }
@@ -73,7 +75,7 @@ impl TokenExaminer<'_> {
     }
 
     fn right(&self, which: Which, claims: &Claims) -> Vec<Finding> {
-        let seconds = claims.until.0.saturating_sub(self.config.leeway);
+        let seconds = claims.until.0.saturating_sub(self.leeway);
         let seconds = seconds.saturating_sub(self.now.0);
         vec![Finding::TokenRight { which, seconds }, self.rights(claims)]
             .into_iter()
@@ -82,7 +84,7 @@ impl TokenExaminer<'_> {
     }
 
     fn rights(&self, claims: &Claims) -> Finding {
-        let (reading, members) = (&self.config.reading, claims.members());
+        let (reading, members) = (&self.issuer.reading, claims.members());
         let names: Vec<_> = reading.members().collect();
         let present = names.iter().filter(|name| members.contains_key(*name));
         let present: Vec<_> = present.cloned().collect();
@@ -104,7 +106,7 @@ impl TokenExaminer<'_> {
 
     /// Without RBAC, Auth0 grants every application each scope that it asks for.
     fn scope(&self, claims: &Claims) -> Option<Finding> {
-        let counts = self.config.reading.scope && claims.get("scope").is_some();
+        let counts = self.issuer.reading.scope && claims.get("scope").is_some();
         (counts && claims.get("permissions").is_none()).then_some(Finding::ScopeWithoutRbac)
     }
 }
