@@ -266,7 +266,7 @@ fn tests_that_pages_name_exist() {
 }
 
 /// The blocks that a test uses by name, except for commands.
-const TESTED: [&str; 12] = [
+const TESTED: [&str; 13] = [
     "tokens",
     "credentials",
     "two-listeners",
@@ -277,6 +277,7 @@ const TESTED: [&str; 12] = [
     "trial",
     "policy",
     "more-policy",
+    "requirements",
     "topics",
     "permissions",
 ];
@@ -673,6 +674,32 @@ fn the_example_of_more_rules() {
     assert!(!all.allow(SUBSCRIBE, b"reports/#", NOON));
     assert!(all.allow(SUBSCRIBE, b"reports/a/#", NOON));
     assert!(all.allow(AccessRequest::Receive, b"reports/a", NOON));
+}
+
+#[test]
+fn the_example_of_requirements() {
+    let file = policy_example("requirements");
+    let unmet = |address: &str, claims: Value, now| {
+        let client = ClientAttributes {
+            address: address.parse().ok(),
+            ..client("x", &claims)
+        };
+        let unmet = file.unmet_requirement(&client, now)?;
+        Some(unmet.name.to_string())
+    };
+    let operator = json!({"email_verified": true, "https://mqtt.example/roles": ["operator"], "amr": ["pwd", "mfa"]});
+    let mut no_factor = operator.clone();
+    no_factor["amr"] = json!(["pwd"]);
+    for (address, claims, now, name) in [
+        ("192.0.2.1", json!({"email_verified": true}), NIGHT, None),
+        ("192.0.2.1", json!({}), NOON, Some("verified e-mail")),
+        ("10.1.2.3", operator.clone(), NOON, None),
+        ("10.1.2.3", operator.clone(), NIGHT, Some("office hours")),
+        ("192.0.2.1", operator, NOON, Some("office hours")),
+        ("10.1.2.3", no_factor, NOON, Some("second factor")),
+    ] {
+        assert_eq!(unmet(address, claims, now).as_deref(), name);
+    }
 }
 
 #[test]

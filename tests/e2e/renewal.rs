@@ -43,7 +43,7 @@ fn device(broker: &Mosquitto, protocol: Protocol, id: &str, token: &str) -> RawC
 
 /// Publishes a message that renews, and returns the answer.
 #[track_caller]
-fn renew(client: &mut RawClient, message: impl AsRef<[u8]>) -> Value {
+pub fn renew(client: &mut RawClient, message: impl AsRef<[u8]>) -> Value {
     assert!(client.publish(RENEW, message, 1).unwrap() < 0x80);
     renewed(client)
 }

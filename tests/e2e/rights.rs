@@ -14,10 +14,10 @@ use testbed::{
         raw::{self, Properties},
     },
     pki::Authority,
-    tenant::{Device, Tenant},
+    tenant::{DEVICE, Device, Tenant},
 };
 
-use crate::{helpers::*, on_each_broker};
+use crate::{helpers::*, on_each_broker, renewal::renew};
 
 const DENIED: u8 = 0x87;
 
@@ -251,6 +251,34 @@ on_each_broker! {
         assert!(line.contains("rule 'not its own' of the policy file: its client ID is 'a/b'"), "{line}");
         let connect = token_connect(Protocol::V5, "a", &tenant.token("pump"));
         assert_eq!(answer(&broker, &connect), None);
+    }
+
+    /// A requirement decides who comes in, at a CONNECT and at a renewal, and its message is told. It is no rule.
+    fn a_requirement_is_checked_at_sign_in(version) {
+        let tenant = tenant();
+        let required = "[[require]]\nname = \"site\"\nthat.claim = { name = \"site\", is = \"north\" }\nmessage = \"only the north is served here\"";
+        let (broker, path) = with_policy(version, &tenant, required);
+        let token = |site: &str| tenant.mint(DEVICE).claim("topics", json!(["a"])).claim("site", json!(site)).sign();
+        let connect = |site: &str| token_connect(Protocol::V5, "pump", &token(site));
+        assert_eq!(answer(&broker, &connect("south")), expected_refusal(version, Protocol::V5, DENIED));
+        let line = expect_refusal(&broker, "'pump'", "claim-required");
+        assert!(line.contains("requirement 'site'") && line.contains(": only the north is served here; fix: "), "{line}");
+
+        let mut pump = raw::RawClient::connect(broker.port(), &connect("north")).unwrap();
+        publishes(&mut pump, "a", true);
+        publishes(&mut pump, "b", false);
+        let answered = renew(&mut pump, token("south"));
+        assert_eq!((&answered["result"], &answered["reason"]), (&json!("refused"), &json!("claim-required")), "{answered}");
+        assert!(answered["error"].as_str().unwrap().contains("only the north is served here"), "{answered}");
+        publishes(&mut pump, "a", true);
+
+        // Who is in stays in, also when the file asks for more.
+        fs::write(&path, required.replace("north", "west")).unwrap();
+        broker.sighup();
+        assert!(broker.wait_for_log("(the policy file has 0 rules and 1 requirements)", PATIENCE).is_some());
+        publishes(&mut pump, "a", true);
+        assert_eq!(answer(&broker, &connect("north")), expected_refusal(version, Protocol::V5, DENIED));
+        assert_eq!(answer(&broker, &connect("west")), None);
     }
 
     /// On SIGHUP the rights of connected clients change at once, and a file with a mistake changes nothing.

@@ -42,6 +42,8 @@ impl Explanation {
 pub enum RuleName {
     /// The rule of the policy file with this name.
     Policy(Box<str>),
+    /// The requirement of the policy file with this name, which decides about sign-ins.
+    Requirement(Box<str>),
     /// The rule of the token for this filter.
     Filter(Box<str>),
     /// A rule of the token.

@@ -10,6 +10,7 @@
 //! | What do the claims of a token grant? | [`claims`] |
 //! | What can be wrong with a claim or a policy file? | [`claims::mistake`], [`policy_file::mistake`] |
 //! | What does the policy file say? | [`policy_file`]; its syntax, [`policy_file::parse`] |
+//! | What must a client have to sign in? | `policy_file/requirements.rs` |
 //! | To whom does a rule apply, and when? | [`policy_file::conditions`], [`policy_file::schedule`] |
 //! | What can rules ask about a client? | [`client`] |
 //! | Which rules count for a client, and in which order? | [`rights`] |

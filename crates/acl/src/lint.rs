@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     client::ClientAttributes,
-    policy_file::{PolicyFile, WrittenRule, conditions::Condition},
+    policy_file::{
+        PolicyFile, WrittenRule, conditions::Condition, requirements::WrittenRequirement,
+    },
     rules::{
         AccessRequest, Actions, Effect, Placeholder, Rule,
         bind::Bindings,
@@ -61,24 +63,28 @@ pub enum Lint {
         /// The rule that allows.
         by: LintedRule,
     },
-    /// A rule depends on the client ID.
+    /// A rule or a requirement depends on the client ID.
     LooksAtClientId(LintedRule),
-    /// A rule depends on the port.
+    /// A rule or a requirement depends on the port.
     LooksAtPort {
         /// The rule.
         rule: LintedRule,
         /// The ports that it names.
         ports: Vec<u16>,
+        /// Whether it is what a requirement asks for.
+        is_asked_for: bool,
     },
 }
 
-/// A rule of the policy file.
+/// A rule or a requirement of the policy file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LintedRule {
     /// The line on which it begins.
     pub line: u32,
     /// Its name.
     pub name: Box<str>,
+    /// Whether it is a requirement.
+    pub is_requirement: bool,
 }
 
 /// Returns what is suspicious in a policy file, in the order of its lines.
@@ -91,6 +97,9 @@ pub fn lint(file: &PolicyFile) -> Vec<Lint> {
         found.extend(alone(rule));
         found.extend(hidden(rule, &rules, &groups, &client));
         found.extend(denies_less(rule, &rules, &groups, &client));
+    }
+    for requirement in file.written_requirements() {
+        found.extend(in_requirement(&requirement));
     }
     found.sort_by_key(|lint| lint.rule().line);
     found
@@ -114,6 +123,7 @@ fn linted(rule: &WrittenRule) -> LintedRule {
     LintedRule {
         line: rule.line,
         name: rule.name.into(),
+        is_requirement: false,
     }
 }
 
@@ -235,18 +245,44 @@ fn alone(rule: &WrittenRule) -> Vec<Lint> {
     if names_client_id || rule.conditions.iter().any(asks) {
         found.push(Lint::LooksAtClientId(linted(rule)));
     }
-    found.extend(
-        rule.conditions
-            .iter()
-            .filter_map(|condition| match condition {
-                Condition::Port(ports) => Some(Lint::LooksAtPort {
-                    rule: linted(rule),
-                    ports: ports.clone(),
-                }),
-                _ => None,
-            }),
-    );
+    found.extend(ports(&linted(rule), rule.conditions, false));
     found
+}
+
+/// Returns what shows in a requirement.
+fn in_requirement(requirement: &WrittenRequirement) -> Vec<Lint> {
+    let linted = LintedRule {
+        line: requirement.line,
+        name: requirement.name.into(),
+        is_requirement: true,
+    };
+    let asks = |condition: &Condition| matches!(condition, Condition::ClientId(_));
+    let mut conditions = requirement.concerns.iter().chain(requirement.asks);
+    let mut found = Vec::new();
+    if conditions.any(asks) {
+        found.push(Lint::LooksAtClientId(linted.clone()));
+    }
+    found.extend(ports(&linted, requirement.concerns, false));
+    found.extend(ports(&linted, requirement.asks, true));
+    found
+}
+
+/// Returns the conditions on ports.
+fn ports(
+    rule: &LintedRule,
+    conditions: &[Condition],
+    is_asked_for: bool,
+) -> impl Iterator<Item = Lint> {
+    conditions
+        .iter()
+        .filter_map(move |condition| match condition {
+            Condition::Port(ports) => Some(Lint::LooksAtPort {
+                rule: rule.clone(),
+                ports: ports.clone(),
+                is_asked_for,
+            }),
+            _ => None,
+        })
 }
 
 /// Returns the requests that a rule applies to: one for each class, with the longest payload.

@@ -8,7 +8,8 @@ use crate::{
     claims::{ClaimMistake, ClaimsError, FilterProblem, JsonType, RuleMember, RuleProblem},
     explanation::{Explanation, Limit, RuleName},
     policy_file::{
-        Expected, Mistake, MistakeKind, PublishLimit, TomlTable, UnusableRule,
+        Entry, Expected, Mistake, MistakeKind, PolicySize, PublishLimit, TomlTable,
+        UnmetRequirement, UnusableRule,
         conditions::{Condition, Test},
     },
     rules::{Actions, Effect, Malformed, Placeholder, UnusableValue, ValueProblem},
@@ -53,6 +54,9 @@ impl fmt::Display for RuleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Policy(name) => write!(f, "rule {} of the policy file", Quoted(name)),
+            Self::Requirement(name) => {
+                write!(f, "requirement {} of the policy file", Quoted(name))
+            }
             Self::Filter(filter) => write!(f, "its token's rule for {}", Quoted(filter)),
             Self::Token => f.write_str("its token"),
         }
@@ -166,12 +170,12 @@ impl fmt::Display for UnmetCondition {
                 f.write_str("its client ID is not like ")?;
                 list(f, any)
             }
-            Condition::Network(_) => f.write_str("its address is in none of the rule's networks"),
+            Condition::Network(_) => f.write_str("its address is in none of the listed networks"),
             Condition::Port(ports) => {
                 let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
                 write!(f, "it did not connect to port {}", ports.join(" or "))
             }
-            Condition::Certificate(_) => f.write_str("it has none of the rule's certificates"),
+            Condition::Certificate(_) => f.write_str("it has none of the listed certificates"),
         }
     }
 }
@@ -245,10 +249,42 @@ impl fmt::Display for Malformed {
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}", self.line)?;
-        if let Some(rule) = &self.rule {
-            write!(f, ", rule {}", Quoted(rule))?;
+        if let Some(entry) = &self.entry {
+            write!(f, ", {entry}")?;
         }
         write!(f, ": {}", self.kind)
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(name) => write!(f, "rule {}", Quoted(name)),
+            Self::Requirement(name) => write!(f, "requirement {}", Quoted(name)),
+        }
+    }
+}
+
+impl fmt::Display for PolicySize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rules", self.rules)?;
+        match self.requirements {
+            0 => Ok(()),
+            many => write!(f, " and {many} requirements"),
+        }
+    }
+}
+
+impl fmt::Display for UnmetRequirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Quoted(&self.name);
+        write!(f, "it does not meet the requirement {name}, because ")?;
+        match &self.condition {
+            Some(condition) => write!(f, "{condition}")?,
+            None => f.write_str("it allows other times only")?,
+        }
+        // The parser lets no line break in.
+        write!(f, ": {}", self.message)
     }
 }
 
@@ -271,10 +307,24 @@ impl fmt::Display for MistakeKind {
                 found,
                 expected,
             } => return write!(f, "{member} is {}; write {expected}", Quoted(found)),
-            Self::NotRules => "begin a rule with [[rule]]",
-            Self::NoName => "this rule has no name; give it one, because log lines show it",
-            Self::SameName => {
+            Self::NotTables(TomlTable::Require) => "begin a requirement with [[require]]",
+            Self::NotTables(_) => "begin a rule with [[rule]]",
+            Self::NoName(TomlTable::Require) => {
+                "this requirement has no name; give it one, because log lines show it"
+            }
+            Self::NoName(_) => "this rule has no name; give it one, because log lines show it",
+            Self::SameName(TomlTable::Require) => {
+                "another requirement has this name; log lines name requirements, so give each its own"
+            }
+            Self::SameName(_) => {
                 "another rule has this name; log lines name rules, so give each its own"
+            }
+            Self::RequiresNothing => {
+                "it asks for nothing; add, for example, that.claim = { name = \"email_verified\", is = true }"
+            }
+            Self::NoMessage => {
+                "it has no message; add what a device is told that does not meet it, as in message = \"confirm your \
+                 e-mail address first\""
             }
             Self::AllowAndDeny => "it has allow and deny; make two rules of it",
             Self::NeitherAllowNorDeny => {
@@ -317,12 +367,16 @@ impl fmt::Display for MistakeKind {
 /// Says which members a table has.
 fn members(table: TomlTable) -> &'static str {
     match table {
-        TomlTable::File => "a policy file has time_zone, roles_claim and [[rule]]",
+        TomlTable::File => "a policy file has time_zone, roles_claim, [[rule]] and [[require]]",
         TomlTable::Rule => {
             "a rule has name, when, allow or deny, qos, retain, max_payload and priority"
         }
+        TomlTable::Require => "a requirement has name, when, that and message",
         TomlTable::When => {
             "when has permission, role, claim, client_id, time, days, network, port and certificate"
+        }
+        TomlTable::That => {
+            "that has permission, role, claim, client_id, time, days, network, port and certificate"
         }
         TomlTable::Claim => "claim has name or pointer, is or has",
         TomlTable::Filters(Effect::Allow) => "allow has publish, subscribe and both",
@@ -334,6 +388,10 @@ impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Rule => "[[rule]]",
+            Self::Require => "[[require]]",
+            Self::Message => {
+                "one line of text in quotes, of at most 200 characters and without control characters"
+            }
             Self::Text => "text in quotes",
             Self::Texts => "text in quotes, or a list of texts",
             Self::AtLeastOne => "at least one, or leave it out",

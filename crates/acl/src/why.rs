@@ -140,7 +140,7 @@ pub struct RuleFor {
 }
 
 /// A condition that does not hold for a client.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnmetCondition(pub(crate) Condition);
 
 /// A rule that might have decided.

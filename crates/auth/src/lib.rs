@@ -14,6 +14,7 @@
 //! | How does the application prove who it is? | [`client_auth`]; which way the tenant takes, [`auth0`] |
 //! | What does the tenant's response mean? | [`auth0::answer`]; which of its tokens counts, `engine/verify.rs` |
 //! | Which policy file is in force? | [`policy_file`] |
+//! | May a client sign in that lacks what the policy file requires? | `engine/admission.rs` asks [`acl::policy_file`] |
 //! | Which claims hold topics and permissions? | the options, `reading` in `config/rules.rs`; they are read from a token in `engine/verify.rs`; what they grant, [`acl::claims`] |
 //! | Which client IDs may a token use? | [`identity`] |
 //! | May a client take over the client ID of another one? | `engine/admission.rs`, which asks [`sessions`] who has it |

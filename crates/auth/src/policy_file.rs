@@ -11,7 +11,7 @@ use crate::{
     secret::sha256,
     threads::Spawn,
 };
-use acl::policy_file::{Mistake, OptionalAttribute, PolicyFile};
+use acl::policy_file::{Entry, Mistake, OptionalAttribute, PolicyFile};
 
 /// What the broker tells and does, where brokers differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,9 +87,10 @@ impl InForce {
         self.edition.digest
     }
 
-    /// Returns the name of the first rule that looks at the client ID: in a condition or in a filter.
-    pub(crate) fn looks_at_client_id(&self) -> Option<&str> {
-        self.edition.looks_at_client_id.as_deref()
+    /// Returns the first rule that looks at the client ID, in a condition or in a filter, or else the first requirement
+    /// that does.
+    pub(crate) fn looks_at_client_id(&self) -> Option<&Entry> {
+        self.edition.looks_at_client_id.as_ref()
     }
 
     /// Returns the names of the claims that rules depend on.
@@ -110,7 +111,7 @@ pub(crate) struct Edition {
     digest: [u8; 32],
     rules: Arc<PolicyFile>,
     /// Kept because a search through all rules takes a while.
-    looks_at_client_id: Option<Box<str>>,
+    looks_at_client_id: Option<Entry>,
     /// The names of the claims that rules depend on. Kept for the same reason.
     members: BTreeSet<String>,
 }
@@ -163,7 +164,8 @@ impl PolicyReader {
     ///
     /// # Errors
     ///
-    /// Returns an error for a rule that denies, because it would not deny what it should.
+    /// Returns an error for a rule that denies, because it would not deny what it should, and for a requirement, which
+    /// would concern nobody or let nobody in.
     pub(crate) fn check(&self, path: &Path, rules: &PolicyFile) -> Result<(), ConfigError> {
         for (told, condition) in [
             (self.features.port, OptionalAttribute::Port),
@@ -172,10 +174,9 @@ impl PolicyReader {
             if told {
                 continue;
             }
-            for (name, denies) in rules.rules_about(condition) {
-                let rule = name.to_owned();
-                let error = error(self.option, path, Problem::NeverHolds { rule, condition });
-                if denies {
+            for (entry, keeps_out) in rules.entries_about(condition) {
+                let error = error(self.option, path, Problem::NeverHolds { entry, condition });
+                if keeps_out {
                     return Err(error);
                 }
                 let line = format!("{error}; until then the rule applies to nobody");
@@ -216,7 +217,7 @@ fn edition(digest: [u8; 32], text: &str) -> Result<Edition, Mistake> {
     let rules = PolicyFile::compile(text)?;
     Ok(Edition {
         digest,
-        looks_at_client_id: rules.looks_at_client_id().map(Into::into),
+        looks_at_client_id: rules.looks_at_client_id(),
         members: rules.members(),
         rules: Arc::new(rules),
     })
@@ -314,5 +315,17 @@ mod tests {
         let denies = DOOR.replace("allow", "deny");
         let why = read(&denies).err().unwrap().to_string();
         assert!(why.contains("rule 'door' has the condition port"), "{why}");
+        for word in ["when", "that"] {
+            let required = format!(
+                "[[require]]\nname = \"door\"\n{word}.port = 8883\nthat.permission = \"x\"\nmessage = \"y\"\n"
+            );
+            let required = required.replace(
+                "that.port = 8883\nthat.permission = \"x\"",
+                "that.port = 8883",
+            );
+            let why = read(&required).err().unwrap().to_string();
+            let part = "requirement 'door' has the condition port";
+            assert!(why.contains(part), "{why}");
+        }
     }
 }

@@ -441,6 +441,28 @@ fn a_policy_file_comes_and_goes() {
 }
 
 /// Good logins are remembered over a SIGHUP, until the secret or what is asked for is another one.
+/// A new requirement is for those who sign in from then on, also with a token that was verified before.
+#[test]
+fn a_new_requirement_ends_no_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = write(folder.path().join("policy.toml"), "");
+    let mut scene = Scene::offline(&[("policy_file", policy.to_str().unwrap())]);
+    let token = scene
+        .tenant
+        .mint(DEVICE)
+        .claim("topics", json!(["a"]))
+        .sign();
+    assert!(scene.token(1, &token).is_ok());
+    let required = "[[require]]\nname = \"x\"\nthat.claim = { name = \"site\", is = \"north\" }\nmessage = \"y\"\n";
+    write(policy.clone(), required);
+    scene.reload(&["(the policy file has 0 rules and 1 requirements)"]);
+    assert!(scene.may_publish(1, "a"));
+    assert_eq!(scene.token(2, &token), Err(Reason::ClaimRequired));
+    write(policy, "");
+    scene.reload(&["3 is in force"]);
+    assert!(scene.token(2, &token).is_ok() && scene.may_publish(2, "a"));
+}
+
 #[test]
 fn a_remembered_login_is_forgotten_where_it_may_be_wrong() {
     let mut scene = Scene::online(&[]);

@@ -300,6 +300,32 @@ fn the_policy_file_is_applied_to_the_new_token() {
 }
 
 /// A token with an unknown key waits for one fetch, and nobody waits with it.
+/// A requirement is checked where an identity becomes a session or renews one. It changes nothing about rights.
+#[test]
+fn a_requirement_is_checked_at_a_sign_in_and_at_a_renewal() {
+    let policy = tempfile::NamedTempFile::new().unwrap();
+    let required = "[[require]]\nname = \"site\"\nthat.claim = { name = \"site\", is = \"north\" }\n\
+                    message = \"only the north is served here\"\n";
+    fs::write(policy.path(), required).unwrap();
+    let (mut instance, _) = instance(&[("policy_file", policy.path().to_str().unwrap())]);
+    let of_site = |site: &str| token(&json!({"topics": ["a"], "site": site}));
+    let south = of_site("south");
+    match instance.authenticate(&common::connect("pump", &south), clock::now()) {
+        Step::Refuse(refusal) => {
+            assert_eq!(refusal.reason, Reason::ClaimRequired);
+            let said = refusal.to_string();
+            let part = "the requirement 'site', because its claim 'site' is not '\"north\"': only the north is served here";
+            assert!(said.contains(part), "{said}");
+        }
+        _ => panic!("it does not meet the requirement"),
+    }
+    common::let_in(&mut instance, "pump", &of_site("north"));
+    assert!(may_publish(&mut instance, "a") && !may_publish(&mut instance, "b"));
+    assert_eq!(renew(&mut instance, &south), Err(Reason::ClaimRequired));
+    assert!(may_publish(&mut instance, "a"), "it keeps what it has");
+    assert!(renew(&mut instance, &of_site("north")).is_ok());
+}
+
 #[test]
 fn a_renewal_with_a_new_key_waits_for_the_fetch_alone() {
     let tenant = Tenant::builder().fresh_keys().start().unwrap();

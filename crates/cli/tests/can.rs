@@ -67,6 +67,36 @@ fn a_verified_token_is_allowed_or_denied_by_the_exit_code() {
 }
 
 #[test]
+fn a_requirement_that_is_not_met_is_the_answer() {
+    let conf = conf();
+    conf.write(
+        "policy.toml",
+        format!(
+            "{POLICY}\n[[require]]\nname = \"e-mail\"\nthat.claim = {{ name = \"email_verified\", is = true }}\n\
+             message = \"confirm your e-mail address first\"\n"
+        ),
+    );
+    let asked = |claims: &str| {
+        let claims = conf.write("claims", claims);
+        auth0(&[
+            "can",
+            conf.path(),
+            "--claims",
+            &claims,
+            "--client-id",
+            "pump",
+            "publish",
+            "dev/pump/x",
+        ])
+    };
+    asked(r#"{"sub": "u"}"#)
+        .exits(1)
+        .says("[claim-required]")
+        .says("requirement 'e-mail', because its claim 'email_verified' is not 'true': confirm your e-mail address first");
+    asked(r#"{"sub": "u", "email_verified": true}"#).exits(0);
+}
+
+#[test]
 fn claims_stand_for_a_token_and_are_said_to_be_unverified() {
     let conf = conf();
     let claims = conf.write("claims", r#"{"sub": "u", "permissions": ["keep"]}"#);

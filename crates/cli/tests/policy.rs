@@ -112,6 +112,15 @@ fn suspicious_rules_are_found_with_their_lines() {
         .exits(1)
         .says("policy.toml:4: rule 'secret' never decides: rule 'all' (line 1) comes first and covers it")
         .says("policy.toml:7: rule 'port' is for port 8883, and there is no such listener");
+    let required = conf.write(
+        "required.toml",
+        "[[require]]\nname = \"tls\"\nwhen.client_id = \"a*\"\nthat.port = 8883\nmessage = \"use TLS\"\n",
+    );
+    lint(&[conf.path(), "--policy-file", &required])
+        .exits(1)
+        .says("required.toml:1: requirement 'tls' depends on the client ID")
+        .says("requirement 'tls' is for port 8883, and there is no such listener")
+        .says("no device that it concerns can sign in");
     let file = conf.write("other.toml", POLICY);
     lint(&[conf.path(), "--policy-file", &file])
         .exits(1)

@@ -51,7 +51,7 @@ pub fn value(text: &str) -> Result<Value, JsonError> {
 }
 
 /// Where in an object a value is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// A member of the object, by its exact name: names of claims contain dots and slashes.
     Name(String),

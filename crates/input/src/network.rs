@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 /// An IP network, such as `10.0.0.0/8` or `2001:db8::/32` (RFC 4632, RFC 4291).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network {
     address: IpAddr,
     bits: u8,

@@ -6,7 +6,7 @@ use crate::{claims::permissions, client::ClientAttributes};
 use input::{json::Place, network::Network};
 
 /// A condition. If it lists several values, one match is enough.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Condition {
     /// The claim `permissions` contains one of these.
     Permission(Vec<String>),
@@ -30,7 +30,7 @@ pub(crate) enum Condition {
 }
 
 /// A condition on a claim.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Claim {
     /// Which claim.
     pub(crate) place: Place,
@@ -39,7 +39,7 @@ pub(crate) struct Claim {
 }
 
 /// A test of the value of a claim.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Test {
     /// It is exactly this.
     Is(Value),
@@ -85,6 +85,14 @@ impl Condition {
             Self::Port(any) => client.port.is_some_and(|port| any.contains(&port)),
             Self::Certificate(any) => client.certificate.is_some_and(|print| any.contains(&print)),
         }
+    }
+}
+
+impl Condition {
+    /// Whether nobody knows if the condition holds, because the address of the client is unknown. What brokers do not
+    /// tell at all, such as the port, is refused when the file is read ([`super::OptionalAttribute`]).
+    pub(crate) fn is_unknown(&self, client: &ClientAttributes) -> bool {
+        matches!(self, Self::Network(_)) && client.address.is_none()
     }
 }
 

@@ -7,10 +7,19 @@ use crate::rules::{Effect, Malformed};
 pub struct Mistake {
     /// Its line, counted from 1.
     pub line: usize,
-    /// The name of the rule that it is in, if that is known.
-    pub rule: Option<Box<str>>,
+    /// The rule or the requirement that it is in, if that is known.
+    pub entry: Option<Entry>,
     /// What is wrong.
     pub kind: MistakeKind,
+}
+
+/// A rule or a requirement of a policy file, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// A rule.
+    Rule(Box<str>),
+    /// A requirement.
+    Requirement(Box<str>),
 }
 
 /// What is wrong with a policy file.
@@ -25,7 +34,7 @@ pub enum MistakeKind {
         /// Its name.
         name: String,
     },
-    /// A member of the whole file is written below a rule. In TOML it then belongs to the rule.
+    /// A member of the whole file is written below a rule or a requirement. In TOML it then belongs to that.
     BelowRule(String),
     /// A member has a value that it cannot have.
     WrongValue {
@@ -36,12 +45,16 @@ pub enum MistakeKind {
         /// What it can have.
         expected: Expected,
     },
-    /// `rule` is not a list of tables.
-    NotRules,
-    /// A rule has no name.
-    NoName,
-    /// A rule has the name of an earlier rule.
-    SameName,
+    /// `rule` or `require` is not a list of tables.
+    NotTables(TomlTable),
+    /// A rule or a requirement has no name.
+    NoName(TomlTable),
+    /// A rule has the name of an earlier rule, or a requirement that of an earlier requirement.
+    SameName(TomlTable),
+    /// A requirement asks for nothing.
+    RequiresNothing,
+    /// A requirement has no message.
+    NoMessage,
     /// A rule has `allow` and `deny`.
     AllowAndDeny,
     /// A rule has neither `allow` nor `deny`.
@@ -55,7 +68,7 @@ pub enum MistakeKind {
         /// Why not.
         problem: Malformed,
     },
-    /// A rule has the condition `role`, and the file has no `roles_claim`.
+    /// There is the condition `role`, and the file has no `roles_claim`.
     NoRolesClaim,
     /// A condition on a claim has `name` and `pointer`.
     NameAndPointer,
@@ -85,8 +98,12 @@ pub enum TomlTable {
     File,
     /// A rule.
     Rule,
-    /// The conditions of a rule, `when`.
+    /// A requirement.
+    Require,
+    /// The conditions of a rule or a requirement, `when`.
     When,
+    /// What a requirement asks for, `that`.
+    That,
     /// A condition on a claim.
     Claim,
     /// The filters of a rule, `allow` or `deny`.
@@ -98,7 +115,9 @@ pub enum TomlTable {
 #[allow(missing_docs, reason = "messages.rs says what each is")]
 pub enum Expected {
     Rule,
+    Require,
     Text,
+    Message,
     Texts,
     AtLeastOne,
     TimeZone,

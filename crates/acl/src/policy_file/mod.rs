@@ -1,6 +1,7 @@
 //! Policy files: rules for what does not belong in tokens.
 //!
 //! * [`parse`]: the syntax · [`mistake`]: what can be wrong with it
+//! * [`requirements`]: what a client must have to sign in
 //! * [`conditions`]: to which clients a rule applies. This is decided once, when a client signs in
 //! * [`index`]: which rules may apply to a client, found without trying all of them
 //! * [`schedule`]: at which times a rule applies
@@ -13,6 +14,7 @@ pub(crate) mod conditions;
 mod index;
 pub(crate) mod mistake;
 pub(crate) mod parse;
+pub(crate) mod requirements;
 pub(crate) mod schedule;
 
 use std::{
@@ -35,15 +37,19 @@ use crate::rules::{
 use crate::time::Unix;
 use conditions::Condition;
 use index::Index;
-pub use mistake::{Expected, Mistake, MistakeKind, PublishLimit, TomlTable};
-use parse::ParsedRule;
-use schedule::Schedule;
+pub use mistake::{Entry, Expected, Mistake, MistakeKind, PublishLimit, TomlTable};
+use parse::{ParsedConditions, ParsedRule};
+pub use requirements::UnmetRequirement;
+use requirements::{Requirement, TimedConditions, WrittenRequirement};
+use schedule::{Schedule, TimeWindow};
 
 /// A policy file, compiled.
 #[derive(Debug)]
 pub struct PolicyFile {
     /// In their order.
     rules: Vec<CompiledRule>,
+    /// As written.
+    requirements: Box<[Requirement]>,
     schedule: Schedule,
     index: Index,
     /// Compiled rules, by the rules that apply to a client. Clients come in few kinds, so there are few of these. One
@@ -100,6 +106,15 @@ pub struct UnusableRule {
     pub value: UnusableValue,
 }
 
+/// How much is in a policy file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicySize {
+    /// How many rules.
+    pub rules: usize,
+    /// How many requirements.
+    pub requirements: usize,
+}
+
 /// What some brokers do not tell about a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionalAttribute {
@@ -124,14 +139,28 @@ impl PolicyFile {
         // The sort is stable: equals stay as written.
         parsed.sort_by_key(|rule| Reverse(rule.priority));
         let mut windows = Vec::new();
+        let mut number = |window: Option<TimeWindow>| match window {
+            Some(window) => {
+                windows.push(window);
+                windows.len() as u32
+            }
+            None => 0,
+        };
+        let mut timed = |parsed: ParsedConditions| TimedConditions {
+            conditions: parsed.conditions.into(),
+            window: number(parsed.window),
+        };
+        let requirements = file.requirements.into_iter();
+        let requirements = requirements.map(|parsed| Requirement {
+            name: parsed.name,
+            line: parsed.line,
+            concerns: timed(parsed.concerns),
+            asks: timed(parsed.asks),
+            message: parsed.message,
+        });
+        let requirements = requirements.collect();
         let rules = (0..).zip(parsed).map(|(place, mut parsed)| CompiledRule {
-            window: match parsed.window.take() {
-                Some(window) => {
-                    windows.push(window);
-                    windows.len() as u32
-                }
-                None => 0,
-            },
+            window: number(parsed.window.take()),
             order: match parsed.priority < 0 {
                 true => place + Self::LATE,
                 false => place,
@@ -142,12 +171,14 @@ impl PolicyFile {
         Ok(Self {
             index: Index::new(rules.iter().map(|rule| &*rule.parsed.conditions)),
             rules,
+            requirements,
             schedule: Schedule::new(file.zone, windows),
             matchers: Mutex::default(),
         })
     }
 
-    /// Returns everything that is wrong with a policy file, in the order of its lines: of each rule the first mistake.
+    /// Returns everything that is wrong with a policy file, in the order of its lines: the first mistake of each rule
+    /// and of each requirement.
     pub fn mistakes(text: &str) -> Vec<Mistake> {
         parse::mistakes(text)
     }
@@ -160,6 +191,47 @@ impl PolicyFile {
     /// Whether the file has no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Returns how much is in the file.
+    pub fn size(&self) -> PolicySize {
+        PolicySize {
+            rules: self.rules.len(),
+            requirements: self.requirements.len(),
+        }
+    }
+
+    /// Returns the first requirement that a client does not meet at this time.
+    pub fn unmet_requirement(
+        &self,
+        client: &ClientAttributes,
+        now: Unix,
+    ) -> Option<UnmetRequirement> {
+        if self.requirements.is_empty() {
+            return None;
+        }
+        self.update_windows(now);
+        let windows = self.open_windows();
+        let mut requirements = self.requirements.iter();
+        requirements.find_map(|requirement| requirement.unmet(client, windows))
+    }
+
+    /// Returns the requirements as they are written.
+    pub(crate) fn written_requirements(&self) -> impl Iterator<Item = WrittenRequirement<'_>> {
+        self.requirements.iter().map(Requirement::written)
+    }
+
+    /// Returns the line on which the requirement with this name begins.
+    pub fn line_of_requirement(&self, name: &str) -> Option<u32> {
+        let mut requirements = self.requirements.iter();
+        let requirement = requirements.find(|requirement| *requirement.name == *name)?;
+        Some(requirement.line)
+    }
+
+    /// Returns the names of the members of a token that requirements depend on.
+    pub fn required_members(&self) -> BTreeSet<String> {
+        let conditions = self.requirements.iter().flat_map(Requirement::conditions);
+        conditions.flat_map(Condition::members).collect()
     }
 
     /// Returns the rules as they are written, in their order.
@@ -198,21 +270,36 @@ impl PolicyFile {
         self.rules.get((order & !Self::LATE) as usize)
     }
 
-    /// Returns the names of the rules with a condition on this attribute, and whether each denies.
-    pub fn rules_about(&self, attribute: OptionalAttribute) -> impl Iterator<Item = (&str, bool)> {
+    /// Returns the rules and requirements with a condition on this attribute, and whether each keeps clients from
+    /// something. A requirement does.
+    pub fn entries_about(
+        &self,
+        attribute: OptionalAttribute,
+    ) -> impl Iterator<Item = (Entry, bool)> {
         let is_about = move |condition: &Condition| match attribute {
             OptionalAttribute::Port => matches!(condition, Condition::Port(_)),
             OptionalAttribute::Certificate => matches!(condition, Condition::Certificate(_)),
         };
+        let requirements = self.requirements.iter();
+        let requirements = requirements
+            .filter(move |requirement| requirement.conditions().any(is_about))
+            .map(|requirement| (Entry::Requirement(requirement.name.clone()), true));
         self.rules
             .iter()
             .map(|rule| &rule.parsed)
             .filter(move |rule| rule.conditions.iter().any(is_about))
-            .map(|rule| (&*rule.name, rule.effect() == Effect::Deny))
+            .map(|rule| {
+                (
+                    Entry::Rule(rule.name.clone()),
+                    rule.effect() == Effect::Deny,
+                )
+            })
+            .chain(requirements)
     }
 
-    /// Returns the name of the first rule that depends on the client ID, by a condition or by a placeholder.
-    pub fn looks_at_client_id(&self) -> Option<&str> {
+    /// Returns the first rule that depends on the client ID, by a condition or by a placeholder, or else the first
+    /// requirement that does.
+    pub fn looks_at_client_id(&self) -> Option<Entry> {
         let is_about = |condition: &Condition| matches!(condition, Condition::ClientId(_));
         let mut rules = self.rules.iter().map(|rule| &rule.parsed);
         let first = rules.find(|rule| {
@@ -221,7 +308,12 @@ impl PolicyFile {
             rule.conditions.iter().any(is_about)
                 || placeholders.any(|(placeholder, _)| *placeholder == Placeholder::ClientId)
         });
-        first.map(|rule| &*rule.name)
+        let mut requirements = self.requirements.iter();
+        let requirement = requirements.find(|requirement| requirement.conditions().any(is_about));
+        let requirement = requirement.map(|one| Entry::Requirement(one.name.clone()));
+        first
+            .map(|rule| Entry::Rule(rule.name.clone()))
+            .or(requirement)
     }
 
     /// Returns the names of the members of a token that rules depend on: by a condition or by a placeholder.
@@ -405,15 +497,17 @@ mod tests {
         let looks = |rule: &str| {
             let file = format!("[[rule]]\nname = \"x\"\n{rule}");
             let file = PolicyFile::compile(&file).unwrap();
-            file.looks_at_client_id().map(str::to_owned)
+            file.looks_at_client_id()
         };
         for rule in [
             "allow.both = [\"a\", \"b/${clientid}\"]",
             "deny.publish = \"x-%c\"",
             "when = { port = 1, client_id = \"x\" }\nallow.both = \"a\"",
         ] {
-            assert_eq!(looks(rule).as_deref(), Some("x"), "{rule}");
+            assert_eq!(looks(rule), Some(Entry::Rule("x".into())), "{rule}");
         }
+        let required = "allow.both = \"a\"\n[[require]]\nname = \"y\"\nthat.client_id = \"b\"\nmessage = \"c\"";
+        assert_eq!(looks(required), Some(Entry::Requirement("y".into())));
         assert_eq!(looks("when.port = 1\nallow.both = \"%u/${c}\""), None);
         assert_eq!(PolicyFile::compile("").unwrap().looks_at_client_id(), None);
     }

@@ -13,7 +13,8 @@ use toml::{
 
 use super::{
     conditions::{Claim, Condition, Test, fingerprint},
-    mistake::{Expected, Mistake, MistakeKind, PublishLimit, TomlTable},
+    mistake::{Entry, Expected, Mistake, MistakeKind, PublishLimit, TomlTable},
+    requirements::MAX_MESSAGE,
     schedule::{self, TimeWindow, Zone},
 };
 use crate::rules::{Actions, Effect, Limits, Rule, Template};
@@ -26,6 +27,8 @@ pub(super) struct ParsedFile {
     pub(super) zone: Zone,
     /// Its rules, as written.
     pub(super) rules: Vec<ParsedRule>,
+    /// Its requirements, as written.
+    pub(super) requirements: Vec<ParsedRequirement>,
 }
 
 /// A rule of a policy file. Its lists are slices and not vectors, which have room for four elements where most rules
@@ -44,6 +47,30 @@ pub(super) struct ParsedRule {
     pub(super) window: Option<TimeWindow>,
     /// One rule for each filter, all with the same effect and limits.
     pub(super) rules: Box<[Rule]>,
+}
+
+/// A requirement of a policy file.
+#[derive(Debug)]
+pub(super) struct ParsedRequirement {
+    /// Its name.
+    pub(super) name: Box<str>,
+    /// The line on which it begins, counted from 1.
+    pub(super) line: u32,
+    /// Which clients it concerns.
+    pub(super) concerns: ParsedConditions,
+    /// What it asks of them.
+    pub(super) asks: ParsedConditions,
+    /// What a client is told that does not meet it.
+    pub(super) message: Box<str>,
+}
+
+/// Conditions that all must hold, and a time window that must be open.
+#[derive(Debug, Default)]
+pub(super) struct ParsedConditions {
+    /// The conditions.
+    pub(super) conditions: Vec<Condition>,
+    /// The time window.
+    pub(super) window: Option<TimeWindow>,
 }
 
 type ParseResult<T> = Result<T, Mistake>;
@@ -72,18 +99,18 @@ fn parse_whole(text: &str) -> ParseResult<ParsedFile> {
     Ok(pieces.file)
 }
 
-/// Parses what stands above the first `[[rule]]`, and then each rule, as a text of its own. Returns `None` if one of
-/// them has a mistake. Then the file has one, too, or a line that looks like `[[rule]]` is a part of a string or of a
-/// list, which is not complete above that line.
+/// Parses what stands above the first `[[rule]]` or `[[require]]`, and then each rule and requirement, as a text of its
+/// own. Returns `None` if one of them has a mistake. Then the file has one, too, or a line that looks like `[[rule]]`
+/// is a part of a string or of a list, which is not complete above that line.
 fn parse_by_rule(text: &str) -> Option<ParsedFile> {
     let mut pieces = ParsedPieces::new();
     let (mut begin, mut end) = (0, 0);
     let (mut above, mut lines) = (0, 0);
     for line in text.split_inclusive('\n') {
-        if begin < end && begins_rule(line) {
+        if begin < end && begins_entry(line) {
             let piece = &text[begin..end];
             pieces.add(piece, above).ok()?;
-            if !begins_rule(piece) && has_rules(piece) {
+            if !begins_entry(piece) && has_entries(piece) {
                 // These rules stand above the first [[rule]], as rule = [...]. TOML forbids to have both.
                 return None;
             }
@@ -96,7 +123,7 @@ fn parse_by_rule(text: &str) -> Option<ParsedFile> {
     Some(pieces.file)
 }
 
-/// Returns the first mistake of each rule, and that of what stands above the rules.
+/// Returns the first mistake of each rule and each requirement, and that of what stands above them.
 pub(super) fn mistakes(text: &str) -> Vec<Mistake> {
     let Err(first) = parse(text) else {
         return Vec::new();
@@ -105,7 +132,7 @@ pub(super) fn mistakes(text: &str) -> Vec<Mistake> {
     let (mut piece, mut above, mut lines) = (String::new(), 0, 0);
     let end = std::iter::once("[[rule]]");
     for line in text.split_inclusive('\n').chain(end) {
-        if begins_rule(line) && lines > above {
+        if begins_entry(line) && lines > above {
             let mistake = pieces.add(&piece, above).err();
             found.extend(mistake.map(|mistake| Mistake {
                 line: mistake.line + above as usize,
@@ -123,20 +150,25 @@ pub(super) fn mistakes(text: &str) -> Vec<Mistake> {
     }
 }
 
-/// Whether a piece of the file has the key `rule`, even if its list is empty.
-fn has_rules(piece: &str) -> bool {
-    DeTable::parse(piece).is_ok_and(|table| table.get_ref().contains_key("rule"))
+/// Whether a piece of the file has the key `rule` or `require`, even if its list is empty.
+fn has_entries(piece: &str) -> bool {
+    DeTable::parse(piece).is_ok_and(|table| {
+        let has = |key| table.get_ref().contains_key(key);
+        has("rule") || has("require")
+    })
 }
 
-fn begins_rule(text: &str) -> bool {
-    text.trim_start().starts_with("[[rule]]")
+/// Whether a rule or a requirement begins here.
+fn begins_entry(text: &str) -> bool {
+    let text = text.trim_start();
+    text.starts_with("[[rule]]") || text.starts_with("[[require]]")
 }
 
 /// What was parsed so far of a file.
 struct ParsedPieces {
     file: ParsedFile,
     roles_claim: Option<String>,
-    names: HashSet<Box<str>>,
+    names: HashSet<Entry>,
 }
 
 impl ParsedPieces {
@@ -145,6 +177,7 @@ impl ParsedPieces {
             file: ParsedFile {
                 zone: Zone::UTC,
                 rules: Vec::new(),
+                requirements: Vec::new(),
             },
             roles_claim: None,
             names: HashSet::new(),
@@ -155,15 +188,15 @@ impl ParsedPieces {
     fn add(&mut self, text: &str, above: u32) -> ParseResult<()> {
         let document = DeTable::parse(text).map_err(|e| Mistake {
             line: line(text, e.span().map_or(0, |span| span.start)),
-            rule: None,
+            entry: None,
             kind: MistakeKind::NotToml(e.message().to_owned()),
         })?;
         let mut parser = FileParser {
             text,
             roles_claim: self.roles_claim.clone(),
-            rule: None,
+            entry: None,
         };
-        let mut tables = &[][..];
+        let (mut rules, mut requirements) = (&[][..], &[][..]);
         for (key, value) in document.get_ref() {
             match (key.get_ref().as_ref(), value.get_ref()) {
                 ("time_zone", _) => {
@@ -174,19 +207,37 @@ impl ParsedPieces {
                 ("roles_claim", _) => {
                     parser.roles_claim = Some(parser.string("roles_claim", value)?);
                 }
-                ("rule", DeValue::Array(list)) => tables = list,
-                ("rule", _) => return Err(parser.mistake(value, MistakeKind::NotRules)),
+                ("rule", DeValue::Array(list)) => rules = list,
+                ("require", DeValue::Array(list)) => requirements = list,
+                ("rule", _) => {
+                    return Err(parser.mistake(value, MistakeKind::NotTables(TomlTable::Rule)));
+                }
+                ("require", _) => {
+                    return Err(parser.mistake(value, MistakeKind::NotTables(TomlTable::Require)));
+                }
                 _ => return Err(parser.unknown(key, TomlTable::File)),
             }
         }
-        for table in tables {
+        for table in rules {
             let mut rule = parser.rule(table)?;
             rule.line += above;
-            if !self.names.insert(rule.name.clone()) {
-                return Err(parser.mistake(table, MistakeKind::SameName));
+            if !self.names.insert(Entry::Rule(rule.name.clone())) {
+                return Err(parser.mistake(table, MistakeKind::SameName(TomlTable::Rule)));
             }
             self.file.rules.push(rule);
-            parser.rule = None;
+            parser.entry = None;
+        }
+        for table in requirements {
+            let mut requirement = parser.requirement(table)?;
+            requirement.line += above;
+            if !self
+                .names
+                .insert(Entry::Requirement(requirement.name.clone()))
+            {
+                return Err(parser.mistake(table, MistakeKind::SameName(TomlTable::Require)));
+            }
+            self.file.requirements.push(requirement);
+            parser.entry = None;
         }
         self.roles_claim = parser.roles_claim;
         Ok(())
@@ -201,14 +252,13 @@ fn line(text: &str, offset: usize) -> usize {
 struct FileParser<'t> {
     text: &'t str,
     roles_claim: Option<String>,
-    /// The name of the rule that is being parsed.
-    rule: Option<Box<str>>,
+    /// The rule or the requirement that is being parsed.
+    entry: Option<Entry>,
 }
 
 /// The members of a rule, before they are combined.
 struct RuleMembers<'t> {
-    conditions: Vec<Condition>,
-    window: Option<TimeWindow>,
+    conditions: ParsedConditions,
     effect: Option<(Effect, TomlValue<'t>)>,
     limits: Limits,
     publish_limits: Vec<(PublishLimit, TomlValue<'t>)>,
@@ -219,12 +269,8 @@ struct RuleMembers<'t> {
 impl FileParser<'_> {
     fn rule(&mut self, value: TomlValue) -> ParseResult<ParsedRule> {
         let table = self.table("rule", value, Expected::Rule)?;
-        self.rule = None;
-        let Some(name) = table.get("name") else {
-            return Err(self.mistake(value, MistakeKind::NoName));
-        };
-        let name: Box<str> = self.string("name", name)?.into();
-        self.rule = Some(name.clone());
+        let name = self.name(value, table, TomlTable::Rule)?;
+        self.entry = Some(Entry::Rule(name.clone()));
 
         let members = self.rule_members(table)?;
         let Some((effect, filters)) = members.effect else {
@@ -236,16 +282,24 @@ impl FileParser<'_> {
             name,
             line: line(self.text, value.span().start) as u32,
             priority: members.priority,
-            conditions: members.conditions.into(),
-            window: members.window,
+            conditions: members.conditions.conditions.into(),
+            window: members.conditions.window,
             rules: rules.into(),
         })
     }
 
+    /// Returns the name of a rule or a requirement.
+    fn name(&mut self, value: TomlValue, table: &DeTable, of: TomlTable) -> ParseResult<Box<str>> {
+        self.entry = None;
+        match table.get("name") {
+            Some(name) => Ok(self.string("name", name)?.into()),
+            None => Err(self.mistake(value, MistakeKind::NoName(of))),
+        }
+    }
+
     fn rule_members<'t>(&self, table: &'t DeTable<'t>) -> ParseResult<RuleMembers<'t>> {
         let mut members = RuleMembers {
-            conditions: Vec::new(),
-            window: None,
+            conditions: ParsedConditions::default(),
             effect: None,
             limits: Limits::NONE,
             publish_limits: Vec::new(),
@@ -254,7 +308,7 @@ impl FileParser<'_> {
         for (key, value) in table {
             match key.get_ref().as_ref() {
                 "name" => {}
-                "when" => (members.conditions, members.window) = self.when(value)?,
+                "when" => members.conditions = self.conditions(TomlTable::When, value)?,
                 word @ ("allow" | "deny") => {
                     let effect = match word {
                         "allow" => Effect::Allow,
@@ -364,11 +418,55 @@ impl FileParser<'_> {
     }
 }
 
+/// Requirements.
+impl FileParser<'_> {
+    fn requirement(&mut self, value: TomlValue) -> ParseResult<ParsedRequirement> {
+        let table = self.table("require", value, Expected::Require)?;
+        let name = self.name(value, table, TomlTable::Require)?;
+        self.entry = Some(Entry::Requirement(name.clone()));
+
+        let (mut concerns, mut asks, mut message) = (ParsedConditions::default(), None, None);
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "name" => {}
+                "when" => concerns = self.conditions(TomlTable::When, value)?,
+                "that" => asks = Some(self.conditions(TomlTable::That, value)?),
+                "message" => message = Some(self.message(value)?),
+                _ => return Err(self.unknown(key, TomlTable::Require)),
+            }
+        }
+        let asks = asks.filter(|asks| !asks.conditions.is_empty() || asks.window.is_some());
+        Ok(ParsedRequirement {
+            name,
+            line: line(self.text, value.span().start) as u32,
+            concerns,
+            asks: asks.ok_or_else(|| self.mistake(value, MistakeKind::RequiresNothing))?,
+            message: message.ok_or_else(|| self.mistake(value, MistakeKind::NoMessage))?,
+        })
+    }
+
+    /// Returns the message of a requirement. It becomes a part of log lines.
+    fn message(&self, value: TomlValue) -> ParseResult<Box<str>> {
+        let breaks_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        let text = value.get_ref().as_str().filter(|text| {
+            !text.trim().is_empty()
+                && text.chars().count() <= MAX_MESSAGE
+                && !text.contains(breaks_line)
+        });
+        text.map(Into::into)
+            .ok_or_else(|| self.wrong("message", value, Expected::Message))
+    }
+}
+
 /// Conditions.
 impl FileParser<'_> {
-    fn when(&self, value: TomlValue) -> ParseResult<(Vec<Condition>, Option<TimeWindow>)> {
+    fn conditions(&self, of: TomlTable, value: TomlValue) -> ParseResult<ParsedConditions> {
+        let member = match of {
+            TomlTable::That => "that",
+            _ => "when",
+        };
         let (mut conditions, mut times, mut days) = (Vec::new(), None, None);
-        for (key, value) in self.table("when", value, Expected::Conditions)? {
+        for (key, value) in self.table(member, value, Expected::Conditions)? {
             match key.get_ref().as_ref() {
                 "time" => {
                     times = Some(self.each("time", value, Expected::Times, schedule::times)?);
@@ -377,17 +475,17 @@ impl FileParser<'_> {
                     let sets = self.each("days", value, Expected::Days, schedule::days)?;
                     days = Some(sets.into_iter().fold(0, |all, set| all | set));
                 }
-                _ => conditions.push(self.condition(key, value)?),
+                _ => conditions.push(self.condition(of, key, value)?),
             }
         }
         let window = (times.is_some() || days.is_some()).then(|| TimeWindow {
             times: times.unwrap_or_else(|| vec![(0, 24 * 3600)]),
             days: days.unwrap_or(TimeWindow::ALL_DAYS),
         });
-        Ok((conditions, window))
+        Ok(ParsedConditions { conditions, window })
     }
 
-    fn condition(&self, key: &TomlKey, value: TomlValue) -> ParseResult<Condition> {
+    fn condition(&self, of: TomlTable, key: &TomlKey, value: TomlValue) -> ParseResult<Condition> {
         let name = key.get_ref().as_ref();
         Ok(match name {
             "permission" => Condition::Permission(self.strings(name, value)?),
@@ -423,7 +521,7 @@ impl FileParser<'_> {
                 let prints = self.each(name, value, Expected::Certificate, fingerprint);
                 Condition::Certificate(prints?)
             }
-            _ => return Err(self.unknown(key, TomlTable::When)),
+            _ => return Err(self.unknown(key, of)),
         })
     }
 
@@ -558,7 +656,7 @@ impl FileParser<'_> {
     fn unknown(&self, key: &TomlKey, table: TomlTable) -> Mistake {
         let name = key.get_ref().to_string();
         let kind = match &*name {
-            // In TOML, whatever is written below a [[rule]] belongs to that rule.
+            // In TOML, whatever is written below a [[rule]] or a [[require]] belongs to that.
             "time_zone" | "roles_claim" => MistakeKind::BelowRule(name),
             _ => MistakeKind::UnknownMember { table, name },
         };
@@ -568,7 +666,7 @@ impl FileParser<'_> {
     fn mistake<T>(&self, at: &Spanned<T>, kind: MistakeKind) -> Mistake {
         Mistake {
             line: line(self.text, at.span().start),
-            rule: self.rule.clone(),
+            entry: self.entry.clone(),
             kind,
         }
     }
@@ -588,6 +686,7 @@ mod tests {
     fn a_file_that_is_parsed_by_rule_has_the_same_rules_as_one_that_is_parsed_whole() {
         let rule = |name: &str| format!("[[rule]]\nname = '{name}'\nallow.both = 'a'\n");
         let (a, b) = (rule("a"), rule("b"));
+        let c = "[[require]]\nname = 'a'\nthat.permission = 'p'\nmessage = 'm'\n";
         let spaced = |rule: &str| rule.replace("[[rule]]", "[[ rule ]]");
         let head = "time_zone = 'Europe/Berlin'\nroles_claim = 'r'\n\n";
         let list = "rule = [{ name = 'x', allow.both = 'a' }]\n";
@@ -621,6 +720,11 @@ mod tests {
             (format!("{a}[rule]\n"), false, false),
             (format!("{a}[other]\n{b}"), false, false),
             (format!("{a}time_zone = 'UTC'\n{b}"), false, false),
+            (format!("{head}{c}{a}{b}"), true, true),
+            (format!("{a}{c}{b}"), true, true),
+            (format!("{a}{c}{c}"), false, false),
+            (format!("require = []\n{a}"), false, true),
+            (format!("require = []\n{c}"), false, false),
         ] {
             let (pieces, all) = (parse_by_rule(&text), parse_whole(&text));
             assert_eq!((pieces.is_some(), all.is_ok()), (by_rule, whole), "{text}");
@@ -927,6 +1031,98 @@ mod tests {
                 "{text}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn a_mistake_in_a_requirement_names_its_line_and_the_requirement() {
+        let good = "that.permission = \"p\"\n";
+        let message = "message = \"m\"\n";
+        let parsed = |text: &str| parse(&format!("\n[[require]]\nname = \"r\"\n{text}"));
+        assert!(parsed(&format!("{good}{message}")).is_ok());
+        let longest = format!("{good}message = \"{}\"", "ö".repeat(200));
+        assert!(parsed(&longest).is_ok());
+        for (text, line, part) in [
+            (
+                message.to_owned(),
+                2,
+                "it asks for nothing; add, for example, that.claim",
+            ),
+            (format!("that = {{}}\n{message}"), 2, "it asks for nothing"),
+            (good.to_owned(), 2, "it has no message; add"),
+            (
+                format!("{good}message = \"\""),
+                5,
+                "message is '\"\"'; write one line of text",
+            ),
+            (
+                format!("{good}message = \"a\\nb\""),
+                5,
+                "write one line of text",
+            ),
+            (
+                format!("{good}message = \"a\\u2028b\""),
+                5,
+                "write one line of text",
+            ),
+            (format!("{good}message = 7"), 5, "write one line of text"),
+            (
+                format!("{good}message = \"{}\"", "x".repeat(201)),
+                5,
+                "of at most 200 characters",
+            ),
+            (
+                format!("{good}{message}allow.both = \"x\""),
+                6,
+                "a requirement has name, when, that and message",
+            ),
+            (
+                format!("that.rle = \"x\"\n{message}"),
+                4,
+                "there is no 'rle'; that has permission",
+            ),
+            (
+                format!("when.rle = \"x\"\n{good}{message}"),
+                4,
+                "there is no 'rle'; when has permission",
+            ),
+            (
+                format!("that.role = \"x\"\n{message}"),
+                4,
+                "role needs roles_claim",
+            ),
+            (
+                format!("{good}{message}roles_claim = \"x\""),
+                6,
+                "write it above the first [[rule]]",
+            ),
+        ] {
+            let error = parsed(&text).unwrap_err().to_string();
+            let begin = format!("line {line}, requirement 'r': ");
+            assert!(
+                error.starts_with(&begin) && error.contains(part),
+                "{text}: {error}"
+            );
+        }
+        for (text, part) in [
+            (
+                "[require]\nname = \"x\"",
+                "begin a requirement with [[require]]",
+            ),
+            (
+                "[[require]]\nmessage = \"m\"",
+                "this requirement has no name",
+            ),
+            ("require = [7]", "require is '7'; write [[require]]"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        let twice = format!("[[require]]\nname = \"r\"\n{good}{message}").repeat(2);
+        let error = parse(&twice).unwrap_err().to_string();
+        assert!(
+            error.contains("another requirement has this name"),
+            "{error}"
+        );
     }
 
     #[test]

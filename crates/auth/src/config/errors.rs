@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use acl::{
-    policy_file::{Mistake, OptionalAttribute},
+    policy_file::{Entry, Mistake, OptionalAttribute},
     rules::Malformed,
 };
 
@@ -111,11 +111,11 @@ pub(crate) enum Problem {
     Folder(FolderError),
     /// The policy file has a mistake.
     Policy(Box<Mistake>),
-    /// A rule of the policy file has a condition that never holds, because the broker does not report what it is
-    /// about.
+    /// A rule or a requirement of the policy file has a condition that never holds, because the broker does not report
+    /// what it is about.
     NeverHolds {
-        /// The rule's name.
-        rule: String,
+        /// The rule or the requirement.
+        entry: Entry,
         /// The condition.
         condition: OptionalAttribute,
     },

@@ -356,6 +356,10 @@ impl RecordedRule {
                 line: policy.and_then(|(_, rules)| rules.line_of(name)),
                 name: Some(name.to_string()),
             },
+            RuleName::Requirement(name) => Self {
+                line: policy.and_then(|(_, rules)| rules.line_of_requirement(name)),
+                ..Self::of(&RuleName::Policy(name.clone()), policy)
+            },
             RuleName::Filter(filter) => Self {
                 name: Some(text::without_token(filter).into_owned()),
                 ..Self::default()

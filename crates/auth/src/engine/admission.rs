@@ -113,8 +113,8 @@ impl Engine {
             instance: self.id,
             is_by_method: sign_in.presented.is_authentication_data(),
             filters: SubscribedFilters::default(),
-            observed: self.observed(&sign_in.client, &identity, sign_in.token_id),
-            rights: self.rights(&sign_in.client, identity)?,
+            observed: self.observed(&sign_in.client, &identity, sign_in.token_id, now),
+            rights: self.rights(&sign_in.client, identity, now)?,
         };
         Ok((session, to_save))
     }
@@ -187,9 +187,23 @@ impl Engine {
     }
 
     /// Returns what this client may do with this identity.
-    pub(super) fn rights(&self, client: &Client, identity: Identity) -> Result<Rights, Refusal> {
+    ///
+    /// # Errors
+    ///
+    /// Returns why it may not sign in: it does not meet a requirement of the policy file, or it cannot be determined
+    /// what it may do.
+    pub(super) fn rights(
+        &self,
+        client: &Client,
+        identity: Identity,
+        now: Unix,
+    ) -> Result<Rights, Refusal> {
         let attributes = attributes(client, &identity);
         let policy = self.policy_file.as_ref().map(InForce::rules);
+        if let Some(unmet) = policy.and_then(|file| file.unmet_requirement(&attributes, now)) {
+            let detail = Detail::Required(Box::new(unmet));
+            return Err(Refusal::new(Reason::ClaimRequired, detail));
+        }
         Rights::new(identity.token_rules, policy, attributes).map_err(|why| match why {
             RightsError::Token(why) => Refusal::new(Reason::TokenTopics, Detail::Placeholder(why)),
             RightsError::Policy(why) => {

@@ -304,8 +304,8 @@ impl Engine {
         self.removes_subscriptions = features.removes_subscriptions;
         if let (Some(path), Some(policy)) = (&self.config.policy_file, &self.policy_file) {
             self.policy_reader.check(path, policy.rules())?;
-            let rules = policy.rules().len();
-            self.tell(&Report::PolicyFile { rules });
+            let size = policy.rules().size();
+            self.tell(&Report::PolicyFile { size });
         }
         self.warn_of_free_client_ids();
         match &self.config.state_dir {
@@ -423,9 +423,9 @@ impl Engine {
             return;
         }
         let policy_file = self.policy_file.as_ref();
-        let rule = policy_file.and_then(InForce::looks_at_client_id);
-        if rule.is_some() || self.config.only().reading.placeholders {
-            self.tell(&Report::UnboundClientIds { rule });
+        let entry = policy_file.and_then(InForce::looks_at_client_id);
+        if entry.is_some() || self.config.only().reading.placeholders {
+            self.tell(&Report::UnboundClientIds { entry });
         }
     }
 

@@ -196,9 +196,9 @@ impl Engine {
                 Ok(None) => {}
                 Ok(Some(edition)) => {
                     let policy = InForce::new(edition, self.spawn);
-                    let rules = policy.rules().len();
+                    let size = policy.rules().size();
                     self.observer.shadow = Some(policy);
-                    self.tell(&Report::ShadowPolicy { rules });
+                    self.tell(&Report::ShadowPolicy { size });
                 }
                 Err(why) => self.tell(&Report::ShadowUnusable(&why)),
             }
@@ -232,6 +232,7 @@ impl Engine {
         client: &Client,
         identity: &Identity,
         token_id: Option<TokenId>,
+        now: Unix,
     ) -> Option<Box<Observed>> {
         let observer = &self.observer;
         if !observer.is_on() {
@@ -240,7 +241,10 @@ impl Engine {
         let claims = identity.claims.clone().unwrap_or_default();
         let policies = [self.policy_file.as_ref(), observer.shadow.as_ref()];
         let of_policies = policies.into_iter().flatten();
-        let of_policies = of_policies.flat_map(|file| file.members().iter().cloned());
+        let of_policies = of_policies.flat_map(|file| {
+            let required = file.rules().required_members();
+            file.members().iter().cloned().chain(required)
+        });
         let of_token = identity.token_rules.claims().map(str::to_owned);
         let counting = self.config.only().reading.members();
         let names: BTreeSet<String> = counting.chain(of_policies).chain(of_token).collect();
@@ -264,6 +268,9 @@ impl Engine {
                 port: client.port,
                 certificate: client.certificate,
             };
+            if let Some(unmet) = policy.rules().unmet_requirement(&attributes, now) {
+                return Some(Err(RuleName::Requirement(unmet.name)));
+            }
             let rules = Arc::clone(&identity.token_rules);
             match Rights::new(rules, Some(policy.rules()), attributes) {
                 Ok(rights) => Some(Ok(rights)),
@@ -327,7 +334,7 @@ impl Engine {
                 },
                 message: None,
                 refusal: Some(refusal.clone()),
-                rule: None,
+                rule: refusal.detail.rule(),
                 until: None,
                 shadow: None,
                 places: self.observer.places.clone(),

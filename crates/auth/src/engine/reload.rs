@@ -307,11 +307,12 @@ impl Engine {
     }
 
     fn tell_generation(&self, changes: &[&'static str]) {
-        let rules = self.policy_file.as_ref().map(|policy| policy.rules().len());
+        let policy = self.policy_file.as_ref();
+        let size = policy.map(|policy| policy.rules().size());
         self.tell(&Report::GenerationInForce {
             number: self.generation,
             changes,
-            rules: rules.filter(|_| changes.contains(&"policy_file")),
+            size: size.filter(|_| changes.contains(&"policy_file")),
         });
     }
 }

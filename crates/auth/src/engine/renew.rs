@@ -320,8 +320,8 @@ impl Engine {
         sign_in.presented.check(&identity)?;
         let (until, ending) = self.end_of_session(&sign_in.client.id, &identity, now);
         let to_save = self.to_save(&sign_in.client, &identity, until);
-        let observed = self.observed(&sign_in.client, &identity, sign_in.token_id);
-        let rights = self.rights(&sign_in.client, identity)?;
+        let observed = self.observed(&sign_in.client, &identity, sign_in.token_id, now);
+        let rights = self.rights(&sign_in.client, identity, now)?;
         common.sessions.renew(sign_in.key, rights, until, ending);
         if let Some(observed) = observed {
             self.observe_admitted(Attempt::Renewal, sign_in, Some(&observed), until, now);

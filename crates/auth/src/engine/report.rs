@@ -23,7 +23,10 @@ use crate::{
     refusal::{ConnackReason, Detail, Reason, Refusal, Responsible},
     sign_in::SignIn,
 };
-use acl::explanation::RuleName;
+use acl::{
+    explanation::RuleName,
+    policy_file::{Entry, PolicySize},
+};
 use input::text::Quoted;
 
 /// How many seconds must pass until it is told again that the clock was set.
@@ -84,8 +87,8 @@ pub(crate) enum Report<'a> {
     UnverifiedAddress,
     /// Rights depend on the client ID, and no option binds that.
     UnboundClientIds {
-        /// The rule of the policy file; `None` if it is the tokens that name the client ID.
-        rule: Option<&'a str>,
+        /// The rule or requirement of the policy file; `None` if it is the tokens that name the client ID.
+        entry: Option<&'a Entry>,
     },
     /// Users of the tenant may have the rights of the broker's own users.
     LocalUsers {
@@ -101,13 +104,13 @@ pub(crate) enum Report<'a> {
     },
     /// The policy file was read at the start.
     PolicyFile {
-        /// How many rules it has.
-        rules: usize,
+        /// How much is in it.
+        size: PolicySize,
     },
     /// The shadow policy was read.
     ShadowPolicy {
-        /// How many rules it has.
-        rules: usize,
+        /// How much is in it.
+        size: PolicySize,
     },
     /// The shadow policy has a mistake.
     ShadowUnusable(&'a ConfigError),
@@ -119,8 +122,8 @@ pub(crate) enum Report<'a> {
         number: u64,
         /// The options that have changed.
         changes: &'a [&'static str],
-        /// How many rules the policy file has, if that has changed.
-        rules: Option<usize>,
+        /// How much is in the policy file, if that has changed.
+        size: Option<PolicySize>,
     },
     /// What was read before stays in force.
     GenerationStays {

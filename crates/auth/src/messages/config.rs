@@ -76,7 +76,7 @@ impl fmt::Display for Problem {
             }
             Self::Folder(why) => return write!(f, "{why}"),
             Self::Policy(mistake) => return write!(f, "{mistake}"),
-            Self::NeverHolds { rule, condition } => {
+            Self::NeverHolds { entry, condition } => {
                 let (name, fix) = match condition {
                     OptionalAttribute::Port => (
                         "port",
@@ -86,10 +86,9 @@ impl fmt::Display for Problem {
                         ("certificate", "use a broker that was built with TLS")
                     }
                 };
-                let rule = Quoted(rule);
                 return write!(
                     f,
-                    "rule {rule} has the condition {name}, which this broker does not tell; {fix}"
+                    "{entry} has the condition {name}, which this broker does not tell; {fix}"
                 );
             }
             Self::Keys(why) => {

@@ -82,6 +82,7 @@ impl fmt::Display for Detail {
             ),
             Self::Placeholder(why) => write!(f, "{why}"),
             Self::Policy(why) => write!(f, "{why}"),
+            Self::Required(unmet) => write!(f, "{unmet}"),
             Self::Limit(detail) => write!(f, "{detail}"),
             Self::Pending(detail) => write!(f, "{detail}"),
             Self::Tenant(answer) => write!(f, "{answer}"),

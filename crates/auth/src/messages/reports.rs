@@ -103,9 +103,9 @@ impl fmt::Display for Report<'_> {
                  every client can write: such clients count as having no address; fix: let them come through a proxy \
                  only, and list it in trusted_proxies",
             ),
-            Self::UnboundClientIds { rule } => {
-                match rule {
-                    Some(rule) => write!(f, "rule {} of the policy file looks at", Quoted(rule))?,
+            Self::UnboundClientIds { entry } => {
+                match entry {
+                    Some(entry) => write!(f, "{entry} of the policy file looks at")?,
                     None => f.write_str("with claim_placeholders a token's filters may hold")?,
                 }
                 f.write_str(
@@ -135,25 +135,25 @@ impl fmt::Display for Report<'_> {
                      acl_file, or load the plugin that decides about them"
                 )
             }
-            Self::ShadowPolicy { rules } => write!(
+            Self::ShadowPolicy { size } => write!(
                 f,
-                "the shadow policy has {rules} rules, which decide nothing: where they would decide otherwise is logged"
+                "the shadow policy has {size}, which decide nothing: where they would decide otherwise is logged"
             ),
             Self::ShadowUnusable(why) => write!(f, "{why}; it decides nothing, so everything else goes on without it"),
             Self::ShadowDiffers(difference) => write!(f, "{difference}"),
-            Self::PolicyFile { rules } => write!(f, "the policy file has {rules} rules"),
+            Self::PolicyFile { size } => write!(f, "the policy file has {size}"),
             Self::GenerationInForce {
                 number,
                 changes,
-                rules,
+                size,
             } => {
                 write!(f, "configuration generation {number} is in force: ")?;
                 match changes {
                     [] => f.write_str("nothing has changed")?,
                     _ => write!(f, "changed are {}", changes.join(", "))?,
                 }
-                match rules {
-                    Some(rules) => write!(f, " (the policy file has {rules} rules)"),
+                match size {
+                    Some(size) => write!(f, " (the policy file has {size})"),
                     None => Ok(()),
                 }
             }
@@ -258,6 +258,9 @@ impl fmt::Display for ShadowDifference<'_> {
         })?;
         match rule {
             Some(RuleName::Policy(name)) => write!(f, "its rule {} decides", Quoted(name))?,
+            Some(RuleName::Requirement(name)) => {
+                write!(f, "its requirement {} is not met", Quoted(name))?;
+            }
             Some(RuleName::Filter(filter)) => {
                 write!(f, "the token's rule for {} decides", Quoted(filter))?;
             }

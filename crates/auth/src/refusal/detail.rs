@@ -8,7 +8,7 @@ use crate::client_auth::ClientAuth;
 use acl::{
     claims::ClaimsError,
     explanation::{Explanation, RuleName},
-    policy_file::UnusableRule,
+    policy_file::{UnmetRequirement, UnusableRule},
     rules::UnusableValue,
 };
 use input::{json::JsonError, recognise::Token};
@@ -65,6 +65,8 @@ pub enum Detail {
     RestoredFor(Arc<str>),
     /// A placeholder in the token, or in an option, has no usable value.
     Placeholder(UnusableValue),
+    /// The client does not meet a requirement of the policy file.
+    Required(Box<UnmetRequirement>),
     /// The policy file cannot be applied to the client.
     Policy(Box<UnusableRule>),
     /// The tenant is not asked now.
@@ -117,6 +119,7 @@ impl Detail {
         match self {
             Self::NotAllowed { why, .. } => why.rule(),
             Self::Policy(unusable) => Some(RuleName::Policy(unusable.rule.clone())),
+            Self::Required(unmet) => Some(RuleName::Requirement(unmet.name.clone())),
             _ => None,
         }
     }

@@ -224,6 +224,11 @@ reasons! {
             "correct the device's topics in the tenant (app_metadata) and fetch a new token";
     }
     "The policy file" {
+        ClaimRequired, "claim-required", NotAuthorized, Account,
+            "A requirement of the policy file (`[[require]]`) is not met. The line names the requirement, says what is \
+            missing, and has the message that the operator wrote for it.",
+            "give the account in the tenant what the requirement asks for, and let the device come back with a new \
+            token; or change the requirement in the policy file";
         PolicyValue, "policy-value", NotAuthorized, Account,
             "A denying rule of the policy file contains a placeholder without a usable value: a missing claim, or a \
             client ID that contains `/`, `+` or `#`. Ignoring the rule would allow what it denies, so the device is \

@@ -61,16 +61,42 @@ pub(crate) fn words(lint: &Lint) -> Words {
                 .means(format!("{} allows {allowed} it", rule(by)))
                 .mend("write deny.both if both are meant")
         }
-        Lint::LooksAtClientId(_) => {
-            seen(format!("rule {name} depends on the client ID, and no option binds client IDs"))
-                .means("every device that may sign in can choose the client ID of another one, and has its rights")
-                .mend("set client_id_claim or client_id_template")
+        Lint::LooksAtClientId(one) => {
+            let means = match one.is_requirement {
+                true => {
+                    "a device chooses its client ID, and with it whether it meets the requirement"
+                }
+                false => {
+                    "every device that may sign in can choose the client ID of another one, and has its rights"
+                }
+            };
+            let what = subject(one);
+            seen(format!(
+                "{what} depends on the client ID, and no option binds client IDs"
+            ))
+            .means(means)
+            .mend("set client_id_claim or client_id_template")
         }
-        Lint::LooksAtPort { ports, .. } => {
+        Lint::LooksAtPort {
+            rule,
+            ports,
+            is_asked_for,
+        } => {
             let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
-            seen(format!("rule {name} is for port {}, and there is no such listener", ports.join(" or ")))
-                .means("it never applies")
-                .mend("correct when.port")
+            let (means, mend) = match is_asked_for {
+                true => (
+                    "no device that it concerns can sign in",
+                    "correct that.port",
+                ),
+                false => ("it never applies", "correct when.port"),
+            };
+            let what = subject(rule);
+            seen(format!(
+                "{what} is for port {}, and there is no such listener",
+                ports.join(" or ")
+            ))
+            .means(means)
+            .mend(mend)
         }
     }
 }
@@ -89,6 +115,15 @@ fn hidden(name: &Quoted, filter: Option<&str>, by: &LintedRule, is_same: bool) -
             .means("what it says does not happen")
             .mend("move it above the other rule, or give it a higher priority"),
     }
+}
+
+fn subject(one: &LintedRule) -> String {
+    let kind = if one.is_requirement {
+        "requirement"
+    } else {
+        "rule"
+    };
+    format!("{kind} {}", Quoted(&one.name))
 }
 
 fn rule(rule: &LintedRule) -> String {
