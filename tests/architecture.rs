@@ -119,6 +119,7 @@ fn dependencies_point_one_way() {
             "clock",
             "files",
             "hash",
+            "mount",
             "secret",
             "state_dir",
             "log",

@@ -1,11 +1,13 @@
 //! Reads the files that options name: whole, up to a maximum size, and without ever blocking.
 
 use std::{
-    fs::{self, Metadata},
+    fs::{self, File, Metadata},
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+
+use crate::mount::Mount;
 
 /// What is wrong with a file. Its content is no part of that.
 #[derive(Debug)]
@@ -36,6 +38,11 @@ pub enum FileError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Every user of the machine can use it, and its mode cannot be changed where it is.
+    UsableByAllForGood {
+        /// Its permission bits.
+        mode: u32,
+    },
     /// Every user of the machine can change it.
     ChangeableByAll {
         /// Where it is.
@@ -50,21 +57,32 @@ pub struct Content {
     /// The file's content.
     pub bytes: Vec<u8>,
     metadata: Metadata,
+    file: File,
 }
 
 impl Content {
     /// Refuses a file that users other than its owner and group can read or change.
     ///
+    /// A file that was mounted read-only for this purpose may be readable, as Docker and Kubernetes mount
+    /// secrets (mode 0444 or 0644). Its mode cannot be changed there, and says nothing: who has the mount in
+    /// view can read it, and that is the container.
+    ///
     /// # Errors
     ///
-    /// Returns [`FileError::UsableByAll`].
+    /// Returns [`FileError::UsableByAll`] or [`FileError::UsableByAllForGood`].
     pub(crate) fn is_private(&self, path: &Path) -> Result<(), FileError> {
         let mode = self.mode();
         if mode & 0o007 == 0 {
             return Ok(());
         }
-        let path = path.into();
-        Err(FileError::UsableByAll { path, mode })
+        match Mount::of(&self.file) {
+            Some(mount) if mount.read_only && mount.made_for_it && mode & 0o002 == 0 => Ok(()),
+            Some(mount) if mount.read_only => Err(FileError::UsableByAllForGood { mode }),
+            _ => Err(FileError::UsableByAll {
+                path: path.into(),
+                mode,
+            }),
+        }
     }
 
     /// Refuses a file that users other than its owner and group can change, because its content decides who
@@ -108,13 +126,18 @@ pub fn read(path: &Path, max: u64) -> Result<Content, FileError> {
     }
     // Reserved at once: a vector that grows would leave copies of a secret in freed memory.
     let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
-    file.take(max + 1)
+    (&file)
+        .take(max + 1)
         .read_to_end(&mut bytes)
         .map_err(FileError::Unreadable)?;
     if bytes.len() as u64 > max {
         return Err(FileError::TooLong(max));
     }
-    Ok(Content { bytes, metadata })
+    Ok(Content {
+        bytes,
+        metadata,
+        file,
+    })
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@
 //! | Which threads wait for the tenant? | [`workers::pool`] |
 //! | What keeps a password from being sent twice? | one job for each credential, [`workers::pool`]; no second attempt once something was sent, `auth0/http.rs`; both are tested in `tests/e2e/tenant_faults.rs` |
 //! | Which user name does the broker get? | `engine/usernames.rs` |
-//! | How is a file read that an option names? | [`files`] |
+//! | How is a file read that an option names? | [`files`]; whether a secret was mounted for a container, `mount.rs` |
 //! | What is kept on disk, and when is it trusted? | [`state_dir`] |
 //! | Which rights has a session that the broker restored from disk? | [`saved_sessions`]; they are made in `engine/restored.rs` |
 //! | What is kept out of core dumps? | [`secret`] |
@@ -77,6 +77,7 @@ pub mod limits;
 pub mod log;
 mod messages;
 pub mod metrics;
+mod mount;
 mod pending;
 pub mod policy_file;
 pub mod proxies;

@@ -228,7 +228,8 @@ const CREDENTIALS: Group = Group {
                    touch /etc/mosquitto/auth0.secret\n    \
                    chown root:mosquitto /etc/mosquitto/auth0.secret\n    \
                    chmod 640 /etc/mosquitto/auth0.secret\n\n\
-                   and then write the Client Secret, and nothing else, into it with an editor.",
+                   and then write the Client Secret, and nothing else, into it with an editor. In a container, a \
+                   secret of Docker or Kubernetes will do as it is mounted.",
             ..ROW
         },
         Opt {

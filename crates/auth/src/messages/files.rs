@@ -30,6 +30,12 @@ impl fmt::Display for FileError {
                      run: chmod 640 {path} && chgrp mosquitto {path}"
                 )
             }
+            Self::UsableByAllForGood { mode } => write!(
+                f,
+                "it may be used by every user of this machine (mode {mode:04o}), and as it is on a read-only mount, \
+                 chmod cannot change that; keep the secret in a file of mode 0640 elsewhere, or mount that one file \
+                 read-only, as Docker does with secrets"
+            ),
             Self::ChangeableByAll { path, mode } => {
                 let path = path.display();
                 write!(
