@@ -63,7 +63,14 @@ fn only(word: &str, allowed: &[&str]) {
 
 #[test]
 fn few_modules_use_the_libraries_for_http_and_signatures() {
-    only("ureq::", &["auth/auth0/http.rs", "auth/auth0/resolver.rs"]);
+    only(
+        "ureq::",
+        &[
+            "auth/auth0/http.rs",
+            "auth/auth0/resolver.rs",
+            "auth/auth0/tunnel.rs",
+        ],
+    );
     only("rustls::", &["auth/auth0/http.rs"]);
     only("jsonwebtoken::", &["auth/jwt/jws.rs"]);
     only(
@@ -120,6 +127,7 @@ fn dependencies_point_one_way() {
             "files",
             "hash",
             "mount",
+            "http_proxy",
             "secret",
             "state_dir",
             "log",

@@ -441,6 +441,10 @@ impl<'a> Setup<'a> {
                 "/etc/mosquitto/auth0.secret",
                 put("auth0.secret", self.client_secret),
             ),
+            (
+                "/etc/mosquitto/auth0.proxy",
+                put("auth0.proxy", "broker:password"),
+            ),
             ("/etc/mosquitto/acl", put("acl", &block("tested: acl"))),
             (
                 "/etc/mosquitto/auth0-policy.toml",

@@ -21,6 +21,7 @@ mod memory;
 mod metrics;
 mod outage;
 mod providers;
+mod proxy;
 mod reconnects;
 mod reload;
 mod renewal;

@@ -12,6 +12,7 @@
 //! | Which keys are current, and when are they fetched again? | [`jwt::jwks_cache`]; over a restart, [`jwt::saved_jwks`] |
 //! | How is the tenant asked? | [`auth0`]; its connections and timeouts, `auth0/http.rs` |
 //! | How does the application prove who it is? | [`client_auth`]; which way the tenant takes, [`auth0`] |
+//! | Is there a proxy between this machine and the tenant? | [`http_proxy`]; how a request gets through it, `auth0/tunnel.rs` |
 //! | What does the tenant's response mean? | [`auth0::answer`]; which of its tokens counts, `engine/verify.rs` |
 //! | Which policy file is in force? | [`policy_file`] |
 //! | May a client sign in that lacks what the policy file requires? | `engine/admission.rs` asks [`acl::policy_file`] |
@@ -71,6 +72,7 @@ pub mod decision_log;
 pub mod engine;
 pub mod files;
 mod hash;
+pub mod http_proxy;
 mod identity;
 pub mod jwt;
 pub mod limits;

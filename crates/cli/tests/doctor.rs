@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use testbed::{
     http::date,
     pki::Authority,
+    proxy::{ConnectProxy, ProxyConduct},
     scratch::Scratch,
     tenant::{
         AUDIENCE, Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, ClientAuth, DEVICE, Device,
@@ -340,6 +341,53 @@ fn a_tenant_that_cannot_be_reached_is_no_answer() {
         assert_eq!(said.with("unreached"), [finding], "{:#}", said.json);
         assert_eq!(said.exit, Some(3));
         assert_eq!(site.tenant.count(Endpoint::Token), 0);
+    }
+}
+
+#[test]
+fn a_proxy_is_used_that_the_configuration_names() {
+    let names = Tenant::builder().names(&["tenant.invalid"]);
+    let site = Site::of(names.start().unwrap());
+    let proxy = ConnectProxy::start(ProxyConduct::TunnelFor("broker:x".to_owned()));
+    let pair = site.file("proxy", "broker:x");
+    let site = site
+        .set("proxy", &proxy.url())
+        .set("proxy_credentials_file", pair.to_str().unwrap());
+    let said = site.log_in();
+    wrong(&said, &[]);
+    assert!(said.finding("proxy-used")["seen"].is_string());
+    let address = proxy.url().replace("http://", "");
+    let first = said.json["sends"][0].as_str().unwrap();
+    assert_eq!(first, format!("a question to DNS: {address}"));
+    let output = tool(
+        &site.conf(),
+        &["--json"],
+        &[("HTTPS_PROXY", "http://127.0.0.1:9")],
+    );
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("proxy-ignored"));
+
+    for (conduct, finding, is_wrong) in [
+        (
+            ProxyConduct::TunnelFor("another:x".to_owned()),
+            "proxy-credentials",
+            true,
+        ),
+        (ProxyConduct::Status(403), "proxy-refuses", true),
+        (ProxyConduct::Noise, "proxy-no-http", true),
+        (ProxyConduct::Status(503), "proxy-unable", false),
+    ] {
+        proxy.conduct(conduct);
+        let said = site.run(&[]);
+        let severity = if is_wrong { "wrong" } else { "unreached" };
+        assert_eq!(said.with(severity), [finding]);
+        assert_eq!(said.exit, Some(if is_wrong { 1 } else { 3 }));
+        assert!(said.finding(finding)["fix"].is_string());
+    }
+    for address in ["http://proxy.invalid:3128", "http://127.0.0.1:1"] {
+        let site = Site::new().set("proxy", address);
+        let said = site.run(&[]);
+        assert_eq!(said.with("unreached"), ["proxy-unreachable"], "{address}");
+        assert_eq!(said.exit, Some(3));
     }
 }
 

@@ -18,6 +18,7 @@ pub mod pki;
 pub mod plugin;
 pub mod preload;
 pub mod progress;
+pub mod proxy;
 pub mod scratch;
 pub mod signing;
 pub mod silence;

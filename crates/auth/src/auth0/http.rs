@@ -1,6 +1,6 @@
 //! HTTPS to the tenant: certificates are verified, bodies have a maximum size, requests have a timeout,
-//! redirects are not followed, and a few connections are kept for the next request. Only this module and
-//! [`super::resolver`] use `ureq`.
+//! redirects are not followed, and a few connections are kept for the next request. Only this module,
+//! [`super::tunnel`] and [`super::resolver`] use `ureq`.
 
 use std::{
     path::Path,
@@ -11,14 +11,18 @@ use std::{
 use ureq::{
     Agent, SendBody,
     tls::{Certificate, PemItem, RootCerts, TlsConfig},
-    unversioned::{resolver::DefaultResolver, transport::DefaultConnector},
+    unversioned::transport::{Connector, RustlsConnector},
 };
 
-use super::{form::Outgoing, resolver::SharedResolver};
+use super::{
+    form::Outgoing,
+    tunnel::{FirstHop, ProxyFailure, Tunnel},
+};
 use crate::{
     clock::{Deadline, Unix},
     config::errors::Problem,
     files,
+    http_proxy::{self, HttpProxy},
     refusal::{CertificateProblem, NoAnswer},
     secret::sha256,
 };
@@ -43,6 +47,9 @@ pub(super) struct HttpClient {
     timeout: Duration,
     /// The hash of the authorities that are trusted.
     trusted: [u8; 32],
+    proxy: Option<HttpProxy>,
+    /// The environment variable that names a proxy which is not used.
+    ignored_proxy: Option<&'static str>,
 }
 
 /// A response, whatever its status.
@@ -91,8 +98,9 @@ pub(super) struct RequestError {
 }
 
 impl HttpClient {
-    /// Loads the trusted certificates. `timeout` limits a whole request: name resolution, connection, TLS,
-    /// request and response. If nothing has changed since `before`, returns that, with its open connections.
+    /// Loads the trusted certificates. `timeout` limits a whole request: name resolution, connection, TLS, request and
+    /// response, also those of the proxy. If nothing has changed since `before`, returns that, with its open
+    /// connections.
     ///
     /// # Errors
     ///
@@ -100,6 +108,7 @@ impl HttpClient {
     pub(super) fn new(
         ca_file: Option<&Path>,
         timeout: Duration,
+        proxy: Option<&HttpProxy>,
         before: Option<&Arc<Self>>,
     ) -> Result<Arc<Self>, Problem> {
         let authorities = match ca_file {
@@ -107,7 +116,9 @@ impl HttpClient {
             None => Authorities::of_system()?,
         };
         let trusted = authorities.hash();
-        if let Some(same) = before.filter(|one| one.trusted == trusted && one.timeout == timeout) {
+        if let Some(same) = before.filter(|one| {
+            one.trusted == trusted && one.timeout == timeout && one.proxy.as_ref() == proxy
+        }) {
             return Ok(Arc::clone(same));
         }
         let roots = authorities.certificates()?;
@@ -124,7 +135,7 @@ impl HttpClient {
             .max_redirects(0)
             .http_status_as_error(false)
             .user_agent(concat!("mosquitto-auth0/", env!("CARGO_PKG_VERSION")))
-            // An environment variable must not decide where passwords go.
+            // An environment variable must not decide where passwords go. For the option `proxy` there is Tunnel.
             .proxy(None)
             // ureq probes a kept connection before it sends anything and drops one that the server has closed.
             // So a login that finds none open makes a new one, and no password is sent twice.
@@ -139,19 +150,26 @@ impl HttpClient {
             .build();
         let agent = Agent::with_parts(
             config,
-            DefaultConnector::default(),
-            SharedResolver::<DefaultResolver>::default(),
+            Tunnel::new(proxy.cloned()).chain(RustlsConnector::default()),
+            FirstHop::new(proxy),
         );
         Ok(Arc::new(Self {
             agent,
             timeout,
             trusted,
+            proxy: proxy.cloned(),
+            ignored_proxy: http_proxy::variable_of_environment().filter(|_| proxy.is_none()),
         }))
     }
 
     /// Whether both trust the same authorities.
     pub(super) fn trusts_like(&self, other: &Self) -> bool {
         self.trusted == other.trusted
+    }
+
+    /// Whether both go the same way: directly, or through the same proxy with the same credentials.
+    pub(super) fn goes_like(&self, other: &Self) -> bool {
+        self.proxy == other.proxy
     }
 
     /// Sends a GET request for a JSON document.
@@ -167,7 +185,7 @@ impl HttpClient {
         };
         response
             .and_then(collect)
-            .map_err(|error| failure(error, true))
+            .map_err(|error| self.failure(error, true))
     }
 
     /// Sends a form by POST (RFC 6749, section 4.3.2), with extra headers.
@@ -196,7 +214,7 @@ impl HttpClient {
         };
         response
             .and_then(collect)
-            .map_err(|error| failure(error, form.was_taken()))
+            .map_err(|error| self.failure(error, form.was_taken()))
     }
 
     /// Returns a timeout for a request that starts late, or `None` if the agent's own timeout fits. Requests
@@ -207,6 +225,21 @@ impl HttpClient {
         // A response that comes shortly after the deadline is too late for the client, but its result is
         // still cached.
         (left + self.timeout / 5 < self.timeout).then_some(left)
+    }
+
+    /// Returns why there is no response.
+    fn failure(&self, error: ureq::Error, sent: bool) -> RequestError {
+        let why = match (self.ignored_proxy, no_answer(error, self.proxy.as_ref())) {
+            (
+                Some(variable),
+                why @ (NoAnswer::Timeout | NoAnswer::UnknownHost | NoAnswer::Unreachable(_)),
+            ) => NoAnswer::WithoutProxy {
+                variable,
+                why: Box::new(why),
+            },
+            (_, why) => why,
+        };
+        RequestError { why, sent }
     }
 }
 
@@ -252,9 +285,9 @@ fn collect(mut response: ureq::http::Response<ureq::Body>) -> Result<TenantRespo
     })
 }
 
-fn failure(error: ureq::Error, sent: bool) -> RequestError {
+fn no_answer(error: ureq::Error, proxy: Option<&HttpProxy>) -> NoAnswer {
     use ureq::Error;
-    let why = match error {
+    match error {
         Error::Timeout(_) => NoAnswer::Timeout,
         Error::HostNotFound => NoAnswer::UnknownHost,
         Error::BodyExceedsLimit(limit) => NoAnswer::TooLong(limit),
@@ -265,9 +298,15 @@ fn failure(error: ureq::Error, sent: bool) -> RequestError {
             None => NoAnswer::Unreachable(Some(e.to_string())),
         },
         Error::ConnectionFailed => NoAnswer::Unreachable(None),
+        Error::Other(e) => match (e.downcast_ref::<ProxyFailure>(), proxy) {
+            (Some(failure), Some(proxy)) => NoAnswer::Proxy {
+                address: proxy.address.clone(),
+                why: failure.0.clone(),
+            },
+            _ => NoAnswer::Unreachable(Some(e.to_string())),
+        },
         other => NoAnswer::NotHttp(other.to_string()),
-    };
-    RequestError { why, sent }
+    }
 }
 
 fn untrusted(verdict: &rustls::Error) -> NoAnswer {

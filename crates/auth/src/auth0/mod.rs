@@ -1,6 +1,7 @@
 //! Requests to the tenant.
 //!
-//! * [`http`]: one request with its limits and errors; `resolver`: one DNS lookup for all concurrent requests
+//! * [`http`]: one request with its limits and errors; `tunnel`: through a proxy; `resolver`: one DNS lookup for all
+//!   concurrent requests
 //! * [`form`]: the body of a token request, and whether it was sent
 //! * [`token_client`]: token requests of the operator's tool
 //! * [`answer`]: what the token endpoint's responses mean
@@ -14,6 +15,7 @@ pub(crate) mod forwarded;
 mod http;
 mod resolver;
 pub mod token_client;
+mod tunnel;
 
 use std::{
     sync::{
@@ -109,7 +111,9 @@ impl TenantClient {
             TenantAddress::Issuer(_) => before.and_then(|before| lock(&before.endpoints).clone()),
         };
         let ca_file = issuer.ca_file.as_deref();
-        let http = HttpClient::new(ca_file, timeout, before.map(|before| &before.http));
+        let proxy = issuer.proxy.as_ref();
+        let http = before.map(|before| &before.http);
+        let http = HttpClient::new(ca_file, timeout, proxy, http);
         let http = http.map_err(|problem| ca_error(&issuer, problem))?;
         Ok(Self {
             http,
@@ -130,6 +134,11 @@ impl TenantClient {
     /// Whether both trust the same authorities.
     pub(crate) fn trusts_like(&self, other: &Self) -> bool {
         self.http.trusts_like(&other.http)
+    }
+
+    /// Whether both trust the same authorities and go the same way to the tenant.
+    pub(crate) fn reaches_like(&self, other: &Self) -> bool {
+        self.http.trusts_like(&other.http) && self.http.goes_like(&other.http)
     }
 
     /// Asks the tenant for its keys, to find out whether its certificate is trusted. A tenant that does not answer

@@ -44,8 +44,8 @@ pub enum TokenClientError {
 }
 
 impl TokenClient {
-    /// Prepares requests to the tenant that the options `domain` or `issuer` name, and that `ca_file` makes trusted.
-    /// Without a domain, its endpoints are discovered.
+    /// Prepares requests to the tenant that the options `domain` or `issuer` name, that `ca_file` makes trusted, and
+    /// that is reached through `proxy`. Without a domain, its endpoints are discovered.
     ///
     /// # Errors
     ///
@@ -53,13 +53,16 @@ impl TokenClient {
     pub fn new(options: &WrittenOptions) -> Result<Self, TokenClientError> {
         let (tenant, issuers) = options.tenant().map_err(TokenClientError::Option)?;
         let ca_file = options.text("ca_file").map(std::path::Path::new);
-        let http = HttpClient::new(ca_file, TIMEOUT, None).map_err(|problem: Problem| {
-            let shown = ca_file.map(|path| path.display().to_string());
-            TokenClientError::Option(match shown {
-                Some(path) => ConfigError::new("ca_file", &path, problem),
-                None => ConfigError::hidden("ca_file", problem),
-            })
-        })?;
+        let proxy = options.proxy().map_err(TokenClientError::Option)?;
+        let http = HttpClient::new(ca_file, TIMEOUT, proxy.as_ref(), None).map_err(
+            |problem: Problem| {
+                let shown = ca_file.map(|path| path.display().to_string());
+                TokenClientError::Option(match shown {
+                    Some(path) => ConfigError::new("ca_file", &path, problem),
+                    None => ConfigError::hidden("ca_file", problem),
+                })
+            },
+        )?;
         let endpoints = match &tenant {
             TenantAddress::Domain(domain) => Endpoints::of_domain(domain),
             TenantAddress::Issuer(_) => discover(

@@ -41,6 +41,10 @@ pub(crate) enum Problem {
     Form,
     /// The address begins with `http://`.
     PlainHttp,
+    /// The address of the proxy holds a user name or a password.
+    CredentialsInAddress,
+    /// The file with the proxy's credentials does not hold a user name and a password.
+    NotCredentials,
     /// Another option is set that excludes this one.
     Excluded {
         /// The other option.

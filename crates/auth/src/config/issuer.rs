@@ -11,8 +11,9 @@ use super::{
     Algorithm, Application, ConfigError, HS256_MIN_SECRET, KeySource, Result, TenantAddress,
     errors::Problem,
     given::{Given, wrong},
+    proxy::{self, is_host, is_port},
 };
-use crate::{client_auth::ClientAuth, identity::ClientIds, secret::Secret};
+use crate::{client_auth::ClientAuth, http_proxy::HttpProxy, identity::ClientIds, secret::Secret};
 use acl::{
     claims::{AdminPermission, Reading, Verbs},
     rules::{Placeholder, Template},
@@ -48,6 +49,8 @@ pub struct IssuerConfig {
     pub(crate) hs256_secret: Option<Secret>,
     /// The authorities to trust for the tenant, if not the system's.
     pub ca_file: Option<PathBuf>,
+    /// The proxy through which the tenant is asked, if there is one.
+    pub proxy: Option<HttpProxy>,
     /// Where the signing keys come from.
     pub keys: KeySource,
     /// How long fetched keys stay good while the tenant cannot be reached.
@@ -82,6 +85,7 @@ impl IssuerConfig {
             algorithms,
             hs256_secret,
             ca_file: given.file("ca_file")?,
+            proxy: proxy::read(given)?,
             keys: given
                 .file("jwks_file")?
                 .map_or(KeySource::Tenant, KeySource::File),
@@ -130,13 +134,7 @@ fn domain(value: &str) -> Result<String> {
     let (host, port) = value
         .split_once(':')
         .map_or((value, None), |(host, port)| (host, Some(port)));
-    let is_host = !host.is_empty()
-        && host.len() <= 253
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
-    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    if !is_host || !is_port {
+    if !is_host(host) || !port.is_none_or(is_port) {
         return Err(wrong("domain", value));
     }
     // Auth0 spells its issuer in lower case, and it is compared byte for byte.

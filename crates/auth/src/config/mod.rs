@@ -18,6 +18,7 @@ pub mod mosquitto_conf;
 mod nearest;
 pub mod on_disk;
 pub mod options;
+mod proxy;
 mod rules;
 
 use std::{
@@ -27,8 +28,8 @@ use std::{
 };
 
 use crate::{
-    algorithm::Algorithm, client_auth::ClientAuth, proxies::TrustedProxies, secret::Secret,
-    state_dir::StateDir,
+    algorithm::Algorithm, client_auth::ClientAuth, http_proxy::HttpProxy, proxies::TrustedProxies,
+    secret::Secret, state_dir::StateDir,
 };
 use given::Given;
 use options::Reread;
@@ -214,7 +215,8 @@ impl Config {
     }
 
     /// Whether what SIGHUP reads again may change who comes in and what they may do. Beside these files only those of
-    /// the authorities and of the client secret are read again, which count when the tenant is asked.
+    /// the authorities, of the client secret and of the proxy's credentials are read again, which count when the tenant
+    /// is asked.
     pub(crate) fn has_urgent_files(&self) -> bool {
         let urgent = [
             "config_file",
@@ -257,6 +259,10 @@ impl Config {
         let secret = match option {
             "client_secret_file" => &self.only().application.as_ref()?.client_secret,
             "hs256_secret_file" => self.only().hs256_secret.as_ref()?,
+            "proxy_credentials_file" => {
+                let proxy = self.only().proxy.as_ref()?;
+                proxy.credentials.as_ref()?
+            }
             _ => return None,
         };
         self.given.given(option).map(|_| secret.reveal())
@@ -264,7 +270,7 @@ impl Config {
 }
 
 /// The options as an operator has written them: which have a value, not whether the values are right together. No file
-/// of a secret is read.
+/// of a secret is read, but that of the proxy's credentials.
 #[derive(Debug)]
 pub struct WrittenOptions(Given);
 
@@ -288,6 +294,11 @@ impl WrittenOptions {
     /// Returns where the tenant is, and the issuers of its tokens.
     pub(crate) fn tenant(&self) -> Result<(TenantAddress, Vec<String>)> {
         issuer::tenant(&self.0)
+    }
+
+    /// Returns the proxy through which the tenant is asked.
+    pub(crate) fn proxy(&self) -> Result<Option<HttpProxy>> {
+        proxy::read(&self.0)
     }
 
     /// Returns the value of an option that is no secret: the one that is set, or the default.

@@ -726,6 +726,26 @@ const KEYS: Group = Group {
             ..ROW
         },
         Opt {
+            name: "proxy",
+            kind: Kind::Text("the address of an HTTP proxy, as in http://proxy.example:3128"),
+            default: Unset("the plugin connects to the tenant directly"),
+            reread: Reread::Applies,
+            text: "The HTTP proxy through which the plugin connects to the tenant (HTTP CONNECT). TLS runs through it \
+                   to the tenant, so the proxy sees the tenant's name, and no password and no token. The proxy looks \
+                   the name up. Variables such as `HTTPS_PROXY` in the environment of the broker are ignored: see \
+                   [through a proxy](operating.md#through-a-proxy).",
+            ..ROW
+        },
+        Opt {
+            name: "proxy_credentials_file",
+            kind: Kind::SecretFile,
+            default: Unset("the proxy asks for no credentials"),
+            reread: Reread::Applies,
+            text: "The file that holds what the proxy asks for, as `USER:PASSWORD` in one line (Basic). Only root and \
+                   the broker may be able to read it, as with `client_secret_file`.",
+            ..ROW
+        },
+        Opt {
             name: "jwks_file",
             kind: Kind::File,
             default: Unset("the plugin fetches the keys from the tenant"),

@@ -555,6 +555,61 @@ fn the_file_holds_the_same_options_and_both_may_be_used() {
     }
 }
 
+#[test]
+fn a_proxy_is_an_http_address_whose_credentials_are_in_a_file() {
+    let pair = file("user:a:b\n", 0o640);
+    let base = [("domain", "t.example"), ("audience", "a")];
+    let proxy = |options: &[(&str, &str)]| {
+        let config = read(&[&base[..], options].concat())?;
+        Ok(config.only().proxy.clone())
+    };
+    let error = |options: &[(&str, &str)]| -> String {
+        let result: Result<_> = proxy(options);
+        result.unwrap_err().to_string()
+    };
+    let good = |options: &[(&str, &str)]| proxy(options).unwrap().unwrap();
+    assert_eq!(proxy(&[]).unwrap(), None);
+    for (value, address) in [
+        ("http://proxy.example:3128", "proxy.example:3128"),
+        ("http://192.0.2.1:8080/", "192.0.2.1:8080"),
+        ("http://[2001:db8::1]:3128", "[2001:db8::1]:3128"),
+    ] {
+        assert_eq!(good(&[("proxy", value)]).address, address);
+    }
+    for value in [
+        "proxy.example:3128",
+        "https://proxy.example:3128",
+        "socks5://proxy.example:1080",
+        "http://proxy.example",
+        "http://proxy.example:0",
+        "http://proxy.example:+1",
+        "http://proxy.example:3128/path",
+        "http://:3128",
+        "http://[proxy]:3128",
+        "http://2001:db8::1:3128",
+    ] {
+        let error = error(&[("proxy", value)]);
+        assert!(error.contains("http://proxy.example:3128"), "{error}");
+    }
+    let in_address = error(&[("proxy", "http://user:hidden@proxy.example:3128")]);
+    assert!(in_address.contains("proxy_credentials_file") && !in_address.contains("hidden"));
+
+    let address = ("proxy", "http://proxy.example:3128");
+    let credentials = ("proxy_credentials_file", path(&pair));
+    let secret = good(&[address, credentials]).credentials.unwrap();
+    assert_eq!(secret.reveal(), b"user:a:b");
+    assert!(error(&[credentials]).contains("it needs proxy"));
+    for (text, mode, why) in [
+        ("only-a-user", 0o640, "USER:PASSWORD"),
+        ("user:two\nlines", 0o640, "USER:PASSWORD"),
+        ("user:password", 0o644, "chmod 640"),
+    ] {
+        let file = file(text, mode);
+        let error = error(&[address, ("proxy_credentials_file", path(&file))]);
+        assert!(error.contains(why) && !error.contains(text), "{error}");
+    }
+}
+
 /// Every commented line of `packaging/auth0.conf`, with files that are there.
 #[test]
 fn the_examples_together_are_a_configuration() {

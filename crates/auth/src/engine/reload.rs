@@ -253,7 +253,7 @@ impl Engine {
             self.keys.replace(keys);
         }
         self.keys.set_max_stale(config.only().jwks_max_stale);
-        let fetch_again = !new.tenant_client.trusts_like(&self.in_use.current());
+        let fetch_again = !new.tenant_client.reaches_like(&self.in_use.current());
         self.client_number = new.tenant_client.number();
         self.in_use.replace(new.tenant_client);
         if config.login_workers != self.config.login_workers

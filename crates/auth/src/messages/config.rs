@@ -122,6 +122,11 @@ impl fmt::Display for Problem {
             Self::PlainHttp => {
                 "plain http would let an attacker on the network read passwords and forge keys"
             }
+            Self::CredentialsInAddress => {
+                "everyone who can read mosquitto.conf could read the proxy's password; write USER:PASSWORD into \
+                 proxy_credentials_file, and only http://HOST:PORT here"
+            }
+            Self::NotCredentials => "write USER:PASSWORD into it, in one line of UTF-8 text",
             Self::CredentialsModeOff => {
                 "it is for credentials mode, which is off; set client_id and client_secret_file, or leave it out"
             }

@@ -96,8 +96,8 @@ impl fmt::Display for FetchReport<'_> {
                 write!(
                     f,
                     "the tenant's signing keys could not be fetched from {tenant}: {why}; {meanwhile}the next attempt \
-                     follows in {seconds} s; fix: check domain (or issuer), ca_file and this machine's network and \
-                     time; if the keys are elsewhere, set jwks_uri"
+                     follows in {seconds} s; fix: check domain (or issuer), ca_file, proxy and this machine's \
+                     network and time; if the keys are elsewhere, set jwks_uri"
                 )
             }
             Self::EndpointsKept(JwksError { tenant, why, .. }) => write!(

@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::refusal::{
     AccessToken, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor, Field, IssuedToken,
-    LimitDetail, LookAt, NoAnswer, Part, PendingDetail, Refusal, RenewalDetail, TenantAnswer,
-    TenantBody, TokenDetail,
+    LimitDetail, LookAt, NoAnswer, Part, PendingDetail, ProxyProblem, Refusal, RenewalDetail,
+    TenantAnswer, TenantBody, TokenDetail,
 };
 use input::text::Quoted;
 
@@ -453,8 +453,21 @@ impl fmt::Display for TenantAnswer {
 
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::WithoutProxy { variable, why } = self {
+            return write!(
+                f,
+                "{why} ({variable} in the broker's environment is ignored: if the way out is through a proxy, name it \
+                 with the option proxy)"
+            );
+        }
         f.write_str("the tenant ")?;
         match self {
+            Self::WithoutProxy { .. } => Ok(()),
+            Self::Proxy { address, why } => write!(
+                f,
+                "could not be reached through the proxy {}: {why}",
+                Quoted(address)
+            ),
             Self::Panicked => f.write_str("was being asked when the plugin panicked"),
             Self::Timeout => f.write_str("did not answer in time"),
             Self::Within(seconds) => write!(f, "did not answer within {seconds} s"),
@@ -481,6 +494,21 @@ impl fmt::Display for NoAnswer {
             Self::NoKeysAddress => f.write_str("has no jwks_uri in its discovery document"),
             Self::NoTokenAddress => f.write_str("has no token_endpoint in its discovery document"),
             Self::BadKeys(why) => write!(f, "has a key set that cannot be used: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for ProxyProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownHost => f.write_str("DNS does not know its name"),
+            Self::Unreachable(why) => f.write_str(why),
+            Self::Timeout => f.write_str("it did not answer in time"),
+            Self::Status(Self::ASKS_FOR_CREDENTIALS) => f.write_str(
+                "it answered 407, because it asks for credentials; write USER:PASSWORD into proxy_credentials_file",
+            ),
+            Self::Status(status) => write!(f, "it answered {status}"),
+            Self::NotHttp => f.write_str("its answer is not HTTP, so it may be no HTTP proxy"),
         }
     }
 }

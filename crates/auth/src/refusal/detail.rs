@@ -521,6 +521,20 @@ pub enum NoAnswer {
     UnknownHost,
     /// There is no connection to it, for this reason.
     Unreachable(Option<String>),
+    /// There is no way to it through the proxy.
+    Proxy {
+        /// The proxy's host and port.
+        address: String,
+        /// Why not.
+        why: ProxyProblem,
+    },
+    /// There is no way to it, and the environment names a proxy, which is not used.
+    WithoutProxy {
+        /// The environment variable.
+        variable: &'static str,
+        /// Why there is no way.
+        why: Box<NoAnswer>,
+    },
     /// Its certificate is not trusted.
     Untrusted {
         /// What is wrong with it.
@@ -556,6 +570,26 @@ pub enum NoAnswer {
     NoTokenAddress,
     /// Its key set cannot be used, for this reason.
     BadKeys(String),
+}
+
+/// Why a proxy does not let a request through.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyProblem {
+    /// DNS does not know its name.
+    UnknownHost,
+    /// There is no connection to it, for this reason.
+    Unreachable(String),
+    /// It did not answer in time.
+    Timeout,
+    /// It answered with this status.
+    Status(u16),
+    /// Its answer is not HTTP.
+    NotHttp,
+}
+
+impl ProxyProblem {
+    /// The status with which a proxy asks for credentials.
+    pub const ASKS_FOR_CREDENTIALS: u16 = 407;
 }
 
 /// Why a certificate is not trusted.

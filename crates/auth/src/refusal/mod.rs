@@ -5,8 +5,8 @@ mod reasons;
 
 pub use detail::{
     AccessToken, CertificateProblem, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor,
-    Field, IssuedToken, LimitDetail, LookAt, NoAnswer, Part, PendingDetail, RenewalDetail,
-    TenantAnswer, TenantBody, TokenDetail,
+    Field, IssuedToken, LimitDetail, LookAt, NoAnswer, Part, PendingDetail, ProxyProblem,
+    RenewalDetail, TenantAnswer, TenantBody, TokenDetail,
 };
 pub use reasons::{ConnackReason, Reason, Responsible};
 

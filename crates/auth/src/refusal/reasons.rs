@@ -290,7 +290,7 @@ reasons! {
             "none needed if rare; otherwise raise the tenant's limits, or let devices use tokens";
         TenantUnreachable, "tenant-unreachable", Unavailable, Passing,
             "The tenant could not be reached, did not answer in time, or presented a certificate that is not trusted.",
-            "check this machine's network, DNS and time, and that domain (and ca_file) are right";
+            "check this machine's network, DNS and time, and that domain (and ca_file and proxy, if set) are right";
         TenantError, "tenant-error", Unavailable, Passing,
             "The tenant reported an internal error. A missing default connection is one cause.",
             "if the message mentions a default connection, set the option connection; otherwise check the tenant's \

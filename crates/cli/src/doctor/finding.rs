@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use auth::client_auth::ClientAuth;
-use auth::refusal::{CertificateProblem, NoAnswer, Refusal, TenantAnswer};
+use auth::refusal::{CertificateProblem, NoAnswer, ProxyProblem, Refusal, TenantAnswer};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,10 +64,15 @@ pub(crate) enum Finding {
     },
     /// The clock is plausible.
     ClockPlausible,
+    /// The tenant is asked through a proxy.
+    ProxyUsed {
+        /// The proxy's host and port.
+        address: String,
+    },
     /// This machine has a proxy, which the plugin does not use.
     ProxyIgnored {
         /// The variable that names it.
-        variable: String,
+        variable: &'static str,
     },
     /// Keys are kept on disk.
     SavedKeys {
@@ -100,6 +105,13 @@ pub(crate) enum Finding {
         host: String,
         /// What the system says.
         why: String,
+    },
+    /// There is no way to the tenant through the proxy.
+    ProxyFailed {
+        /// The proxy's host and port.
+        address: String,
+        /// Why not.
+        why: ProxyProblem,
     },
     /// There is no connection to the tenant.
     NoConnection {
@@ -338,6 +350,7 @@ impl Finding {
             Self::ClockAbsurd { .. } => ("clock-absurd", Wrong),
             Self::ClockBehindFile { .. } => ("clock-behind-file", Warning),
             Self::ClockPlausible => ("clock-plausible", Right),
+            Self::ProxyUsed { .. } => ("proxy-used", Right),
             Self::ProxyIgnored { .. } => ("proxy-ignored", Note),
             Self::SavedKeys { .. } => ("saved-keys", Right),
             Self::SavedKeysUnusable(_) => ("saved-keys-unusable", Warning),
@@ -345,6 +358,17 @@ impl Finding {
             Self::SecretOnly => ("secret-only", Note),
             Self::Resolved { .. } => ("resolved", Right),
             Self::UnknownHost { .. } => ("unknown-host", Unreached),
+            Self::ProxyFailed { why, .. } => match why {
+                ProxyProblem::Status(ProxyProblem::ASKS_FOR_CREDENTIALS) => {
+                    ("proxy-credentials", Wrong)
+                }
+                ProxyProblem::Status(403 | 405) => ("proxy-refuses", Wrong),
+                ProxyProblem::NotHttp => ("proxy-no-http", Wrong),
+                ProxyProblem::Status(_) => ("proxy-unable", Unreached),
+                ProxyProblem::UnknownHost
+                | ProxyProblem::Unreachable(_)
+                | ProxyProblem::Timeout => ("proxy-unreachable", Unreached),
+            },
             Self::NoConnection { .. } => ("no-connection", Unreached),
             Self::Untrusted { problem, .. } => match problem {
                 CertificateProblem::Expired => ("certificate-expired", Wrong),

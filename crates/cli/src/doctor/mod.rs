@@ -11,7 +11,7 @@ pub(crate) mod plan;
 mod tokens;
 
 use std::{
-    env, fs,
+    fs,
     hash::{BuildHasher, RandomState},
     net::{IpAddr, ToSocketAddrs},
     path::{Path, PathBuf},
@@ -27,8 +27,9 @@ use auth::{
     },
     clock,
     config::{Config, IssuerConfig, TenantAddress},
+    http_proxy,
     jwt::jwks::KeySet,
-    refusal::{NoAnswer, Refusal},
+    refusal::{NoAnswer, ProxyProblem, Refusal},
     secret::Secret,
 };
 
@@ -161,7 +162,7 @@ impl Examination {
     fn sends(&self, examiner: &Examiner) -> Vec<Sending> {
         let mut sends = vec![
             Sending::Resolve {
-                host: host(self.tenant()).to_owned(),
+                host: self.first_hop().to_owned(),
             },
             Sending::Discovery {
                 url: examiner.discovery_url(),
@@ -214,11 +215,19 @@ impl Examination {
             },
             _ => Finding::ClockPlausible,
         });
-        let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-        let set = |name: &&&str| env::var_os(name).is_some_and(|value| !value.is_empty());
-        if let Some(variable) = names.iter().find(set) {
-            let variable = (*variable).to_owned();
+        if let Some(proxy) = &self.issuer.proxy {
+            let address = proxy.address.clone();
+            self.found(Finding::ProxyUsed { address });
+        } else if let Some(variable) = http_proxy::variable_of_environment() {
             self.found(Finding::ProxyIgnored { variable });
+        }
+    }
+
+    /// Returns the host and the port that connections go to: the tenant's, or the proxy's, which looks up the tenant.
+    fn first_hop(&self) -> &str {
+        match &self.issuer.proxy {
+            Some(proxy) => &proxy.address,
+            None => host(self.tenant()),
         }
     }
 
@@ -250,9 +259,9 @@ impl Examination {
         }
     }
 
-    /// Looks up the tenant's name. Returns whether DNS knows it.
+    /// Looks up the tenant's name, or the proxy's. Returns whether DNS knows it.
     fn resolves(&mut self) -> bool {
-        let host = host(self.tenant()).to_owned();
+        let host = self.first_hop().to_owned();
         let with_port = match host.contains(':') && !host.ends_with(']') {
             true => host.clone(),
             false => format!("{host}:443"),
@@ -266,7 +275,13 @@ impl Examination {
             }
             Err(why) => {
                 let why = why.to_string();
-                self.found(Finding::UnknownHost { host, why });
+                self.found(match self.issuer.proxy {
+                    Some(_) => Finding::ProxyFailed {
+                        address: host,
+                        why: ProxyProblem::UnknownHost,
+                    },
+                    None => Finding::UnknownHost { host, why },
+                });
                 false
             }
         }
@@ -493,6 +508,9 @@ impl Examination {
             },
             NoAnswer::Status(404) => Finding::NoSuchTenant { host },
             NoAnswer::Status(status @ (429 | 500..)) => Finding::Busy { status },
+            NoAnswer::Proxy { address, why } => Finding::ProxyFailed { address, why },
+            // That a proxy is ignored is a finding of its own.
+            NoAnswer::WithoutProxy { why, .. } => Finding::NoConnection { host, why: *why },
             NoAnswer::Timeout | NoAnswer::UnknownHost | NoAnswer::Unreachable(_) => {
                 Finding::NoConnection { host, why }
             }

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use auth::refusal::{CertificateProblem, Reason, Refusal, TenantAnswer};
+use auth::refusal::{CertificateProblem, ProxyProblem, Reason, Refusal, TenantAnswer};
 use input::text::Quoted;
 
 use super::duration;
@@ -86,10 +86,13 @@ fn machine(finding: &Finding) -> Option<Words> {
         .means("tokens may be refused with [token-not-yet]")
         .mend("set the time: `timedatectl set-ntp true`"),
         Finding::ClockPlausible => seen("Clock: plausible, without asking anybody."),
+        Finding::ProxyUsed { address } => {
+            seen(format!("Proxy: the tenant is asked through {}.", Quoted(address)))
+        }
         Finding::ProxyIgnored { variable } => seen(format!(
-            "Proxy: {variable} is set here. The plugin uses no proxy, and neither did this examination."
+            "Proxy: {variable} is set here. The plugin ignores it, and so did this examination."
         ))
-        .mend("let the broker's machine connect to the tenant directly, on port 443"),
+        .mend("if the broker's machine cannot connect to the tenant directly, name the proxy with the option `proxy`"),
         Finding::SavedKeys { keys, seconds } => seen(format!(
             "Saved keys: {keys}, fetched {} ago. Devices with tokens can sign in while the tenant is down.",
             duration(*seconds)
@@ -126,10 +129,12 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
                     "compare `issuer` with the provider's address; if it is right, look at this machine's DNS",
                 ))
         }
+        Finding::ProxyFailed { address, why } => proxy(address, why),
         Finding::NoConnection { host, why } => {
             seen(format!("Connection: {}: {why}.", Quoted(host)))
                 .means("[tenant-unreachable] with a password, [keys-unavailable] with a token")
-                .mend("let this machine connect to the tenant on port 443, in firewalls too; the plugin uses no proxy")
+                .mend("let this machine connect to the tenant on port 443, in firewalls too; if the only way out is an HTTP \
+                       proxy, name it with the option `proxy`")
         }
         Finding::Untrusted {
             host,
@@ -259,6 +264,27 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
             )),
         _ => return None,
     })
+}
+
+fn proxy(address: &str, why: &ProxyProblem) -> Words {
+    let mend = match why {
+        ProxyProblem::Status(ProxyProblem::ASKS_FOR_CREDENTIALS) => {
+            "write USER:PASSWORD for this machine into the file that `proxy_credentials_file` names"
+        }
+        ProxyProblem::Status(403 | 405) => {
+            "have the proxy's administrator allow CONNECT from this machine to the tenant, port 443"
+        }
+        ProxyProblem::Status(_) => "see whether the proxy can reach the tenant, in the proxy's log",
+        ProxyProblem::NotHttp => {
+            "compare `proxy` with the address and port of the HTTP proxy; SOCKS and HTTPS proxies are none"
+        }
+        ProxyProblem::UnknownHost | ProxyProblem::Unreachable(_) | ProxyProblem::Timeout => {
+            "compare `proxy` with the proxy's address and port, and let this machine connect to it"
+        }
+    };
+    seen(format!("Proxy: no way through {}: {why}.", Quoted(address)))
+        .means("[tenant-unreachable] with a password, [keys-unavailable] with a token")
+        .mend(mend)
 }
 
 fn untrusted(
