@@ -1,10 +1,14 @@
 # make demo     the main job against a local tenant: builds, plays, cleans up
 # make test     everything that is tested, on Mosquitto 2.0.11, 2.0.21 and 2.1.2
 # make races    the plugin under ThreadSanitizer: part of make test
-# make fuzz     the rules before a naive judge, played by libFuzzer: a little of it is part of make test
+# make fuzz     what comes from outside before naive judges, played by libFuzzer: a little of it is part of make test
 # make plugin   the plugin for use, target/release/libmosquitto_auth0.so
 # make tool     the operator's tool, target/release/mosquitto-auth0, and the module by which mosquitto_ctrl runs it
 # make deb      the Debian package, in target/debian
+# make faults   what happens when something fails, on each broker: a table
+# make valgrind the plugin's stories under valgrind
+# make miri     the pure crates under miri, where a nightly compiler has it
+# make soak     two hours with ten thousand devices that come and go, beside a naive judge
 # make bench    what a check and a verification cost
 # make silence  how long others hear nothing while fifty devices sign in: a table and a picture
 # make connects what a sign-in with a token costs the broker's thread: a table
@@ -19,7 +23,7 @@
 CARGO  ?= cargo
 LOCKED ?= --locked
 
-.PHONY: demo test races fuzz plugin tool deb bench docs lint clean
+.PHONY: demo test races fuzz faults valgrind miri plugin tool deb bench docs lint clean
 
 demo:
 	@tests/dependencies.sh demo
@@ -46,6 +50,18 @@ fuzz:
 	@tests/dependencies.sh build
 	fuzz/run.sh
 
+faults:
+	@tests/dependencies.sh test
+	@NEAREST=1 tests/brokers.sh
+	tests/faults.sh
+
+valgrind:
+	@tests/dependencies.sh measure
+	tests/valgrind.sh
+
+miri:
+	tests/miri.sh
+
 plugin:
 	@tests/dependencies.sh build
 	$(CARGO) build $(LOCKED) --release
@@ -62,7 +78,7 @@ bench:
 	@tests/dependencies.sh build
 	$(CARGO) bench $(LOCKED) -p auth --bench checks
 
-MEASURES = silence connects memory instructions scale
+MEASURES = silence connects memory instructions scale soak
 .PHONY: $(MEASURES)
 instructions silence: NEEDS = measure
 $(MEASURES): plugin

@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// Returns the sources of the plugin and its crates, by names such as "src/event.rs" and "auth/jwt/jwks.rs".
@@ -147,6 +148,8 @@ fn dependencies_point_one_way() {
         &["engine"],
         // Displays what the others say as data.
         &["messages"],
+        // Doors for the fuzz targets, which nothing else uses.
+        &["fuzzing"],
     ];
     let rank = |module: &str| layers.iter().position(|layer| layer.contains(&module));
     let mut seen = 0;
@@ -304,6 +307,26 @@ fn the_threat_model_names_tests_that_exist() {
     assert!(seen > 40, "SECURITY.md names tests: {seen}");
 }
 
+/// Checks that every test that the page of evidence names exists.
+#[test]
+fn the_page_of_evidence_names_tests_that_exist() {
+    let files = texts(&["docs/evidence.md", "crates", "tests"]);
+    let text = |name: &str| files.iter().find(|(file, _)| file == name);
+    let (_, page) = text("docs/evidence.md").unwrap();
+    let tests = page.split('`').filter_map(|word| word.split_once(".rs::"));
+    let mut seen = 0;
+    for (file, name) in tests {
+        let file = format!("{file}.rs");
+        let (_, code) = text(&file).unwrap_or_else(|| panic!("there is no {file}"));
+        assert!(
+            code.contains(&format!("fn {name}(")),
+            "there is no test {name} in {file}"
+        );
+        seen += 1;
+    }
+    assert!(seen > 20, "docs/evidence.md names tests: {seen}");
+}
+
 /// Checks that no line has more than 120 columns. Two things do not count, because they cannot be broken: the rows of
 /// a Markdown table, and what is between the quotes of a string in Rust.
 #[test]
@@ -407,4 +430,135 @@ fn the_length_of_a_string_does_not_count() {
     ] {
         assert_eq!(without_strings(text), kept);
     }
+}
+
+/// Returns what the plugin and the tool consist of: the names of all libraries that are built into them.
+fn built_in() -> Vec<String> {
+    let tree = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "--prefix",
+            "none",
+            "--edges",
+            "normal",
+            "--target",
+            "all",
+        ])
+        .args([
+            "--package",
+            "mosquitto-auth0",
+            "--package",
+            "cli",
+            "--format",
+            "{p}",
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(tree.stdout).unwrap();
+    assert!(
+        tree.status.success(),
+        "{}",
+        String::from_utf8_lossy(&tree.stderr)
+    );
+    let mut names: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names.dedup();
+    assert!(names.len() > 50, "cargo tree lists them: {names:?}");
+    names
+}
+
+/// A second stack would be a second place where a fault has to be mended, and might meet the broker's OpenSSL.
+#[test]
+fn there_is_one_stack_for_tls_and_one_for_cryptography() {
+    let names = built_in();
+    let among = |all: &[&'static str]| -> Vec<&str> {
+        let those = all
+            .iter()
+            .filter(|name| names.iter().any(|one| one == *name));
+        those.copied().collect()
+    };
+    let tls = [
+        "rustls",
+        "native-tls",
+        "openssl",
+        "openssl-sys",
+        "boring",
+        "s2n-tls",
+        "mbedtls",
+        "wolfssl-sys",
+        "gnutls",
+    ];
+    assert_eq!(among(&tls), ["rustls"]);
+    let cryptography = [
+        "aws-lc-sys",
+        "aws-lc-fips-sys",
+        "ring",
+        "boring-sys",
+        "sodiumoxide",
+        "libsodium-sys",
+        "rsa",
+        "p256",
+        "p384",
+        "ed25519-dalek",
+        "curve25519-dalek",
+        "sha2",
+        "sha1",
+        "hmac",
+        "md-5",
+        "rand",
+        "mbedtls-sys-auto",
+    ];
+    assert_eq!(among(&cryptography), ["aws-lc-sys"]);
+}
+
+/// Checks that `docs/evidence.md` says why each library is there that the plugin or the tool names, and no other.
+#[test]
+fn each_direct_dependency_has_its_reason() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = Vec::new();
+    for folder in [
+        ".",
+        "crates/acl",
+        "crates/auth",
+        "crates/cli",
+        "crates/ctrl",
+        "crates/input",
+    ] {
+        let text = fs::read_to_string(root.join(folder).join("Cargo.toml")).unwrap();
+        let mut counts = false;
+        for line in text.lines() {
+            if line.starts_with('[') {
+                counts = ["[dependencies]", "[build-dependencies]"].contains(&line);
+            } else if counts
+                && line.contains(['=', '.'])
+                && !line.starts_with('#')
+                && !line.contains("path =")
+            {
+                let end = line.find([' ', '.']).unwrap();
+                named.push(line[..end].to_owned());
+            }
+        }
+    }
+    named.sort();
+    named.dedup();
+    assert!(named.len() > 15, "they are where they were: {named:?}");
+    let page = fs::read_to_string(root.join("docs/evidence.md")).unwrap();
+    let (_, table) = page.split_once("| library | why |").unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut explained: Vec<String> = rows
+        .map(|row| row.split('`').nth(1).unwrap().to_owned())
+        .collect();
+    explained.sort();
+    assert_eq!(explained, named);
 }

@@ -123,6 +123,55 @@ fn block(mark: &str) -> String {
     first.text.clone()
 }
 
+/// Checks that what the page of evidence says can be run: a target of the Makefile, a script, a tool, a test program.
+#[test]
+fn the_commands_of_the_page_of_evidence_exist() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let makefile = read("Makefile");
+    let is_target = |name: &str| {
+        let mut lines = makefile.lines();
+        let measures = lines
+            .find_map(|line| line.strip_prefix("MEASURES = "))
+            .unwrap();
+        makefile.contains(&format!("\n{name}:")) || measures.split(' ').any(|one| one == name)
+    };
+    let page = read("docs/evidence.md");
+    let mut seen = 0;
+    for command in page.split('`').skip(1).step_by(2) {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let exists = match words[..] {
+            ["make", target, ..] => is_target(target),
+            ["cargo", "test", ..] => {
+                let programs = words
+                    .windows(2)
+                    .filter(|pair| pair[0] == "--test")
+                    .map(|pair| pair[1]);
+                let is_there = |name: &str| {
+                    ["tests", "crates/auth/tests", "crates/acl/tests"]
+                        .iter()
+                        .any(|folder| {
+                            let folder = root().join(folder);
+                            folder.join(format!("{name}.rs")).exists()
+                                || folder.join(name).join("main.rs").exists()
+                        })
+                };
+                programs.clone().all(is_there)
+            }
+            [first, ..] if first.ends_with(".sh") => root().join(first).exists(),
+            [first, ..] if first.starts_with("target/release/") => {
+                let name = first.rsplit('/').next().unwrap();
+                root()
+                    .join(format!("crates/testbed/src/bin/{name}.rs"))
+                    .exists()
+            }
+            _ => continue,
+        };
+        assert!(exists, "{command}");
+        seen += 1;
+    }
+    assert!(seen > 10, "the page names commands: {seen}");
+}
+
 #[test]
 fn the_readme_has_at_most_150_lines() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();

@@ -1,4 +1,4 @@
-//! What no input may do to the rules.
+//! What no input may do.
 //!
 //! Each target takes any bytes and panics if something is wrong. libFuzzer runs them (`make fuzz`), and so does
 //! an ordinary test, with the seeds in `seeds/` and with random bytes (`crates/acl/tests/topics`).
@@ -6,13 +6,28 @@
 //! | target | input | check |
 //! |---|---|---|
 //! | [`rules`] | a policy file, a token's rules, a client, accesses | the naive implementation agrees, rule for rule |
-//! | [`topics`](fn@topics) | a filter, and a topic or filter | the same, for any text |
+//! | [`topics`](fn@topics) | a filter, and a topic or filter | the same, for any text, with shared subscriptions |
 //! | [`mod@claims`] | JSON: a claim with topics | no panic; what is parsed can be compiled, bound and checked |
 //! | [`policy_file`] | TOML: a policy file | no panic; an error has a line of the file |
+//! | [`fn@token`] | keys, who signs, what the token says, what is done to it | accepted exactly if it is untouched, from the key that it names, with good claims; `jsonwebtoken` agrees |
+//! | [`fn@key_set`] | JSON: a key set | an entry costs only itself; order and writing anew change nothing; `jsonwebtoken` reads the keys |
+//! | [`fn@tenant_answer`] | status, headers and body | a token only from a success, and only the tenant's; none in a log line |
+//! | [`fn@options`] | lines of mosquitto.conf, and a file of options | plugin and tool read the same; no secret in an error |
+//! | [`fn@state_file`] | entries, and what happens to their file | never other rights than those that were written |
+//! | [`fn@control`] | JSON: commands of an administrator | executed exactly if each member is known and good |
+//!
+//! The callbacks have a test of their own, because they need the built plugin: `tests/fake_broker`, `walks.rs`.
 
 pub mod case;
 pub mod compare;
+mod control;
+mod draw;
+mod key_set;
 pub mod naive;
+mod options;
+mod state_file;
+mod tenant_answer;
+mod token;
 
 use std::sync::Arc;
 
@@ -33,11 +48,17 @@ use compare::{Coverage, compare};
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets, by the names of their folders in `seeds/`.
-pub const TARGETS: [(&str, Target); 4] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("rules", |input| !rules(input).unusable_value),
     ("topics", topics),
     ("claims", claims),
     ("policy_file", policy_file),
+    ("token", token),
+    ("key_set", key_set),
+    ("tenant_answer", tenant_answer),
+    ("options", options),
+    ("state_file", state_file),
+    ("control", control),
 ];
 
 const PUBLISH: AccessRequest = AccessRequest::Publish {
@@ -51,6 +72,36 @@ const SUBSCRIBE: AccessRequest = AccessRequest::Subscribe { qos: Some(0) };
 pub fn token_rights(rules: &[Rule]) -> Rights {
     let token = Arc::new(TokenRules::compile(rules));
     Rights::new(token, None, ClientAttributes::default()).expect("there are no values")
+}
+
+/// Takes keys, a token and what is done to its text. Returns whether the token was accepted.
+pub fn token(input: &[u8]) -> bool {
+    token::token(input)
+}
+
+/// Takes a key set. Returns whether it was usable.
+pub fn key_set(input: &[u8]) -> bool {
+    key_set::key_set(input)
+}
+
+/// Takes a response of the token endpoint. Returns whether it has a token.
+pub fn tenant_answer(input: &[u8]) -> bool {
+    tenant_answer::tenant_answer(input)
+}
+
+/// Takes options. Returns whether a broker would start with them.
+pub fn options(input: &[u8]) -> bool {
+    options::options(input)
+}
+
+/// Takes a file of saved sessions, and what happens to it. Returns whether it was read without damage.
+pub fn state_file(input: &[u8]) -> bool {
+    state_file::state_file(input)
+}
+
+/// Takes commands of an administrator. Returns whether each can be executed.
+pub fn control(input: &[u8]) -> bool {
+    control::control(input)
 }
 
 /// Compares the compiled rules with the naive implementation.

@@ -31,6 +31,14 @@ fn each_target_has_valid_and_invalid_seeds() {
 }
 
 #[test]
+fn a_token_is_accepted_if_its_seed_is_called_good() {
+    for (name, seed) in seeds("token") {
+        let is_good = name.contains("/good-") || name.contains("/header-own-key");
+        assert_eq!(fuzz::token(&seed), is_good, "{name}");
+    }
+}
+
+#[test]
 fn the_seeds_cover_every_decision() {
     let mut all = Coverage::default();
     for (_, seed) in seeds("rules") {

@@ -10,6 +10,7 @@ mod dump;
 mod events;
 mod expiry;
 mod extended_auth;
+mod faults;
 mod glewlwyd;
 mod helpers;
 mod identity;

@@ -71,6 +71,7 @@ pub mod control;
 pub mod decision_log;
 pub mod engine;
 pub mod files;
+pub mod fuzzing;
 mod hash;
 pub mod http_proxy;
 mod identity;

@@ -19,6 +19,7 @@ pub mod plugin;
 pub mod preload;
 pub mod progress;
 pub mod proxy;
+pub mod scarcity;
 pub mod scratch;
 pub mod signing;
 pub mod silence;

@@ -12,7 +12,7 @@ pub mod answer;
 pub mod examine;
 mod form;
 pub(crate) mod forwarded;
-mod http;
+pub(crate) mod http;
 mod resolver;
 pub mod token_client;
 mod tunnel;

@@ -17,6 +17,7 @@
 mod claims;
 mod contents;
 mod format;
+pub(crate) mod fuzzing;
 mod journal;
 
 use std::{

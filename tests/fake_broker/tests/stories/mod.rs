@@ -20,6 +20,7 @@ mod sighup;
 mod start;
 mod tenant;
 mod texts;
+mod walks;
 
 use std::time::{Duration, Instant};
 

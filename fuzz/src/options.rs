@@ -1,0 +1,91 @@
+//! Options, as lines of mosquitto.conf and as a file of options.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use auth::config::{Config, ConfigError, options};
+
+/// Takes a line `name value` for each option, and behind a line `---` a file of options. Returns whether a broker would
+/// start with them.
+pub(crate) fn options(input: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return false;
+    };
+    let (lines, file) = match text.split_once("\n---\n") {
+        Some((lines, file)) => (lines, Some(file)),
+        None => (text, None),
+    };
+    let pair = |line: &str| {
+        let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    let mut pairs: Vec<(String, String)> = lines.lines().map(pair).collect();
+    // Other paths are read at most. This one would be created, and TOML may write its name in a roundabout way.
+    let may_create =
+        text.contains("state_dir") || ["\\u", "\\U", "\\x"].iter().any(|code| text.contains(code));
+    if may_create || pairs.len() > 64 {
+        return false;
+    }
+    let written = file.map(|file| {
+        let place = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(&place, file).expect("a written file");
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o600)).expect("a private file");
+        pairs.push(("config_file".to_owned(), place.path().display().to_string()));
+        place
+    });
+
+    let (read, looked) = (Config::read(pairs.clone()), Config::look(&pairs));
+    drop(written);
+    let secrets = secrets(&pairs, file.unwrap_or_default());
+    let shows_none = |said: &str| {
+        let shown = secrets.iter().find(|secret| said.contains(secret.as_str()));
+        assert!(shown.is_none(), "a secret is shown: {said:?}");
+    };
+    match (read, looked) {
+        (Ok(config), Ok(again)) => {
+            for config in [config, again] {
+                shows_none(&format!("{config:?}"));
+                assert!(!config.issuers.is_empty());
+                for issuer in &config.issuers {
+                    assert!(!issuer.audiences.is_empty() && !issuer.algorithms.is_empty());
+                }
+            }
+            true
+        }
+        (Err(first), Err(all)) => {
+            assert!(!all.is_empty());
+            for error in [&first].into_iter().chain(&all) {
+                let said = error.to_string();
+                assert!(
+                    !said.is_empty() && !said.contains(char::is_control),
+                    "{said:?}"
+                );
+                shows_none(&said);
+                shows_none(&format!("{error:?}"));
+            }
+            let is_first = |error: &ConfigError| error.to_string() == first.to_string();
+            assert!(all.iter().any(is_first), "{first} is not among {all:?}");
+            false
+        }
+        (read, looked) => panic!("a plugin and a tool read differently: {read:?} {looked:?}"),
+    }
+}
+
+/// Returns the values of secret options that nothing else contains.
+fn secrets(pairs: &[(String, String)], file: &str) -> Vec<String> {
+    let is_secret = |name: &str| options::find(name.trim()).is_some_and(|option| option.secret);
+    let of_file = file.lines().filter_map(|line| line.split_once('='));
+    let unquoted = |value: &str| value.trim().trim_matches(['"', '\'']).to_owned();
+    let of_file = of_file.map(|(name, value)| (name.to_owned(), unquoted(value)));
+    let all: Vec<(String, String)> = pairs.iter().cloned().chain(of_file).collect();
+    let public: String = all
+        .iter()
+        .filter(|(name, _)| !is_secret(name))
+        .map(|(name, value)| format!("{name} {value}\n"))
+        .collect();
+    let table: String = options::all().map(|option| format!("{option:?}")).collect();
+    let secrets = all.iter().filter(|(name, _)| is_secret(name));
+    let secrets = secrets.map(|(_, value)| value.trim().to_owned());
+    secrets
+        .filter(|secret| secret.len() >= 8 && !public.contains(secret) && !table.contains(secret))
+        .collect()
+}
