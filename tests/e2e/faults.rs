@@ -1,11 +1,17 @@
 //! A machine that runs out of something. What other faults do is in the modules about them: `docs/evidence.md` has the
 //! table.
 
-use std::fs;
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use testbed::{
-    clients::{Protocol, raw::ConnectPacket},
-    scarcity::{Threads, limit_files},
+    clients::{
+        Protocol,
+        raw::{ConnectPacket, RawClient},
+    },
+    scarcity::{Threads, limit_files, open_files},
     tenant::{DEVICE, Endpoint, PASSWORD},
 };
 
@@ -19,6 +25,14 @@ fn login(client_id: &str) -> ConnectPacket {
     ConnectPacket::new(Protocol::V5, client_id).login(DEVICE, PASSWORD)
 }
 
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 on_each_broker! {
     /// The broker has no descriptor left for a connection to the tenant, nor for a file. A sign-in that needs one is
     /// refused for now, a SIGHUP keeps what is in force, and nobody loses a right or gets one.
@@ -27,24 +41,33 @@ on_each_broker! {
         let folder = tempfile::tempdir().unwrap();
         let policy = folder.path().join("policy.toml");
         fs::write(&policy, "").unwrap();
-        let options = PluginOptions::both(&tenant).with("policy_file", policy.to_str().unwrap());
+        // The tenant was never asked: a connection that is kept would do without a new descriptor.
+        let keys = folder.path().join("jwks.json");
+        fs::write(&keys, tenant.jwks().to_string()).unwrap();
+        let options = PluginOptions::both(&tenant)
+            .with("policy_file", policy.to_str().unwrap())
+            .with("jwks_file", keys.to_str().unwrap());
         let broker = broker(version, &options);
-        broker.expect_log("signing keys were fetched");
         let (mut publisher, mut subscriber) = pair(&broker, &tenant);
-        // Connections that are kept would do without a new descriptor.
-        tenant.hang_up();
         fs::write(&policy, "[[rule]]\nname = \"all\"\nallow.both = \"#\"\n").unwrap();
 
-        // One, for the connection of the client.
-        limit_files(&broker, Some(1));
+        // A connection that the broker has accepted is there before.
+        let before = open_files(broker.pid());
+        let mut during = RawClient::open(broker.port(), Protocol::V5);
+        wait_until("the broker accepts", || open_files(broker.pid()) > before);
+        limit_files(&broker, Some(0));
         let asked = tenant.count(Endpoint::Token);
-        assert_eq!(answer(&broker, &login("during")), expected_refusal(version, Protocol::V5, 0x88));
+        during.send(&login("during").packet());
+        assert_eq!(during.wait_connack(PATIENCE).err(), expected_refusal(version, Protocol::V5, 0x88));
         expect_refusal(&broker, "'during'", "tenant-unreachable");
         assert_eq!(tenant.count(Endpoint::Token), asked);
         talk(&mut publisher, &mut subscriber, "without descriptors");
 
+        wait_until("the broker closes it", || open_files(broker.pid()) == before);
         limit_files(&broker, Some(0));
+        let mark = broker.log_mark();
         broker.sighup();
+        broker.wait_for_log_after(mark, "Reloading config", PATIENCE).expect("it reloads");
         talk(&mut publisher, &mut subscriber, "after a SIGHUP");
         // It would be allowed by the new file.
         assert_eq!(publisher.subscribe(&[("secret", 1)]).unwrap(), [0x80]);

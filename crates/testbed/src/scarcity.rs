@@ -66,8 +66,13 @@ impl Threads {
 /// Panics when there is no such process.
 #[must_use]
 pub fn open_files(pid: u32) -> usize {
-    let files = fs::read_dir(format!("/proc/{pid}/fd"));
-    files.expect("a process of ours").count()
+    descriptors(pid).len()
+}
+
+fn descriptors(pid: u32) -> Vec<u64> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("a process of ours");
+    let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    names.filter_map(|name| name.parse().ok()).collect()
 }
 
 /// Lets the broker open only so many more files, or as many as it likes.
@@ -79,8 +84,10 @@ pub fn limit_files(broker: &Mosquitto, more: Option<u64>) {
     let pid = Pid::from_raw(broker.pid() as i32).expect("a process");
     let now = prlimit(Some(pid), Resource::Nofile, unlimited()).expect("a process of ours");
     if let Some(more) = more {
-        // The lowest free number counts, and there are no gaps below: nothing else closes files just now.
-        let current = Some(open_files(broker.pid()) as u64 + more);
+        // The limit is about numbers, and a new file gets the lowest one that is free.
+        let taken = descriptors(broker.pid());
+        let free = (0..).filter(|number| !taken.contains(number));
+        let current = free.take(more as usize + 1).last();
         let maximum = now.maximum;
         prlimit(Some(pid), Resource::Nofile, Rlimit { current, maximum }).expect("a lower limit");
     }
