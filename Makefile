@@ -5,6 +5,8 @@
 # make plugin   the plugin for use, target/release/libmosquitto_auth0.so
 # make tool     the operator's tool, target/release/mosquitto-auth0, and the module by which mosquitto_ctrl runs it
 # make deb      the Debian package, in target/debian
+# make packages .deb, .rpm and archives for amd64 and arm64, glibc and musl, in target/packages/release
+# make test-packages   installs and uses those: three Debian releases, rpm, musl
 # make faults   what happens when something fails, on each broker: a table
 # make valgrind the plugin's stories under valgrind
 # make miri     the pure crates under miri, where a nightly compiler has it
@@ -23,7 +25,7 @@
 CARGO  ?= cargo
 LOCKED ?= --locked
 
-.PHONY: demo test races fuzz faults valgrind miri plugin tool deb bench docs lint clean
+.PHONY: demo test races fuzz faults valgrind miri plugin tool deb packages test-packages bench docs lint clean
 
 demo:
 	@tests/dependencies.sh demo
@@ -73,6 +75,14 @@ tool:
 deb:
 	@tests/dependencies.sh deb
 	packaging/deb.sh
+
+packages:
+	@tests/dependencies.sh packages
+	packaging/packages.sh
+
+test-packages:
+	@tests/dependencies.sh test-packages
+	packaging/test-packages.sh
 
 bench:
 	@tests/dependencies.sh build

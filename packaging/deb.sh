@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 #
-# Builds the Debian package: packaging/deb.sh  ->  target/debian/mosquitto-auth0_VERSION_ARCH.deb
+# Builds the Debian package:
 #
-# Needs: make, what `cargo build` needs, and the package dpkg-dev.
+#     packaging/deb.sh                  for this machine: compiles the plugin and the tool
+#                                       ->  target/debian/mosquitto-auth0_VERSION_ARCH.deb
+#     packaging/deb.sh TARGET           from what packaging/build.sh has compiled for TARGET
+#                                       ->  target/packages/release/mosquitto-auth0_VERSION_ARCH.deb
+#
+# Needs: make, what `cargo build` needs, binutils, and the package dpkg-dev.
 #
 # It holds the plugin, the operator's tool, and the module by which mosquitto_ctrl runs the tool.
 #
@@ -18,11 +23,18 @@ umask 022
 die() { printf 'deb: %s\n' "$@" >&2; exit 1; }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-for tool in cargo make strip dpkg-shlibdeps dpkg-gencontrol dpkg-deb; do
+# shellcheck source=packaging/targets.sh
+source packaging/targets.sh
+# shellcheck source=packaging/lay-out.sh
+source packaging/lay-out.sh
+for tool in cargo make strip readelf dpkg-gencontrol dpkg-deb; do
   command -v "$tool" >/dev/null || die "$tool is missing: install Rust (rustup), make and the package dpkg-dev"
 done
 
 PACKAGE=mosquitto-auth0
+TARGET=${1:-}
+[[ $# -le 1 && ( -z $TARGET || " ${TARGETS[*]} " == *" $TARGET "* && $TARGET == *-gnu ) ]] ||
+  die "usage: packaging/deb.sh [TARGET], a target with glibc"
 upstream=$(cargo pkgid --locked)
 upstream=${upstream##*[#@]}
 version=$(dpkg-parsechangelog -l packaging/debian/changelog -S Version)
@@ -31,97 +43,64 @@ version=$(dpkg-parsechangelog -l packaging/debian/changelog -S Version)
   die "packaging/debian/changelog begins with $version, Cargo.toml says $upstream: add an entry" \
     "  (dch -c packaging/debian/changelog -v ${upstream/-/\~}-1 does it, from the package devscripts)"
 
-make plugin
-make tool
+if [[ -z $TARGET ]]; then
+  make plugin
+  make tool
+  out=target/debian
+  from=$out/compiled
+  made=${CARGO_TARGET_DIR:-target}/release
+  rm -rf "$from"
+  install -D -m 644 "$made/libmosquitto_auth0.so" "$from/$PLUGIN"
+  install -D -m 644 "$made/libmosquitto_ctrl_auth0.so" "$from/$CTRL"
+  install -D -m 755 "$made/mosquitto-auth0" "$from/$TOOL"
+  strip --strip-unneeded --remove-section=.comment "$from"/*
+  TARGET=$(rustc -vV | sed -n 's/^host: //p')
+else
+  out=target/packages/release
+  from=target/packages/$TARGET
+  case $TARGET in
+    x86_64-*) export DEB_HOST_ARCH=amd64 ;;
+    aarch64-*) export DEB_HOST_ARCH=arm64 ;;
+  esac
+fi
 # Only now: a changed environment can make cargo compile everything anew.
 SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -l packaging/debian/changelog -S Timestamp)
 export SOURCE_DATE_EPOCH LC_ALL=C.UTF-8
 
-out=target/debian
-work=$out/build
+work=$out/build-deb
 tree=$work/tree
-libdir=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH) # where Debian's broker keeps its own plugins
+# The same in all releases, though the broker's own plugins lie one folder deeper from 2.1 on.
+libdir=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)
 doc=$tree/usr/share/doc/$PACKAGE
 rm -rf "$work"
-mkdir -p "$tree/DEBIAN" "$doc"
-
-plugin=$tree$libdir/mosquitto_auth0.so
-install -D -m 644 "${CARGO_TARGET_DIR:-target}/release/libmosquitto_auth0.so" "$plugin"
-ctrl=$tree$libdir/mosquitto_ctrl_auth0.so # where mosquitto_ctrl finds its modules
-install -m 644 "${CARGO_TARGET_DIR:-target}/release/libmosquitto_ctrl_auth0.so" "$ctrl"
-tool=$tree/usr/bin/mosquitto-auth0
-install -D -m 755 "${CARGO_TARGET_DIR:-target}/release/mosquitto-auth0" "$tool"
-strip --strip-unneeded --remove-section=.comment "$plugin" "$ctrl" "$tool"
-install -D -m 644 packaging/completions/mosquitto-auth0 "$tree/usr/share/bash-completion/completions/mosquitto-auth0"
+mkdir -p "$tree/DEBIAN"
+lay_out "$tree" "$from" "$libdir" "$TARGET"
 install -D -m 644 packaging/completions/_mosquitto-auth0 "$tree/usr/share/zsh/vendor-completions/_mosquitto-auth0"
-install -D -m 644 packaging/completions/mosquitto-auth0.fish \
-  "$tree/usr/share/fish/vendor_completions.d/mosquitto-auth0.fish"
-
-conf=/etc/mosquitto/conf.d/auth0.conf
-install -d "$tree${conf%/*}"
-sed "s|@LIBDIR@|$libdir|" packaging/auth0.conf >"$tree$conf"
-! grep -n '^[^#]' "$tree$conf" || die "packaging/auth0.conf has a line that is no comment"
-rotation=/etc/logrotate.d/mosquitto-auth0
-install -D -m 644 packaging/logrotate "$tree$rotation"
-printf '%s\n' "$conf" "$rotation" >"$tree/DEBIAN/conffiles"
-sed "s|@LIBDIR@|$libdir|" packaging/debian/prerm >"$tree/DEBIAN/prerm"
-chmod 755 "$tree/DEBIAN/prerm"
-
 install -m 644 packaging/debian/copyright "$doc/copyright"
 install -D -m 644 packaging/debian/lintian-overrides "$tree/usr/share/lintian/overrides/$PACKAGE"
 gzip -9n <packaging/debian/changelog >"$doc/changelog.Debian.gz"
-for page in man/*.[157]; do
-  install -d "$tree/usr/share/man/man${page##*.}"
-  gzip -9n <"$page" >"$tree/usr/share/man/man${page##*.}/${page##*/}.gz"
-done
-# What the README points at lies beside it. Named by their kind: the source may be no checkout of git's,
-# and what running the samples leaves beside them is none of them.
-for file in README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs/*.{md,svg,json,yml} examples/README.md \
-  examples/nodejs/*.js* examples/python/*.{py,txt}; do
-  install -D -m 644 "$file" "$doc/$file"
-done
+# Where Debian's tools look for it, beside the one that the documents link to.
+gzip -9n <CHANGELOG.md >"$doc/changelog.gz"
+printf '%s\n' "${CONFIGURATION[@]}" >"$tree/DEBIAN/conffiles"
+removal_guard "$libdir" >"$tree/DEBIAN/prerm"
+chmod 755 "$tree/DEBIAN/prerm"
 
-# The licences of what is linked into the plugin and the tool, each text once.
-third_party() {
-  local manifests crate licence name release dir file sum found
-  local -A seen=()
-  manifests=$(cargo metadata --locked --format-version 1 | grep -oE '"manifest_path":"[^"]+"' | cut -d'"' -f4)
-  while IFS='|' read -r crate licence; do
-    read -r name release origin <<<"${crate/ v/ }"
-    [[ $origin != "(/"* ]] || continue # in a folder of this project
-    printf '%s\n%s %s: %s\n\n' "$(printf '=%.0s' {1..78})" "$name" "$release" "$licence"
-    dir=$(grep -F "/$name-$release/Cargo.toml" <<<"$manifests" | head -n 1) ||
-      die "cargo does not say where the source of $crate is"
-    found=
-    while read -r file; do
-      sum=$(sha256sum <"$file")
-      if [[ -n ${seen[$sum]:-} ]]; then
-        printf '(%s: the same as %s)\n' "${file##*/}" "${seen[$sum]}"
-      else
-        seen[$sum]="${file##*/} of $name"
-        printf -- '---- %s ----\n\n%s\n\n' "${file##*/}" "$(<"$file")"
-      fi
-      found=1
-    done < <(find "${dir%/*}" -type f \( -iname 'LICEN[CS]E*' -o -iname 'COPYING*' -o -iname 'NOTICE*' \
-      -o -iname UNLICENSE \) | sort)
-    [[ -n $found ]] || printf '(its source holds no text of the licence)\n'
-    printf '\n'
-  done < <(cargo tree --locked -p "$PACKAGE" -p cli -p mosquitto-ctrl-auth0 --edges normal,no-proc-macro --prefix none \
-    --format '{p}|{l}' | sed 's/ (\*)$//; /^$/d' | sort -u)
+# dpkg-shlibdeps would ask for the C library that this machine has, and cannot read another architecture's.
+depends() {
+  local files=("$from/$PLUGIN" "$from/$CTRL" "$from/$TOOL") glibc
+  glibc=$(readelf --version-info --wide "${files[@]}" | grep -oE 'GLIBC_[0-9.]+' | cut -d_ -f2 | sort -uV | tail -n 1)
+  printf 'libc6 (>= %s)' "$glibc"
+  ! readelf --dynamic --wide "${files[@]}" | grep -qF '[libgcc_s.so.1]' || printf ', libgcc-s1 (>= 4.2)'
 }
-third_party | gzip -9n >"$doc/third-party.gz"
 
 (cd "$tree" && find usr -type f -print0 | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
 
-# These two look for debian/ where they are called, and write into it.
+# This one looks for debian/ where it is called, and writes into it.
+needs=$(depends)
 cp -r packaging/debian "$work/debian"
-(
-  cd "$work"
-  dpkg-shlibdeps "${plugin#"$work"/}" "${ctrl#"$work"/}" "${tool#"$work"/}"
-  dpkg-gencontrol -p"$PACKAGE" -Ptree -Otree/DEBIAN/control
-)
+(cd "$work" && dpkg-gencontrol -p"$PACKAGE" -V"shlibs:Depends=$needs" -Ptree -Otree/DEBIAN/control)
 
-rm -f "$out/$PACKAGE"_*.deb # of earlier versions
+rm -f "$out/$PACKAGE"_*_"$(dpkg-architecture -qDEB_HOST_ARCH)".deb # of earlier versions
 dpkg-deb --root-owner-group -Zxz --build "$tree" "$out" >/dev/null
 rm -rf "$work"
-printf 'deb: %s\n' "$out/$PACKAGE"_*.deb
+printf 'deb: %s\n' "$out/$PACKAGE"_*_"$(dpkg-architecture -qDEB_HOST_ARCH)".deb

@@ -9,14 +9,15 @@
 # that). Nothing is mounted, and outside target/ nothing is written. Everything listens on 127.0.0.1, on
 # ports that are free.
 #
-# A package needs the C library of the machine that built it, or a newer one. So the tree is of the oldest
-# Debian whose C library is new enough: bookworm for what was built on bookworm, trixie for what was built
-# on trixie or on Ubuntu 24.04.
+# A package that `make deb` built needs the C library of the machine that built it, or a newer one. So the tree is of
+# the oldest Debian whose C library is new enough: bookworm for what was built on bookworm, trixie for what was built
+# on trixie or on Ubuntu 24.04. packaging/test-packages.sh names the releases itself.
 #
 # The first run makes the tree and keeps a copy, target/debian/SUITE-ARCH.tar; later runs unpack that and
 # need no network. Delete the copy for a tree of today.
 #
 # Environment:
+#   SUITE           the Debian release to use
 #   DEBIAN_MIRROR   archive to fetch from. Otherwise: the Debian archive this machine's apt uses, or the
 #                   default of debootstrap.
 set -euo pipefail
@@ -45,7 +46,7 @@ if [[ -z $TENANT ]]; then
 fi
 if [[ $EUID != 0 ]]; then
   say "a tree of another system takes root: calling sudo"
-  exec sudo --preserve-env=DEBIAN_MIRROR "$SELF" "$FILE" "$TENANT"
+  exec sudo --preserve-env=DEBIAN_MIRROR,SUITE "$SELF" "$FILE" "$TENANT"
 fi
 
 # The Debian releases to choose from, oldest first, with the version of their C library.
@@ -66,15 +67,19 @@ choose_suite() { # prints the oldest release that can install the package
 }
 
 export LC_ALL=C.UTF-8
-SUITE=$(choose_suite)
+SUITE=${SUITE:-$(choose_suite)}
 mkdir -p target/debian
 WORK=$(mktemp -d "$PWD/target/debian/test.XXXXXX")
 TREE=$WORK/tree
+LOG=$TREE/var/log/mosquitto/mosquitto.log
 CACHE=$PWD/target/debian/$SUITE-$(dpkg --print-architecture).tar
 
-# ---- keeping count, and leaving nothing behind ----
+# ---- leaving nothing behind ----
 
-PASSED=0 FAILED=0 BROKER_PID='' TENANT_PID=''
+# shellcheck source=packaging/checks.sh
+source packaging/checks.sh
+
+BROKER_PID=''
 
 finish() {
   local status=$?
@@ -98,43 +103,6 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-
-check() { # WHAT COMMAND...
-  local what=$1
-  shift
-  if "$@" >"$WORK/out" 2>&1; then
-    PASSED=$((PASSED + 1))
-    printf 'ok     %s\n' "$what"
-  else
-    FAILED=$((FAILED + 1))
-    printf 'FAILED %s\n' "$what"
-    sed 's/^/         /' "$WORK/out"
-  fi
-}
-
-not() { ! "$@"; }
-
-quietly() { # COMMAND... : its output only if it fails, which ends everything
-  "$@" >"$WORK/out" 2>&1 || { tail -n 30 "$WORK/out" >&2; die "failed: $*"; }
-}
-
-within() { # SECONDS COMMAND... : asks again until it is so
-  local end=$((SECONDS + $1))
-  shift
-  until "$@"; do
-    ((SECONDS < end)) || return 1
-    sleep 0.05
-  done
-}
-
-is_gone() { ! kill -0 "$1" 2>/dev/null; }
-
-stop() { # PID of a child of ours, or nothing
-  [[ -n $1 ]] || return 0
-  kill "$1" 2>/dev/null || true
-  within 20 is_gone "$1" || kill -KILL "$1" 2>/dev/null || true
-  wait "$1" 2>/dev/null || true
-}
 
 # ---- the tree ----
 
@@ -161,8 +129,9 @@ make_tree() {
   printf '#!/bin/sh\nexit 101\n' >"$TREE/usr/sbin/policy-rc.d"
   chmod 755 "$TREE/usr/sbin/policy-rc.d"
   printf '127.0.0.1 localhost\n' >"$TREE/etc/hosts"
-  # Where this machine reaches the archive through a proxy, or by way of a CA of its own, so does the tree.
-  apt-config dump | grep -iE '^Acquire::https?::proxy ' >"$TREE/etc/apt/apt.conf.d/90machine" || true
+  # Where this machine reaches the archive through a proxy, by way of a CA of its own, or though the archive is a copy of
+  # an earlier day, so does the tree.
+  apt-config dump | grep -iE '^Acquire::(https?::proxy|Check-Valid-Until) ' >"$TREE/etc/apt/apt.conf.d/90machine" || true
   if [[ -r /etc/ssl/certs/ca-certificates.crt ]]; then
     cp /etc/ssl/certs/ca-certificates.crt "$TREE/etc/apt/machine.crt"
     printf 'Acquire::https::CAInfo "/etc/apt/machine.crt";\n' >>"$TREE/etc/apt/apt.conf.d/90machine"
@@ -186,41 +155,23 @@ else
 fi
 cp -L /etc/resolv.conf "$TREE/etc/resolv.conf" 2>/dev/null || true
 
-# ---- the tenant ----
-
-start_tenant() {
-  "$TENANT" --dir "$WORK" --forever --device d1 'a password' 'devices/d1/#' --device all 'another' 'devices/#' \
-    </dev/null >"$WORK/tenant" 2>"$WORK/tenant.err" &
-  TENANT_PID=$!
-  within 30 tenant_is_up || { cat "$WORK/tenant.err"; die "the tenant does not start"; }
-}
-tenant_is_up() { [[ -n $(token all) ]]; }
-its() { sed -n "s/^plugin_opt_$1 //p" "$WORK/tenant"; } # NAME of an option
-subject() { cut -d. -f2 | tr '_-' '/+' | base64 -d 2>/dev/null | sed 's/.*"sub":"\([^"]*\)".*/\1/'; } # of a token
-token() { awk -v device="$1" '$1 == "username" { at = $2 } $1 == "token" && at == device { print $2 }' "$WORK/tenant"; }
-
 # ---- the broker ----
-
-LOG=$TREE/var/log/mosquitto/mosquitto.log
-
-free_port() { # from below the range that the system gives to clients
-  local port
-  until port=$((10240 + RANDOM % 20000)) && ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
-  printf '%d\n' "$port"
-}
 
 broker_is_up() { grep -q 'mosquitto version .* running' "$LOG" 2>/dev/null; }
 broker_is_up_or_gone() { broker_is_up || is_gone "$BROKER_PID"; }
 
-# Starts the broker as Debian's unit does: as root, which it gives up itself, with the folders that the
-# unit makes. The settings given go into a file beside the example. Sets BROKER_PID and PORT.
-start_broker() { # [SETTING...]
+# Starts the broker as Debian's unit does, with the folders that systemd makes: with 2.0 as root, which it gives up
+# itself, with 2.1 as the user mosquitto. The settings given go into a file beside the example. Sets BROKER_PID, PORT.
+start_broker() { # [SETTING...] : those of the listener come first
+  local user=root
+  ! grep -q '^User=mosquitto' "$TREE"/usr/lib/systemd/system/mosquitto.service || user=mosquitto
   in_tree install -d -m 740 -o mosquitto /var/log/mosquitto /run/mosquitto
+  in_tree install -d -o mosquitto -g mosquitto /var/lib/mosquitto
   for _ in 1 2 3; do
     PORT=$(free_port)
-    printf '%s\n' "listener $PORT 127.0.0.1" "$@" >"$TREE/etc/mosquitto/conf.d/test.conf"
+    printf '%s\n' "listener $PORT 127.0.0.1" "${LISTENER[@]}" "$@" >"$TREE/etc/mosquitto/conf.d/test.conf"
     rm -f "$LOG"
-    chroot "$TREE" "${CLEAN[@]}" mosquitto -c /etc/mosquitto/mosquitto.conf >"$WORK/broker" 2>&1 &
+    chroot --userspec="$user" "$TREE" "${CLEAN[@]}" mosquitto -c /etc/mosquitto/mosquitto.conf >"$WORK/broker" 2>&1 &
     BROKER_PID=$!
     within 30 broker_is_up_or_gone || true
     if broker_is_up; then return 0; fi
@@ -241,9 +192,21 @@ runs_as() { [[ $(awk '$1 == "Uid:" { print $2, $3, $4 }' "/proc/$BROKER_PID/stat
 logs() { within 20 grep -qF -- "$1" "$LOG"; }
 logs_about() { grep -F -- "$1" "$LOG" | tee /dev/stderr | grep -qF -- "$2"; }
 
+# With TLS, once there is a plugin.
+SECURED=() LISTENER=()
+secure() {
+  make_certificate
+  install -m 644 "$WORK/server.pem" "$TREE/etc/mosquitto/certs/server.pem"
+  install -m 640 "$WORK/server.key" "$TREE/etc/mosquitto/certs/server.key"
+  in_tree chgrp mosquitto /etc/mosquitto/certs/server.key
+  LISTENER=('certfile /etc/mosquitto/certs/server.pem' 'keyfile /etc/mosquitto/certs/server.key')
+  SECURED=(--cafile /etc/mosquitto/certs/server.pem)
+}
+in_the_clear() { SECURED=() client "$@"; }
+
 client() { # PROGRAM ARGUMENT... : one of the tree's own clients, as nobody
   timeout 60 chroot --userspec=nobody:nogroup "$TREE" "${CLEAN[@]}" HOME=/nonexistent \
-    "$1" -h 127.0.0.1 -p "$PORT" -V mqttv5 "${@:2}"
+    "$1" -h 127.0.0.1 -p "$PORT" -V mqttv5 "${SECURED[@]}" "${@:2}"
 }
 publish() { client mosquitto_pub -q 1 -r -m "hello from $1" -i "$1" "${@:2}"; } # DEVICE ARGUMENT...
 receives() { # MESSAGE DEVICE ARGUMENT... : as the first one
@@ -259,13 +222,16 @@ is_refused() { # PROGRAM ARGUMENT... : not let in
 
 # ---- the package ----
 
-PLUGIN=$(in_tree dpkg -L mosquitto | sed -n 's|/mosquitto_dynamic_security\.so$|/mosquitto_auth0.so|p')
+# 2.1's own plugins lie one folder deeper; ours stays where a configuration names it.
+LIBDIR=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)
+PLUGIN=$LIBDIR/mosquitto_auth0.so
 CONF=/etc/mosquitto/conf.d/auth0.conf
 SECRET=/etc/mosquitto/auth0.secret
 POLICY=/etc/mosquitto/auth0-policy.toml
 STATE=/var/lib/mosquitto/auth0
 DECISIONS=/var/log/mosquitto/auth0-decisions.json
 ROTATION=/etc/logrotate.d/mosquitto-auth0
+APPARMOR=/etc/apparmor.d/abstractions/mosquitto-auth0
 TOOL=/usr/bin/mosquitto-auth0
 CTRL=${PLUGIN/mosquitto_auth0/mosquitto_ctrl_auth0}
 
@@ -301,6 +267,11 @@ has_completions() {
     in_tree test -s /usr/share/zsh/vendor-completions/_mosquitto-auth0 &&
     in_tree test -s /usr/share/fish/vendor_completions.d/mosquitto-auth0.fish
 }
+drop_in_is_an_order() {
+  local settings file=/usr/lib/systemd/system/mosquitto.service.d/mosquitto-auth0.conf
+  settings=$(grep -vE '^(#|$)' "$TREE$file" | tee /dev/stderr)
+  [[ $settings == $'[Unit]\nAfter='* && $(wc -l <<<"$settings") = 2 ]]
+}
 tool_says() { in_tree "${@:2}" | tee /dev/stderr | grep -q -- "$1"; } # TEXT COMMAND...
 tool_answers_no() { # TEXT COMMAND... : with the exit code 1
   local said status=0
@@ -310,7 +281,7 @@ tool_answers_no() { # TEXT COMMAND... : with the exit code 1
 }
 conffiles_are_as_shipped() {
   local sums
-  sums=$(in_tree md5sum "$CONF" "$ROTATION" | awk '{ print $2, $1 }' | xargs)
+  sums=$(in_tree md5sum "$CONF" "$ROTATION" "$APPARMOR" | awk '{ print $2, $1 }' | xargs)
   [[ $(field $PACKAGE Conffiles | xargs | tee /dev/stderr) == "$sums" ]]
 }
 is_as_shipped() { [[ -z $(in_tree dpkg --verify $PACKAGE | tee /dev/stderr) ]]; }
@@ -359,7 +330,8 @@ check "the completions are there" has_completions
 check "copyright, licences of others and changelog are there" has_documents
 check "the manual pages are there" has_manual_pages
 check "the example is there" has_mode '-rw-r--r-- root:root' "$CONF"
-check "it is a conffile, and so is what rotates the decision log" conffiles_are_as_shipped
+check "it is a conffile, and so is what logrotate and AppArmor read" conffiles_are_as_shipped
+check "systemd gets an order for the broker's unit and no command" drop_in_is_an_order
 check "every line of it is a comment" not grep -n '^[^#]' "$TREE$CONF"
 check "it names this machine's plugin" grep -qxF "#plugin $PLUGIN" "$TREE$CONF"
 check "every file is as shipped" is_as_shipped
@@ -376,6 +348,7 @@ rm -f "$TREE/var/lib/mosquitto/mosquitto.db"
 # ==== edited as its comments say ====
 
 start_tenant
+secure
 # The tenant is trusted as any other is: by the certificates of the system.
 cp "$(its ca_file)" "$TREE/usr/local/share/ca-certificates/tenant.crt"
 quietly in_tree update-ca-certificates
@@ -395,7 +368,8 @@ check "edited: Debian's broker starts" start_broker
 check "with the plugin" has_plugin
 check "as the user mosquitto" runs_as "$(in_tree id -u mosquitto)"
 check "it has made the folder for its state" has_mode 'drwx------ mosquitto:mosquitto' "$STATE"
-check "a device with a token publishes to its topic" publish d1 "${d1[@]}" -t devices/d1/state
+check "its listener speaks TLS only" not in_the_clear mosquitto_pub -i d1 "${d1[@]}" -t devices/d1/state -m no
+check "over TLS a device with a token publishes to its topic" publish d1 "${d1[@]}" -t devices/d1/state
 check "and receives it" receives 'devices/d1/state: hello from d1' d1 "${d1[@]}" -t 'devices/d1/#'
 check "it may not subscribe to another device's topics" is_denied mosquitto_sub -W 30 -i d1 "${d1[@]}" -t 'devices/d2/#'
 check "it may not publish to them" is_denied mosquitto_pub -q 1 -r -m mischief -i d1 "${d1[@]}" -t devices/d2/state
@@ -472,6 +446,7 @@ check "the example stays, since it was edited, and the plugin does not" only_its
 check "apt purges it" apt_in_tree purge $PACKAGE
 check "nothing is left of it" nothing_of_it_stays
 check "Debian's broker is still there" is_installed mosquitto
+SECURED=() LISTENER=()
 check "and starts" start_broker 'allow_anonymous true'
 check "and a device without anything publishes" publish anonymous -t devices/d1/state
 stop_broker

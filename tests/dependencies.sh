@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs missing packages, and nothing else: tests/dependencies.sh build|demo|deb|measure|test
+# Installs missing packages, and nothing else:
+# tests/dependencies.sh build|demo|deb|measure|packages|test|test-packages
 set -euo pipefail
 
 # For bindgen and cc, to build the plugin with Mosquitto 2.0's headers.
@@ -10,8 +11,11 @@ brokers=(debian-archive-keyring debootstrap)
 sanitized=(dpkg-dev libcjson-dev libssl-dev)
 # For the Debian package.
 deb=(dpkg-dev)
+# For the packages of a release, and to test them.
+release=(binutils python3 python3-venv rpm)
+released=(apparmor libssl-dev lintian openssl python3-yaml qemu-user-static systemd util-linux)
 # The identity server of the tests, the languages of the samples, and the programs in the README's commands.
-test=(curl glewlwyd python3 python3-venv)
+test=(curl glewlwyd openssl python3 python3-venv)
 commands=()
 
 case ${1:-} in
@@ -19,6 +23,8 @@ case ${1:-} in
   demo) packages+=("${brokers[@]}") ;;
   measure) packages+=("${brokers[@]}" valgrind libcurl4-openssl-dev) ;;
   deb) packages+=("${deb[@]}") ;;
+  packages) packages+=("${deb[@]}" "${release[@]}") ;;
+  test-packages) packages+=("${brokers[@]}" "${deb[@]}" "${release[@]}" "${released[@]}") ;;
   test)
     packages+=("${brokers[@]}" "${sanitized[@]}" "${deb[@]}" "${test[@]}")
     # By command, not by package: Node often comes from another source, with which Debian's npm cannot be
@@ -26,7 +32,7 @@ case ${1:-} in
     commands=(node:nodejs npm:npm)
     ;;
   *)
-    echo "usage: $0 build|demo|deb|measure|test" >&2
+    echo "usage: $0 build|demo|deb|measure|packages|test|test-packages" >&2
     exit 2
     ;;
 esac
