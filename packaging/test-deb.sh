@@ -163,8 +163,9 @@ broker_is_up_or_gone() { broker_is_up || is_gone "$BROKER_PID"; }
 # Starts the broker as Debian's unit does, with the folders that systemd makes: with 2.0 as root, which it gives up
 # itself, with 2.1 as the user mosquitto. The settings given go into a file beside the example. Sets BROKER_PID, PORT.
 start_broker() { # [SETTING...] : those of the listener come first
-  local user=root
-  ! grep -q '^User=mosquitto' "$TREE"/usr/lib/systemd/system/mosquitto.service || user=mosquitto
+  local user=0:0 # as numbers, since names would be those of this machine
+  ! grep -q '^User=mosquitto' "$TREE"/usr/lib/systemd/system/mosquitto.service ||
+    user=$(in_tree id -u mosquitto):$(in_tree id -g mosquitto)
   in_tree install -d -m 740 -o mosquitto /var/log/mosquitto /run/mosquitto
   in_tree install -d -o mosquitto -g mosquitto /var/lib/mosquitto
   for _ in 1 2 3; do
@@ -217,7 +218,8 @@ is_denied() { # PROGRAM ARGUMENT... : let in, but not let do that (mosquitto_pub
   tee /dev/stderr <"$WORK/said" | grep -qi -e 'failed: not authori[sz]ed' -e 'requests were denied'
 }
 is_refused() { # PROGRAM ARGUMENT... : not let in
-  not client "$@" >"$WORK/said" 2>&1 && tee /dev/stderr <"$WORK/said" | grep -qi 'connection.*not authori[sz]ed'
+  not client "$@" >"$WORK/said" 2>&1 &&
+    tee /dev/stderr <"$WORK/said" | grep -qiE 'connection.*(not authori[sz]ed|bad user name)' # as 2.0 and 2.1 say it
 }
 
 # ---- the package ----
