@@ -129,9 +129,10 @@ make_tree() {
   printf '#!/bin/sh\nexit 101\n' >"$TREE/usr/sbin/policy-rc.d"
   chmod 755 "$TREE/usr/sbin/policy-rc.d"
   printf '127.0.0.1 localhost\n' >"$TREE/etc/hosts"
-  # Where this machine reaches the archive through a proxy, by way of a CA of its own, or though the archive is a copy of
-  # an earlier day, so does the tree.
-  apt-config dump | grep -iE '^Acquire::(https?::proxy|Check-Valid-Until) ' >"$TREE/etc/apt/apt.conf.d/90machine" || true
+  # Where this machine reaches the archive through a proxy, by way of a CA of its own, or though the archive is a copy
+  # of an earlier day, so does the tree.
+  apt-config dump | grep -iE '^Acquire::(https?::proxy|Check-Valid-Until) ' \
+    >"$TREE/etc/apt/apt.conf.d/90machine" || true
   if [[ -r /etc/ssl/certs/ca-certificates.crt ]]; then
     cp /etc/ssl/certs/ca-certificates.crt "$TREE/etc/apt/machine.crt"
     printf 'Acquire::https::CAInfo "/etc/apt/machine.crt";\n' >>"$TREE/etc/apt/apt.conf.d/90machine"
