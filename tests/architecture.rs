@@ -72,12 +72,16 @@ fn few_modules_use_the_libraries_for_http_and_signatures() {
             "auth/auth0/tunnel.rs",
         ],
     );
-    only("rustls::", &["auth/auth0/http.rs"]);
+    only(
+        "rustls::",
+        &["auth/auth0/http.rs", "auth/client_auth/assertion.rs"],
+    );
     only("jsonwebtoken::", &["auth/jwt/jws.rs"]);
     only(
         "aws_lc_rs::",
         &[
             "auth/secret.rs",
+            "auth/client_auth/assertion.rs",
             "auth/jwt/jwk.rs",
             "auth/jwt/jwks.rs",
             "auth/jwt/jws.rs",

@@ -139,11 +139,12 @@ complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand token" -
 client-credentials\t'The application itself, with its secret or its private key (RFC 6749, section 4.4; RFC 7523)'
 refresh-token\t'A refresh token (RFC 6749, section 6)'"
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand token" -l client-secret-file -d 'The file with the secret of the application; - for the standard input' -r -F
-complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand token" -l private-key-file -d 'The file with the private RSA key of the application, PEM; - for the standard input' -r -F
+complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand token" -l private-key-file -d 'The file with the private key of the application, PEM (RSA or P-256); - for the standard input' -r -F
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand token" -l key-id -d 'The ID of that key (kid)' -r
-complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand token" -l algorithm -d 'With which algorithm it signs' -r -f -a "RS256\t''
+complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand token" -l algorithm -d 'With which algorithm it signs; without it, RS256 with an RSA key and ES256 with one on P-256' -r -f -a "RS256\t''
 RS384\t''
-PS256\t''"
+PS256\t''
+ES256\t''"
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand token" -l refresh-token-file -d 'The file with a refresh token; the next one is written into it' -r -F
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand token" -l scope -d 'The scope to ask for' -r
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand token" -l cache -d 'Where the token is kept' -r -F

@@ -3,6 +3,7 @@
 use serde_json::json;
 use testbed::{
     clients::{MosquittoClient, Protocol, raw::ConnectPacket},
+    signing::{SigningKey, shared_key},
     tenant::{Behaviour, ClientAuth, DEVICE, Endpoint, PASSWORD, Tenant},
 };
 
@@ -60,6 +61,43 @@ on_each_broker! {
         let line = bad.wait_for_log("could not be fetched", PATIENCE).unwrap();
         let found = line.contains("calls itself 'https://other.example/'");
         assert!(found && line.contains("discovery_url"), "{line}");
+    }
+
+    /// The application has a private key. The tenant verifies each assertion, and takes none twice. The key is
+    /// replaced by SIGHUP.
+    fn an_application_proves_who_it_is_with_its_private_key(version) {
+        let tenant = tenant();
+        let register = |key: &SigningKey| tenant.configure(|settings| {
+            settings.client_auth = ClientAuth::PrivateKeyJwt;
+            settings.client_jwk = Some(key.jwk());
+        });
+        let (first, second) = (shared_key(2), shared_key(3));
+        register(&first);
+        let folder = tempfile::tempdir().unwrap();
+        let file = secret_file(folder.path(), "key.pem", first.private_pem().as_bytes());
+        let options = PluginOptions::both(&tenant).without("client_secret").with("client_assertion_key_file", &file);
+        let lines: String = options.pairs().into_iter().map(|(name, value)| format!("{name} = \"{value}\"\n")).collect();
+        let config = secret_file(folder.path(), "auth0.toml", lines.as_bytes());
+        let broker = broker(version, &PluginOptions(vec![]).with("config_file", &config));
+        for _ in 0..2 {
+            publishes(&broker, DEVICE, PASSWORD);
+        }
+        for request in tenant.requests_to(Endpoint::Token) {
+            assert!(request.field("client_assertion").is_some() && request.field("client_secret").is_none());
+            assert!(request.header("authorization").is_none());
+        }
+        register(&second);
+        let connect = ConnectPacket::new(Protocol::V311, "c-old").login(DEVICE, PASSWORD);
+        let _ = answer(&broker, &connect);
+        let line = expect_refusal(&broker, "'c-old'", "login-configuration");
+        assert!(line.contains("private_key_jwt") && line.contains("client_assertion_key_file"), "{line}");
+        std::fs::write(&file, second.private_pem()).unwrap();
+        let mark = broker.log_mark();
+        broker.reload();
+        let line = broker.wait_for_log_after(mark, "configuration generation", PATIENCE).unwrap();
+        assert!(line.ends_with("generation 2 is in force: changed are client_assertion_key_file"), "{line}");
+        publishes(&broker, DEVICE, PASSWORD);
+        assert!(!broker.log().contains("PRIVATE KEY"));
     }
 
     fn the_secret_is_sent_as_the_provider_wants_it(version) {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use auth::algorithm::Algorithm;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod device;
@@ -238,6 +239,18 @@ pub(crate) enum KeyAlgorithm {
     Rs256,
     Rs384,
     Ps256,
+    Es256,
+}
+
+impl From<KeyAlgorithm> for Algorithm {
+    fn from(algorithm: KeyAlgorithm) -> Self {
+        match algorithm {
+            KeyAlgorithm::Rs256 => Self::Rs256,
+            KeyAlgorithm::Rs384 => Self::Rs384,
+            KeyAlgorithm::Ps256 => Self::Ps256,
+            KeyAlgorithm::Es256 => Self::Es256,
+        }
+    }
 }
 
 /// Which token is wanted, and how it is asked for.
@@ -271,15 +284,15 @@ pub(crate) struct Token {
     /// The file with the secret of the application; - for the standard input
     #[arg(long, value_name = "FILE", conflicts_with = "private_key_file")]
     pub(crate) client_secret_file: Option<PathBuf>,
-    /// The file with the private RSA key of the application, PEM; - for the standard input
+    /// The file with the private key of the application, PEM (RSA or P-256); - for the standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) private_key_file: Option<PathBuf>,
     /// The ID of that key (kid)
     #[arg(long, value_name = "KID", requires = "private_key_file")]
     pub(crate) key_id: Option<String>,
-    /// With which algorithm it signs
-    #[arg(long, value_name = "ALG", value_enum, default_value_t = KeyAlgorithm::Rs256)]
-    pub(crate) algorithm: KeyAlgorithm,
+    /// With which algorithm it signs; without it, RS256 with an RSA key and ES256 with one on P-256
+    #[arg(long, value_name = "ALG", value_enum, requires = "private_key_file")]
+    pub(crate) algorithm: Option<KeyAlgorithm>,
     /// The file with a refresh token; the next one is written into it
     #[arg(long, value_name = "FILE")]
     pub(crate) refresh_token_file: Option<PathBuf>,

@@ -289,7 +289,39 @@ fn an_application_proves_who_it_is_with_its_private_key() {
     );
     let none = place.file("none.pem", "no key");
     let done = place.tool(&["--private-key-file", &none]);
-    assert!(done.err.contains("fix: give an RSA key in PEM"), "{done:?}");
+    assert!(done.err.contains("give a key in PEM"), "{done:?}");
+}
+
+/// Where the plugin's configuration says how the application sends its secret, the tool sends it so.
+#[test]
+fn the_secret_is_sent_as_the_configuration_says() {
+    let place = Place::new();
+    let secret = place.file("secret", CLIENT_SECRET);
+    for (method, auth, other) in [
+        ("client_secret_basic", ClientAuth::Basic, ClientAuth::Post),
+        ("client_secret_post", ClientAuth::Post, ClientAuth::Basic),
+    ] {
+        let text = format!(
+            "plugin /usr/lib/libmosquitto_auth0.so\nplugin_opt_domain {}\nplugin_opt_ca_file {}\n\
+             plugin_opt_audience {AUDIENCE}\nplugin_opt_client_id {CLIENT_ID}\n\
+             plugin_opt_token_endpoint_auth_method {method}\n",
+            place.tenant.domain(),
+            place.tenant.ca_file().display()
+        );
+        let conf = place.file("mosquitto.conf", &text);
+        let mut tool = Command::new(env!("CARGO_BIN_EXE_mosquitto-auth0"));
+        tool.args(["token", "--no-cache", "--conf", &conf])
+            .args(["--client-secret-file", &secret]);
+        place
+            .tenant
+            .configure(|settings| settings.client_auth = auth);
+        let done = said(tool.output().unwrap());
+        assert_eq!(done.code, 0, "{method}: {done:?}");
+        place
+            .tenant
+            .configure(|settings| settings.client_auth = other);
+        assert_eq!(said(tool.output().unwrap()).code, 3, "{method}");
+    }
 }
 
 #[test]

@@ -1,10 +1,22 @@
-//! The body of a token request (RFC 6749, section 4.3.2), and whether any of it was sent.
+//! The body of a token request (RFC 6749, section 4.3.2), what in it proves who the application is, and whether any of
+//! it was sent.
 
-use std::io::{self, Read};
+use std::{
+    borrow::Cow,
+    io::{self, Read},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::config::{Application, IssuerConfig};
+use crate::{
+    client_auth::{
+        ApplicationCredential, ClientAuth,
+        assertion::{self, AssertionKeyProblem},
+    },
+    clock::Unix,
+    config::{Application, IssuerConfig},
+    secret::Secret,
+};
 
 /// Returns the form of a password grant, without the user's name and password and without the application. With a
 /// connection (a "realm") Auth0 has a grant type of its own, because the plain `password` grant has no realm (Auth0,
@@ -30,19 +42,70 @@ pub(super) fn password_form<'a>(
     form
 }
 
-/// Returns the application's secret.
-pub(super) fn secret_of(application: &Application) -> &str {
-    let secret = application.client_secret.reveal_str();
-    secret.expect("the configuration took only text")
+/// What a request has to prove who the application is.
+#[derive(Default)]
+pub(super) struct ApplicationProof<'a> {
+    fields: Vec<(&'static str, Cow<'a, str>)>,
+    /// The header `Authorization`.
+    pub(super) authorization: Option<String>,
+}
+
+impl<'a> ApplicationProof<'a> {
+    /// Proves who the application is. `sent_by` is how a secret is sent, and `issuer` is whom an assertion is for.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the private key cannot sign.
+    pub(super) fn new(
+        client_id: &'a str,
+        credential: &'a ApplicationCredential,
+        sent_by: ClientAuth,
+        issuer: &str,
+        now: Unix,
+    ) -> Result<Self, AssertionKeyProblem> {
+        let mut fields = vec![("client_id", client_id.into())];
+        match (credential, sent_by) {
+            (ApplicationCredential::None, _) => {}
+            (ApplicationCredential::Secret(secret), ClientAuth::Basic) => {
+                let authorization = Some(basic_authorization(client_id, text_of(secret)));
+                return Ok(Self {
+                    authorization,
+                    ..Self::default()
+                });
+            }
+            (ApplicationCredential::Secret(secret), _) => {
+                fields.push(("client_secret", text_of(secret).into()));
+            }
+            (ApplicationCredential::Key(key), _) => {
+                let assertion = key.assertion(client_id, issuer, now)?;
+                fields.push(("client_assertion_type", assertion::KIND.into()));
+                fields.push(("client_assertion", assertion.into()));
+            }
+        }
+        Ok(Self {
+            fields,
+            authorization: None,
+        })
+    }
+
+    /// Returns the fields of the form.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, value)| (*name, &**value))
+    }
+}
+
+fn text_of(secret: &Secret) -> &str {
+    let text = secret.reveal_str();
+    text.expect("only text is taken for a secret")
 }
 
 /// Returns the header `Authorization` with the application's ID and secret, each encoded like a field of a form
 /// (RFC 6749, section 2.3.1).
-pub(super) fn basic_authorization(application: &Application) -> String {
+fn basic_authorization(client_id: &str, secret: &str) -> String {
     let mut both = Vec::new();
-    encode(&application.client_id, &mut both);
+    encode(client_id, &mut both);
     both.push(b':');
-    encode(secret_of(application), &mut both);
+    encode(secret, &mut both);
     format!("Basic {}", STANDARD.encode(both))
 }
 

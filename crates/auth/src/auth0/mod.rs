@@ -30,6 +30,7 @@ use serde_json::Value;
 use crate::{
     auth0::{
         answer::{TenantFeedback, Tokens},
+        form::ApplicationProof,
         http::{HttpClient, RequestError, TenantResponse},
     },
     client_auth::ClientAuth,
@@ -64,7 +65,7 @@ struct Endpoints {
     jwks: Option<String>,
     /// Where a device flow begins (RFC 8628).
     device: Option<String>,
-    /// How the application may prove who it is.
+    /// How the application may send its secret.
     client_auth: ClientAuth,
     /// When the discovery document is read again.
     old_at: Instant,
@@ -286,15 +287,17 @@ impl TenantClient {
             return Err(unasked(Reason::LoginConfiguration, detail));
         };
         let auth = application.auth.unwrap_or(endpoints.client_auth);
+        let proof = ApplicationProof::new(
+            &application.client_id,
+            &application.credential,
+            auth,
+            &self.issuer.tenant.issuer(),
+            clock::now(),
+        );
+        let proof =
+            proof.map_err(|_| unasked(Reason::LoginConfiguration, NoAnswer::NotSigned.into()))?;
         let mut form = form::password_form(application, &self.issuer);
-        let authorization = match auth {
-            ClientAuth::Post => {
-                form.push(("client_id", &application.client_id));
-                form.push(("client_secret", form::secret_of(application)));
-                None
-            }
-            ClientAuth::Basic => Some(form::basic_authorization(application)),
-        };
+        form.extend(proof.fields());
         if let Some((username, password)) = user {
             let Some(password) = password.reveal_str() else {
                 let detail = ConnectDetail::NotUtf8(Field::Password).into();
@@ -304,7 +307,10 @@ impl TenantClient {
         }
         let address = device.map(|ip| ip.to_string());
         let address = address.iter().map(|text| (forwarded::HEADER, &**text));
-        let authorization = authorization.iter().map(|text| ("authorization", &**text));
+        let authorization = proof
+            .authorization
+            .iter()
+            .map(|text| ("authorization", &**text));
         let headers: Vec<_> = address.chain(authorization).collect();
         self.http
             .post_form(url, &form, &headers, deadline)
@@ -474,13 +480,13 @@ fn discovered(issuers: &[&str], body: &[u8]) -> Result<Endpoints, NoAnswer> {
     })
 }
 
-/// Returns how an application may prove who it is. A document that does not say means the header (OpenID Connect
+/// Returns how an application may send its secret. A document that does not say means the header (OpenID Connect
 /// Discovery 1.0, section 3).
 fn client_auth(offered: Option<&Value>) -> ClientAuth {
     let Some(Value::Array(offered)) = offered else {
         return ClientAuth::Basic;
     };
-    let known = ClientAuth::ALL.into_iter();
+    let known = ClientAuth::WITH_SECRET.into_iter();
     let mut known = known.filter(|one| offered.iter().any(|name| name == one.name()));
     // If there is neither, the tenant's error says what is missing.
     known.next().unwrap_or(ClientAuth::Post)

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
-use super::{Endpoints, discover, discovery_url, http::HttpClient};
+use super::{Endpoints, discover, discovery_url, form::ApplicationProof, http::HttpClient};
 use crate::{
+    client_auth::{ApplicationCredential, ClientAuth},
     clock::{self, Deadline},
     config::{ConfigError, TenantAddress, WrittenOptions, errors::Problem},
     refusal::NoAnswer,
@@ -20,7 +21,10 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub struct TokenClient {
     http: Arc<HttpClient>,
     endpoints: Endpoints,
+    /// Whom a client assertion is for.
     issuer: String,
+    /// How an application sends its secret.
+    sent_by: ClientAuth,
 }
 
 /// A response, whatever its status.
@@ -51,7 +55,7 @@ impl TokenClient {
     ///
     /// Returns why tokens cannot be asked for.
     pub fn new(options: &WrittenOptions) -> Result<Self, TokenClientError> {
-        let (tenant, issuers) = options.tenant().map_err(TokenClientError::Option)?;
+        let (tenant, _) = options.tenant().map_err(TokenClientError::Option)?;
         let ca_file = options.text("ca_file").map(std::path::Path::new);
         let proxy = options.proxy().map_err(TokenClientError::Option)?;
         let http = HttpClient::new(ca_file, TIMEOUT, proxy.as_ref(), None).map_err(
@@ -73,26 +77,45 @@ impl TokenClient {
             )
             .map_err(|error| TokenClientError::Discovery(error.why))?,
         };
+        let option = options.client_auth().map_err(TokenClientError::Option)?;
+        // That the plugin's application has a key says nothing about one that has a secret.
+        let option = option.filter(|auth| ClientAuth::WITH_SECRET.contains(auth));
+        let sent_by = option.unwrap_or(endpoints.client_auth);
         Ok(Self {
             http,
             endpoints,
-            issuer: issuers.into_iter().next().expect("there is one"),
+            issuer: tenant.issuer(),
+            sent_by,
         })
     }
 
-    /// Returns the issuer, which is the audience of a client assertion (RFC 7523, section 3).
-    pub fn issuer(&self) -> &str {
-        &self.issuer
-    }
-
-    /// Asks the token endpoint.
+    /// Asks the token endpoint, in the name of this application.
     ///
     /// # Errors
     ///
     /// Returns why there is no response, and whether the tenant may have received the request.
-    pub fn ask_for_token(&self, form: &[(&str, &str)]) -> Result<TokenResponse, (NoAnswer, bool)> {
+    ///
+    /// # Panics
+    ///
+    /// Panics if the application's secret is no text.
+    pub fn ask_for_token(
+        &self,
+        form: &[(&str, &str)],
+        client_id: &str,
+        credential: &ApplicationCredential,
+    ) -> Result<TokenResponse, (NoAnswer, bool)> {
         let endpoint = self.endpoints.token.as_deref();
-        self.post(endpoint.ok_or((NoAnswer::NoTokenAddress, false))?, form)
+        let endpoint = endpoint.ok_or((NoAnswer::NoTokenAddress, false))?;
+        let (sent_by, now) = (self.sent_by, clock::now());
+        let proof = ApplicationProof::new(client_id, credential, sent_by, &self.issuer, now);
+        let proof = proof.map_err(|_| (NoAnswer::NotSigned, false))?;
+        let form: Vec<_> = form.iter().copied().chain(proof.fields()).collect();
+        let header = proof.authorization.as_deref();
+        let header: Vec<_> = header
+            .map(|text| ("authorization", text))
+            .into_iter()
+            .collect();
+        self.post(endpoint, &form, &header)
     }
 
     /// Begins a device flow. Returns `None` if the tenant has none.
@@ -105,13 +128,17 @@ impl TokenClient {
         form: &[(&str, &str)],
     ) -> Option<Result<TokenResponse, NoAnswer>> {
         let endpoint = self.endpoints.device.as_deref()?;
-        Some(self.post(endpoint, form).map_err(|(why, _)| why))
+        Some(self.post(endpoint, form, &[]).map_err(|(why, _)| why))
     }
 
-    fn post(&self, url: &str, form: &[(&str, &str)]) -> Result<TokenResponse, (NoAnswer, bool)> {
-        let answer = self
-            .http
-            .post_form(url, form, &[], Deadline::after(TIMEOUT));
+    fn post(
+        &self,
+        url: &str,
+        form: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> Result<TokenResponse, (NoAnswer, bool)> {
+        let deadline = Deadline::after(TIMEOUT);
+        let answer = self.http.post_form(url, form, headers, deadline);
         let answer = answer.map_err(|error| (error.why, error.sent))?;
         Ok(TokenResponse {
             status: answer.status,

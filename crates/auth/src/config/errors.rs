@@ -8,7 +8,9 @@ use acl::{
 };
 
 use super::{mosquitto_conf::ConfPlace, options};
-use crate::{files::FileError, state_dir::FolderError};
+use crate::{
+    client_auth::assertion::AssertionKeyProblem, files::FileError, state_dir::FolderError,
+};
 
 /// The first thing that is wrong with a configuration. Displayed as one line.
 #[derive(Debug)]
@@ -63,7 +65,13 @@ pub(crate) enum Problem {
     NoAudience,
     /// `client_id` is set and no client secret.
     NoClientSecret,
-    /// A client secret is set and no `client_id`.
+    /// The application is to prove who it is with its private key, and there is none.
+    NoAssertionKey,
+    /// The application has a private key, which cannot be sent as a secret is.
+    KeyIsNoSecret,
+    /// The application's private key cannot be used.
+    AssertionKey(AssertionKeyProblem),
+    /// A client secret or a private key is set and no `client_id`.
     NoClientId,
     /// There is a `domain`, with which nothing is discovered.
     DiscoveryWithDomain,
@@ -196,6 +204,7 @@ impl Problem {
             Self::NoDomain
                 | Self::NoAudience
                 | Self::NoClientSecret
+                | Self::NoAssertionKey
                 | Self::NoClientId
                 | Self::NoHs256Secret
                 | Self::NoAuthority

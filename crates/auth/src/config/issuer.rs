@@ -13,12 +13,20 @@ use super::{
     given::{Given, wrong},
     proxy::{self, is_host, is_port},
 };
-use crate::{client_auth::ClientAuth, http_proxy::HttpProxy, identity::ClientIds, secret::Secret};
+use crate::{
+    client_auth::{ApplicationCredential, ClientAuth, assertion::AssertionKey},
+    http_proxy::HttpProxy,
+    identity::ClientIds,
+    secret::Secret,
+};
 use acl::{
     claims::{AdminPermission, Reading, Verbs},
     rules::{Placeholder, Template},
 };
 use input::json::Place;
+
+const AUTH_METHOD: &str = "token_endpoint_auth_method";
+const KEY_FILE: &str = "client_assertion_key_file";
 
 /// Where an issuer is, what its tokens must satisfy, and what they mean.
 #[derive(Clone, Debug)]
@@ -182,61 +190,110 @@ fn https_url(given: &Given, name: &'static str) -> Result<Option<String>> {
     value.map(|value| https_address(name, value)).transpose()
 }
 
-/// The application of credentials mode, which has an ID and a secret or is not there at all.
+/// The application of credentials mode, which has an ID and a secret or a key, or is not there at all.
 fn application(given: &Given) -> Result<Option<Application>> {
-    let inline = given.given("client_secret");
+    let (secret, key) = (client_secret(given)?, assertion_key(given)?);
+    let Some(client_id) = given.given("client_id") else {
+        if secret.is_some() || key.is_some() {
+            return Err(ConfigError::hidden("client_id", Problem::NoClientId));
+        }
+        let of_the_application = ["connection", "scope", "token_endpoint_auth_method"];
+        let set = |name| given.given(name).map(|value| (name, value));
+        return match of_the_application.into_iter().find_map(set) {
+            Some((name, value)) => {
+                let problem = Problem::CredentialsModeOff;
+                Err(ConfigError::new(name, value, problem))
+            }
+            None => Ok(None),
+        };
+    };
+    let auth = client_auth(given)?;
+    let error = |name: &str, problem| {
+        let value = given.given(name).unwrap_or_default();
+        Err(ConfigError::new(name, value, problem))
+    };
+    let missing = |name, problem| Err(ConfigError::hidden(name, problem));
+    let (credential, auth) = match (secret, key, auth) {
+        (Some(_), Some(_), _) => {
+            let is_inline = given.given("client_secret").is_some();
+            let by = match is_inline {
+                true => "client_secret",
+                false => "client_secret_file",
+            };
+            return error(KEY_FILE, Problem::Excluded { by });
+        }
+        (None, Some(_), Some(ClientAuth::Post | ClientAuth::Basic)) => {
+            return error(AUTH_METHOD, Problem::KeyIsNoSecret);
+        }
+        (None, Some(key), _) => {
+            let auth = Some(ClientAuth::Assertion);
+            (ApplicationCredential::Key(key), auth)
+        }
+        (_, None, Some(ClientAuth::Assertion)) => {
+            return missing(KEY_FILE, Problem::NoAssertionKey);
+        }
+        (Some(secret), None, auth) => (ApplicationCredential::Secret(secret), auth),
+        (None, None, _) => return missing("client_secret_file", Problem::NoClientSecret),
+    };
+    Ok(Some(Application {
+        client_id: client_id.to_owned(),
+        credential,
+        auth,
+        connection: given.given("connection").map(str::to_owned),
+        scope: given.text("scope").unwrap_or_default().to_owned(),
+    }))
+}
+
+/// The application's secret, from one place.
+fn client_secret(given: &Given) -> Result<Option<Secret>> {
+    const NAME: &str = "client_secret";
     let from_file = given.secret_file("client_secret_file")?;
-    let secret = match (inline, from_file) {
+    let secret = match (given.given(NAME), from_file) {
         (Some(secret), Some(_)) => {
-            return Err(ConfigError::new(
-                "client_secret",
-                secret,
-                Problem::TwoSecrets,
-            ));
+            return Err(ConfigError::new(NAME, secret, Problem::TwoSecrets));
         }
         (Some(secret), None) => Some(Secret::new(secret.as_bytes())),
         (None, secret) => secret,
     };
-    match (given.given("client_id"), secret) {
-        (Some(client_id), Some(client_secret)) => {
-            if client_secret.reveal_str().is_none() {
-                let problem = Problem::SecretNotText;
-                return Err(ConfigError::hidden("client_secret", problem));
-            }
-            Ok(Some(Application {
-                client_id: client_id.to_owned(),
-                client_secret,
-                auth: client_auth(given)?,
-                connection: given.given("connection").map(str::to_owned),
-                scope: given.text("scope").unwrap_or_default().to_owned(),
-            }))
+    match &secret {
+        Some(secret) if secret.reveal_str().is_none() => {
+            Err(ConfigError::hidden(NAME, Problem::SecretNotText))
         }
-        (Some(_), None) => {
-            let problem = Problem::NoClientSecret;
-            Err(ConfigError::hidden("client_secret_file", problem))
-        }
-        (None, Some(_)) => Err(ConfigError::hidden("client_id", Problem::NoClientId)),
-        (None, None) => {
-            let of_the_application = ["connection", "scope", "token_endpoint_auth_method"];
-            let set = |name| given.given(name).map(|value| (name, value));
-            match of_the_application.into_iter().find_map(set) {
-                Some((name, value)) => {
-                    let problem = Problem::CredentialsModeOff;
-                    Err(ConfigError::new(name, value, problem))
-                }
-                None => Ok(None),
-            }
-        }
+        _ => Ok(secret),
     }
 }
 
+/// The application's private key, and how it signs.
+fn assertion_key(given: &Given) -> Result<Option<AssertionKey>> {
+    const ALGORITHM: &str = "client_assertion_algorithm";
+    const KID: &str = "client_assertion_kid";
+    let Some(pem) = given.secret_file(KEY_FILE)? else {
+        let set = |name| given.given(name).map(|value| (name, value));
+        return match [ALGORITHM, KID].into_iter().find_map(set) {
+            Some((name, value)) => {
+                let problem = Problem::Alone { without: KEY_FILE };
+                Err(ConfigError::new(name, value, problem))
+            }
+            None => Ok(None),
+        };
+    };
+    let algorithm = match given.given(ALGORITHM) {
+        Some(_) => Algorithm::parse(given.one_of(ALGORITHM)?),
+        None => None,
+    };
+    let key = AssertionKey::new(pem, algorithm, given.given(KID).map(str::to_owned));
+    key.map(Some).map_err(|why| {
+        let path = given.given(KEY_FILE).unwrap_or_default();
+        ConfigError::new(KEY_FILE, path, Problem::AssertionKey(why))
+    })
+}
+
 /// Returns how the application proves who it is, if an option says so.
-fn client_auth(given: &Given) -> Result<Option<ClientAuth>> {
-    const NAME: &str = "token_endpoint_auth_method";
-    if given.given(NAME).is_none() {
+pub(super) fn client_auth(given: &Given) -> Result<Option<ClientAuth>> {
+    if given.given(AUTH_METHOD).is_none() {
         return Ok(None);
     }
-    let name = given.one_of(NAME)?;
+    let name = given.one_of(AUTH_METHOD)?;
     Ok(ClientAuth::ALL.into_iter().find(|one| one.name() == name))
 }
 

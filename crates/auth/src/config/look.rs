@@ -44,7 +44,11 @@ fn follows(error: &ConfigError, earlier: &[ConfigError]) -> bool {
     }
     let could_be: &[&str] = match error.problem {
         Problem::NoDomain => &["domain", "issuer"],
-        Problem::NoClientSecret => &["client_secret", "client_secret_file"],
+        Problem::NoClientSecret => &[
+            "client_secret",
+            "client_secret_file",
+            "client_assertion_key_file",
+        ],
         _ => &[],
     };
     earlier.iter().any(|one| {
@@ -65,6 +69,7 @@ impl Given {
             Problem::NoDomain => self.assume("domain", "tenant.example"),
             Problem::NoAudience => self.assume("audience", "https://mqtt.example/"),
             Problem::NoClientSecret => self.assume("client_secret", "unknown"),
+            Problem::NoAssertionKey => self.remove("token_endpoint_auth_method"),
             Problem::NoClientId => self.assume("client_id", "unknown"),
             Problem::NoHs256Secret => {
                 self.remove("algorithms");

@@ -28,8 +28,11 @@ use std::{
 };
 
 use crate::{
-    algorithm::Algorithm, client_auth::ClientAuth, http_proxy::HttpProxy, proxies::TrustedProxies,
-    secret::Secret, state_dir::StateDir,
+    algorithm::Algorithm,
+    client_auth::{ApplicationCredential, ClientAuth},
+    http_proxy::HttpProxy,
+    proxies::TrustedProxies,
+    state_dir::StateDir,
 };
 use given::Given;
 use options::Reread;
@@ -54,6 +57,14 @@ impl TenantAddress {
     pub fn name(&self) -> &str {
         match self {
             Self::Domain(name) | Self::Issuer(name) => name,
+        }
+    }
+
+    /// Returns the tenant's issuer.
+    pub(crate) fn issuer(&self) -> String {
+        match self {
+            Self::Domain(domain) => format!("https://{domain}/"),
+            Self::Issuer(issuer) => issuer.clone(),
         }
     }
 }
@@ -83,9 +94,9 @@ pub enum KeySource {
 pub struct Application {
     /// Its client ID.
     pub client_id: String,
-    /// Its client secret.
-    pub client_secret: Secret,
-    /// How it proves who it is, if that is not left to the discovery document.
+    /// What proves who it is.
+    pub credential: ApplicationCredential,
+    /// How it proves that, if that is not left to the discovery document.
     pub auth: Option<ClientAuth>,
     /// The connection (realm) of the devices, or `None` for the tenant's default directory.
     pub connection: Option<String>,
@@ -215,8 +226,8 @@ impl Config {
     }
 
     /// Whether what SIGHUP reads again may change who comes in and what they may do. Beside these files only those of
-    /// the authorities, of the client secret and of the proxy's credentials are read again, which count when the tenant
-    /// is asked.
+    /// the authorities, of the client secret or key and of the proxy's credentials are read again, which count when the
+    /// tenant is asked.
     pub(crate) fn has_urgent_files(&self) -> bool {
         let urgent = [
             "config_file",
@@ -257,7 +268,14 @@ impl Config {
     /// Returns the secret in the file that this option names.
     fn secret_in_file(&self, option: &str) -> Option<&[u8]> {
         let secret = match option {
-            "client_secret_file" => &self.only().application.as_ref()?.client_secret,
+            "client_secret_file" => match &self.only().application.as_ref()?.credential {
+                ApplicationCredential::Secret(secret) => secret,
+                _ => return None,
+            },
+            "client_assertion_key_file" => match &self.only().application.as_ref()?.credential {
+                ApplicationCredential::Key(key) => key.pem(),
+                _ => return None,
+            },
             "hs256_secret_file" => self.only().hs256_secret.as_ref()?,
             "proxy_credentials_file" => {
                 let proxy = self.only().proxy.as_ref()?;
@@ -294,6 +312,11 @@ impl WrittenOptions {
     /// Returns where the tenant is, and the issuers of its tokens.
     pub(crate) fn tenant(&self) -> Result<(TenantAddress, Vec<String>)> {
         issuer::tenant(&self.0)
+    }
+
+    /// Returns how an application proves who it is, if an option says so.
+    pub(crate) fn client_auth(&self) -> Result<Option<ClientAuth>> {
+        issuer::client_auth(&self.0)
     }
 
     /// Returns the proxy through which the tenant is asked.

@@ -243,15 +243,48 @@ const CREDENTIALS: Group = Group {
             ..ROW
         },
         Opt {
-            name: "token_endpoint_auth_method",
-            kind: Kind::OneOf(&["client_secret_post", "client_secret_basic"]),
-            default: Unset(
-                "`client_secret_post` with `domain`, and otherwise what the discovery document offers",
-            ),
+            name: "client_assertion_key_file",
+            kind: Kind::SecretFile,
+            default: Unset("the application has a Client Secret"),
             reread: Reread::Forgets,
-            text: "How the application sends its secret: in the form or in the header `Authorization`. If the \
-                   discovery document offers both, the secret is in the form; if it offers neither and says nothing \
-                   about it, in the header, which OpenID Connect makes the default.",
+            text: "The file that holds the private key of the application, as PEM (an RSA key, or one on the curve \
+                   P-256), in the place of a Client Secret. With it the application proves who it is by an assertion \
+                   that it signs anew for each request (`private_key_jwt`), and no secret is shared with the tenant. \
+                   Protect it like `client_secret_file`. See [an application with a private \
+                   key](connect-auth0.md#an-application-with-a-private-key).",
+            ..ROW
+        },
+        Opt {
+            name: "client_assertion_algorithm",
+            kind: Kind::OneOf(&["RS256", "RS384", "PS256", "ES256"]),
+            default: Unset("`RS256` with an RSA key, and `ES256` with one on the curve P-256"),
+            reread: Reread::Forgets,
+            text: "The algorithm with which the private key of the application signs.",
+            ..ROW
+        },
+        Opt {
+            name: "client_assertion_kid",
+            kind: Kind::Text("the ID of the application's key, as the tenant shows it"),
+            default: Unset("assertions name no key"),
+            reread: Reread::Forgets,
+            text: "The ID (`kid`) under which the tenant knows the public key of the application. Auth0 needs none; \
+                   other providers may.",
+            ..ROW
+        },
+        Opt {
+            name: "token_endpoint_auth_method",
+            kind: Kind::OneOf(&[
+                "client_secret_post",
+                "client_secret_basic",
+                "private_key_jwt",
+            ]),
+            default: Unset("what fits the application and the discovery document"),
+            reread: Reread::Forgets,
+            text: "How the application proves who it is: with its secret in the form or in the header `Authorization`, \
+                   or with its private key (`client_assertion_key_file`). Without this option, an application with a \
+                   private key uses that. A secret is sent in the form with `domain`, and otherwise as the discovery \
+                   document offers: in the form if it offers both; in the header if it says nothing about it, which \
+                   OpenID Connect makes the default.",
             ..ROW
         },
         Opt {

@@ -80,7 +80,10 @@ fn credentials_mode_needs_an_application_whole() {
     .unwrap();
     let application = config.only().application.clone().unwrap();
     assert_eq!(application.client_id, "abc");
-    assert_eq!(application.client_secret.reveal(), b"s3cret");
+    let ApplicationCredential::Secret(found) = &application.credential else {
+        panic!("{application:?}");
+    };
+    assert_eq!(found.reveal(), b"s3cret");
     assert_eq!(
         (
             application.connection.as_deref(),
@@ -553,6 +556,97 @@ fn the_file_holds_the_same_options_and_both_may_be_used() {
             .to_string();
         assert!(error.contains(part) && !error.contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn an_application_has_a_private_key_or_a_secret() {
+    let key = testbed::signing::shared_key(0).private_pem();
+    let key = file(&key, 0o640);
+    let key_file = ("client_assertion_key_file", path(&key));
+    let id = ("client_id", "abc");
+    let application = |options: &[(&str, &str)]| with(options).unwrap().only().application.clone();
+    let signs = |options: &[(&str, &str)]| {
+        let application = application(options).unwrap();
+        assert!(matches!(
+            application.credential,
+            ApplicationCredential::Key(_)
+        ));
+        assert_eq!(application.auth, Some(ClientAuth::Assertion));
+    };
+    signs(&[id, key_file]);
+    signs(&[
+        id,
+        key_file,
+        ("token_endpoint_auth_method", "private_key_jwt"),
+    ]);
+    signs(&[
+        id,
+        key_file,
+        ("client_assertion_algorithm", "PS256"),
+        ("client_assertion_kid", "k"),
+    ]);
+    for (options, option, why) in [
+        (&[key_file][..], "client_id is missing", "private key"),
+        (
+            &[id, key_file, ("client_secret", "x")],
+            "client_assertion_key_file",
+            "client_secret is set too",
+        ),
+        (
+            &[
+                id,
+                key_file,
+                ("token_endpoint_auth_method", "client_secret_basic"),
+            ],
+            "token_endpoint_auth_method",
+            "never sent",
+        ),
+        (
+            &[
+                id,
+                ("client_secret", "x"),
+                ("token_endpoint_auth_method", "private_key_jwt"),
+            ],
+            "client_assertion_key_file is missing",
+            "the application's private key",
+        ),
+        (
+            &[id, ("token_endpoint_auth_method", "private_key_jwt")],
+            "client_assertion_key_file is missing",
+            "the application's private key",
+        ),
+        (
+            &[id, ("client_secret", "x"), ("client_assertion_kid", "k")],
+            "client_assertion_kid",
+            "it needs client_assertion_key_file",
+        ),
+        (
+            &[id, key_file, ("client_assertion_algorithm", "ES256")],
+            "client_assertion_key_file",
+            "P-256",
+        ),
+        (
+            &[id, key_file, ("client_assertion_algorithm", "none")],
+            "client_assertion_algorithm",
+            "RS256",
+        ),
+    ] {
+        refuses(with(options), option, &[why]);
+    }
+    let text = file("no key", 0o640);
+    let none = ("client_assertion_key_file", path(&text));
+    refuses(
+        with(&[id, none]),
+        "client_assertion_key_file",
+        &["openssl genrsa"],
+    );
+    let open = file(&testbed::signing::shared_key(0).private_pem(), 0o644);
+    let open = ("client_assertion_key_file", path(&open));
+    refuses(
+        with(&[id, open]),
+        "client_assertion_key_file",
+        &["chmod 640"],
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::{
+    client_auth::assertion::AssertionKeyProblem,
     config::{ConfigError, errors::Problem, options},
     engine::EngineError,
     secret::NoRandomness,
@@ -91,6 +92,7 @@ impl fmt::Display for Problem {
                     "{entry} has the condition {name}, which this broker does not tell; {fix}"
                 );
             }
+            Self::AssertionKey(why) => return write!(f, "{why}"),
             Self::Keys(why) => {
                 return write!(f, "{why}; save the tenant's /.well-known/jwks.json there");
             }
@@ -135,9 +137,18 @@ impl fmt::Display for Problem {
                 "add the line: plugin_opt_audience IDENTIFIER-OF-YOUR-API (in Auth0: Applications > APIs)"
             }
             Self::NoClientSecret => {
-                "client_id is set; add the file with its secret, or leave client_id out to turn credentials mode off"
+                "client_id is set; add the file with its secret (or with its private key, client_assertion_key_file), or leave \
+                 client_id out to turn credentials mode off"
             }
-            Self::NoClientId => "a client secret is set; add the client ID of the same application",
+            Self::NoClientId => {
+                "a client secret or a private key is set; add the client ID of the same application"
+            }
+            Self::NoAssertionKey => {
+                "token_endpoint_auth_method is private_key_jwt; add the file with the application's private key"
+            }
+            Self::KeyIsNoSecret => {
+                "client_assertion_key_file is set, and a private key is never sent; write private_key_jwt or leave this out"
+            }
             Self::NoHs256Secret => {
                 "algorithms lists HS256; add a file with the API's signing secret"
             }
@@ -171,6 +182,26 @@ impl fmt::Display for Problem {
             Self::Nested => "it names another config_file; put everything in one",
         };
         f.write_str(sentence)
+    }
+}
+
+impl fmt::Display for AssertionKeyProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const FIX: &str = "give a key in PEM that is not encrypted, RSA as `openssl genrsa 2048` makes it, or P-256";
+        match self {
+            Self::NotPem(why) => write!(f, "it holds no private key in PEM ({why}); {FIX}"),
+            Self::Kind => write!(
+                f,
+                "it holds neither an RSA key nor one on the curve P-256; {FIX}"
+            ),
+            Self::Invalid(why) => write!(f, "its key is not valid ({why}); {FIX}"),
+            Self::OtherAlgorithm(algorithm) => write!(
+                f,
+                "{} needs another kind of key; use RS256, RS384 or PS256 with an RSA key, and ES256 with one on P-256",
+                algorithm.name()
+            ),
+            Self::CannotSign => write!(f, "its key cannot sign; {FIX}"),
+        }
     }
 }
 

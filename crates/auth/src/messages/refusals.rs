@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::client_auth::ClientAuth;
 use crate::refusal::{
     AccessToken, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor, Field, IssuedToken,
     LimitDetail, LookAt, NoAnswer, Part, PendingDetail, ProxyProblem, Refusal, RenewalDetail,
@@ -426,6 +427,11 @@ impl fmt::Display for TenantAnswer {
                     Some(LookAt::Application) => f.write_str(
                         ": look at the application's grant types (Password) and connections",
                     )?,
+                    Some(LookAt::ClientSecret(ClientAuth::Assertion)) => f.write_str(
+                        ": look at client_id, at the application's credentials in the tenant (private_key_jwt, with the \
+                         public key of client_assertion_key_file), at client_assertion_algorithm and \
+                         client_assertion_kid, and at this machine's clock",
+                    )?,
                     Some(LookAt::ClientSecret(sent_by)) => write!(
                         f,
                         ": look at client_id, client_secret_file and token_endpoint_auth_method (the secret was sent \
@@ -492,6 +498,9 @@ impl fmt::Display for NoAnswer {
                 write!(f, "has a {name} without TLS, {}", Quoted(url))
             }
             Self::NoKeysAddress => f.write_str("has no jwks_uri in its discovery document"),
+            Self::NotSigned => {
+                f.write_str("was not asked, because the application's private key could not sign")
+            }
             Self::NoTokenAddress => f.write_str("has no token_endpoint in its discovery document"),
             Self::BadKeys(why) => write!(f, "has a key set that cannot be used: {why}"),
         }

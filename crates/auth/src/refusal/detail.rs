@@ -568,6 +568,8 @@ pub enum NoAnswer {
     NoKeysAddress,
     /// Its discovery document has no token endpoint.
     NoTokenAddress,
+    /// It was not asked, because the application's private key could not sign.
+    NotSigned,
     /// Its key set cannot be used, for this reason.
     BadKeys(String),
 }
@@ -634,7 +636,7 @@ pub enum TenantBody {
 pub enum LookAt {
     /// The application's settings in the tenant.
     Application,
-    /// `client_id` and `client_secret_file`, which were sent in this way.
+    /// `client_id`, and what proves who the application is, which was sent in this way.
     ClientSecret(ClientAuth),
     /// `audience` and `connection`.
     AudienceAndConnection,

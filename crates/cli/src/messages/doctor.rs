@@ -211,15 +211,16 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
         .means("tokens may be refused with [token-algorithm]")
         .mend("list the tenant's algorithm in `algorithms`"),
         Finding::SecretNotOffered { sent_by, offered } => seen(format!(
-            "Client authentication: the plugin sends the secret by {}, and the tenant offers {}.",
+            "Client authentication: the application proves who it is by {}, and the tenant offers {}.",
             sent_by.name(),
             words_of(offered)
         ))
         .means(PASSWORDS_REFUSED)
         .mend(page(
             is_auth0,
-            "Applications > Applications > (your application) > Credentials: Client Secret (Post or Basic)",
-            "allow client_secret_post or client_secret_basic for this client, and set token_endpoint_auth_method to it",
+            "Applications > Applications > (your application) > Credentials: the same method, Client Secret (Post or Basic) or \
+             Private Key JWT",
+            "allow this method for this client, or set token_endpoint_auth_method to another one",
         )),
         Finding::PasswordsNotOffered { offered } => seen(format!(
             "Grant: the tenant's document lists no grant for passwords, only {}.",
@@ -373,9 +374,10 @@ fn application(finding: &Finding, is_auth0: bool) -> Option<Words> {
                 .mend(page(
                     is_auth0,
                     "Applications > Applications > (your application) > Settings: compare Client ID with `client_id`, \
-                     and copy Client Secret into `client_secret_file` again; tab Credentials: Client Secret (Post or Basic)",
-                    "compare `client_id` and the secret with the client's registration; the secret is sent in the \
-                     body (client_secret_post)",
+                     and copy Client Secret into `client_secret_file` again; tab Credentials: Client Secret (Post or Basic), or \
+                     Private Key JWT with the public key of `client_assertion_key_file`",
+                    "compare `client_id`, the secret or the key, and token_endpoint_auth_method with the client's \
+                     registration",
                 ))
         }
         Finding::GrantOff(answer) => {
@@ -730,7 +732,7 @@ impl fmt::Display for Sending {
             Self::Keys { url } => write!(f, "GET {}", at(url, "jwks_uri")),
             Self::Application { url, client_id } => write!(
                 f,
-                "POST {} with client_id {} and its secret, without a user: no login is counted",
+                "POST {} with client_id {} and what proves it, without a user: no login is counted",
                 at(url, "token_endpoint"),
                 shown(client_id)
             ),

@@ -2,7 +2,10 @@
 
 use std::{io, path::Path, process::ExitStatus, time::Duration};
 
-use auth::{auth0::token_client::TokenClientError, clock::Unix, refusal::NoAnswer};
+use auth::{
+    auth0::token_client::TokenClientError, client_auth::assertion::AssertionKeyProblem,
+    clock::Unix, refusal::NoAnswer,
+};
 use input::text::Quoted;
 
 use crate::{
@@ -39,6 +42,13 @@ pub(crate) fn empty_refresh_token(path: &Path) -> Failure {
 
 pub(crate) fn secret_is_no_text() -> Failure {
     Failure::new("the client secret is not UTF-8")
+}
+
+pub(crate) fn key_cannot_be_used(file: &Path, why: &AssertionKeyProblem) -> Failure {
+    Failure::new(format!(
+        "the private key in {} cannot be used: {why}",
+        file.display()
+    ))
 }
 
 pub(crate) fn no_client(why: TokenClientError) -> Failure {

@@ -54,13 +54,12 @@ pub(super) fn run(source: &Source, client: &TokenClient) -> Result<StoredTokens,
             ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
             ("device_code", device_code),
         ];
-        let now = source.now();
         // A tenant that does not answer is asked again, less often (RFC 8628, section 3.5).
-        let Ok(response) = source.post(client, &form, now) else {
+        let Ok(response) = source.post(client, &form) else {
             interval += INTERVAL;
             continue;
         };
-        let refusal = match source.tokens_of(&response, None, now)? {
+        let refusal = match source.tokens_of(&response, None, source.now())? {
             Ok(tokens) => return Ok(tokens),
             Err(refusal) => refusal,
         };

@@ -3,11 +3,9 @@
 //! * this file: which token is wanted, whether a kept one will do, and what is kept
 //! * [`request`]: one request, and what its response means
 //! * [`device_flow`]: a person signs in with a browser
-//! * [`assertion`]: an application proves who it is with its private key
 //! * [`stored`]: what is kept
 //! * [`watch`]: keeps a file fresh
 
-mod assertion;
 mod device_flow;
 mod request;
 mod stored;
@@ -19,10 +17,11 @@ use std::{
 };
 
 use auth::{
+    algorithm::Algorithm,
     auth0::token_client::TokenClient,
+    client_auth::{ApplicationCredential, assertion::AssertionKey},
     clock::{self, Unix},
     config::WrittenOptions,
-    secret::Secret,
 };
 
 use crate::{
@@ -33,19 +32,8 @@ use crate::{
     private_file::{self, Lock, Replacement},
     secrets,
 };
-use assertion::AssertionKey;
 pub(crate) use request::TokenRefusal;
 pub(crate) use stored::StoredTokens;
-
-/// How the application proves who it is.
-pub(crate) enum Credential {
-    /// Not at all: a public application.
-    None,
-    /// With its secret.
-    Secret(Secret),
-    /// With its private key.
-    Key(AssertionKey),
-}
 
 /// Where tokens come from.
 pub(crate) struct Source {
@@ -54,7 +42,7 @@ pub(crate) struct Source {
     client_id: String,
     scope: Option<String>,
     grant: TokenGrant,
-    credential: Credential,
+    credential: ApplicationCredential,
     /// The file that holds the refresh token.
     refresh_file: Option<PathBuf>,
     /// The file that tokens are kept in.
@@ -82,21 +70,16 @@ impl Source {
             .trim()
             .to_owned();
         let client_id = option("client_id").ok_or_else(messages::no_client_id)?;
-        let key = |pem| AssertionKey::read(&pem, arguments.algorithm, arguments.key_id.clone());
-        let credential = match (&arguments.client_secret_file, &arguments.private_key_file) {
-            (Some(file), _) => Credential::Secret(secrets::secret(file)?),
-            (None, Some(file)) => Credential::Key(key(secrets::secret(file)?)?),
-            (None, None) => Credential::None,
-        };
+        let credential = credential(arguments)?;
         let grant = arguments
             .grant
             .unwrap_or(match (&credential, &arguments.refresh_token_file) {
                 (_, Some(_)) => TokenGrant::RefreshToken,
-                (Credential::None, None) => TokenGrant::Device,
+                (ApplicationCredential::None, None) => TokenGrant::Device,
                 (_, None) => TokenGrant::ClientCredentials,
             });
         match (grant, &credential, &arguments.refresh_token_file) {
-            (TokenGrant::ClientCredentials, Credential::None, _) => {
+            (TokenGrant::ClientCredentials, ApplicationCredential::None, _) => {
                 return Err(messages::no_credential());
             }
             (TokenGrant::RefreshToken, _, None) => return Err(messages::no_refresh_token()),
@@ -237,6 +220,24 @@ impl Source {
     fn now(&self) -> Unix {
         clock::now()
     }
+}
+
+/// Returns what proves who the application is.
+fn credential(arguments: &Token) -> Result<ApplicationCredential, Failure> {
+    if let Some(file) = &arguments.client_secret_file {
+        let secret = secrets::secret(file)?;
+        return match secret.reveal_str() {
+            Some(_) => Ok(ApplicationCredential::Secret(secret)),
+            None => Err(messages::secret_is_no_text()),
+        };
+    }
+    let Some(file) = &arguments.private_key_file else {
+        return Ok(ApplicationCredential::None);
+    };
+    let algorithm = arguments.algorithm.map(Algorithm::from);
+    let key = AssertionKey::new(secrets::secret(file)?, algorithm, arguments.key_id.clone());
+    key.map(ApplicationCredential::Key)
+        .map_err(|why| messages::key_cannot_be_used(file, &why))
 }
 
 /// Refuses files that are the same one: each would be written over the other, and waited for without end.

@@ -5,7 +5,7 @@ use auth::{
     clock::Unix,
 };
 
-use super::{Credential, Source, StoredTokens, assertion};
+use super::{Source, StoredTokens};
 use crate::{messages::token as messages, output::Failure};
 
 /// The tenant's refusal.
@@ -42,7 +42,7 @@ impl Source {
             ("audience", &self.audience),
         ];
         form.extend(self.scope.as_deref().map(|scope| ("scope", scope)));
-        let response = self.post(client, &form, now)?;
+        let response = self.post(client, &form)?;
         self.tokens_of(&response, None, now)?
             .map_err(messages::refused)
     }
@@ -55,7 +55,7 @@ impl Source {
         now: Unix,
     ) -> Result<Result<StoredTokens, TokenRefusal>, Failure> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", token)];
-        let response = self.post(client, &form, now)?;
+        let response = self.post(client, &form)?;
         self.tokens_of(&response, Some(token), now)
     }
 
@@ -64,28 +64,9 @@ impl Source {
         &self,
         client: &TokenClient,
         form: &[(&str, &str)],
-        now: Unix,
     ) -> Result<TokenResponse, Failure> {
-        let proof;
-        let mut form = form.to_vec();
-        form.push(("client_id", &self.client_id));
-        match &self.credential {
-            Credential::None => {}
-            Credential::Secret(secret) => {
-                let text = secret
-                    .reveal_str()
-                    .ok_or_else(messages::secret_is_no_text)?;
-                form.push(("client_secret", text));
-            }
-            Credential::Key(key) => {
-                proof = key.assertion(&self.client_id, client.issuer(), now)?;
-                form.push(("client_assertion_type", assertion::KIND));
-                form.push(("client_assertion", &proof));
-            }
-        }
-        client
-            .ask_for_token(&form)
-            .map_err(|(why, _)| messages::no_answer(&why))
+        let asked = client.ask_for_token(form, &self.client_id, &self.credential);
+        asked.map_err(|(why, _)| messages::no_answer(&why))
     }
 
     /// Returns the tokens in a response. `used` is the refresh token that was used for them. Without rotation, it

@@ -479,6 +479,52 @@ fn an_application_authenticates_in_the_configured_way_only() {
 }
 
 #[test]
+fn an_assertion_holds_once_and_for_this_tenant() {
+    let tenant = Tenant::start();
+    let key = crate::signing::shared_key(2);
+    tenant.configure(|settings| {
+        settings.client_auth = ClientAuth::PrivateKeyJwt;
+        settings.client_jwk = Some(key.jwk());
+    });
+    let claims = |jti: &str| {
+        serde_json::json!({
+            "iss": CLIENT_ID, "sub": CLIENT_ID, "aud": tenant.issuer(), "iat": crate::signing::now(),
+            "exp": crate::signing::now() + 60, "jti": jti,
+        })
+    };
+    let header = serde_json::json!({"alg": "RS256", "typ": "JWT"});
+    let sign = |claims: &Value| key.sign(crate::signing::Alg::Rs256, &header, claims);
+    let status = |assertion: &str| {
+        let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let form = with(login(), "client_assertion_type", kind);
+        let form: Vec<_> = form
+            .into_iter()
+            .filter(|(name, _)| *name != "client_secret")
+            .collect();
+        reply(&tenant, &with(form, "client_assertion", assertion)).0
+    };
+    let good = sign(&claims("1"));
+    assert_eq!(status(&good), 200);
+    assert_eq!(status(&good), 401, "it was used");
+    for (name, value) in [
+        ("aud", serde_json::json!(tenant.url("oauth/token"))),
+        ("aud", serde_json::json!([tenant.issuer()])),
+        ("exp", serde_json::json!(crate::signing::now() - 60)),
+        ("exp", serde_json::json!(crate::signing::now() + 900)),
+        ("sub", serde_json::json!("another")),
+        ("jti", serde_json::json!("")),
+    ] {
+        let mut claims = claims(name);
+        claims[name] = value;
+        assert_eq!(status(&sign(&claims)), 401, "{claims}");
+    }
+    let another = crate::signing::shared_key(3);
+    let forged = another.sign(crate::signing::Alg::Rs256, &header, claims("2"));
+    assert_eq!(status(&forged), 401);
+    assert_eq!(reply(&tenant, &login()).0, 401, "a secret does not count");
+}
+
+#[test]
 fn keys_are_published_then_used_then_revoked() {
     let tenant = Tenant::start();
     let mut answer = jwks(&tenant).unwrap();
