@@ -315,11 +315,12 @@ fn tests_that_pages_name_exist() {
 }
 
 /// The blocks that a test uses by name, except for commands.
-const TESTED: [&str; 13] = [
+const TESTED: [&str; 14] = [
     "tokens",
     "credentials",
     "two-listeners",
     "other-provider",
+    "issuers",
     "beside",
     "acl",
     "loopback",
@@ -403,8 +404,12 @@ fn actions_have_no_syntax_errors() {
 fn policy_files_are_valid() {
     for block in blocks_in("toml") {
         let place = block.place;
+        if block.mark == "tested: issuers" {
+            continue; // it is a file of options
+        }
         let file = PolicyFile::compile(&block.text).unwrap_or_else(|e| panic!("{place}: {e}"));
-        assert!(!file.is_empty(), "{place}");
+        let size = file.size();
+        assert!(size.rules + size.requirements > 0, "{place}");
     }
 }
 
@@ -786,6 +791,47 @@ fn the_example_for_credentials() {
         let started = Setup::new(version, block("tested: credentials"), &tenant).start();
         let client = started.device().username(DEVICE).password(PASSWORD);
         client.publish("temperature", "20.5").expect_success();
+    }
+}
+
+/// Devices of one issuer and people of another one, each with a policy of its own.
+#[test]
+fn the_example_for_several_issuers() {
+    let devices = Tenant::builder().fresh_keys().start().unwrap();
+    let people = Tenant::builder().fresh_keys().start().unwrap();
+    for version in Version::ALL {
+        let mut text = block("tested: issuers");
+        let folder = tempfile::tempdir().unwrap();
+        let policy = folder.path().join("policy.toml");
+        fs::write(&policy, block("tested: policy")).unwrap();
+        for (from, to) in [
+            ("YOUR-TENANT.eu.auth0.com", devices.domain()),
+            ("https://keycloak.example/realms/staff", people.issuer()),
+            ("/etc/mosquitto/auth0-people.toml", policy.to_str().unwrap()),
+        ] {
+            text = text.replace(from, to);
+        }
+        for tenant in [&devices, &people] {
+            let table = format!("[[issuer]]\nca_file = \"{}\"", tenant.ca_file().display());
+            text = text.replacen("[[issuer]]\n#", &format!("{table}\n#"), 1);
+        }
+        let options = write_private(&folder.path().join("auth0.toml"), &text);
+        let options = [("config_file", options.to_str().unwrap())];
+        let builder = Mosquitto::builder(version).plugin(testbed::plugin::file(), &options);
+        let broker = builder.start().unwrap();
+        let device = MosquittoClient::of(&broker).username("JWT");
+        let token = devices.token(DEVICE);
+        let device = device.password(&token);
+        device.publish("temperature", "20.5").expect_success();
+        let person = people.mint(DEVICE).claim("preferred_username", "ada");
+        let person = person.claim("aud", "mqtt").sign();
+        let person = MosquittoClient::of(&broker)
+            .username("JWT")
+            .password(&person);
+        person
+            .id("ada")
+            .publish("devices/ada/state", "on")
+            .expect_success();
     }
 }
 

@@ -91,6 +91,9 @@ fn options_page(_: &str) -> String {
             if option.secret {
                 page.push_str("* Secret: the value is in no log line\n");
             }
+            if option.of_issuer {
+                page.push_str("* About one issuer: each `[[issuer]]` table may have it\n");
+            }
             writeln!(page, "* A change on SIGHUP: {}", reread(option)).unwrap();
             writeln!(page, "* Since: {}", option.since).unwrap();
         }

@@ -15,6 +15,7 @@ mod glewlwyd;
 mod helpers;
 mod identity;
 mod isolation;
+mod issuers;
 mod keys;
 mod loading;
 mod log_lines;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::{
-    account::Account,
+    account::{Account, IssuerNumber},
     clock::Unix,
     refusal::{ClaimProblem, Detail, Reason, Refusal},
     saved_sessions::SavedClaims,
@@ -86,6 +86,8 @@ impl ClientIds {
 pub(crate) struct Identity {
     /// The user name.
     pub username: Arc<str>,
+    /// The issuer of its token.
+    pub issuer: IssuerNumber,
     /// The account. It may come back for what is kept under its client ID.
     pub account: Account,
     /// The client IDs that it may be used with.

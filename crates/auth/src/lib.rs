@@ -6,6 +6,7 @@
 //!
 //! | question | file |
 //! |---|---|
+//! | Whose tokens are accepted, and with what is a token verified? | `engine/issuers.rs`; an issuer's options, `config/issuer.rs` |
 //! | Is this token valid? | [`jwt`]; its outer layer and signature, [`jwt::jws`] |
 //! | What follows when the tenant revokes a key? | `engine/signing_keys.rs` |
 //! | Which algorithms may sign a token, and with which kind of key? | [`algorithm`]; how a key is read, `jwt/jwk.rs` |
@@ -59,7 +60,7 @@
 /// The generation of the file `sessions` in `state_dir` that this version reads and writes.
 pub use saved_sessions::GENERATION as SESSIONS_FILE_GENERATION;
 
-mod account;
+pub mod account;
 pub mod algorithm;
 pub mod auth0;
 mod cache;

@@ -4,9 +4,9 @@
 //! one sees `"sub":"b"`. RFC 8725 asks verifiers to refuse such tokens; `serde_json::Value` silently takes the last
 //! member.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// Why a text was not accepted as JSON.
@@ -47,6 +47,56 @@ pub fn value(text: &str) -> Result<Value, JsonError> {
         // The visitor below accepts every value, so its only data error is the duplicate member.
         Err(e) if e.is_data() => Err(JsonError::DuplicateMember),
         Err(e) => Err(JsonError::Syntax(e.to_string())),
+    }
+}
+
+/// Returns one member of a JSON object, if it is there and a text. The others are read over: this is faster than
+/// [`object`] where nothing else is wanted.
+///
+/// # Errors
+///
+/// Returns an error if the text is not UTF-8, not JSON, not an object, or names this member twice.
+pub fn text_member(bytes: &[u8], name: &str) -> Result<Option<String>, JsonError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| JsonError::NotUtf8)?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let found = deserializer.deserialize_any(MemberVisitor(name));
+    match found.and_then(|found| deserializer.end().map(|()| found)) {
+        Ok(Member::Found(Value::String(text))) => Ok(Some(text)),
+        Ok(Member::Found(_) | Member::Missing) => Ok(None),
+        Ok(Member::Twice) => Err(JsonError::DuplicateMember),
+        Err(why) if why.is_data() => Err(JsonError::NotAnObject),
+        Err(why) => Err(JsonError::Syntax(why.to_string())),
+    }
+}
+
+enum Member {
+    Missing,
+    Found(Value),
+    Twice,
+}
+
+struct MemberVisitor<'n>(&'n str);
+
+impl<'de> Visitor<'de> for MemberVisitor<'_> {
+    type Value = Member;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member, A::Error> {
+        let mut member = Member::Missing;
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            match (name == self.0, &member) {
+                (false, _) => drop(map.next_value::<IgnoredAny>()?),
+                (true, Member::Missing) => member = Member::Found(map.next_value()?),
+                (true, _) => {
+                    map.next_value::<IgnoredAny>()?;
+                    member = Member::Twice;
+                }
+            }
+        }
+        Ok(member)
     }
 }
 

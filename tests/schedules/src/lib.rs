@@ -7,7 +7,7 @@
 extern crate scheduled_std as std;
 
 pub use auth::{
-    auth0, client, clock, config, limits, log, metrics, refusal, secret, sessions, sign_in,
+    account, auth0, client, clock, config, limits, log, metrics, refusal, secret, sessions, sign_in,
 };
 
 pub mod jwt;

@@ -16,6 +16,7 @@ use std::{
 };
 
 use schedules::{
+    account::IssuerNumber,
     auth0::answer::{TenantFeedback, Tokens},
     client::{Client, ClientKey},
     clock::Deadline,
@@ -85,7 +86,11 @@ fn login(key: Fingerprint) -> Job {
 /// Returns a job with a token that is signed with an unknown key.
 fn token(key: Fingerprint) -> Job {
     let token = String::new();
-    let tokens = UnverifiedTokens::FromClient { token, print: key };
+    let tokens = UnverifiedTokens::FromClient {
+        issuer: IssuerNumber::default(),
+        token,
+        print: key,
+    };
     job(key, Task::Keys(tokens))
 }
 
@@ -116,8 +121,11 @@ impl Work {
 }
 
 /// Returns a cache that never fetches.
-fn no_keys() -> Arc<JwksCache> {
-    Arc::new(JwksCache::new(FetchSchedule::default(), threads::plain))
+fn no_keys() -> Vec<Arc<JwksCache>> {
+    vec![Arc::new(JwksCache::new(
+        FetchSchedule::default(),
+        threads::plain,
+    ))]
 }
 
 fn pool(limit: usize) -> (Pool, Arc<Work>) {
@@ -255,7 +263,12 @@ impl Keys {
         };
         let cache = Arc::new(JwksCache::new(schedule, threads::plain));
         let worker = Arc::new(Work::default()).worker();
-        let pool = Arc::new(Pool::new(1, threads::plain, worker, Arc::clone(&cache)));
+        let pool = Arc::new(Pool::new(
+            1,
+            threads::plain,
+            worker,
+            vec![Arc::clone(&cache)],
+        ));
         let fetches = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&fetches);
         let fetch = move || {
@@ -264,7 +277,12 @@ impl Keys {
             Ok(keys())
         };
         cache
-            .start(Box::new(fetch), pool.on_keys_fetched(), Log::default())
+            .start(
+                "t.example",
+                Box::new(fetch),
+                pool.on_keys_fetched(IssuerNumber::default()),
+                Log::default(),
+            )
             .unwrap();
         Self {
             pool,

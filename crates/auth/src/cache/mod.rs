@@ -14,6 +14,7 @@ pub(crate) mod tokens;
 pub(crate) fn test_identity(until: crate::clock::Unix) -> crate::identity::Identity {
     crate::identity::Identity {
         username: "u".into(),
+        issuer: crate::account::IssuerNumber::default(),
         account: crate::account::Account {
             issuer: "https://tenant.example/".into(),
             subject: "u".into(),

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use super::expiring::ExpiringMap;
-use crate::{clock::Unix, identity::Identity, jwt::jwks::KeySet, secret::Fingerprint};
+use crate::{
+    account::IssuerNumber, clock::Unix, identity::Identity, jwt::jwks::KeySet, secret::Fingerprint,
+};
 
 /// How many seconds a token is kept after its client has gone. That is long enough for a network that comes back, and
 /// short enough that a fleet that has gone leaves nothing behind.
@@ -18,16 +20,17 @@ const AFTER_LEAVING: u64 = 60;
 pub(crate) struct TokenCache(ExpiringMap<(Identity, Arc<KeySet>)>);
 
 impl TokenCache {
-    /// Returns the identity in a token that was verified with these keys. Its client is about to come back, so the
-    /// token is kept until it expires again.
+    /// Returns the identity in a token, if it was verified with the keys that its issuer has now. Its client is about
+    /// to come back, so the token is kept until it expires again.
     pub(crate) fn get(
         &mut self,
         token: Fingerprint,
-        keys: &Arc<KeySet>,
+        keys_of: impl FnOnce(IssuerNumber) -> Arc<KeySet>,
         now: Unix,
     ) -> Option<Identity> {
         let (identity, under) = self.0.get(token, now)?;
-        let identity = Arc::ptr_eq(under, keys).then(|| identity.clone())?;
+        let is_current = Arc::ptr_eq(under, &keys_of(identity.issuer));
+        let identity = is_current.then(|| identity.clone())?;
         self.0.end_at(token, identity.until);
         Some(identity)
     }
@@ -83,9 +86,9 @@ mod tests {
         let identity = test_identity(Unix(2000));
         let mut cache = TokenCache::default();
         cache.insert(token, &identity, Arc::clone(&keys), Unix(1000));
-        assert!(cache.get(token, &keys, Unix(1999)).is_some());
-        assert!(cache.get(token, &others, Unix(1999)).is_none());
-        assert!(cache.get(token, &keys, Unix(2000)).is_none());
+        assert!(cache.get(token, |_| keys.clone(), Unix(1999)).is_some());
+        assert!(cache.get(token, |_| others.clone(), Unix(1999)).is_none());
+        assert!(cache.get(token, |_| keys.clone(), Unix(2000)).is_none());
 
         cache.insert(token, &identity, Arc::clone(&keys), Unix(1000));
         cache.client_left(token, Unix(1000));
@@ -103,8 +106,8 @@ mod tests {
         let mut cache = TokenCache::default();
         cache.insert(token, &identity, Arc::clone(&keys), Unix(1000));
         cache.client_left(token, Unix(1000));
-        assert!(cache.get(token, &keys, Unix(1010)).is_some());
-        assert!(cache.get(token, &keys, Unix(1999)).is_some());
-        assert!(cache.get(token, &keys, Unix(2000)).is_none());
+        assert!(cache.get(token, |_| keys.clone(), Unix(1010)).is_some());
+        assert!(cache.get(token, |_| keys.clone(), Unix(1999)).is_some());
+        assert!(cache.get(token, |_| keys.clone(), Unix(2000)).is_none());
     }
 }

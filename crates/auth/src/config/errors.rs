@@ -113,6 +113,19 @@ pub(crate) enum Problem {
         /// Its line.
         line: usize,
     },
+    /// The option is in an `[[issuer]]` table, and is about the whole broker.
+    NotOfIssuer,
+    /// The option is about one issuer, and there are only `[[issuer]]` tables.
+    NeedsIssuer,
+    /// Two issuers have this `iss`.
+    IssuerTwice,
+    /// A second issuer has an application.
+    TwoApplications,
+    /// There are more issuers than this.
+    TooManyIssuers {
+        /// The limit.
+        most: usize,
+    },
     /// The file of options names another one.
     Nested,
     /// The file cannot be used.

@@ -1,12 +1,16 @@
 //! The options that an operator has set, and how one of them is read by its row in the table.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{
     ConfigError, Result,
@@ -30,8 +34,30 @@ const MAX_NAMED_FILE: u64 = 4 * 1024 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Given {
     values: HashMap<&'static str, GivenValue>,
+    /// The `[[issuer]]` tables of the file of options.
+    pub(super) issuers: Vec<IssuerTable>,
     /// Whether they are read for a tool, so that nothing on disk may be changed.
     pub(super) only_looks: bool,
+}
+
+/// An `[[issuer]]` table.
+#[derive(Clone, Debug)]
+pub(super) struct IssuerTable {
+    /// The options in it.
+    pub(super) given: Given,
+    /// The file that it is in.
+    file: String,
+    /// The line with its heading.
+    line: usize,
+}
+
+impl IssuerTable {
+    /// Says where the option stands, or would have to stand.
+    pub(super) fn locate(&self, error: ConfigError) -> ConfigError {
+        let value = self.given.values.get(error.option.as_str());
+        let line = value.and_then(|value| value.line);
+        error.at(&self.file, line.unwrap_or(self.line))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -127,34 +153,86 @@ impl Given {
             Ok(table) => table,
             Err(why) => return error(not_toml(text, &why)),
         };
-        let members = table.get_ref();
-        let is_secret = |name: &str| options::find(name).is_some_and(|option| option.secret);
         let mut mistakes = Vec::new();
-        if members.keys().any(|name| is_secret(name.get_ref()))
+        let plain = in_order(table.get_ref());
+        let (issuers, plain): (Vec<_>, _) = plain
+            .into_iter()
+            .partition(|(name, value)| name.get_ref() == ISSUER && tables_of(value).is_some());
+        self.add_table(&plain, (path, text), &mut mistakes);
+        for (_, value) in issuers {
+            for (heading, members) in tables_of(value).into_iter().flatten() {
+                let mut table = IssuerTable {
+                    given: Self {
+                        only_looks: self.only_looks,
+                        ..Self::default()
+                    },
+                    file: path.to_owned(),
+                    line: line_of(text, heading),
+                };
+                let members = in_order(members);
+                table.given.add_table(&members, (path, text), &mut mistakes);
+                let others = table.given.values.keys().copied();
+                let others =
+                    others.filter(|name| options::find(name).is_some_and(|o| !o.of_issuer));
+                for name in others.collect::<Vec<_>>() {
+                    let value = table.given.text(name).unwrap_or_default();
+                    let problem = Problem::NotOfIssuer;
+                    mistakes.push(table.locate(ConfigError::new(name, value, problem)));
+                    table.given.remove(name);
+                }
+                self.issuers.push(table);
+            }
+        }
+        let tables = self.issuers.iter().map(|table| &table.given);
+        let mut all = std::iter::once(&*self).chain(tables);
+        if all.any(|given| given.has_secret_in_file())
             && let Err(why) = content.is_private(Path::new(path))
         {
             mistakes.extend(error(Problem::SecretInPublicFile(why)));
         }
-        let mut members: Vec<_> = members.iter().collect();
-        members.sort_by_key(|(name, _)| name.span().start);
+        mistakes
+    }
+
+    /// Adds the options of a table of a file, with this path and content.
+    fn add_table(
+        &mut self,
+        members: &[Member<'_, '_>],
+        (path, text): (&str, &str),
+        mistakes: &mut Vec<ConfigError>,
+    ) {
+        let error = |problem| ConfigError::new("config_file", path, problem);
         for (name, value) in members {
             let line = line_of(text, name.span().start);
             let name = name.get_ref().as_ref();
             if name == "config_file" {
-                mistakes.extend(error(Problem::Nested));
+                mistakes.push(error(Problem::Nested));
             } else if let Some(value) = value_of(value.get_ref()) {
                 let set = self.set_at(Some(line), name, &value);
                 mistakes.extend(set.map_err(|error| error.at(path, line)).err());
             } else {
                 let name = name.to_owned();
-                mistakes.extend(error(Problem::WrongType { name, line }));
+                mistakes.push(error(Problem::WrongType { name, line }));
             }
         }
-        mistakes
+    }
+
+    /// Whether the value of an option in the file is a secret.
+    fn has_secret_in_file(&self) -> bool {
+        let mut values = self.values.values();
+        values.any(|value| value.line.is_some() && matches!(value.text, GivenText::Secret(_)))
+    }
+
+    /// Returns the `[[issuer]]` table that has this line.
+    pub(super) fn table_at(&mut self, line: usize) -> Option<&mut IssuerTable> {
+        let tables = self.issuers.iter_mut();
+        tables.rev().find(|table| table.line <= line)
     }
 
     /// Says where the option stands, if it stands in the file of options.
     pub(super) fn locate(&self, error: ConfigError) -> ConfigError {
+        if error.place.is_some() {
+            return error;
+        }
         let line = self
             .values
             .get(error.option.as_str())
@@ -292,6 +370,32 @@ impl Given {
             .map(Some)
             .map_err(|why| ConfigError::new(name, value, Problem::File(why)))
     }
+}
+
+/// The name of the tables of issuers.
+const ISSUER: &str = "issuer";
+
+/// A member of a table, and where it is.
+type Member<'t, 'd> = (&'t Spanned<Cow<'d, str>>, &'t Spanned<DeValue<'d>>);
+
+/// Returns the members of a table in the order of the file.
+fn in_order<'t, 'd>(table: &'t DeTable<'d>) -> Vec<Member<'t, 'd>> {
+    let mut members: Vec<_> = table.iter().collect();
+    members.sort_by_key(|(name, _)| name.span().start);
+    members
+}
+
+/// Returns the tables in an array of tables, and where each begins. `None` for every other value.
+fn tables_of<'t, 'd>(value: &'t Spanned<DeValue<'d>>) -> Option<Vec<(usize, &'t DeTable<'d>)>> {
+    let DeValue::Array(list) = value.get_ref() else {
+        return None;
+    };
+    let table = |one: &'t Spanned<DeValue<'d>>| match one.get_ref() {
+        DeValue::Table(table) => Some((one.span().start, table)),
+        _ => None,
+    };
+    let tables: Option<Vec<_>> = list.iter().map(table).collect();
+    tables.filter(|tables| !tables.is_empty())
 }
 
 /// The error for a value that does not have the option's form.

@@ -45,6 +45,8 @@ pub struct IssuerConfig {
     pub application: Option<Application>,
     /// The claims that say what a client may do.
     pub reading: Reading,
+    /// The policy file of this issuer alone, if it has one.
+    pub(crate) policy_file: Option<PathBuf>,
     /// The claim that becomes the user name of a client with a token.
     pub(crate) username_claim: String,
     /// What the broker is told in front of the tenant's user names.
@@ -65,13 +67,22 @@ pub struct IssuerConfig {
     pub(crate) jwks_max_stale: Duration,
 }
 
+/// Where the options of an issuer are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// They are plain options, and a policy file among them is that of all issuers.
+    Plain,
+    /// They are in an `[[issuer]]` table.
+    Table,
+}
+
 impl IssuerConfig {
     /// Returns the issuer that these options are. `defer_acl` says that others decide about messages.
     ///
     /// # Errors
     ///
     /// Returns the first thing that is wrong.
-    pub(super) fn of(given: &Given, defer_acl: bool) -> Result<Self> {
+    pub(super) fn of(given: &Given, scope: Scope, defer_acl: bool) -> Result<Self> {
         let (tenant, names) = tenant(given)?;
         let audiences = given.list("audience");
         if audiences.is_empty() {
@@ -87,6 +98,10 @@ impl IssuerConfig {
             audiences: audiences.into_iter().map(str::to_owned).collect(),
             application: application(given)?,
             reading: reading(given, defer_acl)?,
+            policy_file: match scope {
+                Scope::Plain => None,
+                Scope::Table => own_policy_file(given, defer_acl)?,
+            },
             username_claim: text("username_claim"),
             username_prefix: username_prefix(given)?,
             client_ids: client_ids(given)?,
@@ -114,6 +129,15 @@ impl IssuerConfig {
     /// Whether keys are fetched from the tenant at all.
     pub fn fetches_keys(&self) -> bool {
         self.keys == KeySource::Tenant && self.algorithms != [Algorithm::Hs256]
+    }
+}
+
+/// Returns the policy file of an `[[issuer]]` table.
+fn own_policy_file(given: &Given, defer_acl: bool) -> Result<Option<PathBuf>> {
+    const NAME: &str = "policy_file";
+    match given.given(NAME) {
+        Some(path) if defer_acl => Err(ConfigError::new(NAME, path, Problem::PolicyFileUnused)),
+        _ => given.file(NAME),
     }
 }
 

@@ -22,12 +22,18 @@ pub(super) fn look(pairs: &[(String, String)]) -> Result<Config, Vec<ConfigError
         mistakes.extend(given.add_all_of_file(path));
     }
     // Each round mends an option, so there are not more rounds than options that can be mended in two ways.
-    for _ in 0..2 * options::all().count() {
+    let tables = 1 + given.issuers.len();
+    for _ in 0..2 * tables * options::all().count() {
         match rules::config(&given, &lines, None).map_err(|error| given.locate(error)) {
             Ok(config) if mistakes.is_empty() => return Ok(config),
             Ok(_) => break,
             Err(error) => {
-                given.mend(&error);
+                let line = error.place.as_ref().map(|(_, line)| *line);
+                let table = line.and_then(|line| given.table_at(line));
+                match table {
+                    Some(table) => table.given.mend(&error),
+                    None => given.mend(&error),
+                }
                 if !follows(&error, &mistakes) {
                     mistakes.push(error);
                 }

@@ -235,17 +235,28 @@ impl Config {
             "jwks_file",
             "hs256_secret_file",
         ];
-        urgent.iter().any(|name| self.given.given(name).is_some())
+        let values = urgent.iter().flat_map(|name| self.values_of(name));
+        values.flatten().next().is_some()
     }
 
     /// Returns the options that have another value in `new`, or name a file with another secret.
     pub(crate) fn changes(&self, new: &Self) -> Vec<&'static str> {
+        if self.issuers.len() != new.issuers.len() {
+            return vec!["issuer"];
+        }
         let names = options::all().map(|option| option.name);
         let differs = |name: &&str| {
-            self.given.text(name) != new.given.text(name)
-                || self.secret_in_file(name) != new.secret_in_file(name)
+            let (before, after) = (self.values_of(name), new.values_of(name));
+            before != after || self.secrets_in_files(name) != new.secrets_in_files(name)
         };
         names.filter(differs).collect()
+    }
+
+    /// Returns the values of an option: the plain one, and those in the tables of issuers.
+    fn values_of(&self, name: &str) -> Vec<Option<&str>> {
+        let tables = self.given.issuers.iter().map(|table| &table.given);
+        let all = std::iter::once(&self.given).chain(tables);
+        all.map(|given| given.text(name)).collect()
     }
 
     /// Returns those of the changes to `new` that take a restart.
@@ -254,36 +265,44 @@ impl Config {
         let rows = changes.iter().filter_map(|name| options::find(name));
         let rows = rows.filter(|option| option.reread == Reread::Restart);
         let mut names: Vec<_> = rows.map(|option| option.name).collect();
-        let [before, after] = [self, new].map(Self::only);
-        // Without a domain, the first issuer is the tenant's address.
-        if before.tenant != after.tenant && !has_changed(&"domain") {
+        let tenants = |config: &Self| -> Vec<TenantAddress> {
+            let issuers = config.issuers.iter();
+            issuers.map(|issuer| issuer.tenant.clone()).collect()
+        };
+        // Without a domain, the first `iss` is the tenant's address.
+        if tenants(self) != tenants(new) && !has_changed(&"domain") {
             names.push("issuer");
         }
-        if before.fetches_keys() != after.fetches_keys() {
+        let both = || self.issuers.iter().zip(&new.issuers);
+        if both().any(|(before, after)| before.fetches_keys() != after.fetches_keys()) {
             names.extend(["jwks_file", "algorithms"].into_iter().filter(has_changed));
+        }
+        let asks = |issuer: &IssuerConfig| issuer.application.is_some();
+        let moved = both().any(|(before, after)| asks(before) != asks(after));
+        if moved && self.issuers.len() > 1 {
+            names.push("client_id");
         }
         names
     }
 
-    /// Returns the secret in the file that this option names.
-    fn secret_in_file(&self, option: &str) -> Option<&[u8]> {
-        let secret = match option {
-            "client_secret_file" => match &self.only().application.as_ref()?.credential {
-                ApplicationCredential::Secret(secret) => secret,
-                _ => return None,
-            },
-            "client_assertion_key_file" => match &self.only().application.as_ref()?.credential {
-                ApplicationCredential::Key(key) => key.pem(),
-                _ => return None,
-            },
-            "hs256_secret_file" => self.only().hs256_secret.as_ref()?,
-            "proxy_credentials_file" => {
-                let proxy = self.only().proxy.as_ref()?;
-                proxy.credentials.as_ref()?
+    /// Returns the secrets of the issuers, if this option names a file with one.
+    fn secrets_in_files(&self, option: &str) -> Vec<Option<&[u8]>> {
+        let issuers = self.issuers.iter();
+        let secrets = issuers.map(|issuer| {
+            let credential = issuer.application.as_ref().map(|one| &one.credential);
+            match (option, credential) {
+                ("client_secret_file", Some(ApplicationCredential::Secret(secret))) => Some(secret),
+                ("client_assertion_key_file", Some(ApplicationCredential::Key(key))) => {
+                    Some(key.pem())
+                }
+                ("hs256_secret_file", _) => issuer.hs256_secret.as_ref(),
+                ("proxy_credentials_file", _) => issuer.proxy.as_ref()?.credentials.as_ref(),
+                _ => None,
             }
-            _ => return None,
-        };
-        self.given.given(option).map(|_| secret.reveal())
+        });
+        secrets
+            .map(|secret| secret.map(|secret| secret.reveal()))
+            .collect()
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Opt {
     pub example: Option<&'static str>,
     /// Whether its value is a secret, which is never shown.
     pub secret: bool,
+    /// Whether it is about one issuer, so that each `[[issuer]]` table of the file of options may have it.
+    pub of_issuer: bool,
     /// What SIGHUP does about it.
     pub reread: Reread,
     /// The first version that has it.
@@ -117,6 +119,7 @@ const ROW: Opt = Opt {
     default: Unset(""),
     example: None,
     secret: false,
+    of_issuer: false,
     reread: Reread::Restart,
     since: "0.1.0",
     text: "",
@@ -147,6 +150,7 @@ const TENANT: Group = Group {
     options: &[
         Opt {
             name: "domain",
+            of_issuer: true,
             kind: Kind::Text(
                 "the host name only, as in example.eu.auth0.com, or with a port, as in localhost:8443",
             ),
@@ -158,6 +162,7 @@ const TENANT: Group = Group {
         },
         Opt {
             name: "issuer",
+            of_issuer: true,
             kind: Kind::List(
                 "addresses, separated by commas, as in https://example.eu.auth0.com/, with the slash if the \
                 tokens have it",
@@ -171,6 +176,7 @@ const TENANT: Group = Group {
         },
         Opt {
             name: "discovery_url",
+            of_issuer: true,
             kind: Kind::Text("an address that begins with https://"),
             default: Unset("`ISSUER/.well-known/openid-configuration`"),
             text: "Where the discovery document of the issuer is, if it is not below the issuer's own address. The \
@@ -179,6 +185,7 @@ const TENANT: Group = Group {
         },
         Opt {
             name: "jwks_uri",
+            of_issuer: true,
             kind: Kind::Text("an address that begins with https://"),
             default: Unset(
                 "what the discovery document says, or `https://DOMAIN/.well-known/jwks.json`",
@@ -189,6 +196,7 @@ const TENANT: Group = Group {
         },
         Opt {
             name: "audience",
+            of_issuer: true,
             kind: Kind::List("the identifiers of your APIs, separated by commas"),
             default: Needed("required"),
             example: Some("https://mqtt.example/"),
@@ -210,6 +218,7 @@ const CREDENTIALS: Group = Group {
     options: &[
         Opt {
             name: "client_id",
+            of_issuer: true,
             kind: Kind::Text("the Client ID of an application"),
             default: Unset("devices cannot sign in with passwords"),
             example: Some("abcdefghijklmnopqrstuvwxyz012345"),
@@ -219,6 +228,7 @@ const CREDENTIALS: Group = Group {
         },
         Opt {
             name: "client_secret_file",
+            of_issuer: true,
             kind: Kind::SecretFile,
             default: Needed("required with `client_id`"),
             example: Some("/etc/mosquitto/auth0.secret"),
@@ -234,6 +244,7 @@ const CREDENTIALS: Group = Group {
         },
         Opt {
             name: "client_secret",
+            of_issuer: true,
             kind: Kind::Text("the Client Secret of the application"),
             default: Unset("the secret is in `client_secret_file`"),
             secret: true,
@@ -244,6 +255,7 @@ const CREDENTIALS: Group = Group {
         },
         Opt {
             name: "client_assertion_key_file",
+            of_issuer: true,
             kind: Kind::SecretFile,
             default: Unset("the application has a Client Secret"),
             reread: Reread::Forgets,
@@ -256,6 +268,7 @@ const CREDENTIALS: Group = Group {
         },
         Opt {
             name: "client_assertion_algorithm",
+            of_issuer: true,
             kind: Kind::OneOf(&["RS256", "RS384", "PS256", "ES256"]),
             default: Unset("`RS256` with an RSA key, and `ES256` with one on the curve P-256"),
             reread: Reread::Forgets,
@@ -264,6 +277,7 @@ const CREDENTIALS: Group = Group {
         },
         Opt {
             name: "client_assertion_kid",
+            of_issuer: true,
             kind: Kind::Text("the ID of the application's key, as the tenant shows it"),
             default: Unset("assertions name no key"),
             reread: Reread::Forgets,
@@ -273,6 +287,7 @@ const CREDENTIALS: Group = Group {
         },
         Opt {
             name: "token_endpoint_auth_method",
+            of_issuer: true,
             kind: Kind::OneOf(&[
                 "client_secret_post",
                 "client_secret_basic",
@@ -289,6 +304,7 @@ const CREDENTIALS: Group = Group {
         },
         Opt {
             name: "connection",
+            of_issuer: true,
             kind: Kind::Text("the name of a connection"),
             default: Unset("the tenant's Default Directory"),
             example: Some("Thermostats"),
@@ -298,6 +314,7 @@ const CREDENTIALS: Group = Group {
         },
         Opt {
             name: "scope",
+            of_issuer: true,
             kind: Kind::Text("scopes separated by spaces"),
             default: Value("openid"),
             reread: Reread::Forgets,
@@ -313,6 +330,7 @@ const RIGHTS: Group = Group {
     options: &[
         Opt {
             name: "topics_claim",
+            of_issuer: true,
             kind: Kind::Text("the name of a claim"),
             default: Value("topics"),
             example: Some("https://mqtt.example/topics"),
@@ -325,6 +343,7 @@ const RIGHTS: Group = Group {
         },
         Opt {
             name: "topics_pointer",
+            of_issuer: true,
             kind: Kind::Text("a JSON pointer, as in /app/topics"),
             default: Unset("`topics_claim` names the claim"),
             reread: Reread::Forgets,
@@ -334,6 +353,7 @@ const RIGHTS: Group = Group {
         },
         Opt {
             name: "rights",
+            of_issuer: true,
             kind: Kind::SomeOf(&["topics", "permissions", "scope"]),
             default: Value("topics,permissions"),
             reread: Reread::Forgets,
@@ -343,6 +363,7 @@ const RIGHTS: Group = Group {
         },
         Opt {
             name: "permission_verbs",
+            of_issuer: true,
             kind: Kind::Text(
                 "three different words, for publishing, for subscribing and for both, as in write,read,readwrite",
             ),
@@ -354,6 +375,7 @@ const RIGHTS: Group = Group {
         },
         Opt {
             name: "claim_placeholders",
+            of_issuer: true,
             kind: BOOLEAN,
             default: Value("false"),
             reread: Reread::Forgets,
@@ -364,6 +386,7 @@ const RIGHTS: Group = Group {
         },
         Opt {
             name: "policy_file",
+            of_issuer: true,
             kind: Kind::File,
             default: Unset("only the token grants rights"),
             example: Some("/etc/mosquitto/auth0-policy.toml"),
@@ -380,6 +403,7 @@ const ADMINISTRATION: Group = Group {
     text: "",
     options: &[Opt {
         name: "admin_permission",
+        of_issuer: true,
         kind: Kind::Text("the name of one permission, without spaces, as in mqtt:admin"),
         default: Unset("nobody"),
         example: Some("mqtt:admin"),
@@ -398,6 +422,7 @@ const NAMES: Group = Group {
     options: &[
         Opt {
             name: "username_claim",
+            of_issuer: true,
             kind: Kind::Text("the name of a claim"),
             default: Value("sub"),
             example: Some("sub"),
@@ -407,6 +432,7 @@ const NAMES: Group = Group {
         },
         Opt {
             name: "username_prefix",
+            of_issuer: true,
             kind: Kind::Text("at most 64 bytes without spaces, /, + and #, as in auth0:"),
             default: Unset("nothing"),
             example: Some("auth0:"),
@@ -420,6 +446,7 @@ const NAMES: Group = Group {
         },
         Opt {
             name: "client_id_claim",
+            of_issuer: true,
             kind: Kind::Text("the name of a claim"),
             default: Unset("any client ID that nobody else holds"),
             reread: Reread::Forgets,
@@ -429,6 +456,7 @@ const NAMES: Group = Group {
         },
         Opt {
             name: "client_id_template",
+            of_issuer: true,
             kind: Kind::Text("a text with claims in it, as in device-${sub}"),
             default: Unset("any client ID that nobody else holds"),
             example: Some("device-${sub}"),
@@ -500,6 +528,7 @@ const TOKENS: Group = Group {
     options: &[
         Opt {
             name: "algorithms",
+            of_issuer: true,
             kind: Kind::SomeOf(&[
                 "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
                 "HS256",
@@ -514,6 +543,7 @@ const TOKENS: Group = Group {
         },
         Opt {
             name: "hs256_secret_file",
+            of_issuer: true,
             kind: Kind::SecretFile,
             default: Needed("required with `HS256`"),
             reread: Reread::Forgets,
@@ -523,6 +553,7 @@ const TOKENS: Group = Group {
         },
         Opt {
             name: "hs256_secret_encoding",
+            of_issuer: true,
             kind: Kind::OneOf(&["utf8", "base64"]),
             default: Value("utf8"),
             reread: Reread::Forgets,
@@ -750,6 +781,7 @@ const KEYS: Group = Group {
     options: &[
         Opt {
             name: "ca_file",
+            of_issuer: true,
             kind: Kind::File,
             default: Unset("the authorities that this machine trusts"),
             example: Some("/etc/ssl/certs/ca-certificates.crt"),
@@ -760,6 +792,7 @@ const KEYS: Group = Group {
         },
         Opt {
             name: "proxy",
+            of_issuer: true,
             kind: Kind::Text("the address of an HTTP proxy, as in http://proxy.example:3128"),
             default: Unset("the plugin connects to the tenant directly"),
             reread: Reread::Applies,
@@ -771,6 +804,7 @@ const KEYS: Group = Group {
         },
         Opt {
             name: "proxy_credentials_file",
+            of_issuer: true,
             kind: Kind::SecretFile,
             default: Unset("the proxy asks for no credentials"),
             reread: Reread::Applies,
@@ -780,6 +814,7 @@ const KEYS: Group = Group {
         },
         Opt {
             name: "jwks_file",
+            of_issuer: true,
             kind: Kind::File,
             default: Unset("the plugin fetches the keys from the tenant"),
             reread: Reread::Applies,
@@ -789,6 +824,7 @@ const KEYS: Group = Group {
         },
         Opt {
             name: "jwks_max_stale",
+            of_issuer: true,
             kind: Kind::Whole {
                 unit: Unit::Seconds,
                 least: 0,
@@ -902,8 +938,10 @@ const CONFIG_FILE: Group = Group {
         default: Unset("all options are in mosquitto.conf"),
         reread: Reread::Applies,
         text: "A TOML file with further options, each as `NAME = \"VALUE\"`. A list may be an array, and a number \
-               needs no quotes. If the file holds a secret, it must not be readable by other users of the machine. SIGHUP reads \
-               the file again, as it does with every file that an option names.",
+               needs no quotes. If the file holds a secret, it must not be readable by other users of the machine. \
+               SIGHUP reads the file again, as it does with every file that an option names.\n\nThe file may have \
+               `[[issuer]]` tables, one for each of several issuers \
+               ([Several issuers](other-providers.md#several-issuers)).",
         ..ROW
     }],
 };

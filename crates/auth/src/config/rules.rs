@@ -7,21 +7,22 @@ use std::{
 };
 
 use super::{
-    Config, ConfigError, IssuerConfig, LoggedMessages, Result,
+    Config, ConfigError, IssuerConfig, LoggedMessages, Result, TenantAddress,
     errors::Problem,
     given::{Given, wrong},
+    issuer::Scope,
+    options,
 };
-use crate::{proxies::TrustedProxies, state_dir::StateDir};
+use crate::{account::MAX_ISSUERS, proxies::TrustedProxies, state_dir::StateDir};
 
 /// Returns the configuration that these options are. `lines` are those of them that are in mosquitto.conf, and `before`
 /// is the configuration in force, on SIGHUP.
 pub(super) fn config(given: &Given, lines: &Given, before: Option<&Config>) -> Result<Config> {
     let defer_acl = defer_acl(given)?;
-    let issuer = IssuerConfig::of(given, defer_acl)?;
     let stays_after_expiry = given.one_of("on_expiry")? == "deny";
     let expiry_jitter = given.whole("expiry_jitter")?;
     Ok(Config {
-        issuers: vec![Arc::new(issuer)],
+        issuers: issuers(given, defer_acl)?,
         policy_file: given.file("policy_file")?,
         any_takeover: given.one_of("takeover")? == "any",
         defer_others: given.one_of("on_other")? == "defer",
@@ -58,6 +59,56 @@ pub(super) fn config(given: &Given, lines: &Given, before: Option<&Config>) -> R
         given: given.clone(),
         lines: lines.clone(),
     })
+}
+
+/// Returns the issuer that the plain options describe, if they do, and then those of the `[[issuer]]` tables.
+fn issuers(given: &Given, defer_acl: bool) -> Result<Vec<Arc<IssuerConfig>>> {
+    let mut issuers: Vec<Arc<IssuerConfig>> = Vec::new();
+    let is_set = |name: &&str| given.given(name).is_some();
+    if given.issuers.is_empty() || ["domain", "issuer"].iter().any(is_set) {
+        issuers.push(Arc::new(IssuerConfig::of(given, Scope::Plain, defer_acl)?));
+    } else {
+        let of_issuer = options::all().filter(|option| option.of_issuer);
+        // The policy file may be that of all issuers.
+        let mut others = of_issuer.filter(|option| option.name != "policy_file");
+        if let Some(option) = others.find(|option| is_set(&option.name)) {
+            let value = given.given(option.name).unwrap_or_default();
+            return Err(ConfigError::new(option.name, value, Problem::NeedsIssuer));
+        }
+    }
+    for table in &given.issuers {
+        let issuer = IssuerConfig::of(&table.given, Scope::Table, defer_acl);
+        let issuer = issuer.and_then(|issuer| match not_beside(&issuer, &issuers) {
+            Some(error) => Err(error),
+            None => Ok(issuer),
+        });
+        issuers.push(Arc::new(issuer.map_err(|error| table.locate(error))?));
+    }
+    Ok(issuers)
+}
+
+/// Returns why an issuer cannot be used beside these.
+fn not_beside(issuer: &IssuerConfig, others: &[Arc<IssuerConfig>]) -> Option<ConfigError> {
+    let has = |name: &&String| others.iter().any(|other| other.names.contains(name));
+    if let Some(name) = issuer.names.iter().find(has) {
+        let option = match &issuer.tenant {
+            TenantAddress::Domain(domain) if *name == format!("https://{domain}/") => "domain",
+            _ => "issuer",
+        };
+        return Some(ConfigError::new(option, name, Problem::IssuerTwice));
+    }
+    if let Some(application) = &issuer.application
+        && others.iter().any(|other| other.application.is_some())
+    {
+        let problem = Problem::TwoApplications;
+        return Some(ConfigError::new(
+            "client_id",
+            &application.client_id,
+            problem,
+        ));
+    }
+    let most = MAX_ISSUERS;
+    (others.len() == most).then(|| ConfigError::hidden("issuer", Problem::TooManyIssuers { most }))
 }
 
 /// Whether others decide about messages and subscriptions.

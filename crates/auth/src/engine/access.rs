@@ -7,6 +7,7 @@ use super::{
     expiry::{end_reason, end_refusal},
 };
 use crate::{
+    account::IssuerNumber,
     client::{ClientKey, ClientView},
     clock::Unix,
     control::ControlTopic,
@@ -221,7 +222,7 @@ impl Engine {
     ) -> Decision {
         let rights = &found.session.rights;
         let is_message = matches!(access.action, Action::Receive | Action::Publish);
-        let question = match is_message && self.is_current(rights) {
+        let question = match is_message && self.is_current(rights, found.session.issuer) {
             true => Question::about(rights.id(), access.request(true), access.topic),
             false => None,
         };
@@ -248,7 +249,7 @@ impl Engine {
     ) -> Decision {
         let access = &access;
         let session = found.session;
-        self.follow_policy_file(&mut session.rights);
+        self.follow_policy_file(&mut session.rights, session.issuer);
         let what = access.request(found.connected);
         let reason = match access.action {
             Action::Receive | Action::Publish | Action::Subscribe
@@ -270,7 +271,7 @@ impl Engine {
             // A client that leaves asks for nothing new: the broker goes through its subscriptions, and drops those
             // that are denied now. A rule may apply again when the client comes back, and each delivery is checked by
             // itself.
-            Action::Subscribe if !found.connected && self.policy_file.is_some() => {
+            Action::Subscribe if !found.connected && self.policy_of(session.issuer).is_some() => {
                 return Decision::Allow;
             }
             _ if self.allows(&session.rights, what, access.topic, answer, now) => {
@@ -289,9 +290,9 @@ impl Engine {
     }
 
     /// Applies the policy file in force to rights that come of an older one.
-    pub(super) fn follow_policy_file(&self, rights: &mut Rights) {
-        if let Some(current) = &self.policy_file
-            && !self.is_current(rights)
+    pub(super) fn follow_policy_file(&self, rights: &mut Rights, issuer: IssuerNumber) {
+        if let Some(current) = self.policy_of(issuer)
+            && !self.is_current(rights, issuer)
         {
             rights.apply(Arc::clone(current.rules()));
         }
@@ -299,8 +300,8 @@ impl Engine {
 
     /// Whether these rights do not come of an older policy file than the one in force.
     #[inline]
-    fn is_current(&self, rights: &Rights) -> bool {
-        self.policy_file.as_ref().is_none_or(|current| {
+    fn is_current(&self, rights: &Rights, issuer: IssuerNumber) -> bool {
+        self.policy_of(issuer).is_none_or(|current| {
             let applied = rights.policy_file();
             applied.is_none_or(|applied| current.is(applied))
         })
@@ -370,7 +371,7 @@ impl Engine {
                         empty: session
                             .rights
                             .is_empty()
-                            .then(|| self.topics_claim().into()),
+                            .then(|| self.topics_claim(session.issuer).into()),
                     },
                 ),
             };

@@ -372,10 +372,14 @@ impl<'a> Execution<'_, 'a> {
     fn saved(&self, client_id: &Arc<str>, saved: &Saved<'_>) -> Option<ListedSession> {
         let account = saved.account();
         let mut engines = self.engines.iter();
-        let engine = engines.find(|engine| self.from.sees(engine.id) && engine.trusts(&account))?;
+        let issuer = engines.find_map(|engine| {
+            let issuer = engine.issuers.of_account(&account);
+            let issuer = issuer.filter(|_| self.from.sees(engine.id))?;
+            Some(&engine.issuers[issuer].config)
+        })?;
         Some(ListedSession {
             client_id: Arc::clone(client_id),
-            username: engine.username_for_broker(&saved.session.username),
+            username: issuer.username_for_broker(&saved.session.username),
             account,
             connected: false,
             restored: true,
@@ -445,7 +449,10 @@ impl<'a> Execution<'_, 'a> {
     fn sees_saved(&mut self, client_id: &str) -> bool {
         let saved = self.common.saved.get(client_id);
         let account = saved.map(|saved| saved.account());
-        account.is_some_and(|account| self.engines().any(|engine| engine.trusts(&account)))
+        account.is_some_and(|account| {
+            let issuer_in = |engine: &Engine| engine.issuers.of_account(&account);
+            self.engines().any(|engine| issuer_in(engine).is_some())
+        })
     }
 
     /// Returns the session with this client ID, if it concerns the administrator.
@@ -569,6 +576,7 @@ mod tests {
                 ending: Ending::default(),
                 credential: self.engine.fingerprinter.of(b"password"),
                 instance: self.engine.id(),
+                issuer: crate::account::IssuerNumber::default(),
                 filters: SubscribedFilters::default(),
                 observed: None,
                 is_by_method: false,

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::{Common, Engine, report::Attempt};
 use crate::{
-    account::Account,
+    account::{Account, IssuerNumber},
     client::{Client, ClientKey},
     clock::Unix,
     identity::{self, Identity, Verdict},
@@ -68,7 +68,7 @@ impl Engine {
                 self.known_callers
                     .came_in(sign_in.user, sign_in.caller.source);
                 if session.rights.is_empty() && !self.config.defer_acl {
-                    self.report_no_rights(&sign_in.client, now);
+                    self.report_no_rights(&sign_in.client, session.issuer, now);
                 }
                 let (observed, until) = (session.observed.as_deref(), session.until);
                 self.observe_admitted(Attempt::Connect, sign_in, observed, until, now);
@@ -96,7 +96,8 @@ impl Engine {
     ) -> Result<(Session, Option<Box<SessionToSave>>), Refusal> {
         identity::check(&identity.client_ids, &sign_in.client.id)?;
         sign_in.presented.check(&identity)?;
-        let username = self.username_for_broker(&identity.username);
+        let issuer = &self.issuers[identity.issuer].config;
+        let username = issuer.username_for_broker(&identity.username);
         self.client_id_is_available(common, sign_in, Some((&identity.account, &username)))?;
         let (until, ending) = self.end_of_session(&sign_in.client.id, &identity, now);
         let to_save = match sign_in.ends_with_connection {
@@ -111,6 +112,7 @@ impl Engine {
             ending,
             credential: sign_in.credential,
             instance: self.id,
+            issuer: identity.issuer,
             is_by_method: sign_in.presented.is_authentication_data(),
             filters: SubscribedFilters::default(),
             observed: self.observed(&sign_in.client, &identity, sign_in.token_id, now),
@@ -120,8 +122,8 @@ impl Engine {
     }
 
     /// Returns the claim that should list topics.
-    pub(super) fn topics_claim(&self) -> &str {
-        let topics = self.config.only().reading.topics.as_ref();
+    pub(super) fn topics_claim(&self, issuer: IssuerNumber) -> &str {
+        let topics = self.issuers[issuer].config.reading.topics.as_ref();
         topics.map_or("permissions", Place::text)
     }
 
@@ -199,7 +201,7 @@ impl Engine {
         now: Unix,
     ) -> Result<Rights, Refusal> {
         let attributes = attributes(client, &identity);
-        let policy = self.policy_file.as_ref().map(InForce::rules);
+        let policy = self.policy_of(identity.issuer).map(InForce::rules);
         if let Some(unmet) = policy.and_then(|file| file.unmet_requirement(&attributes, now)) {
             let detail = Detail::Required(Box::new(unmet));
             return Err(Refusal::new(Reason::ClaimRequired, detail));

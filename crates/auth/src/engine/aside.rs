@@ -15,9 +15,7 @@ use crate::{
     clock::Unix,
     config::{Config, ConfigError},
     control::ControlTopic,
-    jwt,
-    jwt::{fetch_report::FetchReport, jwks::KeySet, jwks_cache::Fetch},
-    log::Level,
+    jwt::{self, jwks::KeySet},
     policy_file,
     refusal::Refusal,
 };
@@ -51,29 +49,14 @@ impl Engine {
     /// Returns an error if no thread can be started.
     pub fn start_aside(&mut self, asks_tenant: bool) -> Result<(), EngineError> {
         self.keeps_claims = true;
-        // What was saved is put to use. The rest of it is for the broker.
-        drop(self.saved_keys());
         if !asks_tenant {
+            self.use_saved_keys();
             return Ok(());
         }
-        if self.config.only().application.is_some() {
+        if self.issuers.check_passwords() {
             self.pool.fill();
         }
-        if !self.config.only().fetches_keys() {
-            return Ok(());
-        }
-        let (in_use, log) = (self.in_use.clone(), self.log.clone());
-        let fetch: Fetch = Box::new(move || {
-            let tenant = in_use.current();
-            if let Err(error) = tenant.rediscover() {
-                let line = FetchReport::EndpointsKept(&error).to_string();
-                log.line(Level::Warning, line);
-            }
-            tenant.fetch_keys()
-        });
-        self.keys
-            .start(fetch, self.pool.on_keys_fetched(), self.log.clone())
-            .map_err(EngineError::NoThread)
+        self.start_fetching(false)
     }
 
     /// Waits for the result of a sign-in as long as one may take in a broker that answers later. `now` is the time at
@@ -115,16 +98,18 @@ impl Engine {
         now: Unix,
     ) -> Result<Admission, Refusal> {
         let sign_in = self.sign_in(connect);
-        let audiences = &self.config.only().audiences;
-        let claims = jwt::unverified(claims, &self.requirements, audiences, now);
+        let number = self.issuers.of_claims(&claims);
+        let issuer = &self.issuers[number];
+        let config = Arc::clone(&issuer.config);
+        let claims = jwt::unverified(claims, &issuer.requirements, &config.audiences, now);
         let verdict = claims.and_then(|claims| {
             let username = match connect.client.username {
                 // These are the claims of a user who signs in with a password.
                 Some(username) => username,
-                None => claims.username(&self.config.only().username_claim)?,
+                None => claims.username(&config.username_claim)?,
             };
             let username = Arc::from(username);
-            self.identity(claims, username)
+            self.identity(claims, username, number)
         });
         self.admit_or_refuse(common, &sign_in, verdict, now)
     }
@@ -142,7 +127,7 @@ impl Engine {
             return (decision, WhyDecided::OwnTopic);
         }
         let request = access.request(access.client.is_connected());
-        let reading = &self.config.only().reading;
+        let issuers = &self.issuers;
         let why = common.sessions.look(access.key, &access.client, |found| {
             let session = found.session;
             if found.connected && now >= session.until && access.action != Action::Unsubscribe {
@@ -154,6 +139,7 @@ impl Engine {
             if access.action == Action::Unsubscribe {
                 return WhyDecided::GivesUp;
             }
+            let reading = &issuers[session.issuer].config.reading;
             let token = reading.named_rules(&client.claims);
             let question = Question {
                 request,
@@ -177,8 +163,9 @@ impl Engine {
         seen: &Client<&str>,
         client: &ClientAttributes,
     ) -> RulesFor {
-        let token = self.config.only().reading.named_rules(&client.claims);
         let rules = common.sessions.look(key, seen, |found| {
+            let issuer = &self.issuers[found.session.issuer].config;
+            let token = issuer.reading.named_rules(&client.claims);
             found.session.rights.rules_for(&token, client)
         });
         rules.unwrap_or_default()
@@ -222,13 +209,18 @@ impl Admission {
 /// [`Config::look`] reads: all mistakes in the keys, in the authorities and in the policy file.
 pub fn mistakes_in_files(config: &Config) -> Vec<ConfigError> {
     let mut mistakes = Vec::new();
-    let tenant = TenantClient::new(Arc::clone(&config.issuers[0]), config.timeout, 0, None);
-    mistakes.extend(tenant.err());
-    mistakes.extend(KeySet::of_file(config.only()).err());
-    for (option, path) in [
+    for issuer in &config.issuers {
+        let tenant = TenantClient::new(Arc::clone(issuer), config.timeout, 0, None);
+        mistakes.extend(tenant.err());
+        mistakes.extend(KeySet::of_file(issuer).err());
+    }
+    let of_issuers = config.issuers.iter();
+    let of_issuers = of_issuers.map(|issuer| ("policy_file", &issuer.policy_file));
+    let of_broker = [
         ("policy_file", &config.policy_file),
         ("shadow_policy", &config.shadow_policy),
-    ] {
+    ];
+    for (option, path) in of_broker.into_iter().chain(of_issuers) {
         let path = path.iter();
         mistakes.extend(path.flat_map(|path| policy_file::mistakes(option, path)));
     }

@@ -173,8 +173,7 @@ impl Engine {
 
     /// Returns the identity in this token, if it was verified before with the same keys.
     pub(super) fn cached_token(&mut self, sign_in: &SignIn, now: Unix) -> Option<Identity> {
-        let keys = self.keys.current();
-        let identity = self.token_cache.get(sign_in.credential, &keys, now)?;
+        let identity = self.identity_in_cache(sign_in.credential, now)?;
         self.counters.token_cache.count(true);
         Some(identity)
     }
@@ -183,13 +182,20 @@ impl Engine {
     fn authenticate_token(&mut self, sign_in: &SignIn, token: &str, now: Unix) -> Outcome {
         let print = sign_in.credential;
         let deadline = Deadline::after(self.config.timeout);
-        if let Some(verdict) = self.verify_presented(token, print, KeyFetch::NotTried, now) {
+        let number = match self.issuers.of_token(token) {
+            Ok(number) => number,
+            Err(refusal) => return refusal.into(),
+        };
+        let presented = (token, number);
+        if let Some(verdict) = self.verify_presented(presented, print, KeyFetch::NotTried, now) {
             return Outcome::Verdict(verdict);
         }
         let unverified = UnverifiedTokens::FromClient {
+            issuer: number,
             token: token.to_owned(),
             print,
         };
+        let issuer = &self.issuers[number].config;
         Outcome::Wait(Box::new(Wait {
             job: Job {
                 sign_in: sign_in.clone(),
@@ -197,8 +203,8 @@ impl Engine {
                 deadline,
                 task: Task::Keys(unverified),
             },
-            username: jws::unverified_text_claim(token, &self.config.only().username_claim)
-                .map(|name| self.username_for_broker(&name.into()).to_string()),
+            username: jws::unverified_text_claim(token, &issuer.username_claim)
+                .map(|name| issuer.username_for_broker(&name.into()).to_string()),
         }))
     }
 
@@ -213,7 +219,7 @@ impl Engine {
         if password.is_empty() {
             return neither(Reason::NoPassword, ConnectDetail::NoPassword);
         }
-        if self.config.only().application.is_none() {
+        if !self.issuers.check_passwords() {
             return neither(Reason::CredentialsOff, ConnectDetail::CredentialsModeOff);
         }
         let username = connect
@@ -255,7 +261,8 @@ impl Engine {
         sign_in.caller = self.known_callers.caller(sign_in.user, source, moment());
         // The length makes a difference between `a` with `bc` and `ab` with `c`. The number makes one between answers
         // to requests with other options (`reload.rs`).
-        let (number, length) = (self.client_number, username.len());
+        let issuer = &self.issuers[self.issuers.passwords()];
+        let (number, length) = (issuer.client_number, username.len());
         let both = format!("{number}:{length}:{username}{password}");
         let key = self.fingerprinter.of(both.as_bytes());
         sign_in.login = Some(key);
@@ -281,6 +288,7 @@ impl Engine {
                 Some(permit)
             }
         };
+        let issuer = &self.issuers[self.issuers.passwords()].config;
         let login = Login {
             username: username.into(),
             password: Secret::new(password),
@@ -294,8 +302,8 @@ impl Engine {
                 deadline,
                 task: Task::Login(login),
             },
-            username: (!self.config.only().username_prefix.is_empty())
-                .then(|| self.username_for_broker(&username.into()).to_string()),
+            username: (!issuer.username_prefix.is_empty())
+                .then(|| issuer.username_for_broker(&username.into()).to_string()),
         }))
     }
 

@@ -1,6 +1,7 @@
 //! Authentication and authorization: who may connect, and what they may do.
 //!
 //! * this file: what an instance consists of, and how it is started, reloaded and stopped
+//! * `issuers`: whose tokens are accepted
 //! * `authenticate`: one CONNECT · `verify`: tokens · `admission`: the session that follows
 //! * `pending`: sign-ins that wait for the tenant · `delays`: which of them may wait while the broker holds the CONNECT
 //! * `renew`: a new token for a client that is in · `published_renewal`: one that the client has published
@@ -29,6 +30,7 @@ mod common;
 mod delays;
 mod exchange;
 mod expiry;
+mod issuers;
 mod oauth_methods;
 mod observe;
 mod observer;
@@ -46,32 +48,18 @@ pub(crate) mod tally;
 mod usernames;
 mod verify;
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
-};
+use std::{io, sync::Arc, time::Instant};
 
 use crate::{
-    auth0::{TenantClient, TenantInUse},
+    account::IssuerNumber,
     cache::{logins::LoginCache, tokens::TokenCache},
     client::ClientKey,
     clock::Unix,
     config::{Config, ConfigError},
     control::socket::LocalSocket,
-    identity::ClientIds,
-    jwt::{
-        self,
-        fetch_report::FetchReport,
-        jwks::KeySet,
-        jwks_cache::{Fetch, FetchSchedule, JwksCache},
-        saved_jwks::SavedJwks,
-    },
+    jwt::jwks_cache::{FetchSchedule, JwksCache},
     limits::known_callers::KnownCallers,
-    log::{Level, Log},
+    log::Log,
     metrics::Counters,
     pending::PendingAuthentications,
     policy_file::{BrokerFeatures, InForce, PolicyReader},
@@ -82,7 +70,7 @@ use crate::{
     threads::Spawn,
     workers::{self, Login, pool::Pool},
 };
-use acl::{answer_cache::AnswerCache, claims::TokenRules, interner::Interner};
+use acl::{answer_cache::AnswerCache, interner::Interner};
 
 pub use access::{Access, Action, Decision};
 pub use administration::{AdminAnswer, Administered, administer};
@@ -95,6 +83,7 @@ use exchange::Exchanges;
 pub use exchange::{AuthPacket, ExchangeStep, PresentedToken};
 use expiry::SessionEnds;
 pub use expiry::Warning;
+use issuers::Issuers;
 pub use observe::collect as collect_metrics;
 use observer::Observer;
 pub use pending::{DelayedAnswer, Wait};
@@ -116,20 +105,15 @@ pub use usernames::LocalUsers;
 pub struct Engine {
     id: InstanceId,
     config: Arc<Config>,
-    requirements: jwt::Requirements,
-    keys: Arc<JwksCache>,
-    /// The tenant's client, which the threads use.
-    in_use: TenantInUse,
-    /// The number of that client.
-    client_number: u64,
+    issuers: Issuers,
     pool: Pool,
     fingerprinter: Fingerprinter,
     log: Log,
     login_cache: LoginCache,
     token_cache: TokenCache,
-    interned_rules: Interner<TokenRules>,
     interned_claims: Interner<SharedClaims>,
     restored_rules: RestoredRules,
+    /// The policy file of the issuers that have none of their own.
     policy_file: Option<InForce>,
     policy_reader: PolicyReader,
     /// The number of the configuration in force.
@@ -207,25 +191,6 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         // Longer than a screen, because it is one field after the other.
         let config = Arc::new(config);
-        let client_number = 1;
-        let tenant_client = TenantClient::new(
-            Arc::clone(&config.issuers[0]),
-            config.timeout,
-            client_number,
-            None,
-        )?;
-        let in_use = TenantInUse::new(tenant_client);
-        let max_stale = config.only().jwks_max_stale;
-        let keys = Arc::new(JwksCache::new(
-            FetchSchedule {
-                max_stale,
-                ..schedule
-            },
-            spawn,
-        ));
-        if let Some(set) = KeySet::of_file(config.only())? {
-            keys.replace(set);
-        }
         let policy_reader = PolicyReader {
             option: "policy_file",
             // What the broker cannot tell is found out when it starts.
@@ -236,28 +201,25 @@ impl Engine {
             Some(path) => policy_reader.read(path, None, &|| {})?,
             None => None,
         };
+        let issuers = Issuers::new(&config, schedule, &policy_reader, spawn)?;
         let worker = {
-            let in_use = in_use.clone();
+            let in_use = issuers[issuers.passwords()].in_use.clone();
             move |login: &Login, deadline| workers::log_in(&in_use.current(), login, deadline)
         };
         let pool = Pool::new(
             config.login_workers,
             spawn,
             Box::new(worker),
-            Arc::clone(&keys),
+            issuers.keys(),
         );
         Ok(Self {
             id: common.new_instance(),
-            requirements: jwt::Requirements::of(config.only(), config.leeway),
-            keys,
-            in_use,
-            client_number,
+            issuers,
             pool,
             spawn,
             fingerprinter: Fingerprinter::new()?,
             login_cache: LoginCache::new(config.login_cache),
             token_cache: TokenCache::default(),
-            interned_rules: Interner::default(),
             policy_file: policy_file.map(|edition| InForce::new(edition, spawn)),
             policy_reader,
             generation: 1,
@@ -302,10 +264,15 @@ impl Engine {
     ) -> Result<(), EngineError> {
         self.policy_reader.features = features;
         self.removes_subscriptions = features.removes_subscriptions;
-        if let (Some(path), Some(policy)) = (&self.config.policy_file, &self.policy_file) {
-            self.policy_reader.check(path, policy.rules())?;
-            let size = policy.rules().size();
-            self.tell(&Report::PolicyFile { size });
+        let for_all = (&self.config.policy_file, &self.policy_file);
+        let of_issuers = self.issuers.iter();
+        let of_issuers = of_issuers.map(|issuer| (&issuer.config.policy_file, &issuer.policy_file));
+        for (path, policy) in std::iter::once(for_all).chain(of_issuers) {
+            if let (Some(path), Some(policy)) = (path, policy) {
+                self.policy_reader.check(path, policy.rules())?;
+                let size = policy.rules().size();
+                self.tell(&Report::PolicyFile { size });
+            }
         }
         self.warn_of_free_client_ids();
         match &self.config.state_dir {
@@ -315,53 +282,10 @@ impl Engine {
         }
         self.start_observer()?;
         self.open_socket(common);
-        if self.config.only().application.is_some() {
+        if self.issuers.check_passwords() {
             self.pool.fill();
         }
-        if !self.config.only().fetches_keys() {
-            return Ok(());
-        }
-        let (in_use, log, saved) = (self.in_use.clone(), self.log.clone(), self.saved_keys());
-        let complained = AtomicBool::new(false);
-        let fetch: Fetch = Box::new(move || {
-            let tenant = in_use.current();
-            if let Err(error) = tenant.rediscover() {
-                let line = FetchReport::EndpointsKept(&error).to_string();
-                log.line(Level::Warning, line);
-            }
-            let keys = tenant.fetch_keys()?;
-            let good_for = tenant.jwks_max_stale();
-            match saved.as_ref().map(|saved| saved.save(&keys, good_for)) {
-                None => {}
-                Some(Ok(())) => complained.store(false, Ordering::Relaxed),
-                Some(Err(why)) if !complained.swap(true, Ordering::Relaxed) => {
-                    log.line(Level::Warning, why.to_string());
-                }
-                Some(Err(_)) => {}
-            }
-            Ok(keys)
-        });
-        self.keys
-            .start(fetch, self.pool.on_keys_fetched(), self.log.clone())
-            .map_err(EngineError::NoThread)
-    }
-
-    /// Returns the file in which the keys are kept over a restart, and puts the keys in it to use.
-    fn saved_keys(&self) -> Option<SavedJwks> {
-        let dir = self.config.state_dir.clone()?;
-        let saved = SavedJwks::new(dir, self.config.only());
-        match saved.load(self.config.only().jwks_max_stale) {
-            Ok(Some((keys, age))) => {
-                self.tell(&Report::KeysRestored {
-                    keys: keys.len(),
-                    seconds: age.as_secs(),
-                });
-                self.keys.restore(keys, age);
-            }
-            Ok(None) => {}
-            Err(why) => self.log.line(Level::Warning, why.to_string()),
-        }
-        Some(saved)
+        self.start_fetching(true)
     }
 
     /// Ends what [`Self::start`] started, and waits for it: first for what is being written, because the tenant may not
@@ -373,7 +297,9 @@ impl Engine {
         }
         self.reloading.stop();
         self.stop_reading_keys();
-        self.keys.stop();
+        for issuer in self.issuers.iter() {
+            issuer.keys.stop();
+        }
         self.pool.stop();
     }
 
@@ -392,14 +318,14 @@ impl Engine {
         self.id
     }
 
-    /// Returns the keys of the tenant.
+    /// Returns the keys of the first issuer.
     pub fn keys(&self) -> &JwksCache {
-        &self.keys
+        &self.issuers[IssuerNumber::default()].keys
     }
 
     /// Whether a rule may ask for the fingerprint of a certificate.
     pub fn looks_at_certificates(&self) -> bool {
-        self.policy_file.is_some()
+        self.policies().next().is_some()
     }
 
     /// Returns the proxies that may tell the address of a client.
@@ -410,7 +336,7 @@ impl Engine {
     /// Warns once that a client counts as having no address, because every client could make up the one that the broker
     /// tells.
     fn warn_of_unverified_address(&mut self) {
-        let matters = self.config.only().application.is_some() || self.policy_file.is_some();
+        let matters = self.issuers.check_passwords() || self.looks_at_certificates();
         if matters && !std::mem::replace(&mut self.warned_of_address, true) {
             self.tell(&Report::UnverifiedAddress);
         }
@@ -419,13 +345,15 @@ impl Engine {
     /// Warns of rights that depend on the client ID. A device chooses its client ID, so everybody has such rights
     /// unless an option binds client IDs. This is not an error, because in some fleets every device is trusted.
     fn warn_of_free_client_ids(&self) {
-        if !matches!(self.config.only().client_ids, ClientIds::Any) {
-            return;
-        }
-        let policy_file = self.policy_file.as_ref();
-        let entry = policy_file.and_then(InForce::looks_at_client_id);
-        if entry.is_some() || self.config.only().reading.placeholders {
-            self.tell(&Report::UnboundClientIds { entry });
+        for (place, issuer) in self.issuers.iter().enumerate() {
+            if issuer.config.binds_client_ids() {
+                continue;
+            }
+            let policy_file = self.policy_of(IssuerNumber::of(place));
+            let entry = policy_file.and_then(InForce::looks_at_client_id);
+            if entry.is_some() || issuer.config.reading.placeholders {
+                return self.tell(&Report::UnboundClientIds { entry });
+            }
         }
     }
 
@@ -468,7 +396,9 @@ impl Engine {
         let sessions = common.sessions.reap(now);
         let tokens = self.token_cache.remove_expired(now);
         let logins = self.login_cache.remove_expired(now);
-        self.interned_rules.tidy();
+        for issuer in self.issuers.iter_mut() {
+            issuer.interned_rules.tidy();
+        }
         self.interned_claims.tidy();
         common.end_saved();
         sessions || tokens || logins

@@ -105,7 +105,9 @@ impl Engine {
         observed.cached_tokens += self.token_cache.len() as u64;
         observed.cached_logins += self.login_cache.len() as u64;
         observed.waiting_logins += self.pool.busy() as u64;
-        observed.keys.add(&self.keys.observe());
+        for issuer in self.issuers.iter() {
+            observed.keys.add(&issuer.keys.observe());
+        }
         observed.generation = observed.generation.min(self.generation);
         observed.reload_failed |= self.reload_failed;
         observed.dropped_log_lines += self.log.dropped();

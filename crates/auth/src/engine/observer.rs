@@ -12,6 +12,7 @@ use super::{
     report::{Attempt, Report, ShadowDifference, Subject},
 };
 use crate::{
+    account::IssuerNumber,
     client::{Client, ClientView},
     clock::Unix,
     config::{Config, ConfigError, LoggedMessages, errors::Problem},
@@ -50,6 +51,14 @@ pub(super) struct Observer {
     pub(super) sees_allowed: bool,
 }
 
+/// Returns where the rules of a policy file are, if there is one.
+fn place(path: &Option<PathBuf>, policy: Option<&InForce>) -> Option<PolicyPlace> {
+    Some(PolicyPlace {
+        path: path.as_deref()?.into(),
+        rules: Arc::clone(policy?.rules()),
+    })
+}
+
 impl Observer {
     /// Whether sessions need to be observed.
     fn is_on(&self) -> bool {
@@ -61,12 +70,6 @@ impl Observer {
         if config.shadow_policy.is_none() {
             self.shadow = None;
         }
-        let place = |path: &Option<PathBuf>, policy: Option<&InForce>| {
-            Some(PolicyPlace {
-                path: path.as_deref()?.into(),
-                rules: Arc::clone(policy?.rules()),
-            })
-        };
         self.places = PolicyPlaces {
             policy: place(&config.policy_file, policy),
             shadow: place(&config.shadow_policy, self.shadow.as_ref()),
@@ -239,14 +242,14 @@ impl Engine {
             return None;
         }
         let claims = identity.claims.clone().unwrap_or_default();
-        let policies = [self.policy_file.as_ref(), observer.shadow.as_ref()];
+        let policies = [self.policy_of(identity.issuer), observer.shadow.as_ref()];
         let of_policies = policies.into_iter().flatten();
         let of_policies = of_policies.flat_map(|file| {
             let required = file.rules().required_members();
             file.members().iter().cloned().chain(required)
         });
         let of_token = identity.token_rules.claims().map(str::to_owned);
-        let counting = self.config.only().reading.members();
+        let counting = self.issuers[identity.issuer].config.reading.members();
         let names: BTreeSet<String> = counting.chain(of_policies).chain(of_token).collect();
         observer.sessions.set(observer.sessions.get() + 1);
         let facts = Arc::new(SessionFacts {
@@ -310,7 +313,7 @@ impl Engine {
                 rule: None,
                 until: Some(until),
                 shadow,
-                places: self.observer.places.clone(),
+                places: self.places_for(None),
             });
         }
     }
@@ -337,7 +340,7 @@ impl Engine {
                 rule: refusal.detail.rule(),
                 until: None,
                 shadow: None,
-                places: self.observer.places.clone(),
+                places: self.places_for(None),
             });
         }
     }
@@ -446,6 +449,21 @@ impl Engine {
         }
     }
 
+    /// Returns where the rules are that decide about a client of this issuer. `None` is a client whose issuer nobody
+    /// knows: if issuers have policy files of their own, its rules may be in any of them.
+    fn places_for(&self, issuer: Option<IssuerNumber>) -> PolicyPlaces {
+        let common = self.observer.places.clone();
+        if !self.issuers.have_policies() {
+            return common;
+        }
+        let policy = issuer.and_then(|number| {
+            let issuer = &self.issuers[number];
+            let own = place(&issuer.config.policy_file, issuer.policy_file.as_ref());
+            own.or(common.policy)
+        });
+        PolicyPlaces { policy, ..common }
+    }
+
     fn log_access(
         &self,
         access: &Access<impl ClientView>,
@@ -485,7 +503,7 @@ impl Engine {
             rule,
             until: None,
             shadow,
-            places: self.observer.places.clone(),
+            places: self.places_for(session.map(|session| session.issuer)),
         });
     }
 
@@ -537,6 +555,7 @@ mod tests {
             ending: Ending::default(),
             credential: engine.fingerprinter.of(b"password"),
             instance: engine.id(),
+            issuer: crate::account::IssuerNumber::default(),
             filters: SubscribedFilters::default(),
             observed: None,
             is_by_method: false,

@@ -115,9 +115,11 @@ impl Engine {
 
     /// Has the missing key fetched. Returns why the client has to try again, because no tick will bring the answer.
     fn refuse_to_wait(&mut self, wait: RenewalWait, now: Unix) -> Refusal {
-        self.keys.request();
         let verdict = match &wait.job.task {
-            Task::Keys(token) => self.verify(token, KeyFetch::Failed, now),
+            Task::Keys(token) => {
+                self.issuers[token.issuer()].keys.request();
+                self.verify(token, KeyFetch::Failed, now)
+            }
             Task::Login(_) => None,
         };
         match verdict {

@@ -21,25 +21,31 @@ pub(super) struct KeyFile {
     failed: Option<String>,
 }
 
-/// What was read.
+/// What was read: the keys of each issuer, if a file has them.
 struct ReadKeys {
-    keys: Result<Option<KeySet>, ConfigError>,
+    keys: Vec<Result<Option<KeySet>, ConfigError>>,
     /// The generation of the configuration that named the file.
     generation: u64,
 }
 
 impl Engine {
-    /// Has the tenant's keys fetched soon, or their file read. [`Self::keys_refreshed`] returns what comes of it.
+    /// Has the keys of all issuers fetched soon, or their files read. [`Self::keys_refreshed`] returns what comes of
+    /// it.
     pub(super) fn refresh_keys(&mut self, ticks: bool) {
-        match self.config.only().keys {
-            KeySource::File(_) if self.key_file.reading.is_under_way() => {
+        self.key_file.failed = None;
+        let mut are_in_files = false;
+        for issuer in self.issuers.iter() {
+            match issuer.config.keys {
+                KeySource::File(_) => are_in_files = true,
+                KeySource::Tenant => issuer.keys.refresh_soon(),
+            }
+        }
+        match are_in_files {
+            true if self.key_file.reading.is_under_way() => {
                 self.key_file.reading.want_once_more();
             }
-            KeySource::File(_) => self.begin_reading_keys(ticks),
-            _ => {
-                self.key_file.failed = None;
-                self.keys.refresh_soon();
-            }
+            true => self.begin_reading_keys(ticks),
+            false => {}
         }
     }
 
@@ -47,7 +53,11 @@ impl Engine {
         let (config, generation) = (Arc::clone(&self.config), self.generation);
         let spawn = on_thread.then_some(self.spawn);
         self.key_file.reading.begin(spawn, move |_, _| ReadKeys {
-            keys: KeySet::of_file(config.only()),
+            keys: config
+                .issuers
+                .iter()
+                .map(|issuer| KeySet::of_file(issuer))
+                .collect(),
             generation,
         });
     }
@@ -61,15 +71,17 @@ impl Engine {
         // The file may have changed since, or its name.
         let (again, failed) = match read {
             Reread::Finished(read) if read.generation != self.generation => (true, None),
-            Reread::Finished(read) => match read.keys {
-                Ok(set) => {
-                    if let Some(set) = set {
-                        self.keys.replace(set);
+            Reread::Finished(read) => {
+                let mut failed = None;
+                for (issuer, keys) in self.issuers.iter().zip(read.keys) {
+                    match keys {
+                        Ok(Some(set)) => issuer.keys.replace(set),
+                        Ok(None) => {}
+                        Err(why) => failed = Some(why.to_string()),
                     }
-                    (false, None)
                 }
-                Err(why) => (false, Some(why.to_string())),
-            },
+                (false, failed)
+            }
             Reread::Panicked => (false, Some("a fault in the plugin".into())),
         };
         file.failed = failed;

@@ -13,10 +13,11 @@
 //! The tenant's keys are no part of a generation, because the tenant changes them when it likes. SIGHUP has them
 //! fetched soon, and the endpoints discovered again.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     Common, Engine,
+    issuers::Issuer,
     report::Report,
     rereading::{self, ReadBy, Rereading},
 };
@@ -24,11 +25,12 @@ use crate::{
     auth0::TenantClient,
     cache::logins::LoginCache,
     config::{
-        Config, ConfigError,
+        Config, ConfigError, IssuerConfig,
         options::{self, Reread},
     },
     jwt::{Requirements, jwks::KeySet, jwks_cache::JwksCache},
     policy_file::{Edition, InForce, PolicyReader},
+    threads::Spawn,
 };
 
 /// Why a generation stays in force.
@@ -58,15 +60,32 @@ pub(super) struct NewGeneration {
     changes: Vec<&'static str>,
     /// Whether to forget what is remembered about credentials.
     forgets: bool,
+    /// What is new about each issuer.
+    issuers: Vec<NewIssuer>,
+    /// The rules of the common policy file, if they are others.
+    policy: Option<Edition>,
+    /// The shadow policy, if it is another, or what is wrong with it.
+    shadow: Result<Option<Edition>, ConfigError>,
+}
+
+/// What is new about an issuer.
+struct NewIssuer {
     tenant_client: TenantClient,
     /// The keys in `jwks_file`, if they are others.
     keys: Option<KeySet>,
     /// The keys in use when the file was read.
     known_keys: Arc<KeySet>,
-    /// The rules of the policy file, if they are others.
+    /// The rules of its own policy file, if they are others.
     policy: Option<Edition>,
-    /// The shadow policy, if it is another, or what is wrong with it.
-    shadow: Result<Option<Edition>, ConfigError>,
+}
+
+/// An issuer as it is.
+#[derive(Clone)]
+struct KnownIssuer {
+    tenant_client: Arc<TenantClient>,
+    keys: Arc<JwksCache>,
+    /// The hash of its own policy file, if it has one.
+    policy: Option<[u8; 32]>,
 }
 
 /// Reads the next generation.
@@ -75,8 +94,7 @@ struct Reader {
     /// The number of the next generation.
     number: u64,
     config: Arc<Config>,
-    tenant_client: Arc<TenantClient>,
-    keys: Arc<JwksCache>,
+    issuers: Vec<KnownIssuer>,
     policy: PolicyReader,
     /// The hash of the policy file in force.
     known_policy: Option<[u8; 32]>,
@@ -96,35 +114,33 @@ impl Reader {
         }
         let mut rows = changes.iter().filter_map(|name| options::find(name));
         let forgets = rows.any(|option| option.reread == Reread::Forgets);
-        let number = match forgets {
-            true => self.number,
-            false => self.tenant_client.number(),
-        };
-        let before = &*self.tenant_client;
-        let tenant_client = TenantClient::new(
-            Arc::clone(&config.issuers[0]),
-            config.timeout,
-            number,
-            Some(before),
-        )?;
-        let same_authorities = tenant_client.trusts_like(before);
-        if !same_authorities && by == ReadBy::Thread && config.only().fetches_keys() {
-            is_long();
-            tenant_client.check_trust()?;
+        let mut issuers = Vec::new();
+        for (known, issuer) in self.issuers.iter().zip(&config.issuers) {
+            let number = match forgets {
+                true => self.number,
+                false => known.tenant_client.number(),
+            };
+            let new = self.issuer((known, issuer), config.timeout, number, by, is_long)?;
+            for (name, has_changed) in [
+                (
+                    "ca_file",
+                    !new.tenant_client.trusts_like(&known.tenant_client),
+                ),
+                ("jwks_file", new.keys.is_some()),
+                ("policy_file", new.policy.is_some()),
+            ] {
+                if has_changed && !changes.contains(&name) {
+                    changes.push(name);
+                }
+            }
+            issuers.push(new);
         }
-        let known_keys = self.keys.current();
-        let keys = KeySet::of_file(config.only())?.filter(|set| !known_keys.has_same_keys(set));
-        let policy = match (&config.policy_file, self.known_policy) {
-            (Some(path), known) => self.policy.read(path, known, is_long)?,
-            (None, known) => known.and_then(PolicyReader::no_rules),
-        };
+        let policy = self.policy(&config.policy_file, self.known_policy, is_long)?;
         let shadow = match &config.shadow_policy {
             Some(path) => self.shadow.read(path, self.known_shadow, is_long),
             None => Ok(None),
         };
         for (name, has_changed) in [
-            ("ca_file", !same_authorities),
-            ("jwks_file", keys.is_some()),
             ("policy_file", policy.is_some()),
             ("shadow_policy", matches!(shadow, Ok(Some(_)))),
         ] {
@@ -136,12 +152,94 @@ impl Reader {
             config,
             changes,
             forgets,
-            tenant_client,
-            keys,
-            known_keys,
+            issuers,
             policy,
             shadow,
         })
+    }
+
+    fn issuer(
+        &self,
+        (known, issuer): (&KnownIssuer, &Arc<IssuerConfig>),
+        timeout: Duration,
+        number: u64,
+        by: ReadBy,
+        is_long: &dyn Fn(),
+    ) -> Result<NewIssuer, ReloadError> {
+        let before = &*known.tenant_client;
+        let tenant_client = TenantClient::new(Arc::clone(issuer), timeout, number, Some(before))?;
+        let same_authorities = tenant_client.trusts_like(before);
+        if !same_authorities && by == ReadBy::Thread && issuer.fetches_keys() {
+            is_long();
+            tenant_client.check_trust()?;
+        }
+        let known_keys = known.keys.current();
+        let keys = KeySet::of_file(issuer)?.filter(|set| !known_keys.has_same_keys(set));
+        Ok(NewIssuer {
+            tenant_client,
+            keys,
+            known_keys,
+            policy: self.policy(&issuer.policy_file, known.policy, is_long)?,
+        })
+    }
+
+    /// Returns the rules of a policy file, if they are others than those with this hash.
+    fn policy(
+        &self,
+        path: &Option<PathBuf>,
+        known: Option<[u8; 32]>,
+        is_long: &dyn Fn(),
+    ) -> Result<Option<Edition>, ReloadError> {
+        Ok(match (path, known) {
+            (Some(path), known) => self.policy.read(path, known, is_long)?,
+            (None, known) => known.and_then(PolicyReader::no_rules),
+        })
+    }
+}
+
+impl KnownIssuer {
+    fn of(issuer: &Issuer) -> Self {
+        Self {
+            tenant_client: issuer.in_use.current(),
+            keys: Arc::clone(&issuer.keys),
+            policy: issuer.policy_file.as_ref().map(InForce::digest),
+        }
+    }
+}
+
+impl Issuer {
+    /// Exchanges what is in force. Returns whether nobody knows if its keys are the newest: `refreshKeys` may have read
+    /// the file meanwhile.
+    fn put_in_force(
+        &mut self,
+        (options, leeway): (Arc<IssuerConfig>, u64),
+        new: NewIssuer,
+        spawn: Spawn,
+    ) -> bool {
+        self.requirements = Requirements::of(&options, leeway);
+        let in_doubt = new.keys.is_some() && !Arc::ptr_eq(&self.keys.current(), &new.known_keys);
+        if let Some(keys) = new.keys.filter(|_| !in_doubt) {
+            self.keys.replace(keys);
+        }
+        self.keys.set_max_stale(options.jwks_max_stale);
+        let same_way = new.tenant_client.reaches_like(&self.in_use.current());
+        if !same_way && options.fetches_keys() {
+            self.keys.refresh_soon();
+        }
+        self.client_number = new.tenant_client.number();
+        self.in_use.replace(new.tenant_client);
+        put_policy_in_force(&mut self.policy_file, new.policy, spawn);
+        self.config = options;
+        in_doubt
+    }
+}
+
+/// Exchanges the rules of a policy file, if there are others.
+fn put_policy_in_force(policy: &mut Option<InForce>, edition: Option<Edition>, spawn: Spawn) {
+    match (policy, edition) {
+        (Some(policy), Some(edition)) => policy.replace(edition),
+        (none @ None, Some(edition)) => *none = Some(InForce::new(edition, spawn)),
+        (_, None) => {}
     }
 }
 
@@ -153,9 +251,11 @@ impl Engine {
     pub fn reload(&mut self, common: &mut Common, ticks: bool) {
         common.limits(self.tenant).reset_after_reload();
         self.observer.reopen();
-        self.in_use.current().rediscover_soon();
-        if self.config.only().fetches_keys() {
-            self.keys.refresh_soon();
+        for issuer in self.issuers.iter() {
+            issuer.in_use.current().rediscover_soon();
+            if issuer.config.fetches_keys() {
+                issuer.keys.refresh_soon();
+            }
         }
         match self.reloading.is_under_way() {
             true => self.reloading.want_once_more(),
@@ -168,7 +268,9 @@ impl Engine {
     pub fn finish_reload(&mut self, common: &mut Common) -> bool {
         let changed = self.take_generation(common, false);
         self.take_read_keys();
-        if let Some(policy) = &mut self.policy_file {
+        let own = self.issuers.iter_mut();
+        let own = own.filter_map(|issuer| issuer.policy_file.as_mut());
+        for policy in self.policy_file.iter_mut().chain(own) {
             policy.free_replaced();
         }
         if let Some(policy) = &mut self.observer.shadow {
@@ -186,8 +288,7 @@ impl Engine {
         let reader = Reader {
             number: self.generation + 1,
             config: Arc::clone(&self.config),
-            tenant_client: self.in_use.current(),
-            keys: Arc::clone(&self.keys),
+            issuers: self.issuers.iter().map(KnownIssuer::of).collect(),
             policy: self.policy_reader.clone(),
             known_policy: self.policy_file.as_ref().map(InForce::digest),
             shadow: self.shadow_reader(),
@@ -242,25 +343,26 @@ impl Engine {
             return false;
         }
         self.generation += 1;
-        self.requirements = Requirements::of(config.only(), config.leeway);
         if new.forgets {
             self.forget_credentials(&config);
         }
-        // `refreshKeys` may have read the file meanwhile, and then these keys may be older.
-        let keys_in_doubt =
-            new.keys.is_some() && !Arc::ptr_eq(&self.keys.current(), &new.known_keys);
-        if let Some(keys) = new.keys.filter(|_| !keys_in_doubt) {
-            self.keys.replace(keys);
+        let checked_passwords = self.issuers.check_passwords();
+        let mut keys_in_doubt = false;
+        for (new, (issuer, options)) in new
+            .issuers
+            .into_iter()
+            .zip(self.issuers.iter_mut().zip(&config.issuers))
+        {
+            let options = (Arc::clone(options), config.leeway);
+            keys_in_doubt |= issuer.put_in_force(options, new, self.spawn);
         }
-        self.keys.set_max_stale(config.only().jwks_max_stale);
-        let fetch_again = !new.tenant_client.reaches_like(&self.in_use.current());
-        self.client_number = new.tenant_client.number();
-        self.in_use.replace(new.tenant_client);
+        self.issuers.follow();
+        let checks_passwords = self.issuers.check_passwords();
         if config.login_workers != self.config.login_workers
-            || config.only().application.is_some() != self.config.only().application.is_some()
+            || checks_passwords != checked_passwords
         {
             self.pool.resize(config.login_workers);
-            if config.only().application.is_some() {
+            if checks_passwords {
                 self.pool.fill();
             }
         }
@@ -269,23 +371,10 @@ impl Engine {
         }
         self.config = config;
         common.metrics.collect_soon();
-        if let Some(edition) = new.policy {
-            match &mut self.policy_file {
-                Some(policy) => policy.replace(edition),
-                none => *none = Some(InForce::new(edition, self.spawn)),
-            }
-        }
-        if let Some(edition) = shadow {
-            match &mut self.observer.shadow {
-                Some(policy) => policy.replace(edition),
-                none => *none = Some(InForce::new(edition, self.spawn)),
-            }
-        }
+        put_policy_in_force(&mut self.policy_file, new.policy, self.spawn);
+        put_policy_in_force(&mut self.observer.shadow, shadow, self.spawn);
         self.observer
             .follow(&self.config, self.policy_file.as_ref());
-        if fetch_again && self.config.only().fetches_keys() {
-            self.keys.refresh_soon();
-        }
         if keys_in_doubt {
             self.refresh_keys(true);
         }
@@ -300,7 +389,10 @@ impl Engine {
         let logins = LoginCache::new(config.login_cache);
         let logins = std::mem::replace(&mut self.login_cache, logins);
         let tokens = std::mem::take(&mut self.token_cache);
-        let rules = std::mem::take(&mut self.interned_rules);
+        let issuers = self.issuers.iter_mut();
+        let rules: Vec<_> = issuers
+            .map(|issuer| std::mem::take(&mut issuer.interned_rules))
+            .collect();
         // Without a thread the closure is dropped here, and all that with it.
         let free = move || drop((logins, tokens, rules));
         let _ = (self.spawn)("auth0-reload", Box::new(free));
@@ -350,7 +442,7 @@ mod tests {
         .unwrap();
         let has = |engine: &Engine, kid: &str| {
             let expected = KeySet::parse(jwks(kid).as_bytes()).unwrap();
-            engine.keys.current().has_same_keys(&expected)
+            engine.keys().current().has_same_keys(&expected)
         };
         // Without a thread the files are read at once.
         write("second");

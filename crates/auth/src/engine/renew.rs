@@ -155,12 +155,18 @@ impl Engine {
             Ok(None) => {
                 // Only text is verified.
                 let token = String::from_utf8_lossy(token).into_owned();
+                // It named one a moment ago.
+                let issuer = self.issuers.of_token(&token).unwrap_or_default();
                 Renewal::Wait(Box::new(RenewalWait {
                     job: Job {
                         sign_in,
                         key: print,
                         deadline: Deadline::after(self.config.timeout),
-                        task: Task::Keys(UnverifiedTokens::FromClient { token, print }),
+                        task: Task::Keys(UnverifiedTokens::FromClient {
+                            issuer,
+                            token,
+                            print,
+                        }),
                     },
                 }))
             }
@@ -181,7 +187,8 @@ impl Engine {
             return Ok(Some(identity));
         }
         let token = authenticate::token_alone(token, Field::Renewal)?;
-        self.verify_presented(token, sign_in.credential, KeyFetch::NotTried, now)
+        let issuer = self.issuers.of_token(token)?;
+        self.verify_presented((token, issuer), sign_in.credential, KeyFetch::NotTried, now)
             .transpose()
     }
 
@@ -310,7 +317,8 @@ impl Engine {
                 RenewalDetail::OtherAccount,
             ));
         }
-        if self.username_for_broker(&identity.username) != session.username {
+        let issuer = &self.issuers[identity.issuer].config;
+        if issuer.username_for_broker(&identity.username) != session.username {
             return Err(Refusal::new(
                 Reason::RenewalAccount,
                 RenewalDetail::OtherUsername,
@@ -362,7 +370,7 @@ impl Engine {
             let Some(session) = session.filter(|_| !self.config.defer_acl) else {
                 return false;
             };
-            self.follow_policy_file(&mut session.rights);
+            self.follow_policy_file(&mut session.rights, session.issuer);
             let is_denied = denies_for_good(&session.rights, filter, now);
             if !is_denied {
                 session.filters.insert(filter.as_bytes());

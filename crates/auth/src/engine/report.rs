@@ -9,6 +9,7 @@ use super::{
     tally::Minute,
 };
 use crate::{
+    account::IssuerNumber,
     client::{Client, ClientView},
     clock::{Unix, moment},
     config::ConfigError,
@@ -141,6 +142,8 @@ pub(crate) enum Report<'a> {
     NoPersistence,
     /// Keys that were saved before a restart are in use.
     KeysRestored {
+        /// The tenant's domain or issuer.
+        tenant: &'a str,
         /// How many.
         keys: usize,
         /// How many seconds ago they were fetched.
@@ -367,7 +370,7 @@ impl Engine {
     }
 
     /// Tells that a client has no rights.
-    pub(super) fn report_no_rights(&mut self, client: &Client, now: Unix) {
+    pub(super) fn report_no_rights(&mut self, client: &Client, issuer: IssuerNumber, now: Unix) {
         let scope = Scope::device(&*client.id, SourceNetwork::of(client.address.as_deref()));
         let subject = client.borrowed();
         if self
@@ -376,8 +379,8 @@ impl Engine {
         {
             self.tell(&Report::NoRights {
                 client_id: &client.id,
-                claim: self.topics_claim(),
-                has_policy_file: self.config.policy_file.is_some(),
+                claim: self.topics_claim(issuer),
+                has_policy_file: self.policy_of(issuer).is_some(),
             });
         }
     }

@@ -17,7 +17,7 @@ use super::{
     access::{Access, Action, Decision},
 };
 use crate::{
-    account::Account,
+    account::IssuerNumber,
     client::{ClientKey, ClientView},
     clock::Unix,
     policy_file::InForce,
@@ -39,7 +39,7 @@ const MAX_SHARED: usize = 64;
 #[derive(Default)]
 pub(super) struct RestoredRules {
     /// The rules in saved claims, or none if such a token is refused.
-    by_claims: HashMap<ClaimsHash, Option<Arc<TokenRules>>>,
+    by_claims: HashMap<(IssuerNumber, ClaimsHash), Option<Arc<TokenRules>>>,
     /// The generation of the configuration that they were made with.
     generation: u64,
     /// The claims that the policy file named when restored sessions got their rights.
@@ -121,10 +121,10 @@ impl Engine {
     /// If the policy file names further claims by now, restored sessions get their rights again: such a claim may not
     /// have been saved.
     pub(super) fn check_restored(&mut self, common: &mut Common) {
-        if let Some(policy) = &self.policy_file
-            && !policy.members().is_subset(&self.restored_rules.named)
-        {
-            self.restored_rules.named = policy.members().clone();
+        let members = self.policies().flat_map(InForce::members);
+        let named: BTreeSet<String> = members.cloned().collect();
+        if !named.is_subset(&self.restored_rules.named) {
+            self.restored_rules.named = named;
             common.sessions.forget_restored();
         }
     }
@@ -140,11 +140,14 @@ impl Engine {
     ) -> Option<Session> {
         let saved = sessions.get(client_id)?;
         let account = saved.account();
-        let username = self.username_for_broker(&saved.session.username);
-        if !self.trusts(&account) || !client.is(client_id, &username) {
+        let issuer = self.issuers.of_account(&account)?;
+        let config = &self.issuers[issuer].config;
+        let username = config.username_for_broker(&saved.session.username);
+        if !client.is(client_id, &username) {
             return None;
         }
-        let key = saved.session.signed_by.map(|mark| self.saved_key(mark));
+        let key = saved.session.signed_by;
+        let key = key.map(|mark| self.saved_key(mark, issuer));
         let (signing_key, is_revoked) = key.unwrap_or_default();
         let until = match is_revoked {
             true => saved.session.until.min(now),
@@ -161,41 +164,38 @@ impl Engine {
             // Nobody presents it.
             credential: Fingerprint::UNUSED,
             instance: self.id,
+            issuer,
             is_by_method: false,
             filters: SubscribedFilters::default(),
             observed: None,
-            rights: self.restored_rights(&saved, client_id)?,
+            rights: self.restored_rights(&saved, client_id, issuer)?,
             account,
         })
     }
 
-    /// Whether this instance lets accounts of this issuer in.
-    pub(super) fn trusts(&self, account: &Account) -> bool {
-        let mut issuers = self.config.only().names.iter();
-        issuers.any(|issuer| **issuer == *account.issuer)
-    }
-
     /// Returns the rights of a session by what was saved of it. `None` if that is not enough.
-    fn restored_rights(&mut self, saved: &Saved<'_>, client_id: &str) -> Option<Rights> {
+    fn restored_rights(
+        &mut self,
+        saved: &Saved<'_>,
+        client_id: &str,
+        issuer: IssuerNumber,
+    ) -> Option<Rights> {
         if self.restored_rules.generation != self.generation {
             self.restored_rules.generation = self.generation;
             self.restored_rules.by_claims.clear();
         }
         let hash = saved.claims_hash();
-        let rules = match self.restored_rules.by_claims.get(&hash) {
+        let shared = (issuer, hash);
+        let rules = match self.restored_rules.by_claims.get(&shared) {
             Some(known) => known.clone(),
             None => {
-                let rules = self.rules_of(saved)?;
+                let rules = self.rules_of(saved, issuer)?;
                 // A claim that counts only since an option has changed may differ from session to session.
-                let are_shared = self
-                    .config
-                    .only()
-                    .reading
-                    .members()
-                    .all(|name| !saved.is_own(&name));
+                let reading = &self.issuers[issuer].config.reading;
+                let are_shared = reading.members().all(|name| !saved.is_own(&name));
                 let known = &mut self.restored_rules.by_claims;
                 if are_shared && known.len() < MAX_SHARED {
-                    known.insert(hash, rules.clone());
+                    known.insert(shared, rules.clone());
                 }
                 rules
             }
@@ -212,22 +212,28 @@ impl Engine {
             port: saved.session.port,
             certificate: saved.session.certificate,
         };
-        let policy = self.policy_file.as_ref().map(InForce::rules);
+        let policy = self.policy_of(issuer).map(InForce::rules);
         Some(Rights::new(rules, policy, attributes).unwrap_or_default())
     }
 
     /// Returns the rules in saved claims, or no rules if such a token is refused today. Returns `None` if rules depend
     /// on a claim about which nothing is saved.
-    fn rules_of(&mut self, saved: &Saved<'_>) -> Option<Option<Arc<TokenRules>>> {
-        let reading = &self.config.only().reading;
-        let policy = self.policy_file.as_ref();
+    fn rules_of(
+        &mut self,
+        saved: &Saved<'_>,
+        number: IssuerNumber,
+    ) -> Option<Option<Arc<TokenRules>>> {
+        let reading = &self.issuers[number].config.reading;
+        let policy = self.policy_of(number);
         let mut needed: BTreeSet<String> = reading.members().collect();
         needed.extend(policy.into_iter().flat_map(|file| file.members()).cloned());
         if !saved.covers(&needed) {
             return None;
         }
         let claims = saved.claims()?;
-        let rules = self.interned_rules.obtain(reading.values(&claims), || {
+        let issuer = &mut self.issuers[number];
+        let reading = &issuer.config.reading;
+        let rules = issuer.interned_rules.obtain(reading.values(&claims), || {
             let rules = reading.rules(&claims)?;
             let administers = reading.administers(&claims);
             Ok::<_, ClaimsError>(TokenRules::compile(&rules).administering(administers))

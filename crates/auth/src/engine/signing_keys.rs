@@ -10,8 +10,9 @@
 
 use std::sync::Arc;
 
-use super::{Common, Engine, report::Report};
+use super::{Common, Engine, issuers::Issuer, report::Report};
 use crate::{
+    account::IssuerNumber,
     clock::Unix,
     identity::SigningKey,
     jwt::{
@@ -25,12 +26,12 @@ use crate::{
 pub(super) struct SigningKeys {
     /// The newest number.
     last: u16,
-    numbered: Vec<(SignedBy, SigningKey)>,
-    compared: Compared,
+    numbered: Vec<(IssuerNumber, SignedBy, SigningKey)>,
+    /// What they were compared with, by issuer.
+    compared: Vec<Compared>,
 }
 
-/// What keys are compared with.
-#[derive(Default)]
+/// What the keys of one issuer are compared with.
 struct Compared {
     set: Option<Arc<KeySet>>,
     secret: Option<SignedBy>,
@@ -57,34 +58,49 @@ impl Compared {
 
 impl SigningKeys {
     /// Returns the number of a key that has signed a token.
-    pub(super) fn number(&mut self, signed_by: SignedBy) -> SigningKey {
-        let known = self.numbered.iter().find(|(key, _)| *key == signed_by);
-        if let Some((_, number)) = known {
+    pub(super) fn number(&mut self, issuer: IssuerNumber, signed_by: SignedBy) -> SigningKey {
+        let mut numbered = self.numbered.iter();
+        let known = numbered.find(|(of, key, _)| *of == issuer && *key == signed_by);
+        if let Some((.., number)) = known {
             return *number;
         }
         // There are as many keys at a time as the tenant publishes, so a number is free again when it comes round.
         self.last = self.last.wrapping_add(1);
         let number = SigningKey(self.last);
-        self.numbered.push((signed_by, number));
+        self.numbered.push((issuer, signed_by, number));
         number
     }
 
     /// Returns the key with this number.
     fn named(&self, number: SigningKey) -> Option<SignedBy> {
         let mut numbered = self.numbered.iter();
-        let found = numbered.find(|(_, one)| *one == number);
-        found.map(|(key, _)| *key)
+        let found = numbered.find(|(.., one)| *one == number);
+        found.map(|(_, key, _)| *key)
     }
 
     /// Takes the keys that are not among these.
-    fn take_revoked(&mut self, now: Compared) -> Vec<SigningKey> {
-        if self.compared.is(&now) {
+    fn take_revoked(&mut self, now: Vec<Compared>) -> Vec<SigningKey> {
+        let (before, same) = (self.compared.iter(), now.len() == self.compared.len());
+        if same && before.zip(&now).all(|(before, now)| before.is(now)) {
             return Vec::new();
         }
-        let revoked = self.numbered.extract_if(.., |(key, _)| !now.has(*key));
-        let revoked = revoked.map(|(_, number)| number).collect();
+        let is_revoked = |of: IssuerNumber, key| !now[of.place()].has(key);
+        let numbered = &mut self.numbered;
+        let revoked = numbered.extract_if(.., |(of, key, _)| is_revoked(*of, *key));
+        let revoked = revoked.map(|(.., number)| number).collect();
         self.compared = now;
         revoked
+    }
+}
+
+impl Issuer {
+    /// Returns what its keys are compared with now.
+    fn keys_in_force(&self) -> Compared {
+        let secret = self.requirements.secret.as_ref();
+        Compared {
+            set: self.keys.confirmed(),
+            secret: secret.map(|secret| secret.mark()),
+        }
     }
 }
 
@@ -92,7 +108,8 @@ impl Engine {
     /// Ends the rights of the sessions whose signing key was revoked since the last call. [`Self::expire`] returns the
     /// clients that are connected.
     pub fn follow_keys(&mut self, common: &mut Common, now: Unix) {
-        let in_force = self.keys_in_force();
+        let issuers = self.issuers.iter();
+        let in_force = issuers.map(Issuer::keys_in_force).collect();
         let revoked = self.signing_keys.take_revoked(in_force);
         if revoked.is_empty() {
             return;
@@ -110,15 +127,6 @@ impl Engine {
         }
     }
 
-    /// Returns what keys are compared with now.
-    fn keys_in_force(&self) -> Compared {
-        let secret = self.requirements.secret.as_ref();
-        Compared {
-            set: self.keys.confirmed(),
-            secret: secret.map(|secret| secret.mark()),
-        }
-    }
-
     /// Returns what to save of a key over a restart. `None` for the secret for HS256: a mark of it on disk would let
     /// whoever reads the file try secrets.
     pub(super) fn mark_to_save(&self, key: SigningKey) -> Option<u64> {
@@ -130,10 +138,11 @@ impl Engine {
 
     /// Returns the number of the key of a session that was saved, and whether its rights end because the key is revoked
     /// by now.
-    pub(super) fn saved_key(&mut self, mark: u64) -> (SigningKey, bool) {
+    pub(super) fn saved_key(&mut self, mark: u64, issuer: IssuerNumber) -> (SigningKey, bool) {
         let key = SignedBy::Key(KeyMark(mark));
-        let is_revoked = !self.config.keeps_revoked && !self.keys_in_force().has(key);
-        (self.signing_keys.number(key), is_revoked)
+        let in_force = self.issuers[issuer].keys_in_force();
+        let is_revoked = !self.config.keeps_revoked && !in_force.has(key);
+        (self.signing_keys.number(issuer, key), is_revoked)
     }
 }
 
@@ -145,25 +154,25 @@ mod tests {
         SignedBy::Secret(number)
     }
 
-    fn in_force(number: u64) -> Compared {
-        Compared {
+    fn in_force(number: u64) -> Vec<Compared> {
+        vec![Compared {
             set: None,
             secret: Some(secret(number)),
-        }
+        }]
     }
 
     #[test]
     fn a_key_has_one_number_until_it_is_withdrawn() {
         let mut keys = SigningKeys::default();
-        let first = keys.number(secret(1));
-        assert_eq!(keys.number(secret(1)), first);
+        let first = keys.number(IssuerNumber::default(), secret(1));
+        assert_eq!(keys.number(IssuerNumber::default(), secret(1)), first);
         assert!(keys.take_revoked(in_force(1)).is_empty());
-        let second = keys.number(secret(2));
+        let second = keys.number(IssuerNumber::default(), secret(2));
         assert_ne!(first, second);
         assert_eq!(keys.take_revoked(in_force(2)), [first]);
         assert!(keys.take_revoked(in_force(2)).is_empty());
         assert_ne!(
-            keys.number(secret(1)),
+            keys.number(IssuerNumber::default(), secret(1)),
             first,
             "it is another one when it comes back"
         );

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::{Engine, report::Report};
-use crate::sessions::Origin;
+use crate::{config::IssuerConfig, sessions::Origin};
 
 /// Users of the broker itself, with passwords of their own.
 #[derive(Debug, Default)]
@@ -24,18 +24,21 @@ pub struct LocalUsers {
     pub others_may_authorize: bool,
 }
 
-impl Engine {
+impl IssuerConfig {
     /// Returns the user name that the broker is told for this user of the tenant.
     pub(super) fn username_for_broker(&self, username: &Arc<str>) -> Arc<str> {
-        match self.config.only().username_prefix.as_str() {
+        match self.username_prefix.as_str() {
             "" => Arc::clone(username),
             prefix => format!("{prefix}{username}").into(),
         }
     }
+}
 
+impl Engine {
     /// Returns the user name at the tenant. On a recheck (SIGHUP) `told` is the name that the broker was told.
     pub(super) fn username_of_tenant<'a>(&self, told: &'a str, origin: Origin) -> &'a str {
-        let without = told.strip_prefix(&self.config.only().username_prefix);
+        let issuer = &self.issuers[self.issuers.passwords()].config;
+        let without = told.strip_prefix(&issuer.username_prefix);
         without.filter(|_| origin.may_be_recheck()).unwrap_or(told)
     }
 
@@ -54,7 +57,8 @@ impl Engine {
     /// Warns of local users whose names a user of the tenant may have. Such a user has the rights of the local one,
     /// wherever others than this plugin decide.
     pub fn warn_of_local_users(&self, users: &LocalUsers) {
-        if !self.config.only().username_prefix.is_empty() {
+        let mut issuers = self.issuers.iter();
+        if issuers.all(|issuer| !issuer.config.username_prefix.is_empty()) {
             return;
         }
         let of_file = users.password_file.iter().filter(|_| self.config.defer_acl);

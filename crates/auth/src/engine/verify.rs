@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::{
-    account::Account,
+    account::{Account, IssuerNumber},
     auth0::answer::Tokens,
     clock::Unix,
     identity::{Identity, Verdict},
@@ -37,45 +37,47 @@ impl Engine {
         now: Unix,
     ) -> Option<Verdict> {
         match unverified {
-            UnverifiedTokens::FromClient { token, print } => {
-                self.verify_presented(token, *print, key_fetch, now)
-            }
+            UnverifiedTokens::FromClient {
+                issuer,
+                token,
+                print,
+            } => self.verify_presented((token, *issuer), *print, key_fetch, now),
             UnverifiedTokens::FromTenant {
+                issuer,
                 username,
                 tokens,
                 asked_by,
                 ..
             } => {
-                let (claims, _) = self.verify_under_keys(key_fetch, |keys| {
-                    self.verify_issued(tokens, *asked_by, keys, now)
+                let (claims, _) = self.verify_under_keys(*issuer, key_fetch, |keys| {
+                    self.verify_issued((tokens, *issuer), *asked_by, keys, now)
                 })?;
-                Some(claims.and_then(|claims| self.identity(claims, username.as_str().into())))
+                let username = username.as_str().into();
+                Some(claims.and_then(|claims| self.identity(claims, username, *issuer)))
             }
         }
     }
 
-    /// Verifies a token from a client. The token says who the client is; the user name that it sent does not count.
-    /// Returns `None` if the keys have to be fetched first.
+    /// Verifies a token from a client, with what the issuer has that it names. The token says who the client is; the
+    /// user name that it sent does not count. Returns `None` if the keys have to be fetched first.
     pub(super) fn verify_presented(
         &mut self,
-        token: &str,
+        (token, number): (&str, IssuerNumber),
         print: Fingerprint,
         key_fetch: KeyFetch,
         now: Unix,
     ) -> Option<Verdict> {
-        let (claims, keys) = self.verify_under_keys(key_fetch, |keys| {
-            jwt::verify(
-                token,
-                &self.requirements,
-                &self.config.only().audiences,
-                keys,
-                now,
-            )
+        let issuer = &self.issuers[number];
+        let (claims, keys) = self.verify_under_keys(number, key_fetch, |keys| {
+            let audiences = &issuer.config.audiences;
+            jwt::verify(token, &issuer.requirements, audiences, keys, now)
         })?;
-        let verdict = claims.and_then(|claims| {
-            let username = claims.username(&self.config.only().username_claim)?.into();
-            self.identity(claims, username)
-        });
+        let username = |claims: &Claims| -> Result<Arc<str>, Refusal> {
+            Ok(claims.username(&issuer.config.username_claim)?.into())
+        };
+        let verdict = claims.and_then(|claims| Ok((username(&claims)?, claims)));
+        let verdict =
+            verdict.and_then(|(username, claims)| self.identity(claims, username, number));
         self.counters.token_cache.count(false);
         if let Ok(identity) = &verdict {
             self.token_cache.insert(print, identity, keys, now);
@@ -83,15 +85,17 @@ impl Engine {
         Some(verdict)
     }
 
-    /// Verifies a token with the current keys, and returns these too. Returns `None` if a fetch may bring the missing
-    /// key.
+    /// Verifies a token with the current keys of an issuer, and returns these too. Returns `None` if a fetch may bring
+    /// the missing key.
     fn verify_under_keys(
         &self,
+        issuer: IssuerNumber,
         key_fetch: KeyFetch,
         check: impl Fn(&KeySet) -> Result<Claims, Refusal>,
     ) -> Option<(Result<Claims, Refusal>, Arc<KeySet>)> {
+        let cache = &self.issuers[issuer].keys;
         loop {
-            let keys = self.keys.current();
+            let keys = cache.current();
             let claims = check(&keys);
             // A missing key may have been published since. One fetch for all clients finds out.
             if let Err(refusal) = &claims
@@ -100,17 +104,17 @@ impl Engine {
                     Reason::TokenKeyUnknown | Reason::KeysUnavailable
                 )
             {
-                if key_fetch == KeyFetch::NotTried && self.keys.may_fetch() {
+                if key_fetch == KeyFetch::NotTried && cache.may_fetch() {
                     return None;
                 }
                 // New keys came in the meantime.
-                if !Arc::ptr_eq(&keys, &self.keys.current()) {
+                if !Arc::ptr_eq(&keys, &cache.current()) {
                     continue;
                 }
                 // Only a fetch that brought keys proves that the key is none of the tenant's.
                 if refusal.reason == Reason::TokenKeyUnknown
                     && key_fetch != KeyFetch::Done
-                    && self.keys.is_live()
+                    && cache.is_live()
                 {
                     let detail = Detail::KeysNotFetched {
                         key: Box::new(refusal.detail.clone()),
@@ -128,11 +132,12 @@ impl Engine {
     /// used, that is never the fault of the device.
     fn verify_issued(
         &self,
-        tokens: &Tokens,
+        (tokens, number): (&Tokens, IssuerNumber),
         asked_by: u64,
         keys: &KeySet,
         now: Unix,
     ) -> Result<Claims, Refusal> {
+        let issuer = &self.issuers[number];
         let unusable = |token, refusal: Refusal, access| match refusal.reason {
             Reason::KeysUnavailable | Reason::TokenKeyUnknown => refusal,
             cause => {
@@ -143,25 +148,25 @@ impl Engine {
             }
         };
         let verify = |token: &str, audiences: &[String]| -> Result<Claims, Refusal> {
-            let claims = jwt::verify(token, &self.requirements, audiences, keys, now)?;
+            let claims = jwt::verify(token, &issuer.requirements, audiences, keys, now)?;
             claims.subject()?;
             Ok(claims)
         };
         let access = match &tokens.access {
             None => AccessToken::Missing,
             Some(token) if !recognise::is_alone(token.as_bytes()) => AccessToken::Opaque,
-            Some(token) => match verify(token, &self.config.only().audiences) {
+            Some(token) => match verify(token, &issuer.config.audiences) {
                 Ok(claims) => return Ok(claims),
                 Err(refusal)
                     if refusal.reason == Reason::TokenAudience
-                        && asked_by == self.client_number =>
+                        && asked_by == issuer.client_number =>
                 {
                     AccessToken::ForAnother(Box::new(refusal.detail))
                 }
                 Err(refusal) => return Err(unusable(IssuedToken::Access, refusal, None)),
             },
         };
-        let (Some(application), Some(id)) = (&self.config.only().application, &tokens.id) else {
+        let (Some(application), Some(id)) = (&issuer.config.application, &tokens.id) else {
             let refusal = Refusal::new(Reason::LoginToken, Detail::NotIssued { access });
             return Err(self.unless_outdated(refusal, asked_by));
         };
@@ -169,9 +174,18 @@ impl Engine {
         verify(id, client_id).map_err(|refusal| unusable(IssuedToken::Id, refusal, Some(access)))
     }
 
-    pub(super) fn identity(&mut self, claims: Claims, username: Arc<str>) -> Verdict {
-        let reading = &self.config.only().reading;
-        let token_rules = self
+    /// Returns the identity in claims that were verified.
+    pub(super) fn identity(
+        &mut self,
+        claims: Claims,
+        username: Arc<str>,
+        number: IssuerNumber,
+    ) -> Verdict {
+        // Longer than a screen, because each field needs some of the claims before others take them.
+        let issuer = &mut self.issuers[number];
+        let config = Arc::clone(&issuer.config);
+        let reading = &config.reading;
+        let token_rules = issuer
             .interned_rules
             .obtain(reading.values(claims.members()), || {
                 let rules = reading.rules(claims.members())?;
@@ -187,7 +201,7 @@ impl Engine {
             },
         };
         let until = claims.until;
-        let signing_key = self.signing_keys.number(claims.signed_by);
+        let signing_key = self.signing_keys.number(number, claims.signed_by);
         let topics = match &reading.topics {
             Some(Place::Name(name)) => Some(name.as_str()),
             _ => None,
@@ -195,13 +209,13 @@ impl Engine {
         let token_names = |one: &str| token_rules.claims().any(|claim| claim == one);
         // The largest claim. A policy file may use it, also one that is read later; rules in a token seldom do.
         let keeps = self.keeps_claims
-            || self.policy_file.is_some()
+            || self.policy_of(number).is_some()
             || self.observer.needs_claims(&self.config);
         let spare = topics.filter(|one| !keeps && !token_names(one));
         let named = keeps || token_rules.claims().next().is_some();
         let saved = self.config.state_dir.is_some().then(|| {
             let counting = reading.members().collect();
-            let policy = self.policy_file.as_ref();
+            let policy = self.policy_of(number);
             let of_policy = policy.map(|file| file.members().iter().cloned());
             let of_token = token_rules.claims().map(str::to_owned);
             let named = of_policy.into_iter().flatten().chain(of_token).collect();
@@ -209,7 +223,7 @@ impl Engine {
             SavedClaims::pick(members, &account, counting, named, interned)
         });
         let mut claims = Arc::new(claims.into_members());
-        let client_ids = self.config.only().client_ids.of(&username, &claims)?;
+        let client_ids = config.client_ids.of(&username, &claims)?;
         if let Some(topics) = spare
             && let Some(claims) = Arc::get_mut(&mut claims)
         {
@@ -218,6 +232,7 @@ impl Engine {
         let claims = named.then_some(claims);
         Ok(Identity {
             username,
+            issuer: number,
             account,
             client_ids,
             token_rules,

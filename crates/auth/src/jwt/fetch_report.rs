@@ -20,11 +20,18 @@ pub struct JwksError {
 pub enum FetchReport<'a> {
     /// Keys were fetched.
     Fetched {
+        /// The tenant's domain or issuer.
+        tenant: &'a str,
         /// How many.
         keys: usize,
     },
     /// One of the keys is not used.
-    Ignored(&'a IgnoredKey),
+    Ignored {
+        /// The tenant's domain or issuer.
+        tenant: &'a str,
+        /// The key.
+        key: &'a IgnoredKey,
+    },
     /// Keys could not be fetched.
     Failed {
         /// Why not.
@@ -35,7 +42,10 @@ pub enum FetchReport<'a> {
         seconds: u64,
     },
     /// The last good keys are too old.
-    Stale,
+    Stale {
+        /// The tenant's domain or issuer.
+        tenant: &'a str,
+    },
     /// The endpoints could not be discovered again, and those that were stay in use.
     EndpointsKept(&'a JwksError),
 }

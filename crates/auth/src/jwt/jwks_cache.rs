@@ -206,26 +206,33 @@ impl JwksCache {
     }
 
     /// Drops the keys after a failed fetch if the last successful one is too long ago.
-    fn drop_stale(&self, log: &Log) {
+    fn drop_stale(&self, tenant: &str, log: &Log) {
         let good_until = lock(&self.shared.state).good_until;
         if self.current().is_empty() || good_until.is_some_and(|until| moment() < until) {
             return;
         }
         self.install(KeySet::default(), false);
-        log.line(Level::Error, FetchReport::Stale.to_string());
+        log.line(Level::Error, FetchReport::Stale { tenant }.to_string());
     }
 
     /// Starts fetching in the background, with the first fetch now. [`Self::stop`] ends it. `fetched` is called after
-    /// every fetch, with whether it brought keys, and once more when the thread ends.
+    /// every fetch, with whether it brought keys, and once more when the thread ends. The log names the tenant.
     ///
     /// # Errors
     ///
     /// Returns an error if no thread can be started.
-    pub fn start(self: &Arc<Self>, fetch: Fetch, fetched: Fetched, log: Log) -> io::Result<()> {
+    pub fn start(
+        self: &Arc<Self>,
+        tenant: &str,
+        fetch: Fetch,
+        fetched: Fetched,
+        log: Log,
+    ) -> io::Result<()> {
         let store = Arc::downgrade(self);
         let shared = Arc::clone(&self.shared);
         lock(&shared.state).running = true;
         let pace = self.shared.pace;
+        let tenant = tenant.to_owned();
         let body = move || {
             let mut reported = None;
             let attempt = || {
@@ -239,7 +246,7 @@ impl JwksCache {
                 report(
                     &mut reported,
                     &result,
-                    &log,
+                    (&tenant, &log),
                     pace,
                     !store.current().is_empty(),
                 );
@@ -250,7 +257,7 @@ impl JwksCache {
                         Ok(())
                     }
                     Err(no) => {
-                        store.drop_stale(&log);
+                        store.drop_stale(&tenant, &log);
                         Err(no.pause)
                     }
                 }
@@ -396,7 +403,7 @@ impl FetchShared {
 fn report(
     reported: &mut Option<Result<usize, NoAnswer>>,
     result: &Result<KeySet, JwksError>,
-    log: &Log,
+    (tenant, log): (&str, &Log),
     pace: FetchSchedule,
     older_stay: bool,
 ) {
@@ -410,9 +417,10 @@ fn report(
     let line = |level, report: FetchReport| log.line(level, report.to_string());
     match result {
         Ok(set) => {
-            line(Level::Info, FetchReport::Fetched { keys: set.len() });
+            let keys = set.len();
+            line(Level::Info, FetchReport::Fetched { tenant, keys });
             for key in set.ignored() {
-                line(Level::Info, FetchReport::Ignored(key));
+                line(Level::Info, FetchReport::Ignored { tenant, key });
             }
         }
         Err(error) => {
@@ -491,7 +499,7 @@ mod tests {
             let _ = lock(&ended_out).send(fetched);
         };
         store
-            .start(Box::new(fetch), Box::new(fetched), log.clone())
+            .start("t.example", Box::new(fetch), Box::new(fetched), log.clone())
             .unwrap();
         Rig {
             store,
@@ -600,7 +608,7 @@ mod tests {
             let store = JwksCache::new(pace, crate::threads::plain);
             store.restore(set("a"), age);
             assert!(has(&store, "a"));
-            store.drop_stale(&Log::default());
+            store.drop_stale("t.example", &Log::default());
             assert_eq!(has(&store, "a"), kept, "{age:?}");
         }
     }
@@ -610,14 +618,14 @@ mod tests {
         let store = JwksCache::new(QUICK, crate::threads::plain);
         store.restore(set("a"), QUICK.max_stale);
         assert!(has(&store, "a") && store.confirmed().is_none());
-        store.drop_stale(&Log::default());
+        store.drop_stale("t.example", &Log::default());
         assert!(store.current().is_empty() && store.confirmed().is_none());
 
         store.replace(set("b"));
         let fetched = store.confirmed().unwrap();
         assert!(Arc::ptr_eq(&fetched, &store.current()));
         store.fetched_ago(QUICK.max_stale);
-        store.drop_stale(&Log::default());
+        store.drop_stale("t.example", &Log::default());
         assert!(store.current().is_empty());
         assert!(Arc::ptr_eq(&fetched, &store.confirmed().unwrap()));
     }
@@ -702,7 +710,12 @@ mod tests {
             _ => Ok(set("a")),
         };
         store
-            .start(Box::new(fetch), Box::new(|_| {}), Log::default())
+            .start(
+                "t.example",
+                Box::new(fetch),
+                Box::new(|_| {}),
+                Log::default(),
+            )
             .unwrap();
         while !has(&store, "a") {
             thread::yield_now();

@@ -13,9 +13,10 @@ use crate::{
     algorithm::Algorithm,
     config::HS256_MIN_SECRET,
     jwt::jwks::{KeyLookupError, KeyMark, KeySet},
-    refusal::{Part, Reason, Refusal, TokenDetail},
+    refusal::{ClaimProblem, Part, Reason, Refusal, TokenDetail},
     secret::Secret,
 };
+use input::json;
 
 /// The longest token that is examined, in bytes. Auth0 lets a tenant add 100 KB of claims, base64 adds a
 /// third, and the rest is small. (MQTT's password field ends at 64 KB anyway.)
@@ -83,9 +84,21 @@ pub struct Signed {
 /// It serves as the user name of a client whose token is verified later. The client is admitted only if the
 /// verified claim has the same text.
 pub(crate) fn unverified_text_claim(token: &str, claim: &str) -> Option<String> {
-    let payload = token.split('.').nth(1)?;
-    let members = super::object(&decode(payload, Part::Payload).ok()?, Part::Payload).ok()?;
-    members.get(claim)?.as_str().map(str::to_owned)
+    let (_, payload, _) = parts(token).ok()?;
+    json::text_member(&decode(payload, Part::Payload).ok()?, claim).ok()?
+}
+
+/// Returns the `iss` of a token that is not verified, so that it is verified with what this issuer has.
+///
+/// # Errors
+///
+/// Returns a refusal if the token is malformed, or has no `iss`.
+pub(crate) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
+    let (_, payload, _) = parts(token)?;
+    let payload = decode(payload, Part::Payload)?;
+    let iss = json::text_member(&payload, "iss");
+    let iss = iss.map_err(|problem| super::not_json(Part::Payload, problem))?;
+    iss.ok_or_else(|| super::unfit("iss", ClaimProblem::MissingOrNotText))
 }
 
 /// Verifies the signature, and returns the payload and the key.
@@ -152,6 +165,18 @@ struct Jws<'t> {
 
 /// Splits `header.payload.signature` and reads the header.
 fn parse(token: &str) -> Result<Jws<'_>, Refusal> {
+    let (header, payload, signature) = parts(token)?;
+    // The header is checked before any cryptography: RFC 7515, section 5.2, steps 2, 6 and 7.
+    Ok(Jws {
+        message: &token[..header.len() + 1 + payload.len()],
+        payload: decode(payload, Part::Payload)?,
+        signature: decode(signature, Part::Signature)?,
+        header: super::object(&decode(header, Part::Header)?, Part::Header)?,
+    })
+}
+
+/// Splits `header.payload.signature`, if none of it is too long.
+fn parts(token: &str) -> Result<(&str, &str, &str), Refusal> {
     if token.len() > MAX_TOKEN {
         return Err(malformed(TokenDetail::TooLong {
             bytes: token.len(),
@@ -168,13 +193,7 @@ fn parse(token: &str) -> Result<Jws<'_>, Refusal> {
             most: MAX_HEADER,
         }));
     }
-    // The header is checked before any cryptography: RFC 7515, section 5.2, steps 2, 6 and 7.
-    Ok(Jws {
-        message: &token[..header.len() + 1 + payload.len()],
-        payload: decode(payload, Part::Payload)?,
-        signature: decode(signature, Part::Signature)?,
-        header: super::object(&decode(header, Part::Header)?, Part::Header)?,
-    })
+    Ok((header, payload, signature))
 }
 
 fn three_parts(token: &str) -> Result<(&str, &str, &str), Refusal> {

@@ -179,13 +179,15 @@ pub(crate) fn unverified(
 
 /// Parses one of a token's two JSON objects.
 fn object(bytes: &[u8], part: Part) -> Result<Map<String, Value>, Refusal> {
-    json::object(bytes).map_err(|problem| {
-        let reason = match problem {
-            JsonError::DuplicateMember => Reason::TokenDouble,
-            _ => Reason::TokenMalformed,
-        };
-        Refusal::new(reason, TokenDetail::NotJson { part, problem })
-    })
+    json::object(bytes).map_err(|problem| not_json(part, problem))
+}
+
+fn not_json(part: Part, problem: JsonError) -> Refusal {
+    let reason = match problem {
+        JsonError::DuplicateMember => Reason::TokenDouble,
+        _ => Reason::TokenMalformed,
+    };
+    Refusal::new(reason, TokenDetail::NotJson { part, problem })
 }
 
 fn check(

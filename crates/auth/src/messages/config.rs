@@ -60,6 +60,13 @@ impl fmt::Display for Problem {
                 );
             }
             Self::SecretInPublicFile(why) => return write!(f, "it holds a secret, and {why}"),
+            Self::WrongType { name, line } if name == "issuer" => {
+                return write!(
+                    f,
+                    "line {line}: issuer is one table; write issuer = \"VALUE\", or begin each table of an issuer with \
+                     [[issuer]]"
+                );
+            }
             Self::WrongType { name, line } => {
                 let name = Quoted(name);
                 return write!(
@@ -67,6 +74,23 @@ impl fmt::Display for Problem {
                     "line {line}: its option {name} is neither text nor a number nor a list of texts; write {name} = \
                      \"VALUE\""
                 );
+            }
+            Self::TooManyIssuers { most } => {
+                return write!(f, "there are more than {most} issuers; leave some out");
+            }
+            Self::NotOfIssuer => {
+                "it is about the whole broker; write it above the first [[issuer]] table, or into mosquitto.conf"
+            }
+            Self::NeedsIssuer => {
+                "it is about one issuer, and there are only [[issuer]] tables; write it into one of them, or set \
+                 domain or issuer, too"
+            }
+            Self::IssuerTwice => {
+                "another issuer has the same iss, so nobody could tell whose token it is; leave one of the two out"
+            }
+            Self::TwoApplications => {
+                "another issuer has an application already, and a password goes to one issuer only; leave the \
+                 application out of one of them"
             }
             Self::File(why) => return write!(f, "{why}"),
             Self::NotLogged(why) => {

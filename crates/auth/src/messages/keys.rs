@@ -79,10 +79,15 @@ impl fmt::Display for KeyProblem {
 impl fmt::Display for FetchReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fetched { keys } => {
-                write!(f, "the tenant's signing keys were fetched ({keys} keys)")
+            Self::Fetched { tenant, keys } => {
+                write!(
+                    f,
+                    "the tenant's signing keys were fetched from {tenant} ({keys} keys)"
+                )
             }
-            Self::Ignored(key) => write!(f, "ignored one of the tenant's keys: {key}"),
+            Self::Ignored { tenant, key } => {
+                write!(f, "ignored one of the tenant's keys at {tenant}: {key}")
+            }
             Self::Failed {
                 error,
                 older_stay,
@@ -105,9 +110,10 @@ impl fmt::Display for FetchReport<'_> {
                 "the endpoints could not be discovered again at {tenant}: {why}; those that were discovered before \
                  stay in use; fix: reload the broker when the tenant answers"
             ),
-            Self::Stale => f.write_str(
-                "the tenant's signing keys could not be fetched for longer than jwks_max_stale: they are not used any \
-                 more, and tokens are refused; fix: see the line that says why they cannot be fetched",
+            Self::Stale { tenant } => write!(
+                f,
+                "the tenant's signing keys could not be fetched from {tenant} for longer than jwks_max_stale: they are \
+                 not used any more, and its tokens are refused; fix: see the line that says why they cannot be fetched",
             ),
         }
     }

@@ -169,9 +169,13 @@ impl fmt::Display for Report<'_> {
                 "mosquitto.conf does not say 'persistence true', so the broker keeps no session over a restart, and the \
                  rights of sessions are neither read from state_dir nor saved there",
             ),
-            Self::KeysRestored { keys, seconds } => write!(
+            Self::KeysRestored {
+                tenant,
+                keys,
+                seconds,
+            } => write!(
                 f,
-                "{keys} signing keys of the tenant, fetched {seconds} s ago, are in use until it answers"
+                "{keys} signing keys of the tenant {tenant}, fetched {seconds} s ago, are in use until it answers"
             ),
             Self::Commanded {
                 from,

@@ -36,7 +36,7 @@ use std::{
 };
 
 use crate::{
-    account::Account,
+    account::{Account, IssuerNumber},
     client::{ClientKey, ClientView, TextAddresses},
     clock::Unix,
     secret::Fingerprint,
@@ -79,6 +79,8 @@ pub(crate) struct Session {
     pub credential: Fingerprint,
     /// The instance that admitted the client.
     pub instance: InstanceId,
+    /// The issuer of its token, as this instance counts them.
+    pub issuer: IssuerNumber,
     /// Whether it signed in by an authentication method (MQTT 5). Then the broker checks it again on SIGHUP with
     /// whatever is in the password field of its CONNECT, which says nothing.
     pub is_by_method: bool,

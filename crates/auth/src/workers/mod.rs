@@ -8,6 +8,7 @@ pub mod pool;
 use std::net::IpAddr;
 
 use crate::{
+    account::IssuerNumber,
     auth0::{
         TenantClient,
         answer::{TenantFeedback, Tokens},
@@ -81,6 +82,8 @@ pub enum JobResult {
 pub enum UnverifiedTokens {
     /// A client sent a token.
     FromClient {
+        /// The issuer that the token names.
+        issuer: IssuerNumber,
         /// The token.
         token: String,
         /// Its fingerprint.
@@ -88,6 +91,8 @@ pub enum UnverifiedTokens {
     },
     /// The tenant issued tokens for a user name and a password.
     FromTenant {
+        /// The issuer that was asked.
+        issuer: IssuerNumber,
         /// The user name that the tenant checked.
         username: String,
         /// The attempt that it counted.
@@ -97,6 +102,15 @@ pub enum UnverifiedTokens {
         /// The tokens.
         tokens: Tokens,
     },
+}
+
+impl UnverifiedTokens {
+    /// Returns the issuer whose keys they have to be signed with.
+    pub fn issuer(&self) -> IssuerNumber {
+        match self {
+            Self::FromClient { issuer, .. } | Self::FromTenant { issuer, .. } => *issuer,
+        }
+    }
 }
 
 impl<T> Job<T> {

@@ -26,6 +26,7 @@ use std::{
 
 use super::{FinishedJob, Job, JobResult, Login, Task, UnverifiedTokens};
 use crate::{
+    account::IssuerNumber,
     auth0::answer::{TenantFeedback, Tokens},
     clock::Deadline,
     jwt::jwks_cache::JwksCache,
@@ -56,7 +57,8 @@ pub struct Pool {
     shared: Arc<PoolShared>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     spawn: Spawn,
-    keys: Arc<JwksCache>,
+    /// The keys of each issuer.
+    keys: Vec<Arc<JwksCache>>,
 }
 
 struct PoolShared {
@@ -91,8 +93,8 @@ struct QueueState {
 }
 
 impl Pool {
-    /// Returns a pool of at most `limit` threads, with none yet.
-    pub fn new(limit: usize, spawn: Spawn, worker: Worker, keys: Arc<JwksCache>) -> Self {
+    /// Returns a pool of at most `limit` threads, with none yet. `keys` are those of each issuer, by number.
+    pub fn new(limit: usize, spawn: Spawn, worker: Worker, keys: Vec<Arc<JwksCache>>) -> Self {
         let shared = PoolShared {
             worker,
             state: Mutex::new(QueueState {
@@ -111,14 +113,14 @@ impl Pool {
         }
     }
 
-    /// Returns the function to call when a fetch of the tenant's keys has ended, with whether it brought keys. It
-    /// finishes all parked jobs.
-    pub fn on_keys_fetched(&self) -> Box<dyn Fn(bool) + Send + Sync> {
+    /// Returns the function to call when a fetch of an issuer's keys has ended, with whether it brought keys. It
+    /// finishes all parked jobs that wait for them.
+    pub fn on_keys_fetched(&self, issuer: IssuerNumber) -> Box<dyn Fn(bool) + Send + Sync> {
         // The fetching thread does not keep the pool alive.
         let shared = Arc::downgrade(&self.shared);
         Box::new(move |fetched| {
             if let Some(shared) = shared.upgrade() {
-                shared.finish_parked(fetched, |_| true);
+                shared.finish_parked(fetched, |job| job.task.issuer() == issuer);
             }
         })
     }
@@ -162,11 +164,12 @@ impl Pool {
                 self.start_thread_if_needed(state);
             }
             Task::Keys(tokens) => {
+                let keys = &self.keys[tokens.issuer().place()];
                 state.parked.push(job.with(tokens));
                 drop(state);
                 // The job is parked first, so no fetch ends between the request and the wait.
-                if !self.keys.request() {
-                    self.shared.finish_parked(false, |parked| parked == key);
+                if !keys.request() {
+                    self.shared.finish_parked(false, |parked| parked.key == key);
                 }
             }
         }
@@ -387,9 +390,9 @@ impl PoolShared {
     }
 
     /// Finishes the parked jobs of these credentials.
-    fn finish_parked(&self, fetched: bool, of: impl Fn(Fingerprint) -> bool) {
+    fn finish_parked(&self, fetched: bool, of: impl Fn(&Job<UnverifiedTokens>) -> bool) {
         let mut state = self.state();
-        let ended: Vec<_> = state.parked.extract_if(.., |job| of(job.key)).collect();
+        let ended: Vec<_> = state.parked.extract_if(.., |job| of(job)).collect();
         for job in ended {
             state.parked_by.give_back(job.sign_in.caller.source, 1.0);
             let (tokens, job) = job.split();
