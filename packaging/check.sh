@@ -24,7 +24,7 @@ exported() { # FILE : the names that others can use
   readelf --dyn-syms --wide "$1" | awk '$5 ~ /GLOBAL|WEAK/ && $7 != "UND" && $8 { print $8 }' | sort | xargs
 }
 libraries() { readelf --dynamic --wide "$1" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' | sort | xargs; }
-glibc_of() { readelf --version-info --wide "$1" | grep -oE 'GLIBC_[0-9.]+' | cut -d_ -f2 | newest; }
+glibc_of() { readelf --version-info --wide "$1" | { grep -oE 'GLIBC_[0-9.]+' || true; } | cut -d_ -f2 | newest; }
 
 check_machine() { # FILE
   local machine

@@ -40,10 +40,11 @@ new=$TMP/$ARCH
 headers=$TMP/include
 mkdir -p "$new/lib" "$headers" "$TMP/link"
 compiler=$TMP/cc
-# Zig's linker knows no list of names to export, so all are.
+# Zig's linker knows no list of names to export, so all are. And only where code may lie anywhere does it tell musl's
+# stdin, stdout and stderr apart.
 cat >"$compiler" <<SH
 #!/bin/bash
-exec python3 -m ziglang cc -target $ARCH-linux-musl "\${@/#-Wl,--dynamic-list=*/-rdynamic}"
+exec python3 -m ziglang cc -target $ARCH-linux-musl -fPIE -pie "\${@/#-Wl,--dynamic-list=*/-rdynamic}"
 SH
 chmod +x "$compiler"
 export ZIG_GLOBAL_CACHE_DIR=$PWD/target/packages/zig

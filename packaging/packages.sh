@@ -11,7 +11,7 @@
 #     SHA256SUMS
 #
 # The targets are those in packaging/targets.sh; packaging/build.sh says what compiling needs. The same source,
-# compilers and day of release give the same bytes in every folder (packaging/test-reproducible.sh).
+# compilers and day of release shall give the same bytes in every folder (packaging/test-reproducible.sh).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -68,8 +68,8 @@ NAMESPACE=(unshare --mount)
 [[ $EUID = 0 ]] || NAMESPACE+=(--map-root-user)
 # shellcheck disable=SC2016 # the inner shell's variables
 MOUNTED='mount --bind "$0" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
-with_secret_mounted() { # COMMAND...
-  "${NAMESPACE[@]}" sh -c "$MOUNTED" "$WORK/host-secret" "$SECRET" "$@"
+with_secret_mounted() { # COMMAND... : becomes it
+  exec "${NAMESPACE[@]}" sh -c "$MOUNTED" "$WORK/host-secret" "$SECRET" "$@"
 }
 
 broker_is_up() { grep -q 'mosquitto version .* running' "$LOG" 2>/dev/null; }
