@@ -9,13 +9,14 @@ use std::{
     sync::Arc,
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
 use acl::{client::ClientAttributes, why::RulesFor};
 use auth::{
     client::{Client, ClientKey},
     clock::{self, Unix},
-    config::Config,
+    config::{Config, IssuerConfig},
     engine::{
         Access, Action, Admission, Common, Connect, Decision, Engine, EngineError, Step, WhyDecided,
     },
@@ -62,6 +63,29 @@ pub(crate) enum Credential {
         /// The user who signs in with a password, if these are claims of such a user.
         username: Option<String>,
     },
+}
+
+impl Credential {
+    /// Returns the issuer that it concerns, as far as that can be seen without verifying anything.
+    pub(crate) fn issuer<'c>(&self, config: &'c Config) -> &'c IssuerConfig {
+        let claims = match self {
+            Self::Token(token) => std::str::from_utf8(token.reveal()).ok().and_then(peek),
+            Self::Claims {
+                claims,
+                username: None,
+            } => Some(claims.clone()),
+            Self::Password { .. } | Self::Claims { .. } => return config.password_issuer(),
+        };
+        let iss = claims.as_ref().and_then(|claims| claims.get("iss"));
+        config.issuer_named(iss.and_then(Value::as_str))
+    }
+}
+
+/// Returns the claims in a token, unverified.
+pub(crate) fn peek(token: &str) -> Option<Map<String, Value>> {
+    let payload = token.split('.').nth(1)?;
+    let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+    input::json::object(&payload).ok()
 }
 
 /// Whether the tenant is asked.

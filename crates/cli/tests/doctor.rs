@@ -1015,3 +1015,39 @@ fn another_provider_gets_no_advice_about_auth0() {
         .on(Endpoint::Discovery, Behaviour::json(200, &plain));
     wrong(&site.run(&[]), &["discovery-unusable"]);
 }
+
+/// Each issuer is examined. A user is signed in where passwords are checked, and a token is examined by the issuer that
+/// it names.
+#[test]
+fn each_of_several_issuers_is_examined() {
+    let other = Tenant::builder().fresh_keys().start().unwrap();
+    let site = Site::new();
+    let table = format!(
+        "[[issuer]]\ndomain = '{}'\naudience = '{AUDIENCE}'\nca_file = '{}'\n",
+        other.domain(),
+        other.ca_file().display()
+    );
+    let options = site.file("options.toml", &table);
+    let site = site.set("config_file", options.to_str().unwrap());
+    let said = site.examine(&other.token(DEVICE));
+    wrong(&said, &[]);
+    let tenants = [site.tenant.domain(), other.domain()];
+    assert_eq!(said.json["tenants"], json!(tenants));
+    let rights = said.json["findings"].as_array().unwrap().iter();
+    let rights: Vec<_> = rights
+        .filter(|one| one["finding"] == "token-right")
+        .collect();
+    assert_eq!(rights.len(), 1, "{:#}", said.json);
+    assert_eq!(rights[0]["tenant"], other.domain());
+    site.tenant.forget_requests();
+    wrong(&site.log_in(), &[]);
+    assert!(site.tenant.count(Endpoint::Token) > 0);
+    assert_eq!(other.count(Endpoint::Token), 0);
+    // A wrong one is found beside a right one.
+    let options = fs::read_to_string(&options)
+        .unwrap()
+        .replace(other.domain(), "localhost:1");
+    site.file("options.toml", &options);
+    let said = site.run(&[]);
+    assert_eq!(said.exit, Some(3), "{:#}", said.json);
+}

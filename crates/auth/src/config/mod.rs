@@ -210,9 +210,27 @@ impl Config {
         rules::config(&given, lines, before).map_err(|error| given.locate(error))
     }
 
-    /// Returns the issuer.
-    pub fn only(&self) -> &IssuerConfig {
-        &self.issuers[0]
+    /// Returns the issuer that this `iss` names; the first if it names none of them.
+    pub fn issuer_named(&self, iss: Option<&str>) -> &IssuerConfig {
+        let is_named =
+            |issuer: &&Arc<IssuerConfig>| issuer.names.iter().any(|one| Some(&**one) == iss);
+        self.issuers
+            .iter()
+            .find(is_named)
+            .unwrap_or(&self.issuers[0])
+    }
+
+    /// Returns the issuer that checks passwords; the first if none does.
+    pub fn password_issuer(&self) -> &IssuerConfig {
+        let mut issuers = self.issuers.iter();
+        let asks = issuers.find(|issuer| issuer.application.is_some());
+        asks.unwrap_or(&self.issuers[0])
+    }
+
+    /// Returns the path of the policy file for clients of one of the issuers, if there is one.
+    pub fn policy_file_of<'c>(&'c self, issuer: &'c IssuerConfig) -> Option<&'c Path> {
+        let own = issuer.policy_file.as_deref();
+        own.or(self.policy_file.as_deref())
     }
 
     /// Returns the path of the policy file, if there is one.

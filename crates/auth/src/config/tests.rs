@@ -48,25 +48,25 @@ fn refuses(result: Result<Config>, option: &str, parts: &[&str]) {
 fn two_options_are_a_full_set_up_for_tokens() {
     let config = with(&[]).unwrap();
     assert_eq!(
-        config.only().tenant,
+        config.issuers[0].tenant,
         TenantAddress::Domain("example.eu.auth0.com".into())
     );
-    assert_eq!(config.only().names, ["https://example.eu.auth0.com/"]);
-    assert_eq!(config.only().audiences, ["https://mqtt.example/"]);
-    assert!(config.only().application.is_none());
+    assert_eq!(config.issuers[0].names, ["https://example.eu.auth0.com/"]);
+    assert_eq!(config.issuers[0].audiences, ["https://mqtt.example/"]);
+    assert!(config.issuers[0].application.is_none());
     assert_eq!(
         (
-            &config.only().reading.topics,
-            config.only().username_claim.as_str()
+            &config.issuers[0].reading.topics,
+            config.issuers[0].username_claim.as_str()
         ),
         (&Some(Place::Name("topics".into())), "sub")
     );
-    assert_eq!(config.only().algorithms, [Algorithm::Rs256]);
+    assert_eq!(config.issuers[0].algorithms, [Algorithm::Rs256]);
     assert_eq!(
         (config.leeway, config.timeout),
         (30, Duration::from_secs(5))
     );
-    assert_eq!(config.only().keys, KeySource::Tenant);
+    assert_eq!(config.issuers[0].keys, KeySource::Tenant);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn credentials_mode_needs_an_application_whole() {
         ("connection", "Thermostats"),
     ])
     .unwrap();
-    let application = config.only().application.clone().unwrap();
+    let application = config.issuers[0].application.clone().unwrap();
     assert_eq!(application.client_id, "abc");
     let ApplicationCredential::Secret(found) = &application.credential else {
         panic!("{application:?}");
@@ -184,23 +184,23 @@ fn a_domain_is_a_host_name_and_never_plain_http() {
         );
     }
     let config = read(&[("domain", "Localhost:8443"), ("audience", "a")]).unwrap();
-    assert_eq!(config.only().names, ["https://localhost:8443/"]);
+    assert_eq!(config.issuers[0].names, ["https://localhost:8443/"]);
 }
 
 #[test]
 fn issuers_are_a_list_taken_as_written() {
     let config = with(&[("issuer", "https://a.example/, https://b.example")]).unwrap();
     assert_eq!(
-        config.only().names,
+        config.issuers[0].names,
         ["https://a.example/", "https://b.example"]
     );
     assert_eq!(
-        config.only().tenant,
+        config.issuers[0].tenant,
         TenantAddress::Domain("example.eu.auth0.com".into())
     );
     let config = read(&[("issuer", "https://id.example/realm"), ("audience", "a")]).unwrap();
     assert_eq!(
-        config.only().tenant,
+        config.issuers[0].tenant,
         TenantAddress::Issuer("https://id.example/realm".into())
     );
     refuses(
@@ -221,7 +221,7 @@ fn issuers_are_a_list_taken_as_written() {
 
 #[test]
 fn options_choose_the_claims_that_give_rights() {
-    let reading = |pairs: &[(&str, &str)]| with(pairs).unwrap().only().reading.clone();
+    let reading = |pairs: &[(&str, &str)]| with(pairs).unwrap().issuers[0].reading.clone();
     let default = reading(&[]);
     assert!(default.permissions && !default.scope && !default.placeholders);
     assert_eq!(default.verbs, Verbs::default());
@@ -284,7 +284,7 @@ fn algorithms_come_from_a_short_list() {
     assert_eq!(
         with(&[("algorithms", "PS256, RS256,RS256")])
             .unwrap()
-            .only()
+            .issuers[0]
             .algorithms,
         [Algorithm::Ps256, Algorithm::Rs256]
     );
@@ -302,7 +302,7 @@ fn hs256_needs_a_long_secret_from_a_file() {
     let text = file("0123456789abcdef0123456789abcdef\n", 0o600);
     let config = with(&[("algorithms", "HS256"), ("hs256_secret_file", path(&text))]).unwrap();
     assert_eq!(
-        config.only().hs256_secret.as_ref().unwrap().reveal(),
+        config.issuers[0].hs256_secret.as_ref().unwrap().reveal(),
         b"0123456789abcdef0123456789abcdef"
     );
 
@@ -319,9 +319,7 @@ fn hs256_needs_a_long_secret_from_a_file() {
             ("hs256_secret_encoding", "base64"),
         ];
         assert_eq!(
-            with(&options)
-                .unwrap()
-                .only()
+            with(&options).unwrap().issuers[0]
                 .hs256_secret
                 .as_ref()
                 .unwrap()
@@ -527,9 +525,9 @@ fn the_file_holds_the_same_options_and_both_may_be_used() {
         0o644,
     );
     let config = read(&[("domain", "t.example"), ("config_file", path(&toml))]).unwrap();
-    assert_eq!(config.only().audiences, ["https://a/", "https://b/"]);
+    assert_eq!(config.issuers[0].audiences, ["https://a/", "https://b/"]);
     assert_eq!(
-        (config.leeway, config.only().reading.topics.clone()),
+        (config.leeway, config.issuers[0].reading.topics.clone()),
         (5, Some(Place::Name("https://mqtt.example/topics".into())))
     );
 
@@ -564,7 +562,8 @@ fn an_application_has_a_private_key_or_a_secret() {
     let key = file(&key, 0o640);
     let key_file = ("client_assertion_key_file", path(&key));
     let id = ("client_id", "abc");
-    let application = |options: &[(&str, &str)]| with(options).unwrap().only().application.clone();
+    let application =
+        |options: &[(&str, &str)]| with(options).unwrap().issuers[0].application.clone();
     let signs = |options: &[(&str, &str)]| {
         let application = application(options).unwrap();
         assert!(matches!(
@@ -655,7 +654,7 @@ fn a_proxy_is_an_http_address_whose_credentials_are_in_a_file() {
     let base = [("domain", "t.example"), ("audience", "a")];
     let proxy = |options: &[(&str, &str)]| {
         let config = read(&[&base[..], options].concat())?;
-        Ok(config.only().proxy.clone())
+        Ok(config.issuers[0].proxy.clone())
     };
     let error = |options: &[(&str, &str)]| -> String {
         let result: Result<_> = proxy(options);

@@ -180,10 +180,9 @@ impl Engine {
         &self,
         client: &ClientAttributes,
     ) -> Result<Option<Arc<[Box<str>]>>, Refusal> {
-        self.config
-            .only()
-            .client_ids
-            .of(&client.username, &client.claims)
+        let issuer = &self.issuers[self.issuers.of_claims(&client.claims)];
+        let client_ids = &issuer.config.client_ids;
+        client_ids.of(&client.username, &client.claims)
     }
 
     /// Whether others decide about messages and subscriptions (`acl`).

@@ -78,7 +78,9 @@ pub(crate) fn run(arguments: &CanArguments) -> Result<Box<dyn Outcome>, Failure>
         true => Tenant::LeftAlone,
         false => Tenant::Asked,
     };
-    let policy_file = config.policy_file().map(Path::to_owned);
+    let policy_file = config
+        .policy_file_of(device.credential.issuer(&config))
+        .map(Path::to_owned);
     let mut instance = Instance::new(config, tenant)?;
     let now = device::time_of(&arguments.device);
     let signed_in = instance.sign_in(&device, now);

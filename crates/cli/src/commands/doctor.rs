@@ -1,12 +1,16 @@
 //! `doctor`: talks to the tenant, and says what is wrong on either side.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    ptr,
+};
 
 use serde_json::{Value, json};
 
 use crate::{
     arguments::Doctor,
     configuration,
+    device::peek,
     doctor::{
         Examination, Wishes,
         finding::{Finding, Severity},
@@ -21,6 +25,13 @@ use crate::{
 /// What was found.
 struct Diagnosis {
     conf: String,
+    /// About each issuer.
+    issuers: Vec<IssuerDiagnosis>,
+}
+
+/// What was found about one issuer.
+struct IssuerDiagnosis {
+    /// `None` if the configuration is so wrong that it names none.
     tenant: Option<String>,
     is_auth0: bool,
     sends: Vec<Sending>,
@@ -29,6 +40,42 @@ struct Diagnosis {
 }
 
 impl Outcome for Diagnosis {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        for issuer in &self.issuers {
+            if self.issuers.len() > 1 {
+                writeln!(out, "{}:", issuer.tenant.as_deref().unwrap_or_default())?;
+            }
+            issuer.write(out)?;
+        }
+        let findings = self.issuers.iter().flat_map(|issuer| &issuer.findings);
+        writeln!(out, "{}", messages::summary(findings))
+    }
+
+    fn json(&self) -> Value {
+        let all = |list: fn(&IssuerDiagnosis) -> Vec<Value>| -> Vec<Value> {
+            self.issuers.iter().flat_map(list).collect()
+        };
+        let tenants = self.issuers.iter().map(|issuer| &issuer.tenant);
+        json!({
+            "configuration": self.conf,
+            "tenants": tenants.flatten().collect::<Vec<_>>(),
+            "sends": all(IssuerDiagnosis::sends_json),
+            "findings": all(IssuerDiagnosis::findings_json),
+            "not_examined": all(IssuerDiagnosis::omitted_json),
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        let findings = self.issuers.iter().flat_map(|issuer| &issuer.findings);
+        match findings.map(|finding| finding.kind().1).max() {
+            Some(Severity::Wrong) => Exit::No,
+            Some(Severity::Unreached) => Exit::Unknown,
+            _ => Exit::Yes,
+        }
+    }
+}
+
+impl IssuerDiagnosis {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         for finding in &self.findings {
             let (_, severity) = finding.kind();
@@ -49,33 +96,29 @@ impl Outcome for Diagnosis {
         for omitted in &self.omitted {
             writeln!(out, "not seen  {}", messages::omitted(*omitted))?;
         }
-        writeln!(out, "{}", messages::summary(&self.findings))
+        Ok(())
     }
 
-    fn json(&self) -> Value {
+    fn sends_json(&self) -> Vec<Value> {
+        let sends = self.sends.iter();
+        sends.map(|one| json!(one.to_string())).collect()
+    }
+
+    fn findings_json(&self) -> Vec<Value> {
         let finding = |finding: &Finding| {
             let (code, severity) = finding.kind();
             let Words { seen, means, mend } = messages::words(finding, self.is_auth0);
             json!({
-                "finding": code, "severity": severity.name(), "seen": seen, "means": means, "fix": mend,
+                "finding": code, "severity": severity.name(), "tenant": self.tenant, "seen": seen,
+                "means": means, "fix": mend,
             })
         };
-        json!({
-            "configuration": self.conf,
-            "tenant": self.tenant,
-            "sends": self.sends.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "findings": self.findings.iter().map(finding).collect::<Vec<_>>(),
-            "not_examined": self.omitted.iter().map(|one| messages::omitted(*one)).collect::<Vec<_>>(),
-        })
+        self.findings.iter().map(finding).collect()
     }
 
-    fn exit(&self) -> Exit {
-        let severities = self.findings.iter().map(|finding| finding.kind().1);
-        match severities.max() {
-            Some(Severity::Wrong) => Exit::No,
-            Some(Severity::Unreached) => Exit::Unknown,
-            _ => Exit::Yes,
-        }
+    fn omitted_json(&self) -> Vec<Value> {
+        let omitted = self.omitted.iter();
+        omitted.map(|one| json!(messages::omitted(*one))).collect()
     }
 }
 
@@ -89,45 +132,52 @@ pub(crate) fn run(arguments: &Doctor) -> Result<Box<dyn Outcome>, Failure> {
     let config = match configuration::read(&arguments.configuration.conf)? {
         Ok(config) => config,
         Err(mistakes) => {
-            return Ok(Box::new(Diagnosis {
-                conf,
+            let mistakes = mistakes.iter().map(ToString::to_string);
+            let issuer = IssuerDiagnosis {
                 tenant: None,
                 is_auth0: true,
                 sends: Vec::new(),
-                findings: mistakes
-                    .iter()
-                    .map(|mistake| Finding::ConfigurationWrong(mistake.to_string()))
-                    .collect(),
+                findings: mistakes.map(Finding::ConfigurationWrong).collect(),
                 omitted: vec![Omitted::AfterWrong],
-            }));
+            };
+            let issuers = vec![issuer];
+            return Ok(Box::new(Diagnosis { conf, issuers }));
         }
     };
-    let user = match &arguments.username {
+    let mut user = match &arguments.username {
         Some(username) => {
             let password = secrets::password(username, arguments.password_file.as_deref())?;
             Some((username.clone(), password))
         }
         None => None,
     };
-    let token = arguments.token.as_deref().map(secrets::token).transpose()?;
-    let wishes = Wishes {
-        offline: arguments.offline,
-        probe: arguments.probe_login,
-        user,
-        token,
-    };
-    let mut examination = Examination::new(config, &arguments.configuration.conf, wishes);
-    let mut sends = Vec::new();
-    examination.run(|planned| {
-        output::announce(&messages::announcement(planned));
-        sends = planned.to_vec();
-    });
-    Ok(Box::new(Diagnosis {
-        conf,
-        tenant: Some(examination.tenant().to_owned()),
-        is_auth0: examination.is_auth0,
-        sends,
-        findings: examination.findings,
-        omitted: examination.omitted,
-    }))
+    let mut token = arguments.token.as_deref().map(secrets::token).transpose()?;
+    let claims = token.as_deref().and_then(peek).unwrap_or_default();
+    let named = config.issuer_named(claims.get("iss").and_then(Value::as_str));
+    let mut issuers = Vec::new();
+    for (place, issuer) in config.issuers.iter().enumerate() {
+        let is_asked = ptr::eq(&**issuer, config.password_issuer());
+        let wishes = Wishes {
+            offline: arguments.offline,
+            probe: arguments.probe_login && is_asked,
+            seen_around: place > 0,
+            user: user.take_if(|_| is_asked),
+            token: token.take_if(|_| ptr::eq(&**issuer, named)),
+        };
+        let conf = &arguments.configuration.conf;
+        let mut examination = Examination::new(config.clone(), issuer, conf, wishes);
+        let mut sends = Vec::new();
+        examination.run(|planned| {
+            output::announce(&messages::announcement(planned));
+            sends = planned.to_vec();
+        });
+        issuers.push(IssuerDiagnosis {
+            tenant: Some(examination.tenant().to_owned()),
+            is_auth0: examination.is_auth0,
+            sends,
+            findings: examination.findings,
+            omitted: examination.omitted,
+        });
+    }
+    Ok(Box::new(Diagnosis { conf, issuers }))
 }

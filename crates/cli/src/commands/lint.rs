@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &LintArguments) -> Result<Box<dyn Outcome>, Failure
             let config = configuration::at_listener(conf, None)?.config;
             let listeners = MosquittoConf::read(conf).listeners;
             let around = Around {
-                binds_client_ids: config.only().binds_client_ids(),
+                binds_client_ids: config.issuers.iter().all(|one| one.binds_client_ids()),
                 ports: listeners.iter().map(|one| one.port).collect(),
             };
             let named = config.policy_file().map(Path::to_owned);

@@ -6,7 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
 use acl::{
@@ -143,12 +142,13 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failur
     if tenant == Tenant::Asked {
         announce(&config, &device);
     }
-    let is_auth0 = matches!(config.only().tenant, TenantAddress::Domain(_));
+    let issuer = device.credential.issuer(&config);
+    let is_auth0 = matches!(issuer.tenant, TenantAddress::Domain(_));
     let sources = Finding::NoRights {
-        claims: config.only().reading.members().collect(),
-        permissions: config.only().reading.permissions,
+        claims: issuer.reading.members().collect(),
+        permissions: issuer.reading.permissions,
     };
-    let policy_file = config.policy_file().map(Path::to_owned);
+    let policy_file = config.policy_file_of(issuer).map(Path::to_owned);
     // Without a cache a second attempt would send the password to the tenant once more.
     let is_password = matches!(device.credential, Credential::Password { .. });
     let sends_again = is_password && !config.remembers_logins();
@@ -180,7 +180,9 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failur
         Err(not_in) => Box::new(TurnedAway {
             not_in,
             claims: match &device.credential {
-                Credential::Token(token) => std::str::from_utf8(token.reveal()).ok().and_then(peek),
+                Credential::Token(token) => std::str::from_utf8(token.reveal())
+                    .ok()
+                    .and_then(device::peek),
                 Credential::Claims { claims, .. } => Some(claims.clone()),
                 Credential::Password { .. } => None,
             },
@@ -204,19 +206,13 @@ fn announce(config: &Config, device: &Device) {
         Credential::Token(_) => None,
         Credential::Claims { .. } => return,
     };
-    if user.is_some() || config.only().fetches_keys() {
-        let fetches_keys = config.only().fetches_keys();
+    let issuer = device.credential.issuer(config);
+    let fetches_keys = issuer.fetches_keys();
+    if user.is_some() || fetches_keys {
         output::announce(&messages::announcement(
-            config.only().tenant.name(),
+            issuer.tenant.name(),
             user,
             fetches_keys,
         ));
     }
-}
-
-/// Returns the claims of a token that nobody has verified.
-fn peek(token: &str) -> Option<Map<String, Value>> {
-    let payload = token.split('.').nth(1)?;
-    let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
-    input::json::object(&payload).ok()
 }

@@ -92,7 +92,8 @@ enum Client {
 /// Decides again.
 struct Replay {
     policy: Arc<PolicyFile>,
-    reading: Reading,
+    /// By `iss`.
+    readings: HashMap<String, Reading>,
     /// By process and session.
     clients: HashMap<(String, u64), Client>,
     replayed: Replayed,
@@ -111,7 +112,16 @@ pub(crate) fn run(arguments: &ReplayArguments) -> Result<Box<dyn Outcome>, Failu
         .map_err(|mistake| Failure::new(format!("{}: {mistake}", path.display())))?;
     let mut replay = Replay {
         policy: Arc::new(policy),
-        reading: config.only().reading().clone(),
+        readings: config
+            .issuers
+            .iter()
+            .flat_map(|issuer| {
+                issuer
+                    .names
+                    .iter()
+                    .map(|name| (name.clone(), issuer.reading.clone()))
+            })
+            .collect(),
         clients: HashMap::new(),
         replayed: Replayed {
             policy: path.clone(),
@@ -230,7 +240,8 @@ impl Replay {
         let missing = self.policy.members();
         let missing = missing.into_iter().filter(|name| !is_known(name));
         self.replayed.claims_not_logged.extend(missing);
-        let Ok(rules) = self.reading.rules(&claims.present) else {
+        let reading = input.issuer.as_ref().and_then(|iss| self.readings.get(iss));
+        let Some(Ok(rules)) = reading.map(|reading| reading.rules(&claims.present)) else {
             return Client::Unknown;
         };
         let address = input.address.as_deref();

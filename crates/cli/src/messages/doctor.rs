@@ -784,11 +784,9 @@ pub(crate) fn omitted(omitted: Omitted) -> &'static str {
 }
 
 /// Returns the last line.
-pub(crate) fn summary(findings: &[Finding]) -> String {
-    let count = |severity| {
-        let kinds = findings.iter().filter(|one| one.kind().1 == severity);
-        kinds.count()
-    };
+pub(crate) fn summary<'f>(findings: impl Iterator<Item = &'f Finding>) -> String {
+    let severities: Vec<_> = findings.map(|one| one.kind().1).collect();
+    let count = |severity| severities.iter().filter(|one| **one == severity).count();
     let (wrong, warnings) = (count(Severity::Wrong), count(Severity::Warning));
     let of = |number: usize, word: &str| match number {
         1 => format!("1 {word}"),
