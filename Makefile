@@ -40,7 +40,7 @@ test: lint
 	@NEAREST=1 tests/brokers.sh
 	@NEAREST=1 tests/sanitized.sh
 	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
-	fuzz/run.sh --runs 100000
+	fuzz/run.sh --runs 100000 --seconds 15
 	tests/races.sh --if-possible
 	packaging/test-deb.sh
 

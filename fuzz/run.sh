@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 #
-# Runs the targets with libFuzzer: fuzz/run.sh [--runs N | --seconds N] [TARGET...]
+# Runs the targets with libFuzzer: fuzz/run.sh [--runs N] [--seconds N] [TARGET...]
 #
-# Without TARGET it runs all of them, a minute each. New inputs are kept in target/fuzz/corpus, and an input
+# Without TARGET it runs all of them. Each stops after so many runs or seconds, whichever comes first; a minute if
+# neither is said. New inputs are kept in target/fuzz/corpus, and an input
 # that makes a target fail in target/fuzz/failures: add it to fuzz/seeds/TARGET together with the fix.
 # It uses only stable parts of the compiler and does not need a nightly one.
 set -euo pipefail
@@ -11,16 +12,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf 'fuzz: %s\n' "$*"; }
 usage() { sed -n '3,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 2; }
 
-limit=-max_total_time=60
+limits=()
 targets=()
 while (($#)); do
   case $1 in
-    --runs) limit=-runs=${2:?}; shift 2 ;;
-    --seconds) limit=-max_total_time=${2:?}; shift 2 ;;
+    --runs) limits+=("-runs=${2:?}"); shift 2 ;;
+    --seconds) limits+=("-max_total_time=${2:?}"); shift 2 ;;
     -*) usage ;;
     *) targets+=("$1"); shift ;;
   esac
 done
+((${#limits[@]})) || limits=(-max_total_time=60)
 if ((${#targets[@]} == 0)); then
   for folder in fuzz/seeds/*/; do
     targets+=("$(basename "$folder")")
@@ -50,11 +52,13 @@ for target in "${targets[@]}"; do
   mkdir -p "$found" "$failures"
   dictionary=()
   [[ ! -e fuzz/$target.dict ]] || dictionary=("-dict=fuzz/$target.dict")
-  "$CARGO_TARGET_DIR/$host/release/fuzz-$target" "$limit" "${dictionary[@]}" -max_len=4096 -timeout=10 -seed=1 \
+  "$CARGO_TARGET_DIR/$host/release/fuzz-$target" "${limits[@]}" "${dictionary[@]}" -max_len=4096 -timeout=10 -seed=1 \
     "-artifact_prefix=$failures" "$found" "fuzz/seeds/$target" >"$log" 2>&1 || {
     tail -n 60 "$log" >&2
     say "$target: FAILED; the input is in $failures"
     exit 1
   }
-  say "$target: $(grep -E '^Done' "$log" || tail -n 1 "$log"); $(find "$found" -type f | wc -l) inputs worth keeping"
+  covered=$(grep -oE 'cov: [0-9]+' "$log" | tail -n 1 || true)
+  kept=$(find "$found" -type f | wc -l)
+  say "$target: $(grep -E '^Done' "$log" || tail -n 1 "$log"); $covered; $kept inputs worth keeping"
 done

@@ -1,6 +1,6 @@
 //! Options, as lines of mosquitto.conf and as a file of options.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, sync::LazyLock};
 
 use auth::config::{Config, ConfigError, options};
 
@@ -82,10 +82,10 @@ fn secrets(pairs: &[(String, String)], file: &str) -> Vec<String> {
         .filter(|(name, _)| !is_secret(name))
         .map(|(name, value)| format!("{name} {value}\n"))
         .collect();
-    let table: String = options::all().map(|option| format!("{option:?}")).collect();
+    static TABLE: LazyLock<String> = LazyLock::new(|| format!("{:?}", options::GROUPS));
     let secrets = all.iter().filter(|(name, _)| is_secret(name));
     let secrets = secrets.map(|(_, value)| value.trim().to_owned());
     secrets
-        .filter(|secret| secret.len() >= 8 && !public.contains(secret) && !table.contains(secret))
+        .filter(|secret| secret.len() >= 8 && !public.contains(secret) && !TABLE.contains(secret))
         .collect()
 }
