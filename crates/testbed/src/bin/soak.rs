@@ -276,8 +276,7 @@ impl Soak<'_> {
     }
 
     fn renew(&mut self, number: usize) {
-        let until = now() + LIFETIME;
-        let token = token(self.tenant, number);
+        let (token, until) = token(self.tenant, number);
         let Some(connected) = &mut self.devices[number] else {
             return;
         };
@@ -318,12 +317,12 @@ impl Soak<'_> {
         }
     }
 
-    fn connect(&mut self, number: usize, token: Option<String>) {
+    fn connect(&mut self, number: usize, token: Option<(String, u64)>) {
         let protocol = [Protocol::V311, Protocol::V5][number % 2];
         let connect = ConnectPacket::new(protocol, &user(number));
         let is_token = token.is_some();
         let (mut connect, until) = match token {
-            Some(token) => (connect.login("JWT", token), now() + LIFETIME),
+            Some((token, until)) => (connect.login("JWT", token), until),
             None => (connect.login(user(number), "pass"), u64::MAX / 2),
         };
         // A session that is kept, so that there is something in the file.
@@ -413,7 +412,7 @@ impl Soak<'_> {
             .is_some_and(|device| device.until > now() + UNCERTAIN)
         {
             let other = (victim + 1) % self.devices.len();
-            let token = token(self.tenant, other);
+            let (token, _) = token(self.tenant, other);
             let connect = ConnectPacket::new(Protocol::V311, &user(victim)).login("JWT", token);
             self.stranger(victim, &connect);
         }
@@ -503,11 +502,13 @@ impl Soak<'_> {
     }
 }
 
-/// Returns a new token of a device.
-fn token(tenant: &Tenant, number: usize) -> String {
+/// Returns a new token of a device, and when it expires.
+fn token(tenant: &Tenant, number: usize) -> (String, u64) {
+    // A second early rather than late.
+    let until = now() + LIFETIME;
     let mint = tenant
         .mint(DEVICE)
         .claim("sub", user(number))
         .claim("topics", topics(number));
-    mint.lifetime(LIFETIME as i64).sign()
+    (mint.lifetime(LIFETIME as i64).sign(), until)
 }
