@@ -206,6 +206,39 @@ fn what_the_brokers_user_may_not_read_is_found() {
 }
 
 #[test]
+fn the_metrics_file_is_looked_at() {
+    let conf = Conf::new();
+    fs::set_permissions(conf.at(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let checked = |path: &std::path::Path| {
+        let option = format!("plugin_opt_metrics_file {}", path.display());
+        let text = format!("user daemon\nlistener 1883 ::1\nOURS\n{GOOD}{option}\n");
+        check(&conf, &text)
+    };
+    let folder = conf.at("node-exporter");
+    // The broker starts all the same.
+    checked(&folder.join("a.prom"))
+        .exits(0)
+        .says("option metrics_file: there is no folder")
+        .says("the broker starts, and no metrics are written");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    checked(&folder.join("a.prom"))
+        .exits(0)
+        .never_says("metrics_file");
+    checked(&folder.join("a.txt"))
+        .exits(0)
+        .says("names end in .prom")
+        .says("node-exporter/a.prom");
+    let root = std::os::unix::fs::MetadataExt::uid(&fs::metadata(conf.at("")).unwrap()) == 0;
+    if root {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        checked(&folder.join("a.prom"))
+            .exits(0)
+            .says("the user daemon may not write in");
+    }
+}
+
+#[test]
 fn the_shadow_policy_and_the_decision_log_are_looked_at() {
     let conf = Conf::new();
     fs::set_permissions(conf.at(""), fs::Permissions::from_mode(0o755)).unwrap();

@@ -122,6 +122,19 @@ impl BrokerUser {
         }
     }
 
+    /// Returns what keeps the user from putting a file in the place of this one.
+    pub(super) fn may_not_replace(&self, path: &Path) -> Option<Obstacle> {
+        let above = path.parent()?;
+        let Ok(folder) = above.canonicalize() else {
+            return Some(Obstacle::NoFolder(above.into()));
+        };
+        if let Some(closed) = self.closed_folder(&folder) {
+            return Some(Obstacle::Enter(closed.into()));
+        }
+        let metadata = fs::metadata(&folder).ok()?;
+        (!self.may(&metadata, WRITE | ENTER)).then_some(Obstacle::Replace(folder))
+    }
+
     /// Returns the first folder above a file that the user may not enter.
     fn closed_folder<'p>(&self, path: &'p Path) -> Option<&'p Path> {
         let above: Vec<_> = path.ancestors().skip(1).collect();

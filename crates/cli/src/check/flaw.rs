@@ -41,6 +41,8 @@ pub(crate) enum Flaw {
         /// What stands in the way.
         obstacle: Obstacle,
     },
+    /// The node exporter does not read a file of this name.
+    NotCollected(PathBuf),
     /// A listener takes this setting for a sign-in, so that the plugin is not asked.
     CertificateSignsIn(&'static str),
     /// A listener takes the user name as the client ID.
@@ -99,6 +101,8 @@ pub(crate) enum Obstacle {
     Append,
     /// There is no such file, and it may create none in this folder.
     Create(PathBuf),
+    /// It may put no file in the place of this one, because it may not write in this folder.
+    Replace(PathBuf),
     /// There is no such folder.
     NoFolder(PathBuf),
 }
@@ -134,7 +138,10 @@ impl Flaw {
             Self::NeverUsed(_) => ("never-used", Wrong),
             Self::Option(_) => ("option", Wrong),
             Self::NoSuchUser(_) => ("no-such-user", Warning),
+            // The broker starts without a metrics_file that cannot be written.
+            Self::Access { option, .. } if *option == super::METRICS_FILE => ("access", Warning),
             Self::Access { .. } => ("access", Wrong),
+            Self::NotCollected(_) => ("metrics-not-collected", Warning),
             Self::CertificateSignsIn(_) => ("certificate-signs-in", Wrong),
             Self::UsernameAsClientId => ("username-as-client-id", Warning),
             Self::Plain { .. } => ("plain-listener", Warning),

@@ -128,10 +128,14 @@ impl<'c> Instance<'c> {
             let refused = match row.kind {
                 Kind::Folder => user.may_not_keep_state_in(&path),
                 Kind::File | Kind::SecretFile => user.may_not_read(&path),
-                // The broker starts without a metrics_file that cannot be written.
-                Kind::WrittenFile if row.name == "decision_log" => user.may_not_append_to(&path),
+                Kind::WrittenFile if row.name == METRICS_FILE => user.may_not_replace(&path),
+                Kind::WrittenFile => user.may_not_append_to(&path),
                 _ => None,
             };
+            if row.name == METRICS_FILE && is_not_collected(&path) {
+                let place = self.place(row.name).or_else(|| self.place("config_file"));
+                found.push(Found::at(place, Flaw::NotCollected(path.clone())));
+            }
             if let Some(obstacle) = refused {
                 let flaw = Flaw::Access {
                     option: row.name,
@@ -145,4 +149,14 @@ impl<'c> Instance<'c> {
         }
         found
     }
+}
+
+const METRICS_FILE: &str = "metrics_file";
+
+/// Whether this file is in a folder of the node exporter's textfile collector, which reads no file of this name.
+fn is_not_collected(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(path).display().to_string();
+    let words = ["node-exporter", "node_exporter", "textfile"];
+    let is_collectors = words.iter().any(|word| folder.contains(word));
+    is_collectors && path.extension().is_none_or(|end| end != "prom")
 }

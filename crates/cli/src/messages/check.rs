@@ -170,6 +170,11 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
             .mend("set plugin_opt_state_dir"),
         Flaw::NothingToRestore => seen("state_dir is set, and persistence is not true")
             .means("the broker has no sessions after a restart, so only keys are kept"),
+        Flaw::NotCollected(path) => seen(format!(
+            "option metrics_file: the node exporter reads files only whose names end in .prom, and not {}",
+            path.display()
+        ))
+        .mend(format!("write {}", path.with_extension("prom").display())),
         Flaw::RefusalsNotLogged => seen("log_type leaves out notice or warning")
             .means("the reasons of refusals are not in the log")
             .mend("add `log_type notice` and `log_type warning`"),
@@ -229,6 +234,13 @@ fn of_access(option: &str, path: &dyn fmt::Display, user: &str, obstacle: &Obsta
             folder.display()
         ))
         .mend("name a file in a folder of that user, such as /var/log/mosquitto"),
+        Obstacle::Replace(folder) => {
+            let folder = folder.display();
+            seen(format!(
+                "option {option}: the user {user} may not write in {folder}, and so not {path}"
+            ))
+            .mend(format!("run: chgrp {user} {folder} && chmod g+w {folder}"))
+        }
         Obstacle::NoFolder(folder) => {
             let folder = folder.display();
             seen(format!("option {option}: there is no folder {folder}")).mend(format!(
@@ -240,5 +252,8 @@ fn of_access(option: &str, path: &dyn fmt::Display, user: &str, obstacle: &Obsta
         ))
         .mend(format!("run: install -d -o {user} -g {user} -m 700 {path}")),
     };
-    words.means("the broker does not start")
+    words.means(match option {
+        "metrics_file" => "the broker starts, and no metrics are written",
+        _ => "the broker does not start",
+    })
 }

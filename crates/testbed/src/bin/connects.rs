@@ -13,6 +13,8 @@
 //! makes a round more expensive, never cheaper. Beside it is the cost of checking the same signatures with
 //! `jsonwebtoken` alone, which parses the key for each check (the plugin does that once for each key): in a
 //! loop, and one at a time between sign-ins, with caches as cold as the broker's.
+//!
+//! Then the same for a new token of each algorithm, with one broker without plugin and one that accepts all algorithms.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -27,12 +29,16 @@ use testbed::arguments::Arguments;
 use testbed::broker::{Mosquitto, Version};
 use testbed::clients::Protocol;
 use testbed::clients::raw::ConnectPacket;
+use testbed::elliptic::{Curve, EllipticKey};
 use testbed::measure::{elsewhere, in_parallel, least, main_thread_cpu, median, stay_on_one_core};
-use testbed::tenant::{AUDIENCE, Device, Tenant};
+use testbed::scratch::Scratch;
+use testbed::signing::Alg;
+use testbed::tenant::{API_SECRET, AUDIENCE, Device, Mint, Tenant};
 
 /// The number of sign-ins of each kind in a round.
 const SIGN_INS: usize = 300;
 const ROUNDS: usize = 20;
+const ROUNDS_OF_ALGORITHM: usize = 8;
 const TOPICS: usize = 5;
 const GREENHOUSE: &str = "greenhouse";
 
@@ -77,7 +83,10 @@ fn run() -> Result<(), String> {
     for version in [Version::V2_0_21, Version::V2_1_2] {
         measure(version, &plugin, &tenant, &tokens)?;
     }
-    Ok(())
+    println!("\nAgain, a new token of each algorithm\n");
+    println!("| algorithm | 2.0.21 | 2.1.2 |");
+    println!("|---|---|---|");
+    measure_algorithms(&plugin, &tenant, rounds.min(ROUNDS_OF_ALGORITHM))
 }
 
 /// A broker without plugin, one that always gets the same token, and one that gets a new one each time.
@@ -90,13 +99,19 @@ impl Brokers {
     const SAME: usize = 1;
     const NEW: usize = 2;
 
-    fn start(version: Version, plugin: &Path, tenant: &Tenant) -> Result<Self, String> {
+    fn start(
+        version: Version,
+        plugin: &Path,
+        tenant: &Tenant,
+        more: &[(&str, String)],
+    ) -> Result<Self, String> {
         let ca_file = tenant.ca_file().display().to_string();
-        let options = [
+        let mut options = vec![
             ("domain", tenant.domain()),
             ("audience", AUDIENCE),
-            ("ca_file", &ca_file),
+            ("ca_file", ca_file.as_str()),
         ];
+        options.extend(more.iter().map(|(name, value)| (*name, value.as_str())));
         let builder = || Mosquitto::builder(version).quiet();
         let with_plugin = || -> Result<Mosquitto, String> {
             let started = builder().plugin(plugin, &options).start();
@@ -165,15 +180,10 @@ fn measure(
     tenant: &Tenant,
     tokens: &[String],
 ) -> Result<(), String> {
-    let brokers = Brokers::start(version, plugin, tenant)?;
+    let brokers = Brokers::start(version, plugin, tenant, &[])?;
     let key = tenant.current_key();
     let jwk: Jwk = serde_json::from_value(key.jwk()).map_err(|error| error.to_string())?;
     let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
-    let packet = |token: &String| {
-        ConnectPacket::new(Protocol::V311, "greenhouse")
-            .login("JWT", token)
-            .packet()
-    };
     let same = packet(&tokens[0]);
     let mut rounds = Vec::new();
     for (number, tokens) in tokens.chunks(SIGN_INS).enumerate() {
@@ -200,6 +210,95 @@ fn measure(
     ];
     println!("| {version} | {} |", cells.join(" | "));
     Ok(())
+}
+
+/// Signs a token.
+type Signer = Box<dyn Fn(Mint) -> String + Sync>;
+
+/// Returns each algorithm that the plugin accepts, and what signs with it. The tenant publishes all keys.
+fn signers(tenant: &Tenant) -> Vec<(&'static str, Signer)> {
+    let mut signers: Vec<(_, Signer)> = Vec::new();
+    for alg in [
+        Alg::Rs256,
+        Alg::Rs384,
+        Alg::Rs512,
+        Alg::Ps256,
+        Alg::Ps384,
+        Alg::Ps512,
+    ] {
+        signers.push((alg.name(), Box::new(move |mint: Mint| mint.alg(alg).sign())));
+    }
+    // A key that names its algorithm is for no other one.
+    tenant.configure(|settings| settings.alg_in_jwks = false);
+    let mut keys = tenant.jwks();
+    for curve in [Curve::P256, Curve::P384, Curve::Ed25519] {
+        let key = EllipticKey::generate(curve.algorithm(), curve);
+        let list = keys["keys"].as_array_mut().expect("a key set");
+        list.push(key.jwk());
+        let header = json!({"alg": curve.algorithm(), "typ": "JWT", "kid": curve.algorithm()});
+        let sign = move |mint: Mint| key.sign(&header, mint.claim_members());
+        signers.push((curve.algorithm(), Box::new(sign)));
+    }
+    tenant.set_jwks(&keys);
+    let secret = |mint: Mint| mint.secret(API_SECRET.as_bytes()).sign();
+    signers.push(("HS256", Box::new(secret)));
+    signers
+}
+
+/// Measures a new token of each algorithm, and prints its row.
+fn measure_algorithms(plugin: &Path, tenant: &Tenant, rounds: usize) -> Result<(), String> {
+    let signers = signers(tenant);
+    let names: Vec<_> = signers.iter().map(|(name, _)| *name).collect();
+    let scratch = Scratch::new("connects").map_err(|error| error.to_string())?;
+    let secret = scratch.write("secret", API_SECRET).and_then(|file| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+        Ok(file)
+    });
+    let secret = secret.map_err(|error| error.to_string())?;
+    let more = [
+        ("algorithms", names.join(",")),
+        ("hs256_secret_file", secret.display().to_string()),
+    ];
+    let brokers = [Version::V2_0_21, Version::V2_1_2]
+        .map(|version| Brokers::start(version, plugin, tenant, &more));
+    for (name, sign) in &signers {
+        let tokens = in_parallel((rounds + 1) * SIGN_INS, |i| {
+            let mint = tenant.mint(GREENHOUSE);
+            sign(mint.claim("jti", format!("{i:08}")))
+        });
+        let packets: Vec<_> = tokens.iter().map(packet).collect();
+        let mut cells = Vec::new();
+        for brokers in &brokers {
+            let [plain, _, plugin] = &brokers.as_ref().map_err(Clone::clone)?.all;
+            let mut costs = [Vec::new(), Vec::new()];
+            for (number, packets) in packets.chunks(SIGN_INS).enumerate() {
+                for turn in [number % 2, 1 - number % 2] {
+                    let broker = [plain, plugin][turn];
+                    let before = main_thread_cpu(broker.pid());
+                    for packet in packets {
+                        sign_in(broker.port(), packet)?;
+                    }
+                    let spent = main_thread_cpu(broker.pid()) - before;
+                    costs[turn].push(spent.as_secs_f64() * 1e6 / packets.len() as f64);
+                }
+            }
+            // The first is to warm up.
+            let [plain, plugin] = costs.each_ref().map(|series| &series[1..]);
+            let added: Vec<f64> = plugin.iter().zip(plain).map(|(a, b)| a - b).collect();
+            let cheapest = least(plugin) - least(plain);
+            cells.push(format!("{:.1} / {cheapest:.1}", median(&added)));
+        }
+        println!("| {name} | {} |", cells.join(" | "));
+    }
+    Ok(())
+}
+
+/// Returns the CONNECT with this token.
+fn packet(token: &String) -> Vec<u8> {
+    ConnectPacket::new(Protocol::V311, "greenhouse")
+        .login("JWT", token)
+        .packet()
 }
 
 /// Connects, disconnects, and waits until the broker closes the connection: then it has nothing left to do.
