@@ -126,6 +126,7 @@ fn dependencies_point_one_way() {
         &[
             "account",
             "algorithm",
+            "claim_sources",
             "client",
             "client_auth",
             "clock",
@@ -142,7 +143,7 @@ fn dependencies_point_one_way() {
             "threads",
         ],
         &["saved_sessions", "decision_log"],
-        &["identity"],
+        &["identity", "username"],
         &["config"],
         &["jwt", "policy_file"],
         &["sessions", "auth0", "cache"],

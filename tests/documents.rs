@@ -315,7 +315,7 @@ fn tests_that_pages_name_exist() {
 }
 
 /// The blocks that a test uses by name, except for commands.
-const TESTED: [&str; 14] = [
+const TESTED: [&str; 22] = [
     "tokens",
     "credentials",
     "two-listeners",
@@ -328,6 +328,14 @@ const TESTED: [&str; 14] = [
     "policy",
     "more-policy",
     "requirements",
+    "keycloak",
+    "entra",
+    "okta",
+    "cognito",
+    "firebase",
+    "google",
+    "zitadel",
+    "authentik",
     "topics",
     "permissions",
 ];

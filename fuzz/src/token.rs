@@ -445,6 +445,8 @@ pub(crate) fn token(input: &[u8]) -> bool {
     let set = KeySet::parse(json!({ "keys": jwks }).to_string().as_bytes());
     assert_eq!(set.is_ok(), !keys.is_empty(), "{listed:?}");
     let requirements = Requirements {
+        audience_claim: Default::default(),
+        sources: Default::default(),
         issuers: vec![ISSUER.into()],
         secret: has_secret
             .then(|| HmacSecret::new(&Secret::new(SECRET)).expect("it is long enough")),

@@ -100,6 +100,46 @@ on_each_broker! {
         assert!(!broker.log().contains("PRIVATE KEY"));
     }
 
+    /// An access token as Keycloak makes it without an audience mapper, and one of Cognito's.
+    fn claims_are_read_where_the_provider_puts_them(version) {
+        let tenant = tenant();
+        let policy = tempfile::NamedTempFile::new().unwrap();
+        let rule = "roles_claim = \"roles\"\n[[rule]]\nname = \"r\"\nwhen.role = \"gardener\"\nallow.publish = \"garden\"";
+        std::fs::write(policy.path(), rule).unwrap();
+        let options = PluginOptions::tokens(&tenant).with("audience", "mqtt-devices");
+        let options = options.with("policy_file", policy.path().to_str().unwrap());
+        let keycloak = options.clone().with("audience_claim", "azp").with("username_claim", "preferred_username,sub");
+        let keycloak = keycloak.with("permissions_claim", "/resource_access/mqtt-devices/roles");
+        let keycloak = broker(version, &keycloak.with("roles_claim", "/realm_access/roles"));
+        let minted = || tenant.mint(DEVICE).claim("aud", json!("account")).claim("topics", json!([]));
+        let roles = json!({"mqtt-devices": {"roles": ["publish:up"]}});
+        let token = minted()
+            .claim("azp", "mqtt-devices")
+            .claim("preferred_username", "pump-1")
+            .claim("realm_access", json!({"roles": ["gardener", "offline_access"]}))
+            .claim("resource_access", roles);
+        let token = token.sign();
+        let device = || MosquittoClient::of(&keycloak).username("JWT").password(&token);
+        device().publish("up", "1").expect_success();
+        device().publish("garden", "1").expect_success();
+        assert!(keycloak.wait_for_log("u'pump-1'", PATIENCE).is_some(), "{}", keycloak.log());
+        let foreign = minted().claim("azp", "another").claim("preferred_username", "pump-1").sign();
+        let _ = answer(&keycloak, &token_connect(Protocol::V5, "foreign", &foreign));
+        expect_refusal(&keycloak, "'foreign'", "token-audience");
+
+        let cognito = options.with("audience_claim", "client_id").with("roles_claim", "cognito:groups");
+        let cognito = broker(version, &cognito.with("username_claim", "username"));
+        let token = minted()
+            .claim("aud", json!(null))
+            .claim("client_id", "mqtt-devices")
+            .claim("username", "pump-2")
+            .claim("cognito:groups", json!(["gardener"]));
+        let token = token.sign();
+        let device = MosquittoClient::of(&cognito).username("JWT").password(&token);
+        device.publish("garden", "1").expect_success();
+        assert!(cognito.wait_for_log("u'pump-2'", PATIENCE).is_some(), "{}", cognito.log());
+    }
+
     fn the_secret_is_sent_as_the_provider_wants_it(version) {
         let tenant = tenant();
         tenant.configure(|settings| settings.client_auth = ClientAuth::Basic);

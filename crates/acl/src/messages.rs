@@ -147,7 +147,7 @@ impl fmt::Display for UnmetCondition {
                 list(f, any)
             }
             Condition::Role { claim, any } => {
-                write!(f, "its claim {} does not have ", Quoted(claim))?;
+                write!(f, "its claim {} does not have ", Quoted(claim.text()))?;
                 list(f, any)
             }
             Condition::Claim(any) => {

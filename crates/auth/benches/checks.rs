@@ -127,6 +127,8 @@ fn verification(c: &mut Criterion) {
 
     let keys = KeySet::parse(jwks().as_bytes()).unwrap();
     let rules = jwt::Requirements {
+        audience_claim: Default::default(),
+        sources: Default::default(),
         issuers: vec![ISSUER.into()],
         algorithms: vec![Algorithm::Rs256],
         secret: None,

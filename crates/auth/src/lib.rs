@@ -17,6 +17,7 @@
 //! | What does the tenant's response mean? | [`auth0::answer`]; which of its tokens counts, `engine/verify.rs` |
 //! | Which policy file is in force? | [`policy_file`] |
 //! | May a client sign in that lacks what the policy file requires? | `engine/admission.rs` asks [`acl::policy_file`] |
+//! | Where are the claims of a provider that names them otherwise? | [`claim_sources`]; the options, `config/issuer.rs` |
 //! | Which claims hold topics and permissions? | the options, `reading` in `config/rules.rs`; they are read from a token in `engine/verify.rs`; what they grant, [`acl::claims`] |
 //! | Which client IDs may a token use? | [`identity`] |
 //! | May a client take over the client ID of another one? | `engine/admission.rs`, which asks [`sessions`] who has it |
@@ -36,6 +37,7 @@
 //! | Who goes first where there is not enough for all? | [`limits::known_callers`], [`limits::fair_shares`] |
 //! | Which threads wait for the tenant? | [`workers::pool`] |
 //! | What keeps a password from being sent twice? | one job for each credential, [`workers::pool`]; no second attempt once something was sent, `auth0/http.rs`; both are tested in `tests/e2e/tenant_faults.rs` |
+//! | Which user name does a token give? | `username.rs` |
 //! | Which user name does the broker get? | `engine/usernames.rs` |
 //! | How is a file read that an option names? | [`files`]; whether a secret was mounted for a container, `mount.rs` |
 //! | What is kept on disk, and when is it trusted? | [`state_dir`] |
@@ -64,6 +66,7 @@ pub mod account;
 pub mod algorithm;
 pub mod auth0;
 mod cache;
+mod claim_sources;
 pub mod client;
 pub mod client_auth;
 pub mod clock;
@@ -93,4 +96,5 @@ pub mod sign_in;
 mod stall_budget;
 mod state_dir;
 pub mod threads;
+mod username;
 pub mod workers;

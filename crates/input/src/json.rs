@@ -107,9 +107,23 @@ pub enum Place {
     Name(String),
     /// A value at any depth, by its JSON pointer (RFC 6901), which begins with a slash.
     Pointer(String),
+    /// A value at any depth, by names with dots between them, as in `realm_access.roles`. A member whose whole name
+    /// this is comes first.
+    Path(String),
 }
 
 impl Place {
+    /// Returns the place that an operator writes: a JSON pointer if it begins with a slash, or a name. Names with dots
+    /// may be paths, unless a colon or a slash shows that they are addresses.
+    pub fn parse(text: &str) -> Self {
+        let text = text.to_owned();
+        match text.starts_with('/') {
+            true => Self::Pointer(text),
+            false if text.contains('.') && !text.contains([':', '/']) => Self::Path(text),
+            false => Self::Name(text),
+        }
+    }
+
     /// Returns the value at this place.
     pub fn find<'v>(&self, members: &'v Map<String, Value>) -> Option<&'v Value> {
         match self {
@@ -117,18 +131,25 @@ impl Place {
             Self::Pointer(path) => {
                 let rest = path.strip_prefix('/')?;
                 let rest = &rest[rest.find('/').unwrap_or(rest.len())..];
-                members.get(&self.member()?)?.pointer(rest)
+                members.get(&first_of_pointer(path)?)?.pointer(rest)
             }
+            Self::Path(path) => members.get(path).or_else(|| {
+                let mut names = path.split('.');
+                let first = members.get(names.next()?)?;
+                names.try_fold(first, |value, name| value.get(name))
+            }),
         }
     }
 
-    /// Returns the name of the member of the object in which the value is. `None` for a pointer that finds nothing.
-    pub fn member(&self) -> Option<String> {
+    /// Returns the names of the members of the object in which the value may be. There is none for a pointer that finds
+    /// nothing.
+    pub fn members(&self) -> Vec<String> {
         match self {
-            Self::Name(name) => Some(name.clone()),
-            Self::Pointer(path) => {
-                let first = path.strip_prefix('/')?.split('/').next()?;
-                Some(first.replace("~1", "/").replace("~0", "~"))
+            Self::Name(name) => vec![name.clone()],
+            Self::Pointer(path) => first_of_pointer(path).into_iter().collect(),
+            Self::Path(path) => {
+                let first = path.split('.').next().unwrap_or_default();
+                vec![path.clone(), first.to_owned()]
             }
         }
     }
@@ -136,8 +157,52 @@ impl Place {
     /// Returns the name or the pointer.
     pub fn text(&self) -> &str {
         match self {
-            Self::Name(text) | Self::Pointer(text) => text,
+            Self::Name(text) | Self::Pointer(text) | Self::Path(text) => text,
         }
+    }
+}
+
+/// Returns the name that a JSON pointer begins with.
+fn first_of_pointer(path: &str) -> Option<String> {
+    let first = path.strip_prefix('/')?.split('/').next()?;
+    Some(first.replace("~1", "/").replace("~0", "~"))
+}
+
+/// Places of which the first counts where there is a value. A member that is null counts as missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places(Vec<Place>);
+
+impl Places {
+    /// Returns the places that an operator writes.
+    pub fn parse<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
+        Self(texts.into_iter().map(Place::parse).collect())
+    }
+
+    /// Returns the first value, and where it is.
+    pub fn find<'s, 'v>(
+        &'s self,
+        members: &'v Map<String, Value>,
+    ) -> Option<(&'s Place, &'v Value)> {
+        let values = self.0.iter().map(|place| (place, place.find(members)));
+        let mut values = values.filter_map(|(place, value)| Some((place, value?)));
+        values.find(|(_, value)| !value.is_null())
+    }
+
+    /// Whether the member with this name is one of the places.
+    pub fn has_name(&self, name: &str) -> bool {
+        let mut places = self.0.iter();
+        places.any(|place| matches!(place, Place::Name(one) if one == name))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the names and pointers, for a sentence.
+    pub fn text(&self) -> String {
+        let texts: Vec<_> = self.0.iter().map(Place::text).collect();
+        texts.join(" or ")
     }
 }
 

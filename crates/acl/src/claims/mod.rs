@@ -20,12 +20,12 @@ use crate::rules::{AccessRequest, bind::Bindings, matcher::prepare, windows::Ope
 use crate::rules::{Effect, Limits, Rule, Template, compile::OrderedRule, matcher::Matcher};
 use input::json::Place;
 
-/// Which claims count, and how they are read. Their rules come in this order: topics, permissions, scope.
+/// Which claims count, and how they are read. Their rules come in this order: topics, permissions, roles, scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// Where the topics are, if they count.
     pub topics: Option<Place>,
-    /// Whether `permissions` counts.
+    /// Whether `permissions` counts, and with it each role that is written as a permission.
     pub permissions: bool,
     /// Whether `scope` counts. It does not by default: without RBAC, an Auth0 API gives an application every scope that
     /// it requests.
@@ -68,22 +68,26 @@ impl Reading {
     ) -> impl Iterator<Item = (&'s str, Option<&'c Value>)> {
         let topics = self.topics.as_ref();
         let topics = topics.map(|place| (place.text(), place.find(claims)));
-        let lists = [("permissions", self.permissions), ("scope", self.scope)];
-        let lists = lists
-            .into_iter()
-            .filter(|(_, counts)| *counts)
-            .map(|(name, _)| (name, claims.get(name)));
+        let lists = self.lists().map(|name| (name, claims.get(name)));
         topics.into_iter().chain(lists)
     }
 
     /// Returns the names of the members of a token that the claims that count are in.
     pub fn members(&self) -> impl Iterator<Item = String> {
-        let topics = self.topics.as_ref().and_then(Place::member);
-        let lists = [("permissions", self.permissions), ("scope", self.scope)];
-        let lists = lists.into_iter().filter(|(_, counts)| *counts);
-        topics
-            .into_iter()
-            .chain(lists.map(|(name, _)| name.to_owned()))
+        let topics = self.topics.as_ref().map(Place::members);
+        let lists = self.lists().map(str::to_owned);
+        topics.into_iter().flatten().chain(lists)
+    }
+
+    /// Returns the names of the claims whose entries may be permissions.
+    fn lists(&self) -> impl Iterator<Item = &'static str> {
+        let lists = [
+            ("permissions", self.permissions),
+            ("roles", self.permissions),
+            ("scope", self.scope),
+        ];
+        let counting = lists.into_iter().filter(|(_, counts)| *counts);
+        counting.map(|(name, _)| name)
     }
 
     /// Returns the values of the claims that count. Tokens with the same values grant the same.
@@ -129,7 +133,11 @@ impl Reading {
                 continue;
             };
             let of_claim = if self.topics.is_some() && place == 0 {
-                topics(value, self.placeholders).and_then(|rules| self.check_verbs(rules))
+                topics(value, self.placeholders).and_then(|rules| match self.topics {
+                    // What stands nested is a list of the provider's own, such as Keycloak's roles of a client.
+                    Some(Place::Pointer(_)) => self.read_verbs(rules),
+                    _ => self.check_verbs(rules),
+                })
             } else {
                 permissions(value, &self.verbs, self.placeholders)
             };
@@ -140,6 +148,19 @@ impl Reading {
             rules.push((name.to_owned(), of_claim));
         }
         Ok(rules)
+    }
+
+    /// Reads entries that are written as permissions as such.
+    fn read_verbs(&self, rules: Vec<Rule>) -> Result<Vec<Rule>, ClaimMistake> {
+        let read = |rule: Rule| {
+            if rule.effect != Effect::Allow || self.verbs.verb_of(rule.filter.text()).is_none() {
+                return self.check_verbs(vec![rule]);
+            }
+            let entry = Value::from(vec![rule.filter.text()]);
+            permissions(&entry, &self.verbs, self.placeholders)
+        };
+        let read = rules.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        Ok(read.concat())
     }
 
     /// Refuses rules of the claim with topics whose filter begins with the verb of a permission.
@@ -348,6 +369,16 @@ mod tests {
             "dbc"
         );
 
+        // A role that is written as a permission is one.
+        let roles = serde_json::json!({"roles": ["publish:r", "gardener"]});
+        let roles = roles.as_object().unwrap();
+        assert_eq!(all.rules(roles).unwrap().len(), 1);
+        let without = Reading {
+            permissions: false,
+            ..all.clone()
+        };
+        assert!(without.rules(roles).unwrap().is_empty());
+
         // A permission in the claim for topics, with a default verb or another.
         let verbs = Verbs {
             publish: "write".into(),
@@ -366,6 +397,18 @@ mod tests {
                 "{error}"
             );
         }
+
+        // In a nested list it is one, such as among the roles of a client in Keycloak.
+        let nested = Reading {
+            topics: Some(Place::Pointer("/app/topics".into())),
+            ..all.clone()
+        };
+        let claims = serde_json::json!({"app": {"topics": ["publish:a", "b", "subscribe:c/#"]}});
+        let rules = TokenRules::compile(&nested.rules(claims.as_object().unwrap()).unwrap());
+        assert!(rules.may_publish("a") && !rules.may_subscribe("a") && rules.may_publish("b"));
+        assert!(rules.may_subscribe("c/#") && !rules.may_publish("publish:a"));
+        let claims = serde_json::json!({"app": {"topics": ["publish:a/#/b"]}});
+        assert!(nested.rules(claims.as_object().unwrap()).is_err());
 
         // A missing claim grants nothing. A claim that is null is a mistake.
         let (none, null) = (

@@ -12,8 +12,8 @@ pub(crate) enum Condition {
     Permission(Vec<String>),
     /// The claim of the option `roles_claim` contains one of these.
     Role {
-        /// The name of the claim.
-        claim: String,
+        /// Where the claim is.
+        claim: Place,
         /// The roles.
         any: Vec<String>,
     },
@@ -52,11 +52,8 @@ impl Condition {
     pub(crate) fn members(&self) -> Vec<String> {
         match self {
             Self::Permission(_) => vec!["permissions".to_owned()],
-            Self::Role { claim, .. } => vec![claim.clone()],
-            Self::Claim(any) => any
-                .iter()
-                .filter_map(|claim| claim.place.member())
-                .collect(),
+            Self::Role { claim, .. } => claim.members(),
+            Self::Claim(any) => any.iter().flat_map(|claim| claim.place.members()).collect(),
             Self::ClientId(_) | Self::Network(_) | Self::Port(_) | Self::Certificate(_) => {
                 Vec::new()
             }
@@ -65,16 +62,14 @@ impl Condition {
 
     /// Whether the condition holds for a client. A condition on what the broker does not tell never holds.
     pub(crate) fn holds(&self, client: &ClientAttributes) -> bool {
-        let listed = |claim: &str, any: &[String]| {
-            let entries = client.claims.get(claim).map(permissions::entries);
-            entries
-                .unwrap_or_default()
-                .iter()
-                .any(|entry| any.iter().any(|one| one == entry))
+        let listed = |claim: Option<&Value>, any: &[String]| {
+            let entries = claim.map(permissions::entries).unwrap_or_default();
+            let mut entries = entries.iter();
+            entries.any(|entry| any.iter().any(|one| one == entry))
         };
         match self {
-            Self::Permission(any) => listed("permissions", any),
-            Self::Role { claim, any } => listed(claim, any),
+            Self::Permission(any) => listed(client.claims.get("permissions"), any),
+            Self::Role { claim, any } => listed(claim.find(&client.claims), any),
             Self::Claim(any) => any.iter().any(|claim| claim.holds(&client.claims)),
             Self::ClientId(any) => any
                 .iter()
@@ -171,7 +166,7 @@ mod tests {
             ..ClientAttributes::with_claims("pump-7", claims)
         };
         let name = |name: &str| Place::Name(name.into());
-        let roles = || "https://mqtt.example/roles".to_owned();
+        let roles = || Place::parse("https://mqtt.example/roles");
         for (condition, holds) in [
             (Condition::Permission(texts(&["dig", "water"])), true),
             (Condition::Permission(texts(&["wat"])), false),
@@ -191,7 +186,7 @@ mod tests {
             ),
             (
                 Condition::Role {
-                    claim: "gone".into(),
+                    claim: Place::parse("gone"),
                     any: texts(&["guest"]),
                 },
                 false,

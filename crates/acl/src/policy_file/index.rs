@@ -17,8 +17,8 @@ use crate::{claims::permissions, client::ClientAttributes};
 pub(crate) struct Index {
     every_client: Vec<u32>,
     claims: Vec<(Place, ClaimIndex)>,
-    /// By the name of a claim that is a list: permissions and roles.
-    lists: Vec<(String, HashMap<String, Vec<u32>>)>,
+    /// By the place of a claim that is a list: permissions and roles.
+    lists: Vec<(Place, HashMap<String, Vec<u32>>)>,
     client_ids: HashMap<String, Vec<u32>>,
 }
 
@@ -54,7 +54,9 @@ impl Index {
                     rules.entry(value.clone()).or_default().push(number);
                 }
             }
-            Condition::Permission(any) => self.file_in_list("permissions", any, number),
+            Condition::Permission(any) => {
+                self.file_in_list(&Place::Name("permissions".into()), any, number);
+            }
             Condition::Role { claim, any } => self.file_in_list(claim, any, number),
             Condition::ClientId(any) => {
                 for id in any {
@@ -67,8 +69,8 @@ impl Index {
         }
     }
 
-    fn file_in_list(&mut self, claim: &str, any: &[String], number: u32) {
-        let rules = entry(&mut self.lists, &claim.to_owned());
+    fn file_in_list(&mut self, claim: &Place, any: &[String], number: u32) {
+        let rules = entry(&mut self.lists, claim);
         for one in any {
             rules.entry(one.clone()).or_default().push(number);
         }
@@ -94,7 +96,7 @@ impl Index {
             }
         }
         for (claim, rules) in &self.lists {
-            let entries = client.claims.get(claim).map(permissions::entries);
+            let entries = claim.find(&client.claims).map(permissions::entries);
             for entry in entries.unwrap_or_default() {
                 add(rules.get(entry));
             }
@@ -157,7 +159,7 @@ mod tests {
             claim_conditions(),
             texts().prop_map(Condition::Permission),
             texts().prop_map(|any| Condition::Role {
-                claim: "roles".into(),
+                claim: Place::Name("roles".into()),
                 any
             }),
             texts().prop_map(Condition::ClientId),

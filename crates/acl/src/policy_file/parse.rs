@@ -167,7 +167,7 @@ fn begins_entry(text: &str) -> bool {
 /// What was parsed so far of a file.
 struct ParsedPieces {
     file: ParsedFile,
-    roles_claim: Option<String>,
+    roles_claim: Option<Place>,
     names: HashSet<Entry>,
 }
 
@@ -205,7 +205,8 @@ impl ParsedPieces {
                         .ok_or_else(|| parser.wrong("time_zone", value, Expected::TimeZone))?;
                 }
                 ("roles_claim", _) => {
-                    parser.roles_claim = Some(parser.string("roles_claim", value)?);
+                    let text = parser.string("roles_claim", value)?;
+                    parser.roles_claim = Some(Place::parse(&text));
                 }
                 ("rule", DeValue::Array(list)) => rules = list,
                 ("require", DeValue::Array(list)) => requirements = list,
@@ -251,7 +252,7 @@ fn line(text: &str, offset: usize) -> usize {
 
 struct FileParser<'t> {
     text: &'t str,
-    roles_claim: Option<String>,
+    roles_claim: Option<Place>,
     /// The rule or the requirement that is being parsed.
     entry: Option<Entry>,
 }

@@ -95,6 +95,8 @@ pub(crate) enum Problem {
     Template(Malformed),
     /// The template of client IDs refers to the client ID.
     TemplateOfItself,
+    /// The template of the user name has a placeholder that is no claim with one value.
+    TemplateOfSeveral,
     /// The template of client IDs is the same for every device.
     TemplateWithoutClaim,
     /// The file of options is not TOML.

@@ -14,16 +14,18 @@ use super::{
     proxy::{self, is_host, is_port},
 };
 use crate::{
+    claim_sources::ClaimSources,
     client_auth::{ApplicationCredential, ClientAuth, assertion::AssertionKey},
     http_proxy::HttpProxy,
     identity::ClientIds,
     secret::Secret,
+    username::Usernames,
 };
 use acl::{
     claims::{AdminPermission, Reading, Verbs},
     rules::{Placeholder, Template},
 };
-use input::json::Place;
+use input::json::{Place, Places};
 
 const AUTH_METHOD: &str = "token_endpoint_auth_method";
 const KEY_FILE: &str = "client_assertion_key_file";
@@ -47,8 +49,12 @@ pub struct IssuerConfig {
     pub reading: Reading,
     /// The policy file of this issuer alone, if it has one.
     pub(crate) policy_file: Option<PathBuf>,
-    /// The claim that becomes the user name of a client with a token.
-    pub(crate) username_claim: String,
+    /// Claims that stand in for `aud`.
+    pub(crate) audience_claim: Places,
+    /// Where the claims are that have other names in its tokens.
+    pub(crate) sources: ClaimSources,
+    /// What becomes the user name of a client with a token.
+    pub(crate) usernames: Usernames,
     /// What the broker is told in front of the tenant's user names.
     pub(crate) username_prefix: String,
     /// The client IDs that a token allows.
@@ -89,7 +95,6 @@ impl IssuerConfig {
             return Err(ConfigError::hidden("audience", Problem::NoAudience));
         }
         let (algorithms, hs256_secret) = signatures(given)?;
-        let text = |name| given.text(name).unwrap_or_default().to_owned();
         Ok(Self {
             tenant,
             discovery_url: discovery_url(given)?,
@@ -102,7 +107,9 @@ impl IssuerConfig {
                 Scope::Plain => None,
                 Scope::Table => own_policy_file(given, defer_acl)?,
             },
-            username_claim: text("username_claim"),
+            audience_claim: Places::parse(given.list("audience_claim")),
+            sources: sources(given)?,
+            usernames: usernames(given)?,
             username_prefix: username_prefix(given)?,
             client_ids: client_ids(given)?,
             algorithms,
@@ -455,15 +462,37 @@ fn username_prefix(given: &Given) -> Result<String> {
 }
 
 fn client_ids(given: &Given) -> Result<ClientIds> {
-    const NAME: &str = "client_id_template";
+    if let Some(template) = template(given, "client_id_template", "client_id_claim")? {
+        return Ok(ClientIds::Template(template));
+    }
     let claim = given.given("client_id_claim");
-    let Some(text) = given.given(NAME) else {
-        return Ok(claim.map_or(ClientIds::Any, |claim| ClientIds::Claim(claim.to_owned())));
+    Ok(claim.map_or(ClientIds::Any, |claim| ClientIds::Claim(claim.to_owned())))
+}
+
+/// What becomes the user name of a client with a token.
+fn usernames(given: &Given) -> Result<Usernames> {
+    const NAME: &str = "username_template";
+    const CLAIM: &str = "username_claim";
+    let Some(template) = template(given, NAME, CLAIM)? else {
+        return Ok(Usernames::Claims(claim_places(given, CLAIM)?));
     };
-    let error = |problem| Err(ConfigError::new(NAME, text, problem));
-    if claim.is_some() {
-        let by = "client_id_claim";
-        return error(Problem::Excluded { by });
+    // It gives one user name, which is not known yet.
+    let is_claim = |name: &Placeholder| matches!(name, Placeholder::Claim(_));
+    if template.placeholders().all(|(name, _)| is_claim(name)) {
+        return Ok(Usernames::Template(template));
+    }
+    let text = given.given(NAME).unwrap_or_default();
+    Err(ConfigError::new(NAME, text, Problem::TemplateOfSeveral))
+}
+
+/// Returns the template in this option, if it is set. `claim` is the option that it excludes.
+fn template(given: &Given, name: &'static str, claim: &'static str) -> Result<Option<Template>> {
+    let Some(text) = given.given(name) else {
+        return Ok(None);
+    };
+    let error = |problem| Err(ConfigError::new(name, text, problem));
+    if given.given(claim).is_some() {
+        return error(Problem::Excluded { by: claim });
     }
     let template = match Template::parse(text) {
         Ok(template) => template,
@@ -476,5 +505,23 @@ fn client_ids(given: &Given) -> Result<ClientIds> {
     if names.is_empty() || text.contains(['+', '#']) {
         return error(Problem::TemplateWithoutClaim);
     }
-    Ok(ClientIds::Template(template))
+    Ok(Some(template))
+}
+
+/// Where the claims are that have other names in the issuer's tokens.
+fn sources(given: &Given) -> Result<ClaimSources> {
+    Ok(ClaimSources::new([
+        ("permissions", claim_places(given, "permissions_claim")?),
+        ("scope", claim_places(given, "scope_claim")?),
+        ("roles", claim_places(given, "roles_claim")?),
+    ]))
+}
+
+/// Returns the places that this option names.
+fn claim_places(given: &Given, name: &'static str) -> Result<Places> {
+    let places = Places::parse(given.list(name));
+    match places.is_empty() {
+        false => Ok(places),
+        true => Err(wrong(name, given.given(name).unwrap_or_default())),
+    }
 }

@@ -207,6 +207,20 @@ const TENANT: Group = Group {
                    first audience.",
             ..ROW
         },
+        Opt {
+            name: "audience_claim",
+            of_issuer: true,
+            kind: Kind::List(PLACES),
+            default: Unset("only `aud` counts"),
+            reread: Reread::Forgets,
+            text: "The claim that stands in for `aud`, for providers whose access tokens name no API: `client_id` for \
+                   Cognito, `azp` for Keycloak without an audience mapper. A token is then accepted, too, if this claim \
+                   is one of `audience`. Such a claim says which application asked for the token, not for whom the \
+                   token is. So every API that gets a token of this application could use it here: name only \
+                   applications that are for this broker alone. See [other \
+                   providers](other-providers.md#tokens-without-aud).",
+            ..ROW
+        },
     ],
 };
 
@@ -352,6 +366,41 @@ const RIGHTS: Group = Group {
             ..ROW
         },
         Opt {
+            name: "permissions_claim",
+            of_issuer: true,
+            kind: Kind::List(PLACES),
+            default: Value("permissions"),
+            reread: Reread::Forgets,
+            text: "Where the permissions are, if the provider does not call them `permissions`. A value that begins with \
+                   a slash is a JSON pointer; one with dots, as in `realm_access.roles`, may be a path. If you list \
+                   several, the first that the token has counts. The token is then read as if it had the claim \
+                   `permissions` with this value, also by the policy file. See [other \
+                   providers](other-providers.md#where-the-claims-are).",
+            ..ROW
+        },
+        Opt {
+            name: "scope_claim",
+            of_issuer: true,
+            kind: Kind::List(PLACES),
+            default: Value("scope,scp"),
+            reread: Reread::Forgets,
+            text: "Where the scopes are, in the same way: a text with spaces, or a list. `scp` is what Okta and Entra ID \
+                   send. They grant rights only if `rights` has `scope`.",
+            ..ROW
+        },
+        Opt {
+            name: "roles_claim",
+            of_issuer: true,
+            kind: Kind::List(PLACES),
+            default: Value("roles"),
+            reread: Reread::Forgets,
+            text: "Where the roles or groups are, in the same way, as in `/realm_access/roles` or `cognito:groups`. A role \
+                   that is written as a permission (`publish:devices/#`) grants that right if `rights` has \
+                   `permissions`. Any other role grants nothing by itself: rules of the policy file ask for it, with \
+                   `roles_claim = \"roles\"` there.",
+            ..ROW
+        },
+        Opt {
             name: "rights",
             of_issuer: true,
             kind: Kind::SomeOf(&["topics", "permissions", "scope"]),
@@ -423,11 +472,24 @@ const NAMES: Group = Group {
         Opt {
             name: "username_claim",
             of_issuer: true,
-            kind: Kind::Text("the name of a claim"),
+            kind: Kind::List(PLACES),
             default: Value("sub"),
             example: Some("sub"),
             reread: Reread::Forgets,
-            text: "The claim that becomes the user name of a device that signs in with a token.",
+            text: "The claim that becomes the user name of a device that signs in with a token. If you list several, the \
+                   first that the token has counts, as in `preferred_username,sub`. A value that begins with a slash is \
+                   a JSON pointer.",
+            ..ROW
+        },
+        Opt {
+            name: "username_template",
+            of_issuer: true,
+            kind: Kind::Text("a text with claims in it, as in ${tid}:${oid}"),
+            default: Unset("`username_claim` names the claim"),
+            reread: Reread::Forgets,
+            text: "The user name of a device that signs in with a token, built from the token's claims. Use it instead of \
+                   `username_claim` if no claim alone is the name. A value that is missing or empty, or that contains \
+                   `/`, `+` or `#`, refuses the token (`[token-username]`).",
             ..ROW
         },
         Opt {
@@ -669,6 +731,9 @@ const SESSIONS: Group = Group {
         },
     ],
 };
+
+/// How claims are named, of which the first that is present counts.
+const PLACES: &str = "names of claims, or JSON pointers such as /app/roles, separated by commas";
 
 /// A year, in seconds.
 const YEAR: u64 = 365 * 86_400;

@@ -1,6 +1,7 @@
 use super::{options::Kind, *};
+use crate::username::Usernames;
 use acl::claims::Verbs;
-use input::json::Place;
+use input::json::{Place, Places};
 use std::{fs, os::unix::fs::PermissionsExt};
 
 fn read(pairs: &[(&str, &str)]) -> Result<Config> {
@@ -57,9 +58,12 @@ fn two_options_are_a_full_set_up_for_tokens() {
     assert_eq!(
         (
             &config.issuers[0].reading.topics,
-            config.issuers[0].username_claim.as_str()
+            &config.issuers[0].usernames
         ),
-        (&Some(Place::Name("topics".into())), "sub")
+        (
+            &Some(Place::Name("topics".into())),
+            &Usernames::Claims(Places::parse(["sub"]))
+        )
     );
     assert_eq!(config.issuers[0].algorithms, [Algorithm::Rs256]);
     assert_eq!(
@@ -242,6 +246,42 @@ fn options_choose_the_claims_that_give_rights() {
         ("write", "read", "readwrite")
     );
     assert_eq!(reading(&[("rights", "permissions")]).topics, None);
+
+    for name in [
+        "permissions_claim",
+        "scope_claim",
+        "roles_claim",
+        "username_claim",
+    ] {
+        assert!(with(&[(name, "a, /b/c,d.e")]).is_ok(), "{name}");
+        refuses(
+            with(&[(name, ",")]),
+            name,
+            &["names of claims, or JSON pointers"],
+        );
+    }
+    assert!(with(&[("username_template", "${tid}:${oid}")]).is_ok());
+    for (text, part) in [
+        ("%u", "it may only name claims that have one value"),
+        (
+            "x-${list[*]}",
+            "it may only name claims that have one value",
+        ),
+        ("%c", "it asks for the client ID itself"),
+        ("x", "'x'"),
+    ] {
+        refuses(
+            with(&[("username_template", text)]),
+            "username_template",
+            &[part],
+        );
+    }
+    let both = [("username_template", "${a}"), ("username_claim", "b")];
+    refuses(
+        with(&both),
+        "username_template",
+        &["username_claim is set too"],
+    );
 
     refuses(
         with(&[("topics_claim", "a"), ("topics_pointer", "/a")]),

@@ -105,10 +105,9 @@ impl Engine {
         let verdict = claims.and_then(|claims| {
             let username = match connect.client.username {
                 // These are the claims of a user who signs in with a password.
-                Some(username) => username,
-                None => claims.username(&config.username_claim)?,
+                Some(username) => username.into(),
+                None => config.usernames.of(claims.members())?.into(),
             };
-            let username = Arc::from(username);
             self.identity(claims, username, number)
         });
         self.admit_or_refuse(common, &sign_in, verdict, now)

@@ -203,7 +203,8 @@ impl Engine {
                 deadline,
                 task: Task::Keys(unverified),
             },
-            username: jws::unverified_text_claim(token, &issuer.username_claim)
+            username: jws::unverified_claims(token)
+                .and_then(|claims| issuer.usernames.of(&claims).ok())
                 .map(|name| issuer.username_for_broker(&name.into()).to_string()),
         }))
     }

@@ -73,7 +73,7 @@ impl Engine {
             jwt::verify(token, &issuer.requirements, audiences, keys, now)
         })?;
         let username = |claims: &Claims| -> Result<Arc<str>, Refusal> {
-            Ok(claims.username(&issuer.config.username_claim)?.into())
+            Ok(issuer.config.usernames.of(claims.members())?.into())
         };
         let verdict = claims.and_then(|claims| Ok((username(&claims)?, claims)));
         let verdict =
@@ -148,9 +148,7 @@ impl Engine {
             }
         };
         let verify = |token: &str, audiences: &[String]| -> Result<Claims, Refusal> {
-            let claims = jwt::verify(token, &issuer.requirements, audiences, keys, now)?;
-            claims.subject()?;
-            Ok(claims)
+            jwt::verify(token, &issuer.requirements, audiences, keys, now)
         };
         let access = match &tokens.access {
             None => AccessToken::Missing,
@@ -195,7 +193,7 @@ impl Engine {
             .map_err(|why| Refusal::new(Reason::TokenTopics, Detail::Claims(Box::new(why))))?;
         let account = Account {
             issuer: Arc::clone(&claims.issuer),
-            subject: match claims.subject()? {
+            subject: match claims.subject() {
                 Some(sub) if *sub != *username => sub.into(),
                 _ => Arc::clone(&username),
             },

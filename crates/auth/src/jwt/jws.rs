@@ -79,13 +79,13 @@ pub struct Signed {
     pub by: SignedBy,
 }
 
-/// Returns a text claim of a token that is not verified.
+/// Returns the claims of a token that is not verified.
 ///
-/// It serves as the user name of a client whose token is verified later. The client is admitted only if the
-/// verified claim has the same text.
-pub(crate) fn unverified_text_claim(token: &str, claim: &str) -> Option<String> {
-    let (_, payload, _) = parts(token).ok()?;
-    json::text_member(&decode(payload, Part::Payload).ok()?, claim).ok()?
+/// They give the user name of a client whose token is verified later. The client is admitted only if the verified
+/// claims give the same.
+pub(crate) fn unverified_claims(token: &str) -> Option<Map<String, Value>> {
+    let payload = token.split('.').nth(1)?;
+    super::object(&decode(payload, Part::Payload).ok()?, Part::Payload).ok()
 }
 
 /// Returns the `iss` of a token that is not verified, so that it is verified with what this issuer has.

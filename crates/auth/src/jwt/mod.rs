@@ -19,12 +19,13 @@ use serde_json::{Map, Value};
 
 use crate::{
     algorithm::Algorithm,
+    claim_sources::ClaimSources,
     clock::Unix,
     config::IssuerConfig,
     jwt::jwks::KeySet,
     refusal::{ClaimProblem, Detail, Part, Reason, Refusal, TokenDetail},
 };
-use input::json::{self, JsonError};
+use input::json::{self, JsonError, Places};
 
 /// What a token must satisfy.
 #[derive(Debug)]
@@ -37,6 +38,10 @@ pub struct Requirements {
     pub secret: Option<jws::HmacSecret>,
     /// Allowed difference between clocks, in seconds.
     pub leeway: u64,
+    /// Claims that stand in for `aud`: one of them may have one of the audiences instead.
+    pub audience_claim: Places,
+    /// Where the provider puts claims that have other names here.
+    pub sources: ClaimSources,
 }
 
 impl Requirements {
@@ -47,6 +52,8 @@ impl Requirements {
             algorithms: issuer.algorithms.clone(),
             secret: issuer.hs256_secret.as_ref().and_then(jws::HmacSecret::new),
             leeway,
+            audience_claim: issuer.audience_claim.clone(),
+            sources: issuer.sources.clone(),
         }
     }
 }
@@ -81,48 +88,12 @@ impl Claims {
     }
 
     /// Returns the token's subject, or `None` if it has none. Providers other than Auth0 may leave `sub` out
-    /// (RFC 7519, section 4.1.2).
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Reason::TokenClaims`] if `sub` is empty: all such tokens would share one account.
-    pub fn subject(&self) -> Result<Option<&str>, Refusal> {
-        match self.members.get("sub") {
-            Some(Value::String(sub)) if sub.is_empty() => Err(unfit("sub", ClaimProblem::Empty)),
-            Some(Value::String(sub)) => Ok(Some(sub)),
-            _ => Ok(None),
-        }
-    }
-
-    /// Returns the claim that becomes the client's user name.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Reason::TokenUsername`] if the claim is not a text that a broker accepts as a user name.
-    pub fn username(&self, claim: &str) -> Result<&str, Refusal> {
-        let problem = match self.members.get(claim) {
-            None => ClaimProblem::Missing,
-            Some(Value::String(name)) if name.is_empty() => ClaimProblem::Empty,
-            Some(Value::String(name)) if name.len() > MAX_USERNAME => {
-                ClaimProblem::TooLong(MAX_USERNAME)
-            }
-            Some(Value::String(name)) if name.chars().any(char::is_control) => {
-                ClaimProblem::ControlCharacter
-            }
-            Some(Value::String(name)) => return Ok(name),
-            Some(_) => ClaimProblem::NotText,
-        };
-        let name = claim.to_owned();
-        Err(Refusal::new(
-            Reason::TokenUsername,
-            Detail::Claim { name, problem },
-        ))
+    /// (RFC 7519, section 4.1.2). An empty one is none: all such tokens would share one account.
+    pub fn subject(&self) -> Option<&str> {
+        let sub = self.members.get("sub")?.as_str()?;
+        (!sub.is_empty()).then_some(sub)
     }
 }
-
-/// The longest user name that a client gets, in bytes. User names appear in broker logs; Auth0's `sub` has at
-/// most 255 bytes.
-const MAX_USERNAME: usize = 1024;
 
 /// Verifies a token for one of `audiences`.
 ///
@@ -137,8 +108,9 @@ pub fn verify(
     now: Unix,
 ) -> Result<Claims, Refusal> {
     let signed = jws::verify(token, &rules.algorithms, keys, rules.secret.as_ref())?;
-    let members = object(&signed.payload, Part::Payload)?;
+    let mut members = object(&signed.payload, Part::Payload)?;
     let (issuer, until) = check(&members, rules, audiences, now)?;
+    rules.sources.apply(&mut members);
     Ok(Claims {
         members,
         issuer,
@@ -169,6 +141,7 @@ pub(crate) fn unverified(
         }
     }
     let (issuer, until) = check(&members, rules, audiences, now)?;
+    rules.sources.apply(&mut members);
     Ok(Claims {
         members,
         issuer,
@@ -207,7 +180,7 @@ fn check(
         return Err(Refusal::new(Reason::TokenIssuer, detail));
     };
 
-    check_audience(claims.get("aud"), audiences)?;
+    check_audience(claims, &rules.audience_claim, audiences)?;
 
     // RFC 9449 and RFC 8705: a token that is bound to a key is no proof without that key.
     if claims.contains_key("cnf") {
@@ -241,9 +214,19 @@ fn check(
     Ok((Arc::clone(issuer), until_late))
 }
 
-/// RFC 7519, section 4.1.3: `aud` is a string or an array of strings, and one of them must be ours.
-fn check_audience(aud: Option<&Value>, audiences: &[String]) -> Result<(), Refusal> {
-    let found = match aud {
+/// RFC 7519, section 4.1.3: `aud` is a string or an array of strings, and one of them must be ours. Or the claim is
+/// that stands in for it.
+fn check_audience(
+    claims: &Map<String, Value>,
+    stand_in: &Places,
+    audiences: &[String],
+) -> Result<(), Refusal> {
+    if let Some((_, Value::String(found))) = stand_in.find(claims)
+        && audiences.contains(found)
+    {
+        return Ok(());
+    }
+    let found = match claims.get("aud") {
         Some(one @ Value::String(_)) => slice::from_ref(one),
         Some(Value::Array(many)) if !many.is_empty() => many,
         None => return Err(unfit("aud", ClaimProblem::Missing)),

@@ -197,6 +197,9 @@ impl fmt::Display for Problem {
                 "rights lists neither permissions nor scope, so no token could have it; add one of the two to rights, or \
                  leave this out"
             }
+            Self::TemplateOfSeveral => {
+                "it may only name claims that have one value, as in ${tid}:${oid}"
+            }
             Self::TemplateOfItself => {
                 "it asks for the client ID itself; name a claim, as in device-${sub}"
             }

@@ -114,6 +114,11 @@ impl Detail {
         }
     }
 
+    /// Whether it is that this claim is missing.
+    pub(crate) fn is_missing(&self, claim: &str) -> bool {
+        matches!(self, Self::Claim { name, problem: ClaimProblem::Missing } if name == claim)
+    }
+
     /// Returns the rule that decides, if one does.
     pub(crate) fn rule(&self) -> Option<RuleName> {
         match self {

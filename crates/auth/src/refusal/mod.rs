@@ -63,6 +63,11 @@ impl Refusal {
             (Reason::LoginToken, Some(Reason::TokenExpired | Reason::TokenNotYet)) => {
                 Reason::TokenNotYet.fix()
             }
+            (Reason::TokenClaims, None) if self.detail.is_missing("aud") => {
+                "let the provider put the API into `aud`, in Keycloak by an audience mapper; if it cannot, as Cognito \
+                 cannot for access tokens, name the claim that says which application the token is for in \
+                 audience_claim"
+            }
             (Reason::LoginToken, Some(Reason::TokenIssuer)) => {
                 "correct the option issuer: write the token's issuer exactly so (Auth0's ends with a slash)"
             }

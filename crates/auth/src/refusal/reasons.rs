@@ -199,8 +199,8 @@ reasons! {
             with a slash)";
         TokenAudience, "token-audience", NotAuthorized, Device,
             "The token is for another API, or it is an ID token.",
-            "ask the tenant for a token with audience set to one listed in the option audience, or correct the \
-            option audience";
+            "ask the tenant for a token with audience set to one listed in the option audience (in Keycloak, add an \
+            audience mapper), or correct the option audience";
         TokenExpired, "token-expired", BadCredential, Device,
             "The token has expired.",
             "fetch a new token before connecting; if it is new, check this machine's clock";
@@ -216,8 +216,8 @@ reasons! {
             "The token is a refresh token or a logout token.",
             "send an access token, not a refresh or logout token";
         TokenUsername, "token-username", NotAuthorized, Configuration,
-            "The claim that `username_claim` names is missing or unusable.",
-            "name a claim in username_claim that every device's token has";
+            "The claim that `username_claim` names is missing or unusable, or one in `username_template` is.",
+            "name claims in username_claim or username_template that every device's token has";
         TokenTopics, "token-topics", NotAuthorized, Account,
             "The claims that grant rights are malformed: an entry is not a topic filter, a rule has an unknown \
             member, or a placeholder is not allowed there or has no usable value. The line names the entry.",
