@@ -45,6 +45,7 @@ complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_needs_command" -f -a "hel
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand check" -l json -d 'Write the result as JSON'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand check" -s h -l help -d 'Print help'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand check" -s V -l version -d 'Print version'
+complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -l port -d 'Examine the plugin of the listener with this port; without it, the first one' -r
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -l username -d 'Also sign this user in, and examine its tokens. The password is asked for' -r
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -l password-file -d 'Read the password from the first line of this file' -r -F
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand doctor" -l token -d 'Also examine the token in this file' -r -F
@@ -125,7 +126,8 @@ complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand test" -l
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand test" -l json -d 'Write the result as JSON'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand test" -s h -l help -d 'Print help'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand test" -s V -l version -d 'Print version'
-complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand lint" -l policy-file -d 'This policy file, in place of the one that the configuration names' -r -F
+complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand lint" -l port -d 'Look at the rules of the listener with this port; without it, at those of the first plugin' -r
+complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand lint" -l policy-file -d 'This policy file, in place of those that the configuration names' -r -F
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand lint" -l json -d 'Write the result as JSON'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand lint" -s h -l help -d 'Print help'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand lint" -s V -l version -d 'Print version'

@@ -191,6 +191,9 @@ Exit codes: 0 nothing is wrong, 1 something is wrong, 2 wrong command line, 3 th
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) configuration: Configuration,
+    /// Examine the plugin of the listener with this port; without it, the first one
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
     /// Send nothing: examine the configuration, the saved keys, the clock and the token only
     #[arg(long, conflicts_with_all = ["probe_login", "username"])]
     pub(crate) offline: bool,

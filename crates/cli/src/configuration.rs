@@ -12,16 +12,18 @@ use crate::{
     output::{self, Failure},
 };
 
-/// Reads the options of the plugin in this mosquitto.conf, and the files that they name. Nothing on disk is changed.
-/// The inner result is what the plugin says of them: all that is wrong.
+/// Reads the options of the instance of the plugin that decides at the listener with this port, or, without a port, of
+/// the first instance, and the files that they name. Nothing on disk is changed. The inner result is what the plugin
+/// says of them: all that is wrong.
 ///
 /// # Errors
 ///
-/// Returns a failure if the file does not load the plugin.
-pub(crate) fn read(path: &Path) -> Result<Result<Config, Vec<ConfigError>>, Failure> {
-    let mut instances = instances(path)?;
-    announce_left_out(&instances);
-    let plugin = instances.swap_remove(0);
+/// Returns a failure if the file does not load the plugin, or if there is no such listener.
+pub(crate) fn read(
+    path: &Path,
+    port: Option<u16>,
+) -> Result<Result<Config, Vec<ConfigError>>, Failure> {
+    let (plugin, _) = plugin_at(path, &MosquittoConf::read(path), port)?;
     Ok(Config::look(&plugin.options))
 }
 
@@ -40,8 +42,23 @@ pub(crate) struct AtListener {
 ///
 /// Returns a failure if the file does not load the plugin, if anything is wrong, or if there is no such listener.
 pub(crate) fn at_listener(path: &Path, port: Option<u16>) -> Result<AtListener, Failure> {
-    let instances = instances(path)?;
     let conf = MosquittoConf::read(path);
+    let (plugin, listeners) = plugin_at(path, &conf, port)?;
+    let config = Config::look(&plugin.options).map_err(|mistakes| unusable(path, &mistakes))?;
+    Ok(AtListener {
+        config,
+        mount_point: mount_point(&conf, &listeners),
+    })
+}
+
+/// Returns the instance of the plugin that decides at the listener with this port, and that listener; without a port,
+/// the first instance and all its listeners.
+fn plugin_at(
+    path: &Path,
+    conf: &MosquittoConf,
+    port: Option<u16>,
+) -> Result<(ConfiguredPlugin, Vec<usize>), Failure> {
+    let mut instances = instances(path)?;
     let is_true = |word| {
         let setting = conf.setting(word, None);
         setting.is_some_and(|setting| matches!(setting.value.as_str(), "true" | "1"))
@@ -51,30 +68,27 @@ pub(crate) fn at_listener(path: &Path, port: Option<u16>) -> Result<AtListener, 
         !is_true("per_listener_settings")
             || named.any(|one| one.word == "global_plugin" || one.listener == listener)
     };
-    let (plugin, listeners) = match port {
+    match port {
         None => {
             announce_left_out(&instances);
-            let plugin = &instances[0];
-            let places = (0..conf.listeners.len()).filter(|place| serves(plugin, Some(*place)));
-            (plugin, places.collect())
+            let plugin = instances.swap_remove(0);
+            let places = (0..conf.listeners.len()).filter(|place| serves(&plugin, Some(*place)));
+            let places = places.collect();
+            Ok((plugin, places))
         }
         Some(port) => {
-            let listener = listener(&conf, port)?;
-            let plugin = instances.iter().find(|plugin| serves(plugin, listener));
+            let listener = listener(conf, port)?;
+            let mut instances = instances.into_iter();
+            let plugin = instances.find(|plugin| serves(plugin, listener));
             let plugin = plugin.ok_or_else(|| {
                 Failure::new(format!(
                     "the listener on port {port} does not have the plugin, so it decides nothing there"
                 ))
                 .fix("write the line `plugin …` and its options below this listener, too")
             })?;
-            (plugin, Vec::from_iter(listener))
+            Ok((plugin, Vec::from_iter(listener)))
         }
-    };
-    let config = Config::look(&plugin.options).map_err(|mistakes| unusable(path, &mistakes))?;
-    Ok(AtListener {
-        config,
-        mount_point: mount_point(&conf, &listeners),
-    })
+    }
 }
 
 /// Returns what all these listeners put in front of each topic.

@@ -229,6 +229,34 @@ fn an_instance_that_is_not_looked_at_is_named() {
     auth0(&["doctor", conf.path(), "--offline"]).complains(said);
 }
 
+/// `doctor` and `lint` look at the instance of the listener that is named.
+#[test]
+fn the_port_says_which_instance_is_examined() {
+    let conf = Conf::new();
+    let hidden = "[[rule]]\nname = \"n\"\nallow.both = \"a\"\n".repeat(2);
+    let policy = conf.write("policy.toml", hidden.replacen("\"n\"", "\"m\"", 1));
+    let plugin =
+        "plugin /usr/lib/mosquitto_auth0.so\nplugin_opt_audience a\nplugin_opt_issuer https://";
+    conf.write(
+        "mosquitto.conf",
+        format!(
+            "per_listener_settings true\nlistener 1883\n{plugin}one.example/\nlistener 1884\n\
+             {plugin}two.example/\nplugin_opt_policy_file {policy}\n"
+        ),
+    );
+    let lint = |port: &str| auth0(&["lint", conf.path(), "--port", port]);
+    lint("1883").says("There is no policy file");
+    lint("1884").says("policy.toml:4: rule 'n'");
+    lint("1885")
+        .exits(3)
+        .complains("no listener has the port 1885");
+    let doctor =
+        |port: &str| auth0(&["doctor", conf.path(), "--offline", "--json", "--port", port]);
+    doctor("1883").says("one.example").never_says("two.example");
+    doctor("1884").says("two.example").never_says("one.example");
+    doctor("1885").exits(3);
+}
+
 /// Nothing is asked of a tenant without a client ID, and others may know the user.
 #[test]
 fn who_signs_in_elsewhere_is_left_to_others() {

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Conf, auth0};
+use testbed::tenant::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, PASSWORD, Tenant};
 
 fn conf(policy: &str, more: &str) -> Conf {
     let conf = Conf::new();
@@ -131,4 +132,85 @@ fn suspicious_rules_are_found_with_their_lines() {
         .says("Nothing is suspicious");
     let conf = self::conf(POLICY, "plugin_opt_client_id_claim device\n");
     lint(&[conf.path()]).exits(0).says("Nothing is suspicious");
+}
+
+/// Wrong passwords of one device must not count against the next one, and no login is remembered for it.
+#[test]
+fn the_order_of_devices_does_not_matter() {
+    use std::os::unix::fs::PermissionsExt;
+    let tenant = Tenant::start();
+    let conf = Conf::new();
+    let [secret, right, wrong] = [
+        ("secret", CLIENT_SECRET),
+        ("right", PASSWORD),
+        ("wrong", "x"),
+    ]
+    .map(|(name, text)| {
+        let path = conf.write(name, text);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    });
+    conf.configure(&format!(
+        "plugin_opt_domain {}\nplugin_opt_ca_file {}\nplugin_opt_audience {AUDIENCE}\n\
+         plugin_opt_client_id {CLIENT_ID}\nplugin_opt_client_secret_file {secret}\n\
+         plugin_opt_connection {CONNECTION}\n",
+        tenant.domain(),
+        tenant.ca_file().display(),
+    ));
+    let device = |password: &str, let_in: bool| {
+        format!(
+            "[[device]]\nclient_id = 'd'\nusername = '{DEVICE}'\npassword_file = '{password}'\nlet_in = {let_in}\n"
+        )
+    };
+    let wrong = device(&wrong, false).repeat(3);
+    let right = device(&right, true);
+    for order in [[&right, &wrong], [&wrong, &right]] {
+        let file = conf.write("order.toml", order.map(String::as_str).concat());
+        auth0(&["test", &file, "--conf", conf.path()])
+            .exits(0)
+            .says("Met: 4 expectations of 4 devices.");
+    }
+}
+
+/// Each issuer may have a policy file of its own.
+#[test]
+fn rules_of_an_issuer_are_looked_at_in_its_own_file() {
+    let conf = Conf::new();
+    conf.write(
+        "shared.toml",
+        "[[rule]]\nname = \"shared\"\ndeny.both = \"x\"\n",
+    );
+    let own = conf.write(
+        "own.toml",
+        "# Two rules.\n[[rule]]\nname = \"own\"\ndeny.both = \"x\"\n\
+         [[rule]]\nname = \"twice\"\ndeny.both = \"x\"\n",
+    );
+    let shared = conf.at("shared.toml");
+    let more = conf.write(
+        "more.toml",
+        format!(
+            "[[issuer]]\nissuer = 'https://b.example/'\naudience = 'b'\npolicy_file = '{own}'\n"
+        ),
+    );
+    conf.configure(&format!(
+        "plugin_opt_issuer https://a.example/\nplugin_opt_audience a\n\
+         plugin_opt_policy_file {}\nplugin_opt_config_file {more}\n",
+        shared.display()
+    ));
+    let device = |issuer: &str| {
+        format!(
+            "[[device]]\nclaims = {{ sub = 'u', iss = 'https://{issuer}.example/' }}\nmay = ['publish x']\n"
+        )
+    };
+    let file = conf.write("expected.toml", device("a") + &device("b"));
+    auth0(&["test", &file, "--conf", conf.path(), "--offline"])
+        .exits(1)
+        .says("shared.toml:1")
+        .says("own.toml:2");
+    auth0(&["lint", conf.path()])
+        .exits(0)
+        .says("own.toml:5: rule 'twice'");
+    let json = auth0(&["lint", conf.path(), "--json"]).json();
+    assert_eq!(json["files"].as_array().map(Vec::len), Some(2), "{json}");
+    assert_eq!(json["findings"][0]["file"], own, "{json}");
 }

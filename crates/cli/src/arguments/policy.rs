@@ -52,7 +52,10 @@ pub(crate) struct LintArguments {
     /// The broker's configuration
     #[arg(value_name = "CONF", default_value = CONF)]
     pub(crate) conf: PathBuf,
-    /// This policy file, in place of the one that the configuration names
+    /// Look at the rules of the listener with this port; without it, at those of the first plugin
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// This policy file, in place of those that the configuration names
     #[arg(long, value_name = "FILE")]
     pub(crate) policy_file: Option<PathBuf>,
 }

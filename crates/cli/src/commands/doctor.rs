@@ -129,7 +129,7 @@ impl IssuerDiagnosis {
 /// Returns a failure if the file does not load the plugin, or if a password or a token cannot be read.
 pub(crate) fn run(arguments: &Doctor) -> Result<Box<dyn Outcome>, Failure> {
     let conf = arguments.configuration.conf.display().to_string();
-    let config = match configuration::read(&arguments.configuration.conf)? {
+    let config = match configuration::read(&arguments.configuration.conf, arguments.port)? {
         Ok(config) => config,
         Err(mistakes) => {
             let mistakes = mistakes.iter().map(ToString::to_string);

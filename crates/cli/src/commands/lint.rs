@@ -1,4 +1,4 @@
-//! `lint`: what is suspicious in a policy file that has no mistake.
+//! `lint`: what is suspicious in policy files that have no mistake.
 
 use std::{
     fs,
@@ -25,43 +25,53 @@ use crate::{
 
 /// What was found.
 struct Linted {
-    /// The policy file, if there is one.
-    file: Option<PathBuf>,
-    found: Vec<Lint>,
+    /// The policy files, each with what was found in it.
+    files: Vec<(PathBuf, Vec<Lint>)>,
 }
 
-/// What a configuration says about rules.
+/// What a configuration says about the rules of a policy file.
 struct Around {
     binds_client_ids: bool,
     ports: Vec<u16>,
 }
 
-/// Looks at the policy file.
+/// Looks at the policy files: that of all issuers, and those of issuers that have their own.
 ///
 /// # Errors
 ///
-/// Returns a failure if the configuration or the policy file cannot be used.
+/// Returns a failure if the configuration or a policy file cannot be used.
 pub(crate) fn run(arguments: &LintArguments) -> Result<Box<dyn Outcome>, Failure> {
     let conf = &arguments.conf;
-    let (file, around) = match &arguments.policy_file {
-        // The file may be looked at before there is a broker.
-        Some(file) if !conf.exists() => (Some(file.clone()), None),
-        chosen => {
-            let config = configuration::at_listener(conf, None)?.config;
-            let listeners = MosquittoConf::read(conf).listeners;
-            let around = Around {
-                binds_client_ids: config.issuers.iter().all(|one| one.binds_client_ids()),
-                ports: listeners.iter().map(|one| one.port).collect(),
-            };
-            let named = config.policy_file().map(Path::to_owned);
-            (chosen.clone().or(named), Some(around))
+    let chosen = arguments.policy_file.as_deref();
+    // A file may be looked at before there is a broker.
+    if let Some(file) = chosen.filter(|_| !conf.exists()) {
+        let files = vec![(file.to_owned(), found(file, None)?)];
+        return Ok(Box::new(Linted { files }));
+    }
+    let config = configuration::at_listener(conf, arguments.port)?.config;
+    let listeners = MosquittoConf::read(conf).listeners;
+    let ports: Vec<_> = listeners.iter().map(|one| one.port).collect();
+    let mut of_issuers: Vec<(&Path, bool)> = Vec::new();
+    for issuer in &config.issuers {
+        let Some(file) = chosen.or_else(|| config.policy_file_of(issuer)) else {
+            continue;
+        };
+        let binds = issuer.binds_client_ids();
+        match of_issuers.iter_mut().find(|(known, _)| *known == file) {
+            Some((_, all_bind)) => *all_bind &= binds,
+            None => of_issuers.push((file, binds)),
         }
-    };
-    let found = match &file {
-        None => Vec::new(),
-        Some(path) => found(path, around.as_ref())?,
-    };
-    Ok(Box::new(Linted { file, found }))
+    }
+    let files = of_issuers.into_iter().map(|(file, binds_client_ids)| {
+        let around = Around {
+            binds_client_ids,
+            ports: ports.clone(),
+        };
+        Ok((file.to_owned(), found(file, Some(&around))?))
+    });
+    Ok(Box::new(Linted {
+        files: files.collect::<Result<_, Failure>>()?,
+    }))
 }
 
 fn found(path: &Path, around: Option<&Around>) -> Result<Vec<Lint>, Failure> {
@@ -84,13 +94,13 @@ fn found(path: &Path, around: Option<&Around>) -> Result<Vec<Lint>, Failure> {
 
 impl Outcome for Linted {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Some(file) = &self.file else {
+        if self.files.is_empty() {
             return writeln!(
                 out,
                 "There is no policy file, so there are no rules to look at."
             );
-        };
-        for one in &self.found {
+        }
+        for (file, one) in self.all() {
             let (_, severity) = messages::code(one);
             let Words { seen, means, mend } = messages::words(one);
             let (before, label, after) = output::label(severity);
@@ -106,20 +116,28 @@ impl Outcome for Linted {
                 }
             }
         }
-        match self.found.len() {
-            0 => writeln!(out, "Nothing is suspicious in {}.", file.display()),
+        match self.all().count() {
+            0 => {
+                let files = self
+                    .files
+                    .iter()
+                    .map(|(file, _)| file.display().to_string());
+                let files: Vec<_> = files.collect();
+                writeln!(out, "Nothing is suspicious in {}.", files.join(" and "))
+            }
             many => writeln!(out, "Suspicious: {many}."),
         }
     }
 
     fn json(&self) -> Value {
-        let found = |one: &Lint| {
+        let found = |(file, one): (&Path, &Lint)| {
             let (code, severity) = messages::code(one);
             let Words { seen, means, mend } = messages::words(one);
             let rule = one.rule();
             json!({
                 "finding": code,
                 "severity": severity.name(),
+                "file": file.display().to_string(),
                 "line": rule.line,
                 "rule": rule.name,
                 "seen": seen,
@@ -128,16 +146,24 @@ impl Outcome for Linted {
             })
         };
         json!({
-            "file": self.file.as_ref().map(|file| file.display().to_string()),
-            "findings": self.found.iter().map(found).collect::<Vec<_>>(),
+            "files": self.files.iter().map(|(file, _)| file.display().to_string()).collect::<Vec<_>>(),
+            "findings": self.all().map(found).collect::<Vec<_>>(),
         })
     }
 
     fn exit(&self) -> Exit {
-        let mut severities = self.found.iter().map(|one| messages::code(one).1);
+        let mut severities = self.all().map(|(_, one)| messages::code(one).1);
         match severities.any(|severity| severity > Severity::Note) {
             true => Exit::No,
             false => Exit::Yes,
         }
+    }
+}
+
+impl Linted {
+    /// Returns all that was found, each with its file.
+    fn all(&self) -> impl Iterator<Item = (&Path, &Lint)> {
+        let files = self.files.iter();
+        files.flat_map(|(file, found)| found.iter().map(|one| (file.as_path(), one)))
     }
 }

@@ -4,18 +4,18 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde_json::{Value, json};
 
-use auth::{clock, engine::Decision};
+use auth::{clock, config::Config, engine::Decision};
 
 use super::can::{self, Reply};
 use crate::{
     arguments::TestArguments,
     configuration::{self, AtListener},
-    device::{Instance, NotIn, Tenant},
+    device::{Credential, Instance, NotIn, Tenant},
     exit::Exit,
     expectations::{self, Expectation},
     messages,
@@ -62,11 +62,10 @@ impl Unmet {
     }
 }
 
-/// An instance for a listener.
+/// What devices meet at a listener.
 struct At {
-    instance: Instance,
+    config: Config,
     mount_point: String,
-    policy_file: Option<PathBuf>,
 }
 
 impl At {
@@ -75,15 +74,20 @@ impl At {
             config,
             mount_point,
         } = configuration::at_listener(&arguments.conf, port)?;
-        let tenant = match arguments.offline {
-            true => Tenant::LeftAlone,
-            false => Tenant::Asked,
-        };
         Ok(Self {
-            policy_file: config.policy_file().map(Into::into),
-            instance: Instance::new(config, tenant)?,
+            config,
             mount_point: mount_point?,
         })
+    }
+
+    /// Returns an instance for one device. No device has the instance of another one, because the plugin remembers
+    /// logins and counts failed ones: the result would depend on the order.
+    fn instance(&self, offline: bool, credential: &Credential) -> Result<Instance, Failure> {
+        let tenant = match (offline, credential) {
+            (true, _) | (false, Credential::Claims { .. }) => Tenant::LeftAlone,
+            (false, Credential::Token(_) | Credential::Password { .. }) => Tenant::Asked,
+        };
+        Instance::new(self.config.clone(), tenant)
     }
 }
 
@@ -103,20 +107,22 @@ pub(crate) fn run(arguments: &TestArguments) -> Result<Box<dyn Outcome>, Failure
         expectations: expectations.iter().map(|one| 1 + one.deeds.len()).sum(),
         failed: Vec::new(),
     };
-    let mut instances = HashMap::new();
+    let mut listeners = HashMap::new();
     for expectation in expectations {
         let port = expectation.device.port;
-        let at = match instances.entry(port) {
+        let at = match listeners.entry(port) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(At::listener(arguments, port)?),
         };
-        tested.failed.extend(unmet(expectation, at));
+        let credential = &expectation.device.credential;
+        let mut instance = at.instance(arguments.offline, credential)?;
+        tested.failed.extend(unmet(expectation, at, &mut instance));
     }
     Ok(Box::new(tested))
 }
 
 /// Returns what a device does not do as expected.
-fn unmet(expectation: Expectation, at: &mut At) -> Vec<Failed> {
+fn unmet(expectation: Expectation, at: &At, instance: &mut Instance) -> Vec<Failed> {
     let Expectation {
         name,
         line,
@@ -126,7 +132,8 @@ fn unmet(expectation: Expectation, at: &mut At) -> Vec<Failed> {
         deeds,
     } = expectation;
     let now = time.unwrap_or_else(clock::now);
-    let policy_file = at.policy_file.clone();
+    let issuer = device.credential.issuer(&at.config);
+    let policy_file = at.config.policy_file_of(issuer).map(Path::to_owned);
     let failed = |line, expected, what| Failed {
         device: name.clone(),
         line,
@@ -134,15 +141,14 @@ fn unmet(expectation: Expectation, at: &mut At) -> Vec<Failed> {
         what,
         policy_file: policy_file.clone(),
     };
-    let device = match (at.instance.sign_in(&device, now), let_in) {
+    let device = match (instance.sign_in(&device, now), let_in) {
         (Ok(device), true) => device,
         (Ok(_), false) => return vec![failed(line, let_in, Unmet::LetIn)],
         (Err(not_in), false) if not_in.exit() == Exit::No => return Vec::new(),
         (Err(not_in), _) => return vec![failed(line, let_in, Unmet::NotIn(not_in))],
     };
-    let mount_point = at.mount_point.clone();
     let replies = deeds.into_iter().map(|(question, may, line)| {
-        let reply = can::ask(&mut at.instance, &device, question, &mount_point, now);
+        let reply = can::ask(instance, &device, question, &at.mount_point, now);
         (reply, may, line)
     });
     let wrong = replies.filter(|(reply, may, _)| match reply.decision {
