@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use acl::{
-    claims::{Reading, TokenRules},
+    claims::TokenRules,
     client::ClientAttributes,
     explanation::RuleName,
     policy_file::PolicyFile,
@@ -19,6 +19,7 @@ use acl::{
     rules::AccessRequest,
 };
 use auth::{
+    config::Config,
     control::ControlTopic,
     decision_log::record::{DecisionInput, DecisionPath, DecisionRecord, RecordedRule},
 };
@@ -92,8 +93,7 @@ enum Client {
 /// Decides again.
 struct Replay {
     policy: Arc<PolicyFile>,
-    /// By `iss`.
-    readings: HashMap<String, Reading>,
+    config: Config,
     /// By process and session.
     clients: HashMap<(String, u64), Client>,
     replayed: Replayed,
@@ -112,16 +112,7 @@ pub(crate) fn run(arguments: &ReplayArguments) -> Result<Box<dyn Outcome>, Failu
         .map_err(|mistake| Failure::new(format!("{}: {mistake}", path.display())))?;
     let mut replay = Replay {
         policy: Arc::new(policy),
-        readings: config
-            .issuers
-            .iter()
-            .flat_map(|issuer| {
-                issuer
-                    .names
-                    .iter()
-                    .map(|name| (name.clone(), issuer.reading.clone()))
-            })
-            .collect(),
+        config,
         clients: HashMap::new(),
         replayed: Replayed {
             policy: path.clone(),
@@ -240,8 +231,8 @@ impl Replay {
         let missing = self.policy.members();
         let missing = missing.into_iter().filter(|name| !is_known(name));
         self.replayed.claims_not_logged.extend(missing);
-        let reading = input.issuer.as_ref().and_then(|iss| self.readings.get(iss));
-        let Some(Ok(rules)) = reading.map(|reading| reading.rules(&claims.present)) else {
+        let issuer = self.config.issuer_named(input.issuer.as_deref());
+        let Ok(rules) = issuer.reading.rules(&claims.present) else {
             return Client::Unknown;
         };
         let address = input.address.as_deref();
