@@ -101,8 +101,8 @@ on_each_broker! {
         assert!(ended_well(&broker.stop()));
     }
 
-    /// A plugin that cannot fetch keys is no plugin: a broker that starts without threads does not start, and lets nobody
-    /// in.
+    /// A plugin that cannot fetch keys is no plugin: a broker that starts without threads does not start, and lets
+    /// nobody in.
     fn without_threads_the_broker_does_not_start(version) {
         let tenant = tenant();
         let threads = Threads::new().unwrap();
