@@ -21,6 +21,7 @@ mod loading;
 mod log_lines;
 mod memory;
 mod metrics;
+mod oidc_provider;
 mod outage;
 mod providers;
 mod proxy;

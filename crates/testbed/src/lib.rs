@@ -14,6 +14,7 @@ pub mod heap;
 pub mod http;
 pub mod json;
 pub mod measure;
+pub mod oidc_provider;
 pub mod pki;
 pub mod plugin;
 pub mod preload;

@@ -591,7 +591,7 @@ fn create_database(dir: &Scratch) -> Result<(), String> {
 }
 
 /// Returns an HTTP client that trusts only this authority and uses no proxy.
-fn agent(authority: &Authority) -> Result<Agent, String> {
+pub(crate) fn agent(authority: &Authority) -> Result<Agent, String> {
     let root = Certificate::from_pem(authority.pem().as_bytes()).map_err(|why| why.to_string())?;
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
