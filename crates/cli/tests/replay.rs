@@ -44,6 +44,7 @@ fn decision(
         input: DecisionInput {
             client_id: client_id.into(),
             username: Some("auth0|1".into()),
+            issuer: Some("https://t.example/".into()),
             session: Some(session),
             message: (path != DecisionPath::Connect).then(|| RecordedMessage {
                 topic: topic.into(),

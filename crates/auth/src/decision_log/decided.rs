@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::record::{
     DecisionInput, DecisionPath, DecisionRecord, DecisionResult, RecordedClaims, RecordedMessage,
-    RecordedRule, ShadowResult, TokenId,
+    RecordedRepeats, RecordedRule, ShadowResult, TokenId,
 };
 use crate::{account::Account, client::Client, clock::Unix, refusal::Refusal};
 use acl::{explanation::RuleName, policy_file::PolicyFile};
@@ -79,7 +79,7 @@ pub(crate) fn pick_claims<'n>(
 }
 
 /// A decision.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Decided {
     /// When.
     pub at: Unix,
@@ -99,6 +99,8 @@ pub(crate) struct Decided {
     pub shadow: Option<ShadowDecision>,
     /// Where the rules are written.
     pub places: PolicyPlaces,
+    /// How many refusals it stands for, if it is not the first of its kind.
+    pub repeats: Option<RecordedRepeats>,
 }
 
 /// Where the rules are written.
@@ -120,7 +122,7 @@ pub(crate) struct PolicyPlace {
 }
 
 /// Whom a decision is about.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Who {
     /// A client that is in.
     Session(Arc<SessionFacts>),
@@ -134,7 +136,7 @@ pub(crate) enum Who {
 }
 
 /// A message or a subscription.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct DecidedMessage {
     /// The topic, which may be no text.
     pub topic: Box<[u8]>,
@@ -173,7 +175,7 @@ impl Decided {
     }
 
     /// Cuts long texts of a client about which nothing is verified. Whoever can connect could fill the disk with them.
-    pub(super) fn cut_unverified(&mut self) {
+    pub(crate) fn cut_unverified(&mut self) {
         let Who::Client { client, .. } = &mut self.who else {
             return;
         };
@@ -234,6 +236,7 @@ impl Decided {
                         .as_ref()
                         .map(|rule| RecordedRule::of(rule, place(&self.places.shadow))),
                 }),
+                repeats: self.repeats,
             },
         }
     }

@@ -115,6 +115,39 @@ pub struct DecisionResult {
     pub expires_at: Option<Unix>,
     /// What the shadow policy would have decided, if there is one.
     pub shadow: Option<ShadowResult>,
+    /// How many refused sign-ins this line stands for, if it is about some that were like an earlier one.
+    pub repeats: Option<RecordedRepeats>,
+}
+
+/// How often sign-ins were refused like one that has a line of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedRepeats {
+    /// How often.
+    pub times: u64,
+    /// Whose sign-ins they were.
+    pub of: RepeatsOf,
+}
+
+/// Whose refused sign-ins are counted together, for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepeatsOf {
+    /// Those of one client ID from one address.
+    Client,
+    /// Those of many client IDs from one address. The line names the last one.
+    Address,
+    /// Those from many addresses. The line names the last one.
+    All,
+}
+
+impl RepeatsOf {
+    /// Returns its name.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Address => "address",
+            Self::All => "all",
+        }
+    }
 }
 
 /// What the shadow policy would have decided.
@@ -314,6 +347,13 @@ impl DecisionResult {
                 .set("rule", shadow.rule.as_ref().map(RecordedRule::json));
             members.object()
         });
+        let repeats = self.repeats.map(|repeats| {
+            let mut members = Members::default();
+            members
+                .set("times", Some(repeats.times))
+                .set("of", Some(repeats.of.name()));
+            members.object()
+        });
         let mut members = Members::default();
         members
             .set("allowed", Some(self.allowed))
@@ -321,7 +361,8 @@ impl DecisionResult {
             .set("explanation", self.explanation.as_deref())
             .set("rule", self.rule.as_ref().map(RecordedRule::json))
             .set("expires_at", self.expires_at.map(timestamp::write))
-            .set("shadow", shadow);
+            .set("shadow", shadow)
+            .set("repeats", repeats);
         members.object()
     }
 
@@ -339,6 +380,14 @@ impl DecisionResult {
                 Some(ShadowResult {
                     allowed: shadow.0.get("allowed")?.as_bool()?,
                     rule: shadow.object("rule").map(RecordedRule::read),
+                })
+            }),
+            repeats: result.object("repeats").and_then(|repeats| {
+                let of = repeats.text("of")?;
+                let all = [RepeatsOf::Client, RepeatsOf::Address, RepeatsOf::All];
+                Some(RecordedRepeats {
+                    times: repeats.number("times")?,
+                    of: all.into_iter().find(|one| one.name() == of)?,
                 })
             }),
         })
@@ -488,6 +537,10 @@ mod tests {
                 shadow: Some(ShadowResult {
                     allowed: true,
                     rule: Some(rule(None, "a/#")),
+                }),
+                repeats: Some(RecordedRepeats {
+                    times: 3,
+                    of: RepeatsOf::Address,
                 }),
             },
         }

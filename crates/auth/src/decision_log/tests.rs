@@ -51,6 +51,7 @@ fn published(who: Who, topic: impl AsRef<[u8]>) -> Decided {
         until: None,
         shadow: None,
         places: PolicyPlaces::default(),
+        repeats: None,
     }
 }
 

@@ -247,7 +247,7 @@ impl Engine {
             Ok(presentation) => presentation,
             Err(refusal) => {
                 match exchange.is_renewal {
-                    true => self.report_refused_renewal(&packet.client, &refusal, now),
+                    true => self.report_refused_renewal(&packet.client, None, &refusal, now),
                     false => self.report(&packet.client, &refusal, now),
                 }
                 return self.refuse(common, packet, exchange, &refusal);
@@ -301,7 +301,8 @@ impl Engine {
             let Err(refusal) = self.too_late() else {
                 unreachable!("it is a refusal")
             };
-            self.report_refused_renewal(client, &refusal, now);
+            let token_id = self.observer.token_id(&token);
+            self.report_refused_renewal(client, token_id, &refusal, now);
             return self.refuse(common, packet, exchange, &refusal);
         }
         exchange.stage = Stage::Keys(token, presented);

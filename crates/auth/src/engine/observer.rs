@@ -8,7 +8,7 @@ use std::{cell::Cell, collections::BTreeSet, path::PathBuf, sync::Arc};
 use super::{
     Engine,
     access::{Access, Action},
-    repeats::{Kind, Scope},
+    repeats::{Kind, Repeats, Scope},
     report::{Attempt, Report, ShadowDifference, Subject},
 };
 use crate::{
@@ -20,9 +20,10 @@ use crate::{
     decision_log::{
         Decided, DecidedMessage, DecisionLog, OpenError, PolicyPlace, PolicyPlaces, SessionFacts,
         ShadowDecision, Who, pick_claims,
-        record::{DecisionPath, TokenId},
+        record::{DecisionPath, RecordedRepeats, RepeatsOf, TokenId},
     },
     identity::Identity,
+    limits::source::SourceNetwork,
     metrics::{DecisionLogCounts, ShadowCounts},
     policy_file::InForce,
     refusal::{Reason, Refusal},
@@ -41,6 +42,8 @@ use input::recognise::{self, Token};
 #[derive(Default)]
 pub(super) struct Observer {
     log: Option<DecisionLog>,
+    /// The refused CONNECTs of the current minute. Anybody can send as many as the network carries.
+    refused: Repeats<Decided>,
     messages: Option<LoggedMessages>,
     pub(super) shadow: Option<InForce>,
     places: PolicyPlaces,
@@ -314,11 +317,13 @@ impl Engine {
                 until: Some(until),
                 shadow,
                 places: self.places_for(None),
+                repeats: None,
             });
         }
     }
 
-    /// Notes that a client was refused that is not in, or that its rights were not renewed.
+    /// Notes that a client was refused that is not in, or that its rights were not renewed. A CONNECT that is refused
+    /// like one before is counted only, and the count becomes a line when the minute is over.
     pub(super) fn observe_refused(
         &mut self,
         attempt: Attempt,
@@ -327,8 +332,12 @@ impl Engine {
         refusal: &Refusal,
         now: Unix,
     ) {
-        if let Some(log) = &self.observer.log {
-            log.push(Decided {
+        if self.observer.log.is_none() {
+            return;
+        }
+        let places = self.places_for(None);
+        let decided = || {
+            let mut decided = Decided {
                 at: now,
                 path: attempt.into(),
                 who: Who::Client {
@@ -340,7 +349,45 @@ impl Engine {
                 rule: refusal.detail.rule(),
                 until: None,
                 shadow: None,
-                places: self.places_for(None),
+                places: places.clone(),
+                repeats: None,
+            };
+            decided.cut_unverified();
+            decided
+        };
+        self.log_repeats(false, now);
+        let is_told = attempt != Attempt::Connect || {
+            let scope = Scope::device(client.id, SourceNetwork::of(client.address));
+            let refused = &mut self.observer.refused;
+            let noted = refused.note(refusal.reason, scope, decided, now);
+            noted.is_some()
+        };
+        if let Some(log) = self.observer.log.as_ref().filter(|_| is_told) {
+            log.push(decided());
+        }
+    }
+
+    /// Logs how often CONNECTs were refused like one before: those whose minute is over, or all.
+    pub(super) fn log_repeats(&mut self, all: bool, now: Unix) {
+        let Some(log) = &self.observer.log else {
+            return;
+        };
+        let counts = match all {
+            true => self.observer.refused.take_all(now),
+            false => self.observer.refused.take_due(now),
+        };
+        for count in counts {
+            log.push(Decided {
+                at: now,
+                repeats: Some(RecordedRepeats {
+                    times: count.times,
+                    of: match count.scope {
+                        Scope::Device(..) | Scope::Access(..) => RepeatsOf::Client,
+                        Scope::Source(_) => RepeatsOf::Address,
+                        Scope::All => RepeatsOf::All,
+                    },
+                }),
+                ..count.subject
             });
         }
     }
@@ -504,6 +551,7 @@ impl Engine {
             until: None,
             shadow,
             places: self.places_for(session.map(|session| session.issuer)),
+            repeats: None,
         });
     }
 
@@ -527,9 +575,68 @@ mod tests {
         client::ClientKey,
         decision_log::record::DecisionRecord,
         engine::{Common, testing::engine_with},
+        refusal::Detail,
         sessions::{Ending, SubscribedFilters},
     };
     use acl::policy_file::PolicyFile;
+
+    /// Whoever can connect must not fill the disk, and no refusal is lost.
+    #[test]
+    fn refused_connects_of_strangers_become_a_line_and_a_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (mut engine, _) = engine_with(&[("decision_log", path.to_str().unwrap())]);
+        engine.start_observer().unwrap();
+        let refusal = Refusal::new(Reason::AuthMethod, Detail::AuthMethod("m".into()));
+        let mut refuse = |attempt, id: &str, now| {
+            let client = Client {
+                id,
+                address: Some("192.0.2.1"),
+                ..Client::default()
+            };
+            let token_id = Some(TokenId([7; 8]));
+            engine.observe_refused(attempt, &client, token_id, &refusal, Unix(now));
+        };
+        let long = "x".repeat(60_000);
+        for second in 0..59 {
+            for _ in 0..5 {
+                refuse(Attempt::Connect, "pump-1", 1000 + second);
+            }
+        }
+        for other in 0..100 {
+            refuse(Attempt::Connect, &format!("{other}{long}"), 1059);
+        }
+        for _ in 0..3 {
+            refuse(Attempt::Renewal, "pump-1", 1059);
+        }
+        engine.tell_repeats(Unix(1060));
+        engine.tell_last_repeats(Unix(1061));
+        engine.observer.stop();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.len() < 100_000, "{}", text.len());
+        let records: Vec<_> = text
+            .lines()
+            .map(|line| DecisionRecord::parse(line).unwrap())
+            .collect();
+        assert!(records.iter().all(|one| one.input.token_id.is_some()));
+        let (renewals, connects): (Vec<_>, Vec<_>) = records
+            .into_iter()
+            .partition(|one| one.path == DecisionPath::Renew);
+        assert_eq!(renewals.len(), 3, "only a client that is in can renew");
+        let counts: Vec<_> = connects
+            .iter()
+            .filter_map(|one| Some((&one.input.client_id, one.result.repeats?)))
+            .collect();
+        let [(id, own), (_, others)] = &counts[..] else {
+            panic!("{counts:?}")
+        };
+        assert_eq!((id.as_str(), own.times), ("pump-1", 294));
+        assert_eq!(own.of, RepeatsOf::Client);
+        assert_eq!(others.of, RepeatsOf::Address);
+        let lines = (connects.len() - counts.len()) as u64;
+        assert_eq!(lines + own.times + others.times, 295 + 100);
+        assert_eq!(lines, 17, "16 client IDs, and one for the others");
+    }
 
     /// To find a rule that is skipped, each rule is looked at. A device that publishes where it may not, again and
     /// again, must not cause that each time.

@@ -86,7 +86,7 @@ impl Engine {
         let message = match read {
             Ok(message) => message,
             Err(refusal) => {
-                self.report_refused_renewal(client, &refusal, now);
+                self.report_refused_renewal(client, None, &refusal, now);
                 return match pace {
                     Pace::Ignored => None,
                     Pace::Fine | Pace::TooFast => answer(common, key, asking, Err(refusal), now),
@@ -105,8 +105,9 @@ impl Engine {
                 Err(refusal) => Err(refusal),
             },
             Renewal::Wait(wait) => {
+                let token = wait.job.sign_in.token_id;
                 let refusal = self.refuse_to_wait(*wait, now);
-                self.report_refused_renewal(client, &refusal, now);
+                self.report_refused_renewal(client, token, &refusal, now);
                 Err(refusal)
             }
         };

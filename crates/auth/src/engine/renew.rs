@@ -224,7 +224,12 @@ impl Engine {
             )),
         };
         if let Err(refusal) = submitted {
-            self.report_refused_renewal(&sign_in.client.borrowed(), &refusal, now);
+            self.report_refused_renewal(
+                &sign_in.client.borrowed(),
+                sign_in.token_id,
+                &refusal,
+                now,
+            );
             return Err(refusal);
         }
         self.renewals.waiting.push(WaitingRenewal {
@@ -295,7 +300,12 @@ impl Engine {
                 Renewal::Renewed { until }
             }
             Err(refusal) => {
-                self.report_refused_renewal(&sign_in.client.borrowed(), &refusal, now);
+                self.report_refused_renewal(
+                    &sign_in.client.borrowed(),
+                    sign_in.token_id,
+                    &refusal,
+                    now,
+                );
                 Renewal::Refused(refusal)
             }
         }

@@ -2,9 +2,9 @@
 //!
 //! The first refusal of its kind is told in a line. Those that follow are counted, and the count is told in a line when
 //! the minute is over. The number of such kinds is limited, for one address and in all: beyond that, refusals are
-//! counted together.
+//! counted together. The lines of the decision log about clients that are not in are limited in the same way.
 
-use std::{collections::HashMap, fmt, hash::Hash};
+use std::{collections::HashMap, hash::Hash};
 
 use crate::{clock::Unix, hash::hash, limits::source::SourceNetwork, refusal::Reason};
 
@@ -15,7 +15,7 @@ const WINDOW: u64 = 60;
 const MAX_NAMES: usize = 16;
 
 /// How many entries there may be, beyond one for each reason. An entry has less than a kilobyte, most of it the quoted
-/// names of a client.
+/// names of a client; for the decision log it has a few, because a client's texts are cut to one each.
 const MAX_ENTRIES: usize = 1024;
 
 /// What is counted.
@@ -77,36 +77,45 @@ impl Scope {
 
 /// A count that is due.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Count {
+pub(crate) struct Count<S = String> {
     pub kind: Kind,
     pub scope: Scope,
     /// What was refused, and to whom: the last one.
-    pub subject: String,
+    pub subject: S,
     pub times: u64,
 }
 
-struct Entry {
+struct Entry<S> {
     since: Unix,
     times: u64,
-    subject: String,
+    subject: S,
 }
 
-/// The counts of the current minute.
-#[derive(Default)]
-pub(super) struct Repeats {
-    entries: HashMap<(Kind, Scope), Entry>,
+/// The counts of the current minute. `S` says what was refused, and to whom.
+pub(super) struct Repeats<S = String> {
+    entries: HashMap<(Kind, Scope), Entry<S>>,
     /// How many entries of the kind [`Scope::Device`] there are of a kind and a source.
     names: HashMap<(Kind, SourceNetwork), usize>,
     looked: Option<Unix>,
 }
 
-impl Repeats {
+impl<S> Default for Repeats<S> {
+    fn default() -> Self {
+        Self {
+            entries: HashMap::new(),
+            names: HashMap::new(),
+            looked: None,
+        }
+    }
+}
+
+impl<S: Clone> Repeats<S> {
     /// Notes a refusal. Returns `None` if it is counted only, and otherwise which refusals are counted from now on.
     pub(super) fn note(
         &mut self,
         kind: impl Into<Kind>,
         scope: Scope,
-        subject: impl fmt::Display,
+        subject: impl FnOnce() -> S,
         now: Unix,
     ) -> Option<Scope> {
         let kind = kind.into();
@@ -114,7 +123,7 @@ impl Repeats {
         if let Some(entry) = self.entries.get_mut(&(kind, scope)) {
             entry.times += 1;
             if scope.is_shared() {
-                entry.subject = subject.to_string();
+                entry.subject = subject();
             }
             return None;
         }
@@ -124,7 +133,7 @@ impl Repeats {
         let entry = Entry {
             since: now,
             times: 0,
-            subject: subject.to_string(),
+            subject: subject(),
         };
         self.entries.insert((kind, scope), entry);
         Some(scope)
@@ -150,7 +159,7 @@ impl Repeats {
     }
 
     /// Takes the counts of which the minute is over. What did not come again within a minute is forgotten.
-    pub(super) fn take_due(&mut self, now: Unix) -> Vec<Count> {
+    pub(super) fn take_due(&mut self, now: Unix) -> Vec<Count<S>> {
         if self.looked.replace(now) == Some(now) {
             return Vec::new();
         }
@@ -159,12 +168,12 @@ impl Repeats {
     }
 
     /// Takes all counts.
-    pub(super) fn take_all(&mut self, now: Unix) -> Vec<Count> {
+    pub(super) fn take_all(&mut self, now: Unix) -> Vec<Count<S>> {
         self.take(now, |_| true)
     }
 
-    fn take(&mut self, now: Unix, is_due: impl Fn(Unix) -> bool) -> Vec<Count> {
-        let mut counts: Vec<Count> = Vec::new();
+    fn take(&mut self, now: Unix, is_due: impl Fn(Unix) -> bool) -> Vec<Count<S>> {
+        let mut counts: Vec<Count<S>> = Vec::new();
         let names = &mut self.names;
         self.entries.retain(|&(kind, scope), entry| {
             if !is_due(entry.since) {
@@ -173,8 +182,9 @@ impl Repeats {
             let times = std::mem::take(&mut entry.times);
             if times > 0 {
                 entry.since = now;
-                let is_same =
-                    |count: &&mut Count| count.kind == kind && count.scope.shares_count_with(scope);
+                let is_same = |count: &&mut Count<S>| {
+                    count.kind == kind && count.scope.shares_count_with(scope)
+                };
                 if let Some(count) = counts.iter_mut().find(is_same) {
                     count.times += times;
                     return true;
@@ -213,12 +223,12 @@ mod tests {
 
     fn note(repeats: &mut Repeats, name: &str, address: u32, now: u64) -> Option<Scope> {
         let scope = Scope::device(name, source(address));
-        repeats.note(REASON, scope, name, Unix(now))
+        repeats.note(REASON, scope, || name.to_owned(), Unix(now))
     }
 
     #[test]
     fn three_hundred_retries_are_a_line_and_a_count() {
-        let mut repeats = Repeats::default();
+        let mut repeats = Repeats::<String>::default();
         let own = Scope::device("a", source(1));
         assert_eq!(note(&mut repeats, "a", 1, 0), Some(own));
         for second in 1..300 {
@@ -240,18 +250,18 @@ mod tests {
 
     #[test]
     fn another_name_address_or_reason_is_another_line() {
-        let mut repeats = Repeats::default();
+        let mut repeats = Repeats::<String>::default();
         assert!(note(&mut repeats, "a", 1, 0).is_some());
         assert!(note(&mut repeats, "b", 1, 0).is_some());
         assert!(note(&mut repeats, "a", 2, 0).is_some());
         let scope = Scope::device("a", source(1));
-        let other = repeats.note(Reason::TokenKind, scope, "a", Unix(0));
+        let other = repeats.note(Reason::TokenKind, scope, || "a".to_owned(), Unix(0));
         assert!(other.is_some());
     }
 
     #[test]
     fn new_client_ids_of_one_address_share_an_entry() {
-        let mut repeats = Repeats::default();
+        let mut repeats = Repeats::<String>::default();
         let said = (0..300).filter_map(|i| note(&mut repeats, &i.to_string(), 1, 0));
         let said: Vec<_> = said.collect();
         assert_eq!(said.len(), MAX_NAMES + 1);
@@ -273,10 +283,12 @@ mod tests {
 
     #[test]
     fn the_topics_of_a_client_share_a_count() {
-        let mut repeats = Repeats::default();
-        let mut note = |client, topic| {
+        let mut repeats = Repeats::<String>::default();
+        let mut note = |client: &str, topic| {
             let scope = Scope::access(client, topic);
-            repeats.note(REASON, scope, client, Unix(0)).is_some()
+            repeats
+                .note(REASON, scope, || str::to_owned(client), Unix(0))
+                .is_some()
         };
         for topic in 0..16 {
             assert!(note("a", topic), "each is told once");
@@ -294,7 +306,7 @@ mod tests {
 
     #[test]
     fn any_number_of_addresses_fills_a_table_and_no_more() {
-        let mut repeats = Repeats::default();
+        let mut repeats = Repeats::<String>::default();
         let mut said = 0;
         for address in 0..20 * MAX_ENTRIES as u32 {
             said += usize::from(note(&mut repeats, "a", address, 0).is_some());
@@ -311,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_silences_nobody() {
-        let mut repeats = Repeats::default();
+        let mut repeats = Repeats::<String>::default();
         note(&mut repeats, "a", 1, 1_000_000);
         note(&mut repeats, "a", 1, 1_000_000);
         assert_eq!(repeats.take_due(Unix(10)).len(), 1);
@@ -321,7 +333,7 @@ mod tests {
 
     #[test]
     fn counted_refusals_are_logged_at_the_end() {
-        let mut repeats = Repeats::default();
+        let mut repeats = Repeats::<String>::default();
         for _ in 0..8 {
             note(&mut repeats, "a", 1, 0);
         }

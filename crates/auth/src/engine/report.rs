@@ -184,7 +184,7 @@ pub(crate) struct Subject<'a> {
 }
 
 /// What a client tried.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
     Connect,
     Renewal,
@@ -250,11 +250,12 @@ impl Engine {
     pub(super) fn report_refused_renewal(
         &mut self,
         client: &Client<&str>,
+        token: Option<TokenId>,
         refusal: &Refusal,
         now: Unix,
     ) {
         self.counters.renewals.refused.count(refusal.reason);
-        self.observe_refused(Attempt::Renewal, client, None, refusal, now);
+        self.observe_refused(Attempt::Renewal, client, token, refusal, now);
         self.report_attempt(Attempt::Renewal, client, refusal, now);
     }
 
@@ -364,7 +365,7 @@ impl Engine {
         now: Unix,
     ) -> Option<Scope> {
         let counts = self.repeats.take_due(now);
-        let scope = self.repeats.note(kind, scope, subject, now);
+        let scope = self.repeats.note(kind, scope, || subject.to_string(), now);
         self.tell_counts(counts);
         scope
     }
@@ -402,12 +403,14 @@ impl Engine {
     pub fn tell_repeats(&mut self, now: Unix) {
         let counts = self.repeats.take_due(now);
         self.tell_counts(counts);
+        self.log_repeats(false, now);
     }
 
     /// Tells how often refusals were repeated, because the broker stops.
     pub fn tell_last_repeats(&mut self, now: Unix) {
         let counts = self.repeats.take_all(now);
         self.tell_counts(counts);
+        self.log_repeats(true, now);
     }
 
     fn tell_counts(&self, counts: Vec<Count>) {

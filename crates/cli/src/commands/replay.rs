@@ -153,15 +153,17 @@ impl Replay {
             );
         let is_own = |topic: &str| ControlTopic::of(topic.as_bytes()).is_some();
         let message = record.input.message.as_ref();
+        // A line may stand for several refused sign-ins.
+        let times = record.result.repeats.map_or(1, |repeats| repeats.times);
         if !is_by_rules
             || record.path == DecisionPath::Unsubscribe
             || message.is_some_and(|message| is_own(&message.topic))
         {
-            self.replayed.others += 1;
+            self.replayed.others += times;
             return;
         }
         let Some(session) = record.input.session else {
-            self.replayed.unknown += 1;
+            self.replayed.unknown += times;
             return;
         };
         let key = (record.process.clone(), session);
