@@ -14,6 +14,9 @@ use crate::output::Failure;
 /// The file of the Action, as both tools name it.
 pub(crate) const ACTION_FILE: &str = "actions/mqtt-claims.js";
 
+/// The public key of the application, beside the Terraform file.
+const PUBLIC_KEY_FILE: &str = "mqtt-broker.pub.pem";
+
 /// The name of the Action.
 const ACTION: &str = "mqtt-claims";
 
@@ -39,8 +42,68 @@ pub(crate) struct TenantNeeds {
     admin_permission: Option<String>,
     /// Whether devices sign in with passwords, and from which connection.
     passwords: Option<Option<String>>,
+    /// How the application proves who it is.
+    authentication: Authentication,
     /// The claims that the Action sets, and the JavaScript of their values.
     claims: Vec<(String, &'static str)>,
+}
+
+/// How the application proves who it is.
+#[derive(Debug)]
+enum Authentication {
+    /// With its secret, by the method with this name.
+    Secret(String),
+    /// With its private key (`private_key_jwt`), which signs with this algorithm.
+    Key(String),
+}
+
+impl Default for Authentication {
+    fn default() -> Self {
+        Self::Secret("client_secret_post".to_owned())
+    }
+}
+
+impl Authentication {
+    fn of(options: &WrittenOptions) -> Self {
+        let text = |name: &str| options.text(name).map(str::to_owned);
+        let method = text("token_endpoint_auth_method");
+        match (text("client_assertion_key_file"), method) {
+            (Some(_), _) => {
+                let algorithm = text("client_assertion_algorithm");
+                Self::Key(algorithm.unwrap_or_else(|| "RS256".to_owned()))
+            }
+            (None, Some(method)) => Self::Secret(method),
+            (None, None) => Self::default(),
+        }
+    }
+
+    /// Returns the line of the Deploy CLI's file. Auth0 takes a public key when an application is made, and not with an
+    /// import.
+    fn yaml(&self) -> String {
+        match self {
+            Self::Secret(method) => format!("    token_endpoint_auth_method: {}", quoted(method)),
+            Self::Key(algorithm) => format!(
+                "    # Its method is private_key_jwt ({}), which an import cannot set: Applications > MQTT broker > \
+                 Credentials.",
+                input::text::line(algorithm)
+            ),
+        }
+    }
+
+    /// Returns the attributes of Terraform's `auth0_client_credentials`.
+    fn terraform(&self) -> String {
+        match self {
+            Self::Secret(method) => format!("  authentication_method = {}\n", hcl(method)),
+            Self::Key(algorithm) => format!(
+                "  authentication_method = \"private_key_jwt\"\n\n  \
+                 # openssl pkey -in CLIENT_ASSERTION_KEY_FILE -pubout -out {PUBLIC_KEY_FILE}\n  \
+                 private_key_jwt {{\n    credentials {{\n      name            = \"mqtt-broker\"\n      \
+                 credential_type = \"public_key\"\n      algorithm       = {}\n      \
+                 pem             = file(\"${{path.module}}/{PUBLIC_KEY_FILE}\")\n    }}\n  }}\n",
+                hcl(algorithm)
+            ),
+        }
+    }
 }
 
 impl TenantNeeds {
@@ -66,6 +129,7 @@ impl TenantNeeds {
                 .unwrap_or_else(|| "RS256".to_owned()),
             admin_permission: text("admin_permission"),
             passwords: text("client_id").map(|_| text("connection")),
+            authentication: Authentication::of(options),
             ..Self::default()
         };
         needs.permissions.extend(needs.admin_permission.clone());
@@ -171,7 +235,7 @@ impl TenantNeeds {
                 "  - name: \"MQTT broker\"".into(),
                 "    app_type: \"regular_web\"".into(),
                 "    oidc_conformant: true".into(),
-                "    token_endpoint_auth_method: \"client_secret_post\"".into(),
+                self.authentication.yaml(),
                 "    is_token_endpoint_ip_header_trusted: true".into(),
                 "    grant_types:".into(),
                 format!("      - {}", quoted(Self::grant(connection.as_ref()))),
@@ -257,8 +321,7 @@ impl TenantNeeds {
             text.push_str(&format!(
                 "\nresource \"auth0_client\" \"broker\" {{\n{}\n  jwt_configuration {{\n    alg = \"RS256\"\n  }}\n}}\n\n\
                  resource \"auth0_client_credentials\" \"broker\" {{\n  \
-                 client_id             = auth0_client.broker.id\n  \
-                 authentication_method = \"client_secret_post\"\n}}\n",
+                 client_id             = auth0_client.broker.id\n{}}}\n",
                 attributes(&[
                     ("name", "\"MQTT broker\""),
                     ("app_type", "\"regular_web\""),
@@ -269,6 +332,7 @@ impl TenantNeeds {
                     ),
                     ("is_token_endpoint_ip_header_trusted", "true"),
                 ]),
+                self.authentication.terraform(),
             ));
             if let Some(connection) = connection {
                 text.push_str(&format!(

@@ -130,6 +130,38 @@ fn the_same_configuration_yields_the_same_files() {
     assert_eq!(before[1], place.text("main.tf"), "nothing is written");
 }
 
+/// An import must not take the private key away from an application that has one.
+#[test]
+fn an_application_with_a_private_key_keeps_it() {
+    let start = "plugin_opt_domain d\nplugin_opt_audience a\nplugin_opt_client_id c\n";
+    let exported = |more: &str| {
+        let place = Place::new(&format!("{start}{more}"));
+        place.export(&[]);
+        (place.text("tenant.yaml"), place.text("main.tf"))
+    };
+    let (yaml, terraform) = exported("plugin_opt_client_secret_file /s");
+    assert!(yaml.contains("token_endpoint_auth_method: \"client_secret_post\""));
+    assert!(terraform.contains("authentication_method = \"client_secret_post\""));
+    let (yaml, _) = exported("plugin_opt_token_endpoint_auth_method client_secret_basic");
+    assert!(yaml.contains("token_endpoint_auth_method: \"client_secret_basic\""));
+    let (yaml, terraform) = exported(
+        "plugin_opt_client_assertion_key_file /k\nplugin_opt_client_assertion_algorithm PS256",
+    );
+    assert!(!yaml.contains("client_secret"), "{yaml}");
+    assert!(yaml.contains("private_key_jwt (PS256)"), "{yaml}");
+    assert!(!terraform.contains("client_secret"), "{terraform}");
+    for piece in [
+        "authentication_method = \"private_key_jwt\"",
+        "algorithm       = \"PS256\"",
+        "pem             = file(\"${path.module}/mqtt-broker.pub.pem\")",
+    ] {
+        assert!(terraform.contains(piece), "{terraform}");
+    }
+    read_by("terraform", &["fmt", "-check", "-"], &terraform);
+    let read = "import sys, yaml; yaml.safe_load(sys.stdin)";
+    read_by("python3", &["-c", read], &yaml);
+}
+
 /// The Deploy CLI replaces the permissions of an API and of a role by what is listed, and by nothing.
 #[test]
 fn an_import_takes_nothing_away_that_the_configuration_does_not_mention() {
