@@ -61,6 +61,7 @@ complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand login" -
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand login" -l client-id -d 'The client ID of the device' -r
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand login" -l address -d 'The address from which the device connects' -r
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand login" -l port -d 'The port of the listener to which it connects' -r
+complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand login" -l certificate -d 'The certificate that the device shows to the broker, for rules that ask for one: PEM or DER' -r -F
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand login" -l at -d 'When the device does it, as in 2026-03-01T22:30:00Z or in seconds since 1970. Without it, now' -r
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand login" -l offline -d 'Do not ask the tenant: verify with the keys of jwks_file, or with those that the plugin has saved in state_dir'
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand login" -l json -d 'Write the result as JSON'
@@ -111,6 +112,7 @@ complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand can" -l 
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand can" -l client-id -d 'The client ID of the device' -r
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand can" -l address -d 'The address from which the device connects' -r
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand can" -l port -d 'The port of the listener to which it connects' -r
+complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand can" -l certificate -d 'The certificate that the device shows to the broker, for rules that ask for one: PEM or DER' -r -F
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand can" -l at -d 'When the device does it, as in 2026-03-01T22:30:00Z or in seconds since 1970. Without it, now' -r
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand can" -l qos -d 'The QoS of the message, or the one that is asked for' -r
 complete -c mosquitto-auth0 -n "__fish_mosquitto_auth0_using_subcommand can" -l payload-bytes -d 'Publish a payload of so many bytes' -r

@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use serde_json::{Map, Value, json};
 
 use acl::{client::ClientAttributes, why::RulesFor};
@@ -23,7 +26,7 @@ use auth::{
     jwt::jwks_cache::FetchSchedule,
     log::Log,
     refusal::{ConnackReason, Refusal},
-    secret::Secret,
+    secret::{Secret, sha256},
     sessions::Origin,
     sign_in::Presented,
     threads,
@@ -40,6 +43,8 @@ pub(crate) struct Device {
     pub(crate) address: String,
     /// The port that it connects to, if that matters.
     pub(crate) port: Option<u16>,
+    /// The SHA-256 fingerprint of the certificate that it shows, if it shows one.
+    pub(crate) certificate: Option<[u8; 32]>,
     /// What it presents.
     pub(crate) credential: Credential,
 }
@@ -115,6 +120,7 @@ pub(crate) struct SignedIn {
     pub(crate) username: String,
     address: String,
     port: Option<u16>,
+    certificate: Option<[u8; 32]>,
     /// The device as rules see it, with all claims of its token.
     pub(crate) attributes: Arc<ClientAttributes>,
     /// When its rights end.
@@ -195,7 +201,7 @@ impl Instance {
                 username,
                 address: Some(&device.address),
                 port: device.port,
-                certificate: None,
+                certificate: device.certificate,
             },
             password,
             unverified_address: false,
@@ -221,6 +227,7 @@ impl Instance {
             username: admission.username().to_owned(),
             address: device.address.clone(),
             port: device.port,
+            certificate: device.certificate,
             attributes: admission.client().cloned().unwrap_or_default(),
             until: admission.until(),
         };
@@ -255,7 +262,7 @@ impl Instance {
                 username: Some(device.username.as_str()),
                 address: Some(device.address.as_str()),
                 port: device.port,
-                certificate: None,
+                certificate: device.certificate,
             },
             action: deed.action,
             topic: deed.topic.as_bytes(),
@@ -274,7 +281,7 @@ impl Instance {
             username: Some(device.username.as_str()),
             address: Some(device.address.as_str()),
             port: device.port,
-            certificate: None,
+            certificate: device.certificate,
         };
         self.engine
             .rules_for(&mut self.common, device.key, &client, &device.attributes)
@@ -364,6 +371,11 @@ impl Device {
             client_id: arguments.client_id.clone(),
             address: arguments.address.to_string(),
             port: arguments.port,
+            certificate: arguments
+                .certificate
+                .as_deref()
+                .map(certificate)
+                .transpose()?,
             credential,
         })
     }
@@ -406,6 +418,43 @@ pub(crate) fn text_of(path: &Path) -> Result<String, Failure> {
     }
     .map_err(of_file)?;
     Ok(text)
+}
+
+/// Returns the SHA-256 fingerprint of the certificate in a file.
+///
+/// # Errors
+///
+/// Returns a failure if the file cannot be read, or holds no certificate.
+pub(crate) fn certificate(path: &Path) -> Result<[u8; 32], Failure> {
+    let shown = path.display();
+    let file = fs::read(path).map_err(|why| Failure::new(format!("{shown}: {why}")))?;
+    fingerprint(&file).ok_or_else(|| {
+        Failure::new(format!("{shown} holds no certificate"))
+            .fix("name the file of the device's certificate, PEM or DER, and not that of its key")
+    })
+}
+
+/// Returns the SHA-256 fingerprint of the first certificate in a file, PEM or DER. `None` if the file has none. Whether
+/// the certificate is good is not looked at: that is the broker's affair.
+fn fingerprint(file: &[u8]) -> Option<[u8; 32]> {
+    let text = std::str::from_utf8(file).unwrap_or_default();
+    let der = match text.split_once("-----BEGIN CERTIFICATE-----") {
+        Some((_, after)) => {
+            let (lines, _) = after.split_once("-----END CERTIFICATE-----")?;
+            let digits: String = lines.split_whitespace().collect();
+            STANDARD.decode(digits).ok()?
+        }
+        None => file.to_owned(),
+    };
+    // A SEQUENCE that is the whole file, with its length in one or two bytes. Every certificate is one.
+    let is_whole = match &*der {
+        [0x30, 0x81, length, content @ ..] => content.len() == usize::from(*length),
+        [0x30, 0x82, high, low, content @ ..] => {
+            content.len() == usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        _ => false,
+    };
+    is_whole.then(|| sha256(&der))
 }
 
 /// Returns the token in a file.

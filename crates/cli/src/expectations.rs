@@ -110,7 +110,7 @@ impl Reader<'_> {
         };
         let mut name = None;
         let (mut token, mut claims, mut username, mut password_file) = (None, None, None, None);
-        let mut client_id = None;
+        let (mut client_id, mut certificate) = (None, None);
         let (mut address, mut port, mut at, mut let_in) = (None, None, None, true);
         let mut deeds = Vec::new();
         for (key, value) in table {
@@ -128,6 +128,10 @@ impl Reader<'_> {
                         .map_err(|_| self.failure(value.span().start, "address is no address"))?;
                     address = Some(text);
                 }
+                "certificate" => {
+                    let file = self.beside(&self.string(value)?);
+                    certificate = Some(device::certificate(&file)?);
+                }
                 "port" => port = Some(self.port(value)?),
                 "at" => at = Some(self.time(value)?),
                 "let_in" => match value.get_ref().as_bool() {
@@ -139,7 +143,7 @@ impl Reader<'_> {
                 name => {
                     let why = format!(
                         "there is no {}; a device has name, claims, token_file, username, password_file, client_id, \
-                         address, port, at, let_in, may and may_not",
+                         address, port, certificate, at, let_in, may and may_not",
                         Quoted(name)
                     );
                     return Err(self.failure(key.span().start, &why));
@@ -173,6 +177,7 @@ impl Reader<'_> {
                 client_id,
                 address: address.unwrap_or_else(|| "127.0.0.1".to_owned()),
                 port,
+                certificate,
                 credential,
             },
             at,

@@ -229,6 +229,53 @@ fn an_instance_that_is_not_looked_at_is_named() {
     auth0(&["doctor", conf.path(), "--offline"]).complains(said);
 }
 
+/// Rules may ask for the certificate that a device shows.
+#[test]
+fn a_certificate_is_read_from_a_file_and_counts() {
+    let shown = testbed::pki::Authority::new("pump-1");
+    let der = shown.der().to_vec();
+    let print: String = auth::secret::sha256(&der)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let conf = Conf::new();
+    let policy = conf.write(
+        "policy.toml",
+        format!("[[rule]]\nname = \"shown\"\nwhen.certificate = \"{print}\"\nallow.both = \"a\"\n"),
+    );
+    conf.configure(&format!(
+        "plugin_opt_issuer https://t.example/\nplugin_opt_audience a\nplugin_opt_policy_file {policy}\n"
+    ));
+    let claims = conf.write("claims", r#"{"sub": "u"}"#);
+    let pem = conf.write("device.pem", shown.pem());
+    let der = conf.write("device.der", der);
+    let key = conf.write(
+        "key.pem",
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+    );
+    let run = |command: &str, more: &[&str]| {
+        let who = [command, conf.path(), "--claims", &claims, "--offline"];
+        auth0(&[&who, more].concat())
+    };
+    run("can", &["publish", "a"]).exits(1);
+    for file in [&pem, &der] {
+        run("can", &["--certificate", file, "publish", "a"]).exits(0);
+        run("login", &["--certificate", file])
+            .exits(0)
+            .says("rule 'shown' allows 'a'")
+            .never_says("What does not");
+    }
+    run("can", &["--certificate", &key, "publish", "a"])
+        .exits(3)
+        .complains("key.pem holds no certificate");
+    let device = "[[device]]\nclaims = { sub = 'u' }\n";
+    let file = conf.write(
+        "expected.toml",
+        format!("{device}may_not = ['publish a']\n{device}certificate = 'device.pem'\nmay = ['publish a']\n"),
+    );
+    auth0(&["test", &file, "--conf", conf.path(), "--offline"]).exits(0);
+}
+
 /// `doctor` and `lint` look at the instance of the listener that is named.
 #[test]
 fn the_port_says_which_instance_is_examined() {

@@ -39,6 +39,9 @@ pub(crate) struct DeviceArguments {
     /// The port of the listener to which it connects
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
+    /// The certificate that the device shows to the broker, for rules that ask for one: PEM or DER
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: Option<PathBuf>,
     /// When the device does it, as in 2026-03-01T22:30:00Z or in seconds since 1970. Without it, now
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) at: Option<Unix>,
