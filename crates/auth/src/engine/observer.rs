@@ -574,7 +574,7 @@ mod tests {
     use crate::{
         client::ClientKey,
         decision_log::record::DecisionRecord,
-        engine::{Common, testing::engine_with},
+        engine::{Common, Renewal, testing::engine_with},
         refusal::Detail,
         sessions::{Ending, SubscribedFilters},
     };
@@ -636,6 +636,28 @@ mod tests {
         let lines = (connects.len() - counts.len()) as u64;
         assert_eq!(lines + own.times + others.times, 295 + 100);
         assert_eq!(lines, 17, "16 client IDs, and one for the others");
+    }
+
+    #[test]
+    fn a_refused_renewal_names_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (mut engine, _) = engine_with(&[("decision_log", path.to_str().unwrap())]);
+        engine.start_observer().unwrap();
+        let client = Client {
+            id: "pump-1",
+            ..Client::default()
+        };
+        let token = b"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2VjcmV0";
+        // It has not signed in.
+        let mut common = Common::default();
+        let renewal = engine.renew(&mut common, ClientKey(1), &client, token, Unix(1000));
+        assert!(matches!(renewal, Renewal::Refused(_)));
+        engine.observer.stop();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let record = DecisionRecord::parse(text.trim_end()).unwrap();
+        assert_eq!(record.path, DecisionPath::Renew);
+        assert_eq!(record.input.token_id, Some(TokenId::of(token)));
     }
 
     /// To find a rule that is skipped, each rule is looked at. A device that publishes where it may not, again and
