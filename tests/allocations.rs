@@ -81,10 +81,9 @@ fn finding_the_first_rule_allocates_nothing() {
                 Effect::Allow
             };
             let filter = Template::parse(&filter).unwrap();
-            rules.push(Rule {
-                effect,
-                ..Rule::allow(filter)
-            });
+            let mut rule = Rule::allow(filter);
+            rule.effect = effect;
+            rules.push(rule);
         }
     }
     let client = ClientAttributes {

@@ -171,25 +171,22 @@ fn attributes(client: &NaiveClient) -> ClientAttributes {
 }
 
 fn compiled(rule: &NaiveRule) -> Rule {
-    Rule {
-        effect: if rule.deny {
-            Effect::Deny
-        } else {
-            Effect::Allow
-        },
-        actions: match (rule.publish, rule.subscribe) {
-            (true, false) => Actions::Publish,
-            (false, true) => Actions::Subscribe,
-            _ => Actions::Both,
-        },
-        filter: Template::parse(&rule.filter).expect("a filter"),
-        literal: rule.eq,
-        limits: Limits {
-            qos: rule.qos.iter().fold(0, |set, qos| set | 1 << qos),
-            retain: rule.retain,
-            max_payload: rule.max_payload.unwrap_or(u32::MAX),
-        },
+    let mut compiled = Rule::allow(Template::parse(&rule.filter).expect("a filter"));
+    if rule.deny {
+        compiled.effect = Effect::Deny;
     }
+    compiled.actions = match (rule.publish, rule.subscribe) {
+        (true, false) => Actions::Publish,
+        (false, true) => Actions::Subscribe,
+        _ => Actions::Both,
+    };
+    compiled.literal = rule.eq;
+    compiled.limits = Limits {
+        qos: rule.qos.iter().fold(0, |set, qos| set | 1 << qos),
+        retain: rule.retain,
+        max_payload: rule.max_payload.unwrap_or(u32::MAX),
+    };
+    compiled
 }
 
 fn access_request(request: NaiveRequest) -> AccessRequest {

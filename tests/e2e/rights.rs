@@ -102,12 +102,24 @@ on_each_broker! {
         watcher.publish("down/1/x", "it comes", 1).unwrap();
         assert_eq!(pump.next_message(PATIENCE).unwrap().text(), "it comes");
 
+        // Conditions on the client.
+        let acl = json!([
+            {"permission": "deny", "action": "all", "topic": "far", "ipaddr": "127.0.0.0/8"},
+            {"permission": "allow", "action": "all", "topic": "near", "ipaddr": "127.0.0.1"},
+            {"permission": "allow", "action": "all", "topic": "far", "clientid_re": "^fan-[0-9]+$"},
+            {"permission": "allow", "action": "all", "topic": "open", "clientid_re": "^fan-[0-9]+$", "username_re": "fan"},
+        ]);
+        let mut fan = connected(&broker, &tenant, "fan-1", &[("acl", acl)]);
+        publishes(&mut fan, "near", true);
+        publishes(&mut fan, "far", false);
+        publishes(&mut fan, "open", true);
+
         // A rule with a member that is not supported is refused as a whole.
-        let acl = json!([{"permission": "allow", "action": "all", "topic": "#", "ipaddr": "10.0.0.0/8"}]);
+        let acl = json!([{"permission": "allow", "action": "all", "topic": "#", "zone": "external"}]);
         tenant.add_device(Device::new("more", "pass").claim("acl", acl));
         let connect = token_connect(Protocol::V5, "more", &tenant.token("more"));
         assert_eq!(answer(&broker, &connect), expected_refusal(version, Protocol::V5, DENIED));
-        assert!(expect_refusal(&broker, "'more'", "token-topics").contains("'ipaddr'"));
+        assert!(expect_refusal(&broker, "'more'", "token-topics").contains("'zone'"));
     }
 
     /// Auth0's Application Metadata can hold texts only.

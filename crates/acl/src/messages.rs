@@ -5,7 +5,9 @@
 use std::fmt;
 
 use crate::{
-    claims::{ClaimMistake, ClaimsError, FilterProblem, JsonType, RuleMember, RuleProblem},
+    claims::{
+        ClaimMistake, ClaimsError, FilterProblem, JsonType, PatternProblem, RuleMember, RuleProblem,
+    },
     explanation::{Explanation, Limit, RuleName},
     policy_file::{
         Entry, Expected, Mistake, MistakeKind, PolicySize, PublishLimit, TomlTable,
@@ -169,6 +171,12 @@ impl fmt::Display for UnmetCondition {
             Condition::ClientId(any) => {
                 f.write_str("its client ID is not like ")?;
                 list(f, any)
+            }
+            Condition::ClientIdPattern(pattern) => {
+                write!(f, "its client ID does not match {}", Quoted(pattern.text()))
+            }
+            Condition::UsernamePattern(pattern) => {
+                write!(f, "its user name does not match {}", Quoted(pattern.text()))
             }
             Condition::Network(_) => f.write_str("its address is in none of the listed networks"),
             Condition::Port(ports) => {
@@ -517,13 +525,33 @@ impl fmt::Display for RuleProblem {
                     RuleMember::Topics => "; write an array of topic filters",
                     RuleMember::Qos => "; write 0, 1, 2 or an array of these",
                     RuleMember::Retain => "; write true, false or all",
+                    RuleMember::IpAddr => "; write an address or a network, such as 10.0.0.0/8",
+                    RuleMember::ClientIdRe | RuleMember::UsernameRe => {
+                        "; write a regular expression"
+                    }
                 })
             }
             Self::UnknownMember(name) => write!(
                 f,
-                "has a member {}; a rule has permission, action, topic, qos and retain",
+                "has a member {}; a rule has permission, action, topic, qos, retain, ipaddr, clientid_re and \
+                 username_re",
                 Quoted(name)
             ),
+            Self::Pattern {
+                member,
+                pattern,
+                problem,
+            } => {
+                let pattern = Quoted(pattern);
+                write!(
+                    f,
+                    "has {member} {pattern}, which cannot be used as a regular expression: "
+                )?;
+                match problem {
+                    PatternProblem::TooLong(most) => write!(f, "it has more than {most} bytes"),
+                    PatternProblem::Invalid(why) => write!(f, "{}", Quoted(why)),
+                }
+            }
             Self::TopicAndTopics => f.write_str("has topic and topics; leave one of the two out"),
             Self::Missing(member) => write!(f, "has no {member}"),
         }
@@ -539,6 +567,9 @@ impl fmt::Display for RuleMember {
             Self::Topics => "topics",
             Self::Qos => "qos",
             Self::Retain => "retain",
+            Self::IpAddr => "ipaddr",
+            Self::ClientIdRe => "clientid_re",
+            Self::UsernameRe => "username_re",
         })
     }
 }

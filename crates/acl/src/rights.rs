@@ -105,6 +105,7 @@ impl Rights {
         policy_file: Option<&Arc<PolicyFile>>,
         client: ClientAttributes,
     ) -> Result<Self, RightsError> {
+        let token = token.for_client(&client);
         let bindings = token.matcher().bind(&client).map_err(RightsError::Token)?;
         let policy = match policy_file {
             None => None,

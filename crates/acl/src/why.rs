@@ -237,7 +237,7 @@ fn candidates<'r>(file: Option<&'r PolicyFile>, token: &'r NamedRules) -> Vec<Ca
             source: Source::Token,
             order,
             rule,
-            conditions: &[],
+            conditions: &rule.conditions,
             is_open: true,
             place: RulePlace::Claim {
                 name: claim.into(),

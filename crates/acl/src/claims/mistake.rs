@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::pattern::PatternProblem;
 use crate::rules::Malformed;
 use input::json::JsonError;
 
@@ -89,6 +90,15 @@ pub enum RuleProblem {
         /// The value, unless it is an array or an object.
         value: Option<String>,
     },
+    /// A member is no regular expression that can be used.
+    Pattern {
+        /// The member.
+        member: RuleMember,
+        /// Its value.
+        pattern: String,
+        /// What is wrong with it.
+        problem: PatternProblem,
+    },
     /// It has a member that rules do not have.
     UnknownMember(String),
     /// It has `topic` and `topics`.
@@ -112,6 +122,12 @@ pub enum RuleMember {
     Qos,
     /// `retain`.
     Retain,
+    /// `ipaddr`.
+    IpAddr,
+    /// `clientid_re`.
+    ClientIdRe,
+    /// `username_re`.
+    UsernameRe,
 }
 
 /// The type of a JSON value.

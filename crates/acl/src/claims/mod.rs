@@ -3,21 +3,29 @@
 //! * [`topics`](mod@topics): the forms of the claim `topics`
 //! * [`permissions`](mod@permissions): Auth0's `permissions` and `scope`
 //! * [`mistake`]: what can be wrong with them
+//! * `pattern.rs`: regular expressions in the rules of a token
 //! * this file: which claims count, and the compiled rules of one token. Tokens with the same claims share them
 
 pub(crate) mod mistake;
+pub(crate) mod pattern;
 pub(crate) mod permissions;
 mod topics;
 
 pub use mistake::{ClaimMistake, ClaimsError, FilterProblem, JsonType, RuleMember, RuleProblem};
+pub use pattern::PatternProblem;
 pub use permissions::{Verbs, permissions};
 pub use topics::topics;
+
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 #[cfg(test)]
 use crate::rules::{AccessRequest, bind::Bindings, matcher::prepare, windows::OpenWindows};
-use crate::rules::{Effect, Limits, Rule, Template, compile::OrderedRule, matcher::Matcher};
+use crate::{
+    client::ClientAttributes,
+    rules::{Effect, Limits, Rule, Template, compile::OrderedRule, matcher::Matcher},
+};
 use input::json::Place;
 
 /// Which claims count, and how they are read. Their rules come in this order: topics, permissions, roles, scope.
@@ -150,10 +158,10 @@ impl Reading {
         Ok(rules)
     }
 
-    /// Reads entries that are written as permissions as such.
+    /// Reads entries that are written as permissions as such. In a rule that says more, a verb is a mistake.
     fn read_verbs(&self, rules: Vec<Rule>) -> Result<Vec<Rule>, ClaimMistake> {
         let read = |rule: Rule| {
-            if rule.effect != Effect::Allow || self.verbs.verb_of(rule.filter.text()).is_none() {
+            if !rule.is_plain() || self.verbs.verb_of(rule.filter.text()).is_none() {
                 return self.check_verbs(vec![rule]);
             }
             let entry = Value::from(vec![rule.filter.text()]);
@@ -215,7 +223,10 @@ fn template(text: &str, placeholders: bool) -> Result<Template, FilterProblem> {
 /// The rules of a token, compiled.
 #[derive(Debug, Default)]
 pub struct TokenRules {
+    /// The rules without conditions. Those of one client have the others whose conditions hold for it.
     matcher: Matcher,
+    /// All rules, if some have conditions.
+    conditional: Option<Box<[Rule]>>,
     /// Whether the token makes its client an administrator.
     administers: bool,
     /// The filters of rules that deny or have limits, for log lines.
@@ -225,7 +236,30 @@ pub struct TokenRules {
 impl TokenRules {
     /// Compiles rules, in their order.
     pub fn compile(rules: &[Rule]) -> Self {
-        let ordered = (0..).zip(rules);
+        let is_for_all = |rule: &Rule| rule.conditions.is_empty();
+        let conditional = !rules.iter().all(is_for_all);
+        Self {
+            conditional: conditional.then(|| rules.into()),
+            ..Self::of(rules, is_for_all)
+        }
+    }
+
+    /// Returns the rules that concern this client, which are mostly all.
+    pub(crate) fn for_client(self: Arc<Self>, client: &ClientAttributes) -> Arc<Self> {
+        match &self.conditional {
+            None => self,
+            Some(rules) => {
+                let own = Self::of(rules, |rule| rule.concerns(client));
+                Arc::new(own.administering(self.administers))
+            }
+        }
+    }
+
+    /// Compiles some of these rules. Each keeps its place in the order.
+    fn of(rules: &[Rule], counts: impl Fn(&Rule) -> bool) -> Self {
+        let ordered = (0..).zip(rules).filter(|(_, rule)| counts(rule));
+        let ordered: Vec<_> = ordered.collect();
+        let ordered = ordered.into_iter();
         let explained = ordered
             .clone()
             .filter(|(_, rule)| rule.effect == Effect::Deny || rule.limits != Limits::NONE);
@@ -239,6 +273,7 @@ impl TokenRules {
                 window: 0,
             })),
             administers: false,
+            conditional: None,
         }
     }
 
@@ -261,7 +296,10 @@ impl TokenRules {
 
     /// Returns the claims that placeholders name.
     pub fn claims(&self) -> impl Iterator<Item = &str> {
-        self.matcher.claims()
+        let conditional = self.conditional.iter().flatten();
+        let placeholders = conditional.flat_map(|rule| rule.filter.placeholders());
+        let named = placeholders.filter_map(|(placeholder, _)| placeholder.claim());
+        self.matcher.claims().chain(named)
     }
 
     /// Returns the filter of a rule that denies or has limits.
@@ -407,6 +445,21 @@ mod tests {
         let rules = TokenRules::compile(&nested.rules(claims.as_object().unwrap()).unwrap());
         assert!(rules.may_publish("a") && !rules.may_subscribe("a") && rules.may_publish("b"));
         assert!(rules.may_subscribe("c/#") && !rules.may_publish("publish:a"));
+        for (member, value) in [
+            ("permission", "deny"),
+            ("action", "publish"),
+            ("qos", "1"),
+            ("ipaddr", "10.0.0.0/8"),
+        ] {
+            let mut rule =
+                serde_json::json!({"permission": "allow", "action": "all", "topic": "publish:a"});
+            rule[member] = value.into();
+            let claims = serde_json::json!({"app": {"topics": [rule]}});
+            assert!(
+                nested.rules(claims.as_object().unwrap()).is_err(),
+                "{member}"
+            );
+        }
         let claims = serde_json::json!({"app": {"topics": ["publish:a/#/b"]}});
         assert!(nested.rules(claims.as_object().unwrap()).is_err());
 

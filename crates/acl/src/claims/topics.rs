@@ -4,10 +4,10 @@
 //!    strings): they allow to publish and to subscribe.
 //! 2. An object with such a list for each direction: `publish` and `subscribe`, or `pub`, `sub` and `all` as in EMQX's
 //!    older form.
-//! 3. A list of rules, as in EMQX's `acl` claim: `permission`, `action`, `topic` or `topics`, `qos`, `retain` (EMQX
-//!    documentation, "Access Control List", new format). Each takes the values that EMQX takes. Conditions on the
-//!    client (`clientid_re`, `ipaddr` and others, from 5.9) are unknown here and refuse the token: to ignore a
-//!    condition would be to widen a right.
+//! 3. A list of rules, as in EMQX's `acl` claim: `permission`, `action`, `topic` or `topics`, `qos`, `retain`, and
+//!    conditions on the client: `ipaddr`, `clientid_re`, `username_re` (EMQX documentation, "Access Control List", new
+//!    format). Each takes the values that EMQX takes. What only EMQX has (`zone`, `listener`) refuses the token: to
+//!    ignore a condition would be to widen a right.
 //!
 //! In forms 2 and 3, a filter can begin with `eq `: see [`Rule::literal`].
 //!
@@ -20,9 +20,12 @@
 
 use serde_json::{Map, Value};
 
-use super::{ClaimMistake, JsonType, RuleMember, RuleProblem, template};
-use crate::rules::{Actions, Effect, Limits, Rule};
-use input::json;
+use super::{ClaimMistake, JsonType, RuleMember, RuleProblem, pattern::Pattern, template};
+use crate::{
+    policy_file::conditions::Condition,
+    rules::{Actions, Effect, Limits, Rule},
+};
+use input::{json, network::Network};
 
 /// Returns the rules in the value of the claim. Unless `placeholders`, a filter with a placeholder is a mistake.
 ///
@@ -168,6 +171,7 @@ struct RuleWithoutFilter {
     effect: Effect,
     actions: Actions,
     limits: Limits,
+    conditions: Vec<Condition>,
 }
 
 impl RuleWithoutFilter {
@@ -177,6 +181,7 @@ impl RuleWithoutFilter {
             effect: self.effect,
             actions: self.actions,
             limits: self.limits,
+            conditions: self.conditions.clone(),
             ..rule
         }
     }
@@ -185,7 +190,7 @@ impl RuleWithoutFilter {
 /// Parses a rule. Returns its filters apart.
 fn rule(members: &Map<String, Value>) -> Result<(RuleWithoutFilter, Vec<&str>), RuleProblem> {
     let (mut effect, mut actions, mut filters) = (None, None, None);
-    let mut limits = Limits::NONE;
+    let (mut limits, mut conditions) = (Limits::NONE, Vec::new());
     for (name, value) in members {
         let Some(member) = RuleMember::named(name) else {
             return Err(RuleProblem::UnknownMember(name.clone()));
@@ -205,12 +210,23 @@ fn rule(members: &Map<String, Value>) -> Result<(RuleWithoutFilter, Vec<&str>), 
             }
             RuleMember::Qos => limits.qos = qos(value).ok_or_else(wrong)?,
             RuleMember::Retain => limits.retain = retain(value).ok_or_else(wrong)?,
+            RuleMember::IpAddr => {
+                let network = value.as_str().and_then(Network::parse).ok_or_else(wrong)?;
+                conditions.push(Condition::Network(vec![network]));
+            }
+            RuleMember::ClientIdRe => {
+                conditions.push(Condition::ClientIdPattern(pattern(member, value)?));
+            }
+            RuleMember::UsernameRe => {
+                conditions.push(Condition::UsernamePattern(pattern(member, value)?));
+            }
         }
     }
     let rule = RuleWithoutFilter {
         effect: effect.ok_or(RuleProblem::Missing(RuleMember::Permission))?,
         actions: actions.ok_or(RuleProblem::Missing(RuleMember::Action))?,
         limits,
+        conditions,
     };
     let filters = filters.ok_or(RuleProblem::Missing(RuleMember::Topic))?;
     Ok((rule, filters))
@@ -225,6 +241,9 @@ impl RuleMember {
             "topics" => Self::Topics,
             "qos" => Self::Qos,
             "retain" => Self::Retain,
+            "ipaddr" => Self::IpAddr,
+            "clientid_re" => Self::ClientIdRe,
+            "username_re" => Self::UsernameRe,
             _ => return None,
         })
     }
@@ -237,6 +256,15 @@ fn wrong_value(member: RuleMember, value: &Value) -> RuleProblem {
         found: JsonType::of(value),
         value: is_scalar.then(|| value.to_string()),
     }
+}
+
+fn pattern(member: RuleMember, value: &Value) -> Result<Pattern, RuleProblem> {
+    let text = value.as_str().ok_or_else(|| wrong_value(member, value))?;
+    Pattern::parse(text).map_err(|problem| RuleProblem::Pattern {
+        member,
+        pattern: text.to_owned(),
+        problem,
+    })
 }
 
 fn effect_of(value: &Value) -> Option<Effect> {
@@ -304,8 +332,9 @@ fn retain(value: &Value) -> Option<Option<bool>> {
 mod tests {
     use super::super::TokenRules;
     use super::*;
-    use crate::rules::AccessRequest;
+    use crate::{client::ClientAttributes, rights::Rights, rules::AccessRequest, time::Unix};
     use serde_json::json;
+    use std::sync::Arc;
 
     fn rules(claim: &Value) -> TokenRules {
         TokenRules::compile(&topics(claim, false).unwrap())
@@ -422,8 +451,28 @@ mod tests {
                 "has retain '2'",
             ),
             (
-                json!([{"permission": "deny", "action": "all", "topic": "a", "ipaddr": "10.0.0.0/8"}]),
-                "has a member 'ipaddr'",
+                json!([{"permission": "deny", "action": "all", "topic": "a", "zone": "external"}]),
+                "has a member 'zone'",
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topic": "a", "ipaddr": "10.1.0.0/8"}]),
+                r#"has ipaddr '"10.1.0.0/8"'; write an address or a network"#,
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topic": "a", "ipaddr": null}]),
+                "has ipaddr 'null'",
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topic": "a", "username_re": 7}]),
+                "its element 0 has username_re '7'; write a regular expression",
+            ),
+            (
+                json!(["b", {"permission": "allow", "action": "all", "topic": "a", "clientid_re": "^(a"}]),
+                "its element 1 has clientid_re '^(a', which cannot be used as a regular expression: '",
+            ),
+            (
+                json!([{"permission": "deny", "action": "all", "topic": "a", "clientid_re": "a".repeat(257)}]),
+                "it has more than 256 bytes",
             ),
         ] {
             let error = topics(&claim, false).unwrap_err().to_string();
@@ -482,6 +531,62 @@ mod tests {
             publish("open", 1, false) && !publish("open", 2, false) && !publish("open", 1, true)
         );
         assert!(subscribe("open", 1) && !subscribe("open", 2));
+    }
+
+    #[test]
+    fn a_rule_with_conditions_applies_to_the_clients_for_which_all_hold() {
+        let claim = json!([
+            {"permission": "deny", "action": "all", "topic": "cellar", "ipaddr": "10.9.0.0/16"},
+            {"permission": "allow", "action": "all", "topics": ["cellar", "%u/+"], "ipaddr": "10.0.0.0/8"},
+            {"permission": "allow", "action": "publish", "topic": "pumps", "clientid_re": "^pump-[0-9]+$",
+             "username_re": "auth0"},
+            {"permission": "deny", "action": "all", "topic": "up", "clientid_re": "guest"},
+            {"permission": "allow", "action": "all", "topic": "up"},
+        ]);
+        let rules = topics(&claim, true).unwrap();
+        let token = Arc::new(TokenRules::compile(&rules).administering(true));
+        let long = "g".repeat(300);
+        for (client_id, address, topics) in [
+            (
+                "pump-7",
+                Some("10.1.2.3"),
+                ["cellar", "auth0|1/x", "pumps", "up"].as_slice(),
+            ),
+            ("pump-7", Some("10.9.2.3"), &["auth0|1/x", "pumps", "up"]),
+            ("a guest", Some("::ffff:10.1.2.3"), &["cellar", "auth0|1/x"]),
+            ("pump-7x", Some("192.0.2.1"), &["up"]),
+            // What nobody knows allows nothing, and is denied.
+            ("pump-7", None, &["pumps", "up"]),
+            (&long, Some("192.0.2.1"), &[]),
+        ] {
+            let client = ClientAttributes {
+                address: address.map(|address| address.parse().unwrap()),
+                ..ClientAttributes::with_claims(client_id, json!({}))
+            };
+            let rights = Rights::new(Arc::clone(&token), None, client).unwrap();
+            let publish = AccessRequest::Publish {
+                qos: 0,
+                retain: false,
+                payload: 0,
+            };
+            let may = |topic: &&str| rights.allow(publish, topic.as_bytes(), Unix(0));
+            let asked = ["cellar", "auth0|1/x", "pumps", "up"];
+            let allowed: Vec<_> = asked.into_iter().filter(may).collect();
+            assert_eq!(allowed, topics, "{client_id} {address:?}");
+            assert!(rights.administers());
+        }
+    }
+
+    /// Tokens with the same claims share rules, which are never those of one client.
+    #[test]
+    fn rules_with_conditions_grant_nothing_before_the_client_is_known() {
+        let claim = json!([
+            {"permission": "allow", "action": "all", "topic": "${site}/#", "clientid_re": ""},
+            "b",
+        ]);
+        let rules = TokenRules::compile(&topics(&claim, true).unwrap());
+        assert!(rules.may_publish("b") && !rules.may_publish("a/x"));
+        assert_eq!(rules.claims().collect::<Vec<_>>(), ["site"]);
     }
 
     /// The rule that EMQX is installed with: nobody can subscribe to everything, and all else is allowed.

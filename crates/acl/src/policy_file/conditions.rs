@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::{claims::permissions, client::ClientAttributes};
+use crate::{
+    claims::{pattern::Pattern, permissions},
+    client::ClientAttributes,
+};
 use input::{json::Place, network::Network};
 
 /// A condition. If it lists several values, one match is enough.
@@ -21,6 +24,10 @@ pub(crate) enum Condition {
     Claim(Vec<Claim>),
     /// The client ID matches one of these patterns, in which `*` stands for any text.
     ClientId(Vec<String>),
+    /// The client ID contains what this describes. Only rules in tokens have it.
+    ClientIdPattern(Pattern),
+    /// The user name contains what this describes. Only rules in tokens have it.
+    UsernamePattern(Pattern),
     /// The client's address is in one of these networks.
     Network(Vec<Network>),
     /// The client connected to one of these ports.
@@ -54,9 +61,12 @@ impl Condition {
             Self::Permission(_) => vec!["permissions".to_owned()],
             Self::Role { claim, .. } => claim.members(),
             Self::Claim(any) => any.iter().flat_map(|claim| claim.place.members()).collect(),
-            Self::ClientId(_) | Self::Network(_) | Self::Port(_) | Self::Certificate(_) => {
-                Vec::new()
-            }
+            Self::ClientId(_)
+            | Self::ClientIdPattern(_)
+            | Self::UsernamePattern(_)
+            | Self::Network(_)
+            | Self::Port(_)
+            | Self::Certificate(_) => Vec::new(),
         }
     }
 
@@ -74,6 +84,8 @@ impl Condition {
             Self::ClientId(any) => any
                 .iter()
                 .any(|pattern| is_like(&client.client_id, pattern)),
+            Self::ClientIdPattern(pattern) => pattern.is_in(&client.client_id) == Some(true),
+            Self::UsernamePattern(pattern) => pattern.is_in(&client.username) == Some(true),
             Self::Network(any) => client
                 .address
                 .is_some_and(|address| any.iter().any(|network| network.contains(address))),
@@ -84,10 +96,16 @@ impl Condition {
 }
 
 impl Condition {
-    /// Whether nobody knows if the condition holds, because the address of the client is unknown. What brokers do not
-    /// tell at all, such as the port, is refused when the file is read ([`super::OptionalAttribute`]).
+    /// Whether nobody knows if the condition holds, because the address of the client is unknown or a name is too long
+    /// to search. What brokers do not tell at all, such as the port, is refused when the file is read
+    /// ([`super::OptionalAttribute`]).
     pub(crate) fn is_unknown(&self, client: &ClientAttributes) -> bool {
-        matches!(self, Self::Network(_)) && client.address.is_none()
+        match self {
+            Self::Network(_) => client.address.is_none(),
+            Self::ClientIdPattern(pattern) => pattern.is_in(&client.client_id).is_none(),
+            Self::UsernamePattern(pattern) => pattern.is_in(&client.username).is_none(),
+            _ => false,
+        }
     }
 }
 

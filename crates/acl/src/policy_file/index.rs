@@ -63,7 +63,11 @@ impl Index {
                     self.client_ids.entry(id.clone()).or_default().push(number);
                 }
             }
-            Condition::Network(_) | Condition::Port(_) | Condition::Certificate(_) => {
+            Condition::ClientIdPattern(_)
+            | Condition::UsernamePattern(_)
+            | Condition::Network(_)
+            | Condition::Port(_)
+            | Condition::Certificate(_) => {
                 unreachable!("nothing to look such a condition up by")
             }
         }
@@ -112,7 +116,11 @@ fn can_file(condition: &Condition) -> bool {
     match condition {
         Condition::Claim(_) | Condition::Permission(_) | Condition::Role { .. } => true,
         Condition::ClientId(any) => !any.iter().any(|pattern| pattern.contains('*')),
-        Condition::Network(_) | Condition::Port(_) | Condition::Certificate(_) => false,
+        Condition::ClientIdPattern(_)
+        | Condition::UsernamePattern(_)
+        | Condition::Network(_)
+        | Condition::Port(_)
+        | Condition::Certificate(_) => false,
     }
 }
 

@@ -370,6 +370,7 @@ impl FileParser<'_> {
                     filter,
                     literal,
                     limits,
+                    conditions: Vec::new(),
                 });
             }
         }

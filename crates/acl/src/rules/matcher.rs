@@ -248,10 +248,7 @@ impl Matcher {
     pub(crate) fn claims(&self) -> impl Iterator<Item = &str> {
         self.placeholders()
             .iter()
-            .filter_map(|(placeholder, _)| match placeholder {
-                Placeholder::Claim(name) | Placeholder::EachOf(name) => Some(&**name),
-                Placeholder::ClientId | Placeholder::Username => None,
-            })
+            .filter_map(|(placeholder, _)| placeholder.claim())
     }
 
     /// Returns the first rule that applies.

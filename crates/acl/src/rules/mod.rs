@@ -38,6 +38,8 @@ pub use filter::Malformed;
 pub use matcher::Ruling;
 pub use template::{Placeholder, Template};
 
+use crate::{client::ClientAttributes, policy_file::conditions::Condition};
+
 /// What a rule does when it applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -104,6 +106,9 @@ pub struct Rule {
     pub literal: bool,
     /// Its limits.
     pub limits: Limits,
+    /// What must hold for a client. Only rules in tokens have conditions of their own; those of a policy file's rule
+    /// are about all its filters.
+    pub(crate) conditions: Vec<Condition>,
 }
 
 impl Rule {
@@ -115,7 +120,27 @@ impl Rule {
             filter,
             literal: false,
             limits: Limits::NONE,
+            conditions: Vec::new(),
         }
+    }
+
+    /// Whether it is as [`Rule::allow`] makes it.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.effect == Effect::Allow
+            && self.actions == Actions::Both
+            && !self.literal
+            && self.limits == Limits::NONE
+            && self.conditions.is_empty()
+    }
+
+    /// Whether its conditions hold for a client. One of which nobody knows whether it holds does not allow anything,
+    /// and does not keep a rule from denying.
+    pub(crate) fn concerns(&self, client: &ClientAttributes) -> bool {
+        let may_hold = |condition: &Condition| match self.effect {
+            Effect::Allow => condition.holds(client),
+            Effect::Deny => condition.holds(client) || condition.is_unknown(client),
+        };
+        self.conditions.iter().all(may_hold)
     }
 }
 

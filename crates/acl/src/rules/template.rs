@@ -23,6 +23,16 @@ pub enum Placeholder {
     EachOf(Box<str>),
 }
 
+impl Placeholder {
+    /// Returns the name of the claim that it stands for, if it stands for one.
+    pub(crate) fn claim(&self) -> Option<&str> {
+        match self {
+            Self::Claim(name) | Self::EachOf(name) => Some(name),
+            Self::ClientId | Self::Username => None,
+        }
+    }
+}
+
 /// A part of a level.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Piece {
