@@ -2,6 +2,8 @@
 //!
 //! * one ACL check with 1, 20 and 1000 grants: the cost must not grow with their number, neither where
 //!   their levels are names nor where they mix text and the client ID
+//! * a CONNECT with a token, where one issuer is configured and where two are: to find out whose token it is must cost
+//!   little
 //! * one token verified, beside the bare signature check of the same crypto library with a key made ready
 
 #[path = "../tests/common/mod.rs"]
@@ -13,9 +15,10 @@ use auth::{
     algorithm::Algorithm,
     client::{Client, ClientKey},
     clock,
-    engine::{Access, Action, Decision},
+    engine::{Access, Action, Decision, Step},
     jwt::{self, jwks::KeySet, jwks_cache::FetchSchedule},
     log::Log,
+    refusal::Reason,
 };
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -149,9 +152,48 @@ fn verification(c: &mut Criterion) {
     group.finish();
 }
 
+/// The token has expired, so it is verified each time, and nothing about it is remembered.
+fn issuers(c: &mut Criterion) {
+    let key = shared_key(0);
+    let header = json!({"alg": "RS256", "typ": "JWT", "kid": key.kid()});
+    let claims = json!({
+        "iss": ISSUER, "aud": [AUDIENCE, "https://bench.auth0.com/userinfo"], "sub": "auth0|5f7c8ec7c33c6c004bbafe82",
+        "iat": now() - 86400, "exp": now() - 3600, "azp": "my0clientid", "scope": "openid", "gty": "password",
+        "topics": ["temperature", "config"],
+    });
+    let token = key.sign(Alg::Rs256, header, claims);
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let keys = write("keys.json", jwks());
+    let table = |issuer: &str| {
+        format!("[[issuer]]\nissuer = '{issuer}'\naudience = '{AUDIENCE}'\njwks_file = '{keys}'\n")
+    };
+    let mut group = c.benchmark_group("connect_with_new_token");
+    for (number, names) in [(1, &[ISSUER][..]), (2, &["https://other.example/", ISSUER])] {
+        let tables: String = names.iter().map(|name| table(name)).collect();
+        let options = write(&format!("{number}.toml"), tables);
+        let options = [("config_file", options.as_str())];
+        let mut instance = common::instance(&options, FetchSchedule::default(), Log::default());
+        let connect = common::connect("thermostat", &token);
+        group.bench_function(BenchmarkId::new("issuers", number), |b| {
+            b.iter(
+                || match instance.authenticate(black_box(&connect), clock::now()) {
+                    Step::Refuse(refusal) => assert_eq!(refusal.reason, Reason::TokenExpired),
+                    _ => panic!("it has expired"),
+                },
+            );
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = checks;
     config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
-    targets = acl_check, verification
+    targets = acl_check, verification, issuers
 }
 criterion_main!(checks);

@@ -97,7 +97,7 @@ pub(crate) struct Identity {
     /// The claims, if rules may name them.
     pub claims: Option<Arc<Map<String, Value>>>,
     /// The claims that are saved with its session, if sessions are saved.
-    pub saved: Option<SavedClaims>,
+    pub saved: Option<Box<SavedClaims>>,
     /// When its rights end.
     pub until: Unix,
     /// The key that signed its token.

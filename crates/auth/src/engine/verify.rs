@@ -218,7 +218,9 @@ impl Engine {
             let of_token = token_rules.claims().map(str::to_owned);
             let named = of_policy.into_iter().flatten().chain(of_token).collect();
             let (members, interned) = (claims.members(), &mut self.interned_claims);
-            SavedClaims::pick(members, &account, counting, named, interned)
+            Box::new(SavedClaims::pick(
+                members, &account, counting, named, interned,
+            ))
         });
         let mut claims = Arc::new(claims.into_members());
         let client_ids = config.client_ids.of(&username, &claims)?;

@@ -6,8 +6,17 @@ use crate::{clock::Unix, hash::hash};
 
 /// The refusals of a client that were reported: each once, and a limited number. A device that publishes to a forbidden
 /// topic a thousand times a second must not fill the log.
+///
+/// Most clients have none, so without any it is one pointer.
 #[derive(Default)]
-pub(crate) struct ReportedRefusals(Vec<u64>);
+pub(crate) struct ReportedRefusals(Option<Box<Reported>>);
+
+/// The hashes of the refusals that were reported.
+#[derive(Default)]
+struct Reported {
+    hashes: [u64; ReportedRefusals::MAX],
+    number: usize,
+}
 
 /// Whether to report a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,20 +39,24 @@ impl ReportedRefusals {
 
     /// Returns a state in which no further refusal is reported.
     pub(crate) fn full() -> Self {
-        Self(vec![0; Self::MAX])
+        Self(Some(Box::new(Reported {
+            number: Self::MAX,
+            ..Reported::default()
+        })))
     }
 
     /// Notes a refusal. Returns whether to report it.
     pub(crate) fn note(&mut self, refusal: impl Hash) -> Note {
         let hash = hash(refusal);
-        if self.0.len() >= Self::MAX || self.0.contains(&hash) {
+        let Reported { hashes, number } = &mut **self.0.get_or_insert_default();
+        if *number == Self::MAX || hashes[..*number].contains(&hash) {
             return Note::Silent;
         }
-        self.0.push(hash);
-        if self.0.len() == Self::MAX {
-            Note::ReportLast
-        } else {
-            Note::Report
+        hashes[*number] = hash;
+        *number += 1;
+        match *number {
+            Self::MAX => Note::ReportLast,
+            _ => Note::Report,
         }
     }
 }
