@@ -4,9 +4,11 @@
 //! one sees `"sub":"b"`. RFC 8725 asks verifiers to refuse such tokens; `serde_json::Value` silently takes the last
 //! member.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value};
 
 /// Why a text was not accepted as JSON.
@@ -75,6 +77,29 @@ enum Member {
     Twice,
 }
 
+/// Whether a member has this name. A name that is only compared needs no memory of its own.
+struct IsNamed<'n>(&'n str);
+
+impl<'de> DeserializeSeed<'de> for IsNamed<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for IsNamed<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
+    }
+}
+
 struct MemberVisitor<'n>(&'n str);
 
 impl<'de> Visitor<'de> for MemberVisitor<'_> {
@@ -86,8 +111,8 @@ impl<'de> Visitor<'de> for MemberVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member, A::Error> {
         let mut member = Member::Missing;
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-            match (name == self.0, &member) {
+        while let Some(is_meant) = map.next_key_seed(IsNamed(self.0))? {
+            match (is_meant, &member) {
                 (false, _) => drop(map.next_value::<IgnoredAny>()?),
                 (true, Member::Missing) => member = Member::Found(map.next_value()?),
                 (true, _) => {
@@ -287,6 +312,38 @@ mod tests {
                 Value::Object(object(text.as_bytes()).unwrap()),
                 serde_json::from_str::<Value>(text).unwrap()
             );
+        }
+    }
+
+    #[test]
+    fn one_member_is_found_as_in_the_whole_object() {
+        let found = |text: &str| text_member(text.as_bytes(), "iss");
+        assert_eq!(
+            found(r#"{"a":{"iss":"no"},"iss":"yes","b":[1,"iss"]}"#),
+            Ok(Some("yes".into()))
+        );
+        assert_eq!(
+            found(r#"{"\u0069ss":"y\u00e9s"}"#),
+            Ok(Some("y\u{e9}s".into()))
+        );
+        for without in [
+            r#"{}"#,
+            r#"{"iss":7}"#,
+            r#"{"iss":null}"#,
+            r#"{"ISS":"no"}"#,
+        ] {
+            assert_eq!(found(without), Ok(None), "{without}");
+        }
+        for twice in [r#"{"iss":"a","iss":"b"}"#, r#"{"iss":"a","\u0069ss":"a"}"#] {
+            assert_eq!(found(twice), Err(JsonError::DuplicateMember), "{twice}");
+        }
+        assert_eq!(found(r#"["iss"]"#), Err(JsonError::NotAnObject));
+        assert_eq!(
+            text_member(b"{\"iss\":\"\xff\"}", "iss"),
+            Err(JsonError::NotUtf8)
+        );
+        for cut in [r#"{"iss":"a""#, r#"{"iss":"a"}x"#, ""] {
+            assert!(matches!(found(cut), Err(JsonError::Syntax(_))), "{cut}");
         }
     }
 
