@@ -52,29 +52,51 @@ pub fn value(text: &str) -> Result<Value, JsonError> {
     }
 }
 
-/// Returns one member of a JSON object, if it is there and a text. The others are read over: this is faster than
-/// [`object`] where nothing else is wanted.
+/// Returns the first member with this name of a JSON object, if it is there and a text. What follows it is not read, so
+/// this is fast, and says nothing about whether the whole is JSON.
 ///
 /// # Errors
 ///
-/// Returns an error if the text is not UTF-8, not JSON, not an object, or names this member twice.
-pub fn text_member(bytes: &[u8], name: &str) -> Result<Option<String>, JsonError> {
+/// Returns an error if the text is not UTF-8, or not a JSON object as far as it was read.
+pub fn first_text(bytes: &[u8], name: &str) -> Result<Option<String>, JsonError> {
     let text = std::str::from_utf8(bytes).map_err(|_| JsonError::NotUtf8)?;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let found = deserializer.deserialize_any(MemberVisitor(name));
-    match found.and_then(|found| deserializer.end().map(|()| found)) {
-        Ok(Member::Found(Value::String(text))) => Ok(Some(text)),
-        Ok(Member::Found(_) | Member::Missing) => Ok(None),
-        Ok(Member::Twice) => Err(JsonError::DuplicateMember),
-        Err(why) if why.is_data() => Err(JsonError::NotAnObject),
-        Err(why) => Err(JsonError::Syntax(why.to_string())),
+    let mut found = None;
+    let visitor = FirstMember {
+        name,
+        found: &mut found,
+    };
+    let read = serde_json::Deserializer::from_str(text).deserialize_any(visitor);
+    // The parser calls it an error that the rest was not read.
+    match (found, read) {
+        (Some(Value::String(text)), _) => Ok(Some(text)),
+        (Some(_), _) | (None, Ok(())) => Ok(None),
+        (None, Err(why)) if why.is_data() => Err(JsonError::NotAnObject),
+        (None, Err(why)) => Err(JsonError::Syntax(why.to_string())),
     }
 }
 
-enum Member {
-    Missing,
-    Found(Value),
-    Twice,
+struct FirstMember<'n, 'f> {
+    name: &'n str,
+    found: &'f mut Option<Value>,
+}
+
+impl<'de> Visitor<'de> for FirstMember<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(is_meant) = map.next_key_seed(IsNamed(self.name))? {
+            if is_meant {
+                *self.found = Some(map.next_value()?);
+                return Ok(());
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
 }
 
 /// Whether a member has this name. A name that is only compared needs no memory of its own.
@@ -97,31 +119,6 @@ impl Visitor<'_> for IsNamed<'_> {
 
     fn visit_str<E>(self, name: &str) -> Result<bool, E> {
         Ok(name == self.0)
-    }
-}
-
-struct MemberVisitor<'n>(&'n str);
-
-impl<'de> Visitor<'de> for MemberVisitor<'_> {
-    type Value = Member;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member, A::Error> {
-        let mut member = Member::Missing;
-        while let Some(is_meant) = map.next_key_seed(IsNamed(self.0))? {
-            match (is_meant, &member) {
-                (false, _) => drop(map.next_value::<IgnoredAny>()?),
-                (true, Member::Missing) => member = Member::Found(map.next_value()?),
-                (true, _) => {
-                    map.next_value::<IgnoredAny>()?;
-                    member = Member::Twice;
-                }
-            }
-        }
-        Ok(member)
     }
 }
 
@@ -316,8 +313,8 @@ mod tests {
     }
 
     #[test]
-    fn one_member_is_found_as_in_the_whole_object() {
-        let found = |text: &str| text_member(text.as_bytes(), "iss");
+    fn the_first_member_with_a_name_is_found() {
+        let found = |text: &str| first_text(text.as_bytes(), "iss");
         assert_eq!(
             found(r#"{"a":{"iss":"no"},"iss":"yes","b":[1,"iss"]}"#),
             Ok(Some("yes".into()))
@@ -334,15 +331,19 @@ mod tests {
         ] {
             assert_eq!(found(without), Ok(None), "{without}");
         }
-        for twice in [r#"{"iss":"a","iss":"b"}"#, r#"{"iss":"a","\u0069ss":"a"}"#] {
-            assert_eq!(found(twice), Err(JsonError::DuplicateMember), "{twice}");
+        for first in [
+            r#"{"iss":"a","iss":"b"}"#,
+            r#"{"iss":"a""#,
+            r#"{"iss":"a"}x"#,
+        ] {
+            assert_eq!(found(first), Ok(Some("a".into())), "{first}");
         }
         assert_eq!(found(r#"["iss"]"#), Err(JsonError::NotAnObject));
         assert_eq!(
-            text_member(b"{\"iss\":\"\xff\"}", "iss"),
+            first_text(b"{\"iss\":\"\xff\"}", "iss"),
             Err(JsonError::NotUtf8)
         );
-        for cut in [r#"{"iss":"a""#, r#"{"iss":"a"}x"#, ""] {
+        for cut in [r#"{"iss":"a"#, r#"{"sub":"a""#, ""] {
             assert!(matches!(found(cut), Err(JsonError::Syntax(_))), "{cut}");
         }
     }

@@ -88,7 +88,8 @@ pub(crate) fn unverified_claims(token: &str) -> Option<Map<String, Value>> {
     super::object(&decode(payload, Part::Payload).ok()?, Part::Payload).ok()
 }
 
-/// Returns the `iss` of a token that is not verified, so that it is verified with what this issuer has.
+/// Returns the `iss` of a token that is not verified, so that it is verified with what this issuer has. If there are
+/// several, it is the first, and the token will be refused.
 ///
 /// # Errors
 ///
@@ -96,7 +97,7 @@ pub(crate) fn unverified_claims(token: &str) -> Option<Map<String, Value>> {
 pub(crate) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
     let (_, payload, _) = parts(token)?;
     let payload = decode(payload, Part::Payload)?;
-    let iss = json::text_member(&payload, "iss");
+    let iss = json::first_text(&payload, "iss");
     let iss = iss.map_err(|problem| super::not_json(Part::Payload, problem))?;
     iss.ok_or_else(|| super::unfit("iss", ClaimProblem::MissingOrNotText))
 }
