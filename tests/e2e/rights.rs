@@ -107,7 +107,7 @@ on_each_broker! {
             {"permission": "deny", "action": "all", "topic": "far", "ipaddr": "127.0.0.0/8"},
             {"permission": "allow", "action": "all", "topic": "near", "ipaddr": "127.0.0.1"},
             {"permission": "allow", "action": "all", "topic": "far", "clientid_re": "^fan-[0-9]+$"},
-            {"permission": "allow", "action": "all", "topic": "open", "clientid_re": "^fan-[0-9]+$", "username_re": "fan"},
+            {"permission": "allow", "action": "all", "topic": "open", "clientid_re": "^fan-[0-9]+$", "username_re": "^auth0.[0-9a-f]+$"},
         ]);
         let mut fan = connected(&broker, &tenant, "fan-1", &[("acl", acl)]);
         publishes(&mut fan, "near", true);
