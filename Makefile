@@ -1,7 +1,7 @@
 # make demo     the main job against a local tenant: builds, plays, cleans up
 # make test     everything that is tested, on Mosquitto 2.0.11, 2.0.21 and 2.1.2
 # make races    the plugin under ThreadSanitizer: part of make test
-# make fuzz     what comes from outside before naive judges, played by libFuzzer: a little of it is part of make test
+# make fuzz     what comes from outside, compared with oracles by libFuzzer: a little of it is part of make test
 # make plugin   the plugin for use, target/release/libmosquitto_auth0.so
 # make tool     the operator's tool, target/release/mosquitto-auth0, and the module by which mosquitto_ctrl runs it
 # make deb      the Debian package, in target/debian
@@ -10,7 +10,7 @@
 # make faults   what happens when something fails, on each broker: a table
 # make valgrind the plugin's stories under valgrind
 # make miri     the pure crates under miri, where a nightly compiler has it
-# make soak     two hours with ten thousand devices that come and go, beside a naive judge
+# make soak     two hours with ten thousand devices that come and go, compared with an oracle
 # make bench    what a check and a verification cost
 # make silence  how long others hear nothing while fifty devices sign in: a table and a picture
 # make connects what a sign-in with a token costs the broker's thread: a table
