@@ -56,7 +56,7 @@ if [[ -z $TARGET ]]; then
   strip --strip-unneeded --remove-section=.comment "$from"/*
   TARGET=$(rustc -vV | sed -n 's/^host: //p')
 else
-  out=target/packages/release
+  out=$RELEASE_DIR
   from=target/packages/$TARGET
   case $TARGET in
     x86_64-*) export DEB_HOST_ARCH=amd64 ;;

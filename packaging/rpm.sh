@@ -20,7 +20,7 @@ TARGET=${1:-}
 command -v rpmbuild >/dev/null || die "rpmbuild is missing: install the package rpm"
 
 arch=${TARGET%%-*}
-out=$PWD/target/packages/release
+out=$PWD/$RELEASE_DIR
 from=target/packages/$TARGET
 work=$out/build-rpm
 tree=$work/tree
@@ -67,7 +67,7 @@ $(sed -n '/^Description:/,$ { /^Description:/d; s/^ \.$//; s/^ //; p }' packagin
 
 %install
 mkdir -p %{buildroot}
-cp -a $tree/. %{buildroot}/
+cp -a "$tree/." "%{buildroot}/"
 
 %preun
 # The only argument is 0 where the package is removed and not upgraded.
@@ -87,4 +87,4 @@ rpmbuild -bb --quiet --nodeps --target "$arch-linux" --buildroot "$work/root" \
   --define 'clamp_mtime_to_source_date_epoch 1' --define '_binary_payload w9.gzdio' \
   "$work/package.spec" >"$work/log" 2>&1 || { cat "$work/log" >&2; die "rpmbuild failed (above)"; }
 rm -rf "$work"
-printf 'rpm: %s\n' "target/packages/release/mosquitto-auth0-${upstream/-/\~}-1.$arch.rpm"
+printf 'rpm: %s\n' "$RELEASE_DIR/mosquitto-auth0-${upstream/-/\~}-1.$arch.rpm"

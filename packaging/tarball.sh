@@ -20,7 +20,7 @@ SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -l packaging/debian/changelog -S Timesta
 export SOURCE_DATE_EPOCH LC_ALL=C.UTF-8
 upstream=$(cargo pkgid --locked)
 name=mosquitto-auth0-${upstream##*[#@]}-$TARGET
-out=target/packages/release
+out=$RELEASE_DIR
 work=$out/build-tarball
 top=$work/$name
 rm -rf "$work"
@@ -30,10 +30,12 @@ cp "target/packages/$TARGET"/{"$PLUGIN","$CTRL","$TOOL"} "$top/"
 cp LICENSE README.md CHANGELOG.md SECURITY.md CONTRIBUTING.md packaging/auth0.conf "$top/"
 sed -i 's|@LIBDIR@|/usr/local/lib|' "$top/auth0.conf"
 cp -r docs man packaging/completions "$top/"
-mkdir "$top/examples"
+# By their kind, as in packaging/lay-out.sh: what running the samples leaves beside them is not packed.
+for file in examples/README.md examples/nodejs/*.js* examples/python/*.{py,txt} examples/docker/*; do
+  install -D -m 644 "$file" "$top/$file"
+done
 cp -r packaging/systemd "$top/examples/systemd"
 cp -r packaging/apparmor "$top/examples/apparmor"
-cp -r examples/docker "$top/examples/docker"
 packaging/third-party.sh "$TARGET" >"$top/THIRD-PARTY.txt"
 packaging/sbom.py "$TARGET" >"$top/sbom.cdx.json"
 cp "$top/sbom.cdx.json" "$out/$name.cdx.json"

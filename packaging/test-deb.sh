@@ -129,8 +129,8 @@ make_tree() {
   printf '#!/bin/sh\nexit 101\n' >"$TREE/usr/sbin/policy-rc.d"
   chmod 755 "$TREE/usr/sbin/policy-rc.d"
   printf '127.0.0.1 localhost\n' >"$TREE/etc/hosts"
-  # Where this machine reaches the archive through a proxy, by way of a CA of its own, or though the archive is a copy
-  # of an earlier day, so does the tree.
+  # The tree reaches the archive as this machine does: through the same proxy, trusting the same CA, and accepting an
+  # archive whose date has passed if this machine accepts it.
   apt-config dump | grep -iE '^Acquire::(https?::proxy|Check-Valid-Until) ' \
     >"$TREE/etc/apt/apt.conf.d/90machine" || true
   if [[ -r /etc/ssl/certs/ca-certificates.crt ]]; then

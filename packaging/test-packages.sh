@@ -42,7 +42,8 @@ for archive in "$RELEASE"/*.tar.gz; do
   name=${name%.tar.gz}
   tar -xzf "$archive" -C "$WORK"
   for file in mosquitto_auth0.so mosquitto_ctrl_auth0.so mosquitto-auth0 auth0.conf LICENSE THIRD-PARTY.txt \
-    docs/install.md examples/docker/Dockerfile sbom.cdx.json; do
+    docs/install.md examples/README.md examples/nodejs/publisher.js examples/python/publisher.py \
+    examples/docker/Dockerfile sbom.cdx.json; do
     [[ -s $WORK/$name/$file ]] || die "$archive has no $file"
   done
   cmp "$WORK/$name/sbom.cdx.json" "$RELEASE/$name.cdx.json"
