@@ -53,7 +53,7 @@ find_standard_library() { # sets BUILD_STD
     "  or get its source: rustup component add rust-src, or the package rust-src of rustc $version"
 }
 
-# Nothing in a file says where it was compiled: two folders give the same bytes.
+# Nothing in a file should say where it was compiled, so that builds in two folders can be the same.
 prefix_maps() { # OPTION : as the compilers of Rust and C take it
   local map
   for map in "$PWD=/mosquitto-auth0" "${CARGO_HOME:-$HOME/.cargo}=/cargo" "$SYSROOT=/rust" \
