@@ -155,8 +155,13 @@ impl PolicyReader {
     /// Returns what holds where the option was set and no longer is: no rules. If that is in force already, returns
     /// `None`.
     pub(crate) fn no_rules(known: [u8; 32]) -> Option<Edition> {
-        let digest = sha256(b"");
-        (known != digest).then(|| edition(digest, "").expect("an empty file has no mistake"))
+        let none = Self::no_file();
+        (known != none.digest).then_some(none)
+    }
+
+    /// Returns what holds in the place of a policy file that is gone: no rules.
+    pub(crate) fn no_file() -> Edition {
+        edition(sha256(b""), "").expect("an empty file has no mistake")
     }
 
     /// Looks for conditions on what this broker does not tell. They never hold: a rule that allows is then only

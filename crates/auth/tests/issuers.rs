@@ -29,6 +29,9 @@ struct Issuer {
     lines: &'static str,
 }
 
+/// The file of options.
+const OPTIONS: &str = "auth0.toml";
+
 const FOREIGN: &str = "https://foreign.example/";
 
 /// Issuers that differ in all that a token is verified with.
@@ -78,7 +81,7 @@ fn write_secret(path: &Path, secret: &str) {
 
 /// Returns an instance with this file of options.
 fn instance(folder: &Path, options: &str) -> TestInstance {
-    let path = folder.join(format!("{:x}.toml", options.len()));
+    let path = folder.join(OPTIONS);
     fs::write(&path, options).unwrap();
     let path = path.to_str().unwrap();
     let mut instance = common::instance(
@@ -219,7 +222,7 @@ fn an_issuer_has_the_common_policy_file_or_its_own() {
         issuers[0].table(folder.path()),
         issuers[2].table(folder.path()) + &own,
     ];
-    let options = common_one + &tables.concat();
+    let options = common_one.clone() + &tables.concat();
     let mut instance = instance(folder.path(), &options);
     let may = |instance: &mut TestInstance, issuer: &Issuer, topic: &str| {
         let token = issuer.tenant.mint(DEVICE).claim("aud", issuer.audience);
@@ -258,6 +261,53 @@ fn an_issuer_has_the_common_policy_file_or_its_own() {
     assert_eq!(granted(&mut instance, "newer"), [true, false]);
     assert_eq!(granted(&mut instance, "own-newer"), [false, true]);
     assert_eq!(granted(&mut instance, "own"), [false, false]);
+
+    // Without its own the second issuer has the common one again, and without any there are no rules.
+    let path = folder.path().join(OPTIONS);
+    fs::write(&path, options.replace(&own, "")).unwrap();
+    instance.engine.reload(&mut instance.common, false);
+    assert_eq!(granted(&mut instance, "newer"), [true, true]);
+    fs::write(&path, options.replace(&own, "").replace(&common_one, "")).unwrap();
+    instance.engine.reload(&mut instance.common, false);
+    assert_eq!(granted(&mut instance, "newer"), [false, false]);
+}
+
+/// Where there is no common policy file, the rights of who is in lose the rules of one that is gone.
+#[test]
+fn rules_of_an_own_policy_file_that_is_gone_do_not_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let issuers = issuers();
+    let policy = folder.path().join("own.toml");
+    let text = "[[rule]]\nname = 'all'\nallow = { subscribe = ['own'] }\n";
+    fs::write(&policy, text).unwrap();
+    let own = format!("policy_file = '{}'\n", policy.display());
+    let table = issuers[0].table(folder.path());
+    let mut instance = instance(folder.path(), &(table.clone() + &own));
+    let token = issuers[0]
+        .tenant
+        .mint(DEVICE)
+        .claim("aud", issuers[0].audience);
+    common::let_in(&mut instance, "d-1", &token.claim("sub", "x").sign());
+    let may = |instance: &mut TestInstance| {
+        let access = Access {
+            key: ClientKey(1),
+            client: auth::client::Client {
+                username: Some("x"),
+                ..common::connect("d-1", "").client
+            },
+            action: Action::Subscribe,
+            topic: b"own",
+            qos: 0,
+            retain: false,
+            payload: 0,
+        };
+        instance.authorize(&access, clock::now()).allows()
+    };
+    assert!(may(&mut instance));
+    let path = folder.path().join(OPTIONS);
+    fs::write(path, table).unwrap();
+    instance.engine.reload(&mut instance.common, false);
+    assert!(!may(&mut instance));
 }
 
 /// Tokens of an issuer that hangs wait for its keys. Those of the other one do not.
@@ -334,7 +384,7 @@ fn a_password_goes_to_the_issuer_with_the_application() {
 #[test]
 fn a_wrong_table_is_a_mistake_that_names_its_line() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("auth0.toml");
+    let path = folder.path().join(OPTIONS);
     let mistake = |options: &str| {
         fs::write(&path, options).unwrap();
         let options = vec![("config_file".into(), path.display().to_string())];
@@ -405,7 +455,7 @@ fn two_issuers_cannot_both_check_passwords() {
             "[[issuer]]\ndomain = '{domain}'\naudience = 'a'\nclient_id = 'c-{domain}'\nclient_secret_file = '{secret}'\n"
         )
     };
-    let path = folder.path().join("auth0.toml");
+    let path = folder.path().join(OPTIONS);
     fs::write(&path, table("a.example") + &table("b.example")).unwrap();
     let options = vec![("config_file".into(), path.display().to_string())];
     let why = Config::read(options).unwrap_err().to_string();

@@ -13,7 +13,7 @@
 //! The tenant's keys are no part of a generation, because the tenant changes them when it likes. SIGHUP has them
 //! fetched soon, and the endpoints discovered again.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Common, Engine,
@@ -75,8 +75,18 @@ struct NewIssuer {
     keys: Option<KeySet>,
     /// The keys in use when the file was read.
     known_keys: Arc<KeySet>,
-    /// The rules of its own policy file, if they are others.
-    policy: Option<Edition>,
+    /// What becomes of its own policy file.
+    policy: OwnPolicy,
+}
+
+/// What becomes of the policy file that an issuer has of its own.
+enum OwnPolicy {
+    /// It stays as it is, or there is none.
+    Same,
+    /// It has other rules, or it is new.
+    New(Edition),
+    /// Its option is gone, so the common policy file applies again.
+    Gone,
 }
 
 /// An issuer as it is.
@@ -127,7 +137,7 @@ impl Reader {
                     !new.tenant_client.trusts_like(&known.tenant_client),
                 ),
                 ("jwks_file", new.keys.is_some()),
-                ("policy_file", new.policy.is_some()),
+                ("policy_file", !matches!(new.policy, OwnPolicy::Same)),
             ] {
                 if has_changed && !changes.contains(&name) {
                     changes.push(name);
@@ -135,7 +145,10 @@ impl Reader {
             }
             issuers.push(new);
         }
-        let policy = self.policy(&config.policy_file, self.known_policy, is_long)?;
+        let policy = match (&config.policy_file, self.known_policy) {
+            (Some(path), known) => self.policy.read(path, known, is_long)?,
+            (None, known) => known.and_then(PolicyReader::no_rules),
+        };
         let shadow = match &config.shadow_policy {
             Some(path) => self.shadow.read(path, self.known_shadow, is_long),
             None => Ok(None),
@@ -179,20 +192,14 @@ impl Reader {
             tenant_client,
             keys,
             known_keys,
-            policy: self.policy(&issuer.policy_file, known.policy, is_long)?,
-        })
-    }
-
-    /// Returns the rules of a policy file, if they are others than those with this hash.
-    fn policy(
-        &self,
-        path: &Option<PathBuf>,
-        known: Option<[u8; 32]>,
-        is_long: &dyn Fn(),
-    ) -> Result<Option<Edition>, ReloadError> {
-        Ok(match (path, known) {
-            (Some(path), known) => self.policy.read(path, known, is_long)?,
-            (None, known) => known.and_then(PolicyReader::no_rules),
+            policy: match (&issuer.policy_file, known.policy) {
+                (Some(path), known) => match self.policy.read(path, known, is_long)? {
+                    Some(edition) => OwnPolicy::New(edition),
+                    None => OwnPolicy::Same,
+                },
+                (None, Some(_)) => OwnPolicy::Gone,
+                (None, None) => OwnPolicy::Same,
+            },
         })
     }
 }
@@ -228,7 +235,13 @@ impl Issuer {
         }
         self.client_number = new.tenant_client.number();
         self.in_use.replace(new.tenant_client);
-        put_policy_in_force(&mut self.policy_file, new.policy, spawn);
+        match new.policy {
+            OwnPolicy::Same => {}
+            OwnPolicy::New(edition) => {
+                put_policy_in_force(&mut self.policy_file, Some(edition), spawn);
+            }
+            OwnPolicy::Gone => self.policy_file = None,
+        }
         self.config = options;
         in_doubt
     }
@@ -348,6 +361,14 @@ impl Engine {
         }
         let checked_passwords = self.issuers.check_passwords();
         let mut keys_in_doubt = false;
+        let is_gone = |new: &NewIssuer| matches!(new.policy, OwnPolicy::Gone);
+        let policy = match &self.policy_file {
+            // Its rules would stay in the rights of who is in.
+            None if new.issuers.iter().any(is_gone) => {
+                new.policy.or_else(|| Some(PolicyReader::no_file()))
+            }
+            _ => new.policy,
+        };
         for (new, (issuer, options)) in new
             .issuers
             .into_iter()
@@ -371,7 +392,7 @@ impl Engine {
         }
         self.config = config;
         common.metrics.collect_soon();
-        put_policy_in_force(&mut self.policy_file, new.policy, self.spawn);
+        put_policy_in_force(&mut self.policy_file, policy, self.spawn);
         put_policy_in_force(&mut self.observer.shadow, shadow, self.spawn);
         self.observer
             .follow(&self.config, self.policy_file.as_ref());
