@@ -449,8 +449,6 @@ fn built_in() -> Vec<String> {
             "none",
             "--edges",
             "normal",
-            "--target",
-            "all",
         ])
         .args([
             "--package",

@@ -15,6 +15,10 @@ pub(crate) struct Mount {
     pub(crate) made_for_it: bool,
 }
 
+/// Where a machine has file systems in memory for everybody. In a unit with `ProtectSystem=strict` these are mounted
+/// read-only, too, and every user still reads what is there.
+const OF_THE_SYSTEM: [&str; 5] = ["/", "/run", "/tmp", "/dev/shm", "/var/tmp"];
+
 impl Mount {
     /// Returns the mount of an open file, or `None` where `/proc` does not tell.
     pub(crate) fn of(file: &File) -> Option<Self> {
@@ -44,7 +48,8 @@ impl Mount {
         Some(Self {
             read_only: read_only(options) || read_only(its_options),
             // Where a name has a space, the list has \040. Such a file is not recognised, and refused.
-            made_for_it: Path::new(point) == path || matches!(kind, "tmpfs" | "ramfs"),
+            made_for_it: Path::new(point) == path
+                || (matches!(kind, "tmpfs" | "ramfs") && !OF_THE_SYSTEM.contains(&point)),
         })
     }
 }
@@ -59,7 +64,8 @@ mod tests {
         12 10 0:99 / /etc/auth0 ro,relatime - tmpfs tmpfs rw,size=8k\n\
         13 10 259:1 /store /nix/store ro,relatime shared:7 master:1 - ext4 /dev/root rw\n\
         14 10 0:98 / /run rw,nosuid - tmpfs tmpfs rw\n\
-        15 10 259:2 / /mnt rw - ext4 /dev/sdb1 ro\n";
+        15 10 259:2 / /mnt rw - ext4 /dev/sdb1 ro\n\
+        16 10 0:98 / /run ro,nosuid - tmpfs tmpfs rw\n";
 
     #[test]
     fn a_mount_is_found_by_its_number() {
@@ -71,7 +77,9 @@ mod tests {
             ("12", "/etc/auth0/..2026_11_27/secret", true, true),
             // Every user of a machine reads Nix's store, where secrets must not be.
             ("13", "/nix/store/abc-secret", true, false),
-            ("14", "/run/secret", false, true),
+            ("14", "/run/secret", false, false),
+            // systemd, ProtectSystem=strict
+            ("16", "/run/secret", true, false),
             ("15", "/mnt/secret", true, false),
         ] {
             let mount = Mount {

@@ -446,15 +446,16 @@ fn fingerprint(file: &[u8]) -> Option<[u8; 32]> {
         }
         None => file.to_owned(),
     };
-    // A SEQUENCE that is the whole file, with its length in one or two bytes. Every certificate is one.
-    let is_whole = match &*der {
-        [0x30, 0x81, length, content @ ..] => content.len() == usize::from(*length),
+    // A SEQUENCE that is the whole file, with its length in one or two bytes. Every certificate is one, and begins with
+    // another one (RFC 5280, section 4.1). A private key begins with an INTEGER.
+    let (length, content) = match &*der {
+        [0x30, 0x81, length, content @ ..] => (usize::from(*length), content),
         [0x30, 0x82, high, low, content @ ..] => {
-            content.len() == usize::from(u16::from_be_bytes([*high, *low]))
+            (usize::from(u16::from_be_bytes([*high, *low])), content)
         }
-        _ => false,
+        _ => return None,
     };
-    is_whole.then(|| sha256(&der))
+    (content.len() == length && content.first() == Some(&0x30)).then(|| sha256(&der))
 }
 
 /// Returns the token in a file.

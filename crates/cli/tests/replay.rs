@@ -196,6 +196,43 @@ fn a_device_that_would_not_be_let_in_is_told() {
 }
 
 #[test]
+fn a_device_that_lacks_what_is_required_is_told() {
+    let conf = conf();
+    let required = "[[require]]\nname = \"site b\"\nthat.claim = { name = \"site\", is = \"b\" }\n\
+                    message = \"ask for a token of site b\"\n";
+    conf.write("policy.toml", required);
+    let in_site = |client_id, session, site: &str| {
+        signs_in(
+            client_id,
+            session,
+            json!({"topics": ["x"], "site": site}),
+            &[],
+        )
+    };
+    replay(&conf, &log(&[in_site("a", 1, "a"), in_site("b", 2, "b")]))
+        .exits(1)
+        .says("deny   connect, 1 times, 'a' (user 'auth0|1'): rule 'site b' (");
+    // The log has to tell the claims that are required, too.
+    replay(
+        &conf,
+        &log(&[signs_in("c", 3, json!({"topics": ["x"]}), &[])]),
+    )
+    .exits(1)
+    .says("site");
+}
+
+/// Claims of an issuer that the configuration does not name mean nothing.
+#[test]
+fn decisions_about_an_unknown_issuer_are_not_made_again() {
+    let conf = conf();
+    let mut record = signs_in("a", 1, json!({"topics": ["x"]}), &[]);
+    record.input.issuer = Some("https://other.example/".into());
+    replay(&conf, &log(&[record]))
+        .exits(3)
+        .says("of 1 decisions the log does not tell the claims");
+}
+
+#[test]
 fn a_policy_file_with_a_mistake_gives_no_answer() {
     let conf = conf();
     conf.write("policy.toml", "[[rule]]\n");

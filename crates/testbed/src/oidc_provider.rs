@@ -49,8 +49,27 @@ pub struct OidcProvider {
     issuer: String,
 }
 
+/// The oldest version of Node that can run the server.
+const NODE: u32 = 20;
+
+/// Returns the major version of Node.
+fn node_version() -> Result<u32, String> {
+    let output = Command::new("node").arg("--version").output();
+    let output = output.map_err(|why| format!("node: {why}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let major = text.trim().trim_start_matches('v').split('.').next();
+    let major = major.and_then(|major| major.parse().ok());
+    major.ok_or_else(|| format!("node --version says {text:?}"))
+}
+
 /// Installs the packages with npm. The checkout stays unchanged.
 fn install() -> Result<PathBuf, String> {
+    let version = node_version()?;
+    if version < NODE {
+        return Err(format!(
+            "it needs Node {NODE} or later, and this is {version}"
+        ));
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let from = root.join("tests/servers/oidc-provider");
     let folder = root.join("target/servers/oidc-provider");
@@ -65,7 +84,7 @@ fn install() -> Result<PathBuf, String> {
             "ci",
             "--no-audit",
             "--no-fund",
-            "--silent",
+            "--loglevel=error",
             "--ignore-scripts",
         ])
         .current_dir(&folder)

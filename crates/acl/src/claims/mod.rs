@@ -249,14 +249,19 @@ impl TokenRules {
         match &self.conditional {
             None => self,
             Some(rules) => {
-                let own = Self::of(rules, |rule| rule.concerns(client));
+                // A pattern is searched once for all filters of the rule that it was written in.
+                let mut last: Option<(&Rule, bool)> = None;
+                let own = Self::of(rules, |rule| match last {
+                    Some((other, concerns)) if other.has_conditions_of(rule) => concerns,
+                    _ => last.insert((rule, rule.concerns(client))).1,
+                });
                 Arc::new(own.administering(self.administers))
             }
         }
     }
 
     /// Compiles some of these rules. Each keeps its place in the order.
-    fn of(rules: &[Rule], counts: impl Fn(&Rule) -> bool) -> Self {
+    fn of<'r>(rules: &'r [Rule], mut counts: impl FnMut(&'r Rule) -> bool) -> Self {
         let ordered = (0..).zip(rules).filter(|(_, rule)| counts(rule));
         let ordered: Vec<_> = ordered.collect();
         let ordered = ordered.into_iter();

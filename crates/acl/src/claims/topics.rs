@@ -18,6 +18,8 @@
 //!
 //! There is no limit on the number of entries, because the length of the token is limited.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::{ClaimMistake, JsonType, RuleMember, RuleProblem, pattern::Pattern, template};
@@ -171,7 +173,8 @@ struct RuleWithoutFilter {
     effect: Effect,
     actions: Actions,
     limits: Limits,
-    conditions: Vec<Condition>,
+    /// Shared by the rules of all its filters.
+    conditions: Arc<[Condition]>,
 }
 
 impl RuleWithoutFilter {
@@ -181,7 +184,7 @@ impl RuleWithoutFilter {
             effect: self.effect,
             actions: self.actions,
             limits: self.limits,
-            conditions: self.conditions.clone(),
+            conditions: Arc::clone(&self.conditions),
             ..rule
         }
     }
@@ -226,7 +229,7 @@ fn rule(members: &Map<String, Value>) -> Result<(RuleWithoutFilter, Vec<&str>), 
         effect: effect.ok_or(RuleProblem::Missing(RuleMember::Permission))?,
         actions: actions.ok_or(RuleProblem::Missing(RuleMember::Action))?,
         limits,
-        conditions,
+        conditions: conditions.into(),
     };
     let filters = filters.ok_or(RuleProblem::Missing(RuleMember::Topic))?;
     Ok((rule, filters))
@@ -334,7 +337,6 @@ mod tests {
     use super::*;
     use crate::{client::ClientAttributes, rights::Rights, rules::AccessRequest, time::Unix};
     use serde_json::json;
-    use std::sync::Arc;
 
     fn rules(claim: &Value) -> TokenRules {
         TokenRules::compile(&topics(claim, false).unwrap())

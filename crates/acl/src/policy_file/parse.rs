@@ -3,7 +3,7 @@
 //! This is written by hand, not derived: a derived parser says "data did not match any variant" where an operator needs
 //! to know what to write.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use serde_json::Value;
 use toml::{
@@ -370,7 +370,7 @@ impl FileParser<'_> {
                     filter,
                     literal,
                     limits,
-                    conditions: Vec::new(),
+                    conditions: Arc::default(),
                 });
             }
         }

@@ -38,6 +38,8 @@ pub use filter::Malformed;
 pub use matcher::Ruling;
 pub use template::{Placeholder, Template};
 
+use std::sync::Arc;
+
 use crate::{client::ClientAttributes, policy_file::conditions::Condition};
 
 /// What a rule does when it applies.
@@ -108,7 +110,7 @@ pub struct Rule {
     pub limits: Limits,
     /// What must hold for a client. Only rules in tokens have conditions of their own; those of a policy file's rule
     /// are about all its filters.
-    pub(crate) conditions: Vec<Condition>,
+    pub(crate) conditions: Arc<[Condition]>,
 }
 
 impl Rule {
@@ -120,7 +122,7 @@ impl Rule {
             filter,
             literal: false,
             limits: Limits::NONE,
-            conditions: Vec::new(),
+            conditions: Arc::default(),
         }
     }
 
@@ -131,6 +133,11 @@ impl Rule {
             && !self.literal
             && self.limits == Limits::NONE
             && self.conditions.is_empty()
+    }
+
+    /// Whether it was written with this one, and so concerns the same clients.
+    pub(crate) fn has_conditions_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.conditions, &other.conditions) && self.effect == other.effect
     }
 
     /// Whether its conditions hold for a client. One of which nobody knows whether it holds does not allow anything,

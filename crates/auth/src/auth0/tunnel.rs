@@ -157,6 +157,8 @@ fn asks_through(
     };
     place.copy_from_slice(question.as_bytes());
     let sent = transport.transmit_output(question.len(), time.left()?);
+    // It may hold the proxy's password, and the buffer lives as long as the connection.
+    transport.buffers().output()[..question.len()].fill(0);
     sent.map_err(broken)?;
     loop {
         let has_more = transport.await_input(time.left()?).map_err(broken)?;

@@ -31,10 +31,12 @@ pub(super) fn look(pairs: &[(String, String)]) -> Result<Config, Vec<ConfigError
                 let line = error.place.as_ref().map(|(_, line)| *line);
                 let table = line.and_then(|line| given.table_at(line));
                 match table {
-                    Some(table) => table.given.mend(&error),
-                    None => given.mend(&error),
+                    Some(table) => table.given.mend(&error, line),
+                    None => given.mend(&error, None),
                 }
-                if !follows(&error, &mistakes) {
+                let is_known =
+                    |one: &ConfigError| one.option == error.option && one.place == error.place;
+                if !mistakes.iter().any(is_known) && !follows(&error, &mistakes) {
                     mistakes.push(error);
                 }
             }
@@ -68,11 +70,12 @@ fn follows(error: &ConfigError, earlier: &[ConfigError]) -> bool {
 }
 
 impl Given {
-    /// Puts a harmless value in the place of what is wrong.
-    fn mend(&mut self, error: &ConfigError) {
+    /// Puts a harmless value in the place of what is wrong. `line` tells tables of issuers apart.
+    fn mend(&mut self, error: &ConfigError, line: Option<usize>) {
+        let domain = format!("tenant-{}.example", line.unwrap_or_default());
         let is_free = |given: &Self, name| given.given(name).is_none();
         match error.problem {
-            Problem::NoDomain => self.assume("domain", "tenant.example"),
+            Problem::NoDomain => self.assume("domain", &domain),
             Problem::NoAudience => self.assume("audience", "https://mqtt.example/"),
             Problem::NoClientSecret => self.assume("client_secret", "unknown"),
             Problem::NoAssertionKey => self.remove("token_endpoint_auth_method"),
@@ -85,7 +88,7 @@ impl Given {
                 self.remove(&error.option);
                 // The issuer may be where the tenant is.
                 if error.option == "issuer" && is_free(self, "domain") {
-                    self.assume("domain", "tenant.example");
+                    self.assume("domain", &domain);
                 }
             }
         }

@@ -287,8 +287,16 @@ impl Config {
             let issuers = config.issuers.iter();
             issuers.map(|issuer| issuer.tenant.clone()).collect()
         };
+        // Sessions know their issuer by its place.
+        let has_moved = |name: &String, place: usize| {
+            let mut others = new.issuers.iter().enumerate();
+            others.any(|(other, issuer)| other != place && issuer.names.contains(name))
+        };
+        let mut issuers = self.issuers.iter().enumerate();
+        let have_moved =
+            issuers.any(|(place, issuer)| issuer.names.iter().any(|name| has_moved(name, place)));
         // Without a domain, the first `iss` is the tenant's address.
-        if tenants(self) != tenants(new) && !has_changed(&"domain") {
+        if (tenants(self) != tenants(new) || have_moved) && !has_changed(&"domain") {
             names.push("issuer");
         }
         let both = || self.issuers.iter().zip(&new.issuers);

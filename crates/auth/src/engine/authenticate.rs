@@ -204,7 +204,10 @@ impl Engine {
                 task: Task::Keys(unverified),
             },
             username: jws::unverified_claims(token)
-                .and_then(|claims| issuer.usernames.of(&claims).ok())
+                .and_then(|mut claims| {
+                    issuer.sources.apply(&mut claims);
+                    issuer.usernames.of(&claims).ok()
+                })
                 .map(|name| issuer.username_for_broker(&name.into()).to_string()),
         }))
     }

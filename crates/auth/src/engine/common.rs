@@ -210,9 +210,7 @@ impl Common {
 
     /// Returns the tenant of these options. If instances differ in `login_rate`, that of the first counts.
     pub(super) fn tenant(&mut self, config: &Config) -> TenantId {
-        let mut issuers = config.issuers.iter();
-        let asked = issuers.find(|issuer| issuer.application.is_some());
-        let asked = asked.unwrap_or(&config.issuers[0]);
+        let asked = config.password_issuer();
         let application = asked.application.as_ref();
         let client_id = application.map_or("", |application| &application.client_id);
         let name = (asked.tenant.name().to_owned(), client_id.to_owned());

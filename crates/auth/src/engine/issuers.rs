@@ -216,9 +216,11 @@ impl Issuers {
 impl Index<IssuerNumber> for Issuers {
     type Output = Issuer;
 
+    /// Returns the first for a number that another instance of the plugin has given: where two instances are asked
+    /// about one client, its session may be the other one's.
     #[inline]
     fn index(&self, number: IssuerNumber) -> &Issuer {
-        &self.all[number.place()]
+        self.all.get(number.place()).unwrap_or(&self.all[0])
     }
 }
 
@@ -284,7 +286,7 @@ impl Engine {
 
     /// Puts the keys to use that were kept over a restart, and fetches none.
     pub(super) fn use_saved_keys(&self) {
-        for issuer in self.issuers.iter() {
+        for issuer in self.issuers.iter().filter(|one| one.config.fetches_keys()) {
             drop(self.saved_keys(issuer));
         }
     }

@@ -33,8 +33,8 @@ impl fmt::Display for FileError {
             Self::UsableByAllForGood { mode } => write!(
                 f,
                 "it may be used by every user of this machine (mode {mode:04o}), and as it is on a read-only mount, \
-                 chmod cannot change that; keep the secret in a file of mode 0640 elsewhere, or mount that one file \
-                 read-only, as Docker does with secrets"
+                 chmod cannot change that here; give it the mode 0640 where it comes from (outside of the container or \
+                 of the systemd unit), or for a container mount that one file, as Docker does with secrets"
             ),
             Self::ChangeableByAll { path, mode } => {
                 let path = path.display();

@@ -19,6 +19,7 @@ use acl::{
     rules::AccessRequest,
 };
 use auth::{
+    clock::Unix,
     config::Config,
     control::ControlTopic,
     decision_log::record::{DecisionInput, DecisionPath, DecisionRecord, RecordedRule},
@@ -149,7 +150,7 @@ impl Replay {
         let is_by_rules = record.result.allowed
             || matches!(
                 record.result.reason.as_deref(),
-                Some("not-granted" | "policy-value")
+                Some("not-granted" | "policy-value" | "claim-required")
             );
         let is_own = |topic: &str| ControlTopic::of(topic.as_bytes()).is_some();
         let message = record.input.message.as_ref();
@@ -168,7 +169,7 @@ impl Replay {
         };
         let key = (record.process.clone(), session);
         if !self.clients.contains_key(&key) {
-            let client = self.client(&record.input);
+            let client = self.client(&record.input, record.timestamp);
             self.clients.insert(key.clone(), client);
         }
         let decided = match &self.clients[&key] {
@@ -224,16 +225,25 @@ impl Replay {
     }
 
     /// Returns what a client may do by the other policy file.
-    fn client(&mut self, input: &DecisionInput) -> Client {
+    fn client(&mut self, input: &DecisionInput, now: Unix) -> Client {
         let Some(claims) = &input.claims else {
             return Client::Unknown;
         };
         let is_known =
             |name: &String| claims.present.contains_key(name) || claims.missing.contains(name);
-        let missing = self.policy.members();
-        let missing = missing.into_iter().filter(|name| !is_known(name));
+        let needed = self.policy.members().into_iter();
+        let needed = needed.chain(self.policy.required_members());
+        let missing = needed.filter(|name| !is_known(name));
         self.replayed.claims_not_logged.extend(missing);
         let issuer = self.config.issuer_named(input.issuer.as_deref());
+        // Its tokens are read as nobody here knows, or another policy file is about them.
+        let is_foreign = |iss: &String| !issuer.names.contains(iss);
+        let common = self.config.policy_file();
+        if input.issuer.as_ref().is_some_and(is_foreign)
+            || common.is_some() && self.config.policy_file_of(issuer) != common
+        {
+            return Client::Unknown;
+        }
         let Ok(rules) = issuer.reading.rules(&claims.present) else {
             return Client::Unknown;
         };
@@ -247,6 +257,9 @@ impl Replay {
             port: input.port,
             certificate: input.certificate,
         };
+        if let Some(unmet) = self.policy.unmet_requirement(&attributes, now) {
+            return Client::Refused(RuleName::Requirement(unmet.name));
+        }
         let token = Arc::new(TokenRules::compile(&rules));
         match Rights::new(token, Some(&self.policy), attributes) {
             Ok(rights) => Client::In(rights),
