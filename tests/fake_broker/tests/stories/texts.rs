@@ -254,7 +254,7 @@ fn an_empty_subject_is_a_missing_one() {
         let mut scene = Scene::quiet();
         let token = scene.tenant.mint(DEVICE).claim("sub", json!("")).sign();
         let spec = ClientSpec::new("a").token(token);
-        scene.refused(&spec, BAD, "[token-username]");
+        scene.refused(&spec, AUTH, "[token-username]");
     });
 }
 
