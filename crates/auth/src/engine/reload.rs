@@ -230,11 +230,12 @@ impl Issuer {
         }
         self.keys.set_max_stale(options.jwks_max_stale);
         let same_way = new.tenant_client.reaches_like(&self.in_use.current());
+        self.client_number = new.tenant_client.number();
+        self.in_use.replace(new.tenant_client);
+        // Only now, or the fetch could go the old way.
         if !same_way && options.fetches_keys() {
             self.keys.refresh_soon();
         }
-        self.client_number = new.tenant_client.number();
-        self.in_use.replace(new.tenant_client);
         match new.policy {
             OwnPolicy::Same => {}
             OwnPolicy::New(edition) => {
