@@ -1,5 +1,6 @@
-# What the tests of packages share: checks that are counted, a tenant, free ports. Read by packaging/test-deb.sh and
-# packaging/test-musl.sh, which set WORK (a folder of their own) and TENANT (the program).
+# What the tests of packages share: checks that are counted, what clients can do, a tenant, free ports. Every test sets
+# WORK, a folder of its own. One with a tenant sets TENANT, its program; one with clients defines client(), which runs a
+# program of Mosquitto's against the broker.
 # shellcheck shell=bash
 
 # shellcheck disable=SC2034
@@ -40,6 +41,21 @@ stop() { # PID of a child of ours, or nothing
   kill "$1" 2>/dev/null || true
   within 20 is_gone "$1" || kill -KILL "$1" 2>/dev/null || true
   wait "$1" 2>/dev/null || true
+}
+
+# ---- the clients ----
+
+publish() { client mosquitto_pub -q 1 -r -m "hello from $1" -i "$1" "${@:2}"; } # DEVICE ARGUMENT...
+receives() { # MESSAGE DEVICE ARGUMENT... : as the first one
+  [[ $(client mosquitto_sub -q 1 -C 1 -W 30 -F '%t: %p' -i "$2" "${@:3}" | tee /dev/stderr) == "$1" ]]
+}
+is_denied() { # PROGRAM ARGUMENT... : let in, but not let do that (mosquitto_pub only says so)
+  client "$@" >"$WORK/said" 2>&1 || true
+  tee /dev/stderr <"$WORK/said" | grep -qi -e 'failed: not authori[sz]ed' -e 'requests were denied'
+}
+is_refused() { # PROGRAM ARGUMENT... : not let in
+  not client "$@" >"$WORK/said" 2>&1 &&
+    tee /dev/stderr <"$WORK/said" | grep -qiE 'connection.*(not authori[sz]ed|bad user name)' # as 2.0 and 2.1 say it
 }
 
 # ---- the tenant ----

@@ -210,18 +210,6 @@ client() { # PROGRAM ARGUMENT... : one of the tree's own clients, as nobody
   timeout 60 chroot --userspec=nobody:nogroup "$TREE" "${CLEAN[@]}" HOME=/nonexistent \
     "$1" -h 127.0.0.1 -p "$PORT" -V mqttv5 "${SECURED[@]}" "${@:2}"
 }
-publish() { client mosquitto_pub -q 1 -r -m "hello from $1" -i "$1" "${@:2}"; } # DEVICE ARGUMENT...
-receives() { # MESSAGE DEVICE ARGUMENT... : as the first one
-  [[ $(client mosquitto_sub -q 1 -C 1 -W 30 -F '%t: %p' -i "$2" "${@:3}" | tee /dev/stderr) == "$1" ]]
-}
-is_denied() { # PROGRAM ARGUMENT... : let in, but not let do that (mosquitto_pub only says so)
-  client "$@" >"$WORK/said" 2>&1 || true
-  tee /dev/stderr <"$WORK/said" | grep -qi -e 'failed: not authori[sz]ed' -e 'requests were denied'
-}
-is_refused() { # PROGRAM ARGUMENT... : not let in
-  not client "$@" >"$WORK/said" 2>&1 &&
-    tee /dev/stderr <"$WORK/said" | grep -qiE 'connection.*(not authori[sz]ed|bad user name)' # as 2.0 and 2.1 say it
-}
 
 # ---- the package ----
 

@@ -112,18 +112,6 @@ logs() { within 20 grep -qF -- "$1" "$LOG"; }
 client() { # PROGRAM ARGUMENT...
   timeout 60 "$CLIENTS/$1" -h localhost -p "$PORT" -V mqttv5 --cafile "$WORK/server.pem" "${@:2}"
 }
-publish() { client mosquitto_pub -q 1 -r -m "hello from $1" -i "$1" "${@:2}"; } # DEVICE ARGUMENT...
-receives() { # MESSAGE DEVICE ARGUMENT... : as the first one
-  [[ $(client mosquitto_sub -q 1 -C 1 -W 30 -F '%t: %p' -i "$2" "${@:3}" | tee /dev/stderr) == "$1" ]]
-}
-is_denied() { # PROGRAM ARGUMENT... : let in, but not let do that (mosquitto_pub only says so)
-  client "$@" >"$WORK/said" 2>&1 || true
-  tee /dev/stderr <"$WORK/said" | grep -qi -e 'failed: not authori[sz]ed' -e 'requests were denied'
-}
-is_refused() { # PROGRAM ARGUMENT... : not let in
-  not client "$@" >"$WORK/said" 2>&1 &&
-    tee /dev/stderr <"$WORK/said" | grep -qiE 'connection.*(not authori[sz]ed|bad user)'
-}
 tool_runs() { "${RUN[@]}" "$PWD/target/packages/$1-unknown-linux-musl/$TOOL" --version | grep -q 'Brokers: Mosquitto'; }
 
 # ---- the checks ----

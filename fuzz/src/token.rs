@@ -34,15 +34,6 @@ const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
 /// How a key set names a key.
 const NAMES: [Option<&str>; 4] = [None, Some("a"), Some("b"), Some("c")];
 
-const RSA: [Alg; 6] = [
-    Alg::Rs256,
-    Alg::Rs384,
-    Alg::Rs512,
-    Alg::Ps256,
-    Alg::Ps384,
-    Alg::Ps512,
-];
-
 /// A pair of keys.
 enum Pair {
     Rsa(std::sync::Arc<SigningKey>),
@@ -82,7 +73,7 @@ impl Pair {
     /// Returns the names of the algorithms that it can sign with.
     fn algorithms(&self) -> Vec<&'static str> {
         match self {
-            Self::Rsa(_) => RSA.iter().map(|algorithm| algorithm.name()).collect(),
+            Self::Rsa(_) => Alg::ALL.iter().map(|algorithm| algorithm.name()).collect(),
             Self::Elliptic(_, curve) => vec![curve.algorithm()],
         }
     }
@@ -118,7 +109,7 @@ impl Listed {
 /// Who signs, and with what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Signer {
-    /// The owner of this pair, with the algorithm at this place of [`RSA`].
+    /// The owner of this pair, with the algorithm at this place of [`Alg::ALL`].
     Pair(usize, usize),
     /// Somebody who knows the secret.
     Secret,
@@ -133,7 +124,7 @@ enum Signer {
 impl Signer {
     fn draw(draw: &mut Draw) -> Self {
         match draw.below(PAIR_COUNT + 4) {
-            pair if pair < PAIR_COUNT => Self::Pair(pair, draw.below(RSA.len())),
+            pair if pair < PAIR_COUNT => Self::Pair(pair, draw.below(Alg::ALL.len())),
             7 => Self::Secret,
             8 => Self::PublicKeyAsSecret,
             9 => Self::OtherSecret,
@@ -145,7 +136,7 @@ impl Signer {
     fn algorithm(self) -> &'static str {
         match self {
             Self::Pair(pair, which) => match &PAIRS[pair] {
-                Pair::Rsa(_) => RSA[which].name(),
+                Pair::Rsa(_) => Alg::ALL[which].name(),
                 Pair::Elliptic(_, curve) => curve.algorithm(),
             },
             Self::Nobody => "none",
@@ -156,7 +147,7 @@ impl Signer {
     fn sign(self, header: &str, claims: &str) -> String {
         match self {
             Self::Pair(pair, which) => match &PAIRS[pair] {
-                Pair::Rsa(key) => key.sign(RSA[which], header, claims),
+                Pair::Rsa(key) => key.sign(Alg::ALL[which], header, claims),
                 Pair::Elliptic(key, _) => key.sign(header, claims),
             },
             Self::Secret => hs256(SECRET, header, claims),

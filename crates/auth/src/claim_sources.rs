@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use input::json::{Place, Places};
+use input::json::Places;
 
 /// Where a provider puts the claims that have fixed names here: `permissions`, `scope` and `roles`.
 ///
@@ -19,16 +19,16 @@ impl ClaimSources {
 
     /// Gives the claims their fixed names.
     pub(crate) fn apply(&self, members: &mut Map<String, Value>) {
-        let changes = self.0.iter().filter_map(|(name, places)| {
-            let own = Place::Name((*name).to_owned());
-            match places.find(members) {
-                Some((place, _)) if *place == own => None,
+        let changes = self
+            .0
+            .iter()
+            .filter_map(|(name, places)| match places.find(members) {
+                Some((place, _)) if place.is_name(name) => None,
                 Some((_, value)) => Some((*name, Some(value.clone()))),
-                // The claim of this name is another one.
                 None if places.has_name(name) => None,
+                // The claim of this name is another one.
                 None => Some((*name, None)),
-            }
-        });
+            });
         let changes = changes.collect::<Vec<_>>();
         for (name, value) in changes {
             match value {

@@ -98,6 +98,11 @@ impl InForce {
         &self.edition.members
     }
 
+    /// Returns the names of the claims that requirements depend on.
+    pub(crate) fn required_members(&self) -> &BTreeSet<String> {
+        &self.edition.required_members
+    }
+
     /// Returns whether these rules are the ones in force.
     #[inline]
     pub(crate) fn is(&self, rules: &Arc<PolicyFile>) -> bool {
@@ -114,6 +119,8 @@ pub(crate) struct Edition {
     looks_at_client_id: Option<Entry>,
     /// The names of the claims that rules depend on. Kept for the same reason.
     members: BTreeSet<String>,
+    /// The names of the claims that requirements depend on. Kept for the same reason.
+    required_members: BTreeSet<String>,
 }
 
 /// How the file is read. A thread may do so.
@@ -155,13 +162,8 @@ impl PolicyReader {
     /// Returns what holds where the option was set and no longer is: no rules. If that is in force already, returns
     /// `None`.
     pub(crate) fn no_rules(known: [u8; 32]) -> Option<Edition> {
-        let none = Self::no_file();
-        (known != none.digest).then_some(none)
-    }
-
-    /// Returns what holds in the place of a policy file that is gone: no rules.
-    pub(crate) fn no_file() -> Edition {
-        edition(sha256(b""), "").expect("an empty file has no mistake")
+        let digest = sha256(b"");
+        (known != digest).then(|| edition(digest, "").expect("an empty file has no mistake"))
     }
 
     /// Looks for conditions on what this broker does not tell. They never hold: a rule that allows is then only
@@ -224,6 +226,7 @@ fn edition(digest: [u8; 32], text: &str) -> Result<Edition, Mistake> {
         digest,
         looks_at_client_id: rules.looks_at_client_id(),
         members: rules.members(),
+        required_members: rules.required_members(),
         rules: Arc::new(rules),
     })
 }

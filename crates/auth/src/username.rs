@@ -1,6 +1,6 @@
 //! Which user name a token gives its client.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Map, Value};
 
@@ -30,32 +30,32 @@ impl Usernames {
     /// # Errors
     ///
     /// Returns [`Reason::TokenUsername`] if that is not a text that a broker accepts as a user name.
-    pub(crate) fn of(&self, claims: &Map<String, Value>) -> Result<String, Refusal> {
+    pub(crate) fn of<'c>(&self, claims: &'c Map<String, Value>) -> Result<Cow<'c, str>, Refusal> {
         let refuse = |detail| Err(Refusal::new(Reason::TokenUsername, detail));
-        let (name, value) = match self {
+        let (source, name) = match self {
             Self::Claims(places) => match places.find(claims) {
-                Some((place, value)) => (place.text().to_owned(), value.clone()),
-                None => {
-                    let (name, problem) = (places.text(), ClaimProblem::Missing);
-                    return refuse(Detail::Claim { name, problem });
-                }
+                Some((place, Value::String(name))) => (place.text(), Cow::from(name)),
+                Some((place, _)) => return refuse(unfit(place.text(), ClaimProblem::NotText)),
+                None => return refuse(unfit(&places.text(), ClaimProblem::Missing)),
             },
             Self::Template(template) => match filled(template, claims) {
-                Ok(name) => ("username_template".to_owned(), name.into()),
+                Ok(name) => ("username_template", Cow::from(name)),
                 Err(detail) => return refuse(detail),
             },
         };
-        let problem = match value {
-            Value::String(name) if name.is_empty() => ClaimProblem::Empty,
-            Value::String(name) if name.len() > MAX_USERNAME => ClaimProblem::TooLong(MAX_USERNAME),
-            Value::String(name) if name.chars().any(char::is_control) => {
-                ClaimProblem::ControlCharacter
-            }
-            Value::String(name) => return Ok(name),
-            _ => ClaimProblem::NotText,
+        let problem = match &*name {
+            "" => ClaimProblem::Empty,
+            name if name.len() > MAX_USERNAME => ClaimProblem::TooLong(MAX_USERNAME),
+            name if name.chars().any(char::is_control) => ClaimProblem::ControlCharacter,
+            _ => return Ok(name),
         };
-        refuse(Detail::Claim { name, problem })
+        refuse(unfit(source, problem))
     }
+}
+
+fn unfit(source: &str, problem: ClaimProblem) -> Detail {
+    let name = source.to_owned();
+    Detail::Claim { name, problem }
 }
 
 /// Returns a template with the values of claims.
@@ -83,7 +83,7 @@ mod tests {
 
     fn name(of: &Usernames, claims: &Value) -> Result<String, String> {
         let refusal = match of.of(claims.as_object().unwrap()) {
-            Ok(name) => return Ok(name),
+            Ok(name) => return Ok(name.into_owned()),
             Err(refusal) => refusal,
         };
         assert_eq!(refusal.reason, Reason::TokenUsername);

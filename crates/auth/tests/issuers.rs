@@ -8,7 +8,7 @@ use auth::{
     client::ClientKey,
     clock,
     config::Config,
-    engine::{Access, Action, Connect, Step},
+    engine::{Action, Connect, Step},
     jwt::jwks_cache::FetchSchedule,
     log::Log,
     policy_file::BrokerFeatures,
@@ -233,18 +233,7 @@ fn an_issuer_has_the_common_policy_file_or_its_own() {
             true => "b-x",
             false => "x",
         };
-        let access = Access {
-            key: ClientKey(1),
-            client: auth::client::Client {
-                username: Some(username),
-                ..connect.client
-            },
-            action: Action::Subscribe,
-            topic: topic.as_bytes(),
-            qos: 0,
-            retain: false,
-            payload: 0,
-        };
+        let access = common::access(&connect, username, Action::Subscribe, topic);
         let may = instance.authorize(&access, clock::now()).allows();
         instance.common.forget(ClientKey(1));
         may
@@ -289,18 +278,8 @@ fn rules_of_an_own_policy_file_that_is_gone_do_not_stay() {
         .claim("aud", issuers[0].audience);
     common::let_in(&mut instance, "d-1", &token.claim("sub", "x").sign());
     let may = |instance: &mut TestInstance| {
-        let access = Access {
-            key: ClientKey(1),
-            client: auth::client::Client {
-                username: Some("x"),
-                ..common::connect("d-1", "").client
-            },
-            action: Action::Subscribe,
-            topic: b"own",
-            qos: 0,
-            retain: false,
-            payload: 0,
-        };
+        let connect = common::connect("d-1", "");
+        let access = common::access(&connect, "x", Action::Subscribe, "own");
         instance.authorize(&access, clock::now()).allows()
     };
     assert!(may(&mut instance));

@@ -6,9 +6,8 @@ mod common;
 use std::{fs, path::Path};
 
 use auth::{
-    client::{Client, ClientKey},
     clock,
-    engine::{Access, Action, Step},
+    engine::{Action, Step},
     jwt::jwks_cache::FetchSchedule,
     log::Log,
     policy_file::BrokerFeatures,
@@ -188,20 +187,8 @@ fn instance(options: &[(String, String)]) -> TestInstance {
 }
 
 fn may(instance: &mut TestInstance, username: &str, action: Action, topic: &str) -> bool {
-    let access = Access {
-        key: ClientKey(1),
-        client: Client {
-            id: "d",
-            username: Some(username),
-            address: Some("192.0.2.1"),
-            ..Client::default()
-        },
-        action,
-        topic: topic.as_bytes(),
-        qos: 0,
-        retain: false,
-        payload: 0,
-    };
+    let connect = common::connect("d", "");
+    let access = common::access(&connect, username, action, topic);
     instance.authorize(&access, clock::now()).allows()
 }
 

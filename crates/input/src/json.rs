@@ -176,6 +176,11 @@ impl Place {
         }
     }
 
+    /// Whether this is the member with this name.
+    pub fn is_name(&self, name: &str) -> bool {
+        matches!(self, Self::Name(one) if one == name)
+    }
+
     /// Returns the name or the pointer.
     pub fn text(&self) -> &str {
         match self {
@@ -212,8 +217,7 @@ impl Places {
 
     /// Whether the member with this name is one of the places.
     pub fn has_name(&self, name: &str) -> bool {
-        let mut places = self.0.iter();
-        places.any(|place| matches!(place, Place::Name(one) if one == name))
+        self.0.iter().any(|place| place.is_name(name))
     }
 
     /// Whether there are none.

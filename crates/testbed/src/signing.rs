@@ -34,6 +34,16 @@ pub enum Alg {
 }
 
 impl Alg {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+    ];
+
     /// Returns the algorithm's name, as in `alg` of a token's header.
     pub fn name(self) -> &'static str {
         match self {

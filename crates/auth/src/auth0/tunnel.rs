@@ -100,7 +100,8 @@ impl<In: Transport> Connector<In> for Tunnel {
             why => failed(ProxyProblem::Unreachable(why.to_string())),
         })?;
         if let Some(transport) = &mut opened {
-            asks_through(transport, &question(proxy, details.uri), &time).map_err(failed)?;
+            ask_for_tunnel(transport, &connect_request(proxy, details.uri), &time)
+                .map_err(failed)?;
         }
         Ok(opened)
     }
@@ -125,7 +126,7 @@ impl Time {
 }
 
 /// Returns the request for a tunnel to this address.
-fn question(proxy: &HttpProxy, target: &Uri) -> String {
+fn connect_request(proxy: &HttpProxy, target: &Uri) -> String {
     let host = target.host().unwrap_or_default();
     let port = target.port_u16().unwrap_or(443);
     let agent = concat!("mosquitto-auth0/", env!("CARGO_PKG_VERSION"));
@@ -142,9 +143,9 @@ fn question(proxy: &HttpProxy, target: &Uri) -> String {
 }
 
 /// Asks the proxy for a tunnel, and reads its answer.
-fn asks_through(
+fn ask_for_tunnel(
     transport: &mut impl Transport,
-    question: &str,
+    request: &str,
     time: &Time,
 ) -> Result<(), ProxyProblem> {
     let broken = |why: Error| match why {
@@ -152,13 +153,13 @@ fn asks_through(
         why => ProxyProblem::Unreachable(why.to_string()),
     };
     let output = transport.buffers().output();
-    let Some(place) = output.get_mut(..question.len()) else {
+    let Some(place) = output.get_mut(..request.len()) else {
         return Err(ProxyProblem::NotHttp);
     };
-    place.copy_from_slice(question.as_bytes());
-    let sent = transport.transmit_output(question.len(), time.left()?);
+    place.copy_from_slice(request.as_bytes());
+    let sent = transport.transmit_output(request.len(), time.left()?);
     // It may hold the proxy's password, and the buffer lives as long as the connection.
-    transport.buffers().output()[..question.len()].fill(0);
+    transport.buffers().output()[..request.len()].fill(0);
     sent.map_err(broken)?;
     loop {
         let has_more = transport.await_input(time.left()?).map_err(broken)?;

@@ -73,22 +73,14 @@ pub struct IssuerConfig {
     pub(crate) jwks_max_stale: Duration,
 }
 
-/// Where the options of an issuer are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// They are plain options, and a policy file among them is that of all issuers.
-    Plain,
-    /// They are in an `[[issuer]]` table.
-    Table,
-}
-
 impl IssuerConfig {
-    /// Returns the issuer that these options are. `defer_acl` says that others decide about messages.
+    /// Returns the issuer that these plain options describe: a policy file among them is that of all issuers.
+    /// `defer_acl` says that others decide about messages.
     ///
     /// # Errors
     ///
     /// Returns the first thing that is wrong.
-    pub(super) fn of(given: &Given, scope: Scope, defer_acl: bool) -> Result<Self> {
+    pub(super) fn of(given: &Given, defer_acl: bool) -> Result<Self> {
         let (tenant, names) = tenant(given)?;
         let audiences = given.list("audience");
         if audiences.is_empty() {
@@ -103,10 +95,7 @@ impl IssuerConfig {
             audiences: audiences.into_iter().map(str::to_owned).collect(),
             application: application(given)?,
             reading: reading(given, defer_acl)?,
-            policy_file: match scope {
-                Scope::Plain => None,
-                Scope::Table => own_policy_file(given, defer_acl)?,
-            },
+            policy_file: None,
             audience_claim: Places::parse(given.list("audience_claim")),
             sources: sources(given)?,
             usernames: usernames(given)?,
@@ -123,9 +112,16 @@ impl IssuerConfig {
         })
     }
 
-    /// Returns which claims say what a client may do, and how they are read.
-    pub fn reading(&self) -> &Reading {
-        &self.reading
+    /// Returns the issuer that the options in an `[[issuer]]` table describe, with its own policy file if it has one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first thing that is wrong.
+    pub(super) fn of_table(given: &Given, defer_acl: bool) -> Result<Self> {
+        Ok(Self {
+            policy_file: own_policy_file(given, defer_acl)?,
+            ..Self::of(given, defer_acl)?
+        })
     }
 
     /// Whether a token can only be used with certain client IDs.
@@ -156,8 +152,9 @@ pub(super) fn tenant(given: &Given) -> Result<(TenantAddress, Vec<String>)> {
     match (domain, issuers.first()) {
         (_, None) if given.given("issuer").is_some() => Err(wrong("issuer", "")),
         (Some(domain), None) => {
-            let issuer = format!("https://{domain}/");
-            Ok((TenantAddress::Domain(domain), vec![issuer]))
+            let tenant = TenantAddress::Domain(domain);
+            let issuer = tenant.issuer();
+            Ok((tenant, vec![issuer]))
         }
         (Some(domain), Some(_)) => Ok((TenantAddress::Domain(domain), issuers)),
         (None, Some(first)) => Ok((TenantAddress::Issuer(first.clone()), issuers)),

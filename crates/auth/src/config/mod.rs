@@ -304,8 +304,8 @@ impl Config {
             names.extend(["jwks_file", "algorithms"].into_iter().filter(has_changed));
         }
         let asks = |issuer: &IssuerConfig| issuer.application.is_some();
-        let moved = both().any(|(before, after)| asks(before) != asks(after));
-        if moved && self.issuers.len() > 1 {
+        let asks_another = both().any(|(before, after)| asks(before) != asks(after));
+        if asks_another && self.issuers.len() > 1 {
             names.push("client_id");
         }
         names

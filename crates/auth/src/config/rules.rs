@@ -10,7 +10,6 @@ use super::{
     Config, ConfigError, IssuerConfig, LoggedMessages, Result, TenantAddress,
     errors::Problem,
     given::{Given, wrong},
-    issuer::Scope,
     options,
 };
 use crate::{account::MAX_ISSUERS, proxies::TrustedProxies, state_dir::StateDir};
@@ -66,7 +65,7 @@ fn issuers(given: &Given, defer_acl: bool) -> Result<Vec<Arc<IssuerConfig>>> {
     let mut issuers: Vec<Arc<IssuerConfig>> = Vec::new();
     let is_set = |name: &&str| given.given(name).is_some();
     if given.issuers.is_empty() || ["domain", "issuer"].iter().any(is_set) {
-        issuers.push(Arc::new(IssuerConfig::of(given, Scope::Plain, defer_acl)?));
+        issuers.push(Arc::new(IssuerConfig::of(given, defer_acl)?));
     } else {
         let of_issuer = options::all().filter(|option| option.of_issuer);
         // The policy file may be that of all issuers.
@@ -77,7 +76,7 @@ fn issuers(given: &Given, defer_acl: bool) -> Result<Vec<Arc<IssuerConfig>>> {
         }
     }
     for table in &given.issuers {
-        let issuer = IssuerConfig::of(&table.given, Scope::Table, defer_acl);
+        let issuer = IssuerConfig::of_table(&table.given, defer_acl);
         let issuer = issuer.and_then(|issuer| match not_beside(&issuer, &issuers) {
             Some(error) => Err(error),
             None => Ok(issuer),
@@ -92,7 +91,7 @@ fn not_beside(issuer: &IssuerConfig, others: &[Arc<IssuerConfig>]) -> Option<Con
     let has = |name: &&String| others.iter().any(|other| other.names.contains(name));
     if let Some(name) = issuer.names.iter().find(has) {
         let option = match &issuer.tenant {
-            TenantAddress::Domain(domain) if *name == format!("https://{domain}/") => "domain",
+            tenant @ TenantAddress::Domain(_) if *name == tenant.issuer() => "domain",
             _ => "issuer",
         };
         return Some(ConfigError::new(option, name, Problem::IssuerTwice));

@@ -16,6 +16,7 @@ use crate::{
     workers::{Job, Login, Task, UnverifiedTokens},
 };
 use input::recognise::{self, Token};
+use std::borrow::Cow;
 
 /// A CONNECT, as the broker tells it.
 pub struct Connect<'a> {
@@ -173,7 +174,9 @@ impl Engine {
 
     /// Returns the identity in this token, if it was verified before with the same keys.
     pub(super) fn cached_token(&mut self, sign_in: &SignIn, now: Unix) -> Option<Identity> {
-        let identity = self.identity_in_cache(sign_in.credential, now)?;
+        let issuers = &self.issuers;
+        let keys_of = |issuer| issuers[issuer].keys.current();
+        let identity = self.token_cache.get(sign_in.credential, keys_of, now)?;
         self.counters.token_cache.count(true);
         Some(identity)
     }
@@ -206,7 +209,7 @@ impl Engine {
             username: jws::unverified_claims(token)
                 .and_then(|mut claims| {
                     issuer.sources.apply(&mut claims);
-                    issuer.usernames.of(&claims).ok()
+                    issuer.usernames.of(&claims).ok().map(Cow::into_owned)
                 })
                 .map(|name| issuer.username_for_broker(&name.into()).to_string()),
         }))
@@ -265,7 +268,7 @@ impl Engine {
         sign_in.caller = self.known_callers.caller(sign_in.user, source, moment());
         // The length makes a difference between `a` with `bc` and `ab` with `c`. The number makes one between answers
         // to requests with other options (`reload.rs`).
-        let issuer = &self.issuers[self.issuers.passwords()];
+        let issuer = self.issuers.password_issuer();
         let (number, length) = (issuer.client_number, username.len());
         let both = format!("{number}:{length}:{username}{password}");
         let key = self.fingerprinter.of(both.as_bytes());
@@ -292,7 +295,7 @@ impl Engine {
                 Some(permit)
             }
         };
-        let issuer = &self.issuers[self.issuers.passwords()].config;
+        let issuer = &self.issuers.password_issuer().config;
         let login = Login {
             username: username.into(),
             password: Secret::new(password),

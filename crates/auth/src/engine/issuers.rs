@@ -18,9 +18,7 @@ use super::{Engine, EngineError, report::Report};
 use crate::{
     account::{Account, IssuerNumber},
     auth0::{TenantClient, TenantInUse},
-    clock::Unix,
     config::{Config, ConfigError, IssuerConfig},
-    identity::Identity,
     jwt::{
         Requirements,
         fetch_report::FetchReport,
@@ -32,7 +30,6 @@ use crate::{
     log::Level,
     policy_file::{InForce, PolicyReader},
     refusal::{Reason, Refusal, TokenDetail},
-    secret::Fingerprint,
     threads::Spawn,
 };
 use acl::{claims::TokenRules, interner::Interner};
@@ -46,7 +43,7 @@ pub(super) struct Issuer {
     pub(super) in_use: TenantInUse,
     /// The number of that client.
     pub(super) client_number: u64,
-    /// Its own policy file, if it has one.
+    /// Its own policy file, if it has one, or no rules in the place of one that is gone.
     pub(super) policy_file: Option<InForce>,
     /// The rules in its tokens. The same claims may mean something else to another issuer.
     pub(super) interned_rules: Interner<TokenRules>,
@@ -55,8 +52,6 @@ pub(super) struct Issuer {
 /// All issuers; at least one.
 pub(super) struct Issuers {
     all: Vec<Issuer>,
-    /// The one that checks passwords, or the first if none does.
-    passwords: IssuerNumber,
     /// Whether any of them has a policy file of its own.
     have_policies: bool,
 }
@@ -117,7 +112,6 @@ impl Issuers {
             issuers.map(|issuer| Issuer::new(config, issuer, schedule, (policy_reader, spawn)));
         let mut new = Self {
             all: issuers.collect::<Result<_, _>>()?,
-            passwords: IssuerNumber::default(),
             have_policies: false,
         };
         new.follow();
@@ -126,8 +120,6 @@ impl Issuers {
 
     /// Follows a change of the options.
     pub(super) fn follow(&mut self) {
-        let asks = |issuer: &Issuer| issuer.config.application.is_some();
-        self.passwords = IssuerNumber::of(self.all.iter().position(asks).unwrap_or_default());
         let have_policies = self.policies().next().is_some();
         self.have_policies = have_policies;
     }
@@ -142,14 +134,20 @@ impl Issuers {
         self.all.iter_mut()
     }
 
-    /// Returns the number of the one that checks passwords.
+    /// Returns the number of the one that checks passwords, or the first if none does.
     pub(super) fn passwords(&self) -> IssuerNumber {
-        self.passwords
+        let asks = |issuer: &Issuer| issuer.config.application.is_some();
+        IssuerNumber::of(self.all.iter().position(asks).unwrap_or_default())
+    }
+
+    /// Returns the one that checks passwords, or the first if none does.
+    pub(super) fn password_issuer(&self) -> &Issuer {
+        &self[self.passwords()]
     }
 
     /// Whether one of them checks passwords.
     pub(super) fn check_passwords(&self) -> bool {
-        self[self.passwords].config.application.is_some()
+        self.password_issuer().config.application.is_some()
     }
 
     /// Whether any of them has a policy file of its own.
@@ -242,20 +240,19 @@ impl Engine {
 
     #[inline(never)]
     fn own_or_common_policy(&self, issuer: IssuerNumber) -> Option<&InForce> {
-        let own = self.issuers[issuer].policy_file.as_ref();
-        own.or(self.policy_file.as_ref())
+        let issuer = &self.issuers[issuer];
+        let (own, common) = (issuer.policy_file.as_ref(), self.policy_file.as_ref());
+        match issuer.config.policy_file {
+            Some(_) => own,
+            // Where there is no common file, the empty one in the place of an own file that is gone takes its rules
+            // from the sessions that have them.
+            None => common.or(own),
+        }
     }
 
     /// Returns all policy files: the common one, and those of issuers.
     pub(super) fn policies(&self) -> impl Iterator<Item = &InForce> {
         self.policy_file.iter().chain(self.issuers.policies())
-    }
-
-    /// Returns the identity in this token, if it was verified before with the keys that are current.
-    pub(super) fn identity_in_cache(&mut self, token: Fingerprint, now: Unix) -> Option<Identity> {
-        let issuers = &self.issuers;
-        let keys_of = |issuer: IssuerNumber| issuers[issuer].keys.current();
-        self.token_cache.get(token, keys_of, now)
     }
 
     /// Starts fetching the keys of each issuer in the background. `saves` says that they are kept over a restart.

@@ -203,7 +203,7 @@ impl Engine {
         };
         let issuers = Issuers::new(&config, schedule, &policy_reader, spawn)?;
         let worker = {
-            let in_use = issuers[issuers.passwords()].in_use.clone();
+            let in_use = issuers.password_issuer().in_use.clone();
             move |login: &Login, deadline| workers::log_in(&in_use.current(), login, deadline)
         };
         let pool = Pool::new(

@@ -247,10 +247,8 @@ impl Engine {
         let claims = identity.claims.clone().unwrap_or_default();
         let policies = [self.policy_of(identity.issuer), observer.shadow.as_ref()];
         let of_policies = policies.into_iter().flatten();
-        let of_policies = of_policies.flat_map(|file| {
-            let required = file.rules().required_members();
-            file.members().iter().cloned().chain(required)
-        });
+        let of_policies =
+            of_policies.flat_map(|file| file.members().union(file.required_members()).cloned());
         let of_token = identity.token_rules.claims().map(str::to_owned);
         let counting = self.issuers[identity.issuer].config.reading.members();
         let names: BTreeSet<String> = counting.chain(of_policies).chain(of_token).collect();

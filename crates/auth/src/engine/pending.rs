@@ -188,7 +188,7 @@ impl Engine {
     /// Returns a refusal that came of a request with the options in force. With other options, the device is to try
     /// again.
     pub(super) fn unless_outdated(&self, refusal: Refusal, asked_by: u64) -> Refusal {
-        match asked_by == self.issuers[self.issuers.passwords()].client_number {
+        match asked_by == self.issuers.password_issuer().client_number {
             true => refusal,
             false => Refusal::new(Reason::LoginPending, PendingDetail::OptionsChanged),
         }

@@ -13,7 +13,7 @@
 //! The tenant's keys are no part of a generation, because the tenant changes them when it likes. SIGHUP has them
 //! fetched soon, and the endpoints discovered again.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     Common, Engine,
@@ -75,18 +75,8 @@ struct NewIssuer {
     keys: Option<KeySet>,
     /// The keys in use when the file was read.
     known_keys: Arc<KeySet>,
-    /// What becomes of its own policy file.
-    policy: OwnPolicy,
-}
-
-/// What becomes of the policy file that an issuer has of its own.
-enum OwnPolicy {
-    /// It stays as it is, or there is none.
-    Same,
-    /// It has other rules, or it is new.
-    New(Edition),
-    /// Its option is gone, so the common policy file applies again.
-    Gone,
+    /// The rules of its own policy file, if they are others.
+    policy: Option<Edition>,
 }
 
 /// An issuer as it is.
@@ -130,31 +120,21 @@ impl Reader {
                 true => self.number,
                 false => known.tenant_client.number(),
             };
-            let new = self.issuer((known, issuer), config.timeout, number, by, is_long)?;
-            for (name, has_changed) in [
-                (
-                    "ca_file",
-                    !new.tenant_client.trusts_like(&known.tenant_client),
-                ),
-                ("jwks_file", new.keys.is_some()),
-                ("policy_file", !matches!(new.policy, OwnPolicy::Same)),
-            ] {
-                if has_changed && !changes.contains(&name) {
-                    changes.push(name);
-                }
-            }
-            issuers.push(new);
+            issuers.push(self.issuer((known, issuer), config.timeout, number, by, is_long)?);
         }
-        let policy = match (&config.policy_file, self.known_policy) {
-            (Some(path), known) => self.policy.read(path, known, is_long)?,
-            (None, known) => known.and_then(PolicyReader::no_rules),
-        };
+        let policy = self.policy(&config.policy_file, self.known_policy, is_long)?;
         let shadow = match &config.shadow_policy {
             Some(path) => self.shadow.read(path, self.known_shadow, is_long),
             None => Ok(None),
         };
+        let mut all = self.issuers.iter().zip(&issuers);
+        let trusts_others =
+            all.any(|(known, new)| !new.tenant_client.trusts_like(&known.tenant_client));
+        let has_own_policy = issuers.iter().any(|new| new.policy.is_some());
         for (name, has_changed) in [
-            ("policy_file", policy.is_some()),
+            ("ca_file", trusts_others),
+            ("jwks_file", issuers.iter().any(|new| new.keys.is_some())),
+            ("policy_file", policy.is_some() || has_own_policy),
             ("shadow_policy", matches!(shadow, Ok(Some(_)))),
         ] {
             if has_changed && !changes.contains(&name) {
@@ -192,14 +172,21 @@ impl Reader {
             tenant_client,
             keys,
             known_keys,
-            policy: match (&issuer.policy_file, known.policy) {
-                (Some(path), known) => match self.policy.read(path, known, is_long)? {
-                    Some(edition) => OwnPolicy::New(edition),
-                    None => OwnPolicy::Same,
-                },
-                (None, Some(_)) => OwnPolicy::Gone,
-                (None, None) => OwnPolicy::Same,
-            },
+            policy: self.policy(&issuer.policy_file, known.policy, is_long)?,
+        })
+    }
+
+    /// Returns the rules of a policy file, if they are others than those with this hash. Where the option is gone, that
+    /// is no rules.
+    fn policy(
+        &self,
+        path: &Option<PathBuf>,
+        known: Option<[u8; 32]>,
+        is_long: &dyn Fn(),
+    ) -> Result<Option<Edition>, ReloadError> {
+        Ok(match path {
+            Some(path) => self.policy.read(path, known, is_long)?,
+            None => known.and_then(PolicyReader::no_rules),
         })
     }
 }
@@ -236,13 +223,7 @@ impl Issuer {
         if !same_way && options.fetches_keys() {
             self.keys.refresh_soon();
         }
-        match new.policy {
-            OwnPolicy::Same => {}
-            OwnPolicy::New(edition) => {
-                put_policy_in_force(&mut self.policy_file, Some(edition), spawn);
-            }
-            OwnPolicy::Gone => self.policy_file = None,
-        }
+        put_policy_in_force(&mut self.policy_file, new.policy, spawn);
         self.config = options;
         in_doubt
     }
@@ -362,14 +343,6 @@ impl Engine {
         }
         let checked_passwords = self.issuers.check_passwords();
         let mut keys_in_doubt = false;
-        let is_gone = |new: &NewIssuer| matches!(new.policy, OwnPolicy::Gone);
-        let policy = match &self.policy_file {
-            // Its rules would stay in the rights of who is in.
-            None if new.issuers.iter().any(is_gone) => {
-                new.policy.or_else(|| Some(PolicyReader::no_file()))
-            }
-            _ => new.policy,
-        };
         for (new, (issuer, options)) in new
             .issuers
             .into_iter()
@@ -393,7 +366,7 @@ impl Engine {
         }
         self.config = config;
         common.metrics.collect_soon();
-        put_policy_in_force(&mut self.policy_file, policy, self.spawn);
+        put_policy_in_force(&mut self.policy_file, new.policy, self.spawn);
         put_policy_in_force(&mut self.observer.shadow, shadow, self.spawn);
         self.observer
             .follow(&self.config, self.policy_file.as_ref());

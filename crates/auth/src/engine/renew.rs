@@ -155,7 +155,7 @@ impl Engine {
             Ok(None) => {
                 // Only text is verified.
                 let token = String::from_utf8_lossy(token).into_owned();
-                // It named one a moment ago.
+                // It names one of them, or it would have been refused.
                 let issuer = self.issuers.of_token(&token).unwrap_or_default();
                 Renewal::Wait(Box::new(RenewalWait {
                     job: Job {

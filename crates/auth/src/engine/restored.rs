@@ -121,12 +121,15 @@ impl Engine {
     /// If the policy file names further claims by now, restored sessions get their rights again: such a claim may not
     /// have been saved.
     pub(super) fn check_restored(&mut self, common: &mut Common) {
-        let members = self.policies().flat_map(InForce::members);
-        let named: BTreeSet<String> = members.cloned().collect();
-        if !named.is_subset(&self.restored_rules.named) {
-            self.restored_rules.named = named;
-            common.sessions.forget_restored();
+        let known = &self.restored_rules.named;
+        let is_known = |file: &InForce| file.members().is_subset(known);
+        if self.policies().all(is_known) {
+            return;
         }
+        let members = self.policies().flat_map(InForce::members);
+        let members: BTreeSet<String> = members.cloned().collect();
+        self.restored_rules.named = members;
+        common.sessions.forget_restored();
     }
 
     /// Returns a session as it was saved, with the rights that its claims give today. `None` if nothing is saved, or

@@ -37,7 +37,7 @@ impl IssuerConfig {
 impl Engine {
     /// Returns the user name at the tenant. On a recheck (SIGHUP) `told` is the name that the broker was told.
     pub(super) fn username_of_tenant<'a>(&self, told: &'a str, origin: Origin) -> &'a str {
-        let issuer = &self.issuers[self.issuers.passwords()].config;
+        let issuer = &self.issuers.password_issuer().config;
         let without = told.strip_prefix(&issuer.username_prefix);
         without.filter(|_| origin.may_be_recheck()).unwrap_or(told)
     }

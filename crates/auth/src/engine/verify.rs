@@ -72,12 +72,11 @@ impl Engine {
             let audiences = &issuer.config.audiences;
             jwt::verify(token, &issuer.requirements, audiences, keys, now)
         })?;
-        let username = |claims: &Claims| -> Result<Arc<str>, Refusal> {
-            Ok(issuer.config.usernames.of(claims.members())?.into())
-        };
-        let verdict = claims.and_then(|claims| Ok((username(&claims)?, claims)));
-        let verdict =
-            verdict.and_then(|(username, claims)| self.identity(claims, username, number));
+        let verdict = claims.and_then(|claims| {
+            let usernames = &self.issuers[number].config.usernames;
+            let username = usernames.of(claims.members())?.into();
+            self.identity(claims, username, number)
+        });
         self.counters.token_cache.count(false);
         if let Ok(identity) = &verdict {
             self.token_cache.insert(print, identity, keys, now);

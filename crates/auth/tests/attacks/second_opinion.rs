@@ -29,15 +29,7 @@ impl ProviderKey {
     /// Returns a key for each algorithm with a public key.
     fn all() -> &'static [(&'static str, Self)] {
         static ALL: LazyLock<Vec<(&str, ProviderKey)>> = LazyLock::new(|| {
-            let rsa = [
-                Alg::Rs256,
-                Alg::Rs384,
-                Alg::Rs512,
-                Alg::Ps256,
-                Alg::Ps384,
-                Alg::Ps512,
-            ];
-            let rsa = rsa.map(|alg| (alg.name(), ProviderKey::Rsa(alg)));
+            let rsa = Alg::ALL.map(|alg| (alg.name(), ProviderKey::Rsa(alg)));
             let curves = [Curve::P256, Curve::P384, Curve::Ed25519];
             let elliptic = curves.map(|curve| {
                 let key = EllipticKey::generate(KID, curve);

@@ -8,7 +8,7 @@ use auth::{
     client::{Client, ClientKey, ClientView},
     clock::{self, Unix},
     config::Config,
-    engine::{Access, Common, Connect, Decision, Engine, Step},
+    engine::{Access, Action, Common, Connect, Decision, Engine, Step},
     jwt::jwks_cache::FetchSchedule,
     log::Log,
     policy_file::BrokerFeatures,
@@ -71,6 +71,27 @@ pub(crate) fn instance(options: &[(&str, &str)], pace: FetchSchedule, log: Log) 
     let mut common = Common::default();
     let engine = Engine::new(config, pace, log, threads::plain, &mut common).unwrap();
     TestInstance { engine, common }
+}
+
+/// Returns an access by the client that this CONNECT let in under this username.
+pub(crate) fn access<'a>(
+    connect: &Connect<'a>,
+    username: &'a str,
+    action: Action,
+    topic: &'a str,
+) -> Access<'a, Client<&'a str>> {
+    Access {
+        key: connect.key,
+        client: Client {
+            username: Some(username),
+            ..connect.client
+        },
+        action,
+        topic: topic.as_bytes(),
+        qos: 0,
+        retain: false,
+        payload: 0,
+    }
 }
 
 /// Returns a CONNECT with a token.

@@ -218,14 +218,7 @@ type Signer = Box<dyn Fn(Mint) -> String + Sync>;
 /// Returns each algorithm that the plugin accepts, and what signs with it. The tenant publishes all keys.
 fn signers(tenant: &Tenant) -> Vec<(&'static str, Signer)> {
     let mut signers: Vec<(_, Signer)> = Vec::new();
-    for alg in [
-        Alg::Rs256,
-        Alg::Rs384,
-        Alg::Rs512,
-        Alg::Ps256,
-        Alg::Ps384,
-        Alg::Ps512,
-    ] {
+    for alg in Alg::ALL {
         signers.push((alg.name(), Box::new(move |mint: Mint| mint.alg(alg).sign())));
     }
     // A key that names its algorithm is for no other one.
