@@ -304,7 +304,8 @@ impl<'a> Jwk<'a> {
             return Err(KeyProblem::Private);
         }
         if let Some(purpose) = self.get("use").filter(|purpose| *purpose != "sig") {
-            return Err(KeyProblem::Use(purpose.to_string()));
+            let text = purpose.as_str().map(str::to_owned);
+            return Err(KeyProblem::Use(text.unwrap_or_else(|| purpose.to_string())));
         }
         if let Some(operations) = self.get("key_ops") {
             let operations = operations.as_array();

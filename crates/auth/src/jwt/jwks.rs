@@ -508,7 +508,7 @@ mod tests {
                 json!({"kty": "RSA", "kid": "k", "alg": "RS256", "x5c": ["MIIB"]}),
                 "only in a certificate",
             ),
-            (with("use", json!("enc")), "use \"enc\""),
+            (with("use", json!("enc")), "use 'enc'"),
             (with("key_ops", json!(["encrypt"])), "key_ops"),
             (with("alg", json!("RSA-OAEP")), "'RSA-OAEP'"),
             (
@@ -520,6 +520,11 @@ mod tests {
                 "for ES256, which needs another kind",
             ),
             (with("alg", json!(5)), "alg that is not a string"),
+            (with("use", json!("enc\u{7f}")), r"use 'enc\u{7f}', not"),
+            (
+                with("use", json!(["\u{9b}2J"])),
+                r#"use '["\u{9b}2J"]', not"#,
+            ),
             (with("d", json!("AQAB")), "private"),
             (with("n", json!(modulus(128))), "1024 bits"),
             (with("n", json!("")), "0 bits"),
@@ -543,6 +548,7 @@ mod tests {
             assert_eq!(set.len(), 1, "{key}");
             let ignored = set.ignored()[0].to_string();
             assert!(ignored.contains(why), "{ignored}");
+            assert!(!ignored.contains(char::is_control), "{ignored:?}");
             assert!(parse(&[key]).unwrap_err().contains("no usable key"));
         }
     }

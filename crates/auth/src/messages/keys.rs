@@ -52,7 +52,7 @@ impl fmt::Display for KeyProblem {
                 Quoted(found)
             ),
             Self::Private => f.write_str("is a private key"),
-            Self::Use(found) => write!(f, "has the use {found}, not sig"),
+            Self::Use(found) => write!(f, "has the use {}, not sig", Quoted(found)),
             Self::NotForVerifying => f.write_str("is not for verifying (key_ops)"),
             Self::Algorithm(name) => write!(f, "is for {}, which is not supported", Quoted(name)),
             Self::AlgorithmOfOtherKind(algorithm) => {
