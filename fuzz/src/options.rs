@@ -1,4 +1,4 @@
-//! Options, as lines of mosquitto.conf and as a file of options.
+//! Options, as lines of mosquitto.conf and as a file of options, with tables of issuers.
 
 use std::{fs, os::unix::fs::PermissionsExt, sync::LazyLock};
 
@@ -47,7 +47,17 @@ pub(crate) fn options(input: &[u8]) -> bool {
                 assert!(!config.issuers.is_empty());
                 for issuer in &config.issuers {
                     assert!(!issuer.audiences.is_empty() && !issuer.algorithms.is_empty());
+                    assert!(!issuer.names.is_empty());
                 }
+                let mut names: Vec<&str> = (config.issuers.iter())
+                    .flat_map(|issuer| issuer.names.iter().map(String::as_str))
+                    .collect();
+                names.sort_unstable();
+                let distinct = names.windows(2).all(|two| two[0] != two[1]);
+                assert!(distinct, "an iss selects one issuer: {names:?}");
+                let applications = config.issuers.iter();
+                let applications = applications.filter(|issuer| issuer.application.is_some());
+                assert!(applications.count() <= 1, "passwords go to one issuer");
             }
             true
         }

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use auth::config::options;
 use fuzz::{TARGETS, compare::Coverage};
 
 /// Returns the seeds of a target, with their names.
@@ -28,6 +29,33 @@ fn each_target_has_valid_and_invalid_seeds() {
     }
     let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds")).unwrap();
     assert_eq!(folders.count(), TARGETS.len(), "a folder without a target");
+}
+
+#[test]
+fn tables_of_issuers_are_accepted_if_their_seed_names_no_mistake() {
+    let tables = seeds("options").into_iter();
+    let tables: Vec<_> = tables
+        .filter(|(name, _)| name.contains("/issuer-tables"))
+        .collect();
+    assert_eq!(tables.len(), 4);
+    for (name, seed) in tables {
+        assert_eq!(
+            fuzz::options(&seed),
+            name.ends_with("/issuer-tables"),
+            "{name}"
+        );
+    }
+}
+
+/// libFuzzer finds no name of an option by itself.
+#[test]
+fn the_dictionary_of_options_has_every_option() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("options.dict");
+    let dictionary = fs::read_to_string(path).unwrap();
+    for option in options::GROUPS.iter().flat_map(|group| group.options) {
+        let entry = format!("\"\\x0a{} \"\n", option.name);
+        assert!(dictionary.contains(&entry), "{entry}");
+    }
 }
 
 #[test]
