@@ -46,7 +46,7 @@
 //!    2.0 no client that may be away.
 //! 4. **The next tick ends it.** On 2.0 sessions that the broker did not ask about are gone, and their client IDs are
 //!    free (`Sessions::end_recheck`); 2.1 can be asked which client IDs are free. A generation that RELOAD did not wait
-//!    for is put in force by the tick after it is read (`Engine::finish_reload`).
+//!    for takes effect in the tick after it is read (`Engine::finish_reload`).
 //! 5. **New rules reach a client at its next message** (`engine/access.rs`). No client is disconnected because of them,
 //!    and subscriptions stay: each delivery is checked.
 //!

@@ -93,8 +93,8 @@ fn few_modules_use_the_libraries_for_http_and_signatures() {
 /// Claims that nobody has verified are for the operator's tool. The plugin itself never takes them.
 #[test]
 fn the_plugin_takes_no_unverified_claims() {
-    only("jwt::unverified", &["auth/engine/aside.rs"]);
-    only("admit_unverified", &["auth/engine/aside.rs"]);
+    only("jwt::unverified", &["auth/engine/diagnosis.rs"]);
+    only("admit_unverified", &["auth/engine/diagnosis.rs"]);
 }
 
 #[test]
@@ -478,7 +478,7 @@ fn built_in() -> Vec<String> {
     names
 }
 
-/// A second stack would be a second place where a fault has to be mended, and might meet the broker's OpenSSL.
+/// A second stack would be a second place where a fault has to be fixed, and might meet the broker's OpenSSL.
 #[test]
 fn there_is_one_stack_for_tls_and_one_for_cryptography() {
     let names = built_in();

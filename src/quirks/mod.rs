@@ -1,6 +1,6 @@
 //! Bugs of Mosquitto that the plugin works around, one file each.
 //!
-//! Each file says which versions have the bug, what proves that, and when the file can be deleted. A workaround is
+//! Each file says which versions have the bug, which test shows it, and when the file can be deleted. A workaround is
 //! switched on by what the running broker does or offers, not by its version number, wherever that can be seen.
 //!
 //! Some workarounds are rules of the sign-in rather than calls at the boundary. They live where those rules live:

@@ -259,7 +259,7 @@ on_each_broker! {
             broker.reload();
             let connect = login(Protocol::V5, "c", "d");
             for _ in 0..2 {
-                assert_eq!(answer(&broker, &connect), None, "{what}: mended, and a reload says so");
+                assert_eq!(answer(&broker, &connect), None, "{what}: fixed, and a reload says so");
             }
         }
     }

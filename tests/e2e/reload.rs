@@ -321,7 +321,7 @@ on_each_broker! {
     }
 }
 
-/// A FIFO, a folder or a file without end in the place of a file is a mistake, and no broker waits for it.
+/// A FIFO, a folder or a file without end in place of a file is a mistake, and no broker waits for it.
 #[test]
 fn a_file_that_is_none_keeps_nobody_waiting() {
     for version in Version::ALL {

@@ -109,7 +109,7 @@ fn delaying_mqtt5_lets_anybody_crash_2_1_2() {
     let Some(ended) = broker.wait_for_exit(PATIENCE) else {
         panic!(
             "Mosquitto {} outlives two MQTT 5 clients that hang up while they wait, each with a delayed will: \
-             either it was mended there (see its ChangeLog), and then README and src/lib.rs need not warn of \
+             either it was fixed there (see its ChangeLog), and then README and src/lib.rs need not warn of \
              delay_mqtt5 any more, or they did not wait",
             Version::Sanitized.release().unwrap()
         );
@@ -379,7 +379,7 @@ fn sighup_with_a_simultaneous_hang_up_misuses_memory() {
     });
     let ended = ended.unwrap_or_else(|| {
         panic!(
-            "Mosquitto {} outlives a SIGHUP in the round in which waiting clients hang up: it was mended there, \
+            "Mosquitto {} outlives a SIGHUP in the round in which waiting clients hang up: it was fixed there, \
              and SIGHUP need not be kept back any more",
             Version::Sanitized.release().unwrap()
         )

@@ -16,7 +16,7 @@
 //! | Which rules count for a client, and in which order? | [`rights`] |
 //! | Which clients share compiled rules? | [`interner`] |
 //! | Which messages were allowed a moment ago? | [`answer_cache`] |
-//! | Why was something denied? | [`explanation`]; with places, and the rule that almost allowed it, [`why`] |
+//! | Why was something denied? | [`explanation`]; with places, and the rule that almost allowed it, [`diagnosis`] |
 //! | What is suspicious in a policy file without a mistake? | [`lint`] |
 //! | Where are the sentences for people? | [`messages`], and nowhere else |
 
@@ -25,6 +25,7 @@
 pub mod answer_cache;
 pub mod claims;
 pub mod client;
+pub mod diagnosis;
 pub mod explanation;
 pub mod interner;
 pub mod lint;
@@ -33,4 +34,3 @@ pub mod policy_file;
 pub mod rights;
 pub mod rules;
 pub mod time;
-pub mod why;

@@ -8,6 +8,7 @@ use crate::{
     claims::{
         ClaimMistake, ClaimsError, FilterProblem, JsonType, PatternProblem, RuleMember, RuleProblem,
     },
+    diagnosis::{Obstacle, PlacedRule, RulePlace, UnmetCondition},
     explanation::{Explanation, Limit, RuleName},
     policy_file::{
         Entry, Expected, Mistake, MistakeKind, PolicySize, PublishLimit, TomlTable,
@@ -15,7 +16,6 @@ use crate::{
         conditions::{Condition, Test},
     },
     rules::{Actions, Effect, Malformed, Placeholder, UnusableValue, ValueProblem},
-    why::{Obstacle, PlacedRule, RulePlace, UnmetCondition},
 };
 use input::text::Quoted;
 

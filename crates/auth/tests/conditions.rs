@@ -124,9 +124,9 @@ fn unbound_client_ids_in_rules_are_warned_of() {
         panic!("one warning: {on_sighup:?}")
     };
     assert!(
-        line.starts_with(
-            "rule 'own' of the policy file looks at the client ID, which every device chooses"
-        ) && line.ends_with("fix: set client_id_template or client_id_claim"),
+        line.starts_with(&format!(
+            "rule 'own' of the policy file '{path}' looks at the client ID, which every device chooses"
+        )) && line.ends_with("fix: set client_id_template or client_id_claim"),
         "{line}"
     );
     let (at_start, _) = warnings(&[("claim_placeholders", "true")], "");

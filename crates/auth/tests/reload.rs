@@ -226,7 +226,7 @@ fn write(path: PathBuf, text: &str) -> PathBuf {
 
 /// What is remembered about a token while the shadow policy cannot be read has the claims that it asks for later.
 #[test]
-fn a_shadow_policy_that_is_mended_knows_the_claims() {
+fn a_shadow_policy_that_is_corrected_knows_the_claims() {
     let mut scene = Scene::offline(&[]);
     let path = scene.write("shadow.toml", "[[rule]]\n");
     scene.set(&[("shadow_policy", path.to_str().unwrap())]);
@@ -270,8 +270,8 @@ fn a_changed_option_applies_to_the_next_sign_in_and_not_to_sessions() {
     assert!(scene.may_publish(2, "new"), "who is in stays in");
 }
 
-/// Whatever is wrong, the line says where and how to mend it, everything stays as it was, and the next SIGHUP takes
-/// what is mended.
+/// Whatever is wrong, the line says where and how to fix it, everything stays as it was, and the next SIGHUP takes
+/// what is fixed.
 #[test]
 fn a_mistake_anywhere_changes_nothing() {
     let mut scene = Scene::offline(&[

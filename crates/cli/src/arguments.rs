@@ -39,7 +39,7 @@ pub(crate) const CONF: &str = "/etc/mosquitto/mosquitto.conf";
 pub(crate) enum Command {
     /// Read a configuration as the broker and the plugin read it, and report what is wrong
     Check(Configuration),
-    /// Ask the tenant whether it is set up as the configuration expects, and say how to mend what is not
+    /// Ask the tenant whether it is set up as the configuration expects, and say how to fix what is not
     #[command(after_help = DOCTOR_HELP)]
     Doctor(Doctor),
     /// Sign in as a device would, and show what its token says, which rights it has and when they end

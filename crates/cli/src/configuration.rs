@@ -184,7 +184,7 @@ pub(crate) fn instances(path: &Path) -> Result<Vec<ConfiguredPlugin>, Failure> {
             let place = place.map_or_else(String::new, |place| format!("{place}: "));
             Failure {
                 what: format!("{place}{}", words.seen),
-                fix: words.mend,
+                fix: words.fix,
             }
         }
         None => Failure::new(format!(

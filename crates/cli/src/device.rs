@@ -15,7 +15,7 @@ use base64::{
 };
 use serde_json::{Map, Value, json};
 
-use acl::{client::ClientAttributes, why::RulesFor};
+use acl::{client::ClientAttributes, diagnosis::RulesFor};
 use auth::{
     client::{Client, ClientKey},
     clock::{self, Unix},

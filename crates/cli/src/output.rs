@@ -29,7 +29,7 @@ pub(crate) trait Outcome {
 pub(crate) struct Failure {
     /// What could not be done, and why.
     pub(crate) what: String,
-    /// How to mend it.
+    /// How to fix it.
     pub(crate) fix: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl Failure {
         }
     }
 
-    /// Adds how to mend it.
+    /// Adds how to fix it.
     pub(crate) fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
         self

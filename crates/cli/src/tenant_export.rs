@@ -42,13 +42,13 @@ pub(crate) struct TenantNeeds {
     admin_permission: Option<String>,
     /// Whether devices sign in with passwords, and from which connection.
     passwords: Option<Option<String>>,
-    /// How the application proves who it is.
+    /// How the application authenticates.
     authentication: Authentication,
     /// The claims that the Action sets, and the JavaScript of their values.
     claims: Vec<(String, &'static str)>,
 }
 
-/// How the application proves who it is.
+/// How the application authenticates.
 #[derive(Debug)]
 enum Authentication {
     /// With its secret, by the method with this name.

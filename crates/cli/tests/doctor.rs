@@ -153,7 +153,7 @@ fn tool(conf: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output
         .unwrap()
 }
 
-/// Checks that exactly this is wrong, and that each finding says what it means and how to mend it.
+/// Checks that exactly this is wrong, and that each finding says what it means and how to fix it.
 #[track_caller]
 fn wrong(said: &Said, findings: &[&str]) {
     assert_eq!(said.with("wrong"), findings, "{:#}", said.json);

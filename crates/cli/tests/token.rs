@@ -470,7 +470,7 @@ fn nobody_signs_in() {
 }
 
 #[test]
-fn a_refusal_names_the_page_that_mends_it() {
+fn a_refusal_names_the_page_that_fixes_it() {
     let place = Place::new();
     let (secret, wrong) = (
         place.file("secret", CLIENT_SECRET),

@@ -2,7 +2,7 @@
 //! tools.
 //!
 //! `mosquitto_ctrl NAME …` loads `mosquitto_ctrl_NAME.so` from where the dynamic loader looks, and calls its
-//! `ctrl_main` (apps/mosquitto_ctrl of Mosquitto 2.0 and 2.1). This one puts the tool in the place of the process,
+//! `ctrl_main` (apps/mosquitto_ctrl of Mosquitto 2.0 and 2.1). This one puts the tool in place of the process,
 //! so the exit code is the tool's.
 
 use std::{

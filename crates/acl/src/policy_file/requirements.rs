@@ -3,7 +3,7 @@
 //! They are checked at a sign-in and at a renewal, and not between: a time window that closes ends no session.
 
 use super::conditions::Condition;
-use crate::{client::ClientAttributes, rules::windows::OpenWindows, why::UnmetCondition};
+use crate::{client::ClientAttributes, diagnosis::UnmetCondition, rules::windows::OpenWindows};
 
 /// The longest message, in characters.
 pub(super) const MAX_MESSAGE: usize = 200;

@@ -110,7 +110,7 @@ impl Examiner {
         self.endpoints()?.token.clone()
     }
 
-    /// Returns how the application proves who it is, if there is one and that is known.
+    /// Returns how the application authenticates, if there is one and that is known.
     pub fn client_auth(&self) -> Option<ClientAuth> {
         let application = self.issuer.application.as_ref()?;
         let discovered = || Some(self.endpoints()?.client_auth);

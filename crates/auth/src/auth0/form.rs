@@ -1,4 +1,4 @@
-//! The body of a token request (RFC 6749, section 4.3.2), what in it proves who the application is, and whether any of
+//! The body of a token request (RFC 6749, section 4.3.2), the credentials of the application in it, and whether any of
 //! it was sent.
 
 use std::{

@@ -21,7 +21,7 @@ use ureq::{
 use super::resolver::SharedResolver;
 use crate::{clock::Deadline, http_proxy::HttpProxy, refusal::ProxyProblem};
 
-/// Looks up the proxy's name in the place of the tenant's, if there is a proxy.
+/// Looks up the proxy's name in place of the tenant's, if there is a proxy.
 #[derive(Debug, Default)]
 pub(super) struct FirstHop {
     proxy: Option<Uri>,

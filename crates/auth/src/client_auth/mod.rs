@@ -1,11 +1,11 @@
-//! How an application proves who it is when it asks for tokens.
+//! How an application authenticates when it asks for tokens.
 
 pub mod assertion;
 
 use crate::secret::Secret;
 use assertion::AssertionKey;
 
-/// What proves who an application is.
+/// The credentials of an application.
 #[derive(Clone, Debug)]
 pub enum ApplicationCredential {
     /// Nothing: a public application.
@@ -16,7 +16,7 @@ pub enum ApplicationCredential {
     Key(AssertionKey),
 }
 
-/// How an application proves who it is at the token endpoint (OpenID Connect Core 1.0, section 9).
+/// How an application authenticates at the token endpoint (OpenID Connect Core 1.0, section 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientAuth {
     /// The secret is in the form.

@@ -316,7 +316,7 @@ fn assertion_key(given: &Given) -> Result<Option<AssertionKey>> {
     })
 }
 
-/// Returns how the application proves who it is, if an option says so.
+/// Returns how the application authenticates, if an option says so.
 pub(super) fn client_auth(given: &Given) -> Result<Option<ClientAuth>> {
     if given.given(AUTH_METHOD).is_none() {
         return Ok(None);

@@ -6,14 +6,14 @@
 //! | How is one option read? | `given.rs` |
 //! | Which options go together? | `rules.rs`; those of an issuer, `issuer.rs` |
 //! | What can be wrong? | [`errors`]; the sentences are in `messages/` |
-//! | What are all the mistakes, for a tool that must not change anything? | `look.rs` |
+//! | What are all the mistakes, for a tool that must not change anything? | `all_mistakes.rs` |
 //! | Which option is a misspelt one meant to be? | `nearest.rs` |
 //! | What has changed since it was read, on SIGHUP? | this file; in mosquitto.conf, [`on_disk`] |
 
+mod all_mistakes;
 pub(crate) mod errors;
 mod given;
 mod issuer;
-mod look;
 pub mod mosquitto_conf;
 mod nearest;
 pub mod on_disk;
@@ -94,7 +94,7 @@ pub enum KeySource {
 pub struct Application {
     /// Its client ID.
     pub client_id: String,
-    /// What proves who it is.
+    /// Its credentials.
     pub credential: ApplicationCredential,
     /// How it proves that, if that is not left to the discovery document.
     pub auth: Option<ClientAuth>,
@@ -189,7 +189,7 @@ impl Config {
     ///
     /// Returns everything that is wrong.
     pub fn look(pairs: &[(String, String)]) -> std::result::Result<Self, Vec<ConfigError>> {
-        look::look(pairs)
+        all_mistakes::read(pairs)
     }
 
     /// Reads the file that `config_file` names and the files of secrets again. The options in mosquitto.conf are those
@@ -359,7 +359,7 @@ impl WrittenOptions {
         issuer::tenant(&self.0)
     }
 
-    /// Returns how an application proves who it is, if an option says so.
+    /// Returns how an application authenticates, if an option says so.
     pub(crate) fn client_auth(&self) -> Result<Option<ClientAuth>> {
         issuer::client_auth(&self.0)
     }

@@ -274,7 +274,7 @@ const CREDENTIALS: Group = Group {
             default: Unset("the application has a Client Secret"),
             reread: Reread::Forgets,
             text: "The file that holds the private key of the application, as PEM (an RSA key, or one on the curve \
-                   P-256), in the place of a Client Secret. With it the application proves who it is by an assertion \
+                   P-256), in place of a Client Secret. With it the application authenticates by an assertion \
                    that it signs anew for each request (`private_key_jwt`), and no secret is shared with the tenant. \
                    Protect it like `client_secret_file`. See [an application with a private \
                    key](connect-auth0.md#an-application-with-a-private-key).",
@@ -309,7 +309,7 @@ const CREDENTIALS: Group = Group {
             ]),
             default: Unset("what fits the application and the discovery document"),
             reread: Reread::Forgets,
-            text: "How the application proves who it is: with its secret in the form or in the header `Authorization`, \
+            text: "How the application authenticates: with its secret in the form or in the header `Authorization`, \
                    or with its private key (`client_assertion_key_file`). Without this option, an application with a \
                    private key uses that. A secret is sent in the form with `domain`, and otherwise as the discovery \
                    document offers: in the form if it offers both; in the header if it says nothing about it, which \

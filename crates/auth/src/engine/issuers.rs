@@ -43,7 +43,7 @@ pub(super) struct Issuer {
     pub(super) in_use: TenantInUse,
     /// The number of that client.
     pub(super) client_number: u64,
-    /// Its own policy file, if it has one, or no rules in the place of one that is gone.
+    /// Its own policy file, if it has one, or no rules in place of one that is gone.
     pub(super) policy_file: Option<InForce>,
     /// The rules in its tokens. The same claims may mean something else to another issuer.
     pub(super) interned_rules: Interner<TokenRules>,
@@ -244,7 +244,7 @@ impl Engine {
         let (own, common) = (issuer.policy_file.as_ref(), self.policy_file.as_ref());
         match issuer.config.policy_file {
             Some(_) => own,
-            // Where there is no common file, the empty one in the place of an own file that is gone takes its rules
+            // Where there is no common file, the empty one in place of an own file that is gone takes its rules
             // from the sessions that have them.
             None => common.or(own),
         }

@@ -13,7 +13,7 @@
 //! * `observer`: what the decision log and the shadow policy see
 //! * `signing_keys`: which key admitted whom, and what follows when it is revoked
 //! * `restored`: sessions that the broker restored from disk
-//! * `aside`: what only the operator's tool uses
+//! * `diagnosis`: what only the operator's tool uses
 //! * `observe`: numbers for dashboards
 //! * `report`: what the operator is told · `repeats`: how often · `tally`: a summary per minute of devices that had to
 //!   try again
@@ -24,10 +24,10 @@
 mod access;
 mod administration;
 mod admission;
-mod aside;
 mod authenticate;
 mod common;
 mod delays;
+mod diagnosis;
 mod exchange;
 mod expiry;
 mod issuers;
@@ -75,10 +75,10 @@ use acl::{answer_cache::AnswerCache, interner::Interner};
 pub use access::{Access, Action, Decision};
 pub use administration::{AdminAnswer, Administered, administer};
 pub use admission::Admission;
-pub use aside::{WhyDecided, mistakes_in_files};
 pub use authenticate::{Connect, Step};
 use common::TenantId;
 pub use common::{Admitted, Common};
+pub use diagnosis::{WhyDecided, mistakes_in_files};
 use exchange::Exchanges;
 pub use exchange::{AuthPacket, ExchangeStep, PresentedToken};
 use expiry::SessionEnds;
@@ -271,7 +271,7 @@ impl Engine {
             if let (Some(path), Some(policy)) = (path, policy) {
                 self.policy_reader.check(path, policy.rules())?;
                 let size = policy.rules().size();
-                self.tell(&Report::PolicyFile { size });
+                self.tell(&Report::PolicyFile { path, size });
             }
         }
         self.warn_of_free_client_ids();
@@ -352,7 +352,11 @@ impl Engine {
             let policy_file = self.policy_of(IssuerNumber::of(place));
             let entry = policy_file.and_then(InForce::looks_at_client_id);
             if entry.is_some() || issuer.config.reading.placeholders {
-                return self.tell(&Report::UnboundClientIds { entry });
+                let own = issuer.config.policy_file.as_deref();
+                let path = own.or(self.config.policy_file.as_deref());
+                return self.tell(&Report::UnboundClientIds {
+                    entry: entry.zip(path),
+                });
             }
         }
     }

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again, and put in force whole or not at all.
+//! SIGHUP: the configuration is read again, and takes effect whole or not at all.
 //!
 //! What the options and the files say at one time is a generation. [`Reader`] reads the next one on a thread and builds
 //! all that depends on it off to the side. Only if nothing is wrong with any of it, [`Engine::put_in_force`] exchanges

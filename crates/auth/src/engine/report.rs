@@ -1,6 +1,6 @@
 //! What operators are told: each kind of refusal once, and then how often it came again.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use super::{
     Access, Action, Engine,
@@ -88,8 +88,8 @@ pub(crate) enum Report<'a> {
     UnverifiedAddress,
     /// Rights depend on the client ID, and no option binds that.
     UnboundClientIds {
-        /// The rule or requirement of the policy file; `None` if it is the tokens that name the client ID.
-        entry: Option<&'a Entry>,
+        /// The rule or requirement, and its policy file; `None` if it is the tokens that name the client ID.
+        entry: Option<(&'a Entry, &'a Path)>,
     },
     /// Users of the tenant may have the rights of the broker's own users.
     LocalUsers {
@@ -103,8 +103,10 @@ pub(crate) enum Report<'a> {
         /// The option.
         option: &'static str,
     },
-    /// The policy file was read at the start.
+    /// A policy file was read at the start.
     PolicyFile {
+        /// Where it is.
+        path: &'a Path,
         /// How much is in it.
         size: PolicySize,
     },

@@ -536,7 +536,7 @@ mod tests {
         assert!(site.ask(device, start + S(2)).is_some());
         assert!(site.ask(site.device(2), start + S(2)).is_none());
         site.circuit_breaker.reset();
-        assert!(site.ask(device, start + S(2)).is_some(), "it was mended");
+        assert!(site.ask(device, start + S(2)).is_some(), "it was fixed");
     }
 
     #[test]

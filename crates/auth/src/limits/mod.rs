@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_left_alone_until_somebody_mends_it() {
+    fn trouble_is_left_alone_until_somebody_fixes_it() {
         let start = Instant::now();
         let mut limits = TenantLimits::new(1, start);
         let asked = (0..200)

@@ -105,7 +105,10 @@ impl fmt::Display for Report<'_> {
             ),
             Self::UnboundClientIds { entry } => {
                 match entry {
-                    Some(entry) => write!(f, "{entry} of the policy file looks at")?,
+                    Some((entry, path)) => {
+                        let path = path.display().to_string();
+                        write!(f, "{entry} of the policy file {} looks at", Quoted(&path))?;
+                    }
                     None => f.write_str("with claim_placeholders a token's filters may hold")?,
                 }
                 f.write_str(
@@ -141,7 +144,10 @@ impl fmt::Display for Report<'_> {
             ),
             Self::ShadowUnusable(why) => write!(f, "{why}; it decides nothing, so everything else goes on without it"),
             Self::ShadowDiffers(difference) => write!(f, "{difference}"),
-            Self::PolicyFile { size } => write!(f, "the policy file has {size}"),
+            Self::PolicyFile { path, size } => {
+                let path = path.display().to_string();
+                write!(f, "the policy file {} has {size}", Quoted(&path))
+            }
             Self::GenerationInForce {
                 number,
                 changes,

@@ -641,7 +641,7 @@ pub enum TenantBody {
 pub enum LookAt {
     /// The application's settings in the tenant.
     Application,
-    /// `client_id`, and what proves who the application is, which was sent in this way.
+    /// `client_id`, and the credentials of the application, which were sent in this way.
     ClientSecret(ClientAuth),
     /// `audience` and `connection`.
     AudienceAndConnection,

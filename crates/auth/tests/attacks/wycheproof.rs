@@ -102,7 +102,7 @@ fn signatures() {
                 );
                 (false, "exceptions")
             } else if SAME_AS_357.contains(&id) {
-                assert!(!valid && of_357 == Some(text), "tcId {id} was mended");
+                assert!(!valid && of_357 == Some(text), "tcId {id} was fixed");
                 (true, "exceptions")
             } else if !is_ours(jwk) {
                 (false, "of algorithms that are not ours")

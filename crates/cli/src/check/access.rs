@@ -122,7 +122,7 @@ impl BrokerUser {
         }
     }
 
-    /// Returns what keeps the user from putting a file in the place of this one.
+    /// Returns what keeps the user from putting a file in place of this one.
     pub(super) fn may_not_replace(&self, path: &Path) -> Option<Obstacle> {
         let above = path.parent()?;
         let Ok(folder) = above.canonicalize() else {

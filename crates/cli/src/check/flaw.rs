@@ -101,7 +101,7 @@ pub(crate) enum Obstacle {
     Append,
     /// There is no such file, and it may create none in this folder.
     Create(PathBuf),
-    /// It may put no file in the place of this one, because it may not write in this folder.
+    /// It may put no file in place of this one, because it may not write in this folder.
     Replace(PathBuf),
     /// There is no such folder.
     NoFolder(PathBuf),

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use acl::why::{NearMiss, Obstacle, PlacedRule, RulePlace};
+use acl::diagnosis::{NearMiss, Obstacle, PlacedRule, RulePlace};
 use auth::{
     clock::Unix,
     engine::{Decision, WhyDecided},

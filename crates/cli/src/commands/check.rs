@@ -21,7 +21,7 @@ struct Checked {
 impl Outcome for Checked {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         for one in &self.found {
-            let Words { seen, means, mend } = messages::words(&one.flaw);
+            let Words { seen, means, fix } = messages::words(&one.flaw);
             let (before, label, after) = output::label(one.severity());
             let place = one
                 .place
@@ -29,7 +29,7 @@ impl Outcome for Checked {
                 .map(|place| format!("{}: ", messages::place(place)));
             let place = place.unwrap_or_default();
             writeln!(out, "{before}{label:<9}{after} {place}{seen}")?;
-            for (label, text) in [("devices:", means), ("fix:", mend)] {
+            for (label, text) in [("devices:", means), ("fix:", fix)] {
                 if let Some(text) = text {
                     writeln!(out, "          {label} {text}")?;
                 }
@@ -54,7 +54,7 @@ impl Outcome for Checked {
     fn json(&self) -> Value {
         let found = |one: &Found| {
             let (code, severity) = one.flaw.code();
-            let Words { seen, means, mend } = messages::words(&one.flaw);
+            let Words { seen, means, fix } = messages::words(&one.flaw);
             json!({
                 "finding": code,
                 "severity": severity.name(),
@@ -62,7 +62,7 @@ impl Outcome for Checked {
                 "line": one.place.as_ref().map(|place| place.line),
                 "seen": seen,
                 "means": means,
-                "fix": mend,
+                "fix": fix,
             })
         };
         json!({ "findings": self.found.iter().map(found).collect::<Vec<_>>() })

@@ -79,15 +79,15 @@ impl IssuerDiagnosis {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         for finding in &self.findings {
             let (_, severity) = finding.kind();
-            let Words { seen, means, mend } = messages::words(finding, self.is_auth0);
+            let Words { seen, means, fix } = messages::words(finding, self.is_auth0);
             let (before, label, after) = output::label(severity);
             writeln!(out, "{before}{label:<9}{after} {seen}")?;
-            let mend_label = if severity == Severity::Note {
+            let fix_label = if severity == Severity::Note {
                 "see:"
             } else {
                 "fix:"
             };
-            for (label, text) in [("devices:", means), (mend_label, mend)] {
+            for (label, text) in [("devices:", means), (fix_label, fix)] {
                 if let Some(text) = text {
                     writeln!(out, "          {label} {text}")?;
                 }
@@ -107,10 +107,10 @@ impl IssuerDiagnosis {
     fn findings_json(&self) -> Vec<Value> {
         let finding = |finding: &Finding| {
             let (code, severity) = finding.kind();
-            let Words { seen, means, mend } = messages::words(finding, self.is_auth0);
+            let Words { seen, means, fix } = messages::words(finding, self.is_auth0);
             json!({
                 "finding": code, "severity": severity.name(), "tenant": self.tenant, "seen": seen,
-                "means": means, "fix": mend,
+                "means": means, "fix": fix,
             })
         };
         self.findings.iter().map(finding).collect()

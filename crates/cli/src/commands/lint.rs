@@ -78,7 +78,7 @@ fn found(path: &Path, around: Option<&Around>) -> Result<Vec<Lint>, Failure> {
     let shown = path.display();
     let text = fs::read_to_string(path).map_err(|why| Failure::new(format!("{shown}: {why}")))?;
     let rules = PolicyFile::compile(&text).map_err(|mistake| {
-        Failure::new(format!("{shown}: {mistake}")).fix("mend it first; `check` shows all mistakes")
+        Failure::new(format!("{shown}: {mistake}")).fix("fix it first; `check` shows all mistakes")
     })?;
     let mut found = lint::lint(&rules);
     found.retain(|one| match (one, around) {
@@ -102,7 +102,7 @@ impl Outcome for Linted {
         }
         for (file, one) in self.all() {
             let (_, severity) = messages::code(one);
-            let Words { seen, means, mend } = messages::words(one);
+            let Words { seen, means, fix } = messages::words(one);
             let (before, label, after) = output::label(severity);
             let line = one.rule().line;
             writeln!(
@@ -110,7 +110,7 @@ impl Outcome for Linted {
                 "{before}{label:<9}{after} {}:{line}: {seen}",
                 file.display()
             )?;
-            for (label, text) in [("devices:", means), ("fix:", mend)] {
+            for (label, text) in [("devices:", means), ("fix:", fix)] {
                 if let Some(text) = text {
                     writeln!(out, "          {label} {text}")?;
                 }
@@ -132,7 +132,7 @@ impl Outcome for Linted {
     fn json(&self) -> Value {
         let found = |(file, one): (&Path, &Lint)| {
             let (code, severity) = messages::code(one);
-            let Words { seen, means, mend } = messages::words(one);
+            let Words { seen, means, fix } = messages::words(one);
             let rule = one.rule();
             json!({
                 "finding": code,
@@ -142,7 +142,7 @@ impl Outcome for Linted {
                 "rule": rule.name,
                 "seen": seen,
                 "means": means,
-                "fix": mend,
+                "fix": fix,
             })
         };
         json!({

@@ -9,8 +9,8 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use acl::{
+    diagnosis::{Obstacle, RuleFor, RulesFor},
     rules::Actions,
-    why::{Obstacle, RuleFor, RulesFor},
 };
 use auth::{
     clock::Unix,

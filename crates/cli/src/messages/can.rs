@@ -3,8 +3,8 @@
 use std::{fmt, path::Path};
 
 use acl::{
+    diagnosis::{NearMiss, PlacedRule, RulePlace, WhyRules},
     rules::Effect,
-    why::{NearMiss, PlacedRule, RulePlace, WhyRules},
 };
 use auth::engine::{Decision, WhyDecided};
 use input::text::Quoted;

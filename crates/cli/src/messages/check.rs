@@ -13,7 +13,7 @@ pub(crate) fn place(place: &ConfPlace) -> String {
     format!("{}:{}", place.file.display(), place.line)
 }
 
-/// Returns what was found, what it means for devices, and how to mend it.
+/// Returns what was found, what it means for devices, and how to fix it.
 // Longer than a screen, because it has one entry for each flaw.
 pub(crate) fn words(flaw: &Flaw) -> Words {
     match flaw {
@@ -22,26 +22,26 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
             "{} and the files that it includes do not load mosquitto-auth0",
             path.display()
         ))
-        .mend(
+        .fix(
             "add the line `plugin /usr/lib/…/mosquitto_auth0.so`, or name the file \
                  that has it",
         ),
         Flaw::NoLibrary(path) => seen(format!("there is no file {}", path.display()))
             .means("the broker does not start")
-            .mend("correct the path, or install the package"),
+            .fix("correct the path, or install the package"),
         Flaw::NeverUsed(name) => seen(format!(
             "the plugin is loaded as {}, and no listener uses it",
             Quoted(name)
         ))
         .means("nobody signs in with Auth0")
-        .mend(format!("write `plugin_use {name}` below a listener")),
+        .fix(format!("write `plugin_use {name}` below a listener")),
         Flaw::Option(text) => seen(text.clone()),
         Flaw::NoSuchUser(name) => seen(format!(
             "there is no user {} on this machine, so nothing says which files the \
                  broker may read",
             Quoted(name)
         ))
-        .mend("run this where the broker runs"),
+        .fix("run this where the broker runs"),
         Flaw::Access {
             option,
             path,
@@ -53,7 +53,7 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
                 "a device with a certificate of this authority comes in without a token \
                  or a password, and the plugin is not asked",
             )
-            .mend(format!(
+            .fix(format!(
                 "leave out {word}; a rule of the policy file can ask for the certificate \
                  (when.certificate)"
             )),
@@ -63,7 +63,7 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
                     "devices that send a token with the user name JWT all have the client ID \
                  JWT, and disconnect each other",
                 )
-                .mend(
+                .fix(
                     "leave it out, and bind client IDs to tokens (client_id_claim or \
                  client_id_template)",
                 )
@@ -77,7 +77,7 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
                 "the listener on port {port} is bound to {at}, without TLS"
             ))
             .means("passwords and tokens can be read on their way")
-            .mend(format!(
+            .fix(format!(
                 "add certfile and keyfile, or bind it to this machine: `listener {port} \
                  127.0.0.1`"
             ))
@@ -90,13 +90,13 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
             "a retained message of a device that no longer has rights, or has not \
                  come back since a restart, is not delivered",
         )
-        .mend("leave it out if that is not meant"),
+        .fix("leave it out if that is not meant"),
         Flaw::MountPoint(value) => seen(format!(
             "the listener puts {} in front of each topic",
             Quoted(value)
         ))
         .means("rules are about the topic with the mount point")
-        .mend(
+        .fix(
             "begin the filters of rules with it; `can --port` does the same with its \
                  questions",
         ),
@@ -105,41 +105,41 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
             Quoted(path)
         ))
         .means("where it decides, this one is not asked")
-        .mend("put the line of this plugin above it, unless that is meant"),
+        .fix("put the line of this plugin above it, unless that is meant"),
         Flaw::NobodyElse(option) => seen(format!(
             "{option} is defer, and there is no other plugin and no acl_file that \
                  could decide"
         ))
         .means("the broker denies all that is left to others")
-        .mend(format!(
+        .fix(format!(
             "add an acl_file or another plugin, or leave out {option}"
         )),
         Flaw::LocalUsersRefused => seen("there is a password_file, and on_other is deny")
             .means("the users in it cannot sign in, because this plugin refuses them first")
-            .mend("set plugin_opt_on_other defer, or remove the password_file"),
+            .fix("set plugin_opt_on_other defer, or remove the password_file"),
         Flaw::AclFileIgnored => {
             seen("there is an acl_file, and this plugin decides about every client itself")
                 .means("the acl_file is never asked")
-                .mend("set plugin_opt_acl defer if it is to decide, or remove it")
+                .fix("set plugin_opt_acl defer if it is to decide, or remove it")
         }
         Flaw::Anonymous => seen("allow_anonymous is true, and on_other is defer")
             .means("a client without a user name connects without signing in")
-            .mend("set allow_anonymous false"),
+            .fix("set allow_anonymous false"),
         Flaw::Unprotected(port) => seen(format!(
             "with per_listener_settings the listener on port {port} has no line for \
                  this plugin"
         ))
         .means("nobody signs in with Auth0 there, and no rule of it holds")
-        .mend("write the line `plugin …` and its options below this listener, too"),
+        .fix("write the line `plugin …` and its options below this listener, too"),
         Flaw::AboveListeners => {
             seen("with per_listener_settings the plugin is named above the first listener")
                 .means("it counts for no listener that is named below; 2.1 does not start")
-                .mend("move it below the listener that it is for")
+                .fix("move it below the listener that it is for")
         }
         Flaw::PerListenerTooLate => {
             seen("per_listener_settings stands below settings that it is about")
                 .means("the broker does not start")
-                .mend("make it the first line")
+                .fix("make it the first line")
         }
         Flaw::WebsocketAddress => {
             seen("a listener takes websockets, and trusted_proxies is not set")
@@ -148,7 +148,7 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
                  writes itself, so the device counts as having none: limits by address \
                  and when.network do not reach it",
                 )
-                .mend(
+                .fix(
                     "set plugin_opt_trusted_proxies to the proxies in front of it, or to \
                  127.0.0.1 if there are none",
                 )
@@ -161,54 +161,54 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
             "limits by address and when.network hold nobody back who reaches the \
                  listener past the proxy; 2.0 does not know the setting",
         )
-        .mend("bind the listener to an address that only the proxy reaches"),
+        .fix("bind the listener to an address that only the proxy reaches"),
         Flaw::RightsLost => seen("persistence is true, and state_dir is not set")
             .means(
                 "after a restart the broker has its sessions and the plugin does not have \
                  their rights: messages for devices that are away are lost",
             )
-            .mend("set plugin_opt_state_dir"),
+            .fix("set plugin_opt_state_dir"),
         Flaw::NothingToRestore => seen("state_dir is set, and persistence is not true")
             .means("the broker has no sessions after a restart, so only keys are kept"),
         Flaw::NotCollected(path) => seen(format!(
             "option metrics_file: the node exporter reads files only whose names end in .prom, and not {}",
             path.display()
         ))
-        .mend(format!("write {}", path.with_extension("prom").display())),
+        .fix(format!("write {}", path.with_extension("prom").display())),
         Flaw::RefusalsNotLogged => seen("log_type leaves out notice or warning")
             .means("the reasons of refusals are not in the log")
-            .mend("add `log_type notice` and `log_type warning`"),
+            .fix("add `log_type notice` and `log_type warning`"),
         Flaw::NoListener => seen("there is no listener")
             .means("the broker can be reached from this machine only")
-            .mend("add a line such as `listener 8883`"),
+            .fix("add a line such as `listener 8883`"),
     }
 }
 
-/// Returns why not all of a configuration could be read, what that means, and how to mend it.
+/// Returns why not all of a configuration could be read, what that means, and how to fix it.
 pub(crate) fn of_unread(why: &Unread) -> Words {
     let starts_not = "the broker does not start";
     match why {
         Unread::File(path, why) => seen(format!("{} cannot be read: {why}", path.display()))
             .means(starts_not)
-            .mend("correct the path or the permissions, or run this with sudo"),
+            .fix("correct the path or the permissions, or run this with sudo"),
         Unread::TooManyFiles => {
             seen("there are more than 100 files; the others were not looked at")
         }
         Unread::IncludeInIncluded => seen("include_dir is allowed in the main file only")
             .means(starts_not)
-            .mend("remove the line"),
+            .fix("remove the line"),
         Unread::OptionWithoutPlugin(word) => seen(format!(
             "{} belongs to no plugin: the same file names none above it",
             Quoted(word)
         ))
         .means(starts_not)
-        .mend("move it below the line `plugin …`, in the same file"),
+        .fix("move it below the line `plugin …`, in the same file"),
         Unread::NoSuchPlugin(name) => seen(format!(
             "plugin_use names {}, which no plugin_load above it does",
             Quoted(name)
         ))
         .means(starts_not)
-        .mend("correct the name"),
+        .fix("correct the name"),
     }
 }
 
@@ -219,38 +219,38 @@ fn of_access(option: &str, path: &dyn fmt::Display, user: &str, obstacle: &Obsta
             seen(format!(
                 "option {option}: the user {user} may not enter {folder}, and so not use {path}"
             ))
-            .mend(format!("run: chgrp {user} {folder} && chmod g+x {folder}"))
+            .fix(format!("run: chgrp {user} {folder} && chmod g+x {folder}"))
         }
         Obstacle::Read => seen(format!(
             "option {option}: the user {user} may not read {path}"
         ))
-        .mend(format!("run: chgrp {user} {path} && chmod g+r {path}")),
+        .fix(format!("run: chgrp {user} {path} && chmod g+r {path}")),
         Obstacle::Append => seen(format!(
             "option {option}: the user {user} may not read and write {path}"
         ))
-        .mend(format!("run: chown {user} {path} && chmod u+rw {path}")),
+        .fix(format!("run: chown {user} {path} && chmod u+rw {path}")),
         Obstacle::Create(folder) => seen(format!(
             "option {option}: there is no file {path}, and the user {user} may create none in {}",
             folder.display()
         ))
-        .mend("name a file in a folder of that user, such as /var/log/mosquitto"),
+        .fix("name a file in a folder of that user, such as /var/log/mosquitto"),
         Obstacle::Replace(folder) => {
             let folder = folder.display();
             seen(format!(
                 "option {option}: the user {user} may not write in {folder}, and so not {path}"
             ))
-            .mend(format!("run: chgrp {user} {folder} && chmod g+w {folder}"))
+            .fix(format!("run: chgrp {user} {folder} && chmod g+w {folder}"))
         }
         Obstacle::NoFolder(folder) => {
             let folder = folder.display();
-            seen(format!("option {option}: there is no folder {folder}")).mend(format!(
+            seen(format!("option {option}: there is no folder {folder}")).fix(format!(
                 "run: install -d -o {user} -g {user} -m 750 {folder}"
             ))
         }
         Obstacle::Write => seen(format!(
             "option {option}: the user {user} may not write in {path}"
         ))
-        .mend(format!("run: install -d -o {user} -g {user} -m 700 {path}")),
+        .fix(format!("run: install -d -o {user} -g {user} -m 700 {path}")),
     };
     words.means(match option {
         "metrics_file" => "the broker starts, and no metrics are written",

@@ -18,8 +18,8 @@ pub(crate) struct Words {
     pub(crate) seen: String,
     /// What it means for devices, if it is not as it should be.
     pub(crate) means: Option<String>,
-    /// How to mend it.
-    pub(crate) mend: Option<String>,
+    /// How to fix it.
+    pub(crate) fix: Option<String>,
 }
 
 /// Returns words of which there is only the first part.
@@ -36,8 +36,8 @@ impl Words {
         self
     }
 
-    pub(super) fn mend(mut self, mend: impl Into<String>) -> Self {
-        self.mend = Some(mend.into());
+    pub(super) fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
         self
     }
 }
@@ -72,11 +72,11 @@ fn machine(finding: &Finding) -> Option<Words> {
     Some(match finding {
         Finding::ConfigurationWrong(sentence) => seen(format!("Configuration: {sentence}."))
             .means("the broker does not start")
-            .mend("correct the option; `mosquitto-auth0 check` reads the whole configuration"),
+            .fix("correct the option; `mosquitto-auth0 check` reads the whole configuration"),
         Finding::ClockAbsurd { now } => {
             seen(format!("Clock: this machine's time is {now} s after 1970, which cannot be right."))
                 .means("the tenant's certificate is not trusted, and tokens are refused with [token-not-yet]")
-                .mend("set the time: `timedatectl set-ntp true`")
+                .fix("set the time: `timedatectl set-ntp true`")
         }
         Finding::ClockBehindFile { file, seconds } => seen(format!(
             "Clock: {} was written {} from now, so this machine's clock was set back.",
@@ -84,7 +84,7 @@ fn machine(finding: &Finding) -> Option<Words> {
             duration(*seconds)
         ))
         .means("tokens may be refused with [token-not-yet]")
-        .mend("set the time: `timedatectl set-ntp true`"),
+        .fix("set the time: `timedatectl set-ntp true`"),
         Finding::ClockPlausible => seen("Clock: plausible, without asking anybody."),
         Finding::ProxyUsed { address } => {
             seen(format!("Proxy: the tenant is asked through {}.", Quoted(address)))
@@ -92,7 +92,7 @@ fn machine(finding: &Finding) -> Option<Words> {
         Finding::ProxyIgnored { variable } => seen(format!(
             "Proxy: {variable} is set here. The plugin ignores it, and so did this examination."
         ))
-        .mend("if the broker's machine cannot connect to the tenant directly, name the proxy with the option `proxy`"),
+        .fix("if the broker's machine cannot connect to the tenant directly, name the proxy with the option `proxy`"),
         Finding::SavedKeys { keys, seconds } => seen(format!(
             "Saved keys: {keys}, fetched {} ago. Devices with tokens can sign in while the tenant is down.",
             duration(*seconds)
@@ -122,7 +122,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
         Finding::UnknownHost { host, why } => {
             seen(format!("DNS: {} is not known: {why}.", Quoted(host)))
                 .means("[tenant-unreachable] with a password, [keys-unavailable] with a token")
-                .mend(page(
+                .fix(page(
                     is_auth0,
                     "compare `domain` with Domain under Applications > Applications > (your application) > Settings; \
                      if it is right, look at this machine's DNS",
@@ -133,7 +133,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
         Finding::NoConnection { host, why } => {
             seen(format!("Connection: {}: {why}.", Quoted(host)))
                 .means("[tenant-unreachable] with a password, [keys-unavailable] with a token")
-                .mend("let this machine connect to the tenant on port 443, in firewalls too; if the only way out is an HTTP \
+                .fix("let this machine connect to the tenant on port 443, in firewalls too; if the only way out is an HTTP \
                        proxy, name it with the option `proxy`")
         }
         Finding::Untrusted {
@@ -151,7 +151,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
         Finding::NoSuchTenant { host } => {
             seen(format!("Discovery: {} answers 404: it has no tenant of this name.", Quoted(host)))
                 .means("[tenant-answer] with a password, [keys-unavailable] with a token")
-                .mend(page(
+                .fix(page(
                     is_auth0,
                     "compare `domain` with Domain under Applications > Applications > (your application) > Settings, \
                      with its region (.eu., .us. …)",
@@ -161,12 +161,12 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
         Finding::NotAuth0 { host } => {
             seen(format!("Discovery: {} answers, and not as Auth0 does.", Quoted(host)))
                 .means("passwords and keys are asked for at Auth0's paths, which this server may not have")
-                .mend("for another provider than Auth0, set `issuer` in place of `domain`")
+                .fix("for another provider than Auth0, set `issuer` in place of `domain`")
         }
         Finding::Busy { status } => {
             seen(format!("Tenant: it answers {status}."))
                 .means("it passes; remembered logins and keys stay in use meanwhile")
-                .mend(page(
+                .fix(page(
                     is_auth0,
                     "try again in a moment; see https://status.auth0.com",
                     "try again in a moment, and read the provider's log",
@@ -179,7 +179,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
             Quoted(issuer)
         ))
         .means("every token is refused with [token-issuer], or keys cannot be fetched ([keys-unavailable])")
-        .mend(format!("write `plugin_opt_issuer {}`", shown(issuer))),
+        .fix(format!("write `plugin_opt_issuer {}`", shown(issuer))),
         Finding::IssuerOther { configured, issuer } => {
             let found = issuer.as_deref().unwrap_or("nothing");
             seen(format!(
@@ -188,7 +188,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
                 Quoted(found)
             ))
             .means("tokens of this tenant are refused with [token-issuer], or keys cannot be fetched")
-            .mend(page(
+            .fix(page(
                 is_auth0,
                 "use the domain that devices get their tokens from: with a custom domain (Branding > Custom Domains) \
                  `domain` must be that one, or `issuer` must list both",
@@ -197,7 +197,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
         }
         Finding::DiscoveryUnusable(why) => seen(format!("Discovery: {why}."))
             .means("[tenant-unreachable] with a password, [keys-unavailable] with a token")
-            .mend(page(
+            .fix(page(
                 is_auth0,
                 "look for what answers in the tenant's place: a proxy, a portal, a firewall that inspects TLS",
                 "look at the document at /.well-known/openid-configuration: `issuer`, `jwks_uri` and \
@@ -209,14 +209,14 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
             words_of(offered)
         ))
         .means("tokens may be refused with [token-algorithm]")
-        .mend("list the tenant's algorithm in `algorithms`"),
+        .fix("list the tenant's algorithm in `algorithms`"),
         Finding::SecretNotOffered { sent_by, offered } => seen(format!(
-            "Client authentication: the application proves who it is by {}, and the tenant offers {}.",
+            "Client authentication: the application authenticates by {}, and the tenant offers {}.",
             sent_by.name(),
             words_of(offered)
         ))
         .means(PASSWORDS_REFUSED)
-        .mend(page(
+        .fix(page(
             is_auth0,
             "Applications > Applications > (your application) > Credentials: the same method, Client Secret (Post or Basic) or \
              Private Key JWT",
@@ -227,7 +227,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
             words_of(offered)
         ))
         .means("sign-ins with a password may be refused with [login-configuration]; tokens work")
-        .mend("allow the grant `password` for this client, or let devices bring tokens"),
+        .fix("allow the grant `password` for this client, or let devices bring tokens"),
         Finding::Keys { keys } => {
             let list = |(kid, algorithm): &(String, Option<&str>)| match algorithm {
                 Some(algorithm) => format!("{} ({algorithm})", Quoted(kid)),
@@ -239,7 +239,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
         }
         Finding::KeyIgnored(sentence) => seen(format!("Keys: ignored {sentence}."))
             .means("tokens that are signed with this key are refused with [token-key-unknown]")
-            .mend(page(
+            .fix(page(
                 is_auth0,
                 "Settings > Signing Keys: Rotate Signing Key, then Revoke the previous one",
                 "look at the provider's key set: each key needs a `kid` of its own, and RSA with 2048 bits or more",
@@ -250,7 +250,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
             words_of(accepted)
         ))
         .means("every token is refused with [token-algorithm] or [token-key-unfit]")
-        .mend(page(
+        .fix(page(
             is_auth0,
             "Applications > APIs > (your API) > Settings > Signing Algorithm: RS256; or list the other one in \
              `algorithms`",
@@ -258,7 +258,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
         )),
         Finding::NoKeys(why) => seen(format!("Keys: {why}."))
             .means("every token is refused with [keys-unavailable]")
-            .mend(page(
+            .fix(page(
                 is_auth0,
                 "look for what answers in the tenant's place; Auth0 always lists two keys at /.well-known/jwks.json",
                 "look at the document that `jwks_uri` names: it must list an RSA key for signatures",
@@ -268,7 +268,7 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
 }
 
 fn proxy(address: &str, why: &ProxyProblem) -> Words {
-    let mend = match why {
+    let fix = match why {
         ProxyProblem::Status(ProxyProblem::ASKS_FOR_CREDENTIALS) => {
             "write USER:PASSWORD for this machine into the file that `proxy_credentials_file` names"
         }
@@ -285,7 +285,7 @@ fn proxy(address: &str, why: &ProxyProblem) -> Words {
     };
     seen(format!("Proxy: no way through {}: {why}.", Quoted(address)))
         .means("[tenant-unreachable] with a password, [keys-unavailable] with a token")
-        .mend(mend)
+        .fix(fix)
 }
 
 fn untrusted(
@@ -299,7 +299,7 @@ fn untrusted(
         None => "this machine's authorities".to_owned(),
     };
     let host = Quoted(host);
-    let (what, mend) = match problem {
+    let (what, fix) = match problem {
         CertificateProblem::Expired => (
             format!("TLS: the certificate of {host} has expired, by this machine's clock ({why})."),
             "compare this machine's time with the real one (`date -u`); if it is right, the tenant has to renew its \
@@ -332,29 +332,29 @@ fn untrusted(
     };
     seen(what)
         .means("[tenant-unreachable] with a password, [keys-unavailable] with a token")
-        .mend(mend)
+        .fix(fix)
 }
 
 fn clock(ahead: i64, leeway: u64) -> Words {
     let far = duration(ahead.unsigned_abs());
     let side = if ahead > 0 { "behind" } else { "ahead of" };
     let seen = seen(format!("Clock: this machine is {far} {side} the tenant."));
-    let mended =
+    let fixed =
         "set the time: `timedatectl set-ntp true`; `timedatectl` says whether it is synchronised";
     match (ahead.unsigned_abs() > leeway, ahead > 0) {
         (false, _) => seen
             .means(format!("none yet: `leeway` ({leeway} s) covers it"))
-            .mend(mended),
+            .fix(fixed),
         (true, true) => seen
             .means(format!(
                 "new tokens are refused with [token-not-yet], because `leeway` is {leeway} s"
             ))
-            .mend(mended),
+            .fix(fixed),
         (true, false) => seen
             .means(format!(
                 "tokens are refused with [token-expired] {far} too early, because `leeway` is {leeway} s"
             ))
-            .mend(mended),
+            .fix(fixed),
     }
 }
 
@@ -371,7 +371,7 @@ fn application(finding: &Finding, is_auth0: bool) -> Option<Words> {
         Finding::ApplicationRejected(answer) => {
             seen(format!("Application: {}.", said(answer)))
                 .means(PASSWORDS_REFUSED)
-                .mend(page(
+                .fix(page(
                     is_auth0,
                     "Applications > Applications > (your application) > Settings: compare Client ID with `client_id`, \
                      and copy Client Secret into `client_secret_file` again; tab Credentials: Client Secret (Post or Basic), or \
@@ -383,7 +383,7 @@ fn application(finding: &Finding, is_auth0: bool) -> Option<Words> {
         Finding::GrantOff(answer) => {
             seen(format!("Grant: the application may not sign users in: {}.", said(answer)))
                 .means(PASSWORDS_REFUSED)
-                .mend(page(
+                .fix(page(
                     is_auth0,
                     "Applications > Applications > (your application) > Settings > Advanced Settings > Grant Types: \
                      switch on Password",
@@ -394,7 +394,7 @@ fn application(finding: &Finding, is_auth0: bool) -> Option<Words> {
         Finding::ConnectionOff(answer) => {
             seen(format!("Connection: {}.", said(answer)))
                 .means(PASSWORDS_REFUSED)
-                .mend(page(
+                .fix(page(
                     is_auth0,
                     "Applications > Applications > (your application) > Connections: switch on the one that \
                      `connection` names, letter by letter",
@@ -404,7 +404,7 @@ fn application(finding: &Finding, is_auth0: bool) -> Option<Words> {
         Finding::NotAllowed(answer) => {
             seen(format!("Application: {}.", said(answer)))
                 .means(PASSWORDS_REFUSED)
-                .mend(page(
+                .fix(page(
                     is_auth0,
                     "Applications > Applications > (your application): Advanced Settings > Grant Types needs Password, \
                      Connections needs the one of `connection`, and the application must be first-party",
@@ -416,7 +416,7 @@ fn application(finding: &Finding, is_auth0: bool) -> Option<Words> {
             said(answer)
         ))
         .means("every sign-in with a password is refused with [tenant-error]; tokens work")
-        .mend(
+        .fix(
             "set `connection` to the name under Authentication > Database; or Settings > General > API Authorization \
              Settings > Default Directory",
         ),
@@ -426,7 +426,7 @@ fn application(finding: &Finding, is_auth0: bool) -> Option<Words> {
             said(answer)
         ))
         .means("every sign-in with a password is refused, and no device gets a token for this API")
-        .mend(page(
+        .fix(page(
             is_auth0,
             "Applications > APIs > (your API) > Settings: copy Identifier into `audience`, letter by letter, with its \
              slash at the end if it has one",
@@ -438,7 +438,7 @@ fn application(finding: &Finding, is_auth0: bool) -> Option<Words> {
             said(answer)
         ))
         .means("every sign-in with a password is refused")
-        .mend(page(
+        .fix(page(
             is_auth0,
             "Applications > APIs > (your API) > Application Access (or Machine to Machine Applications): authorize it",
             "authorize the client for this resource",
@@ -448,14 +448,14 @@ fn application(finding: &Finding, is_auth0: bool) -> Option<Words> {
             said(answer)
         ))
         .means("every sign-in with a password is refused. MQTT has no way to prove possession of a key")
-        .mend(page(
+        .fix(page(
             is_auth0,
             "Applications > APIs > (your API) > Settings > Token Sender-Constraining: None, or not required",
             "switch DPoP off for this client and this resource",
         )),
         Finding::RateLimited(answer) => seen(format!("Rate limit: {}.", said(answer)))
             .means("sign-ins with a password are refused with [login-throttled] until the limit is full again")
-            .mend(page(
+            .fix(page(
                 is_auth0,
                 "wait, and look at Monitoring > Logs for what uses the limit up; lower `login_rate` (Auth0 Free \
                  allows 5 requests a second in the long run), or let devices bring tokens, which cost no request",
@@ -463,14 +463,14 @@ fn application(finding: &Finding, is_auth0: bool) -> Option<Words> {
             )),
         Finding::TenantFailed(refusal) => seen(format!("Token endpoint: {}.", refusal.detail()))
             .means(format!("sign-ins with a password are refused with [{}]", refusal.reason.code()))
-            .mend(page(
+            .fix(page(
                 is_auth0,
                 "try again in a moment; see https://status.auth0.com and Monitoring > Logs",
                 "try again in a moment, and read the provider's log",
             )),
         Finding::Unclear(refusal) => seen(format!("Token endpoint: {}.", refusal.detail()))
             .means(format!("sign-ins with a password are refused with [{}]", refusal.reason.code()))
-            .mend(page(
+            .fix(page(
                 is_auth0,
                 "look up this request under Monitoring > Logs",
                 "read the provider's log",
@@ -491,7 +491,7 @@ fn login(finding: &Finding, is_auth0: bool) -> Option<Words> {
             said(answer)
         ))
         .means("sign-ins with a password are refused with [login-locked], also right ones")
-        .mend(page(
+        .fix(page(
             is_auth0,
             "Security > Attack Protection > Suspicious IP Throttling: wait (an attempt comes back every 15 minutes), \
              or allowlist this address for now; then switch on Trust Token Endpoint IP Header (Applications > \
@@ -506,7 +506,7 @@ fn login(finding: &Finding, is_auth0: bool) -> Option<Words> {
              failed logins for the broker's.",
         )
         .means("ten wrong passwords of anybody lock a device's account for all ([login-locked]), for 30 days")
-        .mend(page(
+        .fix(page(
             is_auth0,
             "Applications > Applications > (your application) > Settings > Advanced Settings > OAuth: switch on Trust \
              Token Endpoint IP Header. It counts only with a client secret, in an application of the type Regular Web \
@@ -516,7 +516,7 @@ fn login(finding: &Finding, is_auth0: bool) -> Option<Words> {
         Finding::AddressUnseen => seen(
             "Attack protection: the answers do not tell whether the tenant trusts the device's address.",
         )
-        .mend(page(
+        .fix(page(
             is_auth0,
             "Monitoring > Logs: an entry of a device (sepft or fepft) must have the device's address as its IP. If it \
              has the broker's, switch on Trust Token Endpoint IP Header",
@@ -526,14 +526,14 @@ fn login(finding: &Finding, is_auth0: bool) -> Option<Words> {
             "Attack protection: all {limit} failed logins that one address may have in a day are used up."
         ))
         .means("sign-ins with a password are refused with [login-locked]")
-        .mend("Security > Attack Protection > Suspicious IP Throttling: wait, or allowlist this address for now"),
+        .fix("Security > Attack Protection > Suspicious IP Throttling: wait, or allowlist this address for now"),
         Finding::FailuresAllowed { limit, left } => seen(format!(
             "Attack protection: one address may have {limit} failed logins in a day, and {left} are left."
         )),
         Finding::LockoutUnseen => seen(
             "Attack protection: after how many wrong passwords an account is locked cannot be seen from here.",
         )
-        .mend(page(
+        .fix(page(
             is_auth0,
             "Security > Attack Protection > Brute-force Protection shows it (10 unless it was changed)",
             "look it up in the provider's settings",
@@ -541,22 +541,22 @@ fn login(finding: &Finding, is_auth0: bool) -> Option<Words> {
         Finding::AccountRefused(refusal) => {
             seen(format!("Login: {}.", refusal.detail()))
                 .means(format!("this device is refused with [{}]", refusal.reason.code()))
-                .mend(account(refusal, is_auth0))
+                .fix(account(refusal, is_auth0))
         }
         Finding::SignedIn => seen("Login: the tenant lets the user in."),
         _ => return None,
     })
 }
 
-/// Returns where the cause of a refused sign-in is mended.
-pub(crate) fn mended(refusal: &Refusal, is_auth0: bool) -> String {
+/// Returns where the cause of a refused sign-in is fixed.
+pub(crate) fn fixed(refusal: &Refusal, is_auth0: bool) -> String {
     match refusal.reason.code().starts_with("token-") {
         true => refused(refusal, is_auth0),
         false => account(refusal, is_auth0),
     }
 }
 
-/// Returns where an account is mended.
+/// Returns where an account is fixed.
 fn account(refusal: &Refusal, is_auth0: bool) -> String {
     let auth0 = match refusal.reason {
         Reason::LoginRefused => {
@@ -601,7 +601,7 @@ fn token(finding: &Finding, is_auth0: bool) -> Words {
                 true => what.means("the ID token counts instead, so its claims decide"),
                 false => what.means("devices with such tokens are refused with [credentials-off] or [login-token]"),
             }
-            .mend(page(
+            .fix(page(
                 is_auth0,
                 "get tokens with an audience: the Identifier under Applications > APIs > (your API) > Settings; or set \
                  Settings > General > API Authorization Settings > Default Audience",
@@ -610,7 +610,7 @@ fn token(finding: &Finding, is_auth0: bool) -> Words {
         }
         Finding::Encrypted { which } => seen(format!("Token: {which} is encrypted (JWE, five parts)."))
             .means("it is refused with [token-encrypted]")
-            .mend(page(
+            .fix(page(
                 is_auth0,
                 "Applications > APIs > (your API) > Settings > Token Encryption: switch it off",
                 "switch encryption of access tokens off for this resource",
@@ -618,7 +618,7 @@ fn token(finding: &Finding, is_auth0: bool) -> Words {
         Finding::TokenRefused { which, refusal } => {
             seen(format!("Token: {which} is refused: {}.", refusal.detail()))
                 .means(format!("it is refused with [{}]", refusal.reason.code()))
-                .mend(refused(refusal, is_auth0))
+                .fix(refused(refusal, is_auth0))
         }
         Finding::IdTokenCounts => {
             seen("Token: the access token is for another API, so the plugin takes the ID token.")
@@ -646,7 +646,7 @@ fn token(finding: &Finding, is_auth0: bool) -> Words {
                     "devices connect, and their messages and subscriptions are refused ([not-granted]), unless the \
                      policy file allows them",
                 )
-                .mend(page(
+                .fix(page(
                     is_auth0,
                     auth0,
                     "let the provider put one of these claims into the token, or name the claim that it has with \
@@ -658,7 +658,7 @@ fn token(finding: &Finding, is_auth0: bool) -> Words {
             listed(claims)
         ))
         .means("devices connect, and their messages and subscriptions are refused ([not-granted])")
-        .mend(page(
+        .fix(page(
             is_auth0,
             "User Management > Users > (the device): app_metadata needs topics, or Roles and Permissions need entries \
              such as `publish:greenhouse/+/temperature` (Applications > APIs > (your API) > Permissions)",
@@ -666,7 +666,7 @@ fn token(finding: &Finding, is_auth0: bool) -> Words {
         )),
         Finding::RightsWrong(sentence) => seen(format!("Rights: {sentence}."))
             .means("the token is refused with [token-topics]")
-            .mend(page(
+            .fix(page(
                 is_auth0,
                 "correct app_metadata of the user (User Management > Users > (the device)), or the Action that copies \
                  it",
@@ -675,7 +675,7 @@ fn token(finding: &Finding, is_auth0: bool) -> Words {
         Finding::ScopeWithoutRbac => {
             seen("Rights: `rights` counts scope, and nothing shows that the API enforces RBAC.")
                 .means("without RBAC every application gets each scope that it asks for, so scope is no device's own")
-                .mend(page(
+                .fix(page(
                     is_auth0,
                     "Applications > APIs > (your API) > Settings > RBAC Settings: Enable RBAC; or leave scope out of \
                      `rights`",
@@ -687,7 +687,7 @@ fn token(finding: &Finding, is_auth0: bool) -> Words {
     }
 }
 
-/// Returns where a refused token is mended.
+/// Returns where a refused token is fixed.
 fn refused(refusal: &Refusal, is_auth0: bool) -> String {
     let auth0 = match refusal.reason {
         Reason::TokenAudience => {
@@ -732,7 +732,7 @@ impl fmt::Display for Sending {
             Self::Keys { url } => write!(f, "GET {}", at(url, "jwks_uri")),
             Self::Application { url, client_id } => write!(
                 f,
-                "POST {} with client_id {} and what proves it, without a user: no login is counted",
+                "POST {} with client_id {} and its credentials, without a user: no login is counted",
                 at(url, "token_endpoint"),
                 shown(client_id)
             ),

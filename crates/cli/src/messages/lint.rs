@@ -23,7 +23,7 @@ pub(crate) fn code(lint: &Lint) -> (&'static str, Severity) {
     }
 }
 
-/// Returns what is suspicious, what it means for devices, and how to mend it.
+/// Returns what is suspicious, what it means for devices, and how to fix it.
 // Longer than a screen, because it has one entry for each finding.
 pub(crate) fn words(lint: &Lint) -> Words {
     let name = Quoted(&lint.rule().name);
@@ -33,7 +33,7 @@ pub(crate) fn words(lint: &Lint) -> Words {
             Quoted(filter)
         ))
         .means("the broker itself lets nobody publish there")
-        .mend("leave it out"),
+        .fix("leave it out"),
         Lint::Hidden {
             filter,
             by,
@@ -45,7 +45,7 @@ pub(crate) fn words(lint: &Lint) -> Words {
             Quoted(filter)
         ))
         .means(format!("{} allows topics below it", rule(by)))
-        .mend(format!(
+        .fix(format!(
             "write {} if those are meant, too: it also matches the topic itself",
             Quoted(&format!("{filter}/#"))
         )),
@@ -59,7 +59,7 @@ pub(crate) fn words(lint: &Lint) -> Words {
             let filter = Quoted(filter);
             seen(format!("rule {name} denies {denied} {filter} only"))
                 .means(format!("{} allows {allowed} it", rule(by)))
-                .mend("write deny.both if both are meant")
+                .fix("write deny.both if both are meant")
         }
         Lint::LooksAtClientId(one) => {
             let means = match one.is_requirement {
@@ -75,7 +75,7 @@ pub(crate) fn words(lint: &Lint) -> Words {
                 "{what} depends on the client ID, and no option binds client IDs"
             ))
             .means(means)
-            .mend("set client_id_claim or client_id_template")
+            .fix("set client_id_claim or client_id_template")
         }
         Lint::LooksAtPort {
             rule,
@@ -83,7 +83,7 @@ pub(crate) fn words(lint: &Lint) -> Words {
             is_asked_for,
         } => {
             let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
-            let (means, mend) = match is_asked_for {
+            let (means, fix) = match is_asked_for {
                 true => (
                     "no device that it concerns can sign in",
                     "correct that.port",
@@ -96,7 +96,7 @@ pub(crate) fn words(lint: &Lint) -> Words {
                 ports.join(" or ")
             ))
             .means(means)
-            .mend(mend)
+            .fix(fix)
         }
     }
 }
@@ -110,10 +110,10 @@ fn hidden(name: &Quoted, filter: Option<&str>, by: &LintedRule, is_same: bool) -
     match is_same {
         true => words
             .means("nothing is lost: both do the same")
-            .mend("leave it out"),
+            .fix("leave it out"),
         false => words
             .means("what it says does not happen")
-            .mend("move it above the other rule, or give it a higher priority"),
+            .fix("move it above the other rule, or give it a higher priority"),
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 use serde_json::{Map, Value};
 
 use acl::{
+    diagnosis::RuleFor,
     rules::{Actions, Limits},
-    why::RuleFor,
 };
 use input::text::{self, Quoted};
 
@@ -77,7 +77,7 @@ pub(crate) fn let_in(found: &LetIn, out: &mut dyn Write) -> io::Result<()> {
             out,
             "\nNo rule applies to it, so its messages and subscriptions are refused ([not-granted]).\n  fix: {}",
             doctor::words(&found.sources, found.is_auth0)
-                .mend
+                .fix
                 .unwrap_or_default()
         )?,
         rules => {
@@ -111,7 +111,7 @@ pub(crate) fn turned_away(found: &TurnedAway, out: &mut dyn Write) -> io::Result
     };
     let reason = refusal.reason;
     writeln!(out, "  meaning: {}", reason.cause())?;
-    let fix = doctor::mended(refusal, found.is_auth0);
+    let fix = doctor::fixed(refusal, found.is_auth0);
     if fix != refusal.fix() {
         writeln!(out, "  in the dashboard: {fix}")?;
     }

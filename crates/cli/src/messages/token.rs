@@ -27,8 +27,10 @@ pub(crate) fn no_client_id() -> Failure {
 }
 
 pub(crate) fn no_credential() -> Failure {
-    Failure::new("client credentials need what proves who the application is")
-        .fix("give --client-secret-file or --private-key-file")
+    Failure::new(
+        "the client credentials grant needs the secret or the private key of the application",
+    )
+    .fix("give --client-secret-file or --private-key-file")
 }
 
 pub(crate) fn no_refresh_token() -> Failure {
@@ -88,7 +90,7 @@ pub(crate) fn cancelled(refusal: &TokenRefusal) -> Failure {
     .fix("run the command again, and confirm the code in the browser")
 }
 
-/// Returns the tenant's refusal, and how it is mended in Auth0's dashboard.
+/// Returns the tenant's refusal, and how it is fixed in Auth0's dashboard.
 pub(crate) fn refused(refusal: TokenRefusal) -> Failure {
     let TokenRefusal {
         status,

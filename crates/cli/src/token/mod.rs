@@ -222,7 +222,7 @@ impl Source {
     }
 }
 
-/// Returns what proves who the application is.
+/// Returns the credentials of the application.
 fn credential(arguments: &Token) -> Result<ApplicationCredential, Failure> {
     if let Some(file) = &arguments.client_secret_file {
         let secret = secrets::secret(file)?;

@@ -59,7 +59,7 @@ impl Source {
         self.tokens_of(&response, Some(token), now)
     }
 
-    /// Sends a form, with what proves who the application is.
+    /// Sends a form, with the credentials of the application.
     pub(super) fn post(
         &self,
         client: &TokenClient,

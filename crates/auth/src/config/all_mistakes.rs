@@ -11,7 +11,7 @@ use super::{Config, ConfigError, errors::Problem, given::Given, options, rules};
 /// # Errors
 ///
 /// Returns everything that is wrong.
-pub(super) fn look(pairs: &[(String, String)]) -> Result<Config, Vec<ConfigError>> {
+pub(super) fn read(pairs: &[(String, String)]) -> Result<Config, Vec<ConfigError>> {
     let mut mistakes = Vec::new();
     let mut lines = Given::looking();
     for (name, value) in pairs {
@@ -21,7 +21,7 @@ pub(super) fn look(pairs: &[(String, String)]) -> Result<Config, Vec<ConfigError
     if let Some(path) = lines.given("config_file") {
         mistakes.extend(given.add_all_of_file(path));
     }
-    // Each round mends an option, so there are not more rounds than options that can be mended in two ways.
+    // Each round fixes an option, so there are not more rounds than options that can be fixed in two ways.
     let tables = 1 + given.issuers.len();
     for _ in 0..2 * tables * options::all().count() {
         match rules::config(&given, &lines, None).map_err(|error| given.locate(error)) {
@@ -31,8 +31,8 @@ pub(super) fn look(pairs: &[(String, String)]) -> Result<Config, Vec<ConfigError
                 let line = error.place.as_ref().map(|(_, line)| *line);
                 let table = line.and_then(|line| given.table_at(line));
                 match table {
-                    Some(table) => table.given.mend(&error, line),
-                    None => given.mend(&error, None),
+                    Some(table) => table.given.fix(&error, line),
+                    None => given.fix(&error, None),
                 }
                 let is_known =
                     |one: &ConfigError| one.option == error.option && one.place == error.place;
@@ -70,8 +70,8 @@ fn follows(error: &ConfigError, earlier: &[ConfigError]) -> bool {
 }
 
 impl Given {
-    /// Puts a harmless value in the place of what is wrong. `line` tells tables of issuers apart.
-    fn mend(&mut self, error: &ConfigError, line: Option<usize>) {
+    /// Puts a harmless value in place of what is wrong. `line` tells tables of issuers apart.
+    fn fix(&mut self, error: &ConfigError, line: Option<usize>) {
         let domain = format!("tenant-{}.example", line.unwrap_or_default());
         let is_free = |given: &Self, name| given.given(name).is_none();
         match error.problem {
@@ -103,7 +103,7 @@ mod tests {
     fn mistakes(options: &[(&str, &str)]) -> Vec<String> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let options: Vec<_> = options.iter().map(owned).collect();
-        match look(&options) {
+        match read(&options) {
             Ok(_) => Vec::new(),
             Err(mistakes) => mistakes.iter().map(|one| one.option.clone()).collect(),
         }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_leaves_the_folder_of_state_alone() {
+    fn reading_leaves_the_folder_of_state_alone() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         let path = state.to_str().unwrap();

@@ -21,7 +21,7 @@ use crate::{
 };
 use acl::{
     client::ClientAttributes,
-    why::{Question, RulesFor, WhyRules},
+    diagnosis::{Question, RulesFor, WhyRules},
 };
 
 /// Why an instance decides about a message or a subscription as it does.
