@@ -25,9 +25,12 @@ fn have_keys(broker: &Mosquitto) {
 }
 
 fn kept_file(tenant: &Tenant, folder: &tempfile::TempDir) -> std::path::PathBuf {
-    folder
-        .path()
-        .join(format!("keys-{}.json", tenant.domain().replace(':', "_")))
+    let start = format!("keys-{}-", tenant.domain().replace(':', "_"));
+    let mut files = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap());
+    let kept = files.find(|file| file.file_name().to_str().unwrap().starts_with(&start));
+    kept.expect("a file of keys").path()
 }
 
 /// Returns the nice values of a process's threads: its main thread's, and those of the plugin's threads.

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     clock::{self, Unix},
     config::IssuerConfig,
+    secret::sha256,
     state_dir::StateDir,
 };
 use input::json;
@@ -53,7 +54,12 @@ impl SavedJwks {
                 '_'
             }
         };
-        let name: String = tenant.chars().take(128).map(safe).collect();
+        let mut name: String = tenant.chars().take(128).map(safe).collect();
+        // A domain is a good name for a file. Two addresses may differ only in what a name cannot have.
+        if name != tenant {
+            let [a, b, c, d, ..] = sha256(tenant.as_bytes());
+            name += &format!("-{:08x}", u32::from_be_bytes([a, b, c, d]));
+        }
         Self {
             dir,
             tenant: tenant.into(),
@@ -92,7 +98,7 @@ impl SavedJwks {
             json::object(&bytes).map_err(|why| not_used(SavedJwksProblem::NotJson(why)))?;
         let fetched = document.get("fetched").and_then(Value::as_u64);
         let fetched = fetched.ok_or_else(|| not_used(SavedJwksProblem::NoFetchTime))?;
-        // Two tenants' names may map to the same file name.
+        // The file may have been copied.
         if document.get("tenant").and_then(Value::as_str) != Some(&self.tenant) {
             return Ok(None);
         }
@@ -186,13 +192,42 @@ mod tests {
         );
         let (_, age) = later.load_at(DAY, Unix(500)).unwrap().unwrap();
         assert_eq!(age, Duration::ZERO, "a clock that was set back");
-        // Another tenant with the same file name.
-        assert!(
-            at(&folder, "t.auth0.com_8443")
-                .load_at(DAY, Unix(1_000_100))
-                .unwrap()
-                .is_none()
+        assert_eq!(
+            at(&folder, "t.eu.auth0.com").file,
+            "keys-t.eu.auth0.com.json"
         );
+    }
+
+    #[test]
+    fn tenants_whose_names_differ_in_a_sign_only_keep_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [
+            "https://id.example/a",
+            "https://id.example/a/",
+            "t:8443",
+            "t_8443",
+        ];
+        for name in names {
+            at(&folder, name)
+                .save_at(&keys(name), DAY, Unix(1000))
+                .unwrap();
+        }
+        for name in names {
+            let loaded = at(&folder, name).load_at(DAY, Unix(1001)).unwrap();
+            assert!(loaded.unwrap().0.has_same_keys(&keys(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_copied_from_another_tenant_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        at(&folder, "a")
+            .save_at(&keys("a"), DAY, Unix(1000))
+            .unwrap();
+        let file = |name| folder.path().join(format!("keys-{name}.json"));
+        fs::rename(file("a"), file("b")).unwrap();
+        let loaded = at(&folder, "b").load_at(DAY, Unix(1001)).unwrap();
+        assert!(loaded.is_none());
     }
 
     #[test]
@@ -227,7 +262,7 @@ mod tests {
             }
         }
         // A file from before the member was written.
-        let path = folder.path().join("keys-https___t.example_.json");
+        let path = folder.path().join(&with(None).file);
         let mut document = json::object(&fs::read(&path).unwrap()).unwrap();
         document.remove("source");
         fs::write(&path, serde_json::to_vec(&document).unwrap()).unwrap();
