@@ -57,4 +57,7 @@ fn main() {
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // A function that is missing everywhere is found here, not when a broker loads us.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,defs");
+    // The broker opens the plugin by its path, so the file needs no SONAME. rustc gives it one from 1.96 on, and
+    // ldconfig would make a link with that name. (GNU ld keeps it; lld, which packages are linked with, does not.)
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname=");
 }

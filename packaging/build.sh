@@ -13,7 +13,7 @@
 #
 #   * compiled, from rustup:    rustup target add TARGET
 #   * as source, from which it is compiled here: rustup component add rust-src, or Debian's package rust-src
-#     of the very version that `rustc --version` prints
+#     (rust-web-src beside rustc-web) of the very version that `rustc --version` prints
 #
 # The two give files that work alike and differ in bytes.
 #

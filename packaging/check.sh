@@ -76,6 +76,7 @@ check_hardening() { # FILE
   ! grep -q TEXTREL <<<"$dynamic" || die "$1 has text relocations"
   ! grep -qE '(RPATH|RUNPATH)' <<<"$dynamic" || die "$1 looks for libraries in a folder of the build"
   ! grep -E 'GNU_STACK.* RWE' <<<"$segments" || die "$1 has an executable stack"
+  ! grep -q SONAME <<<"$dynamic" || die "$1 has a SONAME, for which ldconfig would make a link"
   [[ $1 != *.so ]] || ! grep -q 'NEEDED.*mosquitto' <<<"$dynamic" || die "$1 links to a library of Mosquitto"
 }
 

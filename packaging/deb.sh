@@ -70,7 +70,7 @@ export SOURCE_DATE_EPOCH LC_ALL=C.UTF-8
 work=$out/build-deb
 tree=$work/tree
 # The same in all releases, though the broker's own plugins lie one folder deeper from 2.1 on.
-libdir=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)
+libdir=/usr/lib/$(dpkg-architecture ${DEB_HOST_ARCH:+"-a$DEB_HOST_ARCH"} -qDEB_HOST_MULTIARCH)
 doc=$tree/usr/share/doc/$PACKAGE
 rm -rf "$work"
 mkdir -p "$tree/DEBIAN"
