@@ -14,8 +14,9 @@ deb=(dpkg-dev)
 # For the packages of a release, and to test them.
 release=(binutils python3 python3-venv rpm)
 released=(apparmor libssl-dev lintian openssl python3-yaml qemu-user-static systemd util-linux)
-# The identity server of the tests, the languages of the samples, and the programs in the README's commands.
-test=(curl glewlwyd openssl python3 python3-venv)
+# An identity server and an HTTP proxy for the tests (the proxy's program alone, without its service), the languages of
+# the samples, and the programs in the README's commands.
+test=(curl glewlwyd openssl python3 python3-venv tinyproxy-bin)
 commands=()
 
 case ${1:-} in

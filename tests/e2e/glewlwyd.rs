@@ -24,7 +24,7 @@ fn start() -> Option<Glewlwyd> {
 }
 
 fn options(server: &Glewlwyd) -> PluginOptions {
-    PluginOptions(vec![])
+    PluginOptions::patient()
         .with("issuer", server.issuer())
         .with("ca_file", server.ca_file().to_str().unwrap())
         .with("audience", server.client_id())

@@ -36,15 +36,19 @@ pub struct PluginOptions(pub Vec<(String, String)>);
 impl PluginOptions {
     /// Token mode for this tenant.
     pub fn tokens(tenant: &Tenant) -> Self {
-        Self(vec![])
+        Self::patient()
             .with("domain", tenant.domain())
             .with("ca_file", tenant.ca_file().to_str().unwrap())
             .with("audience", AUDIENCE)
-            // Tests with these options are about the tenant's requests and responses. The budget for waiting
-            // and the caches have tests of their own.
+            .with("login_cache", "0")
+    }
+
+    /// The broker waits for an answer, however slow this machine is. Tests with these options are about the requests
+    /// and the answers. The budget for waiting and the caches have tests of their own.
+    pub fn patient() -> Self {
+        Self(vec![])
             .with("login_wait", "20")
             .with("stall_budget", "100")
-            .with("login_cache", "0")
     }
 
     /// Both modes, with devices in the connection of the article.

@@ -21,6 +21,7 @@ mod loading;
 mod log_lines;
 mod memory;
 mod metrics;
+mod nanoidp;
 mod oidc_provider;
 mod outage;
 mod providers;

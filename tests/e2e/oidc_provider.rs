@@ -19,7 +19,7 @@ fn start() -> Option<OidcProvider> {
 }
 
 fn options(server: &OidcProvider) -> PluginOptions {
-    PluginOptions(vec![])
+    PluginOptions::patient()
         .with("issuer", server.issuer())
         .with("ca_file", server.ca_file().to_str().unwrap())
         .with("audience", AUDIENCE)

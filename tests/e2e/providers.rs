@@ -59,8 +59,27 @@ on_each_broker! {
         discovery(&tenant, "https://other.example/", &["client_secret_post"]);
         let bad = broker(version, &options);
         let line = bad.wait_for_log("could not be fetched", PATIENCE).unwrap();
-        let found = line.contains("calls itself 'https://other.example/'");
-        assert!(found && line.contains("discovery_url"), "{line}");
+        assert!(line.contains("calls itself 'https://other.example/'"), "{line}");
+    }
+
+    /// Azure AD B2C's issuer leaves out a part of the address of its document. The line in the log says what to write,
+    /// and where nothing is found, which options say where to look.
+    fn the_line_about_another_issuer_leads_to_the_options(version) {
+        let tenant = tenant();
+        let token = tenant.mint(DEVICE).claim("iss", ELSEWHERE).sign();
+        discovery(&tenant, ELSEWHERE, &["client_secret_post"]);
+        let wrong = PluginOptions::tokens(&tenant).without("domain").with("issuer", tenant.issuer());
+        let line = broker(version, &wrong).expect_log("signing keys could not be fetched");
+        let (before, after) = line.split_once("; write it exactly so, and set discovery_url to '").expect(&line);
+        let issuer = before.split('\'').nth_back(3).expect(&line);
+        let address = after.split('\'').next().expect(&line);
+        let right = broker(version, &wrong.clone().with("issuer", issuer).with("discovery_url", address));
+        publishes(&right, "JWT", &token);
+
+        tenant.on(Endpoint::Discovery, Behaviour::json(404, json!({})));
+        let line = broker(version, &wrong).expect_log("signing keys could not be fetched");
+        let fix = "if the discovery document or the keys are elsewhere, set discovery_url or jwks_uri";
+        assert!(line.contains("answered 404") && line.ends_with(fix), "{line}");
     }
 
     /// The application has a private key. The tenant verifies each assertion, and takes none twice. The key is

@@ -1008,7 +1008,14 @@ fn another_provider_gets_no_advice_about_auth0() {
     other["issuer"] = json!("https://id.example/");
     site.tenant
         .on(Endpoint::Discovery, Behaviour::json(200, &other));
-    wrong(&site.run(&[]), &["issuer-other"]);
+    let said = site.run(&[]);
+    wrong(&said, &["issuer-other"]);
+    let fix = said.finding("issuer-other")["fix"].as_str().unwrap();
+    let address = site.tenant.url(".well-known/openid-configuration");
+    assert!(
+        fix.ends_with(&format!("and set `discovery_url` to '{address}'")),
+        "{fix}"
+    );
     let mut plain = document;
     plain["jwks_uri"] = json!("http://id.example/keys");
     site.tenant

@@ -6,17 +6,13 @@
 //! `aud`. It signs with one key for each key type, whose entries in the key set need not have `alg`.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 
-use serde_json::{Value, json};
-use ureq::Agent;
+use serde_json::json;
 
-use crate::glewlwyd::agent;
-use crate::pki::Authority;
-use crate::scratch::Scratch;
+use crate::packaged_server::{PackagedServer, note_left_out, token_in};
 
 /// What it signs with: each device has a token with one of these.
 pub const ALGORITHMS: [&str; 7] = [
@@ -35,19 +31,11 @@ pub const PASSWORD: &str = "swordfish & chips 50%+=/";
 /// The topics of every token.
 pub const TOPICS: [&str; 2] = ["temperature", "config"];
 
-const AUTHORITY: &str = "authority.pem";
-const LOG: &str = "server.log";
-
 /// The folder with the installed packages, or why there is none.
 static INSTALLED: LazyLock<Result<PathBuf, String>> = LazyLock::new(install);
 
 /// A running server. Dropping it stops it.
-pub struct OidcProvider {
-    child: Child,
-    dir: Scratch,
-    agent: Agent,
-    issuer: String,
-}
+pub struct OidcProvider(PackagedServer);
 
 /// The oldest version of Node that can run the server.
 const NODE: u32 = 20;
@@ -106,23 +94,14 @@ impl OidcProvider {
         match &*INSTALLED {
             Ok(folder) => Self::start(folder).map(Some),
             Err(why) => {
-                // Not `eprintln!`, whose output the test harness hides while the test passes.
-                let note = format!(
-                    "left out: the cases against oidc-provider ({})\n",
-                    why.trim()
-                );
-                let _ = io::stderr().write_all(note.as_bytes());
+                note_left_out("oidc-provider", why);
                 Ok(None)
             }
         }
     }
 
     fn start(folder: &Path) -> Result<Self, String> {
-        let authority = Authority::new("oidc-provider's authority");
-        let leaf = authority.issue(&["localhost", "127.0.0.1"]);
         let settings = json!({
-            "key": leaf.key_pem,
-            "certificate": leaf.cert_pem,
             "audience": AUDIENCE,
             "topics": TOPICS,
             "algorithms": ALGORITHMS,
@@ -130,50 +109,19 @@ impl OidcProvider {
             "username": USERNAME,
             "password": PASSWORD,
         });
-        let dir = Scratch::new("lab-oidc-provider").map_err(|why| why.to_string())?;
-        let written = dir
-            .write("settings.json", settings.to_string())
-            .and_then(|settings| {
-                dir.write(AUTHORITY, authority.pem())?;
-                Ok((settings, fs::File::create_new(dir.path().join(LOG))?))
-            });
-        let (settings, log) = written.map_err(|why| why.to_string())?;
-        // It ends when its input does, also if this process is killed.
-        let child = Command::new("node")
-            .arg("server.js")
-            .arg(settings)
-            .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .map_err(|why| format!("node: {why}"))?;
-        let agent = agent(&authority)?;
-        let mut server = Self {
-            child,
-            dir,
-            agent,
-            issuer: String::new(),
-        };
-        if let Some(output) = &mut server.child.stdout {
-            let read = BufReader::new(output).read_line(&mut server.issuer);
-            read.map_err(|why| why.to_string())?;
-        }
-        server.issuer.truncate(server.issuer.trim_end().len());
-        match server.issuer.is_empty() {
-            true => Err(format!("oidc-provider ended: {}", server.log())),
-            false => Ok(server),
-        }
+        let mut command = Command::new("node");
+        command.arg("server.js").current_dir(folder);
+        PackagedServer::start("oidc-provider", &mut command, settings).map(Self)
     }
 
     /// Returns the issuer, byte for byte as in discovery and tokens.
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        self.0.issuer()
     }
 
     /// Returns the authority's certificate, in PEM, which clients of this server have to trust.
     pub fn ca_file(&self) -> PathBuf {
-        self.dir.path().join(AUTHORITY)
+        self.0.ca_file()
     }
 
     /// Requests a token for the device that has its tokens signed with this algorithm.
@@ -188,26 +136,6 @@ impl OidcProvider {
             ("client_id", &client_id),
             ("client_secret", CLIENT_SECRET),
         ];
-        let answer = self
-            .agent
-            .post(format!("{}/token", self.issuer))
-            .send_form(form);
-        let body = answer.and_then(|mut answer| answer.body_mut().read_to_string());
-        let body = body.map_err(|why| why.to_string())?;
-        let answer: Value = serde_json::from_str(&body).map_err(|why| why.to_string())?;
-        let token = answer["access_token"].as_str().map(str::to_owned);
-        token.ok_or_else(|| format!("{body}; {}", self.log()))
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join(LOG)).unwrap_or_default()
-    }
-}
-
-impl Drop for OidcProvider {
-    fn drop(&mut self) {
-        // This is our own child, which is waited for only here, so no other process can have its ID.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        token_in(&self.0.post("/token", &form)?, "access_token")
     }
 }

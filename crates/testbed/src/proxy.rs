@@ -20,6 +20,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use crate::{
     http::{Request, Response, Wire},
     lock,
+    packaged_server::note_left_out,
     scratch::Scratch,
 };
 
@@ -237,10 +238,7 @@ impl Tinyproxy {
     /// Panics if it does not start.
     pub fn start_if_installed(user: &str, password: &str) -> Option<Self> {
         if !Path::new(Self::PROGRAM).exists() {
-            eprintln!(
-                "{} is not installed (package tinyproxy-bin): skipped",
-                Self::PROGRAM
-            );
+            note_left_out("Tinyproxy", "install the package tinyproxy-bin");
             return None;
         }
         let scratch = Scratch::new("tinyproxy").expect("a folder");

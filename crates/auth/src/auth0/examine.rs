@@ -123,11 +123,12 @@ impl Examiner {
 
     /// Fetches the discovery document. With `issuer`, the endpoints in it are used from then on.
     pub fn discovery(&self) -> Examined<Discovery, NoAnswer> {
-        self.get(&self.discovery_url(), |body| {
+        let url = self.discovery_url();
+        self.get(&url, |body| {
             let document = json::object(body).map_err(NoAnswer::BadDiscovery)?;
             let mut unusable = None;
             if self.tenant.discovers() {
-                match discovered(&self.tenant.issuers(), body) {
+                match discovered(&url, &self.tenant.issuers(), body) {
                     Ok(found) => *lock(&self.tenant.endpoints) = Some(Arc::new(found)),
                     Err(why) => unusable = Some(why),
                 }

@@ -37,7 +37,7 @@ use crate::{
     clock::{self, Deadline, moment},
     config::{ConfigError, IssuerConfig, TenantAddress, errors::Problem},
     jwt::{fetch_report::JwksError, jwks::KeySet},
-    refusal::{ConnectDetail, Detail, Field, NoAnswer, Reason, Refusal},
+    refusal::{AnotherIssuer, ConnectDetail, Detail, Field, NoAnswer, Reason, Refusal},
     secret::Secret,
     threads::lock,
 };
@@ -447,21 +447,26 @@ fn discover(
     deadline: Deadline,
 ) -> Result<Endpoints, DocumentError> {
     let answer = document(http.get(url, deadline))?;
-    Ok(discovered(issuers, &answer.body)?)
+    Ok(discovered(url, issuers, &answer.body)?)
 }
 
-fn discovered(issuers: &[&str], body: &[u8]) -> Result<Endpoints, NoAnswer> {
+/// Reads the discovery document that is at this address.
+fn discovered(url: &str, issuers: &[&str], body: &[u8]) -> Result<Endpoints, NoAnswer> {
     let document = json::object(body).map_err(NoAnswer::BadDiscovery)?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
     // OpenID Connect Discovery 1.0, section 4.3: otherwise one issuer could serve another issuer's keys.
     match text("issuer") {
         Some(one) if issuers.contains(&one) => {}
-        other => {
-            return Err(NoAnswer::AnotherIssuer {
-                found: other.map(str::to_owned),
+        Some(other) => {
+            let found = other.to_owned();
+            let usual = discovery_url(&TenantAddress::Issuer(found.clone()));
+            return Err(NoAnswer::AnotherIssuer(Box::new(AnotherIssuer {
+                found,
                 expected: issuers.iter().map(|one| (*one).to_owned()).collect(),
-            });
+                elsewhere: (usual != url).then(|| url.to_owned()),
+            })));
         }
+        None => return Err(NoAnswer::NoIssuer),
     }
     let https = |name: &'static str| match text(name) {
         Some(url) if url.starts_with("https://") => Ok(Some(url.to_owned())),
@@ -510,11 +515,12 @@ mod tests {
     #[test]
     fn discovery_accepts_https_endpoints_of_the_same_issuer_only() {
         let issuer = "https://id.example/";
+        let url = "https://id.example/.well-known/openid-configuration";
         let good = br#"{"issuer":"https://id.example/","jwks_uri":"https://id.example/k","token_endpoint":"https://id.example/t"}"#;
-        let found = discovered(&[issuer], good).unwrap();
+        let found = discovered(url, &[issuer], good).unwrap();
         assert_eq!(found.token.as_deref(), Some("https://id.example/t"));
         assert_eq!(found.jwks.as_deref(), Some("https://id.example/k"));
-        assert!(discovered(&["https://other.example/", issuer], good).is_ok());
+        assert!(discovered(url, &["https://other.example/", issuer], good).is_ok());
         for (body, why) in [
             (
                 r#"{"issuer":"https://id.example","jwks_uri":"https://id.example/k"}"#,
@@ -522,7 +528,7 @@ mod tests {
             ),
             (
                 r#"{"jwks_uri":"https://id.example/k"}"#,
-                "calls itself 'nothing'",
+                "has no issuer in its discovery document",
             ),
             (
                 r#"{"issuer":"https://id.example/","jwks_uri":"http://id.example/k"}"#,
@@ -534,12 +540,28 @@ mod tests {
             ),
             ("<html>", "not valid JSON"),
         ] {
-            let error = discovered(&[issuer], body.as_bytes())
+            let error = discovered(url, &[issuer], body.as_bytes())
                 .err()
                 .unwrap()
                 .to_string();
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    /// What to write leads to the document again.
+    #[test]
+    fn another_issuer_is_to_be_written_and_its_document_if_it_is_elsewhere() {
+        let at = |url| {
+            let document = br#"{"issuer":"https://id.example/guid/"}"#;
+            let error = discovered(url, &["https://id.example/policy/"], document);
+            error.err().unwrap().to_string()
+        };
+        let error = at("https://id.example/guid/.well-known/openid-configuration");
+        assert!(error.ends_with("; write it exactly so"), "{error}");
+        let url = "https://id.example/plant-1.onmicrosoft.com/B2C_1A_SIGN_IN/v2.0/.well-known/openid-configuration";
+        let error = at(url);
+        let also = format!("; write it exactly so, and set discovery_url to '{url}'");
+        assert!(error.ends_with(&also), "{error}");
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl fmt::Display for FetchReport<'_> {
                     f,
                     "the tenant's signing keys could not be fetched from {tenant}: {why}; {meanwhile}the next attempt \
                      follows in {seconds} s; fix: check domain (or issuer), ca_file, proxy and this machine's \
-                     network and time; if the keys are elsewhere, set jwks_uri"
+                     network and time; if the discovery document or the keys are elsewhere, set discovery_url or jwks_uri"
                 )
             }
             Self::EndpointsKept(JwksError { tenant, why, .. }) => write!(

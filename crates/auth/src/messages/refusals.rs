@@ -432,12 +432,21 @@ impl fmt::Display for TenantAnswer {
                          public key of client_assertion_key_file), at client_assertion_algorithm and \
                          client_assertion_kid, and at this machine's clock",
                     )?,
-                    Some(LookAt::ClientSecret(sent_by)) => write!(
-                        f,
-                        ": look at client_id, client_secret_file and token_endpoint_auth_method (the secret was sent \
-                         by {})",
-                        sent_by.name()
-                    )?,
+                    Some(LookAt::ClientSecret(sent_by)) => {
+                        let how = match sent_by {
+                            ClientAuth::Basic => {
+                                ", encoded; if the provider does not decode it, give the application a secret of \
+                                 letters, digits, '-', '.' and '_'"
+                            }
+                            _ => "",
+                        };
+                        write!(
+                            f,
+                            ": look at client_id, client_secret_file and token_endpoint_auth_method (the secret was \
+                             sent by {}{how})",
+                            sent_by.name()
+                        )?;
+                    }
                     Some(LookAt::AudienceAndConnection) => {
                         f.write_str(": look at audience and connection")?;
                     }
@@ -485,15 +494,19 @@ impl fmt::Display for NoAnswer {
             Self::NotHttp(why) => write!(f, "sent an invalid HTTP response: {why}"),
             Self::Status(status) => write!(f, "answered {status}"),
             Self::BadDiscovery(why) => write!(f, "has a discovery document that {why}"),
-            Self::AnotherIssuer { found, expected } => {
-                let found = Quoted(found.as_deref().unwrap_or("nothing"));
-                let expected = list(expected, " or ");
+            Self::AnotherIssuer(issuer) => {
+                let (found, expected) = (Quoted(&issuer.found), list(&issuer.expected, " or "));
                 write!(
                     f,
-                    "calls itself {found} where the option issuer says {expected}; write it exactly so (if the \
-                     document is at another address, also set discovery_url to that)"
-                )
+                    "calls itself {found} where the option issuer says {expected}; write it exactly so"
+                )?;
+                match &issuer.elsewhere {
+                    // It is made of the operator's options, and to be copied: so it is not cut.
+                    Some(url) => write!(f, ", and set discovery_url to '{url}'"),
+                    None => Ok(()),
+                }
             }
+            Self::NoIssuer => f.write_str("has no issuer in its discovery document"),
             Self::WithoutTls { name, url } => {
                 write!(f, "has a {name} without TLS, {}", Quoted(url))
             }

@@ -513,6 +513,17 @@ pub struct TenantAnswer {
     pub request_id: Option<String>,
 }
 
+/// A discovery document that is another issuer's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AnotherIssuer {
+    /// The issuer in the document.
+    pub found: String,
+    /// Those in the option `issuer`.
+    pub expected: Vec<String>,
+    /// Where the document is, if nobody would look there for the document of `found`.
+    pub elsewhere: Option<String>,
+}
+
 /// Why there is no answer of the tenant that is any good.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NoAnswer {
@@ -556,12 +567,9 @@ pub enum NoAnswer {
     /// Its discovery document is not a JSON object, for this reason.
     BadDiscovery(JsonError),
     /// Its discovery document is another issuer's.
-    AnotherIssuer {
-        /// The issuer in the document.
-        found: Option<String>,
-        /// Those in the option `issuer`.
-        expected: Vec<String>,
-    },
+    AnotherIssuer(Box<AnotherIssuer>),
+    /// Its discovery document does not name an issuer.
+    NoIssuer,
     /// Its discovery document names an address without TLS.
     WithoutTls {
         /// What is there.

@@ -4,9 +4,9 @@ mod detail;
 mod reasons;
 
 pub use detail::{
-    AccessToken, CertificateProblem, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor,
-    Field, IssuedToken, LimitDetail, LookAt, NoAnswer, Part, PendingDetail, ProxyProblem,
-    RenewalDetail, TenantAnswer, TenantBody, TokenDetail,
+    AccessToken, AnotherIssuer, CertificateProblem, ClaimProblem, ConnectDetail, DelayObstacle,
+    Detail, FailedFor, Field, IssuedToken, LimitDetail, LookAt, NoAnswer, Part, PendingDetail,
+    ProxyProblem, RenewalDetail, TenantAnswer, TenantBody, TokenDetail,
 };
 pub use reasons::{ConnackReason, Reason, Responsible};
 

@@ -180,6 +180,8 @@ pub(crate) enum Finding {
         configured: Vec<String>,
         /// The tenant's issuer.
         issuer: Option<String>,
+        /// Where its document is, if nobody would look for it there.
+        elsewhere: Option<String>,
     },
     /// The discovery document cannot be used.
     DiscoveryUnusable(NoAnswer),

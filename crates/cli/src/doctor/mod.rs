@@ -344,7 +344,7 @@ impl Examination {
                     issuer: issuer.clone(),
                 },
             },
-            (_, Some(issuer)) => {
+            (unusable, Some(issuer)) => {
                 let bare = issuer.trim_end_matches('/');
                 let near = |one: &&String| one.trim_end_matches('/') == bare;
                 match configured.iter().find(near) {
@@ -355,15 +355,18 @@ impl Examination {
                     None => Finding::IssuerOther {
                         configured: configured.clone(),
                         issuer: Some(issuer.clone()),
+                        elsewhere: match unusable {
+                            Some(NoAnswer::AnotherIssuer(other)) => other.elsewhere.clone(),
+                            _ => None,
+                        },
                     },
                 }
             }
-            (Some(why), None) if !matches!(why, NoAnswer::AnotherIssuer { .. }) => {
-                Finding::DiscoveryUnusable(why.clone())
-            }
-            (_, None) => Finding::IssuerOther {
+            (Some(why), None) => Finding::DiscoveryUnusable(why.clone()),
+            (None, None) => Finding::IssuerOther {
                 configured: configured.clone(),
                 issuer: None,
+                elsewhere: None,
             },
         };
         self.found(finding);

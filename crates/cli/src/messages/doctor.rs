@@ -155,7 +155,8 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
                     is_auth0,
                     "compare `domain` with Domain under Applications > Applications > (your application) > Settings, \
                      with its region (.eu., .us. …)",
-                    "`issuer` must be the address under which /.well-known/openid-configuration answers",
+                    "`issuer` must be the address under which /.well-known/openid-configuration answers; if tokens \
+                     have another issuer, write that, and set `discovery_url` to the document's address",
                 ))
         }
         Finding::NotAuth0 { host } => {
@@ -180,7 +181,12 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
         ))
         .means("every token is refused with [token-issuer], or keys cannot be fetched ([keys-unavailable])")
         .fix(format!("write `plugin_opt_issuer {}`", shown(issuer))),
-        Finding::IssuerOther { configured, issuer } => {
+        Finding::IssuerOther {
+            configured,
+            issuer,
+            elsewhere,
+        } => {
+            let also = elsewhere.as_ref().map(|url| format!(", and set `discovery_url` to '{url}'"));
             let found = issuer.as_deref().unwrap_or("nothing");
             seen(format!(
                 "Issuer: {} accepted, and the tenant calls itself {}.",
@@ -192,7 +198,10 @@ fn connection(finding: &Finding, is_auth0: bool) -> Option<Words> {
                 is_auth0,
                 "use the domain that devices get their tokens from: with a custom domain (Branding > Custom Domains) \
                  `domain` must be that one, or `issuer` must list both",
-                "write `issuer` letter by letter as the document at /.well-known/openid-configuration has it",
+                &format!(
+                    "write `issuer` letter by letter as the document at /.well-known/openid-configuration has it{}",
+                    also.unwrap_or_default()
+                ),
             ))
         }
         Finding::DiscoveryUnusable(why) => seen(format!("Discovery: {why}."))
