@@ -3,8 +3,9 @@
 #
 #     tests/servers/nanoidp/install.sh
 #
-# It goes to target/servers/nanoidp and takes 100 MB there, so `make test` does not do this. pip checks each package by
-# the checksums in requirements.txt, for Python 3.11 and 3.13 on x86_64 and aarch64.
+# It goes to target/servers/nanoidp and takes 100 MB there. pip checks each package by the checksums in
+# requirements.txt, for Python 3.11 and 3.13 on x86_64 and aarch64. Part of `make test`, which goes on without nanoidp
+# where that does not work.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 
