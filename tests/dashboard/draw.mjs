@@ -1,6 +1,8 @@
 // Draws a dashboard with the numbers of a Prometheus, in headless Chromium:
 //
-//     node draw.mjs PROMETHEUS-URL MINUTES SCRAPE-INTERVAL-IN-SECONDS DASHBOARD.json PICTURE.png
+//     node draw.mjs PROMETHEUS-URL FROM TO SCRAPE-INTERVAL DASHBOARD.json PICTURE.png
+//
+// Times and the interval are in seconds.
 
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -9,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { chromium } from 'playwright-core';
 
-const [prometheus, minutes, scrape, dashboard, picture] = process.argv.slice(2);
+const [prometheus, from, to, scrape, dashboard, picture] = process.argv.slice(2);
 const here = dirname(fileURLToPath(import.meta.url));
 const library = (name) => join(here, 'node_modules', name);
 const icons = library('@grafana/ui/dist/public/img/icons');
@@ -32,7 +34,8 @@ const files = new Map(bundle.outputFiles.map((file) => [file.path, file.contents
 files.set('/public/fonts/inter/Inter-Regular.woff2', await font(400));
 files.set('/public/fonts/inter/Inter-Medium.woff2', await font(500));
 files.set('/dashboard.json', await readFile(dashboard));
-files.set('/settings.json', JSON.stringify({ prometheus, minutes: Number(minutes), scrape: Number(scrape) }));
+const settings = { prometheus, from: Number(from), to: Number(to), scrape: Number(scrape) };
+files.set('/settings.json', JSON.stringify(settings));
 files.set(
   '/',
   '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><link rel="stylesheet" href="/page.css">' +

@@ -5,6 +5,7 @@ import {
   FieldConfigOptionsRegistry,
   FieldType,
   applyFieldOverrides,
+  applyNullInsertThreshold,
   createTheme,
   dateTime,
   displayNameOverrideProcessor,
@@ -40,9 +41,8 @@ for (const [name, weight] of [['Regular', '400'], ['Medium', '500']]) {
   document.fonts.add(await font.load());
 }
 
-const now = Math.floor(Date.now() / 1000);
-const from = dateTime((now - 60 * settings.minutes) * 1000);
-const to = dateTime(now * 1000);
+const from = dateTime(settings.from * 1000);
+const to = dateTime(settings.to * 1000);
 const timeRange = { from, to, raw: { from, to } };
 
 // What Grafana registers for every kind of panel.
@@ -155,12 +155,17 @@ function Stat({ panel, frames, width, height }) {
   ));
 }
 
-const kinds = {
-  stat: Stat,
-  timeseries: ({ panel, frames, width, height }) => (
-    <TimeSeries {...{ frames, timeRange, width, height }} timeZone="utc" legend={panel.options.legend} />
-  ),
-};
+function Graph({ panel, frames, width, height }) {
+  // Without this a line goes through the gaps of all series but the first.
+  const refFieldPseudoMin = from.valueOf();
+  const refFieldPseudoMax = to.valueOf();
+  const withGaps = frames.map((frame) => applyNullInsertThreshold({ frame, refFieldPseudoMin, refFieldPseudoMax }));
+  return (
+    <TimeSeries frames={withGaps} {...{ timeRange, width, height }} timeZone="utc" legend={panel.options.legend} />
+  );
+}
+
+const kinds = { stat: Stat, timeseries: Graph };
 
 function Panel({ panel, frames }) {
   const place = box(panel.gridPos);

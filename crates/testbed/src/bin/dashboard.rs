@@ -32,7 +32,7 @@ use testbed::{
     },
 };
 
-const MINUTES: usize = 20;
+const MINUTES: usize = 15;
 /// How often metrics are written, and scraped, in seconds.
 const INTERVAL: &str = "5";
 /// How many devices each broker has. Every other one has a password, the others have tokens.
@@ -78,13 +78,15 @@ fn run() -> Result<(), String> {
         began: Instant::now(),
         lasts: Duration::from_secs(60 * minutes as u64),
     };
+    // In the end all devices leave: that is not shown.
+    let (from, to) = (now(), now() + play.lasts.as_secs());
     play.run(&sites)?;
     progress("drawing");
     let address = format!("http://127.0.0.1:{}", prometheus.port);
     finish(
         Command::new("node")
             .arg(drawing.join("draw.mjs"))
-            .args([&address, &minutes.to_string(), INTERVAL])
+            .args([&address, &from.to_string(), &to.to_string(), INTERVAL])
             .args([&source("docs/grafana-dashboard.json"), &picture]),
     )?;
     // 256 colours, and less than half of the bytes.
