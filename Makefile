@@ -17,6 +17,7 @@
 # make memory   what ten thousand connected devices cost, and what is left of them: a table
 # make instructions what the rights cost a message, counted by valgrind: a table
 # make scale    what a large fleet costs the others on SIGHUP, when its tokens expire and after a restart
+# make dashboard  docs/grafana-dashboard.json with numbers of real brokers, drawn in Chromium: a picture
 # make docs     writes what is generated: options, refusals, manual pages, the package's auth0.conf
 # make lint     formatting, clippy, links in the documentation, and cargo-deny where it is installed
 #
@@ -89,9 +90,10 @@ bench:
 	@tests/dependencies.sh build
 	$(CARGO) bench $(LOCKED) -p auth --bench checks
 
-MEASURES = silence connects memory instructions scale soak
+MEASURES = silence connects memory instructions scale soak dashboard
 .PHONY: $(MEASURES)
 instructions silence: NEEDS = measure
+dashboard: NEEDS = dashboard
 $(MEASURES): plugin
 	@tests/dependencies.sh $(or $(NEEDS),demo)
 	@NEAREST=1 tests/brokers.sh

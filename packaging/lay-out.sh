@@ -26,7 +26,7 @@ lay_out() { # TREE FOLDER_OF_THE_THREE_FILES LIBDIR TARGET
   done
   # What the README points at lies beside it. Named by their kind: the source may be no checkout of git's,
   # and what running the samples leaves beside them is none of them.
-  for file in README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs/*.{md,svg,json,yml} examples/README.md \
+  for file in README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs/*.{md,svg,png,json,yml} examples/README.md \
     examples/nodejs/*.js* examples/python/*.{py,txt} examples/docker/*; do
     install -D -m 644 "$file" "$doc/$file"
   done

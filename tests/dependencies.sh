@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs missing packages, and nothing else:
-# tests/dependencies.sh build|demo|deb|measure|packages|test|test-packages
+# tests/dependencies.sh build|dashboard|deb|demo|measure|packages|test|test-packages
 set -euo pipefail
 
 # For bindgen and cc, to build the plugin with Mosquitto 2.0's headers.
@@ -17,10 +17,18 @@ released=(apparmor libssl-dev lintian openssl python3-yaml qemu-user-static syst
 # An identity server and an HTTP proxy for the tests (the proxy's program alone, without its service), the languages of
 # the samples, and the programs in the README's commands.
 test=(curl glewlwyd openssl python3 python3-venv tinyproxy-bin)
+# By command, not by package: Node often comes from another source, with which Debian's npm cannot be installed.
+node=(node:nodejs npm:npm)
+# For the picture of the dashboard.
+dashboard=(chromium pngquant prometheus prometheus-node-exporter)
 commands=()
 
 case ${1:-} in
   build) ;;
+  dashboard)
+    packages+=("${brokers[@]}" "${dashboard[@]}")
+    commands=("${node[@]}")
+    ;;
   demo) packages+=("${brokers[@]}") ;;
   measure) packages+=("${brokers[@]}" valgrind libcurl4-openssl-dev) ;;
   deb) packages+=("${deb[@]}") ;;
@@ -28,12 +36,10 @@ case ${1:-} in
   test-packages) packages+=("${brokers[@]}" "${deb[@]}" "${release[@]}" "${released[@]}") ;;
   test)
     packages+=("${brokers[@]}" "${sanitized[@]}" "${deb[@]}" "${test[@]}")
-    # By command, not by package: Node often comes from another source, with which Debian's npm cannot be
-    # installed.
-    commands=(node:nodejs npm:npm)
+    commands=("${node[@]}")
     ;;
   *)
-    echo "usage: $0 build|demo|deb|measure|packages|test|test-packages" >&2
+    echo "usage: $0 build|dashboard|deb|demo|measure|packages|test|test-packages" >&2
     exit 2
     ;;
 esac
@@ -112,7 +118,7 @@ if [[ ! -e $policy ]]; then
   "${root[@]}" chmod 755 "$policy"
 fi
 services=()
-for service in mosquitto glewlwyd; do
+for service in mosquitto glewlwyd prometheus prometheus-node-exporter; do
   is_installed "$service" || services+=("$service")
 done
 
