@@ -110,7 +110,7 @@ lint:
 	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
 	  $(CARGO) doc $(LOCKED) --quiet --no-deps --document-private-items --workspace
-	@if command -v cargo-deny >/dev/null; then cargo-deny --offline check licenses bans sources; \
+	@if command -v cargo-deny >/dev/null; then cargo-deny --locked check licenses bans sources; \
 	else echo "lint: cargo-deny is not installed, so licences and sources of libraries are not checked"; fi
 
 clean:

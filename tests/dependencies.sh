@@ -59,9 +59,9 @@ for tool in cargo rustc; do
   fi
   cat >&2 <<TEXT
 dependencies: Rust $needed or later is needed, and $found
-  Either install it from https://rustup.rs (if you have rustup: rustup update stable && rustup default stable),
-  or on Debian 12 and 13, with security updates: apt install cargo-web rustfmt-web rust-web-clippy
-  (these replace the packages cargo and rustc, which are older). Then run this again.
+  On Debian 12 and 13, where apt has the security archive: sudo apt install cargo-web rustfmt-web rust-web-clippy
+  (they replace the older packages cargo and rustc). Or from https://rustup.rs; if you have rustup:
+  rustup update stable && rustup default stable. Then run this again.
 TEXT
   exit 1
 done
