@@ -368,6 +368,8 @@ fn count(version: Version, case: &CostCase, load: Load) -> Result<Cost, String> 
             ("domain", tenant.domain().to_owned()),
             ("audience", AUDIENCE.to_owned()),
             ("ca_file", tenant.ca_file().display().to_string()),
+            // On a busy machine the keys take long to fetch under valgrind.
+            ("timeout", "20".to_owned()),
         ]);
         let keys = write("jwks.json", &tenant.jwks().to_string())?;
         if rights.jwks_file {
