@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::{
     account::{Account, IssuerNumber},
     clock::Unix,
+    decision_log::record::TokenId,
     refusal::{ClaimProblem, Detail, Reason, Refusal},
     saved_sessions::SavedClaims,
 };
@@ -102,6 +103,8 @@ pub(crate) struct Identity {
     pub until: Unix,
     /// The key that signed its token.
     pub signing_key: SigningKey,
+    /// The token that its client presented, if it presented one and decisions are logged.
+    pub token_id: Option<TokenId>,
 }
 
 /// A key that signed a token, by the number that this instance of the plugin gave it.

@@ -93,6 +93,10 @@ pub fn without_token(text: &str) -> Cow<'_, str> {
 /// Returns JSON in which every character is escaped that would end a line, move the cursor or change how the rest
 /// looks. Such characters stand in strings only, so it is the same JSON.
 pub fn json_line(json: &str) -> String {
+    // Most lines have none.
+    if json.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return json.to_owned();
+    }
     let mut line = String::with_capacity(json.len());
     for c in json.chars() {
         match Shown::of(c, false) {

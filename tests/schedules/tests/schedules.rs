@@ -89,7 +89,6 @@ fn token(key: Fingerprint) -> Job {
     let tokens = UnverifiedTokens::FromClient {
         issuer: IssuerNumber::default(),
         token,
-        print: key,
     };
     job(key, Task::Keys(tokens))
 }

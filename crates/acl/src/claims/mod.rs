@@ -225,10 +225,17 @@ fn template(text: &str, placeholders: bool) -> Result<Template, FilterProblem> {
 pub struct TokenRules {
     /// The rules without conditions. Those of one client have the others whose conditions hold for it.
     matcher: Matcher,
-    /// All rules, if some have conditions.
-    conditional: Option<Box<[Rule]>>,
     /// Whether the token makes its client an administrator.
     administers: bool,
+    /// What the rules of few tokens need. Boxed, because a device with topics of its own has these rules for itself.
+    uncommon: Option<Box<Uncommon>>,
+}
+
+/// What the rules of few tokens need.
+#[derive(Debug, Default)]
+struct Uncommon {
+    /// All rules, if some have conditions.
+    conditional: Option<Box<[Rule]>>,
     /// The filters of rules that deny or have limits, for log lines.
     filters: Box<[(u32, Box<str>)]>,
 }
@@ -237,16 +244,17 @@ impl TokenRules {
     /// Compiles rules, in their order.
     pub fn compile(rules: &[Rule]) -> Self {
         let is_for_all = |rule: &Rule| rule.conditions.is_empty();
-        let conditional = !rules.iter().all(is_for_all);
-        Self {
-            conditional: conditional.then(|| rules.into()),
-            ..Self::of(rules, is_for_all)
+        let mut compiled = Self::of(rules, is_for_all);
+        if !rules.iter().all(is_for_all) {
+            let uncommon = compiled.uncommon.get_or_insert_default();
+            uncommon.conditional = Some(rules.into());
         }
+        compiled
     }
 
     /// Returns the rules that concern this client, which are mostly all.
     pub(crate) fn for_client(self: Arc<Self>, client: &ClientAttributes) -> Arc<Self> {
-        match &self.conditional {
+        match self.conditional() {
             None => self,
             Some(rules) => {
                 // A pattern is searched once for all filters of the rule that it was written in.
@@ -268,18 +276,28 @@ impl TokenRules {
         let explained = ordered
             .clone()
             .filter(|(_, rule)| rule.effect == Effect::Deny || rule.limits != Limits::NONE);
+        let filters: Box<[_]> = explained
+            .map(|(order, rule)| (order, rule.filter.text().into()))
+            .collect();
         Self {
-            filters: explained
-                .map(|(order, rule)| (order, rule.filter.text().into()))
-                .collect(),
             matcher: Matcher::new(ordered.map(|(order, rule)| OrderedRule {
                 order,
                 rule,
                 window: 0,
             })),
             administers: false,
-            conditional: None,
+            uncommon: (!filters.is_empty()).then(|| {
+                Box::new(Uncommon {
+                    conditional: None,
+                    filters,
+                })
+            }),
         }
+    }
+
+    /// Returns all rules, if some have conditions.
+    fn conditional(&self) -> Option<&[Rule]> {
+        self.uncommon.as_ref()?.conditional.as_deref()
     }
 
     /// Returns the same rules, of a token that makes its client an administrator or does not.
@@ -301,7 +319,7 @@ impl TokenRules {
 
     /// Returns the claims that placeholders name.
     pub fn claims(&self) -> impl Iterator<Item = &str> {
-        let conditional = self.conditional.iter().flatten();
+        let conditional = self.conditional().into_iter().flatten();
         let placeholders = conditional.flat_map(|rule| rule.filter.placeholders());
         let named = placeholders.filter_map(|(placeholder, _)| placeholder.claim());
         self.matcher.claims().chain(named)
@@ -309,10 +327,9 @@ impl TokenRules {
 
     /// Returns the filter of a rule that denies or has limits.
     pub(crate) fn filter(&self, order: u32) -> Option<&str> {
-        let found = self
-            .filters
-            .binary_search_by_key(&order, |(order, _)| *order);
-        found.ok().map(|place| &*self.filters[place].1)
+        let filters = &self.uncommon.as_ref()?.filters;
+        let found = filters.binary_search_by_key(&order, |(order, _)| *order);
+        found.ok().map(|place| &*filters[place].1)
     }
 
     /// Whether there are no rules.

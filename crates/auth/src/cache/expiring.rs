@@ -43,6 +43,11 @@ impl<V> ExpiringMap<V> {
         self.entries.get(&key).map(|entry| &entry.value)
     }
 
+    /// Returns an entry that may have ended.
+    pub(crate) fn peek(&self, key: Fingerprint) -> Option<&V> {
+        self.entries.get(&key).map(|entry| &entry.value)
+    }
+
     /// Adds an entry that lasts until `end`, in place of an earlier one.
     pub(crate) fn insert(&mut self, key: Fingerprint, value: V, end: Unix, now: Unix) {
         self.remove(key);

@@ -25,5 +25,6 @@ pub(crate) fn test_identity(until: crate::clock::Unix) -> crate::identity::Ident
         saved: None,
         until,
         signing_key: Default::default(),
+        token_id: None,
     }
 }

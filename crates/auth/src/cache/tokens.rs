@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::expiring::ExpiringMap;
 use crate::{
-    account::IssuerNumber, clock::Unix, identity::Identity, jwt::jwks::KeySet, secret::Fingerprint,
+    account::IssuerNumber, clock::Unix, decision_log::record::TokenId, identity::Identity,
+    jwt::jwks::KeySet, secret::Fingerprint,
 };
 
 /// How many seconds a token is kept after its client has gone. That is long enough for a network that comes back, and
@@ -33,6 +34,11 @@ impl TokenCache {
         let identity = is_current.then(|| identity.clone())?;
         self.0.end_at(token, identity.until);
         Some(identity)
+    }
+
+    /// Returns what the decision log calls this token, if it is known.
+    pub(crate) fn token_id(&self, token: Fingerprint) -> Option<TokenId> {
+        self.0.peek(token)?.0.token_id
     }
 
     /// Keeps a token that was verified with these keys.
@@ -83,9 +89,15 @@ mod tests {
     fn a_token_is_known_as_long_as_it_is_good_under_the_same_keys() {
         let token = Fingerprinter::new().unwrap().of(b"token");
         let (keys, others) = (Arc::new(KeySet::default()), Arc::new(KeySet::default()));
-        let identity = test_identity(Unix(2000));
+        let id = Some(TokenId([1; 8]));
+        let identity = Identity {
+            token_id: id,
+            ..test_identity(Unix(2000))
+        };
         let mut cache = TokenCache::default();
+        assert_eq!(cache.token_id(token), None);
         cache.insert(token, &identity, Arc::clone(&keys), Unix(1000));
+        assert_eq!(cache.token_id(token), id);
         assert!(cache.get(token, |_| keys.clone(), Unix(1999)).is_some());
         assert!(cache.get(token, |_| others.clone(), Unix(1999)).is_none());
         assert!(cache.get(token, |_| keys.clone(), Unix(2000)).is_none());

@@ -27,20 +27,30 @@ pub(crate) struct SessionFacts {
     pub account: Account,
     /// The token that it presented, if it presented one.
     pub token_id: Option<TokenId>,
-    /// The claims that rights come from.
-    pub claims: RecordedClaims,
+    /// The claims of its token.
+    pub claims: Arc<Map<String, Value>>,
+    /// The names of those that rights come from. Only these are written.
+    pub named: Box<[String]>,
 }
 
 impl SessionFacts {
     /// Returns about how many bytes they take.
     fn size(&self) -> usize {
-        let claims = self.claims.present.iter();
-        let present: usize = claims
-            .map(|(name, claim)| name.len() + size_of_json(claim))
-            .sum();
-        let missing: usize = self.claims.missing.iter().map(String::len).sum();
+        let named: usize = self.named.iter().map(String::len).sum();
         let account = self.account.issuer.len() + self.account.subject.len();
-        size_of_client(&self.client) + account + present + missing
+        size_of_client(&self.client) + account + size_of_members(&self.claims) + named
+    }
+
+    /// Returns the claims that rights come from.
+    fn recorded_claims(&self) -> RecordedClaims {
+        let mut picked = RecordedClaims::default();
+        for name in &self.named {
+            match self.claims.get(name) {
+                Some(value) => drop(picked.present.insert(name.clone(), value.clone())),
+                None => picked.missing.push(name.clone()),
+            }
+        }
+        picked
     }
 }
 
@@ -53,29 +63,16 @@ fn size_of_json(value: &Value) -> usize {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => text.len(),
         Value::Array(values) => values.iter().map(size_of_json).sum(),
-        Value::Object(members) => {
-            let members = members.iter();
-            members
-                .map(|(name, value)| name.len() + size_of_json(value))
-                .sum()
-        }
+        Value::Object(members) => size_of_members(members),
     };
     size_of::<Value>() + held
 }
 
-/// Picks the claims with these names.
-pub(crate) fn pick_claims<'n>(
-    claims: &Map<String, Value>,
-    names: impl IntoIterator<Item = &'n String>,
-) -> RecordedClaims {
-    let mut picked = RecordedClaims::default();
-    for name in names {
-        match claims.get(name) {
-            Some(value) => drop(picked.present.insert(name.clone(), value.clone())),
-            None => picked.missing.push(name.clone()),
-        }
-    }
-    picked
+fn size_of_members(members: &Map<String, Value>) -> usize {
+    let members = members.iter();
+    members
+        .map(|(name, value)| name.len() + size_of_json(value))
+        .sum()
 }
 
 /// A decision.
@@ -259,7 +256,7 @@ impl Decided {
             session: facts.map(|facts| facts.number),
             claims: facts
                 .filter(|_| with_claims)
-                .map(|facts| facts.claims.clone()),
+                .map(|facts| facts.recorded_claims()),
             message: self.message.as_ref().map(|message| RecordedMessage {
                 topic: without_token(&String::from_utf8_lossy(&message.topic)).into_owned(),
                 qos: message.qos,

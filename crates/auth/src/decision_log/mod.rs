@@ -35,7 +35,6 @@ use crate::{
 };
 pub(crate) use decided::{
     Decided, DecidedMessage, PolicyPlace, PolicyPlaces, SessionFacts, ShadowDecision, Who,
-    pick_claims,
 };
 use writer::{LogFile, Writer};
 

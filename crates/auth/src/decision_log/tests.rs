@@ -31,7 +31,8 @@ fn facts(number: u64) -> Arc<SessionFacts> {
             subject: "auth0|1".into(),
         },
         token_id: Some(TokenId([1; 8])),
-        claims: pick_claims(claims.as_object().unwrap(), &names),
+        claims: Arc::new(claims.as_object().unwrap().clone()),
+        named: names.into(),
     })
 }
 
@@ -227,7 +228,7 @@ fn long_texts_of_a_client_that_is_not_in_are_cut() {
 fn a_sign_in_counts_with_its_claims_and_a_message_without() {
     let claims = json!({"topics": vec!["t".repeat(100); 100], "role": {"of": "r".repeat(1000)}});
     let mut facts = Arc::into_inner(facts(1)).unwrap();
-    facts.claims.present = claims.as_object().unwrap().clone();
+    facts.claims = Arc::new(claims.as_object().unwrap().clone());
     let message = published(Who::Session(Arc::new(facts)), "a");
     assert!(message.size() < 1000);
     let sign_in = Decided {

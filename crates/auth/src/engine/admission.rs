@@ -115,7 +115,7 @@ impl Engine {
             issuer: identity.issuer,
             is_by_method: sign_in.presented.is_authentication_data(),
             filters: SubscribedFilters::default(),
-            observed: self.observed(&sign_in.client, &identity, sign_in.token_id, now),
+            observed: self.observed(&sign_in.client, &identity, now),
             rights: self.rights(&sign_in.client, identity, now)?,
         };
         Ok((session, to_save))

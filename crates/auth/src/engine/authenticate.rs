@@ -157,16 +157,18 @@ impl Engine {
 
     pub(super) fn sign_in(&self, connect: &Connect) -> SignIn {
         let source = SourceNetwork::of(connect.client.address);
+        let password = connect.password.unwrap_or_default();
+        let credential = self.fingerprinter.of(password);
         SignIn {
             key: connect.key,
             client: connect.client.to_shared(),
-            credential: self.fingerprinter.of(connect.password.unwrap_or_default()),
+            credential,
             user: None,
             login: None,
             caller: self.known_callers.caller(None, source, moment()),
             id_is_free: connect.id_is_free,
             presented: connect.presented.clone(),
-            token_id: self.observer.token_id(connect.password.unwrap_or_default()),
+            token_id: self.token_id(credential, password),
             restored_for: connect.restored_for.map(Into::into),
             ends_with_connection: connect.ends_with_connection,
         }
@@ -190,13 +192,12 @@ impl Engine {
             Err(refusal) => return refusal.into(),
         };
         let presented = (token, number);
-        if let Some(verdict) = self.verify_presented(presented, print, KeyFetch::NotTried, now) {
+        if let Some(verdict) = self.verify_presented(sign_in, presented, KeyFetch::NotTried, now) {
             return Outcome::Verdict(verdict);
         }
         let unverified = UnverifiedTokens::FromClient {
             issuer: number,
             token: token.to_owned(),
-            print,
         };
         let issuer = &self.issuers[number].config;
         Outcome::Wait(Box::new(Wait {

@@ -301,7 +301,7 @@ impl Engine {
             let Err(refusal) = self.too_late() else {
                 unreachable!("it is a refusal")
             };
-            let token_id = self.observer.token_id(&token);
+            let token_id = self.token_id(self.fingerprinter.of(&token), &token);
             self.report_refused_renewal(client, token_id, &refusal, now);
             return self.refuse(common, packet, exchange, &refusal);
         }

@@ -3,7 +3,7 @@
 //! Neither changes a decision. A message that is allowed costs no more than a look at one flag, unless all messages are
 //! logged or there is a shadow policy.
 
-use std::{cell::Cell, collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{cell::Cell, path::PathBuf, sync::Arc};
 
 use super::{
     Engine,
@@ -19,7 +19,7 @@ use crate::{
     control::ControlTopic,
     decision_log::{
         Decided, DecidedMessage, DecisionLog, OpenError, PolicyPlace, PolicyPlaces, SessionFacts,
-        ShadowDecision, Who, pick_claims,
+        ShadowDecision, Who,
         record::{DecisionPath, RecordedRepeats, RepeatsOf, TokenId},
     },
     identity::Identity,
@@ -27,6 +27,7 @@ use crate::{
     metrics::{DecisionLogCounts, ShadowCounts},
     policy_file::InForce,
     refusal::{Reason, Refusal},
+    secret::Fingerprint,
     sessions::{Observed, Session, SessionView},
     sign_in::SignIn,
 };
@@ -107,13 +108,6 @@ impl Observer {
     /// could not be read.
     pub(super) fn needs_claims(&self, config: &Config) -> bool {
         self.log.is_some() || config.shadow_policy.is_some()
-    }
-
-    /// Returns the ID of a token for the decision log. `None` if this is none, or nothing is logged.
-    pub(super) fn token_id(&self, presented: &[u8]) -> Option<TokenId> {
-        self.log.as_ref()?;
-        let is_token = matches!(recognise::token(presented), Some(Token::Alone));
-        is_token.then(|| TokenId::of(presented))
     }
 
     /// Returns what the shadow policy says about a request. `None` if there is none, or none that was applied to this
@@ -232,12 +226,21 @@ impl Engine {
         self.observer.shadow.as_ref().map(|_| self.observer.counts)
     }
 
+    /// Returns the ID of a token for the decision log. `None` if this is none, or nothing is logged.
+    pub(super) fn token_id(&self, print: Fingerprint, presented: &[u8]) -> Option<TokenId> {
+        self.observer.log.as_ref()?;
+        // To hash a token takes longer than all the rest of a sign-in with one that was verified before.
+        self.token_cache.token_id(print).or_else(|| {
+            let is_token = matches!(recognise::token(presented), Some(Token::Alone));
+            is_token.then(|| TokenId::of(presented))
+        })
+    }
+
     /// Returns what is needed to observe a session with this identity. `None` if nobody observes.
     pub(super) fn observed(
         &self,
         client: &Client,
         identity: &Identity,
-        token_id: Option<TokenId>,
         now: Unix,
     ) -> Option<Box<Observed>> {
         let observer = &self.observer;
@@ -251,7 +254,9 @@ impl Engine {
             of_policies.flat_map(|file| file.members().union(file.required_members()).cloned());
         let of_token = identity.token_rules.claims().map(str::to_owned);
         let counting = self.issuers[identity.issuer].config.reading.members();
-        let names: BTreeSet<String> = counting.chain(of_policies).chain(of_token).collect();
+        let mut named: Vec<String> = counting.chain(of_policies).chain(of_token).collect();
+        named.sort_unstable();
+        named.dedup();
         observer.sessions.set(observer.sessions.get() + 1);
         let facts = Arc::new(SessionFacts {
             number: observer.sessions.get(),
@@ -260,8 +265,9 @@ impl Engine {
                 ..client.clone()
             },
             account: identity.account.clone(),
-            token_id,
-            claims: pick_claims(&claims, &names),
+            token_id: identity.token_id,
+            claims: Arc::clone(&claims),
+            named: named.into(),
         });
         let shadow = observer.shadow.as_ref().and_then(|policy| {
             let attributes = ClientAttributes {

@@ -255,7 +255,7 @@ impl Engine {
         };
         let verdict = match tokens {
             Err(refusal) => Err(refusal),
-            Ok(tokens) => match self.verify(&tokens, key_fetch, now) {
+            Ok(tokens) => match self.verify(&job.sign_in, &tokens, key_fetch, now) {
                 Some(verdict) => verdict,
                 None => match self.pool.submit(job.with(Task::Keys(tokens))) {
                     Ok(()) => return None,

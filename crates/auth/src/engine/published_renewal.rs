@@ -119,7 +119,7 @@ impl Engine {
         let verdict = match &wait.job.task {
             Task::Keys(token) => {
                 self.issuers[token.issuer()].keys.request();
-                self.verify(token, KeyFetch::Failed, now)
+                self.verify(&wait.job.sign_in, token, KeyFetch::Failed, now)
             }
             Task::Login(_) => None,
         };

@@ -145,7 +145,7 @@ impl Engine {
             caller: self.known_callers.caller(None, source, moment()),
             id_is_free: false,
             presented,
-            token_id: self.observer.token_id(token),
+            token_id: self.token_id(print, token),
             restored_for: None,
             ends_with_connection: false,
         };
@@ -162,11 +162,7 @@ impl Engine {
                         sign_in,
                         key: print,
                         deadline: Deadline::after(self.config.timeout),
-                        task: Task::Keys(UnverifiedTokens::FromClient {
-                            issuer,
-                            token,
-                            print,
-                        }),
+                        task: Task::Keys(UnverifiedTokens::FromClient { issuer, token }),
                     },
                 }))
             }
@@ -188,7 +184,7 @@ impl Engine {
         }
         let token = authenticate::token_alone(token, Field::Renewal)?;
         let issuer = self.issuers.of_token(token)?;
-        self.verify_presented((token, issuer), sign_in.credential, KeyFetch::NotTried, now)
+        self.verify_presented(sign_in, (token, issuer), KeyFetch::NotTried, now)
             .transpose()
     }
 
@@ -338,7 +334,7 @@ impl Engine {
         sign_in.presented.check(&identity)?;
         let (until, ending) = self.end_of_session(&sign_in.client.id, &identity, now);
         let to_save = self.to_save(&sign_in.client, &identity, until);
-        let observed = self.observed(&sign_in.client, &identity, sign_in.token_id, now);
+        let observed = self.observed(&sign_in.client, &identity, now);
         let rights = self.rights(&sign_in.client, identity, now)?;
         common.sessions.renew(sign_in.key, rights, until, ending);
         if let Some(observed) = observed {

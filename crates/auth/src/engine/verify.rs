@@ -11,7 +11,7 @@ use crate::{
     jwt::{self, Claims, jwks::KeySet},
     refusal::{AccessToken, Detail, IssuedToken, Reason, Refusal},
     saved_sessions::SavedClaims,
-    secret::Fingerprint,
+    sign_in::SignIn,
     workers::UnverifiedTokens,
 };
 use acl::claims::TokenRules;
@@ -32,16 +32,15 @@ impl Engine {
     /// Verifies the tokens that a job brought. Returns `None` if the keys have to be fetched first.
     pub(super) fn verify(
         &mut self,
+        sign_in: &SignIn,
         unverified: &UnverifiedTokens,
         key_fetch: KeyFetch,
         now: Unix,
     ) -> Option<Verdict> {
         match unverified {
-            UnverifiedTokens::FromClient {
-                issuer,
-                token,
-                print,
-            } => self.verify_presented((token, *issuer), *print, key_fetch, now),
+            UnverifiedTokens::FromClient { issuer, token } => {
+                self.verify_presented(sign_in, (token, *issuer), key_fetch, now)
+            }
             UnverifiedTokens::FromTenant {
                 issuer,
                 username,
@@ -62,8 +61,8 @@ impl Engine {
     /// user name that it sent does not count. Returns `None` if the keys have to be fetched first.
     pub(super) fn verify_presented(
         &mut self,
+        sign_in: &SignIn,
         (token, number): (&str, IssuerNumber),
-        print: Fingerprint,
         key_fetch: KeyFetch,
         now: Unix,
     ) -> Option<Verdict> {
@@ -75,10 +74,15 @@ impl Engine {
         let verdict = claims.and_then(|claims| {
             let usernames = &self.issuers[number].config.usernames;
             let username = usernames.of(claims.members())?.into();
-            self.identity(claims, username, number)
+            let identity = self.identity(claims, username, number)?;
+            Ok(Identity {
+                token_id: sign_in.token_id,
+                ..identity
+            })
         });
         self.counters.token_cache.count(false);
         if let Ok(identity) = &verdict {
+            let print = sign_in.credential;
             self.token_cache.insert(print, identity, keys, now);
         }
         Some(verdict)
@@ -239,6 +243,7 @@ impl Engine {
             saved,
             until,
             signing_key,
+            token_id: None,
         })
     }
 }

@@ -86,8 +86,6 @@ pub enum UnverifiedTokens {
         issuer: IssuerNumber,
         /// The token.
         token: String,
-        /// Its fingerprint.
-        print: Fingerprint,
     },
     /// The tenant issued tokens for a user name and a password.
     FromTenant {

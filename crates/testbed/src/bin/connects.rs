@@ -14,6 +14,8 @@
 //! `jsonwebtoken` alone, which parses the key for each check (the plugin does that once for each key): in a
 //! loop, and one at a time between sign-ins, with caches as cold as the broker's.
 //!
+//! Both is done once more with a decision log, which a thread of its own writes.
+//!
 //! Then the same for a new token of each algorithm, with one broker without plugin and one that accepts all algorithms.
 
 use std::hint::black_box;
@@ -81,7 +83,17 @@ fn run() -> Result<(), String> {
     println!("|---|---|---|---|---|---|");
     stay_on_one_core();
     for version in [Version::V2_0_21, Version::V2_1_2] {
-        measure(version, &plugin, &tenant, &tokens)?;
+        measure((version, ""), &plugin, &tenant, &tokens, &[])?;
+        let scratch = Scratch::new("connects").map_err(|error| error.to_string())?;
+        let file = scratch.path().join("decisions.json").display().to_string();
+        let more = [("decision_log", file)];
+        measure(
+            (version, ", decision log"),
+            &plugin,
+            &tenant,
+            &tokens,
+            &more,
+        )?;
     }
     println!("\nAgain, a new token of each algorithm\n");
     println!("| algorithm | 2.0.21 | 2.1.2 |");
@@ -175,12 +187,13 @@ impl Round {
 
 /// Measures all rounds with one version of the broker, and prints its row.
 fn measure(
-    version: Version,
+    (version, what): (Version, &str),
     plugin: &Path,
     tenant: &Tenant,
     tokens: &[String],
+    more: &[(&str, String)],
 ) -> Result<(), String> {
-    let brokers = Brokers::start(version, plugin, tenant, &[])?;
+    let brokers = Brokers::start(version, plugin, tenant, more)?;
     let key = tenant.current_key();
     let jwk: Jwk = serde_json::from_value(key.jwk()).map_err(|error| error.to_string())?;
     let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
@@ -208,7 +221,7 @@ fn measure(
         cell(&series(&|round| round.single_check)),
         cell(&series(&|round| round.looped_check)),
     ];
-    println!("| {version} | {} |", cells.join(" | "));
+    println!("| {version}{what} | {} |", cells.join(" | "));
     Ok(())
 }
 

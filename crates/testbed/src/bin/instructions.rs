@@ -1,6 +1,6 @@
 //! What a message and a sign-in cost the broker, in instructions.
 //!
-//!     instructions [--plugin FILE] [--topics N] [--sign-ins N]
+//!     instructions [--plugin FILE] [--topics N] [--sign-ins N] [--broker VERSION]
 //!
 //! One client publishes, and one or fifty others are subscribed. The broker runs under callgrind twice, with
 //! few and with many messages: the difference is the cost of the messages in user space, independent of what
@@ -13,6 +13,9 @@
 //!
 //! A sign-in is a CONNECT with a token, the CONNACK and a DISCONNECT: with the same token each time, and with
 //! a new token each time, whose signature has to be checked.
+//!
+//! All threads of the process count. The column "the broker's thread" has the share of the thread that serves the
+//! clients, which is what others wait for: the decision log, for example, is written by a thread of its own.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -36,7 +39,7 @@ const MANY: usize = 3500;
 const MORE: usize = 60_000;
 /// Sign-ins in the short run, and the additional ones in the long run.
 const FEW_SIGN_INS: usize = 20;
-const MORE_SIGN_INS: usize = 400;
+const MORE_SIGN_INS: usize = 2000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What happens while the broker's instructions are counted.
@@ -70,12 +73,28 @@ struct CostCase {
     limits: Option<(f64, f64)>,
 }
 
+#[derive(Default)]
 struct RightsConfig {
     topics: Value,
     policy: Option<String>,
     /// Whether the keys come from a file. The plugin then has no thread, and the C library's locks and
     /// cancellation points cost less in a process with one thread.
     jwks_file: bool,
+    /// Whether there is another issuer.
+    second_issuer: bool,
+    /// Whether there is a decision log.
+    decision_log: bool,
+    /// Further options.
+    more: Vec<(&'static str, &'static str)>,
+}
+
+/// Instructions.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// Of the whole process.
+    process: f64,
+    /// Of the thread that serves the clients.
+    thread: f64,
 }
 
 fn main() -> ExitCode {
@@ -89,10 +108,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let arguments = Arguments::read(&["--plugin", "--topics", "--sign-ins"])?;
+    let arguments = Arguments::read(&["--plugin", "--topics", "--sign-ins", "--broker"])?;
     let plugin = arguments.plugin()?;
     let only = arguments.number("--topics", 1, 0)?;
     let only_sign_ins = arguments.number("--sign-ins", 1, 0)?;
+    let version = Version::named(arguments.text("--broker").unwrap_or("2.0.21"))?;
 
     let scratch = Scratch::new("instructions").map_err(|error| error.to_string())?;
     let other = |name, plugin| CostCase {
@@ -101,41 +121,84 @@ fn run() -> Result<(), String> {
         rights: None,
         limits: None,
     };
-    let ours = |name, topics, policy, limit| CostCase {
+    let ours = |name, rights, limit| CostCase {
         name,
         plugin: Some(plugin.clone()),
-        rights: Some(RightsConfig {
-            topics,
-            policy,
-            jwks_file: false,
-        }),
+        rights: Some(rights),
         limits: Some((limit, 500.0)),
     };
-    let mut alone = ours("20 topics, and no second thread", topics(20), None, 1000.0);
-    if let Some(rights) = &mut alone.rights {
-        rights.jwks_file = true;
-    }
+    let twenty = || RightsConfig {
+        topics: topics(20),
+        ..RightsConfig::default()
+    };
+    let logged = |more| RightsConfig {
+        decision_log: true,
+        more,
+        ..twenty()
+    };
     let cases = [
         other("no plugin", None),
         other("a plugin that does nothing", Some(null_plugin(&scratch)?)),
-        ours("20 topics", topics(20), None, 1500.0),
-        ours("1000 topics", topics(1000), None, 1500.0),
+        ours("20 topics", twenty(), 1500.0),
         ours(
-            "20 topics, and 1000 rules of the policy file, with `%c`, every tenth denies",
-            topics(20),
-            Some(policy(1000)),
+            "1000 topics",
+            RightsConfig {
+                topics: topics(1000),
+                ..twenty()
+            },
             1500.0,
         ),
-        alone,
+        ours(
+            "20 topics, and 1000 rules of the policy file, with `%c`, every tenth denies",
+            RightsConfig {
+                policy: Some(policy(1000)),
+                ..twenty()
+            },
+            1500.0,
+        ),
+        ours(
+            "20 topics, and no second thread",
+            RightsConfig {
+                jwks_file: true,
+                ..twenty()
+            },
+            1000.0,
+        ),
     ];
-    println!("instructions of Mosquitto 2.0.21 in user space\n");
+    let variants = [
+        ours(
+            "20 topics, without metrics",
+            RightsConfig {
+                more: vec![("metrics_interval", "0")],
+                ..twenty()
+            },
+            1500.0,
+        ),
+        ours(
+            "20 topics, two issuers",
+            RightsConfig {
+                second_issuer: true,
+                ..twenty()
+            },
+            1500.0,
+        ),
+        // 5 % more than without.
+        ours("20 topics, decision log", logged(Vec::new()), 1575.0),
+        ours(
+            "20 topics, decision log of all messages",
+            logged(vec![("decision_log_messages", "all")]),
+            f64::INFINITY,
+        ),
+    ];
+    println!("instructions of Mosquitto {version} in user space\n");
+    let of_sign_ins = || cases[..3].iter().chain(&variants[..3]);
     if only_sign_ins > 0 {
-        return sign_ins(&cases[..3], only_sign_ins);
+        return sign_ins(version, of_sign_ins(), only_sign_ins);
     }
-    let too_much = messages(&cases, only)?;
+    let too_much = messages(version, &cases, &variants, only)?;
     if only == 0 {
         println!();
-        sign_ins(&cases[..3], MORE_SIGN_INS)?;
+        sign_ins(version, of_sign_ins(), MORE_SIGN_INS)?;
     }
     match too_much.is_empty() {
         true => Ok(()),
@@ -143,20 +206,31 @@ fn run() -> Result<(), String> {
     }
 }
 
-/// Prints what a message costs. Returns the rows that exceed their maximum.
-fn messages(cases: &[CostCase], only: usize) -> Result<Vec<String>, String> {
+/// Prints what a message costs. Returns the rows that exceed their maximum. The variants are counted with one topic and
+/// one subscriber only.
+fn messages(
+    version: Version,
+    cases: &[CostCase],
+    variants: &[CostCase],
+    only: usize,
+) -> Result<Vec<String>, String> {
     println!(
-        "| topics in turn | subscribers | | a message | over no plugin | over one that does nothing, for each delivery |"
+        "| topics in turn | subscribers | | a message | over no plugin | over one that does nothing, for each delivery \
+         | the broker's thread |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     let mut too_much = Vec::new();
     let rows = [(1, 1), (8, 1), (MANY, 1), (1, 50), (8, 50), (MANY, 50)];
     let wanted = rows
         .iter()
         .filter(|(topics, _)| only == 0 || *topics == only);
     for &(topics, subscribers) in wanted {
+        let variants = match (topics, subscribers) {
+            (1, 1) => variants,
+            _ => &[],
+        };
         let mut costs = Vec::new();
-        for case in cases {
+        for case in cases.iter().chain(variants) {
             progress(&format!(
                 "{subscribers} subscribers, {topics} topics in turn, {}",
                 case.name
@@ -166,19 +240,20 @@ fn messages(cases: &[CostCase], only: usize) -> Result<Vec<String>, String> {
                 subscribers,
                 count,
             };
-            costs.push(each(case, load, FEW, MORE / subscribers.max(2))?);
-            let [cost, plain] = [costs[costs.len() - 1], costs[0]];
-            let delivery = costs.get(1).map(|null| (cost - null) / subscribers as f64);
+            let cost = each(version, case, load, FEW, MORE / subscribers.max(2))?;
+            costs.push(cost.process);
+            let [all, plain] = [cost.process, costs[0]];
+            let delivery = costs.get(1).map(|null| (all - null) / subscribers as f64);
             let delivery = delivery.unwrap_or_default().max(0.0);
             println!(
-                "| {topics} | {subscribers} | {} | {cost:.0} | {:.0} | {delivery:.0} |",
+                "| {topics} | {subscribers} | {} | {all:.0} | {:.0} | {delivery:.0} | {:.0} |",
                 case.name,
-                cost - plain,
+                all - plain,
+                cost.thread,
             );
             if let Some((message, most)) = case.limits
                 && topics == 1
-                && (subscribers == 1 && cost - plain > message
-                    || subscribers > 1 && delivery > most)
+                && (subscribers == 1 && all - plain > message || subscribers > 1 && delivery > most)
             {
                 too_much.push(format!("{} to {subscribers}", case.name));
             }
@@ -188,17 +263,26 @@ fn messages(cases: &[CostCase], only: usize) -> Result<Vec<String>, String> {
 }
 
 /// Prints what a sign-in costs, of so many.
-fn sign_ins(cases: &[CostCase], count: usize) -> Result<(), String> {
-    println!("| token | | a sign-in | over no plugin |");
-    println!("|---|---|---|---|");
+fn sign_ins<'c>(
+    version: Version,
+    cases: impl Iterator<Item = &'c CostCase> + Clone,
+    count: usize,
+) -> Result<(), String> {
+    println!("| token | | a sign-in | over no plugin | the broker's thread |");
+    println!("|---|---|---|---|---|");
     for (name, tokens) in [("repeated", TokenUse::Repeated), ("new", TokenUse::New)] {
         let mut plain = None;
-        for case in cases {
+        for case in cases.clone() {
             progress(&format!("sign-ins, {name} token, {}", case.name));
             let load = |count| Load::SignIns { tokens, count };
-            let cost = each(case, load, FEW_SIGN_INS, count)?;
-            let over = cost - *plain.get_or_insert(cost);
-            println!("| {name} | {} | {cost:.0} | {over:.0} |", case.name);
+            let cost = each(version, case, load, FEW_SIGN_INS, count)?;
+            let all = cost.process;
+            println!(
+                "| {name} | {} | {all:.0} | {:.0} | {:.0} |",
+                case.name,
+                all - *plain.get_or_insert(all),
+                cost.thread,
+            );
         }
     }
     Ok(())
@@ -238,55 +322,78 @@ fn policy(count: usize) -> String {
 
 /// Returns the cost of one more message or sign-in: the difference between a run with few and one with many.
 fn each(
+    version: Version,
     case: &CostCase,
     load: impl Fn(usize) -> Load,
     few: usize,
     more: usize,
-) -> Result<f64, String> {
-    let short = count(case, load(few))?;
-    let long = count(case, load(few + more))?;
+) -> Result<Cost, String> {
+    let short = count(version, case, load(few))?;
+    let long = count(version, case, load(few + more))?;
     progress("");
-    Ok((long - short) as f64 / more as f64)
+    Ok(Cost {
+        process: (long.process - short.process) / more as f64,
+        thread: (long.thread - short.thread) / more as f64,
+    })
 }
 
 /// Returns the instructions of a whole run of the broker with this load.
-fn count(case: &CostCase, load: Load) -> Result<i64, String> {
+fn count(version: Version, case: &CostCase, load: Load) -> Result<Cost, String> {
     let tenant = Tenant::start();
     let topics = case.rights.as_ref().map(|rights| rights.topics.clone());
     tenant.add_device(Device::new("thermostat", "pass").topics(topics.unwrap_or_default()));
     // The log types that a broker has by default, without a line for each client.
-    let builder = Mosquitto::builder(Version::V2_0_21).quiet();
+    let builder = Mosquitto::builder(version).quiet();
     // Not in the broker's own folder, which is removed with the broker.
     let folder = Scratch::new("instructions").map_err(|error| error.to_string())?;
-    let counts = folder.path().join("callgrind");
-    let out = format!("--callgrind-out-file={}", counts.display());
+    let out = folder.path().join("callgrind").display().to_string();
+    let out_file = format!("--callgrind-out-file={out}");
     let builder = builder.under(&[
         "valgrind",
         "--quiet",
         "--tool=callgrind",
         "--trace-children=yes",
-        &out,
+        "--separate-threads=yes",
+        &out_file,
     ]);
-    let ca_file = tenant.ca_file().display().to_string();
-    let policy_file = builder.folder().join("policy.toml");
-    let jwks_file = builder.folder().join("jwks.json");
+    let in_folder = |name| builder.folder().join(name).display().to_string();
+    let write = |name, text: &str| {
+        let file = in_folder(name);
+        std::fs::write(&file, text).map_err(|error| error.to_string())?;
+        Ok::<_, String>(file)
+    };
     let mut options = Vec::new();
     if let Some(rights) = &case.rights {
         options.extend([
-            ("domain", tenant.domain()),
-            ("audience", AUDIENCE),
-            ("ca_file", &ca_file),
+            ("domain", tenant.domain().to_owned()),
+            ("audience", AUDIENCE.to_owned()),
+            ("ca_file", tenant.ca_file().display().to_string()),
+            // On a busy machine the keys take long to fetch under valgrind.
+            ("timeout", "20".to_owned()),
         ]);
-        if let Some(rules) = &rights.policy {
-            std::fs::write(&policy_file, rules).map_err(|error| error.to_string())?;
-            options.push(("policy_file", path(&policy_file)?));
-        }
+        let keys = write("jwks.json", &tenant.jwks().to_string())?;
         if rights.jwks_file {
-            let keys = tenant.jwks().to_string();
-            std::fs::write(&jwks_file, keys).map_err(|error| error.to_string())?;
-            options.push(("jwks_file", path(&jwks_file)?));
+            options.push(("jwks_file", keys.clone()));
         }
+        if rights.second_issuer {
+            let table = format!(
+                "[[issuer]]\nissuer = 'https://other.example/'\naudience = '{AUDIENCE}'\njwks_file = '{keys}'\n"
+            );
+            options.push(("config_file", write("options.toml", &table)?));
+        }
+        if let Some(rules) = &rights.policy {
+            options.push(("policy_file", write("policy.toml", rules)?));
+        }
+        if rights.decision_log {
+            options.push(("decision_log", in_folder("decisions.json")));
+        }
+        let more = rights.more.iter();
+        options.extend(more.map(|(name, value)| (*name, (*value).to_owned())));
     }
+    let options: Vec<_> = options
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
     let builder = match &case.plugin {
         None => builder.allow_anonymous(true),
         Some(plugin) => builder.plugin(plugin, &options),
@@ -304,13 +411,27 @@ fn count(case: &CostCase, load: Load) -> Result<i64, String> {
         Load::SignIns { tokens, count } => sign_in(&broker, &tenant, tokens, count)?,
     }
     broker.stop();
-    total(&counts)
+    total(folder.path())
 }
 
-/// Reads the number of instructions from callgrind's file.
-fn total(counts: &Path) -> Result<i64, String> {
-    let text = std::fs::read_to_string(counts)
-        .map_err(|error| format!("{}: {error}", counts.display()))?;
+/// Reads the numbers of instructions from callgrind's files, one for each thread.
+fn total(folder: &Path) -> Result<Cost, String> {
+    let thread = read_count(&folder.join("callgrind-01"))?;
+    let mut process = 0.0;
+    for entry in std::fs::read_dir(folder).map_err(|error| error.to_string())? {
+        let file = entry.map_err(|error| error.to_string())?.path();
+        // The file without a number is empty.
+        if file.extension().is_none() && file != folder.join("callgrind") {
+            process += read_count(&file)?;
+        }
+    }
+    Ok(Cost { process, thread })
+}
+
+/// Reads the number of instructions from one of callgrind's files.
+fn read_count(file: &Path) -> Result<f64, String> {
+    let text =
+        std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let summary = text.lines().find_map(|line| {
         line.strip_prefix("summary: ")
             .or(line.strip_prefix("totals: "))
@@ -374,9 +495,4 @@ fn sign_in(
         client(broker, "thermostat", &token)?.disconnect(0);
     }
     Ok(())
-}
-
-fn path(path: &Path) -> Result<&str, String> {
-    path.to_str()
-        .ok_or_else(|| "a folder's name is no text".into())
 }
