@@ -21,7 +21,8 @@ pub(crate) mod fuzzing;
 mod journal;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    cell::RefCell,
+    collections::{BTreeSet, HashMap, HashSet},
     fs::File,
     net::IpAddr,
     ops::Bound,
@@ -42,6 +43,7 @@ use crate::{
     threads::Spawn,
 };
 pub(crate) use claims::{ClaimsHash, SavedClaims, SharedClaims};
+use claims::ParsedClaims;
 use contents::Contents;
 pub(crate) use contents::Damage;
 pub use format::GENERATION;
@@ -61,6 +63,10 @@ const MAX_FILE: u64 = 128 * 1024 * 1024;
 
 /// The number of sessions to ask the broker about at a tick.
 const CHECKED_AT_A_TICK: usize = 64;
+
+/// Of how many claims it is remembered what they say, for fleets whose devices share them. What it takes to read them is
+/// several times as long as they are.
+const MAX_PARSED: usize = 64;
 
 /// What is saved of a session, beside its client ID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -152,13 +158,15 @@ pub(crate) enum SavedSessionsReport {
 #[derive(Default)]
 pub(crate) struct SavedSessions {
     contents: Contents,
+    /// What some of the claims say, if they can be read.
+    parsed: RefCell<HashMap<ClaimsHash, Option<Arc<ParsedClaims>>>>,
     journal: Option<Journal>,
     /// Keeps other brokers from using the folder.
     lock: FolderLock,
     /// The sessions that the broker has asked about since the SIGHUP.
     asked: HashSet<Arc<str>>,
-    /// The client IDs of sessions that were read, and of which the broker was not asked yet whether it has them.
-    unchecked: Vec<Arc<str>>,
+    /// Where the client IDs of the sessions begin that are still to be [checked](Self::take_unchecked).
+    unchecked: Option<Bound<Arc<str>>>,
 }
 
 /// Whether this broker may use the folder.
@@ -187,7 +195,7 @@ impl FolderLock {
 pub(crate) struct Saved<'a> {
     /// The session.
     pub(crate) session: &'a SavedSession,
-    claims: &'a claims::ParsedClaims,
+    claims: Arc<ParsedClaims>,
 }
 
 impl Saved<'_> {
@@ -245,7 +253,7 @@ impl SavedSessions {
                         &SavedSessionsReport::Damaged { path, damage },
                     );
                 }
-                self.unchecked = self.contents.sessions.keys().cloned().collect();
+                self.check_again();
                 let number = self.contents.sessions.len();
                 tell(Level::Info, &SavedSessionsReport::Restored(number));
             }
@@ -290,8 +298,23 @@ impl SavedSessions {
 
     /// Returns a session with its claims, which may be missing in a damaged file.
     fn with_claims<'a>(&'a self, session: &'a SavedSession) -> Option<Saved<'a>> {
-        let claims = self.contents.claims.get(&session.claims)?.parsed()?;
+        let claims = self.parsed(session.claims)?;
         Some(Saved { session, claims })
+    }
+
+    /// Returns what claims say, which may be missing in a damaged file.
+    fn parsed(&self, hash: ClaimsHash) -> Option<Arc<ParsedClaims>> {
+        let mut parsed = self.parsed.borrow_mut();
+        if let Some(known) = parsed.get(&hash) {
+            return known.clone();
+        }
+        let text = &self.contents.claims.get(&hash)?.text;
+        let claims = ParsedClaims::parse(text).map(Arc::new);
+        if parsed.len() == MAX_PARSED {
+            parsed.clear();
+        }
+        parsed.insert(hash, claims.clone());
+        claims
     }
 
     /// Returns the client IDs of saved sessions from here on, each with what is saved if it is known whose it is.
@@ -320,11 +343,10 @@ impl SavedSessions {
         let Some(account) = account else {
             return true;
         };
-        let claims = self.contents.claims.get(&session.claims);
         // In a damaged file the claims, and with them the issuer, may be missing.
-        let issuer = claims.and_then(|claims| claims.parsed());
+        let claims = self.parsed(session.claims);
         session.subject != account.subject
-            || issuer.is_some_and(|claims| claims.issuer != account.issuer)
+            || claims.is_some_and(|claims| claims.issuer != account.issuer)
     }
 
     /// Lets another account have this client ID, whatever the broker restored under it, until a client has it.
@@ -375,16 +397,24 @@ impl SavedSessions {
         }
     }
 
-    /// Returns some of the client IDs that were read at the start, each once. Where the broker says which sessions it
-    /// has, it shows which of them are gone.
+    /// Returns the client IDs of the next sessions to check, each once. Where the broker says which sessions it has, it
+    /// shows which of them are gone, and the rights of the others are made.
     pub(crate) fn take_unchecked(&mut self) -> Vec<Arc<str>> {
-        let first = self.unchecked.len().saturating_sub(CHECKED_AT_A_TICK);
-        let mut some = self.unchecked.split_off(first);
-        some.retain(|client_id| self.contents.sessions.contains_key(client_id));
-        if self.unchecked.is_empty() {
-            self.unchecked = Vec::new();
+        let Some(from) = self.unchecked.take() else {
+            return Vec::new();
+        };
+        let from = from.as_ref().map(|client_id| &**client_id);
+        let rest = self.in_order(from).map(|(client_id, _)| client_id);
+        let some: Vec<_> = rest.take(CHECKED_AT_A_TICK).cloned().collect();
+        if some.len() == CHECKED_AT_A_TICK {
+            self.unchecked = some.last().cloned().map(Bound::Excluded);
         }
         some
+    }
+
+    /// Has all sessions checked again.
+    pub(crate) fn check_again(&mut self) {
+        self.unchecked = Some(Bound::Unbounded);
     }
 
     /// Records that the broker asked about a session that it restored (SIGHUP).
