@@ -85,9 +85,10 @@ start_broker() { # ARCH SERIES [WRAPPER]
       -e "s|/run/secrets|$WORK|" -e "s|YOUR-TENANT.eu.auth0.com|$(its domain)|" \
       -e "s|YOUR-CLIENT-ID|$(its client_id)|" -e "s|https://mqtt.example/|$(its audience)|" \
       examples/docker/mosquitto.conf >"$WORK/mosquitto.conf"
-    # Here nobody has a user mosquitto, and the tenant is trusted by its own authority.
-    printf '%s\n' "plugin_opt_ca_file $(its ca_file)" 'plugin_opt_topics_claim topics' 'user root' \
-      >>"$WORK/mosquitto.conf"
+    # Here nobody has a user mosquitto, and the tenant is trusted by its own authority. An emulated processor takes
+    # seconds for a handshake, so the broker waits for the tenant as long as it takes.
+    printf '%s\n' "plugin_opt_ca_file $(its ca_file)" 'plugin_opt_topics_claim topics' 'plugin_opt_timeout 20' \
+      'plugin_opt_login_wait 20' 'plugin_opt_stall_budget 100' 'user root' >>"$WORK/mosquitto.conf"
     rm -f "$LOG"
     ${3:+"$3"} "${RUN[@]}" "$folder/mosquitto-$2" -c "$WORK/mosquitto.conf" >"$LOG" 2>&1 &
     BROKER_PID=$!
@@ -135,6 +136,7 @@ for arch in "${ARCHES[@]}"; do
     check "$on: a secret that every user can read keeps the broker from starting" not start_broker "$arch" "$series"
     check "$on: and the log has the fix" logs "chmod 640 $SECRET"
     check "$on: mounted as Docker does it, the same file will do" start_broker "$arch" "$series" with_secret_mounted
+    check "$on: the tenant's keys are fetched" logs 'signing keys were fetched'
     check "$on: with a token over TLS a device publishes to its topic" publish d1 "${d1[@]}" -t devices/d1/state
     check "$on: and receives it" receives 'devices/d1/state: hello from d1' d1 "${d1[@]}" -t 'devices/d1/#'
     check "$on: and not to another one's" is_denied mosquitto_pub -q 1 -m mischief -i d1 "${d1[@]}" -t devices/d2/state
