@@ -13,9 +13,9 @@
 //! * The third table: the tokens of many connected devices expire in the same second, without jitter and with the
 //!   default. It also has how long it takes until the last of them is disconnected. Their rights end at once.
 //! * The fourth table: a broker restores the sessions of many absent devices, with the plugin and without. It has the
-//!   longest gap in the seconds after the start, and around the first and the second message that is queued for all of
-//!   them. At the first one the plugin makes the rights of each session from what was saved. Each run restarts the
-//!   broker once more.
+//!   longest gap after the start, until the broker has nothing to do, and around the first and the second message that
+//!   is queued for all of them. The plugin makes the rights of each session from what was saved: on 2.1 in the first of
+//!   these times, on 2.0 at the first message. Each run restarts the broker once more.
 
 use std::{
     fmt::Write as _,
@@ -59,6 +59,8 @@ const RUNS: usize = 5;
 const SIGN_INS: usize = 200;
 /// After this time the broker's memory no longer changes.
 const SETTLED: Duration = Duration::from_secs(4);
+/// A broker whose memory grows by less in this time, in bytes, has nothing to do.
+const NOTHING: i64 = 256 * 1024;
 /// How long a SIGHUP may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long messages are recorded before and after a SIGHUP.
@@ -237,7 +239,12 @@ fn with_restored(
         ("ca_file", &ca_file),
         ("state_dir", state_dir),
     ];
-    let builder = Mosquitto::builder(version).quiet().persistence(true);
+    // Without the last line 2.0 compares each client ID with those of all clients that the message is queued for
+    // already. For 100,000 that takes twenty seconds (2.0.21, src/database.c, db__message_insert).
+    let builder = Mosquitto::builder(version)
+        .quiet()
+        .persistence(true)
+        .config("allow_duplicate_messages true");
     let builder = match plugin {
         None => builder.allow_anonymous(true),
         Some(plugin) => builder.plugin(plugin, &options),
@@ -274,7 +281,7 @@ fn with_restored(
             let conversation = Conversation::start(broker.port(), "JWT", &token)?;
             let since = Instant::now();
             match number {
-                0 => thread::sleep(SETTLED),
+                0 => wait_until_settled(&broker),
                 _ => {
                     thread::sleep(AROUND);
                     let told = publisher.publish(TO_ALL, "x", 1);
@@ -286,6 +293,19 @@ fn with_restored(
         }
     }
     Ok(silences.each_ref().map(|silences| median(silences)))
+}
+
+/// Waits until the broker's memory no longer grows: then the plugin has made what it makes at ticks.
+fn wait_until_settled(broker: &Mosquitto) {
+    let mut before = 0;
+    loop {
+        thread::sleep(SETTLED);
+        let memory = private_dirty(broker.pid());
+        if memory < before + NOTHING {
+            return;
+        }
+        before = memory;
+    }
 }
 
 /// Returns one of 1024 filters that match the topic for all: the broker goes through all subscriptions to a filter when
