@@ -11,7 +11,7 @@ use crate::{
     entry::provoke,
     event::{self, EventClient},
     guard,
-    host::{Broker, Holder},
+    host::Broker,
     messages::Notice,
     quirks::{lost_sighup, recheck, sighup, ticks},
     state, time,
@@ -154,8 +154,17 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
             }
         }
         for client_id in common.saved_to_check() {
-            if broker.holder(&client_id).is_some_and(Holder::is_nobody) {
-                common.forget_saved(&client_id);
+            let Some(holder) = broker.holder(&client_id) else {
+                // 2.0 does not say which sessions it has.
+                break;
+            };
+            match holder.client() {
+                None => common.forget_saved(&client_id),
+                Some(client) => {
+                    let key = ClientKey(client.address());
+                    let client = EventClient { broker, client };
+                    instance.engine.make_ready(common, key, &client, now);
+                }
             }
         }
         instance.engine.collect(common, time::now())

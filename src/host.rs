@@ -34,6 +34,11 @@ impl<'e> Holder<'e> {
         self.0.is_none()
     }
 
+    /// Returns who has the client ID.
+    pub fn client(self) -> Option<ClientRef<'e>> {
+        self.0
+    }
+
     /// Whether it is the client at this address.
     pub fn is_at(self, address: usize) -> bool {
         self.0.map(ClientRef::address) == Some(address)

@@ -114,9 +114,14 @@ impl Common {
     }
 
     /// Returns the client IDs of some sessions that were saved. [Forget](Self::forget_saved) those that the broker does
-    /// not have.
+    /// not have, and [make](Engine::make_ready) the rights of the others.
     pub fn saved_to_check(&mut self) -> Vec<Arc<str>> {
         self.saved.take_unchecked()
+    }
+
+    /// Whether there has been more than one instance.
+    pub(super) fn is_shared(&self) -> bool {
+        self.instances > 1
     }
 
     /// Forgets a session that was saved, and that the broker does not have.

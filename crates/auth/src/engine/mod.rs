@@ -386,8 +386,6 @@ impl Engine {
         let sessions = &common.sessions;
         let saved = &mut common.saved;
         let gone = saved.end_recheck(gone.is_some(), |id| sessions.has_id(id)) + gone.unwrap_or(0);
-        // Afterwards, because a restored session in the table is one that the broker asked about.
-        self.check_restored(common);
         if gone > 0 {
             self.tell(&Report::SessionsGone(gone));
         }

@@ -370,6 +370,7 @@ impl Engine {
         put_policy_in_force(&mut self.observer.shadow, shadow, self.spawn);
         self.observer
             .follow(&self.config, self.policy_file.as_ref());
+        self.remake_restored(common);
         if keys_in_doubt {
             self.refresh_keys(true);
         }

@@ -1,7 +1,8 @@
 //! Sessions that the broker restored from disk, and whose clients have not been back.
 //!
-//! The rights of such a session are made when the broker first asks about it, from the claims that were saved, with the
-//! rules and options of today. Where that is not possible, every message is queued if the client was allowed to
+//! The rights of such a session are made from the claims that were saved, with the rules and options of today: some
+//! sessions at each tick, where the broker says which ones it has (2.1), or else when it first asks about the session.
+//! They are made again when a reload changes something. Where that is not possible, every message is queued if the client was allowed to
 //! subscribe to it before the restart: a denied message would be lost. Nobody receives it without the right to. When a
 //! client resumes the session, the broker checks every queued message again, and the rights of that client's own
 //! credential decide (2.0.11: src/handle_connect.c, connection_check_acl; 2.1: src/database.c,
@@ -40,10 +41,6 @@ const MAX_SHARED: usize = 64;
 pub(super) struct RestoredRules {
     /// The rules in saved claims, or none if such a token is refused.
     by_claims: HashMap<(IssuerNumber, ClaimsHash), Option<Arc<TokenRules>>>,
-    /// The generation of the configuration that they were made with.
-    generation: u64,
-    /// The claims that the policy file named when restored sessions got their rights.
-    named: BTreeSet<String>,
 }
 
 impl Engine {
@@ -54,14 +51,7 @@ impl Engine {
         access: &Access<impl ClientView + Copy>,
         now: Unix,
     ) -> Option<Decision> {
-        if !access.client.is_restored() {
-            return None;
-        }
-        let client_id = std::str::from_utf8(access.client.client_id()).ok()?;
-        if common.sessions.has_id(client_id) {
-            return None;
-        }
-        let mut session = self.restored_session(&common.saved, client_id, &access.client, now)?;
+        let mut session = self.saved_session(common, &access.client, now)?;
         if access.action == Action::Publish {
             // The broker asks about the publisher of a retained message, with a key that is made up for the question.
             let mut reported = ReportedRefusals::default();
@@ -77,6 +67,41 @@ impl Engine {
         common.sessions.look(access.key, &access.client, |found| {
             self.decide(access, found, now)
         })
+    }
+
+    /// Makes the rights of a session that the broker restored, if something is saved of it, before the broker asks about
+    /// the session.
+    pub fn make_ready(
+        &mut self,
+        common: &mut Common,
+        key: ClientKey,
+        client: &impl ClientView,
+        now: Unix,
+    ) {
+        // With several instances, the broker's question shows which one decides.
+        if !common.is_shared()
+            && let Some(session) = self.saved_session(common, client, now)
+        {
+            common.sessions.restore(key, session);
+        }
+    }
+
+    /// Returns a restored session that is to get its rights, with them. `None` if this is none, or if too little is
+    /// saved.
+    fn saved_session(
+        &mut self,
+        common: &Common,
+        client: &impl ClientView,
+        now: Unix,
+    ) -> Option<Session> {
+        if !client.is_restored() {
+            return None;
+        }
+        let client_id = std::str::from_utf8(client.client_id()).ok()?;
+        if common.sessions.is_ready(client_id) {
+            return None;
+        }
+        self.restored_session(&common.saved, client_id, client, now)
     }
 
     /// Decides about a restored session of which nothing is known. Returns `None` if this is none.
@@ -118,18 +143,11 @@ impl Engine {
         told.collect()
     }
 
-    /// If the policy file names further claims by now, restored sessions get their rights again: such a claim may not
-    /// have been saved.
-    pub(super) fn check_restored(&mut self, common: &mut Common) {
-        let known = &self.restored_rules.named;
-        let is_known = |file: &InForce| file.members().is_subset(known);
-        if self.policies().all(is_known) {
-            return;
-        }
-        let members = self.policies().flat_map(InForce::members);
-        let members: BTreeSet<String> = members.cloned().collect();
-        self.restored_rules.named = members;
-        common.sessions.forget_restored();
+    /// Has restored sessions get their rights anew, because options or rules have changed.
+    pub(super) fn remake_restored(&mut self, common: &mut Common) {
+        self.restored_rules.by_claims.clear();
+        common.sessions.remake_restored();
+        common.saved.check_again();
     }
 
     /// Returns a session as it was saved, with the rights that its claims give today. `None` if nothing is saved, or
@@ -183,10 +201,6 @@ impl Engine {
         client_id: &str,
         issuer: IssuerNumber,
     ) -> Option<Rights> {
-        if self.restored_rules.generation != self.generation {
-            self.restored_rules.generation = self.generation;
-            self.restored_rules.by_claims.clear();
-        }
         let hash = saved.claims_hash();
         let shared = (issuer, hash);
         let rules = match self.restored_rules.by_claims.get(&shared) {
@@ -248,3 +262,6 @@ impl Engine {
         saved.covers(&named).then_some(Some(rules))
     }
 }
+
+#[cfg(test)]
+mod tests;

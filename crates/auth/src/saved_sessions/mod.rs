@@ -157,8 +157,8 @@ pub(crate) struct SavedSessions {
     lock: FolderLock,
     /// The sessions that the broker has asked about since the SIGHUP.
     asked: HashSet<Arc<str>>,
-    /// The client IDs of sessions that were read, and of which the broker was not asked yet whether it has them.
-    unchecked: Vec<Arc<str>>,
+    /// Where the client IDs of the sessions begin that are still to be [checked](Self::take_unchecked).
+    unchecked: Option<Bound<Arc<str>>>,
 }
 
 /// Whether this broker may use the folder.
@@ -245,7 +245,7 @@ impl SavedSessions {
                         &SavedSessionsReport::Damaged { path, damage },
                     );
                 }
-                self.unchecked = self.contents.sessions.keys().cloned().collect();
+                self.check_again();
                 let number = self.contents.sessions.len();
                 tell(Level::Info, &SavedSessionsReport::Restored(number));
             }
@@ -375,16 +375,24 @@ impl SavedSessions {
         }
     }
 
-    /// Returns some of the client IDs that were read at the start, each once. Where the broker says which sessions it
-    /// has, it shows which of them are gone.
+    /// Returns the client IDs of the next sessions to check, each once. Where the broker says which sessions it has, it
+    /// shows which of them are gone, and the rights of the others are made.
     pub(crate) fn take_unchecked(&mut self) -> Vec<Arc<str>> {
-        let first = self.unchecked.len().saturating_sub(CHECKED_AT_A_TICK);
-        let mut some = self.unchecked.split_off(first);
-        some.retain(|client_id| self.contents.sessions.contains_key(client_id));
-        if self.unchecked.is_empty() {
-            self.unchecked = Vec::new();
+        let Some(from) = self.unchecked.take() else {
+            return Vec::new();
+        };
+        let from = from.as_ref().map(|client_id| &**client_id);
+        let rest = self.in_order(from).map(|(client_id, _)| client_id);
+        let some: Vec<_> = rest.take(CHECKED_AT_A_TICK).cloned().collect();
+        if some.len() == CHECKED_AT_A_TICK {
+            self.unchecked = some.last().cloned().map(Bound::Excluded);
         }
         some
+    }
+
+    /// Has all sessions checked again.
+    pub(crate) fn check_again(&mut self) {
+        self.unchecked = Some(Bound::Unbounded);
     }
 
     /// Records that the broker asked about a session that it restored (SIGHUP).

@@ -134,6 +134,8 @@ struct SessionRecord {
     released: bool,
     /// Where it comes from.
     origin: SessionOrigin,
+    /// The round of [`Sessions::round`] in which it was added.
+    round: u32,
 }
 
 /// Where a session comes from.
@@ -167,6 +169,11 @@ impl SessionEntry {
     /// Whether it is unsure that the broker keeps it.
     fn is_unsure(&self) -> bool {
         self.state == SessionState::Offline(AfterDisconnect::Unsure)
+    }
+
+    /// Whether it was restored, and its rights have to be made again.
+    fn is_outdated(&self, round: u32) -> bool {
+        self.record.origin == SessionOrigin::Restored && self.record.round != round
     }
 
     /// Whether this is the client that signed in. The texts are compared once; afterwards it is enough that the broker
@@ -244,6 +251,8 @@ pub(crate) struct Sessions {
     /// The client IDs whose sessions are over. They may be over in between only.
     ended: Vec<Arc<str>>,
     seized: restored::SeizedSessions,
+    /// How often the rights of all restored sessions had to be made again.
+    round: u32,
     /// How many clients are connected.
     active: usize,
 }
@@ -301,6 +310,7 @@ impl Sessions {
             departure: 0,
             released: false,
             origin,
+            round: self.round,
         };
         let entry = SessionEntry {
             record: Box::new(record),
@@ -428,7 +438,7 @@ impl Sessions {
     }
 
     /// Calls `at` with the session of a client, which may be away. Returns `None` if the client is not the one that
-    /// signed in.
+    /// signed in, or if its rights have to be made again.
     pub(crate) fn look<R>(
         &mut self,
         key: ClientKey,
@@ -442,7 +452,8 @@ impl Sessions {
             if matches!(entry.state, SessionState::Offline(_)) {
                 self.recheck.asks_about_absent = true;
             }
-            return entry.is(client).then(|| at(entry.found(false)));
+            let is_known = entry.is(client) && !entry.is_outdated(self.round);
+            return is_known.then(|| at(entry.found(false)));
         }
         self.publisher_of_retained(client).map(at)
     }
@@ -459,7 +470,8 @@ impl Sessions {
             .by_id
             .get(std::str::from_utf8(client.client_id()).ok()?)?;
         let entry = self.by_key.get_mut(key)?;
-        entry.is(client).then(|| entry.found(false))
+        let is_known = entry.is(client) && !entry.is_outdated(self.round);
+        is_known.then(|| entry.found(false))
     }
 
     /// Records that a client has gone. The broker may still check its will. Returns what it signed in with, unless it

@@ -39,9 +39,17 @@ pub(crate) struct Seized {
 }
 
 impl Sessions {
-    /// Adds a session that the broker restored, with the rights that were saved. Its client is away. There must be no
-    /// session under its client ID.
-    pub(crate) fn restore(&mut self, key: ClientKey, session: Session) {
+    /// Adds a session that the broker restored, with the rights that were saved. Its client is away. Under its client
+    /// ID there must be no session, or one [to be made again](Self::remake_restored).
+    pub(crate) fn restore(&mut self, key: ClientKey, mut session: Session) {
+        let outdated = self.by_id.get(&session.client_id).copied();
+        let outdated = outdated.and_then(|key| self.take(key));
+        // If its rights have ended since, because its key was revoked, that stays so.
+        if let Some(outdated) = outdated.map(|entry| entry.record.session)
+            && outdated.until < session.until
+        {
+            (session.until, session.ending) = (outdated.until, outdated.ending);
+        }
         self.take(key);
         self.by_id.insert(Arc::clone(&session.client_id), key);
         let state = SessionState::Offline(AfterDisconnect::Kept);
@@ -53,14 +61,19 @@ impl Sessions {
         self.by_id.contains_key(client_id)
     }
 
-    /// Removes the restored sessions whose clients have not been back. What is saved of them is looked up again.
-    pub(crate) fn forget_restored(&mut self) {
-        let restored = self.by_key.iter();
-        let restored = restored.filter(|(_, entry)| entry.record.origin == SessionOrigin::Restored);
-        let keys: Vec<_> = restored.map(|(key, _)| *key).collect();
-        for key in keys {
-            self.take(key);
-        }
+    /// Whether there is a session under this client ID whose rights need not be made again.
+    pub(crate) fn is_ready(&self, client_id: &str) -> bool {
+        let Some(key) = self.by_id.get(client_id) else {
+            return false;
+        };
+        let entry = self.by_key.get(key);
+        entry.is_none_or(|entry| !entry.is_outdated(self.round))
+    }
+
+    /// Has the rights of the restored sessions made again whose clients have not been back. Until then these sessions
+    /// are not found, but the broker has them and their client IDs stay taken. To remove so many takes too long.
+    pub(crate) fn remake_restored(&mut self) {
+        self.round += 1;
     }
 
     /// Records that a client may resume the session that the broker restored: it was saved for its account, or an
