@@ -4,10 +4,7 @@
 //! the one that a placeholder names: these are saved with the session, if they are short. Saved claims also say which
 //! claims the token did not have, because a rule that denies may ask for one.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
@@ -28,7 +25,6 @@ pub(crate) struct SharedClaims {
     pub(super) hash: ClaimsHash,
     /// JSON: the issuer, the claims, the names of those that are saved with the session, and of those that are missing.
     pub(super) text: Box<str>,
-    parsed: OnceLock<Option<ParsedClaims>>,
 }
 
 /// What [`SharedClaims`] say.
@@ -103,20 +99,13 @@ impl SharedClaims {
         Self {
             hash: ClaimsHash(*hash),
             text,
-            parsed: OnceLock::new(),
         }
-    }
-
-    /// Returns what the text says. `None` if it is not what [`SavedClaims::pick`] writes.
-    pub(super) fn parsed(&self) -> Option<&ParsedClaims> {
-        self.parsed
-            .get_or_init(|| ParsedClaims::parse(&self.text))
-            .as_ref()
     }
 }
 
 impl ParsedClaims {
-    fn parse(text: &str) -> Option<Self> {
+    /// Returns what a text says. `None` if it is not what [`SavedClaims::pick`] writes.
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let mut members = json::object(text.as_bytes()).ok()?;
         let issuer = members.get("iss")?.as_str()?.into();
         let own = names(members.get("own")?)?;

@@ -21,7 +21,8 @@ pub(crate) mod fuzzing;
 mod journal;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    cell::RefCell,
+    collections::{BTreeSet, HashMap, HashSet},
     fs::File,
     net::IpAddr,
     ops::Bound,
@@ -42,6 +43,7 @@ use crate::{
     threads::Spawn,
 };
 pub(crate) use claims::{ClaimsHash, SavedClaims, SharedClaims};
+use claims::ParsedClaims;
 use contents::Contents;
 pub(crate) use contents::Damage;
 pub use format::GENERATION;
@@ -61,6 +63,10 @@ const MAX_FILE: u64 = 128 * 1024 * 1024;
 
 /// The number of sessions to ask the broker about at a tick.
 const CHECKED_AT_A_TICK: usize = 64;
+
+/// Of how many claims it is remembered what they say, for fleets whose devices share them. What it takes to read them is
+/// several times as long as they are.
+const MAX_PARSED: usize = 64;
 
 /// What is saved of a session, beside its client ID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -152,6 +158,8 @@ pub(crate) enum SavedSessionsReport {
 #[derive(Default)]
 pub(crate) struct SavedSessions {
     contents: Contents,
+    /// What some of the claims say, if they can be read.
+    parsed: RefCell<HashMap<ClaimsHash, Option<Arc<ParsedClaims>>>>,
     journal: Option<Journal>,
     /// Keeps other brokers from using the folder.
     lock: FolderLock,
@@ -187,7 +195,7 @@ impl FolderLock {
 pub(crate) struct Saved<'a> {
     /// The session.
     pub(crate) session: &'a SavedSession,
-    claims: &'a claims::ParsedClaims,
+    claims: Arc<ParsedClaims>,
 }
 
 impl Saved<'_> {
@@ -290,8 +298,23 @@ impl SavedSessions {
 
     /// Returns a session with its claims, which may be missing in a damaged file.
     fn with_claims<'a>(&'a self, session: &'a SavedSession) -> Option<Saved<'a>> {
-        let claims = self.contents.claims.get(&session.claims)?.parsed()?;
+        let claims = self.parsed(session.claims)?;
         Some(Saved { session, claims })
+    }
+
+    /// Returns what claims say, which may be missing in a damaged file.
+    fn parsed(&self, hash: ClaimsHash) -> Option<Arc<ParsedClaims>> {
+        let mut parsed = self.parsed.borrow_mut();
+        if let Some(known) = parsed.get(&hash) {
+            return known.clone();
+        }
+        let text = &self.contents.claims.get(&hash)?.text;
+        let claims = ParsedClaims::parse(text).map(Arc::new);
+        if parsed.len() == MAX_PARSED {
+            parsed.clear();
+        }
+        parsed.insert(hash, claims.clone());
+        claims
     }
 
     /// Returns the client IDs of saved sessions from here on, each with what is saved if it is known whose it is.
@@ -320,11 +343,10 @@ impl SavedSessions {
         let Some(account) = account else {
             return true;
         };
-        let claims = self.contents.claims.get(&session.claims);
         // In a damaged file the claims, and with them the issuer, may be missing.
-        let issuer = claims.and_then(|claims| claims.parsed());
+        let claims = self.parsed(session.claims);
         session.subject != account.subject
-            || issuer.is_some_and(|claims| claims.issuer != account.issuer)
+            || claims.is_some_and(|claims| claims.issuer != account.issuer)
     }
 
     /// Lets another account have this client ID, whatever the broker restored under it, until a client has it.
