@@ -3,6 +3,7 @@
 use std::{
     ffi::{c_int, c_void},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -14,17 +15,21 @@ use crate::{
     host::Broker,
     messages::Notice,
     quirks::{lost_sighup, recheck, sighup, ticks},
-    state, time,
+    state::{self, Instance},
+    time,
 };
 use auth::{
     client::ClientKey,
-    clock::Unix,
+    clock::{Deadline, Unix},
     config::on_disk::OnDisk,
     control::EXPIRY,
-    engine::{DelayedAnswer, Warning, collect_metrics},
+    engine::{Common, DelayedAnswer, Warning, collect_metrics},
     metrics::sys_topics::MetricMessage,
     sessions::AfterDisconnect,
 };
+
+/// How long a tick looks at sessions that were saved. One takes some 2 µs where devices share their rights.
+const LOOK_AT_SAVED: Duration = Duration::from_millis(1);
 
 /// # Safety
 ///
@@ -153,20 +158,7 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
                 common.forget(client);
             }
         }
-        for client_id in common.saved_to_check() {
-            let Some(holder) = broker.holder(&client_id) else {
-                // 2.0 does not say which sessions it has.
-                break;
-            };
-            match holder.client() {
-                None => common.forget_saved(&client_id),
-                Some(client) => {
-                    let key = ClientKey(client.address());
-                    let client = EventClient { broker, client };
-                    instance.engine.make_ready(common, key, &client, now);
-                }
-            }
-        }
+        look_at_saved(broker, instance, common, now);
         instance.engine.collect(common, time::now())
     });
     answer_pending(broker, userdata, answers.unwrap_or_default());
@@ -179,6 +171,25 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     publish_metrics(broker, userdata, now);
     state::write_log(broker, userdata);
     sighup::tick_ends();
+}
+
+/// Goes on with the sessions that were saved before the broker started: forgets those that it does not have, and makes
+/// the rights of the others before a message to all of them does it at once. 2.0 does not say which sessions it has.
+fn look_at_saved(broker: &Broker, instance: &mut Instance, common: &mut Common, now: Unix) {
+    let end = Deadline::after(LOOK_AT_SAVED);
+    while !end.has_passed()
+        && let Some(client_id) = common.next_saved()
+        && let Some(holder) = broker.holder(&client_id)
+    {
+        match holder.client() {
+            None => common.forget_saved(&client_id),
+            Some(client) => {
+                let key = ClientKey(client.address());
+                let client = EventClient { broker, client };
+                instance.engine.make_ready(common, key, &client, now);
+            }
+        }
+    }
 }
 
 /// Ends the rights of clients whose signing key was revoked. It comes after delayed clients are let in: what they

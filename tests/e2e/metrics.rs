@@ -61,7 +61,7 @@ fn subscribed(mut client: RawClient) -> RawClient {
 }
 
 /// Waits until the file says this.
-fn wait_for_line(path: &Path, line: &str) -> String {
+pub(crate) fn wait_for_line(path: &Path, line: &str) -> String {
     let until = Instant::now() + PATIENCE;
     loop {
         let text = fs::read_to_string(path).unwrap_or_default();

@@ -17,7 +17,7 @@ use testbed::{
     tenant::Tenant,
 };
 
-use crate::{control, helpers::*, on_each_broker, sessions::leave};
+use crate::{control, helpers::*, metrics::wait_for_line, on_each_broker, sessions::leave};
 
 /// A folder for state and a policy file.
 struct Disk {
@@ -303,6 +303,38 @@ on_each_broker! {
         let broker = broker.restart().unwrap();
         let refused = expected_refusal(version, Protocol::V311, 0x87);
         assert_eq!(answer(&broker, &durable(&tenant, "sleepy")), refused);
+    }
+
+    /// On 2.1 the rights of a restored session are made before anybody sends it a message, and once more when they may
+    /// be others. On 2.0 nobody can say which sessions there are.
+    fn the_rights_of_restored_sessions_are_made_at_ticks(version) {
+        let tenant = tenant();
+        device(&tenant, "sleepy", json!(["a/#"]));
+        let disk = Disk::new();
+        let metrics = disk.path().join("metrics");
+        let policy = disk.path().join("policy.toml");
+        fs::write(&policy, "").unwrap();
+        let options = disk.options(&tenant)
+            .with("metrics_file", metrics.to_str().unwrap())
+            .with("metrics_interval", "1")
+            .with("policy_file", policy.to_str().unwrap());
+        let broker = start(version, &options);
+        let connect = durable(&tenant, "sleepy");
+        sleeps(&broker, &connect);
+        let broker = broker.restart().unwrap();
+        wait_for_line(&metrics, "mosquitto_auth0_saved_sessions_absent 1");
+        let away = |number: usize| {
+            let line = format!("mosquitto_auth0_sessions{{state=\"away\"}} {number}");
+            wait_for_line(&metrics, &line);
+        };
+        away(usize::from(version.can_delay_logins()));
+        fs::write(&policy, "[[rule]]\nname = \"not c\"\ndeny.subscribe = \"a/c\"").unwrap();
+        broker.reload();
+        broker.expect_log("configuration generation 2 is in force");
+        publish(&broker, &tenant, "a/b", "allowed");
+        publish(&broker, &tenant, "a/c", "denied");
+        away(1);
+        assert_eq!(comes_back(&broker, &connect, 1), ["allowed"]);
     }
 
     /// An administrator sees the restored sessions, although the broker has not asked about them yet.

@@ -113,10 +113,10 @@ impl Common {
         }
     }
 
-    /// Returns the client IDs of some sessions that were saved. [Forget](Self::forget_saved) those that the broker does
-    /// not have, and [make](Engine::make_ready) the rights of the others.
-    pub fn saved_to_check(&mut self) -> Vec<Arc<str>> {
-        self.saved.take_unchecked()
+    /// Returns the client ID of the next session that was saved, each once. [Forget](Self::forget_saved) it if the
+    /// broker does not have it; otherwise [make](super::Engine::make_ready) its rights.
+    pub fn next_saved(&mut self) -> Option<Arc<str>> {
+        self.saved.next_unchecked()
     }
 
     /// Whether there has been more than one instance.

@@ -1,11 +1,11 @@
 //! Sessions that the broker restored from disk, and whose clients have not been back.
 //!
-//! The rights of such a session are made from the claims that were saved, with the rules and options of today: some
-//! sessions at each tick, where the broker says which ones it has (2.1), or else when it first asks about the session.
-//! They are made again when a reload changes something. Where that is not possible, every message is queued if the client was allowed to
-//! subscribe to it before the restart: a denied message would be lost. Nobody receives it without the right to. When a
-//! client resumes the session, the broker checks every queued message again, and the rights of that client's own
-//! credential decide (2.0.11: src/handle_connect.c, connection_check_acl; 2.1: src/database.c,
+//! The rights of such a session are made from the claims that were saved, with the rules and options of today: at a
+//! tick, where the broker says which sessions it has (2.1), or else when it first asks about the session. They are made
+//! again when a reload has changed something. Where that is not possible, every message is queued if the client was
+//! allowed to subscribe to it before the restart: a denied message would be lost. Nobody receives it without the right
+//! to. When a client resumes the session, the broker checks every queued message again, and the rights of that client's
+//! own credential decide (2.0.11: src/handle_connect.c, connection_check_acl; 2.1: src/database.c,
 //! db__check_acl_of_all_messages).
 
 use std::{
@@ -69,8 +69,7 @@ impl Engine {
         })
     }
 
-    /// Makes the rights of a session that the broker restored, if something is saved of it, before the broker asks about
-    /// the session.
+    /// Makes the rights of a session that the broker restored, before the broker asks about it.
     pub fn make_ready(
         &mut self,
         common: &mut Common,

@@ -42,8 +42,8 @@ use crate::{
     state_dir::StateDir,
     threads::Spawn,
 };
-pub(crate) use claims::{ClaimsHash, SavedClaims, SharedClaims};
 use claims::ParsedClaims;
+pub(crate) use claims::{ClaimsHash, SavedClaims, SharedClaims};
 use contents::Contents;
 pub(crate) use contents::Damage;
 pub use format::GENERATION;
@@ -61,12 +61,9 @@ const SAVE_WITHIN: Duration = Duration::from_secs(5);
 /// The longest file that is read, in bytes. Half of it is enough for some 500,000 sessions.
 const MAX_FILE: u64 = 128 * 1024 * 1024;
 
-/// The number of sessions to ask the broker about at a tick.
-const CHECKED_AT_A_TICK: usize = 64;
-
-/// Of how many claims it is remembered what they say, for fleets whose devices share them. What it takes to read them is
-/// several times as long as they are.
-const MAX_PARSED: usize = 64;
+/// Of how many claims it is remembered what they say, for fleets whose devices share them. That takes several times as
+/// much memory as their text.
+const MAX_PARSED: usize = 1000;
 
 /// What is saved of a session, beside its client ID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -165,7 +162,7 @@ pub(crate) struct SavedSessions {
     lock: FolderLock,
     /// The sessions that the broker has asked about since the SIGHUP.
     asked: HashSet<Arc<str>>,
-    /// Where the client IDs of the sessions begin that are still to be [checked](Self::take_unchecked).
+    /// Where the client IDs of the sessions begin that are still to be [checked](Self::next_unchecked).
     unchecked: Option<Bound<Arc<str>>>,
 }
 
@@ -397,19 +394,15 @@ impl SavedSessions {
         }
     }
 
-    /// Returns the client IDs of the next sessions to check, each once. Where the broker says which sessions it has, it
-    /// shows which of them are gone, and the rights of the others are made.
-    pub(crate) fn take_unchecked(&mut self) -> Vec<Arc<str>> {
-        let Some(from) = self.unchecked.take() else {
-            return Vec::new();
-        };
-        let from = from.as_ref().map(|client_id| &**client_id);
-        let rest = self.in_order(from).map(|(client_id, _)| client_id);
-        let some: Vec<_> = rest.take(CHECKED_AT_A_TICK).cloned().collect();
-        if some.len() == CHECKED_AT_A_TICK {
-            self.unchecked = some.last().cloned().map(Bound::Excluded);
-        }
-        some
+    /// Returns the client ID of the next session to check. Where the broker says which sessions it has, it shows
+    /// which of them are gone, and the rights of the others are made.
+    pub(crate) fn next_unchecked(&mut self) -> Option<Arc<str>> {
+        let from = self.unchecked.take()?;
+        let range = (from.as_ref().map(|id| &**id), Bound::Unbounded);
+        let (client_id, _) = self.contents.sessions.range::<str, _>(range).next()?;
+        let client_id = Arc::clone(client_id);
+        self.unchecked = Some(Bound::Excluded(Arc::clone(&client_id)));
+        Some(client_id)
     }
 
     /// Has all sessions checked again.

@@ -13,8 +13,8 @@
 //! * The third table: the tokens of many connected devices expire in the same second, without jitter and with the
 //!   default. It also has how long it takes until the last of them is disconnected. Their rights end at once.
 //! * The fourth table: a broker restores the sessions of many absent devices, with the plugin and without. It has the
-//!   longest gap after the start, until the broker has nothing to do, and around the first and the second message that is
-//!   queued for all of them. The plugin makes the rights of each session from what was saved: on 2.1 in the first of
+//!   longest gap after the start, until the broker has nothing to do, and around the first and the second message that
+//!   is queued for all of them. The plugin makes the rights of each session from what was saved: on 2.1 in the first of
 //!   these times, on 2.0 at the first message. Each run restarts the broker once more.
 
 use std::{
@@ -239,8 +239,8 @@ fn with_restored(
         ("ca_file", &ca_file),
         ("state_dir", state_dir),
     ];
-    // 2.0 compares the client ID with those of all clients that the message is queued for already. For 100,000 that takes
-    // twenty seconds (2.0.21, src/database.c, db__message_insert).
+    // Without the last line 2.0 compares each client ID with those of all clients that the message is queued for
+    // already. For 100,000 that takes twenty seconds (2.0.21, src/database.c, db__message_insert).
     let builder = Mosquitto::builder(version)
         .quiet()
         .persistence(true)
