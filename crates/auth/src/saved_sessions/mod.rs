@@ -42,8 +42,8 @@ use crate::{
     state_dir::StateDir,
     threads::Spawn,
 };
-pub(crate) use claims::{ClaimsHash, SavedClaims, SharedClaims};
 use claims::ParsedClaims;
+pub(crate) use claims::{ClaimsHash, SavedClaims, SharedClaims};
 use contents::Contents;
 pub(crate) use contents::Damage;
 pub use format::GENERATION;
