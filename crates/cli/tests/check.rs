@@ -32,6 +32,14 @@ fn found(conf: &Conf, text: &str) -> Vec<(String, u64)> {
         .collect()
 }
 
+/// Checks that exactly this is found.
+#[track_caller]
+fn assert_found(conf: &Conf, text: &str, wanted: &[(&str, u64)]) {
+    let found = found(conf, text);
+    let found = found.iter().map(|(name, line)| (name.as_str(), *line));
+    assert_eq!(found.collect::<Vec<_>>(), wanted, "{text}");
+}
+
 #[test]
 fn a_good_configuration_is_right() {
     let conf = Conf::new();
@@ -90,7 +98,7 @@ fn included_files_are_read_and_instances_checked_one_by_one() {
         .exits(1)
         .says("mosquitto.conf:6: option timeout")
         .says("auth0.conf:2: option audience is missing")
-        .says("mosquitto.conf:7: with per_listener_settings the listener on port 1884 has no line for this plugin");
+        .says("mosquitto.conf:7: the listener on port 1884 has no line for this plugin");
     check(&conf, &format!("include_dir {folder}/gone\nOURS\n{GOOD}"))
         .exits(1)
         .says("mosquitto.conf:1: ")
@@ -182,6 +190,141 @@ fn what_in_the_brokers_settings_defeats_the_plugin_is_found() {
     let load = format!("listener 1883 ::1\nplugin_load auth0 {library}\n{GOOD}");
     assert_eq!(found(&conf, &load), [("never-used".to_owned(), 2)]);
     assert_eq!(found(&conf, &format!("{load}plugin_use auth0\n")), []);
+}
+
+/// With `per_listener_settings`, what is set for a listener says nothing about the plugin of another one.
+#[test]
+fn settings_count_for_the_listener_that_they_are_of() {
+    let conf = Conf::new();
+    let per_listener = format!("per_listener_settings true\nlistener 8883 ::1\nOURS\n{GOOD}");
+    let files = "password_file /p\nacl_file /a\n";
+    let defers = "plugin_opt_on_other defer\n";
+    for (text, wanted) in [
+        (
+            format!(
+                "{per_listener}listener 1883 ::1\n{files}use_identity_as_username true\nmount_point a/\n"
+            ),
+            &[("other-sign-in", 6)][..],
+        ),
+        (
+            format!(
+                "{per_listener}listener 1883 ::1\nplugin /usr/lib/mosquitto_dynamic_security.so\n"
+            ),
+            &[("other-sign-in", 6)],
+        ),
+        (
+            format!("{per_listener}listener 1883 ::1\nallow_anonymous false\n"),
+            &[("other-sign-in", 6)],
+        ),
+        (
+            format!("{per_listener}listener 1883 ::1\nallow_anonymous true\n"),
+            &[("unprotected-listener", 6)],
+        ),
+        (
+            format!("{per_listener}{files}"),
+            &[("local-users-refused", 6), ("acl-file-ignored", 7)],
+        ),
+        (
+            format!("{per_listener}{defers}listener 1883 ::1\n{files}"),
+            &[("nobody-else", 6), ("other-sign-in", 7)],
+        ),
+        (
+            format!(
+                "{per_listener}{defers}{files}listener 1883 ::1\n{files}allow_anonymous true\n"
+            ),
+            &[("other-sign-in", 9)],
+        ),
+        // The other plugin is loaded first, and for another listener.
+        (
+            format!(
+                "per_listener_settings true\nlistener 1883 ::1\nplugin /usr/lib/mosquitto_dynamic_security.so\n\
+                 listener 8883 ::1\nOURS\n{GOOD}"
+            ),
+            &[("other-sign-in", 2)],
+        ),
+        // Without per_listener_settings they count for all listeners, wherever they are.
+        (
+            format!("listener 8883 ::1\nOURS\n{GOOD}listener 1883 ::1\n{files}"),
+            &[("local-users-refused", 6), ("acl-file-ignored", 7)],
+        ),
+    ] {
+        assert_found(&conf, &text, wanted);
+    }
+}
+
+/// The words of 2.1, and what it does with them.
+#[test]
+fn plugins_of_all_listeners_and_of_one_are_told_apart() {
+    let conf = Conf::new();
+    let library = conf.write("libmosquitto_auth0.so", "");
+    let load = format!("plugin_load auth0 {library}\n{GOOD}");
+    let global = format!("global_plugin {library}\n{GOOD}");
+    let two = "listener 8883 ::1\nplugin_use auth0\nlistener 1883 ::1\n";
+    for (text, wanted) in [
+        // plugin_load is not about a listener, and may be above.
+        (
+            format!("{load}per_listener_settings true\n{two}password_file /p\n"),
+            &[("other-sign-in", 7)][..],
+        ),
+        (format!("{load}{two}"), &[("unprotected-listener", 6)]),
+        // The broker's own files are asked first.
+        (
+            format!("{load}{two}password_file /p\nacl_file /a\n"),
+            &[("file-first", 7), ("file-first", 8), ("other-sign-in", 6)],
+        ),
+        (
+            format!(
+                "{load}plugin_opt_on_other defer\nacl_file /a\n{two}listener_allow_anonymous true\n"
+            ),
+            &[("file-first", 5), ("other-sign-in", 8)],
+        ),
+        (
+            format!(
+                "per_listener_settings true\n{global}listener 8883 ::1\nlistener 1883 ::1\npassword_file /p\n"
+            ),
+            &[("local-users-refused", 7)],
+        ),
+    ] {
+        assert_found(&conf, &text, wanted);
+    }
+}
+
+/// Nothing is wrong with a configuration that a page has to copy, and nothing found contradicts the page.
+#[test]
+fn the_configurations_of_the_pages_are_right() {
+    let conf = Conf::new();
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+    let mut seen = Vec::new();
+    for page in fs::read_dir(docs).unwrap() {
+        let text = fs::read_to_string(page.unwrap().path()).unwrap_or_default();
+        for part in text.split("<!-- tested: ").skip(1) {
+            let (name, rest) = part.split_once(" -->\n").unwrap();
+            let block = rest.strip_prefix("```conf\n").unwrap_or_default();
+            let mut block = block.split("```").next().unwrap_or_default().to_owned();
+            // What adds to a configuration has no listener, and what tries the plugin out has a tenant to come.
+            if !block.contains("listener ") || name == "trial" {
+                continue;
+            }
+            let library = conf.write("mosquitto_auth0.so", "");
+            let secret = conf.write("secret", "a secret");
+            fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+            for (installed, here) in [
+                ("/usr/lib/x86_64-linux-gnu/mosquitto_auth0.so", library),
+                ("/etc/mosquitto/auth0.secret", secret),
+            ] {
+                block = block.replace(installed, &here);
+            }
+            let wanted = match name {
+                "two-listeners" => &[("other-sign-in", 13)][..],
+                _ => &[],
+            };
+            assert_found(&conf, &format!("{block}user root\n"), wanted);
+            seen.push(name.to_owned());
+        }
+    }
+    for name in ["tokens", "credentials", "beside", "two-listeners"] {
+        assert!(seen.iter().any(|one| one == name), "no {name} in {seen:?}");
+    }
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! What in the broker's own settings defeats the plugin, or is not what it looks like beside it.
+//!
+//! With `per_listener_settings`, `plugin` and the settings about sign-ins count for the listener in whose section they
+//! are. Without it they count for all listeners. Of Mosquitto 2.1, `global_plugin` always counts for all, and
+//! `plugin_use` for one: what counts for all is asked first then.
 
 use std::net::IpAddr;
 
-use auth::config::mosquitto_conf::{ConfiguredListener, MosquittoConf, Setting};
+use auth::config::mosquitto_conf::{ConfiguredListener, ConfiguredPlugin, MosquittoConf, Setting};
 
 use super::{
     Instance,
@@ -32,6 +36,85 @@ fn per_listener(conf: &MosquittoConf) -> Option<&Setting> {
     setting.filter(|setting| is_true(setting))
 }
 
+/// Whether a listener takes MQTT.
+fn is_for_clients(conf: &MosquittoConf, listener: usize) -> bool {
+    let protocol = conf.setting("protocol", Some(listener));
+    protocol.is_none_or(|setting| setting.value != "http_api")
+}
+
+/// Whether the default listener, which has no line `listener`, is set up.
+fn has_default_listener(conf: &MosquittoConf) -> bool {
+    let mut words = conf.settings.iter().map(|one| one.word.as_str());
+    words.any(|word| matches!(word, "port" | "bind_address"))
+}
+
+/// Returns the listeners that clients connect to. `None` is the default listener.
+fn listeners(conf: &MosquittoConf) -> Vec<Option<usize>> {
+    let named = 0..conf.listeners.len();
+    let named = named.filter(|listener| is_for_clients(conf, *listener));
+    let default = conf.listeners.is_empty() || has_default_listener(conf);
+    default
+        .then_some(None)
+        .into_iter()
+        .chain(named.map(Some))
+        .collect()
+}
+
+/// Whether a plugin is asked about the clients of all listeners.
+fn serves_all(conf: &MosquittoConf, plugin: &ConfiguredPlugin) -> bool {
+    plugin.named.iter().any(|line| match line.word.as_str() {
+        "global_plugin" => true,
+        "plugin" | "auth_plugin" => per_listener(conf).is_none(),
+        _ => false,
+    })
+}
+
+/// Whether a plugin is asked about the clients of this listener.
+fn serves(conf: &MosquittoConf, plugin: &ConfiguredPlugin, listener: Option<usize>) -> bool {
+    let uses = |line: &Setting| line.word != "plugin_load" && line.listener == listener;
+    serves_all(conf, plugin) || plugin.named.iter().any(uses)
+}
+
+/// Whether one of these instances is asked about the clients of this listener. If none is used at all, that is a flaw
+/// of its own, and listeners are looked at as if one were.
+fn is_served(conf: &MosquittoConf, listener: usize, ours: &[&Instance]) -> bool {
+    let serves = |listener| {
+        ours.iter()
+            .any(|instance| serves(conf, instance.plugin, listener))
+    };
+    serves(Some(listener)) || !listeners(conf).into_iter().any(serves)
+}
+
+/// Returns the setting about sign-ins that counts for this listener.
+fn counting<'c>(
+    conf: &'c MosquittoConf,
+    word: &str,
+    listener: Option<usize>,
+) -> Option<&'c Setting> {
+    let for_all = per_listener(conf).is_none();
+    let mut settings = conf.settings.iter().rev();
+    settings.find(|one| one.word == word && (for_all || one.listener == listener))
+}
+
+/// Whether a listener without the plugin has something else that decides about its clients.
+fn has_other_sign_in(conf: &MosquittoConf, listener: usize) -> bool {
+    let counts = |word| counting(conf, word, Some(listener));
+    let certificate = |word| conf.setting(word, Some(listener)).is_some_and(is_true);
+    let mut plugins = conf.plugins.iter();
+    ["password_file", "acl_file", "psk_file"]
+        .into_iter()
+        .any(|word| counts(word).is_some())
+        || counts("allow_anonymous").is_some_and(|setting| !is_true(setting))
+        || certificate("use_identity_as_username")
+        || certificate("use_subject_as_username")
+        || plugins.any(|plugin| asks(plugin) && serves(conf, plugin, Some(listener)))
+}
+
+/// Whether a plugin is another one that decides about clients. 2.1 has one that does nothing but keep sessions on disk.
+fn asks(plugin: &ConfiguredPlugin) -> bool {
+    !configuration::is_ours(&plugin.path) && !plugin.path.contains("persist")
+}
+
 fn of_all_listeners(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
     let mut found = Vec::new();
     let set = |word| conf.setting(word, None).filter(|setting| is_true(setting));
@@ -41,7 +124,12 @@ fn of_all_listeners(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
     if let Some(setting) = set("check_retain_source") {
         add(Some(setting), Flaw::RetainSource);
     }
-    if let Some(setting) = set("use_username_as_clientid") {
+    let is_served = |setting: &&Setting| {
+        setting
+            .listener
+            .is_none_or(|one| is_served(conf, one, ours))
+    };
+    if let Some(setting) = set("use_username_as_clientid").filter(is_served) {
         add(Some(setting), Flaw::UsernameAsClientId);
     }
     if let Some(per_listener) = per_listener(conf) {
@@ -58,6 +146,7 @@ fn of_all_listeners(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
                 && setting.place.line < per_listener.place.line
         };
         let plugins = conf.plugins.iter().flat_map(|plugin| &plugin.named);
+        let plugins = plugins.filter(|line| line.word != "plugin_load");
         let about = conf
             .settings
             .iter()
@@ -88,11 +177,7 @@ fn of_all_listeners(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
         None if saves => add(None, Flaw::NothingToRestore),
         _ => {}
     }
-    let has_port = conf
-        .settings
-        .iter()
-        .any(|one| matches!(one.word.as_str(), "port" | "bind_address"));
-    if conf.listeners.is_empty() && !has_port {
+    if conf.listeners.is_empty() && !has_default_listener(conf) {
         add(None, Flaw::NoListener);
     }
     found
@@ -112,14 +197,9 @@ fn of_listener(
         let at = setting.map_or(&listener.place, |setting| &setting.place);
         found.push(Found::at(Some(at), flaw));
     };
-    for word in ["use_identity_as_username", "use_subject_as_username"] {
-        if let Some(setting) = set(word).filter(|setting| is_true(setting)) {
-            add(Some(setting), Flaw::CertificateSignsIn(word));
-        }
-    }
     let has_tls = is_set("certfile") || is_set("psk_hint");
-    let is_http = set("protocol").is_some_and(|setting| setting.value == "http_api");
-    if !has_tls && !is_http && !is_local(listener) {
+    let is_for_clients = is_for_clients(conf, place);
+    if !has_tls && is_for_clients && !is_local(listener) {
         let address = listener.address.clone();
         add(
             None,
@@ -129,13 +209,26 @@ fn of_listener(
             },
         );
     }
+    if !ours.is_empty() && !is_served(conf, place, ours) {
+        if has_other_sign_in(conf, place) {
+            add(None, Flaw::OtherSignIn(listener.port));
+        } else if is_for_clients {
+            add(None, Flaw::Unprotected(listener.port));
+        }
+        return found;
+    }
+    for word in ["use_identity_as_username", "use_subject_as_username"] {
+        if let Some(setting) = set(word).filter(|setting| is_true(setting)) {
+            add(Some(setting), Flaw::CertificateSignsIn(word));
+        }
+    }
     if let Some(setting) = set("mount_point") {
         add(Some(setting), Flaw::MountPoint(setting.value.clone()));
     }
     let is_websockets = set("protocol").filter(|setting| setting.value == "websockets");
-    let trusts = ours
-        .iter()
-        .any(|instance| instance.option("trusted_proxies").is_some());
+    let trusts = ours.iter().any(|instance| {
+        serves(conf, instance.plugin, Some(place)) && instance.option("trusted_proxies").is_some()
+    });
     if let Some(setting) = is_websockets.filter(|_| !trusts) {
         add(Some(setting), Flaw::WebsocketAddress);
     }
@@ -143,14 +236,6 @@ fn of_listener(
         && !is_local(listener)
     {
         add(Some(setting), Flaw::ProxyProtocol);
-    }
-    if per_listener(conf).is_some() && !is_http && !ours.is_empty() {
-        let mut named = ours.iter().flat_map(|instance| &instance.plugin.named);
-        let counts =
-            |setting: &Setting| setting.word == "global_plugin" || setting.listener == Some(place);
-        if !named.any(counts) {
-            add(None, Flaw::Unprotected(listener.port));
-        }
     }
     found
 }
@@ -183,39 +268,60 @@ fn of_instance(conf: &MosquittoConf, instance: &Instance) -> Vec<Found> {
     {
         found.push(Found::at(loaded, Flaw::AboveListeners));
     }
-    // 2.1 has a plugin that does nothing but keep sessions on disk.
-    let asks = |path: &str| !configuration::is_ours(path) && !path.contains("persist");
-    let before = conf
+    for listener in listeners(conf) {
+        if serves(conf, plugin, listener) {
+            found.extend(of_instance_at(conf, instance, listener));
+        }
+    }
+    found
+}
+
+/// Returns what the settings of a listener mean beside an instance that serves it.
+fn of_instance_at(
+    conf: &MosquittoConf,
+    instance: &Instance,
+    listener: Option<usize>,
+) -> Vec<Found> {
+    let mut found = Vec::new();
+    let plugin = instance.plugin;
+    let others = conf
         .plugins
         .iter()
-        .take_while(|one| !std::ptr::eq(*one, plugin));
-    for other in before.filter(|other| asks(&other.path)) {
+        .filter(|other| asks(other) && serves(conf, other, listener));
+    let others: Vec<_> = others.collect();
+    let place_of =
+        |one: &ConfiguredPlugin| conf.plugins.iter().position(|two| std::ptr::eq(one, two));
+    let turn = |one: &ConfiguredPlugin| (!serves_all(conf, one), place_of(one));
+    for other in others.iter().filter(|other| turn(other) < turn(plugin)) {
         let place = other.named.first().map(|setting| &setting.place);
         found.push(Found::at(place, Flaw::AskedBefore(other.path.clone())));
     }
+    let counts = |word| counting(conf, word, listener);
+    let (passwords, acl_file) = (counts("password_file"), counts("acl_file"));
     let defers = |name| instance.option(name) == Some("defer");
-    let has_other = conf.plugins.iter().any(|other| asks(&other.path));
-    let setting = |word| conf.setting(word, None);
-    let (passwords, acl_file) = (setting("password_file"), setting("acl_file"));
-    let has_others = has_other || acl_file.is_some();
-    if defers("acl") && !has_others {
-        found.push(Found::at(
-            instance.place("acl").or(loaded),
-            Flaw::NobodyElse("acl"),
-        ));
+    for option in ["acl", "on_other"] {
+        if defers(option) && others.is_empty() && acl_file.is_none() {
+            let place = instance.place(option).or(instance.loaded_at());
+            let of_one = listener.filter(|_| per_listener(conf).is_some());
+            let port = of_one.and_then(|one| Some(conf.listeners.get(one)?.port));
+            found.push(Found::at(place, Flaw::NobodyElse(option, port)));
+        }
     }
-    if defers("on_other") && !has_others {
-        let place = instance.place("on_other").or(loaded);
-        found.push(Found::at(place, Flaw::NobodyElse("on_other")));
+    let files = [("password_file", passwords), ("acl_file", acl_file)];
+    for (word, setting) in files {
+        let Some(setting) = setting else { continue };
+        let flaw = match word {
+            _ if per_listener(conf).is_none() && !serves_all(conf, plugin) => Flaw::FileFirst(word),
+            "password_file" if !defers("on_other") => Flaw::LocalUsersRefused,
+            "acl_file" if !defers("acl") && !defers("on_other") => Flaw::AclFileIgnored,
+            _ => continue,
+        };
+        found.push(Found::at(Some(&setting.place), flaw));
     }
-    if let Some(setting) = passwords.filter(|_| !defers("on_other")) {
-        found.push(Found::at(Some(&setting.place), Flaw::LocalUsersRefused));
-    }
-    if let Some(setting) = acl_file.filter(|_| !defers("acl") && !defers("on_other")) {
-        found.push(Found::at(Some(&setting.place), Flaw::AclFileIgnored));
-    }
-    let anonymous = setting("allow_anonymous").filter(|setting| is_true(setting));
-    if let Some(setting) = anonymous.filter(|_| defers("on_other")) {
+    // 2.1 also has one that always counts for its listener.
+    let of_listener = listener.and_then(|one| conf.setting("listener_allow_anonymous", Some(one)));
+    let anonymous = of_listener.or(counts("allow_anonymous"));
+    if let Some(setting) = anonymous.filter(|one| is_true(one) && defers("on_other")) {
         found.push(Found::at(Some(&setting.place), Flaw::Anonymous));
     }
     found

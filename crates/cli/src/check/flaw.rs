@@ -60,16 +60,20 @@ pub(crate) enum Flaw {
     MountPoint(String),
     /// Another plugin is asked before.
     AskedBefore(String),
-    /// Others are to decide (this option), and there are none.
-    NobodyElse(&'static str),
+    /// A file of the broker that counts for all listeners is asked before a plugin that serves one.
+    FileFirst(&'static str),
+    /// Others are to decide (this option), and there are none: on the listener on this port, or on all.
+    NobodyElse(&'static str, Option<u16>),
     /// Local users cannot sign in, because the plugin decides first.
     LocalUsersRefused,
     /// An `acl_file` is never asked.
     AclFileIgnored,
     /// Clients without a user name come in past the plugin.
     Anonymous,
-    /// A listener has no plugin of its own.
+    /// A listener has no plugin of its own, and nothing else that decides about its clients.
     Unprotected(u16),
+    /// A listener has no plugin of its own, and something else that decides about its clients.
+    OtherSignIn(u16),
     /// With `per_listener_settings` the plugin stands above the first listener.
     AboveListeners,
     /// `per_listener_settings` stands below a setting that it is about.
@@ -148,11 +152,13 @@ impl Flaw {
             Self::RetainSource => ("retain-source", Note),
             Self::MountPoint(_) => ("mount-point", Note),
             Self::AskedBefore(_) => ("asked-before", Warning),
-            Self::NobodyElse(_) => ("nobody-else", Wrong),
+            Self::FileFirst(_) => ("file-first", Warning),
+            Self::NobodyElse(..) => ("nobody-else", Wrong),
             Self::LocalUsersRefused => ("local-users-refused", Warning),
             Self::AclFileIgnored => ("acl-file-ignored", Note),
             Self::Anonymous => ("anonymous", Warning),
             Self::Unprotected(_) => ("unprotected-listener", Warning),
+            Self::OtherSignIn(_) => ("other-sign-in", Note),
             Self::AboveListeners => ("above-listeners", Wrong),
             Self::PerListenerTooLate => ("per-listener-too-late", Wrong),
             Self::WebsocketAddress => ("websocket-address", Note),

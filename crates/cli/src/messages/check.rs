@@ -106,9 +106,20 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
         ))
         .means("where it decides, this one is not asked")
         .fix("put the line of this plugin above it, unless that is meant"),
-        Flaw::NobodyElse(option) => seen(format!(
-            "{option} is defer, and there is no other plugin and no acl_file that \
-                 could decide"
+        Flaw::FileFirst(word) => seen(format!(
+            "the {word} counts for all listeners, so it is asked before a plugin that plugin_use gives to one"
+        ))
+        .means(match *word {
+            "password_file" => "a user name that is not in it is refused, and the plugin is not asked",
+            _ => "it decides about all messages, and the plugin is not asked",
+        })
+        .fix(format!(
+            "load the plugin with `plugin` in place of plugin_load and plugin_use; or begin with \
+             `per_listener_settings true`, and move the {word} below the listener that it is for"
+        )),
+        Flaw::NobodyElse(option, port) => seen(format!(
+            "{option} is defer, and {}there is no other plugin and no acl_file that could decide",
+            port.map_or_else(String::new, |port| format!("on the listener on port {port} "))
         ))
         .means("the broker denies all that is left to others")
         .fix(format!(
@@ -126,11 +137,18 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
             .means("a client without a user name connects without signing in")
             .fix("set allow_anonymous false"),
         Flaw::Unprotected(port) => seen(format!(
-            "with per_listener_settings the listener on port {port} has no line for \
-                 this plugin"
+            "the listener on port {port} has no line for this plugin, and nothing else that signs clients in"
         ))
-        .means("nobody signs in with Auth0 there, and no rule of it holds")
-        .fix("write the line `plugin …` and its options below this listener, too"),
+        .means("nobody signs in with Auth0 there, and no rule of the plugin holds")
+        .fix(
+            "write the line `plugin …` and its options (2.1: or `plugin_use`) below this listener, too; or give it a \
+             password_file and an acl_file of its own",
+        ),
+        Flaw::OtherSignIn(port) => seen(format!(
+            "the listener on port {port} does not use this plugin; the broker's own settings or another plugin decide \
+             about its clients"
+        ))
+        .means("nobody signs in with Auth0 there, and no rule of the plugin holds"),
         Flaw::AboveListeners => {
             seen("with per_listener_settings the plugin is named above the first listener")
                 .means("it counts for no listener that is named below; 2.1 does not start")
