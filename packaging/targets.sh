@@ -2,7 +2,7 @@
 #
 # A glibc file is meant to run where there is this glibc or a later one and Mosquitto 2.0.11 or later: Debian 12 and
 # later, Ubuntu 22.04 and later, RHEL 9 and later, Fedora, openSUSE. A musl file is for Alpine, on which the official
-# Docker image is built, and for OpenWrt. So far only x86_64-unknown-linux-musl has been built to the end.
+# Docker image is built, and for OpenWrt.
 # shellcheck shell=bash disable=SC2034
 
 GLIBC=2.31
