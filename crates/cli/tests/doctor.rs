@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use testbed::{
     http::date,
-    pki::Authority,
+    pki::{Authority, Leaf},
     proxy::{ConnectProxy, ProxyConduct},
     scratch::Scratch,
     tenant::{
@@ -443,6 +443,27 @@ fn certificates_that_are_not_trusted_are_told_apart() {
         found == ["certificate-authority"] || found == ["configuration"],
         "{found:?}"
     );
+}
+
+/// What `openssl req -x509` makes is an authority's. It is refused as a server's certificate, also where it is trusted.
+#[test]
+fn the_certificate_of_an_authority_is_no_servers() {
+    let site = Site::new();
+    let ca_file = site.scratch.path().join("ca.pem");
+    let site = site.set("ca_file", ca_file.to_str().unwrap());
+    let show = |of_authority| {
+        let leaf = Leaf::self_signed(&["localhost"], of_authority);
+        site.tenant.use_certificate(&leaf);
+        site.file("ca.pem", &leaf.cert_pem);
+    };
+    show(true);
+    let said = site.run(&[]);
+    wrong(&said, &["certificate-of-authority"]);
+    let found = said.finding("certificate-of-authority").to_string();
+    let names_the_fix = found.contains("CA:FALSE") && !found.contains("TLS 1.2");
+    assert!(names_the_fix, "{found}");
+    show(false);
+    wrong(&site.run(&[]), &[]);
 }
 
 #[test]

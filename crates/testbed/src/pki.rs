@@ -1,8 +1,8 @@
 //! Certificates for the servers and clients of a test, from an authority in memory.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -92,17 +92,34 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = new_key();
         let signed = params.signed_by(&key, &self.issuer);
-        let certificate = signed.expect("a signed certificate");
-        Leaf {
+        Leaf::of(&signed.expect("a signed certificate"), &key)
+    }
+}
+
+impl Leaf {
+    /// Makes a certificate for these names that signs itself: a server's, or an authority's, as `openssl req -x509`
+    /// makes it.
+    pub fn self_signed(names: &[&str], of_authority: bool) -> Self {
+        let common_name = names.first().copied().unwrap_or("nobody");
+        let mut params = params(names, common_name, Validity::Now);
+        params.is_ca = match of_authority {
+            true => IsCa::Ca(BasicConstraints::Unconstrained),
+            false => IsCa::ExplicitNoCa,
+        };
+        let key = new_key();
+        let certificate = params.self_signed(&key).expect("a self-signed certificate");
+        Self::of(&certificate, &key)
+    }
+
+    fn of(certificate: &Certificate, key: &KeyPair) -> Self {
+        Self {
             cert_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
             cert_der: certificate.der().clone(),
             key_der: key.serialize_der(),
         }
     }
-}
 
-impl Leaf {
     /// Returns the certificate for rustls. Like a real server, it leaves out the authority.
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![self.cert_der.clone()]

@@ -322,6 +322,12 @@ fn untrusted(verdict: &rustls::Error) -> NoAnswer {
             CertificateProblem::AnotherName
         }
         Error::InvalidCertificate(Bad::UnknownIssuer) => CertificateProblem::UnknownAuthority,
+        // rustls has no name of its own for it, and passes on that of webpki.
+        Error::InvalidCertificate(Bad::Other(other))
+            if other.to_string() == "CaUsedAsEndEntity" =>
+        {
+            CertificateProblem::OfAuthority
+        }
         _ => CertificateProblem::Other,
     };
     NoAnswer::Untrusted {

@@ -151,9 +151,9 @@ impl TenantClient {
     pub(crate) fn check_trust(&self) -> Result<(), ConfigError> {
         match self.fetch_keys() {
             Err(JwksError {
-                why: NoAnswer::Untrusted { why, .. },
+                why: NoAnswer::Untrusted { problem, why },
                 ..
-            }) => Err(ca_error(&self.issuer, Problem::Untrusted(why))),
+            }) => Err(ca_error(&self.issuer, Problem::Untrusted(problem, why))),
             _ => Ok(()),
         }
     }

@@ -9,7 +9,8 @@ use acl::{
 
 use super::{mosquitto_conf::ConfPlace, options};
 use crate::{
-    client_auth::assertion::AssertionKeyProblem, files::FileError, state_dir::FolderError,
+    client_auth::assertion::AssertionKeyProblem, files::FileError, refusal::CertificateProblem,
+    state_dir::FolderError,
 };
 
 /// The first thing that is wrong with a configuration. Displayed as one line.
@@ -154,8 +155,8 @@ pub(crate) enum Problem {
     BadCertificate(String),
     /// The file of certificates has none.
     NoCertificate,
-    /// The tenant's certificate is not trusted with these authorities, for this reason.
-    Untrusted(String),
+    /// The tenant's certificate is not trusted with these authorities, for this reason, which the TLS library words so.
+    Untrusted(CertificateProblem, String),
     /// `ca_file` is not set, and this machine trusts no authority.
     NoAuthority,
 }

@@ -6,10 +6,13 @@ use crate::{
     client_auth::assertion::AssertionKeyProblem,
     config::{ConfigError, errors::Problem, options},
     engine::EngineError,
+    refusal::CertificateProblem,
     secret::NoRandomness,
 };
 use acl::policy_file::OptionalAttribute;
 use input::text::Quoted;
+
+use super::OF_AUTHORITY;
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,7 +127,10 @@ impl fmt::Display for Problem {
             Self::BadCertificate(why) => {
                 return write!(f, "it holds a certificate that cannot be read ({why})");
             }
-            Self::Untrusted(why) => {
+            Self::Untrusted(CertificateProblem::OfAuthority, _) => {
+                return write!(f, "the tenant cannot be trusted with it: {OF_AUTHORITY}");
+            }
+            Self::Untrusted(_, why) => {
                 return write!(
                     f,
                     "with it the tenant's certificate is not trusted ({why}); add the authority that signed that"

@@ -5,11 +5,13 @@ use std::fmt;
 
 use crate::client_auth::ClientAuth;
 use crate::refusal::{
-    AccessToken, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor, Field, IssuedToken,
-    LimitDetail, LookAt, NoAnswer, Part, PendingDetail, ProxyProblem, Refusal, RenewalDetail,
-    TenantAnswer, TenantBody, TokenDetail,
+    AccessToken, CertificateProblem, ClaimProblem, ConnectDetail, DelayObstacle, Detail, FailedFor,
+    Field, IssuedToken, LimitDetail, LookAt, NoAnswer, Part, PendingDetail, ProxyProblem, Refusal,
+    RenewalDetail, TenantAnswer, TenantBody, TokenDetail,
 };
 use input::text::Quoted;
+
+use super::OF_AUTHORITY;
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -489,6 +491,10 @@ impl fmt::Display for NoAnswer {
             Self::UnknownHost => f.write_str("has a name that DNS does not know"),
             Self::Unreachable(None) => f.write_str("could not be reached"),
             Self::Unreachable(Some(why)) => write!(f, "could not be reached: {why}"),
+            Self::Untrusted {
+                problem: CertificateProblem::OfAuthority,
+                ..
+            } => write!(f, "could not be trusted: {OF_AUTHORITY}"),
             Self::Untrusted { why, .. } => write!(f, "could not be trusted: {why}"),
             Self::TooLong(most) => write!(f, "answered with more than {most} bytes"),
             Self::NotHttp(why) => write!(f, "sent an invalid HTTP response: {why}"),

@@ -618,6 +618,8 @@ pub enum CertificateProblem {
     AnotherName,
     /// No authority that is trusted has issued it.
     UnknownAuthority,
+    /// It is an authority's own, and not a server's.
+    OfAuthority,
     /// Something else, also about TLS as a whole.
     Other,
 }

@@ -377,6 +377,7 @@ impl Finding {
                 CertificateProblem::NotYet => ("certificate-not-yet", Wrong),
                 CertificateProblem::AnotherName => ("certificate-name", Wrong),
                 CertificateProblem::UnknownAuthority => ("certificate-authority", Wrong),
+                CertificateProblem::OfAuthority => ("certificate-of-authority", Wrong),
                 CertificateProblem::Other => ("tls", Wrong),
             },
             Self::Trusted { .. } => ("trusted", Right),

@@ -334,6 +334,14 @@ fn untrusted(
                     .to_owned(),
             },
         ),
+        CertificateProblem::OfAuthority => (
+            format!(
+                "TLS: {host} shows the certificate of an authority (CA:TRUE), which is no server certificate ({why})."
+            ),
+            "have that authority issue a certificate for the server, and name the authority with `ca_file`; or make the \
+             certificate again with `-addext basicConstraints=critical,CA:FALSE`, and name that with `ca_file`"
+                .to_owned(),
+        ),
         CertificateProblem::Other => (
             format!("TLS: no connection to {host}: {why}."),
             "the tenant must speak TLS 1.2 or 1.3; look for a proxy or a firewall in between".to_owned(),
