@@ -234,6 +234,15 @@ on_each_broker! {
         assert_eq!(tenant.count(Endpoint::Token), 0);
     }
 
+    /// The TLS library's name for what is wrong would lead nobody to the fix.
+    fn a_tenant_with_the_certificate_of_an_authority_is_refused_with_the_fix(version) {
+        let tenant = tenant();
+        let broker = broker(version, &PluginOptions::both(&tenant));
+        tenant.use_certificate(&testbed::pki::Leaf::self_signed(&["localhost", "127.0.0.1"], true));
+        assert_eq!(answer(&broker, &login(Protocol::V5, "first")), expected_refusal(version, Protocol::V5, 0x88));
+        assert!(expect_refusal(&broker, "'first'", "tenant-unreachable").contains("basicConstraints=CA:FALSE"));
+    }
+
     /// If the access token is not a JWT for the API, the ID token is used.
     fn the_id_token_is_used_if_the_access_token_is_no_jwt(version) {
         let tenant = tenant();

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use auth::secret::sha256;
 use serde_json::{Value, json};
 use testbed::{
     http::date,
@@ -272,11 +273,10 @@ fn offline_a_token_is_examined_with_the_keys_on_disk() {
     saved["tenant"] = json!(site.tenant.domain());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     saved["fetched"] = json!(now.as_secs());
-    // A name that a file cannot have is followed by the beginning of its hash.
     let domain = site.tenant.domain();
-    let hash = auth::secret::sha256(domain.as_bytes());
-    let hash: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    let name = format!("keys-{}-{hash}.json", domain.replace(':', "_"));
+    let [a, b, c, d, ..] = sha256(domain.as_bytes());
+    let hash = u32::from_be_bytes([a, b, c, d]);
+    let name = format!("keys-{}-{hash:08x}.json", domain.replace(':', "_"));
     let folder = site.file(&name, &saved.to_string());
     let folder = folder.parent().unwrap().to_str().unwrap().to_owned();
     let site = site.without("jwks_file").set("state_dir", &folder);
