@@ -28,7 +28,8 @@ use auth::{
     sessions::AfterDisconnect,
 };
 
-/// How long a tick looks at sessions that were saved. One takes some 2 µs where devices share their rights.
+/// How long a tick looks at sessions that were saved, and then it ends with the one it is at. One takes some 2 µs where
+/// devices share their rights.
 const LOOK_AT_SAVED: Duration = Duration::from_millis(1);
 
 /// # Safety

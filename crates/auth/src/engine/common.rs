@@ -126,6 +126,7 @@ impl Common {
 
     /// Forgets a session that was saved, and that the broker does not have.
     pub fn forget_saved(&mut self, client_id: &Arc<str>) {
+        self.sessions.forget_restored(client_id);
         self.saved.end(client_id);
     }
 

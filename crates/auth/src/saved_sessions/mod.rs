@@ -399,7 +399,11 @@ impl SavedSessions {
     pub(crate) fn next_unchecked(&mut self) -> Option<Arc<str>> {
         let from = self.unchecked.take()?;
         let range = (from.as_ref().map(|id| &**id), Bound::Unbounded);
-        let (client_id, _) = self.contents.sessions.range::<str, _>(range).next()?;
+        let Some((client_id, _)) = self.contents.sessions.range::<str, _>(range).next() else {
+            // All rights are made, so few of the claims will be read again soon.
+            self.parsed.borrow_mut().clear();
+            return None;
+        };
         let client_id = Arc::clone(client_id);
         self.unchecked = Some(Bound::Excluded(Arc::clone(&client_id)));
         Some(client_id)

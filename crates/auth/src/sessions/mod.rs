@@ -171,9 +171,11 @@ impl SessionEntry {
         self.state == SessionState::Offline(AfterDisconnect::Unsure)
     }
 
-    /// Whether it was restored, and its rights have to be made again.
+    /// Whether it was restored, and its rights have to be made again. Those of a released session stay: nothing is
+    /// saved of it any more.
     fn is_outdated(&self, round: u32) -> bool {
-        self.record.origin == SessionOrigin::Restored && self.record.round != round
+        let record = &self.record;
+        record.origin == SessionOrigin::Restored && record.round != round && !record.released
     }
 
     /// Whether this is the client that signed in. The texts are compared once; afterwards it is enough that the broker

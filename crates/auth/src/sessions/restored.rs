@@ -61,6 +61,16 @@ impl Sessions {
         self.by_id.contains_key(client_id)
     }
 
+    /// Removes the restored session with this client ID: the broker does not have it.
+    pub(crate) fn forget_restored(&mut self, client_id: &str) {
+        if let Some(key) = self.by_id.get(client_id).copied()
+            && let Some(entry) = self.by_key.get(&key)
+            && entry.record.origin == SessionOrigin::Restored
+        {
+            self.take(key);
+        }
+    }
+
     /// Whether there is a session under this client ID whose rights need not be made again.
     pub(crate) fn is_ready(&self, client_id: &str) -> bool {
         let Some(key) = self.by_id.get(client_id) else {

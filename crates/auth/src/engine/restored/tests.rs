@@ -316,6 +316,27 @@ fn rights_are_made_again_when_something_has_changed() {
 
 /// With several instances nobody knows which one the broker asks first.
 #[test]
+fn a_released_session_keeps_its_rights_over_a_reload() {
+    let mut rig = Rig::new(&[]);
+    while rig.tick() > 0 {}
+    assert_eq!(rig.queued()[0], ["a"]);
+    rig.common.sessions.release("dev-000");
+    rig.common.saved.release("dev-000");
+    rig.reload(&[("topics_claim", "others")], "");
+    assert_eq!(rig.queued()[0], ["a"]);
+    assert_eq!(rig.queued()[1], ["b"], "what is saved counts anew");
+}
+
+#[test]
+fn a_session_that_the_broker_does_not_have_is_forgotten_with_its_rights() {
+    let mut rig = Rig::new(&[]);
+    while rig.tick() > 0 {}
+    rig.common.forget_saved(&client_id(0).into());
+    assert!(!rig.common.sessions.has_id("dev-000"));
+    assert_eq!(rig.common.sessions.count(), (0, DEVICES as u64 - 1));
+}
+
+#[test]
 fn several_instances_wait_for_the_question() {
     let mut rig = Rig::new(&[]);
     rig.common.new_instance();
