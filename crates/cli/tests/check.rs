@@ -232,7 +232,7 @@ fn settings_count_for_the_listener_that_they_are_of() {
             format!(
                 "{per_listener}{defers}{files}listener 1883 ::1\n{files}allow_anonymous true\n"
             ),
-            &[("other-sign-in", 9)],
+            &[("unprotected-listener", 9)],
         ),
         // The other plugin is loaded first, and for another listener.
         (
@@ -276,7 +276,7 @@ fn plugins_of_all_listeners_and_of_one_are_told_apart() {
             format!(
                 "{load}plugin_opt_on_other defer\nacl_file /a\n{two}listener_allow_anonymous true\n"
             ),
-            &[("file-first", 5), ("other-sign-in", 8)],
+            &[("unprotected-listener", 8), ("file-first", 5)],
         ),
         (
             format!(
@@ -289,7 +289,7 @@ fn plugins_of_all_listeners_and_of_one_are_told_apart() {
     }
 }
 
-/// Nothing is wrong with a configuration that a page has to copy, and nothing found contradicts the page.
+/// `check` finds nothing in the configurations of the pages but what a page announces.
 #[test]
 fn the_configurations_of_the_pages_are_right() {
     let conf = Conf::new();

@@ -96,15 +96,26 @@ fn counting<'c>(
     settings.find(|one| one.word == word && (for_all || one.listener == listener))
 }
 
-/// Whether a listener without the plugin has something else that decides about its clients.
+/// Returns the setting that says whether this listener takes clients without a user name. 2.1 has one that always
+/// counts for its listener.
+fn allows_anonymous(conf: &MosquittoConf, listener: Option<usize>) -> Option<&Setting> {
+    let of_listener = listener.and_then(|one| conf.setting("listener_allow_anonymous", Some(one)));
+    of_listener.or_else(|| counting(conf, "allow_anonymous", listener))
+}
+
+/// Whether a listener without the plugin has something else that decides who comes in.
 fn has_other_sign_in(conf: &MosquittoConf, listener: usize) -> bool {
+    let anonymous = allows_anonymous(conf, Some(listener)).map(is_true);
+    if anonymous == Some(true) {
+        return false;
+    }
     let counts = |word| counting(conf, word, Some(listener));
     let certificate = |word| conf.setting(word, Some(listener)).is_some_and(is_true);
     let mut plugins = conf.plugins.iter();
     ["password_file", "acl_file", "psk_file"]
         .into_iter()
         .any(|word| counts(word).is_some())
-        || counts("allow_anonymous").is_some_and(|setting| !is_true(setting))
+        || anonymous.is_some()
         || certificate("use_identity_as_username")
         || certificate("use_subject_as_username")
         || plugins.any(|plugin| asks(plugin) && serves(conf, plugin, Some(listener)))
@@ -318,9 +329,7 @@ fn of_instance_at(
         };
         found.push(Found::at(Some(&setting.place), flaw));
     }
-    // 2.1 also has one that always counts for its listener.
-    let of_listener = listener.and_then(|one| conf.setting("listener_allow_anonymous", Some(one)));
-    let anonymous = of_listener.or(counts("allow_anonymous"));
+    let anonymous = allows_anonymous(conf, listener);
     if let Some(setting) = anonymous.filter(|one| is_true(one) && defers("on_other")) {
         found.push(Found::at(Some(&setting.place), Flaw::Anonymous));
     }
