@@ -459,11 +459,13 @@ fn discovered(url: &str, issuers: &[&str], body: &[u8]) -> Result<Endpoints, NoA
         Some(one) if issuers.contains(&one) => {}
         Some(other) => {
             let found = other.to_owned();
-            let usual = discovery_url(&TenantAddress::Issuer(found.clone()));
+            let usual = |issuer: &str| discovery_url(&TenantAddress::Issuer(issuer.to_owned()));
+            let is_usual = issuers.iter().any(|one| usual(one) == url);
             return Err(NoAnswer::AnotherIssuer(Box::new(AnotherIssuer {
                 found,
                 expected: issuers.iter().map(|one| (*one).to_owned()).collect(),
-                elsewhere: (usual != url).then(|| url.to_owned()),
+                // Not where an option says already that it is there.
+                elsewhere: (is_usual && usual(other) != url).then(|| url.to_owned()),
             })));
         }
         None => return Err(NoAnswer::NoIssuer),
@@ -551,14 +553,20 @@ mod tests {
     /// What to write leads to the document again.
     #[test]
     fn another_issuer_is_to_be_written_and_its_document_if_it_is_elsewhere() {
-        let at = |url| {
+        let issuer = "https://id.example/plant-1.onmicrosoft.com/B2C_1A_SIGN_IN/v2.0";
+        let at = |url: &str| {
             let document = br#"{"issuer":"https://id.example/guid/"}"#;
-            let error = discovered(url, &["https://id.example/policy/"], document);
+            let error = discovered(url, &[issuer], document);
             error.err().unwrap().to_string()
         };
-        let error = at("https://id.example/guid/.well-known/openid-configuration");
-        assert!(error.ends_with("; write it exactly so"), "{error}");
-        let url = "https://id.example/plant-1.onmicrosoft.com/B2C_1A_SIGN_IN/v2.0/.well-known/openid-configuration";
+        // Where the other issuer has it, and where `discovery_url` says that it is.
+        for issuer in ["guid", "elsewhere"] {
+            let error = at(&format!(
+                "https://id.example/{issuer}/.well-known/openid-configuration"
+            ));
+            assert!(error.ends_with("; write it exactly so"), "{error}");
+        }
+        let url = &format!("{issuer}/.well-known/openid-configuration");
         let error = at(url);
         let also = format!("; write it exactly so, and set discovery_url to '{url}'");
         assert!(error.ends_with(&also), "{error}");
