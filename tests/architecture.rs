@@ -363,6 +363,11 @@ fn lines_have_at_most_120_columns() {
     let written_by_tools = [".svg", ".json", ".lock"];
     let mut too_long = Vec::new();
     for (name, text) in texts(&places) {
+        let is_marker = |line: &str| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ");
+        assert!(
+            !text.lines().any(is_marker),
+            "{name}: git could not merge this"
+        );
         let folders_of_tools = ["fuzz/seeds/", "packaging/completions/"];
         if written_by_tools.iter().any(|end| name.ends_with(end))
             || folders_of_tools

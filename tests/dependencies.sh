@@ -14,9 +14,9 @@ deb=(dpkg-dev)
 # For the packages of a release, and to test them.
 release=(binutils python3 python3-venv rpm)
 released=(apparmor libssl-dev lintian openssl python3-yaml qemu-user-static systemd util-linux)
-# An identity server and an HTTP proxy for the tests (the proxy's program alone, without its service), the languages of
-# the samples, and the programs in the README's commands.
-test=(curl glewlwyd openssl python3 python3-venv tinyproxy-bin)
+# An identity server, an HTTP proxy (its program alone, without its service) and a monitoring system for the tests, the
+# languages of the samples, and the programs in the README's commands.
+test=(curl glewlwyd openssl prometheus python3 python3-venv tinyproxy-bin)
 # By command, not by package: Node often comes from another source, with which Debian's npm cannot be installed.
 node=(node:nodejs npm:npm)
 # For the picture of the dashboard.

@@ -33,7 +33,8 @@ fn promtool(arguments: &[&str]) -> bool {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output();
     let Ok(output) = promtool else {
-        eprintln!("promtool is not installed: dashboard and alerts are not checked with it");
+        let program = "Prometheus' promtool";
+        testbed::packaged_server::note_left_out(program, "install the package prometheus");
         return false;
     };
     let said = [output.stdout, output.stderr].concat();

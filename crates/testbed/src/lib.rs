@@ -16,7 +16,7 @@ pub mod json;
 pub mod measure;
 pub mod nanoidp;
 pub mod oidc_provider;
-mod packaged_server;
+pub mod packaged_server;
 pub mod pki;
 pub mod plugin;
 pub mod preload;

@@ -25,7 +25,7 @@ pub(crate) struct PackagedServer {
 }
 
 /// Prints that the cases against this server are left out, and why.
-pub(crate) fn note_left_out(name: &str, why: &str) {
+pub fn note_left_out(name: &str, why: &str) {
     // Not `eprintln!`, whose output the test harness hides while the test passes.
     let note = format!("left out: the cases against {name} ({})\n", why.trim());
     let _ = io::stderr().write_all(note.as_bytes());

@@ -3,7 +3,7 @@
 
 use fake_broker::{AclAccess, ClientSpec, SUCCESS, alone};
 use serde_json::json;
-use testbed::tenant::{CLIENT_ID, CLIENT_SECRET, CONNECTION, Device, Endpoint};
+use testbed::tenant::{Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, Device, Endpoint};
 
 use super::{GRANTED, Scene, options};
 
@@ -48,6 +48,7 @@ fn forty_devices_are_admitted_by_a_busy_broker() {
             outside.is_empty()
         });
         assert_eq!(scene.tenant.count(Endpoint::Token), 40, "each once");
+        scene.tenant.on(Endpoint::Token, Behaviour::Hang);
         for spec in (40..80).map(spec) {
             assert_ne!(scene.broker.connect_new(&spec).1, SUCCESS);
         }
