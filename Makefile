@@ -104,12 +104,16 @@ docs:
 	UPDATE=1 $(CARGO) test $(LOCKED) --test generated
 	UPDATE=1 $(CARGO) test $(LOCKED) -p cli --bin mosquitto-auth0 generated
 
+# The plugin and the tool have one name, and their pages one folder, so they are made one after the other.
+DOC = RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
+  $(CARGO) doc $(LOCKED) --quiet --no-deps --document-private-items
+
 lint:
 	@tests/dependencies.sh build
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
-	  $(CARGO) doc $(LOCKED) --quiet --no-deps --document-private-items --workspace
+	$(DOC) --workspace --exclude cli
+	$(DOC) --package cli
 	@if command -v cargo-deny >/dev/null; then cargo-deny --locked check licenses bans sources; \
 	else echo "lint: cargo-deny is not installed, so licences and sources of libraries are not checked"; fi
 
