@@ -62,7 +62,7 @@ let why = 'connection closed'
 client.on('error', (error) => {
   why = error.message || error.code
   if (client.stream.authorizationError) stop(1, `broker's certificate not accepted: ${why}`)
-  if (typeof error.code !== 'number') return // not the broker's answer but the network, which may fix
+  if (typeof error.code !== 'number') return // not the broker's answer but the network, which may recover
   why += ` (0x${error.code.toString(16)})`
   if (error.code === 0x87 && mayBeEarly()) return
   if (ASK_ANEW.includes(error.code)) stop(2, `${why}: ask for a new password or token, this one will not do`)

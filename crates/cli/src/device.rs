@@ -162,7 +162,7 @@ impl Instance {
         let pace = FetchSchedule::default();
         let engine = Engine::new(config, pace, log.clone(), threads::plain, &mut common);
         let started = engine.and_then(|mut engine| {
-            engine.start_aside(tenant == Tenant::Asked)?;
+            engine.start_in_tool(tenant == Tenant::Asked)?;
             Ok(engine)
         });
         let engine = started.map_err(|why| match why {
@@ -231,7 +231,7 @@ impl Instance {
             attributes: admission.client().cloned().unwrap_or_default(),
             until: admission.until(),
         };
-        self.common.admit_aside(admission);
+        self.common.admit_in_tool(admission);
         Ok(signed_in)
     }
 
@@ -240,7 +240,7 @@ impl Instance {
             Step::Admit(admission) => Ok(admission),
             Step::Refuse(refusal) => Err(NotIn::refused(refusal)),
             Step::Wait(wait) => {
-                let waited = self.engine.wait_aside(&mut self.common, wait, now);
+                let waited = self.engine.wait_in_tool(&mut self.common, wait, now);
                 waited.map_err(NotIn::refused)
             }
             // Only a device that is in already stays as it is.

@@ -51,7 +51,8 @@ pub(super) struct ApplicationProof<'a> {
 }
 
 impl<'a> ApplicationProof<'a> {
-    /// Proves who the application is. `sent_by` is how a secret is sent, and `issuer` is whom an assertion is for.
+    /// Returns the credentials of the application. `sent_by` is how a secret is sent, and `issuer` is whom an assertion
+    /// is for.
     ///
     /// # Errors
     ///

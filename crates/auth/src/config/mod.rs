@@ -96,7 +96,7 @@ pub struct Application {
     pub client_id: String,
     /// Its credentials.
     pub credential: ApplicationCredential,
-    /// How it proves that, if that is not left to the discovery document.
+    /// How it authenticates, if that is not left to the discovery document.
     pub auth: Option<ClientAuth>,
     /// The connection (realm) of the devices, or `None` for the tenant's default directory.
     pub connection: Option<String>,

@@ -47,7 +47,7 @@ impl Engine {
     /// # Errors
     ///
     /// Returns an error if no thread can be started.
-    pub fn start_aside(&mut self, asks_tenant: bool) -> Result<(), EngineError> {
+    pub fn start_in_tool(&mut self, asks_tenant: bool) -> Result<(), EngineError> {
         self.keeps_claims = true;
         if !asks_tenant {
             self.use_saved_keys();
@@ -65,7 +65,7 @@ impl Engine {
     /// # Errors
     ///
     /// Returns why the client is refused.
-    pub fn wait_aside(
+    pub fn wait_in_tool(
         &mut self,
         common: &mut Common,
         wait: Box<Wait>,
@@ -192,7 +192,7 @@ impl Engine {
 
 impl Admission {
     /// Returns the client as rules see it, with all its claims, if the instance was
-    /// [started aside](Engine::start_aside).
+    /// [started in a tool](Engine::start_in_tool).
     pub fn client(&self) -> Option<&Arc<ClientAttributes>> {
         self.client.as_ref()
     }
@@ -228,7 +228,7 @@ pub fn mistakes_in_files(config: &Config) -> Vec<ConfigError> {
 /// A client that a tool has admitted is in at once, because there is no broker that could refuse it.
 impl Common {
     /// Admits a client, and lets it in.
-    pub fn admit_aside(&mut self, admission: Admission) {
+    pub fn admit_in_tool(&mut self, admission: Admission) {
         let _: Admitted = self.admit(admission);
     }
 }
