@@ -10,7 +10,7 @@
 #     mosquitto-auth0-VERSION-TARGET.cdx.json      what is linked into them (CycloneDX)
 #     SHA256SUMS
 #
-# The targets are those in packaging/targets.sh; packaging/build.sh says what compiling needs. Builds are meant to be
+# The targets are those in packaging/targets.sh; packaging/build.sh says what compiling needs. Builds are
 # reproducible: packaging/test-reproducible.sh compares two. What an earlier run made stays until all is built.
 set -euo pipefail
 
