@@ -7,7 +7,7 @@ use crate::{
     client::{Client, ClientKey},
     clock::{Deadline, Unix, moment},
     identity::{Identity, Verdict},
-    jwt::jws,
+    jwt::jws::{self, PresentedToken},
     limits::{LoginAttempt, source::SourceNetwork},
     refusal::{ConnectDetail, Detail, Field, Reason, Refusal},
     secret::Secret,
@@ -187,11 +187,12 @@ impl Engine {
     fn authenticate_token(&mut self, sign_in: &SignIn, token: &str, now: Unix) -> Outcome {
         let print = sign_in.credential;
         let deadline = Deadline::after(self.config.timeout);
-        let number = match self.issuers.of_token(token) {
+        let presented = PresentedToken::new(token);
+        let number = match self.issuers.of_token(&presented) {
             Ok(number) => number,
             Err(refusal) => return refusal.into(),
         };
-        let presented = (token, number);
+        let presented = (&presented, number);
         if let Some(verdict) = self.verify_presented(sign_in, presented, KeyFetch::NotTried, now) {
             return Outcome::Verdict(verdict);
         }

@@ -24,7 +24,7 @@ use crate::{
         fetch_report::FetchReport,
         jwks::KeySet,
         jwks_cache::{Fetch, FetchSchedule, JwksCache},
-        jws,
+        jws::PresentedToken,
         saved_jwks::SavedJwks,
     },
     log::Level,
@@ -167,11 +167,11 @@ impl Issuers {
     /// # Errors
     ///
     /// Returns [`Reason::TokenIssuer`] if the token names none of them.
-    pub(super) fn of_token(&self, token: &str) -> Result<IssuerNumber, Refusal> {
+    pub(super) fn of_token(&self, token: &PresentedToken) -> Result<IssuerNumber, Refusal> {
         if self.all.len() == 1 {
             return Ok(IssuerNumber::default());
         }
-        let named = jws::unverified_issuer(token)?;
+        let named = token.issuer()?;
         self.of_name(&named).ok_or_else(|| {
             let detail = TokenDetail::Issuer {
                 accepted: self.names(),

@@ -14,6 +14,7 @@ use crate::{
     client::{Client, ClientKey},
     clock::{Deadline, Unix, moment},
     identity::{self, Identity, Verdict},
+    jwt::jws::PresentedToken,
     limits::source::SourceNetwork,
     refusal::{Field, PendingDetail, Reason, Refusal, RenewalDetail},
     secret::Fingerprint,
@@ -156,7 +157,8 @@ impl Engine {
                 // Only text is verified.
                 let token = String::from_utf8_lossy(token).into_owned();
                 // It names one of them, or it would have been refused.
-                let issuer = self.issuers.of_token(&token).unwrap_or_default();
+                let issuer = self.issuers.of_token(&PresentedToken::new(&token));
+                let issuer = issuer.unwrap_or_default();
                 Renewal::Wait(Box::new(RenewalWait {
                     job: Job {
                         sign_in,
@@ -182,7 +184,7 @@ impl Engine {
         if let Some(identity) = self.cached_token(sign_in, now) {
             return Ok(Some(identity));
         }
-        let token = authenticate::token_alone(token, Field::Renewal)?;
+        let token = &PresentedToken::new(authenticate::token_alone(token, Field::Renewal)?);
         let issuer = self.issuers.of_token(token)?;
         self.verify_presented(sign_in, (token, issuer), KeyFetch::NotTried, now)
             .transpose()

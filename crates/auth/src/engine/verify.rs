@@ -8,7 +8,7 @@ use crate::{
     auth0::answer::Tokens,
     clock::Unix,
     identity::{Identity, Verdict},
-    jwt::{self, Claims, jwks::KeySet},
+    jwt::{self, Claims, jwks::KeySet, jws::PresentedToken},
     refusal::{AccessToken, Detail, IssuedToken, Reason, Refusal},
     saved_sessions::SavedClaims,
     sign_in::SignIn,
@@ -39,6 +39,7 @@ impl Engine {
     ) -> Option<Verdict> {
         match unverified {
             UnverifiedTokens::FromClient { issuer, token } => {
+                let token = &PresentedToken::new(token);
                 self.verify_presented(sign_in, (token, *issuer), key_fetch, now)
             }
             UnverifiedTokens::FromTenant {
@@ -62,14 +63,14 @@ impl Engine {
     pub(super) fn verify_presented(
         &mut self,
         sign_in: &SignIn,
-        (token, number): (&str, IssuerNumber),
+        (token, number): (&PresentedToken, IssuerNumber),
         key_fetch: KeyFetch,
         now: Unix,
     ) -> Option<Verdict> {
         let issuer = &self.issuers[number];
         let (claims, keys) = self.verify_under_keys(number, key_fetch, |keys| {
             let audiences = &issuer.config.audiences;
-            jwt::verify(token, &issuer.requirements, audiences, keys, now)
+            jwt::verify_presented(token, &issuer.requirements, audiences, keys, now)
         })?;
         let verdict = claims.and_then(|claims| {
             let usernames = &self.issuers[number].config.usernames;

@@ -1,6 +1,7 @@
 //! The outer layer of a signed token: JWS Compact Serialization (RFC 7515) and the signature.
 
 use std::{
+    cell::OnceCell,
     hash::{BuildHasher, RandomState},
     sync::LazyLock,
 };
@@ -72,11 +73,49 @@ pub enum SignedBy {
 
 /// The payload of a token whose signature is correct.
 #[derive(Debug)]
-pub struct Signed {
+pub struct Signed<'t> {
     /// The payload.
-    pub payload: Vec<u8>,
+    pub payload: &'t [u8],
     /// What it was signed with.
     pub by: SignedBy,
+}
+
+/// A token as it was presented. Its payload is decoded once, though its issuer has to be known before it is verified.
+pub struct PresentedToken<'t> {
+    text: &'t str,
+    payload: OnceCell<Vec<u8>>,
+}
+
+impl<'t> PresentedToken<'t> {
+    /// Returns a token of which nothing is decoded yet.
+    pub fn new(text: &'t str) -> Self {
+        Self {
+            text,
+            payload: OnceCell::new(),
+        }
+    }
+
+    /// Returns the payload, of which nothing is verified.
+    fn payload(&self, part: &str) -> Result<&[u8], Refusal> {
+        if self.payload.get().is_none() {
+            let decoded = decode(part, Part::Payload)?;
+            self.payload.get_or_init(|| decoded);
+        }
+        Ok(self.payload.get().map_or(&[], Vec::as_slice))
+    }
+
+    /// Returns the `iss`, which is not verified, so that the token is verified with what this issuer has. If there are
+    /// several, it is the first, and the token will be refused.
+    ///
+    /// # Errors
+    ///
+    /// Returns a refusal if the token is malformed, or has no `iss`.
+    pub(crate) fn issuer(&self) -> Result<String, Refusal> {
+        let (_, payload, _) = parts(self.text)?;
+        let iss = json::first_text(self.payload(payload)?, "iss");
+        let iss = iss.map_err(|problem| super::not_json(Part::Payload, problem))?;
+        iss.ok_or_else(|| super::unfit("iss", ClaimProblem::MissingOrNotText))
+    }
 }
 
 /// Returns the claims of a token that is not verified.
@@ -88,20 +127,6 @@ pub(crate) fn unverified_claims(token: &str) -> Option<Map<String, Value>> {
     super::object(&decode(payload, Part::Payload).ok()?, Part::Payload).ok()
 }
 
-/// Returns the `iss` of a token that is not verified, so that it is verified with what this issuer has. If there are
-/// several, it is the first, and the token will be refused.
-///
-/// # Errors
-///
-/// Returns a refusal if the token is malformed, or has no `iss`.
-pub(crate) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
-    let (_, payload, _) = parts(token)?;
-    let payload = decode(payload, Part::Payload)?;
-    let iss = json::first_text(&payload, "iss");
-    let iss = iss.map_err(|problem| super::not_json(Part::Payload, problem))?;
-    iss.ok_or_else(|| super::unfit("iss", ClaimProblem::MissingOrNotText))
-}
-
 /// Verifies the signature, and returns the payload and the key.
 ///
 /// The algorithm comes from `algorithms`, the key from `keys` or `secret`; the token only chooses among them
@@ -110,12 +135,12 @@ pub(crate) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
 /// # Errors
 ///
 /// Returns a reason between [`Reason::TokenMalformed`] and [`Reason::TokenSignature`].
-pub fn verify(
-    token: &str,
+pub fn verify<'t>(
+    token: &'t PresentedToken<'_>,
     algorithms: &[Algorithm],
     keys: &KeySet,
     secret: Option<&HmacSecret>,
-) -> Result<Signed, Refusal> {
+) -> Result<Signed<'t>, Refusal> {
     let Jws {
         header,
         message,
@@ -134,7 +159,7 @@ pub fn verify(
         Algorithm::Hs256 => {
             let secret = secret
                 .ok_or_else(|| Refusal::new(Reason::TokenAlgorithm, TokenDetail::NoHs256Secret))?;
-            (secret.has_signed(token), secret.mark())
+            (secret.has_signed(token.text), secret.mark())
         }
         _ => {
             let (key, mark) = public_key(keys, kid, algorithm)?;
@@ -147,9 +172,9 @@ pub fn verify(
     }
     let detail = match signature.len() {
         0 => TokenDetail::NoSignature,
-        length if length < algorithm.shortest_signature() => {
-            TokenDetail::SignatureCutOff { bytes: token.len() }
-        }
+        length if length < algorithm.shortest_signature() => TokenDetail::SignatureCutOff {
+            bytes: token.text.len(),
+        },
         _ => TokenDetail::WrongSignature,
     };
     Err(Refusal::new(Reason::TokenSignature, detail))
@@ -160,17 +185,17 @@ struct Jws<'t> {
     header: Map<String, Value>,
     /// The signed text: the first two parts and the dot between them.
     message: &'t str,
-    payload: Vec<u8>,
+    payload: &'t [u8],
     signature: Vec<u8>,
 }
 
 /// Splits `header.payload.signature` and reads the header.
-fn parse(token: &str) -> Result<Jws<'_>, Refusal> {
-    let (header, payload, signature) = parts(token)?;
+fn parse<'t>(token: &'t PresentedToken<'_>) -> Result<Jws<'t>, Refusal> {
+    let (header, payload, signature) = parts(token.text)?;
     // The header is checked before any cryptography: RFC 7515, section 5.2, steps 2, 6 and 7.
     Ok(Jws {
-        message: &token[..header.len() + 1 + payload.len()],
-        payload: decode(payload, Part::Payload)?,
+        message: &token.text[..header.len() + 1 + payload.len()],
+        payload: token.payload(payload)?,
         signature: decode(signature, Part::Signature)?,
         header: super::object(&decode(header, Part::Header)?, Part::Header)?,
     })

@@ -22,7 +22,7 @@ use crate::{
     claim_sources::ClaimSources,
     clock::Unix,
     config::IssuerConfig,
-    jwt::jwks::KeySet,
+    jwt::{jwks::KeySet, jws::PresentedToken},
     refusal::{ClaimProblem, Detail, Part, Reason, Refusal, TokenDetail},
 };
 use input::json::{self, JsonError, Places};
@@ -107,8 +107,23 @@ pub fn verify(
     keys: &KeySet,
     now: Unix,
 ) -> Result<Claims, Refusal> {
+    verify_presented(&PresentedToken::new(token), rules, audiences, keys, now)
+}
+
+/// The same for a token whose issuer was looked up.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub(crate) fn verify_presented(
+    token: &PresentedToken,
+    rules: &Requirements,
+    audiences: &[String],
+    keys: &KeySet,
+    now: Unix,
+) -> Result<Claims, Refusal> {
     let signed = jws::verify(token, &rules.algorithms, keys, rules.secret.as_ref())?;
-    let mut members = object(&signed.payload, Part::Payload)?;
+    let mut members = object(signed.payload, Part::Payload)?;
     let (issuer, until) = check(&members, rules, audiences, now)?;
     rules.sources.apply(&mut members);
     Ok(Claims {

@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 
 use auth::{
     algorithm::Algorithm,
-    jwt::{jwks::KeySet, jws},
+    jwt::{
+        jwks::KeySet,
+        jws::{self, PresentedToken},
+    },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, crypto};
@@ -72,7 +75,7 @@ fn header(algorithm: &str) -> Value {
 }
 
 fn accepts(keys: &KeySet, algorithms: &[Algorithm], token: &str) -> bool {
-    jws::verify(token, algorithms, keys, None).is_ok()
+    jws::verify(&PresentedToken::new(token), algorithms, keys, None).is_ok()
 }
 
 /// Whether `jsonwebtoken` accepts the signature.

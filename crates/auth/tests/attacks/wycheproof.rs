@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use auth::{
     algorithm::Algorithm,
     jwt::jwks::KeySet,
-    jwt::jws::{self, HmacSecret},
+    jwt::jws::{self, HmacSecret, PresentedToken},
     secret::Secret,
 };
 use serde_json::{Value, json};
@@ -62,7 +62,13 @@ fn accepts(jwk: &Value, token: &str) -> bool {
         HmacSecret::new(&Secret::new(bytes))
     });
     let keys = KeySet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap_or_default();
-    jws::verify(token, &Algorithm::ALL, &keys, secret.flatten().as_ref()).is_ok()
+    jws::verify(
+        &PresentedToken::new(token),
+        &Algorithm::ALL,
+        &keys,
+        secret.flatten().as_ref(),
+    )
+    .is_ok()
 }
 
 /// Whether the algorithm is supported; a valid vector of another algorithm must be refused.
