@@ -110,7 +110,7 @@ impl<'t> PresentedToken<'t> {
     /// # Errors
     ///
     /// Returns a refusal if the token is malformed, or has no `iss`.
-    pub(crate) fn issuer(&self) -> Result<String, Refusal> {
+    pub fn issuer(&self) -> Result<String, Refusal> {
         let (_, payload, _) = parts(self.text)?;
         let iss = json::first_text(self.payload(payload)?, "iss");
         let iss = iss.map_err(|problem| super::not_json(Part::Payload, problem))?;
