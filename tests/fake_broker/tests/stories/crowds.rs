@@ -1,6 +1,8 @@
 //! Many clients at once, so that the plugin's threads are busy while the broker continues. `tests/races.sh`
 //! runs this to find data races.
 
+use std::time::Duration;
+
 use fake_broker::{AclAccess, ClientSpec, SUCCESS, alone};
 use serde_json::json;
 use testbed::tenant::{Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, Device, Endpoint};
@@ -48,7 +50,8 @@ fn forty_devices_are_admitted_by_a_busy_broker() {
             outside.is_empty()
         });
         assert_eq!(scene.tenant.count(Endpoint::Token), 40, "each once");
-        scene.tenant.on(Endpoint::Token, Behaviour::Hang);
+        let soon = Duration::from_millis(200);
+        scene.tenant.on(Endpoint::Token, Behaviour::Delay(soon));
         for spec in (40..80).map(spec) {
             assert_ne!(scene.broker.connect_new(&spec).1, SUCCESS);
         }
