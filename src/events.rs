@@ -28,9 +28,8 @@ use auth::{
     sessions::AfterDisconnect,
 };
 
-/// How long a tick looks at sessions that were saved, and then it ends with the one it is at. One takes some 2 µs where
-/// devices share their rights.
-const LOOK_AT_SAVED: Duration = Duration::from_millis(1);
+/// For how long a tick starts on further saved sessions. One takes about 2 µs if devices share their rights.
+const CHECK_SAVED_FOR: Duration = Duration::from_millis(1);
 
 /// # Safety
 ///
@@ -159,7 +158,7 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
                 common.forget(client);
             }
         }
-        look_at_saved(broker, instance, common, now);
+        check_saved(broker, instance, common, now);
         instance.engine.collect(common, time::now())
     });
     answer_pending(broker, userdata, answers.unwrap_or_default());
@@ -174,10 +173,11 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
     sighup::tick_ends();
 }
 
-/// Goes on with the sessions that were saved before the broker started: forgets those that it does not have, and makes
-/// the rights of the others before a message to all of them does it at once. 2.0 does not say which sessions it has.
-fn look_at_saved(broker: &Broker, instance: &mut Instance, common: &mut Common, now: Unix) {
-    let end = Deadline::after(LOOK_AT_SAVED);
+/// Checks some of the sessions that were saved before the broker started. Forgets those that the broker does not have,
+/// and makes the rights of the others, so that a message to all of them does not have to. Does nothing on 2.0, which
+/// does not say which sessions it has.
+fn check_saved(broker: &Broker, instance: &mut Instance, common: &mut Common, now: Unix) {
+    let end = Deadline::after(CHECK_SAVED_FOR);
     while !end.has_passed()
         && let Some(client_id) = common.next_saved()
         && let Some(holder) = broker.holder(&client_id)

@@ -85,8 +85,8 @@ impl Engine {
         }
     }
 
-    /// Returns a restored session that is to get its rights, with them. `None` if this is none, or if too little is
-    /// saved.
+    /// Returns a restored session with its rights, if these still have to be made. Returns `None` if the client is not
+    /// a restored session, if its rights are there, or if too little was saved.
     fn saved_session(
         &mut self,
         common: &Common,

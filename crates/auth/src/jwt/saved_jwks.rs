@@ -55,7 +55,7 @@ impl SavedJwks {
             }
         };
         let mut name: String = tenant.chars().take(128).map(safe).collect();
-        // A domain is a good name for a file. Two addresses may differ only in what a name cannot have.
+        // A domain can be the name of a file. Two addresses may differ only in characters that are replaced here.
         if name != tenant {
             let [a, b, c, d, ..] = sha256(tenant.as_bytes());
             name += &format!("-{:08x}", u32::from_be_bytes([a, b, c, d]));
@@ -98,7 +98,7 @@ impl SavedJwks {
             json::object(&bytes).map_err(|why| not_used(SavedJwksProblem::NotJson(why)))?;
         let fetched = document.get("fetched").and_then(Value::as_u64);
         let fetched = fetched.ok_or_else(|| not_used(SavedJwksProblem::NoFetchTime))?;
-        // The file may have been copied.
+        // The file may have been copied from another tenant's.
         if document.get("tenant").and_then(Value::as_str) != Some(&self.tenant) {
             return Ok(None);
         }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_whose_names_differ_in_a_sign_only_keep_their_keys() {
+    fn tenants_whose_names_differ_in_one_character_have_separate_files() {
         let folder = tempfile::tempdir().unwrap();
         let names = [
             "https://id.example/a",

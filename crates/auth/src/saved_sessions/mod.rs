@@ -61,7 +61,7 @@ const SAVE_WITHIN: Duration = Duration::from_secs(5);
 /// The longest file that is read, in bytes. Half of it is enough for some 500,000 sessions.
 const MAX_FILE: u64 = 128 * 1024 * 1024;
 
-/// Of how many claims it is remembered what they say, for fleets whose devices share them. That takes several times as
+/// How many sets of claims are kept parsed, for fleets whose devices share them. Parsed claims take several times as
 /// much memory as their text.
 const MAX_PARSED: usize = 1000;
 
@@ -155,14 +155,14 @@ pub(crate) enum SavedSessionsReport {
 #[derive(Default)]
 pub(crate) struct SavedSessions {
     contents: Contents,
-    /// What some of the claims say, if they can be read.
+    /// Some of the claims, parsed; `None` for those that cannot be read.
     parsed: RefCell<HashMap<ClaimsHash, Option<Arc<ParsedClaims>>>>,
     journal: Option<Journal>,
     /// Keeps other brokers from using the folder.
     lock: FolderLock,
     /// The sessions that the broker has asked about since the SIGHUP.
     asked: HashSet<Arc<str>>,
-    /// Where the client IDs of the sessions begin that are still to be [checked](Self::next_unchecked).
+    /// Where the next session to [check](Self::next_unchecked) is, in order of client IDs. `None` if all are checked.
     unchecked: Option<Bound<Arc<str>>>,
 }
 
@@ -400,7 +400,7 @@ impl SavedSessions {
         let from = self.unchecked.take()?;
         let range = (from.as_ref().map(|id| &**id), Bound::Unbounded);
         let Some((client_id, _)) = self.contents.sessions.range::<str, _>(range).next() else {
-            // All rights are made, so few of the claims will be read again soon.
+            // All rights have been made, so the parsed claims are hardly needed any more.
             self.parsed.borrow_mut().clear();
             return None;
         };
