@@ -4,8 +4,9 @@
 //!     soak [--plugin FILE] [--devices N] [--minutes N] [--broker VERSION]
 //!
 //! Each device may use topics of its own and those of its group. Nine of ten have tokens that last four minutes, which
-//! half of them renew while they are connected; the others have passwords. Meanwhile the tenant rotates its keys and
-//! goes away for a while, the broker gets SIGHUPs, and in the first half it is restarted, and killed.
+//! half of them renew while they are connected; the others have passwords. A device stays for five minutes on average,
+//! so that many tokens come to their end. Meanwhile the tenant rotates its keys and goes away for a while, the broker
+//! gets SIGHUPs, and in the first half it is restarted, and killed.
 //!
 //! The tool fails
 //!
@@ -39,6 +40,10 @@ const DEVICES: usize = 10_000;
 const MINUTES: usize = 120;
 /// How long a token lasts, in seconds.
 const LIFETIME: u64 = 240;
+/// How long a device stays connected on average, in seconds, if its token lasts.
+const STAY: f64 = 300.0;
+/// How often, at most, devices come, leave and use topics. Without a pause the tool would measure itself.
+const ROUND: Duration = Duration::from_millis(200);
 /// What is certain about a session ends so many seconds before its token does, and begins again as long after it.
 const UNCERTAIN: u64 = 20;
 /// A key is in the set until two rotations later, and its tokens have to expire before it is gone.
@@ -179,6 +184,7 @@ impl Soak<'_> {
         let mut outage: Option<Instant> = None;
         let mut last_outage = began;
         let mut samples: Vec<Sample> = Vec::new();
+        let mut last_round = began;
         while began.elapsed() < lasts && self.seen.wrong.is_empty() {
             if rotated.elapsed() > ROTATION && outage.is_none() {
                 self.tenant.rotate();
@@ -206,7 +212,9 @@ impl Soak<'_> {
             if self.seen.restarts < due.min(2) && outage.is_none() {
                 self.restart()?;
             }
-            self.round();
+            std::thread::sleep(ROUND.saturating_sub(last_round.elapsed()));
+            let since = std::mem::replace(&mut last_round, Instant::now());
+            self.round(last_round - since);
             let part = began.elapsed().as_secs_f64() / lasts.as_secs_f64();
             if part * f64::from(SAMPLES) > samples.len() as f64 {
                 samples.push(self.sample(began.elapsed(), part > 0.5));
@@ -228,8 +236,9 @@ impl Soak<'_> {
         ((self.dice >> 33) % end as u64) as usize
     }
 
-    fn round(&mut self) {
-        self.leave();
+    /// What happens in the time `since` the last round.
+    fn round(&mut self, since: Duration) {
+        self.leave(since);
         self.renew_or_come_back();
         self.come();
         for _ in 0..100 {
@@ -239,8 +248,9 @@ impl Soak<'_> {
     }
 
     /// Some devices leave, half of them without a word.
-    fn leave(&mut self) {
-        for _ in 0..self.devices.len() / 100 {
+    fn leave(&mut self, since: Duration) {
+        let leaving = self.devices.len() as f64 * since.as_secs_f64() / STAY;
+        for _ in 0..leaving.ceil() as usize {
             let number = self.below(self.devices.len());
             if let Some(connected) = self.devices[number].take() {
                 match self.below(2) {
