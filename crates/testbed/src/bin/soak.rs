@@ -77,7 +77,7 @@ fn run() -> Result<(), String> {
     let devices = arguments.number("--devices", 100, DEVICES)?;
     let minutes = arguments.number("--minutes", 1, MINUTES)?;
     let version = Version::named(arguments.text("--broker").unwrap_or("2.1.2"))?;
-    allow_open_files(2 * devices as u64 + 500)?;
+    allow_open_files(devices as u64 + 1000)?;
     let tenant = Tenant::start();
     for number in (0..devices).filter(|number| has_password(*number)) {
         tenant.add_device(Device::new(&user(number), "pass").topics(topics(number)));
