@@ -14,6 +14,7 @@
 //!   password may be told to come back: there are limits, and the tenant is not always there.)
 //! * if anybody was disconnected whose token lasts, or stayed connected whose token has expired
 //! * if memory or the number of open files has grown in the second half
+//! * if the broker keeps a connection after all devices have left
 
 use std::{
     process::ExitCode,
@@ -159,7 +160,7 @@ struct Connected {
 /// One line of the table.
 struct Sample {
     memory: f64,
-    /// Open files that are not the connection of a device.
+    /// Open files that are not connections to its listener.
     files: f64,
     in_second_half: bool,
 }
@@ -175,7 +176,7 @@ struct Soak<'t> {
 impl Soak<'_> {
     fn run(mut self, lasts: Duration) -> Result<(), String> {
         println!(
-            "| minute | connected | admitted | refused | come back later | renewed | expired | allowed | denied \
+            "| minute | connections | admitted | refused | come back later | renewed | expired | allowed | denied \
              | restarts | wrong | private memory, MiB | other files |"
         );
         println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
@@ -221,7 +222,24 @@ impl Soak<'_> {
             }
         }
         progress("");
+        self.everybody_leaves()?;
         self.verdict(&samples)
+    }
+
+    fn everybody_leaves(&mut self) -> Result<(), String> {
+        self.devices.iter_mut().for_each(|device| *device = None);
+        let port = self.broker().port();
+        let since = Instant::now();
+        while connections(port) > 0 {
+            if since.elapsed() > PATIENCE {
+                let left = connections(port);
+                return Err(format!(
+                    "{left} connections are left after all devices have closed theirs"
+                ));
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     fn broker(&self) -> &Mosquitto {
@@ -454,15 +472,15 @@ impl Soak<'_> {
 
     fn sample(&self, at: Duration, in_second_half: bool) -> Sample {
         let pid = self.broker().pid();
-        let connected = self.devices.iter().flatten().count();
+        let connections = connections(self.broker().port());
         let sample = Sample {
             memory: private_dirty(pid) as f64,
-            files: open_files(pid) as f64 - connected as f64,
+            files: open_files(pid) as f64 - connections as f64,
             in_second_half,
         };
         let seen = &self.seen;
         println!(
-            "| {:.1} | {connected} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {} |",
+            "| {:.1} | {connections} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {} |",
             at.as_secs_f64() / 60.0,
             seen.admitted,
             seen.refused,
@@ -510,6 +528,22 @@ impl Soak<'_> {
             false => Err("something grows".into()),
         }
     }
+}
+
+/// Returns how many connections a listener on `port` has, those included that its clients have closed.
+fn connections(port: u16) -> usize {
+    // Each line begins with "NUMBER: ADDRESS:PORT ADDRESS:PORT STATE", all in hexadecimal digits.
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let local = format!(":{port:04X}");
+    let of_broker = table.lines().filter(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let is_local = words
+            .next()
+            .is_some_and(|address| address.ends_with(&local));
+        // Established, or closed by the client only.
+        is_local && matches!(words.nth(1), Some("01" | "08"))
+    });
+    of_broker.count()
 }
 
 /// Returns a new token of a device, and when it expires.
