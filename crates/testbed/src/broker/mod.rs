@@ -9,6 +9,7 @@ mod builder;
 mod lines;
 mod version;
 
+use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -36,6 +37,10 @@ const POLL: Duration = Duration::from_millis(3);
 
 /// How long a broker may take to exit after SIGTERM.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// The environment variable with which a broker gets SIGTERM at the end of its test, so that it reports what it leaks.
+/// Otherwise it is killed, which is faster.
+const STOP_WITH_SIGTERM: &str = "STOP_WITH_SIGTERM";
 
 /// How many times to choose other ports when another process takes one before the broker's `bind`.
 const PORT_ATTEMPTS: usize = 20;
@@ -512,6 +517,10 @@ impl Mosquitto {
 
 impl Drop for Mosquitto {
     fn drop(&mut self) {
+        if env::var_os(STOP_WITH_SIGTERM).is_some() {
+            self.signal_if_running(Signal::TERM);
+            self.wait_for_exit(STOP_WITHIN);
+        }
         self.end();
         if thread::panicking() {
             eprintln!("--- the log of {self:?}\n{}---", self.log());
