@@ -26,7 +26,7 @@ use super::{
 use crate::{
     client::{Client, ClientKey},
     clock::{Deadline, Unix},
-    refusal::{ConnectDetail, Detail, Reason, Refusal, Responsible},
+    refusal::{ConnectDetail, Detail, PendingDetail, Reason, Refusal, Responsible},
     sessions::Origin,
     sign_in::Presented,
 };
@@ -296,11 +296,14 @@ impl Engine {
             Some(Renewal::Wait(wait)) => drop(self.wait_for_keys(common, wait, true, now)),
             Some(Renewal::Refused(_)) | None => {}
         }
-        if exchange.deadline.has_passed() || exchange.packets >= MAX_PACKETS {
+        let refusal = if exchange.deadline.has_passed() {
+            self.too_late().err()
+        } else {
+            let detail = PendingDetail::BrokerWaitedEnough;
+            (exchange.packets >= MAX_PACKETS).then(|| Refusal::new(Reason::LoginPending, detail))
+        };
+        if let Some(refusal) = refusal {
             self.renewals.forget(key);
-            let Err(refusal) = self.too_late() else {
-                unreachable!("it is a refusal")
-            };
             let token_id = self.token_id(self.fingerprinter.of(&token), &token);
             self.report_refused_renewal(client, token_id, &refusal, now);
             return self.refuse(common, packet, exchange, &refusal);

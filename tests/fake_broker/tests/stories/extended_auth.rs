@@ -5,7 +5,7 @@ use fake_broker::{
     SUCCESS, UNKNOWN, alone,
 };
 use serde_json::json;
-use testbed::tenant::DEVICE;
+use testbed::tenant::{Behaviour, DEVICE, Endpoint, ResponseGate};
 
 use super::{FORBIDDEN, GRANTED, RELEASE, Scene};
 use fake_broker::Release;
@@ -86,6 +86,34 @@ fn a_renewal_that_fails_closes_the_connection() {
             1
         );
         enters(&mut scene, &bare("a"));
+    });
+}
+
+#[test]
+fn a_client_that_asks_for_its_renewal_without_a_pause_is_refused() {
+    alone(|| {
+        let mut scene = Scene::live(|tenant| super::options(tenant).with("timeout", "60"));
+        let client = enters(&mut scene, &bare("a"));
+        scene.tenant.rotate_unannounced();
+        let gate = ResponseGate::new();
+        let held = Behaviour::Gate(gate.clone());
+        scene.tenant.on(Endpoint::Jwks, held);
+        let token = scene.tenant.token(DEVICE);
+        let mut code = scene.broker.auth(client, AGAIN, token);
+        let mut answers = 0;
+        while code == AUTH_CONTINUE {
+            answers += 1;
+            code = scene.broker.auth(client, CONTINUE, "");
+        }
+        assert_eq!(
+            (code, answers),
+            (refused(), 5000),
+            "{:#?}",
+            scene.broker.log()
+        );
+        let why = "[login-pending] of 'a' (user 'auth0|66cfed6125ee549c09e032a7'";
+        assert_eq!(scene.broker.lines_with(why), 1, "{:#?}", scene.broker.log());
+        gate.open();
     });
 }
 
