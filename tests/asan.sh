@@ -91,8 +91,14 @@ done
 
 say "running the tests"
 code=0
-# `sanitized` plays what does misuse memory, and `make test` runs it. The other three bring an allocator of their own.
-others=(--skip sanitized:: --skip memory:: --skip generations_leave_nothing_behind --skip a_gigabyte)
+# These cannot run so: `sanitized` plays what does misuse memory (`make test` runs it), three bring an allocator of their
+# own, `dump` asks the C library to overwrite what is freed, dynamic-security is played on the machine's own broker, and
+# the brokers were built without an HTTP API and, those of 2.0, without websockets.
+others=()
+for name in sanitized:: memory:: generations_leave_nothing_behind a_gigabyte freed_memory_is_overwritten \
+  dynamic_security the_http_api forwarded_header trusted_proxys_header; do
+  others+=(--skip "$name")
+done
 ASAN_OPTIONS=log_path=$work/reports/report:$options LSAN_OPTIONS=$leaks \
   MOSQUITTO_BROKERS=$work/brokers MOSQUITTO_AUTH0_SO=$plugin STOP_WITH_SIGTERM=1 \
   cargo test --locked --test e2e -- "${others[@]}" "$@" || code=$?
