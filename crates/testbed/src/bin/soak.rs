@@ -18,6 +18,7 @@
 
 use std::{
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -33,7 +34,7 @@ use testbed::{
     progress::progress,
     scarcity::open_files,
     scratch::Scratch,
-    signing::{now, shared_key},
+    signing::{SigningKey, now},
     tenant::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Device, Tenant},
 };
 
@@ -110,6 +111,7 @@ fn run() -> Result<(), String> {
         broker: Some(broker),
         devices: (0..devices).map(|_| None).collect(),
         dice: 1,
+        forger: Arc::new(SigningKey::generate("forger")),
         seen: Seen::default(),
     }
     .run(Duration::from_secs(60 * minutes as u64))
@@ -170,6 +172,8 @@ struct Soak<'t> {
     broker: Option<Mosquitto>,
     devices: Vec<Option<Connected>>,
     dice: u64,
+    /// Never a key of the tenant.
+    forger: Arc<SigningKey>,
     seen: Seen,
 }
 
@@ -188,6 +192,7 @@ impl Soak<'_> {
         let mut last_round = began;
         while began.elapsed() < lasts && self.seen.wrong.is_empty() {
             if rotated.elapsed() > ROTATION && outage.is_none() {
+                self.tenant.revoke_previous();
                 self.tenant.rotate();
                 rotated = Instant::now();
             }
@@ -424,15 +429,18 @@ impl Soak<'_> {
         let victim = self.below(self.devices.len());
         let mint = || self.tenant.mint(DEVICE).claim("topics", json!(["#"]));
         let tokens = [
-            mint().forged_by(&shared_key(9)).sign(),
+            mint().forged_by(&self.forger).sign(),
             mint().lifetime(-60).sign(),
             mint().claim("aud", "another").sign(),
             mint().claim("iss", "https://another.example/").sign(),
-            mint().secret(shared_key(0).public_pem().as_bytes()).sign(),
+            mint()
+                .secret(self.tenant.next_key().public_pem().as_bytes())
+                .sign(),
         ];
-        for token in tokens {
+        let kinds = ["forged", "expired", "audience", "issuer", "HS256"];
+        for (kind, token) in kinds.into_iter().zip(tokens) {
             let connect = ConnectPacket::new(Protocol::V311, &user(victim)).login("JWT", token);
-            self.stranger(victim, &connect);
+            self.stranger(kind, victim, &connect);
         }
         // A good token, under the client ID of another device that is there.
         if self.devices[victim]
@@ -442,13 +450,13 @@ impl Soak<'_> {
             let other = (victim + 1) % self.devices.len();
             let (token, _) = token(self.tenant, other);
             let connect = ConnectPacket::new(Protocol::V311, &user(victim)).login("JWT", token);
-            self.stranger(victim, &connect);
+            self.stranger("another device", victim, &connect);
         }
     }
 
-    fn stranger(&mut self, victim: usize, connect: &ConnectPacket) {
+    fn stranger(&mut self, kind: &str, victim: usize, connect: &ConnectPacket) {
         match self.try_connect(victim, connect) {
-            Ok(_) => self.wrong(format!("a stranger is admitted as {victim}")),
+            Ok(_) => self.wrong(format!("a stranger ({kind}) is admitted as {victim}")),
             Err(_) => self.seen.refused += 1,
         }
     }
