@@ -10,12 +10,15 @@ use crate::{
     events::{on_client_offline, on_disconnect, on_reload, on_tick},
     extended_auth, guard,
     host::{self, Broker},
-    local_users,
     messages::{LoadError, Notice},
     quirks::{lost_sighup, sighup},
     state, time,
 };
-use auth::{config::mosquitto_conf::MosquittoConf, log::Level, policy_file::BrokerFeatures};
+use auth::{
+    config::{local_users, mosquitto_conf::MosquittoConf},
+    log::Level,
+    policy_file::BrokerFeatures,
+};
 
 /// The version of the plugin interface that is used.
 const INTERFACE: c_int = 5;
@@ -152,6 +155,7 @@ fn register(
         let users = local_users::of(&conf);
         instance.engine.warn_of_local_users(&users);
         instance.engine.warn_of_missing_others(&users);
+        instance.engine.set_local_users(&users);
         let features = BrokerFeatures {
             // 2.1 restores sessions for other plugins too, and says which it has.
             restores_nothing: broker.generation() == Generation::V2_0 && conf.has_no_persistence(),

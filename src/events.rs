@@ -21,7 +21,7 @@ use crate::{
 use auth::{
     client::ClientKey,
     clock::{Deadline, Unix},
-    config::on_disk::OnDisk,
+    config::{local_users, mosquitto_conf::MosquittoConf, on_disk::OnDisk},
     control::EXPIRY,
     engine::{Common, DelayedAnswer, Warning, collect_metrics},
     metrics::sys_topics::MetricMessage,
@@ -336,6 +336,9 @@ pub unsafe extern "C" fn on_reload(
         sighup::reloaded();
         state::with(broker, userdata, |instance, common| {
             instance.has_news = true;
+            // The broker reads its files again, too.
+            let users = local_users::of(&MosquittoConf::own());
+            instance.engine.set_local_users(&users);
             recheck::begin(broker, instance.ticks);
             if broker.generation() == Generation::V2_0 {
                 common.begin_recheck();

@@ -78,7 +78,6 @@
 //! | What do operators read, beside the sentences of `auth`? | `messages.rs` |
 //! | What time is it, and what if the clock is set? | `time.rs`; who follows the clock, `state.rs` |
 //! | How are threads started, and who gets the signals? | `signals.rs` |
-//! | Which users does the broker have by itself? | `local_users.rs` |
 //! | May the answer to a CONNECT come later? | `may_delay` in `callbacks.rs`; whether this client may wait, `auth::engine` |
 //! | What is wiped, and what is kept out of core dumps? | `memory.rs`, `auth::secret` |
 //! | When is free memory returned to the system? | `heap.rs` |
@@ -104,7 +103,6 @@ mod extended_auth;
 mod guard;
 mod heap;
 mod host;
-mod local_users;
 mod memory;
 mod messages;
 mod quirks;

@@ -30,7 +30,7 @@ use testbed::{
     glewlwyd::Glewlwyd,
     pki::Authority,
     scratch::Scratch,
-    tenant::{CLIENT_ID, CLIENT_SECRET, DEVICE, PASSWORD, Tenant},
+    tenant::{CLIENT_ID, CLIENT_SECRET, DEVICE, Endpoint, PASSWORD, Tenant},
 };
 
 fn root() -> &'static Path {
@@ -318,7 +318,7 @@ fn tests_that_pages_name_exist() {
 const TESTED: [&str; 22] = [
     "tokens",
     "credentials",
-    "two-listeners",
+    "beside-passwords",
     "other-provider",
     "issuers",
     "beside",
@@ -858,33 +858,27 @@ fn the_example_for_several_issuers() {
     }
 }
 
+/// A local user's password is checked by the broker and never sent to the tenant, which checks all others.
 #[test]
-fn the_example_for_two_listeners() {
+fn the_example_beside_local_users_with_passwords() {
     let tenant = Tenant::start();
     for version in Version::ALL {
-        let started = Setup::new(version, block("tested: two-listeners"), &tenant).start();
-        let [tls, local] = started.broker.ports() else {
-            panic!("two ports")
-        };
-        let device = started.device().port(*tls);
-        let with_token = device
-            .clone()
-            .username("JWT")
-            .password(&tenant.token(DEVICE));
-        with_token.publish("temperature", "20.5").expect_success();
-        assert!(!device.publish("temperature", "20.5").success());
+        let lines = [block("tested: beside"), block("tested: beside-passwords")];
+        let started = Setup::new(version, lines.join("\n"), &tenant).start();
+        let asked = tenant.count(Endpoint::Token);
+        let client =
+            |username: &str, password: &str| started.device().username(username).password(password);
         let [user, password] = LOCAL;
-        let local = MosquittoClient::of(&started.broker)
-            .port(*local)
-            .username(user)
-            .password(password);
-        local.publish("any/topic", "20.5").expect_success();
-        assert!(
-            !local
-                .password("a guess")
-                .publish("any/topic", "x")
-                .success()
-        );
+        client(user, password)
+            .publish("any/topic", "20.5")
+            .expect_success();
+        let refused = client(user, "a guess").publish("any/topic", "20.5");
+        assert!(!refused.success(), "{version}");
+        assert_eq!(tenant.count(Endpoint::Token), asked, "{version}");
+        // On a busy machine the response may come too late for the first try on 2.0, as for any device.
+        let device = client(DEVICE, PASSWORD);
+        let mut tries = (0..3).map(|_| device.publish("temperature", "20.5"));
+        assert!(tries.any(|outcome| outcome.success()), "{version}");
     }
 }
 

@@ -1,15 +1,15 @@
 //! Who may use a client ID, and clients that other authentication admits.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use serde_json::json;
 use testbed::{
-    broker::{Listener, Mosquitto},
+    broker::{Listener, Mosquitto, Version},
     clients::{
         Protocol,
         raw::{self, ConnectPacket, ConnectRefusal},
     },
-    tenant::{DEVICE, Endpoint, Tenant},
+    tenant::{DEVICE, Device, Endpoint, PASSWORD, Tenant},
 };
 
 use crate::{helpers::*, on_each_broker};
@@ -22,11 +22,7 @@ fn kept(client_id: &str, token: &str) -> ConnectPacket {
 }
 
 /// Starts a broker whose own files have a user with a topic.
-fn with_files(
-    version: testbed::broker::Version,
-    options: &PluginOptions,
-    tenant: &Tenant,
-) -> Mosquitto {
+fn with_files(version: Version, options: &PluginOptions, tenant: &Tenant) -> Mosquitto {
     let builder = builder(version, options);
     let folder = builder.folder().to_owned();
     let acl = folder.join("acl");
@@ -332,18 +328,49 @@ on_each_broker! {
         assert!(answer(&broker, &bad).is_some(), "a bad token is refused, and not left to anybody");
     }
 
-    /// With passwords, the tenant checks every password, and only a client without one is left to others.
-    fn passwords_are_checked_by_the_tenant_before_deferring(version) {
+    /// With passwords, the users of `password_file` are left to the broker, and the tenant never sees theirs.
+    fn passwords_of_local_users_are_left_to_the_broker(version) {
         let tenant = tenant();
+        tenant.add_device(Device::new("meter", "of the tenant").topics(json!(["#"])));
         let options = PluginOptions::both(&tenant).with("on_other", "defer");
         let broker = with_files(version, &options, &tenant);
+        let meter = |password| ConnectPacket::new(Protocol::V311, "meter").login("meter", password);
+        let mut local = raw::RawClient::connect(broker.port(), &meter("secret")).unwrap();
+        assert_eq!(local.subscribe(&[("meter/#", 1)]), Ok(vec![1]), "by the acl_file");
+        for wrong in ["wrong", "of the tenant"] {
+            assert_eq!(answer(&broker, &meter(wrong)), Some(ConnectRefusal::Code(5)));
+        }
+        assert_eq!(answer(&broker, &ConnectPacket::new(Protocol::V311, "nobody")), Some(ConnectRefusal::Code(5)));
+        assert_eq!(tenant.count(Endpoint::Token), 0, "the tenant was not asked");
+
+        let login = |name: &str, password| {
+            ConnectPacket::new(Protocol::V311, &format!("of {name}")).login(name, password)
+        };
+        assert!(retry_until_admitted(&broker, &login(DEVICE, PASSWORD)), "others are the tenant's");
+        assert_eq!(answer(&broker, &login("METER", "secret")), Some(ConnectRefusal::Code(5)), "another name");
+
+        // On SIGHUP the broker reads its file again, and so does the plugin.
+        broker.reload();
+        assert_eq!(local.ping(), Ok(()));
+        let passwords = broker.folder().join("passwords");
+        let users = fs::read_to_string(&passwords).unwrap();
+        fs::write(&passwords, users.replace("meter:", "meter-2:")).unwrap();
+        broker.reload();
+        assert_eq!(answer(&broker, &login("meter-2", "secret")), None, "a new local user");
+        assert!(retry_until_admitted(&broker, &login("meter", "of the tenant")), "no local user any more");
+        let asked = tenant.requests_to(Endpoint::Token);
+        let names: Vec<_> = asked.iter().filter_map(|request| request.field("username")).collect();
+        assert_eq!(names, [DEVICE, "METER", "meter"]);
+    }
+
+    /// Without `on_other defer`, there are no clients but those of the tenant.
+    fn passwords_of_local_users_are_the_tenants_if_nobody_is_left_to_others(version) {
+        let tenant = tenant();
+        let broker = with_files(version, &PluginOptions::both(&tenant), &tenant);
         let local = ConnectPacket::new(Protocol::V311, "meter").login("meter", "secret");
         assert_eq!(answer(&broker, &local), Some(ConnectRefusal::Code(5)));
         expect_refusal(&broker, "'meter'", "login-refused");
-        assert_eq!(tenant.requests_to(Endpoint::Token).len(), 1);
-        assert!(answer(&broker, &ConnectPacket::new(Protocol::V311, "nobody")).is_some());
-        let log = broker.log();
-        assert!(!log.contains("[no-password]"), "who has none is left to others, who say no: {log}");
+        assert_eq!(tenant.count(Endpoint::Token), 1);
     }
 
     /// The plugin authenticates devices, and the broker's acl_file authorizes them.
@@ -366,19 +393,52 @@ on_each_broker! {
     }
 }
 
-/// Mosquitto's dynamic security plugin decides about rights, beside ours. It comes with the broker's package
-/// and not with the three releases of the tests, so this uses the broker that is installed on the machine, if
-/// there is one.
+/// The users of dynamic-security are left to it, and the tenant never sees their passwords.
 #[test]
-fn acl_defer_works_with_dynamic_security() {
+fn passwords_of_users_of_dynamic_security_are_left_to_it() {
+    let Some((version, theirs)) = dynamic_security() else {
+        return;
+    };
+    let tenant = tenant();
+    let options = PluginOptions::both(&tenant).with("on_other", "defer");
+    let builder = Mosquitto::builder(version);
+    let file = builder.folder().join("dynamic-security.json");
+    let made = std::process::Command::new("mosquitto_ctrl")
+        .args(["dynsec", "init"])
+        .arg(&file)
+        .args(["boss", "secret"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let builder = builder.plugin(plugin(), &options.pairs());
+    let builder = builder.plugin(&theirs, &[("config_file", file.to_str().unwrap())]);
+    let broker = builder.start().unwrap_or_else(|e| panic!("{e}"));
+    let boss = |password| ConnectPacket::new(Protocol::V311, "boss").login("boss", password);
+    assert_eq!(answer(&broker, &boss("secret")), None);
+    assert!(answer(&broker, &boss("a guess")).is_some());
+    assert_eq!(tenant.count(Endpoint::Token), 0);
+    let device = ConnectPacket::new(Protocol::V311, "device").login(DEVICE, PASSWORD);
+    assert!(retry_until_admitted(&broker, &device));
+}
+
+/// Returns the machine's broker with its dynamic-security, if they are installed: it is in no release of the tests.
+fn dynamic_security() -> Option<(Version, PathBuf)> {
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let theirs =
-        std::path::PathBuf::from(format!("/usr/lib/{triplet}/mosquitto_dynamic_security.so"));
-    let version = testbed::broker::Version::system("/usr/sbin/mosquitto");
+    let theirs = PathBuf::from(format!("/usr/lib/{triplet}/mosquitto_dynamic_security.so"));
+    let version = Version::system("/usr/sbin/mosquitto");
     if version.program("mosquitto").is_err() || !theirs.exists() {
         eprintln!("left out: Mosquitto with dynamic-security is not installed here");
-        return;
+        return None;
     }
+    Some((version, theirs))
+}
+
+/// Mosquitto's dynamic security plugin decides about rights, beside ours.
+#[test]
+fn acl_defer_works_with_dynamic_security() {
+    let Some((version, theirs)) = dynamic_security() else {
+        return;
+    };
     let tenant = tenant();
     let sub = tenant.mint(DEVICE).claim_members().get("sub").cloned();
     let rights = json!({

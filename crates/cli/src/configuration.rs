@@ -4,6 +4,7 @@ use std::path::Path;
 
 use auth::config::{
     Config, ConfigError,
+    local_users::{self, LocalUsers},
     mosquitto_conf::{ConfiguredPlugin, MosquittoConf},
 };
 
@@ -31,6 +32,8 @@ pub(crate) fn read(
 pub(crate) struct AtListener {
     /// The options of the instance of the plugin that decides there.
     pub(crate) config: Config,
+    /// The users that the broker has by itself.
+    pub(crate) local_users: LocalUsers,
     /// What the broker puts in front of each topic there; a failure if that depends on the port, and none is named.
     pub(crate) mount_point: Result<String, Failure>,
 }
@@ -47,6 +50,7 @@ pub(crate) fn at_listener(path: &Path, port: Option<u16>) -> Result<AtListener, 
     let config = Config::look(&plugin.options).map_err(|mistakes| unusable(path, &mistakes))?;
     Ok(AtListener {
         config,
+        local_users: local_users::of(&conf),
         mount_point: mount_point(&conf, &listeners),
     })
 }
@@ -59,13 +63,9 @@ fn plugin_at(
     port: Option<u16>,
 ) -> Result<(ConfiguredPlugin, Vec<usize>), Failure> {
     let mut instances = instances(path)?;
-    let is_true = |word| {
-        let setting = conf.setting(word, None);
-        setting.is_some_and(|setting| matches!(setting.value.as_str(), "true" | "1"))
-    };
     let serves = |plugin: &ConfiguredPlugin, listener| {
         let mut named = plugin.named.iter();
-        !is_true("per_listener_settings")
+        conf.per_listener_settings().is_none()
             || named.any(|one| one.word == "global_plugin" || one.listener == listener)
     };
     match port {

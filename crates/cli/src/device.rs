@@ -19,7 +19,7 @@ use acl::{client::ClientAttributes, diagnosis::RulesFor};
 use auth::{
     client::{Client, ClientKey},
     clock::{self, Unix},
-    config::{Config, IssuerConfig},
+    config::{Config, IssuerConfig, local_users::LocalUsers},
     engine::{
         Access, Action, Admission, Common, Connect, Decision, Engine, EngineError, Step, WhyDecided,
     },
@@ -152,17 +152,22 @@ pub(crate) struct Deed {
 }
 
 impl Instance {
-    /// Prepares an instance with these options.
+    /// Prepares an instance with these options, in a broker with users of its own.
     ///
     /// # Errors
     ///
     /// Returns a failure if the engine does not start with them.
-    pub(crate) fn new(config: Config, tenant: Tenant) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        config: Config,
+        local_users: &LocalUsers,
+        tenant: Tenant,
+    ) -> Result<Self, Failure> {
         let (log, mut common) = (Log::default(), Common::default());
         let pace = FetchSchedule::default();
         let engine = Engine::new(config, pace, log.clone(), threads::plain, &mut common);
         let started = engine.and_then(|mut engine| {
             engine.start_in_tool(tenant == Tenant::Asked)?;
+            engine.set_local_users(local_users);
             Ok(engine)
         });
         let engine = started.map_err(|why| match why {

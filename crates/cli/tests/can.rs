@@ -304,6 +304,24 @@ fn the_port_says_which_instance_is_examined() {
     doctor("1885").exits(3);
 }
 
+/// The broker knows its users' passwords, and the tenant is not asked about them.
+#[test]
+fn users_of_the_broker_are_left_to_it() {
+    let conf = Conf::new();
+    let users = conf.write("users", "meter:$7$x\n");
+    conf.configure(&format!(
+        "plugin_opt_issuer https://t.invalid/\nplugin_opt_audience a\nplugin_opt_client_id c\n\
+         plugin_opt_client_secret s\nplugin_opt_on_other defer\npassword_file {users}\n"
+    ));
+    let password = conf.write("password", "secret");
+    let login = |name: &str| {
+        let who = ["--username", name, "--password-file", &password];
+        auth0(&[&["login", conf.path()], &who[..]].concat())
+    };
+    login("meter").exits(3).says("others decide");
+    login("thermostat").never_says("others decide");
+}
+
 /// Nothing is asked of a tenant without a client ID, and others may know the user.
 #[test]
 fn who_signs_in_elsewhere_is_left_to_others() {

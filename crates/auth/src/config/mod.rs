@@ -8,12 +8,14 @@
 //! | What can be wrong? | [`errors`]; the sentences are in `messages/` |
 //! | What are all the mistakes, for a tool that must not change anything? | `all_mistakes.rs` |
 //! | Which option is a misspelt one meant to be? | `nearest.rs` |
+//! | Which users does the broker have by itself? | [`local_users`] |
 //! | What has changed since it was read, on SIGHUP? | this file; in mosquitto.conf, [`on_disk`] |
 
 mod all_mistakes;
 pub(crate) mod errors;
 mod given;
 mod issuer;
+pub mod local_users;
 pub mod mosquitto_conf;
 mod nearest;
 pub mod on_disk;

@@ -30,10 +30,6 @@ const MAX_FILES: usize = 100;
 pub struct MosquittoConf {
     /// The plugins, in the order in which they are loaded.
     pub plugins: Vec<ConfiguredPlugin>,
-    /// The values of `password_file`.
-    pub password_files: Vec<PathBuf>,
-    /// Whether there is an `acl_file`.
-    pub has_acl_file: bool,
     /// Whether all of it could be read.
     pub is_whole: bool,
     /// All other settings, in their order. Those of plugins are not among them, because they may be secrets.
@@ -139,6 +135,11 @@ impl Setting {
     pub fn first_word(&self) -> &str {
         self.value.split(' ').next().unwrap_or_default()
     }
+
+    /// Whether a switch is on.
+    pub fn is_true(&self) -> bool {
+        matches!(self.first_word(), "true" | "1")
+    }
 }
 
 impl MosquittoConf {
@@ -178,6 +179,13 @@ impl MosquittoConf {
         let last =
             settings.find(|one| matches!(&*one.word, "persistence" | "retained_persistence"));
         self.is_whole && last.is_none_or(|last| matches!(last.first_word(), "false" | "0"))
+    }
+
+    /// Returns the line `per_listener_settings true`, if it is in force: each listener then has its own plugins and its
+    /// own files.
+    pub fn per_listener_settings(&self) -> Option<&Setting> {
+        let setting = self.setting("per_listener_settings", None);
+        setting.filter(|setting| setting.is_true())
     }
 
     /// Returns the last setting with this word, where it counts for all listeners or for this one.
@@ -305,14 +313,7 @@ impl ConfReader {
                 });
             }
             "" => {}
-            _ => {
-                match word {
-                    "password_file" => self.conf.password_files.push(value.into()),
-                    "acl_file" => self.conf.has_acl_file = true,
-                    _ => {}
-                }
-                self.conf.settings.push(setting);
-            }
+            _ => self.conf.settings.push(setting),
         }
     }
 
@@ -395,7 +396,8 @@ mod tests {
         let conf = MosquittoConf::read(&main);
         assert!(conf.is_whole);
         let ours = plugin("/ours.so", &[("a", "b c"), ("d", "e")]);
-        assert_eq!(conf.password_files, [Path::new("/users")]);
+        let users = conf.setting("password_file", None).unwrap();
+        assert_eq!((&*users.value, users.listener), ("/users", None));
         assert!(!conf.has_no_persistence());
         assert_eq!(plugins(conf), [ours, plugin("", &[])]);
     }

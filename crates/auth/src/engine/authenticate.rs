@@ -91,6 +91,8 @@ enum Credential<'a> {
         username: &'a str,
         password: &'a str,
     },
+    /// A user name that the broker has in a file of its own, and a password.
+    LocalUser,
     /// Neither. The refusal says why.
     Neither(Refusal),
 }
@@ -113,6 +115,7 @@ impl Engine {
             Ok(Credential::Login { username, password }) => {
                 self.authenticate_login(common, &mut sign_in, username, password, now)
             }
+            Ok(Credential::LocalUser) => self.defer(common, connect.origin, &sign_in),
             Ok(Credential::Neither(refusal)) => {
                 self.defer_or_refuse(common, connect.origin, &sign_in, refusal)
             }
@@ -152,7 +155,7 @@ impl Engine {
         if is_token || for_token_alone || says_jwt {
             return Ok(Credential::Token(password));
         }
-        Ok(self.login(connect, password)?)
+        Ok(self.login(common, connect, password)?)
     }
 
     pub(super) fn sign_in(&self, connect: &Connect) -> SignIn {
@@ -220,6 +223,7 @@ impl Engine {
     /// Returns the login that this password may belong to.
     fn login<'a>(
         &self,
+        common: &Common,
         connect: &Connect<'a>,
         password: &'a str,
     ) -> Result<Credential<'a>, Refusal> {
@@ -238,6 +242,12 @@ impl Engine {
         let Some(username) = username.filter(|name| !name.is_empty()) else {
             return neither(Reason::NoUsername, ConnectDetail::NoUsername);
         };
+        // A client that the broker let in may be in no file any more, and its password is still not the tenant's.
+        let was_let_in =
+            connect.origin.may_be_recheck() && common.sessions.is_deferred(connect.key);
+        if was_let_in || self.local_users.contains(username) {
+            return Ok(Credential::LocalUser);
+        }
         for (field, bytes) in [
             (Field::Username, username.len()),
             (Field::Password, password.len()),
@@ -316,8 +326,7 @@ impl Engine {
         }))
     }
 
-    /// Leaves a client that brought neither a token nor a login to another plugin or the broker, or refuses it. They
-    /// never decide about a client ID that one of our sessions holds.
+    /// Leaves a client that brought neither a token nor a login to another plugin or the broker, or refuses it.
     pub(super) fn defer_or_refuse(
         &mut self,
         common: &mut Common,
@@ -325,9 +334,15 @@ impl Engine {
         sign_in: &SignIn,
         refusal: Refusal,
     ) -> Outcome {
-        if !self.config.defer_others {
-            return refusal.into();
+        match self.config.defer_others {
+            true => self.defer(common, origin, sign_in),
+            false => refusal.into(),
         }
+    }
+
+    /// Leaves a client to another plugin or the broker. They never decide about a client ID that one of our sessions
+    /// holds.
+    fn defer(&mut self, common: &mut Common, origin: Origin, sign_in: &SignIn) -> Outcome {
         if let Err(refusal) = self.client_id_is_available(common, sign_in, None) {
             return refusal.into();
         }

@@ -98,7 +98,7 @@ use report::Report;
 use restored::RestoredRules;
 use signing_keys::SigningKeys;
 use tally::Tally;
-pub use usernames::LocalUsers;
+use usernames::LocalNames;
 
 /// One instance of the plugin. Only the broker's thread uses it, so nothing in it has a lock, except what the threads
 /// of the pool and of the key cache share with it.
@@ -140,6 +140,7 @@ pub struct Engine {
     socket: Option<LocalSocket>,
     tenant: TenantId,
     known_callers: KnownCallers,
+    local_users: LocalNames,
     /// The refusals that were reported, and how often they were repeated.
     repeats: Repeats,
     /// When it was last reported that the clock was set.
@@ -240,6 +241,7 @@ impl Engine {
             socket: None,
             tenant: common.tenant(&config),
             known_callers: KnownCallers::default(),
+            local_users: LocalNames::default(),
             config,
             log,
             repeats: Repeats::default(),

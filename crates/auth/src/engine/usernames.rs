@@ -5,24 +5,16 @@
 //! `username_prefix` makes the difference visible. It is off by default, because existing rules name the users of the
 //! tenant without a prefix.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{Engine, report::Report};
-use crate::{config::IssuerConfig, sessions::Origin};
+use crate::{
+    config::{IssuerConfig, local_users::LocalUsers},
+    sessions::Origin,
+};
 
-/// Users of the broker itself, with passwords of their own.
-#[derive(Debug, Default)]
-pub struct LocalUsers {
-    /// The users in a `password_file`.
-    pub password_file: Vec<String>,
-    /// The users of dynamic-security.
-    pub dynamic_security: Vec<String>,
-    /// Whether dynamic-security is asked before this plugin.
-    pub dynamic_security_first: bool,
-    /// Whether anything but this plugin may decide about messages: an `acl_file`, another plugin, or what cannot be
-    /// known.
-    pub others_may_authorize: bool,
-}
+/// User names that are left to others.
+pub(super) type LocalNames = HashSet<Box<str>>;
 
 impl IssuerConfig {
     /// Returns the user name that the broker is told for this user of the tenant.
@@ -40,6 +32,19 @@ impl Engine {
         let issuer = &self.issuers.password_issuer().config;
         let without = told.strip_prefix(&issuer.username_prefix);
         without.filter(|_| origin.may_be_recheck()).unwrap_or(told)
+    }
+
+    /// With `on_other defer`, leaves clients with these user names to others from now on: their passwords are not the
+    /// tenant's, and it never sees them.
+    pub fn set_local_users(&mut self, users: &LocalUsers) {
+        let names = users.password_file.iter().chain(&users.dynamic_security);
+        let left = names.filter(|_| self.config.defer_others);
+        // On SIGHUP the plugin may not be allowed to read what it read at the start.
+        if users.is_whole {
+            self.local_users.clear();
+        }
+        self.local_users
+            .extend(left.map(|name| name.as_str().into()));
     }
 
     /// Warns of decisions that are left to others where there are none: the broker then denies everything.

@@ -26,16 +26,6 @@ pub(super) fn flaws(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
     found
 }
 
-/// Whether a setting is `true`.
-fn is_true(setting: &Setting) -> bool {
-    matches!(setting.first_word(), "true" | "1")
-}
-
-fn per_listener(conf: &MosquittoConf) -> Option<&Setting> {
-    let setting = conf.setting("per_listener_settings", None);
-    setting.filter(|setting| is_true(setting))
-}
-
 /// Whether a listener takes MQTT.
 fn is_for_clients(conf: &MosquittoConf, listener: usize) -> bool {
     let protocol = conf.setting("protocol", Some(listener));
@@ -64,7 +54,7 @@ fn listeners(conf: &MosquittoConf) -> Vec<Option<usize>> {
 fn serves_all(conf: &MosquittoConf, plugin: &ConfiguredPlugin) -> bool {
     plugin.named.iter().any(|line| match line.word.as_str() {
         "global_plugin" => true,
-        "plugin" | "auth_plugin" => per_listener(conf).is_none(),
+        "plugin" | "auth_plugin" => conf.per_listener_settings().is_none(),
         _ => false,
     })
 }
@@ -91,7 +81,7 @@ fn counting<'c>(
     word: &str,
     listener: Option<usize>,
 ) -> Option<&'c Setting> {
-    let for_all = per_listener(conf).is_none();
+    let for_all = conf.per_listener_settings().is_none();
     let mut settings = conf.settings.iter().rev();
     settings.find(|one| one.word == word && (for_all || one.listener == listener))
 }
@@ -105,12 +95,15 @@ fn allows_anonymous(conf: &MosquittoConf, listener: Option<usize>) -> Option<&Se
 
 /// Whether a listener without the plugin has something else that decides who comes in.
 fn has_other_sign_in(conf: &MosquittoConf, listener: usize) -> bool {
-    let anonymous = allows_anonymous(conf, Some(listener)).map(is_true);
+    let anonymous = allows_anonymous(conf, Some(listener)).map(Setting::is_true);
     if anonymous == Some(true) {
         return false;
     }
     let counts = |word| counting(conf, word, Some(listener));
-    let certificate = |word| conf.setting(word, Some(listener)).is_some_and(is_true);
+    let certificate = |word| {
+        conf.setting(word, Some(listener))
+            .is_some_and(Setting::is_true)
+    };
     let mut plugins = conf.plugins.iter();
     ["password_file", "acl_file", "psk_file"]
         .into_iter()
@@ -128,7 +121,7 @@ fn asks(plugin: &ConfiguredPlugin) -> bool {
 
 fn of_all_listeners(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
     let mut found = Vec::new();
-    let set = |word| conf.setting(word, None).filter(|setting| is_true(setting));
+    let set = |word| conf.setting(word, None).filter(|setting| setting.is_true());
     let mut add = |setting: Option<&Setting>, flaw| {
         found.push(Found::at(setting.map(|setting| &setting.place), flaw));
     };
@@ -143,7 +136,7 @@ fn of_all_listeners(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
     if let Some(setting) = set("use_username_as_clientid").filter(is_served) {
         add(Some(setting), Flaw::UsernameAsClientId);
     }
-    if let Some(per_listener) = per_listener(conf) {
+    if let Some(per_listener) = conf.per_listener_settings() {
         const ABOUT: [&str; 6] = [
             "allow_anonymous",
             "password_file",
@@ -229,7 +222,7 @@ fn of_listener(
         return found;
     }
     for word in ["use_identity_as_username", "use_subject_as_username"] {
-        if let Some(setting) = set(word).filter(|setting| is_true(setting)) {
+        if let Some(setting) = set(word).filter(|setting| setting.is_true()) {
             add(Some(setting), Flaw::CertificateSignsIn(word));
         }
     }
@@ -272,7 +265,7 @@ fn of_instance(conf: &MosquittoConf, instance: &Instance) -> Vec<Found> {
         found.push(Found::at(loaded, Flaw::NeverUsed(plugin.name.clone())));
     }
     let first = plugin.named.first();
-    if per_listener(conf).is_some()
+    if conf.per_listener_settings().is_some()
         && first.is_some_and(|one| {
             one.listener.is_none() && !matches!(one.word.as_str(), "global_plugin" | "plugin_load")
         })
@@ -313,7 +306,7 @@ fn of_instance_at(
     for option in ["acl", "on_other"] {
         if defers(option) && others.is_empty() && acl_file.is_none() {
             let place = instance.place(option).or(instance.loaded_at());
-            let of_one = listener.filter(|_| per_listener(conf).is_some());
+            let of_one = listener.filter(|_| conf.per_listener_settings().is_some());
             let port = of_one.and_then(|one| Some(conf.listeners.get(one)?.port));
             found.push(Found::at(place, Flaw::NobodyElse(option, port)));
         }
@@ -322,7 +315,9 @@ fn of_instance_at(
     for (word, setting) in files {
         let Some(setting) = setting else { continue };
         let flaw = match word {
-            _ if per_listener(conf).is_none() && !serves_all(conf, plugin) => Flaw::FileFirst(word),
+            _ if conf.per_listener_settings().is_none() && !serves_all(conf, plugin) => {
+                Flaw::FileFirst(word)
+            }
             "password_file" if !defers("on_other") => Flaw::LocalUsersRefused,
             "acl_file" if !defers("acl") && !defers("on_other") => Flaw::AclFileIgnored,
             _ => continue,
@@ -330,7 +325,7 @@ fn of_instance_at(
         found.push(Found::at(Some(&setting.place), flaw));
     }
     let anonymous = allows_anonymous(conf, listener);
-    if let Some(setting) = anonymous.filter(|one| is_true(one) && defers("on_other")) {
+    if let Some(setting) = anonymous.filter(|one| one.is_true() && defers("on_other")) {
         found.push(Found::at(Some(&setting.place), Flaw::Anonymous));
     }
     found

@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: &CanArguments) -> Result<Box<dyn Outcome>, Failure>
     let (conf, questions) = questions(arguments)?;
     let AtListener {
         config,
+        local_users,
         mount_point,
     } = configuration::at_listener(&conf, arguments.device.port)?;
     let mount_point = mount_point?;
@@ -81,7 +82,7 @@ pub(crate) fn run(arguments: &CanArguments) -> Result<Box<dyn Outcome>, Failure>
     let policy_file = config
         .policy_file_of(device.credential.issuer(&config))
         .map(Path::to_owned);
-    let mut instance = Instance::new(config, tenant)?;
+    let mut instance = Instance::new(config, &local_users, tenant)?;
     let now = device::time_of(&arguments.device);
     let signed_in = instance.sign_in(&device, now);
     let log = instance.lines();

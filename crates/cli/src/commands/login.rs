@@ -21,7 +21,7 @@ use auth::{
 use super::can::rule_json;
 use crate::{
     arguments::{DEFAULT_CLIENT_ID, LoginArguments},
-    configuration,
+    configuration::{self, AtListener},
     device::{self, Credential, Device, Instance, NotIn, SignedIn, Tenant},
     doctor::finding::Finding,
     exit::Exit,
@@ -133,7 +133,11 @@ impl Outcome for TurnedAway {
 /// Returns a failure if the configuration is wrong, or if a file cannot be read.
 pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failure> {
     let at = &arguments.configuration.conf;
-    let config = configuration::at_listener(at, arguments.device.port)?.config;
+    let AtListener {
+        config,
+        local_users,
+        ..
+    } = configuration::at_listener(at, arguments.device.port)?;
     let mut device = Device::of(&arguments.device)?;
     let tenant = match arguments.device.offline {
         true => Tenant::LeftAlone,
@@ -152,7 +156,7 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failur
     // Without a cache a second attempt would send the password to the tenant once more.
     let is_password = matches!(device.credential, Credential::Password { .. });
     let sends_again = is_password && !config.remembers_logins();
-    let mut instance = Instance::new(config, tenant)?;
+    let mut instance = Instance::new(config, &local_users, tenant)?;
     let now = device::time_of(&arguments.device);
     let mut result = instance.sign_in(&device, now);
     // A token that is bound to a client ID is fine with that one. The operator has named no other.

@@ -9,7 +9,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use auth::{clock, config::Config, engine::Decision};
+use auth::{
+    clock,
+    config::{Config, local_users::LocalUsers},
+    engine::Decision,
+};
 
 use super::can::{self, Reply};
 use crate::{
@@ -65,6 +69,7 @@ impl Unmet {
 /// What devices meet at a listener.
 struct At {
     config: Config,
+    local_users: LocalUsers,
     mount_point: String,
 }
 
@@ -72,10 +77,12 @@ impl At {
     fn listener(arguments: &TestArguments, port: Option<u16>) -> Result<Self, Failure> {
         let AtListener {
             config,
+            local_users,
             mount_point,
         } = configuration::at_listener(&arguments.conf, port)?;
         Ok(Self {
             config,
+            local_users,
             mount_point: mount_point?,
         })
     }
@@ -87,7 +94,7 @@ impl At {
             (true, _) | (false, Credential::Claims { .. }) => Tenant::LeftAlone,
             (false, Credential::Token(_) | Credential::Password { .. }) => Tenant::Asked,
         };
-        Instance::new(self.config.clone(), tenant)
+        Instance::new(self.config.clone(), &self.local_users, tenant)
     }
 }
 

@@ -2,18 +2,15 @@
 //!
 //! Other plugins and the broker itself decide by user name. If a token has the name of such a user, or a user of the
 //! tenant has it, the client gets that user's rights. No function of the broker returns these users, but its
-//! configuration names them. It is read once, at the start, and what cannot be read is left out. The result is used for
-//! one line in the log.
+//! configuration names them. It is read at the start and on SIGHUP. The names are used for a line in the log, and with
+//! `on_other defer` clients with these names are left to the broker.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use auth::{
-    config::mosquitto_conf::{ConfiguredPlugin, MosquittoConf},
-    engine::LocalUsers,
-    files,
-};
+use super::mosquitto_conf::{ConfiguredPlugin, MosquittoConf, Setting};
+use crate::files;
 use input::json;
 
 /// The longest file with users that is read, in bytes.
@@ -22,9 +19,37 @@ const MAX_FILE: u64 = 1024 * 1024;
 /// The most files with users that are read.
 const MAX_FILES: usize = 100;
 
+/// Users of the broker itself, with passwords of their own.
+#[derive(Debug, Default)]
+pub struct LocalUsers {
+    /// The users in a `password_file`.
+    pub password_file: Vec<String>,
+    /// The users of dynamic-security.
+    pub dynamic_security: Vec<String>,
+    /// Whether dynamic-security is asked before this plugin.
+    pub dynamic_security_first: bool,
+    /// Whether anything but this plugin may decide about messages: an `acl_file`, another plugin, or what cannot be
+    /// known.
+    pub others_may_authorize: bool,
+    /// Whether all their files could be read.
+    pub is_whole: bool,
+}
+
 /// Returns the users that this configuration names.
 pub fn of(conf: &MosquittoConf) -> LocalUsers {
-    let mut password_files: Vec<&Path> = conf.password_files.iter().map(|path| &**path).collect();
+    let is_ours = |plugin: &&ConfiguredPlugin| plugin.path.contains("mosquitto_auth0");
+    let ours = conf.plugins.iter().filter(is_ours);
+    let our_lines: Vec<&Setting> = ours.flat_map(|plugin| &plugin.named).collect();
+    // Another listener's file says nothing about our clients.
+    let counts = |file: &Setting| {
+        conf.per_listener_settings().is_none()
+            || our_lines
+                .iter()
+                .any(|line| line.word == "global_plugin" || line.listener == file.listener)
+    };
+    let files = conf.settings.iter();
+    let files = files.filter(|setting| setting.word == "password_file" && counts(setting));
+    let mut password_files: Vec<&Path> = files.map(|file| Path::new(&file.value)).collect();
     let mut dynamic_security = Vec::new();
     for plugin in &conf.plugins {
         for (name, value) in &plugin.options {
@@ -38,23 +63,27 @@ pub fn of(conf: &MosquittoConf) -> LocalUsers {
             }
         }
     }
-    let read = |files: Vec<&Path>, users: fn(&str) -> Vec<String>| {
-        let files = files.into_iter().take(MAX_FILES);
-        files.flat_map(|file| users(&text(file))).collect()
+    let mut is_whole = conf.is_whole;
+    let mut read = |files: Vec<&Path>, users: fn(&str) -> Vec<String>| {
+        let files = files.into_iter().take(MAX_FILES).map(text);
+        let texts = files.inspect(|text| is_whole &= text.is_some());
+        texts.flatten().flat_map(|text| users(&text)).collect()
     };
-    let is_ours = |plugin: &ConfiguredPlugin| plugin.path.contains("mosquitto_auth0");
+    let (password_file, dynamic_security_users) =
+        (read(password_files, users), read(dynamic_security, clients));
     let ours_or_dynamic_security = conf
         .plugins
         .iter()
         .find(|plugin| is_dynamic_security(&plugin.path) || is_ours(plugin));
     LocalUsers {
         others_may_authorize: !conf.is_whole
-            || conf.has_acl_file
-            || !conf.plugins.iter().all(is_ours),
-        password_file: read(password_files, users),
-        dynamic_security: read(dynamic_security, clients),
+            || conf.setting("acl_file", None).is_some()
+            || !conf.plugins.iter().all(|plugin| is_ours(&plugin)),
+        password_file,
+        dynamic_security: dynamic_security_users,
         dynamic_security_first: ours_or_dynamic_security
             .is_some_and(|first| is_dynamic_security(&first.path)),
+        is_whole,
     }
 }
 
@@ -62,11 +91,10 @@ fn is_dynamic_security(path: &str) -> bool {
     path.contains("dynamic_security")
 }
 
-/// Returns what is in a file, which may be a secret. Returns nothing if the file cannot be read.
-fn text(file: &Path) -> String {
-    let content = files::read(file, MAX_FILE).ok();
-    let text = content.map(|content| String::from_utf8_lossy(&content.bytes).into_owned());
-    text.unwrap_or_default()
+/// Returns what is in a file, which may be a secret, or `None` if the file cannot be read.
+fn text(file: &Path) -> Option<String> {
+    let content = files::read(file, MAX_FILE).ok()?;
+    Some(String::from_utf8_lossy(&content.bytes).into_owned())
 }
 
 /// Returns the users of a `password_file`, which has lines `name:hash`.
@@ -129,10 +157,34 @@ mod tests {
         assert_eq!(found.password_file, ["admin", "meter"]);
         assert_eq!(found.dynamic_security, ["boss"]);
         assert!(!found.dynamic_security_first, "it is asked after us");
-        assert!(found.others_may_authorize);
+        assert!(found.others_may_authorize && found.is_whole);
 
         write("conf.d/a.conf", "");
         assert!(of(&MosquittoConf::read(Path::new(&main))).dynamic_security_first);
+    }
+
+    #[test]
+    fn a_file_counts_for_the_listeners_that_use_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (one, two) = (write("one", "one:x\n"), write("two", "two:x\n"));
+        let found = |first: &str, plugin: &str| {
+            let main = write(
+                "mosquitto.conf",
+                &format!(
+                    "{first}listener 1\npassword_file {one}\nlistener 2\npassword_file {two}\n{plugin} /x/mosquitto_auth0.so\n"
+                ),
+            );
+            of(&MosquittoConf::read(Path::new(&main))).password_file
+        };
+        assert_eq!(found("", "plugin"), ["one", "two"]);
+        let each = "per_listener_settings true\n";
+        assert_eq!(found(each, "plugin"), ["two"]);
+        assert_eq!(found(each, "global_plugin"), ["one", "two"]);
     }
 
     #[test]
@@ -168,5 +220,6 @@ mod tests {
         .unwrap();
         let found = of(&MosquittoConf::read(&main));
         assert!(found.password_file.is_empty() && found.dynamic_security.is_empty());
+        assert!(!found.is_whole);
     }
 }
