@@ -98,6 +98,8 @@ fn run() -> Result<(), String> {
         ("leeway", "0"),
         ("expiry_jitter", "10"),
         ("login_rate", "500"),
+        // The token that the tenant issues for a password lasts longer than its key.
+        ("on_key_revoked", "keep"),
     ];
     let broker = Mosquitto::builder(version)
         .quiet()
@@ -227,8 +229,8 @@ impl Soak<'_> {
             }
         }
         progress("");
-        self.everybody_leaves()?;
-        self.verdict(&samples)
+        self.verdict(&samples)?;
+        self.everybody_leaves()
     }
 
     fn everybody_leaves(&mut self) -> Result<(), String> {
