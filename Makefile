@@ -8,6 +8,7 @@
 # make packages .deb, .rpm and archives for amd64 and arm64, glibc and musl, in target/packages/release
 # make test-packages   installs and uses those: three Debian releases, rpm, musl
 # make faults   what happens when something fails, on each broker: a table
+# make asan     the end-to-end tests with plugin and brokers under AddressSanitizer and LeakSanitizer
 # make valgrind the plugin's stories under valgrind
 # make miri     the pure crates under miri, where a nightly compiler has it
 # make soak     two hours with ten thousand devices that come and go, compared with an oracle
@@ -26,7 +27,7 @@
 CARGO  ?= cargo
 LOCKED ?= --locked
 
-.PHONY: demo test races fuzz faults valgrind miri plugin tool deb packages test-packages bench docs lint clean
+.PHONY: demo test races fuzz faults asan valgrind miri plugin tool deb packages test-packages bench docs lint clean
 
 demo:
 	@tests/dependencies.sh demo
@@ -58,6 +59,11 @@ faults:
 	@tests/dependencies.sh test
 	@NEAREST=1 tests/brokers.sh
 	tests/faults.sh
+
+asan:
+	@tests/dependencies.sh test
+	@NEAREST=1 tests/brokers.sh
+	tests/asan.sh
 
 valgrind:
 	@tests/dependencies.sh measure
