@@ -287,6 +287,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it is about numbers too large for an interpreter")]
     fn it_grows_for_a_gateway_and_no_further() {
         let id = some_rights()[0];
         let mut cache = AnswerCache::default();
@@ -366,9 +367,14 @@ mod tests {
             random % below
         };
         let mut hits = 0;
-        for _ in 0..200_000 {
+        let (rounds, names) = if cfg!(miri) {
+            (2_000, 15)
+        } else {
+            (200_000, 1500)
+        };
+        for _ in 0..rounds {
             let (id, receives) = (next(3) as usize, next(2) == 0);
-            let topic = format!("site/{}", next(1500));
+            let topic = format!("site/{}", next(names));
             let request = if receives { RECEIVE } else { publish(0, false) };
             let now = Unix(next(10));
             if next(2) == 0 {
@@ -390,6 +396,6 @@ mod tests {
                 assert!((since..until).contains(&now.0));
             }
         }
-        assert!(hits > 1000, "{hits}");
+        assert!(hits > rounds / 200, "{hits}");
     }
 }

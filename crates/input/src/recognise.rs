@@ -852,11 +852,12 @@ mod tests {
     #[test]
     fn every_fragment_of_a_token_is_recognised_unless_too_short() {
         let good = good();
-        for end in 10..good.len() {
+        let step = if cfg!(miri) { 11 } else { 1 };
+        for end in (10..good.len()).step_by(step) {
             assert!(token(&good.as_bytes()[..end]).is_some(), "the first {end}");
         }
         let signature = good.rfind('.').unwrap();
-        for start in 0..signature - 40 {
+        for start in (0..signature - 40).step_by(step) {
             assert!(
                 token(&good.as_bytes()[start..]).is_some(),
                 "from {start} on"
@@ -960,7 +961,8 @@ mod tests {
         const BASE64: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let printable: Vec<u8> = (b' '..=b'~').collect();
         let mut random = Random(20);
-        for round in 0..100_000 {
+        let rounds = if cfg!(miri) { 500 } else { 100_000 };
+        for round in 0..rounds {
             let alphabet = [BASE64, printable.as_slice(), b"0123456789abcdef"][round % 3];
             let mut text: Vec<u8> = match round % 5 {
                 0 => b"eyJ".to_vec(),
@@ -980,12 +982,14 @@ mod tests {
     #[test]
     fn arbitrary_bytes_do_not_panic() {
         let mut random = Random(7);
-        for length in 0..2_000 {
+        let step = if cfg!(miri) { 97 } else { 1 };
+        for length in (0..2_000).step_by(step) {
             let bytes: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();
             assert_eq!(token(&bytes), None);
         }
         for text in ["ey", "eyJ", "ewog", "e", "\"", "=", "."] {
-            let _ = token(text.repeat(65_535 / text.len()).as_bytes());
+            let longest = if cfg!(miri) { 2_000 } else { 65_535 };
+            let _ = token(text.repeat(longest / text.len()).as_bytes());
         }
     }
 }

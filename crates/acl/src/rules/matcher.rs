@@ -718,6 +718,7 @@ mod tests {
 
     /// The number of their terms is beyond what a node holds.
     #[test]
+    #[cfg_attr(miri, ignore = "it is about numbers too large for an interpreter")]
     fn seventy_thousand_rules_with_different_limits() {
         let rule = |i: u32| {
             let filter = Template::literal(&format!("a/{i}")).unwrap();
