@@ -44,6 +44,8 @@ pub(crate) enum Problem {
     Form,
     /// The address begins with `http://`.
     PlainHttp,
+    /// The address holds a user name or a password, which requests do not send.
+    LoginInAddress,
     /// The address of the proxy holds a user name or a password.
     CredentialsInAddress,
     /// The file with the proxy's credentials does not hold a user name and a password.

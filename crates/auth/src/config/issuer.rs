@@ -188,6 +188,11 @@ fn issuer(value: &str) -> Result<String> {
 
 /// Checks that the value of this option is an https address.
 fn https_address(name: &'static str, value: &str) -> Result<String> {
+    let (_, after_scheme) = value.split_once("://").unwrap_or(("", value));
+    let authority = after_scheme.split(['/', '?']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err(ConfigError::hidden(name, Problem::LoginInAddress));
+    }
     if value.starts_with("http://") {
         return Err(ConfigError::new(name, value, Problem::PlainHttp));
     }

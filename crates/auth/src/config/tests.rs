@@ -468,6 +468,12 @@ fn a_secret_is_in_no_error() {
     }
     for options in [
         &[("client_secret", "hunter2-hunter2")][..],
+        &[("issuer", "https://user:hunter2@t.example/")],
+        &[("jwks_uri", "http://hunter2@t.example/")],
+        &[
+            ("issuer", "https://t.example/"),
+            ("discovery_url", "https://user:hunter2@t.example/document"),
+        ],
         &[
             ("client_id", "a"),
             ("client_secret", "hunter2-hunter2"),

@@ -154,6 +154,10 @@ impl fmt::Display for Problem {
             Self::PlainHttp => {
                 "plain http would let an attacker on the network read passwords and forge keys"
             }
+            Self::LoginInAddress => {
+                "it has a user name or a password in front of the host, which is not sent; write the address \
+                 without them"
+            }
             Self::CredentialsInAddress => {
                 "everyone who can read mosquitto.conf could read the proxy's password; write USER:PASSWORD into \
                  proxy_credentials_file, and only http://HOST:PORT here"
