@@ -92,8 +92,8 @@ done
 say "running the tests"
 code=0
 # These cannot run so: `sanitized` plays what does misuse memory (`make test` runs it), three bring an allocator of
-# their own, `dump` asks the C library to overwrite what is freed, dynamic-security is played on the machine's own broker, and
-# the brokers were built without an HTTP API and, those of 2.0, without websockets.
+# their own, `dump` asks the C library to overwrite what is freed, dynamic-security is played on the machine's own
+# broker, and the brokers were built without an HTTP API and, those of 2.0, without websockets.
 others=()
 for name in sanitized:: memory:: generations_leave_nothing_behind a_gigabyte freed_memory_is_overwritten \
   dynamic_security the_http_api forwarded_header trusted_proxys_header; do
