@@ -5,13 +5,14 @@
 #   * lintian finds nothing in the Debian packages;
 #   * the Debian package of this machine's architecture works in bookworm, trixie and sid, with each one's own broker
 #     (packaging/test-deb.sh: installed, used over TLS, upgraded, removed, purged);
+#   * it works where systemd runs the broker, also with the hardened unit (packaging/test-systemd.sh);
 #   * the RPM package holds what it should, and is installed and removed (packaging/test-rpm.sh);
 #   * the musl files work in Mosquitto as Alpine has it, on both architectures (packaging/test-musl.sh);
 #   * archives, checksums and bills of materials are whole, the Dockerfile and the compose file can be read, and
 #     systemd and AppArmor can read what is for them.
 #
-# Needs: the packages debootstrap, debian-archive-keyring, lintian, rpm, openssl, qemu-user-static, systemd, apparmor,
-# python3-yaml; root for the trees. Takes about ten minutes, and some more when the trees and the brokers are made.
+# Needs: the packages debootstrap, debian-archive-keyring, lintian, rpm, openssl, qemu-user-static, systemd, systemd-container,
+# apparmor, python3-yaml; root for the trees. Takes about ten minutes, and some more when the trees and the brokers are made.
 set -euo pipefail
 
 die() { printf 'test-packages: %s\n' "$@" >&2; exit 1; }
@@ -96,6 +97,8 @@ for suite in bookworm trixie sid; do
   printf '== %s ==\n' "$suite"
   SUITE=$suite packaging/test-deb.sh "$deb" "$TENANT"
 done
+printf '== systemd ==\n'
+packaging/test-systemd.sh "$deb" "$TENANT"
 printf '== rpm ==\n'
 packaging/test-rpm.sh
 printf '== musl ==\n'

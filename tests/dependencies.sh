@@ -13,7 +13,8 @@ sanitized=(dpkg-dev libcjson-dev libssl-dev)
 deb=(dpkg-dev)
 # For the packages of a release, and to test them.
 release=(binutils python3 python3-venv rpm)
-released=(apparmor libssl-dev lintian openssl python3-yaml qemu-user-static systemd util-linux)
+released=(apparmor libssl-dev lintian openssl python3-yaml qemu-user-static systemd
+          systemd-container util-linux)
 # An identity server, an HTTP proxy (its program alone, without its service) and a monitoring system for the tests, the
 # languages of the samples, and the programs in the README's commands.
 test=(curl glewlwyd openssl prometheus python3 python3-venv tinyproxy-bin)
