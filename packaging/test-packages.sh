@@ -11,8 +11,9 @@
 #   * archives, checksums and bills of materials are whole, the Dockerfile and the compose file can be read, and
 #     systemd and AppArmor can read what is for them.
 #
-# Needs: the packages debootstrap, debian-archive-keyring, lintian, rpm, openssl, qemu-user-static, systemd, systemd-container,
-# apparmor, python3-yaml; root for the trees. Takes about ten minutes, and some more when the trees and the brokers are made.
+# Needs: the packages debootstrap, debian-archive-keyring, lintian, rpm, openssl, qemu-user-static, systemd,
+# systemd-container, apparmor, python3-yaml; root for the trees. Takes about ten minutes, and some more when the trees
+# and the brokers are made.
 set -euo pipefail
 
 die() { printf 'test-packages: %s\n' "$@" >&2; exit 1; }
