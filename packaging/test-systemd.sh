@@ -5,8 +5,8 @@
 #
 #     packaging/test-systemd.sh [FILE.deb [TENANT]]   what is not named is built
 #
-# Needs: the packages debootstrap, debian-archive-keyring, openssl and systemd-container, and root. The container has the
-# network of this machine; everything listens on 127.0.0.1, on ports that are free.
+# Needs: the packages debootstrap, debian-archive-keyring, openssl and systemd-container, and root. The container has
+# the network of this machine; everything listens on 127.0.0.1, on ports that are free.
 #
 # The first run makes the tree and keeps a copy, target/debian/systemd-ARCH.tar; later runs need no network.
 #
