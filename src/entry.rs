@@ -152,7 +152,9 @@ fn register(
     }
     let started = state::with(broker, userdata, |instance, common| {
         let conf = MosquittoConf::own();
-        let users = local_users::of(&conf);
+        let ours = instance.on_disk.as_ref();
+        let ours = ours.and_then(|on_disk| on_disk.instance(&conf));
+        let users = local_users::of(&conf, ours);
         instance.engine.warn_of_local_users(&users);
         instance.engine.warn_of_missing_others(&users);
         instance.engine.set_local_users(&users);

@@ -337,7 +337,10 @@ pub unsafe extern "C" fn on_reload(
         state::with(broker, userdata, |instance, common| {
             instance.has_news = true;
             // The broker reads its files again, too.
-            let users = local_users::of(&MosquittoConf::own());
+            let conf = MosquittoConf::own();
+            let ours = instance.on_disk.as_ref();
+            let ours = ours.and_then(|on_disk| on_disk.instance(&conf));
+            let users = local_users::of(&conf, ours);
             instance.engine.set_local_users(&users);
             recheck::begin(broker, instance.ticks);
             if broker.generation() == Generation::V2_0 {

@@ -349,6 +349,15 @@ on_each_broker! {
         assert!(retry_until_admitted(&broker, &login(DEVICE, PASSWORD)), "others are the tenant's");
         assert_eq!(answer(&broker, &login("METER", "secret")), Some(ConnectRefusal::Code(5)), "another name");
 
+        let away = |clean| {
+            let mut connect = ConnectPacket::new(Protocol::V311, "away").login("meter", "secret");
+            connect.clean = clean;
+            connect
+        };
+        let mut kept = raw::RawClient::connect(broker.port(), &away(false)).unwrap();
+        assert_eq!(kept.subscribe(&[("meter/#", 1)]), Ok(vec![1]));
+        kept.disconnect(0);
+
         // On SIGHUP the broker reads its file again, and so does the plugin.
         broker.reload();
         assert_eq!(local.ping(), Ok(()));

@@ -50,7 +50,7 @@ pub(crate) fn at_listener(path: &Path, port: Option<u16>) -> Result<AtListener, 
     let config = Config::look(&plugin.options).map_err(|mistakes| unusable(path, &mistakes))?;
     Ok(AtListener {
         config,
-        local_users: local_users::of(&conf),
+        local_users: local_users::of(&conf, Some(&plugin)),
         mount_point: mount_point(&conf, &listeners),
     })
 }
@@ -159,11 +159,6 @@ fn unusable(path: &Path, mistakes: &[ConfigError]) -> Failure {
     Failure::new(what).fix(fix)
 }
 
-/// Whether this is the path of the plugin.
-pub(crate) fn is_ours(path: &str) -> bool {
-    path.contains("mosquitto_auth0")
-}
-
 /// Returns every line of this mosquitto.conf that loads the plugin, with its options. There is at least one.
 ///
 /// # Errors
@@ -173,7 +168,7 @@ pub(crate) fn instances(path: &Path) -> Result<Vec<ConfiguredPlugin>, Failure> {
     let conf = MosquittoConf::read(path);
     let shown = path.display();
     let plugins = conf.plugins.into_iter();
-    let found: Vec<_> = plugins.filter(|plugin| is_ours(&plugin.path)).collect();
+    let found: Vec<_> = plugins.filter(ConfiguredPlugin::is_auth0).collect();
     if !found.is_empty() {
         return Ok(found);
     }

@@ -151,6 +151,30 @@ pub(crate) struct Deed {
     pub(crate) payload: u32,
 }
 
+/// Makes sure that a password is not another's than the tenant's: one that the plugin would leave to the broker.
+///
+/// # Errors
+///
+/// Returns a failure if the broker has users that may not be read.
+pub(crate) fn check_users(
+    config: &Config,
+    users: &LocalUsers,
+    credential: &Credential,
+) -> Result<(), Failure> {
+    let is_password = matches!(credential, Credential::Password { .. });
+    let mut unread = users
+        .files()
+        .filter_map(|file| Some((&file.path, file.names.as_ref().err()?)));
+    match unread.next() {
+        Some((path, why)) if is_password && config.defers_others() => Err(Failure::new(format!(
+            "{} cannot be read: {why}; so it is not known whether the password is the tenant's or the broker's",
+            path.display()
+        ))
+        .fix("run this as root or as the broker's user")),
+        _ => Ok(()),
+    }
+}
+
 impl Instance {
     /// Prepares an instance with these options, in a broker with users of its own.
     ///

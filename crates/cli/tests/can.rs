@@ -320,6 +320,9 @@ fn users_of_the_broker_are_left_to_it() {
     };
     login("meter").exits(3).says("others decide");
     login("thermostat").never_says("others decide");
+    // It might be a local user's.
+    std::fs::remove_file(&users).unwrap();
+    login("meter").exits(3).complains("users cannot be read");
 }
 
 /// Nothing is asked of a tenant without a client ID, and others may know the user.

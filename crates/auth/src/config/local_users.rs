@@ -5,16 +5,16 @@
 //! configuration names them. It is read at the start and on SIGHUP. The names are used for a line in the log, and with
 //! `on_other defer` clients with these names are left to the broker.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::mosquitto_conf::{ConfiguredPlugin, MosquittoConf, Setting};
+use super::mosquitto_conf::{ConfiguredPlugin, MosquittoConf};
 use crate::files;
 use input::json;
 
-/// The longest file with users that is read, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
+/// The longest file with users that is read, in bytes: half a million users.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
 
 /// The most files with users that are read.
 const MAX_FILES: usize = 100;
@@ -22,106 +22,138 @@ const MAX_FILES: usize = 100;
 /// Users of the broker itself, with passwords of their own.
 #[derive(Debug, Default)]
 pub struct LocalUsers {
-    /// The users in a `password_file`.
-    pub password_file: Vec<String>,
-    /// The users of dynamic-security.
-    pub dynamic_security: Vec<String>,
+    /// The `password_file`s.
+    pub password_files: Vec<UsersFile>,
+    /// The files of dynamic-security.
+    pub dynamic_security: Vec<UsersFile>,
     /// Whether dynamic-security is asked before this plugin.
     pub dynamic_security_first: bool,
     /// Whether anything but this plugin may decide about messages: an `acl_file`, another plugin, or what cannot be
     /// known.
     pub others_may_authorize: bool,
-    /// Whether all their files could be read.
-    pub is_whole: bool,
 }
 
-/// Returns the users that this configuration names.
-pub fn of(conf: &MosquittoConf) -> LocalUsers {
-    let is_ours = |plugin: &&ConfiguredPlugin| plugin.path.contains("mosquitto_auth0");
-    let ours = conf.plugins.iter().filter(is_ours);
-    let our_lines: Vec<&Setting> = ours.flat_map(|plugin| &plugin.named).collect();
-    // Another listener's file says nothing about our clients.
-    let counts = |file: &Setting| {
-        conf.per_listener_settings().is_none()
-            || our_lines
-                .iter()
-                .any(|line| line.word == "global_plugin" || line.listener == file.listener)
+/// A file with users.
+#[derive(Debug)]
+pub struct UsersFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// The names of the users in it, or why it cannot be read.
+    pub names: Result<Vec<String>, String>,
+}
+
+impl LocalUsers {
+    /// Returns the files, of both kinds.
+    pub fn files(&self) -> impl Iterator<Item = &UsersFile> {
+        self.password_files.iter().chain(&self.dynamic_security)
+    }
+}
+
+/// Returns the users that this configuration names for the listeners that have this instance of the plugin. Without an
+/// instance it returns those of all listeners.
+pub fn of(conf: &MosquittoConf, ours: Option<&ConfiguredPlugin>) -> LocalUsers {
+    let is_ours = |plugin: &ConfiguredPlugin| match ours {
+        Some(ours) => plugin.path == ours.path,
+        None => plugin.is_auth0(),
     };
-    let files = conf.settings.iter();
-    let files = files.filter(|setting| setting.word == "password_file" && counts(setting));
-    let mut password_files: Vec<&Path> = files.map(|file| Path::new(&file.value)).collect();
+    // Another listener's files say nothing about our clients.
+    let has_us = |listener| ours.is_none_or(|ours| serves(conf, ours, listener));
+    let mut password_files: Vec<&str> = (conf.settings.iter())
+        .filter(|setting| setting.word == "password_file")
+        .filter(|setting| conf.per_listener_settings().is_none() || has_us(setting.listener))
+        .map(|setting| &*setting.value)
+        .collect();
     let mut dynamic_security = Vec::new();
-    for plugin in &conf.plugins {
+    let beside_us = |plugin: &&ConfiguredPlugin| {
+        let mut lines = plugin.lines_of_use();
+        lines.any(|line| line.word == "global_plugin" || has_us(line.listener))
+    };
+    for plugin in conf.plugins.iter().filter(beside_us) {
         for (name, value) in &plugin.options {
             match &**name {
                 // 2.1 also has a plugin for such files.
-                "password_file" => password_files.push(Path::new(value)),
-                "config_file" if is_dynamic_security(&plugin.path) => {
-                    dynamic_security.push(Path::new(value));
-                }
+                "password_file" => password_files.push(value),
+                "config_file" if is_dynamic_security(&plugin.path) => dynamic_security.push(value),
                 _ => {}
             }
         }
     }
-    let mut is_whole = conf.is_whole;
-    let mut read = |files: Vec<&Path>, users: fn(&str) -> Vec<String>| {
-        let files = files.into_iter().take(MAX_FILES).map(text);
-        let texts = files.inspect(|text| is_whole &= text.is_some());
-        texts.flatten().flat_map(|text| users(&text)).collect()
-    };
-    let (password_file, dynamic_security_users) =
-        (read(password_files, users), read(dynamic_security, clients));
-    let ours_or_dynamic_security = conf
-        .plugins
-        .iter()
-        .find(|plugin| is_dynamic_security(&plugin.path) || is_ours(plugin));
+    let mut plugins = conf.plugins.iter();
+    let first = plugins.find(|plugin| is_dynamic_security(&plugin.path) || is_ours(plugin));
     LocalUsers {
         others_may_authorize: !conf.is_whole
             || conf.setting("acl_file", None).is_some()
-            || !conf.plugins.iter().all(|plugin| is_ours(&plugin)),
-        password_file,
-        dynamic_security: dynamic_security_users,
-        dynamic_security_first: ours_or_dynamic_security
-            .is_some_and(|first| is_dynamic_security(&first.path)),
-        is_whole,
+            || !conf.plugins.iter().all(is_ours),
+        password_files: read(password_files, |text| Some(users(text))),
+        dynamic_security: read(dynamic_security, clients),
+        dynamic_security_first: first.is_some_and(|first| is_dynamic_security(&first.path)),
     }
+}
+
+/// Whether a plugin is asked about the clients of a listener.
+fn serves(conf: &MosquittoConf, plugin: &ConfiguredPlugin, listener: Option<usize>) -> bool {
+    let mut lines = plugin.lines_of_use();
+    conf.per_listener_settings().is_none()
+        || lines.any(|line| line.word == "global_plugin" || line.listener == listener)
 }
 
 fn is_dynamic_security(path: &str) -> bool {
     path.contains("dynamic_security")
 }
 
-/// Returns what is in a file, which may be a secret, or `None` if the file cannot be read.
-fn text(file: &Path) -> Option<String> {
-    let content = files::read(file, MAX_FILE).ok()?;
-    Some(String::from_utf8_lossy(&content.bytes).into_owned())
+/// Returns the users in these files. Their text may be a secret.
+fn read(
+    files: Vec<impl AsRef<Path>>,
+    users: impl Fn(&str) -> Option<Vec<String>>,
+) -> Vec<UsersFile> {
+    let files = files.into_iter().take(MAX_FILES);
+    let files = files.map(|path| {
+        let path = path.as_ref();
+        let content = files::read(path, MAX_FILE).map_err(|why| why.to_string());
+        UsersFile {
+            path: path.to_owned(),
+            names: content.and_then(|content| {
+                let names = users(&String::from_utf8_lossy(&content.bytes));
+                names.ok_or_else(|| "it is not JSON".to_owned())
+            }),
+        }
+    });
+    files.collect()
 }
 
-/// Returns the users of a `password_file`, which has lines `name:hash`.
+/// Returns the users of a `password_file`, which has lines `name:hash` (src/password_file.c, src/security_default.c).
 fn users(text: &str) -> Vec<String> {
-    let names = text.lines().filter_map(|line| line.split_once(':'));
-    names
-        .map(|(name, _)| name.trim().to_owned())
-        .filter(|name| !name.is_empty() && !name.starts_with('#'))
-        .collect()
+    let lines = text.lines();
+    let lines = lines.filter(|line| !line.starts_with('#') && line.contains(':'));
+    let names = lines.map(|line| line.trim_start_matches(':').split(':').next());
+    let names = names.map(|name| name.unwrap_or_default().trim().to_owned());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
-/// Returns the clients of dynamic-security that have a password. Those without one sign in elsewhere.
-fn clients(text: &str) -> Vec<String> {
-    let members = json::object(text.as_bytes()).unwrap_or_default();
+/// Returns the clients of dynamic-security that have a password: 2.1 writes `encoded_password`, and 2.0 `password`.
+/// Those without one sign in elsewhere. Returns `None` if this is not JSON.
+fn clients(text: &str) -> Option<Vec<String>> {
+    let members = json::object(text.as_bytes()).ok()?;
     let clients = members.get("clients").and_then(Value::as_array);
-    clients
-        .into_iter()
-        .flatten()
-        .filter(|client| client.get("password").is_some())
-        .filter_map(|client| client.get("username")?.as_str().map(str::to_owned))
-        .collect()
+    let has_password = |client: &&Value| {
+        let mut names = ["encoded_password", "password"].into_iter();
+        names.any(|name| client.get(name).is_some())
+    };
+    let clients = clients.into_iter().flatten().filter(has_password);
+    let names = clients.filter_map(|client| client.get("username")?.as_str().map(str::to_owned));
+    Some(names.collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+
+    /// Returns the names in files that can be read.
+    fn names(files: &[UsersFile]) -> Vec<&str> {
+        let names = files.iter().flat_map(|file| file.names.as_ref().unwrap());
+        names.map(String::as_str).collect()
+    }
 
     #[test]
     fn users_are_found_where_the_broker_has_them() {
@@ -138,7 +170,8 @@ mod tests {
         );
         let dynamic = write(
             "dynamic.json",
-            r#"{"clients":[{"username":"boss","password":"x"},{"username":"auth0|7"},{"password":"y"}]}"#,
+            r#"{"clients":[{"username":"boss","password":"x"},{"username":"auth0|7"},{"password":"y"},
+                {"username":"chief","encoded_password":"$argon2id$x"}]}"#,
         );
         write(
             "conf.d/b.conf",
@@ -153,14 +186,14 @@ mod tests {
             "mosquitto.conf",
             &format!("listener 1883\n  password_file  {passwords}\ninclude_dir {include}\n"),
         );
-        let found = of(&MosquittoConf::read(Path::new(&main)));
-        assert_eq!(found.password_file, ["admin", "meter"]);
-        assert_eq!(found.dynamic_security, ["boss"]);
+        let found = of(&MosquittoConf::read(Path::new(&main)), None);
+        assert_eq!(names(&found.password_files), ["admin", "meter", "none"]);
+        assert_eq!(names(&found.dynamic_security), ["boss", "chief"]);
         assert!(!found.dynamic_security_first, "it is asked after us");
-        assert!(found.others_may_authorize && found.is_whole);
+        assert!(found.others_may_authorize);
 
         write("conf.d/a.conf", "");
-        assert!(of(&MosquittoConf::read(Path::new(&main))).dynamic_security_first);
+        assert!(of(&MosquittoConf::read(Path::new(&main)), None).dynamic_security_first);
     }
 
     #[test]
@@ -172,19 +205,54 @@ mod tests {
             path.display().to_string()
         };
         let (one, two) = (write("one", "one:x\n"), write("two", "two:x\n"));
-        let found = |first: &str, plugin: &str| {
+        let dynamic = write(
+            "dynamic",
+            r#"{"clients":[{"username":"boss","password":"x"}]}"#,
+        );
+        let theirs = format!("plugin /x/dynamic_security.so\nplugin_opt_config_file {dynamic}\n");
+        // An instance of ours at each listener, and dynamic-security at the first one.
+        let found = |first: &str, plugin: &str, ours: usize| {
             let main = write(
                 "mosquitto.conf",
                 &format!(
-                    "{first}listener 1\npassword_file {one}\nlistener 2\npassword_file {two}\n{plugin} /x/mosquitto_auth0.so\n"
+                    "{first}listener 1\npassword_file {one}\n{plugin} /x/any.so\nplugin_opt_audience 1\n{theirs}\
+                     listener 2\npassword_file {two}\n{plugin} /x/any.so\nplugin_opt_audience 2\n"
                 ),
             );
-            of(&MosquittoConf::read(Path::new(&main))).password_file
+            let conf = MosquittoConf::read(Path::new(&main));
+            let mut instances = conf
+                .plugins
+                .iter()
+                .filter(|plugin| plugin.path == "/x/any.so");
+            let found = of(&conf, instances.nth(ours));
+            let all = [names(&found.password_files), names(&found.dynamic_security)].concat();
+            all.join(" ")
         };
-        assert_eq!(found("", "plugin"), ["one", "two"]);
+        assert_eq!(found("", "plugin", 1), "one two boss");
         let each = "per_listener_settings true\n";
-        assert_eq!(found(each, "plugin"), ["two"]);
-        assert_eq!(found(each, "global_plugin"), ["one", "two"]);
+        assert_eq!(found(each, "plugin", 0), "one boss");
+        assert_eq!(found(each, "plugin", 1), "two");
+        assert_eq!(found(each, "global_plugin", 1), "one two boss");
+        assert_eq!(found(each, "plugin", 7), "one two boss", "in doubt all");
+    }
+
+    #[test]
+    fn a_plugin_is_used_where_a_line_uses_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        for name in ["one", "two"] {
+            fs::write(at(name), format!("{name}:x\n")).unwrap();
+        }
+        let text = format!(
+            "per_listener_settings true\nlistener 1\nplugin_load ours /x/mosquitto_auth0.so\npassword_file {}\n\
+             listener 2\nplugin_use ours\npassword_file {}\n",
+            at("one"),
+            at("two")
+        );
+        fs::write(at("conf"), text).unwrap();
+        let conf = MosquittoConf::read(Path::new(&at("conf")));
+        let found = of(&conf, conf.plugins.first());
+        assert_eq!(names(&found.password_files), ["two"]);
     }
 
     #[test]
@@ -194,7 +262,7 @@ mod tests {
         let others = |lines: &str| {
             let ours = "plugin /x/mosquitto_auth0.so\nplugin_opt_audience x\n";
             fs::write(&file, format!("{ours}{lines}")).unwrap();
-            of(&MosquittoConf::read(&file)).others_may_authorize
+            of(&MosquittoConf::read(&file), None).others_may_authorize
         };
         assert!(!others("password_file /p\n#acl_file /a\n"));
         assert!(others("acl_file /a\n"));
@@ -218,8 +286,8 @@ mod tests {
             ),
         )
         .unwrap();
-        let found = of(&MosquittoConf::read(&main));
-        assert!(found.password_file.is_empty() && found.dynamic_security.is_empty());
-        assert!(!found.is_whole);
+        let found = of(&MosquittoConf::read(&main), None);
+        assert!(found.files().next().is_some());
+        assert!(found.files().all(|file| file.names.is_err()), "{found:?}");
     }
 }

@@ -240,6 +240,11 @@ impl Config {
         self.policy_file.as_deref()
     }
 
+    /// Whether clients that are not the tenant's are left to others.
+    pub fn defers_others(&self) -> bool {
+        self.defer_others
+    }
+
     /// Whether the answer to a login is remembered, so that the same login is not sent again at once.
     pub fn remembers_logins(&self) -> bool {
         self.login_cache > 0

@@ -103,6 +103,18 @@ pub struct ConfiguredPlugin {
     pub named: Vec<Setting>,
 }
 
+impl ConfiguredPlugin {
+    /// Whether this is our plugin, by the name of its file.
+    pub fn is_auth0(&self) -> bool {
+        self.path.contains("mosquitto_auth0")
+    }
+
+    /// Returns the lines by which the broker or a listener uses it. `plugin_load` only loads it.
+    pub fn lines_of_use(&self) -> impl Iterator<Item = &Setting> {
+        self.named.iter().filter(|line| line.word != "plugin_load")
+    }
+}
+
 /// Returns the mosquitto.conf that the broker in whose process this runs reads again on SIGHUP, if it has one.
 pub fn own_path() -> Option<PathBuf> {
     own_paths().pop()

@@ -50,6 +50,12 @@ impl OnDisk {
         })
     }
 
+    /// Returns the plugin with these options in a configuration. Returns `None` if it has them no longer.
+    pub fn instance<'c>(&self, conf: &'c MosquittoConf) -> Option<&'c ConfiguredPlugin> {
+        let mut plugins = conf.plugins.iter();
+        plugins.find(|plugin| digest(&plugin.options, &self.prints) == self.options)
+    }
+
     /// Returns the names of the options that have changed.
     pub fn changed(&self) -> Vec<String> {
         let candidates = plugins(&self.file)

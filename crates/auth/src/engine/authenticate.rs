@@ -242,10 +242,14 @@ impl Engine {
         let Some(username) = username.filter(|name| !name.is_empty()) else {
             return neither(Reason::NoUsername, ConnectDetail::NoUsername);
         };
-        // A client that the broker let in may be in no file any more, and its password is still not the tenant's.
-        let was_let_in =
-            connect.origin.may_be_recheck() && common.sessions.is_deferred(connect.key);
-        if was_let_in || self.local_users.contains(username) {
+        // A client that others let in may be in no file any more, and its password is still not the tenant's. Once it
+        // is away, the broker alone knows its session.
+        let was_let_in = match connect.origin {
+            Origin::Connect => false,
+            Origin::Recheck { .. } => self.config.defer_others,
+            Origin::Unknown => common.sessions.is_deferred(connect.key),
+        };
+        if was_let_in || self.left_to_others.contains(username) {
             return Ok(Credential::LocalUser);
         }
         for (field, bytes) in [

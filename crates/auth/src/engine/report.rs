@@ -98,6 +98,15 @@ pub(crate) enum Report<'a> {
         /// How many others there are.
         others: usize,
     },
+    /// The names of users that are left to others cannot be read.
+    UsersUnread {
+        /// The file with the users.
+        file: &'a Path,
+        /// Why it cannot be read.
+        why: &'a str,
+        /// How many are known from an earlier time.
+        known: usize,
+    },
     /// This option leaves decisions about messages to others, and there are none.
     NobodyAuthorizes {
         /// The option.
@@ -219,6 +228,7 @@ impl Report<'_> {
             | Self::UnverifiedAddress
             | Self::UnboundClientIds { .. }
             | Self::LocalUsers { .. }
+            | Self::UsersUnread { .. }
             | Self::NobodyAuthorizes { .. }
             | Self::KeyRevoked { stay: false, .. }
             | Self::ReloadSlow { .. }

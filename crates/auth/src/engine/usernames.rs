@@ -5,7 +5,11 @@
 //! `username_prefix` makes the difference visible. It is off by default, because existing rules name the users of the
 //! tenant without a prefix.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use super::{Engine, report::Report};
 use crate::{
@@ -13,8 +17,15 @@ use crate::{
     sessions::Origin,
 };
 
-/// User names that are left to others.
-pub(super) type LocalNames = HashSet<Box<str>>;
+/// User names that are left to others, by the file that has them.
+#[derive(Default)]
+pub(super) struct LeftToOthers(HashMap<PathBuf, HashSet<Box<str>>>);
+
+impl LeftToOthers {
+    pub(super) fn contains(&self, username: &str) -> bool {
+        self.0.values().any(|names| names.contains(username))
+    }
+}
 
 impl IssuerConfig {
     /// Returns the user name that the broker is told for this user of the tenant.
@@ -35,16 +46,27 @@ impl Engine {
     }
 
     /// With `on_other defer`, leaves clients with these user names to others from now on: their passwords are not the
-    /// tenant's, and it never sees them.
+    /// tenant's, and it should not see them. Of a file that cannot be read any more the names stay as they were.
     pub fn set_local_users(&mut self, users: &LocalUsers) {
-        let names = users.password_file.iter().chain(&users.dynamic_security);
-        let left = names.filter(|_| self.config.defer_others);
-        // On SIGHUP the plugin may not be allowed to read what it read at the start.
-        if users.is_whole {
-            self.local_users.clear();
+        if !self.config.defer_others || !self.issuers.check_passwords() {
+            return;
         }
-        self.local_users
-            .extend(left.map(|name| name.as_str().into()));
+        let mut before = std::mem::take(&mut self.left_to_others).0;
+        for file in users.files() {
+            let names = match &file.names {
+                Ok(names) => names.iter().map(|name| name.as_str().into()).collect(),
+                Err(why) => {
+                    let known = before.remove(&file.path).unwrap_or_default();
+                    self.tell(&Report::UsersUnread {
+                        file: &file.path,
+                        why,
+                        known: known.len(),
+                    });
+                    known
+                }
+            };
+            self.left_to_others.0.insert(file.path.clone(), names);
+        }
     }
 
     /// Warns of decisions that are left to others where there are none: the broker then denies everything.
@@ -66,10 +88,14 @@ impl Engine {
         if issuers.all(|issuer| !issuer.config.username_prefix.is_empty()) {
             return;
         }
-        let of_file = users.password_file.iter().filter(|_| self.config.defer_acl);
+        let of_file = users
+            .password_files
+            .iter()
+            .filter(|_| self.config.defer_acl);
         let is_asked = self.config.defer_acl || users.dynamic_security_first;
         let of_plugin = users.dynamic_security.iter().filter(|_| is_asked);
-        let mut names: Vec<&String> = of_file.chain(of_plugin).collect();
+        let files = of_file.chain(of_plugin);
+        let mut names: Vec<&String> = files.flat_map(|file| file.names.iter().flatten()).collect();
         names.sort_unstable();
         names.dedup();
         let Some(first) = names.first() else {

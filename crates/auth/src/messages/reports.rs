@@ -127,6 +127,14 @@ impl fmt::Display for Report<'_> {
                      the broker's own rules",
                 )
             }
+            Self::UsersUnread { file, why, known } => {
+                write!(f, "{} cannot be read: {why}. ", Quoted(&file.to_string_lossy()))?;
+                match known {
+                    0 => f.write_str("Passwords of its users are sent to the tenant, which refuses them")?,
+                    _ => write!(f, "The {known} users that it had stay the broker's, and the tenant refuses others")?,
+                }
+                f.write_str("; fix: let the broker's user read it, then reload the broker")
+            }
             Self::NobodyAuthorizes { option } => {
                 let who = match *option {
                     "acl" => "no client may publish or subscribe to anything",

@@ -12,7 +12,6 @@ use super::{
     Instance,
     flaw::{Flaw, Found},
 };
-use crate::configuration;
 
 /// Returns the flaws of a configuration with these instances of the plugin.
 pub(super) fn flaws(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
@@ -116,7 +115,7 @@ fn has_other_sign_in(conf: &MosquittoConf, listener: usize) -> bool {
 
 /// Whether a plugin is another one that decides about clients. 2.1 has one that does nothing but keep sessions on disk.
 fn asks(plugin: &ConfiguredPlugin) -> bool {
-    !configuration::is_ours(&plugin.path) && !plugin.path.contains("persist")
+    !plugin.is_auth0() && !plugin.path.contains("persist")
 }
 
 fn of_all_listeners(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {

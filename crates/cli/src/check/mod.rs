@@ -20,7 +20,6 @@ use auth::{
     engine::mistakes_in_files,
 };
 
-use crate::configuration;
 use access::BrokerUser;
 use flaw::{Flaw, Found};
 
@@ -69,7 +68,7 @@ struct Instance<'c> {
 
 impl<'c> Instance<'c> {
     fn of(plugin: &'c ConfiguredPlugin) -> Self {
-        let written = match configuration::is_ours(&plugin.path) {
+        let written = match plugin.is_auth0() {
             true => WrittenOptions::read(&plugin.options).ok(),
             false => None,
         };
@@ -77,7 +76,7 @@ impl<'c> Instance<'c> {
     }
 
     fn is_ours(&self) -> bool {
-        configuration::is_ours(&self.plugin.path)
+        self.plugin.is_auth0()
     }
 
     /// Returns the value of an option that is no secret.

@@ -79,6 +79,7 @@ pub(crate) fn run(arguments: &CanArguments) -> Result<Box<dyn Outcome>, Failure>
         true => Tenant::LeftAlone,
         false => Tenant::Asked,
     };
+    device::check_users(&config, &local_users, &device.credential)?;
     let policy_file = config
         .policy_file_of(device.credential.issuer(&config))
         .map(Path::to_owned);

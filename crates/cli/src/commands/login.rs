@@ -143,6 +143,7 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<Box<dyn Outcome>, Failur
         true => Tenant::LeftAlone,
         false => Tenant::Asked,
     };
+    device::check_users(&config, &local_users, &device.credential)?;
     if tenant == Tenant::Asked {
         announce(&config, &device);
     }

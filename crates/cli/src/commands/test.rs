@@ -19,7 +19,7 @@ use super::can::{self, Reply};
 use crate::{
     arguments::TestArguments,
     configuration::{self, AtListener},
-    device::{Credential, Instance, NotIn, Tenant},
+    device::{self, Credential, Instance, NotIn, Tenant},
     exit::Exit,
     expectations::{self, Expectation},
     messages,
@@ -94,6 +94,7 @@ impl At {
             (true, _) | (false, Credential::Claims { .. }) => Tenant::LeftAlone,
             (false, Credential::Token(_) | Credential::Password { .. }) => Tenant::Asked,
         };
+        device::check_users(&self.config, &self.local_users, credential)?;
         Instance::new(self.config.clone(), &self.local_users, tenant)
     }
 }
