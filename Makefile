@@ -6,7 +6,7 @@
 # make tool     the operator's tool, target/release/mosquitto-auth0, and the module by which mosquitto_ctrl runs it
 # make deb      the Debian package, in target/debian
 # make packages .deb, .rpm and archives for amd64 and arm64, glibc and musl, in target/packages/release
-# make test-packages   installs and uses those: three Debian releases, rpm, musl
+# make test-packages   installs and uses those: three Debian releases, rpm, musl, arm64
 # make faults   what happens when something fails, on each broker: a table
 # make asan     the end-to-end tests with plugin and brokers under AddressSanitizer and LeakSanitizer
 # make valgrind the plugin's stories under valgrind

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 #
-# Builds Mosquitto for musl, as Alpine and so the official Docker image have it, for packaging/test-musl.sh:
+# Builds Mosquitto for musl, as Alpine and so the official Docker image have it, for packaging/test-targets.sh:
 #
-#     packaging/musl-brokers.sh ARCH    ARCH is x86_64 or aarch64
+#     packaging/musl-brokers.sh DIR ARCH    ARCH is x86_64 or aarch64
 #
-#     target/packages/musl/ARCH/
-#         ld-musl.so.1                  runs a broker: ld-musl.so.1 --library-path FOLDER/lib FOLDER/mosquitto-2.0
-#         mosquitto-2.0  mosquitto-2.1
-#         lib/                          OpenSSL as Alpine builds it
+#     DIR/2.0/  DIR/2.1/                    laid out as by tests/brokers.sh
+#         bin/mosquitto                     run it: lib/ld-musl.so.1 --library-path lib bin/mosquitto
+#         lib/                              OpenSSL as Alpine builds it, and musl
 #
 # The sources of Mosquitto and cJSON and musl itself are Debian's, fetched and checked by this machine's apt; OpenSSL is
 # in a package of PyPI for musl (packaging/musl-libraries.txt). Zig compiles. Nothing is installed, and no root needed.
@@ -22,23 +21,17 @@ source tests/brokers.sh
 say() { printf 'musl-brokers: %s\n' "$*"; }
 die() { printf 'musl-brokers: %s\n' "$@" >&2; exit 1; }
 
-ARCH=${1:-}
-case $ARCH in
-  x86_64) DEBIAN_ARCH=amd64 ;;
-  aarch64) DEBIAN_ARCH=arm64 ;;
-  *) die "usage: packaging/musl-brokers.sh x86_64|aarch64" ;;
-esac
-DIR=$PWD/target/packages/musl
-made=$DIR/$ARCH
-[[ ! -x $made/mosquitto-2.1 ]] || { say "$ARCH: ready"; exit 0; }
-mkdir -p "$DIR"
+[[ $# = 2 && $2 =~ ^(x86_64|aarch64)$ ]] || die "usage: packaging/musl-brokers.sh DIR x86_64|aarch64"
+mkdir -p "$1"
+DIR=$(cd "$1" && pwd) ARCH=$2
+[[ ! -d $DIR/2.0 || ! -d $DIR/2.1 ]] || { say "$ARCH: ready"; exit 0; }
 begin_work
 # shellcheck source=packaging/toolchain.sh
 source packaging/toolchain.sh
 
-new=$TMP/$ARCH
+lib=$TMP/lib
 headers=$TMP/include
-mkdir -p "$new/lib" "$headers" "$TMP/link"
+mkdir -p "$lib" "$headers" "$TMP/link"
 compiler=$TMP/cc
 # Zig's linker knows no list of names to export, so all are. And only where code may lie anywhere does it tell musl's
 # stdin, stdout and stderr apart.
@@ -59,8 +52,8 @@ fetch_openssl() {
   quietly python3 -m zipfile -e "$wheel" "$TMP/wheel/unpacked"
   for name in ssl crypto; do
     file=$(echo "$TMP"/wheel/unpacked/*.libs/lib"$name"-*.so.3)
-    cp "$file" "$new/lib/"
-    ln -s "$new/lib/${file##*/}" "$TMP/link/lib$name.so"
+    cp "$file" "$lib/"
+    ln -s "$lib/${file##*/}" "$TMP/link/lib$name.so"
   done
   # Headers of an earlier OpenSSL 3 do: it is backward compatible.
   cp -rL /usr/include/openssl "$headers/"
@@ -70,12 +63,11 @@ fetch_openssl() {
 fetch_musl() {
   local apt=$TMP/apt.musl
   write_apt_conf "$apt" trixie
-  printf 'APT::Architecture "%s";\nAPT::Architectures { "%s"; };\n' "$DEBIAN_ARCH" "$DEBIAN_ARCH" >>"$apt/apt.conf"
   apt-get -c "$apt/apt.conf" -qq update
   (cd "$apt/debs" && apt-get -c "$apt/apt.conf" -qq download musl)
   dpkg-deb -x "$apt"/debs/musl_*.deb "$apt/unpacked"
-  cp -L "$(find "$apt/unpacked" -name 'libc.so' -path '*musl*' | head -n 1)" "$new/ld-musl.so.1"
-  chmod 755 "$new/ld-musl.so.1"
+  cp -L "$(find "$apt/unpacked" -name 'libc.so' -path '*musl*' | head -n 1)" "$lib/ld-musl.so.1"
+  chmod 755 "$lib/ld-musl.so.1"
 }
 
 fetch_source() { # SUITE PACKAGE : to $TMP/PACKAGE.SUITE
@@ -95,6 +87,15 @@ build() { # SOURCE FOLDER TARGET SETTING...
   quietly make -C "$1/$2" "${SETTINGS[@]}" "${@:4}" LDFLAGS="-L$TMP/link" "$3"
 }
 
+keep() { # SERIES SOURCE
+  local new=$TMP/$1
+  mkdir -p "$new/bin"
+  cp "$2/src/mosquitto" "$new/bin/"
+  cp -r "$lib" "$new/"
+  rm -rf "${DIR:?}/$1"
+  mv "$new" "$DIR/$1"
+}
+
 fetch_openssl
 fetch_musl
 fetch_source trixie cjson
@@ -107,15 +108,12 @@ ar rcs "$TMP/link/libcjson.a" "$TMP/cJSON.o"
 fetch_source trixie mosquitto
 say "$ARCH: building Mosquitto 2.0"
 build "$TMP/mosquitto.trixie" src mosquitto WITH_WEBSOCKETS=no
-cp "$TMP/mosquitto.trixie/src/mosquitto" "$new/mosquitto-2.0"
+keep 2.0 "$TMP/mosquitto.trixie"
 
 fetch_source sid mosquitto
 say "$ARCH: building Mosquitto 2.1"
 settings_2_1=(WITH_WEBSOCKETS=yes WITH_HTTP_API=no WITH_EDITLINE=no WITH_SQLITE=no WITH_GMOCK=no)
 build "$TMP/mosquitto.sid" libcommon libmosquitto_common.a "${settings_2_1[@]}"
 build "$TMP/mosquitto.sid" src mosquitto "${settings_2_1[@]}"
-cp "$TMP/mosquitto.sid/src/mosquitto" "$new/mosquitto-2.1"
-
-rm -rf "$made"
-mv "$new" "$made"
+keep 2.1 "$TMP/mosquitto.sid"
 say "$ARCH: ready"

@@ -7,7 +7,8 @@
 #     (packaging/test-deb.sh: installed, used over TLS, upgraded, removed, purged);
 #   * it works where systemd runs the broker, also with the hardened unit (packaging/test-systemd.sh);
 #   * the RPM package holds what it should, and is installed and removed (packaging/test-rpm.sh);
-#   * the musl files work in Mosquitto as Alpine has it, on both architectures (packaging/test-musl.sh);
+#   * the files for other machines work (packaging/test-targets.sh): for glibc on the other architecture in Debian's
+#     brokers, for musl on both in Mosquitto as Alpine has it;
 #   * archives, checksums and bills of materials are whole, the Dockerfile and the compose file can be read, and
 #     systemd and AppArmor can read what is for them.
 #
@@ -102,5 +103,5 @@ printf '== systemd ==\n'
 packaging/test-systemd.sh "$deb" "$TENANT"
 printf '== rpm ==\n'
 packaging/test-rpm.sh
-printf '== musl ==\n'
-packaging/test-musl.sh
+printf '== other machines ==\n'
+packaging/test-targets.sh

@@ -2,7 +2,7 @@
 #
 # Puts three released Mosquitto brokers side by side, so that the tests can run against each:
 #
-#     tests/brokers.sh [DIR]            DIR defaults to target/brokers
+#     tests/brokers.sh [DIR [ARCH]]     DIR defaults to target/brokers, ARCH to this machine's architecture
 #
 #     DIR/2.0.11/  DIR/2.0.21/  DIR/2.1.2/
 #         mosquitto  mosquitto_{pub,sub,passwd,ctrl}                    run these
@@ -14,6 +14,9 @@
 # dynamic loader it was built for; where this machine has a newer one, a newer one, because plugins
 # that are built here need it.
 # The result may be moved or cached as a whole: the launchers find their files by their own place.
+#
+# ARCH is x86_64 or aarch64. Brokers of the architecture that this machine does not have keep their own C library, and
+# their launchers run them under qemu-user, of the package qemu-user-static.
 #
 # Environment:
 #   DEBIAN_MIRROR   archive to fetch from. Otherwise: the Debian archive this machine's apt uses, or
@@ -34,6 +37,7 @@ PROGRAMS=(mosquitto mosquitto_pub mosquitto_sub mosquitto_passwd mosquitto_ctrl)
 FOR_PLUGINS=(libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1 libresolv.so.2
              libgcc_s.so.1 libnss_files.so.2 libnss_dns.so.2)
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+ARCH=$(uname -m)
 
 say() { printf 'brokers: %s\n' "$*"; }
 die() { printf 'brokers: %s\n' "$@" >&2; exit 1; }
@@ -50,6 +54,17 @@ multiarch() {
   else
     printf '%s-linux-gnu\n' "$(uname -m)" # the same name, on the two machines that matter here
   fi
+}
+
+is_foreign() { [[ $ARCH != "$(uname -m)" ]]; }
+
+emulator() { # ARCH : the program that runs what is for it, or nothing if this machine does
+  local name
+  [[ $1 != "$(uname -m)" ]] || return 0
+  for name in "qemu-$1-static" "qemu-$1"; do
+    ! command -v "$name" >/dev/null || { printf '%s\n' "$name"; return; }
+  done
+  die "qemu-$1-static is missing: install the package qemu-user-static"
 }
 
 find_mirror() {
@@ -111,6 +126,8 @@ Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
 Dir::Log "$at";
 CONF
+  ! is_foreign ||
+    printf 'APT::Architecture "%s";\nAPT::Architectures { "%s"; };\n' "$FOREIGN" "$FOREIGN" >>"$at/apt.conf"
 }
 
 on_offer() { # CONF : the versions of the package mosquitto, newest first
@@ -139,7 +156,8 @@ replaced() { # RELEASE SUITE CONF
 # broker that uses one library of this machine works today and crashes after the next upgrade.
 gather_libraries() { # LOADER SEARCH_PATH PROGRAM UNPACKED TO
   local listing name file
-  listing=$("$1" --inhibit-cache --library-path "$2" --list "$3" 2>&1) || die "${3##*/} finds no libraries:" "$listing"
+  listing=$(${EMULATOR:+"$EMULATOR"} "$1" --inhibit-cache --library-path "$2" --list "$3" 2>&1) ||
+    die "${3##*/} finds no libraries:" "$listing"
   while read -r name file; do
     [[ $name != */* ]] || continue # the loader itself, which the program names by its path
     [[ $file == "$4"/* ]] || die "${3##*/}: $name would come from ${file:-nowhere}, not from the packages"
@@ -154,14 +172,14 @@ write_launcher() { # FILE PROGRAM LOADER_NAME
 # daemon changes its folder.
 here=\${0%/*}
 case \$here in /*) ;; *) here=\$PWD/\$here ;; esac
-exec "\$here/lib/$3" --inhibit-cache --argv0 $2 --library-path "\$here/lib" "\$here/bin/$2" "\$@"
+exec ${EMULATOR:+$EMULATOR }"\$here/lib/$3" --inhibit-cache --argv0 $2 --library-path "\$here/lib" "\$here/bin/$2" "\$@"
 LAUNCHER
   chmod +x "$1"
 }
 
 set_up() { # RELEASE SUITE [FURTHER SUITES]
   local release=$1 suite=$2 apt=$TMP/apt.$1 unpacked=$TMP/unpacked.$1 made=$TMP/$1
-  local conf=$apt/apt.conf package wanted file path loader name search
+  local conf=$apt/apt.conf package wanted file path loader name search ldconfig=ldconfig
   shift
   is_ready "$DIR/$release" && { say "$release: ready"; return; }
 
@@ -177,6 +195,7 @@ set_up() { # RELEASE SUITE [FURTHER SUITES]
     {mosquitto,mosquitto-clients,libmosquitto1}="$package" |
     awk '$1 == "Inst" && $2 ~ /^(mosquitto|lib|zlib)/ { sub(/^\(/, "", $3); print $2 "=" $3 }') ||
     die "$release: apt finds no way to satisfy mosquitto $package in: $*"
+  ! is_foreign || wanted+=$'\nlibc-bin' # this machine's ldconfig does not read another architecture's libraries
   say "$release: fetching mosquitto $package and $(($(wc -l <<<"$wanted") - 1)) packages with it"
   (cd "$apt/debs" && xargs apt-get -c "$conf" -qq download <<<"$wanted") || die "$release: the download failed"
 
@@ -184,7 +203,8 @@ set_up() { # RELEASE SUITE [FURTHER SUITES]
   for file in "$apt"/debs/*.deb; do dpkg-deb -x "$file" "$unpacked"; done
   search=$(find "$unpacked" -type d -path "*lib/$TRIPLET" | paste -sd:)
   # Not every package contains the short name (libx.so.1) by which programs load its library.
-  find "$unpacked" -type d -path "*lib/$TRIPLET" -exec ldconfig -n {} +
+  ! is_foreign || ldconfig=$(find "$unpacked" -path '*/sbin/ldconfig' | head -n 1)
+  find "$unpacked" -type d -path "*lib/$TRIPLET" -exec ${EMULATOR:+"$EMULATOR"} "$ldconfig" -n {} +
   loader=$(find "$unpacked" -path "*lib/$TRIPLET/ld-linux*.so.*" | head -n 1)
   [[ -n $search && -n $loader ]] || die "$release: the packages hold no loader for $TRIPLET"
   name=${loader##*/}
@@ -226,7 +246,8 @@ newer() { # VERSION THAN
 }
 
 # A plugin that is built here needs at least this machine's C library. A broker with an older one gets the
-# newest of the three instead: the C library is backward compatible.
+# newest of the three instead: the C library is backward compatible. (A plugin for another architecture is built by
+# packaging/build.sh, for an old C library.)
 lend_libc() {
   local here newest='' lender='' folder loader version file
   here=$(ldd --version | sed -nE '1s/.* ([0-9]+\.[0-9]+)$/\1/p')
@@ -264,15 +285,25 @@ begin_work() {
   trap 'rm -rf "$TMP"' EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
-  TRIPLET=$(multiarch)
+  TRIPLET=$(multiarch) EMULATOR='' FOREIGN=''
+  if is_foreign; then
+    case $ARCH in
+      x86_64) FOREIGN=amd64 ;;
+      aarch64) FOREIGN=arm64 ;;
+      *) die "ARCH is x86_64 or aarch64" ;;
+    esac
+    TRIPLET=$ARCH-linux-gnu
+    EMULATOR=$(emulator "$ARCH")
+  fi
   MIRROR=$(find_mirror)
 }
 
 cd_project() { cd "$(dirname "${BASH_SOURCE[0]}")/.."; }
 
 main() {
-  [[ $# -le 1 && ${1:-} != -* ]] || { sed -n '3,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 2; }
-  [[ $# -eq 1 ]] || cd_project
+  [[ $# -le 2 && ${1:-} != -* ]] || { sed -n '3,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 2; }
+  [[ $# -ge 1 ]] || cd_project
+  ARCH=${2:-$ARCH}
   DIR=${1:-target/brokers}
   mkdir -p "$DIR"
   DIR=$(cd "$DIR" && pwd)
@@ -302,9 +333,9 @@ main() {
     [[ $status = 0 ]] || failed+=("${words[0]}")
   done
   [[ ${#failed[@]} = 0 ]] || die "not set up: ${failed[*]}"
-  lend_libc
+  is_foreign || lend_libc
   say "all ready in $DIR"
 }
 
-# tests/sanitized.sh uses the functions of this file.
+# tests/sanitized.sh and scripts in packaging use the functions of this file.
 [[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"
