@@ -12,8 +12,8 @@
 # It holds the plugin, the operator's tool, and the module by which mosquitto_ctrl runs the tool.
 #
 # The tools of dpkg-dev are called directly. debhelper would compile with its own CFLAGS, which means
-# AWS-LC once more and a plugin that nobody has measured; this way the package holds what `make plugin`
-# makes, stripped.
+# AWS-LC once more and a plugin that nobody has measured; this way the package holds what cargo makes,
+# stripped.
 #
 # The version comes from Cargo.toml. debian/changelog must have an entry for it, which adds the Debian
 # revision and the date (the package is the same to the byte each time it is made from the same .so).
@@ -44,8 +44,8 @@ version=$(dpkg-parsechangelog -l packaging/debian/changelog -S Version)
     "  (dch -c packaging/debian/changelog -v ${upstream/-/\~}-1 does it, from the package devscripts)"
 
 if [[ -z $TARGET ]]; then
-  make plugin
-  make tool
+  # In one go, so that they are linked at the same time.
+  cargo build --locked --release -p mosquitto-auth0 -p cli -p mosquitto-ctrl-auth0
   out=target/debian
   from=$out/compiled
   made=${CARGO_TARGET_DIR:-target}/release

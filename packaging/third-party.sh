@@ -8,7 +8,10 @@ export LC_ALL=C.UTF-8
 die() { printf 'third-party: %s\n' "$@" >&2; exit 1; }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-manifests=$(cargo metadata --locked --format-version 1 | grep -oE '"manifest_path":"[^"]+"' | cut -d'"' -f4)
+target=${1:-$(rustc -vV | sed -n 's/^host: //p')}
+# Of one target alone, or cargo would fetch what other systems need.
+manifests=$(cargo metadata --locked --format-version 1 --filter-platform "$target" |
+  grep -oE '"manifest_path":"[^"]+"' | cut -d'"' -f4)
 declare -A seen=()
 while IFS='|' read -r crate licence; do
   read -r name release origin <<<"${crate/ v/ }"
@@ -30,5 +33,5 @@ while IFS='|' read -r crate licence; do
     -o -iname UNLICENSE \) | sort)
   [[ -n $found ]] || printf '(its source holds no text of the licence)\n'
   printf '\n'
-done < <(cargo tree --locked -p mosquitto-auth0 -p cli -p mosquitto-ctrl-auth0 ${1:+--target "$1"} \
+done < <(cargo tree --locked -p mosquitto-auth0 -p cli -p mosquitto-ctrl-auth0 --target "$target" \
   --edges normal,no-proc-macro --prefix none --format '{p}|{l}' | sed 's/ (\*)$//; /^$/d' | sort -u)

@@ -186,7 +186,7 @@ set_up() { # RELEASE SUITE [FURTHER SUITES]
   say "$release: asking $MIRROR for $suite"
   write_apt_conf "$apt" "$@"
   apt-get -c "$conf" -qq update || die "$release: $MIRROR does not give the suites: $*" \
-    "  try again later, or set DEBIAN_MIRROR to another archive (a dated one may be past its date)"
+    "  try again later, or set DEBIAN_MIRROR to $MIRROR to accept that its date has passed, or to another archive"
   package=$(choose_package "$release" "$conf")
   [[ -n $package ]] || replaced "$release" "$suite" "$conf"
 

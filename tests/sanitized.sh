@@ -59,7 +59,7 @@ build() { # RELEASE SUITE
   write_apt_conf "$apt" "$suite"
   sed -i 's/^deb /deb-src /' "$apt/sources.list"
   apt-get -c "$conf" -qq update || die "$NAME: $MIRROR does not give the sources of: $suite" \
-    "  try again later, or set DEBIAN_MIRROR to another archive (a dated one may be past its date)"
+    "  try again later, or set DEBIAN_MIRROR to $MIRROR to accept that its date has passed, or to another archive"
   package=$(choose_package "$release" "$conf")
   [[ -n $package ]] || replaced "$release" "$suite" "$conf"
   # apt checks the files against the index, and the index against Debian's keys.

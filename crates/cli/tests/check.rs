@@ -137,6 +137,14 @@ fn what_in_the_brokers_settings_defeats_the_plugin_is_found() {
             &[("asked-before", 2)],
         ),
         (
+            "listener 1883 ::1\nOURS\nlistener 1883 127.0.0.1\nlistener 1883 ::1\n",
+            &[("port-twice", 4)],
+        ),
+        (
+            "listener 1883 ::1\npassword_file /p\nlistener 1884 ::1\npassword_file /p\nOURS\n",
+            &[("set-twice", 4), ("local-users-refused", 4)],
+        ),
+        (
             "listener 1883 ::1\npassword_file /p\nacl_file /a\nOURS\n",
             &[("local-users-refused", 2), ("acl-file-ignored", 3)],
         ),

@@ -4,7 +4,7 @@
 //! are. Without it they count for all listeners. Of Mosquitto 2.1, `global_plugin` always counts for all, and
 //! `plugin_use` for one: what counts for all is asked first then.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use auth::config::mosquitto_conf::{ConfiguredListener, ConfiguredPlugin, MosquittoConf, Setting};
 
@@ -182,6 +182,46 @@ fn of_all_listeners(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
     }
     if conf.listeners.is_empty() && !has_default_listener(conf) {
         add(None, Flaw::NoListener);
+    }
+    found.extend(set_twice(conf));
+    found.extend(ports_twice(conf));
+    found
+}
+
+/// Returns the settings that stand where they are set already (src/conf.c, conf__parse_string).
+fn set_twice(conf: &MosquittoConf) -> Vec<Found> {
+    const OF_SIGN_INS: [&str; 3] = ["password_file", "acl_file", "psk_file"];
+    const OF_LISTENERS: [&str; 4] = ["certfile", "keyfile", "cafile", "capath"];
+    let for_all = conf.per_listener_settings().is_none();
+    let mut first: HashMap<(&str, Option<usize>), &Setting> = HashMap::new();
+    let twice = conf.settings.iter().filter_map(|setting| {
+        let word = setting.word.as_str();
+        let listener = match word {
+            word if OF_SIGN_INS.contains(&word) => setting.listener.filter(|_| !for_all),
+            word if OF_LISTENERS.contains(&word) => setting.listener,
+            _ => return None,
+        };
+        let before = first.insert((word, listener), setting)?;
+        let flaw = Flaw::SetTwice(word.to_owned(), before.place.clone());
+        Some(Found::at(Some(&setting.place), flaw))
+    });
+    twice.collect()
+}
+
+/// Returns the listeners whose port at the same address is taken by one above.
+fn ports_twice(conf: &MosquittoConf) -> Vec<Found> {
+    let mut above: Vec<&ConfiguredListener> = Vec::new();
+    let mut found = Vec::new();
+    for listener in conf.listeners.iter().filter(|one| one.port != 0) {
+        let (port, address) = (listener.port, &listener.address);
+        let same = above
+            .iter()
+            .find(|one| one.port == port && one.address == *address);
+        if let Some(before) = same {
+            let flaw = Flaw::PortTwice(port, before.place.clone());
+            found.push(Found::at(Some(&listener.place), flaw));
+        }
+        above.push(listener);
     }
     found
 }

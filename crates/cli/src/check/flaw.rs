@@ -88,6 +88,10 @@ pub(crate) enum Flaw {
     NothingToRestore,
     /// Refusals are not in the log.
     RefusalsNotLogged,
+    /// A setting is there for the second time, after this place.
+    SetTwice(String, ConfPlace),
+    /// A listener has the port of another one, which is at this place.
+    PortTwice(u16, ConfPlace),
     /// There is no listener, so the broker can be reached from this machine only.
     NoListener,
 }
@@ -166,6 +170,8 @@ impl Flaw {
             Self::RightsLost => ("rights-lost", Warning),
             Self::NothingToRestore => ("nothing-to-restore", Note),
             Self::RefusalsNotLogged => ("refusals-not-logged", Warning),
+            Self::SetTwice(..) => ("set-twice", Wrong),
+            Self::PortTwice(..) => ("port-twice", Wrong),
             Self::NoListener => ("no-listener", Note),
         }
     }

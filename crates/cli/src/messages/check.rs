@@ -136,6 +136,18 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
         Flaw::Anonymous => seen("allow_anonymous is true, and on_other is defer")
             .means("a client without a user name connects without signing in")
             .fix("set allow_anonymous false"),
+        Flaw::SetTwice(word, before) => seen(format!(
+            "{word} is set for the second time, after {}",
+            place(before)
+        ))
+        .means("the broker does not start (Duplicate value in configuration)")
+        .fix("remove one of the two lines"),
+        Flaw::PortTwice(port, before) => seen(format!(
+            "the listener at {} has the port {port} already",
+            place(before)
+        ))
+        .means("the broker does not start (Address already in use)")
+        .fix("remove one of the two listeners, or give one another port"),
         Flaw::Unprotected(port) => seen(format!(
             "the listener on port {port} has no line for this plugin, and nothing else that signs clients in"
         ))
