@@ -315,9 +315,10 @@ fn tests_that_pages_name_exist() {
 }
 
 /// The blocks that a test uses by name, except for commands.
-const TESTED: [&str; 22] = [
+const TESTED: [&str; 23] = [
     "tokens",
     "credentials",
+    "beside-lines",
     "beside-passwords",
     "other-provider",
     "issuers",
@@ -515,6 +516,7 @@ impl<'a> Setup<'a> {
             ("/etc/mosquitto/passwd", passwords(version, &folder)),
             ("/etc/mosquitto/auth0.toml", put("auth0.toml", OPTIONS)),
             ("/var/log/mosquitto", folder.clone()),
+            ("/var/lib/mosquitto/auth0", folder.join("auth0")),
         ];
         for (from, to) in &files {
             text = text.replace(from, to.to_str().unwrap());
@@ -886,8 +888,10 @@ fn the_example_beside_local_users_with_passwords() {
 #[test]
 fn the_example_beside_local_users() {
     let tenant = Tenant::start();
+    let whole = block("tested: beside");
+    assert!(whole.ends_with(&block("tested: beside-lines")));
     for version in Version::ALL {
-        let started = Setup::new(version, block("tested: beside"), &tenant).start();
+        let started = Setup::new(version, whole.clone(), &tenant).start();
         let is_allowed = |username: &str, password: &str, topic: &str| {
             let client = started.device().username(username).password(password);
             let outcome = client.qos(1).protocol(Protocol::V5).publish(topic, "x");

@@ -319,6 +319,10 @@ fn the_configurations_of_the_pages_are_right() {
             for (installed, here) in [
                 ("/usr/lib/x86_64-linux-gnu/mosquitto_auth0.so", library),
                 ("/etc/mosquitto/auth0.secret", secret),
+                (
+                    "/var/lib/mosquitto/auth0",
+                    conf.at("state").display().to_string(),
+                ),
             ] {
                 block = block.replace(installed, &here);
             }

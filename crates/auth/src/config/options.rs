@@ -552,9 +552,10 @@ const OTHERS: Group = Group {
             example: Some("defer"),
             text: "What happens to a client that sends neither a token nor, if `client_id` is set, a user name and a \
                    password. With `defer`, the next plugin decides, or the broker's `password_file` and `acl_file`, \
-                   so that you can move a fleet to tokens one device at a time. User names in `password_file` are then \
-                   the broker's, also if `client_id` is set: the tenant never sees their passwords. With `deny`, the \
-                   client is refused. A token [in the wrong form or field](security.md#a-token-in-the-wrong-form) is refused in both \
+                   so that you can move a fleet to tokens one device at a time. User names in \
+                   `password_file`, and users of dynamic-security with a password, are then [the \
+                   broker's](beside-what-you-have.md#with-devices-that-send-passwords-to-auth0), even if `client_id` \
+                   is set: their passwords are not sent to the tenant. With `deny`, the client is refused. A token [in the wrong form or field](security.md#a-token-in-the-wrong-form) is refused in both \
                    cases.",
             ..ROW
         },

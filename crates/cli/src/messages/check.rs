@@ -197,7 +197,7 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
                 "after a restart the broker has its sessions and the plugin does not have \
                  their rights: messages for devices that are away are lost",
             )
-            .fix("set plugin_opt_state_dir"),
+            .fix("set plugin_opt_state_dir /var/lib/mosquitto/auth0, or another folder of the broker's user"),
         Flaw::NothingToRestore => seen("state_dir is set, and persistence is not true")
             .means("the broker has no sessions after a restart, so only keys are kept"),
         Flaw::NotCollected(path) => seen(format!(
