@@ -373,7 +373,7 @@ on_each_broker! {
     }
 
     /// Without `on_other defer`, there are no clients but those of the tenant.
-    fn passwords_of_local_users_are_the_tenants_if_nobody_is_left_to_others(version) {
+    fn local_users_are_refused_if_nobody_is_left_to_others(version) {
         let tenant = tenant();
         let broker = with_files(version, &PluginOptions::both(&tenant), &tenant);
         let local = ConnectPacket::new(Protocol::V311, "meter").login("meter", "secret");

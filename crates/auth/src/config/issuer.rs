@@ -167,6 +167,9 @@ fn domain(value: &str) -> Result<String> {
     if value.starts_with("http://") {
         return Err(ConfigError::new("domain", value, Problem::PlainHttp));
     }
+    if value.contains('@') {
+        return Err(ConfigError::hidden("domain", Problem::LoginInAddress));
+    }
     let (host, port) = value
         .split_once(':')
         .map_or((value, None), |(host, port)| (host, Some(port)));
@@ -190,7 +193,10 @@ fn issuer(value: &str) -> Result<String> {
 fn https_address(name: &'static str, value: &str) -> Result<String> {
     let (_, after_scheme) = value.split_once("://").unwrap_or(("", value));
     let authority = after_scheme.split(['/', '?']).next().unwrap_or_default();
-    if authority.contains('@') {
+    // What is behind a colon and is no port may be a password with a slash in it.
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_port = port.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit());
+    if authority.contains('@') || !is_port {
         return Err(ConfigError::hidden(name, Problem::LoginInAddress));
     }
     if value.starts_with("http://") {

@@ -470,6 +470,7 @@ fn a_secret_is_in_no_error() {
         &[("client_secret", "hunter2-hunter2")][..],
         &[("issuer", "https://user:hunter2@t.example/")],
         &[("jwks_uri", "http://hunter2@t.example/")],
+        &[("issuer", "https://user:hunter2/x@t.example/")],
         &[
             ("issuer", "https://t.example/"),
             ("discovery_url", "https://user:hunter2@t.example/document"),
@@ -485,6 +486,9 @@ fn a_secret_is_in_no_error() {
         let error = with(options).unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");
     }
+    let domain = [("domain", "user:hunter2@t.example"), ("audience", "a")];
+    let error = read(&domain).unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
     let toml = file(
         "client_id = \"a\"\nclient_secret = \"hunter2\" oops\n",
         0o600,

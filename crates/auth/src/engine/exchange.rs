@@ -299,8 +299,9 @@ impl Engine {
         let refusal = if exchange.deadline.has_passed() {
             self.too_late().err()
         } else {
-            let detail = PendingDetail::BrokerWaitedEnough;
-            (exchange.packets >= MAX_PACKETS).then(|| Refusal::new(Reason::LoginPending, detail))
+            let packets = exchange.packets;
+            let detail = PendingDetail::AskedTooOften { packets };
+            (packets >= MAX_PACKETS).then(|| Refusal::new(Reason::LoginPending, detail))
         };
         if let Some(refusal) = refusal {
             self.renewals.forget(key);

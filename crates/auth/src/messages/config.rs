@@ -155,8 +155,8 @@ impl fmt::Display for Problem {
                 "plain http would let an attacker on the network read passwords and forge keys"
             }
             Self::LoginInAddress => {
-                "it has a user name or a password in front of the host, which is not sent; write the address \
-                 without them"
+                "it has a user name or a password in front of the host, which is not sent, or a port that is no \
+                 number; write https://HOST or https://HOST:PORT, and the path"
             }
             Self::CredentialsInAddress => {
                 "everyone who can read mosquitto.conf could read the proxy's password; write USER:PASSWORD into \

@@ -201,6 +201,11 @@ impl fmt::Display for PendingDetail {
             Self::BrokerWaitedEnough => {
                 f.write_str("the tenant is being asked, and the broker may not wait longer")
             }
+            Self::AskedTooOften { packets } => write!(
+                f,
+                "the tenant is being asked, and the device has sent {packets} AUTH packets meanwhile; let it wait a \
+                 second before each"
+            ),
             Self::MayNotWait(why) => write!(
                 f,
                 "the tenant is being asked, and the device may not wait for it: {why}"

@@ -218,6 +218,11 @@ pub enum Field {
 pub enum PendingDetail {
     /// The tenant is being asked, and the broker may not wait longer.
     BrokerWaitedEnough,
+    /// The tenant is being asked, and the client has asked for the end so many times, in AUTH packets.
+    AskedTooOften {
+        /// How many.
+        packets: u32,
+    },
     /// The tenant is being asked, and the client may not wait.
     MayNotWait(DelayObstacle),
     /// The broker hung up, because a login waits under the client ID.

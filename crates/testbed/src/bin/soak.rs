@@ -244,7 +244,7 @@ impl Soak<'_> {
                     "{left} connections are left after all devices have closed theirs"
                 ));
             }
-            std::thread::yield_now();
+            std::thread::sleep(ROUND);
         }
         Ok(())
     }
@@ -275,7 +275,10 @@ impl Soak<'_> {
     /// Some devices leave, half of them without a word.
     fn leave(&mut self, since: Duration) {
         let leaving = self.devices.len() as f64 * since.as_secs_f64() / STAY;
-        for _ in 0..leaving.ceil() as usize {
+        // The fraction is a chance, so that few devices do not leave too often.
+        let chance = (leaving.fract() * 1000.0) as usize;
+        let one_more = usize::from(self.below(1000) < chance);
+        for _ in 0..leaving as usize + one_more {
             let number = self.below(self.devices.len());
             if let Some(connected) = self.devices[number].take() {
                 match self.below(2) {
