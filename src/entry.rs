@@ -14,11 +14,7 @@ use crate::{
     quirks::{lost_sighup, sighup},
     state, time,
 };
-use auth::{
-    config::{local_users, mosquitto_conf::MosquittoConf},
-    log::Level,
-    policy_file::BrokerFeatures,
-};
+use auth::{config::mosquitto_conf::MosquittoConf, log::Level, policy_file::BrokerFeatures};
 
 /// The version of the plugin interface that is used.
 const INTERFACE: c_int = 5;
@@ -152,9 +148,7 @@ fn register(
     }
     let started = state::with(broker, userdata, |instance, common| {
         let conf = MosquittoConf::own();
-        let ours = instance.on_disk.as_ref();
-        let ours = ours.and_then(|on_disk| on_disk.instance(&conf));
-        let users = local_users::of(&conf, ours);
+        let users = instance.local_users(&conf);
         instance.engine.warn_of_local_users(&users);
         instance.engine.warn_of_missing_others(&users);
         instance.engine.set_local_users(&users);

@@ -21,7 +21,7 @@ use crate::{
 use auth::{
     client::ClientKey,
     clock::{Deadline, Unix},
-    config::{local_users, mosquitto_conf::MosquittoConf, on_disk::OnDisk},
+    config::{mosquitto_conf::MosquittoConf, on_disk::OnDisk},
     control::EXPIRY,
     engine::{Common, DelayedAnswer, Warning, collect_metrics},
     metrics::sys_topics::MetricMessage,
@@ -337,11 +337,10 @@ pub unsafe extern "C" fn on_reload(
         state::with(broker, userdata, |instance, common| {
             instance.has_news = true;
             // The broker reads its files again, too.
-            let conf = MosquittoConf::own();
-            let ours = instance.on_disk.as_ref();
-            let ours = ours.and_then(|on_disk| on_disk.instance(&conf));
-            let users = local_users::of(&conf, ours);
-            instance.engine.set_local_users(&users);
+            if instance.engine.leaves_users_to_others() {
+                let users = instance.local_users(&MosquittoConf::own());
+                instance.engine.set_local_users(&users);
+            }
             recheck::begin(broker, instance.ticks);
             if broker.generation() == Generation::V2_0 {
                 common.begin_recheck();

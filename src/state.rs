@@ -17,7 +17,12 @@ use crate::{
 use auth::{
     client::ClientKey,
     clock::{Deadline, Unix},
-    config::{Config, on_disk::OnDisk},
+    config::{
+        Config,
+        local_users::{self, LocalUsers},
+        mosquitto_conf::MosquittoConf,
+        on_disk::OnDisk,
+    },
     engine::{Common, Engine},
     jwt::jwks_cache::FetchSchedule,
     log::Log,
@@ -244,6 +249,12 @@ pub fn write_faults(broker: &Broker) {
 }
 
 impl Instance {
+    /// Returns the users that the broker has for the listeners of this instance.
+    pub fn local_users(&self, conf: &MosquittoConf) -> LocalUsers {
+        let ours = self.on_disk.as_ref();
+        local_users::of(conf, ours.and_then(|on_disk| on_disk.instance(conf)))
+    }
+
     /// Writes a line into the log.
     pub fn tell(&self, notice: &Notice) {
         self.log.line(notice.level(), notice.to_string());

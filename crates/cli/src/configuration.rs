@@ -63,11 +63,7 @@ fn plugin_at(
     port: Option<u16>,
 ) -> Result<(ConfiguredPlugin, Vec<usize>), Failure> {
     let mut instances = instances(path)?;
-    let serves = |plugin: &ConfiguredPlugin, listener| {
-        let mut named = plugin.named.iter();
-        conf.per_listener_settings().is_none()
-            || named.any(|one| one.word == "global_plugin" || one.listener == listener)
-    };
+    let serves = |plugin: &ConfiguredPlugin, listener| conf.is_asked_at(plugin, listener);
     match port {
         None => {
             announce_left_out(&instances);

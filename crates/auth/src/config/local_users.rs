@@ -57,7 +57,7 @@ pub fn of(conf: &MosquittoConf, ours: Option<&ConfiguredPlugin>) -> LocalUsers {
         None => plugin.is_auth0(),
     };
     // Another listener's files say nothing about our clients.
-    let has_us = |listener| ours.is_none_or(|ours| serves(conf, ours, listener));
+    let has_us = |listener| ours.is_none_or(|ours| conf.is_asked_at(ours, listener));
     let mut password_files: Vec<&str> = (conf.settings.iter())
         .filter(|setting| setting.word == "password_file")
         .filter(|setting| conf.per_listener_settings().is_none() || has_us(setting.listener))
@@ -88,13 +88,6 @@ pub fn of(conf: &MosquittoConf, ours: Option<&ConfiguredPlugin>) -> LocalUsers {
         dynamic_security: read(dynamic_security, clients),
         dynamic_security_first: first.is_some_and(|first| is_dynamic_security(&first.path)),
     }
-}
-
-/// Whether a plugin is asked about the clients of a listener.
-fn serves(conf: &MosquittoConf, plugin: &ConfiguredPlugin, listener: Option<usize>) -> bool {
-    let mut lines = plugin.lines_of_use();
-    conf.per_listener_settings().is_none()
-        || lines.any(|line| line.word == "global_plugin" || line.listener == listener)
 }
 
 fn is_dynamic_security(path: &str) -> bool {

@@ -200,6 +200,13 @@ impl MosquittoConf {
         setting.filter(|setting| setting.is_true())
     }
 
+    /// Whether a plugin is asked about the clients of a listener.
+    pub fn is_asked_at(&self, plugin: &ConfiguredPlugin, listener: Option<usize>) -> bool {
+        let mut lines = plugin.lines_of_use();
+        self.per_listener_settings().is_none()
+            || lines.any(|line| line.word == "global_plugin" || line.listener == listener)
+    }
+
     /// Returns the last setting with this word, where it counts for all listeners or for this one.
     pub fn setting(&self, word: &str, listener: Option<usize>) -> Option<&Setting> {
         let settings = self.settings.iter().rev();

@@ -555,7 +555,8 @@ const OTHERS: Group = Group {
                    so that you can move a fleet to tokens one device at a time. User names in \
                    `password_file`, and users of dynamic-security with a password, are then [the \
                    broker's](beside-what-you-have.md#with-devices-that-send-passwords-to-auth0), even if `client_id` \
-                   is set: their passwords are not sent to the tenant. With `deny`, the client is refused. A token [in the wrong form or field](security.md#a-token-in-the-wrong-form) is refused in both \
+                   is set: their passwords are not sent to the tenant. With `deny`, the client is refused. A token \
+                   [in the wrong form or field](security.md#a-token-in-the-wrong-form) is refused in both \
                    cases.",
             ..ROW
         },

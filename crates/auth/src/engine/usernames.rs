@@ -45,10 +45,16 @@ impl Engine {
         without.filter(|_| origin.may_be_recheck()).unwrap_or(told)
     }
 
+    /// Whether it matters which users others have. Their files need not be read otherwise. A reload that follows may
+    /// begin to send passwords to the tenant, so that does not count.
+    pub fn leaves_users_to_others(&self) -> bool {
+        self.config.defer_others
+    }
+
     /// With `on_other defer`, leaves clients with these user names to others from now on: their passwords are not the
     /// tenant's, and it should not see them. Of a file that cannot be read any more the names stay as they were.
     pub fn set_local_users(&mut self, users: &LocalUsers) {
-        if !self.config.defer_others || !self.issuers.check_passwords() {
+        if !self.leaves_users_to_others() {
             return;
         }
         let mut before = std::mem::take(&mut self.left_to_others).0;
@@ -57,11 +63,13 @@ impl Engine {
                 Ok(names) => names.iter().map(|name| name.as_str().into()).collect(),
                 Err(why) => {
                     let known = before.remove(&file.path).unwrap_or_default();
-                    self.tell(&Report::UsersUnread {
-                        file: &file.path,
-                        why,
-                        known: known.len(),
-                    });
+                    if self.issuers.check_passwords() {
+                        self.tell(&Report::UsersUnread {
+                            file: &file.path,
+                            why,
+                            known: known.len(),
+                        });
+                    }
                     known
                 }
             };
