@@ -372,6 +372,22 @@ on_each_broker! {
         assert_eq!(names, [DEVICE, "METER", "meter"]);
     }
 
+    /// If the file is gone at SIGHUP, its users stay the broker's, and the log says so.
+    fn local_users_stay_known_if_their_file_is_gone(version) {
+        let tenant = tenant();
+        let options = PluginOptions::both(&tenant).with("on_other", "defer");
+        let broker = with_files(version, &options, &tenant);
+        fs::remove_file(broker.folder().join("passwords")).unwrap();
+        broker.sighup();
+        let line = broker.expect_log("passwords' cannot be read");
+        assert!(line.contains("The users that it had (1) stay the broker's"), "{line}");
+        // 2.1 itself ends when it cannot read the file again.
+        if !version.can_delay_logins() {
+            let _ = answer(&broker, &ConnectPacket::new(Protocol::V311, "meter").login("meter", "secret"));
+            assert_eq!(tenant.count(Endpoint::Token), 0, "the tenant was not asked");
+        }
+    }
+
     /// Without `on_other defer`, there are no clients but those of the tenant.
     fn local_users_are_refused_if_nobody_is_left_to_others(version) {
         let tenant = tenant();

@@ -131,7 +131,11 @@ impl fmt::Display for Report<'_> {
                 write!(f, "{} cannot be read: {why}. ", Quoted(&file.to_string_lossy()))?;
                 match known {
                     0 => f.write_str("Passwords of its users are sent to the tenant, which refuses them")?,
-                    _ => write!(f, "The {known} users that it had stay the broker's, and the tenant refuses others")?,
+                    _ => write!(
+                        f,
+                        "The users that it had ({known}) stay the broker's, and passwords of new ones are sent to the \
+                         tenant"
+                    )?,
                 }
                 f.write_str("; fix: let the broker's user read it, then reload the broker")
             }
