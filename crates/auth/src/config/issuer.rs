@@ -193,7 +193,7 @@ fn issuer(value: &str) -> Result<String> {
 fn https_address(name: &'static str, value: &str) -> Result<String> {
     let (_, after_scheme) = value.split_once("://").unwrap_or(("", value));
     let authority = after_scheme.split(['/', '?']).next().unwrap_or_default();
-    // What is behind a colon and is no port may be a password with a slash in it.
+    // If no port follows the colon, this may be a user name and a password that contains a slash.
     let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
     let is_port = port.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit());
     if authority.contains('@') || !is_port {
