@@ -32,7 +32,7 @@ fn found(conf: &Conf, text: &str) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Checks that exactly this is found.
+/// Checks that exactly this is found. A file with a relative name is not looked for.
 #[track_caller]
 fn assert_found(conf: &Conf, text: &str, wanted: &[(&str, u64)]) {
     let found = found(conf, text);
@@ -114,7 +114,7 @@ fn what_in_the_brokers_settings_defeats_the_plugin_is_found() {
             &[("certificate-signs-in", 2)][..],
         ),
         ("listener 1883\nOURS\n", &[("plain-listener", 1)]),
-        ("listener 8883\ncertfile /x\nOURS\n", &[]),
+        ("listener 8883\ncertfile x\nOURS\n", &[]),
         ("listener 0 /run/mosquitto.sock\nOURS\n", &[]),
         (
             "listener 1883 ::1\nmount_point site/\nOURS\n",
@@ -125,7 +125,7 @@ fn what_in_the_brokers_settings_defeats_the_plugin_is_found() {
             &[("websocket-address", 2)],
         ),
         (
-            "listener 8883 10.0.0.1\ncertfile /x\nenable_proxy_protocol 2\nOURS\n",
+            "listener 8883 10.0.0.1\ncertfile x\nenable_proxy_protocol 2\nOURS\n",
             &[("proxy-protocol", 3)],
         ),
         (
@@ -141,11 +141,11 @@ fn what_in_the_brokers_settings_defeats_the_plugin_is_found() {
             &[("port-twice", 4)],
         ),
         (
-            "listener 1883 ::1\npassword_file /p\nlistener 1884 ::1\npassword_file /p\nOURS\n",
+            "listener 1883 ::1\npassword_file p\nlistener 1884 ::1\npassword_file p\nOURS\n",
             &[("set-twice", 4), ("local-users-refused", 4)],
         ),
         (
-            "listener 1883 ::1\npassword_file /p\nacl_file /a\nOURS\n",
+            "listener 1883 ::1\npassword_file p\nacl_file a\nOURS\n",
             &[("local-users-refused", 2), ("acl-file-ignored", 3)],
         ),
         (
@@ -180,10 +180,10 @@ fn what_in_the_brokers_settings_defeats_the_plugin_is_found() {
     }
     for (option, wanted) in [
         (
-            "on_other defer\nallow_anonymous true # today\nacl_file /a",
+            "on_other defer\nallow_anonymous true # today\nacl_file a",
             &[("anonymous", 6)][..],
         ),
-        ("on_other defer\nacl_file /a", &[]),
+        ("on_other defer\nacl_file a", &[]),
         ("acl defer", &[("nobody-else", 5)]),
     ] {
         let text = format!("listener 1883 ::1\nOURS\n{GOOD}plugin_opt_{option}\n");
@@ -205,7 +205,7 @@ fn what_in_the_brokers_settings_defeats_the_plugin_is_found() {
 fn settings_count_for_the_listener_that_they_are_of() {
     let conf = Conf::new();
     let per_listener = format!("per_listener_settings true\nlistener 8883 ::1\nOURS\n{GOOD}");
-    let files = "password_file /p\nacl_file /a\n";
+    let files = "password_file p\nacl_file a\n";
     let defers = "plugin_opt_on_other defer\n";
     for (text, wanted) in [
         (
@@ -271,24 +271,24 @@ fn plugins_of_all_listeners_and_of_one_are_told_apart() {
     for (text, wanted) in [
         // plugin_load is not about a listener, and may be above.
         (
-            format!("{load}per_listener_settings true\n{two}password_file /p\n"),
+            format!("{load}per_listener_settings true\n{two}password_file p\n"),
             &[("other-sign-in", 7)][..],
         ),
         (format!("{load}{two}"), &[("unprotected-listener", 6)]),
         // The broker's own files are asked first.
         (
-            format!("{load}{two}password_file /p\nacl_file /a\n"),
+            format!("{load}{two}password_file p\nacl_file a\n"),
             &[("file-first", 7), ("file-first", 8), ("other-sign-in", 6)],
         ),
         (
             format!(
-                "{load}plugin_opt_on_other defer\nacl_file /a\n{two}listener_allow_anonymous true\n"
+                "{load}plugin_opt_on_other defer\nacl_file a\n{two}listener_allow_anonymous true\n"
             ),
             &[("unprotected-listener", 8), ("file-first", 5)],
         ),
         (
             format!(
-                "per_listener_settings true\n{global}listener 8883 ::1\nlistener 1883 ::1\npassword_file /p\n"
+                "per_listener_settings true\n{global}listener 8883 ::1\nlistener 1883 ::1\npassword_file p\n"
             ),
             &[("local-users-refused", 7)],
         ),
@@ -326,6 +326,13 @@ fn the_configurations_of_the_pages_are_right() {
             ] {
                 block = block.replace(installed, &here);
             }
+            let own_files = block
+                .lines()
+                .filter_map(|line| line.split_once(" /etc/mosquitto/"));
+            for (_, file) in own_files {
+                conf.write(file, "");
+            }
+            block = block.replace("/etc/mosquitto/", conf.at("").to_str().unwrap());
             if name == "beside" {
                 let added = text
                     .split("<!-- tested: beside-passwords -->\n```conf\n")
@@ -364,6 +371,44 @@ fn what_the_brokers_user_may_not_read_is_found() {
     }
     fs::set_permissions(&policy, fs::Permissions::from_mode(0o644)).unwrap();
     check(&conf, &text).exits(0);
+}
+
+#[test]
+fn files_of_the_brokers_settings_that_it_cannot_read_are_found() {
+    let conf = Conf::new();
+    fs::set_permissions(conf.at(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let root = std::os::unix::fs::MetadataExt::uid(&fs::metadata(conf.at("")).unwrap()) == 0;
+    for word in [
+        "certfile",
+        "keyfile",
+        "cafile",
+        "crlfile",
+        "password_file",
+        "acl_file",
+        "psk_file",
+    ] {
+        let file = conf.at(word);
+        let setting = format!("{word} {}", file.display());
+        let text = format!(
+            "user daemon\nlistener 1883 ::1\n{setting}\nOURS\n{GOOD}plugin_opt_on_other defer\nacl_file a\n"
+        );
+        check(&conf, &text)
+            .exits(1)
+            .says(&format!("mosquitto.conf:3: {word}: there is no file"))
+            .says("the broker does not start");
+        conf.write(word, "");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        if root {
+            check(&conf, &text)
+                .exits(1)
+                .says(&format!(
+                    "mosquitto.conf:3: {word}: the user daemon may not read"
+                ))
+                .says(&format!("chgrp daemon {}", file.display()));
+        }
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        check(&conf, &text).never_says(&format!("{word}: "));
+    }
 }
 
 #[test]

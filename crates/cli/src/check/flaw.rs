@@ -6,6 +6,8 @@ use auth::config::mosquitto_conf::{ConfPlace, Unread};
 
 use crate::doctor::finding::Severity;
 
+use super::files::METRICS_FILE;
+
 /// Something that was found, and where.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
@@ -32,8 +34,8 @@ pub(crate) enum Flaw {
     NoSuchUser(String),
     /// The user that the broker runs as may not use a file or folder.
     Access {
-        /// The option that names it.
-        option: &'static str,
+        /// What names it.
+        named_by: NamedBy,
         /// The file or folder.
         path: PathBuf,
         /// The user.
@@ -96,9 +98,20 @@ pub(crate) enum Flaw {
     NoListener,
 }
 
+/// What names a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NamedBy {
+    /// An option of the plugin.
+    Option(&'static str),
+    /// A setting of the broker.
+    Setting(&'static str),
+}
+
 /// Why a user may not use a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
+    /// There is no such file.
+    Missing,
     /// It may not enter this folder.
     Enter(PathBuf),
     /// It may not read the file.
@@ -147,7 +160,9 @@ impl Flaw {
             Self::Option(_) => ("option", Wrong),
             Self::NoSuchUser(_) => ("no-such-user", Warning),
             // The broker starts without a metrics_file that cannot be written.
-            Self::Access { option, .. } if *option == super::METRICS_FILE => ("access", Warning),
+            Self::Access { named_by, .. } if *named_by == NamedBy::Option(METRICS_FILE) => {
+                ("access", Warning)
+            }
             Self::Access { .. } => ("access", Wrong),
             Self::NotCollected(_) => ("metrics-not-collected", Warning),
             Self::CertificateSignsIn(_) => ("certificate-signs-in", Wrong),

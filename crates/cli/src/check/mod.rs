@@ -1,21 +1,22 @@
 //! What `check` looks at. Nothing here changes anything, and nothing is sent.
 //!
-//! * this file: the instances of the plugin, their options and the files that these name
+//! * this file: the instances of the plugin and their options
 //! * [`broker`]: what in the broker's own settings defeats the plugin
+//! * [`files`]: the files that settings and options name
 //! * [`access`]: whether the broker's user may read a file
 //! * [`flaw`]: what can be found, as data; the sentences are in `messages/check.rs`
 
 mod access;
 mod broker;
+mod files;
 pub(crate) mod flaw;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use auth::{
     config::{
         Config, WrittenOptions,
         mosquitto_conf::{ConfPlace, ConfiguredPlugin, MosquittoConf},
-        options::{self, Kind},
     },
     engine::mistakes_in_files,
 };
@@ -43,8 +44,11 @@ pub(crate) fn examine(path: &Path) -> Vec<Found> {
     for instance in &ours {
         found.extend(instance.mistakes());
         if let Ok(user) = &user {
-            found.extend(instance.unreadable(user));
+            found.extend(files::of_instance(instance, user));
         }
+    }
+    if let Ok(user) = &user {
+        found.extend(files::of_broker(&conf, user));
     }
     found.extend(broker::flaws(&conf, &ours));
     let mut unique: Vec<Found> = Vec::new();
@@ -110,52 +114,4 @@ impl<'c> Instance<'c> {
         });
         found.collect()
     }
-
-    /// Returns the files that the broker's user may not read or write, and the folder that it may not write in.
-    fn unreadable(&self, user: &BrokerUser) -> Vec<Found> {
-        let mut found = Vec::new();
-        let library = Path::new(&self.plugin.path);
-        if library.is_absolute() && !library.is_file() {
-            let flaw = Flaw::NoLibrary(library.into());
-            found.push(Found::at(self.loaded_at(), flaw));
-        }
-        for row in options::all() {
-            let Some(value) = self.option(row.name) else {
-                continue;
-            };
-            let path = PathBuf::from(value);
-            let refused = match row.kind {
-                Kind::Folder => user.may_not_keep_state_in(&path),
-                Kind::File | Kind::SecretFile => user.may_not_read(&path),
-                Kind::WrittenFile if row.name == METRICS_FILE => user.may_not_replace(&path),
-                Kind::WrittenFile => user.may_not_append_to(&path),
-                _ => None,
-            };
-            if row.name == METRICS_FILE && is_not_collected(&path) {
-                let place = self.place(row.name).or_else(|| self.place("config_file"));
-                found.push(Found::at(place, Flaw::NotCollected(path.clone())));
-            }
-            if let Some(obstacle) = refused {
-                let flaw = Flaw::Access {
-                    option: row.name,
-                    path,
-                    user: user.name.clone(),
-                    obstacle,
-                };
-                let place = self.place(row.name).or_else(|| self.place("config_file"));
-                found.push(Found::at(place, flaw));
-            }
-        }
-        found
-    }
-}
-
-const METRICS_FILE: &str = "metrics_file";
-
-/// Whether this file is in a folder of the node exporter's textfile collector, which reads no file of this name.
-fn is_not_collected(path: &Path) -> bool {
-    let folder = path.parent().unwrap_or(path).display().to_string();
-    let words = ["node-exporter", "node_exporter", "textfile"];
-    let is_collectors = words.iter().any(|word| folder.contains(word));
-    is_collectors && path.extension().is_none_or(|end| end != "prom")
 }

@@ -6,7 +6,7 @@ use auth::config::mosquitto_conf::{ConfPlace, Unread};
 use input::text::Quoted;
 
 use super::doctor::{Words, seen};
-use crate::check::flaw::{Flaw, Obstacle};
+use crate::check::flaw::{Flaw, NamedBy, Obstacle};
 
 /// Returns where something is, as compilers write it.
 pub(crate) fn place(place: &ConfPlace) -> String {
@@ -43,11 +43,11 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
         ))
         .fix("run this where the broker runs"),
         Flaw::Access {
-            option,
+            named_by,
             path,
             user,
             obstacle,
-        } => of_access(option, &path.display(), user, obstacle),
+        } => of_access(*named_by, &path.display(), user, obstacle),
         Flaw::CertificateSignsIn(word) => seen(format!("{word} makes the certificate the sign-in"))
             .means(
                 "a device with a certificate of this authority comes in without a token \
@@ -242,48 +242,50 @@ pub(crate) fn of_unread(why: &Unread) -> Words {
     }
 }
 
-fn of_access(option: &str, path: &dyn fmt::Display, user: &str, obstacle: &Obstacle) -> Words {
+fn of_access(named_by: NamedBy, path: &dyn fmt::Display, user: &str, obstacle: &Obstacle) -> Words {
+    let name = match named_by {
+        NamedBy::Option(name) => format!("option {name}"),
+        NamedBy::Setting(name) => name.to_owned(),
+    };
     let words = match obstacle {
+        Obstacle::Missing => seen(format!("{name}: there is no file {path}"))
+            .fix("correct the path, or create the file"),
         Obstacle::Enter(folder) => {
             let folder = folder.display();
             seen(format!(
-                "option {option}: the user {user} may not enter {folder}, and so not use {path}"
+                "{name}: the user {user} may not enter {folder}, and so not use {path}"
             ))
             .fix(format!("run: chgrp {user} {folder} && chmod g+x {folder}"))
         }
-        Obstacle::Read => seen(format!(
-            "option {option}: the user {user} may not read {path}"
-        ))
-        .fix(format!("run: chgrp {user} {path} && chmod g+r {path}")),
+        Obstacle::Read => seen(format!("{name}: the user {user} may not read {path}"))
+            .fix(format!("run: chgrp {user} {path} && chmod g+r {path}")),
         Obstacle::Append => seen(format!(
-            "option {option}: the user {user} may not read and write {path}"
+            "{name}: the user {user} may not read and write {path}"
         ))
         .fix(format!("run: chown {user} {path} && chmod u+rw {path}")),
         Obstacle::Create(folder) => seen(format!(
-            "option {option}: there is no file {path}, and the user {user} may create none in {}",
+            "{name}: there is no file {path}, and the user {user} may create none in {}",
             folder.display()
         ))
         .fix("name a file in a folder of that user, such as /var/log/mosquitto"),
         Obstacle::Replace(folder) => {
             let folder = folder.display();
             seen(format!(
-                "option {option}: the user {user} may not write in {folder}, and so not {path}"
+                "{name}: the user {user} may not write in {folder}, and so not {path}"
             ))
             .fix(format!("run: chgrp {user} {folder} && chmod g+w {folder}"))
         }
         Obstacle::NoFolder(folder) => {
             let folder = folder.display();
-            seen(format!("option {option}: there is no folder {folder}")).fix(format!(
+            seen(format!("{name}: there is no folder {folder}")).fix(format!(
                 "run: install -d -o {user} -g {user} -m 750 {folder}"
             ))
         }
-        Obstacle::Write => seen(format!(
-            "option {option}: the user {user} may not write in {path}"
-        ))
-        .fix(format!("run: install -d -o {user} -g {user} -m 700 {path}")),
+        Obstacle::Write => seen(format!("{name}: the user {user} may not write in {path}"))
+            .fix(format!("run: install -d -o {user} -g {user} -m 700 {path}")),
     };
-    words.means(match option {
-        "metrics_file" => "the broker starts, and no metrics are written",
+    words.means(match named_by {
+        NamedBy::Option("metrics_file") => "the broker starts, and no metrics are written",
         _ => "the broker does not start",
     })
 }
