@@ -954,6 +954,8 @@ struct LocalTenant {
     options: HashMap<String, String>,
     /// The first device that it prints.
     device: HashMap<String, String>,
+    /// The commands that it prints for this device.
+    commands: Vec<String>,
     _folder: Scratch,
 }
 
@@ -964,7 +966,7 @@ impl LocalTenant {
         assert_eq!(build, "cargo build -p testbed --bin tenant");
         let arguments = run.strip_prefix("target/debug/tenant ").unwrap();
         let folder = Scratch::new("page-tenant").unwrap();
-        let arguments = arguments.replace("/tmp/tenant", folder.path().to_str().unwrap());
+        let arguments = arguments.replace("/etc/mosquitto/tenant", folder.path().to_str().unwrap());
         let mut process = Command::new(env!("CARGO"))
             .args("run --quiet --locked -p testbed --bin tenant --".split(' '))
             .args(arguments.split(' '))
@@ -974,15 +976,17 @@ impl LocalTenant {
             .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let (mut options, mut device) = (HashMap::new(), HashMap::new());
+        let mut commands = Vec::new();
         for line in lines.map(Result::unwrap) {
             let Some((name, value)) = line.split_once(' ').filter(|(name, _)| *name != "#") else {
                 continue;
             };
             match name.strip_prefix("plugin_opt_") {
-                Some(name) => options.insert(name.to_owned(), value.to_owned()),
-                None => device.insert(name.to_owned(), value.to_owned()),
-            };
-            if name == "token" {
+                Some(name) => drop(options.insert(name.to_owned(), value.to_owned())),
+                None if name == "mosquitto_pub" => commands.push(line),
+                None => drop(device.insert(name.to_owned(), value.to_owned())),
+            }
+            if commands.len() == 2 {
                 break; // the last word about a device, and the tenant stays
             }
         }
@@ -990,6 +994,7 @@ impl LocalTenant {
             process,
             options,
             device,
+            commands,
             _folder: folder,
         }
     }
@@ -1078,6 +1083,8 @@ fn the_trial_with_a_local_tenant() {
         let started = setup.start();
         let port = format!("-p {}", started.broker.port());
         let typed = block("run: trial").replace("-p 1884", &port);
+        let printed = tenant.commands.join("\n").replace("-p 1883", &port);
+        let typed = format!("{typed}\n{printed}");
         let output = bash(
             "-e",
             &typed,
@@ -1087,7 +1094,7 @@ fn the_trial_with_a_local_tenant() {
         let answers: Vec<_> = said.split("RC:").skip(1).map(|rest| &rest[..3]).collect();
         assert_eq!(
             answers,
-            ["16)", "135"],
+            ["16)", "135", "16)", "16)"],
             "{version}: {output:?}\n{}",
             started.broker.log()
         );

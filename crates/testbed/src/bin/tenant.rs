@@ -1,6 +1,7 @@
 //! Runs a local Auth0 tenant for the demo, until stdin closes.
 //!
-//! Prints lines for mosquitto.conf, and for each device a user name, a password and a token.
+//! Prints lines for mosquitto.conf, and for each device a user name, a password, a token, and commands that publish with
+//! them.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -8,22 +9,23 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::tenant::{Device, Tenant};
 
 const USAGE: &str = "\
-usage: tenant [--port N] [--dir DIR] [--device NAME PASSWORD TOPICS]... [--forever]
+usage: tenant [--port N] [--dir DIR] [--device NAME PASSWORD TOPICS]... [--broker-port N] [--forever]
 
-  --port N     listen on 127.0.0.1:N instead of any free port
-  --dir DIR    write ca.pem and auth0.secret into DIR instead of a temporary directory
-  --device     add a device, or replace the built-in one of that name; TOPICS are separated by commas
-  --forever    run until killed, not until stdin closes";
+  --port N         listen on 127.0.0.1:N instead of any free port
+  --dir DIR        write ca.pem and auth0.secret into DIR instead of a temporary directory
+  --device         add a device, or replace the built-in one of that name; TOPICS are separated by commas
+  --broker-port N  the port on which your broker listens, for the commands that are printed (1883)
+  --forever        run until killed, not until stdin closes";
 
-#[derive(Default)]
 struct TenantArguments {
     port: u16,
     dir: Option<String>,
     devices: Vec<Device>,
+    broker_port: u16,
     forever: bool,
 }
 
@@ -42,7 +44,13 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Option<TenantArguments> {
-    let mut arguments = TenantArguments::default();
+    let mut arguments = TenantArguments {
+        port: 0,
+        dir: None,
+        devices: Vec::new(),
+        broker_port: 1883,
+        forever: false,
+    };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--port" => arguments.port = words.next()?.parse().ok()?,
@@ -54,6 +62,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<TenantArguments> {
                 let device = Device::new(&name, &password).topics(json!(topics));
                 arguments.devices.push(device);
             }
+            "--broker-port" => arguments.broker_port = words.next()?.parse().ok()?,
             "--forever" => arguments.forever = true,
             _ => return None,
         }
@@ -73,7 +82,7 @@ fn run(arguments: TenantArguments) -> io::Result<()> {
     let settings = tenant.settings();
     let secret = tenant.ca_file().with_file_name("auth0.secret");
     write_secret(&secret, &settings.client_secret)?;
-    println!("# For mosquitto.conf, after the line `plugin`:");
+    println!("# For mosquitto.conf, below the line `plugin`:");
     println!("plugin_opt_domain {}", tenant.domain());
     println!("plugin_opt_ca_file {}", tenant.ca_file().display());
     println!("plugin_opt_audience {}", settings.audience);
@@ -81,10 +90,11 @@ fn run(arguments: TenantArguments) -> io::Result<()> {
     println!("plugin_opt_client_secret_file {}", secret.display());
     println!("plugin_opt_connection {}", settings.connections[0]);
     for device in tenant.devices() {
-        println!("\n# A device:");
-        println!("username {}", device.username);
-        println!("password {}", device.password);
-        println!("token {}", tenant.token(&device.username));
+        print_device(
+            &device,
+            &tenant.token(&device.username),
+            arguments.broker_port,
+        );
     }
     if arguments.forever {
         loop {
@@ -95,9 +105,38 @@ fn run(arguments: TenantArguments) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the client secret to a file of which the plugin does not say that others can read it.
+fn print_device(device: &Device, token: &str, broker_port: u16) {
+    let Device {
+        username, password, ..
+    } = device;
+    println!("\n# A device:\nusername {username}\npassword {password}\ntoken {token}");
+    let topics = device.topics.as_ref().and_then(Value::as_array);
+    let mut topics = topics.into_iter().flatten().filter_map(Value::as_str);
+    let Some(topic) = topics.find(|topic| !topic.contains(['+', '#'])) else {
+        return;
+    };
+    println!("# It publishes with its password, and with its token:");
+    for (name, secret) in [(username.as_str(), password.as_str()), ("JWT", token)] {
+        let [name, secret, topic] = [name, secret, topic].map(quoted);
+        println!(
+            "mosquitto_pub -h localhost -p {broker_port} -V 5 -q 1 -d -u {name} -P {secret} -t {topic} -m 20.5"
+        );
+    }
+}
+
+/// Returns a word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// Writes the client secret to a file that its owner and its group can read: in a folder with the set-group-ID bit,
+/// that is the folder's group, which can be the broker's. The plugin refuses a file that everybody can read.
 fn write_secret(file: &Path, secret: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options.write(true).create(true).truncate(true).mode(0o640);
     options.open(file)?.write_all(secret.as_bytes())
 }
