@@ -1,7 +1,7 @@
 //! Runs a local Auth0 tenant for the demo, until stdin closes.
 //!
-//! Prints lines for mosquitto.conf, and for each device a user name, a password, a token, and commands that publish with
-//! them.
+//! Prints lines for mosquitto.conf, and for each device a user name, a password, a token, and commands that publish
+//! with them.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
