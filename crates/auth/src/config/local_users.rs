@@ -66,7 +66,7 @@ pub fn of(conf: &MosquittoConf, ours: Option<&ConfiguredPlugin>) -> LocalUsers {
     let mut dynamic_security = Vec::new();
     let beside_us = |plugin: &&ConfiguredPlugin| {
         let mut lines = plugin.lines_of_use();
-        lines.any(|line| line.word == "global_plugin" || has_us(line.listener))
+        conf.is_asked_everywhere(plugin) || lines.any(|line| has_us(line.listener))
     };
     for plugin in conf.plugins.iter().filter(beside_us) {
         for (name, value) in &plugin.options {

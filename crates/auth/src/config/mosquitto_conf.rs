@@ -200,11 +200,19 @@ impl MosquittoConf {
         setting.filter(|setting| setting.is_true())
     }
 
-    /// Whether a plugin is asked about the clients of a listener.
+    /// Whether a plugin is asked about the clients of all listeners. `plugin_use` of Mosquitto 2.1 always names one.
+    pub fn is_asked_everywhere(&self, plugin: &ConfiguredPlugin) -> bool {
+        plugin.lines_of_use().any(|line| match line.word.as_str() {
+            "global_plugin" => true,
+            "plugin_use" => false,
+            _ => self.per_listener_settings().is_none(),
+        })
+    }
+
+    /// Whether a plugin is asked about the clients of a listener. `None` is the default listener.
     pub fn is_asked_at(&self, plugin: &ConfiguredPlugin, listener: Option<usize>) -> bool {
         let mut lines = plugin.lines_of_use();
-        self.per_listener_settings().is_none()
-            || lines.any(|line| line.word == "global_plugin" || line.listener == listener)
+        self.is_asked_everywhere(plugin) || lines.any(|line| line.listener == listener)
     }
 
     /// Returns the last setting with this word, where it counts for all listeners or for this one.
@@ -606,5 +614,27 @@ mod tests {
                 Unread::OptionWithoutPlugin("plugin_opt_c".into()),
             ]
         );
+    }
+
+    #[test]
+    fn a_plugin_is_asked_where_its_lines_say() {
+        let folder = Folder::new();
+        let asked = |first: &str, above: &str, below: &str| {
+            let text = format!("{first}{above}listener 1\nlistener 2\n{below}");
+            let conf = MosquittoConf::read(&folder.write("mosquitto.conf", text));
+            let ours = &conf.plugins[0];
+            [None, Some(0), Some(1)].map(|listener| conf.is_asked_at(ours, listener))
+        };
+        let each = "per_listener_settings true\n";
+        let (plugin, global) = ("plugin /x.so\n", "global_plugin /x.so\n");
+        let (load, used) = ("plugin_load x /x.so\n", "plugin_use x\n");
+        assert_eq!(asked("", plugin, ""), [true; 3]);
+        assert_eq!(asked("", "", plugin), [true; 3]);
+        assert_eq!(asked("", load, used), [false, false, true]);
+        assert_eq!(asked(each, load, used), [false, false, true]);
+        assert_eq!(asked(each, load, ""), [false; 3]);
+        assert_eq!(asked(each, plugin, ""), [true, false, false]);
+        assert_eq!(asked(each, "", plugin), [false, false, true]);
+        assert_eq!(asked(each, "", global), [true; 3]);
     }
 }

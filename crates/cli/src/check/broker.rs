@@ -49,27 +49,12 @@ fn listeners(conf: &MosquittoConf) -> Vec<Option<usize>> {
         .collect()
 }
 
-/// Whether a plugin is asked about the clients of all listeners.
-fn serves_all(conf: &MosquittoConf, plugin: &ConfiguredPlugin) -> bool {
-    plugin.named.iter().any(|line| match line.word.as_str() {
-        "global_plugin" => true,
-        "plugin" | "auth_plugin" => conf.per_listener_settings().is_none(),
-        _ => false,
-    })
-}
-
-/// Whether a plugin is asked about the clients of this listener.
-fn serves(conf: &MosquittoConf, plugin: &ConfiguredPlugin, listener: Option<usize>) -> bool {
-    let uses = |line: &Setting| line.word != "plugin_load" && line.listener == listener;
-    serves_all(conf, plugin) || plugin.named.iter().any(uses)
-}
-
 /// Whether one of these instances is asked about the clients of this listener. If none is used at all, that is a flaw
 /// of its own, and listeners are looked at as if one were.
 fn is_served(conf: &MosquittoConf, listener: usize, ours: &[&Instance]) -> bool {
     let serves = |listener| {
         ours.iter()
-            .any(|instance| serves(conf, instance.plugin, listener))
+            .any(|instance| conf.is_asked_at(instance.plugin, listener))
     };
     serves(Some(listener)) || !listeners(conf).into_iter().any(serves)
 }
@@ -110,7 +95,7 @@ fn has_other_sign_in(conf: &MosquittoConf, listener: usize) -> bool {
         || anonymous.is_some()
         || certificate("use_identity_as_username")
         || certificate("use_subject_as_username")
-        || plugins.any(|plugin| asks(plugin) && serves(conf, plugin, Some(listener)))
+        || plugins.any(|plugin| asks(plugin) && conf.is_asked_at(plugin, Some(listener)))
 }
 
 /// Whether a plugin is another one that decides about clients. 2.1 has one that does nothing but keep sessions on disk.
@@ -270,7 +255,8 @@ fn of_listener(
     }
     let is_websockets = set("protocol").filter(|setting| setting.value == "websockets");
     let trusts = ours.iter().any(|instance| {
-        serves(conf, instance.plugin, Some(place)) && instance.option("trusted_proxies").is_some()
+        conf.is_asked_at(instance.plugin, Some(place))
+            && instance.option("trusted_proxies").is_some()
     });
     if let Some(setting) = is_websockets.filter(|_| !trusts) {
         add(Some(setting), Flaw::WebsocketAddress);
@@ -312,7 +298,7 @@ fn of_instance(conf: &MosquittoConf, instance: &Instance) -> Vec<Found> {
         found.push(Found::at(loaded, Flaw::AboveListeners));
     }
     for listener in listeners(conf) {
-        if serves(conf, plugin, listener) {
+        if conf.is_asked_at(plugin, listener) {
             found.extend(of_instance_at(conf, instance, listener));
         }
     }
@@ -330,11 +316,11 @@ fn of_instance_at(
     let others = conf
         .plugins
         .iter()
-        .filter(|other| asks(other) && serves(conf, other, listener));
+        .filter(|other| asks(other) && conf.is_asked_at(other, listener));
     let others: Vec<_> = others.collect();
     let place_of =
         |one: &ConfiguredPlugin| conf.plugins.iter().position(|two| std::ptr::eq(one, two));
-    let turn = |one: &ConfiguredPlugin| (!serves_all(conf, one), place_of(one));
+    let turn = |one: &ConfiguredPlugin| (!conf.is_asked_everywhere(one), place_of(one));
     for other in others.iter().filter(|other| turn(other) < turn(plugin)) {
         let place = other.named.first().map(|setting| &setting.place);
         found.push(Found::at(place, Flaw::AskedBefore(other.path.clone())));
@@ -354,7 +340,7 @@ fn of_instance_at(
     for (word, setting) in files {
         let Some(setting) = setting else { continue };
         let flaw = match word {
-            _ if conf.per_listener_settings().is_none() && !serves_all(conf, plugin) => {
+            _ if conf.per_listener_settings().is_none() && !conf.is_asked_everywhere(plugin) => {
                 Flaw::FileFirst(word)
             }
             "password_file" if !defers("on_other") => Flaw::LocalUsersRefused,
