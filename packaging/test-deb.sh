@@ -16,6 +16,9 @@
 # The first run makes the tree and keeps a copy, target/debian/SUITE-ARCH.tar; later runs unpack that and
 # need no network. Delete the copy for a tree of today.
 #
+# The tree is of the package's architecture. If that is not this machine's, the kernel must run its programs with qemu:
+# the package qemu-user-static registers that, where systemd runs.
+#
 # Environment:
 #   SUITE           the Debian release to use
 #   DEBIAN_MIRROR   archive to fetch from. Otherwise: the Debian archive this machine's apt uses, or the
@@ -49,6 +52,13 @@ if [[ $EUID != 0 ]]; then
   exec sudo --preserve-env=DEBIAN_MIRROR,SUITE "$SELF" "$FILE" "$TENANT"
 fi
 
+ARCH=$(dpkg-deb -f "$FILE" Architecture)
+if [[ $ARCH != "$(dpkg --print-architecture)" ]]; then
+  registered=/proc/sys/fs/binfmt_misc/qemu-$(dpkg-architecture -a "$ARCH" -qDEB_HOST_GNU_CPU)
+  [[ -e $registered ]] || die "this machine does not run programs for $ARCH: there is no $registered" \
+    "  install the package qemu-user-static, and restart systemd-binfmt"
+fi
+
 # The Debian releases to choose from, oldest first, with the version of their C library.
 SUITES=(bookworm:2.36 trixie:2.41 forky:2.42)
 
@@ -72,7 +82,7 @@ mkdir -p target/debian
 WORK=$(mktemp -d "$PWD/target/debian/test.XXXXXX")
 TREE=$WORK/tree
 LOG=$TREE/var/log/mosquitto/mosquitto.log
-CACHE=$PWD/target/debian/$SUITE-$(dpkg --print-architecture).tar
+CACHE=$PWD/target/debian/$SUITE-$ARCH.tar
 
 # ---- leaving nothing behind ----
 
@@ -124,7 +134,7 @@ make_tree() {
   local mirror
   mirror=$(find_mirror)
   say "making a $SUITE tree from ${mirror:-the default archive of debootstrap}"
-  quietly debootstrap --variant=minbase --keyring="$KEYRING" "$SUITE" "$TREE" ${mirror:+"$mirror"}
+  quietly debootstrap --arch="$ARCH" --variant=minbase --keyring="$KEYRING" "$SUITE" "$TREE" ${mirror:+"$mirror"}
   # No service is started in here.
   printf '#!/bin/sh\nexit 101\n' >"$TREE/usr/sbin/policy-rc.d"
   chmod 755 "$TREE/usr/sbin/policy-rc.d"
@@ -214,7 +224,7 @@ client() { # PROGRAM ARGUMENT... : one of the tree's own clients, as nobody
 # ---- the package ----
 
 # 2.1's own plugins lie one folder deeper; ours stays where a configuration names it.
-LIBDIR=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)
+LIBDIR=/usr/lib/$(dpkg-architecture -a "$ARCH" -qDEB_HOST_MULTIARCH)
 PLUGIN=$LIBDIR/mosquitto_auth0.so
 CONF=/etc/mosquitto/conf.d/auth0.conf
 SECRET=/etc/mosquitto/auth0.secret
@@ -300,7 +310,7 @@ run_its_commands() {
 # ==== installing ====
 
 cp "$FILE" "$TREE/root/$PACKAGE.deb"
-say "$SUITE: installing ${FILE##*/} beside mosquitto $(field mosquitto Version)"
+say "$SUITE, $ARCH: installing ${FILE##*/} beside mosquitto $(field mosquitto Version)"
 check "the tree has Debian's broker" is_installed mosquitto
 check "and no ca-certificates" not is_installed ca-certificates
 check "apt installs the package" install_it

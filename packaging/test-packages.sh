@@ -3,10 +3,11 @@
 # Tests what packaging/packages.sh has made: packaging/test-packages.sh
 #
 #   * lintian finds nothing in the Debian packages;
-#   * the Debian package of this machine's architecture works in bookworm, trixie and sid, with each one's own broker
-#     (packaging/test-deb.sh: installed, used over TLS, upgraded, removed, purged);
+#   * the Debian packages work in bookworm, trixie and sid, with each one's own broker (packaging/test-deb.sh:
+#     installed, used over TLS, upgraded, removed, purged), that of the other architecture where the kernel runs its
+#     programs under qemu-user;
 #   * it works where systemd runs the broker, also with the hardened unit (packaging/test-systemd.sh);
-#   * the RPM package holds what it should, and is installed and removed (packaging/test-rpm.sh);
+#   * the RPM packages hold what they should, and are installed and removed (packaging/test-rpm.sh);
 #   * the files for other machines work (packaging/test-targets.sh): for glibc on the other architecture in Debian's
 #     brokers, for musl on both in Mosquitto as Alpine has it;
 #   * archives, checksums and bills of materials are whole, the Dockerfile and the compose file can be read, and
@@ -25,7 +26,8 @@ RELEASE=$PWD/target/packages/release
 for tool in debootstrap lintian rpm openssl systemd-analyze apparmor_parser python3; do
   command -v "$tool" >/dev/null || die "$tool is missing (the top of this script lists the packages)"
 done
-deb=$(find "$RELEASE" -name "mosquitto-auth0_*_$(dpkg --print-architecture).deb")
+of_arch() { find "$RELEASE" -name "mosquitto-auth0_*_$1.deb"; }
+deb=$(of_arch "$(dpkg --print-architecture)")
 [[ -n $deb ]] || die "there is no Debian package in $RELEASE: run packaging/packages.sh first"
 cargo build --locked --quiet -p testbed --bin tenant
 TENANT=$(realpath "${CARGO_TARGET_DIR:-target}/debug/tenant")
@@ -95,13 +97,24 @@ printf '%s\n' 'include <tunables/global>' 'profile broker /usr/sbin/mosquitto {'
 apparmor_parser --skip-kernel-load --skip-cache --base "$WORK/apparmor" "$WORK/profile" ||
   die "AppArmor does not accept its file"
 
-for suite in bookworm trixie sid; do
-  printf '== %s ==\n' "$suite"
-  SUITE=$suite packaging/test-deb.sh "$deb" "$TENANT"
+# The RPM packages are installed in the trees that this makes.
+for machine in x86_64 aarch64; do
+  case $machine in
+    x86_64) arch=amd64 ;;
+    aarch64) arch=arm64 ;;
+  esac
+  if [[ $machine != "$(uname -m)" && ! -e /proc/sys/fs/binfmt_misc/qemu-$machine ]]; then
+    printf '== %s: not tried, as the kernel does not run its programs ==\n' "$arch"
+    continue
+  fi
+  for suite in bookworm trixie sid; do
+    printf '== %s, %s ==\n' "$suite" "$arch"
+    SUITE=$suite packaging/test-deb.sh "$(of_arch "$arch")" "$TENANT"
+  done
+  printf '== rpm, %s ==\n' "$arch"
+  packaging/test-rpm.sh "$machine"
 done
 printf '== systemd ==\n'
 packaging/test-systemd.sh "$deb" "$TENANT"
-printf '== rpm ==\n'
-packaging/test-rpm.sh
 printf '== other machines ==\n'
 packaging/test-targets.sh
