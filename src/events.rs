@@ -28,8 +28,8 @@ use auth::{
     sessions::AfterDisconnect,
 };
 
-/// For how long a tick starts on further saved sessions. One takes about 2 µs if devices share their rights.
-const CHECK_SAVED_FOR: Duration = Duration::from_millis(1);
+/// How long a tick may spend on saved sessions before it stops taking further ones. One takes about 2 µs if devices share their rights.
+const SAVED_SESSIONS_BUDGET: Duration = Duration::from_millis(1);
 
 /// # Safety
 ///
@@ -177,7 +177,7 @@ fn tick(broker: &Broker, userdata: *mut c_void) {
 /// and makes the rights of the others, so that a message to all of them does not have to. Does nothing on 2.0, which
 /// does not say which sessions it has.
 fn check_saved(broker: &Broker, instance: &mut Instance, common: &mut Common, now: Unix) {
-    let end = Deadline::after(CHECK_SAVED_FOR);
+    let end = Deadline::after(SAVED_SESSIONS_BUDGET);
     while !end.has_passed()
         && let Some(client_id) = common.next_saved()
         && let Some(holder) = broker.holder(&client_id)

@@ -249,7 +249,7 @@ impl Engine {
             Origin::Recheck { .. } => self.config.defer_others,
             Origin::Unknown => common.sessions.is_deferred(connect.key),
         };
-        if was_let_in || self.left_to_others.contains(username) {
+        if was_let_in || self.local_usernames.contains(username) {
             return Ok(Credential::LocalUser);
         }
         for (field, bytes) in [

@@ -98,7 +98,7 @@ use report::Report;
 use restored::RestoredRules;
 use signing_keys::SigningKeys;
 use tally::Tally;
-use usernames::LeftToOthers;
+use usernames::LocalUsernames;
 
 /// One instance of the plugin. Only the broker's thread uses it, so nothing in it has a lock, except what the threads
 /// of the pool and of the key cache share with it.
@@ -140,7 +140,7 @@ pub struct Engine {
     socket: Option<LocalSocket>,
     tenant: TenantId,
     known_callers: KnownCallers,
-    left_to_others: LeftToOthers,
+    local_usernames: LocalUsernames,
     /// The refusals that were reported, and how often they were repeated.
     repeats: Repeats,
     /// When it was last reported that the clock was set.
@@ -241,7 +241,7 @@ impl Engine {
             socket: None,
             tenant: common.tenant(&config),
             known_callers: KnownCallers::default(),
-            left_to_others: LeftToOthers::default(),
+            local_usernames: LocalUsernames::default(),
             config,
             log,
             repeats: Repeats::default(),

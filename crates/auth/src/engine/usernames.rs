@@ -17,11 +17,11 @@ use crate::{
     sessions::Origin,
 };
 
-/// User names that are left to others, by the file that has them.
+/// The user names of local users, by the file that has them. Clients with these names are left to the broker.
 #[derive(Default)]
-pub(super) struct LeftToOthers(HashMap<PathBuf, HashSet<Box<str>>>);
+pub(super) struct LocalUsernames(HashMap<PathBuf, HashSet<Box<str>>>);
 
-impl LeftToOthers {
+impl LocalUsernames {
     pub(super) fn contains(&self, username: &str) -> bool {
         self.0.values().any(|names| names.contains(username))
     }
@@ -57,7 +57,7 @@ impl Engine {
         if !self.leaves_users_to_others() {
             return;
         }
-        let mut before = std::mem::take(&mut self.left_to_others).0;
+        let mut before = std::mem::take(&mut self.local_usernames).0;
         for file in users.files() {
             let names = match &file.names {
                 Ok(names) => names.iter().map(|name| name.as_str().into()).collect(),
@@ -73,7 +73,7 @@ impl Engine {
                     known
                 }
             };
-            self.left_to_others.0.insert(file.path.clone(), names);
+            self.local_usernames.0.insert(file.path.clone(), names);
         }
     }
 
