@@ -115,6 +115,16 @@ fn what_in_the_brokers_settings_defeats_the_plugin_is_found() {
         ),
         ("listener 1883\nOURS\n", &[("plain-listener", 1)]),
         ("listener 8883\ncertfile x\nOURS\n", &[]),
+        ("port 1883\nOURS\n", &[("plain-listener", 1)]),
+        ("port 8883\ncertfile x\nOURS\n", &[]),
+        (
+            "bind_address 127.0.0.1\nuse_identity_as_username 1\nOURS\n",
+            &[("certificate-signs-in", 2)],
+        ),
+        (
+            "port 1884\nbind_address ::1\nOURS\nlistener 1884 ::1\n",
+            &[("port-twice", 4)],
+        ),
         ("listener 0 /run/mosquitto.sock\nOURS\n", &[]),
         (
             "listener 1883 ::1\nmount_point site/\nOURS\n",

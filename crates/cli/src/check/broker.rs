@@ -16,7 +16,10 @@ use super::{
 /// Returns the flaws of a configuration with these instances of the plugin.
 pub(super) fn flaws(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
     let mut found = of_all_listeners(conf, ours);
-    for (place, listener) in conf.listeners.iter().enumerate() {
+    let default = default_listener(conf);
+    let named = conf.listeners.iter().enumerate();
+    let named = named.map(|(place, listener)| (Some(place), listener));
+    for (place, listener) in default.iter().map(|default| (None, default)).chain(named) {
         found.extend(of_listener(conf, place, listener, ours));
     }
     for instance in ours {
@@ -25,38 +28,54 @@ pub(super) fn flaws(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
     found
 }
 
+/// Returns the setting in the section of this listener. `None` is the default listener, whose section is above the
+/// others.
+fn of_section<'c>(
+    conf: &'c MosquittoConf,
+    word: &str,
+    listener: Option<usize>,
+) -> Option<&'c Setting> {
+    let mut settings = conf.settings.iter().rev();
+    settings.find(|setting| setting.word == word && setting.listener == listener)
+}
+
 /// Whether a listener takes MQTT.
-fn is_for_clients(conf: &MosquittoConf, listener: usize) -> bool {
-    let protocol = conf.setting("protocol", Some(listener));
+fn is_for_clients(conf: &MosquittoConf, listener: Option<usize>) -> bool {
+    let protocol = of_section(conf, "protocol", listener);
     protocol.is_none_or(|setting| setting.value != "http_api")
 }
 
-/// Whether the default listener, which has no line `listener`, is set up.
-fn has_default_listener(conf: &MosquittoConf) -> bool {
-    let mut words = conf.settings.iter().map(|one| one.word.as_str());
-    words.any(|word| matches!(word, "port" | "bind_address"))
+/// Returns the default listener, which has no line `listener`, if it is set up. The settings for that are deprecated,
+/// and each binds it to every address or to the one that is given.
+fn default_listener(conf: &MosquittoConf) -> Option<ConfiguredListener> {
+    let (port, address) = (
+        conf.setting("port", None),
+        conf.setting("bind_address", None),
+    );
+    Some(ConfiguredListener {
+        port: port.map_or(Some(1883), |port| port.value.parse().ok())?,
+        address: address.map(|address| address.value.clone()),
+        place: port.or(address)?.place.clone(),
+    })
 }
 
 /// Returns the listeners that clients connect to. `None` is the default listener.
 fn listeners(conf: &MosquittoConf) -> Vec<Option<usize>> {
-    let named = 0..conf.listeners.len();
-    let named = named.filter(|listener| is_for_clients(conf, *listener));
-    let default = conf.listeners.is_empty() || has_default_listener(conf);
-    default
-        .then_some(None)
-        .into_iter()
-        .chain(named.map(Some))
+    let default = conf.listeners.is_empty() || default_listener(conf).is_some();
+    let named = (0..conf.listeners.len()).map(Some);
+    let all = default.then_some(None).into_iter().chain(named);
+    all.filter(|listener| is_for_clients(conf, *listener))
         .collect()
 }
 
 /// Whether one of these instances is asked about the clients of this listener. If none is used at all, that is a flaw
 /// of its own, and listeners are looked at as if one were.
-fn is_served(conf: &MosquittoConf, listener: usize, ours: &[&Instance]) -> bool {
+fn is_served(conf: &MosquittoConf, listener: Option<usize>, ours: &[&Instance]) -> bool {
     let serves = |listener| {
         ours.iter()
             .any(|instance| conf.is_asked_at(instance.plugin, listener))
     };
-    serves(Some(listener)) || !listeners(conf).into_iter().any(serves)
+    serves(listener) || !listeners(conf).into_iter().any(serves)
 }
 
 /// Returns the setting about sign-ins that counts for this listener.
@@ -73,21 +92,18 @@ fn counting<'c>(
 /// Returns the setting that says whether this listener takes clients without a user name. 2.1 has one that always
 /// counts for its listener.
 fn allows_anonymous(conf: &MosquittoConf, listener: Option<usize>) -> Option<&Setting> {
-    let of_listener = listener.and_then(|one| conf.setting("listener_allow_anonymous", Some(one)));
+    let of_listener = of_section(conf, "listener_allow_anonymous", listener);
     of_listener.or_else(|| counting(conf, "allow_anonymous", listener))
 }
 
 /// Whether a listener without the plugin has something else that decides who comes in.
-fn has_other_sign_in(conf: &MosquittoConf, listener: usize) -> bool {
-    let anonymous = allows_anonymous(conf, Some(listener)).map(Setting::is_true);
+fn has_other_sign_in(conf: &MosquittoConf, listener: Option<usize>) -> bool {
+    let anonymous = allows_anonymous(conf, listener).map(Setting::is_true);
     if anonymous == Some(true) {
         return false;
     }
-    let counts = |word| counting(conf, word, Some(listener));
-    let certificate = |word| {
-        conf.setting(word, Some(listener))
-            .is_some_and(Setting::is_true)
-    };
+    let counts = |word| counting(conf, word, listener);
+    let certificate = |word| of_section(conf, word, listener).is_some_and(Setting::is_true);
     let mut plugins = conf.plugins.iter();
     ["password_file", "acl_file", "psk_file"]
         .into_iter()
@@ -95,7 +111,7 @@ fn has_other_sign_in(conf: &MosquittoConf, listener: usize) -> bool {
         || anonymous.is_some()
         || certificate("use_identity_as_username")
         || certificate("use_subject_as_username")
-        || plugins.any(|plugin| asks(plugin) && conf.is_asked_at(plugin, Some(listener)))
+        || plugins.any(|plugin| asks(plugin) && conf.is_asked_at(plugin, listener))
 }
 
 /// Whether a plugin is another one that decides about clients. 2.1 has one that does nothing but keep sessions on disk.
@@ -115,7 +131,7 @@ fn of_all_listeners(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
     let is_served = |setting: &&Setting| {
         setting
             .listener
-            .is_none_or(|one| is_served(conf, one, ours))
+            .is_none_or(|one| is_served(conf, Some(one), ours))
     };
     if let Some(setting) = set("use_username_as_clientid").filter(is_served) {
         add(Some(setting), Flaw::UsernameAsClientId);
@@ -165,7 +181,7 @@ fn of_all_listeners(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
         None if saves => add(None, Flaw::NothingToRestore),
         _ => {}
     }
-    if conf.listeners.is_empty() && !has_default_listener(conf) {
+    if conf.listeners.is_empty() && default_listener(conf).is_none() {
         add(None, Flaw::NoListener);
     }
     found.extend(set_twice(conf));
@@ -197,7 +213,9 @@ fn set_twice(conf: &MosquittoConf) -> Vec<Found> {
 fn ports_twice(conf: &MosquittoConf) -> Vec<Found> {
     let mut above: Vec<&ConfiguredListener> = Vec::new();
     let mut found = Vec::new();
-    for listener in conf.listeners.iter().filter(|one| one.port != 0) {
+    let default = default_listener(conf);
+    let all = default.iter().chain(&conf.listeners);
+    for listener in all.filter(|one| one.port != 0) {
         let (port, address) = (listener.port, &listener.address);
         let same = above
             .iter()
@@ -214,12 +232,12 @@ fn ports_twice(conf: &MosquittoConf) -> Vec<Found> {
 /// Returns the flaws of one listener.
 fn of_listener(
     conf: &MosquittoConf,
-    place: usize,
+    place: Option<usize>,
     listener: &ConfiguredListener,
     ours: &[&Instance],
 ) -> Vec<Found> {
     let mut found = Vec::new();
-    let set = |word| conf.setting(word, Some(place));
+    let set = |word| of_section(conf, word, place);
     let is_set = |word| set(word).is_some();
     let mut add = |setting: Option<&Setting>, flaw| {
         let at = setting.map_or(&listener.place, |setting| &setting.place);
@@ -255,8 +273,7 @@ fn of_listener(
     }
     let is_websockets = set("protocol").filter(|setting| setting.value == "websockets");
     let trusts = ours.iter().any(|instance| {
-        conf.is_asked_at(instance.plugin, Some(place))
-            && instance.option("trusted_proxies").is_some()
+        conf.is_asked_at(instance.plugin, place) && instance.option("trusted_proxies").is_some()
     });
     if let Some(setting) = is_websockets.filter(|_| !trusts) {
         add(Some(setting), Flaw::WebsocketAddress);
