@@ -327,7 +327,7 @@ fn users_of_the_broker_are_left_to_it() {
 
 /// Nothing is asked of a tenant without a client ID, and others may know the user.
 #[test]
-fn who_signs_in_elsewhere_is_local_usernames() {
+fn who_signs_in_elsewhere_is_left_to_others() {
     let conf = Conf::new();
     conf.configure(
         "plugin_opt_issuer https://t.example/\nplugin_opt_audience a\nplugin_opt_on_other defer\n",
