@@ -54,7 +54,7 @@ fi
 
 ARCH=$(dpkg-deb -f "$FILE" Architecture)
 if [[ $ARCH != "$(dpkg --print-architecture)" ]]; then
-  registered=/proc/sys/fs/binfmt_misc/qemu-$(dpkg-architecture -a "$ARCH" -qDEB_HOST_GNU_CPU)
+  registered=/proc/sys/fs/binfmt_misc/qemu-$(dpkg-architecture -A "$ARCH" -qDEB_TARGET_GNU_CPU)
   [[ -e $registered ]] || die "this machine does not run programs for $ARCH: there is no $registered" \
     "  install the package qemu-user-static, and restart systemd-binfmt"
 fi
@@ -224,7 +224,7 @@ client() { # PROGRAM ARGUMENT... : one of the tree's own clients, as nobody
 # ---- the package ----
 
 # 2.1's own plugins lie one folder deeper; ours stays where a configuration names it.
-LIBDIR=/usr/lib/$(dpkg-architecture -a "$ARCH" -qDEB_HOST_MULTIARCH)
+LIBDIR=/usr/lib/$(dpkg-architecture -A "$ARCH" -qDEB_TARGET_MULTIARCH)
 PLUGIN=$LIBDIR/mosquitto_auth0.so
 CONF=/etc/mosquitto/conf.d/auth0.conf
 SECRET=/etc/mosquitto/auth0.secret
