@@ -28,7 +28,8 @@ use auth::{
     sessions::AfterDisconnect,
 };
 
-/// How long a tick may spend on saved sessions before it stops taking further ones. One takes about 2 µs if devices share their rights.
+/// How long a tick may spend on saved sessions before it stops taking further ones. One takes about 2 µs if devices
+/// share their rights.
 const SAVED_SESSIONS_BUDGET: Duration = Duration::from_millis(1);
 
 /// # Safety
