@@ -78,8 +78,8 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
             ))
             .means("passwords and tokens can be read on their way")
             .fix(format!(
-                "add certfile and keyfile, or bind it to this machine: `listener {port} \
-                 127.0.0.1`"
+                "add certfile and keyfile; or, if no client comes from another machine, bind it to this \
+                 one: `listener {port} 127.0.0.1`"
             ))
         }
         Flaw::RetainSource => seen(
