@@ -963,8 +963,9 @@ impl LocalTenant {
     fn start() -> Self {
         let commands = block("run: tenant");
         let (build, run) = commands.trim_end().split_once('\n').unwrap();
-        assert_eq!(build, "cargo build -p testbed --bin tenant");
-        let arguments = run.strip_prefix("target/debug/tenant ").unwrap();
+        assert_eq!(build, "cargo build --release -p testbed --bin tenant");
+        let arguments = run.strip_prefix("target/release/tenant ").unwrap();
+        let arguments = arguments.replace("--port 4433 ", "");
         let folder = Scratch::new("page-tenant").unwrap();
         let arguments = arguments.replace("/etc/mosquitto/tenant", folder.path().to_str().unwrap());
         let mut process = Command::new(env!("CARGO"))
@@ -986,8 +987,8 @@ impl LocalTenant {
                 None if name == "mosquitto_pub" => commands.push(line),
                 None => drop(device.insert(name.to_owned(), value.to_owned())),
             }
-            if commands.len() == 2 {
-                break; // the last word about a device, and the tenant stays
+            if commands.len() == 3 {
+                break; // the last word about the device, and the tenant stays
             }
         }
         Self {
@@ -1094,7 +1095,7 @@ fn the_trial_with_a_local_tenant() {
         let answers: Vec<_> = said.split("RC:").skip(1).map(|rest| &rest[..3]).collect();
         assert_eq!(
             answers,
-            ["16)", "135", "16)", "16)"],
+            ["16)", "135", "16)", "16)", "135"],
             "{version}: {output:?}\n{}",
             started.broker.log()
         );

@@ -1,9 +1,9 @@
 //! Runs a local Auth0 tenant for the demo, until stdin closes.
 //!
 //! Prints lines for mosquitto.conf, and for each device a user name, a password, a token, and commands that publish
-//! with them.
+//! with them. The lines are in a file, too.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -16,7 +16,7 @@ const USAGE: &str = "\
 usage: tenant [--port N] [--dir DIR] [--device NAME PASSWORD TOPICS]... [--broker-port N] [--forever]
 
   --port N         listen on 127.0.0.1:N instead of any free port
-  --dir DIR        write ca.pem and auth0.secret into DIR instead of a temporary directory
+  --dir DIR        write ca.pem, auth0.secret and auth0.conf into DIR instead of a temporary directory
   --device         add a device, or replace the built-in one of that name; TOPICS are separated by commas
   --broker-port N  the port on which your broker listens, for the commands that are printed (1883)
   --forever        run until killed, not until stdin closes";
@@ -82,13 +82,23 @@ fn run(arguments: TenantArguments) -> io::Result<()> {
     let settings = tenant.settings();
     let secret = tenant.ca_file().with_file_name("auth0.secret");
     write_secret(&secret, &settings.client_secret)?;
-    println!("# For mosquitto.conf, below the line `plugin`:");
-    println!("plugin_opt_domain {}", tenant.domain());
-    println!("plugin_opt_ca_file {}", tenant.ca_file().display());
-    println!("plugin_opt_audience {}", settings.audience);
-    println!("plugin_opt_client_id {}", settings.client_id);
-    println!("plugin_opt_client_secret_file {}", secret.display());
-    println!("plugin_opt_connection {}", settings.connections[0]);
+    let options = format!(
+        "plugin_opt_domain {}\nplugin_opt_ca_file {}\nplugin_opt_audience {}\nplugin_opt_client_id {}\n\
+         plugin_opt_client_secret_file {}\nplugin_opt_connection {}\n",
+        tenant.domain(),
+        tenant.ca_file().display(),
+        settings.audience,
+        settings.client_id,
+        secret.display(),
+        settings.connections[0],
+    );
+    let conf = tenant.ca_file().with_file_name("auth0.conf");
+    fs::write(&conf, &options)?;
+    println!(
+        "# For mosquitto.conf, below the line `plugin` (also in {}):\n{}",
+        conf.display(),
+        options.trim_end()
+    );
     for device in tenant.devices() {
         print_device(
             &device,
@@ -111,16 +121,30 @@ fn print_device(device: &Device, token: &str, broker_port: u16) {
     } = device;
     println!("\n# A device:\nusername {username}\npassword {password}\ntoken {token}");
     let topics = device.topics.as_ref().and_then(Value::as_array);
-    let mut topics = topics.into_iter().flatten().filter_map(Value::as_str);
-    let Some(topic) = topics.find(|topic| !topic.contains(['+', '#'])) else {
-        return;
-    };
-    println!("# It publishes with its password, and with its token:");
-    for (name, secret) in [(username.as_str(), password.as_str()), ("JWT", token)] {
-        let [name, secret, topic] = [name, secret, topic].map(quoted);
+    let topics: Vec<_> = topics
+        .into_iter()
+        .flatten()
+        .flat_map(Value::as_str)
+        .collect();
+    let is_plain = |topic: &&&str| !topic.contains(['+', '#']);
+    let publish = |username: &str, password: &str, topic: &str| {
+        let [username, password, topic] = [username, password, topic].map(quoted);
         println!(
-            "mosquitto_pub -h localhost -p {broker_port} -V 5 -q 1 -d -u {name} -P {secret} -t {topic} -m 20.5"
+            "mosquitto_pub -h localhost -p {broker_port} -V 5 -q 1 -d -u {username} -P {password} -t {topic} -m 20.5"
         );
+    };
+    if let Some(own) = topics.iter().find(is_plain) {
+        println!("# It publishes with its password, and with its token:");
+        publish(username, password, own);
+        publish("JWT", token, own);
+    }
+    let other = "door/open";
+    if topics
+        .iter()
+        .all(|topic| is_plain(&topic) && *topic != other)
+    {
+        println!("# It may not publish this:");
+        publish(username, password, other);
     }
 }
 
