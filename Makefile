@@ -29,9 +29,10 @@ LOCKED ?= --locked
 
 .PHONY: demo test races fuzz faults asan valgrind miri plugin tool deb packages test-packages bench docs lint clean
 
+# It plays on 2.0.21, so it goes on if only another broker cannot be fetched.
 demo:
 	@tests/dependencies.sh demo
-	@NEAREST=1 tests/brokers.sh
+	@NEAREST=1 tests/brokers.sh || test -x target/brokers/2.0.21/mosquitto
 	@echo "demo: building (the first time takes some minutes)"
 	@$(CARGO) build $(LOCKED) --lib
 	@$(CARGO) build $(LOCKED) -p testbed --bin demo

@@ -342,9 +342,10 @@ const TESTED: [&str; 23] = [
 ];
 
 /// The commands that a test runs.
-const RUN: [&str; 7] = [
+const RUN: [&str; 8] = [
     "certificate",
     "tenant",
+    "append",
     "trial",
     "try-password",
     "try-password-token",
@@ -956,7 +957,7 @@ struct LocalTenant {
     device: HashMap<String, String>,
     /// The commands that it prints for this device.
     commands: Vec<String>,
-    _folder: Scratch,
+    folder: Scratch,
 }
 
 impl LocalTenant {
@@ -996,7 +997,7 @@ impl LocalTenant {
             options,
             device,
             commands,
-            _folder: folder,
+            folder,
         }
     }
 }
@@ -1059,6 +1060,39 @@ fn the_commands_to_try_it_with_a_local_tenant() {
             );
         }
     }
+}
+
+/// The page's command appends what the tenant says to the plugin's configuration.
+#[test]
+fn the_command_that_appends_the_lines_of_the_local_tenant() {
+    let tenant = LocalTenant::start();
+    let folder = tenant.folder.path();
+    let conf = folder.join("conf");
+    fs::write(&conf, "# before\n").unwrap();
+    let typed = block("run: append")
+        .replace("/etc/mosquitto/tenant", folder.to_str().unwrap())
+        .replace(
+            "sudo tee -a /etc/mosquitto/conf.d/auth0.conf",
+            "tee -a conf",
+        );
+    let output = bash("-e", &typed, Command::new("bash").current_dir(folder));
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read_to_string(&conf).unwrap();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("# before"));
+    assert_eq!(
+        lines.next(),
+        Some("plugin /usr/lib/x86_64-linux-gnu/mosquitto_auth0.so")
+    );
+    let options: HashMap<_, _> = lines
+        .map(|line| line.strip_prefix("plugin_opt_").unwrap())
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let mut wanted = tenant.options.clone();
+    wanted.insert("on_other".into(), "defer".into());
+    wanted.insert("state_dir".into(), "/var/lib/mosquitto/auth0".into());
+    assert_eq!(options, wanted);
 }
 
 /// Follows the page for a trial: the broker gets the lines that the local tenant prints, and nothing else.
