@@ -246,24 +246,30 @@ newer() { # VERSION THAN
 }
 
 # A plugin that is built here needs at least this machine's C library. A broker with an older one gets the
-# newest of the three instead: the C library is backward compatible. (A plugin for another architecture is built by
+# newest of the three instead, or this machine's if that is newer still: the C library is backward compatible. (A plugin for another architecture is built by
 # packaging/build.sh, for an old C library.)
 lend_libc() {
-  local here newest='' lender='' folder loader version file
+  local here newest='' lender='' folder loader version file from
   here=$(ldd --version | sed -nE '1s/.* ([0-9]+\.[0-9]+)$/\1/p')
   for folder in "$DIR"/[0-9]*; do
+    [[ -d $folder ]] || return 0 # none could be fetched
     loader=$(echo "$folder"/lib/ld-linux*.so.*)
     version=$(glibc_of "$loader")
     if [[ -z $newest ]] || newer "$version" "$newest"; then
       newest=$version lender=$folder
     fi
   done
+  # This machine's own, if no broker came with one that is new enough.
+  ! newer "${here:-0}" "$newest" || newest=$here lender=''
   for folder in "$DIR"/[0-9]*; do
     loader=$(echo "$folder"/lib/ld-linux*.so.*)
     newer "${here:-0}" "$(glibc_of "$loader")" || continue
     say "${folder##*/}: gets glibc $newest, because this machine has $here"
     for file in "${FOR_PLUGINS[@]}" "${loader##*/}"; do
-      [[ ! -e $lender/lib/$file ]] || cp -L --remove-destination "$lender/lib/$file" "$folder/lib/$file"
+      from=$lender/lib/$file
+      [[ -n $lender ]] || from=$(ldconfig -p | awk -v name="$file" -v folder="/$TRIPLET/" \
+        '$1 == name && index($NF, folder) && !found++ { print $NF }')
+      [[ ! -e $from ]] || cp -L --remove-destination "$from" "$folder/lib/$file"
     done
   done
 }
@@ -332,8 +338,8 @@ main() {
     set -e
     [[ $status = 0 ]] || failed+=("${words[0]}")
   done
-  [[ ${#failed[@]} = 0 ]] || die "not set up: ${failed[*]}"
   is_foreign || lend_libc
+  [[ ${#failed[@]} = 0 ]] || die "not set up: ${failed[*]}"
   say "all ready in $DIR"
 }
 
