@@ -61,8 +61,9 @@ for tool in cargo rustc; do
   cat >&2 <<TEXT
 dependencies: Rust $needed or later is needed, and $found
   On Debian 12 and 13, where apt has the security archive: sudo apt install cargo-web rustfmt-web rust-web-clippy
-  (they replace the older packages cargo and rustc). Or from https://rustup.rs; if you have rustup:
-  rustup update stable && rustup default stable. Then run this again.
+  (they replace the older packages cargo and rustc). On Ubuntu 24.04: sudo apt install rustup, and then
+  rustup default stable. Or from https://rustup.rs; if you have rustup: rustup update stable && rustup default stable.
+  Then run this again.
 TEXT
   exit 1
 done

@@ -330,9 +330,12 @@ fn is_encoded(run: &[u8], decoded: &mut Vec<u8>, depth: u8) -> bool {
         return true;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);
-    let pairs = run.chunks_exact(2);
+    let (pairs, _) = run.as_chunks::<2>();
+    let bytes = pairs
+        .iter()
+        .map_while(|[high, low]| Some((digit(*high)? << 4 | digit(*low)?) as u8));
     decoded.clear();
-    decoded.extend(pairs.map_while(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8)));
+    decoded.extend(bytes);
     decoded.len() > 8 && holds_token(decoded)
 }
 

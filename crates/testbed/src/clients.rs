@@ -434,7 +434,9 @@ impl Message {
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let digits = hex
             .as_bytes()
-            .chunks_exact(2)
+            .as_chunks::<2>()
+            .0
+            .iter()
             .map(|two| std::str::from_utf8(two).ok());
         let payload = digits
             .map(|two| u8::from_str_radix(two?, 16).ok())

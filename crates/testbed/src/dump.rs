@@ -49,7 +49,7 @@ impl Dump {
         let mut pieces: HashMap<&[u8], usize> = HashMap::new();
         let mut begins = vec![false; 1 << 16];
         for (number, text) in texts.iter().enumerate() {
-            for piece in text.as_ref().chunks_exact(PIECE) {
+            for piece in text.as_ref().as_chunks::<PIECE>().0 {
                 begins[usize::from(u16::from_ne_bytes([piece[0], piece[1]]))] = true;
                 pieces.insert(piece, number);
             }

@@ -55,12 +55,12 @@ impl LogFile {
         if !metadata.is_file() {
             return Err(FileError::NotRegular);
         }
-        let mut last = [b'\n'];
+        let mut last = *b"\n";
         if let Some(end) = metadata.len().checked_sub(1) {
             file.read_at(&mut last, end)
                 .map_err(FileError::Unreadable)?;
         }
-        let is_torn = last != [b'\n'];
+        let is_torn = last != *b"\n";
         Ok(Self { file, is_torn })
     }
 
