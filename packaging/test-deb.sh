@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
-# Installs the package beside Debian's own broker in a fresh tree of Debian and uses it there, with a
-# tenant on this machine:
+# Installs the package beside the distribution's own broker, in a fresh tree of Debian or Ubuntu, and uses it there
+# with a tenant on this machine:
 #
 #     packaging/test-deb.sh [FILE.deb [TENANT]]       what is not named is built
 #
@@ -11,7 +11,7 @@
 #
 # A package that `make deb` built needs the C library of the machine that built it, or a newer one. So the tree is of
 # the oldest Debian whose C library is new enough: bookworm for what was built on bookworm, trixie for what was built
-# on trixie or on Ubuntu 24.04. packaging/test-packages.sh names the releases itself.
+# on trixie. On Ubuntu it is of the same Ubuntu. packaging/test-packages.sh names the releases itself.
 #
 # The first run makes the tree and keeps a copy, target/debian/SUITE-ARCH.tar; later runs unpack that and
 # need no network. Delete the copy for a tree of today.
@@ -20,7 +20,7 @@
 # the package qemu-user-static registers that, where systemd runs.
 #
 # Environment:
-#   SUITE           the Debian release to use
+#   SUITE           the release to use, of Debian, or of Ubuntu where this machine has Ubuntu's debootstrap
 #   DEBIAN_MIRROR   archive to fetch from. Otherwise: the Debian archive this machine's apt uses, or the
 #                   default of debootstrap.
 set -euo pipefail
@@ -62,8 +62,15 @@ fi
 # The Debian releases to choose from, oldest first, with the version of their C library.
 SUITES=(bookworm:2.36 trixie:2.41 forky:2.42)
 
+is_ubuntu() { [[ $(readlink -f "/usr/share/debootstrap/scripts/$1") == */gutsy ]]; } # SUITE
+
 choose_suite() { # prints the oldest release that can install the package
-  local needed suite
+  local needed suite own
+  own=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+  if [[ -n $own ]] && is_ubuntu "$own"; then
+    printf '%s\n' "$own"
+    return
+  fi
   needed=$(dpkg-deb -f "$FILE" Depends | sed -nE 's/.*\blibc6 \(>= ([0-9.]+)\).*/\1/p')
   [[ -n $needed ]] || die "$FILE does not say which libc6 it needs"
   for suite in "${SUITES[@]}"; do
@@ -131,10 +138,13 @@ find_mirror() { # prints nothing where debootstrap's default shall be taken
 }
 
 make_tree() {
-  local mirror
-  mirror=$(find_mirror)
+  local mirror='' from=(--components=main,universe) # where Ubuntu has Mosquitto
+  if ! is_ubuntu "$SUITE"; then
+    mirror=$(find_mirror)
+    from=(--keyring="$KEYRING")
+  fi
   say "making a $SUITE tree from ${mirror:-the default archive of debootstrap}"
-  quietly debootstrap --arch="$ARCH" --variant=minbase --keyring="$KEYRING" "$SUITE" "$TREE" ${mirror:+"$mirror"}
+  quietly debootstrap --arch="$ARCH" --variant=minbase "${from[@]}" "$SUITE" "$TREE" ${mirror:+"$mirror"}
   # No service is started in here.
   printf '#!/bin/sh\nexit 101\n' >"$TREE/usr/sbin/policy-rc.d"
   chmod 755 "$TREE/usr/sbin/policy-rc.d"
