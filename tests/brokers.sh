@@ -245,9 +245,9 @@ newer() { # VERSION THAN
   [[ $1 != "$2" && $(printf '%s\n' "$1" "$2" | sort -V | tail -n 1) == "$1" ]]
 }
 
-# A plugin that is built here needs at least this machine's C library. A broker with an older one gets the
-# newest of the three instead, or this machine's if that is newer still: the C library is backward compatible. (A plugin for another architecture is built by
-# packaging/build.sh, for an old C library.)
+# A plugin that is built here needs at least this machine's C library. A broker with an older one gets the newest of the
+# three instead, or this machine's if that is newer still: the C library is backward compatible. (A plugin for another
+# architecture is built by packaging/build.sh, for an old C library.)
 lend_libc() {
   local here newest='' lender='' folder loader version file from
   here=$(ldd --version | sed -nE '1s/.* ([0-9]+\.[0-9]+)$/\1/p')
