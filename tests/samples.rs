@@ -93,7 +93,8 @@ fn as_device<'c>(
     password: &str,
 ) -> &'c mut Command {
     command
-        .env("MQTT_HOST", "localhost")
+        // By its address: for `localhost` Node.js 18 takes ::1 alone where the machine has that.
+        .env("MQTT_HOST", "127.0.0.1")
         .env("MQTT_PORT", stage.broker.port().to_string())
         .env("MQTT_CA", &stage.broker_ca)
         .env("MQTT_USERNAME", username)

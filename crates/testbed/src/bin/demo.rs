@@ -245,7 +245,7 @@ fn by_hand(stage: &Stage) {
     println!("  mosquitto_pub $BROKER -u JWT -P \"$TOKEN\" -t door/open -m now");
     println!("\nThe samples of device code (examples/) want:\n");
     println!(
-        "  export MQTT_HOST=localhost MQTT_PORT={port} MQTT_CA={ca} MQTT_USERNAME=JWT MQTT_PASSWORD=\"$TOKEN\""
+        "  export MQTT_HOST=127.0.0.1 MQTT_PORT={port} MQTT_CA={ca} MQTT_USERNAME=JWT MQTT_PASSWORD=\"$TOKEN\""
     );
     println!("\nThe broker's log follows. Press Enter to stop.\n");
     let done = AtomicBool::new(false);
