@@ -33,12 +33,13 @@ valgrind "${options[@]}" sh -c "$work/planted" >/dev/null 2>&1 || code=$?
 
 say "building"
 cargo build --locked --quiet --lib
-# Otherwise each story would look whether the plugin is up to date, and valgrind at the compiler.
-export MOSQUITTO_AUTH0_SO=$PWD/target/debug/libmosquitto_auth0.so
 for broker in "${brokers[@]}"; do
   program=$(cargo test --locked --quiet --package fake-broker --test "$broker" --no-run --message-format json |
     sed -n 's/.*"executable":"\([^"]*\/'"$broker"'-[^"]*\)".*/\1/p' | tail -n 1)
   [[ -x $program ]] || die "the stories of $broker were not built"
+  # Otherwise each story would look whether the plugin is up to date, and valgrind at the compiler.
+  export MOSQUITTO_AUTH0_SO=${program%/deps/*}/libmosquitto_auth0.so
+  [[ -e $MOSQUITTO_AUTH0_SO ]] || die "$MOSQUITTO_AUTH0_SO was not built"
   say "playing the stories of $broker"
   # A story is a process of its own, and fails if valgrind gives it this exit code. The stories of panics measure a
   # second, for which a machine that is thirty times slower is no use.

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use process::{alone, alone_provoked};
+pub use process::{allowed, alone, alone_provoked};
 
 /// The release that the fake broker imitates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -363,6 +363,14 @@ impl InitOptions {
             self.0.push((name, value));
         }
         self
+    }
+
+    /// Sets an option that may have another value already.
+    #[must_use]
+    pub fn instead(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.0
+            .retain(|(other, _)| other.as_bytes() != name.as_bytes());
+        self.with(name, value)
     }
 }
 
@@ -975,7 +983,7 @@ impl FakeBroker {
                 return;
             }
             assert!(
-                started.elapsed() < PATIENCE,
+                started.elapsed() < allowed(PATIENCE),
                 "still not: {what}; the log: {:#?}",
                 self.log()
             );
@@ -1000,12 +1008,9 @@ impl Drop for FakeBroker {
             self.cleanup();
         }
         // A joined thread may stay on the system's list for a moment.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = Instant::now() + allowed(Duration::from_secs(10));
         while plugin_threads() > 0 {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "threads outlive the plugin"
-            );
+            assert!(Instant::now() < deadline, "threads outlive the plugin");
             std::thread::yield_now();
         }
     }
@@ -1033,7 +1038,7 @@ pub fn wait_for_threads(count: usize) {
     let started = Instant::now();
     while plugin_threads() != count {
         assert!(
-            started.elapsed() < PATIENCE,
+            started.elapsed() < allowed(PATIENCE),
             "{} threads, not {count}",
             plugin_threads()
         );

@@ -8,7 +8,7 @@ use testbed::tenant::{
     Behaviour, CLIENT_ID, CLIENT_SECRET, CONNECTION, DEVICE, Endpoint, ResponseGate, Tenant,
 };
 
-use super::{GRANTED, PATIENCE, RELEASE, Scene, login};
+use super::{GRANTED, RELEASE, Scene, login, patience};
 
 /// Options with which the broker itself never waits.
 fn options(tenant: &Tenant) -> InitOptions {
@@ -68,7 +68,7 @@ fn waiting_login() -> (Scene, FakeClient, ResponseGate) {
     let gate = held(&scene);
     let (first, code) = scene.broker.start_connect(&junk("a", 1));
     assert_eq!(code, not_yet());
-    assert!(gate.wait_for(1, PATIENCE));
+    assert!(gate.wait_for(1, patience()));
     (scene, first, gate)
 }
 
@@ -82,7 +82,7 @@ fn assert_admitted_despite_junk(scene: &mut Scene, device: &ClientSpec, id: &str
         assert_admitted(scene, device);
     }
     assert!(
-        gate.wait_for(3, PATIENCE),
+        gate.wait_for(3, patience()),
         "the tenant is asked all the same"
     );
     gate.open();
@@ -176,7 +176,7 @@ fn a_login_that_may_not_wait_is_admitted_on_retry() {
         let by_password = login("a");
         let gate = held(&scene);
         assert_must_come_back(&mut scene, &by_password);
-        assert!(gate.wait_for(1, PATIENCE));
+        assert!(gate.wait_for(1, patience()));
         let (_, code) = scene.broker.start_connect(&by_password);
         assert_eq!(code, come_back(), "it is still being asked about");
         gate.open();

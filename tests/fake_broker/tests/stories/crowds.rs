@@ -21,7 +21,7 @@ fn forty_devices_are_admitted_by_a_busy_broker() {
                 .with("connection", CONNECTION)
                 .with("login_wait", "0")
                 // A sanitizer on a busy machine is slow, and a login that times out would be asked about again.
-                .with("timeout", "60")
+                .instead("timeout", "60")
         });
         let spec = |i: usize| {
             let spec = ClientSpec::new(format!("c{i}"));

@@ -13,7 +13,7 @@ use testbed::{
     tenant::{Behaviour, DEVICE, Endpoint, Tenant},
 };
 
-use super::{GRANTED, PATIENCE, RELEASE, broker, options};
+use super::{GRANTED, RELEASE, broker, options, patience};
 
 #[test]
 fn cleanup_without_a_start_does_nothing() {
@@ -30,7 +30,7 @@ fn after_a_failed_start_nothing_is_left_to_clean_up() {
         let (tenant, mut broker) = (Tenant::start(), broker());
         // 2.1 cleans up by itself, with the NULL that a failed start left.
         assert_eq!(
-            broker.init(&options(&tenant).with("timeout", "never")),
+            broker.init(&options(&tenant).instead("timeout", "never")),
             Err(INVAL)
         );
         assert_eq!(broker.cleanup_nothing(), SUCCESS);
@@ -93,7 +93,8 @@ fn after_a_new_start_nobody_is_known() {
         for round in 1..=3 {
             broker.init(&options(&tenant)).expect("it starts");
             broker.run_until_said("signing keys were fetched");
-            assert_eq!(tenant.count(Endpoint::Jwks), round);
+            let fetches = tenant.count(Endpoint::Jwks);
+            assert_eq!(fetches, round, "{:#?}", broker.log());
             // The HTTP client's thread for the name lookup may still be ending.
             wait_for_threads(1);
             if let Some(client) = before {
@@ -119,9 +120,9 @@ fn a_hanging_tenant_does_not_delay_a_stop() {
         for endpoint in [Endpoint::Jwks, Endpoint::Connection] {
             let (tenant, mut broker) = (Tenant::start(), broker());
             tenant.on(endpoint, Behaviour::Hang);
-            let options = options(&tenant).with("timeout", "60");
+            let options = options(&tenant).instead("timeout", "60");
             broker.init(&options).expect("it starts");
-            assert!(tenant.wait_for(endpoint, 1, PATIENCE));
+            assert!(tenant.wait_for(endpoint, 1, patience()));
             wait_for_threads(1);
             let started = Instant::now();
             broker.cleanup();

@@ -92,7 +92,7 @@ fn a_renewal_that_fails_closes_the_connection() {
 #[test]
 fn a_client_that_asks_for_its_renewal_without_a_pause_is_refused() {
     alone(|| {
-        let mut scene = Scene::live(|tenant| super::options(tenant).with("timeout", "60"));
+        let mut scene = Scene::live(|tenant| super::options(tenant).instead("timeout", "60"));
         let client = enters(&mut scene, &bare("a"));
         scene.tenant.rotate_unannounced();
         let gate = ResponseGate::new();

@@ -9,7 +9,7 @@ use std::{
 use fake_broker::{AclAccess, ClientSpec, FakeBroker, SUCCESS, alone, plugin_threads};
 use testbed::tenant::{DEVICE, Tenant};
 
-use super::{FORBIDDEN, GRANTED, PATIENCE, Scene, broker, offline, scratch};
+use super::{FORBIDDEN, GRANTED, Scene, broker, offline, patience, scratch};
 
 fn metric(broker: &FakeBroker, topic: &str) -> Option<String> {
     broker.retained(&format!("$SYS/broker/auth0/{topic}"))
@@ -17,7 +17,7 @@ fn metric(broker: &FakeBroker, topic: &str) -> Option<String> {
 
 /// Ticks until a metric has this value.
 fn wait_for(broker: &mut FakeBroker, topic: &str, value: &str) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + patience();
     while metric(broker, topic).as_deref() != Some(value) {
         assert!(
             Instant::now() < until,
@@ -91,7 +91,7 @@ fn the_file_is_there_while_the_broker_runs() {
         let path = scratch.path().join("auth0.prom");
         let options = offline(&tenant, &scratch).with("metrics_file", path.to_str().unwrap());
         broker.init(&options).expect("it starts");
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience();
         while !path.exists() {
             assert!(Instant::now() < until, "{:?}", broker.log());
             broker.tick();

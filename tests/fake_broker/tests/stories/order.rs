@@ -226,7 +226,7 @@ fn a_reused_address_does_not_authenticate() {
 #[test]
 fn a_recheck_causes_no_tenant_request() {
     alone(|| {
-        let mut scene = Scene::live(|tenant| credentials(tenant).with("timeout", "60"));
+        let mut scene = Scene::live(|tenant| credentials(tenant).instead("timeout", "60"));
         let by_password = login("a").kept();
         let by_password = scene.connected(&by_password);
         let by_token = scene.device("b");
