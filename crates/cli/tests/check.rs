@@ -168,9 +168,14 @@ fn what_in_the_brokers_settings_defeats_the_plugin_is_found() {
         ),
         ("log_type all\nlistener 1883 ::1\nOURS\n", &[]),
         (
-            "use_username_as_clientid true\nlistener 1883 ::1\nOURS\n",
-            &[("username-as-client-id", 1)],
+            "bind_address ::1\nuse_username_as_clientid true\nlistener 1884 ::1\nOURS\n",
+            &[("username-as-client-id", 2)],
         ),
+        (
+            "max_connections 10\nmax_qos 2\nlistener 1883 ::1\nOURS\n",
+            &[("default-listener", 1), ("plain-listener", 1)],
+        ),
+        ("max_qos 2\nlistener 1883 ::1\nOURS\n", &[]),
         ("listener 1883 ::1\nper_listener_settings true\nOURS\n", &[]),
         (
             "per_listener_settings true\nOURS\n",
@@ -376,7 +381,7 @@ fn what_the_brokers_user_may_not_read_is_found() {
     let ran = check(&conf, &text);
     if root {
         ran.exits(1)
-            .says("mosquitto.conf:6: option policy_file: the user daemon may not read")
+            .says("mosquitto.conf:6: option policy_file: the user daemon cannot read")
             .says("chmod g+r");
     }
     fs::set_permissions(&policy, fs::Permissions::from_mode(0o644)).unwrap();
@@ -412,9 +417,9 @@ fn files_of_the_brokers_settings_that_it_cannot_read_are_found() {
             check(&conf, &text)
                 .exits(1)
                 .says(&format!(
-                    "mosquitto.conf:3: {word}: the user daemon may not read"
+                    "mosquitto.conf:3: {word}: the user daemon cannot read"
                 ))
-                .says(&format!("chgrp daemon {}", file.display()));
+                .says("install -m 640 -g daemon");
         }
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         check(&conf, &text).never_says(&format!("{word}: "));
@@ -450,7 +455,7 @@ fn the_metrics_file_is_looked_at() {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         checked(&folder.join("a.prom"))
             .exits(0)
-            .says("the user daemon may not write in");
+            .says("the user daemon cannot write in");
     }
 }
 
@@ -476,13 +481,13 @@ fn the_shadow_policy_and_the_decision_log_are_looked_at() {
     if root {
         checked(&option)
             .exits(1)
-            .says("the user daemon may create none in");
+            .says("the user daemon cannot create it in");
         assert!(!log.exists());
         conf.write("log", "");
         fs::set_permissions(&log, fs::Permissions::from_mode(0o644)).unwrap();
         checked(&option)
             .exits(1)
-            .says("the user daemon may not read and write");
+            .says("the user daemon cannot read and write");
     }
     conf.write("log", "");
     fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).unwrap();

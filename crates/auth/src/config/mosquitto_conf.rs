@@ -215,6 +215,59 @@ impl MosquittoConf {
         self.is_asked_everywhere(plugin) || lines.any(|line| line.listener == listener)
     }
 
+    /// Returns the last setting with this word in the section of a listener. `None` is the default listener: its section
+    /// is the beginning of each file.
+    pub fn in_section(&self, word: &str, listener: Option<usize>) -> Option<&Setting> {
+        let mut settings = self.settings.iter().rev();
+        settings.find(|setting| setting.word == word && setting.listener == listener)
+    }
+
+    /// Whether a listener takes MQTT. Those with the HTTP API of Mosquitto 2.1 do not.
+    pub fn is_for_clients(&self, listener: Option<usize>) -> bool {
+        let protocol = self.in_section("protocol", listener);
+        protocol.is_none_or(|setting| setting.value != "http_api")
+    }
+
+    /// Returns the default listener, which has no line `listener`, if a setting in its section makes one
+    /// (config__parse_args in src/conf.c). Without `bind_address` it listens on every address.
+    pub fn default_listener(&self) -> Option<ConfiguredListener> {
+        let per_listener = self.per_listener_settings().is_some();
+        let makes_one = |setting: &&Setting| match setting.word.as_str() {
+            "port" | "bind_address" | "bind_interface" | "socket_domain" => true,
+            "cafile"
+            | "capath"
+            | "certfile"
+            | "keyfile"
+            | "crlfile"
+            | "dhparamfile"
+            | "ciphers"
+            | "ciphers_tls1.3"
+            | "psk_hint"
+            | "tls_engine"
+            | "tls_engine_kpass_sha1" => true,
+            "max_connections" => setting.value != "-1",
+            "max_qos" => setting.value != "2",
+            "protocol" => setting.value != "mqtt",
+            "tls_keyform" => setting.value != "pem",
+            "require_certificate"
+            | "use_identity_as_username"
+            | "use_subject_as_username"
+            | "use_username_as_clientid" => setting.is_true(),
+            "password_file" | "psk_file" => per_listener,
+            "allow_zero_length_clientid" => per_listener && !setting.is_true(),
+            _ => false,
+        };
+        let mut section = self.settings.iter().filter(|one| one.listener.is_none());
+        let port = self.in_section("port", None);
+        Some(ConfiguredListener {
+            place: section.find(makes_one)?.place.clone(),
+            port: port.map_or(Some(1883), |port| port.value.parse().ok())?,
+            address: self
+                .in_section("bind_address", None)
+                .map(|address| address.value.clone()),
+        })
+    }
+
     /// Returns the last setting with this word, where it counts for all listeners or for this one.
     pub fn setting(&self, word: &str, listener: Option<usize>) -> Option<&Setting> {
         let settings = self.settings.iter().rev();

@@ -1,10 +1,12 @@
-//! Whether the broker's user may read a file: computed from the owners and the permission bits, because the tool is
-//! mostly run as root, which may read everything. Access control lists are not looked at.
+//! Whether the broker's user can use a file: computed from the owners and the permission bits, because the tool is
+//! mostly run as root, which can read everything. What an access control list (acl(5)) allows is not computed, so nothing
+//! is said about a file or a folder that has one.
 
 use std::{
-    fs::{self, Metadata},
+    collections::VecDeque,
+    fs,
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Component, Path, PathBuf},
 };
 
 use auth::config::mosquitto_conf::MosquittoConf;
@@ -62,8 +64,11 @@ impl BrokerUser {
         })
     }
 
-    /// Whether the user has all of these permissions.
-    fn may(&self, file: &Metadata, bits: u32) -> bool {
+    /// Whether the user has all of these permissions. In doubt it has.
+    fn may(&self, path: &Path, bits: u32) -> bool {
+        let Ok(file) = fs::metadata(path) else {
+            return true;
+        };
         let mode = file.mode();
         let granted = match file.uid() {
             _ if self.user == 0 => return true,
@@ -71,17 +76,18 @@ impl BrokerUser {
             _ if self.groups.contains(&file.gid()) => mode >> 3,
             _ => mode,
         };
-        granted & bits == bits
+        granted & bits == bits || has_access_list(path)
     }
 
-    /// Returns what keeps the user from a file. What does not exist is said elsewhere.
+    /// Returns what keeps the user from reading a file.
     pub(super) fn may_not_read(&self, path: &Path) -> Option<Obstacle> {
-        let real = path.canonicalize().ok()?;
-        if let Some(folder) = self.closed_folder(&real) {
-            return Some(Obstacle::Enter(folder.into()));
+        if let Some(folder) = self.closed_folder(path) {
+            return Some(Obstacle::Enter(folder));
         }
-        let file = fs::metadata(&real).ok()?;
-        (!self.may(&file, READ)).then_some(Obstacle::Read)
+        match path.try_exists() {
+            Ok(false) => Some(Obstacle::Missing),
+            _ => (!self.may(path, READ)).then_some(Obstacle::Read),
+        }
     }
 
     /// Returns what keeps the user from keeping state in a folder, which is created if the one above exists.
@@ -91,13 +97,12 @@ impl BrokerUser {
             (Err(_), Some(above)) => (above.canonicalize().ok()?, true),
             (Err(_), None) => return None,
         };
-        if let Some(closed) = self.closed_folder(&folder) {
-            return Some(Obstacle::Enter(closed.into()));
+        if let Some(closed) = self.closed_folder(path) {
+            return Some(Obstacle::Enter(closed));
         }
-        let metadata = fs::metadata(&folder).ok()?;
-        match self.may(&metadata, WRITE | ENTER) {
+        match self.may(&folder, WRITE | ENTER) {
             true => None,
-            false if is_new && !self.may(&metadata, ENTER) => Some(Obstacle::Enter(folder)),
+            false if is_new && !self.may(&folder, ENTER) => Some(Obstacle::Enter(folder)),
             false => Some(Obstacle::Write),
         }
     }
@@ -112,13 +117,12 @@ impl BrokerUser {
             Ok(file) => (file, false),
             Err(_) => (above.canonicalize().ok()?, true),
         };
-        if let Some(closed) = self.closed_folder(&real) {
-            return Some(Obstacle::Enter(closed.into()));
+        if let Some(closed) = self.closed_folder(path) {
+            return Some(Obstacle::Enter(closed));
         }
-        let metadata = fs::metadata(&real).ok()?;
         match is_new {
-            true => (!self.may(&metadata, WRITE | ENTER)).then_some(Obstacle::Create(real)),
-            false => (!self.may(&metadata, READ | WRITE)).then_some(Obstacle::Append),
+            true => (!self.may(&real, WRITE | ENTER)).then_some(Obstacle::Create(real)),
+            false => (!self.may(&real, READ | WRITE)).then_some(Obstacle::Append),
         }
     }
 
@@ -128,19 +132,64 @@ impl BrokerUser {
         let Ok(folder) = above.canonicalize() else {
             return Some(Obstacle::NoFolder(above.into()));
         };
-        if let Some(closed) = self.closed_folder(&folder) {
-            return Some(Obstacle::Enter(closed.into()));
+        if let Some(closed) = self.closed_folder(path) {
+            return Some(Obstacle::Enter(closed));
         }
-        let metadata = fs::metadata(&folder).ok()?;
-        (!self.may(&metadata, WRITE | ENTER)).then_some(Obstacle::Replace(folder))
+        (!self.may(&folder, WRITE | ENTER)).then_some(Obstacle::Replace(folder))
     }
 
-    /// Returns the first folder above a file that the user may not enter.
-    fn closed_folder<'p>(&self, path: &'p Path) -> Option<&'p Path> {
-        let above: Vec<_> = path.ancestors().skip(1).collect();
-        let mut above = above.into_iter().rev();
-        above.find(|folder| fs::metadata(folder).is_ok_and(|folder| !self.may(&folder, ENTER)))
+    /// Returns the first folder on the way to a file that the user cannot enter.
+    fn closed_folder(&self, path: &Path) -> Option<PathBuf> {
+        let mut folders = folders_on_the_way(path).into_iter();
+        folders.find(|folder| !self.may(folder, ENTER))
     }
+}
+
+/// Returns the folders that the kernel enters to find a file, in order (path_resolution(7)): those in which a symbolic
+/// link lies, and those to which it leads.
+fn folders_on_the_way(path: &Path) -> Vec<PathBuf> {
+    const MOST_LINKS: usize = 40;
+    let words = |path: &Path| -> Vec<PathBuf> {
+        let components = path.components();
+        components
+            .map(|one| PathBuf::from(one.as_os_str()))
+            .collect()
+    };
+    let mut links = 0;
+    let mut folders = Vec::new();
+    let mut at = PathBuf::new();
+    let mut left = VecDeque::from(words(path));
+    while let Some(word) = left.pop_front() {
+        match word.components().next() {
+            Some(Component::RootDir) => at = word,
+            Some(Component::ParentDir) => drop(at.pop()),
+            Some(Component::Normal(_)) => {
+                if folders.last() != Some(&at) {
+                    folders.push(at.clone());
+                }
+                let next = at.join(&word);
+                match fs::read_link(&next) {
+                    Ok(target) if links < MOST_LINKS => {
+                        links += 1;
+                        words(&target)
+                            .into_iter()
+                            .rev()
+                            .for_each(|word| left.push_front(word));
+                    }
+                    _ => at = next,
+                }
+            }
+            _ => {}
+        }
+    }
+    folders
+}
+
+/// Whether an access control list says more than the permission bits.
+fn has_access_list(path: &Path) -> bool {
+    let mut list = [0; 1024];
+    let read = rustix::fs::getxattr(path, c"system.posix_acl_access", &mut list);
+    matches!(read, Ok(1..) | Err(rustix::io::Errno::RANGE))
 }
 
 #[cfg(test)]
@@ -205,5 +254,63 @@ mod tests {
             Some(Obstacle::Enter(real))
         );
         assert_eq!(user(own.uid(), &[]).may_not_keep_state_in(&new), None);
+    }
+
+    #[test]
+    fn the_folder_of_a_symbolic_link_counts_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let mode = |name: &str, mode| {
+            fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode("", 0o755);
+        fs::create_dir(root.join("live")).unwrap();
+        fs::create_dir(root.join("archive")).unwrap();
+        fs::write(root.join("archive/key1.pem"), "x").unwrap();
+        mode("live", 0o700);
+        mode("archive", 0o755);
+        mode("archive/key1.pem", 0o644);
+        let link = root.join("live/key.pem");
+        std::os::unix::fs::symlink("../archive/key1.pem", &link).unwrap();
+        let stranger = user(fs::metadata(&root).unwrap().uid() + 1000, &[]);
+        let closed = |name: &str| Some(Obstacle::Enter(root.join(name)));
+        assert_eq!(stranger.may_not_read(&link), closed("live"));
+        mode("live", 0o755);
+        mode("archive", 0o700);
+        assert_eq!(stranger.may_not_read(&link), closed("archive"));
+        mode("archive", 0o755);
+        assert_eq!(stranger.may_not_read(&link), None);
+        fs::remove_file(root.join("archive/key1.pem")).unwrap();
+        assert_eq!(stranger.may_not_read(&link), Some(Obstacle::Missing));
+    }
+
+    #[test]
+    fn nothing_is_said_about_a_file_with_an_access_control_list() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "x").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let stranger = user(fs::metadata(&path).unwrap().uid() + 1000, &[]);
+        assert_eq!(stranger.may_not_read(&path), Some(Obstacle::Read));
+        // The version, and for each entry a tag, permissions and a user (linux/posix_acl_xattr.h).
+        let mut list = 2u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in [
+            (0x01u16, 6u16, u32::MAX),
+            (0x02, 4, stranger.user),
+            (0x04, 0, u32::MAX),
+            (0x10, 4, u32::MAX),
+            (0x20, 0, u32::MAX),
+        ] {
+            list.extend(tag.to_le_bytes());
+            list.extend(permissions.to_le_bytes());
+            list.extend(id.to_le_bytes());
+        }
+        let flags = rustix::fs::XattrFlags::empty();
+        match rustix::fs::setxattr(&path, c"system.posix_acl_access", &list, flags) {
+            Err(rustix::io::Errno::OPNOTSUPP) => return, // this file system has none
+            set => set.unwrap(),
+        }
+        assert_eq!(stranger.may_not_read(&path), None);
     }
 }

@@ -16,7 +16,7 @@ use super::{
 /// Returns the flaws of a configuration with these instances of the plugin.
 pub(super) fn flaws(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
     let mut found = of_all_listeners(conf, ours);
-    let default = default_listener(conf);
+    let default = conf.default_listener();
     let named = conf.listeners.iter().enumerate();
     let named = named.map(|(place, listener)| (Some(place), listener));
     for (place, listener) in default.iter().map(|default| (None, default)).chain(named) {
@@ -28,43 +28,12 @@ pub(super) fn flaws(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
     found
 }
 
-/// Returns the setting in the section of this listener. `None` is the default listener, whose section is above the
-/// others.
-fn of_section<'c>(
-    conf: &'c MosquittoConf,
-    word: &str,
-    listener: Option<usize>,
-) -> Option<&'c Setting> {
-    let mut settings = conf.settings.iter().rev();
-    settings.find(|setting| setting.word == word && setting.listener == listener)
-}
-
-/// Whether a listener takes MQTT.
-fn is_for_clients(conf: &MosquittoConf, listener: Option<usize>) -> bool {
-    let protocol = of_section(conf, "protocol", listener);
-    protocol.is_none_or(|setting| setting.value != "http_api")
-}
-
-/// Returns the default listener, which has no line `listener`, if it is set up. The settings for that are deprecated,
-/// and each binds it to every address or to the one that is given.
-fn default_listener(conf: &MosquittoConf) -> Option<ConfiguredListener> {
-    let (port, address) = (
-        conf.setting("port", None),
-        conf.setting("bind_address", None),
-    );
-    Some(ConfiguredListener {
-        port: port.map_or(Some(1883), |port| port.value.parse().ok())?,
-        address: address.map(|address| address.value.clone()),
-        place: port.or(address)?.place.clone(),
-    })
-}
-
 /// Returns the listeners that clients connect to. `None` is the default listener.
 fn listeners(conf: &MosquittoConf) -> Vec<Option<usize>> {
-    let default = conf.listeners.is_empty() || default_listener(conf).is_some();
+    let default = conf.listeners.is_empty() || conf.default_listener().is_some();
     let named = (0..conf.listeners.len()).map(Some);
     let all = default.then_some(None).into_iter().chain(named);
-    all.filter(|listener| is_for_clients(conf, *listener))
+    all.filter(|listener| conf.is_for_clients(*listener))
         .collect()
 }
 
@@ -92,7 +61,7 @@ fn counting<'c>(
 /// Returns the setting that says whether this listener takes clients without a user name. 2.1 has one that always
 /// counts for its listener.
 fn allows_anonymous(conf: &MosquittoConf, listener: Option<usize>) -> Option<&Setting> {
-    let of_listener = of_section(conf, "listener_allow_anonymous", listener);
+    let of_listener = conf.in_section("listener_allow_anonymous", listener);
     of_listener.or_else(|| counting(conf, "allow_anonymous", listener))
 }
 
@@ -103,7 +72,10 @@ fn has_other_sign_in(conf: &MosquittoConf, listener: Option<usize>) -> bool {
         return false;
     }
     let counts = |word| counting(conf, word, listener);
-    let certificate = |word| of_section(conf, word, listener).is_some_and(Setting::is_true);
+    let certificate = |word| {
+        conf.in_section(word, listener)
+            .is_some_and(Setting::is_true)
+    };
     let mut plugins = conf.plugins.iter();
     ["password_file", "acl_file", "psk_file"]
         .into_iter()
@@ -181,7 +153,18 @@ fn of_all_listeners(conf: &MosquittoConf, ours: &[&Instance]) -> Vec<Found> {
         None if saves => add(None, Flaw::NothingToRestore),
         _ => {}
     }
-    if conf.listeners.is_empty() && default_listener(conf).is_none() {
+    if let Some(default) = conf
+        .default_listener()
+        .filter(|_| !conf.listeners.is_empty())
+        && let Some(setting) = conf.settings.iter().find(|one| one.place == default.place)
+        && !matches!(&*setting.word, "port" | "bind_address")
+    {
+        add(
+            Some(setting),
+            Flaw::DefaultListener(setting.word.clone(), default.port),
+        );
+    }
+    if conf.listeners.is_empty() && conf.default_listener().is_none() {
         add(None, Flaw::NoListener);
     }
     found.extend(set_twice(conf));
@@ -213,7 +196,7 @@ fn set_twice(conf: &MosquittoConf) -> Vec<Found> {
 fn ports_twice(conf: &MosquittoConf) -> Vec<Found> {
     let mut above: Vec<&ConfiguredListener> = Vec::new();
     let mut found = Vec::new();
-    let default = default_listener(conf);
+    let default = conf.default_listener();
     let all = default.iter().chain(&conf.listeners);
     for listener in all.filter(|one| one.port != 0) {
         let (port, address) = (listener.port, &listener.address);
@@ -237,14 +220,14 @@ fn of_listener(
     ours: &[&Instance],
 ) -> Vec<Found> {
     let mut found = Vec::new();
-    let set = |word| of_section(conf, word, place);
+    let set = |word| conf.in_section(word, place);
     let is_set = |word| set(word).is_some();
     let mut add = |setting: Option<&Setting>, flaw| {
         let at = setting.map_or(&listener.place, |setting| &setting.place);
         found.push(Found::at(Some(at), flaw));
     };
     let has_tls = is_set("certfile") || is_set("psk_hint");
-    let is_for_clients = is_for_clients(conf, place);
+    let is_for_clients = conf.is_for_clients(place);
     if !has_tls && is_for_clients && !is_local(listener) {
         let address = listener.address.clone();
         add(

@@ -14,11 +14,11 @@ use super::{
     flaw::{Flaw, Found, NamedBy, Obstacle},
 };
 
-/// The option whose file is no condition for the broker's start.
+/// The broker starts even if it cannot write the file of this option.
 pub(super) const METRICS_FILE: &str = "metrics_file";
 
-/// The settings whose files Mosquitto 2.0 and 2.1 read when they start, after they have become the broker's user. They
-/// do not start without.
+/// The settings whose files Mosquitto 2.0 and 2.1 read when they start, after they have become the broker's user. The
+/// broker does not start without them.
 const READ_BY_BROKER: [&str; 7] = [
     "certfile",
     "keyfile",
@@ -36,14 +36,12 @@ pub(super) fn of_broker(conf: &MosquittoConf, user: &BrokerUser) -> Vec<Found> {
             .into_iter()
             .find(|word| setting.word == *word)?;
         let path = Path::new(&setting.value);
-        // The folder of a relative path is the broker's, and not known here.
-        if !path.is_absolute() {
+        // The folder of a relative path is the broker's, and not known here. The HTTP API of 2.1 is no condition for
+        // its start.
+        if !path.is_absolute() || !conf.is_for_clients(setting.listener) {
             return None;
         }
-        let obstacle = match path.try_exists() {
-            Ok(false) => Obstacle::Missing,
-            _ => user.may_not_read(path)?,
-        };
+        let obstacle = user.may_not_read(path)?;
         let flaw = Flaw::Access {
             named_by: NamedBy::Setting(word),
             path: path.into(),
@@ -71,7 +69,10 @@ pub(super) fn of_instance(instance: &Instance, user: &BrokerUser) -> Vec<Found> 
         let path = PathBuf::from(value);
         let refused = match row.kind {
             Kind::Folder => user.may_not_keep_state_in(&path),
-            Kind::File | Kind::SecretFile => user.may_not_read(&path),
+            // The plugin itself says what is missing.
+            Kind::File | Kind::SecretFile => user
+                .may_not_read(&path)
+                .filter(|obstacle| *obstacle != Obstacle::Missing),
             Kind::WrittenFile if row.name == METRICS_FILE => user.may_not_replace(&path),
             Kind::WrittenFile => user.may_not_append_to(&path),
             _ => None,

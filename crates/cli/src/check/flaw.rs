@@ -94,6 +94,8 @@ pub(crate) enum Flaw {
     SetTwice(String, ConfPlace),
     /// A listener has the port of another one, which is at this place.
     PortTwice(u16, ConfPlace),
+    /// This setting makes a default listener on this port, beside those that are named.
+    DefaultListener(String, u16),
     /// There is no listener, so the broker can be reached from this machine only.
     NoListener,
 }
@@ -187,6 +189,7 @@ impl Flaw {
             Self::RefusalsNotLogged => ("refusals-not-logged", Warning),
             Self::SetTwice(..) => ("set-twice", Wrong),
             Self::PortTwice(..) => ("port-twice", Wrong),
+            Self::DefaultListener(..) => ("default-listener", Warning),
             Self::NoListener => ("no-listener", Note),
         }
     }

@@ -78,8 +78,8 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
             ))
             .means("passwords and tokens can be read on their way")
             .fix(format!(
-                "add certfile and keyfile; or, if no client comes from another machine, bind it to this \
-                 one: `listener {port} 127.0.0.1`"
+                "add certfile and keyfile. If all clients are on this machine, bind it to it instead: `listener \
+                 {port} 127.0.0.1`"
             ))
         }
         Flaw::RetainSource => seen(
@@ -208,6 +208,11 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
         Flaw::RefusalsNotLogged => seen("log_type leaves out notice or warning")
             .means("the reasons of refusals are not in the log")
             .fix("add `log_type notice` and `log_type warning`"),
+        Flaw::DefaultListener(word, port) => seen(format!(
+            "{word} is set above the listeners, so Mosquitto also opens a default listener on port {port}"
+        ))
+        .means("devices can connect to a port that no line `listener` names")
+        .fix("move it below the listener that it is for"),
         Flaw::NoListener => seen("there is no listener")
             .means("the broker can be reached from this machine only")
             .fix("add a line such as `listener 8883`"),
@@ -247,31 +252,42 @@ fn of_access(named_by: NamedBy, path: &dyn fmt::Display, user: &str, obstacle: &
         NamedBy::Option(name) => format!("option {name}"),
         NamedBy::Setting(name) => name.to_owned(),
     };
+    let copy = format!(
+        "copy it to where {user} can read it, and name the copy; run: install -m 640 -g {user} {path} /etc/mosquitto/"
+    );
     let words = match obstacle {
         Obstacle::Missing => seen(format!("{name}: there is no file {path}"))
             .fix("correct the path, or create the file"),
-        Obstacle::Enter(folder) => {
-            let folder = folder.display();
-            seen(format!(
-                "{name}: the user {user} may not enter {folder}, and so not use {path}"
-            ))
-            .fix(format!("run: chgrp {user} {folder} && chmod g+x {folder}"))
+        // Others may need the folder, or the group of the file, as they are.
+        Obstacle::Enter(folder) => seen(format!(
+            "{name}: the user {user} cannot enter {}, so it cannot use {path}",
+            folder.display()
+        ))
+        .fix(match named_by {
+            NamedBy::Option("state_dir" | "metrics_file" | "decision_log") => {
+                format!("choose a folder that {user} can enter, such as /var/lib/mosquitto")
+            }
+            _ => copy,
+        }),
+        Obstacle::Read => {
+            seen(format!("{name}: the user {user} cannot read {path}")).fix(match named_by {
+                NamedBy::Option(_) => format!("run: chgrp {user} {path} && chmod g+r {path}"),
+                NamedBy::Setting(_) => copy,
+            })
         }
-        Obstacle::Read => seen(format!("{name}: the user {user} may not read {path}"))
-            .fix(format!("run: chgrp {user} {path} && chmod g+r {path}")),
         Obstacle::Append => seen(format!(
-            "{name}: the user {user} may not read and write {path}"
+            "{name}: the user {user} cannot read and write {path}"
         ))
         .fix(format!("run: chown {user} {path} && chmod u+rw {path}")),
         Obstacle::Create(folder) => seen(format!(
-            "{name}: there is no file {path}, and the user {user} may create none in {}",
+            "{name}: there is no file {path}, and the user {user} cannot create it in {}",
             folder.display()
         ))
         .fix("name a file in a folder of that user, such as /var/log/mosquitto"),
         Obstacle::Replace(folder) => {
             let folder = folder.display();
             seen(format!(
-                "{name}: the user {user} may not write in {folder}, and so not {path}"
+                "{name}: the user {user} cannot write in {folder}, so it cannot write {path}"
             ))
             .fix(format!("run: chgrp {user} {folder} && chmod g+w {folder}"))
         }
@@ -281,7 +297,7 @@ fn of_access(named_by: NamedBy, path: &dyn fmt::Display, user: &str, obstacle: &
                 "run: install -d -o {user} -g {user} -m 750 {folder}"
             ))
         }
-        Obstacle::Write => seen(format!("{name}: the user {user} may not write in {path}"))
+        Obstacle::Write => seen(format!("{name}: the user {user} cannot write in {path}"))
             .fix(format!("run: install -d -o {user} -g {user} -m 700 {path}")),
     };
     words.means(match named_by {
