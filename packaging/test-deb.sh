@@ -21,8 +21,8 @@
 #
 # Environment:
 #   SUITE           the release to use, of Debian, or of Ubuntu where this machine has Ubuntu's debootstrap
-#   DEBIAN_MIRROR   archive to fetch from. Otherwise: the Debian archive this machine's apt uses, or the
-#                   default of debootstrap.
+#   DEBIAN_MIRROR   Debian archive to fetch from. Otherwise: the one this machine's apt uses, or the default of
+#                   debootstrap. Ubuntu always comes from the default of debootstrap.
 set -euo pipefail
 umask 022
 
@@ -321,7 +321,7 @@ run_its_commands() {
 
 cp "$FILE" "$TREE/root/$PACKAGE.deb"
 say "$SUITE, $ARCH: installing ${FILE##*/} beside mosquitto $(field mosquitto Version)"
-check "the tree has Debian's broker" is_installed mosquitto
+check "the tree has the release's broker" is_installed mosquitto
 check "and no ca-certificates" not is_installed ca-certificates
 check "apt installs the package" install_it
 check "it is installed" is_installed $PACKAGE

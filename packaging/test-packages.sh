@@ -104,12 +104,14 @@ for machine in x86_64 aarch64; do
     aarch64) arch=arm64 ;;
   esac
   if [[ $machine != "$(uname -m)" && ! -e /proc/sys/fs/binfmt_misc/qemu-$machine ]]; then
-    printf '== %s: not tried, as the kernel does not run its programs ==\n' "$arch"
+    printf '== %s: skipped, as this kernel cannot run its programs (install qemu-user-static) ==\n' "$arch"
     continue
   fi
+  file=$(of_arch "$arch")
+  [[ -n $file ]] || die "there is no Debian package for $arch in $RELEASE: run packaging/packages.sh first"
   for suite in bookworm trixie sid; do
     printf '== %s, %s ==\n' "$suite" "$arch"
-    SUITE=$suite packaging/test-deb.sh "$(of_arch "$arch")" "$TENANT"
+    SUITE=$suite packaging/test-deb.sh "$file" "$TENANT"
   done
   printf '== rpm, %s ==\n' "$arch"
   packaging/test-rpm.sh "$machine"

@@ -50,7 +50,7 @@ PLUGIN=/usr/lib64/mosquitto_auth0.so
 
 # This database is of the tree's own. What the package needs is looked at by its list: the tree's packages are Debian's.
 in_rpm() { rpm --root "$TREE" --dbpath /var/lib/rpm "$@"; }
-put_in() { in_rpm --nodeps --ignorearch "$@"; }
+rpm_install() { in_rpm --nodeps --ignorearch "$@"; }
 requires() { rpm -qp --requires "$FILE" | tee /dev/stderr | grep -qE -- "$1"; }
 is_configuration() { rpm -qpc "$FILE" | tee /dev/stderr | grep -qxF "$1"; }
 has_mode() { [[ $(stat -c '%A %u:%g' "$TREE$2" | tee /dev/stderr) == "$1" ]]; }
@@ -73,7 +73,7 @@ check "it needs a broker that it works with" requires '^mosquitto >= 2\.0\.11$'
 check "it needs the C library, by its version" requires '^libc\.so\.6\(GLIBC_2\.[0-9]+\)\(64bit\)$'
 check "it needs certificate authorities" requires '^ca-certificates$'
 check "the example is the operator's" is_configuration "$CONF"
-check "rpm installs it" put_in -i "$FILE"
+check "rpm installs it" rpm_install -i "$FILE"
 check "the plugin lies where Fedora and RHEL keep the broker's own" has_mode '-rw-r--r-- 0:0' "$PLUGIN"
 check "it is the file of the archive" same_as_in_the_archive
 check "every file is as shipped" is_as_shipped
@@ -83,7 +83,7 @@ check "the example names the plugin" grep -qxF "#plugin $PLUGIN" "$TREE$CONF"
 sed -i 's/^#plugin /plugin /' "$TREE$CONF"
 check "while the configuration loads the plugin, it is not removed" removal_is_refused
 check "and everything is there" has_mode '-rw-r--r-- 0:0' "$PLUGIN"
-check "an upgrade goes on all the same" put_in -U --replacepkgs --oldpackage "$FILE"
+check "an upgrade goes on all the same" rpm_install -U --replacepkgs --oldpackage "$FILE"
 check "and leaves the edited example" grep -qxF "plugin $PLUGIN" "$TREE$CONF"
 sed -i 's/^plugin /#plugin /' "$TREE$CONF"
 check "once it is off, it is removed" in_rpm -e mosquitto-auth0

@@ -41,8 +41,8 @@ for broker in "${brokers[@]}"; do
   export MOSQUITTO_AUTH0_SO=${program%/deps/*}/libmosquitto_auth0.so
   [[ -e $MOSQUITTO_AUTH0_SO ]] || die "$MOSQUITTO_AUTH0_SO was not built"
   say "playing the stories of $broker"
-  # A story is a process of its own, and fails if valgrind gives it this exit code. The stories of panics measure a
-  # second, for which a machine that is thirty times slower is no use.
+  # A story is a process of its own, and fails if valgrind gives it this exit code. The stories of panics allow
+  # a second, which valgrind, thirty times slower, cannot meet.
   FAKE_BROKER_SLOW=30 valgrind "${options[@]}" "$program" "$@" --test-threads=2 --skip stories::panics
 done
 say "none seen"

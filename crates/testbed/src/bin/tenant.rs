@@ -3,9 +3,9 @@
 //! Prints lines for mosquitto.conf, and for each device a user name, a password, a token, and commands that publish
 //! with them. The lines are in a file, too.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -94,6 +94,9 @@ fn run(arguments: TenantArguments) -> io::Result<()> {
     );
     let conf = tenant.ca_file().with_file_name("auth0.conf");
     fs::write(&conf, &options)?;
+    // Whatever the umask is: the broker's user reads the first one, and the group of the second one.
+    fs::set_permissions(tenant.ca_file(), Permissions::from_mode(0o644))?;
+    fs::set_permissions(&secret, Permissions::from_mode(0o640))?;
     println!(
         "# For mosquitto.conf, below the line `plugin` (also in {}):\n{}",
         conf.display(),
@@ -148,7 +151,7 @@ fn print_device(device: &Device, token: &str, broker_port: u16) {
     }
 }
 
-/// Returns a word as a shell takes it for one.
+/// Quotes a word for the shell.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     match !word.is_empty() && word.chars().all(is_plain) {
