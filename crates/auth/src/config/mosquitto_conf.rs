@@ -215,8 +215,8 @@ impl MosquittoConf {
         self.is_asked_everywhere(plugin) || lines.any(|line| line.listener == listener)
     }
 
-    /// Returns the last setting with this word in the section of a listener. `None` is the default listener: its section
-    /// is the beginning of each file.
+    /// Returns the last setting with this word in the section of a listener. `None` is the default listener: its
+    /// section is the beginning of each file.
     pub fn in_section(&self, word: &str, listener: Option<usize>) -> Option<&Setting> {
         let mut settings = self.settings.iter().rev();
         settings.find(|setting| setting.word == word && setting.listener == listener)

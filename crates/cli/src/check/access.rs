@@ -1,6 +1,6 @@
 //! Whether the broker's user can use a file: computed from the owners and the permission bits, because the tool is
-//! mostly run as root, which can read everything. What an access control list (acl(5)) allows is not computed, so nothing
-//! is said about a file or a folder that has one.
+//! mostly run as root, which can read everything. What an access control list (acl(5)) allows is not computed, so
+//! nothing is said about a file or a folder that has one.
 
 use std::{
     collections::VecDeque,

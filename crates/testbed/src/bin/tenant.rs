@@ -148,6 +148,7 @@ fn print_device(device: &Device, token: &str, broker_port: u16) {
     {
         println!("# It may not publish this:");
         publish(username, password, other);
+        publish("JWT", token, other);
     }
 }
 
