@@ -30,11 +30,11 @@ LOCKED ?= --locked
 .PHONY: demo test races fuzz faults asan valgrind miri plugin tool deb packages test-packages bench docs lint \
   static-checks clean
 
-# It plays on 2.0.21, so it goes on if only another broker cannot be fetched.
+# The demo uses 2.0.21, so it continues if only another broker cannot be fetched.
 demo:
 	@tests/dependencies.sh demo
 	@NEAREST=1 tests/brokers.sh || { test -x target/brokers/2.0.21/mosquitto && \
-	  echo "demo: going on with 2.0.21; the option --broker will not find what is missing"; }
+	  echo "demo: continuing with 2.0.21; --broker works only with brokers that were fetched"; }
 	@echo "demo: building (the first time takes some minutes)"
 	@$(CARGO) build $(LOCKED) --lib
 	@$(CARGO) build $(LOCKED) -p testbed --bin demo

@@ -78,8 +78,8 @@ pub(crate) fn words(flaw: &Flaw) -> Words {
             ))
             .means("passwords and tokens can be read on their way")
             .fix(format!(
-                "add certfile and keyfile. If all clients are on this machine, bind it to it instead: `listener \
-                 {port} 127.0.0.1`"
+                "add certfile and keyfile. If all clients are on this machine, bind the listener to it: \
+                 `listener {port} 127.0.0.1`"
             ))
         }
         Flaw::RetainSource => seen(
@@ -253,7 +253,8 @@ fn of_access(named_by: NamedBy, path: &dyn fmt::Display, user: &str, obstacle: &
         NamedBy::Setting(name) => name.to_owned(),
     };
     let copy = format!(
-        "copy it to where {user} can read it, and name the copy; run: install -m 640 -g {user} {path} /etc/mosquitto/"
+        "copy it to where {user} can read it, again whenever it changes (a certificate that is renewed), and name the \
+         copy; run: install -m 640 -g {user} {path} /etc/mosquitto/"
     );
     let words = match obstacle {
         Obstacle::Missing => seen(format!("{name}: there is no file {path}"))
